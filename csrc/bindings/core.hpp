@@ -1,0 +1,38 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+
+#include "rlmba/view.hpp"
+
+namespace py = pybind11;
+
+namespace rlmba::bindings {
+
+// kernels/*/__init__.py checks what users pass; these repeat only what memory safety needs.
+template <class T>
+using Array = py::array_t<T, 0>;
+
+template <class T>
+VectorView<const T> vector_view(const Array<T>& a) {
+  if (a.ndim() != 1 || (a.size() > 1 && a.strides(0) != static_cast<py::ssize_t>(sizeof(T)))) {
+    throw std::invalid_argument("expected a contiguous 1-D array");
+  }
+  return {a.data(), a.shape(0)};
+}
+
+template <class T>
+MatrixView<const T> matrix_view(const Array<T>& a) {
+  if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != static_cast<py::ssize_t>(sizeof(T))) ||
+      a.strides(0) % static_cast<py::ssize_t>(sizeof(T)) != 0) {
+    throw std::invalid_argument("expected a 2-D array with contiguous rows");
+  }
+  return {a.data(), a.shape(0), a.shape(1), a.strides(0) / static_cast<py::ssize_t>(sizeof(T))};
+}
+
+// One register function an op, in core_<op>.cpp.
+void register_top_k(py::module_& m);
+
+}  // namespace rlmba::bindings

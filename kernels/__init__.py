@@ -1,0 +1,33 @@
+"""Acquisition kernels: operations on arrays, useful without the rest of the package.
+
+Every operation takes NumPy arrays, torch tensors or anything with DLPack and returns the same kind,
+with int64 positions. ``backend`` is ``"auto"``, ``"cpu"`` (the compiled extension) or ``"reference"``
+(NumPy); an explicit backend that cannot serve raises :class:`~rlmba.errors.BackendError`. Which one
+ran is recorded: see :func:`record`.
+
+CPU computation is float32 or float64, as the input. float16, bfloat16, integer and boolean input is
+converted once (half precision to float32, the rest to float64).
+"""
+
+from __future__ import annotations
+
+from rlmba.kernels.dispatch import (
+    Call,
+    backends,
+    instruction_set,
+    num_threads,
+    record,
+    set_num_threads,
+)
+from rlmba.kernels.top_k import TopK, top_k
+
+__all__ = [
+    "Call",
+    "TopK",
+    "backends",
+    "instruction_set",
+    "num_threads",
+    "record",
+    "set_num_threads",
+    "top_k",
+]

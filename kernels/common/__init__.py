@@ -1,0 +1,1 @@
+"""What the operations share: array interchange, checks and counter-based randomness."""

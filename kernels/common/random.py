@@ -1,0 +1,70 @@
+"""Counter-based random numbers, the NumPy twin of ``csrc/include/rlmba/random.hpp``.
+
+The i-th uniform of a seed is a pure function of (seed, i). Every backend draws from this stream, so a
+seed means the same thing on each of them, whatever the block size or thread count.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Rng: TypeAlias = "int | np.random.Generator | torch.Generator | None"
+
+
+def seed_from(rng: Rng) -> int:
+    """One 64-bit seed out of what a caller passed as ``rng``.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.Generator, torch.Generator or None
+        An int is used as it is (modulo 2**64). A generator is advanced by one draw. None takes fresh
+        entropy from the operating system.
+
+    Raises
+    ------
+    UsageError
+        If ``rng`` is of another type or a negative int.
+    """
+    if rng is None:
+        rng = np.random.default_rng()
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**64, dtype=np.uint64))
+    if type(rng).__module__.split(".")[0] == "torch":
+        import torch
+
+        draw: Any = torch.randint(2**63 - 1, (1,), generator=rng, device=rng.device)  # type: ignore[union-attr]
+        return int(draw.item())
+    try:
+        seed = operator.index(rng)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError(
+            "rng: expected an int, a numpy.random.Generator, a torch.Generator or None, "
+            f"got {type(rng).__name__}"
+        ) from None
+    if seed < 0:
+        raise UsageError(f"rng: expected a seed >= 0, got {seed}")
+    return seed % 2**64
+
+
+def mix64(seed: int, counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finalizer of ``seed + (counter + 1) * golden ratio``, element by element."""
+    with np.errstate(over="ignore"):
+        z = np.uint64(seed) + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
+
+
+def uniform01(seed: int, start: int, count: int) -> NDArray[np.float64]:
+    """Draws ``start`` to ``start + count`` of a seed: float64 in the open interval (0, 1)."""
+    bits = mix64(seed, np.arange(start, start + count, dtype=np.uint64))
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

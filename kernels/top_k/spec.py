@@ -1,0 +1,6 @@
+"""Shapes that tests and benches of top_k share. The answer is exact: there is no tolerance."""
+
+from __future__ import annotations
+
+SIZES = [0, 1, 2, 255, 256, 257, 5000, 100_003]
+BENCH_SIZES = {"food101": (44_719, 5_000), "large": (10_000_000, 5_000)}

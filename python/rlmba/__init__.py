@@ -1,0 +1,50 @@
+"""Modality-balanced, difficulty-aware multimodal active learning (RL-MBA).
+
+Importing this package loads neither torch nor the compiled extension; its parts are loaded when they
+are first used:
+
+``rlmba.kernels``
+    Acquisition operations on NumPy arrays and torch tensors.
+``rlmba.strategies``
+    Query strategies on arrays.
+``rlmba.method``
+    RL-MBA's own equations.
+``rlmba.loop``
+    The active-learning loop and its run store.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+
+__all__ = [
+    "__version__",
+    "config",
+    "data",
+    "errors",
+    "experiments",
+    "kernels",
+    "loop",
+    "method",
+    "models",
+    "strategies",
+    "training",
+    "types",
+]
+
+try:
+    __version__ = version("rlmba")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,137 @@
+"""The schema of a run's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class EncoderConfig(_Section):
+    """One modality's encoder. Keys beside ``name`` are options of that encoder."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "auto"
+    """A registered encoder, or "auto": chosen from the modality's kind and shape."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class ModelConfig(_Section):
+    """The network: encoders, projection width, fusion."""
+
+    width: int = Field(512, ge=1)
+    """d, the width every modality is projected to."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout before each linear head, in training."""
+    encoders: dict[str, EncoderConfig] = {}
+    """Encoder by modality; modalities not named get "auto"."""
+
+
+class TrainingConfig(_Section):
+    """One round's training, from the same initial weights every round unless ``warm_start``."""
+
+    minibatch_size: int = Field(32, ge=1)
+    """Samples per optimizer step."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """AdamW's rate for heads and projections, and for encoders without their own."""
+    encoder_learning_rates: dict[str, float] = {}
+    """Rate by modality for its encoder."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's decoupled weight decay."""
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    """"step" divides the rate by 10 after two thirds of the epochs (the paper: epoch 10 of 15)."""
+    min_steps: int = Field(0, ge=0)
+    """Epochs are added until this many optimizer steps are reached: for very small labeled sets."""
+    warm_start: bool = False
+    """Go on from the last round's weights instead of the initial ones."""
+    predict_batch_size: int = Field(512, ge=1)
+    """Samples per forward pass without gradients."""
+
+
+class AmcbConfig(_Section):
+    """Adaptive modality contribution balancing (Eq 1-2)."""
+
+    enabled: bool = True
+    """False is the ablation: uniform weights in fusion, scoring and state."""
+    tau: float = Field(1.0, gt=0)
+    """Temperature of Eq 2."""
+    floor: float = Field(1e-3, ge=0)
+    """eps of the floor w~_m = (w_m + eps) / sum_j (w_j + eps)."""
+
+
+class RewardConfig(_Section):
+    """The policy's reward (Eq 8-9), on V."""
+
+    kind: Literal["absolute", "incremental", "relative"] = "absolute"
+    """"relative" needs ``curves``."""
+    smoothing: float = Field(0.9, ge=0, lt=1)
+    """Weight of the past in the exponential moving average of the reward; 0 turns it off."""
+    curves: list[Path] = []
+    """Run folders of the baselines whose mean Top-1 at the same number of labels is subtracted."""
+
+    @model_validator(mode="after")
+    def _curves_where_needed(self) -> RewardConfig:
+        if self.kind == "relative" and not self.curves:
+            raise ValueError(
+                'reward.kind "relative" needs the curves of baselines under the same protocol: run each '
+                "with `rlmba run --strategy NAME --output DIR`, then give their folders as "
+                "`--set reward.curves=[DIR,...]`"
+            )
+        return self
+
+
+class RunConfig(_Section):
+    """Everything that decides a run. ``null`` means: derived from the data, and written resolved."""
+
+    dataset: str = "digits"
+    """A registered data set."""
+    data: Path | None = None
+    """A file, for data sets that are one (``features``)."""
+    data_root: Path | None = None
+    """A folder, for data sets that are one."""
+    dataset_options: dict[str, Any] = {}
+    """Options of the data set (``features``: ``modalities``, ``split``)."""
+    strategy: str = "rlmba"
+    """A registered strategy."""
+    strategy_options: dict[str, Any] = {}
+    """Options of the strategy; `rlmba strategies` lists them."""
+    seed: int = Field(0, ge=0)
+    """Decides splits, initial labels, initial weights, minibatches and draws."""
+    rounds: int = Field(8, ge=0)
+    """T, rounds of querying after round 0."""
+    batch_size: int | None = Field(None, ge=1)
+    """b, labels queried each round; null: twice the number of classes."""
+    initial_labels: int | None = Field(None, ge=1)
+    """Labels of round 0; null: twice the number of classes."""
+    initial_sampling: Literal["stratified", "random"] = "stratified"
+    """"stratified" takes every class at least once; "random" fails if it misses one."""
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of the training samples set aside as V, stratified, never queried."""
+    epochs: int = Field(15, ge=1)
+    """E, epochs of training each round."""
+    fusion: Literal["amcb", "adaptive", "uniform", "concat"] = "amcb"
+    """How modalities are fused; independent of the strategy."""
+    predictor: Literal["fused", "pooled"] = "fused"
+    """"pooled" adds the calibrated log-probabilities of all heads."""
+    adaptive_penalty: float = Field(1.0, ge=0)
+    """lambda of the adaptive fusion: the pull towards uniform weights."""
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    amcb: AmcbConfig = AmcbConfig()
+    reward: RewardConfig = RewardConfig()
+    device: str = "auto"
+    """"auto", "cpu" or a torch device."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run folder."""

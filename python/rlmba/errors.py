@@ -1,0 +1,70 @@
+"""Errors and warnings of the package: one small tree.
+
+Every message says what was expected, what was got, and what to do. The command line maps
+:class:`UsageError` to exit code 2 and every other :class:`RlmbaError` to exit code 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "DataError",
+    "NonFiniteError",
+    "RlmbaError",
+    "RlmbaWarning",
+    "RunFolderError",
+    "ShapeError",
+    "StorageError",
+    "UsageError",
+]
+
+
+class RlmbaError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(RlmbaError, ValueError):
+    """A request that cannot be met as asked: an unknown name, a bad option, a batch beyond the pool."""
+
+
+class BackendError(UsageError):
+    """A kernel backend that was asked for by name cannot serve the call."""
+
+
+class ShapeError(UsageError, TypeError):
+    """An array of the wrong rank, shape or dtype."""
+
+
+class DataError(RlmbaError, ValueError):
+    """Data that cannot be used: missing, of unequal length, out of range, unreadable."""
+
+
+class NonFiniteError(DataError):
+    """NaN or infinity where finite numbers are needed.
+
+    Attributes
+    ----------
+    row : int
+        Position of the first offending row in the array that was passed.
+    """
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class RunFolderError(RlmbaError):
+    """A run folder that is foreign, damaged, or belongs to another configuration."""
+
+
+class CheckpointError(RunFolderError):
+    """A checkpoint that does not fit the model or policy it is loaded into."""
+
+
+class StorageError(RlmbaError, OSError):
+    """Writing to disk failed; what was on disk before is unharmed."""
+
+
+class RlmbaWarning(UserWarning):
+    """Base of the package's warnings."""

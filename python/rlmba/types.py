@@ -1,0 +1,321 @@
+"""The four types that carry everything between rooms, and the small ones they are made of.
+
+All hold NumPy arrays and plain numbers: no model and no data set behind them. M is the number of
+modalities, C of classes, d the shared feature width, N the size of the pool, L of the labeled set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import DataError, ShapeError, UsageError
+
+__all__ = [
+    "MULTIMODAL",
+    "Evaluation",
+    "HeadMetrics",
+    "PoolOutputs",
+    "QueryContext",
+    "RoundRecord",
+    "Selection",
+    "TrainingDiagnostics",
+]
+
+MULTIMODAL = "mm"
+"""Name of the fused head wherever heads are named; no modality may be called so."""
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class PoolOutputs:
+    """What the model says of N samples, in pool order. Position i is the i-th row everywhere.
+
+    Parameters
+    ----------
+    ids : str array [N]
+        Stable sample ids, distinct.
+    features : mapping of modality to float array [N, d]
+        Projected features f_m(x). Its order is the order of the modalities.
+    logits : mapping of modality to float array [N, C]
+        Logits of each modality's own head, not divided by a temperature.
+    fused_features : float array [N, D]
+        f(x): D = d for convex fusion, M d for concatenation.
+    fused_logits : float array [N, C]
+        Logits of the fused head.
+    present : bool array [N, M] or None
+        Which modalities a sample has; None when every sample has them all. Rows of an absent modality
+        in ``features`` and ``logits`` are finite but mean nothing.
+    dropout_logits : float array [K, N, C] or None
+        Fused logits of K stochastic passes through the head, where a strategy asked for them.
+
+    Raises
+    ------
+    ShapeError
+        If shapes disagree.
+    DataError
+        If ids repeat.
+    """
+
+    ids: NDArray[np.str_]
+    features: Mapping[str, NDArray[Any]]
+    logits: Mapping[str, NDArray[Any]]
+    fused_features: NDArray[Any]
+    fused_logits: NDArray[Any]
+    present: NDArray[np.bool_] | None = None
+    dropout_logits: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        n, c = len(self.ids), self.fused_logits.shape[-1]
+        if tuple(self.features) != tuple(self.logits) or not self.features:
+            raise ShapeError(
+                "PoolOutputs: expected features and logits of the same modalities in the same order, "
+                f"got {tuple(self.features)} and {tuple(self.logits)}"
+            )
+        expected = [("fused_logits", self.fused_logits, (n, c))]
+        expected += [("fused_features", self.fused_features, (n, self.fused_features.shape[-1]))]
+        expected += [(f"logits[{m!r}]", a, (n, c)) for m, a in self.logits.items()]
+        expected += [(f"features[{m!r}]", a, (n, a.shape[-1])) for m, a in self.features.items()]
+        if self.present is not None:
+            expected.append(("present", self.present, (n, len(self.features))))
+        if self.dropout_logits is not None:
+            expected.append(("dropout_logits", self.dropout_logits, (len(self.dropout_logits), n, c)))
+        for name, array, shape in expected:
+            if array.shape != shape:
+                raise ShapeError(f"PoolOutputs.{name}: expected shape {shape}, got {array.shape}")
+        if len(np.unique(self.ids)) != n:
+            values, counts = np.unique(self.ids, return_counts=True)
+            raise DataError(f"PoolOutputs.ids: expected distinct ids, {values[counts > 1][0]!r} repeats")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modality names in their fixed order."""
+        return tuple(self.features)
+
+    @property
+    def n_classes(self) -> int:
+        """C, the number of classes."""
+        return int(self.fused_logits.shape[-1])
+
+    def take(self, positions: NDArray[np.int64]) -> PoolOutputs:
+        """The outputs of the samples at ``positions`` (copies), in that order."""
+        return PoolOutputs(
+            ids=self.ids[positions],
+            features={m: a[positions] for m, a in self.features.items()},
+            logits={m: a[positions] for m, a in self.logits.items()},
+            fused_features=self.fused_features[positions],
+            fused_logits=self.fused_logits[positions],
+            present=None if self.present is None else self.present[positions],
+            dropout_logits=None if self.dropout_logits is None else self.dropout_logits[:, positions],
+        )
+
+
+@dataclass(frozen=True)
+class HeadMetrics:
+    """Figures of one head on one set of samples.
+
+    ``top1`` is the micro accuracy, ``top1_macro`` the mean of the accuracies of the classes present,
+    both in [0, 1]; ``nll`` the mean negative log-likelihood in nats; ``ece`` the expected calibration
+    error in [0, 1] (L1, equal-width bins).
+    """
+
+    top1: float
+    top1_macro: float
+    nll: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every head's figures on one set of ``size`` samples: the fused head as "mm", then modalities."""
+
+    heads: Mapping[str, HeadMetrics]
+    size: int
+
+    @property
+    def mm(self) -> HeadMetrics:
+        """The fused head's figures."""
+        return self.heads[MULTIMODAL]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modality names in their fixed order."""
+        return tuple(m for m in self.heads if m != MULTIMODAL)
+
+
+@dataclass(frozen=True)
+class TrainingDiagnostics:
+    """How one training went: ``loss_slope`` is the change of the mean loss per epoch (least squares
+    over the second half of the epochs), ``gradient_norm`` the mean l2 norm of the gradient over the
+    last epoch, ``final_loss`` the mean loss of the last epoch, ``steps`` the optimizer steps taken.
+    """
+
+    loss_slope: float = 0.0
+    gradient_norm: float = 0.0
+    final_loss: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class QueryContext:
+    """What a strategy may know beside the pool. Everything but ``rng`` has a neutral default.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The only source of randomness of a query.
+    round : int
+        Round number t; the first query is round 1.
+    weights : float array [M] or None
+        AMCB weights w (Eq 2), on the simplex, in the pool's order of modalities; None means uniform.
+    temperatures : float array [M] or None
+        T_m of each modality head; None means 1.
+    contributions : float array [M] or None
+        delta_m (Eq 1); None means 0.
+    labeled_features : float array [L, D] or None
+        Fused features of the labeled samples under the current model.
+    labels : int64 array [L] or None
+        Their classes.
+    validation : Evaluation or None
+        Figures of the current model on V.
+    training : TrainingDiagnostics
+        How the last training went.
+    """
+
+    rng: np.random.Generator
+    round: int = 1
+    weights: NDArray[np.float64] | None = None
+    temperatures: NDArray[np.float64] | None = None
+    contributions: NDArray[np.float64] | None = None
+    labeled_features: NDArray[Any] | None = None
+    labels: NDArray[np.int64] | None = None
+    validation: Evaluation | None = None
+    training: TrainingDiagnostics = TrainingDiagnostics()
+
+    def weights_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
+        """Weights [M] for this pool, uniform where none were given.
+
+        Raises
+        ------
+        UsageError
+            If they are not a point of the simplex with one entry per modality.
+        """
+        m = len(pool.modalities)
+        if self.weights is None:
+            return np.full(m, 1.0 / m)
+        w = np.asarray(self.weights, dtype=np.float64)
+        if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
+            raise UsageError(
+                f"QueryContext.weights: expected {m} numbers >= 0 with sum 1 for {pool.modalities}, got {w}"
+            )
+        return w
+
+    def temperatures_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
+        """Temperatures [M] for this pool, 1 where none were given.
+
+        Raises
+        ------
+        UsageError
+            If one is not positive or their number is not M.
+        """
+        m = len(pool.modalities)
+        if self.temperatures is None:
+            return np.ones(m)
+        t = np.asarray(self.temperatures, dtype=np.float64)
+        if t.shape != (m,) or not np.isfinite(t).all() or (t <= 0).any():
+            raise UsageError(f"QueryContext.temperatures: expected {m} numbers > 0, got {t}")
+        return t
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A batch: positions into the pool that was passed, in the order they were chosen.
+
+    Parameters
+    ----------
+    positions : int64 array [n]
+        Distinct, within 0..N-1.
+    scores : float array [n]
+        The strategy's own value for each chosen sample; larger is more wanted.
+    seconds : mapping of stage to float
+        Wall time per stage.
+    backends : mapping of kernel name to backend
+        Which backend served each kernel that ran.
+    """
+
+    positions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    seconds: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    backends: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one round produced: a line of ``rounds.jsonl`` and all that reports read.
+
+    Round 0 trains on the initial labels and selects nothing; round t >= 1 queries ``selected``
+    samples with the model of round t - 1, retrains and evaluates.
+
+    ``weights`` is AMCB's w used in this round for scoring, ``fusion_weights`` those of the fusion the
+    model was trained under, ``delta`` Eq 1 after training, ``contributions`` the normalized mean
+    Shapley values on V, each by modality. ``reward`` is smoothed, ``raw_reward`` is not. ``seconds``
+    has ``predict``, ``select``, ``train``, ``validate`` and ``policy``; ``select_seconds`` splits
+    ``select`` by stage.
+    """
+
+    round: int
+    labels: int
+    selected: int
+    validation: Evaluation
+    test: Evaluation | None
+    weights: Mapping[str, float]
+    fusion_weights: Mapping[str, float]
+    delta: Mapping[str, float]
+    contributions: Mapping[str, float]
+    temperatures: Mapping[str, float]
+    training: TrainingDiagnostics
+    seconds: Mapping[str, float]
+    select_seconds: Mapping[str, float] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
+    raw_reward: float | None = None
+    reward: float | None = None
+    advantage: float | None = None
+    policy: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, numbers and strings, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RoundRecord:
+        """Inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        DataError
+            If a field is missing or unknown.
+        """
+        try:
+            values = dict(data)
+            for name in ("validation", "test"):
+                if values[name] is not None:
+                    heads = {h: HeadMetrics(**m) for h, m in values[name]["heads"].items()}
+                    values[name] = Evaluation(heads=heads, size=int(values[name]["size"]))
+            values["training"] = TrainingDiagnostics(**values["training"])
+            return cls(**values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"not a round record of this version ({error}); expected the fields of RoundRecord"
+            ) from error

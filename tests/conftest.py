@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def shared_data_dir() -> Path | None:
+    """Real multimodal arrays beside the checkout (or RLMBA_TEST_DATA); None where they are absent."""
+    named = os.environ.get("RLMBA_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = shared_data_dir()
+    if folder is None:
+        pytest.skip("real data sets are not beside this checkout; set RLMBA_TEST_DATA to use a copy")
+    return folder
