@@ -1,0 +1,16 @@
+"""``rlmba strategies``."""
+
+from __future__ import annotations
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def strategies() -> None:
+    """List the registered strategies and their options."""
+    from rlmba import strategies as registry
+
+    for name in registry.names():
+        typer.echo(registry.describe(name))
