@@ -99,7 +99,7 @@ class Environment:
         if not self.devices:
             yield Problem(
                 "no GPU visible to torch",
-                "everything runs on the CPU; for a GPU install its driver and a CUDA build of torch",
+                "everything runs on the CPU; a GPU needs its driver and a CUDA build of torch",
                 needed=False,
             )
 
