@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,8 @@ def report(
 
     folder = output or (runs[0] / "report" if len(runs) == 1 else Path("report"))
     made = make_report(runs, folder)
-    console = Console()
+    # A pipe has no width: leave the tables as wide as they are.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
     for table in made.tables():
         console.print(table)
     for path in made.paths:

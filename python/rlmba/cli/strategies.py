@@ -13,4 +13,6 @@ def strategies() -> None:
     from rlmba import strategies as registry
 
     for name in registry.names():
-        typer.echo(registry.describe(name))
+        typer.echo(f"{name}: {registry.describe(name)}")
+        for option, default in registry.options(name).items():
+            typer.echo(f"    {option} = {default}")
