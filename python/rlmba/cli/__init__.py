@@ -1,1 +1,63 @@
-"""TODO."""
+"""The command line: one file a subcommand, no logic, heavy imports inside functions.
+
+Exit codes: 0 done, 1 data, storage or an unexpected error, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from rlmba.cli import failures
+from rlmba.errors import RlmbaWarning
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; never raises.
+
+    Every error is one message on standard error. ``--debug``, anywhere before ``--``, adds the
+    traceback.
+    """
+    arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
+    _shorten_warnings()
+    try:
+        from rlmba.cli.app import application
+
+        application()(args=arguments, prog_name="rlmba")
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        failure = failures.describe(error, arguments)
+        print(failure.message, file=sys.stderr)  # noqa: T201
+        return failure.code
+    return 0
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [a for a in arguments[:end] if a != "--debug"]
+    return kept + arguments[end:], len(kept) < end
+
+
+def _shorten_warnings() -> None:
+    """Print the package's own warnings as one line without the line of code that raised them."""
+    default = warnings.formatwarning
+
+    def formatted(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, RlmbaWarning):
+            return f"warning: {message}\n"
+        return default(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlmba.config.describe import Key, keys
 from rlmba.config.schema import (
     AmcbConfig,
     EncoderConfig,
@@ -10,12 +11,18 @@ from rlmba.config.schema import (
     RunConfig,
     TrainingConfig,
 )
+from rlmba.config.sources import dump_config, load_config, preset_names
 
 __all__ = [
     "AmcbConfig",
     "EncoderConfig",
+    "Key",
     "ModelConfig",
     "RewardConfig",
     "RunConfig",
     "TrainingConfig",
+    "dump_config",
+    "keys",
+    "load_config",
+    "preset_names",
 ]

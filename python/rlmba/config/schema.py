@@ -109,8 +109,8 @@ class RunConfig(_Section):
     """Options of the strategy; `rlmba strategies` lists them."""
     seed: int = Field(0, ge=0)
     """Decides splits, initial labels, initial weights, minibatches and draws."""
-    rounds: int = Field(8, ge=0)
-    """T, rounds of querying after round 0."""
+    rounds: int | None = Field(None, ge=0)
+    """T, rounds of querying after round 0; null: 8, or as many as the pool allows."""
     batch_size: int | None = Field(None, ge=1)
     """b, labels queried each round; null: twice the number of classes."""
     initial_labels: int | None = Field(None, ge=1)

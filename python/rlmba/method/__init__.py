@@ -1,1 +1,5 @@
-"""TODO."""
+"""RL-MBA by the paper's names: AMCB, EFDA, score and candidates, state, policy, reward.
+
+Pure functions on arrays and two small stateful parts (the policy and the reward's moving averages).
+``rlmba.strategies`` composes them; each module says which equations it holds.
+"""

@@ -1,0 +1,39 @@
+"""``rlmba doctor``."""
+
+from __future__ import annotations
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, compiled backends and devices; say what is missing and how to get it.
+
+    Exits with 1 if something that is needed does not work.
+    """
+    from rlmba import environment
+
+    found = environment.inspect()
+    typer.echo(f"rlmba {found.rlmba}, Python {found.python}, {found.platform}, {found.cores} cores")
+    typer.echo("\nPackages")
+    for package in found.packages:
+        mark = "ok" if package.problem is None else "!!" if package.needed else "--"
+        typer.echo(f"  {mark}  {package.name:<14} {package.problem or package.version}")
+    typer.echo("\nCompiled kernels")
+    for module in found.compiled:
+        typer.echo(f"  {'ok' if module.available else '--'}  {module.name:<14} {module.detail}")
+    typer.echo(f"\nGPUs as torch sees them (torch built for CUDA {found.torch_cuda or 'none'})")
+    for device in found.devices:
+        typer.echo(f"  ok  {device.name}, {device.memory_bytes / 2**30:.1f} GiB")
+    if not found.devices:
+        typer.echo("  --  none")
+    problems = found.problems()
+    if problems:
+        typer.echo("\nMissing")
+    for problem in problems:
+        typer.echo(f"  {'!!' if problem.needed else '--'}  {problem.what}\n      {problem.remedy}")
+    broken = sum(problem.needed for problem in problems)
+    typer.echo(f"\n{broken} needed parts do not work" if broken else "\nEverything needed works.")
+    raise typer.Exit(1 if broken else 0)

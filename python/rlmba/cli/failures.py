@@ -1,0 +1,89 @@
+"""What the command line says about an error, and the exit code it leaves with."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlmba.errors import RlmbaError, UsageError
+
+__all__ = ["Failure", "InterruptedRunError", "describe"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class InterruptedRunError(Exception):
+    """A KeyboardInterrupt on its way through the command parser, which would swallow it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A message for standard error and an exit code."""
+
+    message: str
+    code: int
+
+
+def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
+    """Turn any exception of a command into one message and an exit code.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the command raised.
+    arguments : sequence of str
+        The command line without the program's name, for the hint on how to resume.
+    """
+    if isinstance(error, (InterruptedRunError, KeyboardInterrupt)):
+        return Failure(f"interrupted{_resume(arguments)}", 130)
+    if isinstance(error, RlmbaError):
+        lines = (str(error) or type(error).__name__).splitlines()
+        return Failure(
+            "error: " + "\n       ".join(lines), 2 if isinstance(error, UsageError) else 1
+        )
+    if isinstance(error, OSError):
+        return Failure(f"error: {_storage(error, arguments)}", 1)
+    if _out_of_memory(error):
+        return Failure(
+            "error: out of memory; lower training.predict_batch_size or training.minibatch_size with "
+            f"--set, or use a smaller pool{_resume(arguments)}",
+            1,
+        )
+    text = " ".join(str(error).split())
+    return Failure(
+        f"error: unexpected {type(error).__name__}{': ' * bool(text)}{text}\n"
+        "       This is a defect of rlmba; the same command with --debug shows where it happened.",
+        1,
+    )
+
+
+def _storage(error: OSError, arguments: Sequence[str]) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno in _FULL:
+        return (
+            f"no space left on the disk{where}; what was written before is unharmed. "
+            f"Free some space{_resume(arguments) or ', then run the command again'}"
+        )
+    return f"{error.strerror or ' '.join(str(error).split())}{where}"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # torch raises a RuntimeError: its own class on a GPU, a plain one on a CPU.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _resume(arguments: Sequence[str]) -> str:
+    if not arguments or arguments[0] != "run":
+        return ""
+    has_folder = any(a == "--output" or a.startswith("--output=") for a in arguments)
+    again = [a for a in arguments if a != "--resume"]
+    if not has_folder:
+        again += ["--output", "DIR"]
+    hint = "" if has_folder else " (DIR: the run folder named above)"
+    return f"; continue with: rlmba {shlex.join([*again, '--resume'])}{hint}"

@@ -1,0 +1,264 @@
+"""Where a run's configuration comes from, and what is said when a source is wrong.
+
+Lowest to highest: the schema's defaults, the data set's preset, a YAML file, flags of the command
+line, ``--set KEY=VALUE``. Mappings are merged key by key; everything else is replaced.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from rlmba.config import yaml12
+from rlmba.config.describe import expected, field_at, keys
+from rlmba.config.schema import RunConfig
+from rlmba.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["dump_config", "load_config", "preset_names"]
+
+# A name and the options that mean nothing under another name.
+_OWNED = (("dataset", "dataset_options"), ("strategy", "strategy_options"))
+
+
+@dataclass(frozen=True)
+class _Source:
+    name: str
+    values: dict[str, Any]
+
+
+def _presets() -> Traversable:
+    return resources.files("rlmba.config") / "presets"
+
+
+def preset_names() -> tuple[str, ...]:
+    """List the data sets that bring a preset, sorted."""
+    folder = _presets()
+    if not folder.is_dir():
+        return ()
+    return tuple(
+        sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
+    )
+
+
+def _mapping(text: str, source: str) -> dict[str, Any]:
+    values = yaml12.parse(text, source)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"{source}: expected keys and values (`rounds: 8`), got a {type(values).__name__}"
+        )
+    return values
+
+
+def _from_file(file: Path) -> _Source:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: expected a YAML file in UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise UsageError(
+            f"{file}: cannot read the configuration file ({error.strerror}); check the path"
+        ) from error
+    return _Source(str(file), _mapping(text, str(file)))
+
+
+def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
+    steps = key.split(".")
+    if not all(step and step == step.strip() for step in steps):
+        raise UsageError(
+            f"{given!r}: expected KEY=VALUE with KEY like rounds or amcb.tau, got {key!r}"
+        )
+    for step in steps[:-1]:
+        inner = into.get(step)
+        if not isinstance(inner, dict):
+            inner = into[step] = {}
+        into = inner
+    into[steps[-1]] = value
+
+
+def _from_settings(settings: Sequence[str]) -> _Source:
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not text.strip():
+            raise UsageError(
+                f"{setting!r}: expected KEY=VALUE, such as rounds=5; KEY=null for no value"
+            )
+        _nested(key.strip(), yaml12.parse(text, f"--set {setting!r}"), values, setting)
+    return _Source("--set", values)
+
+
+def _from_flags(overrides: Mapping[str, Any]) -> _Source:
+    values: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if value is not None:
+            _nested(key, value, values, key)
+    return _Source("command line", values)
+
+
+def _with_encoder_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Spell out ``encoders: {image: cnn}`` as ``encoders: {image: {name: cnn}}``."""
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("encoders"), dict):
+        encoders = {
+            m: {"name": e} if isinstance(e, str) else e for m, e in model["encoders"].items()
+        }
+        return {**values, "model": {**model, "encoders": encoders}}
+    return values
+
+
+def _renamed(base: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
+    return key in new and new[key] != base.get(key)
+
+
+def _merge(
+    base: dict[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    merged = dict(base)
+    if not path:
+        for name, options in _OWNED:
+            if _renamed(base, new, name):
+                merged.pop(options, None)
+    elif path[:-1] == ("model", "encoders") and _renamed(base, new, "name"):
+        merged = {}
+    for key, value in new.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            merged[key] = _merge(old, value, (*path, key))
+        else:
+            merged[key] = value
+    return merged
+
+
+def load_config(
+    *,
+    file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+) -> RunConfig:
+    """Merge every source of configuration and check the result.
+
+    Options belong to the name they were given for: a source that changes ``dataset``, ``strategy``
+    or an encoder's ``name`` drops the ``dataset_options``, ``strategy_options`` or encoder options
+    of the sources below it.
+
+    Parameters
+    ----------
+    file : Path or None
+        A YAML file (``--config``). Relative paths in it are relative to the working folder.
+    overrides : mapping of dotted key to value
+        Flags given on the command line; None means the flag was not given.
+    settings : sequence of str
+        ``KEY=VALUE`` (``--set``), later ones win. KEY may be dotted. VALUE is YAML 1.2: bare words
+        are text, ``[a, b]`` is a list, ``null`` is no value, ``1e-3`` is a number.
+
+    Returns
+    -------
+    RunConfig
+        Checked, frozen.
+
+    Raises
+    ------
+    UsageError
+        With one line per problem: an unknown key (and the nearest valid one), a value of the wrong
+        type or out of range, a malformed setting, an unreadable or malformed file.
+
+    Examples
+    --------
+    >>> config = load_config(overrides={"seed": 3}, settings=["amcb.tau=5e-1"])
+    >>> config.seed, config.amcb.tau
+    (3, 0.5)
+    """
+    given = [] if file is None else [_from_file(file)]
+    given += [_from_flags(overrides or {}), _from_settings(settings)]
+    dataset = RunConfig.model_fields["dataset"].default
+    for source in given:
+        dataset = source.values.get("dataset", dataset)
+    sources = [*_preset_of(dataset), *given]
+    merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
+    for source in sources:
+        merged = _merge(merged, _with_encoder_names(source.values))
+    try:
+        # JSON mode is strict where YAML already knows the type, and still reads paths from text.
+        return RunConfig.model_validate_json(json.dumps(merged, default=str), strict=True)
+    except ValidationError as error:
+        problems = [_explain(dict(e), sources) for e in error.errors(include_url=False)]
+        raise UsageError("\n".join(problems)) from error
+
+
+def _preset_of(dataset: Any) -> Iterator[_Source]:
+    if dataset not in preset_names():
+        return
+    name = f"preset {dataset}.yaml"
+    values = _mapping((_presets() / f"{dataset}.yaml").read_text(encoding="utf-8"), name)
+    yield _Source(name, {**values, "dataset": dataset})
+
+
+def _origin(location: Sequence[str | int], sources: Sequence[_Source]) -> str:
+    for source in reversed(sources):
+        value: Any = source.values
+        for step in location:
+            if not isinstance(value, Mapping) or step not in value:
+                break
+            value = value[step]
+        else:
+            return f" ({source.name})"
+        if not isinstance(value, Mapping) and value is not source.values:
+            return f" ({source.name})"
+    return ""
+
+
+def _explain(error: dict[str, Any], sources: Sequence[_Source]) -> str:
+    location: tuple[str | int, ...] = error["loc"]
+    key = ".".join(map(str, location))
+    origin = _origin(location, sources)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{origin}{_nearest(location)}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    found = field_at(location)
+    wanted = expected(*found) if found is not None else str(error["msg"])
+    return f"{key}: expected {wanted}, got {error['input']!r}{origin}"
+
+
+def _nearest(location: Sequence[str | int]) -> str:
+    section = ".".join(map(str, location[:-1]))
+    prefix = f"{section}." if section else ""
+    every = [key.name for key in keys()]
+    here = sorted({n[len(prefix) :].split(".")[0] for n in every if n.startswith(prefix)})
+    wrong = str(location[-1])
+    close = [prefix + n for n in difflib.get_close_matches(wrong, here, n=1)]
+    # A key of another section: `tau` means `amcb.tau`.
+    close += [n for n in every if n.rpartition(".")[2] == wrong]
+    close += [n for n in difflib.get_close_matches(prefix + wrong, every, n=1) if n not in close]
+    guess = f"; did you mean {close[0]!r}?" if close else "."
+    where = f"keys of {section}" if section else "keys"
+    return f"{guess} {where[0].upper()}{where[1:]}: {', '.join(here)}"
+
+
+def dump_config(config: RunConfig) -> str:
+    """Write the whole configuration as YAML, in the schema's order.
+
+    :func:`load_config` reads it back to an equal configuration, and the same configuration always
+    gives the same text.
+    """
+    return yaml12.dump(_plain(config.model_dump()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

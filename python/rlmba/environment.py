@@ -1,0 +1,213 @@
+"""What this installation is made of: versions, compiled backends, devices, and what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Compiled", "Device", "Environment", "Package", "Problem", "inspect", "versions"]
+
+_IMPORT_NAMES: Mapping[str, str] = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+_OPTIONAL: Mapping[str, str] = {
+    "triton": "Triton kernels; torch's CUDA builds for Linux bring it",
+    "tensorboard": 'TensorBoard events; pip install "rlmba[tensorboard]"',
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package: its installed ``version`` and the ``problem`` met on importing it, if any."""
+
+    name: str
+    version: str | None
+    problem: str | None
+    needed: bool
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled extension: ``detail`` says what it offers, or why it cannot be imported."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU as torch sees it."""
+
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something missing or broken and how to get it; not ``needed`` means all but it works."""
+
+    what: str
+    remedy: str
+    needed: bool
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The answer of :func:`inspect`."""
+
+    rlmba: str
+    python: str
+    platform: str
+    cores: int
+    packages: tuple[Package, ...]
+    compiled: tuple[Compiled, ...]
+    devices: tuple[Device, ...]
+    torch_cuda: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, numbers and strings, ready for JSON."""
+        return asdict(self)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything missing, what is needed first."""
+        return tuple(sorted(self._problems(), key=lambda p: not p.needed))
+
+    def _problems(self) -> Iterator[Problem]:
+        for package in self.packages:
+            if package.problem is not None:
+                remedy = _OPTIONAL.get(
+                    package.name, f'pip install --upgrade rlmba "{package.name}", in one command'
+                )
+                yield Problem(f"{package.name}: {package.problem}", remedy, package.needed)
+        remedies = {
+            "_core": "the NumPy reference code serves instead, much slower; "
+            "reinstall where a C++20 compiler is present: pip install .",
+            "_cuda": "only GPU kernels need it; put nvcc on PATH and reinstall: "
+            "pip install . --config-settings=cmake.define.RLMBA_CUDA=ON",
+        }
+        for module in self.compiled:
+            if not module.available:
+                yield Problem(
+                    f"{module.name}: {module.detail}", remedies[module.name], needed=False
+                )
+        if not self.devices:
+            yield Problem(
+                "no GPU visible to torch",
+                "everything runs on the CPU; a GPU needs its driver and a CUDA build of torch",
+                needed=False,
+            )
+
+
+def _dependencies() -> list[str]:
+    try:
+        requirements = importlib.metadata.requires("rlmba") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    names = [re.match(r"[A-Za-z0-9._-]+", r) for r in requirements if "extra ==" not in r]
+    return sorted(m.group().lower() for m in names if m is not None)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Look up the versions of Python, rlmba and its dependencies without importing any of them."""
+    found = {name: _version(name) for name in ("rlmba", *_dependencies(), *_OPTIONAL)}
+    return {
+        "python": platform.python_version(),
+        **{name: version for name, version in found.items() if version is not None},
+    }
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _try(name: str, needed: bool) -> Package:
+    version = _version(name)
+    problem = None
+    if version is None:
+        problem = "not installed"
+    else:
+        try:
+            importlib.import_module(_IMPORT_NAMES.get(name, name))
+        except Exception as error:  # a broken package may raise anything; saying so is the point
+            problem = f"version {version} does not import ({_reason(error)})"
+    return Package(name, version, problem, needed)
+
+
+def _core() -> Compiled:
+    try:
+        from rlmba import _core as module
+    except ImportError as error:
+        return Compiled("_core", False, f"not available ({_reason(error)})")
+    return Compiled(
+        "_core",
+        True,
+        f"instruction set {module.isa()} in use, {module.best_isa()} the best here, "
+        f"{module.num_threads()} threads",
+    )
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _cuda() -> Compiled:
+    try:
+        from rlmba import _cuda as module
+    except ModuleNotFoundError:
+        return Compiled("_cuda", False, "not built")
+    except ImportError as error:
+        return Compiled("_cuda", False, f"built, but does not import ({_reason(error)})")
+    driver = module.driver_version()
+    devices = ", ".join(
+        "{name} ({0}.{1})".format(*d["capability"], name=d["name"]) for d in module.devices()
+    )
+    return Compiled(
+        "_cuda",
+        True,
+        f"CUDA runtime {_dotted(module.runtime_version())}, "
+        + (f"driver for CUDA {_dotted(driver)}" if driver else "no driver")
+        + f", devices: {devices or 'none'}",
+    )
+
+
+def _devices() -> tuple[tuple[Device, ...], str | None]:
+    try:
+        import torch
+
+        found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    except Exception:  # reported as torch's own problem
+        return (), None
+    return tuple(Device(p.name, p.total_memory) for p in found), torch.version.cuda
+
+
+def inspect() -> Environment:
+    """Look at everything: imports each dependency, loads the extensions, asks torch for devices."""
+    packages = [_try(name, needed=True) for name in _dependencies()]
+    packages += [_try(name, needed=False) for name in _OPTIONAL]
+    devices, torch_cuda = _devices()
+    return Environment(
+        rlmba=_version("rlmba") or "not installed",
+        python=sys.version.split()[0],
+        platform=f"{platform.system()} {platform.machine()}",
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        packages=tuple(packages),
+        compiled=(_core(), _cuda()),
+        devices=devices,
+        torch_cuda=torch_cuda,
+    )

@@ -1,0 +1,335 @@
+"""The run folder: everything a run leaves on disk, written so that kill -9 loses at most a round.
+
+A round exists exactly when its line in ``rounds.jsonl`` is complete. Its selection and checkpoint are
+written before that line, each file whole or not at all, so a line never points at something missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlmba.config import RunConfig, dump_config
+from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
+from rlmba.storage import atomic_write_bytes, atomic_write_text
+from rlmba.types import RoundRecord
+
+__all__ = ["FORMAT", "Checkpoint", "RunStore", "RunView", "read_run"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run folder as reports read it; the run may still be going on."""
+
+    path: Path
+    config: RunConfig
+    records: list[RoundRecord]
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is needed to go on after a round: serialized model and strategy, and the loop's state."""
+
+    model: bytes
+    strategy: bytes
+    state: Mapping[str, Any]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing: the run folder is damaged or foreign") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(
+            f"{path} is damaged ({error}); restore it or start a new run"
+        ) from error
+
+
+def _dump_json(data: Any) -> str:
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def _parse_lines(path: Path) -> tuple[list[RoundRecord], int]:
+    """Complete records and the length in bytes they take; an incomplete last line is left out."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    records: list[RoundRecord] = []
+    end = 0
+    lines = raw.split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = RoundRecord.from_dict(json.loads(line))
+        except (ValueError, DataError) as error:
+            raise RunFolderError(f"{path}, line {number} is damaged: {error}") from error
+        if record.round != len(records):
+            raise RunFolderError(
+                f"{path}, line {number}: expected round {len(records)}, got {record.round}; "
+                "the folder was changed by hand"
+            )
+        records.append(record)
+        end += len(line) + 1
+    return records, end
+
+
+def _read_info(path: Path) -> Mapping[str, Any]:
+    if not path.is_dir():
+        raise RunFolderError(
+            f"{path}: expected a run folder, found none; give a folder made by `rlmba run`"
+        )
+    if not (path / "run.json").is_file():
+        raise RunFolderError(
+            f"{path} has no run.json: it is not a run folder; give a folder made by `rlmba run`"
+        )
+    info = _read_json(path / "run.json")
+    if not isinstance(info, dict) or "format" not in info:
+        raise RunFolderError(
+            f"{path / 'run.json'}: not written by rlmba; give a folder made by `rlmba run`"
+        )
+    if info["format"] != FORMAT:
+        raise RunFolderError(
+            f"{path}: run folder format {info['format']}, this version reads {FORMAT}; use the version "
+            f"of rlmba that wrote it ({info.get('rlmba', 'unknown')})"
+        )
+    return info
+
+
+def _read_config(path: Path) -> RunConfig:
+    file = path / "config.yaml"
+    try:
+        return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{file} is missing or damaged: {error}") from error
+
+
+def read_run(path: Path) -> RunView:
+    """Read a run folder, finished or not, without locking it.
+
+    Raises
+    ------
+    RunFolderError
+        If it is no run folder, of another format, or damaged. A last line that is still being
+        written is no damage.
+    """
+    path = Path(path)
+    info = _read_info(path)
+    records, _ = _parse_lines(path / "rounds.jsonl")
+    return RunView(path, _read_config(path), records, info)
+
+
+class RunStore:
+    """A run folder opened for writing, locked against other processes.
+
+    Use :meth:`create` or :meth:`resume` as a context manager.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, info: Mapping[str, Any]) -> None:
+        self.path = path
+        self.config = config
+        self.info = info
+        self.records: list[RoundRecord] = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(
+        cls,
+        path: Path,
+        config: RunConfig,
+        *,
+        info: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        split: Mapping[str, Sequence[str]],
+    ) -> Iterator[RunStore]:
+        """A new run in a folder that does not exist or is empty.
+
+        Raises
+        ------
+        UsageError
+            If the folder holds something.
+        StorageError
+            If it cannot be written.
+        """
+        if path.exists() and (not path.is_dir() or not _only_leftovers(path)):
+            what = "a run" if (path / "run.json").exists() else "files that are not a run"
+            raise UsageError(
+                f"{path} already holds {what}: add --resume to go on with it, or give another --output"
+            )
+        _make_folder(path)
+        with _locked(path):
+            _make_folder(path / "selected")
+            _make_folder(path / "checkpoints")
+            atomic_write_text(path / "config.yaml", dump_config(config))
+            atomic_write_text(path / "environment.json", _dump_json(environment))
+            atomic_write_text(path / "split.json", _dump_json(split))
+            full = {
+                "format": FORMAT,
+                **info,
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            }
+            # Written last: a folder with run.json has all the rest.
+            atomic_write_text(path / "run.json", _dump_json(full))
+            yield cls(path, config, full)
+
+    @classmethod
+    @contextlib.contextmanager
+    def resume(cls, path: Path) -> Iterator[RunStore]:
+        """An existing run; a torn last line of ``rounds.jsonl`` is cut off.
+
+        Raises
+        ------
+        RunFolderError
+            If it is no run folder, damaged, or another process is writing it.
+        """
+        info = _read_info(path)
+        with _locked(path):
+            store = cls(path, _read_config(path), info)
+            store.records, end = _parse_lines(path / "rounds.jsonl")
+            log = path / "rounds.jsonl"
+            if log.exists() and log.stat().st_size > end:
+                os.truncate(log, end)
+            yield store
+
+    def split(self) -> Mapping[str, list[str]]:
+        """Ids of the validation and initial samples."""
+        split = _read_json(self.path / "split.json")
+        if not isinstance(split, dict) or not {"validation", "initial"} <= set(split):
+            raise RunFolderError(
+                f"{self.path / 'split.json'} is damaged: expected validation and initial ids"
+            )
+        return split
+
+    def labeled(self) -> tuple[list[str], list[int]]:
+        """Ids in the order they were labeled and their labels, over all complete rounds."""
+        ids: list[str] = []
+        labels: list[int] = []
+        for record in self.records:
+            selection = _read_json(self.path / "selected" / f"round_{record.round:03d}.json")
+            ids += selection["ids"]
+            labels += selection["labels"]
+        return ids, labels
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint of the last complete round.
+
+        Raises
+        ------
+        RunFolderError
+            If there is none.
+        """
+        folder = self._checkpoint_folder(self.records[-1].round)
+        try:
+            return Checkpoint(
+                (folder / "model.safetensors").read_bytes(),
+                (folder / "strategy.safetensors").read_bytes(),
+                _read_json(folder / "state.json"),
+            )
+        except FileNotFoundError as error:
+            raise RunFolderError(
+                f"{error.filename} is missing: the run cannot be resumed; start a new one"
+            ) from error
+
+    def commit(
+        self,
+        record: RoundRecord,
+        *,
+        ids: Sequence[str],
+        labels: Sequence[int],
+        scores: Sequence[float],
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Make a round permanent: selection, checkpoint, then its line; then drop the older checkpoint.
+
+        Raises
+        ------
+        StorageError
+            If something could not be written; the rounds before are unharmed.
+        """
+        selection = {
+            "round": record.round,
+            "ids": list(ids),
+            "labels": list(labels),
+            "scores": list(scores),
+        }
+        name = f"round_{record.round:03d}.json"
+        atomic_write_text(self.path / "selected" / name, _dump_json(selection))
+        folder = self._checkpoint_folder(record.round)
+        _make_folder(folder)
+        atomic_write_bytes(folder / "model.safetensors", checkpoint.model)
+        atomic_write_bytes(folder / "strategy.safetensors", checkpoint.strategy)
+        atomic_write_text(folder / "state.json", _dump_json(checkpoint.state))
+        self._append(json.dumps(record.to_dict(), allow_nan=False) + "\n")
+        self.records.append(record)
+        for old in (self.path / "checkpoints").glob("round_*"):
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _checkpoint_folder(self, round_number: int) -> Path:
+        return self.path / "checkpoints" / f"round_{round_number:03d}"
+
+    def _append(self, line: str) -> None:
+        path = self.path / "rounds.jsonl"
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab") as log:
+                log.write(line.encode())
+                log.flush()
+                os.fsync(log.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
+            raise StorageError(
+                f"could not append to {path} ({error.strerror or error}); earlier rounds are unharmed: free "
+                f"some space and go on with `rlmba run --resume --output {self.path}`"
+            ) from error
+
+
+def _only_leftovers(path: Path) -> bool:
+    """Whether a folder is empty or holds just what :meth:`RunStore.create` writes before run.json."""
+    known = {"lock", "config.yaml", "environment.json", "split.json", "selected", "checkpoints"}
+    return all(p.name in known or p.name.endswith(".tmp") for p in path.iterdir())
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"could not make the folder {path} ({error.strerror or error}); choose another --output"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
+    try:
+        handle = (path / "lock").open("a+")
+    except OSError as error:
+        raise StorageError(f"could not write into {path} ({error.strerror or error})") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            raise RunFolderError(
+                f"{path} is being written by {holder}; wait for it or stop it first"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()}")
+        handle.flush()
+        yield

@@ -1,0 +1,131 @@
+"""Evidential fusion, difficulty-aware: Dirichlet parameters, Eq 3 and 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from rlmba import kernels
+from rlmba.errors import UsageError
+from rlmba.types import PoolOutputs
+
+__all__ = ["EVIDENCE", "Difficulty", "difficulty", "dirichlet", "entropy", "fuse", "sample_weights"]
+
+EVIDENCE = ("softplus", "exp", "relu")
+
+
+class Difficulty(NamedTuple):
+    """U(x) of the fused Dirichlet, ``fused`` [N], and u_m(x), ``modality`` [N, M]."""
+
+    fused: NDArray[Any]
+    modality: NDArray[Any]
+
+
+def dirichlet(
+    logits: NDArray[Any], temperature: float = 1.0, evidence: str = "softplus"
+) -> NDArray[np.float64]:
+    """alpha = 1 + evidence(logits / T): float64, every entry >= 1, shape of ``logits``.
+
+    Raises
+    ------
+    UsageError
+        If the temperature is not positive or the evidence function is unknown.
+    """
+    if not temperature > 0:
+        raise UsageError(f"temperature: expected a number > 0, got {temperature}")
+    z = np.asarray(logits, dtype=np.float64) / temperature
+    if evidence == "softplus":
+        return np.asarray(1.0 + np.logaddexp(0.0, z), dtype=np.float64)
+    if evidence == "exp":
+        return np.asarray(1.0 + np.exp(z), dtype=np.float64)
+    if evidence == "relu":
+        return np.asarray(1.0 + np.maximum(z, 0.0), dtype=np.float64)
+    raise UsageError(f"evidence: expected one of {EVIDENCE}, got {evidence!r}")
+
+
+def fuse(alphas: Sequence[NDArray[Any]], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """alpha_f = 1 + sum_m w_m (alpha_m - 1) (Eq 3).
+
+    Parameters
+    ----------
+    alphas : M arrays [N, C]
+    weights : float array [M] or [N, M]
+        On the simplex, for all samples or for each.
+
+    Returns
+    -------
+    float64 array [N, C]
+        Each entry lies between the least and the greatest alpha_m of the modalities with weight.
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    total = np.zeros_like(np.asarray(alphas[0], dtype=np.float64))
+    for m, alpha in enumerate(alphas):
+        total += w[..., m, None] * (np.asarray(alpha, dtype=np.float64) - 1.0)
+    return total + 1.0
+
+
+def sample_weights(
+    weights: NDArray[np.float64], present: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
+    """Weights by sample: absent modalities get 0 and the rest are renormalized.
+
+    Returns
+    -------
+    float64 array [M] without ``present``, else [N, M]; rows sum to 1. Where all the present
+    modalities of a sample weigh 0, they share equally.
+    """
+    if present is None:
+        return weights
+    w = np.where(present, weights, 0.0)
+    total = w.sum(axis=1, keepdims=True)
+    equal = present / np.maximum(present.sum(axis=1, keepdims=True), 1)
+    return np.where(total > 0, w / np.where(total > 0, total, 1.0), equal)
+
+
+def difficulty(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    *,
+    evidence: str = "softplus",
+) -> Difficulty:
+    """U(x) and u_m(x): mean Dirichlet variances of alpha_f and of each alpha_m (Eq 3-4), one pass.
+
+    Parameters
+    ----------
+    pool : PoolOutputs
+    weights, temperatures : float array [M]
+    evidence : {"softplus", "exp", "relu"}
+
+    Returns
+    -------
+    Difficulty
+        In pool order.
+    """
+    result = kernels.dirichlet_variance(
+        list(pool.logits.values()),
+        kind="logits",
+        temperature=temperatures,
+        evidence=evidence,
+        weights=sample_weights(weights, pool.present),
+    )
+    return Difficulty(result.fused, result.modality)
+
+
+def entropy(pool: PoolOutputs, temperatures: NDArray[np.float64]) -> Difficulty:
+    """Shannon entropies in nats, in the place of Eq 4: the ablation without EFDA.
+
+    ``fused`` [N] is the entropy of the fused head's softmax, ``modality`` [N, M] of each modality
+    head's at its temperature.
+    """
+
+    def of(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+        lp = log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+        return np.asarray(-(np.exp(lp) * lp).sum(axis=1), dtype=np.float64)
+
+    heads = [of(a, t) for a, t in zip(pool.logits.values(), temperatures, strict=True)]
+    return Difficulty(of(pool.fused_logits, 1.0), np.stack(heads, axis=1))

@@ -1,0 +1,117 @@
+"""Diversity, score and candidates: Eq 5 to 7."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba import kernels
+from rlmba.method import efda
+from rlmba.types import PoolOutputs
+
+__all__ = ["Score", "candidates", "diversity", "score"]
+
+
+class Score(NamedTuple):
+    """Eq 6 and its parts, in pool order.
+
+    ``q`` [N]; ``uncertainty`` [N, M] raw u_m; ``difficulty`` [N] raw U; ``normalized_uncertainty``
+    [N, M] and ``normalized_distance`` [N] in [0, 1].
+    """
+
+    q: NDArray[Any]
+    uncertainty: NDArray[Any]
+    difficulty: NDArray[Any]
+    normalized_uncertainty: NDArray[Any]
+    normalized_distance: NDArray[Any]
+
+
+def diversity(
+    fused_features: NDArray[Any], clusters: int, *, rng: np.random.Generator, lloyd_steps: int = 5
+) -> NDArray[Any]:
+    """d(x) = min_k ||f(x) - c_k||_2 over the centroids of a budgeted k-means of the pool (Eq 5).
+
+    Parameters
+    ----------
+    fused_features : float array [N, D]
+    clusters : int
+        k = b, at most N.
+    rng : numpy.random.Generator
+        Seeds k-means++.
+    lloyd_steps : int
+        Lloyd iterations at most.
+
+    Returns
+    -------
+    float array [N]
+    """
+    result = kernels.kmeans(fused_features, clusters, rng=rng, max_iter=lloyd_steps)
+    distances: NDArray[Any] = result.distances
+    return distances
+
+
+def score(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    distances: NDArray[Any] | None,
+    *,
+    beta: float = 1.0,
+    evidence: str = "softplus",
+    use_efda: bool = True,
+) -> Score:
+    """q(x) = sum_m w_m u~_m(x) + beta d~(x), u_m and d min-max normalized over the pool (Eq 6).
+
+    Parameters
+    ----------
+    pool : PoolOutputs
+    weights, temperatures : float array [M]
+    distances : float array [N] or None
+        Eq 5; None leaves the term out (the ablation without diversity).
+    beta : float
+        Weight of diversity, >= 0.
+    evidence : {"softplus", "exp", "relu"}
+    use_efda : bool
+        False takes entropies in the place of Dirichlet variances.
+
+    Notes
+    -----
+    An absent modality weighs 0 for that sample, takes no part in the normalization, and the weights
+    of the others are renormalized.
+    """
+    if use_efda:
+        s = kernels.fused_score(
+            list(pool.logits.values()),
+            weights,
+            distances=distances,
+            beta=beta,
+            temperature=temperatures,
+            evidence=evidence,
+            present=pool.present,
+        )
+        return Score(
+            s.score, s.uncertainty, s.difficulty, s.normalized_uncertainty, s.normalized_distance
+        )
+    u = efda.entropy(pool, temperatures)
+    normalized = kernels.minmax(u.modality, mask=pool.present)
+    w = efda.sample_weights(weights, pool.present)
+    if distances is None:
+        near = np.zeros(len(pool))
+    else:
+        near = np.asarray(kernels.minmax(distances), dtype=np.float64)
+    q = (w * normalized).sum(axis=1) + beta * near
+    return Score(q, u.modality, u.fused, normalized, near)
+
+
+def candidates(q: NDArray[Any], n: int, *, kappa: int = 5) -> NDArray[np.int64]:
+    """C_t, positions of the K = kappa n largest scores (Eq 7), K capped by the pool.
+
+    Returns
+    -------
+    int64 array [K]
+        Largest first; ties break by pool position, the lower first.
+    """
+    indices: NDArray[np.int64] = kernels.top_k(q, min(kappa * n, len(q))).indices
+    return indices

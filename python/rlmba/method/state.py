@@ -1,0 +1,195 @@
+"""The state s_t = [g, phi, u, d, rho] and the candidates' features.
+
+Neither depends on the number of classes or modalities: quantities with one entry per modality are
+summarized over modalities, so that one policy fits every data set.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba import kernels
+from rlmba.errors import CheckpointError
+from rlmba.method.efda import sample_weights
+from rlmba.method.scoring import Score
+from rlmba.types import PoolOutputs, QueryContext
+
+__all__ = [
+    "CANDIDATE_FEATURES",
+    "STATE_FEATURES",
+    "RunningStandardizer",
+    "candidate_features",
+    "state_vector",
+]
+
+STATE_FEATURES = (
+    "top1",
+    "nll",
+    "ece",
+    "delta_mean",
+    "delta_std",
+    "delta_min",
+    "delta_max",
+    "weight_balance",
+    "weight_max",
+    "uncertainty_mean",
+    "uncertainty_std",
+    "uncertainty_spread",
+    "difficulty_mean",
+    "difficulty_std",
+    "distance_mean",
+    "distance_std",
+    "loss_slope",
+    "gradient_norm",
+)
+"""What each entry of the state is; ``spread`` is the s.d. over modalities of their means."""
+
+CANDIDATE_FEATURES = (
+    "score",
+    "score_rank",
+    "uncertainty_weighted",
+    "uncertainty_max",
+    "uncertainty_spread",
+    "difficulty",
+    "distance",
+)
+"""What each column of the candidates' features is."""
+
+
+def state_vector(
+    pool: PoolOutputs, context: QueryContext, score: Score, distances: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
+    """s_t before standardization.
+
+    Validation NLL is divided by log C and clipped to [0, 1] (a uniform guess is 1); Top-1 and ECE are
+    in [0, 1] already. Unknown parts of the context (no validation, no contributions) count as 0.
+
+    Returns
+    -------
+    float64 array [18]
+        In the order of :data:`STATE_FEATURES`.
+    """
+    m = len(pool.modalities)
+    w = context.weights_for(pool)
+    delta = np.zeros(m) if context.contributions is None else np.asarray(context.contributions)
+    if context.validation is None:
+        g = [0.0, 0.0, 0.0]
+    else:
+        mm = context.validation.mm
+        g = [mm.top1, min(max(mm.nll / np.log(max(pool.n_classes, 2)), 0.0), 1.0), mm.ece]
+    balance = -(w * np.log(np.maximum(w, 1e-300))).sum() / np.log(m) if m > 1 else 1.0
+    u = np.asarray(score.uncertainty, dtype=np.float64)
+    known = np.ones(u.shape, dtype=bool) if pool.present is None else pool.present
+    columns = [u[known[:, j], j] for j in range(m)]
+    means = np.array([c.mean() if c.size else 0.0 for c in columns])
+    stds = np.array([c.std() if c.size else 0.0 for c in columns])
+    d = np.zeros(1) if distances is None else np.asarray(distances, dtype=np.float64)
+    difficulty = np.asarray(score.difficulty, dtype=np.float64)
+    return np.array(
+        [
+            *g,
+            delta.mean(),
+            delta.std(),
+            delta.min(),
+            delta.max(),
+            balance,
+            w.max(),
+            means.mean(),
+            stds.mean(),
+            means.std(),
+            difficulty.mean(),
+            difficulty.std(),
+            d.mean(),
+            d.std(),
+            context.training.loss_slope,
+            context.training.gradient_norm,
+        ],
+        dtype=np.float64,
+    )
+
+
+def candidate_features(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    score: Score,
+    candidates: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Features of the candidates, each in [0, 1] but the standardized ``score``.
+
+    Parameters
+    ----------
+    pool : PoolOutputs
+    weights : float array [M]
+    score : Score
+        Of the whole pool.
+    candidates : int64 array [K]
+        Pool positions, best first.
+
+    Returns
+    -------
+    float64 array [K, 7]
+        In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q standardized over the candidates
+        (all 0 where they are equal); ``score_rank`` falls from 1 to 0.
+    """
+    q = np.asarray(score.q, dtype=np.float64)[candidates]
+    spread = q.std()
+    u = np.asarray(score.normalized_uncertainty, dtype=np.float64)[candidates]
+    w = sample_weights(weights, None if pool.present is None else pool.present[candidates])
+    difficulty = np.asarray(kernels.minmax(score.difficulty), dtype=np.float64)[candidates]
+    k = len(candidates)
+    return np.stack(
+        [
+            (q - q.mean()) / spread if spread > 0 else np.zeros(k),
+            np.linspace(1.0, 0.0, k) if k > 1 else np.ones(k),
+            (w * u).sum(axis=1),
+            u.max(axis=1),
+            u.std(axis=1),
+            difficulty,
+            np.asarray(score.normalized_distance, dtype=np.float64)[candidates],
+        ],
+        axis=1,
+    )
+
+
+class RunningStandardizer:
+    """Running mean and variance of a vector (Welford), for states across rounds.
+
+    The first vector maps to 0: nothing is known yet of its scale. Results are clipped to [-5, 5].
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(size)
+        self.m2 = np.zeros(size)
+
+    def update(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take ``x`` in, then return it standardized by everything seen so far."""
+        self.count += 1
+        step = x - self.mean
+        self.mean = self.mean + step / self.count
+        self.m2 = self.m2 + step * (x - self.mean)
+        std = np.sqrt(self.m2 / self.count)
+        z = np.divide(x - self.mean, std, out=np.zeros_like(self.mean), where=std > 1e-12)
+        return np.clip(z, -5.0, 5.0)
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Arrays that restore it."""
+        return {"count": np.array([float(self.count)]), "mean": self.mean, "m2": self.m2}
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """Inverse of :meth:`state_dict`.
+
+        Raises
+        ------
+        CheckpointError
+            If the sizes differ: the state was made by another version.
+        """
+        if state["mean"].shape != self.mean.shape:
+            raise CheckpointError(
+                f"policy state: expected {self.mean.size} state features, got {state['mean'].size}; "
+                "it was made by another version"
+            )
+        self.count = int(state["count"][0])
+        self.mean = state["mean"].copy()
+        self.m2 = state["m2"].copy()

@@ -1,0 +1,76 @@
+"""Writing files so that a reader sees the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from rlmba.errors import StorageError
+
+__all__ = ["atomic_write_bytes", "atomic_write_text"]
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace the file at ``path`` by ``data``, whole or not at all.
+
+    The bytes go to a hidden temporary file in the same folder, are flushed to the device, and the
+    file is then renamed over ``path``; the folder entry is flushed too. After a crash at any moment
+    ``path`` holds either what it held before or all of ``data``.
+
+    Parameters
+    ----------
+    path : path
+        Where to write; its folder must exist. A file there is replaced.
+    data : bytes
+        The whole content.
+
+    Raises
+    ------
+    StorageError
+        If it could not be written (disk full, no permission, no such folder). What was at ``path``
+        is unharmed and no temporary file is left.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call, less known as atomic
+        _flush_folder(target.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(_explain(target, len(data), error)) from error
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """:func:`atomic_write_bytes` of ``text`` in UTF-8, line ends as they are."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename durable; a file system that says EINVAL has nothing to flush."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _explain(target: Path, size: int, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = f"free at least {size:,} bytes there or choose another folder"
+    elif isinstance(error, FileNotFoundError | NotADirectoryError):
+        advice = "create its folder first"
+    else:
+        advice = "choose a folder you may write to"
+    return f"could not write {target} ({reason}); what was there is unharmed: {advice}"

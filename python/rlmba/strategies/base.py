@@ -1,0 +1,135 @@
+"""The query contract that every strategy keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba import kernels
+from rlmba.errors import NonFiniteError, UsageError
+from rlmba.types import PoolOutputs, QueryContext, Selection
+
+__all__ = ["Choice", "Feedback", "Stages", "Strategy"]
+
+
+class Choice(NamedTuple):
+    """What a strategy's own code returns: pool positions [n] in chosen order and their scores [n]."""
+
+    positions: NDArray[np.int64]
+    scores: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What came of the last batch: the smoothed reward r_t, round number, labels bought so far."""
+
+    reward: float
+    round: int
+    labels: int
+
+
+class Stages:
+    """Wall time by stage of one query."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the time spent in the block to stage ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Strategy(ABC):
+    """A rule that picks n samples of a pool.
+
+    Subclasses are keyword-only dataclasses whose fields are their options, and implement
+    :meth:`choose`. A strategy that learns also overrides :meth:`learn`, :meth:`state_dict` and
+    :meth:`load_state_dict`.
+    """
+
+    name: ClassVar[str]
+    """The name it is registered under."""
+    summary: ClassVar[str]
+    """One line for listings."""
+
+    def query(self, pool: PoolOutputs, context: QueryContext, n: int) -> Selection:
+        """Pick ``n`` samples.
+
+        Parameters
+        ----------
+        pool : PoolOutputs
+            The unlabeled pool; unchanged.
+        context : QueryContext
+            Its ``rng`` is the only randomness and is advanced.
+        n : int
+            0 <= n <= N.
+
+        Returns
+        -------
+        Selection
+            Exactly n distinct positions into the pool, in chosen order.
+
+        Raises
+        ------
+        UsageError
+            If n is no integer of 0..N.
+        NonFiniteError
+            If the model's outputs hold NaN or infinity; the message names the sample's id.
+        """
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n <= len(pool):
+            raise UsageError(
+                f"{self.name}: expected n within 0..{len(pool)} (the pool's size), got {n!r}; "
+                "ask for fewer samples"
+            )
+        n = int(n)
+        if n == 0:
+            return Selection(np.empty(0, dtype=np.int64), np.empty(0))
+        stages = Stages()
+        with kernels.record() as calls:
+            try:
+                positions, scores = self.choose(pool, context, n, stages)
+            except NonFiniteError as error:
+                raise NonFiniteError(
+                    f"{self.name}: sample {str(pool.ids[error.row])!r}: {error}", error.row
+                ) from error
+        positions = np.asarray(positions, dtype=np.int64)
+        if positions.shape != (n,) or len(np.unique(positions)) != n:
+            raise AssertionError(
+                f"strategy {self.name!r} broke its contract: {n} distinct positions were asked for, "
+                f"it returned shape {positions.shape} with {len(np.unique(positions))} distinct"
+            )
+        return Selection(
+            positions,
+            np.asarray(scores, dtype=np.float64),
+            seconds=stages.seconds,
+            backends={c.op: c.backend for c in calls},
+        )
+
+    @abstractmethod
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """The strategy's own rule; 1 <= n <= N is already checked."""
+
+    def learn(self, feedback: Feedback) -> Mapping[str, float]:
+        """Take in what came of the last batch; returns figures for the round's record."""
+        del feedback
+        return {}
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Arrays that restore what the strategy has learned; empty for fixed rules."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        del state

@@ -1,0 +1,60 @@
+"""Uniform choice without replacement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba import kernels
+from rlmba.kernels.common.random import mix64, seed_from
+from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.types import PoolOutputs, QueryContext
+
+__all__ = ["Random", "uniform_by_id"]
+
+
+def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
+    """A uniform of (0, 1) for each id: a hash of seed and id, whatever the order of the ids.
+
+    Parameters
+    ----------
+    ids : str array [N]
+    seed : int
+
+    Returns
+    -------
+    float64 array [N]
+        Equal for equal ids; independent of the array's string width.
+    """
+    text = np.ascontiguousarray(ids, dtype=np.str_)
+    if text.size == 0 or text.itemsize == 0:
+        code = np.zeros((text.size, 0), dtype=np.uint64)
+    else:
+        code = text.view(np.uint32).reshape(text.size, -1).astype(np.uint64)
+    state = np.full(text.size, seed % 2**64, dtype=np.uint64)
+    for column in code.T:
+        # Padding (code point 0) leaves the state alone, so the width does not matter.
+        mixed = mix64(0, state ^ (column * np.uint64(0x9E3779B97F4A7C15)))
+        state = np.where(column == 0, state, mixed)
+    bits = mix64(0x51ED27, state)
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+@dataclass(kw_only=True)
+class Random(Strategy):
+    """n samples uniformly without replacement.
+
+    The draw depends on sample ids, not on their order: permuting the pool permutes the answer.
+    """
+
+    name: ClassVar[str] = "random"
+    summary: ClassVar[str] = "uniform without replacement"
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are the uniforms the samples were ranked by."""
+        with stages("score"):
+            values, indices = kernels.top_k(uniform_by_id(pool.ids, seed_from(context.rng)), n)
+        return Choice(indices, values)
