@@ -19,13 +19,22 @@ from rlmba.kernels.dispatch import (
     record,
     set_num_threads,
 )
+from rlmba.kernels.kmeans import KMeans, kmeans
+from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
+from rlmba.kernels.min_distance import MinDistance, min_distance
 from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
     "Call",
+    "KMeans",
+    "KMeansPlusPlus",
+    "MinDistance",
     "TopK",
     "backends",
     "instruction_set",
+    "kmeans",
+    "kmeans_plusplus",
+    "min_distance",
     "num_threads",
     "record",
     "set_num_threads",
