@@ -20,10 +20,10 @@ COPY_BYTES = 2**30
 
 @functools.cache
 def copy_bandwidth() -> float:
-    """Bytes per second, read plus written, of the fastest of several copies of 1 GiB by all threads.
+    """Bytes per second (read plus written) of the fastest of several copies of 1 GiB, all threads.
 
-    ``torch.Tensor.copy_`` between two float32 tensors whose pages have been touched. Measured once a
-    process, so that a fraction of it compares figures of the same run.
+    ``torch.Tensor.copy_`` between two float32 tensors whose pages have been touched. Measured once
+    a process, so that a fraction of it compares figures of the same run.
     """
     source = torch.ones(COPY_BYTES // 4, dtype=torch.float32)
     target = torch.zeros_like(source)
@@ -40,10 +40,8 @@ def machine_info() -> dict[str, Any]:
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [
-            line.split(":", 1)[1].strip() for line in info.open() if line.startswith("model name")
-        ]
-        cpu = models[0] if models else cpu
+        lines = [line for line in info.open() if line.startswith("model name")]
+        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
@@ -58,7 +56,7 @@ def machine_info() -> dict[str, Any]:
 
 
 def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
-    """Attach to a finished benchmark the bytes it must move and the fraction of copy bandwidth reached.
+    """Attach to a finished benchmark the bytes it must move and its fraction of copy bandwidth.
 
     Parameters
     ----------

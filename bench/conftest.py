@@ -1,21 +1,17 @@
-"""Adds the machine to the JSON that pytest-benchmark keeps, and the traffic figures to its report."""
+"""Adds the machine to pytest-benchmark's JSON, and the traffic figures to its report."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 import common
 
 
-def pytest_benchmark_update_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any]
-) -> None:
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["rlmba"] = common.machine_info()
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     session = getattr(config, "_benchmarksession", None)
     rows = [b for b in getattr(session, "benchmarks", []) if "fraction_of_copy" in b.extra_info]
     if rows:
