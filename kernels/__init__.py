@@ -21,6 +21,9 @@ from rlmba.kernels.dispatch import (
     set_num_threads,
 )
 from rlmba.kernels.fused_score import FusedScore, fused_score
+from rlmba.kernels.kmeans import KMeans, kmeans
+from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
+from rlmba.kernels.min_distance import MinDistance, min_distance
 from rlmba.kernels.minmax import minmax
 from rlmba.kernels.plackett_luce import (
     PlackettLuce,
@@ -34,6 +37,9 @@ __all__ = [
     "Call",
     "DirichletVariance",
     "FusedScore",
+    "KMeans",
+    "KMeansPlusPlus",
+    "MinDistance",
     "PlackettLuce",
     "PlackettLuceLogProb",
     "TopK",
@@ -41,6 +47,9 @@ __all__ = [
     "dirichlet_variance",
     "fused_score",
     "instruction_set",
+    "kmeans",
+    "kmeans_plusplus",
+    "min_distance",
     "minmax",
     "num_threads",
     "plackett_luce",
