@@ -82,7 +82,9 @@ def require_core() -> Any:
     """The compiled CPU extension; only called where :func:`select` chose the backend ``"cpu"``."""
     module = core()
     if module is None:
-        raise BackendError("backend 'cpu' needs the compiled extension; reinstall with a C++20 compiler")
+        raise BackendError(
+            "backend 'cpu' needs the compiled extension; reinstall with a C++20 compiler"
+        )
     return module
 
 

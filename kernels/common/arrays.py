@@ -53,7 +53,9 @@ def device_of(x: object) -> str:
         return "cpu"
     if kind == 2:
         return "cuda"
-    raise BackendError(f"expected an array in CPU or CUDA memory, got DLPack device type {kind}; move it")
+    raise BackendError(
+        f"expected an array in CPU or CUDA memory, got DLPack device type {kind}; move it"
+    )
 
 
 def to_numpy(x: ArrayLike) -> NDArray[Any]:

@@ -78,20 +78,26 @@ class PoolOutputs:
                 "PoolOutputs: expected features and logits of the same modalities in the same order, "
                 f"got {tuple(self.features)} and {tuple(self.logits)}"
             )
-        expected = [("fused_logits", self.fused_logits, (n, c))]
+        expected: list[tuple[str, NDArray[Any], tuple[int, ...]]] = [
+            ("fused_logits", self.fused_logits, (n, c))
+        ]
         expected += [("fused_features", self.fused_features, (n, self.fused_features.shape[-1]))]
         expected += [(f"logits[{m!r}]", a, (n, c)) for m, a in self.logits.items()]
         expected += [(f"features[{m!r}]", a, (n, a.shape[-1])) for m, a in self.features.items()]
         if self.present is not None:
             expected.append(("present", self.present, (n, len(self.features))))
         if self.dropout_logits is not None:
-            expected.append(("dropout_logits", self.dropout_logits, (len(self.dropout_logits), n, c)))
+            expected.append(
+                ("dropout_logits", self.dropout_logits, (len(self.dropout_logits), n, c))
+            )
         for name, array, shape in expected:
             if array.shape != shape:
                 raise ShapeError(f"PoolOutputs.{name}: expected shape {shape}, got {array.shape}")
         if len(np.unique(self.ids)) != n:
             values, counts = np.unique(self.ids, return_counts=True)
-            raise DataError(f"PoolOutputs.ids: expected distinct ids, {values[counts > 1][0]!r} repeats")
+            raise DataError(
+                f"PoolOutputs.ids: expected distinct ids, {values[counts > 1][0]!r} repeats"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,7 +121,9 @@ class PoolOutputs:
             fused_features=self.fused_features[positions],
             fused_logits=self.fused_logits[positions],
             present=None if self.present is None else self.present[positions],
-            dropout_logits=None if self.dropout_logits is None else self.dropout_logits[:, positions],
+            dropout_logits=None
+            if self.dropout_logits is None
+            else self.dropout_logits[:, positions],
         )
 
 
@@ -199,7 +207,7 @@ class QueryContext:
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None
     validation: Evaluation | None = None
-    training: TrainingDiagnostics = TrainingDiagnostics()
+    training: TrainingDiagnostics = field(default_factory=TrainingDiagnostics)
 
     def weights_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
         """Weights [M] for this pool, uniform where none were given.

@@ -54,7 +54,9 @@ def _read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise RunFolderError(f"{path} is missing: the run folder is damaged or foreign") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}); restore it or start a new run") from error
+        raise RunFolderError(
+            f"{path} is damaged ({error}); restore it or start a new run"
+        ) from error
 
 
 def _dump_json(data: Any) -> str:
@@ -87,14 +89,18 @@ def _parse_lines(path: Path) -> tuple[list[RoundRecord], int]:
 
 def _read_info(path: Path) -> Mapping[str, Any]:
     if not path.is_dir():
-        raise RunFolderError(f"{path}: expected a run folder, found none; give a folder made by `rlmba run`")
+        raise RunFolderError(
+            f"{path}: expected a run folder, found none; give a folder made by `rlmba run`"
+        )
     if not (path / "run.json").is_file():
         raise RunFolderError(
             f"{path} has no run.json: it is not a run folder; give a folder made by `rlmba run`"
         )
     info = _read_json(path / "run.json")
     if not isinstance(info, dict) or "format" not in info:
-        raise RunFolderError(f"{path / 'run.json'}: not written by rlmba; give a folder made by `rlmba run`")
+        raise RunFolderError(
+            f"{path / 'run.json'}: not written by rlmba; give a folder made by `rlmba run`"
+        )
     if info["format"] != FORMAT:
         raise RunFolderError(
             f"{path}: run folder format {info['format']}, this version reads {FORMAT}; use the version "
@@ -202,7 +208,9 @@ class RunStore:
         """Ids of the validation and initial samples."""
         split = _read_json(self.path / "split.json")
         if not isinstance(split, dict) or not {"validation", "initial"} <= set(split):
-            raise RunFolderError(f"{self.path / 'split.json'} is damaged: expected validation and initial ids")
+            raise RunFolderError(
+                f"{self.path / 'split.json'} is damaged: expected validation and initial ids"
+            )
         return split
 
     def labeled(self) -> tuple[list[str], list[int]]:
@@ -251,7 +259,12 @@ class RunStore:
         StorageError
             If something could not be written; the rounds before are unharmed.
         """
-        selection = {"round": record.round, "ids": list(ids), "labels": list(labels), "scores": list(scores)}
+        selection = {
+            "round": record.round,
+            "ids": list(ids),
+            "labels": list(labels),
+            "scores": list(scores),
+        }
         name = f"round_{record.round:03d}.json"
         atomic_write_text(self.path / "selected" / name, _dump_json(selection))
         folder = self._checkpoint_folder(record.round)

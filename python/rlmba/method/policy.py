@@ -147,7 +147,9 @@ class Policy:
             If a weight is missing, unknown or of another shape.
         """
         own = self.network.state_dict()
-        given = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        given = {
+            k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")
+        }
         shapes = {k: tuple(v.shape) for k, v in own.items()}
         found = {k: tuple(v.shape) for k, v in given.items()}
         if shapes != found:

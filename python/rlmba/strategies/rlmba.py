@@ -63,7 +63,9 @@ class Rlmba(Strategy):
     """
 
     name: ClassVar[str] = "rlmba"
-    summary: ClassVar[str] = "RL-MBA: balanced modalities, Dirichlet difficulty, diversity, learned draw"
+    summary: ClassVar[str] = (
+        "RL-MBA: balanced modalities, Dirichlet difficulty, diversity, learned draw"
+    )
 
     beta: float = 1.0
     kappa: int = 5
@@ -89,7 +91,9 @@ class Rlmba(Strategy):
                 f"rlmba: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, {self.lloyd_steps}"
             )
         if self.evidence not in efda.EVIDENCE:
-            raise UsageError(f"rlmba: evidence: expected one of {efda.EVIDENCE}, got {self.evidence!r}")
+            raise UsageError(
+                f"rlmba: evidence: expected one of {efda.EVIDENCE}, got {self.evidence!r}"
+            )
         if self.policy not in _POLICIES:
             raise UsageError(f"rlmba: policy: expected one of {_POLICIES}, got {self.policy!r}")
         if not 0 <= self.baseline_momentum < 1:
@@ -97,13 +101,17 @@ class Rlmba(Strategy):
                 f"rlmba: baseline_momentum: expected 0 <= x < 1, got {self.baseline_momentum}"
             )
         if self.advantage_clip is not None and not self.advantage_clip > 0:
-            raise UsageError(f"rlmba: advantage_clip: expected > 0 or null, got {self.advantage_clip}")
+            raise UsageError(
+                f"rlmba: advantage_clip: expected > 0 or null, got {self.advantage_clip}"
+            )
         self._standardizer = RunningStandardizer(len(STATE_FEATURES))
         self._baseline = Baseline(self.baseline_momentum, self.advantage_clip)
         if self.policy == "learned":
             from rlmba.method.policy import Policy
 
-            self._policy = Policy(hidden=self.hidden, learning_rate=self.learning_rate, seed=self.seed)
+            self._policy = Policy(
+                hidden=self.hidden, learning_rate=self.learning_rate, seed=self.seed
+            )
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are q (Eq 6); the order is the order of the draw."""
@@ -144,7 +152,11 @@ class Rlmba(Strategy):
             return {}
         advantage = self._baseline.advantage(feedback.reward)
         norm = self._policy.learn(advantage)
-        return {"advantage": advantage, "baseline": float(self._baseline.value or 0.0), "gradient_norm": norm}
+        return {
+            "advantage": advantage,
+            "baseline": float(self._baseline.value or 0.0),
+            "gradient_norm": norm,
+        }
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Policy, optimizer, running statistics of the state, baseline."""
@@ -173,5 +185,3 @@ class Rlmba(Strategy):
         self._policy.load_state_dict(part("policy."))
         self._standardizer.load_state_dict(part("state."))
         self._baseline.value = float(state["baseline"][0]) if "baseline" in state else None
-
-
