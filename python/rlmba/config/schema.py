@@ -54,6 +54,8 @@ class TrainingConfig(_Section):
     """"step" divides the rate by 10 after two thirds of the epochs (the paper: epoch 10 of 15)."""
     min_steps: int = Field(0, ge=0)
     """Epochs are added until this many optimizer steps are reached: for very small labeled sets."""
+    augment: bool = True
+    """Apply the data set's light augmentation to minibatches."""
     warm_start: bool = False
     """Go on from the last round's weights instead of the initial ones."""
     predict_batch_size: int = Field(512, ge=1)

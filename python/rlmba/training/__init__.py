@@ -1,1 +1,35 @@
-"""TODO."""
+"""Training, prediction and evaluation of the network, and the weights it is kept as."""
+
+from __future__ import annotations
+
+from rlmba.training.calibration import fit_temperature, fit_temperatures
+from rlmba.training.checkpoint import (
+    config_hash,
+    load_model,
+    load_tensors,
+    save_model,
+    save_tensors,
+)
+from rlmba.training.contributions import shapley_contributions, shapley_values
+from rlmba.training.evaluate import evaluate, head_log_probs
+from rlmba.training.fit import fit, multimodal_loss
+from rlmba.training.fusion_weights import adaptive_fusion_weights
+from rlmba.training.predict import predict
+
+__all__ = [
+    "adaptive_fusion_weights",
+    "config_hash",
+    "evaluate",
+    "fit",
+    "fit_temperature",
+    "fit_temperatures",
+    "head_log_probs",
+    "load_model",
+    "load_tensors",
+    "multimodal_loss",
+    "predict",
+    "save_model",
+    "save_tensors",
+    "shapley_contributions",
+    "shapley_values",
+]

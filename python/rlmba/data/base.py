@@ -1,0 +1,125 @@
+"""What every data set offers: samples with stable ids, several modalities, a fixed split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["KINDS", "Batch", "Kind", "Modality", "MultimodalDataset"]
+
+Kind: TypeAlias = Literal["features", "image", "waveform", "spectrogram", "tokens", "sequence"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+"""Kinds of modality, which decide conversion, augmentation and the default encoder."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one modality's tensors look like.
+
+    Parameters
+    ----------
+    name : str
+        Its name, distinct within a data set and not "mm".
+    kind : str
+        "features" (D,), "image" (C, H, W), "waveform" (T,), "spectrogram" (C, F, T), "tokens" (T,)
+        or "sequence" (T, F).
+    shape : tuple of int
+        Shape of one sample in a batch, as listed for its kind.
+    dtype : str
+        Of the batch's tensor: "float32", or "int64" for tokens.
+    sample_rate : float or None
+        Samples per second of a waveform, where known.
+    vocabulary : int or None
+        Number of distinct token ids, the padding 0 among them, of tokens.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    sample_rate: float | None = None
+    vocabulary: int | None = None
+
+
+class Batch(NamedTuple):
+    """Samples ready for a model, on the CPU.
+
+    ``inputs`` maps modality to a tensor [n, *shape] in the data set's order of modalities;
+    ``present`` is bool [n, M], or None when every sample has every modality. Inputs of absent
+    modalities are finite and mean nothing.
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    present: torch.Tensor | None
+
+
+class MultimodalDataset(ABC):
+    """Samples of several modalities, addressed by dataset position 0..n-1.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set, as registered or given.
+    classes : tuple of str
+        Class names; a label is a position in it.
+    modalities : tuple of Modality
+        In their fixed order.
+    ids : str array [n]
+        Stable sample ids by dataset position, distinct.
+    labels : int64 array [n]
+        True classes by dataset position: only the oracle annotator and evaluation may look.
+    train_positions, test_positions : int64 array
+        Dataset positions of the split, rising and disjoint; test may be empty.
+    present : bool array [n, M] or None
+        Which modalities each sample has; None when all have all.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    train_positions: NDArray[np.int64]
+    test_positions: NDArray[np.int64]
+    present: NDArray[np.bool_] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Checksum of ids, labels, split and content: equal only for the same data."""
+
+    @abstractmethod
+    def batch(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        train: bool,
+        generator: torch.Generator | None,
+    ) -> Batch:
+        """Load samples.
+
+        Parameters
+        ----------
+        positions : int64 array [n]
+            Dataset positions, in any order, repeats allowed.
+        train : bool
+            Apply the data set's augmentation.
+        generator : torch.Generator or None
+            Source of the augmentation's randomness; needed, and used, only with ``train``.
+
+        Returns
+        -------
+        Batch
+            On the CPU, rows in the order of ``positions``.
+        """

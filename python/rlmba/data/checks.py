@@ -1,0 +1,149 @@
+"""Checks of arrays that shall become a data set; each error names the sample or the modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import DataError
+from rlmba.types import MULTIMODAL
+
+__all__ = [
+    "check_finite",
+    "check_ids",
+    "check_labels",
+    "check_names",
+    "check_present",
+    "check_split",
+]
+
+_CHUNK_ROWS = 8192
+
+
+def check_names(arrays: Mapping[str, Any] | Iterable[str]) -> None:
+    """Modality names: at least one, none empty, none the name of the fused head."""
+    names = list(arrays)
+    if not names:
+        raise DataError(
+            "expected at least one modality, got none; name them with the option modalities"
+        )
+    for name in names:
+        if name in ("", MULTIMODAL):
+            raise DataError(
+                f"modality {name!r}: expected a name other than '' and {MULTIMODAL!r}, "
+                "which names the fused head; rename the array"
+            )
+
+
+def check_ids(ids: Sequence[str] | NDArray[Any]) -> NDArray[np.str_]:
+    """Sample ids as a str array: 1-D, distinct, one line each."""
+    array = np.asarray(ids)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    elif array.dtype.kind in "iu":
+        array = array.astype(np.str_)
+    if array.ndim != 1 or array.dtype.kind != "U":
+        raise DataError(
+            f"ids: expected a 1-D array of strings or integers, "
+            f"got dtype {array.dtype} and shape {array.shape}"
+        )
+    values, counts = np.unique(array, return_counts=True)
+    if (counts > 1).any():
+        repeated = values[counts > 1]
+        raise DataError(
+            f"ids: expected distinct ids, {str(repeated[0])!r} repeats "
+            f"({len(repeated)} ids do); make them unique"
+        )
+    for value in values.tolist():
+        if not value or value != value.strip() or "\n" in value or "\r" in value:
+            raise DataError(f"ids: expected one non-empty line without outer blanks, got {value!r}")
+    return array
+
+
+def check_labels(
+    labels: NDArray[Any], classes: Sequence[str], ids: NDArray[np.str_]
+) -> NDArray[np.int64]:
+    """Labels as int64 [n], each a position in ``classes``; two classes or more occur."""
+    array = np.asarray(labels)
+    if array.shape != ids.shape:
+        raise DataError(f"labels: expected {len(ids)} of them, got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise DataError(
+            f"labels: expected integers 0 to {len(classes) - 1}, got dtype {array.dtype}"
+        )
+    bad = (array < 0) | (array >= len(classes))
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise DataError(
+            f"labels: expected 0 to {len(classes) - 1} for {len(classes)} classes, "
+            f"sample {str(ids[at])!r} has {array[at]} ({int(bad.sum())} are out of range)"
+        )
+    if len(set(classes)) != len(classes):
+        raise DataError(f"classes: expected distinct names, got {list(classes)}")
+    if len(np.unique(array)) < 2:
+        raise DataError(
+            f"labels: expected two classes or more, got {len(np.unique(array))}; "
+            "there is nothing to learn"
+        )
+    return array.astype(np.int64)
+
+
+def check_split(split: NDArray[Any], n: int) -> NDArray[np.bool_]:
+    """Bool [n], true of training samples, from 0 (train) and 1 (test)."""
+    array = np.asarray(split)
+    if array.shape != (n,) or array.dtype.kind not in "biu":
+        raise DataError(
+            f"split: expected {n} integers, 0 for training and 1 for test, "
+            f"got dtype {array.dtype} and shape {array.shape}"
+        )
+    others = np.setdiff1d(array, [0, 1])
+    if len(others):
+        raise DataError(
+            f"split: expected only 0 (training) and 1 (test), got {others[:5].tolist()} as well"
+        )
+    if (array == 1).all():
+        raise DataError("split: expected training samples (0), got none")
+    return np.asarray(array == 0)
+
+
+def check_present(
+    present: NDArray[Any] | None, ids: NDArray[np.str_], modalities: tuple[str, ...]
+) -> NDArray[np.bool_] | None:
+    """Bool [n, M] or None, at least one modality for each sample."""
+    if present is None:
+        return None
+    array = np.asarray(present)
+    if array.shape != (len(ids), len(modalities)) or not np.isin(array, [0, 1]).all():
+        raise DataError(
+            f"present: expected 0 or 1 for {len(ids)} samples and {len(modalities)} modalities, "
+            f"got dtype {array.dtype} and shape {array.shape}"
+        )
+    array = array.astype(np.bool_)
+    empty = ~array.any(axis=1)
+    if empty.any():
+        raise DataError(
+            f"present: expected at least one modality for each sample, "
+            f"{str(ids[int(np.argmax(empty))])!r} has none of {list(modalities)}; drop it"
+        )
+    return None if array.all() else array
+
+
+def check_finite(
+    modality: str, array: NDArray[Any], has: NDArray[np.bool_], ids: NDArray[np.str_]
+) -> None:
+    """Raise :class:`DataError` for the first sample that has the modality with NaN or infinity."""
+    for start in range(0, len(array), _CHUNK_ROWS):
+        rows = array[start : start + _CHUNK_ROWS]
+        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+        bad = ~finite & has[start : start + _CHUNK_ROWS]
+        if bad.any():
+            at = start + int(np.argmax(bad))
+            values = np.ravel(array[at])
+            place = int(np.argmax(~np.isfinite(values)))
+            raise DataError(
+                f"modality {modality!r} of sample {str(ids[at])!r}: expected finite numbers, got "
+                f"{values[place]} at value {place}; drop or repair the sample"
+            )

@@ -1,0 +1,219 @@
+"""``features``: any ``.npz`` of precomputed or raw arrays."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.base import KINDS, Kind
+from rlmba.data.memory import InMemoryDataset
+from rlmba.errors import DataError, UsageError
+
+__all__ = ["guess_kind", "load_features"]
+
+_RESERVED = ("y", "ids", "classes", "present")
+_LONG_WAVEFORM = 1000
+_DEFAULT_SAMPLE_RATE = 8000.0
+
+
+def guess_kind(name: str, array: NDArray[Any]) -> Kind:
+    """Guess the kind of modality that an array [N, ...] most likely is, by shape, dtype and name.
+
+    ========================  ==================  ======================================
+    shape                     dtype               kind
+    ========================  ==================  ======================================
+    [N, D]                    float, 8-bit        features
+    [N, T], T >= 1000         16-bit integer      waveform
+    [N, D], shorter           16-bit integer      features
+    [N, T]                    32 or 64-bit int    tokens
+    [N, H, W]                 uint8               image
+    [N, T, F]                 other               sequence, or spectrogram where the
+                                                  name has "spec" or "mel" in it
+    four axes                 any                 image ([N, H, W, C] for C of 1, 3, 4
+                                                  in the last place, else [N, C, H, W])
+    ========================  ==================  ======================================
+
+    Raises
+    ------
+    DataError
+        For another number of axes.
+    """
+    if array.ndim == 2:
+        size = array.dtype.itemsize if array.dtype.kind in "iu" else 0
+        if size == 2 and array.shape[1] >= _LONG_WAVEFORM:
+            return "waveform"
+        return "tokens" if size >= 4 else "features"
+    if array.ndim == 3:
+        if array.dtype == np.uint8:
+            return "image"
+        return "spectrogram" if "spec" in name.lower() or "mel" in name.lower() else "sequence"
+    if array.ndim == 4:
+        return "image"
+    raise DataError(
+        f"modality {name!r}: expected an array of 2 to 4 axes, got shape {array.shape}; "
+        "flatten it, or leave it out with the option modalities"
+    )
+
+
+def load_features(
+    path: str | Path,
+    *,
+    modalities: Sequence[str] | None = None,
+    split: str = "split",
+    kinds: Mapping[str, str] | None = None,
+    sample_rate: float = _DEFAULT_SAMPLE_RATE,
+) -> InMemoryDataset:
+    """Read a ``.npz`` (no pickle): modality arrays [N, ...], ``y`` [N] and ``split`` [N].
+
+    Parameters
+    ----------
+    path : path
+        The file. ``y``: integers from 0; ``split``: 0 of training samples, 1 of test samples.
+        ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
+        ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one column for each
+        modality array, in the order of the file.
+    modalities : sequence of str, optional
+        Arrays to use, in this order. By default all with two axes or more, in the order of the
+        file; arrays with one axis are taken for notes on the samples. Name them where a file holds
+        one modality twice, raw and preprocessed.
+    split : str
+        The array that holds the split.
+    kinds : mapping of modality to kind, optional
+        Overrides :func:`guess_kind`.
+    sample_rate : float
+        Samples per second of waveforms.
+
+    Raises
+    ------
+    DataError
+        If the file or what is in it cannot be used.
+    UsageError
+        If an option names what is not there.
+    """
+    path = Path(path)
+    arrays = _read(path)
+    for name, meaning in (("y", "labels"), (split, "split")):
+        if name not in arrays:
+            raise (DataError if name in ("y", "split") else UsageError)(
+                f"{path}: expected an array {name!r} ({meaning}), got {sorted(arrays)}; "
+                + (
+                    "add it to the file"
+                    if name == "y"
+                    else "add it, or name one with the option split"
+                )
+            )
+    y = arrays["y"]
+    n = len(y) if y.ndim else 0
+    every = _modality_names(arrays)
+    chosen = _chosen(path, modalities, every)
+    unknown = sorted(set(kinds or {}) - set(chosen))
+    if unknown:
+        raise UsageError(f"option kinds: expected modalities of {chosen}, got {unknown}")
+    guessed = {m: cast("Kind", (kinds or {}).get(m) or guess_kind(m, arrays[m])) for m in chosen}
+    for m, kind in guessed.items():
+        if kind not in KINDS:
+            raise UsageError(f"option kinds: expected for {m!r} one of {list(KINDS)}, got {kind!r}")
+    ids = arrays.get("ids")
+    return InMemoryDataset(
+        path.stem,
+        {m: arrays[m] for m in chosen},
+        kinds=guessed,
+        labels=y,
+        classes=_classes(path, arrays.get("classes"), y),
+        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+        split=arrays[split],
+        present=_present(path, arrays.get("present"), every, chosen),
+        sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
+    )
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a .npz written by numpy.savez")
+    arrays = {}
+    name = None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: expected a .npz of named arrays, got a single .npy array")
+            for name in archive.files:
+                arrays[name] = archive[name]
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        where = str(path) if name is None else f"{path}, array {name!r}"
+        if "pickle" in str(error).lower() or "object" in str(error).lower():
+            what = "expected plain numeric arrays, got one that needs pickle, which is never loaded"
+            raise DataError(f"{where}: {what}; save it as numbers or as a str array") from error
+        raise DataError(
+            f"{where}: not a readable .npz ({error}); it may be truncated, write or copy it again"
+        ) from error
+    return arrays
+
+
+def _modality_names(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
+    """List the arrays that may be modalities; one of another length is let through, to be named."""
+    return [
+        name
+        for name, a in arrays.items()
+        if name not in _RESERVED and not name.startswith("split") and a.ndim >= 2
+    ]
+
+
+def _chosen(path: Path, modalities: Sequence[str] | None, every: list[str]) -> list[str]:
+    if modalities is None:
+        if not every:
+            raise DataError(f"{path}: expected at least one modality array [N, ...], got none")
+        return every
+    if isinstance(modalities, str) or not all(isinstance(m, str) for m in modalities):
+        raise UsageError(f"option modalities: expected a list of names, got {modalities!r}")
+    unknown = [m for m in modalities if m not in every]
+    if unknown or not modalities or len(set(modalities)) != len(modalities):
+        raise UsageError(
+            f"option modalities: expected distinct names of {every} in {path.name}, "
+            f"got {list(modalities)}"
+        )
+    return list(modalities)
+
+
+def _classes(path: Path, classes: NDArray[Any] | None, y: NDArray[Any]) -> list[str]:
+    """Class names; without them every class from 0 to the largest label must occur."""
+    if classes is not None:
+        if classes.ndim != 1 or classes.dtype.kind not in "USiu":
+            raise DataError(
+                f"{path}: expected classes as a 1-D array of names, got {classes.dtype}"
+            )
+        return [c.decode() if isinstance(c, bytes) else str(c) for c in classes.tolist()]
+    if y.dtype.kind not in "iu" or y.size == 0:
+        raise DataError(f"{path}: expected y as integers [N], got dtype {y.dtype}, shape {y.shape}")
+    values = np.unique(y)
+    if values[0] < 0:
+        at = int(np.argmax(y < 0))
+        raise DataError(f"{path}: expected labels y from 0 up, got {y[at]} in row {at}")
+    gaps = np.flatnonzero(values != np.arange(len(values)))
+    if len(gaps):
+        raise DataError(
+            f"{path}: labels y out of range: expected 0 to C-1 with every class present, got "
+            f"{values[-1]} for {len(values)} classes, and class {int(gaps[0])} never occurs; "
+            "renumber y, or add an array classes with a name for each"
+        )
+    return [str(c) for c in range(len(values))]
+
+
+def _present(
+    path: Path, present: NDArray[Any] | None, every: list[str], chosen: list[str]
+) -> NDArray[Any] | None:
+    if present is None:
+        return None
+    if present.ndim != 2 or present.shape[1] != len(every):
+        raise DataError(
+            f"{path}: expected present [N, {len(every)}], a column for each of {every}, "
+            f"got shape {present.shape}"
+        )
+    return present[:, [every.index(m) for m in chosen]]

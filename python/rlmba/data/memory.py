@@ -1,0 +1,197 @@
+"""Data sets whose samples lie in memory as NumPy arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.base import KINDS, Batch, Kind, Modality, MultimodalDataset
+from rlmba.data.checks import (
+    check_finite,
+    check_ids,
+    check_labels,
+    check_names,
+    check_present,
+    check_split,
+)
+from rlmba.data.transforms import augment, fit_converter
+from rlmba.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["InMemoryDataset"]
+
+_RANKS: dict[str, tuple[int, ...]] = {
+    "features": (2,),
+    "image": (3, 4),
+    "spectrogram": (3, 4),
+    "waveform": (2,),
+    "tokens": (2,),
+    "sequence": (3,),
+}
+
+
+class InMemoryDataset(MultimodalDataset):
+    """Arrays kept as they are stored, converted batch by batch.
+
+    uint8 images become [C, H, W], divided by 255 and standardized per channel; int16 waveforms are
+    scaled to [-1, 1]; features are standardized each, sequences per sensor channel, spectrograms
+    per channel. All statistics come from the training samples that have the modality, once.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    arrays : mapping of modality to array [n, ...]
+        In the order the modalities shall have: features [n, D], image [n, H, W], [n, C, H, W] or
+        [n, H, W, C] (C of 1, 3 or 4 in the last place), waveform [n, T], spectrogram [n, F, T] or
+        [n, C, F, T], tokens [n, T] (integers >= 0, 0 is padding), sequence [n, T, F].
+    kinds : mapping of modality to kind
+        One of :data:`rlmba.data.KINDS` for each.
+    labels : integer array [n]
+        Positions into ``classes``.
+    classes : sequence of str
+        Class names, two or more.
+    ids : sequence of str
+        Distinct sample ids.
+    split : integer or boolean array [n]
+        0 of training samples, 1 of test samples.
+    present : bool array [n, M] or None
+        Which modalities each sample has, columns in the order of ``arrays``. Values of absent
+        modalities are never read.
+    sample_rates : mapping of modality to float
+        Samples per second of waveforms.
+
+    Raises
+    ------
+    DataError
+        If the arrays cannot be used; the message names the modality and the sample.
+    UsageError
+        If a kind is unknown or does not fit its array.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        kinds: Mapping[str, Kind],
+        labels: NDArray[Any],
+        classes: Sequence[str],
+        ids: Sequence[str] | NDArray[Any],
+        split: NDArray[Any],
+        present: NDArray[Any] | None = None,
+        sample_rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self.name = name
+        self.ids = check_ids(ids)
+        n = len(self.ids)
+        check_names(arrays)
+        self.classes = tuple(str(c) for c in classes)
+        self.labels = check_labels(labels, self.classes, self.ids)
+        train = check_split(split, n)
+        self.train_positions = np.flatnonzero(train).astype(np.int64)
+        self.test_positions = np.flatnonzero(~train).astype(np.int64)
+        self.present = check_present(present, self.ids, tuple(arrays))
+        rates = sample_rates or {}
+        self._arrays = {m: self._checked(m, a, kinds[m], n) for m, a in arrays.items()}
+        self._converters = {}
+        modalities = []
+        for column, (m, array) in enumerate(self._arrays.items()):
+            has = np.ones(n, np.bool_) if self.present is None else self.present[:, column]
+            if not has[self.train_positions].any():
+                raise DataError(f"modality {m!r}: expected a training sample that has it, got none")
+            if array.dtype.kind == "f":
+                check_finite(m, array, has, self.ids)
+            converter = fit_converter(
+                kinds[m],
+                array,
+                self.train_positions[has[self.train_positions]],
+                channels_last=array.ndim == 4 and array.shape[-1] in (1, 3, 4),
+            )
+            self._converters[m] = converter
+            modalities.append(
+                Modality(
+                    m,
+                    kinds[m],
+                    tuple(int(s) for s in converter.arrange(array[:1]).shape[1:]),
+                    "int64" if kinds[m] == "tokens" else "float32",
+                    sample_rate=rates.get(m),
+                    vocabulary=self._vocabulary(array[has]) if kinds[m] == "tokens" else None,
+                )
+            )
+        self.modalities = tuple(modalities)
+        self._fingerprint: str | None = None
+
+    @staticmethod
+    def _checked(name: str, array: NDArray[Any], kind: str, n: int) -> NDArray[Any]:
+        if kind not in KINDS:
+            raise UsageError(f"modality {name!r}: expected a kind of {list(KINDS)}, got {kind!r}")
+        if array.dtype.kind not in "fiu":
+            raise DataError(f"modality {name!r}: expected a numeric array, got dtype {array.dtype}")
+        if array.ndim == 0 or len(array) != n:
+            raise DataError(
+                f"modality {name!r}: expected {n} rows, one for each label, "
+                f"got shape {array.shape}; drop or add samples"
+            )
+        if array.size == 0:
+            raise DataError(f"modality {name!r}: expected values, got empty shape {array.shape}")
+        if array.ndim not in _RANKS[kind]:
+            ranks = " or ".join(f"{r}-D" for r in _RANKS[kind])
+            raise UsageError(
+                f"modality {name!r}: kind {kind!r} needs a {ranks} array [N, ...], "
+                f"got shape {array.shape}; choose another with the option kinds"
+            )
+        if kind == "tokens" and (array.dtype.kind not in "iu" or int(array.min()) < 0):
+            raise DataError(
+                f"modality {name!r}: tokens are integers >= 0 (0 is padding), "
+                f"got dtype {array.dtype} with smallest value {array.min()}"
+            )
+        return array
+
+    @staticmethod
+    def _vocabulary(tokens: NDArray[Any]) -> int:
+        return int(tokens.max()) + 1
+
+    def fingerprint(self) -> str:
+        """Checksum (BLAKE2b, 128 bits, hexadecimal) of ids, labels, split, classes and arrays."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(digest_size=16)
+            digest.update("\0".join([*self.classes, "", *self.ids.tolist()]).encode())
+            parts: dict[str, NDArray[Any] | None] = {
+                "labels": self.labels,
+                "train": self.train_positions,
+                "present": self.present,
+                **{f"modality {m}": a for m, a in self._arrays.items()},
+            }
+            for name, array in parts.items():
+                if array is not None:
+                    digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                    digest.update(np.ascontiguousarray(array).data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def batch(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        train: bool,
+        generator: torch.Generator | None,
+    ) -> Batch:
+        """See :meth:`rlmba.data.MultimodalDataset.batch`."""
+        import torch
+
+        inputs = {}
+        present = None if self.present is None else self.present[positions]
+        for column, (m, array) in enumerate(self._arrays.items()):
+            rows = array[positions]
+            if present is not None:
+                rows[~present[:, column]] = 0
+            x = self._converters[m](rows)
+            inputs[m] = augment(self._converters[m].kind, x, generator) if train else x
+        return Batch(inputs, None if present is None else torch.from_numpy(present))

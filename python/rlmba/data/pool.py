@@ -1,0 +1,328 @@
+"""The pool: who is labeled, who is not, who validates; the only owner of index spaces.
+
+Three spaces name a sample. Its *id* is a stable string. Its *dataset position* is its row in the
+data set. Its *pool position* is its rank among the unlabeled samples, and changes with every
+labeling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.base import MultimodalDataset
+from rlmba.errors import DataError, UsageError
+
+__all__ = ["Pool"]
+
+Positions = NDArray[np.int64]
+
+
+class Pool:
+    """Training samples of a data set, parted into validation, labeled and unlabeled.
+
+    Made by :meth:`create` or :meth:`restore`; changed only by :meth:`label`, which does all it was
+    asked or nothing. Arrays handed out are read-only.
+    """
+
+    def __init__(
+        self,
+        dataset: MultimodalDataset,
+        validation: Positions,
+        labeled: Positions,
+        labels: NDArray[np.int64],
+        n_initial: int,
+    ) -> None:
+        self._ids = dataset.ids
+        self._n_classes = len(dataset.classes)
+        self._position_of = {id_: p for p, id_ in enumerate(dataset.ids.tolist())}
+        self._validation = _frozen(validation)
+        self._test = _frozen(dataset.test_positions)
+        self._labeled = _frozen(labeled)
+        self._labels = _frozen(labels)
+        self._n_initial = n_initial
+        free = np.zeros(len(dataset), np.bool_)
+        free[dataset.train_positions] = True
+        free[validation] = False
+        free[labeled] = False
+        self._free = free
+        self._unlabeled = _frozen(np.flatnonzero(free).astype(np.int64))
+
+    @classmethod
+    def create(
+        cls,
+        dataset: MultimodalDataset,
+        *,
+        validation_fraction: float,
+        initial_labels: int,
+        initial_sampling: Literal["stratified", "random"],
+        rng: np.random.Generator,
+    ) -> Pool:
+        """Set V aside and draw the initial labels.
+
+        Parameters
+        ----------
+        dataset : MultimodalDataset
+            Its true labels stratify, and label the initial samples.
+        validation_fraction : float
+            Share of each class's training samples that goes to V, rounded, at least one where the
+            class has three or more, none where it has fewer.
+        initial_labels : int
+            How many of the rest are labeled at the start.
+        initial_sampling : {"stratified", "random"}
+            "stratified": one of every class, what is left in proportion to the classes' frequencies
+            (largest remainders, ties to the lower class). "random": uniform without replacement.
+        rng : numpy.random.Generator
+            Draws both; equal generators give equal pools.
+
+        Raises
+        ------
+        DataError
+            If a class has no training sample, or none can be validated.
+        UsageError
+            If fewer labels than classes or more than samples are asked for, or a class is missing
+            from randomly drawn initial labels.
+        """
+        classes = dataset.classes
+        train = dataset.train_positions
+        y = dataset.labels[train]
+        counts = np.bincount(y, minlength=len(classes))
+        if (counts == 0).any():
+            names = [classes[c] for c in np.flatnonzero(counts == 0)[:5]]
+            raise DataError(f"expected training samples of every class, got none of {names}")
+        held = np.floor(validation_fraction * counts + 0.5).astype(np.int64)
+        held = np.where(counts >= 3, np.clip(held, 1, counts - 1), 0)
+        if not held.any():
+            raise DataError("expected a class with three training samples or more to validate on")
+        validation = np.sort(_draw_per_class(train, y, held, rng))
+        rest = np.setdiff1d(train, validation, assume_unique=True)
+        if not len(classes) <= initial_labels <= len(rest):
+            raise UsageError(
+                f"initial_labels: expected {len(classes)} (one for each class) to {len(rest)} "
+                f"(the training samples outside validation), got {initial_labels}"
+            )
+        y = dataset.labels[rest]
+        if initial_sampling == "stratified":
+            shares = _proportional(np.bincount(y, minlength=len(classes)), initial_labels)
+            labeled = rng.permutation(_draw_per_class(rest, y, shares, rng))
+        else:
+            labeled = rng.choice(rest, initial_labels, replace=False)
+        labels = dataset.labels[labeled]
+        missing = np.setdiff1d(np.arange(len(classes)), labels)
+        if len(missing):
+            raise UsageError(
+                f"expected every class among the {initial_labels} initial labels, got none of "
+                f"{[classes[c] for c in missing[:5]]}; raise initial_labels, or set "
+                "initial_sampling=stratified"
+            )
+        return cls(dataset, validation, labeled.astype(np.int64), labels, len(labeled))
+
+    @classmethod
+    def restore(
+        cls,
+        dataset: MultimodalDataset,
+        *,
+        validation_ids: Sequence[str] | NDArray[np.str_],
+        labeled_ids: Sequence[str] | NDArray[np.str_],
+        labels: Sequence[int] | NDArray[np.int64],
+        n_initial: int | None = None,
+    ) -> Pool:
+        """Rebuild a pool as it was, from ids.
+
+        Parameters
+        ----------
+        dataset : MultimodalDataset
+            The same data as before.
+        validation_ids, labeled_ids : sequences of str
+            V, and the labeled samples in the order of labeling.
+        labels : int sequence [len(labeled_ids)]
+            Their annotated classes.
+        n_initial : int or None
+            How many of the first labeled samples were the initial ones; None: all.
+
+        Raises
+        ------
+        DataError
+            If an id is not a training sample of this data set, repeats, or a label is out of range.
+        """
+        position_of = {id_: p for p, id_ in enumerate(dataset.ids.tolist())}
+        training = np.zeros(len(dataset), np.bool_)
+        training[dataset.train_positions] = True
+        seen: set[str] = set()
+        for id_ in [*validation_ids, *labeled_ids]:
+            position = position_of.get(str(id_))
+            if position is None or not training[position]:
+                raise DataError(
+                    f"expected ids of training samples of {dataset.name!r}, got {str(id_)!r}; "
+                    "these are other data than before"
+                )
+            if str(id_) in seen:
+                raise DataError(
+                    f"expected each sample once, in V or labeled, got {str(id_)!r} twice"
+                )
+            seen.add(str(id_))
+        initial = len(labeled_ids) if n_initial is None else n_initial
+        if not 0 <= initial <= len(labeled_ids):
+            raise DataError(f"n_initial: expected 0 to {len(labeled_ids)}, got {initial}")
+        return cls(
+            dataset,
+            np.sort(_positions(position_of, validation_ids)),
+            _positions(position_of, labeled_ids),
+            _checked_labels(labels, len(labeled_ids), len(dataset.classes)),
+            initial,
+        )
+
+    @property
+    def validation(self) -> Positions:
+        """V as dataset positions, rising."""
+        return self._validation
+
+    @property
+    def test(self) -> Positions:
+        """Test samples as dataset positions, rising."""
+        return self._test
+
+    @property
+    def labeled(self) -> Positions:
+        """Labeled samples as dataset positions, in the order of labeling."""
+        return self._labeled
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Annotated classes of :attr:`labeled`."""
+        return self._labels
+
+    @property
+    def unlabeled(self) -> Positions:
+        """Unlabeled samples as dataset positions, rising: entry i is pool position i."""
+        return self._unlabeled
+
+    @property
+    def validation_ids(self) -> NDArray[np.str_]:
+        """Ids of :attr:`validation`."""
+        return self._ids[self._validation]
+
+    @property
+    def labeled_ids(self) -> NDArray[np.str_]:
+        """Ids of :attr:`labeled`, in the order of labeling."""
+        return self._ids[self._labeled]
+
+    @property
+    def initial_ids(self) -> NDArray[np.str_]:
+        """Ids of the samples that were labeled at the start."""
+        return self.labeled_ids[: self._n_initial]
+
+    def ids_at(self, pool_positions: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Ids of the samples at these pool positions, in their order.
+
+        Raises
+        ------
+        UsageError
+            If a position is not within the pool.
+        """
+        positions = np.asarray(pool_positions, dtype=np.int64)
+        outside = (positions < 0) | (positions >= len(self._unlabeled))
+        if outside.any():
+            raise UsageError(
+                f"pool positions: expected 0 to {len(self._unlabeled) - 1}, "
+                f"got {positions[np.argmax(outside)]}"
+            )
+        return self._ids[self._unlabeled[positions]]
+
+    def pool_positions(self, ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
+        """Pool positions of unlabeled samples, in the order of ``ids``.
+
+        Raises
+        ------
+        UsageError
+            If one is not in the unlabeled pool.
+        """
+        return np.searchsorted(self._unlabeled, self._unlabeled_positions(ids)).astype(np.int64)
+
+    def label(
+        self, ids: Sequence[str] | NDArray[np.str_], labels: Sequence[int] | NDArray[np.int64]
+    ) -> None:
+        """Move samples from the unlabeled to the labeled ones, with their annotated classes.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Distinct, all in the unlabeled pool. They are appended in this order.
+        labels : int sequence [len(ids)]
+            Classes 0 to C-1.
+
+        Raises
+        ------
+        UsageError
+            If an id repeats or is not in the unlabeled pool; nothing has changed then.
+        DataError
+            If a label is out of range or one is missing; nothing has changed then.
+        """
+        positions = self._unlabeled_positions(ids)
+        values, counts = np.unique(positions, return_counts=True)
+        if (counts > 1).any():
+            raise UsageError(
+                f"label: expected distinct ids, got {str(self._ids[values[counts > 1][0]])!r} twice"
+            )
+        checked = _checked_labels(labels, len(positions), self._n_classes)
+        self._labeled = _frozen(np.concatenate([self._labeled, positions]))
+        self._labels = _frozen(np.concatenate([self._labels, checked]))
+        self._free[positions] = False
+        self._unlabeled = _frozen(np.flatnonzero(self._free).astype(np.int64))
+
+    def _unlabeled_positions(self, ids: Sequence[str] | NDArray[np.str_]) -> Positions:
+        for id_ in ids:
+            position = self._position_of.get(str(id_))
+            if position is None or not self._free[position]:
+                state = "unknown" if position is None else "labeled, validation or test"
+                raise UsageError(
+                    f"expected ids of the unlabeled pool, got {str(id_)!r}, which is {state}"
+                )
+        return _positions(self._position_of, ids)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[np.int64]:
+    copy = np.array(array, dtype=np.int64)
+    copy.flags.writeable = False
+    return copy
+
+
+def _positions(position_of: dict[str, int], ids: Sequence[str] | NDArray[np.str_]) -> Positions:
+    return np.array([position_of[str(id_)] for id_ in ids], dtype=np.int64)
+
+
+def _checked_labels(
+    labels: Sequence[int] | NDArray[np.int64], n: int, n_classes: int
+) -> NDArray[np.int64]:
+    array = np.asarray(labels)
+    if array.shape != (n,) or (n and array.dtype.kind not in "iu"):
+        raise DataError(
+            f"labels: expected {n} integers, got dtype {array.dtype} and shape {array.shape}"
+        )
+    bad = (array < 0) | (array >= n_classes)
+    if bad.any():
+        raise DataError(f"labels: expected 0 to {n_classes - 1}, got {array[np.argmax(bad)]}")
+    return array.astype(np.int64)
+
+
+def _draw_per_class(
+    positions: Positions, y: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator
+) -> Positions:
+    """``counts[c]`` of the positions of each class, class by class."""
+    drawn = [rng.permutation(positions[y == c])[: counts[c]] for c in range(len(counts))]
+    return np.concatenate(drawn)
+
+
+def _proportional(available: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Part ``n`` over classes: one each, the rest by largest remainder, at most ``available``."""
+    quota = n * available / available.sum()
+    shares = np.minimum(np.maximum(np.floor(quota).astype(np.int64), 1), available)
+    while shares.sum() != n:
+        step = 1 if shares.sum() < n else -1
+        open_ = shares < available if step > 0 else shares > 1
+        gap = np.where(open_, step * (quota - shares), -np.inf)
+        shares[int(np.argmax(gap))] += step
+    return np.asarray(shares)

@@ -1,0 +1,172 @@
+"""From stored rows to float tensors, and the light augmentation of training, by kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.base import Kind
+from rlmba.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Converter", "augment", "fit_converter", "full_scale"]
+
+_CHUNK_VALUES = 1 << 22
+
+_STATISTICS_AXES: dict[Kind, tuple[int, ...]] = {
+    "features": (0,),
+    "image": (0, 2, 3),
+    "spectrogram": (0, 2, 3),
+    "sequence": (0, 1),
+}
+"""Axes over which mean and deviation are taken: per feature, per channel, per sensor channel."""
+
+
+def full_scale(dtype: np.dtype[Any]) -> float:
+    """Return the value that becomes 1: 255 of uint8, 32768 of int16; 1 of floating point."""
+    if dtype.kind == "u":
+        return float(np.iinfo(dtype).max)
+    if dtype.kind == "i":
+        return -float(np.iinfo(dtype).min)
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Stored rows to the tensor of a batch.
+
+    Rows become float32, are divided by ``scale`` and standardized by ``mean`` and ``deviation``
+    (broadcast over one row; None leaves them), except tokens, which become int64.
+    ``channels_last`` images are moved to [C, H, W].
+    """
+
+    kind: Kind
+    scale: float = 1.0
+    mean: NDArray[np.float32] | None = None
+    deviation: NDArray[np.float32] | None = None
+    channels_last: bool = False
+
+    def arrange(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows in the axes of their kind, values untouched."""
+        if self.kind in ("image", "spectrogram"):
+            if rows.ndim == 3:
+                return rows[:, None]
+            if self.channels_last:
+                return np.moveaxis(rows, -1, 1)
+        return rows
+
+    def __call__(self, rows: NDArray[Any]) -> torch.Tensor:
+        """Make the tensor [n, *shape] of stored ``rows``, which are not changed."""
+        import torch
+
+        if self.kind == "tokens":
+            return torch.from_numpy(rows.astype(np.int64))
+        values = np.ascontiguousarray(self.arrange(rows)).astype(np.float32)
+        if self.scale != 1.0:
+            values /= np.float32(self.scale)
+        if self.mean is not None and self.deviation is not None:
+            values -= self.mean
+            values /= self.deviation
+        return torch.from_numpy(values)
+
+
+def fit_converter(
+    kind: Kind, array: NDArray[Any], train: NDArray[np.int64], *, channels_last: bool = False
+) -> Converter:
+    """Make the converter of a modality, its statistics taken from the training rows.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of the modality.
+    array : array [n, ...]
+        All rows as stored.
+    train : int64 array
+        Positions whose values give mean and standard deviation (float64, two passes). A constant
+        feature keeps deviation 1.
+    channels_last : bool
+        Images are stored [H, W, C].
+    """
+    scale = full_scale(array.dtype) if kind in ("image", "waveform") else 1.0
+    bare = Converter(kind, scale=scale, channels_last=channels_last)
+    if kind not in _STATISTICS_AXES:
+        return bare
+    axes = _STATISTICS_AXES[kind]
+    step = max(1, _CHUNK_VALUES // max(1, int(np.prod(array.shape[1:]))))
+    chunks = [train[i : i + step] for i in range(0, len(train), step)]
+
+    def values(chunk: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(bare.arrange(array[chunk]), dtype=np.float64) / scale
+
+    count = 0
+    total: Any = 0.0
+    for chunk in chunks:
+        rows = values(chunk)
+        total = total + rows.sum(axis=axes, keepdims=True)
+        count += int(np.prod([rows.shape[a] for a in axes]))
+    mean = total / count
+    square = sum(((values(chunk) - mean) ** 2).sum(axis=axes, keepdims=True) for chunk in chunks)
+    deviation = np.sqrt(square / count)
+    # Rounding leaves a constant feature a tiny deviation, which would blow up what differs later.
+    deviation[deviation <= 1e-9 * np.abs(mean)] = 1.0
+    return Converter(
+        kind,
+        scale=scale,
+        mean=mean[0].astype(np.float32),
+        deviation=deviation[0].astype(np.float32),
+        channels_last=channels_last,
+    )
+
+
+def augment(kind: Kind, x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """Lightly changed copies of a batch, none of which changes a class.
+
+    Images and spectrograms are shifted by up to a twelfth of their side (a spectrogram in time
+    only), waveforms by up to a twelfth of their length, zeros coming in; features and sequences get
+    normal noise of a tenth of their deviation; tokens are left.
+
+    Raises
+    ------
+    UsageError
+        If ``generator`` is None.
+    """
+    import torch
+
+    if generator is None:
+        raise UsageError(
+            "augmentation: expected a torch.Generator with train=True, got None; pass one"
+        )
+    if kind in ("image", "spectrogram"):
+        rows = x.shape[2] if kind == "image" else 0
+        x = _shift(x, axis=3, limit=_reach(x.shape[3]), generator=generator)
+        return _shift(x, axis=2, limit=_reach(rows), generator=generator)
+    if kind == "waveform":
+        return _shift(x, axis=1, limit=_reach(x.shape[1]), generator=generator)
+    if kind in ("features", "sequence"):
+        return x + 0.1 * torch.randn(x.shape, generator=generator)
+    return x
+
+
+def _reach(length: int) -> int:
+    return round(length / 12)
+
+
+def _shift(x: torch.Tensor, *, axis: int, limit: int, generator: torch.Generator) -> torch.Tensor:
+    """Move each sample along ``axis`` by its own offset in -limit..limit, zeros coming in."""
+    import torch
+
+    if limit == 0 or len(x) == 0:
+        return x
+    length = x.shape[axis]
+    offsets = torch.randint(-limit, limit + 1, (len(x), 1), generator=generator)
+    source = torch.arange(length) + offsets
+    inside = (source >= 0) & (source < length)
+    shape = [1] * x.ndim
+    shape[0], shape[axis] = len(x), length
+    index = source.clamp(0, length - 1).view(shape).expand(x.shape)
+    return torch.gather(x, axis, index) * inside.view(shape)

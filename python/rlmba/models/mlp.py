@@ -1,0 +1,41 @@
+"""``mlp``: fully connected layers, for precomputed features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from rlmba.data.base import Modality
+from rlmba.models.registry import Encoder, positive_ints, register_encoder
+
+__all__ = ["Mlp"]
+
+
+@register_encoder("mlp", kinds=["features"], default_for=["features"])
+class Mlp(Encoder):
+    """Linear layers, each with ReLU.
+
+    Parameters
+    ----------
+    modality : Modality
+        Of kind "features".
+    hidden : sequence of int
+        Widths of the layers; empty passes the features on as they are, so that the projection is
+        all there is to learn.
+    """
+
+    def __init__(self, modality: Modality, *, hidden: Sequence[int] = (256,)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = modality.shape[0]
+        for size in positive_ints(hidden, "hidden", empty=True):
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            width = size
+        self.layers = nn.Sequential(*layers)
+        self.out_features = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [n, D] to [n, out_features]."""
+        y: Tensor = self.layers(x)
+        return y

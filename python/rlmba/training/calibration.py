@@ -1,0 +1,80 @@
+"""Temperatures: one number for each head, fitted on V."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from rlmba.errors import ShapeError
+from rlmba.types import MULTIMODAL, PoolOutputs
+
+__all__ = ["TEMPERATURE_RANGE", "fit_temperature", "fit_temperatures"]
+
+TEMPERATURE_RANGE = (0.1, 10.0)
+"""Bounds of a fitted temperature. Where every sample is classified correctly the likelihood only
+grows as T falls, and where V is tiny it may only grow as T rises: the bound is the answer then."""
+
+
+def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Fit T > 0 that minimizes the mean negative log-likelihood of softmax(logits / T).
+
+    Parameters
+    ----------
+    logits : float array [V, C]
+    labels : int64 array [V]
+
+    Returns
+    -------
+    float
+        Within :data:`TEMPERATURE_RANGE`; 1 where V is empty or the logits tell the classes of no
+        sample apart. The likelihood is unimodal in log T, so bounded search finds its optimum.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes disagree.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    y = np.asarray(labels)
+    if z.ndim != 2 or y.shape != (len(z),):
+        raise ShapeError(
+            f"fit_temperature: expected logits [V, C] and labels [V], got {z.shape} and {y.shape}"
+        )
+    if len(z) == 0 or np.ptp(z, axis=1).max() == 0:
+        return 1.0
+    # Shifting by the label's logit changes no probability and makes the likelihood one reduction.
+    z = z - z[np.arange(len(z)), y][:, None]
+
+    def nll(log_temperature: float) -> float:
+        return float(logsumexp(z * np.exp(-log_temperature), axis=1).mean())
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    result = minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    best = min((float(result.x), float(low), float(high)), key=nll)
+    return float(np.clip(np.exp(best), *TEMPERATURE_RANGE))
+
+
+def fit_temperatures(outputs: PoolOutputs, labels: NDArray[np.int64]) -> dict[str, float]:
+    """Fit the temperature of every head on V.
+
+    Parameters
+    ----------
+    outputs : PoolOutputs
+        Of the V samples.
+    labels : int64 array [V]
+        Their classes.
+
+    Returns
+    -------
+    dict of head to float
+        "mm" for the fused head, then the modalities, each fitted on the samples that have it.
+    """
+    temperatures = {MULTIMODAL: fit_temperature(outputs.fused_logits, labels)}
+    for column, (modality, logits) in enumerate(outputs.logits.items()):
+        there = slice(None) if outputs.present is None else outputs.present[:, column]
+        temperatures[modality] = fit_temperature(logits[there], np.asarray(labels)[there])
+    return temperatures

@@ -1,0 +1,141 @@
+"""Weights on disk: safetensors, written whole or not at all, refused where they do not belong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from rlmba.errors import CheckpointError
+from rlmba.storage import atomic_write_bytes
+
+__all__ = ["config_hash", "load_model", "load_tensors", "save_model", "save_tensors"]
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hexadecimal) of a configuration's canonical JSON: independent of key order."""
+    return hashlib.sha256(_canonical(config).encode()).hexdigest()
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], *, config: Mapping[str, Any]
+) -> None:
+    """Write named tensors with the configuration they belong to.
+
+    Parameters
+    ----------
+    path : path
+        The file; replaced as a whole.
+    tensors : mapping of name to tensor
+        On any device.
+    config : mapping
+        JSON-able; kept with its hash in the file's metadata.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; what was there is unharmed.
+    """
+    plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+    metadata = {"config": _canonical(config), "config_hash": config_hash(config)}
+    atomic_write_bytes(path, save(plain, metadata=metadata))
+
+
+def load_tensors(path: str | Path, *, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Read what :func:`save_tensors` wrote, to the CPU.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    config : mapping
+        The configuration it must have been written with.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or of another configuration; the message names the keys
+        that differ.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: expected a readable safetensors checkpoint, got: {error}; "
+            "start the run anew, or restore the file"
+        ) from error
+    if metadata.get("config_hash") != config_hash(config):
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of this configuration, got another: "
+            f"{_difference(metadata.get('config'), config)}"
+        )
+    return tensors
+
+
+def save_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
+    """Write a model's weights and buffers; see :func:`save_tensors`."""
+    save_tensors(path, model.state_dict(), config=config)
+
+
+def load_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
+    """Read weights and buffers into a model; see :func:`load_tensors`.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`load_tensors`, or if names or shapes differ from the model's, which is unchanged
+        then.
+    """
+    tensors = load_tensors(path, config=config)
+    own = model.state_dict()
+    problems = [f"{n} is missing" for n in own if n not in tensors]
+    problems += [f"{n} is not the model's" for n in tensors if n not in own]
+    problems += [
+        f"{n} has shape {tuple(tensors[n].shape)}, not {tuple(own[n].shape)}"
+        for n in own
+        if n in tensors and tensors[n].shape != own[n].shape
+    ]
+    if problems:
+        raise CheckpointError(f"{path}: expected the weights of this model, but {_some(problems)}")
+    model.load_state_dict(tensors)
+
+
+def _canonical(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    items: dict[str, Any] = {}
+    for key, inner in value.items():
+        items.update(_flat(inner, f"{prefix}.{key}" if prefix else str(key)))
+    return items
+
+
+def _difference(stored: str | None, config: Mapping[str, Any]) -> str:
+    try:
+        before = _flat(json.loads(stored or ""))
+    except json.JSONDecodeError:
+        return "it states none; it was not written by this package"
+    now = _flat(json.loads(_canonical(config)))
+    absent = "absent"
+    parts = [
+        f"{key} was {before.get(key, absent)!r} and is {now.get(key, absent)!r}"
+        for key in sorted({*before, *now})
+        if before.get(key, absent) != now.get(key, absent)
+    ]
+    return _some(parts) if parts else "its recorded configuration is damaged"
+
+
+def _some(parts: list[str]) -> str:
+    more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return "; ".join(parts[:4]) + more

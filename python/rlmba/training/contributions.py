@@ -1,0 +1,182 @@
+"""How much each modality contributes to what the fused head says: Shapley values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from rlmba.errors import ShapeError, UsageError
+from rlmba.types import PoolOutputs
+
+__all__ = ["EXACT_MODALITIES", "shapley_contributions", "shapley_values"]
+
+EXACT_MODALITIES = 8
+"""Up to this many modalities all coalitions are evaluated; beyond, permutations are sampled."""
+
+_PERMUTATIONS = 128
+
+
+def shapley_values(
+    parts: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    rng: np.random.Generator | None = None,
+) -> NDArray[np.float64]:
+    """Shapley value of each part for the softmax probability of the label.
+
+    Parameters
+    ----------
+    parts : float64 array [M, N, C]
+        What each modality adds to the fused logits; an absent one adds zero.
+    bias : float64 array [C]
+        Logits of the empty coalition.
+    labels : int64 array [N]
+        The class y whose p_y is shared out.
+    rng : numpy.random.Generator or None
+        Draws 128 permutations where M > 8; not needed up to 8, where the values are exact.
+
+    Returns
+    -------
+    float64 array [N, M]
+        Their sum over modalities is p_y with all minus p_y with none.
+
+    Raises
+    ------
+    UsageError
+        If M > 8 and no generator was passed.
+    """
+    m, n, _ = parts.shape
+    rows = np.arange(n)
+
+    def probability(members: list[int]) -> NDArray[np.float64]:
+        logits = np.broadcast_to(bias, parts.shape[1:]) + parts[members].sum(axis=0)
+        return np.asarray(softmax(logits, axis=1)[rows, labels])
+
+    if m > EXACT_MODALITIES:
+        if rng is None:
+            raise UsageError(
+                f"shapley_values: expected a generator to sample permutations of {m} modalities "
+                f"(exact up to {EXACT_MODALITIES}), got None; pass rng"
+            )
+        return _sampled(probability, m, n, rng)
+    worth = [
+        probability([k for k in range(m) if coalition >> k & 1]) for coalition in range(1 << m)
+    ]
+    values = np.zeros((n, m))
+    for coalition in range(1 << m):
+        size = coalition.bit_count()
+        for k in range(m):
+            if not coalition >> k & 1:
+                share = math.factorial(size) * math.factorial(m - size - 1) / math.factorial(m)
+                values[:, k] += share * (worth[coalition | 1 << k] - worth[coalition])
+    return values
+
+
+def _sampled(
+    probability: Callable[[list[int]], NDArray[np.float64]],
+    m: int,
+    n: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    values = np.zeros((n, m))
+    empty = probability([])
+    for _ in range(_PERMUTATIONS):
+        before = empty
+        members: list[int] = []
+        for k in rng.permutation(m).tolist():
+            members.append(k)
+            after = probability(members)
+            values[:, k] += (after - before) / _PERMUTATIONS
+            before = after
+    return values
+
+
+def shapley_contributions(
+    outputs: PoolOutputs,
+    labels: NDArray[np.int64],
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    fusion_weights: Mapping[str, float] | NDArray[Any],
+    *,
+    rng: np.random.Generator | None = None,
+) -> dict[str, float]:
+    """Share of each modality: the mean absolute Shapley value of p_y, normalized to sum 1.
+
+    A coalition's fused feature has the parts of absent modalities zeroed, the other weights as they
+    are.
+
+    Parameters
+    ----------
+    outputs : PoolOutputs
+        Of N samples.
+    labels : int64 array [N]
+        Their classes.
+    weight, bias : float arrays [C, D] and [C]
+        The fused head; D = d for convex fusion, M d for concatenation.
+    fusion_weights : float array [M] or mapping of modality to float
+        w of convex fusion; not used for concatenation.
+    rng : numpy.random.Generator or None
+        Needed where M > 8.
+
+    Returns
+    -------
+    dict of modality to float
+        Uniform where every value is zero or there is no sample.
+
+    Raises
+    ------
+    ShapeError
+        If head and features do not fit each other.
+    """
+    names = outputs.modalities
+    if isinstance(fusion_weights, Mapping):
+        w = np.array([fusion_weights[m] for m in names], dtype=np.float64)
+    else:
+        w = np.asarray(fusion_weights, dtype=np.float64)
+    y = np.asarray(labels)
+    if y.shape != (len(outputs),) or w.shape != (len(names),):
+        raise ShapeError(
+            f"shapley_contributions: expected {len(outputs)} labels and {len(names)} weights, "
+            f"got {y.shape} and {w.shape}"
+        )
+    parts = _parts(outputs, np.asarray(weight, dtype=np.float64), w)
+    values = np.abs(shapley_values(parts, np.asarray(bias, dtype=np.float64), y, rng=rng))
+    total = values.mean(axis=0) if len(values) else np.zeros(len(names))
+    even = np.full(len(names), 1.0 / len(names))
+    shares = total / total.sum() if total.sum() > 0 else even
+    return {m: float(s) for m, s in zip(names, shares, strict=True)}
+
+
+def _parts(
+    outputs: PoolOutputs, head: NDArray[np.float64], w: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Compute what each modality adds to the fused logits [M, N, C]."""
+    widths = [f.shape[1] for f in outputs.features.values()]
+    there = np.ones((len(outputs), len(w)))
+    if outputs.present is not None:
+        there = outputs.present.astype(np.float64)
+    if len(w) > 1 and head.shape[1] == sum(widths):
+        blocks = np.split(head, np.cumsum(widths)[:-1], axis=1)
+        scale = there
+    elif all(width == head.shape[1] for width in widths):
+        blocks = [head] * len(w)
+        total = (there * w).sum(axis=1, keepdims=True)
+        even = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
+        scale = np.where(total > 0, there * w / np.where(total > 0, total, 1), even)
+    else:
+        raise ShapeError(
+            f"shapley_contributions: expected a head [C, {widths[0]}] or [C, {sum(widths)}], "
+            f"got {head.shape}"
+        )
+    return np.stack(
+        [
+            scale[:, k, None] * (np.asarray(f, dtype=np.float64) @ blocks[k].T)
+            for k, f in enumerate(outputs.features.values())
+        ]
+    )
