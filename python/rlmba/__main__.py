@@ -1,4 +1,4 @@
-"""`python -m rlmba`, the same as the command `rlmba`."""
+"""``python -m rlmba`` is the command ``rlmba``."""
 
 from __future__ import annotations
 
@@ -6,5 +6,4 @@ import sys
 
 from rlmba.cli import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 data, storage or an unexpected error, 2 usage, 130 interru
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -25,18 +26,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     _shorten_warnings()
     try:
-        from rlmba.cli.app import application
-
-        application()(args=arguments, prog_name="rlmba")
-    except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+        return _invoke(arguments)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
         failure = failures.describe(error, arguments)
         print(failure.message, file=sys.stderr)  # noqa: T201
+        if isinstance(error, OSError):
+            _drop_output()
         return failure.code
-    return 0
+
+
+def _invoke(arguments: list[str]) -> int:
+    from rlmba.cli.app import application
+
+    code = 0
+    try:
+        application()(args=arguments, prog_name="rlmba")
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    sys.stdout.flush()
+    return code
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from flushing again, and complaining again, when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -35,5 +35,7 @@ def doctor() -> None:
     for problem in problems:
         typer.echo(f"  {'!!' if problem.needed else '--'}  {problem.what}\n      {problem.remedy}")
     broken = sum(problem.needed for problem in problems)
-    typer.echo(f"\n{broken} needed parts do not work" if broken else "\nEverything needed works.")
-    raise typer.Exit(1 if broken else 0)
+    if broken:
+        typer.echo(f"\n{broken} needed {'part does' if broken == 1 else 'parts do'} not work.")
+        raise typer.Exit(1)
+    typer.echo("\nEverything needed works.")

@@ -10,7 +10,7 @@ from rlmba.cli.app import app
 @app.command()
 def encoders() -> None:
     """List the registered encoders."""
-    from rlmba.models import registry
+    from rlmba.models.registry import encoder_names
 
-    for name in registry.names():
+    for name in encoder_names():
         typer.echo(name)

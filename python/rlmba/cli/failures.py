@@ -47,8 +47,8 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(f"error: {_storage(error, arguments)}", 1)
     if _out_of_memory(error):
         return Failure(
-            "error: out of memory; lower training.predict_batch_size or training.minibatch_size with "
-            f"--set, or use a smaller pool{_resume(arguments)}",
+            "error: out of memory; lower training.predict_batch_size or training.minibatch_size "
+            f"with --set, or use a smaller pool{_resume(arguments)}",
             1,
         )
     text = " ".join(str(error).split())

@@ -201,8 +201,8 @@ def _refuse_repeats(members: Sequence[RunView]) -> None:
         other = seen.setdefault(run.config.seed, run)
         if other is not run:
             raise UsageError(
-                f"seed {run.config.seed} of {', '.join(_names(run))} is there twice, in {other.path} "
-                f"and {run.path}: a mean over both would count it double; leave one out"
+                f"seed {run.config.seed} of {', '.join(_names(run))} is there twice, in "
+                f"{other.path} and {run.path}: a mean would count it double; leave one out"
             )
 
 
@@ -253,8 +253,8 @@ def _common_heads(members: Sequence[RunView], on: str) -> list[str]:
             found = list(_evaluation(record, on).heads)
             if found != heads:
                 raise RunFolderError(
-                    f"{run.path}, round {record.round}: expected the heads {heads} of {first.path}, "
-                    f"got {found}; report runs of different modalities apart"
+                    f"{run.path}, round {record.round}: expected the heads {heads} of "
+                    f"{first.path}, got {found}; report runs of different modalities apart"
                 )
     return heads
 

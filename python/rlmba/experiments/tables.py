@@ -136,10 +136,11 @@ def _terminal(
         caption=escape("\n".join(notes)) or None,
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("strategy", "fusion/predictor"):
+    for heading in ("strategy", "model"):
         table.add_column(heading, no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_import_is_fast_and_light():
+    code = """
+        import sys, time
+        start = time.perf_counter()
+        import rlmba
+        seconds = time.perf_counter() - start
+        heavy = {"torch", "numpy", "scipy", "sklearn", "rlmba._core"} & set(sys.modules)
+        print(seconds, sorted(heavy))
+    """
+    found = [python(code).stdout.split(maxsplit=1) for _ in range(5)]
+    assert min(float(seconds) for seconds, _ in found) < 0.3
+    assert {heavy.strip() for _, heavy in found} == {"[]"}
+
+
+def test_rooms_are_loaded_on_first_use():
+    code = """
+        import rlmba
+        assert rlmba.kernels.top_k.__name__ == "top_k"
+        assert "kernels" in dir(rlmba)
+        try:
+            rlmba.nonsense
+        except AttributeError as error:
+            print(error)
+    """
+    done = python(code)
+    assert (done.stdout.strip(), done.stderr) == (
+        "module 'rlmba' has no attribute 'nonsense'",
+        "",
+    )
+
+
+@pytest.mark.parametrize("blocked", ["rlmba._core", "rlmba._core torch"])
+def test_without_the_extension_answers_are_right_and_one_warning_is_given(blocked):
+    code = f"""
+        import sys, warnings
+        for name in {blocked.split()!r}:
+            sys.modules[name] = None
+        import numpy as np
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            from rlmba import kernels
+            from rlmba.errors import BackendError, RlmbaWarning
+            values = np.array([0.5, 2.0, -1.0, 2.0])
+            for _ in range(3):
+                assert kernels.top_k(values, 3).indices.tolist() == [1, 3, 0]
+            assert kernels.backends()["cpu"] is False
+            assert kernels.instruction_set() is None
+            assert kernels.num_threads() == 1
+            try:
+                kernels.top_k(values, 1, backend="cpu")
+            except BackendError as error:
+                print("refused", "reference" in str(error))
+        print([w.category is RlmbaWarning for w in caught], "pip install" in str(caught[0].message))
+    """
+    done = python(code)
+    assert done.stderr == ""
+    assert done.stdout.split("\n")[:2] == ["refused True", "[True] True"]
