@@ -23,5 +23,7 @@ def shared_data_dir() -> Path | None:
 def real_data() -> Path:
     folder = shared_data_dir()
     if folder is None:
-        pytest.skip("real data sets are not beside this checkout; set RLMBA_TEST_DATA to use a copy")
+        pytest.skip(
+            "real data sets are not beside this checkout; set RLMBA_TEST_DATA to use a copy"
+        )
     return folder
