@@ -11,6 +11,7 @@ converted once (half precision to float32, the rest to float64).
 
 from __future__ import annotations
 
+from rlmba.kernels.dirichlet_variance import DirichletVariance, dirichlet_variance
 from rlmba.kernels.dispatch import (
     Call,
     backends,
@@ -19,14 +20,40 @@ from rlmba.kernels.dispatch import (
     record,
     set_num_threads,
 )
+from rlmba.kernels.fused_score import FusedScore, fused_score
+from rlmba.kernels.kmeans import KMeans, kmeans
+from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
+from rlmba.kernels.min_distance import MinDistance, min_distance
+from rlmba.kernels.minmax import minmax
+from rlmba.kernels.plackett_luce import (
+    PlackettLuce,
+    PlackettLuceLogProb,
+    plackett_luce,
+    plackett_luce_log_prob,
+)
 from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
     "Call",
+    "DirichletVariance",
+    "FusedScore",
+    "KMeans",
+    "KMeansPlusPlus",
+    "MinDistance",
+    "PlackettLuce",
+    "PlackettLuceLogProb",
     "TopK",
     "backends",
+    "dirichlet_variance",
+    "fused_score",
     "instruction_set",
+    "kmeans",
+    "kmeans_plusplus",
+    "min_distance",
+    "minmax",
     "num_threads",
+    "plackett_luce",
+    "plackett_luce_log_prob",
     "record",
     "set_num_threads",
     "top_k",

@@ -25,6 +25,8 @@ VectorView<const T> vector_view(const Array<T>& a) {
 
 template <class T>
 MatrixView<const T> matrix_view(const Array<T>& a) {
+  // NumPy gives an empty array strides of its own choice.
+  if (a.ndim() == 2 && a.size() == 0) return {a.data(), a.shape(0), a.shape(1), a.shape(1)};
   if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != static_cast<py::ssize_t>(sizeof(T))) ||
       a.strides(0) % static_cast<py::ssize_t>(sizeof(T)) != 0) {
     throw std::invalid_argument("expected a 2-D array with contiguous rows");
@@ -33,6 +35,12 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
 }
 
 // One register function an op, in core_<op>.cpp.
+void register_dirichlet_variance(py::module_& m);
+void register_fused_score(py::module_& m);
+void register_minmax(py::module_& m);
+void register_plackett_luce(py::module_& m);
+void register_kmeans(py::module_& m);
+void register_min_distance(py::module_& m);
 void register_top_k(py::module_& m);
 
 }  // namespace rlmba::bindings

@@ -162,9 +162,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrainingDiagnostics:
-    """How one training went: ``loss_slope`` is the change of the mean loss per epoch (least squares
-    over the second half of the epochs), ``gradient_norm`` the mean l2 norm of the gradient over the
-    last epoch, ``final_loss`` the mean loss of the last epoch, ``steps`` the optimizer steps taken.
+    """How one training went.
+
+    ``loss_slope`` is the change of the mean loss per epoch (least squares over the second half of the
+    epochs), ``gradient_norm`` the mean l2 norm of the gradient over the last epoch, ``final_loss`` the
+    mean loss of the last epoch, ``steps`` the optimizer steps taken.
     """
 
     loss_slope: float = 0.0

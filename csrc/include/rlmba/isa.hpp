@@ -33,3 +33,10 @@ void set_isa(Isa isa);
 #define RLMBA_FOR_EACH_ISA(declaration) \
   namespace generic { declaration }
 #endif
+
+// A kernel sees only its own set, so that kernels which call each other never mix them.
+#ifdef RLMBA_ISA
+#undef RLMBA_FOR_EACH_ISA
+#define RLMBA_FOR_EACH_ISA(declaration) \
+  namespace RLMBA_ISA { declaration }
+#endif

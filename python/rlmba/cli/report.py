@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,15 +23,8 @@ def report(
     ] = None,
 ) -> None:
     """Draw learning curves, contributions and weights of runs, and print their table."""
-    from rich.console import Console
-
+    from rlmba.cli.show import show_report
     from rlmba.experiments import make_report
 
     folder = output or (runs[0] / "report" if len(runs) == 1 else Path("report"))
-    made = make_report(runs, folder)
-    # A pipe has no width: leave the tables as wide as they are.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    for table in made.tables():
-        console.print(table)
-    for path in made.paths:
-        console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+    show_report(make_report(runs, folder))

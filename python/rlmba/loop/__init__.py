@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlmba.loop.run import Observer, RunResult, configure, default_output, run
 from rlmba.loop.store import RunView, read_run
 
-__all__ = ["RunView", "read_run"]
+__all__ = ["Observer", "RunResult", "RunView", "configure", "default_output", "read_run", "run"]

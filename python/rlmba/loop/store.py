@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,10 +21,10 @@ import yaml
 
 from rlmba.config import RunConfig, dump_config
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
-from rlmba.storage import atomic_write_bytes, atomic_write_text
+from rlmba.storage import atomic_write_text
 from rlmba.types import RoundRecord
 
-__all__ = ["FORMAT", "Checkpoint", "RunStore", "RunView", "read_run"]
+__all__ = ["FORMAT", "RunStore", "RunView", "read_run"]
 
 FORMAT = 1
 
@@ -37,15 +37,6 @@ class RunView:
     config: RunConfig
     records: list[RoundRecord]
     info: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is needed to go on after a round: serialized model and strategy, and the loop's state."""
-
-    model: bytes
-    strategy: bytes
-    state: Mapping[str, Any]
 
 
 def _read_json(path: Path) -> Any:
@@ -223,8 +214,8 @@ class RunStore:
             labels += selection["labels"]
         return ids, labels
 
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint of the last complete round.
+    def checkpoint(self) -> Path:
+        """Folder with the checkpoint of the last complete round.
 
         Raises
         ------
@@ -232,16 +223,9 @@ class RunStore:
             If there is none.
         """
         folder = self._checkpoint_folder(self.records[-1].round)
-        try:
-            return Checkpoint(
-                (folder / "model.safetensors").read_bytes(),
-                (folder / "strategy.safetensors").read_bytes(),
-                _read_json(folder / "state.json"),
-            )
-        except FileNotFoundError as error:
-            raise RunFolderError(
-                f"{error.filename} is missing: the run cannot be resumed; start a new one"
-            ) from error
+        if not folder.is_dir():
+            raise RunFolderError(f"{folder} is missing: the run cannot be resumed; start a new one")
+        return folder
 
     def commit(
         self,
@@ -250,9 +234,17 @@ class RunStore:
         ids: Sequence[str],
         labels: Sequence[int],
         scores: Sequence[float],
-        checkpoint: Checkpoint,
+        save: Callable[[Path], None],
     ) -> None:
         """Make a round permanent: selection, checkpoint, then its line; then drop the older checkpoint.
+
+        Parameters
+        ----------
+        record : RoundRecord
+        ids, labels, scores : sequences
+            The samples it labeled, in the order chosen.
+        save : callable
+            Writes the checkpoint into the folder it is given, each file whole or not at all.
 
         Raises
         ------
@@ -269,9 +261,7 @@ class RunStore:
         atomic_write_text(self.path / "selected" / name, _dump_json(selection))
         folder = self._checkpoint_folder(record.round)
         _make_folder(folder)
-        atomic_write_bytes(folder / "model.safetensors", checkpoint.model)
-        atomic_write_bytes(folder / "strategy.safetensors", checkpoint.strategy)
-        atomic_write_text(folder / "state.json", _dump_json(checkpoint.state))
+        save(folder)
         self._append(json.dumps(record.to_dict(), allow_nan=False) + "\n")
         self.records.append(record)
         for old in (self.path / "checkpoints").glob("round_*"):

@@ -104,7 +104,7 @@ class Baseline:
     momentum : float
         Weight of the past in [0, 1).
     clip : float or None
-        Bound of \\|A_t\\|; None leaves it as it is.
+        Bound of the size of A_t; None leaves it as it is.
     """
 
     momentum: float = 0.9

@@ -1,0 +1,75 @@
+"""What every bench shares: the machine's copy bandwidth and a record of what ran."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rlmba
+from rlmba import kernels
+
+COPY_BYTES = 2**30
+
+
+@functools.cache
+def copy_bandwidth() -> float:
+    """Bytes per second (read plus written) of the fastest of several copies of 1 GiB, all threads.
+
+    ``torch.Tensor.copy_`` between two float32 tensors whose pages have been touched. Measured once
+    a process, so that a fraction of it compares figures of the same run.
+    """
+    source = torch.ones(COPY_BYTES // 4, dtype=torch.float32)
+    target = torch.zeros_like(source)
+    best = float("inf")
+    for _ in range(7):
+        start = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * COPY_BYTES / best
+
+
+def machine_info() -> dict[str, Any]:
+    """The machine, versions and thread counts: what a figure means nothing without."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.open() if line.startswith("model name")]
+        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "rlmba": rlmba.__version__,
+        "rlmba_threads": kernels.num_threads(),
+        "instruction_set": kernels.instruction_set(),
+    }
+
+
+def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
+    """Attach to a finished benchmark the bytes it must move and its fraction of copy bandwidth.
+
+    Parameters
+    ----------
+    moved : int
+        Bytes read plus bytes written that the operation cannot do without. Reading a freshly
+        allocated output's cache lines before writing them, and zeroing its pages, are not counted.
+    """
+    bandwidth = copy_bandwidth()
+    best = benchmark.stats.stats.min
+    benchmark.extra_info.update(
+        bytes_moved=moved,
+        gigabytes_per_second=round(moved / best / 1e9, 2),
+        copy_gigabytes_per_second=round(bandwidth / 1e9, 2),
+        fraction_of_copy=round(moved / best / bandwidth, 3),
+        **extra,
+    )

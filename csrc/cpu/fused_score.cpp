@@ -1,0 +1,80 @@
+#include "rlmba/fused_score.hpp"
+
+#include "rlmba/dirichlet_pass.hpp"
+
+namespace rlmba::RLMBA_ISA {
+namespace {
+
+template <class T>
+Range<T> range_of(const T* values, std::int64_t n) {
+  Range<T> all;
+  T low = all.low;
+  T high = all.high;
+#pragma omp parallel for simd schedule(static) reduction(min : low) reduction(max : high) if (n > (1 << 16))
+  for (std::int64_t i = 0; i < n; ++i) {
+    low = values[i] < low ? values[i] : low;
+    high = values[i] > high ? values[i] : high;
+  }
+  all.low = low;
+  all.high = high;
+  return all;
+}
+
+// Eq 6 of rows [begin, end); `w` has room for M.
+template <class T>
+void score_rows(const DirichletInput<T>& in, const T* distances, double beta,
+                const Rescale<T>* to_unit, const Rescale<T>& distance_to_unit, double* w,
+                std::int64_t begin, std::int64_t end, const FusedScoreOutput<T>& out) {
+  const std::int64_t m = in.modalities;
+  for (std::int64_t i = begin; i < end; ++i) {
+    row_weights(in, i, w);
+    const T d = distances == nullptr ? T(0) : distance_to_unit(distances[i]);
+    double q = beta * static_cast<double>(d);
+    for (std::int64_t k = 0; k < m; ++k) {
+      const T u = is_absent(in, i, k) ? T(0) : to_unit[k](out.uncertainty[i * m + k]);
+      out.normalized_uncertainty[i * m + k] = u;
+      q += w[k] * static_cast<double>(u);
+    }
+    out.normalized_distance[i] = d;
+    out.score[i] = static_cast<T>(q);
+  }
+}
+
+template <class T>
+std::int64_t fused_score_impl(const DirichletInput<T>& in, const T* distances, double beta,
+                              const FusedScoreOutput<T>& out) {
+  const std::int64_t m = in.modalities;
+  const std::int64_t n = in.x[0].rows;
+  Scratch<Range<T>> ranges(m);
+  for (std::int64_t k = 0; k < m; ++k) ranges[k] = Range<T>{};
+  const std::int64_t bad = dirichlet_pass(in, out.uncertainty, out.difficulty, ranges.data());
+  if (bad >= 0) return bad;
+  Scratch<Rescale<T>> to_unit(m);
+  for (std::int64_t k = 0; k < m; ++k) to_unit[k] = Rescale<T>::to_unit(ranges[k]);
+  Rescale<T> distance_to_unit;
+  if (distances != nullptr) distance_to_unit = Rescale<T>::to_unit(range_of(distances, n));
+  const std::int64_t stride = m + 16;
+  Scratch<double> weights(omp_get_max_threads() * stride);
+  constexpr std::int64_t kRows = 4096;
+#pragma omp parallel for schedule(static) if (n > kRows)
+  for (std::int64_t chunk = 0; chunk < chunk_count(n, kRows); ++chunk) {
+    score_rows(in, distances, beta, to_unit.data(), distance_to_unit,
+               &weights[omp_get_thread_num() * stride], chunk * kRows,
+               min_i64((chunk + 1) * kRows, n), out);
+  }
+  return -1;
+}
+
+}  // namespace
+
+std::int64_t fused_score(const DirichletInput<float>& in, const float* distances, double beta,
+                         const FusedScoreOutput<float>& out) {
+  return fused_score_impl(in, distances, beta, out);
+}
+
+std::int64_t fused_score(const DirichletInput<double>& in, const double* distances, double beta,
+                         const FusedScoreOutput<double>& out) {
+  return fused_score_impl(in, distances, beta, out);
+}
+
+}  // namespace rlmba::RLMBA_ISA

@@ -1,0 +1,73 @@
+#pragma once
+
+#include "rlmba/dirichlet_rows.hpp"
+#include "rlmba/parallel.hpp"
+#include "rlmba/rescale.hpp"
+#include "rlmba/scratch.hpp"
+
+#ifdef RLMBA_ISA
+namespace rlmba::RLMBA_ISA {
+
+// Rows a thread takes at a time. Rows do not depend on each other, so results do not depend on it.
+inline constexpr std::int64_t kPassRows = 256;
+
+template <class T, class E>
+std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fused,
+                               Range<T>* ranges) {
+  const std::int64_t m = in.modalities;
+  const std::int64_t n = in.x[0].rows;
+  const std::int64_t threads = omp_get_max_threads();
+  Scratch<Temperature> temperatures(m);
+  for (std::int64_t k = 0; k < m; ++k) {
+    temperatures[k] = Temperature::of(E::kBase == 0.0f ? 1.0 : in.temperatures[k]);
+  }
+  // Padded, so that no two threads write to one cache line.
+  const std::int64_t stride = m + 16;
+  Scratch<Symmetric> sums(threads * stride);
+  Scratch<double> weights(threads * stride);
+  Scratch<Range<T>> seen(threads * stride);
+  for (std::int64_t k = 0; k < threads * stride; ++k) seen[k] = Range<T>{};
+  const DirichletRows<T, E> rows(in, temperatures.data());
+  std::int64_t bad = n;
+#pragma omp parallel for schedule(dynamic, 1) reduction(min : bad) if (n > kPassRows)
+  for (std::int64_t chunk = 0; chunk < chunk_count(n, kPassRows); ++chunk) {
+    const std::int64_t mine = omp_get_thread_num() * stride;
+    const typename DirichletRows<T, E>::Work work{&sums[mine], &weights[mine]};
+    const std::int64_t end = min_i64((chunk + 1) * kPassRows, n);
+    for (std::int64_t i = chunk * kPassRows; i < end; ++i) {
+      if (!rows.row(i, work, modality + i * m, fused == nullptr ? nullptr : fused + i)) {
+        bad = min_i64(bad, i);
+        break;
+      }
+      if (ranges == nullptr) continue;
+      for (std::int64_t k = 0; k < m; ++k) {
+        if (in.present == nullptr || in.present[i * m + k]) seen[mine + k].add(modality[i * m + k]);
+      }
+    }
+  }
+  if (ranges != nullptr) {
+    for (std::int64_t k = 0; k < threads * stride; ++k) {
+      if (k % stride < m) ranges[k % stride].merge(seen[k]);
+    }
+  }
+  return bad < n ? bad : -1;
+}
+
+// Variances of every row; `ranges` [M], unless null, takes in the smallest and largest u_m of the
+// modalities that are present. Returns -1 or the first bad row.
+template <class T>
+std::int64_t dirichlet_pass(const DirichletInput<T>& in, T* modality, T* fused, Range<T>* ranges) {
+  switch (in.evidence) {
+    case Evidence::alpha:
+      return dirichlet_pass_as<T, IsAlpha>(in, modality, fused, ranges);
+    case Evidence::exp:
+      return dirichlet_pass_as<T, Exponential>(in, modality, fused, ranges);
+    case Evidence::relu:
+      return dirichlet_pass_as<T, Rectifier>(in, modality, fused, ranges);
+    default:
+      return dirichlet_pass_as<T, Softplus>(in, modality, fused, ranges);
+  }
+}
+
+}  // namespace rlmba::RLMBA_ISA
+#endif

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+#include "rlmba/dirichlet_variance.hpp"
+#include "rlmba/isa.hpp"
+
+namespace rlmba {
+
+// Where fused_score writes: [N], [N, M], [N], [N, M], [N], contiguous.
+template <class T>
+struct FusedScoreOutput {
+  T* score;
+  T* uncertainty;
+  T* difficulty;
+  T* normalized_uncertainty;
+  T* normalized_distance;
+};
+
+// Eq 4 to 6. `distances` [N] is null or finite; in.weights are required, and every row needs a modality
+// that is present. Returns -1 or the first row that dirichlet_variance would name.
+#define RLMBA_DECLARE_FUSED_SCORE                                                            \
+  std::int64_t fused_score(const DirichletInput<float>& in, const float* distances,          \
+                           double beta, const FusedScoreOutput<float>& out);                 \
+  std::int64_t fused_score(const DirichletInput<double>& in, const double* distances,        \
+                           double beta, const FusedScoreOutput<double>& out);
+RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_FUSED_SCORE)
+#undef RLMBA_DECLARE_FUSED_SCORE
+
+}  // namespace rlmba

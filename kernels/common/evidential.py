@@ -1,0 +1,199 @@
+"""What operations on Dirichlet evidence share: their arguments, checked, and rows that are not valid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.kernels.common import arrays
+
+EVIDENCE = ("softplus", "exp", "relu")
+_CODES = {"alpha": 0, "softplus": 1, "exp": 2, "relu": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Modalities:
+    """M arrays [N, C] of one float dtype and how they become Dirichlet parameters.
+
+    ``evidence`` is ``"alpha"`` where the numbers are alpha itself; ``weights`` is float64 [1, M] or
+    [N, M], or None; ``present`` bool [N, M], contiguous, or None; ``names`` what messages call them.
+    """
+
+    arrays: tuple[arrays.Float, ...]
+    names: tuple[str, ...]
+    evidence: str
+    temperatures: NDArray[np.float64]
+    weights: NDArray[np.float64] | None
+    present: NDArray[np.bool_] | None
+
+    @property
+    def rows(self) -> int:
+        """N, the number of rows."""
+        return int(self.arrays[0].shape[0])
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype computed with."""
+        return self.arrays[0].dtype
+
+    @property
+    def code(self) -> int:
+        """The evidence function as the compiled extension numbers it."""
+        return _CODES[self.evidence]
+
+    def invalid_row(self, row: int) -> DataError:
+        """The error for a row that holds NaN, infinity or an alpha that is not positive."""
+        for k, (a, name) in enumerate(zip(self.arrays, self.names, strict=True)):
+            if self.present is not None and not self.present[row, k]:
+                continue
+            if not np.isfinite(a[row]).all():
+                return arrays.non_finite(a, name, row)
+            if self.evidence == "alpha" and not (a[row] > 0).all():
+                column = int(np.argmax(~(a[row] > 0)))
+                return DataError(
+                    f"{name}[{row}, {column}] is {a[row, column]}: expected alpha > 0; "
+                    'pass kind="logits" if these are logits'
+                )
+        raise AssertionError(f"row {row} is valid")
+
+    def require_valid(self) -> None:
+        """Raise the error of the first row that is not valid (the reference form of the check)."""
+        bad = np.zeros(self.rows, dtype=bool)
+        for k, a in enumerate(self.arrays):
+            broken = ~np.isfinite(a)
+            if self.evidence == "alpha":
+                broken |= ~(a > 0)
+            rows = broken.any(axis=1)
+            bad |= rows if self.present is None else rows & self.present[:, k]
+        if bad.any():
+            raise self.invalid_row(int(np.argmax(bad)))
+
+
+def device_of(x: Sequence[arrays.ArrayLike]) -> str:
+    """``"cuda"`` if one of the arrays lies there, else ``"cpu"``."""
+    devices = {arrays.device_of(a) for a in x}
+    return "cuda" if "cuda" in devices else "cpu"
+
+
+def gather(
+    x: Sequence[arrays.ArrayLike],
+    *,
+    single: bool,
+    kind: str,
+    evidence: str,
+    temperature: Any,
+) -> Modalities:
+    """Check what describes the evidence; ``single`` says that messages should call it ``x``.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays are not all [N, C] of one shape with C >= 1.
+    UsageError
+        For an unknown kind or evidence, a temperature that is not positive, or one beside alpha.
+    """
+    if kind not in ("alpha", "logits"):
+        raise UsageError(f"kind: expected 'alpha' or 'logits', got {kind!r}")
+    if evidence not in EVIDENCE:
+        raise UsageError(f"evidence: expected one of {list(EVIDENCE)}, got {evidence!r}")
+    if len(x) == 0:
+        raise UsageError("x: expected at least one modality, got an empty sequence")
+    names = ("x",) if single else tuple(f"x[{k}]" for k in range(len(x)))
+    floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
+    for a, name in zip(floats, names, strict=True):
+        if a.shape != floats[0].shape or a.shape[1] < 1:
+            raise ShapeError(
+                f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
+                f"got {a.shape} beside {floats[0].shape}"
+            )
+    dtype = np.result_type(*floats)
+    return Modalities(
+        arrays=tuple(a if a.dtype == dtype else a.astype(dtype) for a in floats),
+        names=names,
+        evidence="alpha" if kind == "alpha" else evidence,
+        temperatures=_temperatures(temperature, len(x), kind),
+        weights=None,
+        present=None,
+    )
+
+
+def _temperatures(temperature: Any, m: int, kind: str) -> NDArray[np.float64]:
+    t = numbers(temperature, "temperature")
+    if t.ndim > 1 or t.size not in (1, m):
+        raise UsageError(f"temperature: expected a number or {m} numbers, got shape {t.shape}")
+    if not np.isfinite(t).all() or (t <= 0).any():
+        raise UsageError(f"temperature: expected finite numbers > 0, got {temperature!r}")
+    if kind == "alpha" and (t != 1).any():
+        raise UsageError('temperature: alpha has none; expected kind="logits" or temperature 1')
+    return np.ascontiguousarray(np.broadcast_to(t.reshape(-1), (m,)))
+
+
+def numbers(value: Any, name: str) -> NDArray[np.float64]:
+    """A small float64 array out of a number, a sequence of numbers or an array in CPU memory.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    try:
+        if isinstance(value, arrays.SupportsDLPack):
+            value = arrays.to_numpy(value)
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: expected numbers, got {value!r} ({error})") from None
+
+
+def simplex_weights(value: Any, rows: int, m: int) -> NDArray[np.float64]:
+    """Weights as float64 [1, M] or [N, M], rows on the simplex.
+
+    Raises
+    ------
+    ShapeError
+        For another shape than [M] or [N, M].
+    UsageError
+        If [M] weights are negative, not finite, or sum to something else than 1 (within 1e-4).
+    DataError
+        The same of a row of [N, M] weights, named.
+    """
+    w = numbers(value, "weights")
+    if w.shape not in ((m,), (rows, m)):
+        raise ShapeError(f"weights: expected shape ({m},) or ({rows}, {m}), got {w.shape}")
+    shared = w.ndim == 1
+    w = np.ascontiguousarray(np.atleast_2d(w))
+    with np.errstate(invalid="ignore"):
+        good = (w >= 0).all(axis=1) & (np.abs(w.sum(axis=1) - 1) <= 1e-4)
+    if not good.all():
+        row = int(np.argmin(good))
+        message = f"expected numbers >= 0 with sum 1, got {w[row]}; divide them by their sum"
+        if shared:
+            raise UsageError(f"weights: {message}")
+        raise DataError(f"weights[{row}]: {message}")
+    return w
+
+
+def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
+    """``present`` as a contiguous bool [N, M] array.
+
+    Raises
+    ------
+    ShapeError
+        For another shape or dtype.
+    DataError
+        If a row has no modality at all.
+    """
+    p = arrays.to_numpy(value)
+    if p.dtype != np.bool_ or p.shape != (rows, m):
+        raise ShapeError(
+            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
+        )
+    some = p.any(axis=1)
+    if not some.all():
+        row = int(np.argmin(some))
+        raise DataError(f"present[{row}]: expected at least one modality, got none; drop row {row}")
+    return np.ascontiguousarray(p)

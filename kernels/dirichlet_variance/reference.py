@@ -1,0 +1,54 @@
+"""Naive NumPy form of :func:`rlmba.kernels.dirichlet_variance`: float64, one array at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.kernels.common import arrays
+from rlmba.kernels.common.evidential import Modalities
+
+
+def evidence(x: arrays.Float, kind: str, temperature: float) -> NDArray[np.float64]:
+    """alpha - 1 of logits, or of alpha itself, in float64."""
+    with np.errstate(over="ignore"):
+        z = x.astype(np.float64) / temperature
+        if kind == "alpha":
+            return z - 1
+        if kind == "exp":
+            return np.exp(z)
+        if kind == "relu":
+            return np.maximum(z, 0)
+        return np.logaddexp(0, z)
+
+
+def mean_variance(alpha: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eq 4, mean over the last axis: sum_c Var[p_c] = 2 sum_{b<c} p_b p_c / (alpha_0 + 1)."""
+    largest = alpha.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        a = alpha / largest
+        before = np.cumsum(a, axis=1)[:, :-1]
+        total = a.sum(axis=1)
+        pairs = 2 * (a[:, 1:] * before).sum(axis=1) / total**2
+        result = pairs / (total * largest[:, 0] + 1) / alpha.shape[1]
+    return np.where(np.isinf(largest[:, 0]), 0.0, result)
+
+
+def dirichlet_variance(given: Modalities) -> tuple[arrays.Float, arrays.Float | None]:
+    """Variances [N, M] of each modality and, where there are weights, [N] of the fused alpha."""
+    given.require_valid()
+    modality = np.zeros((given.rows, len(given.arrays)))
+    fused = np.zeros(given.arrays[0].shape)
+    is_alpha = given.evidence == "alpha"
+    for k, x in enumerate(given.arrays):
+        here = slice(None) if given.present is None else given.present[:, k]
+        x = x[here]
+        # Fusing alpha, not alpha - 1, keeps the digits of a small alpha.
+        e = x.astype(np.float64) if is_alpha else evidence(x, given.evidence, given.temperatures[k])
+        modality[here, k] = mean_variance(e if is_alpha else 1 + e)
+        if given.weights is not None:
+            w = np.broadcast_to(given.weights, modality.shape)[here, k, None]
+            fused[here] += np.multiply(w, e, where=w > 0, out=np.zeros_like(e))
+    if given.weights is None:
+        return modality.astype(given.dtype), None
+    return modality.astype(given.dtype), mean_variance(fused + (not is_alpha)).astype(given.dtype)

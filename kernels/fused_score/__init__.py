@@ -1,0 +1,148 @@
+"""The acquisition score of modality uncertainties and distances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, evidential
+from rlmba.kernels.fused_score import reference
+
+__all__ = ["FusedScore", "fused_score"]
+
+
+class FusedScore(NamedTuple):
+    """Eq 6 and what it is made of.
+
+    ``score`` q [N]; ``uncertainty`` u_m [N, M] and ``difficulty`` U [N] (Eq 4);
+    ``normalized_uncertainty`` u~_m [N, M] and ``normalized_distance`` d~ [N], in [0, 1].
+    """
+
+    score: Any
+    uncertainty: Any
+    difficulty: Any
+    normalized_uncertainty: Any
+    normalized_distance: Any
+
+
+def _cpu(given: evidential.Modalities, distances: arrays.Float | None, beta: float) -> FusedScore:
+    core = dispatch.require_core()
+    kernel = core.fused_score_f32 if given.dtype == np.float32 else core.fused_score_f64
+    n, m = given.rows, len(given.arrays)
+    result = FusedScore(*(np.empty(s, dtype=given.dtype) for s in (n, (n, m), n, (n, m), n)))
+    bad = kernel(
+        list(given.arrays),
+        given.code,
+        given.temperatures,
+        given.weights,
+        given.present,
+        distances,
+        beta,
+        *result,
+    )
+    if bad >= 0:
+        raise given.invalid_row(bad)
+    return result
+
+
+def _distances(value: arrays.ArrayLike, given: evidential.Modalities) -> arrays.Float:
+    d = arrays.as_float(value, "distances", ndim=1)
+    if d.shape != (given.rows,):
+        raise ShapeError(f"distances: expected shape ({given.rows},), got {d.shape}")
+    arrays.require_finite(d, "distances")
+    with np.errstate(over="ignore"):
+        converted: arrays.Float = np.ascontiguousarray(d, dtype=given.dtype)
+    arrays.require_finite(converted, "distances (as float32)")
+    return converted
+
+
+def fused_score(
+    x: Sequence[arrays.ArrayLike],
+    weights: Any,
+    *,
+    distances: arrays.ArrayLike | None = None,
+    beta: float = 1.0,
+    kind: str = "logits",
+    temperature: Any = 1.0,
+    evidence: str = "softplus",
+    present: arrays.ArrayLike | None = None,
+    backend: str = "auto",
+) -> FusedScore:
+    """The score q = sum_m w_m u~_m + beta d~ (Eq 6) of N samples with M modalities.
+
+    Equal to :func:`~rlmba.kernels.dirichlet_variance` and :func:`~rlmba.kernels.minmax` composed, with
+    each logit read once and no more than a second pass over [N, M].
+
+    Parameters
+    ----------
+    x : list or tuple of M arrays [N, C]
+        Logits (or alpha) of each modality's head; see :func:`~rlmba.kernels.dirichlet_variance`.
+    weights : [M] floats
+        w (Eq 2): >= 0, sum 1.
+    distances : array [N], optional
+        d (Eq 5), finite, in any unit: it is min-max normalized. Without it d~ is 0. Converted to the
+        dtype of ``x``.
+    beta : float
+        Factor of d~, finite.
+    kind, temperature, evidence
+        As in :func:`~rlmba.kernels.dirichlet_variance`.
+    present : bool array [N, M], optional
+        Which modalities a sample has; all of them by default. An absent one is not read (its rows may
+        hold anything): its u and u~ are 0, it takes no part in the normalization of its column, its
+        weight is 0 and the sample's others are renormalized (uniform, should theirs all be 0).
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    FusedScore
+        Arrays of the kind of ``x[0]``, of the dtype computed with. A constant column normalizes to 0.
+
+    Raises
+    ------
+    ShapeError, UsageError
+        If arrays, weights or options do not fit.
+    NonFiniteError
+        If a number that is read is NaN or infinite; ``.row`` is the first row that is not valid.
+    DataError
+        If a row has no modality, or an alpha is not positive; names the row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.array([[4.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    >>> sound = np.array([[0.0, 0.0], [0.0, 5.0], [0.0, 2.0]])
+    >>> fused_score([image, sound], [0.5, 0.5]).score.round(3)
+    array([0.5  , 0.5  , 0.737])
+    """
+    if not isinstance(x, (list, tuple)):
+        raise UsageError(f"x: expected a list or tuple of arrays [N, C], got {type(x).__name__}")
+    _, implementation = dispatch.select(
+        "fused_score",
+        backend,
+        evidential.device_of(x),
+        {"cpu": _cpu, "reference": reference.fused_score},
+    )
+    given = evidential.gather(
+        x, single=False, kind=kind, evidence=evidence, temperature=temperature
+    )
+    n, m = given.rows, len(x)
+    w = evidential.numbers(weights, "weights")
+    if w.shape != (m,):
+        raise ShapeError(f"weights: expected shape ({m},), got {w.shape}")
+    given = replace(
+        given,
+        weights=evidential.simplex_weights(w, n, m),
+        present=None if present is None else evidential.presence(present, n, m),
+    )
+    if not isinstance(beta, (int, float, np.number)) or not math.isfinite(beta):
+        raise UsageError(f"beta: expected a finite number, got {beta!r}")
+    d = None if distances is None else _distances(distances, given)
+    result = implementation(given, d, float(beta))
+    return FusedScore(*(arrays.like(a, x[0]) for a in result))

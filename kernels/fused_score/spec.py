@@ -1,0 +1,14 @@
+"""Shapes and tolerances that tests and benches of fused_score share."""
+
+from __future__ import annotations
+
+SHAPES = [(0, 3, 1), (1, 4, 2), (2, 3, 2), (300, 101, 2), (259, 17, 3), (40, 1100, 2), (500, 5, 9)]
+BENCH_SHAPE = (1_000_000, 101, 2)
+GROWTH = [10_000, 100_000, 1_000_000]
+
+UNCERTAINTY_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+"""Of uncertainty and difficulty, relative to a float64 answer."""
+
+UNIT_TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
+"""Of normalized uncertainties and the score, absolute: min-max divides the error of u by its range,
+taken here to be at least a tenth of its largest value."""

@@ -1,0 +1,133 @@
+"""k-means clustering within a budget of iterations."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.common.random import Rng, seed_from
+from rlmba.kernels.kmeans import reference
+from rlmba.kernels.kmeans_plusplus import seed_centers
+
+__all__ = ["KMeans", "kmeans"]
+
+
+class KMeans(NamedTuple):
+    """Clusters of N rows.
+
+    ``centers`` [k, D], ``labels`` int64 [N], ``distances`` [N] to the nearest center, ``iterations``
+    int, ``seed_indices`` int64 [k]: the rows that the centers started from.
+    """
+
+    centers: Any
+    labels: Any
+    distances: Any
+    iterations: int
+    seed_indices: Any
+
+
+def _cpu(
+    x: arrays.Float, k: int, seed: int, max_iter: int, max_memory: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float64], int, NDArray[np.int64]]:
+    core = dispatch.require_core()
+    scratch = distances.scratch_bytes(x, max_memory)
+    indices, squared, labels = seed_centers(x, k, seed, None, scratch)
+    centers: NDArray[Any] = np.ascontiguousarray(x[indices])
+    before = np.empty_like(labels)
+    iterations = 0
+    # The seeding has already assigned every row to its nearest first center.
+    while iterations < max_iter:
+        core.cluster_means(x, labels, centers)
+        before, labels = labels, before
+        squared.fill(np.inf)
+        labels.fill(-1)
+        core.update_nearest(x, centers, scratch, squared, labels)
+        iterations += 1
+        if np.array_equal(labels, before):
+            break
+    return centers, labels, squared, iterations, indices
+
+
+def kmeans(
+    x: arrays.ArrayLike,
+    k: int,
+    *,
+    rng: Rng,
+    max_iter: int = 5,
+    max_memory: int | None = None,
+    backend: str = "auto",
+) -> KMeans:
+    """k-means++ seeding, at most ``max_iter`` Lloyd steps, and the distance to the nearest center (Eq 5).
+
+    Parameters
+    ----------
+    x : array [N, D]
+        Finite real numbers, N >= 1 and D >= 1. It is not changed.
+    k : int
+        Number of clusters, 1 <= k <= N.
+    rng : int, numpy.random.Generator, torch.Generator or None
+        Randomness of the seeding, see :func:`rlmba.kernels.kmeans_plusplus`.
+    max_iter : int
+        Most Lloyd steps, >= 0. A step moves every center to the mean of its rows and assigns all rows
+        anew; an assignment that no longer changes ends them early.
+    max_memory : int, optional
+        Bytes of scratch memory for packed centers and products, beside input, results and 24 bytes a
+        row (compiled backend). The result does not depend on it.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    KMeans
+        ``centers`` [k, D], of the dtype computed with; ``labels`` int64 [N] in 0..k-1 and ``distances``
+        [N], Euclidean, both to the nearest of the returned centers, ties to the lowest; ``iterations``,
+        Lloyd steps done; ``seed_indices`` int64 [k], positions into ``x``. A cluster that loses all rows
+        keeps its center.
+
+    Raises
+    ------
+    UsageError
+        If x has no row, k is not within 1..N, ``max_iter`` is negative or ``max_memory`` too little to
+        work with.
+    ShapeError
+        If ``x`` is not a matrix of real numbers with at least one column.
+    NonFiniteError
+        If a value is NaN or infinite; ``.row`` is the first such row.
+    DataError
+        If distances overflow.
+
+    Notes
+    -----
+    A seed gives the same clusters on every number of threads and with every ``max_memory``, and on
+    every backend up to rounding. Means are summed in float64. O(N k D) time for each step; N x k values
+    are never held.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> result = kmeans(np.array([[0.0], [1.0], [10.0], [11.0]]), 2, rng=0)
+    >>> sorted(result.centers.ravel().tolist()), result.distances
+    ([0.5, 10.5], array([0.5, 0.5, 0.5, 0.5]))
+    """
+    _, implementation = dispatch.select(
+        "kmeans", backend, arrays.device_of(x), {"cpu": _cpu, "reference": reference.kmeans}
+    )
+    rows = distances.as_rows(x, "x")
+    distances.require_rows(rows)
+    k = arrays.as_count(k, "k", low=1, high=rows.shape[0])
+    max_iter = arrays.as_count(max_iter, "max_iter", low=0)
+    distances.check_max_memory(max_memory)
+    centers, labels, squared, iterations, indices = implementation(
+        rows, k, seed_from(rng), max_iter, max_memory
+    )
+    return KMeans(
+        arrays.like(centers, x),
+        arrays.like(labels, x),
+        arrays.like(distances.root(squared, rows.dtype), x),
+        iterations,
+        arrays.like(indices, x),
+    )

@@ -1,0 +1,111 @@
+"""Distance of each row to its nearest center."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.min_distance import reference
+
+__all__ = ["MinDistance", "min_distance"]
+
+
+class MinDistance(NamedTuple):
+    """Distance of each row to its nearest center: ``distances`` [N] and ``indices`` int64 [N]."""
+
+    distances: Any
+    indices: Any
+
+
+def _cpu(
+    x: arrays.Float, centers: arrays.Float, max_memory: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    core = dispatch.require_core()
+    scratch = distances.scratch_bytes(x, max_memory)
+    bad = core.first_bad_row(centers)
+    if bad >= 0:
+        raise arrays.non_finite(centers, "centers", bad)
+    squared = np.full(x.shape[0], np.inf)
+    labels = np.full(x.shape[0], -1, dtype=np.int64)
+    bad = core.update_nearest(x, centers, scratch, squared, labels)
+    if bad >= 0:
+        raise arrays.non_finite(x, "x", bad)
+    return squared, labels
+
+
+def min_distance(
+    x: arrays.ArrayLike,
+    centers: arrays.ArrayLike,
+    *,
+    max_memory: int | None = None,
+    backend: str = "auto",
+) -> MinDistance:
+    """Euclidean distance of each row of ``x`` to its nearest center (Eq 5), and which center it is.
+
+    Parameters
+    ----------
+    x : array [N, D]
+        Finite real numbers, D >= 1. N = 0 gives empty results.
+    centers : array [k, D]
+        Finite real numbers, k >= 1. Where the dtypes differ, the narrower array is converted.
+    max_memory : int, optional
+        Bytes of scratch memory for packed centers and products, beside input, results and 8 bytes a
+        row (compiled backend). The result does not depend on it.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    MinDistance
+        ``distances`` [N], Euclidean and not squared, of the dtype computed with, and ``indices`` int64
+        [N], positions into ``centers``. Ties go to the lowest position.
+
+    Raises
+    ------
+    UsageError
+        If there is no center, or ``max_memory`` is too little to work with.
+    ShapeError
+        If the widths differ or there are no columns.
+    NonFiniteError
+        If a value is NaN or infinite; ``.row`` is the first such row.
+    DataError
+        If a distance overflows.
+
+    Notes
+    -----
+    Distances are sums of (x - c)^2 in float64, rounded once: a duplicate has distance exactly 0, and an
+    offset common to all data does no harm. A matrix product in the input's precision only selects which
+    centers can be nearest, within a proven bound of its rounding error. O(N k D) time; N x k values are
+    never held.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> min_distance(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [6.0, 8.0]]))
+    MinDistance(distances=array([0., 5.]), indices=array([0, 0]))
+    """
+    device = arrays.device_of(x)
+    _, implementation = dispatch.select(
+        "min_distance", backend, device, {"cpu": _cpu, "reference": reference.min_distance}
+    )
+    if arrays.device_of(centers) != device:
+        raise BackendError(
+            f"centers: expected an array on {device!r} as x is, got {arrays.device_of(centers)!r}; move one"
+        )
+    rows = distances.as_rows(x, "x")
+    c = distances.as_rows(centers, "centers")
+    if rows.shape[1] != c.shape[1]:
+        raise ShapeError(f"centers: expected {rows.shape[1]} columns as x has, got shape {c.shape}")
+    if c.shape[0] == 0:
+        raise UsageError("centers: expected at least one row, got none")
+    distances.check_max_memory(max_memory)
+    dtype = np.result_type(rows, c)
+    squared, indices = implementation(
+        rows.astype(dtype, copy=False), c.astype(dtype, copy=False), max_memory
+    )
+    return MinDistance(arrays.like(distances.root(squared, dtype), x), arrays.like(indices, x))

@@ -1,0 +1,109 @@
+"""Columns mapped to [0, 1]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import ShapeError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays
+from rlmba.kernels.minmax import reference
+
+__all__ = ["minmax"]
+
+
+def _cpu(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -> None:
+    bad = dispatch.require_core().minmax(x, mask, out)
+    if bad >= 0:
+        raise reference.bad_row(x, mask, bad)
+
+
+def _mask(mask: arrays.ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    m = arrays.to_numpy(mask)
+    if m.dtype != np.bool_ or m.shape not in (shape, shape[:1]):
+        raise ShapeError(
+            f"mask: expected a bool array of shape {shape[:1]} or {shape}, got {m.dtype} {m.shape}"
+        )
+    return np.ascontiguousarray(m)
+
+
+def _output(out: arrays.ArrayLike, x: arrays.Float) -> arrays.Float:
+    o = arrays.to_numpy(out)
+    if (
+        o.shape != x.shape
+        or o.dtype != x.dtype
+        or not o.flags.c_contiguous
+        or not o.flags.writeable
+    ):
+        raise ShapeError(
+            f"out: expected a contiguous, writable {x.dtype} array of shape {x.shape}, "
+            f"got {o.dtype} {o.shape}"
+        )
+    return o
+
+
+def minmax(
+    x: arrays.ArrayLike,
+    *,
+    mask: arrays.ArrayLike | None = None,
+    out: Any = None,
+    backend: str = "auto",
+) -> Any:
+    """Map each column linearly so that its smallest number becomes 0 and its largest 1 (for Eq 6).
+
+    Parameters
+    ----------
+    x : array [N] or [N, M]
+        Finite real numbers; [N] is one column.
+    mask : bool array [N] or of x's shape, optional
+        Entries where it is False take no part, may hold anything, and become 0.
+    out : array of x's shape, optional
+        Where to write: contiguous, of the dtype computed with (float32 or float64), in CPU memory. It
+        may be ``x`` itself. A large result in memory that was used before is written several times
+        faster than in new memory, whose pages the operating system has to clear.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    array of x's shape
+        In [0, 1], exactly 0 at the smallest and 1 at the largest number of each column. A constant
+        column, and one of which the mask leaves at most one value, is 0; never NaN. ``out`` if given.
+
+    Raises
+    ------
+    ShapeError
+        If the rank, mask or out does not fit.
+    NonFiniteError
+        If a number that takes part is NaN or infinite; ``.row`` is the first such row. ``out`` is
+        untouched then.
+
+    Notes
+    -----
+    (x - low) / (high - low) in x's dtype, one rounding each; halved first where high - low overflows.
+    Two passes over memory, or one where the numbers fit a cache. Every backend and thread count gives
+    the same result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> minmax(np.array([[1.0, 7.0], [2.0, 7.0], [3.0, 7.0]]))
+    array([[0. , 0. ],
+           [0.5, 0. ],
+           [1. , 0. ]])
+    """
+    _, implementation = dispatch.select(
+        "minmax", backend, arrays.device_of(x), {"cpu": _cpu, "reference": reference.minmax}
+    )
+    v = arrays.as_float(x, "x", ndim=(1, 2))
+    m = None if mask is None else _mask(mask, v.shape)
+    result = np.empty(v.shape, dtype=v.dtype) if out is None else _output(out, v)
+    if v.ndim == 1:
+        m = None if m is None else m[:, None]
+        implementation(v[:, None], m, result[:, None])
+    else:
+        implementation(v, m, result)
+    return arrays.like(result, x) if out is None else out

@@ -1,0 +1,38 @@
+"""Naive NumPy form of :func:`rlmba.kernels.minmax`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import NonFiniteError
+from rlmba.kernels.common import arrays
+
+
+def bad_row(x: arrays.Float, mask: NDArray[np.bool_] | None, row: int) -> NonFiniteError:
+    """The error for a row of which a number that takes part is not finite."""
+    if mask is not None:
+        x = np.where(mask if mask.ndim == 2 else mask[:, None], x, x.dtype.type(0))
+    return arrays.non_finite(x, "x", row)
+
+
+def minmax(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -> None:
+    """Column by column of x [N, M], into ``out``."""
+    kept = np.ones(x.shape, dtype=bool)
+    if mask is not None:
+        kept &= mask if mask.ndim == 2 else mask[:, None]
+    bad = (kept & ~np.isfinite(x)).any(axis=1)
+    if bad.any():
+        raise bad_row(x, mask, int(np.argmax(bad)))
+    for j in range(x.shape[1]):
+        values = x[kept[:, j], j]
+        scaled = np.zeros_like(values)
+        if values.size and values.min() < values.max():
+            low, high = values.min(), values.max()
+            with np.errstate(over="ignore"):
+                if not np.isfinite(high - low):
+                    half = values.dtype.type(0.5)
+                    values, low, high = values * half, low * half, high * half
+            scaled = (values - low) / (high - low)
+        out[:, j] = 0
+        out[kept[:, j], j] = scaled

@@ -1,0 +1,74 @@
+"""Progress of a run on the terminal: a bar where there is one, a plain line a round everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from rlmba.config import RunConfig
+from rlmba.types import RoundRecord
+
+__all__ = ["watcher"]
+
+
+class _Watcher:
+    """Observer of a run: see :class:`rlmba.loop.Observer`."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._folder = folder
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def begin(self, config: RunConfig, done: int) -> None:
+        rounds = int(config.rounds or 0)
+        self._say(
+            f"{config.strategy} on {config.dataset}, fusion {config.fusion}, seed {config.seed}: "
+            f"{config.initial_labels} labels, then {rounds} x {config.batch_size}, into {self._folder}"
+        )
+        if done:
+            self._say(f"resumed after round {done - 1}")
+        self._task = self._progress.add_task("starting", total=rounds + 1, completed=done)
+
+    def stage(self, number: int, name: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description=f"round {number}: {name}")
+
+    def round(self, record: RoundRecord) -> None:
+        figures = record.test or record.validation
+        heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in figures.heads.items())
+        seconds = sum(record.seconds.values())
+        self._say(f"round {record.round:2d}  labels {record.labels:5d}  {heads}  ({seconds:.1f} s)")
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def watcher(folder: Path) -> Iterator[_Watcher]:
+    """An observer that prints to stderr; the bar appears only on a terminal."""
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with progress:
+        yield _Watcher(folder, progress)

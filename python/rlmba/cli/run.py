@@ -1,0 +1,68 @@
+"""`rlmba run`: active learning on a data set, into a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def run(
+    dataset: Annotated[
+        str | None, typer.Option(help="A data set; `rlmba datasets` lists them. [default: digits]")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set's file, where it is one (features: an .npz).")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="The data set's folder, where it is one.")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Who picks; `rlmba strategies` lists them. [default: rlmba]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides everything random. [default: 0]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The run folder. [default: runs/<dataset>-<strategy>-seed<seed>]"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --output, if there is one.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting, e.g. rounds=4, amcb.tau=0.1."
+        ),
+    ] = None,
+) -> None:
+    """Run active learning and report it: labels are bought in rounds from the data set's own."""
+    from rlmba.cli.progress import watcher
+    from rlmba.cli.show import show_report
+    from rlmba.experiments import make_report
+    from rlmba.loop import configure, default_output
+    from rlmba.loop import run as run_loop
+
+    flags: dict[str, Any] = {
+        "dataset": dataset,
+        "data": data,
+        "data_root": data_root,
+        "strategy": strategy,
+        "seed": seed,
+    }
+    resolved = configure(
+        {k: v for k, v in flags.items() if v is not None},
+        settings=settings or [],
+        file=config,
+        resume_from=output if resume else None,
+    )
+    folder = output or default_output(resolved, resume=resume)
+    with watcher(folder) as observer:
+        result = run_loop(resolved, folder, resume=resume, observer=observer)
+    show_report(make_report([result.path], result.path / "report"))

@@ -1,0 +1,21 @@
+"""Printing a report on standard output."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from rlmba.experiments import Report
+
+__all__ = ["show_report"]
+
+
+def show_report(made: Report) -> None:
+    """Print a report's tables, then the path of every file it wrote, a line each."""
+    # A pipe has no width: leave the tables as wide as they are.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for table in made.tables():
+        console.print(table)
+    for path in made.paths:
+        console.print(str(path), soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,246 @@
+"""One round, from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.loop.session import LoopState, Session, stream
+from rlmba.method import amcb
+from rlmba.strategies import Feedback
+from rlmba.training import (
+    adaptive_fusion_weights,
+    evaluate,
+    fit,
+    fit_temperatures,
+    predict,
+    shapley_contributions,
+)
+from rlmba.types import (
+    Evaluation,
+    PoolOutputs,
+    QueryContext,
+    RoundRecord,
+    Selection,
+    TrainingDiagnostics,
+)
+
+__all__ = ["RoundOutcome", "run_round"]
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """A round's record and the samples it labeled: ids, labels, scores, in the order chosen."""
+
+    record: RoundRecord
+    ids: list[str]
+    labels: list[int]
+    scores: list[float]
+
+
+@dataclass
+class _Clock:
+    """Seconds by stage; announces each stage as it begins."""
+
+    announce: Callable[[str], None]
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("predict", "select", "train", "validate", "policy"), 0.0
+        )
+    )
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.announce(stage)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - start
+
+
+def run_round(
+    session: Session, number: int, announce: Callable[[str], None] = lambda _: None
+) -> RoundOutcome:
+    """Query, annotate, fit, evaluate, learn (Algorithm 1); round 0 has nothing to query.
+
+    Parameters
+    ----------
+    session : Session
+        Advanced by one round.
+    number : int
+        t, the round's number.
+    announce : callable
+        Told the name of each stage as it begins.
+    """
+    s, config = session, session.config
+    clock = _Clock(announce)
+    previous, weights = s.state, s.state.weights
+    s.model.set_fusion_weights(previous.fusion_weights)
+
+    if number == 0:
+        selection = Selection(np.empty(0, dtype=np.int64), np.empty(0))
+        ids, labels = [str(i) for i in s.pool.initial_ids], s.pool.labels.tolist()
+        scores = [0.0] * len(ids)
+    else:
+        with clock("predict"):
+            outputs, context = _look(s, number)
+        with clock("select"):
+            selection = s.strategy.query(outputs, context, int(config.batch_size or 0))
+        drawn = selection.seconds.get("policy", 0.0)
+        clock.seconds["select"] -= drawn
+        clock.seconds["policy"] += drawn
+        ids = [str(i) for i in outputs.ids[selection.positions]]
+        answers = s.annotator.collect(s.annotator.request(ids))
+        labels = [answers[i] for i in ids]
+        scores = selection.scores.tolist()
+        s.pool.label(ids, labels)
+
+    with clock("train"):
+        diagnostics = _fit(s, number)
+    with clock("validate"):
+        measured = _measure(s, diagnostics)
+    s.state = measured.state
+
+    reward: dict[str, float | None] = {"raw_reward": None, "reward": None, "advantage": None}
+    learned: dict[str, float] = {}
+    if number > 0:
+        with clock("policy"):
+            before = previous.validation.mm.top1 if previous.validation else 0.0
+            raw = s.reward.raw(measured.validation.mm.top1, before, len(s.pool.labeled))
+            smooth = s.reward.smooth(raw)
+            learned = dict(s.strategy.learn(Feedback(smooth, number, len(s.pool.labeled))))
+        reward = {"raw_reward": raw, "reward": smooth, "advantage": learned.pop("advantage", None)}
+
+    record = RoundRecord(
+        round=number,
+        labels=len(s.pool.labeled),
+        selected=len(ids),
+        validation=measured.validation,
+        test=measured.test,
+        weights=s.by_name(weights),
+        fusion_weights=s.by_name(previous.fusion_weights),
+        delta=s.by_name(measured.state.delta),
+        contributions=measured.contributions,
+        temperatures=measured.temperatures,
+        training=diagnostics,
+        seconds=clock.seconds,
+        select_seconds=dict(selection.seconds),
+        backends=dict(selection.backends),
+        policy=learned,
+        **reward,
+    )
+    return RoundOutcome(record, ids, labels, scores)
+
+
+def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
+    """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
+    batch = s.config.training.predict_batch_size
+    outputs = predict(s.model, s.dataset, s.pool.unlabeled, batch_size=batch)
+    labeled = predict(s.model, s.dataset, s.pool.labeled, batch_size=batch)
+    context = QueryContext(
+        rng=stream(s.config.seed, "query", number),
+        round=number,
+        weights=s.state.weights,
+        temperatures=s.state.temperatures,
+        contributions=s.state.delta,
+        labeled_features=labeled.fused_features,
+        labels=s.pool.labels,
+        validation=s.state.validation,
+        training=s.state.training,
+    )
+    return outputs, context
+
+
+def _fit(s: Session, number: int) -> TrainingDiagnostics:
+    if not s.config.training.warm_start:
+        weights = dict(s.initial_weights)
+        weights.pop("fusion_weights", None)
+        s.model.load_state_dict(weights, strict=False)
+    return fit(
+        s.model,
+        s.dataset,
+        s.pool.labeled,
+        s.pool.labels,
+        s.config.training,
+        epochs=s.config.epochs,
+        seed=int(stream(s.config.seed, "fit", number).integers(2**63)),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    state: LoopState
+    validation: Evaluation
+    test: Evaluation | None
+    contributions: dict[str, float]
+    temperatures: dict[str, float]
+
+
+def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
+    """Evaluate on V and test, fit temperatures on V, and work out the coming round's weights."""
+    config, batch = s.config, s.config.training.predict_batch_size
+    on_v = predict(s.model, s.dataset, s.pool.validation, batch_size=batch)
+    truth = s.dataset.labels[s.pool.validation]
+    temperatures = fit_temperatures(on_v, truth)
+
+    def judge(outputs: PoolOutputs, labels: NDArray[np.int64]) -> Evaluation:
+        return evaluate(outputs, labels, predictor=config.predictor, temperatures=temperatures)
+
+    validation = judge(on_v, truth)
+    test = None
+    if len(s.pool.test):
+        on_test = predict(s.model, s.dataset, s.pool.test, batch_size=batch)
+        test = judge(on_test, s.dataset.labels[s.pool.test])
+
+    delta = amcb.contribution_gaps(validation)
+    m = len(s.modalities)
+    weights = np.full(m, 1.0 / m)
+    if config.amcb.enabled:
+        weights = amcb.balance_weights(delta, tau=config.amcb.tau, floor=config.amcb.floor)
+    state = LoopState(
+        weights=weights,
+        fusion_weights=_fusion_weights(s, weights, on_v, truth),
+        temperatures=np.array([temperatures[name] for name in s.modalities]),
+        delta=delta,
+        validation=validation,
+        training=diagnostics,
+    )
+    contributions = shapley_contributions(
+        on_v,
+        truth,
+        *_fused_head(s),
+        s.model.fusion_weights.cpu().numpy(),
+        rng=stream(config.seed, "shapley", len(s.pool.labeled)),
+    )
+    return _Measured(state, validation, test, contributions, temperatures)
+
+
+def _fused_head(s: Session) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weight [C, D] and bias [C] of the fused head."""
+    head = s.model.fused_head
+    return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
+
+
+def _fusion_weights(
+    s: Session, weights: NDArray[np.float64], on_v: PoolOutputs, truth: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Weights of the coming round's fusion, by the configured rule."""
+    if s.config.fusion == "amcb":
+        return weights
+    if s.config.fusion == "adaptive":
+        weight, bias = _fused_head(s)
+        return adaptive_fusion_weights(
+            list(on_v.features.values()),
+            truth,
+            weight,
+            bias,
+            penalty=s.config.adaptive_penalty,
+            present=on_v.present,
+        )
+    m = len(s.modalities)
+    return np.full(m, 1.0 / m)

@@ -1,0 +1,245 @@
+"""A whole run: set up or resume, round after round, into a run folder."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import rlmba
+from rlmba import kernels
+from rlmba.config import RunConfig, load_config
+from rlmba.data import MultimodalDataset, Pool, load_dataset
+from rlmba.environment import versions
+from rlmba.errors import RunFolderError
+from rlmba.loop.events import EventWriter
+from rlmba.loop.round import run_round
+from rlmba.loop.session import Session, resolve
+from rlmba.loop.store import RunStore, read_run
+from rlmba.types import RoundRecord
+
+__all__ = ["Observer", "RunResult", "configure", "default_output", "run"]
+
+
+class Observer(Protocol):
+    """Told how a run goes on."""
+
+    def begin(self, config: RunConfig, done: int) -> None:
+        """The run starts; ``done`` rounds are already there."""
+
+    def stage(self, number: int, name: str) -> None:
+        """A stage of round ``number`` begins."""
+
+    def round(self, record: RoundRecord) -> None:
+        """A round is complete and on disk."""
+
+
+class _Silent:
+    """The observer where none was given."""
+
+    def begin(self, config: RunConfig, done: int) -> None: ...
+
+    def stage(self, number: int, name: str) -> None: ...
+
+    def round(self, record: RoundRecord) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run."""
+
+    path: Path
+    config: RunConfig
+    records: list[RoundRecord]
+
+
+def run(
+    config: RunConfig, output: Path, *, resume: bool = False, observer: Observer | None = None
+) -> RunResult:
+    """Run active learning and leave everything in ``output``.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With ``resume`` and a run in ``output``, the configuration stored there must be the same once
+        resolved.
+    output : path
+        A run folder: new or empty, or, with ``resume``, one to go on with. A folder without a run is
+        started from round 0 in either case.
+    resume : bool
+        Go on after the last complete round. The final answer is that of an uninterrupted run.
+    observer : Observer or None
+
+    Raises
+    ------
+    UsageError
+        If the configuration cannot be met; nothing is written then.
+    DataError
+        If the data cannot be used; nothing is written then.
+    RunFolderError
+        If ``output`` is damaged, foreign, locked, or of another configuration or data.
+    StorageError
+        If the disk refuses; complete rounds stay.
+    """
+    observer = observer or _Silent()
+    dataset = load_dataset(
+        config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
+    )
+    config, pool = resolve(config, dataset)
+    if resume and (output / "run.json").exists():
+        with RunStore.resume(output) as store:
+            check_same(store.config, config, output)
+            if store.info.get("fingerprint") != dataset.fingerprint():
+                raise RunFolderError(
+                    f"{output} was run on other data than {config.dataset!r} holds now (checksums differ); "
+                    "restore the data or start a new run"
+                )
+            return _go(store, config, dataset, _restored_pool(store, dataset, pool), observer)
+    with RunStore.create(
+        output,
+        config,
+        info={
+            "rlmba": rlmba.__version__,
+            "dataset": config.dataset,
+            "strategy": config.strategy,
+            "fusion": config.fusion,
+            "seed": config.seed,
+            "classes": list(dataset.classes),
+            "fingerprint": dataset.fingerprint(),
+        },
+        environment=_environment(),
+        split={
+            "validation": [str(i) for i in pool.validation_ids],
+            "initial": [str(i) for i in pool.initial_ids],
+        },
+    ) as store:
+        return _go(store, config, dataset, pool, observer)
+
+
+def _go(
+    store: RunStore,
+    config: RunConfig,
+    dataset: MultimodalDataset,
+    pool: Pool,
+    observer: Observer,
+) -> RunResult:
+    session = Session.build(config, dataset, pool)
+    if store.records:
+        session.restore(store.checkpoint(), store.records[-1])
+    observer.begin(config, len(store.records))
+    with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
+        for number in range(len(store.records), int(config.rounds or 0) + 1):
+            outcome = run_round(session, number, partial(observer.stage, number))
+            store.commit(
+                outcome.record,
+                ids=outcome.ids,
+                labels=outcome.labels,
+                scores=outcome.scores,
+                save=session.save,
+            )
+            events.write(outcome.record)
+            observer.round(outcome.record)
+    return RunResult(store.path, config, store.records)
+
+
+def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> Pool:
+    if not store.records:
+        return fresh
+    ids, labels = store.labeled()
+    return Pool.restore(
+        dataset, validation_ids=store.split()["validation"], labeled_ids=ids, labels=labels
+    )
+
+
+def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
+    """Raise unless two resolved configurations decide the same run.
+
+    Raises
+    ------
+    RunFolderError
+        Naming every key that differs.
+    """
+    a, b = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    differing = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k != "tensorboard"]
+    if differing:
+        listed = "; ".join(f"{k} is {a.get(k)!r} there and {b.get(k)!r} here" for k in differing)
+        raise RunFolderError(
+            f"{path} holds a run of another configuration: {listed}. Resume it with its own settings "
+            "(`rlmba run --resume --output DIR` alone takes them from the folder) or start a new run"
+        )
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _environment() -> dict[str, Any]:
+    """Versions and machine of this process, for the run folder."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "kernels": {
+            "backends": kernels.backends(),
+            "instruction_set": kernels.instruction_set(),
+            "threads": kernels.num_threads(),
+        },
+    }
+
+
+def configure(
+    overrides: Mapping[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    file: Path | None = None,
+    resume_from: Path | None = None,
+) -> RunConfig:
+    """The configuration asked for, or, when resuming, the stored one with what was asked on top.
+
+    Parameters
+    ----------
+    overrides : mapping
+        Keys of RunConfig given one by one; relative paths are taken from the working directory.
+    settings : sequence of str
+        "KEY=VALUE", above everything else.
+    file : path or None
+        A YAML file, below both.
+    resume_from : path or None
+        A run folder. With a run in it, its configuration takes the place of defaults and presets.
+
+    Raises
+    ------
+    UsageError
+        If a key or value is wrong.
+    RunFolderError
+        If ``resume_from`` holds a damaged or foreign run.
+    """
+    if resume_from is not None and (resume_from / "run.json").exists():
+        if not overrides and not settings and file is None:
+            return read_run(resume_from).config
+        if file is None:
+            file = resume_from / "config.yaml"
+            read_run(resume_from)
+    return load_config(file=file, overrides=overrides, settings=settings)
+
+
+def default_output(config: RunConfig, *, resume: bool = False) -> Path:
+    """`runs/<dataset>-<strategy>-seed<seed>`; a number is added where that is taken, unless resuming."""
+    name = config.data.stem if config.data is not None else config.dataset
+    base = Path("runs") / f"{name}-{config.strategy}-seed{config.seed}"
+    if resume or not base.exists():
+        return base
+    return next(
+        p for i in itertools.count(2) if not (p := base.with_name(f"{base.name}-{i}")).exists()
+    )

@@ -1,0 +1,221 @@
+"""What a run holds in memory between rounds, and how it is set up and restored."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlmba.annotators import Annotator, Oracle
+from rlmba.config import RunConfig
+from rlmba.data import MultimodalDataset, Pool
+from rlmba.errors import CheckpointError, UsageError
+from rlmba.loop.baselines import baseline_curves
+from rlmba.method.reward import Reward
+from rlmba.models import MultimodalClassifier, build_classifier
+from rlmba.storage import atomic_write_text
+from rlmba.strategies import Strategy, create, options
+from rlmba.training import load_model, load_tensors, save_model, save_tensors
+from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
+
+__all__ = ["LoopState", "Session", "resolve", "stream"]
+
+
+def stream(seed: int, purpose: str, round_number: int = 0) -> np.random.Generator:
+    """An independent generator for one purpose in one round: nothing random outlives a round."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), round_number])
+
+
+@dataclass
+class LoopState:
+    """What one round hands to the next, beside the model.
+
+    ``weights`` are AMCB's w for scoring, ``fusion_weights`` those of the fusion, both float64 [M] and
+    both for the coming round; the rest describes the model as it is now.
+    """
+
+    weights: NDArray[np.float64]
+    fusion_weights: NDArray[np.float64]
+    temperatures: NDArray[np.float64]
+    delta: NDArray[np.float64]
+    validation: Evaluation | None = None
+    training: TrainingDiagnostics = field(default_factory=TrainingDiagnostics)
+
+    @classmethod
+    def start(cls, m: int) -> LoopState:
+        """Before round 0: uniform weights, nothing known."""
+        return cls(np.full(m, 1 / m), np.full(m, 1 / m), np.ones(m), np.zeros(m))
+
+
+@dataclass
+class Session:
+    """A run in memory."""
+
+    config: RunConfig
+    dataset: MultimodalDataset
+    pool: Pool
+    annotator: Annotator
+    model: MultimodalClassifier
+    initial_weights: Mapping[str, torch.Tensor]
+    strategy: Strategy
+    reward: Reward
+    state: LoopState
+
+    @classmethod
+    def build(cls, config: RunConfig, dataset: MultimodalDataset, pool: Pool) -> Session:
+        """Everything a run needs before round 0. ``config`` is resolved."""
+        device = _device(config.device)
+        model = build_classifier(
+            dataset.modalities,
+            len(dataset.classes),
+            config.model,
+            config.fusion,
+            seed=int(stream(config.seed, "model").integers(2**63)),
+        ).to(device)
+        reward = Reward(
+            config.reward.kind,
+            config.reward.smoothing,
+            baseline_curves(config) if config.reward.kind == "relative" else (),
+        )
+        return cls(
+            config=config,
+            dataset=dataset,
+            pool=pool,
+            annotator=Oracle(dataset),
+            model=model,
+            initial_weights={k: v.clone() for k, v in model.state_dict().items()},
+            strategy=create(config.strategy, **config.strategy_options),
+            reward=reward,
+            state=LoopState.start(len(dataset.modalities)),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write all that :meth:`restore` needs: model and strategy as safetensors, the rest as JSON.
+
+        Raises
+        ------
+        StorageError
+            If a file cannot be written.
+        """
+        config = self._checkpoint_config()
+        save_model(folder / "model.safetensors", self.model, config=config)
+        arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.strategy.state_dict().items()}
+        save_tensors(folder / "strategy.safetensors", arrays, config=config)
+        state = {
+            "weights": self.state.weights.tolist(),
+            "fusion_weights": self.state.fusion_weights.tolist(),
+            "smoothed_reward": self.reward.smoothed,
+        }
+        atomic_write_text(folder / "state.json", json.dumps(state) + "\n")
+
+    def restore(self, folder: Path, record: RoundRecord) -> None:
+        """Take up the run after the round of ``record``, whose checkpoint is in ``folder``.
+
+        Raises
+        ------
+        CheckpointError
+            If a checkpoint is missing, damaged or of another configuration.
+        """
+        config = self._checkpoint_config()
+        load_model(folder / "model.safetensors", self.model, config=config)
+        tensors = load_tensors(folder / "strategy.safetensors", config=config)
+        self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
+        try:
+            saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            self.reward.smoothed = saved["smoothed_reward"]
+            weights, fusion_weights = saved["weights"], saved["fusion_weights"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder / 'state.json'} is missing or damaged ({error!r}); start a new run"
+            ) from error
+        self.state = LoopState(
+            weights=np.asarray(weights, dtype=np.float64),
+            fusion_weights=np.asarray(fusion_weights, dtype=np.float64),
+            temperatures=self._by_modality(record.temperatures),
+            delta=self._by_modality(record.delta),
+            validation=record.validation,
+            training=record.training,
+        )
+
+    def _checkpoint_config(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json", exclude={"tensorboard"})
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names in their fixed order."""
+        return tuple(m.name for m in self.dataset.modalities)
+
+    def by_name(self, values: NDArray[Any]) -> dict[str, float]:
+        """One number per modality as a mapping."""
+        return {m: float(v) for m, v in zip(self.modalities, values, strict=True)}
+
+    def _by_modality(self, record: Mapping[str, float]) -> NDArray[np.float64]:
+        return np.array([record[m] for m in self.modalities])
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(
+            f"device: expected 'auto', 'cpu' or a usable torch device, got {name!r}: {first}"
+        ) from None
+    return device
+
+
+def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:
+    """Fill in what is derived from the data and check the budget before any work is done.
+
+    Returns
+    -------
+    (RunConfig, Pool)
+        The configuration with nothing left open, and the pool split by it.
+
+    Raises
+    ------
+    UsageError
+        If the initial labels and the batches together exceed the training samples outside V, or a
+        strategy option is unknown.
+    """
+    classes = len(dataset.classes)
+    strategy_options = {**options(config.strategy), **config.strategy_options}
+    create(config.strategy, **strategy_options)
+    pool = Pool.create(
+        dataset,
+        validation_fraction=config.validation_fraction,
+        initial_labels=config.initial_labels or 2 * classes,
+        initial_sampling=config.initial_sampling,
+        rng=stream(config.seed, "split"),
+    )
+    initial = len(pool.labeled)
+    batch = config.batch_size or 2 * classes
+    room = len(pool.unlabeled)
+    rounds = min(8, room // batch) if config.rounds is None else config.rounds
+    if rounds * batch > room:
+        raise UsageError(
+            f"the budget exceeds the pool: {initial} initial labels + {rounds} rounds of {batch} = "
+            f"{initial + rounds * batch}, but {initial + room} training samples lie outside the "
+            f"{len(pool.validation)} of V; at this batch_size at most {room // batch} rounds"
+        )
+    resolved = config.model_copy(
+        update={
+            "initial_labels": initial,
+            "batch_size": batch,
+            "rounds": rounds,
+            "strategy_options": strategy_options,
+            "data": config.data and config.data.resolve(),
+            "data_root": config.data_root and config.data_root.resolve(),
+        }
+    )
+    return resolved, pool

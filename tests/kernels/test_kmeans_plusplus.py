@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
+
+from rlmba import _core, kernels
+from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
+from rlmba.kernels.common import distances
+from rlmba.kernels.kmeans_plusplus import reference, seed_centers, spec
+
+BACKENDS = ["cpu", "reference"]
+DUPLICATES = np.array([[0.0], [0.0], [1.0], [3.0], [3.5], [3.5]])
+SPREAD = np.array([[0.0, 0.0], [1.0, 0.2], [0.1, 1.1], [2.0, 2.0], [5.0, 1.0]])
+CONSTANT_AFTER_TWO = np.array([[1.0], [1.0], [1.0], [4.0], [4.0]])
+
+
+@pytest.fixture(params=["generic", "avx2", "avx512"])
+def isa(request):
+    before = _core.isa()
+    try:
+        _core.set_isa(request.param)
+    except ValueError:
+        pytest.skip(f"this CPU has no {request.param}")
+    yield request.param
+    _core.set_isa(before)
+
+
+def sequence_law(x, k):
+    """Probability of every ordered sequence, straight from the definition."""
+    pairs = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    law = {}
+    for sequence in itertools.permutations(range(len(x)), k):
+        probability = 1 / len(x)
+        for i in range(1, k):
+            drawn = list(sequence[:i])
+            weights = pairs[:, drawn].min(axis=1)
+            if not weights.any():
+                weights = np.ones(len(x))
+                weights[drawn] = 0
+            probability *= weights[sequence[i]] / weights.sum()
+        law[sequence] = probability
+    assert sum(law.values()) == pytest.approx(1)
+    return law
+
+
+def law_p_value(law, draw, repeats):
+    counts = dict.fromkeys(law, 0)
+    for seed in range(repeats):
+        counts[tuple(draw(seed))] += 1
+    possible = [s for s in law if law[s] > 0]
+    assert sum(counts[s] for s in possible) == repeats
+    # Sequences too rare for the chi-square approximation are taken together.
+    common = [s for s in possible if law[s] * repeats >= 5]
+    rare = set(possible) - set(common)
+    observed = [counts[s] for s in common]
+    expected = [law[s] * repeats for s in common]
+    if rare:
+        observed.append(sum(counts[s] for s in rare))
+        expected.append(sum(law[s] for s in rare) * repeats)
+    return stats.chisquare(observed, expected).pvalue
+
+
+@pytest.mark.parametrize("blocks", [(spec.BLOCK_MIN, spec.BLOCK_MAX), (8, 8)], ids=["plan", "8"])
+@pytest.mark.parametrize(
+    ("pool", "k"),
+    [(DUPLICATES, 3), (SPREAD, 4), (CONSTANT_AFTER_TWO, 4)],
+    ids=["duplicates", "spread", "exhausted"],
+)
+class TestLaw:
+    def test_compiled(self, pool, k, blocks):
+        def draw(seed):
+            return seed_centers(
+                pool, k, seed, None, distances.UNBOUNDED, block_min=blocks[0], block_max=blocks[1]
+            )[0].tolist()
+
+        assert law_p_value(sequence_law(pool, k), draw, 30_000) > 1e-3
+
+    def test_reference_draws_the_same_stream(self, pool, k, blocks):
+        for seed in range(400):
+            ours = seed_centers(
+                pool, k, seed, None, distances.UNBOUNDED, block_min=blocks[0], block_max=blocks[1]
+            )
+            theirs = reference.blocked(
+                pool, k, seed, None, block_min=blocks[0], block_max=blocks[1]
+            )
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-14)
+            np.testing.assert_array_equal(ours[2], theirs[2])
+
+    def test_reference(self, pool, k, blocks):
+        def draw(seed):
+            return reference.blocked(pool, k, seed, None, block_min=blocks[0], block_max=blocks[1])[
+                0
+            ].tolist()
+
+        assert law_p_value(sequence_law(pool, k), draw, 4_000) > 1e-3
+
+
+def test_sequential_form_follows_the_law():
+    generator = np.random.default_rng(5)
+    law = sequence_law(DUPLICATES, 3)
+    draw = lambda seed: reference.sequential(DUPLICATES, 3, generator).tolist()  # noqa: E731
+    assert law_p_value(law, draw, 6_000) > 1e-3
+
+
+def test_blocks_do_reject():
+    """The law tests mean nothing unless proposals are refused."""
+    refused = 0
+    for seed in range(50):
+        state = reference._State(SPREAD, [], np.full(5, np.inf), np.full(5, -1, dtype=np.int64))
+        state.extend([0])
+        law = reference._WeightedDraw(state.squared)
+        uniforms = np.random.default_rng(seed).random(16)
+        proposals = [law.draw(u) for u in uniforms[:8]]
+        kept, walked = reference._accept_block(state, proposals, uniforms[8:], 4)
+        refused += walked - len(kept)
+        assert len(set(kept)) == len(kept)
+        assert kept[0] == proposals[0]
+    assert refused > 100
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", spec.SHAPES)
+@pytest.mark.parametrize("part", [0.0, 0.1, 1.0])
+def test_same_draws_as_the_reference(rng, isa, shape, dtype, part):
+    x = rng.normal(size=shape).astype(dtype)
+    x[rng.random(shape[0]) < 0.3] += 4
+    k = min(300, max(1, int(part * shape[0])))
+    ours = kernels.kmeans_plusplus(x, k, rng=11, backend="cpu")
+    theirs = kernels.kmeans_plusplus(x, k, rng=11, backend="reference")
+    np.testing.assert_array_equal(ours.indices, theirs.indices)
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_allclose(ours.distances, theirs.distances, rtol=spec.RTOL[dtype])
+    assert ours.distances.dtype == dtype
+    assert len(set(ours.indices.tolist())) == k
+    nearest = kernels.min_distance(x, x[ours.indices], backend="reference")
+    np.testing.assert_array_equal(ours.labels, nearest.indices)
+    np.testing.assert_array_equal(ours.distances[ours.indices], 0)
+
+
+def test_outputs_are_written_wherever_they_were_poisoned(rng):
+    x = rng.normal(size=(5000, 6)).astype(np.float32)
+    indices = np.full(40, -7, dtype=np.int64)
+    squared = np.full(5000, np.nan)
+    labels = np.full(5000, -7, dtype=np.int64)
+    status = _core.kmeans_plusplus(
+        x, 3, -1, spec.BLOCK_MIN, spec.BLOCK_MAX, distances.UNBOUNDED, indices, squared, labels
+    )
+    assert status == -1
+    assert np.isfinite(squared).all()
+    assert set(labels.tolist()) == set(range(40))
+    assert indices.min() >= 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_constant_pool_draws_distinct_rows(backend):
+    x = np.ones((30, 4), np.float32)
+    result = kernels.kmeans_plusplus(x, 30, rng=2, backend=backend)
+    assert sorted(result.indices.tolist()) == list(range(30))
+    assert result.indices.tolist() != list(range(30))
+    np.testing.assert_array_equal(result.distances, 0)
+    np.testing.assert_array_equal(result.labels, 0)
+
+
+def test_exhausted_draws_are_uniform():
+    x = np.ones((6, 1))
+    counts = np.zeros(6)
+    for seed in range(6000):
+        counts[kernels.kmeans_plusplus(x, 2, rng=seed, first=1).indices[1]] += 1
+    assert counts[1] == 0
+    assert stats.chisquare(counts[counts > 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_first_is_kept_and_every_row_can_be_drawn(rng, backend):
+    x = rng.normal(size=(60, 3))
+    result = kernels.kmeans_plusplus(x, 60, rng=4, first=17, backend=backend)
+    assert result.indices[0] == 17
+    assert sorted(result.indices.tolist()) == list(range(60))
+    np.testing.assert_array_equal(result.indices[result.labels], np.arange(60))
+    only = kernels.kmeans_plusplus(x[:1], 1, rng=4, backend=backend)
+    assert only.indices.tolist() == only.labels.tolist() == [0]
+
+
+def test_threads_and_memory_do_not_matter(rng):
+    x = rng.normal(size=(20_000, 12)).astype(np.float32)
+    threads = kernels.num_threads()
+    results = []
+    try:
+        for n in (1, 2, 3):
+            kernels.set_num_threads(n)
+            results.append(seed_centers(x, 400, 9, None, distances.UNBOUNDED))
+            results.append(seed_centers(x, 400, 9, None, 2 * _core.nearest_scratch(x)))
+    finally:
+        kernels.set_num_threads(threads)
+    for other in results[1:]:
+        for ours, theirs in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_common_offset_changes_nothing(rng):
+    x = np.round(rng.normal(size=(3000, 20)) * 64).astype(np.float32) / 64
+    plain = kernels.kmeans_plusplus(x, 200, rng=3)
+    moved = kernels.kmeans_plusplus(x + np.float32(1024), 200, rng=3)
+    np.testing.assert_array_equal(plain.indices, moved.indices)
+    np.testing.assert_array_equal(plain.labels, moved.labels)
+    np.testing.assert_array_equal(plain.distances, moved.distances)
+
+
+def test_potential_is_that_of_scikit_learn(rng):
+    means = rng.normal(size=(30, 8)) * 4
+    x = means[rng.integers(30, size=1500)] + rng.normal(size=(1500, 8))
+    ours = [(kernels.kmeans_plusplus(x, 25, rng=s).distances ** 2).sum() for s in range(150)]
+    theirs = []
+    for s in range(150):
+        centers, _ = sklearn_kmeans_plusplus(x, 25, n_local_trials=1, random_state=s)
+        theirs.append((kernels.min_distance(x, centers).distances ** 2).sum())
+    assert stats.ttest_ind(ours, theirs, equal_var=False).pvalue > 1e-3
+    assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
+
+
+def test_generators_and_kinds(rng):
+    x = rng.normal(size=(200, 5)).astype(np.float32)
+    same = [kernels.kmeans_plusplus(x, 9, rng=np.random.default_rng(8)).indices for _ in range(2)]
+    np.testing.assert_array_equal(*same)
+    generator = np.random.default_rng(8)
+    first, second = (kernels.kmeans_plusplus(x, 9, rng=generator).indices for _ in range(2))
+    assert first.tolist() != second.tolist()
+    out = kernels.kmeans_plusplus(torch.from_numpy(x), 9, rng=torch.Generator().manual_seed(1))
+    assert isinstance(out.labels, torch.Tensor)
+    assert out.indices.dtype == out.labels.dtype == torch.int64
+    view = np.zeros((200, 2, 5), np.float32)
+    view[:, 1] = x
+    np.testing.assert_array_equal(
+        kernels.kmeans_plusplus(view[:, 1], 9, rng=5).indices,
+        kernels.kmeans_plusplus(x, 9, rng=5).indices,
+    )
+    whole = kernels.kmeans_plusplus(np.array([[0], [9], [9]]), 2, rng=0, first=0)
+    assert whole.distances.dtype == np.float64
+    assert whole.distances.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_errors(rng, backend):
+    x = rng.normal(size=(50, 3)).astype(np.float32)
+    with pytest.raises(UsageError, match="k: expected 1 to 50, got 51"):
+        kernels.kmeans_plusplus(x, 51, rng=0, backend=backend)
+    with pytest.raises(UsageError, match="k: expected 1 to 50, got 0"):
+        kernels.kmeans_plusplus(x, 0, rng=0, backend=backend)
+    with pytest.raises(UsageError, match="at least one row"):
+        kernels.kmeans_plusplus(x[:0], 0, rng=0, backend=backend)
+    with pytest.raises(UsageError, match="first: expected 0 to 49"):
+        kernels.kmeans_plusplus(x, 2, rng=0, first=50, backend=backend)
+    with pytest.raises(UsageError, match="rng"):
+        kernels.kmeans_plusplus(x, 2, rng="x", backend=backend)
+    with pytest.raises(ShapeError, match="at least one column"):
+        kernels.kmeans_plusplus(x[:, :0], 2, rng=0, backend=backend)
+    with pytest.raises(DataError, match="overflow"):
+        kernels.kmeans_plusplus(x.astype(np.float64) * 1e200, 20, rng=0, backend=backend)
+    x[[31, 40], 2] = np.inf
+    for k in (1, 20):
+        with pytest.raises(NonFiniteError, match=r"x\[31, 2\]"):
+            kernels.kmeans_plusplus(x, k, rng=0, backend=backend)

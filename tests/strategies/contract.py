@@ -1,0 +1,147 @@
+"""The test template every strategy inherits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlmba import strategies
+from rlmba.errors import NonFiniteError, UsageError
+from rlmba.types import Evaluation, HeadMetrics, PoolOutputs, QueryContext
+
+
+def make_pool(n=90, c=4, d=6, m=2, seed=0, dtype=np.float32) -> PoolOutputs:
+    rng = np.random.default_rng(seed)
+    names = [f"m{i}" for i in range(m)]
+    features = {k: rng.normal(size=(n, d)).astype(dtype) for k in names}
+    logits = {k: (2 * rng.normal(size=(n, c))).astype(dtype) for k in names}
+    return PoolOutputs(
+        ids=np.array([f"id-{i}" for i in rng.permutation(n)]),
+        features=features,
+        logits=logits,
+        fused_features=sum(features.values()) / m,
+        fused_logits=sum(logits.values()) / m,
+    )
+
+
+def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
+    heads = {h: HeadMetrics(0.5, 0.5, 1.0, 0.1) for h in ("mm", *pool.modalities)}
+    m = len(pool.modalities)
+    defaults = {
+        "weights": np.arange(1, m + 1) / np.arange(1, m + 1).sum(),
+        "temperatures": np.full(m, 1.3),
+        "contributions": np.linspace(-0.2, 0.1, m),
+        "validation": Evaluation(heads, 20),
+    }
+    return QueryContext(rng=np.random.default_rng(seed), **(defaults | kwargs))
+
+
+class StrategyContract:
+    name: str
+    options: dict = {}
+    permutation_options: dict | None = None
+    """Options under which permuting the pool permutes the answer exactly; None: the same ones."""
+
+    def create(self, **more):
+        return strategies.create(self.name, **{**self.options, **more})
+
+    @pytest.mark.parametrize("n", [0, 1, 7, 90])
+    def test_exactly_n_distinct_positions(self, n):
+        pool = make_pool()
+        selection = self.create().query(pool, make_context(pool), n)
+        assert selection.positions.dtype == np.int64
+        assert len(selection) == len(np.unique(selection.positions)) == n
+        assert selection.scores.shape == (n,)
+        assert ((selection.positions >= 0) & (selection.positions < len(pool))).all()
+        if n:
+            assert selection.seconds
+            assert selection.backends
+
+    def test_single_sample_pool(self):
+        pool = make_pool(n=1)
+        assert self.create().query(pool, make_context(pool), 1).positions.tolist() == [0]
+
+    @pytest.mark.parametrize("m", [1, 3])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_any_number_of_modalities(self, m, dtype):
+        pool = make_pool(m=m, dtype=dtype)
+        assert len(self.create().query(pool, make_context(pool), 5)) == 5
+
+    def test_inputs_are_unchanged(self):
+        pool = make_pool()
+        context = make_context(pool)
+        arrays = [*pool.features.values(), *pool.logits.values(), pool.fused_features]
+        arrays += [pool.fused_logits, context.weights, context.temperatures, context.contributions]
+        before = [a.copy() for a in arrays]
+        self.create().query(pool, context, 9)
+        for a, b in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_a_seed_reproduces(self):
+        pool = make_pool()
+        runs = [self.create().query(pool, make_context(pool, seed=4), 12) for _ in range(2)]
+        np.testing.assert_array_equal(runs[0].positions, runs[1].positions)
+        np.testing.assert_array_equal(runs[0].scores, runs[1].scores)
+
+    def test_permuting_the_pool_permutes_the_answer(self):
+        pool = make_pool()
+        order = np.random.default_rng(8).permutation(len(pool))
+        more = self.permutation_options or {}
+        a = self.create(**more).query(pool, make_context(pool), 11)
+        b = self.create(**more).query(pool.take(order), make_context(pool), 11)
+        assert pool.ids[a.positions].tolist() == pool.ids[order[b.positions]].tolist()
+
+    def test_duplicated_samples(self):
+        """A pool of copies of one sample still yields n distinct positions."""
+        pool = make_pool()
+        same = replace(pool.take(np.zeros(1, dtype=np.int64).repeat(1)), ids=pool.ids[:1])
+        copies = PoolOutputs(
+            ids=np.array([f"copy-{i}" for i in range(30)]),
+            features={m: np.repeat(a, 30, axis=0) for m, a in same.features.items()},
+            logits={m: np.repeat(a, 30, axis=0) for m, a in same.logits.items()},
+            fused_features=np.repeat(same.fused_features, 30, axis=0),
+            fused_logits=np.repeat(same.fused_logits, 30, axis=0),
+        )
+        assert len(np.unique(self.create().query(copies, make_context(copies), 10).positions)) == 10
+
+    @pytest.mark.parametrize("n", [-1, 91, 2.5, True])
+    def test_n_out_of_range(self, n):
+        pool = make_pool()
+        with pytest.raises(UsageError, match=r"expected n within 0\.\.90"):
+            self.create().query(pool, make_context(pool), n)
+
+    def test_empty_pool(self):
+        pool = make_pool().take(np.empty(0, dtype=np.int64))
+        assert len(self.create().query(pool, make_context(pool), 0)) == 0
+        with pytest.raises(UsageError, match=r"0\.\.0"):
+            self.create().query(pool, make_context(pool), 1)
+
+    def test_missing_modalities(self):
+        pool = make_pool()
+        present = np.random.default_rng(1).random((len(pool), 2)) < 0.6
+        present[~present.any(axis=1), 1] = True
+        selection = self.create().query(replace(pool, present=present), make_context(pool), 8)
+        assert len(np.unique(selection.positions)) == 8
+
+    uses_outputs = True
+
+    def test_non_finite_outputs_name_the_sample(self):
+        if not self.uses_outputs:
+            pytest.skip("looks at ids alone")
+        pool = make_pool()
+        for array in (pool.fused_logits, *pool.logits.values()):
+            array[33, 1] = np.nan
+        with pytest.raises(NonFiniteError, match=str(pool.ids[33])):
+            self.create().query(pool, make_context(pool), 5)
+
+    def test_state_round_trip(self):
+        strategy, other = self.create(), self.create()
+        pool = make_pool()
+        strategy.query(pool, make_context(pool), 5)
+        strategy.learn(strategies.Feedback(0.4, 1, 20))
+        other.load_state_dict(strategy.state_dict())
+        a = strategy.query(pool, make_context(pool, seed=2), 6)
+        b = other.query(pool, make_context(pool, seed=2), 6)
+        np.testing.assert_array_equal(a.positions, b.positions)
