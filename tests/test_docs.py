@@ -1,0 +1,96 @@
+"""What the documentation shows, runs; what it says of options, is so."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rlmba
+from rlmba.config import keys
+
+ROOT = Path(__file__).parents[1]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(rlmba.__path__, "rlmba.")
+    compiled = ("rlmba._core", "rlmba._cuda", "rlmba.__main__")
+    return [m.name for m in found if m.name not in compiled]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstring_examples(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
+    assert result.failed == 0
+
+
+def test_docstrings_have_examples_to_run():
+    tests = doctest.DocTestFinder(exclude_empty=True).find(rlmba.kernels.top_k, "top_k")
+    assert sum(len(test.examples) for test in tests) >= 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_page_examples(page):
+    result = doctest.testfile(str(page), module_relative=False, optionflags=FLAGS, encoding="utf-8")
+    assert result.failed == 0
+
+
+def test_pages_have_examples_to_run():
+    text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+    assert len(doctest.DocTestParser().get_examples(text)) >= 5
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.name)
+def test_example_scripts_run(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_configuration_page_is_the_schema():
+    """Rewrite the page's table with ``python tests/test_docs.py`` after changing the schema."""
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert configuration_table() in text
+
+
+def test_links_between_pages_lead_somewhere():
+    import re
+
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def configuration_table() -> str:
+    def cell(text: str) -> str:
+        return text.replace("``", "`").replace("|", "\\|")
+
+    rows = ["| key | expects | default | meaning |", "|---|---|---|---|"]
+    for key in keys():
+        default = "null" if key.default is None else str(key.default).lower().replace("'", "")
+        rows.append(f"| `{key.name}` | {cell(key.expected)} | `{default}` | {cell(key.meaning)} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "configuration.md"
+    head, _, rest = page.read_text(encoding="utf-8").partition("| key |")
+    tail = "\n".join(line for line in rest.split("\n") if not line.startswith("|"))
+    _, _, tail = tail.partition("\n")
+    page.write_text(f"{head}{configuration_table()}{tail}", encoding="utf-8")

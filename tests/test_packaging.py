@@ -1,0 +1,122 @@
+"""The build: what CMake decides, what a wheel and an installation hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def cmake() -> str:
+    """The cmake of this environment, or one on PATH."""
+    beside = shutil.which("cmake", path=str(Path(sys.executable).parent))
+    found = beside or shutil.which("cmake")
+    if found is None and importlib.util.find_spec("cmake") is not None:
+        import cmake as wheel
+
+        found = str(Path(wheel.CMAKE_BIN_DIR) / "cmake")
+    if found is None:
+        pytest.skip("no cmake; the extra `test` brings one")
+    return found
+
+
+def configure(folder: Path, cuda: str) -> subprocess.CompletedProcess[str]:
+    """Configure the project in ``folder`` where no CUDA compiler can be found."""
+    if importlib.util.find_spec("pybind11") is None:
+        pytest.skip("no pybind11; the extra `test` brings it")
+    import pybind11
+
+    hidden = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA", "CMAKE"))}
+    return subprocess.run(
+        [
+            cmake(), "-S", str(ROOT), "-B", str(folder), f"-DRLMBA_CUDA={cuda}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}",
+        ],
+        env={**hidden, "CUDACXX": str(folder / "no-such-nvcc")},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def chosen(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in (done.stdout + done.stderr).splitlines() if "CUDA extension" in line]
+
+
+@pytest.mark.parametrize("value", ["AUTO", "auto", "OFF"])
+def test_without_nvcc_one_line_says_what_was_chosen(tmp_path, value):
+    done = configure(tmp_path, value)
+    assert done.returncode == 0, done.stderr
+    assert chosen(done) == [
+        f"-- rlmba: CUDA extension OFF (RLMBA_CUDA={value.upper()}, no CUDA compiler used; "
+        "CPU kernels are built)"
+    ]
+
+
+def test_on_without_nvcc_is_an_error(tmp_path):
+    done = configure(tmp_path, "ON")
+    assert done.returncode != 0
+    assert "RLMBA_CUDA=ON but no working nvcc was found" in done.stderr
+    assert chosen(done) == []
+
+
+def test_another_value_is_an_error(tmp_path):
+    done = configure(tmp_path, "MAYBE")
+    assert done.returncode != 0
+    assert "RLMBA_CUDA=MAYBE: expected AUTO, ON or OFF" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> list[str]:
+    """Names in a wheel made without compiling."""
+    if importlib.util.find_spec("scikit_build_core") is None:
+        pytest.skip("no scikit-build-core; the extra `test` brings it")
+    folder = tmp_path_factory.mktemp("wheel")
+    code = (
+        "import sys; from scikit_build_core.build import build_wheel;"
+        "build_wheel(sys.argv[1], {'wheel.cmake': 'false'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def test_a_wheel_holds_the_package_its_kernels_and_its_data(wheel):
+    names = set(wheel)
+    assert {"rlmba/__init__.py", "rlmba/py.typed", "rlmba/cli/__init__.py"} <= names
+    for source in (ROOT / "kernels").rglob("*.py"):
+        assert f"rlmba/kernels/{source.relative_to(ROOT / 'kernels').as_posix()}" in names
+    for source in (ROOT / "python" / "rlmba").rglob("*.yaml"):
+        assert f"rlmba/{source.relative_to(ROOT / 'python' / 'rlmba').as_posix()}" in names
+    assert any(name.endswith("entry_points.txt") for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_a_wheel_holds_nothing_else(wheel):
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"rlmba"}
+    assert not [name for name in wheel if "__pycache__" in name or name.endswith((".npz", ".log"))]
+
+
+def test_the_installation_has_its_data_files():
+    package = resources.files("rlmba")
+    assert (package / "py.typed").is_file()
+    assert (package / "config" / "presets").is_dir()
+
+
+def test_readme_has_the_two_commands():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert "pip install . && rlmba run" in lines
+    assert 'pip install ".[test]" && pytest' in lines
