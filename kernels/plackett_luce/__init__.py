@@ -16,8 +16,9 @@ __all__ = ["PlackettLuce", "PlackettLuceLogProb", "plackett_luce", "plackett_luc
 
 
 class PlackettLuce(NamedTuple):
-    """A draw: ``indices`` int64 [n] in drawn order, its ``log_prob`` (float, nats) and the
-    ``gradient`` float64 [K] of log_prob with respect to the logits.
+    """A draw: ``indices`` int64 [n] in drawn order, its ``log_prob`` and ``gradient``.
+
+    ``log_prob`` is a float, in nats; ``gradient`` float64 [K] its derivative by the logits.
     """
 
     indices: Any
