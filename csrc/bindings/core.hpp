@@ -25,6 +25,7 @@ VectorView<const T> vector_view(const Array<T>& a) {
 
 template <class T>
 MatrixView<const T> matrix_view(const Array<T>& a) {
+  if (a.ndim() == 2 && a.size() == 0) return {a.data(), a.shape(0), a.shape(1), a.shape(1)};
   if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != static_cast<py::ssize_t>(sizeof(T))) ||
       a.strides(0) % static_cast<py::ssize_t>(sizeof(T)) != 0) {
     throw std::invalid_argument("expected a 2-D array with contiguous rows");

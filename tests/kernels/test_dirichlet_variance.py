@@ -117,7 +117,9 @@ def test_every_float_of_a_range_is_accurate(isa, evidence):
     options = {"kind": "logits", "evidence": evidence, "temperature": 0.9}
     u = kernels.dirichlet_variance(pair, backend="cpu", **options)
     expected = kernels.dirichlet_variance(pair.astype(float), backend="reference", **options)
-    assert np.abs(u / expected - 1).max() < 1e-6
+    # Without a fused multiply-add the reduced argument of exp(x / T) is rounded once more.
+    limit = 4e-6 if (isa, evidence) == ("generic", "exp") else 1e-6
+    assert np.abs(u / expected - 1).max() < limit
 
 
 def test_closed_form_equals_sum_of_variances(rng):
