@@ -51,6 +51,7 @@ def test_law(backend, n):
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1e4])
 def test_every_instruction_set_matches_reference(rng, isa, size, n, spread):
     logits = rng.normal(size=size) * spread
+    limit = spec.gradient_tolerance(n, np.abs(logits).max())
     a = kernels.plackett_luce(logits, n, rng=5, backend="cpu")
     b = kernels.plackett_luce(logits, n, rng=5, backend="reference")
     np.testing.assert_array_equal(a.indices, b.indices)
@@ -59,9 +60,7 @@ def test_every_instruction_set_matches_reference(rng, isa, size, n, spread):
     assert a.log_prob == pytest.approx(
         b.log_prob, abs=spec.LOG_PROB_TOLERANCE * (1 + abs(b.log_prob))
     )
-    np.testing.assert_allclose(
-        a.gradient, b.gradient, rtol=0, atol=spec.GRADIENT_TOLERANCE * max(n, 1)
-    )
+    np.testing.assert_allclose(a.gradient, b.gradient, rtol=0, atol=limit)
     # An order that the draw would not produce: log-probabilities down to -1e7.
     order = rng.permutation(size)[:n]
     c = kernels.plackett_luce_log_prob(logits, order, backend="cpu")
@@ -69,9 +68,7 @@ def test_every_instruction_set_matches_reference(rng, isa, size, n, spread):
     assert c.log_prob == pytest.approx(
         d.log_prob, abs=spec.LOG_PROB_TOLERANCE * (1 + abs(d.log_prob))
     )
-    np.testing.assert_allclose(
-        c.gradient, d.gradient, rtol=0, atol=spec.GRADIENT_TOLERANCE * max(n, 1)
-    )
+    np.testing.assert_allclose(c.gradient, d.gradient, rtol=0, atol=limit)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -95,7 +92,7 @@ def test_gradient_is_the_derivative(rng, backend, n):
     left = torch.ones(20, dtype=torch.bool)
     value = torch.zeros((), dtype=torch.float64)
     for i in draw.indices.tolist():
-        value = value + z[i] - torch.logsumexp(z[left], dim=0)
+        value = value + z[i] - torch.logsumexp(z[left.clone()], dim=0)
         left[i] = False
     (value + 0 * z.sum()).backward()
     assert draw.log_prob == pytest.approx(value.item(), abs=1e-12)
