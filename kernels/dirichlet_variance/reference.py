@@ -40,9 +40,9 @@ def dirichlet_variance(given: Modalities) -> tuple[arrays.Float, arrays.Float | 
     modality = np.zeros((given.rows, len(given.arrays)))
     fused = np.zeros(given.arrays[0].shape)
     is_alpha = given.evidence == "alpha"
-    for k, x in enumerate(given.arrays):
+    for k, column in enumerate(given.arrays):
         here = slice(None) if given.present is None else given.present[:, k]
-        x = x[here]
+        x = column[here]
         # Fusing alpha, not alpha - 1, keeps the digits of a small alpha.
         e = x.astype(np.float64) if is_alpha else evidence(x, given.evidence, given.temperatures[k])
         modality[here, k] = mean_variance(e if is_alpha else 1 + e)

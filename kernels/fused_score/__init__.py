@@ -119,7 +119,7 @@ def fused_score(
     >>> image = np.array([[4.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     >>> sound = np.array([[0.0, 0.0], [0.0, 5.0], [0.0, 2.0]])
     >>> fused_score([image, sound], [0.5, 0.5]).score.round(3)
-    array([0.5  , 0.5  , 0.737])
+    array([0.5  , 0.5  , 0.634])
     """
     if not isinstance(x, (list, tuple)):
         raise UsageError(f"x: expected a list or tuple of arrays [N, C], got {type(x).__name__}")

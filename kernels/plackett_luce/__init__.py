@@ -16,8 +16,10 @@ __all__ = ["PlackettLuce", "PlackettLuceLogProb", "plackett_luce", "plackett_luc
 
 
 class PlackettLuce(NamedTuple):
-    """A draw: ``indices`` int64 [n] in drawn order, its ``log_prob`` (float, nats) and the
-    ``gradient`` float64 [K] of log_prob with respect to the logits.
+    """A draw and its probability.
+
+    ``indices`` int64 [n] in drawn order, ``log_prob`` (float, nats) and the ``gradient`` float64 [K]
+    of log_prob with respect to the logits.
     """
 
     indices: Any
@@ -143,7 +145,7 @@ def plackett_luce_log_prob(
     Examples
     --------
     >>> import numpy as np
-    >>> round(plackett_luce_log_prob(np.zeros(3), [2, 0]).log_prob, 6) == round(-np.log(6), 6)
+    >>> bool(np.isclose(plackett_luce_log_prob(np.zeros(3), [2, 0]).log_prob, -np.log(6)))
     True
     """
     _, implementation = dispatch.select(
