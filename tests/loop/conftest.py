@@ -14,7 +14,7 @@ def quick() -> RunConfig:
             "rounds": 3,
             "initial_labels": 20,
             "batch_size": 10,
-            "epochs": 2,
+            "epochs": 1,
             "model": {"width": 16},
             "device": "cpu",
         }

@@ -81,7 +81,7 @@ def _noisy_scans(
     scans: NDArray[np.float64], lean: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Ink 0 to 16 becomes 48 to 208; normal noise, from little (lean 0) to much (lean 1)."""
-    deviation = (0.05 + 0.75 * lean**2)[:, None]
+    deviation = (0.05 + 0.55 * lean**2)[:, None]
     ink = scans / 16 + deviation * rng.standard_normal(scans.shape)
     return np.clip(np.rint(48 + 160 * ink), 0, 255).astype(np.uint8).reshape(-1, 8, 8)
 
@@ -89,9 +89,9 @@ def _noisy_scans(
 def _noisy_tones(
     labels: NDArray[np.int64], lean: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int16]:
-    """Tones in white noise, whose ratio falls from +6 dB (lean 0) to -24 dB (lean 1)."""
+    """Tones in white noise, whose ratio falls from +6 dB (lean 0) to -20 dB (lean 1)."""
     tones = keypad_tones(labels, _LENGTH, rng)
-    ratio = 10 ** ((6 - 30 * lean) / 20)[:, None]
+    ratio = 10 ** ((6 - 26 * lean) / 20)[:, None]
     level = 10 ** (rng.uniform(-20, 0, (len(labels), 1)) / 20)
     sound = ratio * tones + rng.standard_normal(tones.shape)
     sound *= level / np.abs(sound).max(axis=1, keepdims=True)

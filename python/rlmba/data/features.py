@@ -136,16 +136,17 @@ def load_features(
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a .npz written by numpy.savez")
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path}: not a readable .npz, which is a zip of named arrays; it may be truncated or "
+            "another format: write or copy it again"
+        )
     arrays = {}
     name = None
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: expected a .npz of named arrays, got a single .npy array")
             for name in archive.files:
                 arrays[name] = archive[name]
-    except DataError:
-        raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         where = str(path) if name is None else f"{path}, array {name!r}"
         if "pickle" in str(error).lower() or "object" in str(error).lower():

@@ -153,7 +153,7 @@ def augment(kind: Kind, x: torch.Tensor, generator: torch.Generator | None) -> t
 
 
 def _reach(length: int) -> int:
-    return round(length / 12)
+    return length // 12
 
 
 def _shift(x: torch.Tensor, *, axis: int, limit: int, generator: torch.Generator) -> torch.Tensor:

@@ -99,7 +99,11 @@ def run(
                     f"{output} was run on other data than {config.dataset!r} holds now (checksums differ); "
                     "restore the data or start a new run"
                 )
-            return _go(store, config, dataset, _restored_pool(store, dataset, pool), observer)
+            session = Session.build(config, dataset, _restored_pool(store, dataset, pool))
+            if store.records:
+                session.restore(store.checkpoint(), store.records[-1])
+            return _go(store, session, observer)
+    session = Session.build(config, dataset, pool)
     with RunStore.create(
         output,
         config,
@@ -118,19 +122,11 @@ def run(
             "initial": [str(i) for i in pool.initial_ids],
         },
     ) as store:
-        return _go(store, config, dataset, pool, observer)
+        return _go(store, session, observer)
 
 
-def _go(
-    store: RunStore,
-    config: RunConfig,
-    dataset: MultimodalDataset,
-    pool: Pool,
-    observer: Observer,
-) -> RunResult:
-    session = Session.build(config, dataset, pool)
-    if store.records:
-        session.restore(store.checkpoint(), store.records[-1])
+def _go(store: RunStore, session: Session, observer: Observer) -> RunResult:
+    config = session.config
     observer.begin(config, len(store.records))
     with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
         for number in range(len(store.records), int(config.rounds or 0) + 1):

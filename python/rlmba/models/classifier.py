@@ -122,11 +122,7 @@ class MultimodalClassifier(nn.Module):
             choice = config.encoders.get(modality.name, EncoderConfig())
             encoder = build_encoder(choice.name, modality, choice.options)
             encoders.append(encoder)
-            projections.append(
-                nn.Sequential(
-                    nn.Linear(encoder.out_features, config.width), nn.LayerNorm(config.width)
-                )
-            )
+            projections.append(_projection(encoder.out_features, config.width))
             heads.append(nn.Linear(config.width, n_classes))
         # Lists, not ModuleDicts: a modality's name may hold any character.
         self.encoders = nn.ModuleList(encoders)
@@ -198,6 +194,16 @@ class MultimodalClassifier(nn.Module):
         else:
             fused = fuse(torch.stack(list(features.values())), self.fusion_weights, present)
         return ModelOutput(features, logits, fused, self.head(fused))
+
+
+def _projection(in_features: int, width: int) -> nn.Module:
+    """Linear, LayerNorm, ReLU.
+
+    The norm puts every modality on one scale, so that the fusion weights weigh what modalities say
+    and not how loud they are; with the ReLU the heads generalize better from few labels than
+    without, measured on features of images, texts and videos.
+    """
+    return nn.Sequential(nn.Linear(in_features, width), nn.LayerNorm(width), nn.ReLU())
 
 
 def build_classifier(

@@ -80,7 +80,7 @@ class Cnn(Encoder):
     """
 
     def __init__(
-        self, modality: Modality, *, channels: Sequence[int] = (32, 64, 128), grid: int = 3
+        self, modality: Modality, *, channels: Sequence[int] = (16, 32, 64), grid: int = 3
     ) -> None:
         super().__init__()
         in_channels, height, width = modality.shape

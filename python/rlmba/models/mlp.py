@@ -21,11 +21,11 @@ class Mlp(Encoder):
     modality : Modality
         Of kind "features".
     hidden : sequence of int
-        Widths of the layers; empty passes the features on as they are, so that the projection is
-        all there is to learn.
+        Widths of the layers. Empty passes the features on as they are: the projection that follows
+        has a ReLU, so that two layers are learned all the same, which is best with few labels.
     """
 
-    def __init__(self, modality: Modality, *, hidden: Sequence[int] = (256,)) -> None:
+    def __init__(self, modality: Modality, *, hidden: Sequence[int] = ()) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = modality.shape[0]

@@ -43,7 +43,7 @@ class SpectrogramCnn(Encoder):
         *,
         window_ms: float = 32.0,
         mels: int = 40,
-        channels: Sequence[int] = (32, 64, 128),
+        channels: Sequence[int] = (16, 32, 64),
         grid: Sequence[int] = (5, 4),
     ) -> None:
         super().__init__()

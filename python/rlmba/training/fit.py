@@ -104,7 +104,7 @@ def fit(
     scheduler = _scheduler(optimizer, config.schedule, total)
     generator = torch.Generator().manual_seed(seed)
     device = model.device
-    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    targets = torch.from_numpy(np.array(labels, dtype=np.int64))
     losses = np.zeros(epochs)
     norms = []
     step = 0
@@ -161,7 +161,7 @@ def _optimizer(model: MultimodalClassifier, config: TrainingConfig) -> torch.opt
         ):
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _scheduler(
