@@ -54,10 +54,9 @@ def chosen(done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_without_nvcc_one_line_says_what_was_chosen(tmp_path, value):
     done = configure(tmp_path, value)
     assert done.returncode == 0, done.stderr
-    assert chosen(done) == [
-        f"-- rlmba: CUDA extension OFF (RLMBA_CUDA={value.upper()}, no CUDA compiler used; "
-        "CPU kernels are built)"
-    ]
+    (line,) = chosen(done)
+    assert line.startswith(f"-- rlmba: CUDA extension OFF (RLMBA_CUDA={value.upper()}, ")
+    assert line.endswith("no CUDA compiler used; CPU kernels are built)")
 
 
 def test_on_without_nvcc_is_an_error(tmp_path):

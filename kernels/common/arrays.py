@@ -68,7 +68,7 @@ def to_numpy(x: ArrayLike) -> NDArray[Any]:
         tensor: Any = x.detach()  # type: ignore[union-attr]
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        return tensor.resolve_conj().resolve_neg().numpy()  # type: ignore[no-any-return]
+        return tensor.resolve_conj().resolve_neg().numpy()
     return np.from_dlpack(x)  # type: ignore[arg-type]
 
 

@@ -41,7 +41,8 @@ def seed_from(rng: Rng) -> int:
     if type(rng).__module__.split(".")[0] == "torch":
         import torch
 
-        draw: Any = torch.randint(2**63 - 1, (1,), generator=rng, device=rng.device)  # type: ignore[union-attr]
+        generator: Any = rng
+        draw: Any = torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device)
         return int(draw.item())
     try:
         seed = operator.index(rng)  # type: ignore[arg-type]

@@ -132,8 +132,9 @@ def kmeans_plusplus(
     >>> import numpy as np
     >>> x = np.array([[0.0], [0.0], [10.0], [10.0]])
     >>> result = kmeans_plusplus(x, 2, rng=0, first=3)
-    >>> result.indices[0], x[result.indices[1]], result.labels
-    (3, array([0.]), array([1, 1, 0, 0]))
+    >>> x[result.indices], result.labels
+    (array([[10.],
+           [ 0.]]), array([1, 1, 0, 0]))
     """
     _, implementation = dispatch.select(
         "kmeans_plusplus",
