@@ -32,6 +32,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa", [] { return isa_name(rlmba::active_isa()); });
   m.def("best_isa", [] { return isa_name(rlmba::best_isa()); });
   m.def("set_isa", [](const std::string& name) { rlmba::set_isa(parse_isa(name)); });
+  m.def("allow_matrix_tiles", &rlmba::allow_matrix_tiles);
   m.def("num_threads", [] { return omp_get_max_threads(); });
   m.def("set_num_threads", [](int n) {
     if (n < 1) throw std::invalid_argument("num_threads: expected at least 1");

@@ -27,6 +27,7 @@ Isa best_isa() {
 
 namespace {
 std::atomic<int> requested{-1};
+std::atomic<bool> tiles_allowed{true};
 }
 
 Isa active_isa() {
@@ -40,5 +41,9 @@ void set_isa(Isa isa) {
   }
   requested.store(static_cast<int>(isa), std::memory_order_relaxed);
 }
+
+bool matrix_tiles_allowed() { return tiles_allowed.load(std::memory_order_relaxed); }
+
+void allow_matrix_tiles(bool allowed) { tiles_allowed.store(allowed, std::memory_order_relaxed); }
 
 }  // namespace rlmba

@@ -79,7 +79,7 @@ def min_distance(
     Notes
     -----
     Distances are sums of (x - c)^2 in float64, rounded once: a duplicate has distance exactly 0, and an
-    offset common to all data does no harm. A matrix product in the input's precision only selects which
+    offset common to all data does no harm. A matrix product of limited precision only selects which
     centers can be nearest, within a proven bound of its rounding error. O(N k D) time; N x k values are
     never held.
 

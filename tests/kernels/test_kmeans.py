@@ -14,14 +14,17 @@ from rlmba.kernels.kmeans import reference, spec
 BACKENDS = ["cpu", "reference"]
 
 
-@pytest.fixture(params=["generic", "avx2", "avx512"])
+@pytest.fixture(params=["generic", "avx2", "avx512", "avx512 without tiles"])
 def isa(request):
+    name, _, restriction = request.param.partition(" ")
     before = _core.isa()
     try:
-        _core.set_isa(request.param)
+        _core.set_isa(name)
     except ValueError:
-        pytest.skip(f"this CPU has no {request.param}")
+        pytest.skip(f"this CPU has no {name}")
+    _core.allow_matrix_tiles(not restriction)
     yield request.param
+    _core.allow_matrix_tiles(True)
     _core.set_isa(before)
 
 
@@ -142,24 +145,29 @@ def test_errors(rng, backend):
 
 
 GROWTH = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import numpy as np
 from rlmba import kernels
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 rows = int(sys.argv[1])
 x = np.empty((rows, 128), np.float32)
 generator = np.random.default_rng(0)
 for begin in range(0, rows, 10_000):
     x[begin : begin + 10_000] = generator.standard_normal((10_000, 128), dtype=np.float32)
 kernels.kmeans(x[:1000], 200, rng=0, max_iter=2)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-kernels.kmeans(x, 200, rng=0, max_iter=2)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 / x.nbytes)
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = peak()
+result = kernels.kmeans(x, 200, rng=0, max_iter=2)
+print((peak() - before) / x.nbytes)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_memory_stays_within_a_fifth_of_the_input():
     run = subprocess.run(
         [sys.executable, "-c", GROWTH, "200000"], capture_output=True, text=True, check=True
     )
-    assert float(run.stdout) < 0.2
+    # The results themselves (labels and distances) are 0.02 of the input.
+    assert 0.02 < float(run.stdout) < 0.2

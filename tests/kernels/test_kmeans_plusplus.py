@@ -19,14 +19,17 @@ SPREAD = np.array([[0.0, 0.0], [1.0, 0.2], [0.1, 1.1], [2.0, 2.0], [5.0, 1.0]])
 CONSTANT_AFTER_TWO = np.array([[1.0], [1.0], [1.0], [4.0], [4.0]])
 
 
-@pytest.fixture(params=["generic", "avx2", "avx512"])
+@pytest.fixture(params=["generic", "avx2", "avx512", "avx512 without tiles"])
 def isa(request):
+    name, _, restriction = request.param.partition(" ")
     before = _core.isa()
     try:
-        _core.set_isa(request.param)
+        _core.set_isa(name)
     except ValueError:
-        pytest.skip(f"this CPU has no {request.param}")
+        pytest.skip(f"this CPU has no {name}")
+    _core.allow_matrix_tiles(not restriction)
     yield request.param
+    _core.allow_matrix_tiles(True)
     _core.set_isa(before)
 
 

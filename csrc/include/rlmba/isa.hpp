@@ -17,6 +17,11 @@ Isa active_isa();
 Isa best_isa();
 void set_isa(Isa isa);
 
+// Whether kernels may use bfloat16 matrix tiles (AMX) where the processor has them: an extension of
+// avx512. Results do not depend on it.
+bool matrix_tiles_allowed();
+void allow_matrix_tiles(bool allowed);
+
 }  // namespace rlmba
 
 #if defined(RLMBA_HAVE_avx512) && defined(RLMBA_HAVE_avx2)

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "rlmba/view.hpp"
 
@@ -109,6 +110,48 @@ void multiply_tile(const T* a, const T* b, std::int64_t depth, bool add, T* c) {
     store(out + S::kLanes, acc[r][1]);
   }
 }
+
+// The product in the input's own precision. Rows of A come in groups of kRows, slices of kDepth
+// columns; B in panels of kCols. AmxEngine (amx_product.hpp) is of the same form.
+template <class T>
+struct VectorEngine {
+  using Value = T;
+  using S = Tile<T>;
+  static constexpr int kRows = S::kRows;
+  static constexpr int kCols = S::kCols;
+  static constexpr int kLanes = S::kLanes;
+  static constexpr std::int64_t kDepth = S::kDepth;
+  static constexpr std::int64_t kSize = S::kSize;
+  // About a hundred rows, whose slice stays in the second-level cache beside their products.
+  static constexpr std::int64_t kGroups = 112 / kRows;
+  static constexpr std::int64_t kGroupBytes = kRows * S::kStride * std::int64_t{sizeof(T)};
+  static constexpr double kTiny = 4.0 * static_cast<double>(std::numeric_limits<T>::denorm_min());
+
+  static constexpr std::int64_t padded(std::int64_t depth) { return depth; }
+
+  // Products summed one after another in a slice, then slices: each step may round once.
+  static double roundings(std::int64_t dim) {
+    const std::int64_t slices = (dim + kDepth - 1) / kDepth;
+    return static_cast<double>((dim < kDepth ? dim : kDepth) + slices);
+  }
+
+  struct Session {};
+
+  static void pack_row(const T* values, std::int64_t depth, int r, unsigned char* group) {
+    std::memcpy(reinterpret_cast<T*>(group) + r * S::kStride, values,
+                static_cast<std::size_t>(depth) * sizeof(T));
+  }
+
+  static void pack_center(const T* values, std::int64_t depth, int c, unsigned char* panel) {
+    T* out = reinterpret_cast<T*>(panel) + c;
+    for (std::int64_t p = 0; p < depth; ++p) out[p * kCols] = values[p];
+  }
+
+  static void multiply(const unsigned char* a, const unsigned char* b, std::int64_t depth, bool add,
+                       T* c) {
+    multiply_tile(reinterpret_cast<const T*>(a), reinterpret_cast<const T*>(b), depth, add, c);
+  }
+};
 
 }  // namespace rlmba::RLMBA_ISA
 #endif
