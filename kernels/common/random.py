@@ -65,7 +65,11 @@ def mix64(seed: int, counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
 
 
+def unit_interval(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """float64 in the open interval (0, 1) of the 52 high bits; 53 would round up to 1 at the end."""
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+
 def uniform01(seed: int, start: int, count: int) -> NDArray[np.float64]:
     """Draws ``start`` to ``start + count`` of a seed: float64 in the open interval (0, 1)."""
-    bits = mix64(seed, np.arange(start, start + count, dtype=np.uint64))
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return unit_interval(mix64(seed, np.arange(start, start + count, dtype=np.uint64)))

@@ -16,9 +16,9 @@ RLMBA_INLINE std::uint64_t mix64(std::uint64_t seed, std::uint64_t counter) {
   return z ^ (z >> 31);
 }
 
-// Uniform in (0, 1): 53 bits, centred in their cell, so its logarithm is always finite.
+// Uniform in (0, 1): 52 bits, centred in their cell, so its logarithm is always finite.
 RLMBA_INLINE double uniform01(std::uint64_t seed, std::uint64_t counter) {
-  return (static_cast<double>(mix64(seed, counter) >> 11) + 0.5) * 0x1.0p-53;
+  return (static_cast<double>(mix64(seed, counter) >> 12) + 0.5) * 0x1.0p-52;
 }
 
 }  // namespace rlmba

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.kernels.common.random import mix64, seed_from
+from rlmba.kernels.common.random import mix64, seed_from, unit_interval
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -39,8 +39,8 @@ def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
         # Padding (code point 0) leaves the state alone, so the width does not matter.
         mixed = mix64(0, state ^ (column * np.uint64(0x9E3779B97F4A7C15)))
         state = np.where(column == 0, state, mixed)
-    bits: NDArray[np.uint64] = mix64(0x51ED27, state)
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    uniforms: NDArray[np.float64] = unit_interval(mix64(0x51ED27, state))
+    return uniforms
 
 
 @dataclass(kw_only=True)
