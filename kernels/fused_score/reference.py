@@ -34,6 +34,6 @@ def fused_score(given: Modalities, distances: arrays.Float | None, beta: float) 
     scaling.minmax(u, given.present, u_unit)
     d_unit = np.zeros(given.rows, dtype=given.dtype)
     if distances is not None:
-        scaling.minmax(distances[:, None], None, d_unit[:, None])
+        scaling.minmax(distances, None, d_unit)
     score = (weights * u_unit).sum(axis=1) + beta * d_unit.astype(np.float64)
     return FusedScore(score.astype(given.dtype), u, difficulty, u_unit, d_unit)

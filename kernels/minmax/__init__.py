@@ -16,7 +16,8 @@ __all__ = ["minmax"]
 
 
 def _cpu(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -> None:
-    bad = dispatch.require_core().minmax(x, mask, out)
+    x2, out2 = reference.columns(x), reference.columns(out)
+    bad = dispatch.require_core().minmax(x2, mask, out2)
     if bad >= 0:
         raise reference.bad_row(x, mask, bad)
 
@@ -101,9 +102,5 @@ def minmax(
     v = arrays.as_float(x, "x", ndim=(1, 2))
     m = None if mask is None else _mask(mask, v.shape)
     result = np.empty(v.shape, dtype=v.dtype) if out is None else _output(out, v)
-    if v.ndim == 1:
-        m = None if m is None else m[:, None]
-        implementation(v[:, None], m, result[:, None])
-    else:
-        implementation(v, m, result)
+    implementation(v, m, result)
     return arrays.like(result, x) if out is None else out

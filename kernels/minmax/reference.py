@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,23 +11,29 @@ from rlmba.errors import NonFiniteError
 from rlmba.kernels.common import arrays
 
 
+def columns(a: NDArray[Any]) -> NDArray[Any]:
+    """A view of [N] as [N, 1]; [N, M] as it is."""
+    return a[:, None] if a.ndim == 1 else a
+
+
 def bad_row(x: arrays.Float, mask: NDArray[np.bool_] | None, row: int) -> NonFiniteError:
     """The error for a row of which a number that takes part is not finite."""
     if mask is not None:
-        x = np.where(mask if mask.ndim == 2 else mask[:, None], x, x.dtype.type(0))
+        x = np.where(mask if mask.ndim == x.ndim else mask[:, None], x, x.dtype.type(0))
     return arrays.non_finite(x, "x", row)
 
 
 def minmax(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -> None:
-    """Column by column of x [N, M], into ``out``."""
-    kept = np.ones(x.shape, dtype=bool)
+    """Column by column of x [N] or [N, M], into ``out``."""
+    x2, out2 = columns(x), columns(out)
+    kept = np.ones(x2.shape, dtype=bool)
     if mask is not None:
-        kept &= mask if mask.ndim == 2 else mask[:, None]
-    bad = (kept & ~np.isfinite(x)).any(axis=1)
+        kept &= columns(mask)
+    bad = (kept & ~np.isfinite(x2)).any(axis=1)
     if bad.any():
         raise bad_row(x, mask, int(np.argmax(bad)))
-    for j in range(x.shape[1]):
-        values = x[kept[:, j], j]
+    for j in range(x2.shape[1]):
+        values = x2[kept[:, j], j]
         scaled = np.zeros_like(values)
         if values.size and values.min() < values.max():
             low, high = values.min(), values.max()
@@ -34,5 +42,5 @@ def minmax(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -
                     half = values.dtype.type(0.5)
                     values, low, high = values * half, low * half, high * half
             scaled = (values - low) / (high - low)
-        out[:, j] = 0
-        out[kept[:, j], j] = scaled
+        out2[:, j] = 0
+        out2[kept[:, j], j] = scaled

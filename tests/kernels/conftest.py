@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rlmba import kernels
+
+ISAS = ["generic", "avx2", "avx512"]
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """``numpy.empty`` whose memory is NaN, or -1 for integers: what a kernel forgets to write shows."""
+    empty = np.empty
+
+    def poison(shape, dtype=float, **options):
+        a = empty(shape, dtype, **options)
+        a.fill(np.nan if a.dtype.kind == "f" else -1)
+        return a
+
+    monkeypatch.setattr(np, "empty", poison)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Each instruction set that this machine has, in use for the length of a test."""
+    core = pytest.importorskip("rlmba._core")
+    if ISAS.index(request.param) > ISAS.index(core.best_isa()):
+        pytest.skip(f"this machine or build has no {request.param}")
+    before = core.isa()
+    core.set_isa(request.param)
+    yield request.param
+    core.set_isa(before)
+
+
+@pytest.fixture
+def with_threads():
+    """Call a function under a number of threads of the compiled kernels."""
+    before = kernels.num_threads()
+
+    def call(n, function):
+        kernels.set_num_threads(n)
+        try:
+            return function()
+        finally:
+            kernels.set_num_threads(before)
+
+    return call

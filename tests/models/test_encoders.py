@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rlmba.data import Modality
+from rlmba.errors import UsageError
+from rlmba.models import build_encoder, encoder_names, register_encoder, seeded
+
+MODALITIES = [
+    Modality("numbers", "features", (7,)),
+    Modality("tiny", "image", (1, 8, 8)),
+    Modality("photo", "image", (3, 28, 20)),
+    Modality("frames", "image", (8, 32, 32)),
+    Modality("strip", "image", (1, 2, 9)),
+    Modality("mel", "spectrogram", (1, 32, 40)),
+    Modality("sound", "waveform", (1200,), sample_rate=8000),
+    Modality("unrated", "waveform", (8000,)),
+    Modality("sensor", "sequence", (64, 6)),
+    Modality("moment", "sequence", (3, 2)),
+    Modality("words", "tokens", (12,), "int64", vocabulary=30),
+]
+
+
+def sample(modality, n):
+    generator = torch.Generator().manual_seed(0)
+    if modality.kind == "tokens":
+        return torch.randint(0, modality.vocabulary, (n, *modality.shape), generator=generator)
+    return torch.randn((n, *modality.shape), generator=generator)
+
+
+@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.name)
+def test_auto_encoder_takes_its_kind(modality):
+    """Finite, of the stated width, differentiable, and each row a function of its own sample."""
+    with seeded(0):
+        encoder = build_encoder("auto", modality).eval()
+    x = sample(modality, 5)
+    out = encoder(x)
+    assert out.shape == (5, encoder.out_features)
+    assert torch.isfinite(out).all()
+    assert (out.std(dim=0) > 0).any()
+    torch.testing.assert_close(encoder(x[2:3]), out[2:3], rtol=1e-4, atol=1e-5)
+    parameters = list(encoder.parameters())
+    if parameters:
+        encoder.train()
+        encoder(x[:1]).square().sum().backward()
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+
+
+def test_text_ignores_padding_and_survives_an_empty_text():
+    modality = MODALITIES[-1]
+    with seeded(0):
+        encoder = build_encoder("auto", modality, {"width": 16, "layers": 1}).eval()
+    x = torch.zeros((2, 12), dtype=torch.int64)
+    x[0, :4] = torch.tensor([3, 1, 4, 2])
+    before = encoder(x)
+    assert torch.isfinite(before).all()
+    # What the padded places hold must not matter: their embeddings are the only thing left to vary.
+    with torch.no_grad():
+        encoder.places[4:] += 10
+    torch.testing.assert_close(encoder(x)[0], before[0])
+    with torch.no_grad():
+        encoder.places[2] += 10 * torch.randn(16, generator=torch.Generator().manual_seed(1))
+    assert (encoder(x)[0] - before[0]).abs().max() > 1e-3
+
+
+def test_spectrogram_is_blind_to_level():
+    with seeded(0):
+        encoder = build_encoder("auto", MODALITIES[6]).eval()
+    x = sample(MODALITIES[6], 3)
+    torch.testing.assert_close(encoder(0.1 * x), encoder(x), rtol=1e-3, atol=1e-3)
+    assert torch.isfinite(encoder(torch.zeros_like(x))).all()
+
+
+def test_spectrogram_sees_where_a_tone_is():
+    """The mel band that a tone excites rises with its frequency."""
+    with seeded(0):
+        encoder = build_encoder("auto", MODALITIES[6])
+    time = torch.arange(1200) / 8000
+    tones = torch.stack([torch.sin(2 * np.pi * f * time) for f in (300.0, 700.0, 1500.0, 3000.0)])
+    bands = encoder.spectrogram(tones).mean(dim=2).argmax(dim=1).tolist()
+    assert bands == sorted(set(bands))
+
+
+def test_unknown_encoder_option_and_modality():
+    numbers, photo = MODALITIES[0], MODALITIES[2]
+    with pytest.raises(UsageError, match=r"'numbers': expected one of .*'auto'.*'mlp'.*got 'bert'"):
+        build_encoder("bert", numbers)
+    with pytest.raises(UsageError, match=r"no option 'depth': expected one of \['hidden'\]"):
+        build_encoder("mlp", numbers, {"depth": 3})
+    with pytest.raises(UsageError, match=r"'photo' is 'image'; use one of \['auto', 'cnn'\]"):
+        build_encoder("mlp", photo)
+    with pytest.raises(UsageError, match="registered already"):
+        register_encoder("mlp", kinds=["features"])
+    assert encoder_names("tokens") == ("text-transformer",)
+    assert set(encoder_names()) == {
+        "mlp",
+        "cnn",
+        "spectrogram-cnn",
+        "text-transformer",
+        "sequence-cnn",
+    }
+
+
+@pytest.mark.parametrize(
+    ("index", "options", "message"),
+    [
+        (0, {"hidden": 5}, "hidden: expected a list"),
+        (0, {"hidden": [0]}, "hidden: expected a list"),
+        (1, {"channels": []}, "channels: expected a list"),
+        (6, {"grid": [1]}, "grid: expected two"),
+        (6, {"window_ms": 1000}, "window of 8 to 1200 samples, got 8000"),
+        (10, {"width": 30, "heads": 4}, "multiple of heads"),
+        (10, {"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_bad_options(index, options, message):
+    with pytest.raises(UsageError, match=message):
+        build_encoder("auto", MODALITIES[index], options)
+
+
+def test_options_change_the_encoder():
+    assert build_encoder("mlp", MODALITIES[0], {"hidden": [9, 5]}).out_features == 5
+    assert build_encoder("mlp", MODALITIES[0]).out_features == 7
+    assert build_encoder("cnn", MODALITIES[2], {"channels": [4, 6], "grid": 1}).out_features == 6
