@@ -1,7 +1,7 @@
-#include "rlmba/isa.hpp"
-
 #include <atomic>
 #include <stdexcept>
+
+#include "rlmba/isa.hpp"
 
 namespace rlmba {
 
@@ -28,7 +28,7 @@ Isa best_isa() {
 namespace {
 std::atomic<int> requested{-1};
 std::atomic<bool> tiles_allowed{true};
-}
+}  // namespace
 
 Isa active_isa() {
   const int r = requested.load(std::memory_order_relaxed);

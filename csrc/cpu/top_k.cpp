@@ -24,8 +24,8 @@ struct Before {
 constexpr std::int64_t kBlock = 256;
 
 // Keeps the best k of [begin, end) in `pool` (room for 2 k + kBlock) and returns how many it kept.
-// Only values above the k-th best so far are looked at one by one; a block with none is skipped after
-// one vectorized comparison. Positions come in rising order, so a later tie never displaces.
+// Only values above the k-th best so far are looked at one by one; a block with none is skipped
+// after one vectorized comparison. Positions come in rising order, so a later tie never displaces.
 template <class T>
 std::int64_t scan(const T* values, std::int64_t begin, std::int64_t end, std::int64_t k,
                   Entry<T>* pool, std::int64_t* bad) {
@@ -65,8 +65,7 @@ template <class T>
 std::int64_t top_k_impl(VectorView<const T> v, std::int64_t k, std::int64_t* indices) {
   const std::int64_t room = 2 * k + kBlock;
   // A slice shorter than a few k would keep most of itself: more threads would only merge more.
-  const std::int64_t slices =
-      max_i64(1, min_i64(omp_get_max_threads(), v.size / (4 * room)));
+  const std::int64_t slices = max_i64(1, min_i64(omp_get_max_threads(), v.size / (4 * room)));
   const std::int64_t length = chunk_count(v.size, slices);
   Scratch<Entry<T>> pools(slices * room);
   Scratch<std::int64_t> kept(slices);
@@ -84,7 +83,8 @@ std::int64_t top_k_impl(VectorView<const T> v, std::int64_t k, std::int64_t* ind
     if (bad[s] >= 0) return bad[s];
     for (std::int64_t i = 0; i < kept[s]; ++i) pools[total++] = pools[s * room + i];
   }
-  if (total > k) std::nth_element(pools.data(), pools.data() + k, pools.data() + total, Before<T>{});
+  if (total > k)
+    std::nth_element(pools.data(), pools.data() + k, pools.data() + total, Before<T>{});
   std::sort(pools.data(), pools.data() + k, Before<T>{});
   for (std::int64_t i = 0; i < k; ++i) indices[i] = pools[i].position;
   return -1;

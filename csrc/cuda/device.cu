@@ -1,6 +1,6 @@
-#include "rlmba/device.hpp"
-
 #include <cuda_runtime_api.h>
+
+#include "rlmba/device.hpp"
 
 namespace rlmba::cuda {
 
@@ -14,8 +14,8 @@ std::vector<DeviceInfo> devices() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp prop{};
     if (cudaGetDeviceProperties(&prop, i) != cudaSuccess) continue;
-    found.push_back({prop.name, prop.major, prop.minor, prop.multiProcessorCount,
-                     prop.totalGlobalMem});
+    found.push_back(
+        {prop.name, prop.major, prop.minor, prop.multiProcessorCount, prop.totalGlobalMem});
   }
   return found;
 }

@@ -55,7 +55,8 @@ struct VectorSums {
 // What becomes of the fused alpha of a block while a modality is read.
 enum class Fuse { none, first, later };
 
-// The part of alpha that is fused, which is alpha - E::kBase, of one vector; updates the fused alpha.
+// The part of alpha that is fused, which is alpha - E::kBase, of one vector; updates the fused
+// alpha.
 template <class E, Fuse F>
 RLMBA_INLINE FloatVec alpha_of(FloatVec x, const Temperature& t, FloatVec weight, float* fused) {
   const FloatVec e = E::apply(x, t);
@@ -95,8 +96,8 @@ RLMBA_INLINE void fused_block(const float* fused, std::int64_t count, Symmetric&
 }
 
 template <class E, Fuse F, class T>
-RLMBA_INLINE void modality_block(const T* x, std::int64_t count, const Temperature& t, double weight,
-                                 double* fused, Symmetric& total) {
+RLMBA_INLINE void modality_block(const T* x, std::int64_t count, const Temperature& t,
+                                 double weight, double* fused, Symmetric& total) {
   Symmetric sums;
   double probe = 0;
   for (std::int64_t j = 0; j < count; ++j) {

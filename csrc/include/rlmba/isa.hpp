@@ -5,8 +5,8 @@
 // bindings call it through RLMBA_DISPATCH.
 //
 // Rule for csrc/cpu: no std:: template may be instantiated there over types that all instruction
-// sets share (std::vector<float>, std::sort on float*): the linker keeps one copy of it, perhaps the
-// AVX-512 one. Use scratch.hpp, or give the template a type from namespace rlmba::RLMBA_ISA.
+// sets share (std::vector<float>, std::sort on float*): the linker keeps one copy of it, perhaps
+// the AVX-512 one. Use scratch.hpp, or give the template a type from namespace rlmba::RLMBA_ISA.
 
 namespace rlmba {
 
@@ -25,23 +25,33 @@ void allow_matrix_tiles(bool allowed);
 }  // namespace rlmba
 
 #if defined(RLMBA_HAVE_avx512) && defined(RLMBA_HAVE_avx2)
-#define RLMBA_DISPATCH(function, ...)                                                   \
+#define RLMBA_DISPATCH(function, ...)                                                     \
   (::rlmba::active_isa() == ::rlmba::Isa::avx512 ? ::rlmba::avx512::function(__VA_ARGS__) \
    : ::rlmba::active_isa() == ::rlmba::Isa::avx2 ? ::rlmba::avx2::function(__VA_ARGS__)   \
                                                  : ::rlmba::generic::function(__VA_ARGS__))
 #define RLMBA_FOR_EACH_ISA(declaration) \
-  namespace generic { declaration }     \
-  namespace avx2 { declaration }        \
-  namespace avx512 { declaration }
+  namespace generic {                   \
+  declaration                           \
+  }                                     \
+  namespace avx2 {                      \
+  declaration                           \
+  }                                     \
+  namespace avx512 {                    \
+  declaration                           \
+  }
 #else
 #define RLMBA_DISPATCH(function, ...) (::rlmba::generic::function(__VA_ARGS__))
 #define RLMBA_FOR_EACH_ISA(declaration) \
-  namespace generic { declaration }
+  namespace generic {                   \
+  declaration                           \
+  }
 #endif
 
 // A kernel sees only its own set, so that kernels which call each other never mix them.
 #ifdef RLMBA_ISA
 #undef RLMBA_FOR_EACH_ISA
 #define RLMBA_FOR_EACH_ISA(declaration) \
-  namespace RLMBA_ISA { declaration }
+  namespace RLMBA_ISA {                 \
+  declaration                           \
+  }
 #endif

@@ -20,9 +20,9 @@ inline constexpr std::int64_t kCentersPerPass = 1024;
 //
 // The answer is exact in this sense: squared distances are sums of (x - c)^2 in double precision,
 // lane by lane in an order that does not depend on the instruction set. A matrix product in the
-// input's precision or in split bfloat16 (AMX), on rows and centers shifted by the mean of the centers, only decides which
-// centers can be the nearest: all within the proven rounding error of the least one are compared by
-// their exact distances.
+// input's precision or in split bfloat16 (AMX), on rows and centers shifted by the mean of the
+// centers, only decides which centers can be the nearest: all within the proven rounding error of
+// the least one are compared by their exact distances.
 //
 // nearest_scratch: the least scratch memory, in bytes, for rows of `dim` values.
 //

@@ -8,8 +8,8 @@
 
 namespace rlmba {
 
-// Rows a reduction sums before partial results are combined, in order, by one thread. It is fixed, so
-// that sums do not depend on the number of threads.
+// Rows a reduction sums before partial results are combined, in order, by one thread. It is fixed,
+// so that sums do not depend on the number of threads.
 inline constexpr std::int64_t kReductionRows = 4096;
 
 RLMBA_INLINE std::int64_t chunk_count(std::int64_t n, std::int64_t chunk) {

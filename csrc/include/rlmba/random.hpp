@@ -4,8 +4,9 @@
 
 #include "rlmba/view.hpp"
 
-// Counter-based uniforms: the i-th draw of a seed is a pure function of (seed, i), so every backend,
-// block size and thread count sees the same stream. kernels/common/random.py is the NumPy twin.
+// Counter-based uniforms: the i-th draw of a seed is a pure function of (seed, i), so every
+// backend, block size and thread count sees the same stream. kernels/common/random.py is the NumPy
+// twin.
 namespace rlmba {
 
 // Finalizer of SplitMix64 (Steele, Lea and Flood, 2014) over seed + (counter + 1) * golden ratio.

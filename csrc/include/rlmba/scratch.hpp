@@ -14,7 +14,8 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(std::int64_t count) {
-    const std::size_t bytes = (static_cast<std::size_t>(count > 0 ? count : 1) * sizeof(T) + 63) / 64 * 64;
+    const std::size_t bytes =
+        (static_cast<std::size_t>(count > 0 ? count : 1) * sizeof(T) + 63) / 64 * 64;
     data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
     if (data_ == nullptr) throw std::bad_alloc();
   }

@@ -53,8 +53,8 @@ RLMBA_INLINE FloatVec exp2_scaled(FloatVec x, FloatVec hi, FloatVec lo) {
 #endif
 }
 
-// log(1 + u) for 0 <= u <= 1: minimax polynomial with error 2.3e-8 relative to 1 + log(1 + u). It is
-// not accurate relative to log(1 + u) itself near u = 0; its callers add 1.
+// log(1 + u) for 0 <= u <= 1: minimax polynomial with error 2.3e-8 relative to 1 + log(1 + u). It
+// is not accurate relative to log(1 + u) itself near u = 0; its callers add 1.
 RLMBA_INLINE FloatVec log1p_unit(FloatVec u) {
   FloatVec p = splat(-6.7103263e-03f);
   p = fma(p, u, splat(3.709715e-02f));
