@@ -43,60 +43,90 @@ struct VectorSums {
     e2 = fma(e1, other1, e2 + swap_lanes<Step>(e2));
     e1 += other1;
   }
-  RLMBA_INLINE void merge_into(Symmetric& total) {
+  RLMBA_INLINE Symmetric total() {
     if constexpr (kLanes > 8) fold<8>();
     if constexpr (kLanes > 4) fold<4>();
     fold<2>();
     fold<1>();
-    total.merge(e1[0], e2[0]);
+    return {e1[0], e2[0]};
   }
 };
+
+template <int K>
+struct Width {};
 
 // What becomes of the fused alpha of a block while a modality is read.
 enum class Fuse { none, first, later };
 
-// The part of alpha that is fused, which is alpha - E::kBase, of one vector; updates the fused alpha.
-template <class E, Fuse F>
-RLMBA_INLINE FloatVec alpha_of(FloatVec x, const Temperature& t, FloatVec weight, float* fused) {
-  const FloatVec e = E::apply(x, t);
-  if constexpr (F == Fuse::first) store(fused, fma(weight, e, splat(E::kBase)));
-  if constexpr (F == Fuse::later) store(fused, fma(weight, e, load(fused)));
-  return E::kBase == 0.0f ? e : e + E::kBase;
+// Vectors worked on side by side, as many as there are registers for.
+inline constexpr int kPack = kLanes / 2;
+
+// K vectors at x, the last of which has `last` lanes that count; updates the fused alpha.
+template <class E, Fuse F, int K>
+RLMBA_INLINE void modality_pack(const float* x, std::int64_t last, const Temperature& t,
+                                FloatVec weight, float* fused, VectorSums& sums, FloatVec& probe) {
+  const IntVec mask = first_lanes(last);
+  FloatVec v[K];
+  FloatVec e[K];
+  for (int k = 0; k + 1 < K; ++k) v[k] = load(x + k * kLanes);
+  v[K - 1] = load_first(x + (K - 1) * kLanes, last, mask);
+  E::apply(v, t, e);
+  for (int k = 0; k < K; ++k) {
+    float* f = fused + k * kLanes;
+    if constexpr (F == Fuse::first) store(f, fma(weight, e[k], splat(E::kBase)));
+    if constexpr (F == Fuse::later) store(f, fma(weight, e[k], load(f)));
+    if constexpr (E::kBase != 0.0f) e[k] = e[k] + E::kBase;
+    if (k + 1 == K) e[k] = keep(e[k], mask);
+    sums.add(e[k]);
+    if constexpr (E::kProbe) {
+      const FloatVec p = E::probe(v[k]);
+      probe += k + 1 == K ? keep(p, mask) : p;
+    }
+  }
 }
 
 template <class E, Fuse F>
-RLMBA_INLINE void modality_block(const float* x, std::int64_t count, const Temperature& t,
-                                 float weight, float* fused, Symmetric& total) {
+RLMBA_INLINE Symmetric modality_block(const float* x, std::int64_t count, const Temperature& t,
+                                      float weight, float* fused) {
   VectorSums sums;
   FloatVec probe{};
   const FloatVec w = splat(weight);
-  std::int64_t j = 0;
-  for (; j + kLanes <= count; j += kLanes) {
-    const FloatVec v = load(x + j);
-    sums.add(alpha_of<E, F>(v, t, w, fused + j));
-    if constexpr (E::kProbe) probe += E::probe(v);
+  while (count > kPack * kLanes) {
+    modality_pack<E, F, kPack>(x, kLanes, t, w, fused, sums, probe);
+    x += kPack * kLanes;
+    fused += kPack * kLanes;
+    count -= kPack * kLanes;
   }
-  if (j < count) {
-    const IntVec mask = first_lanes(count - j);
-    const FloatVec v = load_first(x + j, count - j, mask);
-    sums.add(keep(alpha_of<E, F>(v, t, w, fused + j), mask));
-    if constexpr (E::kProbe) probe += keep(E::probe(v), mask);
+  const std::int64_t vectors = (count + kLanes - 1) / kLanes;
+  const std::int64_t last = count - (vectors - 1) * kLanes;
+  const auto rest = [&]<int K>(Width<K>) {
+    if constexpr (K <= kPack) modality_pack<E, F, K>(x, last, t, w, fused, sums, probe);
+  };
+  switch (vectors) {
+    case 1: rest(Width<1>{}); break;
+    case 2: rest(Width<2>{}); break;
+    case 3: rest(Width<3>{}); break;
+    case 4: rest(Width<4>{}); break;
+    case 5: rest(Width<5>{}); break;
+    case 6: rest(Width<6>{}); break;
+    case 7: rest(Width<7>{}); break;
+    default: rest(Width<8>{}); break;
   }
   if constexpr (E::kProbe) sums.e1 += probe;
-  sums.merge_into(total);
+  return sums.total();
 }
 
-RLMBA_INLINE void fused_block(const float* fused, std::int64_t count, Symmetric& total) {
+RLMBA_INLINE Symmetric fused_block(const float* fused, std::int64_t count) {
   VectorSums sums;
   std::int64_t j = 0;
   for (; j + kLanes <= count; j += kLanes) sums.add(load(fused + j));
   if (j < count) sums.add(keep(load(fused + j), first_lanes(count - j)));
-  sums.merge_into(total);
+  return sums.total();
 }
 
 template <class E, Fuse F, class T>
-RLMBA_INLINE void modality_block(const T* x, std::int64_t count, const Temperature& t, double weight,
-                                 double* fused, Symmetric& total) {
+RLMBA_INLINE Symmetric modality_block(const T* x, std::int64_t count, const Temperature& t,
+                                      double weight, double* fused) {
   Symmetric sums;
   double probe = 0;
   for (std::int64_t j = 0; j < count; ++j) {
@@ -107,13 +137,13 @@ RLMBA_INLINE void modality_block(const T* x, std::int64_t count, const Temperatu
     sums.merge(static_cast<double>(E::kBase) + e, 0);
     probe += v * 0;
   }
-  total.merge(sums.e1 + probe, sums.e2);
+  return {sums.e1 + probe, sums.e2};
 }
 
-RLMBA_INLINE void fused_block(const double* fused, std::int64_t count, Symmetric& total) {
+RLMBA_INLINE Symmetric fused_block(const double* fused, std::int64_t count) {
   Symmetric sums;
   for (std::int64_t j = 0; j < count; ++j) sums.merge(fused[j], 0);
-  total.merge(sums.e1, sums.e2);
+  return sums;
 }
 
 template <class T>
@@ -181,7 +211,6 @@ class DirichletRows {
   RLMBA_INLINE void add_up(std::int64_t i, const Work& work, bool fuse) const {
     alignas(64) Number buffer[kBlockColumns];
     const std::int64_t m = in_.modalities;
-    for (std::int64_t k = 0; k <= m; ++k) work.sums[k] = Symmetric{};
     for (std::int64_t start = 0; start < classes_; start += kBlockColumns) {
       const std::int64_t left = classes_ - start;
       const std::int64_t count = left < kBlockColumns ? left : kBlockColumns;
@@ -190,16 +219,28 @@ class DirichletRows {
         if (absent(i, k)) continue;
         const T* x = in_.x[k].row(i) + start;
         const Temperature& t = temperatures_[k];
+        const Number w = fuse ? static_cast<Number>(work.weights[k]) : Number(0);
+        Symmetric sums;
         if (!fuse) {
-          modality_block<E, Fuse::none>(x, count, t, Number(0), buffer, work.sums[k]);
-          continue;
+          sums = modality_block<E, Fuse::none>(x, count, t, w, buffer);
+        } else if (first) {
+          sums = modality_block<E, Fuse::first>(x, count, t, w, buffer);
+        } else {
+          sums = modality_block<E, Fuse::later>(x, count, t, w, buffer);
         }
-        const Number w = static_cast<Number>(work.weights[k]);
-        if (first) modality_block<E, Fuse::first>(x, count, t, w, buffer, work.sums[k]);
-        if (!first) modality_block<E, Fuse::later>(x, count, t, w, buffer, work.sums[k]);
         first = false;
+        add_block(start, sums, work.sums[k]);
       }
-      if (fuse) fused_block(buffer, count, work.sums[m]);
+      if (fuse) add_block(start, fused_block(buffer, count), work.sums[m]);
+    }
+  }
+
+  // The first block is assigned: clearing the sums of every row would cost more than it looks.
+  RLMBA_INLINE static void add_block(std::int64_t start, const Symmetric& block, Symmetric& total) {
+    if (start == 0) {
+      total = block;
+    } else {
+      total.merge(block.e1, block.e2);
     }
   }
 
