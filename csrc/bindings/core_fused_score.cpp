@@ -1,8 +1,7 @@
-#include "rlmba/fused_score.hpp"
-
 #include <pybind11/stl.h>
 
 #include "dirichlet_input.hpp"
+#include "rlmba/fused_score.hpp"
 
 namespace rlmba::bindings {
 namespace {

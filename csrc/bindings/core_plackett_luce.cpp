@@ -1,7 +1,6 @@
-#include "rlmba/plackett_luce.hpp"
-
 #include "core.hpp"
 #include "output.hpp"
+#include "rlmba/plackett_luce.hpp"
 
 namespace rlmba::bindings {
 namespace {

@@ -13,8 +13,8 @@ namespace rlmba::bindings {
 template <class T>
 class DirichletArguments {
  public:
-  DirichletArguments(const std::vector<Array<T>>& x, int evidence, const Array<double>& temperatures,
-                     const std::optional<Array<double>>& weights,
+  DirichletArguments(const std::vector<Array<T>>& x, int evidence,
+                     const Array<double>& temperatures, const std::optional<Array<double>>& weights,
                      const std::optional<Array<bool>>& present) {
     if (x.empty()) throw std::invalid_argument("expected at least one modality");
     for (const auto& a : x) views_.push_back(matrix_view(a));

@@ -10,7 +10,8 @@ Range<T> range_of(const T* values, std::int64_t n) {
   Range<T> all;
   T low = all.low;
   T high = all.high;
-#pragma omp parallel for simd schedule(static) reduction(min : low) reduction(max : high) if (n > (1 << 16))
+#pragma omp parallel for simd schedule(static) reduction(min : low) \
+    reduction(max : high) if (n > (1 << 16))
   for (std::int64_t i = 0; i < n; ++i) {
     low = values[i] < low ? values[i] : low;
     high = values[i] > high ? values[i] : high;

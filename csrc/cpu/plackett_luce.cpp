@@ -59,8 +59,10 @@ double plackett_luce_log_prob(VectorView<const double> logits,
   double log_prob = 0;
   for (std::int64_t j = n - 1; j >= 0; --j) {
     const double z = logits.data[indices.data[j]];
-    // z - log(exp(z) + exp(rest)), written so that a near-certain draw keeps its small log-probability.
-    log_prob -= log_sum > z ? (log_sum - z) + ::log1p(::exp(z - log_sum)) : ::log1p(::exp(log_sum - z));
+    // z - log(exp(z) + exp(rest)), written so that a near-certain draw keeps its small
+    // log-probability.
+    log_prob -=
+        log_sum > z ? (log_sum - z) + ::log1p(::exp(z - log_sum)) : ::log1p(::exp(log_sum - z));
     log_sum = log_add(z, log_sum);
     remaining[j] = log_sum;
   }

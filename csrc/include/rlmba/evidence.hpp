@@ -21,13 +21,14 @@ struct Temperature {
   static Temperature of(double t) {
     const double scaled = kLog2E / t;
     const float hi = static_cast<float>(scaled);
-    return {splat(hi), splat(static_cast<float>(scaled - hi)), splat(static_cast<float>(0.5 / t)), t};
+    return {splat(hi), splat(static_cast<float>(scaled - hi)), splat(static_cast<float>(0.5 / t)),
+            t};
   }
 };
 
-// Each maps a number to alpha - kBase, which is what fusion weighs: the evidence, with kBase = 1, or
-// alpha itself. A number that is not valid gives NaN or infinity: where kProbe is set, by probe(),
-// which is 0 for all others.
+// Each maps a number to alpha - kBase, which is what fusion weighs: the evidence, with kBase = 1,
+// or alpha itself. A number that is not valid gives NaN or infinity: where kProbe is set, by
+// probe(), which is 0 for all others.
 struct IsAlpha {
   static constexpr float kBase = 0.0f;
   static constexpr bool kProbe = true;

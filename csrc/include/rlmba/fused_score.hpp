@@ -17,13 +17,13 @@ struct FusedScoreOutput {
   T* normalized_distance;
 };
 
-// Eq 4 to 6. `distances` [N] is null or finite; in.weights are required, and every row needs a modality
-// that is present. Returns -1 or the first row that dirichlet_variance would name.
-#define RLMBA_DECLARE_FUSED_SCORE                                                            \
-  std::int64_t fused_score(const DirichletInput<float>& in, const float* distances,          \
-                           double beta, const FusedScoreOutput<float>& out);                 \
-  std::int64_t fused_score(const DirichletInput<double>& in, const double* distances,        \
-                           double beta, const FusedScoreOutput<double>& out);
+// Eq 4 to 6. `distances` [N] is null or finite; in.weights are required, and every row needs a
+// modality that is present. Returns -1 or the first row that dirichlet_variance would name.
+#define RLMBA_DECLARE_FUSED_SCORE                                                                  \
+  std::int64_t fused_score(const DirichletInput<float>& in, const float* distances, double beta,   \
+                           const FusedScoreOutput<float>& out);                                    \
+  std::int64_t fused_score(const DirichletInput<double>& in, const double* distances, double beta, \
+                           const FusedScoreOutput<double>& out);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_FUSED_SCORE)
 #undef RLMBA_DECLARE_FUSED_SCORE
 

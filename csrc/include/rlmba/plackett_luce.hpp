@@ -7,16 +7,16 @@
 
 namespace rlmba {
 
-// Writes n positions drawn without replacement by the softmax of what remains (the Plackett-Luce law),
-// in drawn order: the n largest of logits + Gumbel noise, noise i from draw i of `seed`. Returns -1, or
-// the first position that is not finite.
+// Writes n positions drawn without replacement by the softmax of what remains (the Plackett-Luce
+// law), in drawn order: the n largest of logits + Gumbel noise, noise i from draw i of `seed`.
+// Returns -1, or the first position that is not finite.
 //
-// Log-probability of the ordered set `indices` (distinct, within range) and its gradient [size] with
-// respect to the (finite) logits.
-#define RLMBA_DECLARE_PLACKETT_LUCE                                                              \
-  std::int64_t plackett_luce_draw(VectorView<const double> logits, std::int64_t n,               \
-                                  std::uint64_t seed, std::int64_t* indices);                    \
-  double plackett_luce_log_prob(VectorView<const double> logits,                                 \
+// Log-probability of the ordered set `indices` (distinct, within range) and its gradient [size]
+// with respect to the (finite) logits.
+#define RLMBA_DECLARE_PLACKETT_LUCE                                                \
+  std::int64_t plackett_luce_draw(VectorView<const double> logits, std::int64_t n, \
+                                  std::uint64_t seed, std::int64_t* indices);      \
+  double plackett_luce_log_prob(VectorView<const double> logits,                   \
                                 VectorView<const std::int64_t> indices, double* gradient);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_PLACKETT_LUCE)
 #undef RLMBA_DECLARE_PLACKETT_LUCE

@@ -5,8 +5,8 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Functions of K vectors at once: each is a chain of dependent operations, and only several chains side
-// by side keep the arithmetic units busy.
+// Functions of K vectors at once: each is a chain of dependent operations, and only several chains
+// side by side keep the arithmetic units busy.
 
 // p[k] = p[k] * x[k] + c: one step of Horner's scheme.
 template <int K>
@@ -16,7 +16,8 @@ RLMBA_INLINE void horner(FloatVec (&p)[K], const FloatVec (&x)[K], float c) {
 }
 
 // 2^y with y = x * (hi + lo), for y within +-125; the sum hi + lo carries a factor in twice float's
-// precision. Below, the result is 0 or tiny; above, it is large or NaN; infinite x may go unnoticed.
+// precision. Below, the result is 0 or tiny; above, it is large or NaN; infinite x may go
+// unnoticed.
 //
 // y = n + f with n whole and |f| <= 1/2; 2^f is the minimax polynomial of `Degree` (relative error
 // 7.5e-8 for 5, 1.9e-9 for 6), found with Remez's exchange algorithm.
@@ -70,8 +71,8 @@ RLMBA_INLINE void exp2_scaled(const FloatVec (&x)[K], FloatVec hi, FloatVec lo, 
   }
 }
 
-// p = log(1 + u) for 0 <= u <= 1: minimax polynomial with error 2.3e-8 relative to 1 + log(1 + u). It
-// is not accurate relative to log(1 + u) itself near u = 0; its callers add 1.
+// p = log(1 + u) for 0 <= u <= 1: minimax polynomial with error 2.3e-8 relative to 1 + log(1 + u).
+// It is not accurate relative to log(1 + u) itself near u = 0; its callers add 1.
 template <int K>
 RLMBA_INLINE void log1p_unit(const FloatVec (&u)[K], FloatVec (&p)[K]) {
 #pragma GCC unroll 8
