@@ -28,7 +28,7 @@ def make_pool(rows: int, classes: int, width: int) -> PoolOutputs:
     rng = np.random.default_rng(0)
     fused = distance_data.make("mixture", rows, width)
     # Selection reads the fused features alone; the modalities' stand in by views of them.
-    features = {m: fused for m in ("image", "text")}
+    features = dict.fromkeys(("image", "text"), fused)
     logits = {m: 3 * rng.standard_normal((rows, classes), dtype=np.float32) for m in features}
     return PoolOutputs(
         ids=np.arange(rows).astype(str),

@@ -11,6 +11,18 @@ namespace rlmba::RLMBA_ISA {
 // Rows a thread takes at a time. Rows do not depend on each other, so results do not depend on it.
 inline constexpr std::int64_t kPassRows = 256;
 
+// Takes the u_m of rows [begin, end) into ranges [M], of the modalities that are present.
+template <class T>
+RLMBA_INLINE void add_ranges(const DirichletInput<T>& in, const T* modality, std::int64_t begin,
+                             std::int64_t end, Range<T>* ranges) {
+  const std::int64_t m = in.modalities;
+  for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t k = 0; k < m; ++k) {
+      if (!is_absent(in, i, k)) ranges[k].add(modality[i * m + k]);
+    }
+  }
+}
+
 template <class T, class E>
 std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fused,
                                Range<T>* ranges) {
@@ -25,24 +37,30 @@ std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fuse
   const std::int64_t stride = m + 16;
   Scratch<Symmetric> sums(threads * stride);
   Scratch<double> weights(threads * stride);
+  Scratch<double> fused_alpha(threads * kBlockColumns);
+  Scratch<VectorSums> lanes(threads * (m + 1) * kLanes);
+  for (std::int64_t k = 0; k < threads * (m + 1) * kLanes; ++k) lanes[k] = VectorSums{};
   Scratch<Range<T>> seen(threads * stride);
   for (std::int64_t k = 0; k < threads * stride; ++k) seen[k] = Range<T>{};
   const DirichletRows<T, E> rows(in, temperatures.data());
   std::int64_t bad = n;
 #pragma omp parallel for schedule(dynamic, 1) reduction(min : bad) if (n > kPassRows)
   for (std::int64_t chunk = 0; chunk < chunk_count(n, kPassRows); ++chunk) {
-    const std::int64_t mine = omp_get_thread_num() * stride;
-    const typename DirichletRows<T, E>::Work work{&sums[mine], &weights[mine]};
+    const std::int64_t thread = omp_get_thread_num();
+    const std::int64_t mine = thread * stride;
+    const typename DirichletRows<T, E>::Work work{&sums[mine], &weights[mine],
+                                                  &lanes[thread * (m + 1) * kLanes],
+                                                  &fused_alpha[thread * kBlockColumns]};
     const std::int64_t end = min_i64((chunk + 1) * kPassRows, n);
-    for (std::int64_t i = chunk * kPassRows; i < end; ++i) {
-      if (!rows.row(i, work, modality + i * m, fused == nullptr ? nullptr : fused + i)) {
-        bad = min_i64(bad, i);
+    for (std::int64_t i = chunk * kPassRows; i < end; i += kLanes) {
+      const std::int64_t count = min_i64(kLanes, end - i);
+      const std::int64_t valid =
+          rows.group(i, count, work, modality + i * m, fused == nullptr ? nullptr : fused + i);
+      if (valid < count) {
+        bad = min_i64(bad, i + valid);
         break;
       }
-      if (ranges == nullptr) continue;
-      for (std::int64_t k = 0; k < m; ++k) {
-        if (in.present == nullptr || in.present[i * m + k]) seen[mine + k].add(modality[i * m + k]);
-      }
+      if (ranges != nullptr) add_ranges(in, modality, i, i + count, &seen[mine]);
     }
   }
   if (ranges != nullptr) {

@@ -1,17 +1,11 @@
 #pragma once
 
-#include "rlmba/dirichlet_variance.hpp"
-#include "rlmba/evidence.hpp"
+#include "rlmba/dirichlet_sums.hpp"
 
 #ifdef RLMBA_ISA
-
-// One row of Eq 3 and Eq 4 for all modalities, each number read once.
-//
-// sum_c Var[p_c] = (1 - sum_c p_c^2) / (alpha_0 + 1) and 1 - sum_c p_c^2 = 2 e2 / e1^2, where
-// e1 = sum_c alpha_c and e2 = sum_{b < c} alpha_b alpha_c. Both are sums of positive terms, updated
-// by e2 += alpha e1, e1 += alpha: nothing cancels, however confident the row.
 namespace rlmba::RLMBA_ISA {
 
+<<<<<<< HEAD
 // Columns worked on at a time: their fused alpha stays in the first-level cache, and sums of float
 // stay short.
 inline constexpr std::int64_t kBlockColumns = 1024;
@@ -142,13 +136,21 @@ RLMBA_INLINE void row_weights(const DirichletInput<T>& in, std::int64_t i, doubl
 }
 
 // Rows of one call: Number is float (vectors) or double (one value at a time, the C library's exp).
+=======
+// Eq 3 and Eq 4 row by row for all modalities, each number read once. float input is summed as
+// vectors of float; rows for which that overflows or loses digits, and double input, one value at a
+// time as double with the C library's functions.
+>>>>>>> helper-a
 template <class T, class E>
 class DirichletRows {
  public:
-  // `sums` has room for M + 1, `weights` for M; both belong to one thread.
+  // Room of one thread: M + 1 sums, M weights, (M + 1) kLanes vectors, and for the fused alpha
+  // kBlockColumns numbers.
   struct Work {
     Symmetric* sums;
     double* weights;
+    VectorSums* lanes;
+    double* fused;
   };
 
   DirichletRows(const DirichletInput<T>& in, const Temperature* temperatures)
@@ -175,32 +177,100 @@ class DirichletRows {
     return true;
   }
 
+  // The same of `count` <= kLanes rows from i. Returns how many of them are valid before the first
+  // that is not.
+  RLMBA_INLINE std::int64_t group(std::int64_t i, std::int64_t count, const Work& work, T* modality,
+                                  T* fused) const {
+    const std::int64_t m = in_.modalities;
+    bool good[kLanes];
+    for (int r = 0; r < kLanes; ++r)
+      good[r] = sizeof(T) == sizeof(float) && classes_ <= kBlockColumns;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (good[0]) {
+        for (std::int64_t r = 0; r < count; ++r) {
+          if (fused != nullptr) row_weights(in_, i + r, work.weights);
+          block<float>(
+              i + r, 0, classes_, work, fused != nullptr,
+              [&](std::int64_t k, const VectorSums& sums) { work.lanes[k * kLanes + r] = sums; });
+        }
+        for (std::int64_t k = 0; k < m; ++k) {
+          finish(i, k, count, work.lanes + k * kLanes, modality + k, m, good);
+        }
+        if (fused != nullptr) finish(i, -1, count, work.lanes + m * kLanes, fused, 1, good);
+      }
+    }
+    for (std::int64_t r = 0; r < count; ++r) {
+      T* const f = fused == nullptr ? nullptr : fused + r;
+      if (!good[r] && !row(i + r, work, modality + r * m, f)) return r;
+    }
+    return count;
+  }
+
  private:
+  // Variances of modality k (-1: of the fused alpha) of the rows whose sums are in `lanes`; clears
+  // good[r] where they are out of range.
+  RLMBA_INLINE void finish(std::int64_t i, std::int64_t k, std::int64_t count, VectorSums* lanes,
+                           T* out, std::int64_t stride, bool* good) const {
+    fold_all_rows(lanes);
+    alignas(64) float e1[kLanes];
+    alignas(64) float e2[kLanes];
+    alignas(64) double variance[kLanes];
+    store(e1, lanes[0].e1);
+    store(e2, lanes[0].e2);
+    bool fine[kLanes];
+    for (int r = 0; r < kLanes; ++r) {
+      const Symmetric sums{e1[r], e2[r]};
+      variance[r] = sums.variance(classes_);
+      fine[r] = (e1[r] < 1e18f) & (e2[r] > 1e-28f);
+    }
+    for (std::int64_t r = 0; r < count; ++r) {
+      const bool here = k < 0 || !absent(i + r, k);
+      good[r] &= fine[r] | !here;
+      out[r * stride] = here ? static_cast<T>(variance[r]) : T(0);
+    }
+  }
+
   RLMBA_INLINE bool absent(std::int64_t i, std::int64_t k) const { return is_absent(in_, i, k); }
+
+  // Passes the sums of `count` columns from `start` to sink(k, sums): k = M for the fused alpha.
+  template <class Number, class Sink>
+  RLMBA_INLINE void block(std::int64_t i, std::int64_t start, std::int64_t count, const Work& work,
+                          bool fuse, const Sink& sink) const {
+    Number* const buffer = reinterpret_cast<Number*>(work.fused);
+    bool first = true;
+    for (std::int64_t k = 0; k < in_.modalities; ++k) {
+      if (absent(i, k)) continue;
+      const T* x = in_.x[k].row(i) + start;
+      const Temperature& t = temperatures_[k];
+      const Number w = fuse ? static_cast<Number>(work.weights[k]) : Number(0);
+      if (!fuse) {
+        sink(k, modality_block<E, Fuse::none>(x, count, t, w, buffer));
+      } else if (first) {
+        sink(k, modality_block<E, Fuse::first>(x, count, t, w, buffer));
+      } else {
+        sink(k, modality_block<E, Fuse::later>(x, count, t, w, buffer));
+      }
+      first = false;
+    }
+    if (fuse) sink(in_.modalities, fused_block(buffer, count));
+  }
 
   template <class Number>
   RLMBA_INLINE void add_up(std::int64_t i, const Work& work, bool fuse) const {
-    alignas(64) Number buffer[kBlockColumns];
-    const std::int64_t m = in_.modalities;
-    for (std::int64_t k = 0; k <= m; ++k) work.sums[k] = Symmetric{};
     for (std::int64_t start = 0; start < classes_; start += kBlockColumns) {
       const std::int64_t left = classes_ - start;
       const std::int64_t count = left < kBlockColumns ? left : kBlockColumns;
-      bool first = true;
-      for (std::int64_t k = 0; k < m; ++k) {
-        if (absent(i, k)) continue;
-        const T* x = in_.x[k].row(i) + start;
-        const Temperature& t = temperatures_[k];
-        if (!fuse) {
-          modality_block<E, Fuse::none>(x, count, t, Number(0), buffer, work.sums[k]);
-          continue;
-        }
-        const Number w = static_cast<Number>(work.weights[k]);
-        if (first) modality_block<E, Fuse::first>(x, count, t, w, buffer, work.sums[k]);
-        if (!first) modality_block<E, Fuse::later>(x, count, t, w, buffer, work.sums[k]);
-        first = false;
-      }
-      if (fuse) fused_block(buffer, count, work.sums[m]);
+      block<Number>(i, start, count, work, fuse, [&](std::int64_t k, const auto& sums) {
+        add_block(start, sums.total(), work.sums[k]);
+      });
+    }
+  }
+
+  RLMBA_INLINE static void add_block(std::int64_t start, const Symmetric& block, Symmetric& total) {
+    if (start == 0) {
+      total = block;
+    } else {
+      total.merge(block.e1, block.e2);
     }
   }
 

@@ -32,7 +32,10 @@ struct Temperature {
 struct IsAlpha {
   static constexpr float kBase = 0.0f;
   static constexpr bool kProbe = true;
-  RLMBA_INLINE static FloatVec apply(FloatVec x, const Temperature&) { return x; }
+  template <int K>
+  RLMBA_INLINE static void apply(const FloatVec (&x)[K], const Temperature&, FloatVec (&e)[K]) {
+    for (int k = 0; k < K; ++k) e[k] = x[k];
+  }
   RLMBA_INLINE static double apply(double x, const Temperature&) { return x > 0 ? x : NAN; }
   RLMBA_INLINE static FloatVec probe(FloatVec x) { return x > 0.0f ? FloatVec{} : splat(NAN); }
 };
@@ -42,10 +45,16 @@ struct Softplus {
   static constexpr bool kProbe = false;
   // softplus(z) = max(z, 0) + log(1 + exp(-|z|)), and 2 max(x, 0) = x + |x|, which is NaN for minus
   // infinity.
-  RLMBA_INLINE static FloatVec apply(FloatVec x, const Temperature& t) {
-    const FloatVec down = negative_magnitude(x);
-    const FloatVec u = exp2_scaled<5>(down, t.log2e_hi, t.log2e_lo);
-    return fma(x - down, t.half_inverse, log1p_unit(u));
+  template <int K>
+  RLMBA_INLINE static void apply(const FloatVec (&x)[K], const Temperature& t, FloatVec (&e)[K]) {
+    FloatVec down[K];
+    FloatVec u[K];
+    for (int k = 0; k < K; ++k) down[k] = negative_magnitude(x[k]);
+    exp2_scaled<5>(down, t.log2e_hi, t.log2e_lo, u);
+    log1p_unit(u, e);
+    for (int k = 0; k < K; ++k) {
+      e[k] = fma(x[k] - negative_magnitude(x[k]), t.half_inverse, e[k]);
+    }
   }
   RLMBA_INLINE static double apply(double x, const Temperature& t) {
     const double z = x / t.value;
@@ -56,8 +65,9 @@ struct Softplus {
 struct Exponential {
   static constexpr float kBase = 1.0f;
   static constexpr bool kProbe = true;
-  RLMBA_INLINE static FloatVec apply(FloatVec x, const Temperature& t) {
-    return exp2_scaled<6>(x, t.log2e_hi, t.log2e_lo);
+  template <int K>
+  RLMBA_INLINE static void apply(const FloatVec (&x)[K], const Temperature& t, FloatVec (&e)[K]) {
+    exp2_scaled<6>(x, t.log2e_hi, t.log2e_lo, e);
   }
   RLMBA_INLINE static double apply(double x, const Temperature& t) { return ::exp(x / t.value); }
   RLMBA_INLINE static FloatVec probe(FloatVec x) { return x * 0.0f; }
@@ -66,8 +76,9 @@ struct Exponential {
 struct Rectifier {
   static constexpr float kBase = 1.0f;
   static constexpr bool kProbe = false;
-  RLMBA_INLINE static FloatVec apply(FloatVec x, const Temperature& t) {
-    return (x - negative_magnitude(x)) * t.half_inverse;
+  template <int K>
+  RLMBA_INLINE static void apply(const FloatVec (&x)[K], const Temperature& t, FloatVec (&e)[K]) {
+    for (int k = 0; k < K; ++k) e[k] = (x[k] - negative_magnitude(x[k])) * t.half_inverse;
   }
   RLMBA_INLINE static double apply(double x, const Temperature& t) {
     return x > 0 ? x / t.value : 0.0;
