@@ -120,7 +120,7 @@ def dirichlet_variance(
     array([0.08333333, 0.0375    ])
     """
     single = not isinstance(x, (list, tuple))
-    xs: Sequence[Any] = [x] if single else x  # type: ignore[assignment]
+    xs: Sequence[Any] = x if isinstance(x, (list, tuple)) else [x]
     _, implementation = dispatch.select(
         "dirichlet_variance",
         backend,

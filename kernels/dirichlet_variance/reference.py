@@ -10,16 +10,12 @@ from rlmba.kernels.common.evidential import Modalities
 
 
 def evidence(x: arrays.Float, kind: str, temperature: float) -> NDArray[np.float64]:
-    """alpha - 1 of logits, or of alpha itself, in float64."""
+    """alpha - 1 of logits, in float64."""
     with np.errstate(over="ignore"):
-        z = x.astype(np.float64) / temperature
-        if kind == "alpha":
-            return z - 1
+        z: NDArray[np.float64] = np.asarray(x, dtype=np.float64) / temperature
         if kind == "exp":
-            return np.exp(z)
-        if kind == "relu":
-            return np.maximum(z, 0)
-        return np.logaddexp(0, z)
+            return np.asarray(np.exp(z))
+        return np.asarray(np.maximum(z, 0) if kind == "relu" else np.logaddexp(0, z))
 
 
 def mean_variance(alpha: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -40,9 +36,9 @@ def dirichlet_variance(given: Modalities) -> tuple[arrays.Float, arrays.Float | 
     modality = np.zeros((given.rows, len(given.arrays)))
     fused = np.zeros(given.arrays[0].shape)
     is_alpha = given.evidence == "alpha"
-    for k, column in enumerate(given.arrays):
+    for k, whole in enumerate(given.arrays):
         here = slice(None) if given.present is None else given.present[:, k]
-        x = column[here]
+        x = whole[here]
         # Fusing alpha, not alpha - 1, keeps the digits of a small alpha.
         e = x.astype(np.float64) if is_alpha else evidence(x, given.evidence, given.temperatures[k])
         modality[here, k] = mean_variance(e if is_alpha else 1 + e)

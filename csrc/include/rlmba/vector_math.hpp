@@ -71,20 +71,6 @@ RLMBA_INLINE void exp2_scaled(const FloatVec (&x)[K], FloatVec hi, FloatVec lo, 
   }
 }
 
-<<<<<<< HEAD
-// log(1 + u) for 0 <= u <= 1: minimax polynomial with error 2.3e-8 relative to 1 + log(1 + u). It
-// is not accurate relative to log(1 + u) itself near u = 0; its callers add 1.
-RLMBA_INLINE FloatVec log1p_unit(FloatVec u) {
-  FloatVec p = splat(-6.7103263e-03f);
-  p = fma(p, u, splat(3.709715e-02f));
-  p = fma(p, u, splat(-9.69318e-02f));
-  p = fma(p, u, splat(1.6897099e-01f));
-  p = fma(p, u, splat(-2.4132721e-01f));
-  p = fma(p, u, splat(3.319416e-01f));
-  p = fma(p, u, splat(-4.998903e-01f));
-  p = fma(p, u, splat(9.99997e-01f));
-  return p * u;
-=======
 // p = log(1 + u) for 0 <= u <= 1: minimax polynomial with error 2.3e-8 relative to 1 + log(1 + u).
 // It is not accurate relative to log(1 + u) itself near u = 0; its callers add 1.
 template <int K>
@@ -100,7 +86,6 @@ RLMBA_INLINE void log1p_unit(const FloatVec (&u)[K], FloatVec (&p)[K]) {
   horner(p, u, 9.99997e-01f);
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) p[k] = p[k] * u[k];
->>>>>>> helper-a
 }
 
 }  // namespace rlmba::RLMBA_ISA
