@@ -68,8 +68,9 @@ def to_numpy(x: ArrayLike) -> NDArray[Any]:
         tensor: Any = x.detach()  # type: ignore[union-attr]
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        return tensor.resolve_conj().resolve_neg().numpy()
-    return np.from_dlpack(x)  # type: ignore[arg-type]
+        view: NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
+        return view
+    return np.from_dlpack(x)
 
 
 def like(result: NDArray[Any], original: ArrayLike) -> Any:
