@@ -11,6 +11,13 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["rlmba"] = common.machine_info()
 
 
+def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """Keep what a reader needs: figures without every single sample, no name of the host."""
+    output_json["machine_info"] = output_json["machine_info"]["rlmba"]
+    for row in output_json["benchmarks"]:
+        row["stats"].pop("data", None)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     session = getattr(config, "_benchmarksession", None)
     rows = [b for b in getattr(session, "benchmarks", []) if "fraction_of_copy" in b.extra_info]
