@@ -11,7 +11,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["rlmba"] = common.machine_info()
 
 
-def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     """Keep what a reader needs: figures without every single sample, no name of the host."""
     output_json["machine_info"] = output_json["machine_info"]["rlmba"]
     for row in output_json["benchmarks"]:
