@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 # FAISS's wheel brings a BLAS that takes newer processors for one without AVX; name the best it has.
 os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
 
+import common
 import distance_data
 import faiss
 import numpy as np
@@ -61,48 +58,27 @@ def test_faiss(benchmark, case):
 
 
 GROWTH = """
-import json, re, sys, time
-from pathlib import Path
-import distance_data
+import json, sys
+import common, distance_data
 import numpy as np
 from rlmba import kernels
-def resident_peak():
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-rows, width, k = (int(v) for v in sys.argv[1:])
-x = distance_data.make("mixture", rows, width)
+from rlmba.kernels.kmeans import spec
+rows, k = int(sys.argv[1]), 1000
+x = distance_data.make("mixture", rows, spec.GROWTH_WIDTH)
 kernels.kmeans(x[: 2 * k], k, rng=0)
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-before = resident_peak()
-start = time.perf_counter()
-result = kernels.kmeans(x, k, rng=0)
-seconds = time.perf_counter() - start
-peak = resident_peak() - before
+kept = []
+figures = common.peak_of(lambda: kept.append(kernels.kmeans(x, k, rng=0)), x.nbytes)
 subset = np.random.default_rng(2).choice(rows, 200, replace=False)
-nearest = kernels.min_distance(x[subset], result.centers, backend="reference")
-assert (result.labels[subset] == nearest.indices).all()
-print(json.dumps({"seconds": seconds, "memory": 1 + peak / x.nbytes}))
+nearest = kernels.min_distance(x[subset], kept[0].centers, backend="reference")
+assert (kept[0].labels[subset] == nearest.indices).all()
+print(json.dumps(figures))
 """
 
 
 @pytest.mark.parametrize("rows", spec.GROWTH_ROWS)
 def test_growth(benchmark, rows):
-    """In a process of its own, so that the peak is that of one call. Memory is over the input's."""
-    k = 1000
+    """k = 1,000; memory is the peak during the call over the input's."""
     benchmark.group = "kmeans growth with rows (process start included in the time)"
-
-    def run():
-        done = subprocess.run(
-            [sys.executable, "-c", GROWTH, str(rows), str(spec.GROWTH_WIDTH), str(k)],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return json.loads(done.stdout)
-
-    figures = benchmark.pedantic(run, rounds=1, warmup_rounds=0)
-    figures["microseconds_a_row"] = 1e6 * figures["seconds"] / rows
-    benchmark.extra_info.update(figures)
-    print(rows, figures)
+    figures = common.in_own_process(benchmark, GROWTH, rows)
     if rows >= 100_000:
         assert figures["memory"] < 1.2

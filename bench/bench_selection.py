@@ -6,11 +6,7 @@ Sizes are Food101's in the paper: N = 44,719, C = 101, M = 2, d = 512, b = 1,000
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
+import common
 import distance_data
 import numpy as np
 import pytest
@@ -103,23 +99,15 @@ def test_scikit_learn_and_torch(benchmark, pool):
 
 
 GROWTH = """
-import json, re, sys, time
-from pathlib import Path
+import json, sys
 import bench_selection as b
+import common
 from rlmba import strategies
-def peak():
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-rows = int(sys.argv[1])
-pool = b.make_pool(rows, 101, 128)
+pool = b.make_pool(int(sys.argv[1]), 101, 128)
 strategy = strategies.create("rlmba")
 strategy.query(pool.take(b.np.arange(2000)), b.context(), 10)
-Path("/proc/self/clear_refs").write_text("5")
-before = peak()
-start = time.perf_counter()
-strategy.query(pool, b.context(), 1000)
-seconds = time.perf_counter() - start
 given = pool.fused_features.nbytes + sum(z.nbytes for z in pool.logits.values())
-print(json.dumps({"seconds": seconds, "memory": 1 + (peak() - before) / given}))
+print(json.dumps(common.peak_of(lambda: strategy.query(pool, b.context(), 1000), given)))
 """
 
 
@@ -127,20 +115,6 @@ print(json.dumps({"seconds": seconds, "memory": 1 + (peak() - before) / given}))
 def test_growth(benchmark, rows):
     """d = 128, C = 101, b = 1,000. Memory is the peak during the query over the arrays it reads."""
     benchmark.group = "selection growth with rows (process start included in the time)"
-
-    def run():
-        done = subprocess.run(
-            [sys.executable, "-c", GROWTH, str(rows)],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return json.loads(done.stdout)
-
-    figures = benchmark.pedantic(run, rounds=1, warmup_rounds=0)
-    figures["microseconds_a_row"] = 1e6 * figures["seconds"] / rows
-    benchmark.extra_info.update(figures)
-    print(rows, figures)
+    figures = common.in_own_process(benchmark, GROWTH, rows)
     if rows >= 100_000:
         assert figures["memory"] < 1.2

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import platform
+import re
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +78,41 @@ def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
         fraction_of_copy=round(moved / best / bandwidth, 3),
         **extra,
     )
+
+
+def peak_of(call: Callable[[], Any], given_bytes: int) -> dict[str, float]:
+    """Seconds of a call, and the peak of resident memory during it over the bytes it was given.
+
+    Means something only in a process that does nothing else: see :func:`in_own_process`.
+    """
+
+    def peak() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = peak()
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "memory": 1 + (peak() - before) / given_bytes}
+
+
+def in_own_process(benchmark: Any, script: str, rows: int) -> dict[str, float]:
+    """Run ``script`` once with ``rows`` as its argument and keep the figures it prints as JSON."""
+
+    def run() -> dict[str, float]:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(rows)],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+    figures: dict[str, float] = benchmark.pedantic(run, rounds=1, warmup_rounds=0)
+    figures["microseconds_a_row"] = 1e6 * figures["seconds"] / rows
+    benchmark.extra_info.update(figures)
+    print(rows, figures)
+    return figures

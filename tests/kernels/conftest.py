@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -21,16 +23,33 @@ def poisoned(monkeypatch):
     monkeypatch.setattr(np, "empty", poison)
 
 
+@contextlib.contextmanager
+def using(name):
+    """An instruction set in use; skips where this machine or build lacks it."""
+    core = pytest.importorskip("rlmba._core")
+    if ISAS.index(name) > ISAS.index(core.best_isa()):
+        pytest.skip(f"this machine or build has no {name}")
+    before = core.isa()
+    core.set_isa(name)
+    yield core
+    core.set_isa(before)
+
+
 @pytest.fixture(params=ISAS)
 def isa(request):
     """Each instruction set that this machine has, in use for the length of a test."""
-    core = pytest.importorskip("rlmba._core")
-    if ISAS.index(request.param) > ISAS.index(core.best_isa()):
-        pytest.skip(f"this machine or build has no {request.param}")
-    before = core.isa()
-    core.set_isa(request.param)
-    yield request.param
-    core.set_isa(before)
+    with using(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[*ISAS, "avx512 without tiles"])
+def product_isa(request):
+    """As ``isa``, and AVX-512 without the matrix tiles it would use for large products."""
+    name, _, restriction = request.param.partition(" ")
+    with using(name) as core:
+        core.allow_matrix_tiles(not restriction)
+        yield request.param
+        core.allow_matrix_tiles(True)
 
 
 @pytest.fixture

@@ -14,24 +14,10 @@ from rlmba.kernels.kmeans import reference, spec
 BACKENDS = ["cpu", "reference"]
 
 
-@pytest.fixture(params=["generic", "avx2", "avx512", "avx512 without tiles"])
-def isa(request):
-    name, _, restriction = request.param.partition(" ")
-    before = _core.isa()
-    try:
-        _core.set_isa(name)
-    except ValueError:
-        pytest.skip(f"this CPU has no {name}")
-    _core.allow_matrix_tiles(not restriction)
-    yield request.param
-    _core.allow_matrix_tiles(True)
-    _core.set_isa(before)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", spec.SHAPES)
 @pytest.mark.parametrize("max_iter", [0, 1, 5])
-def test_matches_reference(rng, isa, shape, dtype, max_iter):
+def test_matches_reference(rng, product_isa, shape, dtype, max_iter):
     n, width, k = shape
     x = (rng.normal(size=(n, width)) + 3 * rng.integers(3, size=(n, 1))).astype(dtype)
     ours = kernels.kmeans(x, k, rng=5, max_iter=max_iter, backend="cpu")

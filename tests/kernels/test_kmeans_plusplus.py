@@ -19,20 +19,6 @@ SPREAD = np.array([[0.0, 0.0], [1.0, 0.2], [0.1, 1.1], [2.0, 2.0], [5.0, 1.0]])
 CONSTANT_AFTER_TWO = np.array([[1.0], [1.0], [1.0], [4.0], [4.0]])
 
 
-@pytest.fixture(params=["generic", "avx2", "avx512", "avx512 without tiles"])
-def isa(request):
-    name, _, restriction = request.param.partition(" ")
-    before = _core.isa()
-    try:
-        _core.set_isa(name)
-    except ValueError:
-        pytest.skip(f"this CPU has no {name}")
-    _core.allow_matrix_tiles(not restriction)
-    yield request.param
-    _core.allow_matrix_tiles(True)
-    _core.set_isa(before)
-
-
 def sequence_law(x, k):
     """Probability of every ordered sequence, straight from the definition."""
     pairs = ((x[:, None] - x[None]) ** 2).sum(axis=2)
@@ -130,7 +116,7 @@ def test_blocks_do_reject():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", spec.SHAPES)
 @pytest.mark.parametrize("part", [0.0, 0.1, 1.0])
-def test_same_draws_as_the_reference(rng, isa, shape, dtype, part):
+def test_same_draws_as_the_reference(rng, product_isa, shape, dtype, part):
     x = rng.normal(size=shape).astype(dtype)
     x[rng.random(shape[0]) < 0.3] += 4
     k = min(300, max(1, int(part * shape[0])))

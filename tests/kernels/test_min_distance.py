@@ -14,20 +14,6 @@ from rlmba.kernels.min_distance import reference, spec
 BACKENDS = ["cpu", "reference"]
 
 
-@pytest.fixture(params=["generic", "avx2", "avx512", "avx512 without tiles"])
-def isa(request):
-    name, _, restriction = request.param.partition(" ")
-    before = _core.isa()
-    try:
-        _core.set_isa(name)
-    except ValueError:
-        pytest.skip(f"this CPU has no {name}")
-    _core.allow_matrix_tiles(not restriction)
-    yield request.param
-    _core.allow_matrix_tiles(True)
-    _core.set_isa(before)
-
-
 def assert_nearest(x, centers, result, rtol):
     squared, labels = reference.nearest(x, centers)
     np.testing.assert_array_equal(result.indices, labels)
@@ -38,7 +24,7 @@ def assert_nearest(x, centers, result, rtol):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", spec.SHAPES)
-def test_matches_reference(rng, isa, shape, dtype):
+def test_matches_reference(rng, product_isa, shape, dtype):
     n, width, k = shape
     x = rng.normal(size=(n, width)).astype(dtype)
     centers = rng.normal(size=(k, width)).astype(dtype)
@@ -47,7 +33,7 @@ def test_matches_reference(rng, isa, shape, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("offset", [1e3, -3e5])
-def test_a_common_offset_does_no_harm(rng, isa, offset, dtype):
+def test_a_common_offset_does_no_harm(rng, product_isa, offset, dtype):
     x = (rng.normal(size=(500, 96)) + offset).astype(dtype)
     centers = (rng.normal(size=(70, 96)) + offset).astype(dtype)
     centers[::7] = x[:10]
@@ -57,7 +43,7 @@ def test_a_common_offset_does_no_harm(rng, isa, offset, dtype):
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e15, 3e18])
-def test_scales_at_the_edge_of_float32(rng, isa, scale):
+def test_scales_at_the_edge_of_float32(rng, product_isa, scale):
     x = (rng.normal(size=(90, 40)) * scale).astype(np.float32)
     centers = (rng.normal(size=(50, 40)) * scale).astype(np.float32)
     centers[3] *= 0.01
@@ -65,14 +51,14 @@ def test_scales_at_the_edge_of_float32(rng, isa, scale):
     assert_nearest(x, centers, result, spec.RTOL["float32"])
 
 
-def test_rows_of_very_different_size(rng, isa):
+def test_rows_of_very_different_size(rng, product_isa):
     x = rng.normal(size=(200, 33)).astype(np.float32) * 10.0 ** rng.integers(-6, 19, size=(200, 1))
     x = x.astype(np.float32)
     centers = x[rng.permutation(200)[:60]] * np.float32(1.0001)
     assert_nearest(x, centers, kernels.min_distance(x, centers), spec.RTOL["float32"])
 
 
-def test_near_ties_are_decided_exactly(rng, isa):
+def test_near_ties_are_decided_exactly(rng, product_isa):
     """Centers whose distances differ by less than a float32 product can resolve."""
     base = rng.normal(size=(1, 300))
     centers = np.repeat(base, 80, axis=0).astype(np.float32)
@@ -84,7 +70,7 @@ def test_near_ties_are_decided_exactly(rng, isa):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_ties_go_to_the_lowest_index(rng, isa, backend):
+def test_ties_go_to_the_lowest_index(rng, product_isa, backend):
     x = rng.integers(3, size=(400, 2)).astype(np.float32)
     centers = rng.integers(3, size=(90, 2)).astype(np.float32)
     result = kernels.min_distance(x, centers, backend=backend)
@@ -141,7 +127,7 @@ def test_neither_memory_bound_nor_threads_nor_instruction_set_change_a_bit(rng, 
         np.testing.assert_allclose(result.distances, expected.distances, rtol=spec.RTOL[dtype])
 
 
-def test_updates_keep_what_is_nearer(rng, isa):
+def test_updates_keep_what_is_nearer(rng, product_isa):
     x = rng.normal(size=(300, 20)).astype(np.float32)
     centers = rng.normal(size=(100, 20)).astype(np.float32)
     squared = np.full(300, np.inf)
@@ -161,7 +147,7 @@ def test_updates_keep_what_is_nearer(rng, isa):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("k", [1, 40])
-def test_names_first_non_finite_row(rng, isa, backend, bad, k):
+def test_names_first_non_finite_row(rng, product_isa, backend, bad, k):
     x = rng.normal(size=(500, 37)).astype(np.float32)
     centers = rng.normal(size=(k, 37)).astype(np.float32)
     x[[317, 402], [36, 0]] = bad
