@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import typing
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from rlmba.errors import UsageError
 from rlmba.strategies.base import Strategy
@@ -51,8 +54,12 @@ def options(name: str) -> dict[str, Any]:
     UsageError
         If the name is unknown.
     """
-    fields = dataclasses.fields(cast("Any", _find(name)))
-    return {f.name: f.default for f in fields if f.init}
+    found = {}
+    for f in dataclasses.fields(cast("Any", _find(name))):
+        if f.init:
+            made = f.default_factory is not dataclasses.MISSING
+            found[f.name] = f.default_factory() if made else f.default
+    return found
 
 
 def describe(name: str) -> str:
@@ -68,22 +75,21 @@ def create(name: str, **given: Any) -> Strategy:
     UsageError
         If the name or an option is unknown, or an option's value has the wrong type or range.
     """
-    defaults = options(name)
+    strategy = _find(name)
+    known = options(name)
+    hints = typing.get_type_hints(strategy)
     for key, value in given.items():
-        if key not in defaults:
-            near = difflib.get_close_matches(key, defaults, n=1)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(defaults) or "none"
-            raise UsageError(f"strategy {name!r} has no option {key!r}; its options: {known}{hint}")
-        default = defaults[key]
-        wanted = type(default) if default is not None else float
-        ok = isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            given[key], ok = float(value), True
-        if key == "advantage_clip" and value is None:
-            ok = True
-        if not ok:
             raise UsageError(
-                f"strategy option {name}.{key}: expected {wanted.__name__}, got {value!r}"
+                f"strategy {name!r} has no option {key!r}; its options: {', '.join(known) or 'none'}{hint}"
             )
-    return _find(name)(**given)
+        try:
+            given[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
+        except ValidationError:
+            wanted = getattr(hints[key], "__name__", str(hints[key]))
+            raise UsageError(
+                f"strategy option {name}.{key}: expected {wanted}, got {value!r}"
+            ) from None
+    return strategy(**given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from rlmba.method.state import (
 )
 from rlmba.strategies.base import Choice, Feedback, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
-
-if TYPE_CHECKING:
-    from rlmba.method.policy import Policy
 
 __all__ = ["Rlmba"]
 
@@ -79,7 +76,8 @@ class Rlmba(Strategy):
     seed: int = 0
     baseline_momentum: float = 0.9
     advantage_clip: float | None = 1.0
-    _policy: Policy | None = field(default=None, init=False, repr=False)
+    # A Policy; torch is imported only where one is made.
+    _policy: Any = field(default=None, init=False, repr=False)
     _standardizer: RunningStandardizer = field(init=False, repr=False)
     _baseline: Baseline = field(init=False, repr=False)
 
