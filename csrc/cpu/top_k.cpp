@@ -1,6 +1,7 @@
 #include "rlmba/top_k.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "rlmba/parallel.hpp"
 #include "rlmba/scratch.hpp"
@@ -61,6 +62,89 @@ std::int64_t scan(const T* values, std::int64_t begin, std::int64_t end, std::in
   return kept;
 }
 
+// One float and its position as an integer: smaller is larger in value, then lower in position. The
+// struct keeps the standard algorithms below out of what instruction sets share (isa.hpp).
+struct Key {
+  std::uint64_t bits;
+};
+
+struct Below {
+  bool operator()(Key a, Key b) const { return a.bits < b.bits; }
+};
+
+constexpr int kDigit = 11;
+constexpr std::int64_t kBins = std::int64_t{1} << kDigit;
+
+RLMBA_INLINE Key key_of(float value, std::int64_t position) {
+  const auto u = std::bit_cast<std::uint32_t>(value + 0.0f);  // -0 becomes +0, its equal
+  const std::uint32_t rising = u ^ ((u >> 31) != 0 ? 0xFFFFFFFFu : 0x80000000u);
+  return {(std::uint64_t{~rising} << 32) | static_cast<std::uint64_t>(position)};
+}
+
+// Sorts keys[0, n) by least significant digits; `spare` has room for n. Digits that all keys share
+// are skipped, which for positions is most of them.
+void radix_sort(Key* keys, Key* spare, std::int64_t n) {
+  Scratch<std::int64_t> next(kBins);
+  Key* from = keys;
+  Key* to = spare;
+  for (int shift = 0; shift < 64; shift += kDigit) {
+    for (std::int64_t b = 0; b < kBins; ++b) next[b] = 0;
+    for (std::int64_t i = 0; i < n; ++i) ++next[(from[i].bits >> shift) % kBins];
+    if (n == 0 || next[(from[0].bits >> shift) % kBins] == n) continue;
+    std::int64_t sum = 0;
+    for (std::int64_t b = 0; b < kBins; ++b) {
+      const std::int64_t count = next[b];
+      next[b] = sum;
+      sum += count;
+    }
+    for (std::int64_t i = 0; i < n; ++i) to[next[(from[i].bits >> shift) % kBins]++] = from[i];
+    Key* const swap = from;
+    from = to;
+    to = swap;
+  }
+  if (from != keys) {
+    for (std::int64_t i = 0; i < n; ++i) keys[i] = from[i];
+  }
+}
+
+// For a k that is no small part of the values: a histogram of the keys' highest digit says in which
+// bin the k-th lies, so that only that bin is partitioned, and the k that remain are radix sorted.
+std::int64_t top_k_by_histogram(VectorView<const float> v, std::int64_t k, std::int64_t* indices) {
+  constexpr int kTop = 64 - kDigit;
+  Scratch<Key> keys(v.size);
+  Scratch<std::int64_t> count(kBins);
+  for (std::int64_t b = 0; b < kBins; ++b) count[b] = 0;
+  int broken = 0;
+  for (std::int64_t i = 0; i < v.size; ++i) {
+    broken |= !(v.data[i] - v.data[i] == 0.0f);
+    keys[i] = key_of(v.data[i], i);
+    ++count[keys[i].bits >> kTop];
+  }
+  if (broken) {
+    std::int64_t bad = 0;
+    while (v.data[bad] - v.data[bad] == 0.0f) ++bad;
+    return bad;
+  }
+  std::int64_t bin = 0;
+  std::int64_t before = 0;
+  while (before + count[bin] < k) before += count[bin++];
+  Scratch<Key> kept(before + count[bin]);
+  Scratch<Key> spare(k);
+  std::int64_t sure = 0;
+  std::int64_t border = before;
+  for (std::int64_t i = 0; i < v.size; ++i) {
+    const auto digit = static_cast<std::int64_t>(keys[i].bits >> kTop);
+    if (digit < bin) kept[sure++] = keys[i];
+    if (digit == bin) kept[border++] = keys[i];
+  }
+  std::nth_element(kept.data() + before, kept.data() + k, kept.data() + border, Below{});
+  radix_sort(kept.data(), spare.data(), k);
+  for (std::int64_t i = 0; i < k; ++i) {
+    indices[i] = static_cast<std::int64_t>(kept[i].bits & 0xFFFFFFFFu);
+  }
+  return -1;
+}
+
 template <class T>
 std::int64_t top_k_impl(VectorView<const T> v, std::int64_t k, std::int64_t* indices) {
   const std::int64_t room = 2 * k + kBlock;
@@ -93,6 +177,9 @@ std::int64_t top_k_impl(VectorView<const T> v, std::int64_t k, std::int64_t* ind
 }  // namespace
 
 std::int64_t top_k(VectorView<const float> values, std::int64_t k, std::int64_t* indices) {
+  if (k > 0 && values.size / 64 < k && values.size < (std::int64_t{1} << 32)) {
+    return top_k_by_histogram(values, k, indices);
+  }
   return top_k_impl(values, k, indices);
 }
 

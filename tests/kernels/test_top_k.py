@@ -26,6 +26,21 @@ def test_matches_reference_with_ties(rng, n, dtype, levels):
         assert result.values.dtype == dtype
 
 
+def test_zeros_of_either_sign_are_a_tie(isa):
+    values = np.array([-0.0, 0.0, -1.0, 0.0, -0.0, 1e-45, -1e-45], dtype=np.float32)
+    for k in range(8):
+        indices = kernels.top_k(values, k, backend="cpu").indices
+        assert indices.tolist() == [5, 0, 1, 3, 4, 6, 2][:k]
+
+
+@pytest.mark.parametrize("k", [40, 700, 5000, 44_719])
+def test_normal_values_on_every_instruction_set(isa, rng, k, poisoned):
+    values = rng.normal(size=44_719).astype(np.float32)
+    np.testing.assert_array_equal(
+        kernels.top_k(values, k, backend="cpu").indices, reference.top_k(values, k)
+    )
+
+
 @pytest.mark.parametrize("order", ["rising", "falling", "constant"])
 def test_sorted_input(order):
     n = 20_000
