@@ -129,7 +129,10 @@ def test_every_failure_is_one_message(body, code, message):
 
 
 def test_interrupt_exits_130_and_says_how_to_resume():
-    done = fails("os.kill(os.getpid(), signal.SIGINT); time.sleep(30)", "--output", "my run")
+    # A shell's background jobs are born with SIGINT ignored, and so would this child be.
+    body = "signal.signal(signal.SIGINT, signal.default_int_handler); "
+    body += "os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
+    done = fails(body, "--output", "my run")
     assert done.returncode == 130
     expected = "interrupted; continue with: rlmba run --output 'my run' --resume"
     assert done.stderr.strip() == expected
