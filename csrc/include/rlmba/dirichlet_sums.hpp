@@ -92,6 +92,13 @@ enum class Fuse { none, first, later };
 // Vectors worked on side by side, as many as there are registers for.
 inline constexpr int kPack = kLanes / 2;
 
+// Asks for the memory 4 KiB on: the arithmetic is long enough to keep loads from running ahead by
+// themselves. The address may lie beyond the matrix; asking for it is harmless, so it is computed
+// as an integer.
+RLMBA_INLINE void prefetch_ahead(const float* x) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(x) + 4096));
+}
+
 // K vectors at x, the last of which has `last` lanes that count; updates the fused alpha.
 template <class E, Fuse F, int K>
 RLMBA_INLINE void modality_pack(const float* x, std::int64_t last, const Temperature& t,
@@ -99,6 +106,7 @@ RLMBA_INLINE void modality_pack(const float* x, std::int64_t last, const Tempera
   const IntVec mask = first_lanes(last);
   FloatVec v[K];
   FloatVec e[K];
+  for (int k = 0; k < K; ++k) prefetch_ahead(x + k * kLanes);
   for (int k = 0; k + 1 < K; ++k) v[k] = load(x + k * kLanes);
   v[K - 1] = load_first(x + (K - 1) * kLanes, last, mask);
   E::apply(v, t, e);
