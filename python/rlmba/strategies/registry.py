@@ -57,8 +57,8 @@ def options(name: str) -> dict[str, Any]:
     found = {}
     for f in dataclasses.fields(cast("Any", _find(name))):
         if f.init:
-            made = f.default_factory is not dataclasses.MISSING
-            found[f.name] = f.default_factory() if made else f.default
+            factory = f.default_factory
+            found[f.name] = f.default if factory is dataclasses.MISSING else factory()
     return found
 
 
