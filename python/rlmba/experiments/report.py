@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmba.errors import StorageError, UsageError
+from rlmba.errors import UsageError
 from rlmba.experiments import figures, tables
 from rlmba.experiments.curves import Group, group_runs
-from rlmba.storage import atomic_write_bytes
+from rlmba.storage import atomic_write_bytes, make_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,7 +80,9 @@ def make_report(runs: Sequence[Path], output: Path) -> Report:
     from rlmba.loop.store import read_run
 
     groups = tuple(group_runs([read_run(Path(run)) for run in runs]))
-    _make_folder(output)
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file; give a folder for the report with --output")
+    make_folder(output)
     by_dataset = {
         d: [g for g in groups if g.dataset == d] for d in dict.fromkeys(g.dataset for g in groups)
     }
@@ -108,14 +110,3 @@ def make_report(runs: Sequence[Path], output: Path) -> Report:
         curves_csv=output / "curves.csv",
         groups=groups,
     )
-
-
-def _make_folder(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; give a folder for the report with --output")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"could not make the folder {output} ({error.strerror or error}); give another --output"
-        ) from error

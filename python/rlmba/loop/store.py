@@ -21,7 +21,7 @@ import yaml
 
 from rlmba.config import RunConfig, dump_config
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
-from rlmba.storage import atomic_write_text
+from rlmba.storage import atomic_write_text, make_folder
 from rlmba.types import RoundRecord
 
 __all__ = ["FORMAT", "RunStore", "RunView", "read_run"]
@@ -160,10 +160,10 @@ class RunStore:
             raise UsageError(
                 f"{path} already holds {what}: add --resume to go on with it, or give another --output"
             )
-        _make_folder(path)
+        make_folder(path)
         with _locked(path):
-            _make_folder(path / "selected")
-            _make_folder(path / "checkpoints")
+            make_folder(path / "selected")
+            make_folder(path / "checkpoints")
             atomic_write_text(path / "config.yaml", dump_config(config))
             atomic_write_text(path / "environment.json", _dump_json(environment))
             atomic_write_text(path / "split.json", _dump_json(split))
@@ -260,7 +260,7 @@ class RunStore:
         name = f"round_{record.round:03d}.json"
         atomic_write_text(self.path / "selected" / name, _dump_json(selection))
         folder = self._checkpoint_folder(record.round)
-        _make_folder(folder)
+        make_folder(folder)
         save(folder)
         self._append(json.dumps(record.to_dict(), allow_nan=False) + "\n")
         self.records.append(record)
@@ -292,15 +292,6 @@ def _only_leftovers(path: Path) -> bool:
     """Whether a folder is empty or holds just what :meth:`RunStore.create` writes before run.json."""
     known = {"lock", "config.yaml", "environment.json", "split.json", "selected", "checkpoints"}
     return all(p.name in known or p.name.endswith(".tmp") for p in path.iterdir())
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"could not make the folder {path} ({error.strerror or error}); choose another --output"
-        ) from error
 
 
 @contextlib.contextmanager
