@@ -20,6 +20,7 @@ __all__ = [
     "MULTIMODAL",
     "Evaluation",
     "HeadMetrics",
+    "LinearHead",
     "PoolOutputs",
     "QueryContext",
     "RoundRecord",
@@ -127,6 +128,32 @@ class PoolOutputs:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """The fused head: logits = features @ weight.T + bias.
+
+    Parameters
+    ----------
+    weight : float array [C, D]
+    bias : float array [C]
+
+    Raises
+    ------
+    ShapeError
+        If shapes disagree.
+    """
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:
+            raise ShapeError(
+                "LinearHead: expected weight [C, D] and bias [C], "
+                f"got {self.weight.shape} and {self.bias.shape}"
+            )
+
+
 @dataclass(frozen=True)
 class HeadMetrics:
     """Figures of one head on one set of samples.
@@ -195,6 +222,11 @@ class QueryContext:
         Fused features of the labeled samples under the current model.
     labels : int64 array [L] or None
         Their classes.
+    head : LinearHead or None
+        The fused head behind ``fused_logits``; C as the pool's, D the width of its fused features.
+    fusion_weights : float array [M] or None
+        w of the convex fusion that the model works under, which is AMCB's only where the fusion is
+        ``amcb``; not used where features are concatenated; None means uniform.
     validation : Evaluation or None
         Figures of the current model on V.
     training : TrainingDiagnostics
@@ -208,6 +240,8 @@ class QueryContext:
     contributions: NDArray[np.float64] | None = None
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None
+    head: LinearHead | None = None
+    fusion_weights: NDArray[np.float64] | None = None
     validation: Evaluation | None = None
     training: TrainingDiagnostics = field(default_factory=TrainingDiagnostics)
 

@@ -9,7 +9,7 @@ import pytest
 
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
-from rlmba.types import Evaluation, HeadMetrics, PoolOutputs, QueryContext
+from rlmba.types import Evaluation, HeadMetrics, LinearHead, PoolOutputs, QueryContext
 
 
 def make_pool(n=90, c=4, d=6, m=2, seed=0, dtype=np.float32) -> PoolOutputs:
@@ -23,13 +23,23 @@ def make_pool(n=90, c=4, d=6, m=2, seed=0, dtype=np.float32) -> PoolOutputs:
         logits=logits,
         fused_features=sum(features.values()) / m,
         fused_logits=sum(logits.values()) / m,
+        dropout_logits=(sum(logits.values()) / m + rng.normal(size=(10, n, c))).astype(dtype),
     )
 
 
 def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
     heads = {h: HeadMetrics(0.5, 0.5, 1.0, 0.1) for h in ("mm", *pool.modalities)}
     m = len(pool.modalities)
+    labeled = np.random.default_rng(77)
+    d = pool.fused_features.shape[1]
+    dtype = pool.fused_features.dtype
     defaults = {
+        "labeled_features": labeled.normal(size=(12, d)).astype(dtype),
+        "labels": labeled.integers(pool.n_classes, size=12),
+        "head": LinearHead(
+            labeled.normal(size=(pool.n_classes, d)).astype(dtype),
+            labeled.normal(size=pool.n_classes).astype(dtype),
+        ),
         "weights": np.arange(1, m + 1) / np.arange(1, m + 1).sum(),
         "temperatures": np.full(m, 1.3),
         "contributions": np.linspace(-0.2, 0.1, m),
@@ -73,7 +83,9 @@ class StrategyContract:
         pool = make_pool()
         context = make_context(pool)
         arrays = [*pool.features.values(), *pool.logits.values(), pool.fused_features]
-        arrays += [pool.fused_logits, context.weights, context.temperatures, context.contributions]
+        arrays += [pool.fused_logits, pool.dropout_logits, context.labeled_features, context.labels]
+        arrays += [context.head.weight, context.head.bias]
+        arrays += [context.weights, context.temperatures, context.contributions]
         before = [a.copy() for a in arrays]
         self.create().query(pool, context, 9)
         for a, b in zip(arrays, before, strict=True):
@@ -103,6 +115,7 @@ class StrategyContract:
             logits={m: np.repeat(a, 30, axis=0) for m, a in same.logits.items()},
             fused_features=np.repeat(same.fused_features, 30, axis=0),
             fused_logits=np.repeat(same.fused_logits, 30, axis=0),
+            dropout_logits=np.repeat(same.dropout_logits, 30, axis=1),
         )
         assert len(np.unique(self.create().query(copies, make_context(copies), 10).positions)) == 10
 
@@ -131,7 +144,8 @@ class StrategyContract:
         if not self.uses_outputs:
             pytest.skip("looks at ids alone")
         pool = make_pool()
-        for array in (pool.fused_logits, *pool.logits.values()):
+        arrays = [pool.fused_logits, pool.dropout_logits[3], *pool.logits.values()]
+        for array in [*arrays, pool.fused_features, *pool.features.values()]:
             array[33, 1] = np.nan
         with pytest.raises(NonFiniteError, match=str(pool.ids[33])):
             self.create().query(pool, make_context(pool), 5)

@@ -24,6 +24,7 @@ from rlmba.training import (
 )
 from rlmba.types import (
     Evaluation,
+    LinearHead,
     PoolOutputs,
     QueryContext,
     RoundRecord,
@@ -150,6 +151,8 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
         contributions=s.state.delta,
         labeled_features=labeled.fused_features,
         labels=s.pool.labels,
+        head=LinearHead(*_fused_head(s)),
+        fusion_weights=s.model.fusion_weights.cpu().numpy().astype(np.float64),
         validation=s.state.validation,
         training=s.state.training,
     )

@@ -64,6 +64,11 @@ class Strategy(ABC):
     summary: ClassVar[str]
     """One line for listings."""
 
+    @property
+    def dropout_passes(self) -> int:
+        """K, how many stochastic passes through the head ``PoolOutputs.dropout_logits`` must hold."""
+        return 0
+
     def query(self, pool: PoolOutputs, context: QueryContext, n: int) -> Selection:
         """Pick ``n`` samples.
 
