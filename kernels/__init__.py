@@ -21,6 +21,10 @@ from rlmba.kernels.dispatch import (
     set_num_threads,
 )
 from rlmba.kernels.fused_score import FusedScore, fused_score
+from rlmba.kernels.gradient_kmeans_plusplus import (
+    GradientKMeansPlusPlus,
+    gradient_kmeans_plusplus,
+)
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
 from rlmba.kernels.min_distance import MinDistance, min_distance
@@ -37,6 +41,7 @@ __all__ = [
     "Call",
     "DirichletVariance",
     "FusedScore",
+    "GradientKMeansPlusPlus",
     "KMeans",
     "KMeansPlusPlus",
     "MinDistance",
@@ -46,6 +51,7 @@ __all__ = [
     "backends",
     "dirichlet_variance",
     "fused_score",
+    "gradient_kmeans_plusplus",
     "instruction_set",
     "kmeans",
     "kmeans_plusplus",

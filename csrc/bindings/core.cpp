@@ -42,6 +42,7 @@ PYBIND11_MODULE(_core, m) {
   rlmba::bindings::register_fused_score(m);
   rlmba::bindings::register_minmax(m);
   rlmba::bindings::register_plackett_luce(m);
+  rlmba::bindings::register_gradient_kmeans_plusplus(m);
   rlmba::bindings::register_kmeans(m);
   rlmba::bindings::register_min_distance(m);
   rlmba::bindings::register_top_k(m);

@@ -6,6 +6,7 @@
 #include "rlmba/amx_product.hpp"
 #include "rlmba/packed_centers.hpp"
 #include "rlmba/parallel.hpp"
+#include "rlmba/row_products.hpp"
 #include "rlmba/scratch.hpp"
 #include "rlmba/squared_distance.hpp"
 #include "rlmba/tile_product.hpp"
@@ -16,86 +17,18 @@ namespace {
 // Up to this many centers, distances are computed directly: a tile would be mostly empty.
 constexpr std::int64_t kDirectCenters = 2;
 
+// Rows of x minus a shift.
 template <class T>
-bool finite(T v) {
-  return v - v == T(0);
-}
+struct ShiftedRows {
+  MatrixView<const T> x;
+  const T* shift;
 
-template <class T>
-bool finite_row(const T* row, std::int64_t dim) {
-  for (std::int64_t i = 0; i < dim; ++i) {
-    if (!finite(row[i])) return false;
+  const T* slice(std::int64_t row, std::int64_t column, std::int64_t depth, T* buffer,
+                 double* norm2) const {
+    *norm2 += shift_row(x.row(row) + column, shift + column, depth, buffer);
+    return buffer;
   }
-  return true;
-}
-
-template <class E>
-std::int64_t pass_bytes(std::int64_t dim, std::int64_t centers) {
-  const std::int64_t panels = chunk_count(centers, E::kCols);
-  return PackedCenters<E>::bytes(centers, dim) +
-         (panels * E::kCols + dim) * std::int64_t{sizeof(typename E::Value)} +
-         omp_get_max_threads() * Workspace<E>::bytes(panels);
-}
-
-template <class E>
-std::int64_t centers_per_pass(std::int64_t dim, std::int64_t wanted, std::int64_t bytes) {
-  std::int64_t count = min_i64(wanted, kCentersPerPass);
-  while (count > E::kCols && pass_bytes<E>(dim, count) > bytes) count = (count + 1) / 2;
-  return count;
-}
-
-// One slice of a row minus the shift, and its squared norm.
-template <class T>
-double shift_row(const T* row, const T* shift, std::int64_t depth, T* out) {
-  using V = typename Tile<T>::Vector;
-  constexpr int kLanes = Tile<T>::kLanes;
-  V acc = V{};
-  std::int64_t p = 0;
-  for (; p + kLanes <= depth; p += kLanes) {
-    const V v = load<V>(row + p) - load<V>(shift + p);
-    store(out + p, v);
-    acc += v * v;
-  }
-  T lanes[kLanes];
-  store(lanes, acc);
-  double sum = 0;
-  for (int l = 0; l < kLanes; ++l) sum += static_cast<double>(lanes[l]);
-  for (; p < depth; ++p) {
-    out[p] = row[p] - shift[p];
-    sum += static_cast<double>(out[p]) * static_cast<double>(out[p]);
-  }
-  return sum;
-}
-
-// Products of rows [begin, end) of x, shifted, with every packed center.
-template <class E, class T = typename E::Value>
-void multiply_rows(MatrixView<const T> x, std::int64_t begin, std::int64_t end,
-                   const PackedCenters<E>& packed, Workspace<E>& work) {
-  const std::int64_t count = end - begin;
-  const std::int64_t groups = chunk_count(count, E::kRows);
-  for (std::int64_t r = 0; r < count; ++r) work.norms[r] = 0;
-  for (std::int64_t column = 0; column < packed.dim(); column += E::kDepth) {
-    const std::int64_t depth = min_i64(E::kDepth, packed.dim() - column);
-    T values[E::kDepth];
-    for (std::int64_t r = 0; r < groups * E::kRows; ++r) {
-      if (r < count) {
-        work.norms[r] +=
-            shift_row(x.row(begin + r) + column, packed.shift() + column, depth, values);
-      } else {
-        for (std::int64_t p = 0; p < depth; ++p) values[p] = T(0);
-      }
-      E::pack_row(values, depth, static_cast<int>(r % E::kRows),
-                  work.rows + r / E::kRows * E::kGroupBytes);
-    }
-    for (std::int64_t panel = 0; panel < packed.panels(); ++panel) {
-      const unsigned char* b = packed.slice(column, panel, depth);
-      for (std::int64_t g = 0; g < groups; ++g) {
-        E::multiply(work.rows + g * E::kGroupBytes, b, depth, column > 0,
-                    work.products + (g * packed.panels() + panel) * E::kSize);
-      }
-    }
-  }
-}
+};
 
 // Bounds on the rounding of what multiply_rows found. A score is |c'|^2 / 2 - x'.c', c' and x'
 // shifted; u is the unit roundoff. A product summed in slices of kDepth errs by at most (kDepth +
@@ -222,7 +155,7 @@ std::int64_t product_pass(MatrixView<const T> x, MatrixView<const T> centers,
 #pragma omp for schedule(dynamic)
     for (std::int64_t begin = 0; begin < x.rows; begin += block) {
       const std::int64_t end = min_i64(begin + block, x.rows);
-      multiply_rows(x, begin, end, packed, work);
+      multiply_rows(ShiftedRows<T>{x, packed.shift()}, begin, end, packed, work);
       for (std::int64_t i = begin; i < end; ++i) {
         const double norm2 = work.norms[i - begin];
         RowState<T> row{x.row(i), squared[i], labels[i]};
@@ -252,20 +185,10 @@ std::int64_t product_passes(MatrixView<const T> x, MatrixView<const T> centers,
   for (std::int64_t begin = 0; begin < centers.rows && bad == x.rows; begin += step) {
     const std::int64_t count = min_i64(step, centers.rows - begin);
     const MatrixView<const T> part{centers.row(begin), count, centers.cols, centers.stride};
-    packed.pack(part);
+    packed.pack(part, true);
     bad = product_pass(x, part, packed, first_label + begin, squared, labels);
   }
   return bad;
-}
-
-// The engine that serves a call: bfloat16 tiles pay from a few dozen columns on.
-template <class T>
-bool tiles_serve(std::int64_t dim) {
-#ifdef RLMBA_HAVE_AMX
-  if constexpr (sizeof(T) == 4) return dim >= 32 && matrix_tiles_allowed() && amx_usable();
-#endif
-  (void)dim;
-  return false;
 }
 
 template <class T>

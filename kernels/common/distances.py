@@ -65,10 +65,10 @@ def root(squared: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
     return distances
 
 
-def overflow() -> DataError:
+def overflow(name: str = "x") -> DataError:
     """The error for distances that floating point cannot hold."""
     return DataError(
-        "x: expected distances within floating-point range, got an overflow; scale the data"
+        f"{name}: expected distances within floating-point range, got an overflow; scale the data"
     )
 
 

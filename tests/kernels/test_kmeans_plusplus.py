@@ -10,7 +10,7 @@ from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
-from rlmba.kernels.common import distances
+from rlmba.kernels.common import d2_sampling, distances
 from rlmba.kernels.kmeans_plusplus import reference, seed_centers, spec
 
 BACKENDS = ["cpu", "reference"]
@@ -101,15 +101,16 @@ def test_blocks_do_reject():
     """The law tests mean nothing unless proposals are refused."""
     refused = 0
     for seed in range(50):
-        state = reference._State(SPREAD, [], np.full(5, np.inf), np.full(5, -1, dtype=np.int64))
-        state.extend([0])
-        law = reference._WeightedDraw(state.squared)
+        state = d2_sampling.State(reference.Rows(SPREAD))
+        state.extend([0], [np.inf])
+        law = d2_sampling.WeightedDraw(state.squared)
         uniforms = np.random.default_rng(seed).random(16)
         proposals = [law.draw(u) for u in uniforms[:8]]
-        kept, walked = reference._accept_block(state, proposals, uniforms[8:], 4)
+        kept, at_draw, walked = d2_sampling.accept_block(state, proposals, uniforms[8:], 4)
         refused += walked - len(kept)
         assert len(set(kept)) == len(kept)
         assert kept[0] == proposals[0]
+        assert at_draw[0] == state.squared[kept[0]]
     assert refused > 100
 
 

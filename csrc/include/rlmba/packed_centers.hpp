@@ -10,7 +10,8 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Centers minus `shift`, cut into slices of kDepth columns and panels of kCols centers.
+// Centers minus their mean or as they are, cut into slices of kDepth columns and panels of kCols
+// centers.
 template <class E>
 class PackedCenters {
  public:
@@ -26,10 +27,14 @@ class PackedCenters {
     return chunk_count(centers, E::kCols) * E::kCols * E::padded(dim) * std::int64_t{sizeof(T)};
   }
 
-  void pack(MatrixView<const T> centers) {
+  void pack(MatrixView<const T> centers, bool shifted) {
     count_ = centers.rows;
     panels_ = chunk_count(count_, E::kCols);
-    set_shift(centers);
+    if (shifted) {
+      set_shift(centers);
+    } else {
+      for (std::int64_t i = 0; i < dim_; ++i) shift_[i] = T(0);
+    }
 #pragma omp parallel for schedule(static)
     for (std::int64_t panel = 0; panel < panels_; ++panel) pack_panel(centers, panel);
     largest_ = 0;

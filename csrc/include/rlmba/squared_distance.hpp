@@ -7,11 +7,12 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Sum of (a - b)^2 in double precision. Lane l of 16 sums the elements i with i mod 16 = l,
-// whatever the instruction set, so that all of them agree (but for fused multiply-add on the
-// generic one).
+// Sum of (a - scale b)^2 in double precision, where the scale is a power of two, so that the
+// product is exact. Lane l of 16 sums the elements i with i mod 16 = l, whatever the instruction
+// set, so that all of them agree (but for fused multiply-add on the generic one).
 template <class T>
-double squared_distance(const T* a, const T* b, std::int64_t dim) {
+RLMBA_INLINE double scaled_squared_distance(const T* a, const T* b, double scale,
+                                            std::int64_t dim) {
   constexpr int kLanes = 16;
   constexpr int kWidth = kVectorBytes / static_cast<int>(sizeof(double));
   constexpr int kVectors = kLanes / kWidth;
@@ -24,7 +25,7 @@ double squared_distance(const T* a, const T* b, std::int64_t dim) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const Wide d = __builtin_convertvector(load<Narrow>(p + v * kWidth), Wide) -
-                     __builtin_convertvector(load<Narrow>(q + v * kWidth), Wide);
+                     scale * __builtin_convertvector(load<Narrow>(q + v * kWidth), Wide);
       acc[v] += d * d;
     }
   };
@@ -46,6 +47,12 @@ double squared_distance(const T* a, const T* b, std::int64_t dim) {
     for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
   }
   return lanes[0];
+}
+
+// Sum of (a - b)^2, likewise.
+template <class T>
+double squared_distance(const T* a, const T* b, std::int64_t dim) {
+  return scaled_squared_distance(a, b, 1.0, dim);
 }
 
 }  // namespace rlmba::RLMBA_ISA

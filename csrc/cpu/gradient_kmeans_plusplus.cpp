@@ -1,0 +1,456 @@
+#include "rlmba/gradient_kmeans_plusplus.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "rlmba/amx_product.hpp"
+#include "rlmba/d2_sampling.hpp"
+#include "rlmba/packed_centers.hpp"
+#include "rlmba/row_products.hpp"
+#include "rlmba/scratch.hpp"
+#include "rlmba/squared_distance.hpp"
+#include "rlmba/tile_product.hpp"
+
+// |a (x) z - b (x) w|^2 = (|a - b|^2 |z + w|^2 + |a + b|^2 |z - w|^2
+//                          + 2 (|a|^2 - |b|^2) (|z|^2 - |w|^2)) / 4,
+// with |a + b|^2 = 2 |a|^2 + 2 |b|^2 - |a - b|^2: exactly 0 for duplicates, and without the
+// cancellation of |x|^2 + |y|^2 - 2 <a, b> <z, w> between near ones. The last term cancels only
+// where |a| and |b| differ much, so b (x) w is taken as (r b) (x) (w / r), r the power of two that
+// brings them within a factor of two. The form with products, of limited precision, only decides
+// for which pairs the other is computed.
+
+namespace rlmba::RLMBA_ISA {
+namespace {
+
+// Up to this many centers, distances are computed directly: a tile would be mostly empty.
+constexpr std::int64_t kDirectCenters = 2;
+
+// One row, or one center: its factors and their squared norms.
+template <class T>
+struct Factors {
+  const T* a;
+  const T* z;
+  double a2;
+  double z2;
+};
+
+// The power of two r for which a2 and r^2 b2 lie within a factor of four or so.
+inline double balance(double a2, double b2) {
+  constexpr int kLargest = 256;
+  int r = (std::ilogb(a2) - std::ilogb(b2)) / 2;
+  if (r > kLargest) r = kLargest;
+  if (r < -kLargest) r = -kLargest;
+  return std::ldexp(1.0, r);
+}
+
+template <class T>
+double outer_distance(const Factors<T>& x, const Factors<T>& y, std::int64_t classes,
+                      std::int64_t width) {
+  if (x.a2 == 0 || y.a2 == 0) return x.a2 * x.z2 + y.a2 * y.z2;
+  const double r = balance(x.a2, y.a2);
+  const double b2 = y.a2 * r * r;
+  const double w2 = y.z2 / (r * r);
+  const double da = scaled_squared_distance(x.a, y.a, r, classes);
+  const double dz = scaled_squared_distance(x.z, y.z, 1 / r, width);
+  double sa = 2 * x.a2 + 2 * b2 - da;
+  double sz = 2 * x.z2 + 2 * w2 - dz;
+  if (sa < 0) sa = 0;
+  if (sz < 0) sz = 0;
+  const double d = 0.25 * (da * sz + sa * dz + 2 * (x.a2 - b2) * (x.z2 - w2));
+  return d > 0 ? d : 0;
+}
+
+// Rows of the feature factor.
+template <class T>
+class FeatureRows {
+ public:
+  explicit FeatureRows(const OuterRows<T>& x) : x_(x), width_(0) {
+    for (std::int64_t m = 0; m < x.count; ++m) width_ += x.parts[m].cols;
+  }
+
+  std::int64_t width() const { return width_; }
+
+  // `depth` values of a row from `column` on: in place, or in `buffer`.
+  const T* slice(std::int64_t row, std::int64_t column, std::int64_t depth, T* buffer) const {
+    if (x_.count == 1 && x_.scales.data == nullptr) return x_.parts[0].row(row) + column;
+    std::int64_t begin = 0;
+    for (std::int64_t m = 0; m < x_.count; ++m) {
+      const std::int64_t end = begin + x_.parts[m].cols;
+      const std::int64_t from = max_i64(begin, column);
+      const std::int64_t to = min_i64(end, column + depth);
+      if (from < to) {
+        const T scale = x_.scales.data == nullptr ? T(1) : x_.scales.row(row)[m];
+        const T* values = x_.parts[m].row(row) + (from - begin);
+        T* out = buffer + (from - column);
+        for (std::int64_t p = 0; p < to - from; ++p) out[p] = scale * values[p];
+      }
+      begin = end;
+    }
+    return buffer;
+  }
+
+  const T* slice(std::int64_t row, std::int64_t column, std::int64_t depth, T* buffer,
+                 double*) const {
+    return slice(row, column, depth, buffer);
+  }
+
+ private:
+  OuterRows<T> x_;
+  std::int64_t width_;
+};
+
+// Rows of a matrix as they are.
+template <class T>
+struct PlainRows {
+  MatrixView<const T> x;
+
+  const T* slice(std::int64_t row, std::int64_t column, std::int64_t, T*, double*) const {
+    return x.row(row) + column;
+  }
+};
+
+// What one pass over the rows multiplies them with.
+template <class E>
+struct Pass {
+  PackedCenters<E> residuals;
+  PackedCenters<E> features;
+  Scratch<typename E::Value> half_norms;
+
+  Pass(std::int64_t capacity, std::int64_t classes, std::int64_t width)
+      : residuals(capacity, classes),
+        features(capacity, width),
+        half_norms(chunk_count(capacity, E::kCols) * E::kCols) {}
+
+  static std::int64_t bytes(std::int64_t classes, std::int64_t width, std::int64_t centers) {
+    return pass_bytes<E>(classes, centers) + pass_bytes<E>(width, centers) +
+           chunk_count(centers, E::kCols) * E::kCols * std::int64_t{sizeof(typename E::Value)};
+  }
+};
+
+template <class T>
+class GradientPoints {
+ public:
+  static constexpr bool kUpdateLast = false;
+
+  GradientPoints(const OuterRows<T>& x, const SeedingPlan& plan, std::int64_t wanted,
+                 double* squared)
+      : x_(x),
+        features_(x),
+        classes_(x.residuals.cols),
+        width_(features_.width()),
+        scratch_bytes_(plan.scratch_bytes),
+        squared_(squared),
+        capacity_(block_capacity(plan, wanted)),
+        a2_(x.residuals.rows),
+        z2_(x.residuals.rows),
+        residual_slots_(capacity_ * classes_),
+        feature_slots_(capacity_ * width_),
+        slots_(capacity_),
+        buffers_(omp_get_max_threads() * width_) {
+    for (std::int64_t s = 0; s < capacity_; ++s) {
+      slots_[s] = {&residual_slots_[s * classes_], &feature_slots_[s * width_], 0, 0};
+    }
+  }
+
+  std::int64_t rows() const { return x_.residuals.rows; }
+  double norm2(std::int64_t row) const { return a2_[row] * z2_[row]; }
+
+  // Norms of all rows. Returns -1, the first row that is not finite, or kOverflow.
+  std::int64_t prepare() {
+    std::int64_t bad = rows();
+    std::int64_t huge = rows();
+    Scratch<T> zeros(max_i64(classes_, width_));
+    for (std::int64_t p = 0; p < max_i64(classes_, width_); ++p) zeros[p] = T(0);
+#pragma omp parallel for schedule(static) reduction(min : bad, huge)
+    for (std::int64_t i = 0; i < rows(); ++i) {
+      squared_[i] = std::numeric_limits<double>::infinity();
+      const T* a = x_.residuals.row(i);
+      const T* z = features_.slice(i, 0, width_, buffer());
+      a2_[i] = squared_distance(a, zeros.data(), classes_);
+      z2_[i] = squared_distance(z, zeros.data(), width_);
+      if (!finite(a2_[i] * z2_[i]) || !finite(a2_[i] + z2_[i])) {
+        if (finite_row(a, classes_) && finite_row(z, width_)) {
+          huge = min_i64(huge, i);
+        } else {
+          bad = min_i64(bad, i);
+        }
+      }
+    }
+    if (bad < rows()) return bad;
+    return huge < rows() ? kOverflow : -1;
+  }
+
+  std::int64_t largest() const {
+    std::int64_t best = 0;
+    for (std::int64_t i = 1; i < rows(); ++i) {
+      if (norm2(i) > norm2(best)) best = i;
+    }
+    return best;
+  }
+
+  void gather(std::int64_t slot, std::int64_t position) {
+    T* z = &feature_slots_[slot * width_];
+    set(slot, x_.residuals.row(position), features_.slice(position, 0, width_, z), a2_[position],
+        z2_[position]);
+  }
+
+  void move(std::int64_t to, std::int64_t from) {
+    const Factors<T>& f = slots_[from];
+    set(to, f.a, f.z, f.a2, f.z2);
+  }
+
+  double distance(std::int64_t a, std::int64_t b) const {
+    return outer_distance(slots_[a], slots_[b], classes_, width_);
+  }
+
+  std::int64_t update(std::int64_t, std::int64_t count) {
+    if (count <= kDirectCenters) {
+      direct_pass(count);
+    } else if (tiles_serve<T>(width_)) {
+#ifdef RLMBA_HAVE_AMX
+      if constexpr (sizeof(T) == 4) product_passes<AmxEngine>(count);
+#endif
+    } else {
+      product_passes<VectorEngine<T>>(count);
+    }
+    return -1;
+  }
+
+ private:
+  T* buffer() const { return &buffers_[omp_get_thread_num() * width_]; }
+
+  void set(std::int64_t slot, const T* a, const T* z, double a2, double z2) {
+    T* residual = &residual_slots_[slot * classes_];
+    T* feature = &feature_slots_[slot * width_];
+    std::memcpy(residual, a, static_cast<std::size_t>(classes_) * sizeof(T));
+    if (z != feature) std::memcpy(feature, z, static_cast<std::size_t>(width_) * sizeof(T));
+    slots_[slot].a2 = a2;
+    slots_[slot].z2 = z2;
+  }
+
+  Factors<T> row(std::int64_t i) const {
+    return {x_.residuals.row(i), features_.slice(i, 0, width_, buffer()), a2_[i], z2_[i]};
+  }
+
+  void compete(const Factors<T>& f, std::int64_t center, double& squared) const {
+    const double d = outer_distance(f, slots_[center], classes_, width_);
+    if (d < squared) squared = d;
+  }
+
+  void direct_pass(std::int64_t count) {
+#pragma omp parallel for schedule(static)
+    for (std::int64_t i = 0; i < rows(); ++i) {
+      if (squared_[i] == 0) continue;
+      const Factors<T> f = row(i);
+      for (std::int64_t j = 0; j < count; ++j) compete(f, j, squared_[i]);
+    }
+  }
+
+  template <class E>
+  void product_passes(std::int64_t count) {
+    std::int64_t step = count;
+    while (step > E::kCols && Pass<E>::bytes(classes_, width_, step) > scratch_bytes_) {
+      step = (step + 1) / 2;
+    }
+    Pass<E> pass(step, classes_, width_);
+    for (std::int64_t begin = 0; begin < count; begin += step) {
+      product_pass(pass, begin, min_i64(step, count - begin));
+    }
+  }
+
+  template <class E>
+  void product_pass(Pass<E>& pass, std::int64_t first, std::int64_t count) {
+    pass.residuals.pack({&residual_slots_[first * classes_], count, classes_, classes_}, false);
+    pass.features.pack({&feature_slots_[first * width_], count, width_, width_}, false);
+    const Bound<E> bound(*this, first, count);
+    const std::int64_t panels = pass.residuals.panels();
+    for (std::int64_t j = 0; j < panels * E::kCols; ++j) {
+      // An empty column of the last panel must never look nearest.
+      pass.half_norms[j] = j < count ? static_cast<T>(0.5 * slot_norm2(first + j))
+                                     : std::numeric_limits<T>::infinity();
+    }
+    const std::int64_t threads = omp_get_max_threads();
+    // Short inputs are cut finer, so that every thread has some.
+    const std::int64_t share = chunk_count(chunk_count(rows(), E::kRows), 4 * threads);
+    const std::int64_t block = E::kRows * max_i64(1, min_i64(E::kGroups, share));
+    const std::int64_t bytes = Workspace<E>::bytes(panels);
+    Scratch<unsigned char> memory(2 * threads * bytes);
+#pragma omp parallel num_threads(static_cast<int>(threads))
+    {
+      [[maybe_unused]] typename E::Session session;
+      Workspace<E> residuals(memory.data() + 2 * omp_get_thread_num() * bytes);
+      Workspace<E> features(memory.data() + (2 * omp_get_thread_num() + 1) * bytes);
+#pragma omp for schedule(dynamic)
+      for (std::int64_t begin = 0; begin < rows(); begin += block) {
+        const std::int64_t end = min_i64(begin + block, rows());
+        multiply_rows(PlainRows<T>{x_.residuals}, begin, end, pass.residuals, residuals);
+        multiply_rows(features_, begin, end, pass.features, features);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t at =
+              (i - begin) / E::kRows * panels * E::kSize + (i - begin) % E::kRows * E::kCols;
+          refine<E>(i, residuals.products + at, features.products + at, pass.half_norms.data(),
+                    panels, bound);
+        }
+      }
+    }
+  }
+
+  double slot_norm2(std::int64_t slot) const { return slots_[slot].a2 * slots_[slot].z2; }
+
+  // Bounds on the rounding of a score |y|^2 / 2 - <a, b> <z, w> of any center y = b (x) w of a
+  // pass. With u the unit roundoff, <a, b> errs by at most u r_a |a| |b| (r: E::roundings), <z, w>
+  // likewise, the product by u (r_a + r_z + 1) |x| |y|; the half norm and the subtraction add the
+  // rest; what the factor 1.01 and the extra units leave covers terms of higher order. Last comes
+  // the rounding of the exact distances.
+  template <class E>
+  struct Bound {
+    static constexpr double kUnit = std::numeric_limits<T>::epsilon() / 2;
+    static constexpr double kSafe = std::numeric_limits<T>::max() / 64;
+    std::int64_t first;
+    std::int64_t count;
+    double roundings;
+    double tiny_a, tiny_z;
+    double exact;
+    double largest_a2 = 0;
+    double largest_z2 = 0;
+    double largest = 0;
+
+    Bound(const GradientPoints& points, std::int64_t first_slot, std::int64_t slots)
+        : first(first_slot),
+          count(slots),
+          roundings(E::roundings(points.classes_) + E::roundings(points.width_) + 12),
+          tiny_a(E::kTiny * static_cast<double>(points.classes_)),
+          tiny_z(E::kTiny * static_cast<double>(points.width_)),
+          exact(0x1.0p-53 * (static_cast<double>(points.classes_ + points.width_) * 8 + 1024)) {
+      for (std::int64_t s = first; s < first + count; ++s) {
+        const Factors<T>& f = points.slots_[s];
+        if (f.a2 > largest_a2) largest_a2 = f.a2;
+        if (f.z2 > largest_z2) largest_z2 = f.z2;
+        if (f.a2 * f.z2 > largest) largest = f.a2 * f.z2;
+      }
+    }
+
+    bool safe(double a2, double z2) const {
+      return a2 < kSafe && z2 < kSafe && a2 * z2 < kSafe && largest_a2 < kSafe &&
+             largest_z2 < kSafe && largest < kSafe;
+    }
+
+    double score(double a2, double z2) const {
+      const double a = std::sqrt(a2);
+      const double z = std::sqrt(z2);
+      const double b = std::sqrt(largest_a2);
+      const double w = std::sqrt(largest_z2);
+      const double ta = tiny_a * (1 + a + b);
+      const double tz = tiny_z * (1 + z + w);
+      return 1.01 * (kUnit * (roundings * a * z * std::sqrt(largest) + 2 * largest) +
+                     exact * (a2 * z2 + largest) + ta * z * w + tz * a * b + ta * tz + E::kTiny);
+    }
+  };
+
+  // Compares one row exactly with every center whose score says that it may be nearest.
+  template <class E>
+  void refine(std::int64_t i, const T* residuals, const T* features, const T* half,
+              std::int64_t panels, const Bound<E>& bound) {
+    using V = typename Tile<T>::Vector;
+    double squared = squared_[i];
+    if (squared == 0) return;
+    if (!bound.safe(a2_[i], z2_[i])) {
+      const Factors<T> f = row(i);
+      for (std::int64_t j = 0; j < bound.count; ++j) compete(f, bound.first + j, squared);
+      squared_[i] = squared;
+      return;
+    }
+    const auto score = [&](std::int64_t panel, int lane) __attribute__((always_inline)) {
+      const std::int64_t at = panel * E::kSize + lane;
+      return load<V>(half + panel * E::kCols + lane) -
+             load<V>(residuals + at) * load<V>(features + at);
+    };
+    V least = std::numeric_limits<T>::max() - V{};
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      for (int v = 0; v < 2; ++v) {
+        const V s = score(panel, v * E::kLanes);
+        least = s < least ? s : least;
+      }
+    }
+    double best = static_cast<double>(least[0]);
+    for (int l = 1; l < E::kLanes; ++l) {
+      if (static_cast<double>(least[l]) < best) best = static_cast<double>(least[l]);
+    }
+    const double error = bound.score(a2_[i], z2_[i]);
+    double limit = best + 2 * error;
+    // Against what was met before: |x|^2 + 2 score is the squared distance.
+    const double old = 0.5 * (squared - norm2(i)) + error + 0x1.0p-52 * (squared + norm2(i));
+    if (old < limit) limit = old;
+    if (best > limit) return;
+    // Rounded up to T, so that the comparison in T lets nothing slip.
+    const T ceiling = std::nextafter(static_cast<T>(limit), std::numeric_limits<T>::infinity());
+    const V ceilings = ceiling - V{};
+    const Factors<T> f = row(i);
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      const V s0 = score(panel, 0);
+      const V s1 = score(panel, E::kLanes);
+      if (!any_at_most<T>(s0 < s1 ? s0 : s1, ceilings)) continue;
+      T scores[E::kCols];
+      store(scores, s0);
+      store(scores + E::kLanes, s1);
+      for (int l = 0; l < E::kCols; ++l) {
+        const std::int64_t j = panel * E::kCols + l;
+        if (j < bound.count && scores[l] <= ceiling) compete(f, bound.first + j, squared);
+      }
+    }
+    squared_[i] = squared;
+  }
+
+  OuterRows<T> x_;
+  FeatureRows<T> features_;
+  std::int64_t classes_;
+  std::int64_t width_;
+  std::int64_t scratch_bytes_;
+  double* squared_;
+  std::int64_t capacity_;
+  Scratch<double> a2_;
+  Scratch<double> z2_;
+  Scratch<T> residual_slots_;
+  Scratch<T> feature_slots_;
+  Scratch<Factors<T>> slots_;
+  Scratch<T> buffers_;
+};
+
+template <class T>
+std::int64_t draw(const OuterRows<T>& x, const SeedingPlan& plan, VectorView<std::int64_t> indices,
+                  double* at_draw) {
+  Scratch<double> squared(x.residuals.rows);
+  GradientPoints<T> points(x, plan, indices.size, squared.data());
+  const std::int64_t status = points.prepare();
+  if (status != -1) return status;
+  const std::int64_t first = plan.first >= 0 ? plan.first : points.largest();
+  D2Sampling<GradientPoints<T>> sampling(points, plan, indices, squared.data(), at_draw);
+  const std::int64_t result = sampling.run(first);
+  at_draw[0] = points.norm2(first);
+  return result;
+}
+
+template <class T>
+std::int64_t least_scratch(std::int64_t classes, std::int64_t width) {
+#ifdef RLMBA_HAVE_AMX
+  if (tiles_serve<T>(width)) return Pass<AmxEngine>::bytes(classes, width, AmxEngine::kCols);
+#endif
+  return Pass<VectorEngine<T>>::bytes(classes, width, Tile<T>::kCols);
+}
+
+}  // namespace
+
+#define RLMBA_DEFINE_GRADIENT(T)                                                             \
+  std::int64_t gradient_kmeans_plusplus(const OuterRows<T>& x, const SeedingPlan& plan,      \
+                                        VectorView<std::int64_t> indices, double* at_draw) { \
+    return draw(x, plan, indices, at_draw);                                                  \
+  }                                                                                          \
+  std::int64_t gradient_scratch(const T*, std::int64_t classes, std::int64_t width) {        \
+    return least_scratch<T>(classes, width);                                                 \
+  }
+
+RLMBA_DEFINE_GRADIENT(float)
+RLMBA_DEFINE_GRADIENT(double)
+
+}  // namespace rlmba::RLMBA_ISA

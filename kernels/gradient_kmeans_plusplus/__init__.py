@@ -1,0 +1,227 @@
+"""Rows drawn by the k-means++ law from gradient embeddings that are never formed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.common.random import Rng, seed_from
+from rlmba.kernels.gradient_kmeans_plusplus import reference, spec
+
+__all__ = ["GradientKMeansPlusPlus", "gradient_kmeans_plusplus"]
+
+
+class GradientKMeansPlusPlus(NamedTuple):
+    """Rows drawn by the D^2 law.
+
+    ``indices`` int64 [n] in drawn order; ``distances`` [n], Euclidean, from each drawn row to the
+    nearest of those drawn before it, for the first its norm.
+    """
+
+    indices: Any
+    distances: Any
+
+
+_Drawn = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+def draw(
+    residuals: arrays.Float,
+    features: Sequence[arrays.Float],
+    scales: arrays.Float | None,
+    n: int,
+    seed: int,
+    first: int | None,
+    max_memory: int | None = None,
+    *,
+    block_min: int = spec.BLOCK_MIN,
+    block_max: int = spec.BLOCK_MAX,
+) -> _Drawn:
+    """Run the compiled form: positions [n] and squared distances [n]."""
+    core = dispatch.require_core()
+    scratch = distances.UNBOUNDED
+    if max_memory is not None:
+        least = int(core.gradient_scratch(residuals, sum(z.shape[1] for z in features)))
+        scratch = arrays.as_count(max_memory, "max_memory", low=least)
+    indices = np.empty(n, dtype=np.int64)
+    at_draw = np.empty(n)
+    status = core.gradient_kmeans_plusplus(
+        residuals,
+        list(features),
+        scales,
+        seed,
+        -1 if first is None else first,
+        block_min,
+        block_max,
+        scratch,
+        indices,
+        at_draw,
+    )
+    if status == core.kmeans_overflow:
+        raise distances.overflow("features")
+    if status >= 0:
+        require_finite(residuals, features, scales)
+        raise AssertionError(f"row {status} is finite")
+    return indices, at_draw
+
+
+def _reference(
+    residuals: arrays.Float,
+    features: Sequence[arrays.Float],
+    scales: arrays.Float | None,
+    n: int,
+    seed: int,
+    first: int | None,
+    max_memory: int | None,
+) -> _Drawn:
+    del max_memory
+    require_finite(residuals, features, scales)
+    return reference.gradient_kmeans_plusplus(residuals, features, scales, n, seed, first)
+
+
+def require_finite(
+    residuals: arrays.Float, features: Sequence[arrays.Float], scales: arrays.Float | None
+) -> None:
+    """Raise :class:`NonFiniteError` for the first row of the first array that is not finite."""
+    arrays.require_finite(residuals, "residuals")
+    for m, z in enumerate(features):
+        arrays.require_finite(z, "features" if len(features) == 1 else f"features[{m}]")
+    if scales is not None:
+        arrays.require_finite(scales, "scales")
+
+
+def gradient_kmeans_plusplus(
+    residuals: arrays.ArrayLike,
+    features: arrays.ArrayLike | Sequence[arrays.ArrayLike],
+    n: int,
+    *,
+    rng: Rng,
+    scales: arrays.ArrayLike | None = None,
+    first: int | None = None,
+    max_memory: int | None = None,
+    backend: str = "auto",
+) -> GradientKMeansPlusPlus:
+    """Draw ``n`` distinct rows of gradient embeddings by the exact k-means++ law (BADGE, BMMAL).
+
+    Row i is the outer product residuals[i] (x) features[i], C x D values that are never formed: for a
+    linear head trained with cross-entropy it is the gradient of the loss with respect to the head's
+    weight, where ``residuals`` is the softmax minus the one-hot label.
+
+    Parameters
+    ----------
+    residuals : array [N, C]
+        Finite real numbers, C >= 1.
+    features : array [N, D], or a sequence of arrays [N, d_m]
+        Finite real numbers. Several parts stand for their concatenation, which is not formed either.
+    n : int
+        How many, 0 <= n <= N.
+    rng : int, numpy.random.Generator, torch.Generator or None
+        Gives one 64-bit seed: a generator is advanced by one draw, an int is the seed, None takes fresh
+        entropy.
+    scales : array [N, M], optional
+        Factor of each part in each row, rounded to the dtype computed with; 1 without it.
+    first : int, optional
+        Position of the first row. Without it the row of largest norm, the lowest on ties.
+    max_memory : int, optional
+        Bytes of scratch memory for packed rows and products, beside input, copies of 256 rows and 24
+        bytes a row (compiled backend). The result does not depend on it.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    GradientKMeansPlusPlus
+        ``indices`` int64 [n], distinct positions in drawn order, and ``distances`` [n] of the dtype
+        computed with.
+
+    Raises
+    ------
+    UsageError
+        If n is not within 0..N, ``first`` not within 0..N-1, or ``max_memory`` too little to work with.
+    ShapeError
+        If the shapes do not fit, or there are no columns.
+    NonFiniteError
+        If a value is NaN or infinite; ``.row`` is the first such row.
+    DataError
+        If a squared norm or the sum of squared distances overflows.
+
+    Notes
+    -----
+    Each row after the first is drawn with probability proportional to D^2, its squared distance to the
+    nearest row drawn before. Once every row duplicates a drawn one, the rest is drawn uniformly without
+    replacement from the rows not drawn yet.
+
+    Rows are proposed in blocks from the law at the start of the block and accepted with probability
+    D^2 now / D^2 then, which gives exactly the law of drawing one at a time. A block costs one pass over
+    the data, two matrix products whose entries multiply: <a (x) z, b (x) w> = <a, b> <z, w>. Their
+    limited precision only selects which pairs are then measured in float64, so that D^2 is right to
+    about 1e-13 of it and exactly 0 for duplicates. Randomness is a pure function of the seed, used as
+    ``kernels/common/d2_sampling.py`` and ``spec.py`` fix it: a seed gives the same rows on every backend
+    and number of threads, but where a uniform falls within that rounding of a boundary.
+
+    O(N n (C + D)) time.
+
+    References
+    ----------
+    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020
+    (BADGE); Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = np.array([[0.5, -0.5], [0.5, -0.5], [-0.1, 0.1]])
+    >>> z = np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    >>> gradient_kmeans_plusplus(a, z, 2, rng=0).indices
+    array([0, 2])
+    """
+    many = isinstance(features, (list, tuple))
+    parts: Sequence[Any] = features if many else [features]  # type: ignore[assignment]
+    if len(parts) == 0:
+        raise UsageError("features: expected at least one part, got an empty sequence")
+    device = arrays.device_of(residuals)
+    _, implementation = dispatch.select(
+        "gradient_kmeans_plusplus", backend, device, {"cpu": draw, "reference": _reference}
+    )
+    a = distances.as_rows(residuals, "residuals")
+    names = [f"features[{m}]" for m in range(len(parts))] if many else ["features"]
+    z = [distances.as_rows(part, name) for part, name in zip(parts, names, strict=True)]
+    rows = a.shape[0]
+    for part, name, given in zip(z, names, parts, strict=True):
+        if arrays.device_of(given) != device:
+            raise BackendError(
+                f"{name}: expected an array on {device!r} as residuals is, got "
+                f"{arrays.device_of(given)!r}; move one"
+            )
+        if part.shape[0] != rows:
+            raise ShapeError(f"{name}: expected {rows} rows as residuals has, got {part.shape}")
+    s = None if scales is None else arrays.as_float(scales, "scales", ndim=2)
+    if s is not None and s.shape != (rows, len(z)):
+        raise ShapeError(f"scales: expected shape ({rows}, {len(z)}), got {s.shape}")
+    n = arrays.as_count(n, "n", low=0, high=rows)
+    if first is not None:
+        first = arrays.as_count(first, "first", low=0, high=max(rows - 1, 0))
+    distances.check_max_memory(max_memory)
+    seed = seed_from(rng)
+    dtype = np.result_type(a, *z)
+    if n == 0:
+        indices, squared = np.empty(0, dtype=np.int64), np.empty(0)
+    else:
+        indices, squared = implementation(
+            a.astype(dtype, copy=False),
+            [part.astype(dtype, copy=False) for part in z],
+            None if s is None else np.ascontiguousarray(s.astype(dtype, copy=False)),
+            n,
+            seed,
+            first,
+            max_memory,
+        )
+    return GradientKMeansPlusPlus(
+        arrays.like(indices, residuals),
+        arrays.like(distances.root(squared, dtype), residuals),
+    )
