@@ -13,6 +13,7 @@ from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.gradient_kmeans_plusplus import reference, spec
+from rlmba.kernels.gradient_kmeans_plusplus.reference import Factors
 
 __all__ = ["GradientKMeansPlusPlus", "gradient_kmeans_plusplus"]
 
@@ -32,14 +33,12 @@ _Drawn = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def draw(
-    residuals: arrays.Float,
-    features: Sequence[arrays.Float],
-    scales: arrays.Float | None,
+    factors: Factors,
     n: int,
     seed: int,
     first: int | None,
-    max_memory: int | None = None,
     *,
+    max_memory: int | None = None,
     block_min: int = spec.BLOCK_MIN,
     block_max: int = spec.BLOCK_MAX,
 ) -> _Drawn:
@@ -47,14 +46,15 @@ def draw(
     core = dispatch.require_core()
     scratch = distances.UNBOUNDED
     if max_memory is not None:
-        least = int(core.gradient_scratch(residuals, sum(z.shape[1] for z in features)))
+        width = sum(z.shape[1] for z in factors.features)
+        least = int(core.gradient_scratch(factors.residuals, width))
         scratch = arrays.as_count(max_memory, "max_memory", low=least)
     indices = np.empty(n, dtype=np.int64)
     at_draw = np.empty(n)
     status = core.gradient_kmeans_plusplus(
-        residuals,
-        list(features),
-        scales,
+        factors.residuals,
+        list(factors.features),
+        factors.scales,
         seed,
         -1 if first is None else first,
         block_min,
@@ -66,34 +66,27 @@ def draw(
     if status == core.kmeans_overflow:
         raise distances.overflow("features")
     if status >= 0:
-        require_finite(residuals, features, scales)
+        require_finite(factors)
         raise AssertionError(f"row {status} is finite")
     return indices, at_draw
 
 
 def _reference(
-    residuals: arrays.Float,
-    features: Sequence[arrays.Float],
-    scales: arrays.Float | None,
-    n: int,
-    seed: int,
-    first: int | None,
-    max_memory: int | None,
+    factors: Factors, n: int, seed: int, first: int | None, *, max_memory: int | None
 ) -> _Drawn:
     del max_memory
-    require_finite(residuals, features, scales)
-    return reference.gradient_kmeans_plusplus(residuals, features, scales, n, seed, first)
+    require_finite(factors)
+    return reference.gradient_kmeans_plusplus(factors, n, seed, first)
 
 
-def require_finite(
-    residuals: arrays.Float, features: Sequence[arrays.Float], scales: arrays.Float | None
-) -> None:
+def require_finite(factors: Factors) -> None:
     """Raise :class:`NonFiniteError` for the first row of the first array that is not finite."""
-    arrays.require_finite(residuals, "residuals")
-    for m, z in enumerate(features):
-        arrays.require_finite(z, "features" if len(features) == 1 else f"features[{m}]")
-    if scales is not None:
-        arrays.require_finite(scales, "scales")
+    arrays.require_finite(factors.residuals, "residuals")
+    for m, z in enumerate(factors.features):
+        name = "features" if len(factors.features) == 1 else f"features[{m}]"
+        arrays.require_finite(z, name)
+    if factors.scales is not None:
+        arrays.require_finite(factors.scales, "scales")
 
 
 def gradient_kmeans_plusplus(
@@ -212,15 +205,12 @@ def gradient_kmeans_plusplus(
     if n == 0:
         indices, squared = np.empty(0, dtype=np.int64), np.empty(0)
     else:
-        indices, squared = implementation(
+        factors = Factors(
             a.astype(dtype, copy=False),
             [part.astype(dtype, copy=False) for part in z],
             None if s is None else np.ascontiguousarray(s.astype(dtype, copy=False)),
-            n,
-            seed,
-            first,
-            max_memory,
         )
+        indices, squared = implementation(factors, n, seed, first, max_memory=max_memory)
     return GradientKMeansPlusPlus(
         arrays.like(indices, residuals),
         arrays.like(distances.root(squared, dtype), residuals),

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.kernels.common import arrays, d2_sampling
 from rlmba.kernels.gradient_kmeans_plusplus import spec
+
+
+class Factors(NamedTuple):
+    """What embeddings are made of: residuals [N, C], parts [N, d_m], scales [N, M] or None."""
+
+    residuals: arrays.Float
+    features: Sequence[arrays.Float]
+    scales: arrays.Float | None = None
 
 
 class OuterRows:
@@ -19,16 +28,11 @@ class OuterRows:
     of two r that makes |a| and |r b| alike, lest the last term cancels.
     """
 
-    def __init__(
-        self,
-        residuals: arrays.Float,
-        features: Sequence[arrays.Float],
-        scales: arrays.Float | None,
-    ) -> None:
-        parts = list(features)
-        if scales is not None:
-            parts = [scales[:, m, None] * z for m, z in enumerate(parts)]
-        self.a = residuals.astype(np.float64)
+    def __init__(self, factors: Factors) -> None:
+        parts = list(factors.features)
+        if factors.scales is not None:
+            parts = [factors.scales[:, m, None] * z for m, z in enumerate(parts)]
+        self.a = factors.residuals.astype(np.float64)
         self.z = np.concatenate(parts, axis=1).astype(np.float64)
         with np.errstate(over="ignore"):  # told by the total of D^2
             self.a2 = (self.a**2).sum(axis=1)
@@ -71,9 +75,7 @@ class OuterRows:
 
 
 def gradient_kmeans_plusplus(
-    residuals: arrays.Float,
-    features: Sequence[arrays.Float],
-    scales: arrays.Float | None,
+    factors: Factors,
     n: int,
     seed: int,
     first: int | None,
@@ -82,7 +84,7 @@ def gradient_kmeans_plusplus(
     block_max: int = spec.BLOCK_MAX,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Positions [n] in drawn order, and the D^2 of each when it was drawn (the first: its norm^2)."""
-    rows = OuterRows(residuals, features, scales)
+    rows = OuterRows(factors)
     if first is None:
         first = int(rows.norms2.argmax())
     with np.errstate(over="ignore", invalid="ignore"):  # told by the total

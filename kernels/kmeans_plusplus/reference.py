@@ -44,9 +44,11 @@ class Rows:
         return len(self.x)
 
     def nearest(self, positions: list[int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """See :class:`~rlmba.kernels.common.d2_sampling.Points`."""
         return min_distance.nearest(self.x, self.x[positions])
 
     def squared(self, position: int, others: list[int]) -> NDArray[np.float64]:
+        """See :class:`~rlmba.kernels.common.d2_sampling.Points`."""
         difference = self.x[others].astype(np.float64) - self.x[position].astype(np.float64)
         return np.asarray((difference**2).sum(axis=1))
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
-from rlmba.kernels.gradient_kmeans_plusplus import draw, reference, spec
+from rlmba.kernels.gradient_kmeans_plusplus import Factors, draw, reference, spec
 
 BACKENDS = ["cpu", "reference"]
 
@@ -79,23 +79,23 @@ def pools():
 class TestLaw:
     def test_compiled(self, name, a, z, n, block):
         def one(seed):
-            return draw(a, [z], None, n, seed, None, block_min=block)[0].tolist()
+            return draw(Factors(a, [z]), n, seed, None, block_min=block)[0].tolist()
 
         assert law_p_value(sequence_law(materialized(a, z), n), one, 30_000) > 1e-3
 
     def test_reference(self, name, a, z, n, block):
         def one(seed):
-            return reference.gradient_kmeans_plusplus(a, [z], None, n, seed, None, block_min=block)[
-                0
-            ].tolist()
+            return reference.gradient_kmeans_plusplus(
+                Factors(a, [z]), n, seed, None, block_min=block
+            )[0].tolist()
 
         assert law_p_value(sequence_law(materialized(a, z), n), one, 1_000) > 1e-3
 
     def test_same_stream(self, name, a, z, n, block):
         for seed in range(300):
-            ours = draw(a, [z], None, n, seed, None, block_min=block)
+            ours = draw(Factors(a, [z]), n, seed, None, block_min=block)
             theirs = reference.gradient_kmeans_plusplus(
-                a, [z], None, n, seed, None, block_min=block
+                Factors(a, [z]), n, seed, None, block_min=block
             )
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-12, atol=1e-15)
@@ -204,7 +204,9 @@ def test_memory_and_threads_do_not_matter(rng, with_threads):
     a, z, scales = case(rng, (9000, 12, [40, 30]), np.float32)
     least = _core.gradient_scratch(a, 70)
     results = [
-        with_threads(threads, lambda m=memory: draw(a, z, scales, 500, 9, None, m))
+        with_threads(
+            threads, lambda m=memory: draw(Factors(a, z, scales), 500, 9, None, max_memory=m)
+        )
         for threads in (1, 2, 3)
         for memory in (None, 4 * least)
     ]
