@@ -31,6 +31,7 @@ from rlmba.kernels.plackett_luce import (
     plackett_luce,
     plackett_luce_log_prob,
 )
+from rlmba.kernels.shapley_contributions import shapley_contributions
 from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
@@ -56,5 +57,6 @@ __all__ = [
     "plackett_luce_log_prob",
     "record",
     "set_num_threads",
+    "shapley_contributions",
     "top_k",
 ]
