@@ -51,6 +51,30 @@ class Game:
         raise AssertionError(f"row {row} is valid")
 
 
+def _cpu(game: Game) -> NDArray[np.float64]:
+    core = dispatch.require_core()
+    single = game.parts[0].dtype == np.float32
+    kernel = core.shapley_contributions_f32 if single else core.shapley_contributions_f64
+    values = np.empty((len(game.labels), len(game.parts)))
+    plan = game.plan
+    bad = kernel(
+        list(game.parts),
+        game.labels,
+        game.bias,
+        game.present,
+        plan.parent,
+        plan.added,
+        plan.modality,
+        plan.before,
+        plan.after,
+        plan.share,
+        values,
+    )
+    if bad >= 0:
+        raise game.invalid_row(bad)
+    return values
+
+
 def _gather(parts: Sequence[arrays.ArrayLike]) -> tuple[arrays.Float, ...]:
     names = [f"parts[{k}]" for k in range(len(parts))]
     floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(parts, names, strict=True)]
@@ -183,7 +207,7 @@ def shapley_contributions(
         "shapley_contributions",
         backend,
         evidential.device_of(parts),
-        {"reference": reference.shapley_contributions},
+        {"cpu": _cpu, "reference": reference.shapley_contributions},
     )
     floats = _gather(parts)
     n, c = floats[0].shape

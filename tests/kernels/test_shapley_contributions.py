@@ -12,7 +12,7 @@ from rlmba import kernels
 from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.shapley_contributions import spec
 
-BACKENDS = ["reference"]
+BACKENDS = ["cpu", "reference"]
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -59,6 +59,29 @@ def test_values_sum_to_what_all_add_to_none(rng, backend, shape):
     assert values.shape == (n, m)
     gained = p_y(parts, range(m), bias, y) - p_y(parts, (), bias, y)
     assert_close(values.sum(axis=1), gained)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", spec.SHAPES)
+def test_every_instruction_set_matches_reference(rng, isa, shape, dtype):
+    for spread in (0.01, 3.0, 60.0):
+        parts, y, bias = problem(rng, *shape, dtype, spread)
+        options = {"bias": bias, "rng": 7}
+        wide = [a.astype(np.float64) for a in parts]
+        expected = kernels.shapley_contributions(wide, y, backend="reference", **options)
+        actual = kernels.shapley_contributions(parts, y, backend="cpu", **options)
+        assert_close(actual, expected, dtype)
+
+
+def test_threads_do_not_matter(rng, with_threads):
+    parts, y, bias = problem(rng, 3000, 23, 3, np.float32)
+
+    def call():
+        return kernels.shapley_contributions(parts, y, bias=bias, backend="cpu")
+
+    one = with_threads(1, call)
+    for threads in (2, 3, 5):
+        np.testing.assert_array_equal(with_threads(threads, call), one)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
