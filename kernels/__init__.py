@@ -11,6 +11,7 @@ converted once (half precision to float32, the rest to float64).
 
 from __future__ import annotations
 
+from rlmba.kernels.bald_score import bald_score
 from rlmba.kernels.dirichlet_variance import DirichletVariance, dirichlet_variance
 from rlmba.kernels.dispatch import (
     Call,
@@ -45,6 +46,7 @@ __all__ = [
     "PlackettLuceLogProb",
     "TopK",
     "backends",
+    "bald_score",
     "dirichlet_variance",
     "fused_score",
     "instruction_set",

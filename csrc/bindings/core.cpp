@@ -38,6 +38,7 @@ PYBIND11_MODULE(_core, m) {
     if (n < 1) throw std::invalid_argument("num_threads: expected at least 1");
     omp_set_num_threads(n);
   });
+  rlmba::bindings::register_bald_score(m);
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);
   rlmba::bindings::register_minmax(m);

@@ -35,6 +35,7 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
 }
 
 // One register function an op, in core_<op>.cpp.
+void register_bald_score(py::module_& m);
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
 void register_minmax(py::module_& m);
