@@ -11,6 +11,7 @@ converted once (half precision to float32, the rest to float64).
 
 from __future__ import annotations
 
+from rlmba.kernels.bald_score import bald_score
 from rlmba.kernels.dirichlet_variance import DirichletVariance, dirichlet_variance
 from rlmba.kernels.dispatch import (
     Call,
@@ -35,6 +36,7 @@ from rlmba.kernels.plackett_luce import (
     plackett_luce,
     plackett_luce_log_prob,
 )
+from rlmba.kernels.shapley_contributions import shapley_contributions
 from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "PlackettLuceLogProb",
     "TopK",
     "backends",
+    "bald_score",
     "dirichlet_variance",
     "fused_score",
     "gradient_kmeans_plusplus",
@@ -62,5 +65,6 @@ __all__ = [
     "plackett_luce_log_prob",
     "record",
     "set_num_threads",
+    "shapley_contributions",
     "top_k",
 ]

@@ -38,6 +38,7 @@ PYBIND11_MODULE(_core, m) {
     if (n < 1) throw std::invalid_argument("num_threads: expected at least 1");
     omp_set_num_threads(n);
   });
+  rlmba::bindings::register_bald_score(m);
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);
   rlmba::bindings::register_minmax(m);
@@ -45,5 +46,6 @@ PYBIND11_MODULE(_core, m) {
   rlmba::bindings::register_gradient_kmeans_plusplus(m);
   rlmba::bindings::register_kmeans(m);
   rlmba::bindings::register_min_distance(m);
+  rlmba::bindings::register_shapley_contributions(m);
   rlmba::bindings::register_top_k(m);
 }

@@ -35,6 +35,7 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
 }
 
 // One register function an op, in core_<op>.cpp.
+void register_bald_score(py::module_& m);
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
 void register_minmax(py::module_& m);
@@ -42,6 +43,7 @@ void register_plackett_luce(py::module_& m);
 void register_gradient_kmeans_plusplus(py::module_& m);
 void register_kmeans(py::module_& m);
 void register_min_distance(py::module_& m);
+void register_shapley_contributions(py::module_& m);
 void register_top_k(py::module_& m);
 
 }  // namespace rlmba::bindings

@@ -118,7 +118,7 @@ def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
         and (a.shape[-1] <= 1 or a.strides[-1] == item)
         and all(s % item == 0 and s >= 0 for s in a.strides)
     )
-    if a.ndim == 1:
+    if a.ndim in (1, 3):
         return a if rows_in_place else np.ascontiguousarray(a)
     if a.ndim == 2 and rows_in_place and (a.shape[0] <= 1 or a.strides[0] >= a.shape[1] * item):
         return a

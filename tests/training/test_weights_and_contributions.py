@@ -8,8 +8,8 @@ import pytest
 from scipy.optimize import check_grad
 from scipy.special import log_softmax, softmax
 
-from rlmba.errors import ShapeError, UsageError
-from rlmba.training import adaptive_fusion_weights, shapley_contributions, shapley_values
+from rlmba.errors import ShapeError
+from rlmba.training import adaptive_fusion_weights, shapley_contributions
 from rlmba.training.fusion_weights import _objective
 from rlmba.types import PoolOutputs
 
@@ -98,29 +98,6 @@ def by_permutations(parts, bias, y):
         for i, k in enumerate(order):
             values[:, k] += worth(order[: i + 1]) - worth(order[:i])
     return values / math.factorial(m)
-
-
-@pytest.mark.parametrize("m", [1, 2, 3, 5])
-def test_shapley_is_its_definition(rng, m):
-    parts, bias, y = rng.normal(size=(m, 7, 4)), rng.normal(size=4), rng.integers(4, size=7)
-    values = shapley_values(parts, bias, y)
-    np.testing.assert_allclose(values, by_permutations(parts, bias, y), atol=1e-12)
-    full = softmax(parts.sum(axis=0) + bias, axis=1)[np.arange(7), y]
-    np.testing.assert_allclose(values.sum(axis=1), full - softmax(bias)[y], atol=1e-12)
-
-
-def test_many_modalities_are_sampled(rng):
-    parts, bias, y = rng.normal(size=(9, 5, 3)), np.zeros(3), rng.integers(3, size=5)
-    parts[4] = 0
-    with pytest.raises(UsageError, match="pass rng"):
-        shapley_values(parts, bias, y)
-    values = shapley_values(parts, bias, y, rng=np.random.default_rng(0))
-    np.testing.assert_array_equal(
-        values, shapley_values(parts, bias, y, rng=np.random.default_rng(0))
-    )
-    full = softmax(parts.sum(axis=0), axis=1)[np.arange(5), y]
-    np.testing.assert_allclose(values.sum(axis=1), full - 1 / 3, atol=1e-12)
-    assert np.abs(values[:, 4]).max() < 1e-12
 
 
 def pool(features, present=None):

@@ -10,7 +10,7 @@ from rlmba.training.checkpoint import (
     save_model,
     save_tensors,
 )
-from rlmba.training.contributions import shapley_contributions, shapley_values
+from rlmba.training.contributions import shapley_contributions
 from rlmba.training.evaluate import evaluate, head_log_probs
 from rlmba.training.fit import fit, multimodal_loss
 from rlmba.training.fusion_weights import adaptive_fusion_weights
@@ -31,5 +31,4 @@ __all__ = [
     "save_model",
     "save_tensors",
     "shapley_contributions",
-    "shapley_values",
 ]

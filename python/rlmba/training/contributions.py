@@ -2,99 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from rlmba.errors import ShapeError, UsageError
+from rlmba import kernels
+from rlmba.errors import ShapeError
 from rlmba.types import PoolOutputs
 
-__all__ = ["EXACT_MODALITIES", "shapley_contributions", "shapley_values"]
-
-EXACT_MODALITIES = 8
-"""Up to this many modalities all coalitions are evaluated; beyond, permutations are sampled."""
-
-_PERMUTATIONS = 128
-
-
-def shapley_values(
-    parts: NDArray[np.float64],
-    bias: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    *,
-    rng: np.random.Generator | None = None,
-) -> NDArray[np.float64]:
-    """Shapley value of each part for the softmax probability of the label.
-
-    Parameters
-    ----------
-    parts : float64 array [M, N, C]
-        What each modality adds to the fused logits; an absent one adds zero.
-    bias : float64 array [C]
-        Logits of the empty coalition.
-    labels : int64 array [N]
-        The class y whose p_y is shared out.
-    rng : numpy.random.Generator or None
-        Draws 128 permutations where M > 8; not needed up to 8, where the values are exact.
-
-    Returns
-    -------
-    float64 array [N, M]
-        Their sum over modalities is p_y with all minus p_y with none.
-
-    Raises
-    ------
-    UsageError
-        If M > 8 and no generator was passed.
-    """
-    m, n, _ = parts.shape
-    rows = np.arange(n)
-
-    def probability(members: list[int]) -> NDArray[np.float64]:
-        logits = np.broadcast_to(bias, parts.shape[1:]) + parts[members].sum(axis=0)
-        return np.asarray(softmax(logits, axis=1)[rows, labels])
-
-    if m > EXACT_MODALITIES:
-        if rng is None:
-            raise UsageError(
-                f"shapley_values: expected a generator to sample permutations of {m} modalities "
-                f"(exact up to {EXACT_MODALITIES}), got None; pass rng"
-            )
-        return _sampled(probability, m, n, rng)
-    worth = [
-        probability([k for k in range(m) if coalition >> k & 1]) for coalition in range(1 << m)
-    ]
-    values = np.zeros((n, m))
-    for coalition in range(1 << m):
-        size = coalition.bit_count()
-        for k in range(m):
-            if not coalition >> k & 1:
-                share = math.factorial(size) * math.factorial(m - size - 1) / math.factorial(m)
-                values[:, k] += share * (worth[coalition | 1 << k] - worth[coalition])
-    return values
-
-
-def _sampled(
-    probability: Callable[[list[int]], NDArray[np.float64]],
-    m: int,
-    n: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    values = np.zeros((n, m))
-    empty = probability([])
-    for _ in range(_PERMUTATIONS):
-        before = empty
-        members: list[int] = []
-        for k in rng.permutation(m).tolist():
-            members.append(k)
-            after = probability(members)
-            values[:, k] += (after - before) / _PERMUTATIONS
-            before = after
-    return values
+__all__ = ["shapley_contributions"]
 
 
 def shapley_contributions(
@@ -146,7 +64,7 @@ def shapley_contributions(
             f"got {y.shape} and {w.shape}"
         )
     parts = _parts(outputs, np.asarray(weight, dtype=np.float64), w)
-    values = np.abs(shapley_values(parts, np.asarray(bias, dtype=np.float64), y, rng=rng))
+    values = np.abs(kernels.shapley_contributions(parts, y, bias=bias, rng=rng))
     total = values.mean(axis=0) if len(values) else np.zeros(len(names))
     even = np.full(len(names), 1.0 / len(names))
     shares = total / total.sum() if total.sum() > 0 else even
@@ -155,8 +73,8 @@ def shapley_contributions(
 
 def _parts(
     outputs: PoolOutputs, head: NDArray[np.float64], w: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Compute what each modality adds to the fused logits [M, N, C]."""
+) -> list[NDArray[np.float64]]:
+    """Compute what each modality adds to the fused logits, M arrays [N, C]."""
     widths = [f.shape[1] for f in outputs.features.values()]
     there = np.ones((len(outputs), len(w)))
     if outputs.present is not None:
@@ -174,9 +92,7 @@ def _parts(
             f"shapley_contributions: expected a head [C, {widths[0]}] or [C, {sum(widths)}], "
             f"got {head.shape}"
         )
-    return np.stack(
-        [
-            scale[:, k, None] * (np.asarray(f, dtype=np.float64) @ blocks[k].T)
-            for k, f in enumerate(outputs.features.values())
-        ]
-    )
+    return [
+        scale[:, k, None] * (np.asarray(f, dtype=np.float64) @ blocks[k].T)
+        for k, f in enumerate(outputs.features.values())
+    ]

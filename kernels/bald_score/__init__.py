@@ -1,0 +1,92 @@
+"""Mutual information between the class and the stochastic pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels import dispatch
+from rlmba.kernels.bald_score import checks, reference
+from rlmba.kernels.common import arrays
+
+__all__ = ["bald_score"]
+
+
+def _cpu(passes: arrays.Float, kind: str) -> NDArray[np.float64]:
+    scores = np.empty(passes.shape[1])
+    bad = dispatch.require_core().bald_score(passes, kind == "logits", scores)
+    if bad >= 0:
+        raise checks.invalid_row(passes, bad)
+    return scores
+
+
+def bald_score(logits: arrays.ArrayLike, *, kind: str = "logits", backend: str = "auto") -> Any:
+    """Mutual information H(mean_k p_k) - mean_k H(p_k) of N samples, in nats (BALD).
+
+    Parameters
+    ----------
+    logits : array [K, N, C]
+        Of each of K >= 1 stochastic passes, the logits of each sample, C >= 1. Any strides: passes and
+        samples are read in place, and an array whose classes are not contiguous is copied once. For the
+        layout [N, C, K] pass ``numpy.moveaxis(x, -1, 0)`` (such a copy), for [N, K, C]
+        ``numpy.moveaxis(x, 1, 0)`` (no copy).
+    kind : {"logits", "probabilities"}
+        What ``logits`` holds. Probabilities are >= 0 and each pass of a sample sums to 1 within 1e-3; they
+        are divided by their sum.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    float64 array [N]
+        In [0, log(min(K, C))]; exactly 0 for K = 1, for C = 1 and where all passes are equal.
+
+    Raises
+    ------
+    ShapeError, UsageError
+        If the array is not [K, N, C] of real numbers or ``kind`` is unknown.
+    NonFiniteError
+        If a number is NaN or infinite; the message names sample and pass, ``.row`` is the first such
+        sample.
+    DataError
+        If a probability is negative or a pass does not sum to 1; names sample and pass.
+
+    Notes
+    -----
+    It is computed as mean_k sum_c q_c phi(p_kc / q_c - 1), with q = mean_k p_k and phi(e) = (1 + e)
+    log(1 + e) - e >= 0, in float64 throughout: exact algebra for mean_k KL(p_k || q), without the
+    difference of two entropies, which float32 rounds to zero where passes nearly agree. The error is
+    about 1e-16 times the root of the score.
+
+    O(K N C) time; memory beside the result is 8 K C bytes per thread.
+
+    References
+    ----------
+    Houlsby, Huszar, Ghahramani and Lengyel, "Bayesian active learning for classification and preference
+    learning", 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> agree, differ = [0.9, 0.1], [0.1, 0.9]
+    >>> bald_score(np.array([[agree, agree], [agree, differ]]), kind="probabilities").round(4)
+    array([0.    , 0.3681])
+    """
+    if kind not in ("logits", "probabilities"):
+        raise UsageError(f"kind: expected 'logits' or 'probabilities', got {kind!r}")
+    _, implementation = dispatch.select(
+        "bald_score",
+        backend,
+        arrays.device_of(logits),
+        {"cpu": _cpu, "reference": reference.bald_score},
+    )
+    passes = arrays.as_float(logits, "logits", ndim=3)
+    if passes.shape[0] < 1 or passes.shape[2] < 1:
+        raise ShapeError(
+            "logits: expected [K, N, C] with at least one pass and one class, "
+            f"got shape {passes.shape}"
+        )
+    return arrays.like(implementation(passes, kind), logits)

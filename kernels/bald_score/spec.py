@@ -1,0 +1,28 @@
+"""Shapes and tolerances that tests and benches of bald_score share."""
+
+from __future__ import annotations
+
+SHAPES = [
+    (1, 5, 3),
+    (2, 0, 4),
+    (2, 1, 1),
+    (2, 7, 2),
+    (3, 6, 3),
+    (10, 70, 101),
+    (4, 9, 309),
+    (7, 3, 8),
+]
+"""(K, N, C)."""
+
+SUM_SLACK = 1e-3
+"""How far the probabilities of a pass may sum to something else than 1."""
+
+RELATIVE_TOLERANCE = 1e-11
+"""Of scores above 1e-6, against a float64 answer."""
+
+ABSOLUTE_TOLERANCE = 1e-17
+"""Of smaller ones: rounding of the probabilities, about 1e-16, times how far the passes lie apart."""
+
+BENCH_SHAPE = (10, 44_719, 101)
+GROWTH = [10_000, 100_000, 1_000_000]
+GROWTH_PASSES = 4
