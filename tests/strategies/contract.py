@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import chi2_contingency
 
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
@@ -53,6 +54,8 @@ class StrategyContract:
     options: dict = {}
     permutation_options: dict | None = None
     """Options under which permuting the pool permutes the answer exactly; None: the same ones."""
+    draws_by_position = False
+    """Whether permuting the pool keeps only the law of the answer, under any options."""
 
     def create(self, **more):
         return strategies.create(self.name, **{**self.options, **more})
@@ -98,12 +101,26 @@ class StrategyContract:
         np.testing.assert_array_equal(runs[0].scores, runs[1].scores)
 
     def test_permuting_the_pool_permutes_the_answer(self):
+        if self.draws_by_position:
+            self.check_permuting_keeps_the_law()
+            return
         pool = make_pool()
         order = np.random.default_rng(8).permutation(len(pool))
         more = self.permutation_options or {}
         a = self.create(**more).query(pool, make_context(pool), 11)
         b = self.create(**more).query(pool.take(order), make_context(pool), 11)
         assert pool.ids[a.positions].tolist() == pool.ids[order[b.positions]].tolist()
+
+    def check_permuting_keeps_the_law(self):
+        pool = make_pool(n=12)
+        order = np.random.default_rng(8).permutation(len(pool))
+        permuted = pool.take(order)
+        counts = np.zeros((2, len(pool)))
+        for seed in range(600):
+            for row, other, ids in ((0, pool, np.arange(12)), (1, permuted, order)):
+                drawn = self.create().query(other, make_context(other, seed=seed + 1000 * row), 3)
+                counts[row, ids[drawn.positions[1:]]] += 1  # the first has the largest norm
+        assert chi2_contingency(counts[:, counts.sum(axis=0) > 0]).pvalue > 1e-3
 
     def test_duplicated_samples(self):
         """A pool of copies of one sample still yields n distinct positions."""

@@ -143,5 +143,5 @@ def test_weightless_and_absent_modalities_contribute_nothing(rng):
         "a": 0.5,
         "b": 0.5,
     }
-    with pytest.raises(ShapeError, match="expected a head"):
+    with pytest.raises(ShapeError, match="head: expected a weight"):
         shapley_contributions(pool(features), y, np.zeros((4, 5)), bias, np.array([0.5, 0.5]))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import ShapeError
+from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.types import PoolOutputs
 
 __all__ = ["shapley_contributions"]
@@ -63,36 +64,9 @@ def shapley_contributions(
             f"shapley_contributions: expected {len(outputs)} labels and {len(names)} weights, "
             f"got {y.shape} and {w.shape}"
         )
-    parts = _parts(outputs, np.asarray(weight, dtype=np.float64), w)
+    parts = logit_parts(list(outputs.features.values()), weight, w, outputs.present)
     values = np.abs(kernels.shapley_contributions(parts, y, bias=bias, rng=rng))
     total = values.mean(axis=0) if len(values) else np.zeros(len(names))
     even = np.full(len(names), 1.0 / len(names))
     shares = total / total.sum() if total.sum() > 0 else even
     return {m: float(s) for m, s in zip(names, shares, strict=True)}
-
-
-def _parts(
-    outputs: PoolOutputs, head: NDArray[np.float64], w: NDArray[np.float64]
-) -> list[NDArray[np.float64]]:
-    """Compute what each modality adds to the fused logits, M arrays [N, C]."""
-    widths = [f.shape[1] for f in outputs.features.values()]
-    there = np.ones((len(outputs), len(w)))
-    if outputs.present is not None:
-        there = outputs.present.astype(np.float64)
-    if len(w) > 1 and head.shape[1] == sum(widths):
-        blocks = np.split(head, np.cumsum(widths)[:-1], axis=1)
-        scale = there
-    elif all(width == head.shape[1] for width in widths):
-        blocks = [head] * len(w)
-        total = (there * w).sum(axis=1, keepdims=True)
-        even = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
-        scale = np.where(total > 0, there * w / np.where(total > 0, total, 1), even)
-    else:
-        raise ShapeError(
-            f"shapley_contributions: expected a head [C, {widths[0]}] or [C, {sum(widths)}], "
-            f"got {head.shape}"
-        )
-    return [
-        scale[:, k, None] * (np.asarray(f, dtype=np.float64) @ blocks[k].T)
-        for k, f in enumerate(outputs.features.values())
-    ]

@@ -1,0 +1,68 @@
+"""What each modality adds to the logits of a linear head on fused features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import ShapeError
+
+__all__ = ["logit_parts"]
+
+
+def logit_parts(
+    features: Sequence[NDArray[Any]],
+    weight: NDArray[Any],
+    fusion_weights: NDArray[np.float64],
+    present: NDArray[np.bool_] | None = None,
+) -> list[NDArray[Any]]:
+    """Split the fused logits minus the bias into what comes of each modality.
+
+    Parameters
+    ----------
+    features : sequence of M float arrays [N, d_m]
+        f_m(x).
+    weight : float array [C, D]
+        The fused head: D is the sum of the widths where features are concatenated, d where they are
+        combined convexly.
+    fusion_weights : float64 array [M]
+        w of the convex combination; not used for a concatenation.
+    present : bool array [N, M] or None
+        An absent modality of a sample adds zero; in a convex combination the other weights are
+        renormalized, equal where their sum is zero.
+
+    Returns
+    -------
+    list of M float arrays [N, C]
+        Of the features' and head's common dtype; their sum and the bias are the fused logits.
+
+    Raises
+    ------
+    ShapeError
+        If head and features do not fit each other.
+    """
+    widths = [f.shape[1] for f in features]
+    rows, m = len(features[0]), len(features)
+    there = np.ones((rows, m)) if present is None else present.astype(np.float64)
+    if m > 1 and weight.shape[1] == sum(widths):
+        blocks = np.split(weight, np.cumsum(widths)[:-1], axis=1)
+        scale = there
+    elif all(width == weight.shape[1] for width in widths):
+        blocks = [weight] * m
+        total = (there * fusion_weights).sum(axis=1, keepdims=True)
+        even = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
+        scale = np.where(total > 0, there * fusion_weights / np.where(total > 0, total, 1), even)
+    else:
+        raise ShapeError(
+            f"head: expected a weight [C, {widths[0]}] or [C, {sum(widths)}] for features of widths "
+            f"{widths}, got {weight.shape}"
+        )
+    parts = []
+    for k, f in enumerate(features):
+        part = f @ blocks[k].T
+        part *= scale[:, k, None].astype(part.dtype)
+        parts.append(part)
+    return parts
