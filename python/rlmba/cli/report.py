@@ -23,8 +23,8 @@ def report(
     ] = None,
 ) -> None:
     """Draw learning curves, contributions and weights of runs, and print their table."""
-    from rlmba.cli.show import show_report
+    from rlmba.cli.show import show
     from rlmba.experiments import make_report
 
     folder = output or (runs[0] / "report" if len(runs) == 1 else Path("report"))
-    show_report(make_report(runs, folder))
+    show(make_report(runs, folder))

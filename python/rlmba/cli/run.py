@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Run active learning and report it: labels are bought in rounds from the data set's own."""
     from rlmba.cli.progress import watcher
-    from rlmba.cli.show import show_report
+    from rlmba.cli.show import show
     from rlmba.experiments import make_report
     from rlmba.loop import configure, default_output
     from rlmba.loop import run as run_loop
@@ -65,4 +65,4 @@ def run(
     folder = output or default_output(resolved, resume=resume)
     with watcher(folder) as observer:
         result = run_loop(resolved, folder, resume=resume, observer=observer)
-    show_report(make_report([result.path], result.path / "report"))
+    show(make_report([result.path], result.path / "report"))

@@ -7,12 +7,13 @@ import sys
 from rich.console import Console
 
 from rlmba.experiments import Report
+from rlmba.experiments.selection import Bench
 
-__all__ = ["show_report"]
+__all__ = ["show"]
 
 
-def show_report(made: Report) -> None:
-    """Print a report's tables, then the path of every file it wrote, a line each."""
+def show(made: Report | Bench) -> None:
+    """Print tables, then the path of every file it wrote, a line each."""
     # A pipe has no width: leave the tables as wide as they are.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for table in made.tables():

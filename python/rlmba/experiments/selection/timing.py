@@ -1,0 +1,155 @@
+"""Times of selections: one of each strategy at the paper's sizes, and how they grow with the pool."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rlmba import strategies
+from rlmba.errors import RlmbaError
+from rlmba.experiments.selection.cases import FOOD101, Case, Size, make_case
+from rlmba.experiments.selection.peers import PEERS, Peer
+
+__all__ = ["GROWTH_ROWS", "PAPER_SECONDS", "Row", "grown", "growth", "measure", "sizes"]
+
+PAPER_SECONDS: Mapping[str, float] = {
+    "gcnal": 700.54,
+    "deepfool": 1273.25,
+    "bald": 0.44,
+    "badge": 312.84,
+    "bmmal": 310.12,
+    "rlmba": 33.48,
+}
+"""Table 3 of the paper: seconds of one selection on Food101, one workstation GPU."""
+
+GROWTH_ROWS = (10_000, 100_000, 1_000_000)
+GROWTH_SIZE = Size(rows=0, classes=20, width=64, batch=1_000)
+
+_SIZES: Mapping[str, Size] = {
+    # BERT's 768 and ResNet's 2,048, end to end.
+    "badge": replace(FOOD101, width=2_816, modalities=1),
+    "bmmal": replace(FOOD101, concat=True),
+    "bald": replace(FOOD101, passes=10),
+}
+
+
+def sizes(name: str, rows: int = FOOD101.rows) -> Size:
+    """The size a strategy is timed at: Food101's in the paper, with what the strategy reads."""
+    return replace(_SIZES.get(name, FOOD101), rows=rows)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One timed selection: best of ``repeats`` seconds, by stage, and the peer's beside it."""
+
+    strategy: str
+    size: Size
+    seconds: float
+    stages: Mapping[str, float]
+    peer: Peer | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster than the peer."""
+        return None if self.peer is None else self.peer.seconds / self.seconds
+
+
+def measure(
+    name: str, *, size: Size | None = None, repeats: int = 3, peer: bool = True, seed: int = 0
+) -> Row:
+    """Time one strategy's query on made outputs, and the plain form beside it.
+
+    Parameters
+    ----------
+    name : str
+        A registered strategy, with its default options.
+    size : Size or None
+        Default: :func:`sizes` of the strategy.
+    repeats : int
+        The best of as many runs counts, >= 1. The peer runs once.
+    peer : bool
+        Whether to run the plain form too, where there is one.
+    seed : int
+        Decides the outputs and the draw.
+    """
+    size = sizes(name) if size is None else size
+    case = make_case(size, seed=seed)
+    best, stages = float("inf"), {}
+    for _ in range(repeats):
+        seconds, found = _once(name, case, seed)
+        if seconds < best:
+            best, stages = seconds, found
+    beside = PEERS[name](case) if peer and name in PEERS else None
+    return Row(name, size, best, stages, beside)
+
+
+def _once(name: str, case: Case, seed: int) -> tuple[float, dict[str, float]]:
+    context = replace(case.context, rng=np.random.default_rng(seed))
+    strategy = strategies.create(name)
+    start = time.perf_counter()
+    selection = strategy.query(case.pool, context, case.size.batch)
+    return time.perf_counter() - start, dict(selection.seconds)
+
+
+_GROWTH_SCRIPT = """
+import json, sys
+from rlmba.experiments.selection import timing
+print(json.dumps(timing.grown(sys.argv[1], int(sys.argv[2]))))
+"""
+
+
+def growth(name: str, rows: int) -> dict[str, float]:
+    """Seconds and memory of a selection of 1,000 from ``rows`` samples (C = 20, d = 64, M = 2).
+
+    In a process of its own.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``seconds``, ``microseconds_a_row``, and ``memory``: the peak of resident memory
+        during the query over the input's bytes (1 is no more than the input).
+
+    Raises
+    ------
+    RlmbaError
+        If a process fails; with what it printed.
+    """
+    command = [sys.executable, "-c", _GROWTH_SCRIPT, name, str(rows)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RlmbaError(f"growth of {name} at {rows} rows failed:\n{done.stderr.strip()}")
+    return dict(json.loads(done.stdout))
+
+
+def grown(name: str, rows: int) -> dict[str, float]:
+    """:func:`growth` within this process, which should do nothing else."""
+    passes = 4 if name in ("bald", "batchbald") else 0
+    small = make_case(replace(GROWTH_SIZE, rows=3_000, passes=passes))
+    _once(name, small, 0)  # what is loaded and allocated at first use is not the selection's
+    case = make_case(replace(GROWTH_SIZE, rows=rows, passes=passes))
+    given = case.input_bytes
+    before = _peak(reset=True)
+    seconds, _ = _once(name, case, 0)
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "microseconds_a_row": 1e6 * seconds / rows,
+        "memory": 1 + (_peak() - before) / given,
+    }
+
+
+def _peak(*, reset: bool = False) -> int:
+    """Peak of resident memory in bytes, since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    raise RlmbaError("expected the line VmHWM in /proc/self/status (Linux), found none")
