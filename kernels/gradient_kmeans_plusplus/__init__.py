@@ -122,7 +122,7 @@ def gradient_kmeans_plusplus(
     first : int, optional
         Position of the first row. Without it the row of largest norm, the lowest on ties.
     max_memory : int, optional
-        Bytes of scratch memory for packed rows and products, beside input, copies of 256 rows and 24
+        Bytes of scratch memory for packed rows and products, beside input, copies of 512 rows and 24
         bytes a row (compiled backend). The result does not depend on it.
     backend : {"auto", "cpu", "reference"}
         See :mod:`rlmba.kernels`.

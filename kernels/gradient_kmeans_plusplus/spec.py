@@ -9,7 +9,7 @@ start.
 from __future__ import annotations
 
 BLOCK_MIN = 64
-BLOCK_MAX = 256
+BLOCK_MAX = 512
 
 SHAPES = [
     (1, 1, [1]),

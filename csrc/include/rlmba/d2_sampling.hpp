@@ -101,7 +101,9 @@ class D2Sampling {
         draw_({squared, points.rows()}),
         capacity_(block_capacity(plan, indices.size)),
         positions_(capacity_),
-        before_(capacity_) {}
+        before_(capacity_),
+        now_(kStrip),
+        pairs_(kStrip * kStrip) {}
 
   // Returns -1, the first row that is not finite, or kOverflow.
   std::int64_t run(std::int64_t first) {
@@ -131,6 +133,9 @@ class D2Sampling {
   }
 
  private:
+  // Proposals compared at once, in parallel.
+  static constexpr std::int64_t kStrip = 64;
+
   void record(std::int64_t at, std::int64_t position, double squared) {
     indices_.data[at] = position;
     if (at_draw_ != nullptr) at_draw_[at] = squared;
@@ -152,22 +157,58 @@ class D2Sampling {
       points_.gather(j, p);
     }
     std::int64_t accepted = 0;
-    std::int64_t j = 0;
-    for (; j < size && chosen + accepted < indices_.size; ++j) {
-      const double uniform = uniform01(plan_.seed, counter + 2 * static_cast<std::uint64_t>(j) + 1);
-      const double least = uniform * before_[j];
+    std::int64_t walked = 0;
+    while (walked < size && chosen + accepted < indices_.size) {
+      const std::int64_t room = indices_.size - chosen - accepted;
+      const std::int64_t end = min_i64(size, walked + max_i64(8, min_i64(room, kStrip)));
+      compare(walked, end, accepted, counter);
+      walked = walk(walked, end, chosen, accepted, counter);
+    }
+    proposals_ += walked;
+    return accepted;
+  }
+
+  double threshold(std::int64_t j, std::uint64_t counter) const {
+    return uniform01(plan_.seed, counter + 2 * static_cast<std::uint64_t>(j) + 1) * before_[j];
+  }
+
+  // Distances of proposals [begin, end) to the nearest one accepted so far, and to each other.
+  void compare(std::int64_t begin, std::int64_t end, std::int64_t accepted, std::uint64_t counter) {
+#pragma omp parallel for schedule(dynamic)
+    for (std::int64_t j = begin; j < end; ++j) {
+      const double least = threshold(j, counter);
       double now = before_[j];
       for (std::int64_t l = 0; l < accepted && now > 0 && now >= least; ++l) {
         const double d = points_.distance(j, l);
         if (d < now) now = d;
       }
+      now_[j - begin] = now;
+      if (!(now > 0 && now >= least)) continue;
+      for (std::int64_t l = begin; l < j; ++l) {
+        pairs_[(j - begin) * kStrip + (l - begin)] = points_.distance(j, l);
+      }
+    }
+  }
+
+  // Accepts or refuses proposals [begin, end); returns where it stopped.
+  std::int64_t walk(std::int64_t begin, std::int64_t end, std::int64_t chosen,
+                    std::int64_t& accepted, std::uint64_t counter) {
+    bool taken[kStrip] = {};
+    std::int64_t j = begin;
+    for (; j < end && chosen + accepted < indices_.size; ++j) {
+      const double least = threshold(j, counter);
+      double now = now_[j - begin];
+      for (std::int64_t l = 0; l < j - begin && now > 0 && now >= least; ++l) {
+        const double d = pairs_[(j - begin) * kStrip + l];
+        if (taken[l] && d < now) now = d;
+      }
       if (!(now > 0 && least <= now)) continue;
+      taken[j - begin] = true;
       if (accepted < j) points_.move(accepted, j);
       record(chosen + accepted, positions_[j], now);
       ++accepted;
     }
-    proposals_ += j;
-    return accepted;
+    return j;
   }
 
   // Every row duplicates a center: the rest is drawn uniformly from the rows not drawn yet.
@@ -199,6 +240,8 @@ class D2Sampling {
   std::int64_t proposals_ = 0;
   Scratch<std::int64_t> positions_;
   Scratch<double> before_;
+  Scratch<double> now_;
+  Scratch<double> pairs_;
 };
 
 }  // namespace rlmba::RLMBA_ISA

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import ShapeError, UsageError
-from rlmba.kernels.common.arrays import require_finite
 from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.badge import gradient_residuals
 from rlmba.strategies.base import Choice, Stages, Strategy
@@ -91,10 +90,10 @@ class Bmmal(Strategy):
         if w.shape != (m,):
             raise ShapeError(f"bmmal: expected {m} fusion weights, got shape {w.shape}")
         features = list(pool.features.values())
-        for name, f in pool.features.items():
-            require_finite(f, f"features[{name!r}]")
+        with np.errstate(over="ignore", invalid="ignore"):  # named below, by the kernel
+            parts = logit_parts(features, head.weight, w, pool.present)
         contributions = kernels.shapley_contributions(
-            logit_parts(features, head.weight, w, pool.present),
+            parts,
             pool.fused_logits.argmax(axis=1),
             bias=head.bias,
             present=pool.present,
