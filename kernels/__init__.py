@@ -21,6 +21,7 @@ from rlmba.kernels.dispatch import (
     set_num_threads,
 )
 from rlmba.kernels.fused_score import FusedScore, fused_score
+from rlmba.kernels.k_center import KCenter, k_center
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
 from rlmba.kernels.min_distance import MinDistance, min_distance
@@ -37,6 +38,7 @@ __all__ = [
     "Call",
     "DirichletVariance",
     "FusedScore",
+    "KCenter",
     "KMeans",
     "KMeansPlusPlus",
     "MinDistance",
@@ -47,6 +49,7 @@ __all__ = [
     "dirichlet_variance",
     "fused_score",
     "instruction_set",
+    "k_center",
     "kmeans",
     "kmeans_plusplus",
     "min_distance",
