@@ -58,7 +58,7 @@ def case(request):
 
 
 def assert_same_picks(benchmark, case, theirs):
-    kind, x, given, ours = case
+    _, x, given, ours = case
     differ = np.flatnonzero(ours.indices != theirs)
     benchmark.extra_info["picks_that_differ"] = len(differ)
     if len(differ):

@@ -50,9 +50,7 @@ def _cpu(
     return indices, squared, float(radius)
 
 
-def _centers(
-    labeled: arrays.ArrayLike | None, x: arrays.Float, device: str
-) -> NDArray[np.float32] | NDArray[np.float64]:
+def _centers(labeled: arrays.ArrayLike | None, x: arrays.Float, device: str) -> NDArray[Any]:
     if labeled is None:
         return np.empty((0, x.shape[1]), dtype=x.dtype)
     if arrays.device_of(labeled) != device:
