@@ -4,9 +4,8 @@ torch.cdist has two modes: by default a matrix product, for which it copies all 
 differences, which is both faster here and more exact. The default one takes two minutes whatever the
 kind of data, so it runs on one kind.
 
-The peer's picks are asserted to be the same, in the same order. It works in float32, so where two
-distances are closer than that resolves, its pick may be another: then that is asserted to be such a
-near tie, and the number of picks that differ is kept.
+Our picks are asserted to be those of the peer in float64. In float32, as it is timed, it cannot tell
+some near ties apart: how many of its picks differ is kept, and that each is as far away as ours.
 """
 
 from __future__ import annotations
@@ -37,16 +36,19 @@ MODES = {
 }
 
 
-def one_center_a_pass(x: torch.Tensor, labeled: torch.Tensor, n: int, mode: str) -> np.ndarray:
+def one_center_a_pass(x: torch.Tensor, labeled: torch.Tensor, n: int, mode: str):
     """Greedy k-center as public code has it; distances to labeled rows in chunks of rows."""
-    nearest = torch.cat([torch.cdist(part, labeled).amin(dim=1) for part in x.split(4096)])
-    picks = []
+    nearest = torch.cat(
+        [torch.cdist(part, labeled, compute_mode=MODES[mode]).amin(1) for part in x.split(4096)]
+    )
+    picks, reach = [], []
     for _ in range(n):
         pick = int(nearest.argmax())
         picks.append(pick)
+        reach.append(float(nearest[pick]))
         distances = torch.cdist(x, x[pick : pick + 1], compute_mode=MODES[mode])
         torch.minimum(nearest, distances.squeeze(1), out=nearest)
-    return np.array(picks)
+    return np.array(picks), np.array(reach)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -54,20 +56,12 @@ def case(request):
     rows, width, labeled, n = spec.BENCH_SHAPES["food101"]
     both = make(request.param, rows + labeled, width)
     x, given = both[:rows], both[rows:]
-    return request.param, x, given, kernels.k_center(x, n, labeled=given, backend="cpu")
-
-
-def assert_same_picks(benchmark, case, theirs):
-    _, x, given, ours = case
-    differ = np.flatnonzero(ours.indices != theirs)
-    benchmark.extra_info["picks_that_differ"] = len(differ)
-    if len(differ):
-        first = differ[0]
-        centers = np.concatenate([given, x[ours.indices[:first]]]).astype(np.float64)
-        rows = x[[ours.indices[first], theirs[first]]].astype(np.float64)
-        farther, nearer = kernels.min_distance(rows, centers, backend="reference").distances
-        assert farther > nearer
-        assert farther < nearer * (1 + 1e-6)
+    ours = kernels.k_center(x, n, labeled=given, backend="cpu")
+    rows, others = torch.from_numpy(x).double(), torch.from_numpy(given).double()
+    picks, reach = one_center_a_pass(rows, others, n, "differences")
+    np.testing.assert_array_equal(ours.indices, picks)
+    np.testing.assert_allclose(ours.distances, reach, rtol=2e-7)
+    return request.param, x, given, ours
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -77,18 +71,15 @@ def test_torch_cdist(benchmark, case, mode):
         pytest.skip("two minutes: on one kind only")
     benchmark.group = f"k_center {kind} {x.shape} labeled={len(given)} n={len(ours.indices)}"
     rows, others = torch.from_numpy(x), torch.from_numpy(given)
-    theirs = benchmark.pedantic(
+    picks, reach = benchmark.pedantic(
         one_center_a_pass, (rows, others, len(ours.indices), mode), rounds=1, warmup_rounds=0
     )
-    assert_same_picks(benchmark, case, theirs)
+    np.testing.assert_allclose(reach, ours.distances, rtol=1e-5)
+    benchmark.extra_info["picks_that_differ"] = int((picks != ours.indices).sum())
 
 
 def test_rlmba(benchmark, case):
-    """The picks are those that the peer's test compares; here some are checked by definition."""
     kind, x, given, ours = case
-    for j in (0, 300, 999):
-        centers = np.concatenate([given, x[ours.indices[:j]]])
-        assert kernels.min_distance(x, centers).distances.max() == ours.distances[j]
     benchmark.group = f"k_center {kind} {x.shape} labeled={len(given)} n={len(ours.indices)}"
     benchmark(lambda: kernels.k_center(x, len(ours.indices), labeled=given, backend="cpu"))
     benchmark.extra_info["radius"] = ours.radius
