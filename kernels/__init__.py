@@ -26,6 +26,7 @@ from rlmba.kernels.gradient_kmeans_plusplus import (
     GradientKMeansPlusPlus,
     gradient_kmeans_plusplus,
 )
+from rlmba.kernels.k_center import KCenter, k_center
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
 from rlmba.kernels.min_distance import MinDistance, min_distance
@@ -44,6 +45,7 @@ __all__ = [
     "DirichletVariance",
     "FusedScore",
     "GradientKMeansPlusPlus",
+    "KCenter",
     "KMeans",
     "KMeansPlusPlus",
     "MinDistance",
@@ -56,6 +58,7 @@ __all__ = [
     "fused_score",
     "gradient_kmeans_plusplus",
     "instruction_set",
+    "k_center",
     "kmeans",
     "kmeans_plusplus",
     "min_distance",

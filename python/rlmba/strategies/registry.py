@@ -23,6 +23,7 @@ _BUILT_IN: Mapping[str, str] = {
     "badge": "rlmba.strategies.badge:Badge",
     "bmmal": "rlmba.strategies.bmmal:Bmmal",
     "random": "rlmba.strategies.random:Random",
+    "coreset": "rlmba.strategies.coreset:CoreSet",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
     "margin": "rlmba.strategies.uncertainty:Margin",
 }

@@ -1,0 +1,148 @@
+"""k_center beside torch.cdist with one center a pass, and its growth with the number of rows.
+
+torch.cdist has two modes: by default a matrix product, for which it copies all rows at every call, and
+differences, which is both faster here and more exact. The default one takes two minutes whatever the
+kind of data, so it runs on one kind.
+
+Our picks are asserted to be those of the peer in float64. In float32, as it is timed, it cannot tell
+some near ties apart: how many of its picks differ is kept, and that each is as far away as ours.
+"""
+
+from __future__ import annotations
+
+import common
+import distance_data
+import numpy as np
+import pytest
+import torch
+
+from rlmba import kernels
+from rlmba.kernels.k_center import spec
+
+KINDS = (*distance_data.KINDS, "relu")
+
+
+def make(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
+    """As distance_data, and "relu": max(0, normal), non-negative as features after a ReLU are."""
+    if kind == "relu":
+        x = distance_data.make("normal", rows, width, seed)
+        return np.maximum(x, 0, out=x)
+    return distance_data.make(kind, rows, width, seed)
+
+
+MODES = {
+    "default": "use_mm_for_euclid_dist_if_necessary",
+    "differences": "donot_use_mm_for_euclid_dist",
+}
+
+
+def one_center_a_pass(x: torch.Tensor, labeled: torch.Tensor, n: int, mode: str):
+    """Greedy k-center as public code has it; distances to labeled rows in chunks of rows."""
+    nearest = torch.cat(
+        [torch.cdist(part, labeled, compute_mode=MODES[mode]).amin(1) for part in x.split(4096)]
+    )
+    picks, reach = [], []
+    for _ in range(n):
+        pick = int(nearest.argmax())
+        picks.append(pick)
+        reach.append(float(nearest[pick]))
+        distances = torch.cdist(x, x[pick : pick + 1], compute_mode=MODES[mode])
+        torch.minimum(nearest, distances.squeeze(1), out=nearest)
+    return np.array(picks), np.array(reach)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request):
+    rows, width, labeled, n = spec.BENCH_SHAPES["food101"]
+    both = make(request.param, rows + labeled, width)
+    x, given = both[:rows], both[rows:]
+    ours = kernels.k_center(x, n, labeled=given, backend="cpu")
+    rows, others = torch.from_numpy(x).double(), torch.from_numpy(given).double()
+    picks, reach = one_center_a_pass(rows, others, n, "differences")
+    np.testing.assert_array_equal(ours.indices, picks)
+    np.testing.assert_allclose(ours.distances, reach, rtol=2e-7)
+    return request.param, x, given, ours
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_torch_cdist(benchmark, case, mode):
+    kind, x, given, ours = case
+    if mode == "default" and kind != "mixture":
+        pytest.skip("two minutes: on one kind only")
+    benchmark.group = f"k_center {kind} {x.shape} labeled={len(given)} n={len(ours.indices)}"
+    rows, others = torch.from_numpy(x), torch.from_numpy(given)
+    picks, reach = benchmark.pedantic(
+        one_center_a_pass, (rows, others, len(ours.indices), mode), rounds=1, warmup_rounds=0
+    )
+    np.testing.assert_allclose(reach, ours.distances, rtol=1e-5)
+    benchmark.extra_info["picks_that_differ"] = int((picks != ours.indices).sum())
+
+
+def test_rlmba(benchmark, case):
+    kind, x, given, ours = case
+    benchmark.group = f"k_center {kind} {x.shape} labeled={len(given)} n={len(ours.indices)}"
+    benchmark(lambda: kernels.k_center(x, len(ours.indices), labeled=given, backend="cpu"))
+    benchmark.extra_info["radius"] = ours.radius
+
+
+GROWTH = """
+import json, sys
+import bench_k_center as b, common
+rows = int(sys.argv[1])
+x = b.make("mixture", rows, dict(b.spec.GROWTH)[rows])
+b.kernels.k_center(x[:2000], 100)
+kept = []
+figures = common.peak_of(lambda: kept.append(b.kernels.k_center(x, 1000)), x.nbytes)
+b.assert_greedy(x, kept[0])
+print(json.dumps(figures))
+"""
+
+MAPPED = """
+import json, sys, tempfile
+from pathlib import Path
+import numpy as np
+import bench_k_center as b, common
+rows, width = int(sys.argv[1]), b.spec.MAPPED_SHAPE[1]
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "bank.npy"
+    bank = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
+    for begin in range(0, rows, 20_000):
+        part = bank[begin : begin + 20_000]
+        part[:] = b.make("relu", len(part), width, seed=begin)
+    bank.flush()
+    del bank
+    x = np.load(path, mmap_mode="r")
+    b.kernels.k_center(np.asarray(x[:2000]), 100)
+    for begin in range(0, rows, 20_000):
+        x[begin : begin + 20_000].sum()  # pages of the file count as memory once read: before, not during
+    kept = []
+    figures = common.peak_of(lambda: kept.append(b.kernels.k_center(x, rows // 100)), x.nbytes)
+    b.assert_greedy(x, kept[0])
+print(json.dumps(figures))
+"""
+
+
+def assert_greedy(x, result):
+    """Sampled picks are the farthest row, by the distance to all centers before them."""
+    for j in (1, len(result.indices) // 2, len(result.indices) - 1):
+        distances = kernels.min_distance(x, x[result.indices[:j]]).distances
+        assert distances.argmax() == result.indices[j]
+        assert distances.max() == result.distances[j]
+    assert kernels.min_distance(x, x[result.indices]).distances.max() == result.radius
+
+
+@pytest.mark.parametrize("rows", [rows for rows, _ in spec.GROWTH])
+def test_growth(benchmark, rows):
+    """n = 1,000; memory is the peak during the call over the input's."""
+    benchmark.group = "k_center growth with rows (process start included in the time)"
+    figures = common.in_own_process(benchmark, GROWTH, rows)
+    if rows >= 100_000:
+        assert figures["memory"] < 1.3
+
+
+def test_memory_mapped(benchmark):
+    """1 % of a memory-mapped bank, in the page cache."""
+    rows, width = spec.MAPPED_SHAPE
+    benchmark.group = f"k_center, memory-mapped ({rows}, {width}), n={rows // 100}"
+    figures = common.in_own_process(benchmark, MAPPED, rows)
+    assert figures["memory"] < 1.2
