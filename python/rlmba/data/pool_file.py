@@ -189,7 +189,7 @@ def _find(path: Path, wanted: NDArray[Any], ids: NDArray[Any] | None) -> NDArray
     unknown = pool[found] != names if len(pool) else np.ones(len(names), dtype=bool)
     if unknown.any():
         raise DataError(
-            f"{path}: id {names[unknown][0]!r} is not in the pool ({int(unknown.sum())} are not); "
+            f"{path}: id {str(names[unknown][0])!r} is not in the pool ({int(unknown.sum())} are not); "
             "drop it, or give features of samples outside the pool"
         )
     return np.asarray(found, dtype=np.int64)
