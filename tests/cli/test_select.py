@@ -91,7 +91,7 @@ def test_npy_with_ids_beside_it(tmp_path, arrays):
     [
         (["-n", "301"], 2, "-n: expected 0 to 300, the unlabeled samples of the pool, got 301"),
         (["-n", "-1"], 2, "-n: expected 0 to 300"),
-        (["-n", "5", "--strategy", "bage"], 2, "unknown strategy 'bage'"),
+        (["-n", "5", "--strategy", "entropi"], 2, "unknown strategy 'entropi'"),
         (["-n", "5", "-o", "kappa"], 2, "expected KEY=VALUE"),
         (["-n", "5", "-o", "kapa=3"], 2, "no option 'kapa'"),
         (["-n", "5", "--seed", "-3"], 2, "--seed"),

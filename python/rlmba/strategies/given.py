@@ -208,7 +208,7 @@ class Given:
         dropout = self.dropout
         if dropout is not None and rows is not None:
             dropout = dropout[:, rows] if "dropout" in needs else None
-        ids = np.arange(self.n) if self.ids is None else self.ids
+        ids: Any = np.arange(self.n) if self.ids is None else self.ids
         if ids.dtype.kind == "S":
             ids = np.char.decode(ids, "utf-8")
         return PoolOutputs(
