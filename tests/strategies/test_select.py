@@ -215,7 +215,9 @@ class TestArrays:
     def test_only_what_is_needed_is_copied_where_rows_are_left_out(self, features, logits):
         strategy = probe("logits")
         rlmba.select(strategy, features=features, logits=logits, labeled=[3], n=1)
-        assert strategy.pool.fused_features.shape == (N - 1, 0)
+        assert strategy.pool.fused_features.shape == (N - 1, D)
+        assert strategy.pool.fused_features.strides == (0, 0)
+        assert np.isnan(strategy.pool.fused_features).all()
         np.testing.assert_array_equal(strategy.pool.fused_logits, np.delete(logits, 3, axis=0))
         np.testing.assert_array_equal(strategy.context.labeled_features, features[3:4])
 
@@ -238,6 +240,9 @@ class TestArrays:
         assert np.isnan(strategy.pool.logits["a"]).all()
         rlmba.select(strategy, logits=logits, n=1)
         assert strategy.pool.fused_features.shape == (N, 0)
+        rlmba.select(strategy, logits=logits, head=(np.ones((C, D)), np.ones(C)), n=1)
+        assert strategy.pool.fused_features.shape == (N, D)
+        assert np.isnan(strategy.pool.fused_features).all()
 
     @pytest.mark.parametrize("width_of", ["features", "logits", "labeled"])
     def test_width_0(self, everything, width_of):

@@ -167,7 +167,7 @@ def select(
     )
     made_head = intake.as_head(head)
     _require(strategy, given, made_head)
-    pool = given.pool(strategy)
+    pool = given.pool(strategy, made_head)
     context = QueryContext(
         rng=rng if isinstance(rng, np.random.Generator) else np.random.default_rng(_seed(rng)),
         weights=numbers(weights),

@@ -13,7 +13,7 @@ from rlmba.kernels.common.arrays import ArrayLike, require_finite, to_numpy
 from rlmba.strategies import intake
 from rlmba.strategies.base import Strategy
 from rlmba.strategies.intake import ByModality, Parts
-from rlmba.types import PoolOutputs
+from rlmba.types import LinearHead, PoolOutputs
 
 __all__ = ["Given", "numbers"]
 
@@ -178,8 +178,8 @@ class Given:
         """The caller's row of a pool position."""
         return row if self.rows is None else int(self.rows[row])
 
-    def pool(self, strategy: Strategy) -> PoolOutputs:
-        """The unlabeled rows; what the strategy does not need and was not given is of width 0 or NaN."""
+    def pool(self, strategy: Strategy, head: LinearHead | None) -> PoolOutputs:
+        """The unlabeled rows; what was not given, or is not needed and would be copied, is NaN."""
         needs, rows = strategy.needs, self.rows
         n = self.n if rows is None else len(rows)
 
@@ -191,20 +191,24 @@ class Given:
         c = next((a.shape[1] for a in self.logits.arrays()), 0)
         if c == 0 and self.dropout is not None:
             c = self.dropout.shape[2]
-        # Not given: of no width where shapes allow it, else NaN, so that reading it cannot go unseen.
-        no_features = np.empty((n, 0), dtype=np.float32)
-        no_logits = np.broadcast_to(np.float32(np.nan), (n, c))
+        d = 0 if head is None else head.weight.shape[1]
+
+        # NaN without memory of its own: the shapes are right, and reading it cannot go unseen.
+        def nothing(p: Parts, width: int) -> NDArray[Any]:
+            given = width if p.fused is None else p.fused.shape[1]
+            return np.broadcast_to(np.float32(np.nan), (n, given))
+
         alone = len(self.names) == 1
 
-        def spread(p: Parts, kind: str, nothing: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
+        def spread(p: Parts, kind: str, absent: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
             wanted = kind in needs, f"modality_{kind}" in needs
             fused = taken(p.fused, any(wanted) if alone else wanted[0])
             own = {m: fused if alone else taken(p.modalities.get(m), wanted[1]) for m in self.names}
-            by_name = {m: nothing if a is None else a for m, a in own.items()}
-            return (nothing if fused is None else fused), by_name
+            by_name = {m: absent if a is None else a for m, a in own.items()}
+            return (absent if fused is None else fused), by_name
 
-        fused_features, features = spread(self.features, "features", no_features)
-        fused_logits, logits = spread(self.logits, "logits", no_logits)
+        fused_features, features = spread(self.features, "features", nothing(self.features, d))
+        fused_logits, logits = spread(self.logits, "logits", nothing(self.logits, c))
         dropout = self.dropout
         if dropout is not None and rows is not None:
             dropout = dropout[:, rows] if "dropout" in needs else None
