@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rlmba
+from rlmba.cli import main
 
 N = 300
 
@@ -101,14 +102,17 @@ def test_npy_with_ids_beside_it(tmp_path, arrays):
         (["-n", "5", "--pool", "nowhere.npz"], 1, "nowhere.npz: no such file"),
     ],
 )
-def test_bad_arguments_exit_before_the_work(pool, arguments, code, message, monkeypatch, tmp_path):
+def test_bad_arguments_exit_before_the_work(
+    pool, arguments, code, message, monkeypatch, tmp_path, capsys
+):
     monkeypatch.chdir(tmp_path)
     given = [] if "--pool" in arguments else ["--pool", pool]
     out = [] if "--out" in arguments else ["--out", "b.csv"]
-    done = select(*given, *out, *arguments)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert done.stderr.startswith("error: ")
+    assert main(["select", *map(str, given), *out, *arguments]) == code
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("error: ")
+    assert "selected" not in printed.out
     assert not (tmp_path / "b.csv").exists()
 
 
