@@ -165,7 +165,10 @@ def plan(
     arguments = dict(read.arguments)
     if ids is not None:
         arguments["ids"] = read_ids(ids)
-    arguments |= read_labeled(labeled, arguments.get("ids"))
+    if labeled:
+        # What is labeled in the pool's own file gives way, with its classes.
+        arguments = {k: v for k, v in arguments.items() if k not in ("labeled", "labels")}
+        arguments |= read_labeled(labeled, arguments.get("ids"))
     work = workload(arguments, n)
     if not 0 <= n <= work.samples:
         raise UsageError(
@@ -198,15 +201,18 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
     total = samples = len(first[0])
     names = [m for kind in (features, logits) if isinstance(kind, Mapping) for m in kind]
     modalities = len(set(names) - {MULTIMODAL}) or 1
-    itemsize = max((a.itemsize for a in _arrays([features, logits])), default=4)
-    width, made = _fused(features, total)
+    read = [a for a in _arrays([features, logits, dropout]) if a.ndim > 1]
+    single = all(a.dtype in (np.float16, np.float32) for a in read)
+    itemsize = 4 if single else 8
+    width, made = _fused(features, total, itemsize)
     made += sum(a.nbytes for a in _arrays([probabilities]))
+    made += sum(a.size * itemsize for a in read if a.dtype not in (np.float32, np.float64))
     count = 0
     for a in _arrays([labeled])[:1]:
         count = len(a) if a.ndim != 1 or a.dtype != np.bool_ else int(a.sum())
         if a.ndim == 1:
             samples -= count
-            made += sum(x.nbytes for x in _arrays([features, logits, dropout]))
+            made += sum(x.size * itemsize for x in read)
     classes = [a.shape[-1] for a in _arrays([logits, dropout]) if a.ndim > 1]
     return Workload(
         samples=samples,
@@ -221,7 +227,7 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
     )
 
 
-def _fused(features: Any, samples: int) -> tuple[int, int]:
+def _fused(features: Any, samples: int, itemsize: int) -> tuple[int, int]:
     """Width of the fused features, and bytes of them where they have to be made."""
     arrays = [a for a in _arrays([features]) if a.ndim == 2]
     if not arrays:
@@ -232,7 +238,7 @@ def _fused(features: Any, samples: int) -> tuple[int, int]:
         return features[MULTIMODAL].shape[1], 0
     widths = [a.shape[1] for a in arrays]
     width = widths[0] if len(set(widths)) == 1 else sum(widths)
-    return width, samples * width * arrays[0].itemsize
+    return width, samples * width * itemsize
 
 
 def _arrays(values: Any) -> list[NDArray[Any]]:
