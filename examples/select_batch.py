@@ -1,29 +1,42 @@
-"""Let RL-MBA and its variant pick a batch from arrays of another code: no model, no data set of ours."""
+"""Let RL-MBA and its variant pick a batch from arrays of another code: no model, no data set of ours.
+
+Run it: ``python examples/select_batch.py``
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rlmba import strategies
-from rlmba.types import PoolOutputs, QueryContext
+import rlmba
 
 rng = np.random.default_rng(0)
 n, classes, width = 2_000, 10, 64
 
-# What your own model says of its unlabeled pool: features and logits of each modality's head and of
-# the fused one.
-image, text = (rng.normal(size=(n, width)).astype(np.float32) for _ in range(2))
-image_logits, text_logits = (3 * rng.normal(size=(n, classes)).astype(np.float32) for _ in range(2))
-pool = PoolOutputs(
-    ids=np.array([f"sample-{i}" for i in range(n)]),
-    features={"image": image, "text": text},
-    logits={"image": image_logits, "text": text_logits},
-    fused_features=(image + text) / 2,
-    fused_logits=(image_logits + text_logits) / 2,
-)
+# What your own model says of all samples: features and logits of each modality's head, logits of the
+# fused one ("mm"). The fused features are made of the modalities', or passed as "mm" too.
+features = {m: rng.normal(size=(n, width)).astype(np.float32) for m in ("image", "text")}
+logits = {m: 3 * rng.normal(size=(n, classes)).astype(np.float32) for m in ("image", "text", "mm")}
+ids = [f"sample-{i}" for i in range(n)]
+
+# Labeled samples among them are never selected; positions in the answer are rows of these arrays.
+labeled = rng.choice(n, size=100, replace=False)
 
 for name in ("rlmba", "rlmba-x"):
-    context = QueryContext(rng=np.random.default_rng(1), weights=np.array([0.4, 0.6]))
-    selection = strategies.create(name).query(pool, context, 20)
-    milliseconds = {stage: round(1e3 * s, 1) for stage, s in selection.seconds.items()}
-    print(name, pool.ids[selection.positions][:3], milliseconds, dict(selection.backends))
+    batch = rlmba.select(
+        name,
+        features=features,
+        logits=logits,
+        weights=[0.4, 0.6],
+        labeled=labeled,
+        ids=ids,
+        n=20,
+        rng=1,
+    )
+    assert not set(batch.positions) & set(labeled)
+    milliseconds = {stage: round(1e3 * s, 1) for stage, s in batch.seconds.items()}
+    print(name, batch.ids[:3], milliseconds, dict(batch.backends))
+
+# Probabilities do where a strategy only compares classes; ids are optional.
+p = np.exp(logits["mm"])
+p /= p.sum(axis=1, keepdims=True)
+print("margin", rlmba.select("margin", probabilities=p, n=3).positions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -26,8 +27,26 @@ def modules() -> list[str]:
     return [m.name for m in found if m.name not in compiled]
 
 
+# What an adapter or an example script needs beside the package.
+LIBRARIES = {
+    "rlmba.adapters.baal": "baal",
+    "rlmba.adapters.skactiveml": "skactiveml",
+    "rlmba.adapters.small_text": "small_text",
+    "with_baal.py": "baal",
+    "with_modal.py": "modAL",
+    "with_scikit_activeml.py": "skactiveml",
+    "with_small_text.py": "small_text",
+}
+
+
+def skip_without_library(of):
+    if of in LIBRARIES and importlib.util.find_spec(LIBRARIES[of]) is None:
+        pytest.skip(f"{LIBRARIES[of]} is not installed")
+
+
 @pytest.mark.parametrize("name", modules())
 def test_docstring_examples(name):
+    skip_without_library(name)
     result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert result.failed == 0
 
@@ -50,6 +69,7 @@ def test_pages_have_examples_to_run():
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.name)
 def test_example_scripts_run(script, tmp_path):
+    skip_without_library(script.name)
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,

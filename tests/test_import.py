@@ -48,6 +48,20 @@ def test_rooms_are_loaded_on_first_use():
     )
 
 
+def test_select_is_there_without_torch_and_without_other_libraries():
+    code = """
+        import sys
+        import rlmba
+        assert "select" in dir(rlmba)
+        import numpy as np
+        print(rlmba.select("margin", logits=np.eye(3), n=1).positions.tolist())
+        other = {"torch", "skactiveml", "modAL", "baal", "small_text", "pyarrow", "sklearn"}
+        print(sorted(other & set(sys.modules)))
+    """
+    done = python(code)
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["[0]", "[]"], "")
+
+
 @pytest.mark.parametrize("blocked", ["rlmba._core", "rlmba._core torch"])
 def test_without_the_extension_answers_are_right_and_one_warning_is_given(blocked):
     code = f"""

@@ -3,6 +3,8 @@
 Importing this package loads neither torch nor the compiled extension; its parts are loaded when they
 are first used:
 
+``rlmba.select``
+    Any strategy in one call on arrays.
 ``rlmba.kernels``
     Acquisition operations on NumPy arrays and torch tensors.
 ``rlmba.strategies``
@@ -17,7 +19,10 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlmba.strategies.direct import select
 
 __all__ = [
     "__version__",
@@ -29,6 +34,7 @@ __all__ = [
     "loop",
     "method",
     "models",
+    "select",
     "strategies",
     "training",
     "types",
@@ -40,7 +46,9 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "select":
+        return importlib.import_module("rlmba.strategies.direct").select
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ __all__ = ["Compiled", "Device", "Environment", "Package", "Problem", "inspect",
 
 _IMPORT_NAMES: Mapping[str, str] = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
 _OPTIONAL: Mapping[str, str] = {
+    "pyarrow": 'parquet files for rlmba select; pip install "rlmba[parquet]"',
     "triton": "Triton kernels; torch's CUDA builds for Linux bring it",
     "tensorboard": 'TensorBoard events; pip install "rlmba[tensorboard]"',
 }

@@ -66,7 +66,7 @@ def test_help_lists_commands_quickly_and_without_torch():
     """
     lines = [python(code).stdout.splitlines() for _ in range(3)]
     text = "\n".join(lines[0])
-    for command in ("report", "datasets", "strategies", "encoders", "doctor"):
+    for command in ("report", "select", "datasets", "strategies", "encoders", "doctor"):
         assert f"  {command} " in text
     answers = [line[-1].split() for line in lines]
     assert {tuple(a[1:]) for a in answers} == {("False", "False")}
@@ -155,6 +155,7 @@ def test_resume_hints():
 def test_out_of_memory_as_torch_says_it():
     cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
     assert failures.describe(cpu, []).message.startswith("error: out of memory")
+    assert "--dry-run" in failures.describe(MemoryError(), ["select", "-n", "3"]).message
     assert failures.describe(UsageError("x"), []).code == 2
     assert failures.describe(DataError("x"), []).code == 1
 

@@ -45,6 +45,8 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         )
     if isinstance(error, OSError):
         return Failure(f"error: {_storage(error, arguments)}", 1)
+    if _out_of_memory(error) and arguments[:1] == ["select"]:
+        return Failure("error: out of memory; `--dry-run` says how much is needed", 1)
     if _out_of_memory(error):
         return Failure(
             "error: out of memory; lower training.predict_batch_size or training.minibatch_size "

@@ -16,7 +16,17 @@ active-learning code can call them:
 
 from __future__ import annotations
 
-from rlmba.strategies.base import Choice, Feedback, Stages, Strategy
+from rlmba.strategies.base import NEEDS, Choice, Feedback, Stages, Strategy
 from rlmba.strategies.registry import create, describe, names, options
 
-__all__ = ["Choice", "Feedback", "Stages", "Strategy", "create", "describe", "names", "options"]
+__all__ = [
+    "NEEDS",
+    "Choice",
+    "Feedback",
+    "Stages",
+    "Strategy",
+    "create",
+    "describe",
+    "names",
+    "options",
+]

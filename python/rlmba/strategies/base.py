@@ -16,7 +16,19 @@ from rlmba import kernels
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
-__all__ = ["Choice", "Feedback", "Stages", "Strategy"]
+__all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
+
+NEEDS = (
+    "features",
+    "logits",
+    "modality_features",
+    "modality_logits",
+    "labeled",
+    "head",
+    "dropout",
+)
+"""Values of ``Strategy.needs``: the fused features and logits, those of each modality, the features of
+labeled samples, the fused head, logits of dropout passes."""
 
 
 class Choice(NamedTuple):
@@ -63,6 +75,8 @@ class Strategy(ABC):
     """The name it is registered under."""
     summary: ClassVar[str]
     """One line for listings."""
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
+    """What of ``PoolOutputs`` and ``QueryContext`` it cannot do without, out of :data:`NEEDS`."""
 
     @property
     def dropout_passes(self) -> int:

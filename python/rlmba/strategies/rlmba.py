@@ -63,6 +63,7 @@ class Rlmba(Strategy):
     summary: ClassVar[str] = (
         "RL-MBA: balanced modalities, Dirichlet difficulty, diversity, learned draw"
     )
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "modality_logits"})
 
     beta: float = 1.0
     kappa: int = 5

@@ -62,6 +62,7 @@ class RlmbaX(Strategy):
 
     name: ClassVar[str] = "rlmba-x"
     summary: ClassVar[str] = "margin difficulty, one sample per cluster of the candidates"
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
 
     kappa: int = 5
     lloyd_steps: int = 5

@@ -53,6 +53,7 @@ class Entropy(Strategy):
 
     name: ClassVar[str] = "entropy"
     summary: ClassVar[str] = "largest entropy of the fused softmax"
+    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Entropy in nats of softmax(fused logits); scores are the entropies."""
@@ -69,6 +70,7 @@ class Margin(Strategy):
 
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "smallest gap between the two likeliest classes"
+    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are 1 - (p_(1) - p_(2)) of the fused softmax; ties by pool position."""

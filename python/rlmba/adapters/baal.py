@@ -1,0 +1,134 @@
+"""baal: a heuristic for strategies that score, precomputed rankings for those that compose a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.adapters.common import split
+from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels.common.random import Rng
+from rlmba.strategies import Strategy, create
+from rlmba.strategies.direct import select
+from rlmba.strategies.intake import PROBABILITY_FLOOR
+
+try:
+    from baal.active.heuristics import AbstractHeuristic
+    from baal.utils.array_utils import to_prob
+except ImportError as error:
+    raise ImportError(f'this adapter needs baal ({error}); pip install "rlmba[baal]"') from error
+
+__all__ = ["RlmbaHeuristic", "ranking"]
+
+_FROM_PREDICTIONS = {"logits", "modality_logits", "dropout"}
+
+
+class RlmbaHeuristic(AbstractHeuristic):
+    """A strategy that scores each sample by its predictions alone, as one of baal's heuristics.
+
+    ``entropy``, ``margin``, ``bald`` and any other that needs no features. The mean over the last
+    axis, the stochastic passes, stands for the fused softmax, and the passes for dropout passes.
+
+    Parameters
+    ----------
+    strategy : str
+        A registered name.
+    reduction : str or callable
+        As in baal, for predictions with more axes than class and pass: how scores become one a sample.
+    **options
+        The strategy's options.
+
+    Raises
+    ------
+    UsageError
+        If the strategy needs more than predictions: use :func:`ranking` for it.
+    """
+
+    def __init__(
+        self, strategy: str = "entropy", *, reduction: Any = "none", **options: Any
+    ) -> None:
+        super().__init__(reverse=True, reduction=reduction)
+        self.strategy = create(strategy, **options)
+        beyond = sorted(self.strategy.needs - _FROM_PREDICTIONS)
+        if beyond or not self.strategy.needs:
+            raise UsageError(
+                f"strategy {strategy!r} does not score by predictions (it needs {beyond or 'none'}); "
+                "give rlmba.adapters.baal.ranking(...) to baal's Precomputed(reverse=True)"
+            )
+
+    def compute_score(
+        self, predictions: Any, target_predictions: Any = None
+    ) -> NDArray[np.float64]:
+        """Scores [N, ...] of predictions [N, C, ..., K]; [N, C] is one pass.
+
+        Logits are told from probabilities as baal does: numbers outside 0 to 1 or rows that do not
+        sum to one are logits.
+
+        Raises
+        ------
+        ShapeError
+            If there are fewer than two axes.
+        NonFiniteError
+            For NaN and infinity, where baal's own heuristics would put 0 and warn.
+        """
+        del target_predictions
+        p = np.asarray(predictions)
+        if p.ndim < 2:
+            raise ShapeError(f"predictions: expected [N, C, ..., K] or [N, C], got shape {p.shape}")
+        p = to_prob(p[..., None] if p.ndim == 2 else p)
+        classes, passes = p.shape[1], p.shape[-1]
+        # [N, C, ..., K] to [N, ..., C, K]: each place of a sample is scored as a sample of its own.
+        places = np.moveaxis(p, 1, -2)
+        rows = places.reshape(-1, classes, passes)
+        logs = np.log(np.maximum(rows, PROBABILITY_FLOOR))
+        n = len(rows)
+        batch = select(
+            self.strategy,
+            n=n,
+            rng=0,
+            logits=np.log(np.maximum(rows.mean(axis=-1), PROBABILITY_FLOOR)),
+            dropout_logits=np.ascontiguousarray(np.moveaxis(logs, -1, 0)),
+        )
+        scores = np.empty(n)
+        scores[batch.positions] = batch.scores
+        return scores.reshape(places.shape[:-2])
+
+
+def ranking(
+    strategy: str | Strategy, n: int, *, rng: Rng = None, **arguments: Any
+) -> NDArray[np.float64]:
+    """Numbers that rank a pool, for baal's ``Precomputed(reverse=True)``; for any strategy.
+
+    Parameters
+    ----------
+    strategy : str or Strategy
+        A registered name or an instance.
+    n : int
+        ``query_size``: how many of the ranking will be labeled.
+    rng : int, numpy.random.Generator, torch.Generator or None
+        As in :func:`rlmba.select`.
+    **arguments
+        Of :func:`rlmba.select` - features, logits, labeled, ... - and the strategy's options.
+
+    Returns
+    -------
+    float64 array [N]
+        n for the sample chosen first, falling by 1 to 1 for the last, 0 for all others: the largest
+        are labeled first, hence ``reverse=True``.
+
+    Raises
+    ------
+    UsageError, DataError
+        As :func:`rlmba.select`.
+    """
+    chosen, given = split(strategy, arguments)
+    sizes = [given[k] for k in ("features", "logits", "probabilities") if given.get(k) is not None]
+    if not sizes:
+        raise UsageError("expected the pool's features, logits or probabilities, got none of them")
+    first = next(iter(sizes[0].values())) if isinstance(sizes[0], dict) else sizes[0]
+    batch = select(chosen, n=n, rng=rng, **given)
+    scores = np.zeros(len(first))
+    scores[batch.positions] = np.arange(len(batch), 0, -1)
+    return scores

@@ -1,0 +1,110 @@
+"""What adapters share: options told from arguments, linear heads of estimators, absent libraries."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from rlmba.errors import UsageError
+from rlmba.strategies import Strategy, create
+from rlmba.strategies.direct import select
+from rlmba.types import LinearHead
+
+__all__ = ["class_positions", "dense", "linear_head", "split"]
+
+_ARGUMENTS = frozenset(
+    name
+    for name, p in inspect.signature(select).parameters.items()
+    if p.kind is not inspect.Parameter.VAR_KEYWORD
+)
+_CHECKED_ROWS = 200
+
+
+def split(strategy: str | Strategy, given: Mapping[str, Any]) -> tuple[Strategy, dict[str, Any]]:
+    """A strategy, and the arguments of ``rlmba.select`` among what was given with it.
+
+    Parameters
+    ----------
+    strategy : str or Strategy
+    given : mapping
+        Arguments of :func:`rlmba.select` and, with a name, the strategy's options.
+
+    Raises
+    ------
+    UsageError
+        If something is neither.
+    """
+    arguments = {k: v for k, v in given.items() if k in _ARGUMENTS}
+    options = {k: v for k, v in given.items() if k not in _ARGUMENTS}
+    if isinstance(strategy, str):
+        return create(strategy, **options), arguments
+    if options:
+        raise UsageError(
+            f"expected arguments of rlmba.select beside a strategy that is made already, "
+            f"got {sorted(options)}"
+        )
+    return strategy, arguments
+
+
+def dense(X: Any, what: str) -> NDArray[Any]:
+    """Samples as features [N, D].
+
+    Raises
+    ------
+    UsageError
+        If they are sparse or have other than two axes: what their features are is for the caller to
+        say.
+    """
+    if hasattr(X, "toarray"):
+        raise UsageError(
+            f"{what}: expected dense features, got a sparse {type(X).__name__}; pass features=, for "
+            "example a truncated SVD of it"
+        )
+    a = np.asarray(X)
+    if a.ndim != 2 or a.dtype.kind not in "fiub":
+        raise UsageError(
+            f"{what}: expected features [N, D], got dtype {a.dtype} and shape {a.shape}; "
+            "pass features=, embeddings [N, D] of the samples"
+        )
+    return a
+
+
+def class_positions(labels: Any, classes: Any) -> NDArray[np.int64] | None:
+    """Labels as positions in ``classes``; None if there are no classes or a label is not among them."""
+    known = np.asarray([] if classes is None else classes)
+    values = np.asarray(labels)
+    if known.ndim != 1 or values.ndim != 1 or not known.size:
+        return None
+    order = np.argsort(known)
+    at = order[np.minimum(np.searchsorted(known, values, sorter=order), len(known) - 1)]
+    return at.astype(np.int64) if (known[at] == values).all() else None
+
+
+def linear_head(
+    estimator: Any, features: NDArray[Any], probabilities: NDArray[Any]
+) -> LinearHead | None:
+    """The linear layer of an estimator, where its probabilities are the softmax of that layer.
+
+    ``coef_`` [C, D] and ``intercept_`` [C] as of scikit-learn's logistic regression; for two classes,
+    of which it keeps one row, the other is 0. None where there are none, or where they do not
+    reproduce ``probabilities`` from ``features``, as those of one-against-rest classifiers.
+    """
+    for inner in ("estimator_", "estimator"):
+        if not hasattr(estimator, "coef_") and hasattr(estimator, inner):
+            estimator = getattr(estimator, inner)
+    weight, bias = getattr(estimator, "coef_", None), getattr(estimator, "intercept_", None)
+    if weight is None or bias is None:
+        return None
+    w, b = np.asarray(weight), np.asarray(bias).reshape(-1)
+    if len(w) == 1 and probabilities.shape[1] == 2:
+        w, b = np.vstack([np.zeros_like(w), w]), np.concatenate([np.zeros_like(b), b])
+    if w.shape != (probabilities.shape[1], features.shape[1]) or b.shape != (len(w),):
+        return None
+    rows = slice(_CHECKED_ROWS)
+    made = softmax(features[rows] @ w.T + b, axis=1)
+    return LinearHead(w, b) if np.allclose(made, probabilities[rows], atol=1e-3) else None

@@ -1,0 +1,276 @@
+"""A selection on files: read the pool, say what it will cost, pick, write the batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.config import yaml12
+from rlmba.data.batch_file import check_target, write_batch
+from rlmba.data.pool_file import read_ids, read_labeled, read_pool
+from rlmba.errors import UsageError
+from rlmba.strategies import Strategy, create
+from rlmba.strategies.cost import Estimate, Workload, estimate
+from rlmba.strategies.direct import Batch, select
+from rlmba.types import MULTIMODAL
+
+__all__ = ["Job", "Outcome", "plan", "workload"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A batch that was written: ``path`` is the file, ``seconds`` the selection's wall time."""
+
+    batch: Batch
+    path: Path
+    seconds: float
+    strategy: str
+
+    def lines(self) -> list[str]:
+        """A summary, a line each."""
+        stages = ", ".join(f"{k} {v:.2f} s" for k, v in self.batch.seconds.items())
+        return [
+            f"selected {len(self.batch):,} samples by {self.strategy} in {self.seconds:.2f} s"
+            + (f" ({stages})" if stages else ""),
+            str(self.path),
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A selection that is ready to run.
+
+    ``work`` is its size, ``expected`` its estimate, None where the strategy has none, ``given`` bytes
+    of the arrays read, ``unused`` names in the pool's file that nothing uses.
+    """
+
+    strategy: Strategy
+    arguments: Mapping[str, Any]
+    n: int
+    seed: int
+    out: Path | None
+    work: Workload
+    expected: Estimate | None
+    given: int
+    unused: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """What it is and what it will cost, a line each."""
+        w = self.work
+        parts = [f"{w.samples:,} samples"]
+        parts += [f"features of width {w.width:,}"] if w.width else []
+        parts += [f"{w.classes:,} classes"] if w.classes else []
+        parts += [f"{w.modalities} modalities"] if w.modalities > 1 else []
+        parts += [f"{w.labeled:,} labeled"] if w.labeled else []
+        found = [f"pool: {', '.join(parts)}; {_bytes(self.given)}"]
+        if self.unused:
+            found.append(f"not used: {', '.join(self.unused)}")
+        if self.expected is None:
+            cost = "unknown for this strategy"
+        else:
+            cost = (
+                f"about {_seconds(self.expected.seconds)} and {_bytes(self.expected.memory)} "
+                "beside the pool"
+            )
+        found.append(f"estimate for {self.n:,} by {self.strategy.name}: {cost}")
+        return found
+
+    def run(self) -> Outcome:
+        """Pick and write.
+
+        Raises
+        ------
+        UsageError
+            If no file to write was named, or as :func:`rlmba.select`.
+        DataError
+            As :func:`rlmba.select`.
+        StorageError
+            If the batch could not be written.
+        """
+        if self.out is None:
+            raise UsageError("expected a file to write the batch to; give it with --out")
+        start = time.perf_counter()
+        batch = select(self.strategy, n=self.n, rng=self.seed, **self.arguments)
+        seconds = time.perf_counter() - start
+        write_batch(
+            self.out,
+            strategy=self.strategy.name,
+            ids=batch.ids,
+            positions=batch.positions,
+            scores=batch.scores,
+        )
+        return Outcome(batch, self.out, seconds, self.strategy.name)
+
+
+def plan(
+    pool: Path,
+    n: int,
+    *,
+    strategy: str,
+    options: Sequence[str] = (),
+    out: Path | None = None,
+    labeled: Sequence[Path] = (),
+    ids: Path | None = None,
+    npy_holds: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> Job:
+    """Read what a selection needs and estimate its cost; everything but the arrays' values is checked.
+
+    Parameters
+    ----------
+    pool : path
+        See :func:`rlmba.data.pool_file.read_pool`.
+    n : int
+        How many.
+    strategy : str
+        A registered name.
+    options : sequence of str
+        ``KEY=VALUE``, values in YAML.
+    out : path, optional
+        See :func:`rlmba.data.batch_file.write_batch`; needed unless ``dry_run``.
+    labeled : sequence of path
+        See :func:`rlmba.data.pool_file.read_labeled`.
+    ids : path, optional
+        Ids of a pool whose file has none.
+    npy_holds : str, optional
+        What a ``.npy`` pool is.
+    seed : int
+        Of everything random, >= 0.
+    overwrite : bool
+        Whether ``out`` may be there already.
+    dry_run : bool
+        The job will not be run.
+
+    Raises
+    ------
+    UsageError, DataError, StorageError
+        As the readers; if n is beyond the pool, an option is bad, or the batch could not be written.
+    """
+    chosen = create(strategy, **_options(options))
+    if out is None and not dry_run:
+        raise UsageError("expected a file to write the batch to; give it with --out, or --dry-run")
+    if out is not None:
+        check_target(out, overwrite=overwrite)
+    if seed < 0:
+        raise UsageError(f"--seed: expected an integer >= 0, got {seed}")
+    read = read_pool(pool, npy_holds=npy_holds)
+    arguments = dict(read.arguments)
+    if ids is not None:
+        arguments["ids"] = read_ids(ids)
+    if labeled:
+        # What is labeled in the pool's own file gives way, with its classes.
+        arguments = {k: v for k, v in arguments.items() if k not in ("labeled", "labels")}
+        arguments |= read_labeled(labeled, arguments.get("ids"))
+    work = workload(arguments, n)
+    if not 0 <= n <= work.samples:
+        raise UsageError(
+            f"-n: expected 0 to {work.samples:,}, the unlabeled samples of the pool, got {n:,}"
+        )
+    return Job(
+        strategy=chosen,
+        arguments=arguments,
+        n=n,
+        seed=seed,
+        out=out,
+        work=work,
+        expected=estimate(chosen, work),
+        given=sum(a.nbytes for a in _arrays(arguments.values())),
+        unused=read.unused,
+    )
+
+
+def workload(arguments: Mapping[str, Any], n: int) -> Workload:
+    """The size of a selection from the arguments of ``rlmba.select``, as NumPy arrays."""
+    features, logits = arguments.get("features"), arguments.get("logits")
+    probabilities = arguments.get("probabilities")
+    if logits is None:
+        logits = probabilities
+    dropout, labeled = arguments.get("dropout_logits"), arguments.get("labeled")
+    first = [*_arrays([features, logits]), *([] if dropout is None else [dropout[0]])]
+    first = first or _arrays([arguments.get("ids")])
+    if not first:
+        raise UsageError("expected a pool with features, logits or ids, got none of them")
+    total = samples = len(first[0])
+    names = [m for kind in (features, logits) if isinstance(kind, Mapping) for m in kind]
+    modalities = len(set(names) - {MULTIMODAL}) or 1
+    read = [a for a in _arrays([features, logits, dropout]) if a.ndim > 1]
+    single = all(a.dtype in (np.float16, np.float32) for a in read)
+    itemsize = 4 if single else 8
+    width, made = _fused(features, total, itemsize)
+    made += sum(a.nbytes for a in _arrays([probabilities]))
+    made += sum(a.size * itemsize for a in read if a.dtype not in (np.float32, np.float64))
+    count = 0
+    for a in _arrays([labeled])[:1]:
+        count = len(a) if a.ndim != 1 or a.dtype != np.bool_ else int(a.sum())
+        if a.ndim == 1:
+            samples -= count
+            made += sum(x.size * itemsize for x in read)
+    classes = [a.shape[-1] for a in _arrays([logits, dropout]) if a.ndim > 1]
+    return Workload(
+        samples=samples,
+        batch=n,
+        classes=classes[0] if classes else 0,
+        width=width,
+        modalities=modalities,
+        labeled=count,
+        passes=0 if dropout is None else len(dropout),
+        itemsize=itemsize,
+        made=made,
+    )
+
+
+def _fused(features: Any, samples: int, itemsize: int) -> tuple[int, int]:
+    """Width of the fused features, and bytes of them where they have to be made."""
+    arrays = [a for a in _arrays([features]) if a.ndim == 2]
+    if not arrays:
+        return 0, 0
+    if not isinstance(features, Mapping) or len(arrays) == 1:
+        return arrays[0].shape[1], 0
+    if MULTIMODAL in features:
+        return features[MULTIMODAL].shape[1], 0
+    widths = [a.shape[1] for a in arrays]
+    width = widths[0] if len(set(widths)) == 1 else sum(widths)
+    return width, samples * width * itemsize
+
+
+def _arrays(values: Any) -> list[NDArray[Any]]:
+    found: list[NDArray[Any]] = []
+    for value in values:
+        if isinstance(value, Mapping):
+            found += _arrays(value.values())
+        elif isinstance(value, tuple):
+            found += _arrays(value)
+        elif value is not None:
+            found.append(value)
+    return found
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for setting in given:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--option {setting!r}: expected KEY=VALUE, as in kappa=5")
+        options[key.strip()] = yaml12.parse(text, f"--option {setting!r}")
+    return options
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0.01):.2g} s"

@@ -1,0 +1,233 @@
+"""``rlmba.select``: any strategy in one call on arrays of any code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import NonFiniteError, ShapeError, UsageError
+from rlmba.kernels.common.arrays import ArrayLike
+from rlmba.kernels.common.random import Rng, seed_from
+from rlmba.strategies import intake
+from rlmba.strategies.base import Strategy
+from rlmba.strategies.given import Given, numbers
+from rlmba.strategies.intake import ByModality
+from rlmba.strategies.registry import create
+from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
+
+__all__ = ["Batch", "select"]
+
+_PASS = {
+    "features": "features=[N, D] (or a mapping of modality to [N, d])",
+    "logits": "logits=[N, C] or probabilities=[N, C] of the fused head (of several modalities: a "
+    "mapping with the key 'mm')",
+    "modality_features": "features={modality: [N, d], ...}, one entry a modality",
+    "modality_logits": "logits={modality: [N, C], ...} (or probabilities=), one entry a modality",
+    "labeled": "labeled=[L, D] (features of labeled samples), or their positions within features",
+    "head": "head=(weight [C, D], bias [C]) of the linear layer behind the logits",
+    "dropout": "dropout_logits=[K, N, C], logits of K stochastic passes",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Selection):
+    """A :class:`~rlmba.types.Selection` whose positions are the caller's, with ids.
+
+    Parameters
+    ----------
+    ids : array [n]
+        ``ids[positions]`` of the ids that were passed, of their dtype; the positions themselves
+        where none were.
+    """
+
+    ids: NDArray[Any] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+def select(
+    strategy: str | Strategy,
+    *,
+    n: int,
+    features: ByModality | None = None,
+    logits: ByModality | None = None,
+    probabilities: ByModality | None = None,
+    labeled: ByModality | Sequence[int] | None = None,
+    labels: ArrayLike | Sequence[int] | None = None,
+    ids: ArrayLike | Sequence[str] | Sequence[int] | None = None,
+    rng: Rng = None,
+    head: LinearHead | tuple[ArrayLike, ArrayLike] | None = None,
+    dropout_logits: ArrayLike | None = None,
+    present: ArrayLike | None = None,
+    weights: ArrayLike | Sequence[float] | None = None,
+    temperatures: ArrayLike | Sequence[float] | None = None,
+    fusion_weights: ArrayLike | Sequence[float] | None = None,
+    **options: Any,
+) -> Batch:
+    """Pick ``n`` samples by a strategy, from arrays alone.
+
+    Pass what the strategy needs (``Strategy.needs``); what is missing is named by the error. Arrays it
+    does not need are checked for their shapes and otherwise left alone. NumPy arrays, torch tensors
+    and anything with DLPack are read where they lie, without a copy, as float32 or float64;
+    float16 and bfloat16 are converted to float32, integers to float64, tensors in GPU memory are
+    copied to the host.
+
+    Parameters
+    ----------
+    strategy : str or Strategy
+        A registered name, see :func:`rlmba.strategies.names`, or an instance.
+    n : int
+        How many, 0 <= n <= size of the pool.
+    features : array [N, D] or mapping of modality to array [N, d_m]
+        An array is one modality's, or the fused one of several. In a mapping the key "mm" is the
+        fused one; without it f(x) = sum_m w_m f_m(x) with ``fusion_weights`` where the widths are
+        equal, else the concatenation.
+    logits : array [N, C] or mapping of modality to array [N, C]
+        An array is the fused head's, and the modality's where there is one. In a mapping the key
+        "mm" is the fused head's.
+    probabilities : as ``logits``
+        In the place of logits: >= 0, rows with sum 1 (within 1e-3). Their logarithms serve as
+        logits, probabilities below 1e-12 raised to it first. ``rlmba`` reads evidence from the size
+        of logits, which probabilities no longer tell: prefer logits there.
+    labeled : array, optional
+        Two axes, or a mapping of modalities as ``features``: features [L, D] of labeled samples
+        outside the arrays above. One axis: positions (int [L]) or a mask (bool [N]) of samples
+        *within* those arrays that are labeled already. These are never selected, serve as labeled
+        samples, and positions in the result stay those of the arrays passed; the unlabeled rows that
+        the strategy needs are copied once. A pool row equal to a row of labeled features
+        stays in the pool: equal rows may be different samples.
+    labels : int array [L], optional
+        Classes of the labeled samples, in their order (of a mask: by rising position).
+    ids : array [N] of distinct str or int, optional
+        Sample ids; errors name them, the result holds the chosen ones. Default: positions.
+    rng : int, numpy.random.Generator, torch.Generator or None
+        An int seeds a generator; a generator is advanced; None takes fresh entropy.
+    head : LinearHead or (weight [C, D], bias [C]), optional
+        The linear layer that makes the fused logits of the fused features.
+    dropout_logits : array [K, N, C], optional
+        Fused logits of K stochastic passes.
+    present : bool array [N, M], optional
+        Which modalities a sample has, columns in the order of the mapping. Rows of an absent
+        modality may hold anything, NaN too; they are read as 0.
+    weights, temperatures, fusion_weights : float array [M], optional
+        As in :class:`~rlmba.types.QueryContext`.
+    **options
+        The strategy's own options; only with a name.
+
+    Returns
+    -------
+    Batch
+        Exactly n distinct ``positions`` into the arrays passed, in chosen order, their ``ids``,
+        ``scores``, ``seconds`` by stage and ``backends``; NumPy arrays whatever was passed.
+
+    Raises
+    ------
+    UsageError
+        If the strategy needs something that was not passed, n is beyond the pool, a position is out
+        of range, an option is unknown. ShapeError, one of them, for shapes that disagree, and
+        for features or logits of width 0.
+    DataError
+        If probabilities do not sum to 1, ids or labeled positions repeat, a sample has no modality.
+        NonFiniteError, one of them, for NaN and infinity; it names the sample, and ``.row`` is its
+        position in the arrays passed.
+
+    Notes
+    -----
+    An empty pool is fine for n = 0. With one class every uncertainty is equal, and ties go to the
+    lower position.
+
+    Examples
+    --------
+    >>> import numpy as np, rlmba
+    >>> logits = np.log(np.array([[0.5, 0.5], [0.9, 0.1], [0.6, 0.4]]))
+    >>> rlmba.select("margin", logits=logits, ids=["a", "b", "c"], n=2).ids.tolist()
+    ['a', 'c']
+    >>> rlmba.select("margin", logits=logits, labeled=[0], n=1).positions
+    array([2])
+    """
+    if isinstance(strategy, str):
+        strategy = create(strategy, **options)
+    elif options:
+        raise UsageError(
+            f"options {sorted(options)} go with a strategy's name; this {strategy.name!r} is made "
+            "already: give them to rlmba.strategies.create"
+        )
+    given = Given(
+        features=features,
+        logits=logits,
+        probabilities=probabilities,
+        dropout_logits=dropout_logits,
+        ids=ids,
+        present=present,
+        labeled=labeled,
+        labels=labels,
+        fusion_weights=fusion_weights,
+    )
+    made_head = intake.as_head(head)
+    _require(strategy, given, made_head)
+    pool = given.pool(strategy, made_head)
+    context = QueryContext(
+        rng=rng if isinstance(rng, np.random.Generator) else np.random.default_rng(_seed(rng)),
+        weights=numbers(weights),
+        temperatures=numbers(temperatures),
+        fusion_weights=given.fusion_weights,
+        labeled_features=given.labeled_features,
+        labels=given.labels,
+        head=made_head,
+    )
+    _check_widths(pool, context, strategy)
+    try:
+        chosen = strategy.query(pool, context, n)
+    except NonFiniteError as error:
+        raise NonFiniteError(str(error), given.row_of(error.row)) from error
+    positions = chosen.positions if given.rows is None else given.rows[chosen.positions]
+    return Batch(
+        positions=positions,
+        scores=chosen.scores,
+        seconds=chosen.seconds,
+        backends=chosen.backends,
+        ids=positions if given.ids is None else given.ids[positions],
+    )
+
+
+def _seed(rng: Rng) -> int | None:
+    return None if rng is None else seed_from(rng)
+
+
+def _require(strategy: Strategy, given: Given, head: LinearHead | None) -> None:
+    alone = len(given.names) == 1
+    has = {
+        "features": given.features.fused is not None,
+        "logits": given.logits.fused is not None,
+        "modality_features": bool(given.features.modalities)
+        or (alone and given.features.fused is not None),
+        "modality_logits": bool(given.logits.modalities)
+        or (alone and given.logits.fused is not None),
+        "labeled": given.labeled_features is not None,
+        "head": head is not None,
+        "dropout": given.dropout is not None,
+    }
+    lacking = [_PASS[need] for need in _PASS if need in strategy.needs and not has[need]]
+    if lacking:
+        raise UsageError(
+            f"strategy {strategy.name!r} needs more than was passed: pass {'; '.join(lacking)}"
+        )
+
+
+def _check_widths(pool: PoolOutputs, context: QueryContext, strategy: Strategy) -> None:
+    """Shapes between arrays that the types do not check."""
+    width = pool.fused_features.shape[1]
+    labeled, head = context.labeled_features, context.head
+    if labeled is not None and width and labeled.shape[1] != width:
+        raise ShapeError(
+            f"labeled: expected features of width {width}, as the pool's, got shape {labeled.shape}"
+        )
+    if head is not None and "head" in strategy.needs:
+        shape = (pool.n_classes, width)
+        if head.weight.shape != shape:
+            raise ShapeError(
+                f"head: expected weight [C, D] = {shape} for these logits and features, "
+                f"got {head.weight.shape}"
+            )

@@ -1,0 +1,242 @@
+"""What a caller of ``rlmba.select`` passed, checked and brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.kernels.common.arrays import ArrayLike, require_finite, to_numpy
+from rlmba.strategies import intake
+from rlmba.strategies.base import Strategy
+from rlmba.strategies.intake import ByModality, Parts
+from rlmba.types import LinearHead, PoolOutputs
+
+__all__ = ["Given", "numbers"]
+
+_LONE = "features"
+"""The name of the only modality where a plain array was passed."""
+
+
+class Given:
+    """What a caller passed, checked, in the caller's index space; :meth:`pool` leaves it.
+
+    Attributes
+    ----------
+    n : int
+        Rows of the caller's arrays.
+    names : tuple of str
+        Modalities, in the order of the mappings.
+    rows : int64 array or None
+        The caller's rows that are unlabeled, rising; None where all are.
+    ids, present, fusion_weights, labeled_features, labels
+        As the arguments of :func:`rlmba.select`, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: ByModality | None,
+        logits: ByModality | None,
+        probabilities: ByModality | None,
+        dropout_logits: ArrayLike | None,
+        ids: Any,
+        present: Any,
+        labeled: Any,
+        labels: Any,
+        fusion_weights: Any,
+    ) -> None:
+        if logits is not None and probabilities is not None:
+            raise UsageError("expected logits or probabilities, got both; leave one out")
+        self.features = intake.parts(features, "features")
+        if probabilities is not None:
+            self.logits = intake.parts(probabilities, "probabilities", of_probabilities=True)
+        else:
+            self.logits = intake.parts(logits, "logits")
+        self.dropout: NDArray[Any] | None = None
+        if dropout_logits is not None:
+            self.dropout = intake.float_array(dropout_logits, "dropout_logits", ndim=3)
+        self.n = self._size(ids)
+        self.ids = None if ids is None else intake.as_ids(_array(ids), self.n)
+        self.names = self._names()
+        self.present = self._present(present)
+        self.fusion_weights = numbers(fusion_weights)
+        self.features = self._fused(self.features)
+        self.rows: NDArray[np.int64] | None = None
+        self.labeled_features = self._labeled(labeled)
+        self.labels = self._labels(labels)
+
+    def _size(self, ids: Any) -> int:
+        sizes = {
+            name: len(p.arrays()[0])
+            for name, p in (("features", self.features), ("logits", self.logits))
+            if p.arrays()
+        }
+        if self.dropout is not None:
+            sizes["dropout_logits"] = self.dropout.shape[1]
+        if ids is not None:
+            sizes = sizes or {"ids": len(ids)}
+        if not sizes:
+            raise UsageError("expected a pool, got no array; pass features=, logits= or ids=")
+        if len(set(sizes.values())) > 1:
+            raise ShapeError(f"expected one row for each sample everywhere, got {sizes} rows")
+        return next(iter(sizes.values()))
+
+    def _names(self) -> tuple[str, ...]:
+        """Modalities in the order given: where both have some they must be the same."""
+        ours, theirs = tuple(self.features.modalities), tuple(self.logits.modalities)
+        if ours and theirs and set(ours) != set(theirs):
+            lacking = sorted(set(ours) ^ set(theirs))[0]
+            where = "logits" if lacking in ours else "features"
+            raise UsageError(
+                f"{where}: modality {lacking!r} is missing; expected features and logits of the same "
+                f"modalities, got {ours} and {theirs}"
+            )
+        return ours or theirs or (_LONE,)
+
+    def _present(self, given: Any) -> NDArray[np.bool_] | None:
+        if given is None:
+            return None
+        a = _array(given)
+        if a.shape != (self.n, len(self.names)) or not np.isin(a, [0, 1]).all():
+            raise ShapeError(
+                f"present: expected 0 or 1 for {self.n} samples and the modalities {self.names}, "
+                f"got dtype {a.dtype} and shape {a.shape}"
+            )
+        a = a.astype(np.bool_)
+        if not a.any(axis=1).all():
+            row = int(np.argmin(a.any(axis=1)))
+            raise DataError(
+                f"present: expected at least one modality for each sample, sample {self.name(row)!r} "
+                f"has none of {self.names}; drop it"
+            )
+        self.features = self._blanked(self.features, a)
+        self.logits = self._blanked(self.logits, a)
+        return None if a.all() else a
+
+    def _blanked(self, p: Parts, present: NDArray[np.bool_]) -> Parts:
+        """Absent rows as 0, copied only where one is not finite."""
+        clean = dict(p.modalities)
+        for j, m in enumerate(self.names):
+            absent = ~present[:, j]
+            if m in clean and not np.isfinite(clean[m][absent]).all():
+                clean[m] = np.where(absent[:, None], clean[m].dtype.type(0), clean[m])
+        return Parts(p.fused, clean)
+
+    def _fused(self, p: Parts) -> Parts:
+        if p.fused is not None or not p.modalities:
+            return p
+        ordered = {m: p.modalities[m] for m in self.names}
+        return Parts(intake.fuse(ordered, self.fusion_weights, self.present), ordered)
+
+    def _labeled(self, given: Any) -> NDArray[Any] | None:
+        if given is None:
+            return None
+        at = intake.as_positions(given, self.n)
+        if at is None:
+            p = intake.parts(given, "labeled")
+            names = self.names
+            if p.fused is None and set(p.modalities) != set(names):
+                raise UsageError(
+                    f"labeled: expected the modalities {names}, or the key 'mm', "
+                    f"got {tuple(p.modalities)}"
+                )
+            found = p.fused
+            if found is None:
+                found = intake.fuse({m: p.modalities[m] for m in names}, self.fusion_weights, None)
+            require_finite(found, "labeled")
+            return found if len(found) else None
+        if len(at) == 0:
+            return None
+        self.rows = np.setdiff1d(np.arange(self.n), at).astype(np.int64)
+        if self.features.fused is None:
+            return None
+        return np.ascontiguousarray(self.features.fused[at])
+
+    def _labels(self, given: Any) -> NDArray[np.int64] | None:
+        if given is None:
+            return None
+        a = _array(given)
+        size = self.n - len(self.rows) if self.rows is not None else None
+        if size is None and self.labeled_features is not None:
+            size = len(self.labeled_features)
+        if a.ndim != 1 or a.dtype.kind not in "iu" or len(a) != (size or 0):
+            raise ShapeError(
+                f"labels: expected {size or 0} integers, one a labeled sample, "
+                f"got dtype {a.dtype} and shape {a.shape}"
+            )
+        return a.astype(np.int64) if size else None
+
+    def name(self, row: int) -> str:
+        """What errors call the sample in ``row`` of the caller's arrays."""
+        return str(row) if self.ids is None else str(self.ids[row])
+
+    def row_of(self, row: int) -> int:
+        """The caller's row of a pool position."""
+        return row if self.rows is None else int(self.rows[row])
+
+    def pool(self, strategy: Strategy, head: LinearHead | None) -> PoolOutputs:
+        """The unlabeled rows; what was not given, or is not needed and would be copied, is NaN."""
+        needs, rows = strategy.needs, self.rows
+        n = self.n if rows is None else len(rows)
+
+        def taken(a: NDArray[Any] | None, wanted: bool) -> NDArray[Any] | None:
+            if a is None or rows is None:
+                return a
+            return a[rows] if wanted else None
+
+        c = next((a.shape[1] for a in self.logits.arrays()), 0)
+        if c == 0 and self.dropout is not None:
+            c = self.dropout.shape[2]
+        d = 0 if head is None else head.weight.shape[1]
+
+        # NaN without memory of its own: the shapes are right, and reading it cannot go unseen.
+        def nothing(p: Parts, width: int) -> NDArray[Any]:
+            given = width if p.fused is None else p.fused.shape[1]
+            return np.broadcast_to(np.float32(np.nan), (n, given))
+
+        alone = len(self.names) == 1
+
+        def spread(p: Parts, kind: str, absent: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
+            wanted = kind in needs, f"modality_{kind}" in needs
+            fused = taken(p.fused, any(wanted) if alone else wanted[0])
+            own = {m: fused if alone else taken(p.modalities.get(m), wanted[1]) for m in self.names}
+            by_name = {m: absent if a is None else a for m, a in own.items()}
+            return (absent if fused is None else fused), by_name
+
+        fused_features, features = spread(self.features, "features", nothing(self.features, d))
+        fused_logits, logits = spread(self.logits, "logits", nothing(self.logits, c))
+        dropout = self.dropout
+        if dropout is not None and rows is not None:
+            dropout = dropout[:, rows] if "dropout" in needs else None
+        ids: Any = np.arange(self.n) if self.ids is None else self.ids
+        if ids.dtype.kind == "S":
+            ids = np.char.decode(ids, "utf-8")
+        return PoolOutputs(
+            ids=(ids if rows is None else ids[rows]).astype(np.str_, copy=False),
+            features=features,
+            logits=logits,
+            fused_features=fused_features,
+            fused_logits=fused_logits,
+            present=self.present if self.present is None or rows is None else self.present[rows],
+            dropout_logits=dropout,
+        )
+
+
+def _array(given: Any) -> NDArray[Any]:
+    if isinstance(given, np.ndarray):
+        return given
+    if hasattr(given, "__dlpack__"):
+        return to_numpy(given)
+    return np.asarray(given)
+
+
+def numbers(given: Any) -> NDArray[np.float64] | None:
+    """float64 of anything that holds numbers; None stays None."""
+    if given is None:
+        return None
+    a = np.asarray(given if isinstance(given, Sequence) else to_numpy(given))
+    return np.asarray(a, dtype=np.float64)

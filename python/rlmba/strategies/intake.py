@@ -1,0 +1,304 @@
+"""Arrays of any code into what strategies read: checks, fusion, the caller's index space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import BackendError, DataError, ShapeError, UsageError
+from rlmba.kernels.common.arrays import ArrayLike, as_float, device_of, require_finite, to_numpy
+from rlmba.types import MULTIMODAL, LinearHead
+
+__all__ = [
+    "PROBABILITY_FLOOR",
+    "ByModality",
+    "Parts",
+    "as_head",
+    "as_ids",
+    "as_positions",
+    "float_array",
+    "fuse",
+    "log_probabilities",
+    "parts",
+]
+
+ByModality: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
+
+PROBABILITY_FLOOR = 1e-12
+"""Probabilities below it are raised to it before their logarithm is taken: log 0 is no number."""
+
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """One kind of output: the fused array, and each modality's where they were given."""
+
+    fused: NDArray[Any] | None
+    modalities: Mapping[str, NDArray[Any]]
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """All of them."""
+        return [*self.modalities.values(), *([] if self.fused is None else [self.fused])]
+
+
+def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
+    """float32 or float64 in host memory, without a copy where the dtype and layout allow it.
+
+    Parameters
+    ----------
+    x : array
+        NumPy, torch or DLPack. float16 and bfloat16 become float32, integers and booleans float64; a
+        torch tensor in GPU memory is copied to the host.
+    name : str
+        For messages.
+    ndim : int
+        Its rank.
+
+    Raises
+    ------
+    ShapeError
+        If it is no array of that rank and of real numbers, or its last axis has width 0.
+    BackendError
+        If it lies on a device NumPy cannot read and is no torch tensor.
+    """
+    if isinstance(x, Sequence):
+        raise ShapeError(
+            f"{name}: expected an array of {ndim} axes, got {type(x).__name__}; "
+            "wrap it in numpy.asarray"
+        )
+    if device_of(x) == "cuda":
+        to_host = getattr(x, "cpu", None)
+        if to_host is None:
+            raise BackendError(
+                f"{name}: expected an array in CPU memory or a torch tensor, got {type(x).__name__} "
+                "in GPU memory; copy it to the host"
+            )
+        x = to_host()
+    a: NDArray[Any] = as_float(x, name, ndim=ndim)
+    if a.shape[-1] == 0:
+        raise ShapeError(f"{name}: expected at least one column, got shape {a.shape}")
+    return a
+
+
+def log_probabilities(p: NDArray[Any], name: str) -> NDArray[Any]:
+    """log p for probabilities [N, C], values below ``PROBABILITY_FLOOR`` raised to it.
+
+    A softmax of the result gives the probabilities back, up to the floor.
+
+    Raises
+    ------
+    NonFiniteError
+        If a probability is NaN or infinite.
+    DataError
+        If one is negative or a row's sum is further than 1e-3 from 1; the message names the row.
+    """
+    require_finite(p, name)
+    negative = (p < 0).any(axis=1)
+    if negative.any():
+        row = int(np.argmax(negative))
+        raise DataError(
+            f"{name}, row {row}: expected numbers >= 0, got {p[row].min():.6g}; "
+            "pass logits= where these are logits"
+        )
+    sums = p.sum(axis=1, dtype=np.float64)
+    off = np.abs(sums - 1) > _SUM_TOLERANCE
+    if off.any():
+        row = int(np.argmax(off))
+        raise DataError(
+            f"{name}, row {row}: expected probabilities with sum 1, got sum {sums[row]:.6g} "
+            f"({int(off.sum())} rows are off); normalize them, or pass logits= where these are logits"
+        )
+    return np.asarray(np.log(np.maximum(p, PROBABILITY_FLOOR)))
+
+
+def parts(given: ByModality | None, name: str, *, of_probabilities: bool = False) -> Parts:
+    """Split what the caller passed into the fused array and the modalities' own.
+
+    Parameters
+    ----------
+    given : array [N, D] or mapping of modality to array [N, d_m], or None
+        An array is the fused one; in a mapping the key "mm" is.
+    of_probabilities : bool
+        They are probabilities; logits are made of them.
+
+    Raises
+    ------
+    ShapeError
+        If an array has the wrong rank or their lengths differ.
+    UsageError
+        If the mapping is empty or a key is no name.
+    """
+    if given is None:
+        return Parts(None, {})
+    by_name = given if isinstance(given, Mapping) else {MULTIMODAL: given}
+    if not by_name or not all(isinstance(m, str) and m for m in by_name):
+        raise UsageError(
+            f"{name}: expected an array or a mapping of modality names to arrays, "
+            f"got the keys {list(by_name)}"
+        )
+    found: dict[str, NDArray[Any]] = {}
+    for m, x in by_name.items():
+        label = name if not isinstance(given, Mapping) else f"{name}[{m!r}]"
+        a = float_array(x, label)
+        found[m] = log_probabilities(a, label) if of_probabilities else a
+    if len({len(a) for a in found.values()}) > 1:
+        lengths = {m: len(a) for m, a in found.items()}
+        raise ShapeError(f"{name}: expected one row for each sample everywhere, got {lengths} rows")
+    fused = found.pop(MULTIMODAL, None)
+    if fused is None and len(found) == 1:
+        fused = next(iter(found.values()))
+    return Parts(fused, found)
+
+
+def fuse(
+    features: Mapping[str, NDArray[Any]],
+    weights: NDArray[np.float64] | None,
+    present: NDArray[np.bool_] | None,
+) -> NDArray[Any]:
+    """f(x) = sum_m w_m f_m(x) where all widths are equal, else the concatenation.
+
+    Parameters
+    ----------
+    features : mapping of modality to float array [N, d_m]
+    weights : float array [M] or None
+        On the simplex; None means uniform. Not used for the concatenation.
+    present : bool array [N, M] or None
+        An absent modality weighs 0, the others are renormalized; concatenated it is 0.
+
+    Raises
+    ------
+    UsageError
+        If the weights are not M numbers >= 0 with sum 1.
+    """
+    m = len(features)
+    w = np.full(m, 1.0 / m) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
+        raise UsageError(
+            f"fusion_weights: expected {m} numbers >= 0 with sum 1 for {tuple(features)}, got {weights}"
+        )
+    arrays = list(features.values())
+    if len({a.shape[1] for a in arrays}) > 1:
+        if present is not None:
+            arrays = [a * present[:, j, None] for j, a in enumerate(arrays)]
+        return np.concatenate(arrays, axis=1)
+    if present is None:
+        rows = w[None]
+    else:
+        rows = w * present
+        total = rows.sum(axis=1, keepdims=True)
+        # Where all the weight was on absent modalities, those that are there share it evenly.
+        rows = np.where(total > 0, rows / np.where(total > 0, total, 1), present / m)
+        rows = rows / rows.sum(axis=1, keepdims=True)
+    dtype = np.result_type(*arrays)
+    fused = np.zeros(arrays[0].shape, dtype=dtype)
+    for j, a in enumerate(arrays):
+        fused += rows[:, j, None].astype(dtype) * a
+    return fused
+
+
+def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
+    """Positions that ``labeled`` names, or None where it holds features instead.
+
+    Parameters
+    ----------
+    given : bool array [n], int array [L] or a list of ints, or anything else
+        One axis: a mask, or positions within 0..n-1.
+    n : int
+        Number of samples.
+
+    Raises
+    ------
+    UsageError
+        If a position is out of range or the mask has another length.
+    DataError
+        If a position is given twice.
+    """
+    if isinstance(given, Mapping):
+        return None
+    a = np.asarray(given) if isinstance(given, Sequence | range) else to_numpy(given)
+    if a.ndim != 1:
+        return None
+    if a.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if a.dtype == np.bool_:
+        if len(a) != n:
+            raise UsageError(f"labeled: expected a mask of {n} entries, one a sample, got {len(a)}")
+        return np.flatnonzero(a).astype(np.int64)
+    if a.dtype.kind not in "iu":
+        raise ShapeError(
+            "labeled: expected positions (integers), a mask (bool) or features [L, D], "
+            f"got dtype {a.dtype} and shape {a.shape}"
+        )
+    if a.min() < 0 or a.max() >= n:
+        at = int(np.argmax((a < 0) | (a >= n)))
+        raise UsageError(
+            f"labeled: expected positions within 0..{n - 1}, got {a[at]} at {at}; "
+            "they are rows of the arrays passed beside it"
+        )
+    values, counts = np.unique(a, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(
+            f"labeled: expected distinct positions, {values[counts > 1][0]} repeats; drop the copies"
+        )
+    return a.astype(np.int64)
+
+
+def as_ids(given: Any, n: int) -> NDArray[Any]:
+    """Ids [n] as the array the caller gave, distinct strings or integers.
+
+    Raises
+    ------
+    ShapeError
+        If there are not n of them on one axis, or they are neither strings nor integers.
+    DataError
+        If one repeats; the message names it and its positions.
+    """
+    a = given if isinstance(given, np.ndarray) else np.asarray(given)
+    if a.dtype == object:
+        a = np.array([str(v) if isinstance(v, str | int) else v for v in a.tolist()])
+    if a.shape != (n,) or a.dtype.kind not in "USiu":
+        raise ShapeError(
+            f"ids: expected {n} strings or integers, one a sample, "
+            f"got dtype {a.dtype} and shape {a.shape}"
+        )
+    if len(set(a.tolist())) < n:  # several times quicker than sorting strings
+        values, counts = np.unique(a, return_counts=True)
+        repeated = values[counts > 1]
+        places = np.flatnonzero(a == repeated[0])
+        raise DataError(
+            f"ids: expected distinct ids, {repeated[0].item()!r} stands at positions {places[0]} and "
+            f"{places[1]} ({len(repeated)} ids repeat); make them unique"
+        )
+    return a
+
+
+def as_head(given: Any) -> LinearHead | None:
+    """A :class:`~rlmba.types.LinearHead` out of one or of a pair (weight [C, D], bias [C]).
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    NonFiniteError
+        If it holds NaN or infinity.
+    """
+    if given is None:
+        return None
+    if isinstance(given, LinearHead):
+        weight, bias = given.weight, given.bias
+    elif isinstance(given, tuple | list) and len(given) == 2:
+        weight, bias = given
+    else:
+        raise UsageError(
+            "head: expected a LinearHead or a pair (weight [C, D], bias [C]), "
+            f"got {type(given).__name__}"
+        )
+    head = LinearHead(float_array(weight, "head weight"), float_array(bias, "head bias", ndim=1))
+    require_finite(head.weight, "head weight")
+    require_finite(head.bias, "head bias")
+    return head
