@@ -69,9 +69,27 @@ RLMBA_INLINE DoubleVec fma(DoubleVec a, DoubleVec b, DoubleVec c) {
 #endif
 }
 
-RLMBA_INLINE DoubleVec max(DoubleVec a, DoubleVec b) { return a > b ? a : b; }
+// a > b ? a : b: the second where one is NaN.
+RLMBA_INLINE DoubleVec max(DoubleVec a, DoubleVec b) {
+#if defined(RLMBA_ISA_avx512)
+  return _mm512_maskz_max_pd(0xFF, a, b);
+#elif defined(RLMBA_ISA_avx2)
+  return _mm256_max_pd(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
-RLMBA_INLINE DoubleVec min(DoubleVec a, DoubleVec b) { return a < b ? a : b; }
+// a < b ? a : b: the second where one is NaN.
+RLMBA_INLINE DoubleVec min(DoubleVec a, DoubleVec b) {
+#if defined(RLMBA_ISA_avx512)
+  return _mm512_maskz_min_pd(0xFF, a, b);
+#elif defined(RLMBA_ISA_avx2)
+  return _mm256_min_pd(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 // In an order that depends on the width alone.
 RLMBA_INLINE double sum_of(DoubleVec v) {
