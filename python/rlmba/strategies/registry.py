@@ -20,6 +20,8 @@ __all__ = ["create", "describe", "names", "options"]
 _BUILT_IN: Mapping[str, str] = {
     "rlmba": "rlmba.strategies.rlmba:Rlmba",
     "rlmba-x": "rlmba.strategies.rlmba_x:RlmbaX",
+    "bald": "rlmba.strategies.bald:Bald",
+    "deepfool": "rlmba.strategies.deepfool:DeepFool",
     "random": "rlmba.strategies.random:Random",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
     "margin": "rlmba.strategies.uncertainty:Margin",
