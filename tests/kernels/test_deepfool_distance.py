@@ -111,10 +111,32 @@ def test_every_instruction_set_matches_reference(rng, isa, shape, dtype):
     np.testing.assert_array_equal(actual.classes, expected.classes)
 
 
+@pytest.mark.parametrize("c", [5, 16, 17, 101])
+def test_float_rows_beyond_what_float_can_screen(rng, isa, c):
+    """Near ties, gaps and norms at the ends of float32's range, rows of one value."""
+    weight = rng.normal(size=(c, 7)).astype(np.float32)
+    f = rng.normal(size=(12 * c, c))
+    f[::6] = 1e30 * (1 + 1e-7 * f[::6])
+    f[1::6] = 3.4e38 * np.sign(f[1::6])
+    f[2::6] *= 1e-38
+    f[3::6] = -3.2e38 - 1e37 * np.abs(f[3::6])
+    f[4::6] = f[4::6, :1]
+    f = np.clip(f, -3.4e38, 3.4e38).astype(np.float32)
+    heads = [weight, weight * np.float32(1e-33), weight * np.float32(1e33)]
+    heads += [(1 + 1e-6 * weight).astype(np.float32), np.repeat(weight[:2], c, axis=0)[:c]]
+    for w in heads:
+        expected = kernels.deepfool_distance(f, w, backend="reference")
+        actual = kernels.deepfool_distance(f, w, backend="cpu")
+        np.testing.assert_allclose(actual.distances, expected.distances, rtol=1e-13)
+        same = actual.classes == expected.classes
+        # Where norms agree to the last digits, either of two classes may be the nearest.
+        assert same.mean() > 0.99
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     hnp.arrays(
-        np.int8, st.tuples(st.integers(1, 6), st.integers(1, 20)), elements=st.integers(0, 3)
+        np.int8, st.tuples(st.integers(1, 40), st.integers(1, 20)), elements=st.integers(0, 3)
     ),
     st.integers(0, 2**32 - 1),
 )
@@ -122,9 +144,10 @@ def test_property_ties(f, seed):
     """Small whole numbers: ties everywhere, of logits, of weights and of distances."""
     weight = np.random.default_rng(seed).integers(-1, 2, size=(f.shape[1], 2))
     expected = kernels.deepfool_distance(f, weight, backend="reference")
-    actual = kernels.deepfool_distance(f, weight, backend="cpu")
-    np.testing.assert_array_equal(actual.distances, expected.distances)
-    np.testing.assert_array_equal(actual.classes, expected.classes)
+    for dtype in (np.float64, np.float32):
+        actual = kernels.deepfool_distance(f.astype(dtype), weight.astype(dtype), backend="cpu")
+        np.testing.assert_array_equal(actual.distances, expected.distances)
+        np.testing.assert_array_equal(actual.classes, expected.classes)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -211,6 +234,7 @@ def test_kinds_and_layouts(rng, backend):
 def test_names_first_non_finite_row(rng, backend, bad, column):
     logits, weight, _, _ = problem(rng, 900, 21, 3, np.float32)
     logits[[617, 800], column] = bad
+    logits[617, 7] = 3e38
     with pytest.raises(NonFiniteError, match=rf"^logits\[617, {column}\] is") as caught:
         kernels.deepfool_distance(logits, weight, backend=backend)
     assert caught.value.row == 617

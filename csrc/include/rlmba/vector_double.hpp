@@ -42,8 +42,7 @@ RLMBA_INLINE DoubleVec load_wide_first(const T* p, std::int64_t count, double fi
 #if defined(RLMBA_ISA_avx512)
   const __mmask8 mask = static_cast<__mmask8>((1u << count) - 1u);
   if constexpr (sizeof(T) == sizeof(float)) {
-    const __m512 x = _mm512_maskz_loadu_ps(mask, p);
-    v = _mm512_mask_cvtps_pd(v, mask, _mm512_castps512_ps256(x));
+    v = _mm512_mask_cvtps_pd(v, mask, _mm256_maskz_loadu_ps(mask, p));
   } else {
     v = _mm512_mask_loadu_pd(v, mask, p);
   }
