@@ -12,6 +12,7 @@ converted once (half precision to float32, the rest to float64).
 from __future__ import annotations
 
 from rlmba.kernels.bald_score import bald_score
+from rlmba.kernels.deepfool_distance import DeepFoolDistance, deepfool_distance
 from rlmba.kernels.dirichlet_variance import DirichletVariance, dirichlet_variance
 from rlmba.kernels.dispatch import (
     Call,
@@ -42,6 +43,7 @@ from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
     "Call",
+    "DeepFoolDistance",
     "DirichletVariance",
     "FusedScore",
     "GradientKMeansPlusPlus",
@@ -54,6 +56,7 @@ __all__ = [
     "TopK",
     "backends",
     "bald_score",
+    "deepfool_distance",
     "dirichlet_variance",
     "fused_score",
     "gradient_kmeans_plusplus",

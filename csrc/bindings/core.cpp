@@ -39,6 +39,7 @@ PYBIND11_MODULE(_core, m) {
     omp_set_num_threads(n);
   });
   rlmba::bindings::register_bald_score(m);
+  rlmba::bindings::register_deepfool_distance(m);
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);
   rlmba::bindings::register_k_center(m);

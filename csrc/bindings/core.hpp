@@ -36,6 +36,7 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
 
 // One register function an op, in core_<op>.cpp.
 void register_bald_score(py::module_& m);
+void register_deepfool_distance(py::module_& m);
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
 void register_k_center(py::module_& m);

@@ -150,8 +150,8 @@ def shapley_contributions(
     Parameters
     ----------
     parts : list or tuple of M arrays [N, C]
-        What each modality adds to the fused logits of N samples; 1 <= M <= 64, C >= 1. For a linear head
-        on convexly fused features: w_m f_m @ weight.T. Rows may be strided.
+        What each modality adds to the fused logits of N samples; 1 <= M <= 64, C >= 1, magnitudes up to
+        1e300. For a linear head on convexly fused features: w_m f_m @ weight.T. Rows may be strided.
     labels : integer array [N]
         The class y of each sample, within 0..C-1.
     bias : [C] floats, optional

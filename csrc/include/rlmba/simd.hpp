@@ -74,7 +74,8 @@ RLMBA_INLINE FloatVec fma(FloatVec a, FloatVec b, FloatVec c) {
 // A NaN in `b` passes through; one in `a` does not.
 RLMBA_INLINE FloatVec max(FloatVec a, FloatVec b) {
 #if defined(RLMBA_ISA_avx512)
-  return _mm512_max_ps(a, b);
+  // (With a mask, of all lanes, because GCC 12 warns about its own unmasked form.)
+  return _mm512_maskz_max_ps(0xFFFF, a, b);
 #elif defined(RLMBA_ISA_avx2)
   return _mm256_max_ps(a, b);
 #else
@@ -84,7 +85,7 @@ RLMBA_INLINE FloatVec max(FloatVec a, FloatVec b) {
 
 RLMBA_INLINE FloatVec min(FloatVec a, FloatVec b) {
 #if defined(RLMBA_ISA_avx512)
-  return _mm512_min_ps(a, b);
+  return _mm512_maskz_min_ps(0xFFFF, a, b);
 #elif defined(RLMBA_ISA_avx2)
   return _mm256_min_ps(a, b);
 #else

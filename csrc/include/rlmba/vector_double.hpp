@@ -42,8 +42,7 @@ RLMBA_INLINE DoubleVec load_wide_first(const T* p, std::int64_t count, double fi
 #if defined(RLMBA_ISA_avx512)
   const __mmask8 mask = static_cast<__mmask8>((1u << count) - 1u);
   if constexpr (sizeof(T) == sizeof(float)) {
-    const __m512 x = _mm512_maskz_loadu_ps(mask, p);
-    v = _mm512_mask_cvtps_pd(v, mask, _mm512_castps512_ps256(x));
+    v = _mm512_mask_cvtps_pd(v, mask, _mm256_maskz_loadu_ps(mask, p));
   } else {
     v = _mm512_mask_loadu_pd(v, mask, p);
   }
@@ -69,9 +68,27 @@ RLMBA_INLINE DoubleVec fma(DoubleVec a, DoubleVec b, DoubleVec c) {
 #endif
 }
 
-RLMBA_INLINE DoubleVec max(DoubleVec a, DoubleVec b) { return a > b ? a : b; }
+// a > b ? a : b: the second where one is NaN.
+RLMBA_INLINE DoubleVec max(DoubleVec a, DoubleVec b) {
+#if defined(RLMBA_ISA_avx512)
+  return _mm512_maskz_max_pd(0xFF, a, b);
+#elif defined(RLMBA_ISA_avx2)
+  return _mm256_max_pd(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
-RLMBA_INLINE DoubleVec min(DoubleVec a, DoubleVec b) { return a < b ? a : b; }
+// a < b ? a : b: the second where one is NaN.
+RLMBA_INLINE DoubleVec min(DoubleVec a, DoubleVec b) {
+#if defined(RLMBA_ISA_avx512)
+  return _mm512_maskz_min_pd(0xFF, a, b);
+#elif defined(RLMBA_ISA_avx2)
+  return _mm256_min_pd(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 // In an order that depends on the width alone.
 RLMBA_INLINE double sum_of(DoubleVec v) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rlmba.method import amcb
 from rlmba.strategies import Feedback
 from rlmba.training import (
     adaptive_fusion_weights,
+    dropout_logits,
     evaluate,
     fit,
     fit_temperatures,
@@ -142,6 +143,15 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
     """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
     batch = s.config.training.predict_batch_size
     outputs = predict(s.model, s.dataset, s.pool.unlabeled, batch_size=batch)
+    if s.strategy.dropout_passes:
+        passes = dropout_logits(
+            s.model,
+            outputs.fused_features,
+            s.strategy.dropout_passes,
+            batch_size=batch,
+            seed=int(stream(s.config.seed, "dropout", number).integers(2**63)),
+        )
+        outputs = replace(outputs, dropout_logits=passes)
     labeled = predict(s.model, s.dataset, s.pool.labeled, batch_size=batch)
     context = QueryContext(
         rng=stream(s.config.seed, "query", number),

@@ -185,12 +185,17 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     Raises
     ------
     UsageError
-        If the initial labels and the batches together exceed the training samples outside V, or a
-        strategy option is unknown.
+        If the initial labels and the batches together exceed the training samples outside V, a
+        strategy option is unknown, or the strategy compares passes with dropout and there is none.
     """
     classes = len(dataset.classes)
     strategy_options = {**options(config.strategy), **config.strategy_options}
-    create(config.strategy, **strategy_options)
+    strategy = create(config.strategy, **strategy_options)
+    if strategy.dropout_passes and config.model.dropout == 0:
+        raise UsageError(
+            f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
+            "model.dropout is 0 and they would all agree; set model.dropout (the default is 0.1)"
+        )
     pool = Pool.create(
         dataset,
         validation_fraction=config.validation_fraction,

@@ -22,6 +22,8 @@ _BUILT_IN: Mapping[str, str] = {
     "rlmba-x": "rlmba.strategies.rlmba_x:RlmbaX",
     "badge": "rlmba.strategies.badge:Badge",
     "bmmal": "rlmba.strategies.bmmal:Bmmal",
+    "bald": "rlmba.strategies.bald:Bald",
+    "deepfool": "rlmba.strategies.deepfool:DeepFool",
     "random": "rlmba.strategies.random:Random",
     "coreset": "rlmba.strategies.coreset:CoreSet",
     "entropy": "rlmba.strategies.uncertainty:Entropy",

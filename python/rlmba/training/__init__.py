@@ -11,6 +11,7 @@ from rlmba.training.checkpoint import (
     save_tensors,
 )
 from rlmba.training.contributions import shapley_contributions
+from rlmba.training.dropout import dropout_logits
 from rlmba.training.evaluate import evaluate, head_log_probs
 from rlmba.training.fit import fit, multimodal_loss
 from rlmba.training.fusion_weights import adaptive_fusion_weights
@@ -19,6 +20,7 @@ from rlmba.training.predict import predict
 __all__ = [
     "adaptive_fusion_weights",
     "config_hash",
+    "dropout_logits",
     "evaluate",
     "fit",
     "fit_temperature",

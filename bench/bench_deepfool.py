@@ -1,0 +1,107 @@
+"""deepfool_distance beside DeepFool's iteration by autograd and beside torch, and its growth with N.
+
+The iteration, as published and as public active-learning code runs it, takes one sample at a time and one
+backward pass a class; it is timed on 200 samples, ``seconds_for_all`` scales that to the whole pool. The
+torch form is the same closed form as ours, by rows of a table of norms. Bytes counted: every logit read
+once, every distance and class written once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from common import record_traffic
+
+from rlmba import kernels
+from rlmba.kernels.deepfool_distance import spec
+
+N, C, D = spec.BENCH_SHAPE
+FEW = 200
+
+
+def problem(n):
+    rng = np.random.default_rng(0)
+    head = torch.nn.Linear(D, C)
+    weight, bias = (rng.standard_normal(s, dtype=np.float32) / 20 for s in ((C, D), C))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    z = rng.standard_normal((min(n, N), D), dtype=np.float32)
+    logits = np.resize(z @ weight.T + bias, (n, C))
+    return head, z, logits, weight
+
+
+def iterative_form(head, z, steps=50, overshoot=0.02):
+    """Length of the step and class met, for each sample."""
+    distances, classes = [], []
+    for sample in torch.from_numpy(z):
+        x = sample.clone().requires_grad_()
+        f = head(x)
+        start = int(f.argmax())
+        moved = torch.zeros_like(sample)
+        for _ in range(steps):
+            gradients = [torch.autograd.grad(f[k], x, retain_graph=True)[0] for k in range(C)]
+            w = torch.stack(gradients) - gradients[start]
+            gap = (f - f[start]).detach().abs()
+            norms = w.norm(dim=1)
+            away = gap / norms
+            away[start] = torch.inf
+            k = int(away.argmin())
+            moved = moved + away[k] / norms[k] * w[k]
+            x = (sample + (1 + overshoot) * moved).detach().requires_grad_()
+            f = head(x)
+            if int(f.argmax()) != start:
+                break
+        distances.append(float(moved.norm()))
+        classes.append(int(f.argmax()))
+    return np.array(distances), np.array(classes)
+
+
+def torch_form(logits, weight):
+    f, w = torch.from_numpy(logits), torch.from_numpy(weight).double()
+    norms = torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist")
+    norms.fill_diagonal_(0)
+    top, y = f.max(dim=1, keepdim=True)
+    away = (top - f) / norms[y[:, 0]]
+    away.scatter_(1, y, torch.inf)
+    return away.min(dim=1)
+
+
+def ours(logits, weight):
+    return kernels.deepfool_distance(logits, weight, backend="cpu")
+
+
+def moved(n):
+    return n * (4 * C + 16)
+
+
+@pytest.mark.parametrize("form", ["rlmba", "torch", "iterative"])
+def bench_form(benchmark, form):
+    benchmark.group = f"deepfool_distance N={N:,} C={C} D={D}"
+    head, z, logits, weight = problem(N)
+    expected = kernels.deepfool_distance(logits[:FEW], weight, backend="reference")
+    if form == "iterative":
+        found = iterative_form(head, z[:FEW])
+        np.testing.assert_allclose(found[0], expected.distances, rtol=1e-2, atol=1e-5)
+        np.testing.assert_array_equal(found[1], expected.classes)
+        benchmark.pedantic(iterative_form, (head, z[:FEW]), rounds=1)
+        scaled = benchmark.stats.stats.min * N / FEW
+        benchmark.extra_info.update(samples=FEW, seconds_for_all=round(scaled, 1))
+        print(f"iteration: {scaled:.1f} s for {N:,} samples")
+        return
+    call = ours if form == "rlmba" else torch_form
+    distances, classes = call(logits, weight)
+    np.testing.assert_allclose(distances[:FEW], expected.distances, rtol=1e-5)
+    np.testing.assert_array_equal(classes[:FEW], expected.classes)
+    benchmark(call, logits, weight)
+    record_traffic(benchmark, moved(N), shape=[N, C, D], dtype="float32")
+
+
+@pytest.mark.parametrize("n", spec.GROWTH)
+def bench_growth(benchmark, n):
+    benchmark.group = f"deepfool_distance growth C={C} D={D}"
+    _, _, logits, weight = problem(n)
+    benchmark(ours, logits, weight)
+    record_traffic(benchmark, moved(n), shape=[n, C, D], dtype="float32")
+    benchmark.extra_info["nanoseconds_per_row"] = round(benchmark.stats.stats.min / n * 1e9, 2)

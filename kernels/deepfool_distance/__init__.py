@@ -1,0 +1,121 @@
+"""Distance of samples to the decision boundary of a linear head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import ShapeError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays
+from rlmba.kernels.deepfool_distance import reference
+
+__all__ = ["DeepFoolDistance", "deepfool_distance"]
+
+
+class DeepFoolDistance(NamedTuple):
+    """The way to the nearest other class: ``distances`` float64 [N] and ``classes`` int64 [N]."""
+
+    distances: Any
+    classes: Any
+
+
+def _cpu(
+    logits: arrays.Float, weight: arrays.Float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    n, c = logits.shape
+    distances = np.empty(n)
+    classes = np.empty(n, dtype=np.int64)
+    norms = np.empty((c, c))
+    bad = dispatch.require_core().deepfool_distance(logits, weight, norms, distances, classes)
+    if bad >= 0:
+        raise arrays.non_finite(logits, "logits", bad)
+    return distances, classes
+
+
+def _scaled(weight: arrays.Float) -> tuple[arrays.Float, float]:
+    """The weight over a power of two such that no square leaves float64's range, and that power."""
+    largest = float(np.abs(weight).max(initial=0.0))
+    if weight.dtype == np.float32 or largest == 0 or 1e-100 < largest < 1e100:
+        return weight, 1.0
+    scale = float(2.0 ** np.frexp(largest)[1])
+    return weight / scale, scale
+
+
+def deepfool_distance(
+    logits: arrays.ArrayLike, weight: arrays.ArrayLike, *, backend: str = "auto"
+) -> DeepFoolDistance:
+    """The smallest change of a linear head's input that changes its class, in closed form.
+
+    For f = W z + b and y = argmax f(z): min over k != y of (f_y - f_k) / ||w_k - w_y||_2, the l2 distance
+    from z to the nearest boundary between y and another class.
+
+    Parameters
+    ----------
+    logits : array [N, C]
+        f of each sample, finite, C >= 1. Rows may be strided.
+    weight : array [C, D]
+        W, finite. The bias is in the logits already.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    DeepFoolDistance
+        ``distances`` float64 [N], >= 0, in the unit of z, and ``classes`` int64 [N], the class k met
+        there, the lowest on ties (y, too, is the lowest of tied classes). A tie of y with another class
+        is distance 0. A class with the same weights as y can never overtake it and does not count unless
+        it ties; where that leaves none, also for C = 1, the distance is infinite and the class -1. So is
+        a distance beyond the range of float64.
+
+    Raises
+    ------
+    ShapeError, UsageError
+        If the arrays do not fit.
+    NonFiniteError
+        If a logit or weight is NaN or infinite; ``.row`` is the first such row.
+
+    Notes
+    -----
+    DeepFool's iteration reaches this point in one step where the classifier is linear. Norms of
+    differences are summed from the differences themselves, in float64, into a table of C x C numbers,
+    the only memory used beside the results. O(C^2 D + N C) time.
+
+    References
+    ----------
+    Moosavi-Dezfooli, Fawzi and Frossard, "DeepFool: a simple and accurate method to fool deep neural
+    networks", CVPR 2016, section 3; Ducoffe and Precioso, "Adversarial active learning for deep networks:
+    a margin based approach", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 3.0]])
+    >>> z = np.array([[2.0, 0.0], [1.0, 1.0]])
+    >>> found = deepfool_distance(z @ weight.T, weight)
+    >>> found.distances.round(3), found.classes
+    (array([0.632, 0.632]), array([2, 0]))
+    """
+    _, implementation = dispatch.select(
+        "deepfool_distance",
+        backend,
+        "cuda" if "cuda" in (arrays.device_of(logits), arrays.device_of(weight)) else "cpu",
+        {"cpu": _cpu, "reference": reference.deepfool_distance},
+    )
+    f = arrays.as_float(logits, "logits", ndim=2)
+    w = arrays.as_float(weight, "weight", ndim=2)
+    if f.shape[1] < 1 or w.shape[0] != f.shape[1] or w.shape[1] < 1:
+        raise ShapeError(
+            "expected logits [N, C] and a weight [C, D] with C >= 1 and D >= 1, "
+            f"got {f.shape} and {w.shape}"
+        )
+    arrays.require_finite(w, "weight")
+    dtype = np.result_type(f, w)
+    w, scale = _scaled(w.astype(dtype, copy=False))
+    distances, classes = implementation(f.astype(dtype, copy=False), w)
+    with np.errstate(over="ignore"):
+        distances /= scale
+    classes[np.isinf(distances)] = -1
+    return DeepFoolDistance(arrays.like(distances, logits), arrays.like(classes, logits))

@@ -1,0 +1,66 @@
+"""BALD: mutual information between the class and the dropout mask of the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rlmba import kernels
+from rlmba.errors import UsageError
+from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.types import PoolOutputs, QueryContext
+
+__all__ = ["Bald"]
+
+
+@dataclass(kw_only=True)
+class Bald(Strategy):
+    """The n samples of largest mutual information over stochastic passes, ties by pool position.
+
+    Parameters
+    ----------
+    passes : int
+        K >= 2, how many passes through the head the loop makes. A pool made elsewhere may hold another
+        number of them.
+
+    References
+    ----------
+    Houlsby et al., "Bayesian active learning for classification and preference learning", 2011; Gal,
+    Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
+    """
+
+    name: ClassVar[str] = "bald"
+    summary: ClassVar[str] = "largest mutual information between class and dropout mask (BALD)"
+
+    passes: int = 10
+
+    def __post_init__(self) -> None:
+        if self.passes < 2:
+            raise UsageError(
+                f"bald: expected passes >= 2 (one pass has nothing to disagree with), got {self.passes}"
+            )
+
+    @property
+    def dropout_passes(self) -> int:
+        """K, the option ``passes``."""
+        return self.passes
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are the mutual information in nats.
+
+        Raises
+        ------
+        UsageError
+            If the pool has no logits of stochastic passes, or only one pass.
+        """
+        del context
+        if pool.dropout_logits is None or len(pool.dropout_logits) < 2:
+            held = "none" if pool.dropout_logits is None else f"{len(pool.dropout_logits)}"
+            raise UsageError(
+                "bald: expected PoolOutputs.dropout_logits [K, N, C], the fused logits of K >= 2 passes "
+                f"with dropout at work, got {held}; run the head K times in training mode and pass "
+                "what it gives"
+            )
+        with stages("score"):
+            values, indices = kernels.top_k(kernels.bald_score(pool.dropout_logits), n)
+        return Choice(indices, values)

@@ -1,0 +1,59 @@
+"""DeepFool: the smallest change of the fused features that changes the class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from rlmba import kernels
+from rlmba.errors import ShapeError, UsageError
+from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.types import PoolOutputs, QueryContext
+
+__all__ = ["DeepFool"]
+
+
+@dataclass(kw_only=True)
+class DeepFool(Strategy):
+    """The n samples nearest to a decision boundary of the fused head, ties by pool position.
+
+    References
+    ----------
+    Ducoffe and Precioso, "Adversarial active learning for deep networks: a margin based approach", 2018.
+    """
+
+    name: ClassVar[str] = "deepfool"
+    summary: ClassVar[str] = "nearest to a decision boundary of the fused head (DeepFool)"
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are minus the l2 distance of the fused features to the nearest other class.
+
+        Where no class can be met (see :func:`~rlmba.kernels.deepfool_distance`) the distance is
+        infinite: such samples come last and score the most negative float64.
+
+        Raises
+        ------
+        UsageError
+            If the context has no head.
+        ShapeError
+            If the head does not fit the pool.
+        """
+        if context.head is None:
+            raise UsageError(
+                "deepfool: expected QueryContext.head, the fused head behind fused_logits, got None; pass "
+                "LinearHead(weight [C, D], bias [C])"
+            )
+        weight = context.head.weight
+        wanted = (pool.n_classes, pool.fused_features.shape[1])
+        if weight.shape != wanted:
+            raise ShapeError(
+                f"deepfool: expected a head of weight {wanted} for this pool's {wanted[0]} classes and "
+                f"fused features of width {wanted[1]}, got {weight.shape}"
+            )
+        with stages("score"):
+            distances = kernels.deepfool_distance(pool.fused_logits, weight).distances
+            scores = np.maximum(-distances, np.finfo(np.float64).min)
+            values, indices = kernels.top_k(scores, n)
+        return Choice(indices, values)

@@ -1,0 +1,69 @@
+"""Stochastic passes through the fused head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlmba.errors import UsageError
+from rlmba.models.classifier import MultimodalClassifier
+from rlmba.models.randomness import seeded
+
+__all__ = ["dropout_logits"]
+
+
+def dropout_logits(
+    model: MultimodalClassifier,
+    fused_features: NDArray[Any],
+    passes: int,
+    *,
+    batch_size: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Fused logits under K draws of the dropout mask, from fused features alone.
+
+    Dropout acts before each head and nowhere else, so encoders and fusion need not run again. Each
+    sample has a mask of its own in each pass.
+
+    Parameters
+    ----------
+    model : MultimodalClassifier
+        Its mode is as before afterwards.
+    fused_features : float array [N, D]
+        As :func:`~rlmba.training.predict` gives them.
+    passes : int
+        K >= 1.
+    batch_size : int
+        Samples per forward pass. Another size draws other masks.
+    seed : int
+        Decides the masks. The states of torch's global generators are as before afterwards.
+
+    Returns
+    -------
+    float32 array [K, N, C]
+
+    Raises
+    ------
+    UsageError
+        If ``passes`` is less than 1.
+    """
+    if passes < 1:
+        raise UsageError(f"dropout_logits: expected at least one pass, got {passes}")
+    n = len(fused_features)
+    out = np.empty((passes, n, model.n_classes), np.float32)
+    training = model.training
+    model.train()
+    try:
+        with seeded(seed, model.device), torch.inference_mode():
+            for start in range(0, n, batch_size):
+                rows = slice(start, min(start + batch_size, n))
+                features = np.ascontiguousarray(fused_features[rows])
+                given = torch.from_numpy(features).to(model.device, model.fused_head.weight.dtype)
+                for k in range(passes):
+                    out[k, rows] = model.head(given).float().cpu().numpy()
+    finally:
+        model.train(training)
+    return out
