@@ -13,8 +13,7 @@ from rlmba.cli.failures import InterruptedRunError
 __all__ = ["app", "application"]
 
 # In the order of `rlmba --help`. Each is a module of this package that registers itself with `app`.
-COMMANDS = ("run", "report", "bench", "datasets", "strategies", "encoders", "doctor")
-COMMANDS = ("run", "report", "select", "datasets", "strategies", "encoders", "doctor")
+COMMANDS = ("run", "report", "select", "bench", "datasets", "strategies", "encoders", "doctor")
 
 
 class _Group(TyperGroup):

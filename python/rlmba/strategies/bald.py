@@ -31,6 +31,7 @@ class Bald(Strategy):
 
     name: ClassVar[str] = "bald"
     summary: ClassVar[str] = "largest mutual information between class and dropout mask (BALD)"
+    needs: ClassVar[frozenset[str]] = frozenset({"dropout"})
 
     passes: int = 10
 

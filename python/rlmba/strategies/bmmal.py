@@ -55,6 +55,7 @@ class Bmmal(Strategy):
 
     name: ClassVar[str] = "bmmal"
     summary: ClassVar[str] = "BADGE with modalities balanced by their Shapley contributions"
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "modality_features", "logits", "head"})
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are distances to the nearest sample drawn before; for the first, its norm."""

@@ -33,6 +33,7 @@ class CoreSet(Strategy):
 
     name: ClassVar[str] = "coreset"
     summary: ClassVar[str] = "greedy k-center: farthest from all labeled and chosen samples"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are Euclidean distances at the moment of choice; ties by pool position."""

@@ -26,6 +26,7 @@ class DeepFool(Strategy):
 
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "nearest to a decision boundary of the fused head (DeepFool)"
+    needs: ClassVar[frozenset[str]] = frozenset({"logits", "head"})
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are minus the l2 distance of the fused features to the nearest other class.

@@ -20,14 +20,14 @@ __all__ = ["create", "describe", "names", "options"]
 _BUILT_IN: Mapping[str, str] = {
     "rlmba": "rlmba.strategies.rlmba:Rlmba",
     "rlmba-x": "rlmba.strategies.rlmba_x:RlmbaX",
-    "badge": "rlmba.strategies.badge:Badge",
-    "bmmal": "rlmba.strategies.bmmal:Bmmal",
-    "bald": "rlmba.strategies.bald:Bald",
-    "deepfool": "rlmba.strategies.deepfool:DeepFool",
     "random": "rlmba.strategies.random:Random",
-    "coreset": "rlmba.strategies.coreset:CoreSet",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
     "margin": "rlmba.strategies.uncertainty:Margin",
+    "coreset": "rlmba.strategies.coreset:CoreSet",
+    "deepfool": "rlmba.strategies.deepfool:DeepFool",
+    "bald": "rlmba.strategies.bald:Bald",
+    "badge": "rlmba.strategies.badge:Badge",
+    "bmmal": "rlmba.strategies.bmmal:Bmmal",
 }
 _GROUP = "rlmba.strategies"
 
