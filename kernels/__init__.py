@@ -21,6 +21,7 @@ from rlmba.kernels.dispatch import (
     set_num_threads,
 )
 from rlmba.kernels.fused_score import FusedScore, fused_score
+from rlmba.kernels.graph_propagate import GraphPropagate, graph_propagate
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
 from rlmba.kernels.min_distance import MinDistance, min_distance
@@ -37,6 +38,7 @@ __all__ = [
     "Call",
     "DirichletVariance",
     "FusedScore",
+    "GraphPropagate",
     "KMeans",
     "KMeansPlusPlus",
     "MinDistance",
@@ -46,6 +48,7 @@ __all__ = [
     "backends",
     "dirichlet_variance",
     "fused_score",
+    "graph_propagate",
     "instruction_set",
     "kmeans",
     "kmeans_plusplus",

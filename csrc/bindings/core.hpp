@@ -37,6 +37,7 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
 // One register function an op, in core_<op>.cpp.
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
+void register_graph_propagate(py::module_& m);
 void register_minmax(py::module_& m);
 void register_plackett_luce(py::module_& m);
 void register_kmeans(py::module_& m);
