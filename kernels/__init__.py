@@ -32,6 +32,7 @@ from rlmba.kernels.plackett_luce import (
     plackett_luce,
     plackett_luce_log_prob,
 )
+from rlmba.kernels.sequential_gcn import SequentialGcn, sequential_gcn
 from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "MinDistance",
     "PlackettLuce",
     "PlackettLuceLogProb",
+    "SequentialGcn",
     "TopK",
     "backends",
     "dirichlet_variance",
@@ -58,6 +60,7 @@ __all__ = [
     "plackett_luce",
     "plackett_luce_log_prob",
     "record",
+    "sequential_gcn",
     "set_num_threads",
     "top_k",
 ]

@@ -45,5 +45,6 @@ PYBIND11_MODULE(_core, m) {
   rlmba::bindings::register_plackett_luce(m);
   rlmba::bindings::register_kmeans(m);
   rlmba::bindings::register_min_distance(m);
+  rlmba::bindings::register_sequential_gcn(m);
   rlmba::bindings::register_top_k(m);
 }

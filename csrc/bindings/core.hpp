@@ -42,6 +42,7 @@ void register_minmax(py::module_& m);
 void register_plackett_luce(py::module_& m);
 void register_kmeans(py::module_& m);
 void register_min_distance(py::module_& m);
+void register_sequential_gcn(py::module_& m);
 void register_top_k(py::module_& m);
 
 }  // namespace rlmba::bindings

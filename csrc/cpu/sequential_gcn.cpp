@@ -1,0 +1,496 @@
+#include "rlmba/sequential_gcn.hpp"
+
+#include <cmath>
+
+#include "rlmba/parallel.hpp"
+#include "rlmba/random.hpp"
+#include "rlmba/scratch.hpp"
+#include "rlmba/stored_rows.hpp"
+
+// Notation: P = A X (constant), q = h w2, t = X^T (q / d), logits = A q + b2; r = dL/dlogit,
+// u = X^T r, g = A^T r = dL/dq. With m the mask of units that are positive and not dropped, the
+// gradient needs D = (g m)^T P and e = (g m)^T 1 alone: dL/dW1^T = scale w2 D, dL/db1 = scale w2 e,
+// dL/dw2 = scale (D W1 + e b1). So a bit is all that an epoch keeps of a hidden unit.
+namespace rlmba::RLMBA_ISA {
+namespace {
+
+// Parts of the rows whose sums are formed apart and added in order.
+constexpr std::int64_t kParts = 32;
+constexpr std::int64_t kWord = 32;
+
+std::int64_t round_up(std::int64_t n, std::int64_t to) { return chunk_count(n, to) * to; }
+
+template <class T>
+T dot(const T* a, const T* b, std::int64_t n) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+template <class T>
+void add_scaled(T* __restrict to, T factor, const T* __restrict row, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) to[i] += factor * row[i];
+}
+
+// Eight bytes of 0 or 1 to the bits of one: the first byte becomes the lowest bit.
+RLMBA_INLINE std::uint32_t gather_bits(const std::uint8_t* bytes) {
+  std::uint64_t v;
+  std::memcpy(&v, bytes, 8);
+  return static_cast<std::uint32_t>((v * 0x0102040810204080ULL) >> 56);
+}
+
+// Bit j of word k becomes bit k of word j.
+void transpose_bits(std::uint32_t* a) {
+  std::uint32_t mask = 0x0000FFFFu;
+  for (int half = 16; half != 0; half >>= 1, mask ^= mask << half) {
+    for (int k = 0; k < 32; k = ((k | half) + 1) & ~half) {
+      const std::uint32_t swap = ((a[k] >> half) ^ a[k | half]) & mask;
+      a[k] ^= swap << half;
+      a[k | half] ^= swap;
+    }
+  }
+}
+
+// A sum over rows of values [n]: parts in T, block by block added up in double precision.
+template <class T>
+class ColumnSums {
+ public:
+  ColumnSums(std::int64_t n, std::int64_t parts)
+      : n_(n), parts_(parts), partial_(parts * n), total(n) {}
+
+  void clear(std::int64_t part) const {
+    for (std::int64_t p = 0; p < n_; ++p) partial_[part * n_ + p] = 0;
+  }
+  void add(std::int64_t part, const T* values) const {
+    double* to = partial_.data() + part * n_;
+    for (std::int64_t p = 0; p < n_; ++p) to[p] += static_cast<double>(values[p]);
+  }
+  void finish() const {
+    for (std::int64_t p = 0; p < n_; ++p) {
+      double sum = 0;
+      for (std::int64_t part = 0; part < parts_; ++part) sum += partial_[part * n_ + p];
+      total[p] = static_cast<T>(sum);
+    }
+  }
+
+ private:
+  std::int64_t n_;
+  std::int64_t parts_;
+  Scratch<double> partial_;
+
+ public:
+  Scratch<T> total;
+};
+
+template <class E>
+class Trainer {
+  using T = typename E::Value;
+  using Store = StoredRows<E>;
+  static constexpr std::int64_t kBlock = Store::kBlock;
+  static constexpr std::int64_t kRows = E::kRows;
+  static constexpr std::int64_t kCols = E::kCols;
+
+ public:
+  Trainer(MatrixView<const T> x, MatrixView<T> propagated, const Graph& graph,
+          const std::uint8_t* labeled, const GcnTraining& training, double* parameters)
+      : x_(x),
+        store_(propagated.data, propagated.stride, x.rows, x.cols),
+        graph_(graph),
+        labeled_(labeled),
+        training_(training),
+        hidden_(training.hidden),
+        units_(round_up(round_up(hidden_, kCols), kWord)),
+        words_(units_ / kWord),
+        panels_(chunk_count(hidden_, kCols)),
+        left_groups_(chunk_count(units_, kRows)),
+        feature_panels_(chunk_count(x.cols, kCols)),
+        blocks_(chunk_count(x.rows, kBlock)),
+        parts_(min_i64(kParts, blocks_)),
+        count_(hidden_ * x.cols + 2 * hidden_ + 1),
+        parameters_(parameters),
+        first_moment_(count_),
+        second_moment_(count_),
+        gradient_(count_),
+        packed_(panels_ * kCols * E::padded(x.cols) * std::int64_t{sizeof(T)}),
+        bias_(units_),
+        weight_(units_),
+        q_(x.rows),
+        r_(x.rows),
+        bits_(round_up(x.rows, kWord) * words_),
+        t_(x.cols + 1, parts_),
+        u_(x.cols + 1, parts_),
+        products_(parts_ * left_groups_ * feature_panels_ * E::kSize),
+        unit_sums_(parts_ * units_),
+        threads_(omp_get_max_threads()),
+        work_(threads_ * work_bytes()) {
+    // Rows of left operands beyond the last unit stay zero.
+    for (std::int64_t e = 0; e < threads_ * work_bytes(); ++e) work_[e] = 0;
+    for (std::int64_t j = 0; j < count_; ++j) first_moment_[j] = second_moment_[j] = 0;
+    for (std::int64_t i = 0; i < round_up(x.rows, kWord) * words_; ++i) bits_[i] = 0;
+    std::int64_t marked = 0;
+    for (std::int64_t i = 0; i < x.rows; ++i) marked += labeled[i] != 0;
+    labeled_pull_ = 1.0 / static_cast<double>(marked);
+    unlabeled_pull_ = training.unlabeled_weight / static_cast<double>(x.rows - marked);
+    scale_ = 1.0 / (1.0 - static_cast<double>(training.drop_below) / 65536.0);
+  }
+
+  void run(T* scores, T* hidden) {
+    for (std::int64_t epoch = 0; epoch < training_.epochs; ++epoch) {
+      forward(epoch, nullptr);
+      second_layer(nullptr);
+      backward();
+      update(epoch + 1);
+    }
+    forward(0, hidden);
+    second_layer(scores);
+  }
+
+ private:
+  // What one thread works in.
+  struct Work {
+    unsigned char* group;
+    unsigned char* left;
+    unsigned char* right;
+    T* products;
+    T* z;
+    T* sums;
+    T* unit_sums;
+    std::uint64_t* random;
+    std::uint8_t* on;
+  };
+
+  template <class P>
+  static P* take(unsigned char*& at, std::int64_t count) {
+    P* p = reinterpret_cast<P*>(at);
+    at += round_up(count * std::int64_t{sizeof(P)}, 64);
+    return p;
+  }
+
+  Work work(unsigned char* at, std::int64_t* bytes = nullptr) const {
+    unsigned char* begin = at;
+    Work w;
+    w.group = take<unsigned char>(at, E::kGroupBytes);
+    w.left = take<unsigned char>(at, left_groups_ * Store::kLeftBytes);
+    w.right = take<unsigned char>(at, Store::kRightBytes);
+    w.products = take<T>(at, panels_ * E::kSize);
+    w.z = take<T>(at, units_);
+    w.sums = take<T>(at, x_.cols + 1);
+    w.unit_sums = take<T>(at, units_ * kWord);
+    w.random = take<std::uint64_t>(at, units_ / 4);
+    w.on = take<std::uint8_t>(at, units_);
+    if (bytes != nullptr) *bytes = at - begin;
+    return w;
+  }
+
+  std::int64_t work_bytes() const {
+    std::int64_t bytes = 0;
+    work(nullptr, &bytes);
+    return bytes;
+  }
+
+  Work my_work() const { return work(work_.data() + omp_get_thread_num() * work_bytes()); }
+
+  double* weights() const { return parameters_; }
+  double* biases() const { return parameters_ + hidden_ * x_.cols; }
+  double* output_weights() const { return biases() + hidden_; }
+  double* output_bias() const { return output_weights() + hidden_; }
+
+  void pack_weights() {
+    for (std::int64_t k = 0; k < units_; ++k) {
+      bias_[k] = k < hidden_ ? static_cast<T>(biases()[k]) : T(0);
+      weight_[k] = k < hidden_ ? static_cast<T>(output_weights()[k]) : T(0);
+    }
+#pragma omp parallel for schedule(static)
+    for (std::int64_t k = 0; k < panels_ * kCols; ++k) {
+      for (std::int64_t column = 0; column < x_.cols; column += E::kDepth) {
+        const std::int64_t depth = min_i64(E::kDepth, x_.cols - column);
+        T values[E::kDepth];
+        for (std::int64_t p = 0; p < depth; ++p) {
+          values[p] = k < hidden_ ? static_cast<T>(weights()[k * x_.cols + column + p]) : T(0);
+        }
+        E::pack_center(values, depth, static_cast<int>(k % kCols), panel(column, k / kCols, depth));
+      }
+    }
+  }
+
+  unsigned char* panel(std::int64_t column, std::int64_t index, std::int64_t depth) const {
+    return packed_.data() +
+           (column * panels_ + index * E::padded(depth)) * kCols * std::int64_t{sizeof(T)};
+  }
+
+  // Calls each(row begin, row end) for the blocks of every part of the rows, in order within a
+  // part.
+  template <class Start, class Each>
+  void for_parts(Start start, Each each) {
+#pragma omp parallel num_threads(static_cast<int>(threads_))
+    {
+      [[maybe_unused]] typename E::Session session;
+      const Work w = my_work();
+#pragma omp for schedule(dynamic)
+      for (std::int64_t part = 0; part < parts_; ++part) {
+        start(w, part);
+        for (std::int64_t block = part * blocks_ / parts_; block < (part + 1) * blocks_ / parts_;
+             ++block) {
+          each(w, part, block * kBlock, min_i64((block + 1) * kBlock, x_.rows));
+        }
+      }
+    }
+  }
+
+  // q and t; and the mask of this epoch, or, where `hidden` is given, h without dropout.
+  void forward(std::int64_t epoch, T* hidden) {
+    pack_weights();
+    const auto start = [&](const Work&, std::int64_t part) { t_.clear(part); };
+    for_parts(start, [&](const Work& w, std::int64_t part, std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = 0; p <= x_.cols; ++p) w.sums[p] = T(0);
+      for (std::int64_t row = begin; row < end; row += kRows) {
+        multiply_group(w, row / kRows);
+        const std::int64_t count = min_i64(kRows, end - row);
+        for (std::int64_t r = 0; r < count; ++r) {
+          const std::int64_t i = row + r;
+          load_units(w, r);
+          q_[i] = hidden == nullptr ? drop(w, epoch, i) : keep_all(w, hidden + i * hidden_);
+          const T v = static_cast<T>(static_cast<double>(q_[i]) * graph_.inverse_degrees[i]);
+          add_scaled(w.sums, v, x_.row(i), x_.cols);
+          w.sums[x_.cols] += v;
+        }
+      }
+      t_.add(part, w.sums);
+    });
+    t_.finish();
+  }
+
+  void multiply_group(const Work& w, std::int64_t group) const {
+    for (std::int64_t column = 0; column < x_.cols; column += E::kDepth) {
+      const std::int64_t depth = min_i64(E::kDepth, x_.cols - column);
+      const unsigned char* a = store_.group(group, column, depth, w.group);
+      for (std::int64_t p = 0; p < panels_; ++p) {
+        E::multiply(a, panel(column, p, depth), depth, column > 0, w.products + p * E::kSize);
+      }
+    }
+  }
+
+  // Row r of the products plus the bias, units beyond the last as 0.
+  void load_units(const Work& w, std::int64_t r) const {
+    for (std::int64_t p = 0; p < panels_; ++p) {
+      std::memcpy(w.z + p * kCols, w.products + p * E::kSize + r * kCols, sizeof(T) * kCols);
+    }
+    for (std::int64_t k = panels_ * kCols; k < units_; ++k) w.z[k] = T(0);
+    for (std::int64_t k = 0; k < units_; ++k) w.z[k] += bias_[k];
+  }
+
+  T drop(const Work& w, std::int64_t epoch, std::int64_t i) const {
+    const std::int64_t draws = chunk_count(hidden_, 4);
+    const auto base =
+        static_cast<std::uint64_t>(epoch * x_.rows + i) * static_cast<std::uint64_t>(draws);
+    const auto threshold = static_cast<std::uint16_t>(training_.drop_below);
+    for (std::int64_t j = 0; j < units_ / 4; ++j) {
+      w.random[j] = mix64(training_.mask_seed, base + static_cast<std::uint64_t>(j));
+    }
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t k = 0; k < units_; ++k) {
+      const auto bits = static_cast<std::uint16_t>(w.random[k / 4] >> (k % 4 * 16));
+      const bool on = (w.z[k] > T(0)) & (bits >= threshold);
+      w.on[k] = on;
+      sum += on ? w.z[k] * weight_[k] : T(0);
+    }
+    for (std::int64_t word = 0; word < words_; ++word) {
+      const std::uint8_t* on = w.on + word * kWord;
+      bits_[i * words_ + word] = gather_bits(on) | gather_bits(on + 8) << 8 |
+                                 gather_bits(on + 16) << 16 | gather_bits(on + 24) << 24;
+    }
+    return static_cast<T>(scale_) * sum;
+  }
+
+  T keep_all(const Work& w, T* hidden) const {
+    T sum = 0;
+    for (std::int64_t k = 0; k < hidden_; ++k) {
+      hidden[k] = w.z[k] > T(0) ? w.z[k] : T(0);
+      sum += hidden[k] * weight_[k];
+    }
+    return sum;
+  }
+
+  // r and u, or, where `scores` is given, those.
+  void second_layer(T* scores) {
+    const double constant = graph_.shifted ? static_cast<double>(t_.total[x_.cols]) : 0.0;
+    const auto start = [&](const Work&, std::int64_t part) { u_.clear(part); };
+    for_parts(start, [&](const Work& w, std::int64_t part, std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = 0; p <= x_.cols; ++p) w.sums[p] = T(0);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto product = static_cast<double>(dot(x_.row(i), t_.total.data(), x_.cols));
+        const double logit = graph_.weight() * (product + constant) +
+                             (1.0 - graph_.self(i)) * static_cast<double>(q_[i]) + *output_bias();
+        const double s = 1.0 / (1.0 + std::exp(-logit));
+        if (scores != nullptr) {
+          scores[i] = static_cast<T>(s);
+          continue;
+        }
+        const T r = static_cast<T>(labeled_[i] ? (s - 1.0) * labeled_pull_ : s * unlabeled_pull_);
+        r_[i] = r;
+        add_scaled(w.sums, r, x_.row(i), x_.cols);
+        w.sums[x_.cols] += r;
+      }
+      u_.add(part, w.sums);
+    });
+    u_.finish();
+  }
+
+  void backward() {
+    const std::int64_t size = left_groups_ * feature_panels_ * E::kSize;
+    const auto start = [&](const Work&, std::int64_t part) {
+      for (std::int64_t k = 0; k < units_; ++k) unit_sums_[part * units_ + k] = 0;
+    };
+    for_parts(start, [&](const Work& w, std::int64_t part, std::int64_t begin, std::int64_t end) {
+      const std::int64_t depth = Store::sample_depth(end - begin);
+      const bool add = begin > part * blocks_ / parts_ * kBlock;
+      pack_units(w, part, begin, end, depth);
+      for (std::int64_t panel = 0; panel < feature_panels_; ++panel) {
+        store_.pack_samples(begin, depth, panel * kCols, w.right);
+        for (std::int64_t g = 0; g < left_groups_; ++g) {
+          E::multiply(w.left + g * Store::kLeftBytes, w.right, depth, add,
+                      &products_[part * size + (panel * left_groups_ + g) * E::kSize]);
+        }
+      }
+    });
+    gather_gradient();
+  }
+
+  // g m of the rows as a left operand, and its sums over rows.
+  void pack_units(const Work& w, std::int64_t part, std::int64_t begin, std::int64_t end,
+                  std::int64_t depth) const {
+    const double constant = graph_.shifted ? static_cast<double>(u_.total[x_.cols]) : 0.0;
+    for (std::int64_t e = 0; e < units_ * kWord; ++e) w.unit_sums[e] = T(0);
+    for (std::int64_t row = begin; row < end; row += kWord) {
+      const std::int64_t count = min_i64(kWord, end - row);
+      T g[kWord] = {};
+      for (std::int64_t j = 0; j < count; ++j) {
+        const std::int64_t i = row + j;
+        const auto product = static_cast<double>(dot(x_.row(i), u_.total.data(), x_.cols));
+        g[j] = static_cast<T>(graph_.inverse_degrees[i] * graph_.weight() * (product + constant) +
+                              (1.0 - graph_.self(i)) * static_cast<double>(r_[i]));
+      }
+      const typename Store::Values values(g);
+      for (std::int64_t word = 0; word < words_; ++word) {
+        std::uint32_t kept[kWord] = {};
+        for (std::int64_t j = 0; j < count; ++j) kept[j] = bits_[(row + j) * words_ + word];
+        transpose_bits(kept);
+        for (std::int64_t k = 0; k < kWord; ++k) {
+          const std::uint32_t mask = kept[k];
+          values.put(mask, word * kWord + k, row - begin, depth, w.left);
+          T* sums = w.unit_sums + (word * kWord + k) * kWord;
+          for (int j = 0; j < kWord; ++j) sums[j] += (mask >> j & 1u) != 0 ? g[j] : T(0);
+        }
+      }
+    }
+    for (std::int64_t k = 0; k < units_; ++k) {
+      for (std::int64_t j = 0; j < kWord; ++j) {
+        unit_sums_[part * units_ + k] += static_cast<double>(w.unit_sums[k * kWord + j]);
+      }
+    }
+  }
+
+  void gather_gradient() {
+    const std::int64_t size = left_groups_ * feature_panels_ * E::kSize;
+    double* output = gradient_.data() + hidden_ * x_.cols;
+#pragma omp parallel for schedule(static)
+    for (std::int64_t k = 0; k < hidden_; ++k) {
+      const double* weights = parameters_ + k * x_.cols;
+      double* to = gradient_.data() + k * x_.cols;
+      for (std::int64_t p = 0; p < x_.cols; ++p) to[p] = 0;
+      for (std::int64_t part = 0; part < parts_; ++part) {
+        for (std::int64_t panel = 0; panel < feature_panels_; ++panel) {
+          const T* from = &products_[part * size + (panel * left_groups_ + k / kRows) * E::kSize +
+                                     k % kRows * kCols];
+          const std::int64_t column = panel * kCols;
+          const std::int64_t count = min_i64(kCols, x_.cols - column);
+          for (std::int64_t p = 0; p < count; ++p) to[column + p] += static_cast<double>(from[p]);
+        }
+      }
+      double sum = 0;
+      for (std::int64_t part = 0; part < parts_; ++part) sum += unit_sums_[part * units_ + k];
+      const double factor = scale_ * output_weights()[k];
+      output[hidden_ + k] = scale_ * (dot(to, weights, x_.cols) + sum * biases()[k]);
+      output[k] = factor * sum;
+      for (std::int64_t p = 0; p < x_.cols; ++p) to[p] *= factor;
+    }
+    gradient_[count_ - 1] = static_cast<double>(u_.total[x_.cols]);
+  }
+
+  // One step of Adam (Kingma and Ba, 2015) with weight decay added to the gradient.
+  void update(std::int64_t step) {
+    constexpr double kBeta1 = 0.9;
+    constexpr double kBeta2 = 0.999;
+    constexpr double kEpsilon = 1e-8;
+    const double size =
+        training_.learning_rate / (1.0 - std::pow(kBeta1, static_cast<double>(step)));
+    const double root = 1.0 / std::sqrt(1.0 - std::pow(kBeta2, static_cast<double>(step)));
+#pragma omp parallel for simd schedule(static)
+    for (std::int64_t j = 0; j < count_; ++j) {
+      const double g = gradient_[j] + training_.weight_decay * parameters_[j];
+      const double m = first_moment_[j] = kBeta1 * first_moment_[j] + (1.0 - kBeta1) * g;
+      const double v = second_moment_[j] = kBeta2 * second_moment_[j] + (1.0 - kBeta2) * g * g;
+      parameters_[j] -= size * m / (std::sqrt(v) * root + kEpsilon);
+    }
+  }
+
+  MatrixView<const T> x_;
+  Store store_;
+  Graph graph_;
+  const std::uint8_t* labeled_;
+  GcnTraining training_;
+  std::int64_t hidden_;
+  std::int64_t units_;  // hidden units, rounded up
+  std::int64_t words_;
+  std::int64_t panels_;  // of W1
+  std::int64_t left_groups_;
+  std::int64_t feature_panels_;
+  std::int64_t blocks_;
+  std::int64_t parts_;
+  std::int64_t count_;
+  double* parameters_;
+  Scratch<double> first_moment_;
+  Scratch<double> second_moment_;
+  Scratch<double> gradient_;
+  Scratch<unsigned char> packed_;
+  Scratch<T> bias_;
+  Scratch<T> weight_;
+  Scratch<T> q_;
+  Scratch<T> r_;
+  Scratch<std::uint32_t> bits_;  // of the mask m, [rows, words_]
+  ColumnSums<T> t_;
+  ColumnSums<T> u_;
+  Scratch<T> products_;        // parts of D
+  Scratch<double> unit_sums_;  // parts of e
+  std::int64_t threads_;
+  Scratch<unsigned char> work_;
+  double labeled_pull_;
+  double unlabeled_pull_;
+  double scale_;
+};
+
+}  // namespace
+
+void sequential_gcn(MatrixView<const float> x, MatrixView<float> propagated, Graph graph,
+                    const std::uint8_t* labeled, const GcnTraining& training, double* parameters,
+                    float* scores, float* hidden) {
+#ifdef RLMBA_HAVE_AMX
+  if (x.cols >= 32 && matrix_tiles_allowed() && amx_usable()) {
+    Trainer<AmxEngine>(x, propagated, graph, labeled, training, parameters).run(scores, hidden);
+    return;
+  }
+#endif
+  Trainer<VectorEngine<float>>(x, propagated, graph, labeled, training, parameters)
+      .run(scores, hidden);
+}
+
+void sequential_gcn(MatrixView<const double> x, MatrixView<double> propagated, Graph graph,
+                    const std::uint8_t* labeled, const GcnTraining& training, double* parameters,
+                    double* scores, double* hidden) {
+  Trainer<VectorEngine<double>>(x, propagated, graph, labeled, training, parameters)
+      .run(scores, hidden);
+}
+
+}  // namespace rlmba::RLMBA_ISA
