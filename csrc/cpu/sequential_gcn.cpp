@@ -20,17 +20,60 @@ constexpr std::int64_t kWord = 32;
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) { return chunk_count(n, to) * to; }
 
-template <class T>
-T dot(const T* a, const T* b, std::int64_t n) {
-  T sum = 0;
+double dot(const double* a, const double* b, std::int64_t n) {
+  double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
   return sum;
 }
 
+// Rows are taken four at a time: four sums hide the latency of one, and share the other operand.
+constexpr std::int64_t kRowsAtOnce = 4;
+
+// out[j] = row j . v, for `count` rows, 1 to kRowsAtOnce.
 template <class T>
-void add_scaled(T* __restrict to, T factor, const T* __restrict row, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) to[i] += factor * row[i];
+void dot_rows(MatrixView<const T> x, std::int64_t first, std::int64_t count, const T* v, T* out) {
+  using V = typename Tile<T>::Vector;
+  constexpr std::int64_t kLanes = Tile<T>::kLanes;
+  const T* rows[kRowsAtOnce];
+  for (std::int64_t j = 0; j < kRowsAtOnce; ++j) rows[j] = x.row(first + (j < count ? j : 0));
+  V sums[kRowsAtOnce] = {};
+  std::int64_t p = 0;
+  for (; p + kLanes <= x.cols; p += kLanes) {
+    const V other = load<V>(v + p);
+#pragma GCC unroll 4
+    for (int j = 0; j < kRowsAtOnce; ++j) sums[j] += load<V>(rows[j] + p) * other;
+  }
+  for (std::int64_t j = 0; j < count; ++j) {
+    T sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += sums[j][lane];
+    for (std::int64_t q = p; q < x.cols; ++q) sum += rows[j][q] * v[q];
+    out[j] = sum;
+  }
+}
+
+// to += sum_j factors[j] * row j, for `count` rows, 1 to kRowsAtOnce.
+template <class T>
+void add_rows(MatrixView<const T> x, std::int64_t first, std::int64_t count, const T* factors,
+              T* to) {
+  using V = typename Tile<T>::Vector;
+  constexpr std::int64_t kLanes = Tile<T>::kLanes;
+  const T* rows[kRowsAtOnce];
+  T scaled[kRowsAtOnce];
+  for (std::int64_t j = 0; j < kRowsAtOnce; ++j) {
+    rows[j] = x.row(first + (j < count ? j : 0));
+    scaled[j] = j < count ? factors[j] : T(0);
+  }
+  std::int64_t p = 0;
+  for (; p + kLanes <= x.cols; p += kLanes) {
+    V sum = load<V>(to + p);
+#pragma GCC unroll 4
+    for (int j = 0; j < kRowsAtOnce; ++j) sum += load<V>(rows[j] + p) * scaled[j];
+    store(to + p, sum);
+  }
+  for (; p < x.cols; ++p) {
+    for (std::int64_t j = 0; j < kRowsAtOnce; ++j) to[p] += rows[j][p] * scaled[j];
+  }
 }
 
 // Eight bytes of 0 or 1 to the bits of one: the first byte becomes the lowest bit.
@@ -157,6 +200,7 @@ class Trainer {
     T* sums;
     T* unit_sums;
     std::uint64_t* random;
+    std::uint16_t* bits;
     std::uint8_t* on;
   };
 
@@ -178,6 +222,7 @@ class Trainer {
     w.sums = take<T>(at, x_.cols + 1);
     w.unit_sums = take<T>(at, units_ * kWord);
     w.random = take<std::uint64_t>(at, units_ / 4);
+    w.bits = take<std::uint16_t>(at, units_);
     w.on = take<std::uint8_t>(at, units_);
     if (bytes != nullptr) *bytes = at - begin;
     return w;
@@ -251,10 +296,16 @@ class Trainer {
           const std::int64_t i = row + r;
           load_units(w, r);
           q_[i] = hidden == nullptr ? drop(w, epoch, i) : keep_all(w, hidden + i * hidden_);
-          const T v = static_cast<T>(static_cast<double>(q_[i]) * graph_.inverse_degrees[i]);
-          add_scaled(w.sums, v, x_.row(i), x_.cols);
-          w.sums[x_.cols] += v;
         }
+      }
+      for (std::int64_t row = begin; row < end; row += kRowsAtOnce) {
+        const std::int64_t count = min_i64(kRowsAtOnce, end - row);
+        T v[kRowsAtOnce];
+        for (std::int64_t j = 0; j < count; ++j) {
+          v[j] = static_cast<T>(static_cast<double>(q_[row + j]) * graph_.inverse_degrees[row + j]);
+          w.sums[x_.cols] += v[j];
+        }
+        add_rows(x_, row, count, v, w.sums);
       }
       t_.add(part, w.sums);
     });
@@ -288,18 +339,22 @@ class Trainer {
     for (std::int64_t j = 0; j < units_ / 4; ++j) {
       w.random[j] = mix64(training_.mask_seed, base + static_cast<std::uint64_t>(j));
     }
+    // Copied, so that the loops below see arrays of one width each.
+    std::memcpy(w.bits, w.random, static_cast<std::size_t>(units_) * 2);
+    const T* __restrict z = w.z;
+    const T* __restrict weight = weight_.data();
+    const std::uint16_t* __restrict bits = w.bits;
+    std::uint8_t* __restrict on = w.on;
+    for (std::int64_t k = 0; k < units_; ++k) {
+      on[k] = static_cast<std::uint8_t>((z[k] > T(0)) & (bits[k] >= threshold));
+    }
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t k = 0; k < units_; ++k) {
-      const auto bits = static_cast<std::uint16_t>(w.random[k / 4] >> (k % 4 * 16));
-      const bool on = (w.z[k] > T(0)) & (bits >= threshold);
-      w.on[k] = on;
-      sum += on ? w.z[k] * weight_[k] : T(0);
-    }
+    for (std::int64_t k = 0; k < units_; ++k) sum += z[k] * weight[k] * static_cast<T>(on[k]);
     for (std::int64_t word = 0; word < words_; ++word) {
-      const std::uint8_t* on = w.on + word * kWord;
-      bits_[i * words_ + word] = gather_bits(on) | gather_bits(on + 8) << 8 |
-                                 gather_bits(on + 16) << 16 | gather_bits(on + 24) << 24;
+      const std::uint8_t* b = on + word * kWord;
+      bits_[i * words_ + word] = gather_bits(b) | gather_bits(b + 8) << 8 |
+                                 gather_bits(b + 16) << 16 | gather_bits(b + 24) << 24;
     }
     return static_cast<T>(scale_) * sum;
   }
@@ -313,25 +368,27 @@ class Trainer {
     return sum;
   }
 
-  // r and u, or, where `scores` is given, those.
+  // r and u, and the scores where they are asked for.
   void second_layer(T* scores) {
     const double constant = graph_.shifted ? static_cast<double>(t_.total[x_.cols]) : 0.0;
     const auto start = [&](const Work&, std::int64_t part) { u_.clear(part); };
     for_parts(start, [&](const Work& w, std::int64_t part, std::int64_t begin, std::int64_t end) {
       for (std::int64_t p = 0; p <= x_.cols; ++p) w.sums[p] = T(0);
-      for (std::int64_t i = begin; i < end; ++i) {
-        const auto product = static_cast<double>(dot(x_.row(i), t_.total.data(), x_.cols));
-        const double logit = graph_.weight() * (product + constant) +
-                             (1.0 - graph_.self(i)) * static_cast<double>(q_[i]) + *output_bias();
-        const double s = 1.0 / (1.0 + std::exp(-logit));
-        if (scores != nullptr) {
-          scores[i] = static_cast<T>(s);
-          continue;
+      for (std::int64_t row = begin; row < end; row += kRowsAtOnce) {
+        const std::int64_t count = min_i64(kRowsAtOnce, end - row);
+        T products[kRowsAtOnce];
+        dot_rows(x_, row, count, t_.total.data(), products);
+        for (std::int64_t j = 0; j < count; ++j) {
+          const std::int64_t i = row + j;
+          const double product = static_cast<double>(products[j]);
+          const double logit = graph_.weight() * (product + constant) +
+                               (1.0 - graph_.self(i)) * static_cast<double>(q_[i]) + *output_bias();
+          const double s = 1.0 / (1.0 + std::exp(-logit));
+          if (scores != nullptr) scores[i] = static_cast<T>(s);
+          r_[i] = static_cast<T>(labeled_[i] ? (s - 1.0) * labeled_pull_ : s * unlabeled_pull_);
+          w.sums[x_.cols] += r_[i];
         }
-        const T r = static_cast<T>(labeled_[i] ? (s - 1.0) * labeled_pull_ : s * unlabeled_pull_);
-        r_[i] = r;
-        add_scaled(w.sums, r, x_.row(i), x_.cols);
-        w.sums[x_.cols] += r;
+        add_rows(x_, row, count, &r_[row], w.sums);
       }
       u_.add(part, w.sums);
     });
@@ -366,10 +423,13 @@ class Trainer {
     for (std::int64_t row = begin; row < end; row += kWord) {
       const std::int64_t count = min_i64(kWord, end - row);
       T g[kWord] = {};
+      for (std::int64_t j = 0; j < count; j += kRowsAtOnce) {
+        dot_rows(x_, row + j, min_i64(kRowsAtOnce, count - j), u_.total.data(), g + j);
+      }
       for (std::int64_t j = 0; j < count; ++j) {
         const std::int64_t i = row + j;
-        const auto product = static_cast<double>(dot(x_.row(i), u_.total.data(), x_.cols));
-        g[j] = static_cast<T>(graph_.inverse_degrees[i] * graph_.weight() * (product + constant) +
+        const double product = static_cast<double>(g[j]) + constant;
+        g[j] = static_cast<T>(graph_.inverse_degrees[i] * graph_.weight() * product +
                               (1.0 - graph_.self(i)) * static_cast<double>(r_[i]));
       }
       const typename Store::Values values(g);
