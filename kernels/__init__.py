@@ -22,6 +22,7 @@ from rlmba.kernels.dispatch import (
 )
 from rlmba.kernels.fused_score import FusedScore, fused_score
 from rlmba.kernels.graph_propagate import GraphPropagate, graph_propagate
+from rlmba.kernels.k_center import KCenter, k_center
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
 from rlmba.kernels.min_distance import MinDistance, min_distance
@@ -40,6 +41,7 @@ __all__ = [
     "DirichletVariance",
     "FusedScore",
     "GraphPropagate",
+    "KCenter",
     "KMeans",
     "KMeansPlusPlus",
     "MinDistance",
@@ -52,6 +54,7 @@ __all__ = [
     "fused_score",
     "graph_propagate",
     "instruction_set",
+    "k_center",
     "kmeans",
     "kmeans_plusplus",
     "min_distance",

@@ -41,6 +41,7 @@ PYBIND11_MODULE(_core, m) {
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);
   rlmba::bindings::register_graph_propagate(m);
+  rlmba::bindings::register_k_center(m);
   rlmba::bindings::register_minmax(m);
   rlmba::bindings::register_plackett_luce(m);
   rlmba::bindings::register_kmeans(m);

@@ -38,6 +38,7 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
 void register_graph_propagate(py::module_& m);
+void register_k_center(py::module_& m);
 void register_minmax(py::module_& m);
 void register_plackett_luce(py::module_& m);
 void register_kmeans(py::module_& m);

@@ -21,6 +21,7 @@ _BUILT_IN: Mapping[str, str] = {
     "rlmba": "rlmba.strategies.rlmba:Rlmba",
     "rlmba-x": "rlmba.strategies.rlmba_x:RlmbaX",
     "random": "rlmba.strategies.random:Random",
+    "coreset": "rlmba.strategies.coreset:CoreSet",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
     "margin": "rlmba.strategies.uncertainty:Margin",
 }

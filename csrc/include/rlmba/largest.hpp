@@ -1,0 +1,161 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "rlmba/parallel.hpp"
+#include "rlmba/scratch.hpp"
+#include "rlmba/view.hpp"
+
+#ifdef RLMBA_ISA
+namespace rlmba::RLMBA_ISA {
+
+// Finds the positions of about the m largest of many values, in rising order of position, where
+// negative values are none. Histograms narrow down the value to cut at, so that neither order nor
+// ties of the values matter to the time it takes: top_k sorts, this does not.
+class Largest {
+ public:
+  // All values chosen are >= cut, in a tie at positions <= last; all others are not.
+  struct Choice {
+    std::int64_t count;
+    double cut;
+    std::int64_t last;
+  };
+
+  explicit Largest(VectorView<const double> values)
+      : values_(values),
+        chunks_(chunk_count(values.size, kReductionRows)),
+        above_(chunks_),
+        equal_(chunks_),
+        counts_(omp_get_max_threads() * kBins) {}
+
+  double max() const {
+    double most = -1;
+#pragma omp parallel for schedule(static) reduction(max : most)
+    for (std::int64_t i = 0; i < values_.size; ++i) {
+      if (values_.data[i] > most) most = values_.data[i];
+    }
+    return most;
+  }
+
+  // At most `wanted` >= 1, and at least half of that where there are so many, none of which is
+  // above `high`, finite.
+  Choice choose(std::int64_t wanted, double high, std::int64_t* positions) {
+    constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max();
+    Range range{0, high};
+    std::int64_t above = 0;
+    while (range.low < range.high) {
+      count(range);
+      std::int64_t bin = kBins - 1;
+      while (bin >= 0 && above + counts_[bin] <= wanted) above += counts_[bin--];
+      if (bin < 0) return collect(range.low, kLast, positions);
+      if (2 * above >= wanted) {
+        return collect(extent(range, bin + 1, kBins - 1).low, kLast, positions);
+      }
+      range = extent(range, bin, bin);
+    }
+    return collect(range.low, wanted - above, positions);
+  }
+
+ private:
+  static constexpr std::int64_t kBins = 1024;
+
+  struct Range {
+    double low;
+    double high;
+
+    RLMBA_INLINE bool holds(double v) const { return v >= low && v <= high; }
+    // Rises with v; low and high fall into different bins.
+    RLMBA_INLINE std::int64_t bin(double v) const {
+      const double place = (v - low) / (high - low) * static_cast<double>(kBins);
+      return min_i64(static_cast<std::int64_t>(place), kBins - 1);
+    }
+  };
+
+  // How many values fall into each bin of a range, in counts_[0, kBins).
+  void count(Range range) {
+    const std::int64_t threads = omp_get_max_threads();
+    for (std::int64_t b = 0; b < threads * kBins; ++b) counts_[b] = 0;
+#pragma omp parallel num_threads(static_cast<int>(threads))
+    {
+      std::int64_t* counts = &counts_[omp_get_thread_num() * kBins];
+#pragma omp for schedule(static)
+      for (std::int64_t i = 0; i < values_.size; ++i) {
+        if (range.holds(values_.data[i])) ++counts[range.bin(values_.data[i])];
+      }
+    }
+    for (std::int64_t t = 1; t < threads; ++t) {
+      for (std::int64_t b = 0; b < kBins; ++b) counts_[b] += counts_[t * kBins + b];
+    }
+  }
+
+  // Least and largest of the values of a range that fall into bins [first, last].
+  Range extent(Range range, std::int64_t first, std::int64_t last) const {
+    double low = range.high;
+    double high = range.low;
+#pragma omp parallel for schedule(static) reduction(min : low) reduction(max : high)
+    for (std::int64_t i = 0; i < values_.size; ++i) {
+      const double v = values_.data[i];
+      if (!range.holds(v)) continue;
+      const std::int64_t bin = range.bin(v);
+      if (bin < first || bin > last) continue;
+      if (v < low) low = v;
+      if (v > high) high = v;
+    }
+    return {low, high};
+  }
+
+  // Every value above the cut, and the first `ties` of those that equal it.
+  Choice collect(double cut, std::int64_t ties, std::int64_t* positions) {
+#pragma omp parallel for schedule(static)
+    for (std::int64_t c = 0; c < chunks_; ++c) {
+      std::int64_t above = 0;
+      std::int64_t equal = 0;
+      const std::int64_t end = min_i64((c + 1) * kReductionRows, values_.size);
+      for (std::int64_t i = c * kReductionRows; i < end; ++i) {
+        above += values_.data[i] > cut;
+        equal += values_.data[i] == cut;
+      }
+      above_[c] = above;
+      equal_[c] = equal;
+    }
+    std::int64_t count = 0;
+    std::int64_t left = ties;
+    for (std::int64_t c = 0; c < chunks_; ++c) {
+      const std::int64_t above = above_[c];
+      const std::int64_t equal = min_i64(equal_[c], left);
+      above_[c] = count;
+      equal_[c] = equal;
+      count += above + equal;
+      left -= equal;
+    }
+    std::int64_t last = -1;
+#pragma omp parallel for schedule(static) reduction(max : last)
+    for (std::int64_t c = 0; c < chunks_; ++c) {
+      std::int64_t out = above_[c];
+      std::int64_t equal = equal_[c];
+      const std::int64_t end = min_i64((c + 1) * kReductionRows, values_.size);
+      const std::int64_t stop = c + 1 < chunks_ ? above_[c + 1] : count;
+      for (std::int64_t i = c * kReductionRows; i < end && out < stop; ++i) {
+        const double v = values_.data[i];
+        if (v > cut) {
+          positions[out++] = i;
+        } else if (v == cut && equal > 0) {
+          positions[out++] = i;
+          --equal;
+          last = i;
+        }
+      }
+    }
+    return {count, cut, last};
+  }
+
+  VectorView<const double> values_;
+  std::int64_t chunks_;
+  Scratch<std::int64_t> above_;
+  Scratch<std::int64_t> equal_;
+  Scratch<std::int64_t> counts_;
+};
+
+}  // namespace rlmba::RLMBA_ISA
+#endif

@@ -1,0 +1,173 @@
+"""Rows that cover the others: greedy k-center."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import BackendError, ShapeError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.k_center import reference
+
+__all__ = ["KCenter", "k_center"]
+
+
+class KCenter(NamedTuple):
+    """Rows picked by greedy k-center.
+
+    ``indices`` int64 [n] in picked order, ``distances`` [n] of each to its nearest center before it was
+    picked, ``radius``: the largest distance of any row to its nearest center in the end.
+    """
+
+    indices: Any
+    distances: Any
+    radius: float
+
+
+def _cpu(
+    x: arrays.Float, n: int, labeled: arrays.Float, first: int | None, max_memory: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+    core = dispatch.require_core()
+    scratch = distances.UNBOUNDED
+    if max_memory is not None:
+        low = int(core.k_center_scratch(x))
+        scratch = arrays.as_count(max_memory, "max_memory", low=low)
+    bad = core.first_bad_row(labeled)
+    if bad >= 0:
+        raise arrays.non_finite(labeled, "labeled", bad)
+    indices = np.empty(n, dtype=np.int64)
+    squared = np.empty(n)
+    status, radius = core.k_center(
+        x, labeled, -1 if first is None else first, scratch, indices, squared
+    )
+    if status == core.k_center_overflow:
+        raise distances.overflow()
+    if status >= 0:
+        raise arrays.non_finite(x, "features", status)
+    return indices, squared, float(radius)
+
+
+def _centers(
+    labeled: arrays.ArrayLike | None, x: arrays.Float, device: str
+) -> NDArray[np.float32] | NDArray[np.float64]:
+    if labeled is None:
+        return np.empty((0, x.shape[1]), dtype=x.dtype)
+    if arrays.device_of(labeled) != device:
+        raise BackendError(
+            f"labeled: expected an array on {device!r} as features are, "
+            f"got {arrays.device_of(labeled)!r}; move one"
+        )
+    rows = distances.as_rows(labeled, "labeled")
+    if rows.shape[1] != x.shape[1]:
+        raise ShapeError(
+            f"labeled: expected {x.shape[1]} columns as features have, got shape {rows.shape}"
+        )
+    if rows.dtype != x.dtype:
+        arrays.require_finite(rows, "labeled")
+    with np.errstate(over="ignore"):
+        return rows.astype(x.dtype, copy=False)
+
+
+def k_center(
+    features: arrays.ArrayLike,
+    n: int,
+    *,
+    labeled: arrays.ArrayLike | None = None,
+    first: int | None = None,
+    max_memory: int | None = None,
+    backend: str = "auto",
+) -> KCenter:
+    """Pick ``n`` rows, each the farthest from all centers before it: greedy k-center, or CoreSet.
+
+    Parameters
+    ----------
+    features : array [N, D]
+        Finite real numbers, D >= 1. Read in place, also where it is memory-mapped.
+    n : int
+        How many, 0 <= n <= N.
+    labeled : array [L, D], optional
+        Rows that are centers from the start, as the labeled samples of active learning. They have no
+        position; L = 0 is the same as None. Converted to the dtype computed with, that of ``features``.
+    first : int, optional
+        Position of the first pick. Without it, the first pick follows the rule where there are labeled
+        rows, and else is the row nearest to the mean of all rows, a typical one.
+    max_memory : int, optional
+        Bytes for copies of rows and packed centers, beside input, results and 16 bytes a row (compiled
+        backend). The result does not depend on it.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    KCenter
+        ``indices`` int64 [n], distinct positions into ``features`` in picked order; ties go to the
+        lowest position. ``distances`` [n], Euclidean, of the dtype computed with: of each pick to its
+        nearest center before it was picked. They never rise, but after a ``first`` that was not the
+        farthest. Where there are no labeled rows, the first pick has no center to be far from:
+        ``distances[0]`` is then the radius that it leaves, which is also ``distances[1]``. ``radius``,
+        a float, is the largest distance of any row to its nearest center after all picks: 0 where there
+        is no row, infinite where there is no center.
+
+    Raises
+    ------
+    UsageError
+        If n is not within 0..N, ``first`` not within 0..N-1, or ``max_memory`` is too little to work
+        with.
+    ShapeError
+        If an array is not a matrix of real numbers with at least one column, or the widths differ.
+    NonFiniteError
+        If a value is NaN or infinite; ``.row`` is the first such row.
+    DataError
+        If a distance overflows.
+
+    Notes
+    -----
+    Once every row that is left duplicates a center, all distances are 0 and the lowest positions not yet
+    picked follow: no position comes twice.
+
+    Distances are sums of (x - c)^2 in float64: duplicates are at distance exactly 0, and picks are the
+    same on every backend, instruction set and number of threads but where two distances differ by no
+    more than rounding (about 1e-15 relative). The mean of the first pick is such a float64 sum too.
+
+    Distances only shrink as centers come. A row's last known distance is an upper bound, and only the
+    rows with the largest bounds are compared with the centers they have missed. One pass over the rows
+    in order, three without labeled rows and ``first``; later ones touch few of them. Beside
+    16 bytes a row, at most about 100 MiB, and no more than a sixteenth of the rows and some thousands.
+
+    The n picks cover the rows within ``radius``, at most twice the least radius that any n centers can
+    have (without labeled rows).
+
+    References
+    ----------
+    Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985. Sener and Savarese,
+    "Active learning for convolutional neural networks: a core-set approach", ICLR 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0.0], [1.0], [7.0], [10.0]])
+    >>> k_center(x, 2, labeled=np.array([[0.0]]))
+    KCenter(indices=array([3, 2]), distances=array([10.,  3.]), radius=1.0)
+    """
+    device = arrays.device_of(features)
+    _, implementation = dispatch.select(
+        "k_center", backend, device, {"cpu": _cpu, "reference": reference.k_center}
+    )
+    x = distances.as_rows(features, "features")
+    n = arrays.as_count(n, "n", low=0, high=x.shape[0])
+    if first is not None:
+        distances.require_rows(x)
+        first = arrays.as_count(first, "first", low=0, high=x.shape[0] - 1)
+    centers = _centers(labeled, x, device)
+    distances.check_max_memory(max_memory)
+    indices, squared, radius = implementation(x, n, centers, first, max_memory)
+    if n > 0 or len(centers) > 0:
+        radius = float(distances.root(np.array([radius]), x.dtype)[0])
+    return KCenter(
+        arrays.like(indices, features),
+        arrays.like(distances.root(squared, x.dtype), features),
+        radius,
+    )
