@@ -95,6 +95,30 @@ void transpose_bits(std::uint32_t* a) {
   }
 }
 
+// Takes the mean [cols] off the rows. Rows of A X are averages of all rows plus their own, so most
+// of them is what they have in common: apart from it, products lose less to rounding.
+template <class T>
+void remove_mean(MatrixView<T> rows, std::int64_t count, std::int64_t cols, double* mean) {
+  constexpr std::int64_t kColumns = 64;
+#pragma omp parallel for schedule(static)
+  for (std::int64_t begin = 0; begin < cols; begin += kColumns) {
+    const std::int64_t width = min_i64(kColumns, cols - begin);
+    double sum[kColumns] = {};
+    for (std::int64_t i = 0; i < count; ++i) {
+      const T* row = rows.row(i) + begin;
+      for (std::int64_t p = 0; p < width; ++p) sum[p] += static_cast<double>(row[p]);
+    }
+    // Rounded to T, so that subtracting and adding it cancel.
+    for (std::int64_t p = 0; p < width; ++p) {
+      mean[begin + p] = static_cast<double>(static_cast<T>(sum[p] / static_cast<double>(count)));
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+      T* row = rows.row(i) + begin;
+      for (std::int64_t p = 0; p < width; ++p) row[p] -= static_cast<T>(mean[begin + p]);
+    }
+  }
+}
+
 // A sum over rows of values [n]: parts in T, block by block added up in double precision.
 template <class T>
 class ColumnSums {
@@ -135,10 +159,12 @@ class Trainer {
   static constexpr std::int64_t kCols = E::kCols;
 
  public:
-  Trainer(MatrixView<const T> x, MatrixView<T> propagated, const Graph& graph,
+  // `centered` and `mean` are what remove_mean leaves of A X.
+  Trainer(MatrixView<const T> x, MatrixView<T> centered, const double* mean, const Graph& graph,
           const std::uint8_t* labeled, const GcnTraining& training, double* parameters)
       : x_(x),
-        store_(propagated.data, propagated.stride, x.rows, x.cols),
+        mean_(mean),
+        store_(centered.data, centered.stride, x.rows, x.cols),
         graph_(graph),
         labeled_(labeled),
         training_(training),
@@ -243,11 +269,15 @@ class Trainer {
 
   void pack_weights() {
     for (std::int64_t k = 0; k < units_; ++k) {
-      bias_[k] = k < hidden_ ? static_cast<T>(biases()[k]) : T(0);
       weight_[k] = k < hidden_ ? static_cast<T>(output_weights()[k]) : T(0);
     }
+    for (std::int64_t k = hidden_; k < units_; ++k) bias_[k] = T(0);
 #pragma omp parallel for schedule(static)
     for (std::int64_t k = 0; k < panels_ * kCols; ++k) {
+      if (k < hidden_) {
+        const double common = dot(mean_, weights() + k * x_.cols, x_.cols);
+        bias_[k] = static_cast<T>(biases()[k] + common);
+      }
       for (std::int64_t column = 0; column < x_.cols; column += E::kDepth) {
         const std::int64_t depth = min_i64(E::kDepth, x_.cols - column);
         T values[E::kDepth];
@@ -459,7 +489,9 @@ class Trainer {
     for (std::int64_t k = 0; k < hidden_; ++k) {
       const double* weights = parameters_ + k * x_.cols;
       double* to = gradient_.data() + k * x_.cols;
-      for (std::int64_t p = 0; p < x_.cols; ++p) to[p] = 0;
+      double sum = 0;
+      for (std::int64_t part = 0; part < parts_; ++part) sum += unit_sums_[part * units_ + k];
+      for (std::int64_t p = 0; p < x_.cols; ++p) to[p] = sum * mean_[p];
       for (std::int64_t part = 0; part < parts_; ++part) {
         for (std::int64_t panel = 0; panel < feature_panels_; ++panel) {
           const T* from = &products_[part * size + (panel * left_groups_ + k / kRows) * E::kSize +
@@ -469,8 +501,6 @@ class Trainer {
           for (std::int64_t p = 0; p < count; ++p) to[column + p] += static_cast<double>(from[p]);
         }
       }
-      double sum = 0;
-      for (std::int64_t part = 0; part < parts_; ++part) sum += unit_sums_[part * units_ + k];
       const double factor = scale_ * output_weights()[k];
       output[hidden_ + k] = scale_ * (dot(to, weights, x_.cols) + sum * biases()[k]);
       output[k] = factor * sum;
@@ -497,6 +527,7 @@ class Trainer {
   }
 
   MatrixView<const T> x_;
+  const double* mean_;
   Store store_;
   Graph graph_;
   const std::uint8_t* labeled_;
@@ -536,20 +567,25 @@ class Trainer {
 void sequential_gcn(MatrixView<const float> x, MatrixView<float> propagated, Graph graph,
                     const std::uint8_t* labeled, const GcnTraining& training, double* parameters,
                     float* scores, float* hidden) {
+  Scratch<double> mean(x.cols);
+  remove_mean(propagated, x.rows, x.cols, mean.data());
 #ifdef RLMBA_HAVE_AMX
   if (x.cols >= 32 && matrix_tiles_allowed() && amx_usable()) {
-    Trainer<AmxEngine>(x, propagated, graph, labeled, training, parameters).run(scores, hidden);
+    Trainer<AmxEngine>(x, propagated, mean.data(), graph, labeled, training, parameters)
+        .run(scores, hidden);
     return;
   }
 #endif
-  Trainer<VectorEngine<float>>(x, propagated, graph, labeled, training, parameters)
+  Trainer<VectorEngine<float>>(x, propagated, mean.data(), graph, labeled, training, parameters)
       .run(scores, hidden);
 }
 
 void sequential_gcn(MatrixView<const double> x, MatrixView<double> propagated, Graph graph,
                     const std::uint8_t* labeled, const GcnTraining& training, double* parameters,
                     double* scores, double* hidden) {
-  Trainer<VectorEngine<double>>(x, propagated, graph, labeled, training, parameters)
+  Scratch<double> mean(x.cols);
+  remove_mean(propagated, x.rows, x.cols, mean.data());
+  Trainer<VectorEngine<double>>(x, propagated, mean.data(), graph, labeled, training, parameters)
       .run(scores, hidden);
 }
 

@@ -90,7 +90,11 @@ def sequential_gcn(
     )
 
     def layers(mask: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        first, b1, w2 = theta[:cut].reshape(size, width), theta[cut : cut + size], theta[cut + size : -1]
+        first, b1, w2 = (
+            theta[:cut].reshape(size, width),
+            theta[cut : cut + size],
+            theta[cut + size : -1],
+        )
         hidden = np.maximum(propagated @ first.T + b1, 0)
         scores = sigmoid(a.apply((hidden * mask) @ w2[:, None])[:, 0] + theta[-1])
         return hidden, scores, w2
@@ -113,8 +117,9 @@ def _adam(
     theta: Matrix, gradient: Matrix, moments: tuple[Matrix, Matrix], step: int, options: Options
 ) -> None:
     gradient = gradient + options.weight_decay * theta
-    for moment, beta, power in zip(moments, spec.BETAS, (gradient, gradient**2), strict=True):
-        moment *= beta
-        moment += (1 - beta) * power
-    first, second = (m / (1 - b**step) for m, b in zip(moments, spec.BETAS, strict=True))
-    theta -= options.learning_rate * first / (np.sqrt(second) + spec.EPSILON)
+    first, second = moments
+    first[:] = spec.BETAS[0] * first + (1 - spec.BETAS[0]) * gradient
+    second[:] = spec.BETAS[1] * second + (1 - spec.BETAS[1]) * gradient**2
+    size = options.learning_rate / (1 - spec.BETAS[0] ** step)
+    root = np.sqrt(second / (1 - spec.BETAS[1] ** step))
+    theta -= size * first / (root + spec.EPSILON)

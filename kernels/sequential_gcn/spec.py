@@ -22,11 +22,13 @@ LEVELS = 65536
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
-SHAPES = [(2, 1, 1), (7, 3, 5), (40, 6, 128), (300, 33, 17), (700, 64, 40), (1100, 530, 128)]
+SHAPES = [(3, 2, 3), (7, 3, 5), (40, 6, 128), (300, 33, 17), (700, 64, 40), (1100, 530, 128)]
 BENCH_SHAPES = {"dense": (10_000, 512, 1_000), "food101": (45_719, 512, 1_000)}
 
-# Absolute, of scores and of hidden features relative to their largest, after 30 epochs.
-TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+# Absolute, of scores, and relative to the largest, of hidden features, after EPOCHS epochs. Training
+# amplifies rounding: over 200 epochs torch's own float32 strays from its float64 by about 0.005.
+EPOCHS = 10
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
 def seeds(seed: int) -> tuple[int, int]:
@@ -40,7 +42,9 @@ def initial_parameters(seed: int, width: int, hidden: int) -> NDArray[np.float64
     u = 2 * uniform01(seed, 0, width * hidden + 2 * hidden + 1) - 1
     cut = width * hidden
     first = u[:cut].reshape(width, hidden).T / np.sqrt(hidden)
-    return np.concatenate([first.ravel(), u[cut : cut + hidden] / np.sqrt(hidden), u[cut + hidden :]])
+    return np.concatenate(
+        [first.ravel(), u[cut : cut + hidden] / np.sqrt(hidden), u[cut + hidden :]]
+    )
 
 
 def drop_below(dropout: float) -> int:

@@ -23,6 +23,7 @@ _BUILT_IN: Mapping[str, str] = {
     "random": "rlmba.strategies.random:Random",
     "coreset": "rlmba.strategies.coreset:CoreSet",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
+    "gcnal": "rlmba.strategies.gcnal:Gcnal",
     "margin": "rlmba.strategies.uncertainty:Margin",
 }
 _GROUP = "rlmba.strategies"
