@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rlmba.kernels.common import arrays
 from rlmba.kernels.graph_propagate import reference as graph
+from rlmba.kernels.graph_propagate.spec import ISOLATED
 from rlmba.kernels.sequential_gcn import spec
 
 Matrix = NDArray[np.float64]
@@ -32,7 +33,7 @@ class Adjacency:
     def __init__(self, features: arrays.Float, affinity: str) -> None:
         x = graph.normalized(features)
         cosine = (x @ x.sum(axis=0)) - (x**2).sum(axis=1)
-        limit = spec_limit(x)
+        limit = isolation_limit(x)
         cosine[np.abs(cosine) <= limit] = 0
         self.affinity = graph.resolve(features, affinity, cosine)
         self.x = x
@@ -57,9 +58,9 @@ class Adjacency:
         return np.asarray(self.inverse[:, None] * product + h)
 
 
-def spec_limit(x: Matrix) -> float:
+def isolation_limit(x: Matrix) -> float:
     """The degree below which a row counts as isolated."""
-    return float(graph.spec.ISOLATED * np.sqrt((x.sum(axis=0) ** 2).sum()))
+    return float(ISOLATED * np.sqrt((x.sum(axis=0) ** 2).sum()))
 
 
 def sigmoid(z: Matrix) -> Matrix:
@@ -100,7 +101,7 @@ def sequential_gcn(
         return hidden, scores, w2
 
     for epoch in range(options.epochs):
-        mask = scale * spec.kept(mask_seed, epoch, n, size, below)
+        mask = scale * spec.kept(mask_seed, epoch, n, size, below).astype(np.float64)
         hidden, scores, w2 = layers(mask)
         r = pull * np.where(labeled, scores - 1, scores)
         g = a.apply_transposed(r[:, None])
