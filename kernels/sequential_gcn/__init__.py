@@ -183,9 +183,9 @@ def sequential_gcn(
     Randomness is a pure function of the seed that ``kernels/sequential_gcn/spec.py`` fixes. Sums over
     rows do not depend on the number of threads. Instruction sets differ in rounding (float32 products
     run on bfloat16 matrix tiles, split in two, where the processor has them), and training amplifies
-    rounding: float32 scores differ by less than 1e-4 after 10 epochs but by up to about 0.01 after 200,
-    as torch's own float32 does from its float64. Pass float64 features for an answer that is the same
-    everywhere, at three to five times the time.
+    rounding: float32 scores are within 1e-3 of the exact ones after 10 epochs but within about 0.01
+    after 200; torch's own float32 strays by half of that. Pass float64 features for an answer that is
+    the same everywhere to 1e-9, at about three times the time.
 
     References
     ----------

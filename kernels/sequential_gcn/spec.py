@@ -25,10 +25,11 @@ EPSILON = 1e-8
 SHAPES = [(3, 2, 3), (7, 3, 5), (40, 6, 128), (300, 33, 17), (700, 64, 40), (1100, 530, 128)]
 BENCH_SHAPES = {"dense": (10_000, 512, 1_000), "food101": (45_719, 512, 1_000)}
 
-# Absolute, of scores, and relative to the largest, of hidden features, after EPOCHS epochs. Training
-# amplifies rounding: over 200 epochs torch's own float32 strays from its float64 by about 0.005.
+# Absolute, of scores, after EPOCHS epochs; of hidden features ten times that, relative to the largest.
+# Training amplifies rounding, by leaps where a unit's gradient is near 0: 200 epochs on 4,000 rows
+# take torch's float32 0.004 from float64, ours 0.002 without matrix tiles and 0.009 with them.
 EPOCHS = 10
-TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+TOLERANCE = {"float32": 5e-5, "float32 on tiles": 1e-3, "float64": 1e-10}
 
 
 def seeds(seed: int) -> tuple[int, int]:

