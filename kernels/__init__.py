@@ -27,6 +27,7 @@ from rlmba.kernels.gradient_kmeans_plusplus import (
     GradientKMeansPlusPlus,
     gradient_kmeans_plusplus,
 )
+from rlmba.kernels.graph_propagate import GraphPropagate, graph_propagate
 from rlmba.kernels.k_center import KCenter, k_center
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
@@ -38,6 +39,7 @@ from rlmba.kernels.plackett_luce import (
     plackett_luce,
     plackett_luce_log_prob,
 )
+from rlmba.kernels.sequential_gcn import SequentialGcn, sequential_gcn
 from rlmba.kernels.shapley_contributions import shapley_contributions
 from rlmba.kernels.top_k import TopK, top_k
 
@@ -47,12 +49,14 @@ __all__ = [
     "DirichletVariance",
     "FusedScore",
     "GradientKMeansPlusPlus",
+    "GraphPropagate",
     "KCenter",
     "KMeans",
     "KMeansPlusPlus",
     "MinDistance",
     "PlackettLuce",
     "PlackettLuceLogProb",
+    "SequentialGcn",
     "TopK",
     "backends",
     "bald_score",
@@ -60,6 +64,7 @@ __all__ = [
     "dirichlet_variance",
     "fused_score",
     "gradient_kmeans_plusplus",
+    "graph_propagate",
     "instruction_set",
     "k_center",
     "kmeans",
@@ -70,6 +75,7 @@ __all__ = [
     "plackett_luce",
     "plackett_luce_log_prob",
     "record",
+    "sequential_gcn",
     "set_num_threads",
     "shapley_contributions",
     "top_k",

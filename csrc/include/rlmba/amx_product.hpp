@@ -80,6 +80,20 @@ struct AmxEngine {
     Session& operator=(const Session&) = delete;
   };
 
+  // Rounds to the nearest bfloat16, ties to even; a NaN may become infinite, which callers notice
+  // by the norm.
+  RLMBA_INLINE static void split(float value, std::uint16_t* high, std::uint16_t* low) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+    *high = static_cast<std::uint16_t>(bits >> 16);
+    float near;
+    std::memcpy(&near, &bits, 4);
+    const float rest = value - near;
+    std::memcpy(&bits, &rest, 4);
+    *low = static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+  }
+
   // Slices are laid out as tiles of 1 KiB: all high parts, two tiles for every 32 columns, then all
   // low parts. In a tile of rows, each holds 32 columns; in one of centers, pairs of columns are
   // rows.
@@ -146,21 +160,6 @@ struct AmxEngine {
     _tile_stored(1, c + 16, kRowBytes);
     _tile_stored(2, c + 16 * kCols, kRowBytes);
     _tile_stored(3, c + 16 * kCols + 16, kRowBytes);
-  }
-
- private:
-  // Rounds to the nearest bfloat16, ties to even; a NaN may become infinite, which callers notice
-  // by the norm.
-  RLMBA_INLINE static void split(float value, std::uint16_t* high, std::uint16_t* low) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
-    *high = static_cast<std::uint16_t>(bits >> 16);
-    float near;
-    std::memcpy(&near, &bits, 4);
-    const float rest = value - near;
-    std::memcpy(&bits, &rest, 4);
-    *low = static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
   }
 };
 

@@ -18,7 +18,7 @@ Isa best_isa();
 void set_isa(Isa isa);
 
 // Whether kernels may use bfloat16 matrix tiles (AMX) where the processor has them: an extension of
-// avx512. Results do not depend on it.
+// avx512. Results do not depend on it, but for the rounding of sequential_gcn.hpp.
 bool matrix_tiles_allowed();
 void allow_matrix_tiles(bool allowed);
 

@@ -22,6 +22,7 @@ _BUILT_IN: Mapping[str, str] = {
     "rlmba-x": "rlmba.strategies.rlmba_x:RlmbaX",
     "random": "rlmba.strategies.random:Random",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
+    "gcnal": "rlmba.strategies.gcnal:Gcnal",
     "margin": "rlmba.strategies.uncertainty:Margin",
     "coreset": "rlmba.strategies.coreset:CoreSet",
     "deepfool": "rlmba.strategies.deepfool:DeepFool",

@@ -1,0 +1,184 @@
+"""The normalized affinity graph of a set of rows, applied without being built."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.graph_propagate import reference, spec
+
+__all__ = ["GraphPropagate", "graph_propagate"]
+
+
+class GraphPropagate(NamedTuple):
+    """A graph applied to values.
+
+    ``values`` as those given, ``degrees`` float64 [N], ``affinity`` the one used.
+    """
+
+    values: Any
+    degrees: Any
+    affinity: str
+
+
+class Graph(NamedTuple):
+    """What stands for A beside the features: 1/|f_i| (0 for a row of zeros), d, and the affinity."""
+
+    inverse_norms: NDArray[np.float64]
+    degrees: NDArray[np.float64]
+    affinity: str
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the affinity is (1 + cosine) / 2."""
+        return self.affinity == "shifted"
+
+    @property
+    def inverse_degrees(self) -> NDArray[np.float64]:
+        """1/d, and 0 for isolated rows."""
+        return reference.inverse(self.degrees)
+
+
+def build(features: arrays.Float, affinity: str) -> Graph:
+    """Norms and degrees by the compiled extension: O(N D) time, O(N + D) memory."""
+    core = dispatch.require_core()
+    n, width = features.shape
+    inverse_norms, sums = np.empty(n), np.empty(width)
+    bad, nonnegative = core.graph_norms(features, inverse_norms, sums)
+    if bad >= 0:
+        raise arrays.non_finite(features, "features", bad)
+    cosine = np.empty(n)
+    core.graph_degrees(features, inverse_norms, sums, cosine)
+    limit = spec.ISOLATED * np.sqrt((sums**2).sum())
+    cosine[np.abs(cosine) <= limit] = 0
+    used = affinity
+    if affinity == "auto":
+        safe = nonnegative or (cosine[inverse_norms > 0] >= spec.SAFE_MEAN * (n - 1)).all()
+        used = "cosine" if safe else "shifted"
+    if used == "shifted":
+        d = (n - 1 + cosine) / 2
+        d[np.abs(d) <= limit] = 0
+        return Graph(inverse_norms, d, used)
+    return Graph(inverse_norms, cosine, used)
+
+
+def _cpu(
+    features: arrays.Float, values: arrays.Float, affinity: str
+) -> tuple[NDArray[Any], NDArray[np.float64], str]:
+    core = dispatch.require_core()
+    graph = build(features, affinity)
+    if values.shape[1]:
+        bad = core.first_bad_row(values)
+        if bad >= 0:
+            raise arrays.non_finite(values, "values", bad)
+    out = np.empty(values.shape, dtype=values.dtype)
+    core.graph_apply(
+        features, graph.inverse_norms, graph.inverse_degrees, graph.shifted, values, out
+    )
+    return out, graph.degrees, graph.affinity
+
+
+def check_affinity(affinity: str) -> None:
+    """Raise :class:`UsageError` for an unknown affinity."""
+    if affinity not in ("auto", *spec.AFFINITIES):
+        raise UsageError(
+            f"affinity: expected 'auto', 'cosine' or 'shifted', got {affinity!r}; see graph_propagate"
+        )
+
+
+def graph_propagate(
+    features: arrays.ArrayLike,
+    values: arrays.ArrayLike,
+    *,
+    affinity: str = "auto",
+    backend: str = "auto",
+) -> GraphPropagate:
+    """Apply the normalized affinity graph of ``features`` to ``values`` without building it.
+
+    With rows normalized to x_i = f_i / |f_i|, affinities S_ij = x_i . x_j off the diagonal and 0 on
+    it, and degrees d_j = sum_i S_ij, the result is A H = S diag(1/d) H + H.
+
+    Parameters
+    ----------
+    features : array [N, D]
+        Finite real numbers, D >= 1. N = 0 gives empty results. A row of zeros has cosine 0 to
+        every other.
+    values : array [N] or [N, K]
+        H: finite real numbers. Where the dtypes differ, the narrower array is converted.
+    affinity : {"auto", "cosine", "shifted"}
+        "cosine" is the published formula, meant for features that are not negative; with signed ones
+        degrees may be 0 or negative, and what it gives is then what it says, of little use.
+        "shifted" is S_ij = (1 + x_i . x_j) / 2, never negative. "auto" is "cosine" where no feature
+        is negative, or where every row that is not zero has a mean cosine of at least 0.01 to the
+        others, else "shifted".
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    GraphPropagate
+        ``values`` of the shape given and the dtype computed with; ``degrees`` float64 [N];
+        ``affinity`` "cosine" or "shifted". A row of degree 0 (to within 1e-12 of |sum_i x_i|; always
+        so for N = 1) is isolated: others receive nothing from it.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not agree or there are no columns.
+    UsageError
+        If the affinity is unknown.
+    NonFiniteError
+        If a value is NaN or infinite; ``.row`` is the first such row of the array that is named.
+
+    Notes
+    -----
+    S has rank D (D + 1 shifted) but for its diagonal, so A H = X (X^T (H/d)) - diag(S') H/d + H with
+    S' = X X^T: O(N D K) time and, beside input and result, O(N + D min(K, 128)) memory. Norms and
+    degrees are summed in float64, products in slices in the dtype computed with whose sums are added
+    in float64, in an order that does not depend on the number of threads.
+
+    References
+    ----------
+    Caramalau, Bhattarai and Kim, "Sequential graph convolutional network for active learning",
+    CVPR 2021, Eq 1-2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> f = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 5.0]])
+    >>> result = graph_propagate(f, np.array([1.0, 2.0, 4.0]))
+    >>> result.values, result.degrees, result.affinity
+    (array([3., 3., 4.]), array([1., 1., 0.]), 'cosine')
+    """
+    device = arrays.device_of(features)
+    _, implementation = dispatch.select(
+        "graph_propagate",
+        backend,
+        device,
+        {"cpu": _cpu, "reference": reference.graph_propagate},
+    )
+    if arrays.device_of(values) != device:
+        raise BackendError(
+            f"values: expected an array on {device!r} as features is, "
+            f"got {arrays.device_of(values)!r}; move one"
+        )
+    check_affinity(affinity)
+    f = distances.as_rows(features, "features")
+    h = arrays.as_float(values, "values", ndim=(1, 2))
+    if h.shape[0] != f.shape[0]:
+        raise ShapeError(f"values: expected {f.shape[0]} rows as features has, got shape {h.shape}")
+    dtype = np.result_type(f, h)
+    columns = h[:, None] if h.ndim == 1 else h
+    out, degrees, used = implementation(
+        f.astype(dtype, copy=False), columns.astype(dtype, copy=False), affinity
+    )
+    return GraphPropagate(
+        arrays.like(out.reshape(h.shape).astype(dtype, copy=False), values),
+        arrays.like(degrees, values),
+        used,
+    )

@@ -1,0 +1,125 @@
+"""GCNAL: a graph network learns what is labeled and what is not, and says where to look next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba import kernels
+from rlmba.errors import DataError, UsageError
+from rlmba.kernels.sequential_gcn import check_options
+from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.types import PoolOutputs, QueryContext
+
+__all__ = ["Gcnal"]
+
+_VARIANTS = ("core", "uncertain")
+
+
+@dataclass(kw_only=True)
+class Gcnal(Strategy):
+    """Sequential graph network over all fused features, labeled and not.
+
+    A two-layer network on the graph of cosine affinities is trained to tell labeled samples from
+    unlabeled ones (:func:`rlmba.kernels.sequential_gcn`). "core" (CoreGCN) then takes a greedy k-center
+    of its hidden features with the labeled samples as the first centers; "uncertain" (UncertainGCN)
+    takes the samples whose score, how sure it is that a sample is labeled, lies nearest to ``margin``.
+
+    Parameters
+    ----------
+    variant : {"core", "uncertain"}
+        What is done with the trained network.
+    epochs, hidden, dropout, learning_rate, weight_decay, unlabeled_weight, affinity
+        Of the network and its training: see :func:`rlmba.kernels.sequential_gcn`.
+    margin : float
+        Score that "uncertain" looks for, within [0, 1].
+
+    Raises
+    ------
+    UsageError
+        If an option is out of its range; from :meth:`query`, if ``labeled_features`` are missing, empty
+        or of another width than the pool's fused features.
+    DataError
+        From :meth:`query`, if labeled features hold NaN or infinity, or the training diverges.
+
+    References
+    ----------
+    Caramalau, Bhattarai and Kim, "Sequential graph convolutional network for active learning",
+    CVPR 2021.
+    """
+
+    name: ClassVar[str] = "gcnal"
+    summary: ClassVar[str] = "graph network of labeled against unlabeled, k-center of what it sees"
+
+    variant: str = "core"
+    epochs: int = 200
+    hidden: int = 128
+    dropout: float = 0.3
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-4
+    unlabeled_weight: float = 1.2
+    margin: float = 0.1
+    affinity: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.variant not in _VARIANTS:
+            raise UsageError(f"gcnal: variant: expected one of {_VARIANTS}, got {self.variant!r}")
+        if not (math.isfinite(self.margin) and 0 <= self.margin <= 1):
+            raise UsageError(f"gcnal: margin: expected a number within [0, 1], got {self.margin}")
+        try:
+            check_options(**self._training)
+        except UsageError as error:
+            raise UsageError(f"gcnal: {error}") from None
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs,
+            "hidden": self.hidden,
+            "dropout": self.dropout,
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "unlabeled_weight": self.unlabeled_weight,
+            "affinity": self.affinity,
+        }
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are distances at the moment of choice, or -|score - margin|; ties by position.
+
+        Dropout is drawn by position, so permuting the pool gives another draw of the same law.
+        """
+        with stages("graph"):
+            labeled = _labeled_features(pool, context)
+            features = np.concatenate([pool.fused_features, labeled])
+            known = np.arange(len(features)) >= len(pool)
+            network = kernels.sequential_gcn(features, known, rng=context.rng, **self._training)
+        if self.variant == "uncertain":
+            with stages("top_k"):
+                best = kernels.top_k(-np.abs(network.scores[: len(pool)] - self.margin), n)
+            return Choice(best.indices, best.values)
+        with stages("k_center"):
+            hidden = network.hidden
+            result = kernels.k_center(hidden[: len(pool)], n, labeled=hidden[len(pool) :])
+        return Choice(result.indices, result.distances)
+
+
+def _labeled_features(pool: PoolOutputs, context: QueryContext) -> NDArray[Any]:
+    width = pool.fused_features.shape[1]
+    labeled = context.labeled_features
+    if labeled is None or labeled.ndim != 2 or len(labeled) == 0 or labeled.shape[1] != width:
+        got = "None" if labeled is None else f"shape {labeled.shape}"
+        raise UsageError(
+            f"gcnal: expected QueryContext.labeled_features [L, {width}] with L >= 1, got {got}; pass "
+            "the fused features of the labeled samples under the model that predicted the pool"
+        )
+    if not np.isfinite(labeled).all():
+        row = int(np.argmin(np.isfinite(labeled).all(axis=1)))
+        raise DataError(
+            f"gcnal: expected finite QueryContext.labeled_features, row {row} holds NaN or infinity; "
+            "drop or repair that labeled sample"
+        )
+    return labeled

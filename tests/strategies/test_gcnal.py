@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from contract import StrategyContract, make_context, make_pool
+
+from rlmba import kernels, strategies
+from rlmba.errors import DataError, UsageError
+from rlmba.kernels.common.random import seed_from
+
+
+def network(pool, context_seed, **options):
+    """What the strategy trains: pool rows first, then the labeled ones."""
+    context = make_context(pool)
+    f = np.concatenate([pool.fused_features, context.labeled_features]).astype(np.float64)
+    seed = seed_from(np.random.default_rng(context_seed))
+    return kernels.sequential_gcn(
+        f, np.arange(len(f)) >= len(pool), rng=seed, backend="reference", **options
+    )
+
+
+class TestCoreGcn(StrategyContract):
+    name = "gcnal"
+    # Dropout is drawn by position; and sums over rows in another order round otherwise, which
+    # 200 epochs may make visible.
+    permutation_options = {"dropout": 0.0, "epochs": 5}
+
+    @pytest.mark.parametrize("dropout", [0.0, 0.3])
+    def test_picks_are_a_naive_k_center_of_hidden_features(self, dropout):
+        pool = make_pool(n=120, dtype=np.float64)
+        context = make_context(pool, seed=5)
+        context = replace(context, labeled_features=context.labeled_features.astype(np.float64))
+        selection = self.create(dropout=dropout).query(pool, context, 20)
+        hidden = network(pool, 5, dropout=dropout).hidden
+        centers, picks = list(hidden[120:]), []
+        for _ in range(20):
+            nearest = np.min([((hidden[:120] - c) ** 2).sum(axis=1) for c in centers], axis=0)
+            picks.append(int(nearest.argmax()))
+            centers.append(hidden[picks[-1]])
+        assert selection.positions.tolist() == picks
+        assert set(selection.seconds) == {"graph", "k_center"}
+        assert selection.backends == {"sequential_gcn": "cpu", "k_center": "cpu"}
+
+    @pytest.mark.parametrize("given", [None, np.zeros((0, 6)), np.zeros((4, 5)), np.zeros(6)])
+    def test_labeled_features_are_needed(self, given):
+        pool = make_pool()
+        with pytest.raises(
+            UsageError, match=r"labeled_features \[L, 6\] with L >= 1.*pass the fused"
+        ):
+            self.create().query(pool, make_context(pool, labeled_features=given), 4)
+
+    def test_non_finite_labeled_features_are_not_blamed_on_the_pool(self):
+        pool = make_pool()
+        labeled = make_context(pool).labeled_features.copy()
+        labeled[7, 2] = np.nan
+        with pytest.raises(DataError, match="labeled_features, row 7"):
+            self.create().query(pool, make_context(pool, labeled_features=labeled), 4)
+
+    def test_half_precision_features(self):
+        pool = make_pool()
+        context = make_context(pool)
+        half = replace(pool, fused_features=pool.fused_features.astype(np.float16))
+        labeled = context.labeled_features.astype(np.float16)
+        selection = self.create().query(half, replace(context, labeled_features=labeled), 9)
+        assert len(np.unique(selection.positions)) == 9
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"variant": "mean"}, "gcnal: variant: expected one of"),
+            ({"margin": 1.5}, "gcnal: margin"),
+            ({"epochs": -1}, "gcnal: epochs"),
+            ({"dropout": 1.0}, "gcnal: dropout"),
+            ({"affinity": "rbf"}, "gcnal: affinity"),
+            ({"hidden": 2.5}, r"gcnal\.hidden: expected int"),
+        ],
+    )
+    def test_bad_options(self, options, match):
+        with pytest.raises(UsageError, match=match):
+            self.create(**options)
+
+
+class TestUncertainGcn(StrategyContract):
+    name = "gcnal"
+    options = {"variant": "uncertain"}
+    permutation_options = {"dropout": 0.0, "epochs": 5}
+
+    @pytest.mark.parametrize("margin", [0.1, 0.5])
+    def test_picks_lie_nearest_to_the_margin(self, margin):
+        pool = make_pool(n=120, dtype=np.float64)
+        context = make_context(pool, seed=5)
+        context = replace(context, labeled_features=context.labeled_features.astype(np.float64))
+        selection = self.create(margin=margin).query(pool, context, 20)
+        distance = np.abs(network(pool, 5).scores[:120] - margin)
+        assert selection.positions.tolist() == np.argsort(distance)[:20].tolist()
+        np.testing.assert_allclose(-selection.scores, np.sort(distance)[:20], atol=1e-9)
+        assert selection.backends == {"sequential_gcn": "cpu", "top_k": "cpu"}
+
+
+def test_registered():
+    assert "graph" in strategies.describe("gcnal")
+    assert strategies.options("gcnal")["epochs"] == 200
