@@ -54,6 +54,7 @@ class Gcnal(Strategy):
 
     name: ClassVar[str] = "gcnal"
     summary: ClassVar[str] = "graph network of labeled against unlabeled, k-center of what it sees"
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "labeled"})
 
     variant: str = "core"
     epochs: int = 200
