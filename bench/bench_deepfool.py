@@ -14,7 +14,9 @@ import torch
 from common import record_traffic
 
 from rlmba import kernels
+from rlmba.experiments.selection.plain import deepfool_iteration
 from rlmba.kernels.deepfool_distance import spec
+from rlmba.types import LinearHead
 
 N, C, D = spec.BENCH_SHAPE
 FEW = 200
@@ -22,40 +24,10 @@ FEW = 200
 
 def problem(n):
     rng = np.random.default_rng(0)
-    head = torch.nn.Linear(D, C)
     weight, bias = (rng.standard_normal(s, dtype=np.float32) / 20 for s in ((C, D), C))
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weight))
-        head.bias.copy_(torch.from_numpy(bias))
     z = rng.standard_normal((min(n, N), D), dtype=np.float32)
     logits = np.resize(z @ weight.T + bias, (n, C))
-    return head, z, logits, weight
-
-
-def iterative_form(head, z, steps=50, overshoot=0.02):
-    """Length of the step and class met, for each sample."""
-    distances, classes = [], []
-    for sample in torch.from_numpy(z):
-        x = sample.clone().requires_grad_()
-        f = head(x)
-        start = int(f.argmax())
-        moved = torch.zeros_like(sample)
-        for _ in range(steps):
-            gradients = [torch.autograd.grad(f[k], x, retain_graph=True)[0] for k in range(C)]
-            w = torch.stack(gradients) - gradients[start]
-            gap = (f - f[start]).detach().abs()
-            norms = w.norm(dim=1)
-            away = gap / norms
-            away[start] = torch.inf
-            k = int(away.argmin())
-            moved = moved + away[k] / norms[k] * w[k]
-            x = (sample + (1 + overshoot) * moved).detach().requires_grad_()
-            f = head(x)
-            if int(f.argmax()) != start:
-                break
-        distances.append(float(moved.norm()))
-        classes.append(int(f.argmax()))
-    return np.array(distances), np.array(classes)
+    return LinearHead(weight, bias), z, logits, weight
 
 
 def torch_form(logits, weight):
@@ -82,10 +54,10 @@ def bench_form(benchmark, form):
     head, z, logits, weight = problem(N)
     expected = kernels.deepfool_distance(logits[:FEW], weight, backend="reference")
     if form == "iterative":
-        found = iterative_form(head, z[:FEW])
+        found = deepfool_iteration(head, z[:FEW])
         np.testing.assert_allclose(found[0], expected.distances, rtol=1e-2, atol=1e-5)
         np.testing.assert_array_equal(found[1], expected.classes)
-        benchmark.pedantic(iterative_form, (head, z[:FEW]), rounds=1)
+        benchmark.pedantic(deepfool_iteration, (head, z[:FEW]), rounds=1)
         scaled = benchmark.stats.stats.min * N / FEW
         benchmark.extra_info.update(samples=FEW, seconds_for_all=round(scaled, 1))
         print(f"iteration: {scaled:.1f} s for {N:,} samples")

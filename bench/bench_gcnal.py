@@ -9,6 +9,7 @@ on fewer rows: see kernels/sequential_gcn/spec.py.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import common
 import distance_data
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from rlmba import kernels, strategies
+from rlmba.experiments.selection.plain import dense_adjacency, dense_gcn
 from rlmba.kernels.graph_propagate import spec as graph_spec
 from rlmba.kernels.sequential_gcn import spec
 from rlmba.types import PoolOutputs, QueryContext
@@ -31,42 +33,19 @@ def make(rows: int, width: int, labeled: int) -> tuple[np.ndarray, np.ndarray]:
     return features, np.arange(rows) >= rows - labeled
 
 
-def dense_adjacency(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalized features and A, its columns scaled in place of a product with a diagonal matrix."""
-    x = torch.nn.functional.normalize(features, dim=1)
-    a = x @ x.T
-    a.fill_diagonal_(0)
-    a /= a.sum(dim=0)
-    a.diagonal().add_(1)
-    return x, a
-
-
-def dense_gcn(features: np.ndarray, labeled: np.ndarray, seed: int, epochs: int) -> np.ndarray:
-    """The peer: scores of the published network, under our initial weights and dropout masks."""
-    x, a = dense_adjacency(torch.from_numpy(features))
-    n, width = features.shape
-    start, mask_seed = spec.seeds(seed)
-    theta = torch.from_numpy(spec.initial_parameters(start, width, HIDDEN)).to(x.dtype)
-    cut = HIDDEN * width
-    w1 = theta[:cut].reshape(HIDDEN, width).T.contiguous().requires_grad_()
-    b1 = theta[cut : cut + HIDDEN].clone().requires_grad_()
-    w2 = theta[cut + HIDDEN : -1, None].clone().requires_grad_()
-    b2 = theta[-1:].clone().requires_grad_()
-    optimizer = torch.optim.Adam([w1, b1, w2, b2], lr=1e-3, weight_decay=5e-4)
-    known = torch.from_numpy(labeled)
+def masks(rows: int, seed: int, epochs: int) -> Iterator[np.ndarray]:
+    """Our dropout masks, scaled."""
     below = spec.drop_below(0.3)
-    scale = 1 / (1 - below / spec.LEVELS)
+    scale = np.float32(1 / (1 - below / spec.LEVELS))
     for epoch in range(epochs):
-        kept = torch.from_numpy(spec.kept(mask_seed, epoch, n, HIDDEN, below))
-        h = torch.relu(a @ (x @ w1) + b1) * kept * scale
-        s = torch.sigmoid(a @ (h @ w2) + b2)[:, 0]
-        loss = -torch.log(s[known]).mean() - 1.2 * torch.log(1 - s[~known]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        h = torch.relu(a @ (x @ w1) + b1)
-        return torch.sigmoid(a @ (h @ w2) + b2)[:, 0].numpy()
+        yield spec.kept(spec.seeds(seed)[1], epoch, rows, HIDDEN, below) * scale
+
+
+def dense(features: np.ndarray, labeled: np.ndarray, seed: int, epochs: int) -> np.ndarray:
+    """The peer: scores of the published network, under our initial weights and dropout masks."""
+    start = spec.initial_parameters(spec.seeds(seed)[0], features.shape[1], HIDDEN)
+    given = masks(len(features), seed, epochs)
+    return dense_gcn(features, labeled, start, given)[0]
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +60,9 @@ def test_rlmba(benchmark, case):
     features, labeled = case
     small, marks = features[-2000:].astype(np.float64), labeled[-2000:]
     ours = kernels.sequential_gcn(small, marks, rng=1, backend="cpu")
-    np.testing.assert_allclose(ours.scores, dense_gcn(small, marks, 1, EPOCHS), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours.scores, dense(small, marks, 1, EPOCHS), rtol=0, atol=1e-9)
     short = kernels.sequential_gcn(features, labeled, rng=1, epochs=10, backend="cpu")
-    np.testing.assert_allclose(short.scores, dense_gcn(features, labeled, 1, 10), atol=1e-4)
+    np.testing.assert_allclose(short.scores, dense(features, labeled, 1, 10), atol=1e-4)
     benchmark.group = GROUP
     result = benchmark.pedantic(
         lambda: kernels.sequential_gcn(features, labeled, rng=1, backend="cpu"),
@@ -93,18 +72,15 @@ def test_rlmba(benchmark, case):
     assert np.isfinite(result.scores).all()
 
 
-def test_dense_adjacency_in_torch(benchmark, case, monkeypatch):
+def test_dense_adjacency_in_torch(benchmark, case):
     """20 epochs with masks made beforehand, as ours are part of its time and a peer's need not be."""
     features, labeled = case
-    masks = [
-        spec.kept(spec.seeds(1)[1], e, len(features), HIDDEN, spec.drop_below(0.3))
-        for e in range(PEER_EPOCHS)
-    ]
-    monkeypatch.setattr(spec, "kept", lambda _seed, epoch, *_: masks[epoch])
+    made = list(masks(len(features), 1, PEER_EPOCHS))
+    start = spec.initial_parameters(spec.seeds(1)[0], features.shape[1], HIDDEN)
     benchmark.group = (
         "dense adjacency in torch, N = 10,000, D = 512, 20 epochs (see seconds_for_200_epochs)"
     )
-    benchmark.pedantic(dense_gcn, (features, labeled, 1, PEER_EPOCHS), rounds=1, warmup_rounds=0)
+    benchmark.pedantic(dense_gcn, (features, labeled, start, made), rounds=1, warmup_rounds=0)
     total = benchmark.stats.stats.min
     start = time.perf_counter()
     dense_adjacency(torch.from_numpy(features))

@@ -27,6 +27,7 @@ from rlmba.kernels.gradient_kmeans_plusplus import (
     GradientKMeansPlusPlus,
     gradient_kmeans_plusplus,
 )
+from rlmba.kernels.gradient_residuals import gradient_residuals
 from rlmba.kernels.graph_propagate import GraphPropagate, graph_propagate
 from rlmba.kernels.k_center import KCenter, k_center
 from rlmba.kernels.kmeans import KMeans, kmeans
@@ -64,6 +65,7 @@ __all__ = [
     "dirichlet_variance",
     "fused_score",
     "gradient_kmeans_plusplus",
+    "gradient_residuals",
     "graph_propagate",
     "instruction_set",
     "k_center",

@@ -42,14 +42,15 @@ PYBIND11_MODULE(_core, m) {
   rlmba::bindings::register_deepfool_distance(m);
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);
+  rlmba::bindings::register_gradient_kmeans_plusplus(m);
+  rlmba::bindings::register_gradient_residuals(m);
   rlmba::bindings::register_graph_propagate(m);
   rlmba::bindings::register_k_center(m);
-  rlmba::bindings::register_minmax(m);
-  rlmba::bindings::register_plackett_luce(m);
-  rlmba::bindings::register_gradient_kmeans_plusplus(m);
   rlmba::bindings::register_kmeans(m);
   rlmba::bindings::register_min_distance(m);
-  rlmba::bindings::register_shapley_contributions(m);
+  rlmba::bindings::register_minmax(m);
+  rlmba::bindings::register_plackett_luce(m);
   rlmba::bindings::register_sequential_gcn(m);
+  rlmba::bindings::register_shapley_contributions(m);
   rlmba::bindings::register_top_k(m);
 }

@@ -39,15 +39,16 @@ void register_bald_score(py::module_& m);
 void register_deepfool_distance(py::module_& m);
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
+void register_gradient_kmeans_plusplus(py::module_& m);
+void register_gradient_residuals(py::module_& m);
 void register_graph_propagate(py::module_& m);
 void register_k_center(py::module_& m);
-void register_minmax(py::module_& m);
-void register_plackett_luce(py::module_& m);
-void register_gradient_kmeans_plusplus(py::module_& m);
 void register_kmeans(py::module_& m);
 void register_min_distance(py::module_& m);
-void register_shapley_contributions(py::module_& m);
+void register_minmax(py::module_& m);
+void register_plackett_luce(py::module_& m);
 void register_sequential_gcn(py::module_& m);
+void register_shapley_contributions(py::module_& m);
 void register_top_k(py::module_& m);
 
 }  // namespace rlmba::bindings

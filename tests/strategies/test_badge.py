@@ -10,7 +10,6 @@ from scipy.stats import chisquare
 
 from rlmba import strategies
 from rlmba.errors import ShapeError, UsageError
-from rlmba.strategies.badge import gradient_residuals
 from rlmba.strategies.bmmal import modality_scales
 from rlmba.types import LinearHead
 
@@ -143,15 +142,6 @@ class TestBmmal(StrategyContract):
             self.create().query(pool, make_context(pool, head=narrow), 3)
         with pytest.raises(ShapeError, match="2 fusion weights"):
             self.create().query(pool, make_context(pool, fusion_weights=np.ones(3) / 3), 3)
-
-
-def test_residuals():
-    z = np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0], [0.0, 200.0, 0.0]])
-    onehot = np.array([[0, 1, 0], [1, 0, 0], [0, 1, 0]])
-    np.testing.assert_allclose(gradient_residuals(z), softmax(z, axis=1) - onehot, atol=1e-15)
-    sure = gradient_residuals(np.array([[0.0, 30.0]], dtype=np.float32))
-    np.testing.assert_allclose(sure, [[9.3576e-14, -9.3576e-14]], rtol=1e-4)
-    assert sure.dtype == np.float32
 
 
 def test_scales():

@@ -15,7 +15,9 @@ def bench(
     strategy: Annotated[
         list[str] | None, typer.Argument(help="Strategies to time. [default: all]")
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Samples in the pool.")] = 44_719,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Samples in the pool. [default: 44,719]")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="The best of as many runs counts.")] = 3,
     peers: Annotated[
         bool, typer.Option("--peers/--no-peers", help="Time the plain forms beside ours.")

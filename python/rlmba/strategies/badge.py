@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from rlmba import kernels
-from rlmba.kernels.common.arrays import require_finite
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
-__all__ = ["Badge", "gradient_residuals"]
-
-
-def gradient_residuals(logits: NDArray[Any]) -> NDArray[Any]:
-    """Softmax minus the one-hot vector of its largest entry: the loss gradient at the pseudo-label.
-
-    Parameters
-    ----------
-    logits : float array [N, C]
-
-    Returns
-    -------
-    float array [N, C]
-        Of the same dtype. The entry of the pseudo-label (ties: the lowest class) is minus the sum of
-        the others, so that it keeps its precision where the model is sure.
-
-    Raises
-    ------
-    NonFiniteError
-        Naming the first row with NaN or infinity.
-    """
-    require_finite(logits, "fused_logits")
-    rows, y = np.arange(len(logits)), logits.argmax(axis=1)
-    e = np.exp(logits - logits[rows, y][:, None])
-    e[rows, y] = 0
-    others = e.sum(axis=1)
-    e /= (1 + others)[:, None]
-    e[rows, y] = -others / (1 + others)
-    return np.asarray(e)
+__all__ = ["Badge"]
 
 
 @dataclass(kw_only=True)
@@ -60,7 +28,7 @@ class Badge(Strategy):
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are distances to the nearest sample drawn before; for the first, its norm."""
         with stages("embed"):
-            residuals = gradient_residuals(pool.fused_logits)
+            residuals = kernels.gradient_residuals(pool.fused_logits)
         with stages("draw"):
             drawn = kernels.gradient_kmeans_plusplus(
                 residuals, pool.fused_features, n, rng=context.rng

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.shapley_contributions.parts import logit_parts
-from rlmba.strategies.badge import gradient_residuals
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -61,7 +60,7 @@ class Bmmal(Strategy):
         """Scores are distances to the nearest sample drawn before; for the first, its norm."""
         features = list(pool.features.values())
         with stages("contributions"):
-            residuals = gradient_residuals(pool.fused_logits)
+            residuals = kernels.gradient_residuals(pool.fused_logits)
             scales = self._scales(pool, context)
         if pool.present is not None:  # what an absent modality's row holds means nothing
             features = [np.where(pool.present[:, k, None], f, 0) for k, f in enumerate(features)]

@@ -1,7 +1,7 @@
-"""The plain forms of each selection, as active-learning code usually has them, to time ours beside.
+"""The plain form of each selection, timed on a case.
 
-Each takes a :class:`~rlmba.experiments.selection.cases.Case` and returns a :class:`Peer`: the seconds of
-the whole selection, and what it selected or scored.
+Each takes a :class:`~rlmba.experiments.selection.cases.Case` and returns a :class:`Peer`, or None where
+the case is beyond it.
 """
 
 from __future__ import annotations
@@ -9,60 +9,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.experiments.selection.cases import Case
-from rlmba.strategies.badge import gradient_residuals
+from rlmba.experiments.selection.plain import (
+    bald_difference,
+    deepfool_iteration,
+    dense_gcn,
+    gradient_one_a_pass,
+    k_center_one_a_pass,
+)
+from rlmba.kernels.sequential_gcn import spec as gcn_spec
 from rlmba.strategies.bmmal import modality_scales
 
-__all__ = ["PEERS", "Peer", "gradient_one_a_pass"]
+__all__ = ["PEERS", "Peer"]
 
 
 @dataclass(frozen=True, eq=False)
 class Peer:
-    """What a plain form took, ``seconds``, and what it is: ``form``, a few words for a table."""
+    """What a plain form took, ``seconds``, and what it is: ``form``, a few words for a table.
+
+    ``positions`` is what it selected, where the selection is not random and was made whole.
+    """
 
     form: str
     seconds: float
     positions: NDArray[np.int64] | None = None
-
-
-def gradient_one_a_pass(
-    residuals: NDArray[Any], features: NDArray[Any], n: int, seed: int = 0
-) -> NDArray[np.int64]:
-    """k-means++ on a_i (x) z_i, factored, one center a pass over the data, in torch.
-
-    Parameters
-    ----------
-    residuals : float32 array [N, C]
-    features : float32 array [N, D]
-    n : int
-    seed : int
-
-    Returns
-    -------
-    int64 array [n]
-        Positions, the row of largest norm first.
-    """
-    a, z = torch.from_numpy(residuals), torch.from_numpy(features)
-    norms = (a * a).sum(1) * (z * z).sum(1)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [int(norms.argmax())]
-    squared = torch.full((len(a),), torch.inf)
-    while len(drawn) < n:
-        last = drawn[-1]
-        to_last = norms + norms[last] - 2 * (a @ a[last]) * (z @ z[last])
-        torch.minimum(squared, to_last.clamp_min_(0), out=squared)
-        squared[last] = 0
-        cumulated = squared.double().cumsum(0)
-        target = torch.rand(1, generator=generator, dtype=torch.float64) * cumulated[-1]
-        drawn.append(min(int(torch.searchsorted(cumulated, target, right=True)), len(a) - 1))
-    return np.array(drawn)
 
 
 def _timed(form: str, call: Callable[[], NDArray[np.int64]]) -> Peer:
@@ -76,7 +51,7 @@ _ONE_A_PASS = "factored, one center a pass (torch)"
 
 def _badge(case: Case) -> Peer:
     def select() -> NDArray[np.int64]:
-        residuals = gradient_residuals(case.pool.fused_logits)
+        residuals = kernels.gradient_residuals(case.pool.fused_logits)
         return gradient_one_a_pass(residuals, case.pool.fused_features, case.size.batch)
 
     return _timed(_ONE_A_PASS, select)
@@ -98,12 +73,81 @@ def _bmmal(case: Case) -> Peer:
     scales = modality_scales(phi).astype(np.float32)
 
     def select() -> NDArray[np.int64]:
-        residuals = gradient_residuals(pool.fused_logits)
+        residuals = kernels.gradient_residuals(pool.fused_logits)
         scaled = np.concatenate([scales[:, k, None] * f for k, f in enumerate(features)], axis=1)
         return gradient_one_a_pass(residuals, scaled, case.size.batch)
 
     return _timed(_ONE_A_PASS, select)
 
 
-PEERS: Mapping[str, Callable[[Case], Peer]] = {"badge": _badge, "bmmal": _bmmal}
+def _coreset(case: Case) -> Peer:
+    labeled = case.context.labeled_features
+    if labeled is None:
+        raise AssertionError("make_case gives labeled features")
+    return _timed(
+        "torch.cdist, one center a pass",
+        lambda: k_center_one_a_pass(case.pool.fused_features, labeled, case.size.batch),
+    )
+
+
+def _bald(case: Case) -> Peer | None:
+    logits = case.pool.dropout_logits
+    if logits is None:
+        return None
+    return _timed(
+        "difference of entropies (torch)",
+        lambda: np.argsort(-bald_difference(logits), kind="stable")[: case.size.batch],
+    )
+
+
+_FEW = 50
+
+
+def _deepfool(case: Case) -> Peer:
+    head = case.context.head
+    if head is None:
+        raise AssertionError("make_case gives a head")
+    start = time.perf_counter()
+    deepfool_iteration(head, case.pool.fused_features[:_FEW])
+    seconds = (time.perf_counter() - start) * case.size.rows / _FEW
+    return Peer(f"autograd, a sample at a time (torch; {_FEW} timed and scaled)", seconds)
+
+
+_DENSE_ROWS = 20_000
+_EPOCHS, _TIMED_EPOCHS = 200, 10
+
+
+def _gcnal(case: Case) -> Peer | None:
+    labeled = case.context.labeled_features
+    if labeled is None or case.size.rows > _DENSE_ROWS:
+        return None
+    features = np.concatenate([case.pool.fused_features, labeled])
+    marks = np.arange(len(features)) >= case.size.rows
+    start = gcn_spec.initial_parameters(0, features.shape[1], 128)
+    rng = np.random.default_rng(0)
+    masks = [
+        (rng.random((len(features), 128), dtype=np.float32) > 0.3) / np.float32(0.7)
+        for _ in range(_TIMED_EPOCHS)
+    ]
+
+    def seconds_of(epochs: int) -> float:
+        begin = time.perf_counter()
+        dense_gcn(features, marks, start, masks[:epochs])
+        return time.perf_counter() - begin
+
+    seconds_of(1)
+    once = seconds_of(1)
+    epoch = (seconds_of(_TIMED_EPOCHS) - once) / (_TIMED_EPOCHS - 1)
+    form = f"dense adjacency (torch; {_TIMED_EPOCHS} epochs timed and scaled)"
+    return Peer(form, once + epoch * (_EPOCHS - 1))
+
+
+PEERS: Mapping[str, Callable[[Case], Peer | None]] = {
+    "badge": _badge,
+    "bald": _bald,
+    "bmmal": _bmmal,
+    "coreset": _coreset,
+    "deepfool": _deepfool,
+    "gcnal": _gcnal,
+}
 """The plain form of each strategy that has one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Bench:
                     "peer": None if row.peer is None else row.peer.form,
                     "peer_seconds": None if row.peer is None else row.peer.seconds,
                     "ratio": row.ratio,
+                    "same_picks": row.same,
                     "paper_seconds_gpu": PAPER_SECONDS.get(row.strategy),
                 }
                 for row in self.rows
@@ -65,7 +66,7 @@ class Bench:
 def run_bench(
     names: Sequence[str],
     *,
-    rows: int,
+    rows: int | None,
     repeats: int,
     peers: bool,
     grow: bool,
@@ -78,8 +79,8 @@ def run_bench(
     ----------
     names : sequence of str
         Strategies; none means every registered one.
-    rows : int
-        Samples in the pool.
+    rows : int or None
+        Samples in the pool, in the place of those of :func:`sizes`.
     repeats : int
         The best of as many runs counts.
     peers : bool
@@ -101,9 +102,9 @@ def run_bench(
         strategies.options(name)
     timed = []
     for name in chosen:
-        size = sizes(name, rows)
-        told(f"{name}: {size}")
-        timed.append(measure(name, size=size, repeats=repeats, peer=peers))
+        for size in sizes(name) if rows is None else (replace(sizes(name)[0], rows=rows),):
+            told(f"{name}: {size}")
+            timed.append(measure(name, size=size, repeats=repeats, peer=peers))
     grown = []
     for name in chosen if grow else ():
         for n in GROWTH_ROWS:
@@ -136,7 +137,7 @@ def _table(text: Sequence[str], numbers: Sequence[str], title: str) -> Table:
 def _selections(rows: Sequence[Row]) -> Table:
     made = _table(
         ("strategy", "size", "peer"),
-        ("seconds", "peer s", "ratio", "paper s, GPU"),
+        ("seconds", "peer s", "ratio", "same picks", "paper s, GPU"),
         "One selection; the paper's seconds are its Table 3, Food101",
     )
     for row in rows:
@@ -148,6 +149,7 @@ def _selections(rows: Sequence[Row]) -> Table:
             f"{row.seconds:.3g}",
             "" if peer is None else f"{peer.seconds:.3g}",
             "" if ratio is None else f"{ratio:.3g} x",
+            "" if row.same is None else f"{row.same:.1%}",
             "" if paper is None else f"{paper:.2f}",
         )
     return made

@@ -16,6 +16,7 @@ from rlmba import strategies
 from rlmba.errors import RlmbaError
 from rlmba.experiments.selection.cases import FOOD101, Case, Size, make_case
 from rlmba.experiments.selection.peers import PEERS, Peer
+from rlmba.types import Selection
 
 __all__ = ["GROWTH_ROWS", "PAPER_SECONDS", "Row", "grown", "growth", "measure", "sizes"]
 
@@ -32,28 +33,37 @@ PAPER_SECONDS: Mapping[str, float] = {
 GROWTH_ROWS = (10_000, 100_000, 1_000_000)
 GROWTH_SIZE = Size(rows=0, classes=20, width=64, batch=1_000)
 
-_SIZES: Mapping[str, Size] = {
-    # BERT's 768 and ResNet's 2,048, end to end.
-    "badge": replace(FOOD101, width=2_816, modalities=1),
-    "bmmal": replace(FOOD101, concat=True),
-    "bald": replace(FOOD101, passes=10),
+_SIZES: Mapping[str, tuple[Size, ...]] = {
+    # BERT's 768 and ResNet's 2,048, end to end; and a pool on which the plain form can be materialized.
+    "badge": (
+        replace(FOOD101, width=2_816, modalities=1),
+        Size(rows=5_000, classes=100, width=768, modalities=1, batch=10),
+    ),
+    "bmmal": (replace(FOOD101, concat=True),),
+    "bald": (replace(FOOD101, passes=10),),
+    # A dense adjacency of Food101's pool would take 8 GB.
+    "gcnal": (replace(FOOD101, rows=9_000), FOOD101),
 }
 
 
-def sizes(name: str, rows: int = FOOD101.rows) -> Size:
-    """The size a strategy is timed at: Food101's in the paper, with what the strategy reads."""
-    return replace(_SIZES.get(name, FOOD101), rows=rows)
+def sizes(name: str) -> tuple[Size, ...]:
+    """The sizes a strategy is timed at: Food101's in the paper, with what the strategy reads."""
+    return _SIZES.get(name, (FOOD101,))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One timed selection: best of ``repeats`` seconds, by stage, and the peer's beside it."""
+    """One timed selection: best of some runs, by stage, and the peer's seconds beside it.
+
+    ``same`` is the fraction of the peer's picks that are ours, where both are determined.
+    """
 
     strategy: str
     size: Size
     seconds: float
     stages: Mapping[str, float]
     peer: Peer | None = None
+    same: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -71,7 +81,7 @@ def measure(
     name : str
         A registered strategy, with its default options.
     size : Size or None
-        Default: :func:`sizes` of the strategy.
+        Default: the first of :func:`sizes`.
     repeats : int
         The best of as many runs counts, >= 1. The peer runs once.
     peer : bool
@@ -79,23 +89,26 @@ def measure(
     seed : int
         Decides the outputs and the draw.
     """
-    size = sizes(name) if size is None else size
+    size = sizes(name)[0] if size is None else size
     case = make_case(size, seed=seed)
-    best, stages = float("inf"), {}
-    for _ in range(repeats):
-        seconds, found = _once(name, case, seed)
-        if seconds < best:
-            best, stages = seconds, found
+    runs = [_once(name, case, seed) for _ in range(repeats)]
+    seconds, selection = min(runs, key=lambda run: run[0])
     beside = PEERS[name](case) if peer and name in PEERS else None
-    return Row(name, size, best, stages, beside)
+    same = None
+    if beside is not None and beside.positions is not None and name in _DETERMINED:
+        same = float(np.isin(beside.positions, selection.positions).mean())
+    return Row(name, size, seconds, dict(selection.seconds), beside, same)
 
 
-def _once(name: str, case: Case, seed: int) -> tuple[float, dict[str, float]]:
+_DETERMINED = ("bald", "coreset")
+
+
+def _once(name: str, case: Case, seed: int) -> tuple[float, Selection]:
     context = replace(case.context, rng=np.random.default_rng(seed))
     strategy = strategies.create(name)
     start = time.perf_counter()
     selection = strategy.query(case.pool, context, case.size.batch)
-    return time.perf_counter() - start, dict(selection.seconds)
+    return time.perf_counter() - start, selection
 
 
 _GROWTH_SCRIPT = """

@@ -1,0 +1,69 @@
+"""Softmax minus the one-hot vector of the likeliest class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlmba.errors import ShapeError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays
+from rlmba.kernels.gradient_residuals import reference
+
+__all__ = ["gradient_residuals"]
+
+
+def _cpu(logits: arrays.Float) -> arrays.Float:
+    out = np.empty(logits.shape, dtype=logits.dtype)
+    bad = dispatch.require_core().gradient_residuals(logits, out)
+    if bad >= 0:
+        raise arrays.non_finite(logits, "logits", bad)
+    return out
+
+
+def gradient_residuals(logits: arrays.ArrayLike, *, backend: str = "auto") -> Any:
+    """Gradient of the cross-entropy with respect to the logits, at the likeliest class as the label.
+
+    Parameters
+    ----------
+    logits : array [N, C]
+        Finite real numbers, C >= 1.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    array [N, C]
+        softmax(logits) - onehot(argmax logits), ties to the lowest class, of the dtype computed with.
+        The entry of the label is minus the sum of the others, computed from them: it keeps its
+        precision where the softmax is next to 1. Zero for C = 1.
+
+    Raises
+    ------
+    ShapeError
+        If ``logits`` is not a matrix of real numbers with at least one column.
+    NonFiniteError
+        If a value is NaN or infinite; ``.row`` is the first such row.
+
+    Notes
+    -----
+    Float64 arithmetic, rounded once. With features z_i the gradient with respect to the weight of a
+    linear head is residual_i (x) z_i: see :func:`rlmba.kernels.gradient_kmeans_plusplus`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradient_residuals(np.log(np.array([[0.25, 0.5, 0.25]])))
+    array([[ 0.25, -0.5 ,  0.25]])
+    """
+    _, implementation = dispatch.select(
+        "gradient_residuals",
+        backend,
+        arrays.device_of(logits),
+        {"cpu": _cpu, "reference": reference.gradient_residuals},
+    )
+    x = arrays.as_float(logits, "logits", ndim=2)
+    if x.shape[1] < 1:
+        raise ShapeError(f"logits: expected at least one column, got shape {x.shape}")
+    return arrays.like(implementation(x), logits)
