@@ -488,3 +488,16 @@ class TestCall:
         rlmba.select("rlmba", n=9, rng=0, **everything)
         for k, a in before.items():
             np.testing.assert_array_equal(a, everything[k])
+
+
+def test_a_head_on_concatenated_features_joins_them(rng):
+    features = {"a": rng.normal(size=(60, 4)), "b": rng.normal(size=(60, 4))}
+    joined = np.concatenate(list(features.values()), axis=1)
+    weight = rng.normal(size=(3, 8))
+    given = {"logits": joined @ weight.T, "head": (weight, np.zeros(3)), "n": 9, "rng": 0}
+    ours = rlmba.select("bmmal", features=features, **given)
+    told = rlmba.select("bmmal", features={**features, "mm": joined}, **given)
+    np.testing.assert_array_equal(ours.positions, told.positions)
+    narrow = (weight[:, :4], np.zeros(3))
+    convex = rlmba.select("bmmal", features=features, **{**given, "head": narrow})
+    assert len(set(convex.positions.tolist())) == 9

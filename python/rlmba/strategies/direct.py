@@ -83,7 +83,7 @@ def select(
     features : array [N, D] or mapping of modality to array [N, d_m]
         An array is one modality's, or the fused one of several. In a mapping the key "mm" is the
         fused one; without it f(x) = sum_m w_m f_m(x) with ``fusion_weights`` where the widths are
-        equal, else the concatenation.
+        equal, else the concatenation; the concatenation also where ``head`` is as wide as that.
     logits : array [N, C] or mapping of modality to array [N, C]
         An array is the fused head's, and the modality's where there is one. In a mapping the key
         "mm" is the fused head's.
@@ -154,6 +154,7 @@ def select(
             f"options {sorted(options)} go with a strategy's name; this {strategy.name!r} is made "
             "already: give them to rlmba.strategies.create"
         )
+    made_head = intake.as_head(head)
     given = Given(
         features=features,
         logits=logits,
@@ -164,8 +165,8 @@ def select(
         labeled=labeled,
         labels=labels,
         fusion_weights=fusion_weights,
+        head=made_head,
     )
-    made_head = intake.as_head(head)
     _require(strategy, given, made_head)
     pool = given.pool(strategy, made_head)
     context = QueryContext(

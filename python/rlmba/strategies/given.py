@@ -32,6 +32,8 @@ class Given:
         Modalities, in the order of the mappings.
     rows : int64 array or None
         The caller's rows that are unlabeled, rising; None where all are.
+    joined : bool
+        Whether fused features are the modalities' end to end, as ``head`` reads them.
     ids, present, fusion_weights, labeled_features, labels
         As the arguments of :func:`rlmba.select`, or None.
     """
@@ -48,6 +50,7 @@ class Given:
         labeled: Any,
         labels: Any,
         fusion_weights: Any,
+        head: LinearHead | None = None,
     ) -> None:
         if logits is not None and probabilities is not None:
             raise UsageError("expected logits or probabilities, got both; leave one out")
@@ -64,6 +67,8 @@ class Given:
         self.names = self._names()
         self.present = self._present(present)
         self.fusion_weights = numbers(fusion_weights)
+        widths = [f.shape[1] for f in self.features.modalities.values()]
+        self.joined = head is not None and len(widths) > 1 and head.weight.shape[1] == sum(widths)
         self.features = self._fused(self.features)
         self.rows: NDArray[np.int64] | None = None
         self.labeled_features = self._labeled(labeled)
@@ -130,7 +135,9 @@ class Given:
         if p.fused is not None or not p.modalities:
             return p
         ordered = {m: p.modalities[m] for m in self.names}
-        return Parts(intake.fuse(ordered, self.fusion_weights, self.present), ordered)
+        return Parts(
+            intake.fuse(ordered, self.fusion_weights, self.present, joined=self.joined), ordered
+        )
 
     def _labeled(self, given: Any) -> NDArray[Any] | None:
         if given is None:
@@ -146,7 +153,8 @@ class Given:
                 )
             found = p.fused
             if found is None:
-                found = intake.fuse({m: p.modalities[m] for m in names}, self.fusion_weights, None)
+                ordered = {m: p.modalities[m] for m in names}
+                found = intake.fuse(ordered, self.fusion_weights, None, joined=self.joined)
             require_finite(found, "labeled")
             return found if len(found) else None
         if len(at) == 0:

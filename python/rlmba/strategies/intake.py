@@ -159,8 +159,10 @@ def fuse(
     features: Mapping[str, NDArray[Any]],
     weights: NDArray[np.float64] | None,
     present: NDArray[np.bool_] | None,
+    *,
+    joined: bool = False,
 ) -> NDArray[Any]:
-    """f(x) = sum_m w_m f_m(x) where all widths are equal, else the concatenation.
+    """f(x) = sum_m w_m f_m(x) where all widths are equal, else (or if ``joined``) the concatenation.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ def fuse(
             f"fusion_weights: expected {m} numbers >= 0 with sum 1 for {tuple(features)}, got {weights}"
         )
     arrays = list(features.values())
-    if len({a.shape[1] for a in arrays}) > 1:
+    if joined or len({a.shape[1] for a in arrays}) > 1:
         if present is not None:
             arrays = [a * present[:, j, None] for j, a in enumerate(arrays)]
         return np.concatenate(arrays, axis=1)

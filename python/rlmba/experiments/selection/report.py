@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rlmba import environment, kernels, strategies
 from rlmba.experiments.selection.timing import (
     GROWTH_ROWS,
-    PAPER_SECONDS,
     Row,
     growth,
     measure,
@@ -55,7 +54,7 @@ class Bench:
                     "peer_seconds": None if row.peer is None else row.peer.seconds,
                     "ratio": row.ratio,
                     "same_picks": row.same,
-                    "paper_seconds_gpu": PAPER_SECONDS.get(row.strategy),
+                    "paper_seconds_gpu": row.paper_seconds,
                 }
                 for row in self.rows
             ],
@@ -141,7 +140,7 @@ def _selections(rows: Sequence[Row]) -> Table:
         "One selection; the paper's seconds are its Table 3, Food101",
     )
     for row in rows:
-        peer, ratio, paper = row.peer, row.ratio, PAPER_SECONDS.get(row.strategy)
+        peer, ratio, paper = row.peer, row.ratio, row.paper_seconds
         made.add_row(
             row.strategy,
             str(row.size),

@@ -66,6 +66,11 @@ class Row:
     same: float | None = None
 
     @property
+    def paper_seconds(self) -> float | None:
+        """The paper's figure for this strategy, where the pool is as large as there."""
+        return PAPER_SECONDS.get(self.strategy) if self.size.rows == FOOD101.rows else None
+
+    @property
     def ratio(self) -> float | None:
         """How many times faster than the peer."""
         return None if self.peer is None else self.peer.seconds / self.seconds
