@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import rlmba
-from rlmba import kernels
+from rlmba import environment, kernels
 
 COPY_BYTES = 2**30
 
@@ -42,13 +42,8 @@ def copy_bandwidth() -> float:
 
 def machine_info() -> dict[str, Any]:
     """The machine, versions and thread counts: what a figure means nothing without."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.open() if line.startswith("model name")]
-        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
     return {
-        "cpu": cpu,
+        "cpu": environment.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -121,6 +121,16 @@ def _version(name: str) -> str | None:
         return None
 
 
+def processor() -> str:
+    """The processor's model name, or what the platform calls it."""
+    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110 - no pathlib for one line
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def versions() -> dict[str, str]:
     """Look up the versions of Python, rlmba and its dependencies without importing any of them."""
     found = {name: _version(name) for name in ("rlmba", *_dependencies(), *_OPTIONAL)}

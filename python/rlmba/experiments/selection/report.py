@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlmba import environment, kernels, strategies
+from rlmba.experiments.selection.cases import Size
 from rlmba.experiments.selection.timing import (
     GROWTH_ROWS,
     Row,
@@ -40,6 +41,7 @@ class Bench:
         """Figures with what they were measured on, ready for JSON."""
         return {
             "machine": {
+                "cpu": environment.processor(),
                 "threads": kernels.num_threads(),
                 "instruction_set": kernels.instruction_set(),
                 **environment.versions(),
@@ -101,7 +103,7 @@ def run_bench(
         strategies.options(name)
     timed = []
     for name in chosen:
-        for size in sizes(name) if rows is None else (replace(sizes(name)[0], rows=rows),):
+        for size in sizes(name) if rows is None else (_resized(sizes(name)[0], rows),):
             told(f"{name}: {size}")
             timed.append(measure(name, size=size, repeats=repeats, peer=peers))
     grown = []
@@ -113,6 +115,10 @@ def run_bench(
     if output is not None:
         atomic_write_text(output, json.dumps(made.to_dict(), indent=1) + "\n")
     return made
+
+
+def _resized(size: Size, rows: int) -> Size:
+    return replace(size, rows=rows, batch=min(size.batch, rows))
 
 
 def _table(text: Sequence[str], numbers: Sequence[str], title: str) -> Table:
