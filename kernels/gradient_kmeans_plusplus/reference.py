@@ -57,7 +57,7 @@ class OuterRows:
         sz = np.maximum(2 * z2 + 2 * w2 - dz, 0)
         squared = np.maximum(0.25 * (da * sz + sa * dz + 2 * (a2 - b2) * (z2 - w2)), 0)
         zero = (a2 == 0) | (self.a2[center] == 0)
-        return np.where(zero, a2 * z2 + self.a2[center] * self.z2[center], squared)
+        return np.asarray(np.where(zero, a2 * z2 + self.a2[center] * self.z2[center], squared))
 
     def nearest(self, positions: list[int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """See :class:`rlmba.kernels.common.d2_sampling.Points`."""

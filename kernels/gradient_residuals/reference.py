@@ -17,4 +17,5 @@ def gradient_residuals(logits: arrays.Float) -> arrays.Float:
     others = e.sum(axis=1)
     e /= (1 + others)[:, None]
     e[rows, top] = -others / (1 + others)
-    return e.astype(logits.dtype)
+    out: arrays.Float = e.astype(logits.dtype)
+    return out

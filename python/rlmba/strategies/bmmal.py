@@ -39,7 +39,7 @@ def modality_scales(
     total = size.sum(axis=1, keepdims=True)
     phi = np.where(total > 0, size / np.where(total > 0, total, 1), 1 / size.shape[1])
     scales = 1 - (phi.max(axis=1, keepdims=True) - phi)
-    return scales if present is None else scales * present
+    return np.asarray(scales if present is None else scales * present)
 
 
 @dataclass(kw_only=True)

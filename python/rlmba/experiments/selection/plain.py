@@ -61,9 +61,8 @@ def k_center_one_a_pass(features: NDArray[Any], labeled: NDArray[Any], n: int) -
     """
     x, given = torch.from_numpy(features), torch.from_numpy(labeled)
     mode = "donot_use_mm_for_euclid_dist"
-    nearest = torch.cat(
-        [torch.cdist(part, given, compute_mode=mode).amin(dim=1) for part in x.split(4096)]
-    )
+    parts = [x[begin : begin + 4096] for begin in range(0, len(x), 4096)]
+    nearest = torch.cat([torch.cdist(part, given, compute_mode=mode).amin(1) for part in parts])
     picks = []
     for _ in range(n):
         pick = int(nearest.argmax())
