@@ -33,10 +33,10 @@ def make(rows: int, width: int, labeled: int) -> tuple[np.ndarray, np.ndarray]:
     return features, np.arange(rows) >= rows - labeled
 
 
-def masks(rows: int, seed: int, epochs: int) -> Iterator[np.ndarray]:
+def masks(rows: int, seed: int, epochs: int, dtype=np.float32) -> Iterator[np.ndarray]:
     """Our dropout masks, scaled."""
     below = spec.drop_below(0.3)
-    scale = np.float32(1 / (1 - below / spec.LEVELS))
+    scale = np.dtype(dtype).type(1 / (1 - below / spec.LEVELS))
     for epoch in range(epochs):
         yield spec.kept(spec.seeds(seed)[1], epoch, rows, HIDDEN, below) * scale
 
@@ -44,7 +44,7 @@ def masks(rows: int, seed: int, epochs: int) -> Iterator[np.ndarray]:
 def dense(features: np.ndarray, labeled: np.ndarray, seed: int, epochs: int) -> np.ndarray:
     """The peer: scores of the published network, under our initial weights and dropout masks."""
     start = spec.initial_parameters(spec.seeds(seed)[0], features.shape[1], HIDDEN)
-    given = masks(len(features), seed, epochs)
+    given = masks(len(features), seed, epochs, features.dtype)
     return dense_gcn(features, labeled, start, given)[0]
 
 
