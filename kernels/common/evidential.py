@@ -80,6 +80,25 @@ def device_of(x: Sequence[arrays.ArrayLike]) -> str:
     return "cuda" if "cuda" in devices else "cpu"
 
 
+def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[arrays.Float, ...]:
+    """Float matrices [N, C] of one shape and dtype, C >= 1, one a modality.
+
+    Raises
+    ------
+    ShapeError
+        If one is no matrix of real numbers, or the shapes differ.
+    """
+    floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
+    for a, name in zip(floats, names, strict=True):
+        if a.shape != floats[0].shape or a.shape[1] < 1:
+            raise ShapeError(
+                f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
+                f"got {a.shape} beside {floats[0].shape}"
+            )
+    dtype = np.result_type(*floats)
+    return tuple(a if a.dtype == dtype else a.astype(dtype) for a in floats)
+
+
 def gather(
     x: Sequence[arrays.ArrayLike],
     *,
@@ -104,16 +123,9 @@ def gather(
     if len(x) == 0:
         raise UsageError("x: expected at least one modality, got an empty sequence")
     names = ("x",) if single else tuple(f"x[{k}]" for k in range(len(x)))
-    floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
-    for a, name in zip(floats, names, strict=True):
-        if a.shape != floats[0].shape or a.shape[1] < 1:
-            raise ShapeError(
-                f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
-                f"got {a.shape} beside {floats[0].shape}"
-            )
-    dtype = np.result_type(*floats)
+    floats = class_rows(x, names)
     return Modalities(
-        arrays=tuple(a if a.dtype == dtype else a.astype(dtype) for a in floats),
+        arrays=floats,
         names=names,
         evidence="alpha" if kind == "alpha" else evidence,
         temperatures=_temperatures(temperature, len(x), kind),

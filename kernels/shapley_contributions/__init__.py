@@ -75,19 +75,6 @@ def _cpu(game: Game) -> NDArray[np.float64]:
     return values
 
 
-def _gather(parts: Sequence[arrays.ArrayLike]) -> tuple[arrays.Float, ...]:
-    names = [f"parts[{k}]" for k in range(len(parts))]
-    floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(parts, names, strict=True)]
-    for a, name in zip(floats, names, strict=True):
-        if a.shape != floats[0].shape or a.shape[1] < 1:
-            raise ShapeError(
-                f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
-                f"got {a.shape} beside {floats[0].shape}"
-            )
-    dtype = np.result_type(*floats)
-    return tuple(a if a.dtype == dtype else a.astype(dtype) for a in floats)
-
-
 def _classes(labels: arrays.ArrayLike, rows: int, classes: int) -> NDArray[np.int64]:
     y = arrays.to_numpy(labels)
     if y.dtype.kind not in "iu" or y.shape != (rows,):
@@ -209,7 +196,7 @@ def shapley_contributions(
         evidential.device_of(parts),
         {"cpu": _cpu, "reference": reference.shapley_contributions},
     )
-    floats = _gather(parts)
+    floats = evidential.class_rows(parts, [f"parts[{k}]" for k in range(len(parts))])
     n, c = floats[0].shape
     game = Game(
         parts=floats,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from d2_law import law_p_value
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
@@ -41,22 +41,6 @@ def sequence_law(x, n):
         law[(first, *tail)] = probability
     assert sum(law.values()) == pytest.approx(1)
     return law
-
-
-def law_p_value(law, draw_one, repeats):
-    counts = dict.fromkeys(law, 0)
-    for seed in range(repeats):
-        counts[tuple(draw_one(seed))] += 1
-    possible = [s for s in law if law[s] > 0]
-    assert sum(counts[s] for s in possible) == repeats
-    common = [s for s in possible if law[s] * repeats >= 5]
-    rare = set(possible) - set(common)
-    observed = [counts[s] for s in common]
-    expected = [law[s] * repeats for s in common]
-    if rare:
-        observed.append(sum(counts[s] for s in rare))
-        expected.append(sum(law[s] for s in rare) * repeats)
-    return stats.chisquare(observed, expected).pvalue
 
 
 def pools():

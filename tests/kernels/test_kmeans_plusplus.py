@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from d2_law import law_p_value
 from scipy import stats
 from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
@@ -35,23 +36,6 @@ def sequence_law(x, k):
         law[sequence] = probability
     assert sum(law.values()) == pytest.approx(1)
     return law
-
-
-def law_p_value(law, draw, repeats):
-    counts = dict.fromkeys(law, 0)
-    for seed in range(repeats):
-        counts[tuple(draw(seed))] += 1
-    possible = [s for s in law if law[s] > 0]
-    assert sum(counts[s] for s in possible) == repeats
-    # Sequences too rare for the chi-square approximation are taken together.
-    common = [s for s in possible if law[s] * repeats >= 5]
-    rare = set(possible) - set(common)
-    observed = [counts[s] for s in common]
-    expected = [law[s] * repeats for s in common]
-    if rare:
-        observed.append(sum(counts[s] for s in rare))
-        expected.append(sum(law[s] for s in rare) * repeats)
-    return stats.chisquare(observed, expected).pvalue
 
 
 @pytest.mark.parametrize("blocks", [(spec.BLOCK_MIN, spec.BLOCK_MAX), (8, 8)], ids=["plan", "8"])
