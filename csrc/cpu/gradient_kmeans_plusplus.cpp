@@ -284,39 +284,18 @@ class GradientPoints {
       return load<V>(half + panel * E::kCols + lane) -
              load<V>(residuals + at) * load<V>(features + at);
     };
-    V least = std::numeric_limits<T>::max() - V{};
-    for (std::int64_t panel = 0; panel < panels; ++panel) {
-      for (int v = 0; v < 2; ++v) {
-        const V s = score(panel, v * E::kLanes);
-        least = s < least ? s : least;
-      }
-    }
-    double best = static_cast<double>(least[0]);
-    for (int l = 1; l < E::kLanes; ++l) {
-      if (static_cast<double>(least[l]) < best) best = static_cast<double>(least[l]);
-    }
+    const double best = least_score<E>(score, panels);
     const double error = bound.score(a2_[i], z2_[i]);
     double limit = best + 2 * error;
     // Against what was met before: |x|^2 + 2 score is the squared distance.
     const double old = 0.5 * (squared - norm2(i)) + error + 0x1.0p-52 * (squared + norm2(i));
     if (old < limit) limit = old;
     if (best > limit) return;
-    // Rounded up to T, so that the comparison in T lets nothing slip.
-    const T ceiling = std::nextafter(static_cast<T>(limit), std::numeric_limits<T>::infinity());
-    const V ceilings = ceiling - V{};
     const Factors<T> f = row(i);
-    for (std::int64_t panel = 0; panel < panels; ++panel) {
-      const V s0 = score(panel, 0);
-      const V s1 = score(panel, E::kLanes);
-      if (!any_at_most<T>(s0 < s1 ? s0 : s1, ceilings)) continue;
-      T scores[E::kCols];
-      store(scores, s0);
-      store(scores + E::kLanes, s1);
-      for (int l = 0; l < E::kCols; ++l) {
-        const std::int64_t j = panel * E::kCols + l;
-        if (j < bound.count && scores[l] <= ceiling) compete(f, bound.first + j, squared);
-      }
-    }
+    visit_at_most<E>(score, panels, bound.count, limit, [&](std::int64_t j) {
+      compete(f, bound.first + j, squared);
+      return squared != 0;
+    });
     squared_[i] = squared;
   }
 

@@ -84,19 +84,11 @@ void refine(RowState<T>& row, const T* products, double norm2, MatrixView<const 
     for (std::int64_t j = 0; j < centers.rows; ++j) compete(row, centers, j, first_label);
     return;
   }
-  V least = std::numeric_limits<T>::max() - V{};
   const T* half = packed.half_norms();
-  for (std::int64_t panel = 0; panel < packed.panels(); ++panel) {
-    for (int v = 0; v < 2; ++v) {
-      const V score = load<V>(half + panel * E::kCols + v * E::kLanes) -
-                      load<V>(products + panel * E::kSize + v * E::kLanes);
-      least = score < least ? score : least;
-    }
-  }
-  double best = static_cast<double>(least[0]);
-  for (int l = 1; l < E::kLanes; ++l) {
-    if (static_cast<double>(least[l]) < best) best = static_cast<double>(least[l]);
-  }
+  const auto score = [&](std::int64_t panel, int lane) __attribute__((always_inline)) {
+    return load<V>(half + panel * E::kCols + lane) - load<V>(products + panel * E::kSize + lane);
+  };
+  const double best = least_score<E>(score, packed.panels());
   double limit = best + 2 * error.score;
   if (row.label >= 0) {
     // Against what was met before: |x'|^2 + 2 score is the squared distance.
@@ -105,21 +97,10 @@ void refine(RowState<T>& row, const T* products, double norm2, MatrixView<const 
     if (old < limit) limit = old;
     if (best > limit) return;
   }
-  // Rounded up to T, so that the comparison in T lets nothing slip.
-  const T ceiling = std::nextafter(static_cast<T>(limit), std::numeric_limits<T>::infinity());
-  const V bound = ceiling - V{};
-  for (std::int64_t panel = 0; panel < packed.panels(); ++panel) {
-    const T* h = half + panel * E::kCols;
-    const T* c = products + panel * E::kSize;
-    const V first = load<V>(h) - load<V>(c);
-    const V second = load<V>(h + E::kLanes) - load<V>(c + E::kLanes);
-    if (!any_at_most<T>(first < second ? first : second, bound)) continue;
-    for (int l = 0; l < E::kCols; ++l) {
-      const std::int64_t j = panel * E::kCols + l;
-      if (j < centers.rows && h[l] - c[l] <= ceiling) compete(row, centers, j, first_label);
-    }
-    if (row.squared == 0) return;
-  }
+  visit_at_most<E>(score, packed.panels(), centers.rows, limit, [&](std::int64_t j) {
+    compete(row, centers, j, first_label);
+    return row.squared != 0;
+  });
 }
 
 template <class T>

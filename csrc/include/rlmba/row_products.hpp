@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "rlmba/amx_product.hpp"
 #include "rlmba/nearest.hpp"
@@ -78,6 +80,50 @@ void multiply_rows(const Source& source, std::int64_t begin, std::int64_t end,
         E::multiply(work.rows + g * E::kGroupBytes, b, depth, column > 0,
                     work.products + (g * packed.panels() + panel) * E::kSize);
       }
+    }
+  }
+}
+
+// The least of the scores of a row with all packed centers. `score(panel, lane)` gives a vector of
+// them, from column `lane` of a panel on.
+template <class E, class Score>
+RLMBA_INLINE double least_score(const Score& score, std::int64_t panels) {
+  using T = typename E::Value;
+  using V = typename Tile<T>::Vector;
+  V least = std::numeric_limits<T>::max() - V{};
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    for (int v = 0; v < 2; ++v) {
+      const V s = score(panel, v * E::kLanes);
+      least = s < least ? s : least;
+    }
+  }
+  double best = static_cast<double>(least[0]);
+  for (int l = 1; l < E::kLanes; ++l) {
+    if (static_cast<double>(least[l]) < best) best = static_cast<double>(least[l]);
+  }
+  return best;
+}
+
+// Calls each(center) for the first `count` centers whose score is at most `limit`, in rising order,
+// until one call returns false.
+template <class E, class Score, class Each>
+RLMBA_INLINE void visit_at_most(const Score& score, std::int64_t panels, std::int64_t count,
+                                double limit, const Each& each) {
+  using T = typename E::Value;
+  using V = typename Tile<T>::Vector;
+  // Rounded up to T, so that the comparison in T lets nothing slip.
+  const T ceiling = std::nextafter(static_cast<T>(limit), std::numeric_limits<T>::infinity());
+  const V bound = ceiling - V{};
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    const V first = score(panel, 0);
+    const V second = score(panel, E::kLanes);
+    if (!any_at_most<T>(first < second ? first : second, bound)) continue;
+    T scores[E::kCols];
+    store(scores, first);
+    store(scores + E::kLanes, second);
+    for (int l = 0; l < E::kCols; ++l) {
+      const std::int64_t j = panel * E::kCols + l;
+      if (j < count && scores[l] <= ceiling && !each(j)) return;
     }
   }
 }
