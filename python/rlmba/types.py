@@ -279,6 +279,72 @@ class QueryContext:
             raise UsageError(f"QueryContext.temperatures: expected {m} numbers > 0, got {t}")
         return t
 
+    def fusion_weights_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
+        """w of the convex fusion [M], uniform where none were given.
+
+        Raises
+        ------
+        ShapeError
+            If they are not M finite numbers.
+        """
+        m = len(pool.modalities)
+        if self.fusion_weights is None:
+            return np.full(m, 1.0 / m)
+        w = np.asarray(self.fusion_weights, dtype=np.float64)
+        if w.shape != (m,) or not np.isfinite(w).all():
+            raise ShapeError(
+                f"QueryContext.fusion_weights: expected {m} numbers for {pool.modalities}, got {w}"
+            )
+        return w
+
+    def labeled_for(self, pool: PoolOutputs) -> NDArray[Any] | None:
+        """Features of the labeled samples [L, D], L >= 1, in the space of this pool; None without any.
+
+        Raises
+        ------
+        ShapeError
+            If they have another width than the pool's fused features.
+        DataError
+            If they hold NaN or infinity.
+        """
+        labeled, width = self.labeled_features, pool.fused_features.shape[1]
+        if labeled is None:
+            return None
+        if labeled.ndim != 2 or labeled.shape[1] != width:
+            raise ShapeError(
+                f"QueryContext.labeled_features: expected [L, {width}], as wide as the pool's fused "
+                f"features, got shape {labeled.shape}; take both from the same model and fusion"
+            )
+        finite = np.isfinite(labeled).all(axis=1)
+        if not finite.all():
+            raise DataError(
+                "QueryContext.labeled_features: expected finite numbers, row "
+                f"{int(np.argmin(finite))} holds NaN or infinity; drop or repair that labeled sample"
+            )
+        return labeled if len(labeled) else None
+
+    def head_for(self, pool: PoolOutputs) -> LinearHead:
+        """The fused head, of as many classes as this pool's logits.
+
+        Raises
+        ------
+        UsageError
+            If none was given.
+        ShapeError
+            If it has another number of classes.
+        """
+        if self.head is None:
+            raise UsageError(
+                "QueryContext.head: expected the fused head behind fused_logits, got none; pass "
+                "LinearHead(weight [C, D], bias [C])"
+            )
+        if len(self.head.bias) != pool.n_classes:
+            raise ShapeError(
+                f"QueryContext.head: expected {pool.n_classes} classes as the pool's logits have, "
+                f"got weight {self.head.weight.shape}"
+            )
+        return self.head
+
 
 @dataclass(frozen=True, eq=False)
 class Selection:

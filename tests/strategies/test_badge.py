@@ -132,15 +132,15 @@ class TestBmmal(StrategyContract):
 
     def test_what_it_needs(self):
         pool = make_pool()
-        with pytest.raises(UsageError, match=r"expected the fused head.*pass QueryContext\.head"):
+        with pytest.raises(UsageError, match=r"QueryContext\.head: expected the fused head"):
             self.create().query(pool, make_context(pool, head=None), 3)
         wrong = LinearHead(np.zeros((3, 6)), np.zeros(3))
-        with pytest.raises(ShapeError, match="head of 4 classes"):
+        with pytest.raises(ShapeError, match="expected 4 classes"):
             self.create().query(pool, make_context(pool, head=wrong), 3)
         narrow = LinearHead(np.zeros((4, 5)), np.zeros(4))
         with pytest.raises(ShapeError, match=r"widths \[6, 6\]"):
             self.create().query(pool, make_context(pool, head=narrow), 3)
-        with pytest.raises(ShapeError, match="2 fusion weights"):
+        with pytest.raises(ShapeError, match="fusion_weights: expected 2 numbers"):
             self.create().query(pool, make_context(pool, fusion_weights=np.ones(3) / 3), 3)
 
 

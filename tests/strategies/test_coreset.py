@@ -7,7 +7,7 @@ import pytest
 from contract import StrategyContract, make_context, make_pool
 
 from rlmba import strategies
-from rlmba.errors import DataError, UsageError
+from rlmba.errors import DataError, ShapeError
 
 
 def one_center_a_pass(features, labeled, n):
@@ -60,14 +60,14 @@ class TestCoreSet(StrategyContract):
     def test_labeled_features_of_another_width(self, shape):
         pool = make_pool()
         context = replace(make_context(pool), labeled_features=np.zeros(shape, np.float32))
-        with pytest.raises(UsageError, match=r"labeled_features \[L, \d+\].*same model and fusion"):
+        with pytest.raises(ShapeError, match=r"expected \[L, \d+\].*same model and fusion"):
             self.create().query(pool, context, 4)
 
     def test_non_finite_labeled_features_are_not_blamed_on_the_pool(self):
         pool = make_pool()
         labeled = make_context(pool).labeled_features.copy()
         labeled[7, 2] = np.nan
-        with pytest.raises(DataError, match="labeled_features, row 7"):
+        with pytest.raises(DataError, match=r"labeled_features.*row 7"):
             self.create().query(pool, make_context(pool, labeled_features=labeled), 4)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
@@ -74,21 +73,7 @@ class Bmmal(Strategy):
         m = len(pool.modalities)
         if m == 1:
             return modality_scales(np.ones((len(pool), 1)), pool.present)
-        if context.head is None:
-            raise UsageError(
-                "bmmal: expected the fused head, which gives each modality's contribution, got none; "
-                "pass QueryContext.head, its weight [C, D] and bias [C]"
-            )
-        head = context.head
-        if len(head.weight) != pool.n_classes:
-            raise ShapeError(
-                f"bmmal: expected a head of {pool.n_classes} classes as the pool's logits have, "
-                f"got weight {head.weight.shape}"
-            )
-        weights = context.fusion_weights
-        w = np.full(m, 1 / m) if weights is None else np.asarray(weights, dtype=np.float64)
-        if w.shape != (m,):
-            raise ShapeError(f"bmmal: expected {m} fusion weights, got shape {w.shape}")
+        head, w = context.head_for(pool), context.fusion_weights_for(pool)
         features = list(pool.features.values())
         with np.errstate(over="ignore", invalid="ignore"):  # named below, by the kernel
             parts = logit_parts(features, head.weight, w, pool.present)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from rlmba import kernels
-from rlmba.errors import ShapeError, UsageError
+from rlmba.errors import ShapeError
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -41,17 +41,10 @@ class DeepFool(Strategy):
         ShapeError
             If the head does not fit the pool.
         """
-        if context.head is None:
-            raise UsageError(
-                "deepfool: expected QueryContext.head, the fused head behind fused_logits, got None; pass "
-                "LinearHead(weight [C, D], bias [C])"
-            )
-        weight = context.head.weight
-        wanted = (pool.n_classes, pool.fused_features.shape[1])
-        if weight.shape != wanted:
+        weight, width = context.head_for(pool).weight, pool.fused_features.shape[1]
+        if weight.shape[1] != width:
             raise ShapeError(
-                f"deepfool: expected a head of weight {wanted} for this pool's {wanted[0]} classes and "
-                f"fused features of width {wanted[1]}, got {weight.shape}"
+                f"deepfool: expected a head on fused features of width {width}, got weight {weight.shape}"
             )
         with stages("score"):
             distances = kernels.deepfool_distance(pool.fused_logits, weight).distances

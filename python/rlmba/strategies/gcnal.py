@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.errors import DataError, UsageError
+from rlmba.errors import UsageError
 from rlmba.kernels.sequential_gcn import check_options
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
@@ -41,10 +40,11 @@ class Gcnal(Strategy):
     Raises
     ------
     UsageError
-        If an option is out of its range; from :meth:`query`, if ``labeled_features`` are missing, empty
-        or of another width than the pool's fused features.
-    DataError
-        From :meth:`query`, if labeled features hold NaN or infinity, or the training diverges.
+        If an option is out of its range; from :meth:`query`, if ``labeled_features`` are missing or
+        empty.
+    ShapeError, DataError
+        From :meth:`query`, if they have another width than the pool's fused features or hold NaN or
+        infinity; DataError also if the training diverges.
 
     References
     ----------
@@ -94,7 +94,12 @@ class Gcnal(Strategy):
         Dropout is drawn by position, so permuting the pool gives another draw of the same law.
         """
         with stages("graph"):
-            labeled = _labeled_features(pool, context)
+            labeled = context.labeled_for(pool)
+            if labeled is None:
+                raise UsageError(
+                    "gcnal: expected QueryContext.labeled_features with at least one row, got none; "
+                    "pass the fused features of the labeled samples"
+                )
             features = np.concatenate([pool.fused_features, labeled])
             known = np.arange(len(features)) >= len(pool)
             network = kernels.sequential_gcn(features, known, rng=context.rng, **self._training)
@@ -106,21 +111,3 @@ class Gcnal(Strategy):
             hidden = network.hidden
             result = kernels.k_center(hidden[: len(pool)], n, labeled=hidden[len(pool) :])
         return Choice(result.indices, result.distances)
-
-
-def _labeled_features(pool: PoolOutputs, context: QueryContext) -> NDArray[Any]:
-    width = pool.fused_features.shape[1]
-    labeled = context.labeled_features
-    if labeled is None or labeled.ndim != 2 or len(labeled) == 0 or labeled.shape[1] != width:
-        got = "None" if labeled is None else f"shape {labeled.shape}"
-        raise UsageError(
-            f"gcnal: expected QueryContext.labeled_features [L, {width}] with L >= 1, got {got}; pass "
-            "the fused features of the labeled samples under the model that predicted the pool"
-        )
-    if not np.isfinite(labeled).all():
-        row = int(np.argmin(np.isfinite(labeled).all(axis=1)))
-        raise DataError(
-            f"gcnal: expected finite QueryContext.labeled_features, row {row} holds NaN or infinity; "
-            "drop or repair that labeled sample"
-        )
-    return labeled
