@@ -36,9 +36,13 @@ def group(label, case):
 def assert_exact(name, case):
     part = case.pool.take(np.arange(600))
     residuals = kernels.gradient_residuals(part.fused_logits)
-    args = (residuals, part.fused_features, 300)
-    ours = kernels.gradient_kmeans_plusplus(*args, rng=1, backend="cpu")
-    theirs = kernels.gradient_kmeans_plusplus(*args, rng=1, backend="reference")
+    features, scales = part.fused_features, None
+    if name == "bmmal":
+        features = list(part.features.values())
+        scales = np.random.default_rng(1).random((600, len(features)))
+    more = {"n": 300, "rng": 1, "scales": scales}
+    ours = kernels.gradient_kmeans_plusplus(residuals, features, backend="cpu", **more)
+    theirs = kernels.gradient_kmeans_plusplus(residuals, features, backend="reference", **more)
     np.testing.assert_array_equal(ours.indices, theirs.indices)
     np.testing.assert_allclose(ours.distances, theirs.distances, rtol=2e-7)
     if name == "badge":

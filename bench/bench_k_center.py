@@ -10,13 +10,16 @@ some near ties apart: how many of its picks differ is kept, and that each is as 
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+
 import common
 import distance_data
 import numpy as np
 import pytest
-import torch
 
 from rlmba import kernels
+from rlmba.experiments.selection.plain import CDIST_MODES, k_center_one_a_pass
 from rlmba.kernels.k_center import spec
 
 KINDS = (*distance_data.KINDS, "relu")
@@ -30,49 +33,26 @@ def make(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
     return distance_data.make(kind, rows, width, seed)
 
 
-MODES = {
-    "default": "use_mm_for_euclid_dist_if_necessary",
-    "differences": "donot_use_mm_for_euclid_dist",
-}
-
-
-def one_center_a_pass(x: torch.Tensor, labeled: torch.Tensor, n: int, mode: str):
-    """Greedy k-center as public code has it; distances to labeled rows in chunks of rows."""
-    nearest = torch.cat(
-        [torch.cdist(part, labeled, compute_mode=MODES[mode]).amin(1) for part in x.split(4096)]
-    )
-    picks, reach = [], []
-    for _ in range(n):
-        pick = int(nearest.argmax())
-        picks.append(pick)
-        reach.append(float(nearest[pick]))
-        distances = torch.cdist(x, x[pick : pick + 1], compute_mode=MODES[mode])
-        torch.minimum(nearest, distances.squeeze(1), out=nearest)
-    return np.array(picks), np.array(reach)
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def case(request):
     rows, width, labeled, n = spec.BENCH_SHAPES["food101"]
     both = make(request.param, rows + labeled, width)
     x, given = both[:rows], both[rows:]
     ours = kernels.k_center(x, n, labeled=given, backend="cpu")
-    rows, others = torch.from_numpy(x).double(), torch.from_numpy(given).double()
-    picks, reach = one_center_a_pass(rows, others, n, "differences")
+    picks, reach = k_center_one_a_pass(x.astype(np.float64), given.astype(np.float64), n)
     np.testing.assert_array_equal(ours.indices, picks)
     np.testing.assert_allclose(ours.distances, reach, rtol=2e-7)
     return request.param, x, given, ours
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CDIST_MODES)
 def test_torch_cdist(benchmark, case, mode):
     kind, x, given, ours = case
     if mode == "default" and kind != "mixture":
         pytest.skip("two minutes: on one kind only")
     benchmark.group = f"k_center {kind} {x.shape} labeled={len(given)} n={len(ours.indices)}"
-    rows, others = torch.from_numpy(x), torch.from_numpy(given)
     picks, reach = benchmark.pedantic(
-        one_center_a_pass, (rows, others, len(ours.indices), mode), rounds=1, warmup_rounds=0
+        k_center_one_a_pass, (x, given, len(ours.indices), mode), rounds=1, warmup_rounds=0
     )
     np.testing.assert_allclose(reach, ours.distances, rtol=1e-5)
     benchmark.extra_info["picks_that_differ"] = int((picks != ours.indices).sum())
@@ -102,7 +82,8 @@ import json, sys, tempfile
 from pathlib import Path
 import numpy as np
 import bench_k_center as b, common
-rows, width = int(sys.argv[1]), b.spec.MAPPED_SHAPE[1]
+rows, width = int(sys.argv[1]), b.spec.MAPPED_WIDTH
+n = b.spec.MAPPED[rows]
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "bank.npy"
     bank = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
@@ -116,7 +97,7 @@ with tempfile.TemporaryDirectory() as folder:
     for begin in range(0, rows, 20_000):
         x[begin : begin + 20_000].sum()  # pages of the file count as memory once read: before, not during
     kept = []
-    figures = common.peak_of(lambda: kept.append(b.kernels.k_center(x, rows // 100)), x.nbytes)
+    figures = common.peak_of(lambda: kept.append(b.kernels.k_center(x, n)), x.nbytes)
     b.assert_greedy(x, kept[0])
 print(json.dumps(figures))
 """
@@ -140,9 +121,13 @@ def test_growth(benchmark, rows):
         assert figures["memory"] < 1.3
 
 
-def test_memory_mapped(benchmark):
-    """1 % of a memory-mapped bank, in the page cache."""
-    rows, width = spec.MAPPED_SHAPE
-    benchmark.group = f"k_center, memory-mapped ({rows}, {width}), n={rows // 100}"
+@pytest.mark.parametrize("rows", spec.MAPPED)
+def test_memory_mapped(benchmark, rows):
+    """A memory-mapped bank, in the page cache where it fits."""
+    need = 2 * 4 * rows * spec.MAPPED_WIDTH
+    if shutil.disk_usage(tempfile.gettempdir()).free < need:
+        pytest.skip(f"needs {need >> 30} GiB of free disk")
+    n = spec.MAPPED[rows]
+    benchmark.group = f"k_center, memory-mapped ({rows:,}, {spec.MAPPED_WIDTH}), n={n:,}"
     figures = common.in_own_process(benchmark, MAPPED, rows)
     assert figures["memory"] < 1.2

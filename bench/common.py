@@ -6,11 +6,9 @@ import functools
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 
 import rlmba
 from rlmba import environment, kernels
+from rlmba.experiments.selection.timing import peak_of  # noqa: F401 - for scripts of in_own_process
 
 COPY_BYTES = 2**30
 
@@ -73,24 +72,6 @@ def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
         fraction_of_copy=round(moved / best / bandwidth, 3),
         **extra,
     )
-
-
-def peak_of(call: Callable[[], Any], given_bytes: int) -> dict[str, float]:
-    """Seconds of a call, and the peak of resident memory during it over the bytes it was given.
-
-    Means something only in a process that does nothing else: see :func:`in_own_process`.
-    """
-
-    def peak() -> int:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
-
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = peak()
-    start = time.perf_counter()
-    call()
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "memory": 1 + (peak() - before) / given_bytes}
 
 
 def in_own_process(benchmark: Any, script: str, rows: int) -> dict[str, float]:

@@ -20,8 +20,9 @@ BENCH_SHAPES = {"food101": (44_719, 512, 1_000, 1_000)}
 """N, D, labeled rows, picks."""
 GROWTH = [(10_000, 128), (100_000, 128), (1_000_000, 64)]
 """N, D of the rows that show growth; 1,000 picks, no labeled rows."""
-MAPPED_SHAPE = (200_000, 1_024)
-"""N, D of a memory-mapped bank of which 1 % is kept."""
+MAPPED_WIDTH = 1_024
+MAPPED = {200_000: 2_000, 2_000_000: 1_000}
+"""Rows of a memory-mapped bank, and how many of them are picked."""
 
 RTOL = {"float32": 2e-7, "float64": 1e-13}
 """Relative error of a distance: squares are summed in float64 and rounded once to the input's dtype."""

@@ -56,7 +56,10 @@ class TestPlainForms:
     def test_k_center(self, rng):
         x, given = rng.normal(size=(300, 8)), rng.normal(size=(10, 8))
         ours = kernels.k_center(x, 40, labeled=given)
-        np.testing.assert_array_equal(plain.k_center_one_a_pass(x, given, 40), ours.indices)
+        for mode in plain.CDIST_MODES:
+            picks, reach = plain.k_center_one_a_pass(x, given, 40, mode)
+            np.testing.assert_array_equal(picks, ours.indices)
+            np.testing.assert_allclose(reach, ours.distances, rtol=1e-12)
 
     def test_bald(self, rng):
         z = rng.normal(size=(5, 60, 4))

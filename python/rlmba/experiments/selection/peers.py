@@ -23,6 +23,7 @@ from rlmba.experiments.selection.plain import (
     k_center_one_a_pass,
 )
 from rlmba.kernels.sequential_gcn import spec as gcn_spec
+from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.bmmal import modality_scales
 
 __all__ = ["PEERS", "Peer"]
@@ -58,15 +59,11 @@ def _badge(case: Case) -> Peer:
 
 
 def _bmmal(case: Case) -> Peer:
-    """The contributions are not timed: their plain form is no slower than ours is to be shown by."""
-    pool, head = case.pool, case.context.head
-    if head is None:
-        raise AssertionError("make_case gives a head")
-    w = np.full(len(pool.modalities), 1 / len(pool.modalities))
+    """The draw alone: contributions are made by our operations, before the clock starts."""
+    pool, context = case.pool, case.context
+    head = context.head_for(pool)
     features = list(pool.features.values())
-    blocks = np.split(head.weight, len(w), axis=1) if case.size.concat else [head.weight] * len(w)
-    scale = np.ones(len(w)) if case.size.concat else w
-    parts = [s * (f @ b.T) for s, f, b in zip(scale, features, blocks, strict=True)]
+    parts = logit_parts(features, head.weight, context.fusion_weights_for(pool))
     phi = kernels.shapley_contributions(
         parts, pool.fused_logits.argmax(axis=1), bias=head.bias, rng=0
     )
@@ -80,13 +77,13 @@ def _bmmal(case: Case) -> Peer:
     return _timed(_ONE_A_PASS, select)
 
 
-def _coreset(case: Case) -> Peer:
-    labeled = case.context.labeled_features
+def _coreset(case: Case) -> Peer | None:
+    labeled = case.context.labeled_for(case.pool)
     if labeled is None:
-        raise AssertionError("make_case gives labeled features")
+        return None
     return _timed(
         "torch.cdist, one center a pass",
-        lambda: k_center_one_a_pass(case.pool.fused_features, labeled, case.size.batch),
+        lambda: k_center_one_a_pass(case.pool.fused_features, labeled, case.size.batch)[0],
     )
 
 
@@ -104,9 +101,7 @@ _FEW = 50
 
 
 def _deepfool(case: Case) -> Peer:
-    head = case.context.head
-    if head is None:
-        raise AssertionError("make_case gives a head")
+    head = case.context.head_for(case.pool)
     start = time.perf_counter()
     deepfool_iteration(head, case.pool.fused_features[:_FEW])
     seconds = (time.perf_counter() - start) * case.size.rows / _FEW

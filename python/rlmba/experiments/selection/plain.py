@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rlmba.types import LinearHead
 
 __all__ = [
+    "CDIST_MODES",
     "bald_difference",
     "deepfool_iteration",
     "dense_adjacency",
@@ -54,22 +55,43 @@ def gradient_one_a_pass(
     return np.array(drawn)
 
 
-def k_center_one_a_pass(features: NDArray[Any], labeled: NDArray[Any], n: int) -> NDArray[np.int64]:
+CDIST_MODES = {
+    "default": "use_mm_for_euclid_dist_if_necessary",
+    "differences": "donot_use_mm_for_euclid_dist",
+}
+
+
+def k_center_one_a_pass(
+    features: NDArray[Any], labeled: NDArray[Any], n: int, mode: str = "differences"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Greedy k-center by torch.cdist, one center a pass; distances to labeled rows in chunks of rows.
 
-    Differences are summed directly (not by the product form, which is slower and less exact).
+    Parameters
+    ----------
+    features : float array [N, D]
+    labeled : float array [L, D]
+    n : int
+    mode : {"default", "differences"}
+        torch.cdist by its own choice, a matrix product for many centers, or by differences, which is
+        faster here and more exact.
+
+    Returns
+    -------
+    (int64 array [n], float64 array [n])
+        Positions, and the distance of each when it was picked.
     """
     x, given = torch.from_numpy(features), torch.from_numpy(labeled)
-    mode = "donot_use_mm_for_euclid_dist"
+    how = CDIST_MODES[mode]
     parts = [x[begin : begin + 4096] for begin in range(0, len(x), 4096)]
-    nearest = torch.cat([torch.cdist(part, given, compute_mode=mode).amin(1) for part in parts])
-    picks = []
+    nearest = torch.cat([torch.cdist(part, given, compute_mode=how).amin(1) for part in parts])
+    picks, reach = [], []
     for _ in range(n):
         pick = int(nearest.argmax())
         picks.append(pick)
-        to_pick = torch.cdist(x, x[pick : pick + 1], compute_mode=mode).squeeze(1)
+        reach.append(float(nearest[pick]))
+        to_pick = torch.cdist(x, x[pick : pick + 1], compute_mode=how).squeeze(1)
         torch.minimum(nearest, to_pick, out=nearest)
-    return np.array(picks)
+    return np.array(picks), np.array(reach)
 
 
 def bald_difference(logits: NDArray[Any]) -> NDArray[Any]:

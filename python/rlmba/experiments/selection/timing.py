@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,25 +148,34 @@ def growth(name: str, rows: int) -> dict[str, float]:
 
 def grown(name: str, rows: int) -> dict[str, float]:
     """:func:`growth` within this process, which should do nothing else."""
-    passes = 4 if name in ("bald", "batchbald") else 0
+    passes = 4 if name == "bald" else 0
     small = make_case(replace(GROWTH_SIZE, rows=3_000, passes=passes))
     _once(name, small, 0)  # what is loaded and allocated at first use is not the selection's
     case = make_case(replace(GROWTH_SIZE, rows=rows, passes=passes))
-    given = case.input_bytes
-    before = _peak(reset=True)
-    seconds, _ = _once(name, case, 0)
-    return {
-        "rows": rows,
-        "seconds": seconds,
-        "microseconds_a_row": 1e6 * seconds / rows,
-        "memory": 1 + (_peak() - before) / given,
-    }
+    figures = peak_of(lambda: _once(name, case, 0), case.input_bytes)
+    return {"rows": rows, **figures, "microseconds_a_row": 1e6 * figures["seconds"] / rows}
 
 
-def _peak(*, reset: bool = False) -> int:
+def peak_of(call: Callable[[], object], given_bytes: int) -> dict[str, float]:
+    """``seconds`` of a call, and ``memory``: the peak of resident memory in it over what it was given.
+
+    1 is no more than the input. Means something only in a process that does nothing else, on Linux.
+
+    Raises
+    ------
+    RlmbaError
+        If /proc/self does not tell.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _peak()
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "memory": 1 + (_peak() - before) / given_bytes}
+
+
+def _peak() -> int:
     """Peak of resident memory in bytes, since the last reset."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return 1024 * int(line.split()[1])
