@@ -185,7 +185,7 @@ def sequential_gcn(
     run on bfloat16 matrix tiles, split in two, where the processor has them), and training amplifies
     rounding: float32 scores are within 1e-3 of the exact ones after 10 epochs but within about 0.01
     after 200; torch's own float32 strays by half of that. Pass float64 features for an answer that is
-    the same everywhere to 1e-9, at about three times the time.
+    the same everywhere to 1e-9, at about twice the time.
 
     References
     ----------
