@@ -25,9 +25,19 @@ if(RLMBA_BUILD_CUDA)
   enable_language(CUDA)
   file(GLOB RLMBA_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu
        ${PROJECT_SOURCE_DIR}/kernels/*/*.cu)
-  pybind11_add_module(_cuda MODULE ${PROJECT_SOURCE_DIR}/csrc/bindings/cuda.cpp ${RLMBA_CUDA_SOURCES})
+  file(GLOB RLMBA_CUDA_BINDINGS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/bindings/cuda*.cpp)
+  pybind11_add_module(_cuda MODULE ${RLMBA_CUDA_BINDINGS} ${RLMBA_CUDA_SOURCES})
   set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden)
   target_include_directories(_cuda PRIVATE ${PROJECT_SOURCE_DIR}/csrc/include)
+  target_compile_definitions(_cuda PRIVATE RLMBA_CUDA_MODULE=_cuda RLMBA_CUDA_EMULATED=0)
+  target_compile_options(
+    _cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>"
+                  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>")
+  if(RLMBA_WERROR)
+    target_compile_options(
+      _cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>"
+                    "$<$<COMPILE_LANGUAGE:CXX>:-Werror>")
+  endif()
   install(TARGETS _cuda LIBRARY DESTINATION rlmba)
 else()
   message(STATUS "rlmba: CUDA extension OFF (RLMBA_CUDA=${_rlmba_cuda}, "

@@ -1,16 +1,22 @@
 """The backend registry: which implementation of an operation serves a call.
 
 Backends are ``"cpu"`` (the compiled extension), ``"reference"`` (NumPy), and, for operations that have
-them, ``"cuda"`` and ``"triton"``. ``"auto"`` takes the best one for where the arrays lie and may fall
-back to the reference code; a backend asked for by name never falls back.
+them, ``"cuda"`` (the compiled CUDA extension) and ``"triton"``. ``"auto"`` takes the best one for where
+the arrays lie and may fall back to the reference code; a backend asked for by name never falls back.
+
+Arrays in CPU memory are served by ``"cuda"`` and ``"triton"`` where they are asked for by name: chunks of
+them are copied to the GPU ahead of use. Triton's interpreter (``TRITON_INTERPRET=1``) serves them without
+a GPU, slowly: it is there for tests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
+import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,10 +26,8 @@ from rlmba.errors import BackendError, RlmbaWarning, UsageError
 
 T = TypeVar("T")
 
-_PREFERENCE: Mapping[str, tuple[str, ...]] = {
-    "cpu": ("cpu", "reference"),
-    "cuda": ("cuda", "triton"),
-}
+ACCELERATED = ("cuda", "triton")
+"""Backends that compute on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -88,47 +92,104 @@ def require_core() -> Any:
     return module
 
 
-def select(
-    op: str, backend: str, device: str, implementations: Mapping[str, Callable[..., T]]
-) -> tuple[str, Callable[..., T]]:
-    """Choose the implementation of ``op`` for arrays on ``device`` and record the choice.
+@functools.cache
+def cuda() -> ModuleType | None:
+    """The compiled CUDA extension, or None where it was not built."""
+    try:
+        from rlmba import _cuda
+    except ImportError:
+        return None
+    module: ModuleType = _cuda
+    return module
 
-    Returns
-    -------
-    (str, callable)
-        The backend's name and its implementation.
+
+def require_cuda() -> Any:
+    """The compiled CUDA extension; only called where :func:`select` chose the backend ``"cuda"``."""
+    module = cuda()
+    if module is None:
+        raise BackendError(
+            "backend 'cuda' needs the CUDA extension; reinstall with nvcc on PATH and RLMBA_CUDA=ON"
+        )
+    return module
+
+
+@functools.cache
+def _gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+@functools.cache
+def _triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    """Whether Triton interprets its kernels in Python, which needs no GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def emulated() -> bool:
+    """Whether the CUDA extension in use is one that runs on the CPU: see tests/cuda_emulator."""
+    return bool(getattr(cuda(), "emulated", False))
+
+
+def _can_run(backend: str) -> bool:
+    if backend == "cuda":
+        return cuda() is not None and (emulated() or _gpu())
+    if backend == "triton":
+        return _triton() and (interpreted() or _gpu())
+    return backend == "reference" or core() is not None
+
+
+def choose(op: str, backend: str, device: str, names: Sequence[str]) -> str:
+    """Choose which of the backends ``names`` of ``op`` serves arrays on ``device``, and record it.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+    names : sequence of str
+        Those the operation has, the best first.
 
     Raises
     ------
     BackendError
         If ``backend`` is unknown, absent for this operation, or cannot serve this device.
     """
-    usable = [b for b in _PREFERENCE[device] if b in implementations]
-    if "cpu" in usable and backend in ("auto", "cpu") and core() is None:
-        usable.remove("cpu")
+    here = [n for n in names if device == "cpu" or n in ACCELERATED]
     if backend == "auto":
-        if not usable:
+        own = [n for n in here if (n in ACCELERATED) == (device == "cuda")]
+        name = next((n for n in own if _can_run(n)), None)
+        if name is None:
             raise BackendError(
-                f"{op}: no backend for arrays on {device!r} "
-                f"(it has {sorted(implementations)}); move the arrays to the CPU"
+                f"{op}: no backend for arrays on {device!r} (it has {sorted(names)}); "
+                "move the arrays to the CPU"
             )
-        name = usable[0]
-    elif backend in usable:
+    elif backend in here and _can_run(backend):
         name = backend
     else:
         raise BackendError(
             f"{op}: backend {backend!r} cannot serve arrays on {device!r}; "
-            f"available: {['auto', *usable]}"
+            f"available: {['auto', *(n for n in here if _can_run(n))]}"
         )
     calls = _recorder.get()
     if calls is not None:
         calls.append(Call(op, name))
+    return name
+
+
+def select(
+    op: str, backend: str, device: str, implementations: Mapping[str, Callable[..., T]]
+) -> tuple[str, Callable[..., T]]:
+    """:func:`choose` among ``implementations``: the backend's name and its implementation."""
+    name = choose(op, backend, device, tuple(implementations))
     return name, implementations[name]
 
 
 def backends() -> dict[str, bool]:
     """Every backend's name and whether it can run on this machine."""
-    return {"cpu": core() is not None, "reference": True}
+    return {name: _can_run(name) for name in ("cpu", "reference", *ACCELERATED)}
 
 
 def instruction_set() -> str | None:

@@ -1,12 +1,17 @@
-#include <pybind11/pybind11.h>
+#include "cuda.hpp"
+
 #include <pybind11/stl.h>
 
 #include "rlmba/device.hpp"
 
-namespace py = pybind11;
+namespace {
 
-PYBIND11_MODULE(_cuda, m) {
-  m.doc() = "CUDA side of rlmba; imports without a driver.";
+rlmba::cuda::Matrix make_matrix(std::uintptr_t data, std::int64_t rows, std::int64_t columns,
+                                std::int64_t stride, int dtype) {
+  return {data, rows, columns, stride, static_cast<rlmba::cuda::DType>(dtype)};
+}
+
+void register_devices(py::module_& m) {
   m.def("runtime_version", &rlmba::cuda::runtime_version);
   m.def("driver_version", &rlmba::cuda::driver_version);
   m.def("devices", [] {
@@ -21,4 +26,14 @@ PYBIND11_MODULE(_cuda, m) {
     }
     return out;
   });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(RLMBA_CUDA_MODULE, m) {
+  m.doc() = "CUDA side of rlmba; imports without a driver.";
+  m.attr("emulated") = bool(RLMBA_CUDA_EMULATED);
+  register_devices(m);
+  py::class_<rlmba::cuda::Matrix>(m, "Matrix").def(py::init(&make_matrix));
+  rlmba::bindings::register_minmax(m);
 }

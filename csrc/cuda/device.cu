@@ -1,5 +1,4 @@
-#include <cuda_runtime_api.h>
-
+#include "rlmba/cuda/device.cuh"
 #include "rlmba/device.hpp"
 
 namespace rlmba::cuda {
@@ -28,6 +27,14 @@ int runtime_version() {
 int driver_version() {
   int version = 0;
   return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
+int multiprocessors() {
+  int device = 0;
+  int count = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
 }
 
 }  // namespace rlmba::cuda

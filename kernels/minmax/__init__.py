@@ -62,10 +62,10 @@ def minmax(
     mask : bool array [N] or of x's shape, optional
         Entries where it is False take no part, may hold anything, and become 0.
     out : array of x's shape, optional
-        Where to write: contiguous, of the dtype computed with (float32 or float64), in CPU memory. It
-        may be ``x`` itself. A large result in memory that was used before is written several times
+        Where to write: contiguous, of the dtype computed with (float32 or float64). It may be ``x``
+        itself. A large result in memory that was used before is written several times
         faster than in new memory, whose pages the operating system has to clear.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -96,11 +96,15 @@ def minmax(
            [0.5, 0. ],
            [1. , 0. ]])
     """
-    _, implementation = dispatch.select(
-        "minmax", backend, arrays.device_of(x), {"cpu": _cpu, "reference": reference.minmax}
+    name = dispatch.choose(
+        "minmax", backend, arrays.device_of(x), ("cuda", "triton", "cpu", "reference")
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.minmax import on_device
+
+        return on_device.minmax(x, mask, out, name)
     v = arrays.as_float(x, "x", ndim=(1, 2))
     m = None if mask is None else _mask(mask, v.shape)
     result = np.empty(v.shape, dtype=v.dtype) if out is None else _output(out, v)
-    implementation(v, m, result)
+    (_cpu if name == "cpu" else reference.minmax)(v, m, result)
     return arrays.like(result, x) if out is None else out

@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import contextlib
 
+import accelerated
 import numpy as np
 import pytest
+import torch
 
 from rlmba import kernels
+from rlmba.kernels import dispatch
 
 ISAS = ["generic", "avx2", "avx512"]
 
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """``numpy.empty`` whose memory is NaN, or -1 for integers: what a kernel forgets to write shows."""
-    empty = np.empty
+    """``empty`` of NumPy and torch whose memory is NaN, or -1: what a kernel forgets to write shows."""
+    empty, torch_empty = np.empty, torch.empty
+
+    def poison_tensor(*args, **options):
+        t = torch_empty(*args, **options)
+        return t.fill_(torch.nan if t.is_floating_point() else -1)
+
+    monkeypatch.setattr(torch, "empty", poison_tensor)
 
     def poison(shape, dtype=float, **options):
         a = empty(shape, dtype, **options)
@@ -21,6 +30,19 @@ def poisoned(monkeypatch):
         return a
 
     monkeypatch.setattr(np, "empty", poison)
+
+
+@pytest.fixture(autouse=True)
+def gpu_backends(request, tmp_path_factory, monkeypatch):
+    """Where a test's ``backend`` is "cuda" or "triton", make it run: on a GPU, emulated, interpreted."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    backend = params.get("backend")
+    if backend in dispatch.ACCELERATED:
+        monkeypatch.setattr(dispatch, "cuda", dispatch.cuda)  # put back afterwards
+        folder = tmp_path_factory.getbasetemp()
+        accelerated.prepare(
+            backend, folder.parent if hasattr(request.config, "workerinput") else folder
+        )
 
 
 @contextlib.contextmanager

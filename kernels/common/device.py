@@ -1,0 +1,327 @@
+"""Arrays on a GPU: torch tensors to compute on, the caller's kind out, host memory streamed in chunks.
+
+torch is imported by whoever imports this module; operations import it when a GPU backend serves a call.
+Under Triton's interpreter, and with the emulated CUDA extension, "the GPU" is the CPU: tensors stay where
+they are, and everything else runs as it would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlmba.errors import NonFiniteError, ShapeError, UsageError
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays
+
+__all__ = [
+    "ALL_VALID",
+    "Rows",
+    "Tile",
+    "as_float",
+    "flag",
+    "home",
+    "like",
+    "matrix",
+    "on",
+    "raise_non_finite",
+    "read_flag",
+    "result_dtype",
+    "stream",
+    "tensor",
+    "to_device",
+]
+
+ALL_VALID = 2**63 - 1
+"""What a row flag holds until a kernel lowers it to a row that is not valid."""
+
+_cuda: Any = torch.cuda  # parts of it have no types
+_FLOAT = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def tensor(x: arrays.ArrayLike) -> Tensor:
+    """Any array as a torch tensor that shares its memory, wherever that is."""
+    if isinstance(x, Tensor):
+        return x.detach().resolve_conj().resolve_neg()
+    if isinstance(x, np.ndarray):
+        if not x.dtype.isnative:
+            x = x.astype(x.dtype.newbyteorder("="))
+        if any(s < 0 for s in x.strides):
+            x = np.ascontiguousarray(x)
+        if not x.flags.writeable:
+            with (
+                warnings.catch_warnings()
+            ):  # torch has no read-only tensors; inputs are not written to
+                warnings.simplefilter("ignore", UserWarning)
+                return torch.from_numpy(x)
+        return torch.from_numpy(x)
+    return torch.utils.dlpack.from_dlpack(x)
+
+
+def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Tensor:
+    """Check rank and dtype; floating point as it is, integers and booleans as float64.
+
+    Half precision stays half precision in memory: kernels widen it as they read. The last axis is
+    contiguous afterwards, other axes may be strided.
+
+    Raises
+    ------
+    ShapeError
+        For another rank or a dtype that is not real.
+    """
+    t = tensor(x)
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if t.ndim not in allowed:
+        ranks = " or ".join(f"{n}-D" for n in allowed)
+        raise ShapeError(f"{name}: expected a {ranks} array, got shape {tuple(t.shape)}")
+    if t.dtype not in _FLOAT:
+        if t.is_complex():
+            raise ShapeError(f"{name}: expected real numbers, got dtype {t.dtype}")
+        t = t.to(torch.float64)
+    if t.ndim >= 1 and t.shape[-1] > 1 and t.stride(-1) != 1:
+        t = t.contiguous()
+    return t
+
+
+def result_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype computed with: float64 where any input is, else float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def home(*tensors: Tensor) -> torch.device:
+    """Where to compute: the GPU that tensors lie on, else the current one, else (emulated) the CPU.
+
+    Raises
+    ------
+    UsageError
+        If they lie on two GPUs.
+    """
+    found = {t.device for t in tensors if t.device.type == "cuda"}
+    if len(found) > 1:
+        raise UsageError(
+            f"expected all arrays on one GPU, got {sorted(map(str, found))}; move them together"
+        )
+    if found:
+        return found.pop()
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def to_device(t: Tensor, device: torch.device) -> Tensor:
+    """``t`` on ``device``: itself where it is there already."""
+    return t.to(device, non_blocking=True)
+
+
+def like(result: Tensor, original: arrays.ArrayLike) -> Any:
+    """``result`` as the kind of array that ``original`` is, in the kind of memory that it lies in."""
+    if isinstance(original, Tensor):
+        return result.to(original.device)
+    if isinstance(original, np.ndarray):
+        return result.cpu().numpy()
+    namespace = getattr(original, "__array_namespace__", None)
+    if arrays.device_of(original) == "cpu":
+        result = result.cpu()
+    if namespace is not None:
+        return namespace().from_dlpack(result)
+    module = __import__(type(original).__module__.split(".")[0])
+    return module.from_dlpack(result) if hasattr(module, "from_dlpack") else result
+
+
+def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The block launches on ``device``: CUDA and Triton launch on the current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def matrix(t: Tensor) -> Any:
+    """A tensor [N, C], or [N] as one column, as the CUDA extension takes it; its memory stays ``t``'s."""
+    t2 = t[:, None] if t.ndim == 1 else t
+    rows, columns = t2.shape
+    code = _FLOAT.index(t.dtype)
+    stride = t2.stride(0) if rows > 1 else columns
+    return dispatch.require_cuda().Matrix(t2.data_ptr(), rows, columns, stride, code)
+
+
+def stream(device: torch.device) -> int:
+    """Handle of torch's current stream on ``device``, for the CUDA extension; 0 where emulated."""
+    return int(torch.cuda.current_stream(device).cuda_stream) if device.type == "cuda" else 0
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured: then nothing may synchronize, and nothing is checked."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def flag(device: torch.device) -> Tensor:
+    """int64 [1] holding :data:`ALL_VALID`, which kernels lower by an atomic minimum to a bad row."""
+    return torch.full((1,), ALL_VALID, dtype=torch.int64, device=device)
+
+
+def read_flag(bad: Tensor) -> int | None:
+    """The first bad row, or None. Waits for the GPU, unless a CUDA graph is being captured."""
+    if capturing(bad.device):
+        return None
+    row = int(bad.item())
+    return None if row == ALL_VALID else row
+
+
+def raise_non_finite(t: Tensor, name: str, row: int) -> None:
+    """Raise :class:`NonFiniteError` for row ``row`` of ``t``, in the words of the other backends."""
+    values = t[row].reshape(-1).to("cpu", torch.float64).numpy()
+    column = int(np.argmax(~np.isfinite(values)))
+    place = f"{name}[{row}]" if t.ndim == 1 else f"{name}[{row}, {column}]"
+    raise NonFiniteError(
+        f"{place} is {values[column]}: expected finite numbers; drop or repair row {row}", row
+    )
+
+
+class Tile(NamedTuple):
+    """Rows ``begin`` to ``end`` of some arrays, on the device."""
+
+    begin: int
+    end: int
+    parts: tuple[Tensor, ...]
+
+
+class Rows:
+    """Rows of arrays of equal length, for kernels that read them tile by tile.
+
+    Arrays on the device are one tile, read in place. Arrays in host memory are copied to the device once
+    where ``max_memory`` allows, and else pass through it in chunks, the next one copied while the one
+    before is computed with.
+
+    Parameters
+    ----------
+    parts : sequence of tensors [N, ...]
+        All on ``device``, or all in host memory.
+    device : torch.device
+    max_memory : int or None
+        Bytes of device memory for copies of rows; None takes three quarters of what is free.
+
+    Raises
+    ------
+    UsageError
+        If some lie on the device and some do not, or ``max_memory`` does not hold two rows.
+    """
+
+    def __init__(
+        self, parts: Sequence[Tensor], device: torch.device, max_memory: int | None = None
+    ) -> None:
+        self.device = device
+        self.count = int(parts[0].shape[0])
+        self._host: tuple[Tensor, ...] | None = None
+        self._parts: tuple[Tensor, ...] | None = tuple(parts)
+        self._chunk = self.count
+        places = {p.device.type for p in parts}
+        if len(places) > 1:
+            raise UsageError(
+                f"expected all arrays in one kind of memory, got {sorted(places)}; move them together"
+            )
+        if places == {device.type} and (device.type == "cuda" or max_memory is None):
+            return
+        row = sum(p[:1].numel() * p.element_size() for p in parts)
+        room = _free_bytes(device) if max_memory is None else max_memory
+        if row * self.count <= room:
+            self._parts = tuple(to_device(p, device) for p in parts)
+            return
+        self._chunk = room // (2 * row)
+        if self._chunk < 1:
+            raise UsageError(
+                f"max_memory: expected at least {2 * row} bytes, two rows of {row}, got {room}"
+            )
+        self._host, self._parts = tuple(parts), None
+
+    @property
+    def resident(self) -> bool:
+        """Whether all rows lie on the device."""
+        return self._parts is not None
+
+    @property
+    def chunk(self) -> int:
+        """The most rows in a tile."""
+        return self._chunk
+
+    def __iter__(self) -> Iterator[Tile]:
+        if self._parts is not None:
+            if self.count:
+                yield Tile(0, self.count, self._parts)
+            return
+        assert self._host is not None
+        pinned = self.device.type == "cuda"
+        side = _cuda.Stream(self.device) if pinned else None
+        slots = [_Slot(self._host, self._chunk, self.device, pinned=pinned) for _ in range(2)]
+        starts = range(0, self.count, self._chunk)
+        slots[0].fill(0, side)
+        for i, begin in enumerate(starts):
+            if i + 1 < len(starts):
+                slots[(i + 1) % 2].fill(starts[i + 1], side)
+            tile = slots[i % 2].ready(begin)
+            yield tile
+            slots[i % 2].release()
+
+    def take(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """The rows at ``positions`` (int64, on the device) of each array, on the device."""
+        if self._parts is not None:
+            return tuple(p[positions] for p in self._parts)
+        assert self._host is not None
+        where = positions.cpu()
+        return tuple(to_device(p[where], self.device) for p in self._host)
+
+
+class _Slot:
+    """One of two buffers that chunks of host memory pass through."""
+
+    def __init__(
+        self, host: tuple[Tensor, ...], chunk: int, device: torch.device, *, pinned: bool
+    ) -> None:
+        self._host, self._chunk = host, chunk
+        shapes = [(chunk, *p.shape[1:]) for p in host]
+        self._buffers = [
+            torch.empty(s, dtype=p.dtype, device=device) for s, p in zip(shapes, host, strict=True)
+        ]
+        self._staging = [
+            torch.empty(s, dtype=p.dtype, pin_memory=True) if pinned and not p.is_pinned() else None
+            for s, p in zip(shapes, host, strict=True)
+        ]
+        self._copied = _cuda.Event() if pinned else None
+        self._used = _cuda.Event() if pinned else None
+
+    def fill(self, begin: int, side: Any) -> None:
+        """Start copying the rows from ``begin`` on; returns before they have arrived."""
+        if self._copied is not None:
+            self._copied.synchronize()  # the staging memory is free again
+        with _cuda.stream(side):  # nothing on a CPU
+            if side is not None and self._used is not None:
+                side.wait_event(self._used)
+            for p, staging, buffer in zip(self._host, self._staging, self._buffers, strict=True):
+                rows = p[begin : begin + self._chunk]
+                if staging is not None:
+                    rows = staging[: len(rows)].copy_(rows)
+                buffer[: len(rows)].copy_(rows, non_blocking=True)
+            if side is not None and self._copied is not None:
+                self._copied.record(side)
+
+    def ready(self, begin: int) -> Tile:
+        """The tile, once the current stream has waited for its copy."""
+        end = min(begin + self._chunk, len(self._host[0]))
+        if self._copied is not None:
+            self._copied.wait()
+        return Tile(begin, end, tuple(b[: end - begin] for b in self._buffers))
+
+    def release(self) -> None:
+        """The current stream has been given all that reads the tile."""
+        if self._used is not None:
+            self._used.record()
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return ALL_VALID
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) * 3 // 4

@@ -1,0 +1,66 @@
+"""Compile, for GPUs that need not be there, every Triton kernel that some calls launch; run as a script.
+
+Nothing is executed: launches are caught and their kernels compiled down to machine code for sm_80 and
+sm_90, with the types and constants of the launch. Printed is one line a kernel.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+os.environ.pop("TRITON_INTERPRET", None)
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, make_backend
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction, create_function_from_signature
+
+from rlmba.kernels import dispatch
+
+TARGETS = [GPUTarget("cuda", capability, 32) for capability in (80, 90)]
+
+
+class Driver:
+    """Just enough of a driver for launches to be prepared."""
+
+    def get_current_target(self):
+        return TARGETS[-1]
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+compiled = set()
+
+
+def compile_launch(self, *args, grid, warmup, **kwargs):
+    kwargs["debug"] = False
+    kwargs["instrumentation_mode"] = ""
+    for target in TARGETS:
+        backend = make_backend(target)
+        binder = create_function_from_signature(self.signature, self.params, backend)
+        bound, specialization, options = binder(*args, **kwargs)
+        options, signature, constants, attributes = self._pack_args(
+            backend, dict(kwargs), bound, specialization, options
+        )
+        key = (self.__module__, self.__name__, target.arch, str(signature), str(constants))
+        if key in compiled:
+            continue
+        compiled.add(key)
+        source = ASTSource(self, signature, constants, attributes)
+        kernel = triton.compile(source, target=target, options=options.__dict__)
+        assert "cubin" in kernel.asm
+        sys.stdout.write(f"{key[0]}.{key[1]} sm_{target.arch} {signature}\n")
+
+
+if __name__ == "__main__":
+    driver.set_active(Driver())
+    JITFunction.run = compile_launch
+    dispatch.interpreted = lambda: True  # arrays in CPU memory are let through
+    importlib.import_module(sys.argv[1]).calls("triton")
