@@ -115,8 +115,10 @@ def require_cuda() -> Any:
 
 @functools.cache
 def _gpu() -> bool:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return False
     return bool(torch.cuda.is_available())
 
 
