@@ -17,18 +17,14 @@ def python(code):
     )
 
 
-def test_import_is_fast_and_light():
+def test_import_is_light():
     code = """
-        import sys, time
-        start = time.perf_counter()
+        import sys
         import rlmba
-        seconds = time.perf_counter() - start
         heavy = {"torch", "numpy", "scipy", "sklearn", "rlmba._core"} & set(sys.modules)
-        print(seconds, sorted(heavy))
+        print(sorted(heavy))
     """
-    found = [python(code).stdout.split(maxsplit=1) for _ in range(5)]
-    assert min(float(seconds) for seconds, _ in found) < 0.3
-    assert {heavy.strip() for _, heavy in found} == {"[]"}
+    assert python(code).stdout == "[]\n"
 
 
 def test_rooms_are_loaded_on_first_use():

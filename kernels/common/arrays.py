@@ -87,6 +87,27 @@ def like(result: NDArray[Any], original: ArrayLike) -> Any:
     return result
 
 
+def to_host(x: ArrayLike) -> NDArray[Any]:
+    """A NumPy array of any array, wherever it lies: a copy only where that is GPU memory."""
+    if device_of(x) == "cpu":
+        return to_numpy(x)
+    if _is_torch(x):
+        return to_numpy(x.cpu())  # type: ignore[union-attr]
+    import torch
+
+    return to_numpy(torch.utils.dlpack.from_dlpack(x).cpu())
+
+
+def beside(x: NDArray[Any], other: ArrayLike) -> Any:
+    """``x`` as what ``other`` is: itself beside NumPy, a tensor in the same memory beside a tensor."""
+    if not _is_torch(other):
+        return x
+    import torch
+
+    tensor: Any = other
+    return torch.as_tensor(x, device=tensor.device)
+
+
 def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
     """Check rank and dtype and return float32 or float64 with a contiguous last axis.
 

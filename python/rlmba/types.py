@@ -1,13 +1,14 @@
 """The four types that carry everything between rooms, and the small ones they are made of.
 
-All hold NumPy arrays and plain numbers: no model and no data set behind them. M is the number of
+All hold NumPy arrays and plain numbers (:class:`PoolOutputs` torch tensors too): no model and no data set
+behind them. M is the number of
 modalities, C of classes, d the shared feature width, N the size of the pool, L of the labeled set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,9 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 @dataclass(frozen=True, eq=False)
 class PoolOutputs:
     """What the model says of N samples, in pool order. Position i is the i-th row everywhere.
+
+    Features and logits are NumPy arrays, or torch tensors, all in the same memory: strategies then
+    compute where that is, which for a GPU spares the way through host memory.
 
     Parameters
     ----------
@@ -115,17 +119,42 @@ class PoolOutputs:
 
     def take(self, positions: NDArray[np.int64]) -> PoolOutputs:
         """The outputs of the samples at ``positions`` (copies), in that order."""
-        return PoolOutputs(
+        return replace(
+            self,
+            **self._mapped(lambda a: a[positions] if a.ndim == 2 else a[:, positions]),
             ids=self.ids[positions],
-            features={m: a[positions] for m, a in self.features.items()},
-            logits={m: a[positions] for m, a in self.logits.items()},
-            fused_features=self.fused_features[positions],
-            fused_logits=self.fused_logits[positions],
             present=None if self.present is None else self.present[positions],
-            dropout_logits=None
-            if self.dropout_logits is None
-            else self.dropout_logits[:, positions],
         )
+
+    def on(self, device: Any) -> PoolOutputs:
+        """These outputs as torch tensors on a torch device (or its name)."""
+        import torch
+
+        def tensor(a: Any) -> Any:
+            if isinstance(a, np.ndarray) and a.size and not any(a.strides):  # one number, repeated
+                one = torch.from_numpy(a.reshape(-1)[:1].copy()).to(device)
+                return one.expand(a.shape)
+            return torch.as_tensor(a, device=device)
+
+        return replace(self, **self._mapped(tensor))
+
+    def host(self) -> PoolOutputs:
+        """These outputs as NumPy arrays: itself where they are."""
+        logits: Any = self.fused_logits
+        if isinstance(logits, np.ndarray):
+            return self
+        return replace(self, **self._mapped(lambda a: a.cpu().numpy()))
+
+    def _mapped(self, function: Callable[[Any], Any]) -> dict[str, Any]:
+        """What the model said, each array of it through ``function``."""
+        dropout = self.dropout_logits
+        return {
+            "features": {m: function(a) for m, a in self.features.items()},
+            "logits": {m: function(a) for m, a in self.logits.items()},
+            "fused_features": function(self.fused_features),
+            "fused_logits": function(self.fused_logits),
+            "dropout_logits": None if dropout is None else function(dropout),
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import chi2_contingency
 
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.types import Evaluation, HeadMetrics, LinearHead, PoolOutputs, QueryContext
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_pool(n=90, c=4, d=6, m=2, seed=0, dtype=np.float32) -> PoolOutputs:
@@ -93,6 +96,19 @@ class StrategyContract:
         self.create().query(pool, context, 9)
         for a, b in zip(arrays, before, strict=True):
             np.testing.assert_array_equal(a, b)
+
+    def test_tensors_are_computed_with_where_they_lie(self):
+        """On a GPU where there is one; the answer is that of NumPy arrays, up to rounding."""
+        pool = make_pool(dtype=np.float64)
+        on = replace(pool, **pool._mapped(lambda a: torch.from_numpy(a).to(DEVICE)))
+        strategy, other = self.create(), self.create()
+        expected = strategy.query(pool, make_context(pool, seed=4), 12)
+        selection = other.query(on, make_context(pool, seed=4), 12)
+        assert isinstance(selection.positions, np.ndarray)
+        np.testing.assert_array_equal(selection.positions, expected.positions)
+        np.testing.assert_allclose(selection.scores, expected.scores, rtol=1e-9)
+        if strategy.on_device and DEVICE == "cuda":
+            assert {*selection.backends.values()} <= {"cuda", "triton"}
 
     def test_a_seed_reproduces(self):
         pool = make_pool()

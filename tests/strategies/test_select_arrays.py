@@ -48,10 +48,14 @@ class TestArrays:
         np.testing.assert_array_equal(strategy.pool.fused_features, given.float().numpy())
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-    def test_gpu_tensors_are_copied_to_the_host(self, logits):
-        batch = rlmba.select("entropy", logits=torch.from_numpy(logits).cuda(), n=9)
-        expected = rlmba.select("entropy", logits=logits, n=9)
+    @pytest.mark.parametrize("strategy", ["entropy", "coreset"])
+    def test_gpu_tensors_are_computed_with_on_their_gpu(self, features, logits, strategy):
+        given = {"features": features, "logits": logits}
+        on_gpu = {k: torch.from_numpy(a).cuda() for k, a in given.items()}
+        batch = rlmba.select(strategy, **on_gpu, n=9)
+        expected = rlmba.select(strategy, **given, n=9)
         np.testing.assert_array_equal(batch.positions, expected.positions)
+        assert {*batch.backends.values()} <= {"cuda", "triton"}
 
     def test_what_was_not_given_cannot_be_read_unseen(self, features, logits):
         """A strategy that reads more than it says it needs meets no plausible numbers."""

@@ -9,7 +9,14 @@ from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset, load_digits
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models import ModelOutput, build_classifier
-from rlmba.training import evaluate, fit, multimodal_loss, predict
+from rlmba.training import (
+    dropout_logits,
+    evaluate,
+    fit,
+    fits_beside,
+    multimodal_loss,
+    predict,
+)
 
 SMALL = ModelConfig(width=16, encoders={"image": {"channels": [4, 8]}, "audio": {"channels": [4]}})
 
@@ -205,3 +212,22 @@ def test_predict_of_nothing(digits):
     assert len(outputs) == 0
     assert outputs.fused_features.shape == (0, 32)
     assert outputs.features["audio"].shape == (0, 16)
+
+
+def test_outputs_kept_with_the_model_are_tensors_of_the_same_numbers(digits):
+    model = build_classifier(digits.modalities, 10, SMALL, "concat", seed=0)
+    positions = np.arange(40)
+    host = predict(model, digits, positions, batch_size=16)
+    kept = predict(model, digits, positions, batch_size=16, keep=True)
+    assert all(isinstance(a, torch.Tensor) for a in [*kept.features.values(), kept.fused_logits])
+    np.testing.assert_array_equal(kept.host().fused_logits, host.fused_logits)
+    for m, a in host.features.items():
+        np.testing.assert_array_equal(kept.features[m].cpu().numpy(), a)
+    few = kept.take(np.array([3, 1]))
+    np.testing.assert_array_equal(few.host().fused_features, host.fused_features[[3, 1]])
+    assert few.ids.tolist() == host.ids[[3, 1]].tolist()
+    passes = dropout_logits(model, kept.fused_features, 2, batch_size=16, seed=3)
+    assert isinstance(passes, torch.Tensor)
+    expected = dropout_logits(model, host.fused_features, 2, batch_size=16, seed=3)
+    np.testing.assert_array_equal(passes.cpu().numpy(), expected)
+    assert not fits_beside(model, 40) or model.device.type == "cuda"

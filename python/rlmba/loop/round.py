@@ -20,6 +20,7 @@ from rlmba.training import (
     evaluate,
     fit,
     fit_temperatures,
+    fits_beside,
     predict,
     shapley_contributions,
 )
@@ -142,7 +143,8 @@ def run_round(
 def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
     """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
     batch = s.config.training.predict_batch_size
-    outputs = predict(s.model, s.dataset, s.pool.unlabeled, batch_size=batch)
+    keep = s.strategy.on_device and fits_beside(s.model, len(s.pool.unlabeled))
+    outputs = predict(s.model, s.dataset, s.pool.unlabeled, batch_size=batch, keep=keep)
     if s.strategy.dropout_passes:
         passes = dropout_logits(
             s.model,

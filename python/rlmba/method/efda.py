@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from rlmba import kernels
 from rlmba.errors import UsageError
+from rlmba.kernels.common.arrays import to_host
 from rlmba.types import PoolOutputs
 
 __all__ = ["EVIDENCE", "Difficulty", "difficulty", "dirichlet", "entropy", "fuse", "sample_weights"]
@@ -124,7 +125,7 @@ def entropy(pool: PoolOutputs, temperatures: NDArray[np.float64]) -> Difficulty:
     """
 
     def of(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-        lp = log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+        lp = log_softmax(to_host(logits).astype(np.float64) / temperature, axis=1)
         return np.asarray(-(np.exp(lp) * lp).sum(axis=1), dtype=np.float64)
 
     heads = [of(a, t) for a, t in zip(pool.logits.values(), temperatures, strict=True)]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
+from rlmba.kernels.common.arrays import to_host
 from rlmba.method import efda
 from rlmba.types import PoolOutputs
 
@@ -100,7 +101,7 @@ def score(
     if distances is None:
         near = np.zeros(len(pool))
     else:
-        near = np.asarray(kernels.minmax(distances), dtype=np.float64)
+        near = np.asarray(kernels.minmax(to_host(distances)), dtype=np.float64)
     q = (w * normalized).sum(axis=1) + beta * near
     return Score(q, u.modality, u.fused, normalized, near)
 
@@ -111,7 +112,6 @@ def candidates(q: NDArray[Any], n: int, *, kappa: int = 5) -> NDArray[np.int64]:
     Returns
     -------
     int64 array [K]
-        Largest first; ties break by pool position, the lower first.
+        NumPy, wherever the scores lie. Largest first; ties break by pool position, the lower first.
     """
-    indices: NDArray[np.int64] = kernels.top_k(q, min(kappa * n, len(q))).indices
-    return indices
+    return to_host(kernels.top_k(q, min(kappa * n, len(q))).indices)

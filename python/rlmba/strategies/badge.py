@@ -24,6 +24,7 @@ class Badge(Strategy):
     name: ClassVar[str] = "badge"
     summary: ClassVar[str] = "k-means++ on gradient embeddings of the fused head"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are distances to the nearest sample drawn before; for the first, its norm."""

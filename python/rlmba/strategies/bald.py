@@ -32,6 +32,7 @@ class Bald(Strategy):
     name: ClassVar[str] = "bald"
     summary: ClassVar[str] = "largest mutual information between class and dropout mask (BALD)"
     needs: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    on_device: ClassVar[bool] = True
 
     passes: int = 10
 

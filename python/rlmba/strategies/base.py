@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import NonFiniteError, UsageError
+from rlmba.kernels.common.arrays import to_host
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
 __all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
@@ -32,10 +33,13 @@ labeled samples, the fused head, logits of dropout passes."""
 
 
 class Choice(NamedTuple):
-    """What a strategy's own code returns: pool positions [n] in chosen order and their scores [n]."""
+    """What a strategy's own code returns: pool positions [n] in chosen order and their scores [n].
 
-    positions: NDArray[np.int64]
-    scores: NDArray[Any]
+    NumPy arrays, or tensors where the pool holds tensors.
+    """
+
+    positions: Any
+    scores: Any
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Strategy(ABC):
     """One line for listings."""
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
     """What of ``PoolOutputs`` and ``QueryContext`` it cannot do without, out of :data:`NEEDS`."""
+    on_device: ClassVar[bool] = False
+    """Whether :meth:`choose` computes on torch tensors where they lie; others are given NumPy arrays."""
 
     @property
     def dropout_passes(self) -> int:
@@ -116,6 +122,8 @@ class Strategy(ABC):
         if n == 0:
             return Selection(np.empty(0, dtype=np.int64), np.empty(0))
         stages = Stages()
+        if not self.on_device:
+            pool = pool.host()
         with kernels.record() as calls:
             try:
                 positions, scores = self.choose(pool, context, n, stages)
@@ -123,7 +131,7 @@ class Strategy(ABC):
                 raise NonFiniteError(
                     f"{self.name}: sample {str(pool.ids[error.row])!r}: {error}", error.row
                 ) from error
-        positions = np.asarray(positions, dtype=np.int64)
+        positions = to_host(positions).astype(np.int64, copy=False)
         if positions.shape != (n,) or len(np.unique(positions)) != n:
             raise AssertionError(
                 f"strategy {self.name!r} broke its contract: {n} distinct positions were asked for, "
@@ -131,7 +139,7 @@ class Strategy(ABC):
             )
         return Selection(
             positions,
-            np.asarray(scores, dtype=np.float64),
+            to_host(scores).astype(np.float64, copy=False),
             seconds=stages.seconds,
             backends={c.op: c.backend for c in calls},
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlmba import kernels
+from rlmba.kernels.common.arrays import beside
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -30,10 +31,13 @@ class CoreSet(Strategy):
     name: ClassVar[str] = "coreset"
     summary: ClassVar[str] = "greedy k-center: farthest from all labeled and chosen samples"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are Euclidean distances at the moment of choice; ties by pool position."""
         labeled = context.labeled_for(pool)
+        if labeled is not None:
+            labeled = beside(labeled, pool.fused_features)
         with stages("k_center"):
             result = kernels.k_center(pool.fused_features, n, labeled=labeled)
         return Choice(result.indices, result.distances)

@@ -71,8 +71,8 @@ def select(
     Pass what the strategy needs (``Strategy.needs``); what is missing is named by the error. Arrays it
     does not need are checked for their shapes and otherwise left alone. NumPy arrays, torch tensors
     and anything with DLPack are read where they lie, without a copy, as float32 or float64;
-    float16 and bfloat16 are converted to float32, integers to float64, tensors in GPU memory are
-    copied to the host.
+    float16 and bfloat16 are converted to float32, integers to float64. Tensors in GPU memory are checked
+    on the host; the selection then runs on their GPU where the strategy can (``Strategy.on_device``).
 
     Parameters
     ----------
@@ -169,6 +169,9 @@ def select(
     )
     _require(strategy, given, made_head)
     pool = given.pool(strategy, made_head)
+    gpu = intake.gpu_of(features, logits, probabilities, dropout_logits)
+    if gpu is not None and strategy.on_device:
+        pool = pool.on(gpu)
     context = QueryContext(
         rng=rng if isinstance(rng, np.random.Generator) else np.random.default_rng(_seed(rng)),
         weights=numbers(weights),

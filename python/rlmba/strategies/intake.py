@@ -22,6 +22,7 @@ __all__ = [
     "as_positions",
     "float_array",
     "fuse",
+    "gpu_of",
     "log_probabilities",
     "parts",
 ]
@@ -83,6 +84,16 @@ def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
     if a.shape[-1] == 0:
         raise ShapeError(f"{name}: expected at least one column, got shape {a.shape}")
     return a
+
+
+def gpu_of(*given: ByModality | None) -> Any:
+    """The torch device of the first of the arrays that is a torch tensor in GPU memory, or None."""
+    for value in given:
+        for x in value.values() if isinstance(value, Mapping) else [value]:
+            device = getattr(x, "device", None)
+            if getattr(device, "type", None) == "cuda":
+                return device
+    return None
 
 
 def log_probabilities(p: NDArray[Any], name: str) -> NDArray[Any]:

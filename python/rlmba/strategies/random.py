@@ -53,6 +53,7 @@ class Random(Strategy):
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniform without replacement"
     needs: ClassVar[frozenset[str]] = frozenset()
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are the uniforms the samples were ranked by."""

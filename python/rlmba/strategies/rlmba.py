@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import UsageError
+from rlmba.kernels.common.arrays import to_host
 from rlmba.method import efda, scoring
 from rlmba.method.reward import Baseline
 from rlmba.method.state import (
@@ -64,6 +65,7 @@ class Rlmba(Strategy):
         "RL-MBA: balanced modalities, Dirichlet difficulty, diversity, learned draw"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"features", "modality_logits"})
+    on_device: ClassVar[bool] = True
 
     beta: float = 1.0
     kappa: int = 5
@@ -134,6 +136,8 @@ class Rlmba(Strategy):
         with stages("candidates"):
             candidates = scoring.candidates(score.q, n, kappa=self.kappa)
         with stages("policy"):
+            score = scoring.Score(*map(to_host, score))
+            distances = None if distances is None else to_host(distances)
             if self.policy == "greedy":
                 picks = np.arange(n)
             elif self._policy is None:
@@ -143,7 +147,7 @@ class Rlmba(Strategy):
                 features = candidate_features(pool, weights, score, candidates)
                 picks = self._policy.draw(state, features, n, rng=context.rng).indices
         positions = candidates[picks]
-        return Choice(positions, np.asarray(score.q)[positions])
+        return Choice(positions, score.q[positions])
 
     def learn(self, feedback: Feedback) -> Mapping[str, float]:
         """One REINFORCE step on the last draw (Eq 13); nothing without the learned policy."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import UsageError
+from rlmba.kernels.common.arrays import beside, to_host
 from rlmba.method import scoring
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.strategies.uncertainty import margin_difficulty
@@ -63,6 +64,7 @@ class RlmbaX(Strategy):
     name: ClassVar[str] = "rlmba-x"
     summary: ClassVar[str] = "margin difficulty, one sample per cluster of the candidates"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
+    on_device: ClassVar[bool] = True
 
     kappa: int = 5
     lloyd_steps: int = 5
@@ -80,8 +82,8 @@ class RlmbaX(Strategy):
         with stages("candidates"):
             candidates = scoring.candidates(q, n, kappa=self.kappa)
         with stages("kmeans"):
-            features: NDArray[Any] = pool.fused_features[candidates]
+            features = pool.fused_features[beside(candidates, pool.fused_features)]
             clusters = kernels.kmeans(features, n, rng=context.rng, max_iter=self.lloyd_steps)
         with stages("walk"):
-            positions = candidates[one_per_cluster(clusters.labels, n)]
-        return Choice(positions, q[positions])
+            positions = candidates[one_per_cluster(to_host(clusters.labels), n)]
+        return Choice(positions, q[beside(positions, q)])

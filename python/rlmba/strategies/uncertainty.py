@@ -6,32 +6,31 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from rlmba import kernels
-from rlmba.kernels.common.arrays import require_finite
+from rlmba.kernels.common.arrays import require_finite, to_host
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Entropy", "Margin", "margin_difficulty"]
 
 
-def _top(scores: NDArray[Any], n: int) -> Choice:
+def _top(scores: Any, n: int) -> Choice:
     values, indices = kernels.top_k(scores, n)
     return Choice(indices, values)
 
 
-def margin_difficulty(logits: NDArray[Any]) -> NDArray[np.float64]:
+def margin_difficulty(logits: Any) -> Any:
     """1 - (p_(1) - p_(2)): one minus the gap between the two largest softmax probabilities.
 
     Parameters
     ----------
-    logits : float array [N, C]
+    logits : float array or torch tensor [N, C]
 
     Returns
     -------
-    float64 array [N]
+    float64 array or tensor [N]
         In [0, 1]; 0 everywhere for one class.
 
     Raises
@@ -39,12 +38,24 @@ def margin_difficulty(logits: NDArray[Any]) -> NDArray[np.float64]:
     NonFiniteError
         Naming the first row with NaN or infinity.
     """
-    require_finite(logits, "logits")
+    _require_finite(logits, "logits")
+    if not isinstance(logits, np.ndarray):
+        two = logits.double().softmax(dim=1).topk(min(2, logits.shape[1]), dim=1).values
+        return 1.0 - (two[:, 0] - two[:, 1]) if two.shape[1] == 2 else 0.0 * two[:, 0]
     if logits.shape[1] < 2:
         return np.zeros(len(logits))
     p = softmax(np.asarray(logits, dtype=np.float64), axis=1)
     two = np.partition(p, -2, axis=1)[:, -2:]
     return np.asarray(1.0 - (two[:, 1] - two[:, 0]), dtype=np.float64)
+
+
+def _require_finite(logits: Any, name: str) -> None:
+    if isinstance(logits, np.ndarray):
+        require_finite(logits, name)
+        return
+    bad = ~logits.isfinite().all(dim=1)
+    if bad.any():
+        require_finite(to_host(logits[: int(bad.int().argmax()) + 1]), name)
 
 
 @dataclass(kw_only=True)
@@ -54,13 +65,18 @@ class Entropy(Strategy):
     name: ClassVar[str] = "entropy"
     summary: ClassVar[str] = "largest entropy of the fused softmax"
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Entropy in nats of softmax(fused logits); scores are the entropies."""
         del context
         with stages("score"):
-            require_finite(pool.fused_logits, "fused_logits")
-            lp = log_softmax(np.asarray(pool.fused_logits, dtype=np.float64), axis=1)
+            logits: Any = pool.fused_logits
+            _require_finite(logits, "fused_logits")
+            if not isinstance(logits, np.ndarray):
+                lp = logits.double().log_softmax(dim=1)
+                return _top(-(lp.exp() * lp).sum(dim=1), n)
+            lp = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
             return _top(-(np.exp(lp) * lp).sum(axis=1), n)
 
 
@@ -71,6 +87,7 @@ class Margin(Strategy):
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "smallest gap between the two likeliest classes"
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are 1 - (p_(1) - p_(2)) of the fused softmax; ties by pool position."""

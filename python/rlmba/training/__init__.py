@@ -15,7 +15,7 @@ from rlmba.training.dropout import dropout_logits
 from rlmba.training.evaluate import evaluate, head_log_probs
 from rlmba.training.fit import fit, multimodal_loss
 from rlmba.training.fusion_weights import adaptive_fusion_weights
-from rlmba.training.predict import predict
+from rlmba.training.predict import fits_beside, predict
 
 __all__ = [
     "adaptive_fusion_weights",
@@ -25,6 +25,7 @@ __all__ = [
     "fit",
     "fit_temperature",
     "fit_temperatures",
+    "fits_beside",
     "head_log_probs",
     "load_model",
     "load_tensors",

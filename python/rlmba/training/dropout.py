@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rlmba.errors import UsageError
 from rlmba.models.classifier import MultimodalClassifier
@@ -17,12 +15,12 @@ __all__ = ["dropout_logits"]
 
 def dropout_logits(
     model: MultimodalClassifier,
-    fused_features: NDArray[Any],
+    fused_features: Any,
     passes: int,
     *,
     batch_size: int,
     seed: int,
-) -> NDArray[np.float32]:
+) -> Any:
     """Fused logits under K draws of the dropout mask, from fused features alone.
 
     Dropout acts before each head and nowhere else, so encoders and fusion need not run again. Each
@@ -32,7 +30,7 @@ def dropout_logits(
     ----------
     model : MultimodalClassifier
         Its mode is as before afterwards.
-    fused_features : float array [N, D]
+    fused_features : float array or torch tensor [N, D]
         As :func:`~rlmba.training.predict` gives them.
     passes : int
         K >= 1.
@@ -43,7 +41,7 @@ def dropout_logits(
 
     Returns
     -------
-    float32 array [K, N, C]
+    float32 array [K, N, C], or a tensor where the features lie
 
     Raises
     ------
@@ -53,17 +51,19 @@ def dropout_logits(
     if passes < 1:
         raise UsageError(f"dropout_logits: expected at least one pass, got {passes}")
     n = len(fused_features)
-    out = np.empty((passes, n, model.n_classes), np.float32)
+    kept = isinstance(fused_features, torch.Tensor)
+    place = fused_features.device if kept else "cpu"
+    out = torch.empty((passes, n, model.n_classes), dtype=torch.float32, device=place)
     training = model.training
     model.train()
     try:
         with seeded(seed, model.device), torch.inference_mode():
             for start in range(0, n, batch_size):
                 rows = slice(start, min(start + batch_size, n))
-                features = np.ascontiguousarray(fused_features[rows])
-                given = torch.from_numpy(features).to(model.device, model.fused_head.weight.dtype)
+                given = torch.as_tensor(fused_features[rows])
+                given = given.to(model.device, model.fused_head.weight.dtype)
                 for k in range(passes):
-                    out[k, rows] = model.head(given).float().cpu().numpy()
+                    out[k, rows] = model.head(given).float()
     finally:
         model.train(training)
-    return out
+    return out if kept else out.numpy()

@@ -12,7 +12,7 @@ from rlmba.data.base import MultimodalDataset
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.types import PoolOutputs
 
-__all__ = ["predict"]
+__all__ = ["fits_beside", "predict"]
 
 
 def predict(
@@ -21,6 +21,7 @@ def predict(
     positions: NDArray[np.int64],
     *,
     batch_size: int,
+    keep: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PoolOutputs:
     """Run a model over samples in evaluation mode, without gradients.
@@ -35,20 +36,25 @@ def predict(
         Distinct dataset positions, in the order the outputs shall have; may be empty.
     batch_size : int
         Samples per forward pass.
+    keep : bool
+        Leave the outputs where the model is, as torch tensors.
     progress : callable or None
         Called after every pass with (samples done, samples in all).
 
     Returns
     -------
     PoolOutputs
-        float32 arrays.
+        float32 arrays, or tensors with ``keep``.
     """
     n, d, c = len(positions), model.width, model.n_classes
-    features = {m: np.empty((n, d), np.float32) for m in model.names}
-    logits = {m: np.empty((n, c), np.float32) for m in model.names}
-    fused_features = np.empty((n, model.fused_head.in_features), np.float32)
-    fused_logits = np.empty((n, c), np.float32)
     device = model.device
+
+    def empty(width: int) -> torch.Tensor:
+        return torch.empty((n, width), dtype=torch.float32, device=device if keep else "cpu")
+
+    features = {m: empty(d) for m in model.names}
+    logits = {m: empty(c) for m in model.names}
+    fused_features, fused_logits = empty(model.fused_head.in_features), empty(c)
     training = model.training
     model.eval()
     try:
@@ -60,19 +66,32 @@ def predict(
                 present = None if batch.present is None else batch.present.to(device)
                 output = model(inputs, present)
                 for m in model.names:
-                    features[m][rows] = output.features[m].float().cpu().numpy()
-                    logits[m][rows] = output.logits[m].float().cpu().numpy()
-                fused_features[rows] = output.fused_features.float().cpu().numpy()
-                fused_logits[rows] = output.fused_logits.float().cpu().numpy()
+                    features[m][rows] = output.features[m].float()
+                    logits[m][rows] = output.logits[m].float()
+                fused_features[rows] = output.fused_features.float()
+                fused_logits[rows] = output.fused_logits.float()
                 if progress is not None:
                     progress(rows.stop, n)
     finally:
         model.train(training)
-    return PoolOutputs(
+    outputs = PoolOutputs(
         ids=dataset.ids[positions],
-        features=features,
-        logits=logits,
-        fused_features=fused_features,
-        fused_logits=fused_logits,
+        features=features,  # type: ignore[arg-type]
+        logits=logits,  # type: ignore[arg-type]
+        fused_features=fused_features,  # type: ignore[arg-type]
+        fused_logits=fused_logits,  # type: ignore[arg-type]
         present=None if dataset.present is None else dataset.present[positions],
     )
+    return outputs if keep else outputs.host()
+
+
+def fits_beside(model: MultimodalClassifier, rows: int) -> bool:
+    """Whether the outputs of so many samples take at most half of what the model's GPU has free.
+
+    False on a CPU.
+    """
+    if model.device.type != "cuda":
+        return False
+    width = len(model.names) * model.width + model.fused_head.in_features
+    values = rows * (width + (len(model.names) + 1) * model.n_classes)
+    return 4 * values <= torch.cuda.mem_get_info(model.device)[0] // 2
