@@ -28,10 +28,12 @@ from torch import Tensor
 
 from rlmba.kernels.common.triton_device import INTERPRETED, dot
 
-__all__ = ["Centers", "nearest_pass", "prepare", "split_dtype", "update_nearest"]
+__all__ = ["MANY", "ROWS", "Centers", "nearest_pass", "prepare", "split_dtype", "update_nearest"]
 
 ROWS = 128
 """Rows of one program of a pass."""
+MANY = 16
+"""Centers that one program prepares."""
 
 SAFE = tl.constexpr(2.0**120)
 """Squared norms from which on float32 is not trusted."""
@@ -40,7 +42,6 @@ _UNIT = 2.0**-24
 _TINY = tl.constexpr(2.0**-122)
 # The interpreter truncates where conversions to bfloat16 round.
 _SPLIT = 3 * (2.0**-16 if INTERPRETED.value else 2.0**-18)
-_SHIFT_ROWS = 16
 
 
 class Centers(NamedTuple):
@@ -89,7 +90,7 @@ def shifted(x, shift):
 
 @triton.jit
 def store_center(value, shift, high, low, at, inside, SPLIT: tl.constexpr):
-    """Write a block of a center as a pass multiplies it; its squares, in float64."""
+    """Write blocks of centers as a pass multiplies them; their squares, in float64."""
     moved = value
     if SPLIT:
         moved = shifted(value, shift)
@@ -111,28 +112,31 @@ def _prepare(
     half,
     width,
     SPLIT: tl.constexpr,
-    SHIFT_ROWS: tl.constexpr,
+    MANY: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """One center: split, and half its squared norm. The shift is the mean of the first few."""
-    j = tl.program_id(0).to(tl.int64)
+    """MANY centers: split, and half their squared norms. The shift is the mean of the first MANY."""
+    begin_j = tl.program_id(0).to(tl.int64) * MANY
     total = tl.load(count)
-    if j < total:
-        few = tl.minimum(total, SHIFT_ROWS)
-        some = tl.arange(0, SHIFT_ROWS)
-        squares = tl.zeros((DEPTH,), tl.float64)
+    if begin_j < total:
+        some = tl.arange(0, MANY).to(tl.int64)
+        few = tl.minimum(total, MANY)
+        valid = begin_j + some < total
+        squares = tl.zeros((MANY, DEPTH), tl.float64)
         mean = tl.zeros((DEPTH,), tl.float32)
         for begin in range(0, width, DEPTH):
             k = begin + tl.arange(0, DEPTH)
             inside = k < width
+            at = some[:, None] * width + k[None, :]
             if SPLIT:
-                kept = (some < few)[:, None] & inside[None, :]
-                first = tl.load(centers + some[:, None] * width + k[None, :], kept, other=0)
+                first = tl.load(centers + at, (some < few)[:, None] & inside[None, :], other=0)
                 mean = (tl.sum(first.to(tl.float64), 0) / few).to(tl.float32)
-                tl.store(shift + k, mean, k < tl.where(j == 0, width, 0))
-            value = tl.load(centers + j * width + k, inside, other=0)
-            squares += store_center(value, mean, high, low, j * width + k, inside, SPLIT)
-        tl.store(half + j, (0.5 * tl.sum(squares)).to(tl.float32))
+                tl.store(shift + k, mean, k < tl.where(begin_j == 0, width, 0))
+            at += begin_j * width
+            kept = valid[:, None] & inside[None, :]
+            value = tl.load(centers + at, kept, other=0)
+            squares += store_center(value, mean[None, :], high, low, at, kept, SPLIT)
+        tl.store(half + begin_j + some, (0.5 * tl.sum(squares, 1)).to(tl.float32), valid)
 
 
 @triton.jit
@@ -300,9 +304,9 @@ def prepare(centers: Tensor, count: Tensor, dtype: torch.dtype | None) -> tuple[
     shift = torch.empty(width, dtype=torch.float32, device=centers.device)
     high = torch.empty_like(centers, dtype=torch.bfloat16) if split else centers
     low = torch.empty_like(high) if split else half
-    _prepare[(size,)](
+    _prepare[(triton.cdiv(size, MANY),)](
         centers, count, shift, high, low, half, width,
-        SPLIT=split, SHIFT_ROWS=_SHIFT_ROWS, DEPTH=128, num_warps=4,
+        SPLIT=split, MANY=MANY, DEPTH=64, num_warps=4,
     )  # fmt: skip
     return Centers(centers, high, low, half), shift
 
