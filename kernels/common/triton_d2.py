@@ -23,7 +23,16 @@ from rlmba.kernels.common.random import uniform01 as host_uniform01
 from rlmba.kernels.common.triton_device import uniform01
 from rlmba.kernels.common.triton_nearest import MANY, ROWS
 
-__all__ = ["PIECE", "Draw", "Points", "fill_exhausted", "overflowed", "propose", "run"]
+__all__ = [
+    "PIECE",
+    "Draw",
+    "Points",
+    "centers_to_meet",
+    "fill_exhausted",
+    "overflowed",
+    "propose",
+    "run",
+]
 
 # Places of the numbers in Draw.state.
 _DRAWN = tl.constexpr(0)
@@ -214,6 +223,13 @@ def propose(
     tl.store(before + some, now, inside)
     tl.store(least + some, uniform01(seed, counter + 1) * now, inside)
     return some, found, inside
+
+
+@triton.jit
+def centers_to_meet(state):
+    """How many centers the last block has given, or 0 where no further block needs to know them."""
+    more = tl.load(state + _DRAWN) < tl.load(state + _WANTED)
+    return tl.where(more, tl.load(state + _COUNT), 0)
 
 
 @triton.jit

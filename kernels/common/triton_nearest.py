@@ -37,9 +37,10 @@ MANY = 16
 
 SAFE = tl.constexpr(2.0**120)
 """Squared norms from which on float32 is not trusted."""
+TINY = tl.constexpr(2.0**-122)
+"""What underflow may cost in each of the values of a product."""
 
 _UNIT = 2.0**-24
-_TINY = tl.constexpr(2.0**-122)
 # The interpreter truncates where conversions to bfloat16 round.
 _SPLIT = 3 * (2.0**-16 if INTERPRETED.value else 2.0**-18)
 
@@ -71,6 +72,11 @@ def product_error(width: int, *, split: bool) -> float:
 def norm_error(width: int, depth: int) -> float:
     """Bound on the relative error of |x'|^2, summed in ``depth`` lanes."""
     return 1.01 * (width / depth + 16) * _UNIT
+
+
+def exact_error(width: int) -> float:
+    """Bound on the error of a float64 sum of (x - c)^2, relative to |x|^2 + |c|^2."""
+    return 2.0**-52 * (width / 16 + 24)
 
 
 @triton.jit
@@ -194,18 +200,17 @@ def squared_difference(x, c, active, scale, width, ROWS: tl.constexpr, DEPTH: tl
 
 
 @triton.jit
-def candidates(score, error, half, valid, safe, norm, norm_slack, squared):
+def candidates(score, error, half, valid, safe, norm, norm_slack, exact_slack, squared):
     """Lower bounds of the scores [ROWS, CENTERS] (infinite for none), and how low one must be.
 
     A center whose lower bound exceeds the limit of a row is neither its nearest nor nearer than the
-    squared distance of before.
+    squared distance of before. The slacks are relative errors of norms and of exact distances.
     """
     lower = tl.where(valid[None, :], score - error, float("inf"))
     upper = tl.where(valid[None, :], score + error, float("inf"))
     before = 0.5 * (squared - norm) + norm_slack * norm + 1e-15 * squared
-    limit = tl.min(upper, 1).to(tl.float64)
-    # The last term covers the rounding of the exact distances.
-    limit = tl.minimum(limit, before) + 1e-12 * (norm + tl.max(tl.where(valid, half, 0.0)))
+    limit = tl.minimum(tl.min(upper, 1).to(tl.float64), before)
+    limit += exact_slack * (norm + 2 * tl.max(tl.where(valid, half, 0.0)))
     limit = (limit + 1e-6 * tl.abs(limit)).to(tl.float32)
     lower = tl.where(safe[:, None] | ~valid[None, :], lower, float("-inf"))
     limit = tl.where(safe, limit, float("inf"))
@@ -239,6 +244,7 @@ def _nearest(
     width,
     error,
     norm_slack,
+    exact_slack,
     SPLIT: tl.constexpr,
     ORDERED: tl.constexpr,
     SUMS: tl.constexpr,
@@ -270,11 +276,12 @@ def _nearest(
             largest = tl.max(h)
             safe = tl.maximum(norm, largest) < SAFE
             relative = error * tl.sqrt(norm * (1 + 1e-4))
-            tiny = _TINY * width * (1 + tl.sqrt(norm) + tl.sqrt(2 * largest))
+            tiny = TINY * width * (1 + tl.sqrt(norm) + tl.sqrt(2 * largest))
             bound = relative[:, None] * tl.sqrt(2 * h)[None, :] + (5e-7 * h)[None, :]
             lower, limit = candidates(
-                h[None, :] - product, bound + tiny[:, None], h, valid, safe, norm, norm_slack, best
-            )
+                h[None, :] - product, bound + tiny[:, None], h, valid, safe,
+                norm, norm_slack, exact_slack, best,
+            )  # fmt: skip
             at, active = next_candidate(lower, limit)
             while tl.max(active.to(tl.int32)) > 0:
                 near = at + begin
@@ -344,7 +351,7 @@ def nearest_pass(
     _nearest[(triton.cdiv(rows, ROWS),)](
         tile, tile.stride(0), rows, *centers, count if order is None else order, shift, count,
         first_label, squared, labels, squared if sums is None else sums, width,
-        product_error(width, split=split), norm_error(width, depth),
+        product_error(width, split=split), norm_error(width, depth), exact_error(width),
         SPLIT=split, ORDERED=order is not None, SUMS=sums is not None,
         ROWS=ROWS, CENTERS=block, DEPTH=depth, EXACT=16, num_warps=8, num_stages=3,
     )  # fmt: skip
