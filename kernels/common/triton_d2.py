@@ -126,6 +126,10 @@ class Draw:
             self.tile_chunks, self.place, self.before, self.least, *self.blocks,
         )  # fmt: skip
 
+    def read(self) -> list[int]:
+        """The state; waits for the GPU."""
+        return [int(number) for number in self.state.tolist()]
+
     def tile_sums(self, begin: int) -> Tensor:
         """The sums of the tile that begins at a row."""
         return self.sums[begin // self.tile_rows * self.tile_chunks :]
@@ -243,9 +247,7 @@ def _accept_one(now, kept, least, among, later, j):
 
 
 @triton.jit
-def _accept(
-    state, place, before, least, pairs, order, indices, at_draw, SIZE: tl.constexpr
-):
+def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: tl.constexpr):
     """Walk through the proposals of a block, one after another."""
     size = tl.load(state + _SIZE)
     among = tl.arange(0, SIZE)
@@ -296,7 +298,7 @@ def run(points: Points, draw: Draw, *, ahead: bool) -> list[int]:
     have been looked at; without it every block is waited for.
     """
     drawn, spare = 1, int(ahead)
-    state = draw.state.tolist() if draw.k == 1 else []
+    state = draw.read() if draw.k == 1 else []
     while not state:
         most, left = drawn, 1 + spare
         while left:
@@ -308,7 +310,7 @@ def run(points: Points, draw: Draw, *, ahead: bool) -> list[int]:
             if most == draw.k or not ahead:
                 left -= 1
         spare = 0
-        seen = draw.state.tolist()
+        seen = draw.read()
         drawn = seen[_DRAWN.value]
         if drawn == draw.k or seen[_STATUS.value] != RUNNING:
             state = seen

@@ -30,7 +30,7 @@ from rlmba.kernels.common.triton_device import INTERPRETED, dot
 
 __all__ = ["MANY", "ROWS", "Centers", "nearest_pass", "prepare", "split_dtype", "update_nearest"]
 
-ROWS = 128
+ROWS = 64
 """Rows of one program of a pass."""
 MANY = 16
 """Centers that one program prepares."""
@@ -190,7 +190,7 @@ def squared_difference(x, c, active, scale, width, ROWS: tl.constexpr, DEPTH: tl
     """float64 sums of (x - scale c)^2 over rows at x and at c, where active."""
     total = tl.zeros((ROWS, DEPTH), tl.float64)
     step = tl.arange(0, DEPTH)
-    for begin in range(0, width, DEPTH):
+    for begin in tl.range(0, width, DEPTH, num_stages=4):
         kept = active[:, None] & (begin + step < width)[None, :]
         p = tl.load(x[:, None] + (begin + step)[None, :], kept, other=0).to(tl.float64)
         q = tl.load(c[:, None] + (begin + step)[None, :], kept, other=0).to(tl.float64)
@@ -353,7 +353,7 @@ def nearest_pass(
         first_label, squared, labels, squared if sums is None else sums, width,
         product_error(width, split=split), norm_error(width, depth), exact_error(width),
         SPLIT=split, ORDERED=order is not None, SUMS=sums is not None,
-        ROWS=ROWS, CENTERS=block, DEPTH=depth, EXACT=16, num_warps=8, num_stages=3,
+        ROWS=ROWS, CENTERS=block, DEPTH=depth, EXACT=16, num_warps=4, num_stages=3,
     )  # fmt: skip
 
 
@@ -386,6 +386,4 @@ def update_nearest(
         Its label, -1 where there was none. Ties stay with the earliest.
     """
     prepared, shift = prepare(centers, count, split_dtype(tile, centers))
-    nearest_pass(
-        tile, prepared, shift, count, first_label, squared, labels, most=len(centers)
-    )
+    nearest_pass(tile, prepared, shift, count, first_label, squared, labels, most=len(centers))

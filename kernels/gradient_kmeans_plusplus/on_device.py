@@ -81,7 +81,9 @@ def draw(
     return drawn.indices, root(drawn.at_draw, dtype)
 
 
-def _non_finite(rows: device.Rows, widths: list[int], *, scaled: bool) -> NonFiniteError | DataError:
+def _non_finite(
+    rows: device.Rows, widths: list[int], *, scaled: bool
+) -> NonFiniteError | DataError:
     """The error for the first row of the first array that is not finite."""
     names = ["residuals", "features"]
     if len(widths) > 1:

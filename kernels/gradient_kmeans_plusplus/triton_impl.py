@@ -29,7 +29,6 @@ from rlmba.kernels.common.triton_nearest import (
     ROWS,
     SAFE,
     TINY,
-    Centers,
     candidates,
     next_candidate,
     product_error,
@@ -172,12 +171,10 @@ def _combine(da, dz, a2, z2, b2, w2, r):
 
 
 @triton.jit
-def _differences(
-    x, one, other, size, scale, width, MANY: tl.constexpr, DEPTH: tl.constexpr
-):
+def _differences(x, one, other, size, scale, width, MANY: tl.constexpr, DEPTH: tl.constexpr):
     """Sums [MANY, MANY] of (x_i - scale_ij x_j)^2."""
     total = tl.zeros((MANY, MANY, DEPTH), tl.float64)
-    for begin in range(0, width, DEPTH):
+    for begin in tl.range(0, width, DEPTH, num_stages=4):
         k = begin + tl.arange(0, DEPTH)
         within = (k < width)[None, :]
         at = one[:, None] * width + k[None, :]
@@ -267,12 +264,8 @@ def _pass(
                 center_a2 = tl.load(b2 + near, active, other=0)
                 center_z2 = tl.load(w2 + near, active, other=0)
                 r = _balance(row_a2, center_a2)
-                da = squared_difference(
-                    at_a, b + near * classes, active, r, classes, ROWS, EXACT
-                )
-                dz = squared_difference(
-                    at_z, w + near * width, active, 1.0 / r, width, ROWS, EXACT
-                )
+                da = squared_difference(at_a, b + near * classes, active, r, classes, ROWS, EXACT)
+                dz = squared_difference(at_z, w + near * width, active, 1.0 / r, width, ROWS, EXACT)
                 d = _combine(da, dz, row_a2, row_z2, center_a2, center_z2, r)
                 best = tl.where(active, tl.minimum(best, d), best)
                 met = tl.arange(0, CENTERS)[None, :] == at[:, None]
@@ -421,5 +414,5 @@ class OuterPoints:
                 draw.state, a, a.stride(0), z, z.stride(0), end - begin, self.a2[begin:],
                 self.z2[begin:], *self._centers(), draw.order, draw.squared[begin:],
                 draw.tile_sums(begin), error, exact, **split, ROWS=ROWS, CENTERS=block, DEPTH=32,
-                EXACT=16, num_warps=8, num_stages=3,
+                EXACT=16, num_warps=4, num_stages=3,
             )  # fmt: skip

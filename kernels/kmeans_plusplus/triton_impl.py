@@ -126,7 +126,7 @@ def _pairs(
     needed = tl.where(tl.program_id(0) <= tl.program_id(1), size, 0)
     if tl.program_id(1) * MANY < needed:
         total = tl.zeros((MANY, MANY, DEPTH), tl.float64)
-        for begin in range(0, width, DEPTH):
+        for begin in tl.range(0, width, DEPTH, num_stages=4):
             k = begin + tl.arange(0, DEPTH)
             p = tl.load(
                 centers + one[:, None] * width + k[None, :],
