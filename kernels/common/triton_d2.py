@@ -183,12 +183,10 @@ def propose(
     fine = (weight > 0) & (weight < float("inf"))
     size = tl.where(fine, size, 0)
     if tl.program_id(0) == 0:
-        if tl.load(state + _STATUS) == 0:
-            if tl.load(state + _DRAWN) < tl.load(state + _WANTED):
-                if weight == 0:
-                    tl.store(state + _STATUS, _EXHAUSTED)
-                elif size == 0:
-                    tl.store(state + _STATUS, _OVERFLOW)
+        # Blocks are asked for, yet there is nothing to draw by.
+        stuck = tl.where(fine, 0, next_block(state, block_min, block_max))
+        if stuck > 0:
+            tl.store(state + _STATUS, tl.where(weight == 0, _EXHAUSTED, _OVERFLOW))
         tl.store(state + _SIZE, size)
     inside = some < size
     seed = tl.load(state + _SEED)
@@ -237,16 +235,6 @@ def centers_to_meet(state):
 
 
 @triton.jit
-def _accept_one(now, kept, least, among, later, j):
-    """Accept proposal j or not; if so, what comes later may lie nearer."""
-    good = (among == j) & (now > 0) & (least <= now)
-    kept += good.to(tl.int32)
-    taken = tl.max(good.to(tl.int32)) > 0
-    nearer = tl.where(among > j, tl.minimum(now, later), now)
-    return tl.where(taken, nearer, now), kept
-
-
-@triton.jit
 def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: tl.constexpr):
     """Walk through the proposals of a block, one after another."""
     size = tl.load(state + _SIZE)
@@ -257,23 +245,23 @@ def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: t
         now = tl.load(before + among, inside, other=0)
         bound = tl.load(least + among, inside, other=float("inf"))
         kept = tl.zeros((SIZE,), tl.int32)
-        for j in range(0, size, 2):
-            # Two rows are on their way at a time.
-            at = pairs + j * SIZE + among
-            first = tl.load(at, inside & (among > j), other=float("inf"))
-            second = tl.load(at + SIZE, inside & (among > j + 1), other=float("inf"))
-            now, kept = _accept_one(now, kept, bound, among, first, j)
-            now, kept = _accept_one(now, kept, bound, among, second, j + 1)
+        for j in tl.range(0, size, num_stages=4):
+            later = tl.load(pairs + j * SIZE + among, inside & (among > j), other=float("inf"))
+            good = (among == j) & (now > 0) & (bound <= now)
+            kept += good.to(tl.int32)
+            taken = tl.sum(good.to(tl.int32)) > 0
+            # What comes later may lie nearer to this one.
+            now = tl.where(among > j, tl.where(taken, tl.minimum(now, later), now), now)
         room = tl.load(state + _WANTED) - drawn
         rank = tl.cumsum(kept)
-        taken = (kept > 0) & (rank <= room)
-        count = tl.sum(taken.to(tl.int64))
+        final = (kept > 0) & (rank <= room)
+        count = tl.sum(final.to(tl.int64))
         to = (rank - 1).to(tl.int64)
-        tl.store(order + to, among.to(tl.int64), taken)
-        tl.store(indices + drawn + to, tl.load(place + among, inside, other=0), taken)
-        tl.store(at_draw + drawn + to, now, taken)
+        tl.store(order + to, among.to(tl.int64), final)
+        tl.store(indices + drawn + to, tl.load(place + among, inside, other=0), final)
+        tl.store(at_draw + drawn + to, now, final)
         # Those behind the last one that there was room for were not looked at.
-        walked = tl.max(tl.where(taken, among + 1, 0)).to(tl.int64)
+        walked = tl.max(tl.where(final, among + 1, 0)).to(tl.int64)
         walked = tl.where(count < room, size, walked)
         tl.store(state + _COUNTER, tl.load(state + _COUNTER) + 2 * walked)
         tl.store(state + _FIRST, drawn)

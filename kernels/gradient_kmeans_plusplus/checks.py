@@ -21,7 +21,7 @@ class Checked(NamedTuple):
     first: int | None
 
 
-def check(
+def check(  # noqa: PLR0917
     as_rows: Callable[[Any, str], Any],
     as_float: Callable[..., Any],
     residuals: arrays.ArrayLike,

@@ -18,7 +18,7 @@ from rlmba.kernels.kmeans_plusplus.on_device import as_rows, root
 __all__ = ["draw", "gradient_kmeans_plusplus"]
 
 
-def gradient_kmeans_plusplus(
+def gradient_kmeans_plusplus(  # noqa: PLR0917
     residuals: arrays.ArrayLike,
     features: arrays.ArrayLike | Sequence[arrays.ArrayLike],
     n: int,
@@ -40,7 +40,7 @@ def gradient_kmeans_plusplus(
     return device.like(indices, residuals), device.like(result, residuals)
 
 
-def draw(
+def draw(  # noqa: PLR0917
     a: Tensor,
     parts: list[Tensor],
     scales: Tensor | None,

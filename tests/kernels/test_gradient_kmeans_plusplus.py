@@ -172,15 +172,15 @@ def test_nothing_is_drawn_twice_when_all_rows_are_alike(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_none_one_and_all(rng, backend):
-    a, z, _ = case(rng, (66, 4, [6]), np.float32)
+    a, z, _ = case(rng, (24, 4, [6]), np.float32)
     assert kernels.gradient_kmeans_plusplus(a, z, 0, rng=0, backend=backend).indices.shape == (0,)
     one = kernels.gradient_kmeans_plusplus(a, z, 1, rng=0, backend=backend)
     norms = np.linalg.norm(materialized(a, z), axis=1)
     assert one.indices.tolist() == [int(norms.argmax())]
     assert one.distances[0] == pytest.approx(norms.max())
-    every = kernels.gradient_kmeans_plusplus(a, z, 66, rng=0, first=17, backend=backend)
+    every = kernels.gradient_kmeans_plusplus(a, z, 24, rng=0, first=17, backend=backend)
     assert every.indices[0] == 17
-    assert sorted(every.indices.tolist()) == list(range(66))
+    assert sorted(every.indices.tolist()) == list(range(24))
     empty = kernels.gradient_kmeans_plusplus(a[:0], z[0][:0], 0, rng=0, backend=backend)
     assert empty.distances.shape == (0,)
 
@@ -242,10 +242,18 @@ def same(ours, theirs, rtol=0.0):
 
 
 @pytest.mark.parametrize("backend", ["triton"])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize(
-    ("shape", "n"), [((1, 1, [1]), 1), ((63, 3, [4]), 7), ((129, 17, [20, 3]), 80)], ids=str
+    ("shape", "n", "dtype", "scaled"),
+    [
+        ((1, 1, [1]), 1, "float32", False),
+        ((63, 3, [4]), 7, "float16", True),
+        ((63, 3, [4]), 7, "bfloat16", False),
+        ((64, 3, [2, 4]), 5, "float16", False),
+        ((64, 3, [2, 4]), 5, "float64", True),
+        ((65, 17, [20, 3]), 5, "float64", False),
+        ((129, 17, [20, 3]), 70, "float32", True),
+    ],
+    ids=str,
 )
 def test_gpu_draws_what_the_cpu_draws(rng, poisoned, backend, shape, n, dtype, scaled):
     a, z, scales = case(rng, shape, np.float64, relu=scaled)
@@ -260,13 +268,13 @@ def test_gpu_draws_what_the_cpu_draws(rng, poisoned, backend, shape, n, dtype, s
 
 
 @pytest.mark.parametrize("backend", ["triton"])
-@pytest.mark.parametrize("blocks", [(1, 4), (8, 8)], ids=str)
 @pytest.mark.parametrize(("name", "a", "z", "n"), list(pools()), ids=[p[0] for p in pools()])
-def test_gpu_follows_the_stream_of_the_reference(backend, name, a, z, n, blocks):
+def test_gpu_follows_the_stream_of_the_reference(backend, name, a, z, n):
     """Small blocks and few rows: most proposals are refused."""
     from rlmba.kernels.gradient_kmeans_plusplus import on_device
 
-    for seed in (0, 3, 2**63 + 5):
+    blocks = (8, 8)
+    for seed in (0, 2**63 + 5):
         ours = on_device.draw(on_gpu(a), [on_gpu(z)], None, n, seed, None, blocks=blocks)
         theirs = reference.gradient_kmeans_plusplus(
             Factors(a, [z]), n, seed, None, block_min=blocks[0], block_max=blocks[1]
@@ -278,11 +286,15 @@ def test_gpu_follows_the_stream_of_the_reference(backend, name, a, z, n, blocks)
 @pytest.mark.parametrize("backend", ["triton"])
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("scale", [1e18, 1e-18])
-def test_gpu_measures_where_products_cannot_tell(rng, backend, scale):
+def test_gpu_measures_huge_and_tiny_values(rng, backend, scale):
     a, z, _ = case(rng, (64, 5, [9]), np.float32)
     z = z[0] * np.float32(scale)
     ours = kernels.gradient_kmeans_plusplus(a, z, 12, rng=2, backend=backend)
     same(ours, kernels.gradient_kmeans_plusplus(a, z, 12, rng=2, backend="cpu"), 2e-7)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_gpu_sees_through_a_common_offset(rng, backend):
     a = np.repeat(rng.normal(size=(1, 4)), 64, axis=0).astype(np.float32)
     z = (rng.normal(size=(64, 20)) * 1e-2 + 100).astype(np.float32)
     ours = kernels.gradient_kmeans_plusplus(a, z, 12, rng=1, backend=backend)
@@ -291,19 +303,19 @@ def test_gpu_measures_where_products_cannot_tell(rng, backend, scale):
 
 @pytest.mark.parametrize("backend", ["triton"])
 def test_rows_streamed_to_the_gpu_are_the_same(rng, poisoned, backend):
-    a, z, scales = case(rng, (140, 3, [5, 2]), np.float32)
+    a, z, scales = case(rng, (100, 3, [5, 2]), np.float32)
     row = 4 * (3 + 5 + 2 + 2)
     results = [
         kernels.gradient_kmeans_plusplus(
-            a, z, 70, rng=3, scales=scales, max_memory=memory, backend=backend
+            a, z, 20, rng=3, scales=scales, max_memory=memory, backend=backend
         )
         for memory in (None, 2 * 67 * row)
     ]
     same(*results)
-    with pytest.raises(NonFiniteError, match=r"features\[1\]\[101, 1\]"):
-        z[1][101, 1] = np.nan
+    z[1][91, 1] = np.nan
+    with pytest.raises(NonFiniteError, match=r"features\[1\]\[91, 1\]"):
         kernels.gradient_kmeans_plusplus(
-            a, z, 70, rng=3, scales=scales, max_memory=2 * 67 * row, backend=backend
+            a, z, 5, rng=3, scales=scales, max_memory=2 * 67 * row, backend=backend
         )
 
 

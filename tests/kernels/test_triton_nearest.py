@@ -75,13 +75,14 @@ def test_centers_past_the_count_do_not_compete(rng, backend):
 
 
 @backend
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1e-40, 1e-18, 1e18, 1e30])
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(np.float32, 1e-18), (np.float32, 1e18), (np.float64, 1e-40), (np.float64, 1e30)],
+)
 def test_where_float32_over_or_underflows(rng, backend, dtype, scale):
-    if dtype == np.float32 and scale in (1e-40, 1e30):
-        pytest.skip("beyond the dtype")
-    x = (rng.normal(size=(60, 9)) * scale).astype(dtype)
-    check(x, [(x[:20].copy(), 20)])
+    x = (rng.normal(size=(40, 9)) * scale).astype(dtype)
+    check(x, [(x[:12].copy(), 12)])
 
 
 @backend
