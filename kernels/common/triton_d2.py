@@ -94,15 +94,17 @@ class Draw:
             [1, 1, 1, 0, 0, RUNNING, bits, k], dtype=torch.int64, device=device
         )
         self.capacity = max(MANY, triton.next_power_of_2(min(blocks[1], max(k, blocks[0]))))
-        n, c = self.capacity, {"dtype": torch.int64, "device": device}
-        d = {"dtype": torch.float64, "device": device}
-        self.indices, self.at_draw = torch.empty(k, **c), torch.empty(k, **d)
-        self.squared = torch.full((rows,), torch.inf, **d)
-        self.labels = torch.full((rows,), -1, **c)
-        self.sums = torch.empty(self.chunks, **d)
-        self.place, self.order = torch.zeros(n, **c), torch.zeros(n, **c)
-        self.before, self.least = torch.empty(n, **d), torch.empty(n, **d)
-        self.pairs = torch.empty((n, n), **d)
+        n = self.capacity
+        self.indices = torch.empty(k, dtype=torch.int64, device=device)
+        self.at_draw = torch.empty(k, dtype=torch.float64, device=device)
+        self.squared = torch.full((rows,), torch.inf, dtype=torch.float64, device=device)
+        self.labels = torch.full((rows,), -1, dtype=torch.int64, device=device)
+        self.sums = torch.empty(self.chunks, dtype=torch.float64, device=device)
+        self.place = torch.zeros(n, dtype=torch.int64, device=device)
+        self.order = torch.zeros_like(self.place)
+        self.before = torch.empty(n, dtype=torch.float64, device=device)
+        self.least = torch.empty_like(self.before)
+        self.pairs = torch.empty((n, n), dtype=torch.float64, device=device)
 
     @property
     def count(self) -> Tensor:
@@ -318,4 +320,4 @@ def fill_exhausted(draw: Draw, state: list[int]) -> None:
 
 def overflowed(state: list[int]) -> bool:
     """Whether the sum of D^2 was beyond float64."""
-    return state[_STATUS.value] == OVERFLOW
+    return bool(state[_STATUS.value] == OVERFLOW)

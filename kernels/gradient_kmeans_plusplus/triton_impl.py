@@ -285,13 +285,13 @@ class _Factor(NamedTuple):
 
 
 def _factor(like: Tensor, capacity: int) -> _Factor:
-    shape, where = (capacity, like.shape[1]), {"device": like.device}
-    norms = torch.empty(capacity, dtype=torch.float64, **where)
-    rows = torch.empty(shape, dtype=like.dtype, **where)
+    shape, where = (capacity, like.shape[1]), like.device
+    norms = torch.empty(capacity, dtype=torch.float64, device=where)
+    rows = torch.empty(shape, dtype=like.dtype, device=where)
     if split_dtype(like, like) is not None:
         return _Factor(rows, rows, norms, norms)
-    high, low = (torch.empty(shape, dtype=torch.bfloat16, **where) for _ in range(2))
-    return _Factor(rows, high, low, norms)
+    high = torch.empty(shape, dtype=torch.bfloat16, device=where)
+    return _Factor(rows, high, torch.empty_like(high), norms)
 
 
 def _is_split(factor: _Factor) -> bool:
@@ -329,8 +329,8 @@ class OuterPoints:
         if rows.resident:
             a, *parts = next(iter(rows)).parts
             self._whole = a, join(tuple(parts), dtype, scaled=scaled)
-        options = {"dtype": torch.float64, "device": rows.device}
-        self.a2, self.z2 = torch.empty(rows.count, **options), torch.empty(rows.count, **options)
+        self.a2 = torch.empty(rows.count, dtype=torch.float64, device=rows.device)
+        self.z2 = torch.empty_like(self.a2)
 
     def _tiles(self) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         if self._whole is not None:

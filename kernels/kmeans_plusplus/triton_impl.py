@@ -149,16 +149,16 @@ class MatrixPoints:
     def __init__(self, rows: Rows, first: int, draw: Draw, bad: Tensor) -> None:
         self._rows = rows
         center = rows.take(torch.tensor([first], device=rows.device))[0]
-        width, like = center.shape[1], {"device": rows.device}
+        width, where = center.shape[1], rows.device
         # Rows that lie evenly over the pool: their mean is near most.
-        some = torch.arange(16, **like) * rows.count // 16
+        some = torch.arange(16, device=where) * rows.count // 16
         self._shift = rows.take(some)[0].to(torch.float64).mean(dim=0).to(torch.float32)
         shape = (draw.capacity, width)
-        half = torch.empty(draw.capacity, dtype=torch.float32, **like)
-        own = torch.empty(shape, dtype=center.dtype, **like)
+        half = torch.empty(draw.capacity, dtype=torch.float32, device=where)
+        own = torch.empty(shape, dtype=center.dtype, device=where)
         if split_dtype(center, center) is None:
-            parts = [torch.empty(shape, dtype=torch.bfloat16, **like) for _ in range(2)]
-            self._centers = Centers(own, parts[0], parts[1], half)
+            high = torch.empty(shape, dtype=torch.bfloat16, device=where)
+            self._centers = Centers(own, high, torch.empty_like(high), half)
         else:
             self._centers = Centers(own, own, half, half)
         for begin, end, (x,) in rows:
