@@ -36,16 +36,13 @@ def largest(v: Tensor, k: int, bad: Tensor, backend: str) -> tuple[Tensor, Tenso
     if v.shape[0] == 0:
         return v.to(dtype), torch.zeros(0, dtype=torch.int64, device=v.device)
     # For k = 0 too all numbers have to be looked at.
-    search = _triton if backend == "triton" else _cuda
-    found, indices = search(v, max(k, 1), dtype, bad)
+    if backend == "triton":
+        from rlmba.kernels.top_k import triton_impl
+
+        found, indices = triton_impl.top_k(v, max(k, 1), dtype, bad)
+    else:
+        found, indices = _cuda(v, max(k, 1), dtype, bad)
     return found[:k], indices[:k]
-
-
-def _triton(v: Tensor, k: int, dtype: torch.dtype, bad: Tensor) -> tuple[Tensor, Tensor]:
-    from rlmba.kernels.top_k import triton_impl
-
-    indices = triton_impl.top_k(v, k, bad)
-    return v[indices].to(dtype), indices
 
 
 def _cuda(v: Tensor, k: int, dtype: torch.dtype, bad: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,12 +62,12 @@ def _maxima(x, maxima, bad, count, groups, step):
 
 
 @triton.jit
-def _reached(counts, k, lowest, TOP: tl.constexpr, DIGITS: tl.constexpr):
+def _reached(counts, k, digits, lowest, TOP: tl.constexpr):
     """The least key with the leading digits of the k-th largest, and how many with them are in."""
     bins = tl.arange(0, _BINS)
     floor = tl.full((), lowest, tl.int64)
     needed = tl.full((), k, tl.int64)
-    for digit in tl.static_range(DIGITS):
+    for digit in range(digits):
         here = tl.load(counts + digit * _BINS + bins)
         chosen = tl.sum((tl.cumsum(here, axis=0, reverse=True) >= needed).to(tl.int64)) - 1
         needed -= tl.sum(tl.where(bins > chosen, here, 0))
@@ -77,13 +77,14 @@ def _reached(counts, k, lowest, TOP: tl.constexpr, DIGITS: tl.constexpr):
 
 @triton.jit
 def _candidates(x, maxima, place, inside, bound, BOUNDED: tl.constexpr):
-    """Keys at `place`, and which of them lie in groups that reach the bound."""
+    """Numbers at `place`, their keys, and which of them lie in groups that reach the bound."""
     if BOUNDED:
         inside &= tl.load(maxima + place // _GROUP, inside, other=0) >= bound
-    return _key(tl.load(x + place, inside, other=0)), inside
+    value = tl.load(x + place, inside, other=0)
+    return value, _key(value), inside
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["digit"])
 def _count_digit(
     x,
     maxima,
@@ -92,10 +93,10 @@ def _count_digit(
     count,
     k,
     step,
+    digit,
     OF_MAXIMA: tl.constexpr,
     BOUNDED: tl.constexpr,
     TOP: tl.constexpr,
-    DIGIT: tl.constexpr,
 ):
     """Count one digit of the keys that share the digits before it with the k-th largest.
 
@@ -104,8 +105,8 @@ def _count_digit(
     lowest = _lowest(x)
     bound = tl.full((), lowest, tl.int64)
     if BOUNDED:
-        bound, _ = _reached(bounds, lowest, TOP, 2)
-    floor, _ = _reached(counts, k, lowest, TOP, DIGIT)
+        bound, _ = _reached(bounds, k, 2, lowest, TOP)
+    floor, _ = _reached(counts, k, digit, lowest, TOP)
     total = tl.zeros((_BINS,), tl.int32)
     for start in range(tl.program_id(0) * _BLOCK, count, step):
         place = start + tl.arange(0, _BLOCK).to(tl.int64)
@@ -113,35 +114,36 @@ def _count_digit(
         if OF_MAXIMA:
             key = tl.load(maxima + place, inside, other=0)
         else:
-            key, inside = _candidates(x, maxima, place, inside, bound, BOUNDED)
+            _number, key, inside = _candidates(x, maxima, place, inside, bound, BOUNDED)
         if tl.max(inside.to(tl.int32)) > 0:
-            if DIGIT > 0:
-                inside &= ((key ^ floor) >> (TOP - DIGIT * 8)) == 0
-            digit = ((key ^ lowest) >> (TOP - (DIGIT + 1) * 8)) & 0xFF
-            total += tl.histogram(tl.where(inside, digit, 0).to(tl.int32), _BINS)
+            # Before the first digit there is nothing to share, nor a shift by 64.
+            same = ((key ^ floor) >> tl.minimum(TOP - digit * 8, 63)) == 0
+            inside = tl.where(digit == 0, inside, inside & same)
+            own = ((key ^ lowest) >> (TOP - (digit + 1) * 8)) & 0xFF
+            total += tl.histogram(tl.where(inside, own, 0).to(tl.int32), _BINS)
     bins = tl.arange(0, _BINS)
-    tl.atomic_add(counts + DIGIT * _BINS + bins, total.to(tl.int64), total > 0)
+    tl.atomic_add(counts + digit * _BINS + bins, total.to(tl.int64), total > 0)
 
 
 @triton.jit
 def _count_kept(
-    x, maxima, bounds, counts, kept, count, k, chunk,
-    BOUNDED: tl.constexpr, TOP: tl.constexpr, DIGITS: tl.constexpr,
+    x, maxima, bounds, counts, kept, count, k, digits, chunk,
+    BOUNDED: tl.constexpr, TOP: tl.constexpr,
 ):  # fmt: skip
     """How many keys of a chunk are above the k-th largest, and how many equal it."""
     part = tl.program_id(0).to(tl.int64)
     lowest = _lowest(x)
     bound = tl.full((), lowest, tl.int64)
     if BOUNDED:
-        bound, _ = _reached(bounds, lowest, TOP, 2)
-    floor, _ = _reached(counts, k, lowest, TOP, DIGITS)
+        bound, _ = _reached(bounds, k, 2, lowest, TOP)
+    floor, _ = _reached(counts, k, digits, lowest, TOP)
     above = tl.zeros((_BLOCK,), tl.int64)
     equal = tl.zeros((_BLOCK,), tl.int64)
     end = tl.minimum(count, (part + 1) * chunk)
     for start in range(part * chunk, end, _BLOCK):
         place = start + tl.arange(0, _BLOCK).to(tl.int64)
-        key, inside = _candidates(x, maxima, place, place < end, bound, BOUNDED)
-        same = ((key ^ floor) >> (TOP - DIGITS * 8)) == 0
+        _number, key, inside = _candidates(x, maxima, place, place < end, bound, BOUNDED)
+        same = ((key ^ floor) >> (TOP - digits * 8)) == 0
         above += (inside & (key > floor) & (same == 0)).to(tl.int64)
         equal += (inside & same).to(tl.int64)
     tl.store(kept + 2 * part, tl.sum(above))
@@ -150,16 +152,16 @@ def _count_kept(
 
 @triton.jit
 def _write_kept(
-    x, maxima, bounds, counts, kept, keys, places, count, k, chunk,
-    BOUNDED: tl.constexpr, TOP: tl.constexpr, DIGITS: tl.constexpr, PARTS: tl.constexpr,
+    x, maxima, bounds, counts, kept, found, keys, places, count, k, digits, chunk,
+    BOUNDED: tl.constexpr, TOP: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Keys and positions of the k largest, by rising position; of equal ones the first."""
+    """The k largest, their keys and positions, by rising position; of equal ones the first."""
     part = tl.program_id(0).to(tl.int64)
     lowest = _lowest(x)
     bound = tl.full((), lowest, tl.int64)
     if BOUNDED:
-        bound, _ = _reached(bounds, lowest, TOP, 2)
-    floor, ties = _reached(counts, k, lowest, TOP, DIGITS)
+        bound, _ = _reached(bounds, k, 2, lowest, TOP)
+    floor, ties = _reached(counts, k, digits, lowest, TOP)
     parts = tl.arange(0, PARTS)
     above = tl.sum(tl.load(kept + 2 * parts, parts < part, other=0))
     equal = tl.sum(tl.load(kept + 2 * parts + 1, parts < part, other=0))
@@ -167,19 +169,23 @@ def _write_kept(
     end = tl.minimum(count, (part + 1) * chunk)
     for start in range(part * chunk, end, _BLOCK):
         place = start + tl.arange(0, _BLOCK).to(tl.int64)
-        key, inside = _candidates(x, maxima, place, place < end, bound, BOUNDED)
-        same = inside & (((key ^ floor) >> (TOP - DIGITS * 8)) == 0)
+        value, key, inside = _candidates(x, maxima, place, place < end, bound, BOUNDED)
+        same = inside & (((key ^ floor) >> (TOP - digits * 8)) == 0)
         before = equal + tl.cumsum(same.to(tl.int64), axis=0)
         take = (inside & (key > floor) & (same == 0)) | (same & (before <= ties))
         at = slot + tl.cumsum(take.to(tl.int64), axis=0) - 1
+        tl.store(found + at, value.to(found.dtype.element_ty), take)
         tl.store(keys + at, key, take)
         tl.store(places + at, place, take)
         equal += tl.sum(same.to(tl.int64))
         slot += tl.sum(take.to(tl.int64))
 
 
-def top_k(x: Tensor, k: int, bad: Tensor) -> Tensor:
-    """Positions of the k largest of x [N], contiguous, 1 <= k <= N; lowers ``bad`` as minmax does."""
+def top_k(x: Tensor, k: int, dtype: torch.dtype, bad: Tensor) -> tuple[Tensor, Tensor]:
+    """The k largest of x [N], contiguous, 1 <= k <= N, as ``dtype``, and their positions.
+
+    Lowers ``bad`` to the first number that is not finite.
+    """
     count = x.shape[0]
     top = 64 if x.dtype == torch.float64 else 32
     digits = _BITS.get(x.dtype, 32) // _DIGIT
@@ -196,23 +202,25 @@ def top_k(x: Tensor, k: int, bad: Tensor) -> Tensor:
         grid = min(most, triton.cdiv(groups, _BLOCK.value))
         for digit in range(_BOUND_DIGITS):
             _count_digit[(grid,)](
-                x, maxima, bounds, bounds, groups, k, grid * _BLOCK.value,
-                OF_MAXIMA=True, DIGIT=digit, **{**common, "BOUNDED": False},
+                x, maxima, bounds, bounds, groups, k, grid * _BLOCK.value, digit,
+                OF_MAXIMA=True, **{**common, "BOUNDED": False},
             )  # fmt: skip
     grid = min(most, triton.cdiv(count, _BLOCK.value))
     for digit in range(digits):
         _count_digit[(grid,)](
-            x, maxima, bounds, counts, count, k, grid * _BLOCK.value,
-            OF_MAXIMA=False, DIGIT=digit, **common,
+            x, maxima, bounds, counts, count, k, grid * _BLOCK.value, digit,
+            OF_MAXIMA=False, **common,
         )  # fmt: skip
     chunk = triton.cdiv(triton.cdiv(count, _BLOCK.value), grid) * _BLOCK.value
     kept = torch.empty(grid, 2, dtype=torch.int64, device=x.device)
     arguments = (x, maxima, bounds, counts, kept)
-    _count_kept[(grid,)](*arguments, count, k, chunk, DIGITS=digits, **common)
+    _count_kept[(grid,)](*arguments, count, k, digits, chunk, **common)
+    found = torch.empty(k, dtype=dtype, device=x.device)
     keys = torch.empty(k, dtype=torch.int64, device=x.device)
     places = torch.empty_like(keys)
     parts = triton.next_power_of_2(grid)
     _write_kept[(grid,)](
-        *arguments, keys, places, count, k, chunk, DIGITS=digits, PARTS=parts, **common
+        *arguments, found, keys, places, count, k, digits, chunk, PARTS=parts, **common
     )
-    return places[torch.sort(keys, descending=True, stable=True).indices]
+    order = torch.sort(keys, descending=True, stable=True).indices
+    return found[order], places[order]
