@@ -106,8 +106,8 @@ def _remaining(logits, safe, rests, remaining, n, parts, PARTS: tl.constexpr, SC
     part = tl.arange(0, PARTS)
     some = tl.load(rests + part, part < parts, other=float("-inf"))
     high = tl.max(some)
-    sums = tl.load(rests + parts + part, part < parts, other=0)
-    total = tl.sum(sums * tl.exp(some - _shift(high)))
+    some_sums = tl.load(rests + parts + part, part < parts, other=0)
+    total = tl.sum(some_sums * tl.exp(some - _shift(high)))
     tl.store(remaining + n, high + tl.log(total))
     lane = tl.arange(0, SCAN)
     for block in range(tl.cdiv(n, SCAN)):

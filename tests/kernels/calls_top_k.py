@@ -10,3 +10,4 @@ def calls(backend):
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
         kernels.top_k(torch.zeros(3000, dtype=dtype), 20, backend=backend)
     kernels.top_k(torch.zeros(3000), 2000, backend=backend)
+    kernels.top_k(torch.zeros(1), 1, backend=backend)
