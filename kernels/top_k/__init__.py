@@ -58,8 +58,8 @@ def top_k(values: arrays.ArrayLike, k: int, *, backend: str = "auto") -> TopK:
     Notes
     -----
     One pass over the values: O(N + k log k) time on values in random order, O(k) memory per thread.
-    On a GPU a radix select, with at most a quarter of the size of float32 values in scratch memory;
-    values in host memory are copied there whole.
+    On a GPU a radix select, with scratch memory of N to 2 N bytes and O(k); values in host memory are
+    copied there whole.
 
     Examples
     --------
