@@ -36,4 +36,5 @@ PYBIND11_MODULE(RLMBA_CUDA_MODULE, m) {
   register_devices(m);
   py::class_<rlmba::cuda::Matrix>(m, "Matrix").def(py::init(&make_matrix));
   rlmba::bindings::register_minmax(m);
+  rlmba::bindings::register_top_k(m);
 }

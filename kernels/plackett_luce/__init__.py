@@ -18,7 +18,8 @@ __all__ = ["PlackettLuce", "PlackettLuceLogProb", "plackett_luce", "plackett_luc
 class PlackettLuce(NamedTuple):
     """A draw: ``indices`` int64 [n] in drawn order, its ``log_prob`` and ``gradient``.
 
-    ``log_prob`` is a float, in nats; ``gradient`` float64 [K] its derivative by the logits.
+    ``log_prob`` is a float, in nats; ``gradient`` float64 [K] its derivative by the logits. While a CUDA
+    graph is being captured, ``log_prob`` is a tensor [] instead, and nothing is checked.
     """
 
     indices: Any
@@ -47,6 +48,7 @@ def _log_prob_cpu(
     return float(value), gradient
 
 
+_BACKENDS = ("triton", "cpu", "reference")
 _LOG_PROB = {"cpu": _log_prob_cpu, "reference": reference.log_prob}
 
 
@@ -69,7 +71,7 @@ def plackett_luce(
         How many, 0 <= n <= K.
     rng : int, numpy.random.Generator, torch.Generator or None
         A seed, or a generator that is advanced by one draw for it; None takes fresh entropy.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -99,15 +101,15 @@ def plackett_luce(
     >>> draw.indices
     array([2, 1])
     """
-    name, implementation = dispatch.select(
-        "plackett_luce",
-        backend,
-        arrays.device_of(logits),
-        {"cpu": _draw_cpu, "reference": reference.draw},
-    )
+    name = dispatch.choose("plackett_luce", backend, arrays.device_of(logits), _BACKENDS)
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.plackett_luce import on_device
+
+        return PlackettLuce(*on_device.plackett_luce(logits, n, rng))
     z = _logits(logits)
     n = arrays.as_count(n, "n", low=0, high=z.shape[0])
-    indices = implementation(z, n, random.seed_from(rng))
+    draw = _draw_cpu if name == "cpu" else reference.draw
+    indices = draw(z, n, random.seed_from(rng))
     value, gradient = _LOG_PROB[name](z, indices)
     return PlackettLuce(arrays.like(indices, logits), value, arrays.like(gradient, logits))
 
@@ -123,7 +125,7 @@ def plackett_luce_log_prob(
         Finite real numbers; computed with in float64.
     indices : integer array [n] or sequence of ints
         Distinct positions into ``logits``.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -147,11 +149,13 @@ def plackett_luce_log_prob(
     >>> round(plackett_luce_log_prob(np.zeros(3), [2, 0]).log_prob, 6)  # -log(3 * 2)
     -1.791759
     """
-    _, implementation = dispatch.select(
-        "plackett_luce_log_prob", backend, arrays.device_of(logits), _LOG_PROB
-    )
+    name = dispatch.choose("plackett_luce_log_prob", backend, arrays.device_of(logits), _BACKENDS)
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.plackett_luce import on_device
+
+        return PlackettLuceLogProb(*on_device.log_prob(logits, indices))
     z = _logits(logits)
-    value, gradient = implementation(z, _indices(indices, z.shape[0]))
+    value, gradient = _LOG_PROB[name](z, _indices(indices, z.shape[0]))
     return PlackettLuceLogProb(value, arrays.like(gradient, logits))
 
 

@@ -38,7 +38,7 @@ def top_k(values: arrays.ArrayLike, k: int, *, backend: str = "auto") -> TopK:
         Finite real numbers.
     k : int
         How many, 0 <= k <= N.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -58,6 +58,8 @@ def top_k(values: arrays.ArrayLike, k: int, *, backend: str = "auto") -> TopK:
     Notes
     -----
     One pass over the values: O(N + k log k) time on values in random order, O(k) memory per thread.
+    On a GPU a radix select, with scratch memory of N to 2 N bytes and O(k); values in host memory are
+    copied there whole.
 
     Examples
     --------
@@ -65,13 +67,14 @@ def top_k(values: arrays.ArrayLike, k: int, *, backend: str = "auto") -> TopK:
     >>> top_k(np.array([0.3, 0.9, 0.9, 0.1]), 3).indices
     array([1, 2, 0])
     """
-    _, implementation = dispatch.select(
-        "top_k",
-        backend,
-        arrays.device_of(values),
-        {"cpu": _cpu, "reference": reference.top_k},
+    name = dispatch.choose(
+        "top_k", backend, arrays.device_of(values), ("cuda", "triton", "cpu", "reference")
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.top_k import on_device
+
+        return TopK(*on_device.top_k(values, k, name))
     v = arrays.as_float(values, "values", ndim=1)
     k = arrays.as_count(k, "k", low=0, high=v.shape[0])
-    indices = implementation(v, k)
+    indices = (_cpu if name == "cpu" else reference.top_k)(v, k)
     return TopK(arrays.like(v[indices], values), arrays.like(indices, values))

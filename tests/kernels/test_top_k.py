@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import accelerated
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rlmba import kernels
 from rlmba.errors import BackendError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.top_k import reference, spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", *accelerated.BACKENDS]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -96,7 +97,7 @@ def test_errors():
     with pytest.raises(ShapeError, match="real numbers"):
         kernels.top_k(values.astype(complex), 1)
     with pytest.raises(BackendError, match=r"available: .*reference"):
-        kernels.top_k(values, 1, backend="triton")
+        kernels.top_k(values, 1, backend="tpu")
 
 
 def test_input_is_unchanged_and_threads_do_not_matter(rng):
