@@ -59,7 +59,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "rlmba": rlmba.__version__,
         "cuda_of_torch": torch.version.cuda,
-        **{name: _version(name) for name in ("torch", "triton", "numpy", "flash-kmeans")},
+        "torch": torch.__version__,
+        **{name: _version(name) for name in ("triton", "numpy", "flash-kmeans")},
     }
     if device.type == "cuda":
         p = torch.cuda.get_device_properties(device)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.gpu.case import Aim, Case, Floor, Shape, Work
 from bench.gpu.data import assert_close, normal
+from bench.gpu.peers import plain
 from rlmba import kernels
-from rlmba.experiments.selection import plain
 
 __all__ = ["CASES"]
 

@@ -16,7 +16,6 @@ from bench.gpu import __main__ as command
 from bench.gpu import case as cases
 from bench.gpu import machine, table
 from rlmba import kernels
-from rlmba.kernels import dispatch
 
 ROOT = Path(__file__).parents[2]
 CEILINGS = {"copy_bytes_per_second": 4e12, "matmul_operations_per_second": 8e14}
@@ -63,15 +62,6 @@ def test_answers_of_gpu_backends_pass(case, backend):
         pytest.skip(row.problem)
     assert (row.status, row.problem) == ("timed", None)
     assert row.p50 > 0
-
-
-@ids
-def test_an_operation_with_a_gpu_side_is_served_by_one_backend_at_least(case, request):
-    if not all(on_gpu(op) for op in case.ops):
-        pytest.skip("has no GPU side")
-    names = {"cuda": dispatch.cuda() is not None, "triton": True}
-    for op in case.ops:
-        assert any(has(op, b) or b in names for b in accelerated.BACKENDS)
 
 
 def corrupted(answer):
@@ -128,7 +118,7 @@ def test_a_case_that_nothing_serves_is_a_failure():
         (cases.Aim("milliseconds", 10), 0.01, 0.0101),
         (cases.Aim("copy", 0.5), 0.002, 0.0021),
         (cases.Aim("matmul", 0.5), 0.004, 0.0041),
-        (cases.Aim("times", 3, "peer"), 0.1, 0.11),
+        (cases.Aim("times", 3, "peer"), 0.09, 0.11),
     ],
 )
 def test_aims(aim, met, not_met):
