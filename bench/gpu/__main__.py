@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     command = p.add_subparsers(dest="command", required=True)
+    command.add_parser("floors", help="print the table of floors of kernels/README.md")
     one = command.add_parser("one", help="run a group of cases here and print its rows as JSON")
     one.add_argument("group", choices=sorted({c.group for c in CASES}))
     one.add_argument("--ceilings", type=json.loads, required=True)
@@ -140,10 +141,16 @@ def _table(options: argparse.Namespace) -> int:
     return 0
 
 
+def _floors(_options: argparse.Namespace) -> int:
+    for line in table.floors(CASES):
+        print(line)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     options = parser().parse_args(arguments)
-    commands = {"one": _one, "run": _run, "check": _check, "table": _table}
+    commands = {"one": _one, "run": _run, "check": _check, "table": _table, "floors": _floors}
     return commands[options.command](options)
 
 

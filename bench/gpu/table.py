@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["failures", "lines", "read_steps", "write"]
+from bench.gpu.case import Case
+
+__all__ = ["failures", "floors", "lines", "read_steps", "write"]
 
 
 def write(
@@ -82,3 +84,24 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if own and all(r["status"] == "absent" for r in own):
             found.append(f"{case}: no backend serves it")
     return found
+
+
+COPY, PRODUCT = 4.3e12, 790e12
+"""Bytes and bfloat16 operations a second of one H200, for floors that are written down ahead."""
+
+
+def floors(cases: Iterable[Case]) -> Iterable[str]:
+    """Lines of the table of floors in kernels/README.md, all but the last column."""
+    for c in cases:
+        floor = c.floor_at(c.full)
+        sizes = {k: v for k, v in c.full.items() if k != "slack"}
+        size = ", ".join(f"{k} {v:,}" for k, v in sizes.items())
+        times = (floor.bytes / COPY, floor.operations / PRODUCT)
+        by_bytes, by_operations = (
+            f"{t * 1e3:.3g} ms" if t >= 1e-6 else "< 0.001 ms" for t in times
+        )
+        done = floor.operations / 1e9
+        yield (
+            f"| {c.name} | {size} | {floor.bytes / 1e9:.3g} GB | {by_bytes} "
+            f"| {done:{'.3g' if done < 1e3 else ',.0f'}} GFLOP | {by_operations} | {c.aim} |"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -204,3 +205,39 @@ def test_the_script_reports_steps_it_has_no_time_for(tmp_path):
 def test_description_of_the_machine_is_json():
     described = machine.describe(machine.here())
     assert json.loads(json.dumps(described)) == described
+
+
+def table_rows(heading):
+    """Rows of the table in kernels/README.md that begins with ``heading``, as lists of cells."""
+    lines = (ROOT / "kernels" / "README.md").read_text(encoding="utf-8").splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |")) + 2
+    rows = []
+    for line in lines[begin:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_readme_has_the_floors():
+    expected = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.floors(command.CASES)
+    ]
+    assert [row[:-1] for row in table_rows("case")] == expected
+
+
+def backends_of(op):
+    """Names of backends in the tuples and dicts of an operation's source."""
+    found = set()
+    source = (ROOT / "kernels" / op / "__init__.py").read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        items = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", ())
+        found |= {i.value for i in items if isinstance(i, ast.Constant)}
+    return {"cuda", "triton", "cpu", "reference"} & found
+
+
+def test_readme_names_every_operation_and_its_backends():
+    folders = {p.parent.name for p in (ROOT / "kernels").glob("*/reference.py")}
+    told = {row[0].strip("`"): set(row[2].split(", ")) for row in table_rows("operation")}
+    assert told == {op: backends_of(op) for op in folders}
