@@ -254,7 +254,7 @@ def nearest_by_product(
     """Squared distance to the nearest center, and which it is, by a product in the dtype of ``x``."""
     squares = (centers.float() ** 2).sum(1)
     squared, labels = [], []
-    for part in x.split(rows):
+    for part in (x[begin : begin + rows] for begin in range(0, len(x), rows)):
         best = (squares - 2 * (part @ centers.T).float()).min(dim=1)
         squared.append(best.values + (part.float() ** 2).sum(1))
         labels.append(best.indices)
