@@ -95,7 +95,9 @@ def _kmeans(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
         centers, labels, distances = answer
         _check_nearest(x, centers, labels, distances, ours=is_ours)
         if distances is not None:
-            assert float((distances.double() ** 2).sum()) < 1.1 * usual, "clusters are too wide"
+            assert float((distances.double() ** 2).sum()) < shape["slack"] / 100 * usual, (
+                "clusters are too wide"
+            )
 
     peers: dict[str, Callable[[], Any]] = {
         "torch": lambda: plain.kmeans_one_a_pass(x, k, steps=_STEPS)
@@ -157,6 +159,8 @@ def _k_center_floor(shape: Shape, item: int) -> Floor:
     return Floor(n * d * item + 16 * b, 2 * n * b * d)
 
 
+# "slack": how many per cent of the plain form's sum of squared distances others may have; of a few
+# clusters in a small pool anything may come.
 _POOL = {"rows": 102_243, "width": 512}
 
 CASES = (
@@ -177,8 +181,8 @@ CASES = (
             ops=("kmeans",),
             group="kmeans",
             dtype=dtype,
-            full={**_POOL, "k": 1_000},
-            tiny={"rows": 150, "width": 9, "k": 4},
+            full={**_POOL, "k": 1_000, "slack": 110},
+            tiny={"rows": 70, "width": 9, "k": 3, "slack": 300},
             floor=_kmeans_floor,
             make=_kmeans,
             aim=Aim("milliseconds", 10),
@@ -191,7 +195,7 @@ CASES = (
         group="k_center",
         dtype="float32",
         full={**_POOL, "batch": 1_000},
-        tiny={"rows": 130, "width": 9, "batch": 6},
+        tiny={"rows": 70, "width": 9, "batch": 4},
         floor=_k_center_floor,
         make=_k_center,
         aim=Aim("milliseconds", 40),

@@ -86,7 +86,7 @@ def _floor(shape: Shape, item: int) -> Floor:
 # "slack": how many per cent of the plain draw's sum of squared distances another draw may leave; of a
 # few draws from a small pool anything may happen.
 _FULL = {"rows": 102_243, "classes": 309, "width": 1_024, "batch": 1_000, "slack": 103}
-_TINY = {"rows": 140, "classes": 5, "width": 12, "batch": 6, "slack": 300}
+_TINY = {"rows": 70, "classes": 5, "width": 12, "batch": 4, "slack": 300}
 
 CASES = tuple(
     Case(
