@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ def run(
     torch.manual_seed(0)
     work = case.make(shape, case.torch_dtype, device)
     forms: list[tuple[str, bool, Callable[[], Any]]] = [
-        (f"rlmba {b}", True, lambda b=b: work.ours(b)) for b in backends or case.backends
+        (f"rlmba {b}", True, functools.partial(work.ours, b)) for b in backends or case.backends
     ]
     if peers:
         forms += [(name, False, call) for name, call in work.peers.items()]

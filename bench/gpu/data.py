@@ -27,7 +27,8 @@ def features(rows: int, width: int, device: torch.device, dtype: torch.dtype, se
 
 def distances_to(x: Tensor, centers: Tensor) -> Tensor:
     """Euclidean distances [n, k] by differences in float64."""
-    parts = x.double().split(256)
+    wide = x.double()
+    parts = [wide[begin : begin + 256] for begin in range(0, len(wide), 256)]
     how = "donot_use_mm_for_euclid_dist"
     c = centers.double()
     return torch.cat([torch.cdist(part, c, compute_mode=how) for part in parts])

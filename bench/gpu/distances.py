@@ -67,8 +67,9 @@ def _assignment(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
     if _flash(device):
         from flash_kmeans.assign_euclid_triton import euclid_assign_triton
 
+        squares = (x.float() ** 2).sum(1)  # its loop makes them once, before the first step
+
         def flash() -> tuple[Tensor, None]:
-            squares = (x.float() ** 2).sum(1)
             return euclid_assign_triton(x[None], centers[None], squares[None])[0], None
 
         peers["flash-kmeans"] = flash

@@ -87,9 +87,10 @@ def _score(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
     expected = plain.fused_score([z.double() for z in logits], _WEIGHTS, distances.double())
 
     def ours(backend: str) -> Tensor:
-        return kernels.fused_score(
+        score: Tensor = kernels.fused_score(
             logits, list(_WEIGHTS), distances=distances, backend=backend
         ).score
+        return score
 
     def check(answer: Tensor, _is_ours: bool) -> None:
         assert_close(answer, expected, rtol=1e-3, atol=1e-3, what="score")
