@@ -14,6 +14,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from rlmba import strategies
+from rlmba.experiments.selection import plain
 from rlmba.method import scoring
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -41,17 +42,8 @@ def context() -> QueryContext:
 
 def plain_score(pool: PoolOutputs, distances: np.ndarray) -> torch.Tensor:
     """Eq 4-6 written down in torch."""
-
-    def minmax(x: torch.Tensor) -> torch.Tensor:
-        return (x - x.amin()) / (x.amax() - x.amin())
-
-    score = minmax(torch.from_numpy(distances))
-    for weight, logits in zip((0.4, 0.6), pool.logits.values(), strict=True):
-        alpha = 1 + torch.nn.functional.softplus(torch.from_numpy(logits))
-        total = alpha.sum(1, keepdim=True)
-        variance = alpha * (total - alpha) / (total**2 * (total + 1))
-        score = score + weight * minmax(variance.mean(1))
-    return score
+    logits = [torch.from_numpy(z) for z in pool.logits.values()]
+    return plain.fused_score(logits, (0.4, 0.6), torch.from_numpy(distances))
 
 
 def plain_selection(pool: PoolOutputs, n: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Acquisition kernels: operations on arrays, useful without the rest of the package.
 
 Every operation takes NumPy arrays, torch tensors or anything with DLPack and returns the same kind,
-with int64 positions. ``backend`` is ``"auto"``, ``"cpu"`` (the compiled extension) or ``"reference"``
-(NumPy); an explicit backend that cannot serve raises :class:`~rlmba.errors.BackendError`. Which one
-ran is recorded: see :func:`record`.
+with int64 positions. ``backend`` is ``"auto"``, ``"cpu"`` (the compiled extension), ``"reference"``
+(NumPy) or, where an operation has a GPU side, ``"cuda"`` or ``"triton"``; an explicit backend that
+cannot serve raises :class:`~rlmba.errors.BackendError`. Which one ran is recorded: see :func:`record`.
 
 CPU computation is float32 or float64, as the input. float16, bfloat16, integer and boolean input is
-converted once (half precision to float32, the rest to float64).
+converted once (half precision to float32, the rest to float64). On a GPU half precision is read as it
+lies and computed in float32.
 """
 
 from __future__ import annotations

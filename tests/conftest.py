@@ -17,6 +17,36 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
 
+def backend_of(item: pytest.Item) -> str | None:
+    """The argument ``backend`` that a test is called with, if any."""
+    params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+    backend = params.get("backend")
+    return backend if isinstance(backend, str) else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if backend_of(item) in ("cuda", "triton"):
+            item.add_marker("gpu")
+
+
+@pytest.fixture(autouse=True)
+def gpu_backends(request, tmp_path_factory, monkeypatch):
+    """Where a test's ``backend`` is "cuda" or "triton", make it run: on a GPU, emulated, interpreted."""
+    backend = backend_of(request.node)
+    if backend in ("cuda", "triton"):
+        import accelerated
+
+        from rlmba.kernels import dispatch
+
+        monkeypatch.setattr(dispatch, "cuda", dispatch.cuda)  # put back afterwards
+        folder = tmp_path_factory.getbasetemp()
+        accelerated.prepare(
+            backend, folder.parent if hasattr(request.config, "workerinput") else folder
+        )
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

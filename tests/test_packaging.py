@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -70,6 +71,47 @@ def test_another_value_is_an_error(tmp_path):
     done = configure(tmp_path, "MAYBE")
     assert done.returncode != 0
     assert "RLMBA_CUDA=MAYBE: expected AUTO, ON or OFF" in done.stderr
+
+
+def test_cuda_sources_compile_for_both_architectures_and_warnings_are_errors(tmp_path):
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc on PATH")
+    pybind11 = pytest.importorskip("pybind11")
+    command = [
+        cmake(), "-S", str(ROOT), "-B", str(tmp_path), "-DRLMBA_CUDA=ON", "-DRLMBA_WERROR=ON",
+        "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    ]  # fmt: skip
+    clean = {k: v for k, v in os.environ.items() if k not in ("CUDAARCHS", "CUDAFLAGS")}
+    done = subprocess.run(
+        command, env=clean, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    commands = json.loads((tmp_path / "compile_commands.json").read_text())
+    given = {Path(c["file"]): c["command"] for c in commands if c["file"].endswith(".cu")}
+    assert set(given) == {*ROOT.glob("kernels/*/*.cu"), *ROOT.glob("csrc/cuda/*.cu")}
+    for words in given.values():
+        for wanted in ("sm_80", "sm_90", "-Werror=all-warnings", "-Xcompiler=-Werror"):
+            assert wanted in words
+
+
+def test_a_built_cuda_extension_holds_code_for_both_architectures():
+    found = importlib.util.find_spec("rlmba._cuda")
+    if found is None or found.origin is None:
+        pytest.skip("the CUDA extension was not built")
+    triton = importlib.util.find_spec("triton")
+    beside = Path(triton.origin).parent if triton and triton.origin else ROOT
+    program = shutil.which("cuobjdump") or shutil.which(
+        "cuobjdump", path=str(beside / "backends" / "nvidia" / "bin")
+    )
+    if program is None:
+        pytest.skip("no cuobjdump, neither on PATH nor with triton")
+    done = subprocess.run(
+        [program, "--list-elf", found.origin],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    for architecture in ("sm_80", "sm_90"):
+        assert architecture in done.stdout
 
 
 @pytest.fixture(scope="module")

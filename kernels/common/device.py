@@ -257,13 +257,18 @@ class Rows:
         side = _cuda.Stream(self.device) if pinned else None
         slots = [_Slot(self._host, self._chunk, self.device, pinned=pinned) for _ in range(2)]
         starts = range(0, self.count, self._chunk)
-        slots[0].fill(0, side)
-        for i, begin in enumerate(starts):
-            if i + 1 < len(starts):
-                slots[(i + 1) % 2].fill(starts[i + 1], side)
-            tile = slots[i % 2].ready(begin)
-            yield tile
-            slots[i % 2].release()
+        try:
+            slots[0].fill(0, side)
+            for i, begin in enumerate(starts):
+                if i + 1 < len(starts):
+                    slots[(i + 1) % 2].fill(starts[i + 1], side)
+                tile = slots[i % 2].ready(begin)
+                yield tile
+                slots[i % 2].release()
+        finally:
+            if side is not None:
+                # Whoever is given the buffers' memory next on this stream comes after the last copy.
+                _cuda.current_stream(self.device).wait_stream(side)
 
     def take(self, positions: Tensor) -> tuple[Tensor, ...]:
         """The rows at ``positions`` (int64, on the device) of each array, on the device."""
@@ -291,6 +296,7 @@ class _Slot:
         ]
         self._copied = _cuda.Event() if pinned else None
         self._used = _cuda.Event() if pinned else None
+        self.release()  # what used the buffers' memory before may still be running
 
     def fill(self, begin: int, side: Any) -> None:
         """Start copying the rows from ``begin`` on; returns before they have arrived."""

@@ -8,11 +8,21 @@ import os
 import platform
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Compiled", "Device", "Environment", "Package", "Problem", "inspect", "versions"]
+__all__ = [
+    "Backend",
+    "Compiled",
+    "Device",
+    "Environment",
+    "Package",
+    "Problem",
+    "inspect",
+    "versions",
+]
 
 _IMPORT_NAMES: Mapping[str, str] = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
 _OPTIONAL: Mapping[str, str] = {
@@ -35,6 +45,15 @@ class Package:
 @dataclass(frozen=True)
 class Compiled:
     """A compiled extension: ``detail`` says what it offers, or why it cannot be imported."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend of the kernels: whether it can run here; ``detail`` says on what, or what it lacks."""
 
     name: str
     available: bool
@@ -68,6 +87,7 @@ class Environment:
     cores: int
     packages: tuple[Package, ...]
     compiled: tuple[Compiled, ...]
+    backends: tuple[Backend, ...]
     devices: tuple[Device, ...]
     torch_cuda: str | None
 
@@ -195,6 +215,31 @@ def _cuda() -> Compiled:
     )
 
 
+def _backends(gpu: bool) -> tuple[Backend, ...]:
+    try:
+        from rlmba.kernels import dispatch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a missing extension is reported as such
+            found = dispatch.backends()
+            lacks = {
+                "cpu": [] if found["cpu"] else ["the extension _core"],
+                "cuda": [] if dispatch.cuda() else ["the extension _cuda"],
+                "triton": [] if _version("triton") else ["the package triton"],
+            }
+    except Exception:  # numpy or torch is broken, which is reported as theirs
+        return ()
+    for name in dispatch.ACCELERATED:
+        lacks[name] += [] if gpu else ["a GPU"]
+    serves = {"cpu": "compiled code", "reference": "NumPy", "cuda": "GPU", "triton": "GPU"}
+    if found["triton"] and not gpu:
+        serves["triton"] = "interpreted in Python (TRITON_INTERPRET=1): for tests, slow"
+    return tuple(
+        Backend(n, ok, serves[n] if ok else "needs " + " and ".join(lacks[n]))
+        for n, ok in found.items()
+    )
+
+
 def _devices() -> tuple[tuple[Device, ...], str | None]:
     try:
         import torch
@@ -219,6 +264,7 @@ def inspect() -> Environment:
         else os.cpu_count() or 1,
         packages=tuple(packages),
         compiled=(_core(), _cuda()),
+        backends=_backends(bool(devices)),
         devices=devices,
         torch_cuda=torch_cuda,
     )

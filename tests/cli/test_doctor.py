@@ -24,6 +24,38 @@ def test_a_whole_installation_passes():
         assert f"instruction set {kernels.instruction_set()} in use" in done.stdout
 
 
+def test_backends_say_what_they_run_on_or_what_they_lack():
+    for interpret in (
+        "os.environ.pop('TRITON_INTERPRET', 0)",
+        "os.environ['TRITON_INTERPRET'] = '1'",
+    ):
+        section = (
+            doctor(f"import os; {interpret}")
+            .stdout.split("Backends of the kernels\n")[1]
+            .split("\n\n")[0]
+        )
+        lines = {line.split()[1]: line.split(maxsplit=2) for line in section.splitlines()}
+        assert set(lines) == {"cpu", "reference", "cuda", "triton"}
+        assert lines["reference"] == ["ok", "reference", "NumPy"]
+        assert lines["cpu"][0] == ("--" if kernels.instruction_set() is None else "ok")
+        if environment.inspect().devices:
+            continue
+        mark, _, detail = lines["cuda"]
+        assert mark == "--"
+        assert detail.endswith("a GPU")
+        mark, _, detail = lines["triton"]
+        if environment.versions().get("triton") and "= '1'" in interpret:
+            assert (mark, detail[:11]) == ("ok", "interpreted")
+        else:
+            assert (mark, detail[:5]) == ("--", "needs")
+
+
+def test_backends_without_the_compiled_code():
+    section = doctor("sys.modules['rlmba._core'] = None").stdout.split("Backends")[1]
+    assert "  --  cpu            needs the extension _core\n" in section
+    assert "  ok  reference" in section
+
+
 def test_a_package_that_does_not_import_fails_and_says_what_to_do():
     done = doctor("sys.modules['torchaudio'] = None")
     assert done.returncode == 1

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import contextlib
 
-import accelerated
 import numpy as np
 import pytest
 import torch
 
 from rlmba import kernels
-from rlmba.kernels import dispatch
 
 ISAS = ["generic", "avx2", "avx512"]
 
@@ -30,19 +28,6 @@ def poisoned(monkeypatch):
         return a
 
     monkeypatch.setattr(np, "empty", poison)
-
-
-@pytest.fixture(autouse=True)
-def gpu_backends(request, tmp_path_factory, monkeypatch):
-    """Where a test's ``backend`` is "cuda" or "triton", make it run: on a GPU, emulated, interpreted."""
-    params = getattr(getattr(request.node, "callspec", None), "params", {})
-    backend = params.get("backend")
-    if backend in dispatch.ACCELERATED:
-        monkeypatch.setattr(dispatch, "cuda", dispatch.cuda)  # put back afterwards
-        folder = tmp_path_factory.getbasetemp()
-        accelerated.prepare(
-            backend, folder.parent if hasattr(request.config, "workerinput") else folder
-        )
 
 
 @contextlib.contextmanager

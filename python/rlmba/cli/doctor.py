@@ -24,6 +24,9 @@ def doctor() -> None:
     typer.echo("\nCompiled kernels")
     for module in found.compiled:
         typer.echo(f"  {'ok' if module.available else '--'}  {module.name:<14} {module.detail}")
+    typer.echo("\nBackends of the kernels")
+    for backend in found.backends:
+        typer.echo(f"  {'ok' if backend.available else '--'}  {backend.name:<14} {backend.detail}")
     typer.echo(f"\nGPUs as torch sees them (torch built for CUDA {found.torch_cuda or 'none'})")
     for device in found.devices:
         typer.echo(f"  ok  {device.name}, {device.memory_bytes / 2**30:.1f} GiB")

@@ -1,8 +1,11 @@
-"""Selections as active-learning code usually has them, in torch: what ours are timed beside."""
+"""Selections as active-learning code usually has them, in torch: what ours are timed beside.
+
+Arrays may be NumPy's or torch tensors; what is a tensor on a GPU is computed with there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +20,23 @@ __all__ = [
     "deepfool_iteration",
     "dense_adjacency",
     "dense_gcn",
+    "dirichlet_variances",
+    "fused_score",
     "gradient_one_a_pass",
     "k_center_one_a_pass",
+    "kmeans_one_a_pass",
+    "kmeans_plusplus_one_a_pass",
+    "minmax",
+    "nearest_by_product",
+    "rlmba_selection",
 ]
 
 
 def gradient_one_a_pass(
-    residuals: NDArray[Any], features: NDArray[Any], n: int, seed: int = 0
+    residuals: NDArray[Any] | torch.Tensor,
+    features: NDArray[Any] | torch.Tensor,
+    n: int,
+    seed: int = 0,
 ) -> NDArray[np.int64]:
     """k-means++ on a_i (x) z_i, factored, one center a pass over the data, in torch.
 
@@ -39,20 +52,26 @@ def gradient_one_a_pass(
     int64 array [n]
         Positions, the row of largest norm first.
     """
-    a, z = torch.from_numpy(residuals), torch.from_numpy(features)
+    a, z = torch.as_tensor(residuals), torch.as_tensor(features)
     norms = (a * a).sum(1) * (z * z).sum(1)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(a.device).manual_seed(seed)
     drawn = [int(norms.argmax())]
-    squared = torch.full((len(a),), torch.inf)
+    squared = torch.full_like(norms, torch.inf)
     while len(drawn) < n:
         last = drawn[-1]
         to_last = norms + norms[last] - 2 * (a @ a[last]) * (z @ z[last])
         torch.minimum(squared, to_last.clamp_min_(0), out=squared)
         squared[last] = 0
-        cumulated = squared.double().cumsum(0)
-        target = torch.rand(1, generator=generator, dtype=torch.float64) * cumulated[-1]
-        drawn.append(min(int(torch.searchsorted(cumulated, target, right=True)), len(a) - 1))
+        drawn.append(_one_of(squared, generator))
     return np.array(drawn)
+
+
+def _one_of(squared: torch.Tensor, generator: torch.Generator) -> int:
+    """A position, drawn in proportion to ``squared`` [N]."""
+    cumulated = squared.double().cumsum(0)
+    uniform = torch.rand(1, generator=generator, dtype=torch.float64, device=squared.device)
+    position = torch.searchsorted(cumulated, uniform * cumulated[-1], right=True)
+    return min(int(position), len(squared) - 1)
 
 
 CDIST_MODES = {
@@ -62,7 +81,11 @@ CDIST_MODES = {
 
 
 def k_center_one_a_pass(
-    features: NDArray[Any], labeled: NDArray[Any], n: int, mode: str = "differences"
+    features: NDArray[Any] | torch.Tensor,
+    labeled: NDArray[Any] | torch.Tensor,
+    n: int,
+    mode: str = "differences",
+    first: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Greedy k-center by torch.cdist, one center a pass; distances to labeled rows in chunks of rows.
 
@@ -74,19 +97,23 @@ def k_center_one_a_pass(
     mode : {"default", "differences"}
         torch.cdist by its own choice, a matrix product for many centers, or by differences, which is
         faster here and more exact.
+    first : int, optional
+        The first pick, where no row is labeled.
 
     Returns
     -------
     (int64 array [n], float64 array [n])
-        Positions, and the distance of each when it was picked.
+        Positions, and the distance of each when it was picked; infinite where there was no center.
     """
-    x, given = torch.from_numpy(features), torch.from_numpy(labeled)
+    x, given = torch.as_tensor(features), torch.as_tensor(labeled)
     how = CDIST_MODES[mode]
-    parts = [x[begin : begin + 4096] for begin in range(0, len(x), 4096)]
-    nearest = torch.cat([torch.cdist(part, given, compute_mode=how).amin(1) for part in parts])
+    nearest = torch.full_like(x[:, 0], torch.inf)
+    if len(given):
+        parts = [x[begin : begin + 4096] for begin in range(0, len(x), 4096)]
+        nearest = torch.cat([torch.cdist(part, given, compute_mode=how).amin(1) for part in parts])
     picks, reach = [], []
-    for _ in range(n):
-        pick = int(nearest.argmax())
+    for i in range(n):
+        pick = first if first is not None and i == 0 else int(nearest.argmax())
         picks.append(pick)
         reach.append(float(nearest[pick]))
         to_pick = torch.cdist(x, x[pick : pick + 1], compute_mode=how).squeeze(1)
@@ -187,3 +214,113 @@ def dense_gcn(
     with torch.no_grad():
         h = torch.relu(a @ (x @ w1) + b1)
         return torch.sigmoid(a @ (h @ w2) + b2)[:, 0].numpy(), h.numpy()
+
+
+def dirichlet_variances(
+    logits: Sequence[torch.Tensor], weights: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eq 3 and 4 written down: the variance of the fused alpha [N], and of each modality's [N, M]."""
+
+    def variance(alpha: torch.Tensor) -> torch.Tensor:
+        total = alpha.sum(1, keepdim=True)
+        return (alpha * (total - alpha) / (total**2 * (total + 1))).mean(1)
+
+    wide = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
+    evidence = [torch.nn.functional.softplus(z.to(wide)) for z in logits]
+    fused = sum((w * e for w, e in zip(weights, evidence, strict=True)), torch.ones((), dtype=wide))
+    return variance(fused), torch.stack([variance(1 + e) for e in evidence], dim=1)
+
+
+def minmax(x: torch.Tensor) -> torch.Tensor:
+    """Columns of [N] or [N, M] onto [0, 1]; NaN where one is constant."""
+    low, high = torch.aminmax(x, dim=0)
+    return (x - low) / (high - low)
+
+
+def fused_score(
+    logits: Sequence[torch.Tensor], weights: Sequence[float], distances: torch.Tensor
+) -> torch.Tensor:
+    """Eq 6 with beta = 1: float [N]."""
+    score = minmax(distances)
+    uncertainty = minmax(dirichlet_variances(logits, weights)[1])
+    for m, weight in enumerate(weights):
+        score = score + weight * uncertainty[:, m]
+    return score
+
+
+def nearest_by_product(
+    x: torch.Tensor, centers: torch.Tensor, rows: int = 65_536
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distance to the nearest center, and which it is, by a product in the dtype of ``x``."""
+    squares = (centers.float() ** 2).sum(1)
+    squared, labels = [], []
+    for part in (x[begin : begin + rows] for begin in range(0, len(x), rows)):
+        best = (squares - 2 * (part @ centers.T).float()).min(dim=1)
+        squared.append(best.values + (part.float() ** 2).sum(1))
+        labels.append(best.indices)
+    return torch.cat(squared).clamp_min_(0), torch.cat(labels)
+
+
+def kmeans_one_a_pass(
+    x: torch.Tensor, k: int, *, steps: int = 5, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """k-means++ seeding, one center a pass over the data, and Lloyd steps by index_add.
+
+    Parameters
+    ----------
+    x : float tensor [N, D]
+    k : int
+    steps : int
+    seed : int
+
+    Returns
+    -------
+    (float32 tensor [k, D], int64 tensor [N], float32 tensor [N])
+        Centers, and the label and distance of each row.
+    """
+    centers = x[kmeans_plusplus_one_a_pass(x, k, seed=seed)].float()
+    squared, labels = nearest_by_product(x, centers.to(x.dtype))
+    for _ in range(steps):
+        sums = torch.zeros_like(centers).index_add_(0, labels, x.float())
+        counts = torch.bincount(labels, minlength=k)[:, None]
+        centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
+        squared, labels = nearest_by_product(x, centers.to(x.dtype))
+    return centers, labels, squared.sqrt()
+
+
+def kmeans_plusplus_one_a_pass(x: torch.Tensor, k: int, *, seed: int = 0) -> torch.Tensor:
+    """k-means++ on rows of ``x``, one a pass over the data: int64 [k], on the CPU."""
+    generator = torch.Generator(x.device).manual_seed(seed)
+    norms = (x.float() ** 2).sum(1)
+    drawn = [_one_of(torch.ones_like(norms), generator)]
+    squared = torch.full_like(norms, torch.inf)
+    while len(drawn) < k:
+        last = drawn[-1]
+        to_last = norms + norms[last] - 2 * (x @ x[last]).float()
+        torch.minimum(squared, to_last.clamp_min_(0), out=squared)
+        squared[last] = 0
+        drawn.append(_one_of(squared, generator))
+    return torch.tensor(drawn)
+
+
+def rlmba_selection(
+    fused_features: torch.Tensor,
+    logits: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    n: int,
+    *,
+    kappa: int = 5,
+    seed: int = 0,
+) -> torch.Tensor:
+    """The selection of a round (Eq 4 to 7, 10): int64 [n], drawn with an untrained policy.
+
+    k-means of the fused features, the score, the kappa n best, and a draw in proportion to exp(q)
+    without replacement, by Gumbel noise.
+    """
+    distances = kmeans_one_a_pass(fused_features, n, seed=seed)[2]
+    score = fused_score(logits, weights, distances)
+    values, candidates = torch.topk(score, min(kappa * n, len(score)))
+    z = (values - values.mean()) / values.std()
+    generator = torch.Generator(z.device).manual_seed(seed)
+    uniform = torch.rand(len(z), generator=generator, device=z.device)
+    return candidates[torch.topk(z - torch.log(-torch.log(uniform)), n).indices]
