@@ -94,8 +94,9 @@ def k_center(
         rows, and else is the row nearest to the mean of all rows, a typical one.
     max_memory : int, optional
         Bytes for copies of rows and packed centers, beside input, results and 16 bytes a row (compiled
-        backend). The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        backend); on a GPU, of its memory for copies of rows that lie in host memory. The result does not
+        depend on it.
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -135,6 +136,11 @@ def k_center(
     in order, three without labeled rows and ``first``; later ones touch few of them. Beside
     16 bytes a row, at most about 100 MiB, and no more than a sixteenth of the rows and some thousands.
 
+    On a GPU, a block of picks a pass over the rows: among the 1,024 rows with the largest distances, for
+    as long as no other row can come before. Beside 25 bytes a row and what selecting among them takes,
+    some megabytes. While a CUDA graph is captured, which nothing may wait for, ``radius`` is a tensor of
+    no dimension, n blocks are recorded, and neither finite numbers nor overflow are checked.
+
     The n picks cover the rows within ``radius``, at most twice the least radius that any n centers can
     have (without labeled rows).
 
@@ -151,9 +157,12 @@ def k_center(
     KCenter(indices=array([3, 2]), distances=array([10.,  3.]), radius=1.0)
     """
     device = arrays.device_of(features)
-    _, implementation = dispatch.select(
-        "k_center", backend, device, {"cpu": _cpu, "reference": reference.k_center}
-    )
+    name = dispatch.choose("k_center", backend, device, ("triton", "cpu", "reference"))
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.k_center import on_device
+
+        return KCenter(*on_device.k_center(features, n, labeled, first, max_memory))
+    implementation = _cpu if name == "cpu" else reference.k_center
     x = distances.as_rows(features, "features")
     n = arrays.as_count(n, "n", low=0, high=x.shape[0])
     if first is not None:
