@@ -375,6 +375,4 @@ def update_nearest(
         Its label, -1 where there was none. Ties stay with the earliest.
     """
     prepared, shift = prepare(centers, count, split_dtype(tile, centers))
-    nearest_pass(
-        tile, prepared, shift, count, first_label, squared, labels, most=len(centers)
-    )
+    nearest_pass(tile, prepared, shift, count, first_label, squared, labels, most=len(centers))

@@ -13,7 +13,7 @@ from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, Us
 from rlmba.kernels.common import distances
 from rlmba.kernels.k_center import reference, spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 
 
 def assert_same(ours, theirs, rtol=0.0):
