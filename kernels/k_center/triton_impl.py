@@ -251,7 +251,7 @@ class Block:
         self._top = min(most - 1, rows)
         size = self._top + 1
         self.slots = torch.zeros(size, **whole)
-        self._members = torch.empty(size, **whole)
+        self._members = torch.zeros(size, **whole)
         self._current = torch.empty(size, **wide)
         self._cut = torch.empty(1, **whole)
         self._keys = torch.empty(rows, **whole)

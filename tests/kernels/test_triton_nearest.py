@@ -118,4 +118,3 @@ def test_uniforms_are_those_of_numpy(backend, seed):
         out = torch.empty(128, dtype=torch.float64, device=device())
         uniforms[(1,)](bits, torch.tensor([start], device=device()), out)
         np.testing.assert_array_equal(out.cpu().numpy(), random.uniform01(seed, start, 128))
-
