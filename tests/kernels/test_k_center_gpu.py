@@ -168,3 +168,19 @@ def test_nothing_waits_while_a_graph_is_captured(rng, members, backend, given, m
         ours = kernels.k_center(tensor, 12, labeled=tensor[:given] + 1, backend=backend)
     np.testing.assert_array_equal(ours.indices, expected.indices)
     assert float(ours.radius) == pytest.approx(expected.radius, rel=1e-13)
+
+
+def test_a_captured_graph_picks_again(rng, backend):
+    if not torch.cuda.is_available():
+        accelerated.missing("there is no GPU")
+    x = accelerated.on_gpu(rng.normal(size=(500, 20)).astype(np.float32))
+    kernels.k_center(x, 6, backend=backend)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        ours = kernels.k_center(x, 6, backend=backend)
+    for _ in range(2):
+        x.normal_()
+        graph.replay()
+        expected = kernels.k_center(x, 6, backend=backend)
+        assert ours.indices.tolist() == expected.indices.tolist()
+        assert float(ours.radius) == pytest.approx(expected.radius)
