@@ -32,7 +32,7 @@ class _Graph:
     """Rows of unit length, chunk by chunk, and what else stands for A."""
 
     def __init__(self, rows: device.Rows, width: int) -> None:
-        wide = {"dtype": torch.float64, "device": rows.device}
+        wide: dict[str, Any] = {"dtype": torch.float64, "device": rows.device}
         self._rows, self._width = rows, width
         self._largest = torch.empty(rows.count, **wide)
         self._inverse = torch.empty(rows.count, **wide)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlmba.errors import BackendError, ShapeError
 from rlmba.kernels.common import arrays, device, distances
-from rlmba.kernels.common.triton_nearest import nearest_pass, prepare, split_dtype
+from rlmba.kernels.common.triton_nearest import Centers, nearest_pass, prepare, split_dtype
 from rlmba.kernels.k_center import triton_impl
 
 _BLOCKS = 8
@@ -70,13 +70,12 @@ class _Search:
         self.block = triton_impl.Block(self._squared, n, width, triton_impl.MEMBERS)
 
     def _pass(self, centers: Tensor, count: Tensor, squared: Tensor, labels: Tensor) -> None:
-        prepared: Any = None
+        ready: tuple[Centers, Tensor] | None = None
         for begin, end, (part,) in self._rows:
-            if prepared is None:
-                prepared = prepare(centers, count, split_dtype(part, centers))
+            ready = ready or prepare(centers, count, split_dtype(part, centers))
             nearest_pass(
-                part, *prepared, count, self.block.done, squared[begin:end], labels[begin:end],
-                most=len(centers),
+                part, ready[0], ready[1], count, self.block.done,
+                squared[begin:end], labels[begin:end], most=len(centers),
             )  # fmt: skip
 
     def _update(self, centers: Tensor, count: Tensor) -> None:
@@ -155,7 +154,7 @@ def k_center(
     count, width = x.shape
     n = arrays.as_count(n, "n", low=0, high=count)
     if first is not None:
-        distances.require_rows(x)
+        distances.require_rows(x.shape[0])
         first = arrays.as_count(first, "first", low=0, high=count - 1)
     given = x[:0] if labeled is None else _centers(labeled, features, width)
     distances.check_max_memory(max_memory)

@@ -11,6 +11,8 @@ All that decides stays on the device. A block that finds all picks made launches
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -240,8 +242,8 @@ class Block:
 
     def __init__(self, squared: Tensor, wanted: int, width: int, most: int) -> None:
         where, rows = squared.device, len(squared)
-        whole = {"dtype": torch.int64, "device": where}
-        wide = {"dtype": torch.float64, "device": where}
+        whole: dict[str, Any] = {"dtype": torch.int64, "device": where}
+        wide: dict[str, Any] = {"dtype": torch.float64, "device": where}
         self.squared, self.wanted, self.width = squared, wanted, width
         self.done = torch.zeros(1, **whole)
         self.indices = torch.empty(wanted, **whole)
