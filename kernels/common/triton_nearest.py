@@ -28,19 +28,21 @@ from torch import Tensor
 
 from rlmba.kernels.common.triton_device import INTERPRETED, dot
 
-__all__ = ["Centers", "nearest_pass", "prepare", "split_dtype", "update_nearest"]
+__all__ = ["MANY", "ROWS", "Centers", "nearest_pass", "prepare", "split_dtype", "update_nearest"]
 
-ROWS = 128
+ROWS = 64
 """Rows of one program of a pass."""
+MANY = 16
+"""Centers that one program prepares."""
 
 SAFE = tl.constexpr(2.0**120)
 """Squared norms from which on float32 is not trusted."""
+TINY = tl.constexpr(2.0**-122)
+"""What underflow may cost in each of the values of a product."""
 
 _UNIT = 2.0**-24
-_TINY = tl.constexpr(2.0**-122)
 # The interpreter truncates where conversions to bfloat16 round.
 _SPLIT = 3 * (2.0**-16 if INTERPRETED.value else 2.0**-18)
-_SHIFT_ROWS = 16
 
 
 class Centers(NamedTuple):
@@ -72,6 +74,11 @@ def norm_error(width: int, depth: int) -> float:
     return 1.01 * (width / depth + 16) * _UNIT
 
 
+def exact_error(width: int) -> float:
+    """Bound on the error of a float64 sum of (x - c)^2, relative to |x|^2 + |c|^2."""
+    return 2.0**-52 * (width / 16 + 24)
+
+
 @triton.jit
 def split(x):
     """float32 as a sum of two bfloat16 numbers, but for 2^-18 of it."""
@@ -89,7 +96,7 @@ def shifted(x, shift):
 
 @triton.jit
 def store_center(value, shift, high, low, at, inside, SPLIT: tl.constexpr):
-    """Write a block of a center as a pass multiplies it; its squares, in float64."""
+    """Write blocks of centers as a pass multiplies them; their squares, in float64."""
     moved = value
     if SPLIT:
         moved = shifted(value, shift)
@@ -111,28 +118,31 @@ def _prepare(
     half,
     width,
     SPLIT: tl.constexpr,
-    SHIFT_ROWS: tl.constexpr,
+    MANY: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """One center: split, and half its squared norm. The shift is the mean of the first few."""
-    j = tl.program_id(0).to(tl.int64)
+    """MANY centers: split, and half their squared norms. The shift is the mean of the first MANY."""
+    begin_j = tl.program_id(0).to(tl.int64) * MANY
     total = tl.load(count)
-    if j < total:
-        few = tl.minimum(total, SHIFT_ROWS)
-        some = tl.arange(0, SHIFT_ROWS)
-        squares = tl.zeros((DEPTH,), tl.float64)
+    if begin_j < total:
+        some = tl.arange(0, MANY).to(tl.int64)
+        few = tl.minimum(total, MANY)
+        valid = begin_j + some < total
+        squares = tl.zeros((MANY, DEPTH), tl.float64)
         mean = tl.zeros((DEPTH,), tl.float32)
         for begin in range(0, width, DEPTH):
             k = begin + tl.arange(0, DEPTH)
             inside = k < width
+            at = some[:, None] * width + k[None, :]
             if SPLIT:
-                kept = (some < few)[:, None] & inside[None, :]
-                first = tl.load(centers + some[:, None] * width + k[None, :], kept, other=0)
+                first = tl.load(centers + at, (some < few)[:, None] & inside[None, :], other=0)
                 mean = (tl.sum(first.to(tl.float64), 0) / few).to(tl.float32)
-                tl.store(shift + k, mean, k < tl.where(j == 0, width, 0))
-            value = tl.load(centers + j * width + k, inside, other=0)
-            squares += store_center(value, mean, high, low, j * width + k, inside, SPLIT)
-        tl.store(half + j, (0.5 * tl.sum(squares)).to(tl.float32))
+                tl.store(shift + k, mean, k < tl.where(begin_j == 0, width, 0))
+            at += begin_j * width
+            kept = valid[:, None] & inside[None, :]
+            value = tl.load(centers + at, kept, other=0)
+            squares += store_center(value, mean[None, :], high, low, at, kept, SPLIT)
+        tl.store(half + begin_j + some, (0.5 * tl.sum(squares, 1)).to(tl.float32), valid)
 
 
 @triton.jit
@@ -180,7 +190,7 @@ def squared_difference(x, c, active, scale, width, ROWS: tl.constexpr, DEPTH: tl
     """float64 sums of (x - scale c)^2 over rows at x and at c, where active."""
     total = tl.zeros((ROWS, DEPTH), tl.float64)
     step = tl.arange(0, DEPTH)
-    for begin in range(0, width, DEPTH):
+    for begin in tl.range(0, width, DEPTH, num_stages=4):
         kept = active[:, None] & (begin + step < width)[None, :]
         p = tl.load(x[:, None] + (begin + step)[None, :], kept, other=0).to(tl.float64)
         q = tl.load(c[:, None] + (begin + step)[None, :], kept, other=0).to(tl.float64)
@@ -190,18 +200,17 @@ def squared_difference(x, c, active, scale, width, ROWS: tl.constexpr, DEPTH: tl
 
 
 @triton.jit
-def candidates(score, error, half, valid, safe, norm, norm_slack, squared):
+def candidates(score, error, half, valid, safe, norm, norm_slack, exact_slack, squared):
     """Lower bounds of the scores [ROWS, CENTERS] (infinite for none), and how low one must be.
 
     A center whose lower bound exceeds the limit of a row is neither its nearest nor nearer than the
-    squared distance of before.
+    squared distance of before. The slacks are relative errors of norms and of exact distances.
     """
     lower = tl.where(valid[None, :], score - error, float("inf"))
     upper = tl.where(valid[None, :], score + error, float("inf"))
     before = 0.5 * (squared - norm) + norm_slack * norm + 1e-15 * squared
-    limit = tl.min(upper, 1).to(tl.float64)
-    # The last term covers the rounding of the exact distances.
-    limit = tl.minimum(limit, before) + 1e-12 * (norm + tl.max(tl.where(valid, half, 0.0)))
+    limit = tl.minimum(tl.min(upper, 1).to(tl.float64), before)
+    limit += exact_slack * (norm + 2 * tl.max(tl.where(valid, half, 0.0)))
     limit = (limit + 1e-6 * tl.abs(limit)).to(tl.float32)
     lower = tl.where(safe[:, None] | ~valid[None, :], lower, float("-inf"))
     limit = tl.where(safe, limit, float("inf"))
@@ -235,6 +244,7 @@ def _nearest(
     width,
     error,
     norm_slack,
+    exact_slack,
     SPLIT: tl.constexpr,
     ORDERED: tl.constexpr,
     SUMS: tl.constexpr,
@@ -266,11 +276,12 @@ def _nearest(
             largest = tl.max(h)
             safe = tl.maximum(norm, largest) < SAFE
             relative = error * tl.sqrt(norm * (1 + 1e-4))
-            tiny = _TINY * width * (1 + tl.sqrt(norm) + tl.sqrt(2 * largest))
+            tiny = TINY * width * (1 + tl.sqrt(norm) + tl.sqrt(2 * largest))
             bound = relative[:, None] * tl.sqrt(2 * h)[None, :] + (5e-7 * h)[None, :]
             lower, limit = candidates(
-                h[None, :] - product, bound + tiny[:, None], h, valid, safe, norm, norm_slack, best
-            )
+                h[None, :] - product, bound + tiny[:, None], h, valid, safe,
+                norm, norm_slack, exact_slack, best,
+            )  # fmt: skip
             at, active = next_candidate(lower, limit)
             while tl.max(active.to(tl.int32)) > 0:
                 near = at + begin
@@ -300,9 +311,9 @@ def prepare(centers: Tensor, count: Tensor, dtype: torch.dtype | None) -> tuple[
     shift = torch.empty(width, dtype=torch.float32, device=centers.device)
     high = torch.empty_like(centers, dtype=torch.bfloat16) if split else centers
     low = torch.empty_like(high) if split else half
-    _prepare[(size,)](
+    _prepare[(triton.cdiv(size, MANY),)](
         centers, count, shift, high, low, half, width,
-        SPLIT=split, SHIFT_ROWS=_SHIFT_ROWS, DEPTH=128, num_warps=4,
+        SPLIT=split, MANY=MANY, DEPTH=64, num_warps=4,
     )  # fmt: skip
     return Centers(centers, high, low, half), shift
 
@@ -340,9 +351,9 @@ def nearest_pass(
     _nearest[(triton.cdiv(rows, ROWS),)](
         tile, tile.stride(0), rows, *centers, count if order is None else order, shift, count,
         first_label, squared, labels, squared if sums is None else sums, width,
-        product_error(width, split=split), norm_error(width, depth),
+        product_error(width, split=split), norm_error(width, depth), exact_error(width),
         SPLIT=split, ORDERED=order is not None, SUMS=sums is not None,
-        ROWS=ROWS, CENTERS=block, DEPTH=depth, EXACT=16, num_warps=8, num_stages=3,
+        ROWS=ROWS, CENTERS=block, DEPTH=depth, EXACT=16, num_warps=4, num_stages=3,
     )  # fmt: skip
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, ShapeError, UsageError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.gradient_kmeans_plusplus import reference, spec
+from rlmba.kernels.gradient_kmeans_plusplus.checks import check
 from rlmba.kernels.gradient_kmeans_plusplus.reference import Factors
 
 __all__ = ["GradientKMeansPlusPlus", "gradient_kmeans_plusplus"]
@@ -123,8 +123,9 @@ def gradient_kmeans_plusplus(
         Position of the first row. Without it the row of largest norm, the lowest on ties.
     max_memory : int, optional
         Bytes of scratch memory for packed rows and products, beside input, copies of 512 rows and 24
-        bytes a row (compiled backend). The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        bytes a row (compiled backend); on a GPU, bytes of device memory for copies of rows that lie in
+        host memory. The result does not depend on it.
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -158,7 +159,9 @@ def gradient_kmeans_plusplus(
     ``kernels/common/d2_sampling.py`` and ``spec.py`` fix it: a seed gives the same rows on every backend
     and number of threads, but where a uniform falls within that rounding of a boundary.
 
-    O(N n (C + D)) time.
+    O(N n (C + D)) time. On a GPU a block is four launches; the draws are waited for once or a few times,
+    so that they cannot be captured in a CUDA graph. Several parts, or scaled ones, are joined there once:
+    N D values.
 
     References
     ----------
@@ -173,33 +176,23 @@ def gradient_kmeans_plusplus(
     >>> gradient_kmeans_plusplus(a, z, 2, rng=0).indices
     array([0, 2])
     """
-    many = isinstance(features, (list, tuple))
-    parts: Sequence[Any] = features if many else [features]  # type: ignore[assignment]
-    if len(parts) == 0:
-        raise UsageError("features: expected at least one part, got an empty sequence")
-    device = arrays.device_of(residuals)
-    _, implementation = dispatch.select(
-        "gradient_kmeans_plusplus", backend, device, {"cpu": draw, "reference": _reference}
+    name = dispatch.choose(
+        "gradient_kmeans_plusplus",
+        backend,
+        arrays.device_of(residuals),
+        ("triton", "cpu", "reference"),
     )
-    a = distances.as_rows(residuals, "residuals")
-    names = [f"features[{m}]" for m in range(len(parts))] if many else ["features"]
-    z = [distances.as_rows(part, name) for part, name in zip(parts, names, strict=True)]
-    rows = a.shape[0]
-    for part, name, given in zip(z, names, parts, strict=True):
-        if arrays.device_of(given) != device:
-            raise BackendError(
-                f"{name}: expected an array on {device!r} as residuals is, got "
-                f"{arrays.device_of(given)!r}; move one"
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.gradient_kmeans_plusplus import on_device
+
+        return GradientKMeansPlusPlus(
+            *on_device.gradient_kmeans_plusplus(
+                residuals, features, n, rng, scales, first, max_memory
             )
-        if part.shape[0] != rows:
-            raise ShapeError(f"{name}: expected {rows} rows as residuals has, got {part.shape}")
-    s = None if scales is None else arrays.as_float(scales, "scales", ndim=2)
-    if s is not None and s.shape != (rows, len(z)):
-        raise ShapeError(f"scales: expected shape ({rows}, {len(z)}), got {s.shape}")
-    n = arrays.as_count(n, "n", low=0, high=rows)
-    if first is not None:
-        first = arrays.as_count(first, "first", low=0, high=max(rows - 1, 0))
-    distances.check_max_memory(max_memory)
+        )
+    a, z, s, n, first = check(
+        distances.as_rows, arrays.as_float, residuals, features, n, scales, first, max_memory
+    )
     seed = seed_from(rng)
     dtype = np.result_type(a, *z)
     if n == 0:
@@ -210,6 +203,7 @@ def gradient_kmeans_plusplus(
             [part.astype(dtype, copy=False) for part in z],
             None if s is None else np.ascontiguousarray(s.astype(dtype, copy=False)),
         )
+        implementation = draw if name == "cpu" else _reference
         indices, squared = implementation(factors, n, seed, first, max_memory=max_memory)
     return GradientKMeansPlusPlus(
         arrays.like(indices, residuals),

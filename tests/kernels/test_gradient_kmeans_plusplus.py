@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from accelerated import on_gpu
 from d2_law import law_p_value
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.gradient_kmeans_plusplus import Factors, draw, reference, spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 
 
 def materialized(a, z, scales=None):
@@ -171,15 +172,15 @@ def test_nothing_is_drawn_twice_when_all_rows_are_alike(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_none_one_and_all(rng, backend):
-    a, z, _ = case(rng, (80, 4, [6]), np.float32)
+    a, z, _ = case(rng, (66, 4, [6]), np.float32)
     assert kernels.gradient_kmeans_plusplus(a, z, 0, rng=0, backend=backend).indices.shape == (0,)
     one = kernels.gradient_kmeans_plusplus(a, z, 1, rng=0, backend=backend)
     norms = np.linalg.norm(materialized(a, z), axis=1)
     assert one.indices.tolist() == [int(norms.argmax())]
     assert one.distances[0] == pytest.approx(norms.max())
-    every = kernels.gradient_kmeans_plusplus(a, z, 80, rng=0, first=17, backend=backend)
+    every = kernels.gradient_kmeans_plusplus(a, z, 66, rng=0, first=17, backend=backend)
     assert every.indices[0] == 17
-    assert sorted(every.indices.tolist()) == list(range(80))
+    assert sorted(every.indices.tolist()) == list(range(66))
     empty = kernels.gradient_kmeans_plusplus(a[:0], z[0][:0], 0, rng=0, backend=backend)
     assert empty.distances.shape == (0,)
 
@@ -232,7 +233,98 @@ def test_kinds_and_layouts(rng):
     np.testing.assert_array_equal(*same)
 
 
+def same(ours, theirs, rtol=0.0):
+    """As drawn elsewhere; rows may lie on a GPU."""
+    np.testing.assert_array_equal(*(torch.as_tensor(r.indices).cpu() for r in (ours, theirs)))
+    ours, theirs = (torch.as_tensor(r.distances).cpu() for r in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-14)
+    assert ours.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "n"), [((1, 1, [1]), 1), ((63, 3, [4]), 7), ((129, 17, [20, 3]), 80)], ids=str
+)
+def test_gpu_draws_what_the_cpu_draws(rng, poisoned, backend, shape, n, dtype, scaled):
+    a, z, scales = case(rng, shape, np.float64, relu=scaled)
+    a, *z, scales = (torch.from_numpy(t).to(getattr(torch, dtype)) for t in (a, *z, scales))
+    more = {"scales": scales} if scaled else {}
+    theirs = kernels.gradient_kmeans_plusplus(a, z, n, rng=11, backend="cpu", **more)
+    more = {name: on_gpu(value) for name, value in more.items()}
+    ours = kernels.gradient_kmeans_plusplus(
+        on_gpu(a), [on_gpu(part) for part in z], n, rng=11, backend=backend, **more
+    )
+    same(ours, theirs, spec.RTOL.get(dtype, spec.RTOL["float32"]))
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.parametrize("blocks", [(1, 4), (8, 8)], ids=str)
+@pytest.mark.parametrize(("name", "a", "z", "n"), list(pools()), ids=[p[0] for p in pools()])
+def test_gpu_follows_the_stream_of_the_reference(backend, name, a, z, n, blocks):
+    """Small blocks and few rows: most proposals are refused."""
+    from rlmba.kernels.gradient_kmeans_plusplus import on_device
+
+    for seed in (0, 3, 2**63 + 5):
+        ours = on_device.draw(on_gpu(a), [on_gpu(z)], None, n, seed, None, blocks=blocks)
+        theirs = reference.gradient_kmeans_plusplus(
+            Factors(a, [z]), n, seed, None, block_min=blocks[0], block_max=blocks[1]
+        )
+        np.testing.assert_array_equal(ours[0].cpu(), theirs[0])
+        np.testing.assert_allclose(ours[1].cpu() ** 2, theirs[1], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("scale", [1e18, 1e-18])
+def test_gpu_measures_where_products_cannot_tell(rng, backend, scale):
+    a, z, _ = case(rng, (64, 5, [9]), np.float32)
+    z = z[0] * np.float32(scale)
+    ours = kernels.gradient_kmeans_plusplus(a, z, 12, rng=2, backend=backend)
+    same(ours, kernels.gradient_kmeans_plusplus(a, z, 12, rng=2, backend="cpu"), 2e-7)
+    a = np.repeat(rng.normal(size=(1, 4)), 64, axis=0).astype(np.float32)
+    z = (rng.normal(size=(64, 20)) * 1e-2 + 100).astype(np.float32)
+    ours = kernels.gradient_kmeans_plusplus(a, z, 12, rng=1, backend=backend)
+    same(ours, kernels.gradient_kmeans_plusplus(a, z, 12, rng=1, backend="cpu"), 2e-7)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_rows_streamed_to_the_gpu_are_the_same(rng, poisoned, backend):
+    a, z, scales = case(rng, (140, 3, [5, 2]), np.float32)
+    row = 4 * (3 + 5 + 2 + 2)
+    results = [
+        kernels.gradient_kmeans_plusplus(
+            a, z, 70, rng=3, scales=scales, max_memory=memory, backend=backend
+        )
+        for memory in (None, 2 * 67 * row)
+    ]
+    same(*results)
+    with pytest.raises(NonFiniteError, match=r"features\[1\]\[101, 1\]"):
+        z[1][101, 1] = np.nan
+        kernels.gradient_kmeans_plusplus(
+            a, z, 70, rng=3, scales=scales, max_memory=2 * 67 * row, backend=backend
+        )
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_gpu_mixes_dtypes(rng, backend):
+    a, z, scales = case(rng, (40, 3, [5, 2]), np.float64)
+    z[1] = z[1].astype(np.float32)
+    a = a.astype(np.float16)
+    ours = kernels.gradient_kmeans_plusplus(a, z, 9, rng=3, backend=backend)
+    same(ours, kernels.gradient_kmeans_plusplus(a, z, 9, rng=3, backend="cpu"), 1e-12)
+    ours = kernels.gradient_kmeans_plusplus(
+        a, z[1], 9, rng=3, scales=scales[:, :1], backend=backend
+    )
+    theirs = kernels.gradient_kmeans_plusplus(
+        a, z[1], 9, rng=3, scales=scales[:, :1], backend="cpu"
+    )
+    same(ours, theirs, 2e-7)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:(overflow|invalid|All-NaN)")
 def test_errors(rng, backend):
     a, z, scales = case(rng, (50, 3, [4, 2]), np.float32)
 

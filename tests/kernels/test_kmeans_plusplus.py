@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from accelerated import device, on_gpu
 from d2_law import law_p_value
 from scipy import stats
 from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
@@ -14,7 +15,7 @@ from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import d2_sampling, distances
 from rlmba.kernels.kmeans_plusplus import reference, seed_centers, spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 DUPLICATES = np.array([[0.0], [0.0], [1.0], [3.0], [3.5], [3.5]])
 SPREAD = np.array([[0.0, 0.0], [1.0, 0.2], [0.1, 1.1], [2.0, 2.0], [5.0, 1.0]])
 CONSTANT_AFTER_TWO = np.array([[1.0], [1.0], [1.0], [4.0], [4.0]])
@@ -219,7 +220,95 @@ def test_generators_and_kinds(rng):
     assert whole.distances.tolist() == [0, 0, 0]
 
 
+def host(result):
+    return [torch.as_tensor(part).cpu().numpy() for part in result]
+
+
+def same(ours, theirs, rtol=0.0):
+    """As drawn elsewhere; rows may lie on a GPU."""
+    ours, theirs = host(ours), host(theirs)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_array_equal(ours[2], theirs[2])
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=rtol)
+    assert [a.dtype for a in ours] == [a.dtype for a in theirs]
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("n", "width", "k"), [(1, 1, 1), (2, 1, 2), (63, 3, 9), (64, 17, 5), (129, 2, 20)]
+)
+def test_gpu_draws_what_the_cpu_draws(rng, poisoned, backend, dtype, n, width, k):
+    x = rng.normal(size=(n, width))
+    x[rng.random(n) < 0.3] += 4
+    x = torch.from_numpy(x).to(getattr(torch, dtype))
+    rtol = spec.RTOL.get(dtype, spec.RTOL["float32"])
+    for first in (None, n - 1):
+        same(
+            kernels.kmeans_plusplus(on_gpu(x), k, rng=11, first=first, backend=backend),
+            kernels.kmeans_plusplus(x, k, rng=11, first=first, backend="cpu"),
+            rtol,
+        )
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.parametrize("blocks", [(1, 256), (8, 8)], ids=str)
+@pytest.mark.parametrize(
+    ("pool", "k"),
+    [(DUPLICATES, 3), (SPREAD, 4), (CONSTANT_AFTER_TWO, 4)],
+    ids=["duplicates", "spread", "exhausted"],
+)
+def test_gpu_follows_the_stream_of_the_reference(backend, pool, k, blocks):
+    """Small blocks and few rows: most proposals are refused."""
+    from rlmba.kernels.common.device import Rows
+    from rlmba.kernels.kmeans_plusplus.on_device import seed_rows
+
+    x = on_gpu(pool)
+    for seed in (0, 1, 7, 2**63 + 5, 2**64 - 1):
+        ours = seed_rows(Rows([x], x.device), k, seed, None, blocks=blocks)
+        theirs = reference.blocked(pool, k, seed, None, block_min=blocks[0], block_max=blocks[1])
+        same(ours, theirs, 1e-14)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_rows_streamed_to_the_gpu_are_the_same(rng, poisoned, backend):
+    x = rng.normal(size=(150, 6)).astype(np.float32)
+    whole = kernels.kmeans_plusplus(x, 12, rng=3, backend=backend)
+    for chunk in (67, 128):
+        memory = 2 * chunk * 6 * 4
+        part = kernels.kmeans_plusplus(x, 12, rng=3, max_memory=memory, backend=backend)
+        same(part, whole)
+    with pytest.raises(UsageError, match="max_memory: expected at least 48 bytes"):
+        kernels.kmeans_plusplus(x, 12, rng=3, max_memory=47, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_blocks_are_launched_without_looking(rng, backend, monkeypatch):
+    from rlmba.kernels.common import triton_d2
+
+    reads = []
+    read = triton_d2.Draw.read
+    monkeypatch.setattr(triton_d2.Draw, "read", lambda draw: reads.append(0) or read(draw))
+    x = on_gpu(rng.normal(size=(64, 12)).astype(np.float32))
+    kernels.kmeans_plusplus(x, 20, rng=3, backend=backend)
+    assert len(reads) <= 2
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_results_lie_where_the_rows_do(rng, backend):
+    x = rng.normal(size=(20, 3)).astype(np.float32)
+    out = kernels.kmeans_plusplus(on_gpu(x)[::2], 4, rng=1, backend=backend)
+    assert all(part.device.type == device().type for part in out)
+    given = kernels.kmeans_plusplus(x[::2], 4, rng=1, backend=backend)
+    assert isinstance(given.labels, np.ndarray)
+    same(out, given)
+    with kernels.record() as calls:
+        kernels.kmeans_plusplus(x, 2, rng=1, backend=backend)
+    assert [call.backend for call in calls] == [backend]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:(overflow|invalid|All-NaN)")
 def test_errors(rng, backend):
     x = rng.normal(size=(50, 3)).astype(np.float32)
     with pytest.raises(UsageError, match="k: expected 1 to 50, got 51"):

@@ -22,7 +22,7 @@ def nearest(x, parts):
     labels = torch.full((n,), -1, dtype=torch.int64, device=device())
     tile, first = on_gpu(x), 0
     for centers, count in parts:
-        for a, b in itertools.pairwise([0, min(n, 131), n]):
+        for a, b in itertools.pairwise([0, n - n // 70, n]):
             update_nearest(
                 tile[a:b],
                 on_gpu(centers),
@@ -53,7 +53,7 @@ def check(x, parts):
 @backend
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("n", "width", "size"), [(1, 1, 1), (127, 3, 2), (129, 33, 17), (300, 70, 150)]
+    ("n", "width", "size"), [(1, 1, 1), (63, 3, 2), (65, 33, 17), (70, 20, 140)]
 )
 def test_nearest_of_all_parts(rng, backend, dtype, n, width, size):
     x = torch.from_numpy(rng.normal(size=(n, width)) + 2).to(dtype)
@@ -87,13 +87,13 @@ def test_where_float32_over_or_underflows(rng, backend, dtype, scale):
 @backend
 @pytest.mark.parametrize(("offset", "dtype"), [(1e3, np.float32), (1e7, np.float64)])
 def test_offsets_are_seen_through(rng, backend, offset, dtype):
-    x = (rng.normal(size=(200, 24)) + offset).astype(dtype)
+    x = (rng.normal(size=(90, 24)) + offset).astype(dtype)
     check(x, [(x[:30].copy(), 30), (x[30:70].copy(), 40)])
 
 
 @backend
 def test_ties_go_to_the_earliest(rng, backend):
-    x = rng.integers(0, 3, size=(300, 2)).astype(np.float32)
+    x = rng.integers(0, 3, size=(100, 2)).astype(np.float32)
     grid = np.array(list(itertools.product((-1, 1, 3), repeat=2)), np.float32)
     centers = np.concatenate([grid, grid])
     check(x, [(centers, 18), (grid, 9)])
@@ -103,9 +103,9 @@ def test_ties_go_to_the_earliest(rng, backend):
 def test_near_ties_are_told_apart(rng, backend):
     """Centers that the products cannot tell apart, each the nearest of some rows."""
     base = rng.normal(size=50)
-    centers = (base + 1e-7 * rng.normal(size=(40, 50))).astype(np.float32)
-    x = (base + rng.normal(size=(150, 50))).astype(np.float32)
-    check(x, [(centers, 40)])
+    centers = (base + 1e-7 * rng.normal(size=(20, 50))).astype(np.float32)
+    x = (base + rng.normal(size=(64, 50))).astype(np.float32)
+    check(x, [(centers, 20)])
 
 
 @backend
