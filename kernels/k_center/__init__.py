@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, ShapeError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
-from rlmba.kernels.k_center import reference
+from rlmba.kernels.k_center import checks, reference
 
 __all__ = ["KCenter", "k_center"]
 
@@ -50,19 +49,14 @@ def _cpu(
     return indices, squared, float(radius)
 
 
-def _centers(labeled: arrays.ArrayLike | None, x: arrays.Float, device: str) -> NDArray[Any]:
+def _centers(
+    labeled: arrays.ArrayLike | None, features: arrays.ArrayLike, x: arrays.Float
+) -> NDArray[Any]:
     if labeled is None:
         return np.empty((0, x.shape[1]), dtype=x.dtype)
-    if arrays.device_of(labeled) != device:
-        raise BackendError(
-            f"labeled: expected an array on {device!r} as features are, "
-            f"got {arrays.device_of(labeled)!r}; move one"
-        )
+    checks.require_same_memory(labeled, features)
     rows = distances.as_rows(labeled, "labeled")
-    if rows.shape[1] != x.shape[1]:
-        raise ShapeError(
-            f"labeled: expected {x.shape[1]} columns as features have, got shape {rows.shape}"
-        )
+    checks.require_width(rows.shape, x.shape[1])
     if rows.dtype != x.dtype:
         arrays.require_finite(rows, "labeled")
     with np.errstate(over="ignore"):
@@ -156,8 +150,9 @@ def k_center(
     >>> k_center(x, 2, labeled=np.array([[0.0]]))
     KCenter(indices=array([3, 2]), distances=array([10.,  3.]), radius=1.0)
     """
-    device = arrays.device_of(features)
-    name = dispatch.choose("k_center", backend, device, ("triton", "cpu", "reference"))
+    name = dispatch.choose(
+        "k_center", backend, arrays.device_of(features), ("triton", "cpu", "reference")
+    )
     if name in dispatch.ACCELERATED:
         from rlmba.kernels.k_center import on_device
 
@@ -168,7 +163,7 @@ def k_center(
     if first is not None:
         distances.require_rows(x)
         first = arrays.as_count(first, "first", low=0, high=x.shape[0] - 1)
-    centers = _centers(labeled, x, device)
+    centers = _centers(labeled, features, x)
     distances.check_max_memory(max_memory)
     indices, squared, radius = implementation(x, n, centers, first, max_memory)
     if n > 0 or len(centers) > 0:

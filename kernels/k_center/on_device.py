@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlmba.errors import BackendError, ShapeError
+from rlmba.errors import ShapeError
 from rlmba.kernels.common import arrays, device, distances
 from rlmba.kernels.common.triton_nearest import Centers, nearest_pass, prepare, split_dtype
-from rlmba.kernels.k_center import triton_impl
+from rlmba.kernels.k_center import checks, triton_impl
 
 _BLOCKS = 8
 """The most blocks between two looks at how many picks are made. A CUDA graph cannot look: it holds as many
@@ -41,20 +41,6 @@ def _as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
     if t.shape[1] == 0:
         raise ShapeError(f"{name}: expected at least one column, got shape {tuple(t.shape)}")
     return t
-
-
-def _centers(labeled: arrays.ArrayLike, features: arrays.ArrayLike, width: int) -> Tensor:
-    expected, got = arrays.device_of(features), arrays.device_of(labeled)
-    if got != expected:
-        raise BackendError(
-            f"labeled: expected an array on {expected!r} as features are, got {got!r}; move one"
-        )
-    rows = _as_rows(labeled, "labeled")
-    if rows.shape[1] != width:
-        raise ShapeError(
-            f"labeled: expected {width} columns as features have, got shape {tuple(rows.shape)}"
-        )
-    return rows
 
 
 class _Search:
@@ -154,9 +140,13 @@ def k_center(
     count, width = x.shape
     n = arrays.as_count(n, "n", low=0, high=count)
     if first is not None:
-        distances.require_rows(x.shape[0])
+        distances.require_rows(x)
         first = arrays.as_count(first, "first", low=0, high=count - 1)
-    given = x[:0] if labeled is None else _centers(labeled, features, width)
+    given = x[:0]
+    if labeled is not None:
+        checks.require_same_memory(labeled, features)
+        given = _as_rows(labeled, "labeled")
+        checks.require_width(given.shape, width)
     distances.check_max_memory(max_memory)
     where, dtype = device.home(x, given), device.result_dtype(x)
     rows = device.Rows([x], where, max_memory)
