@@ -21,6 +21,7 @@ pytestmark = [
 def members(monkeypatch):
     """Blocks of a few members: many blocks, cuts and ties at little cost."""
     monkeypatch.setattr(triton_impl, "MEMBERS", 24)
+    monkeypatch.setattr(triton_impl, "_BLOCK", 16)
 
 
 def assert_as_reference(x, n, backend, rtol=2e-7, **options):
@@ -62,6 +63,16 @@ def test_ties_go_to_the_lowest_position(rng, members, backend):
     assert_as_reference(x, 60, backend, first=50)
     x = rng.integers(3, size=(140, 3)).astype(np.float64)
     assert_as_reference(x, 25, backend, labeled=x[5:9])
+
+
+def test_a_member_falls_level_with_rows_outside(members, backend):
+    """The first pick brings a member to the distance of rows outside, whose positions are lower."""
+    x = np.zeros((122, 122), np.float32)
+    x[np.arange(120), np.arange(120)] = 4
+    x[120:, 120] = 10
+    x[121, 121] = 4
+    ours = assert_as_reference(x, 50, backend, labeled=np.zeros((1, 122), np.float32))
+    assert ours.indices.tolist() == [121, *range(49)]
 
 
 def test_the_farthest_row_is_not_among_those_with_the_largest_keys(members, backend):
