@@ -116,7 +116,7 @@ def graph_propagate(
         "shifted" is S_ij = (1 + x_i . x_j) / 2, never negative. "auto" is "cosine" where no feature
         is negative, or where every row that is not zero has a mean cosine of at least 0.01 to the
         others, else "shifted".
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -132,6 +132,8 @@ def graph_propagate(
         If the shapes do not agree or there are no columns.
     UsageError
         If the affinity is unknown.
+    BackendError
+        If features and values lie in different memory, or the backend cannot serve them.
     NonFiniteError
         If a value is NaN or infinite; ``.row`` is the first such row of the array that is named.
 
@@ -140,7 +142,9 @@ def graph_propagate(
     S has rank D (D + 1 shifted) but for its diagonal, so A H = X (X^T (H/d)) - diag(S') H/d + H with
     S' = X X^T: O(N D K) time and, beside input and result, O(N + D min(K, 128)) memory. Norms and
     degrees are summed in float64, products in slices in the dtype computed with whose sums are added
-    in float64, in an order that does not depend on the number of threads.
+    in float64, in an order that does not depend on the number of threads. On a GPU all is summed in
+    float64, and features in host memory that do not fit pass through in chunks; while a CUDA graph is
+    captured, which nothing may wait for, "auto" is refused and values are not checked.
 
     References
     ----------
@@ -156,12 +160,13 @@ def graph_propagate(
     (array([3., 3., 4.]), array([1., 1., 0.]), 'cosine')
     """
     device = arrays.device_of(features)
-    _, implementation = dispatch.select(
-        "graph_propagate",
-        backend,
-        device,
-        {"cpu": _cpu, "reference": reference.graph_propagate},
-    )
+    name = dispatch.choose("graph_propagate", backend, device, ("triton", "cpu", "reference"))
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.graph_propagate import on_device
+
+        check_affinity(affinity)
+        return GraphPropagate(*on_device.graph_propagate(features, values, affinity))
+    implementation = _cpu if name == "cpu" else reference.graph_propagate
     if arrays.device_of(values) != device:
         raise BackendError(
             f"values: expected an array on {device!r} as features is, "

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, ShapeError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
-from rlmba.kernels.k_center import reference
+from rlmba.kernels.k_center import checks, reference
 
 __all__ = ["KCenter", "k_center"]
 
@@ -50,19 +49,14 @@ def _cpu(
     return indices, squared, float(radius)
 
 
-def _centers(labeled: arrays.ArrayLike | None, x: arrays.Float, device: str) -> NDArray[Any]:
+def _centers(
+    labeled: arrays.ArrayLike | None, features: arrays.ArrayLike, x: arrays.Float
+) -> NDArray[Any]:
     if labeled is None:
         return np.empty((0, x.shape[1]), dtype=x.dtype)
-    if arrays.device_of(labeled) != device:
-        raise BackendError(
-            f"labeled: expected an array on {device!r} as features are, "
-            f"got {arrays.device_of(labeled)!r}; move one"
-        )
+    checks.require_same_memory(labeled, features)
     rows = distances.as_rows(labeled, "labeled")
-    if rows.shape[1] != x.shape[1]:
-        raise ShapeError(
-            f"labeled: expected {x.shape[1]} columns as features have, got shape {rows.shape}"
-        )
+    checks.require_width(rows.shape, x.shape[1])
     if rows.dtype != x.dtype:
         arrays.require_finite(rows, "labeled")
     with np.errstate(over="ignore"):
@@ -94,8 +88,9 @@ def k_center(
         rows, and else is the row nearest to the mean of all rows, a typical one.
     max_memory : int, optional
         Bytes for copies of rows and packed centers, beside input, results and 16 bytes a row (compiled
-        backend). The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        backend); on a GPU, of its memory for copies of rows that lie in host memory. The result does not
+        depend on it.
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -135,6 +130,11 @@ def k_center(
     in order, three without labeled rows and ``first``; later ones touch few of them. Beside
     16 bytes a row, at most about 100 MiB, and no more than a sixteenth of the rows and some thousands.
 
+    On a GPU, a block of picks a pass over the rows: among the 1,024 rows with the largest distances, for
+    as long as no other row can come before. Beside 25 bytes a row and what selecting among them takes,
+    some megabytes. While a CUDA graph is captured, which nothing may wait for, ``radius`` is a tensor of
+    no dimension, n blocks are recorded, and neither finite numbers nor overflow are checked.
+
     The n picks cover the rows within ``radius``, at most twice the least radius that any n centers can
     have (without labeled rows).
 
@@ -150,16 +150,20 @@ def k_center(
     >>> k_center(x, 2, labeled=np.array([[0.0]]))
     KCenter(indices=array([3, 2]), distances=array([10.,  3.]), radius=1.0)
     """
-    device = arrays.device_of(features)
-    _, implementation = dispatch.select(
-        "k_center", backend, device, {"cpu": _cpu, "reference": reference.k_center}
+    name = dispatch.choose(
+        "k_center", backend, arrays.device_of(features), ("triton", "cpu", "reference")
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.k_center import on_device
+
+        return KCenter(*on_device.k_center(features, n, labeled, first, max_memory))
+    implementation = _cpu if name == "cpu" else reference.k_center
     x = distances.as_rows(features, "features")
     n = arrays.as_count(n, "n", low=0, high=x.shape[0])
     if first is not None:
         distances.require_rows(x)
         first = arrays.as_count(first, "first", low=0, high=x.shape[0] - 1)
-    centers = _centers(labeled, x, device)
+    centers = _centers(labeled, features, x)
     distances.check_max_memory(max_memory)
     indices, squared, radius = implementation(x, n, centers, first, max_memory)
     if n > 0 or len(centers) > 0:

@@ -13,7 +13,7 @@ from rlmba import kernels
 from rlmba.errors import BackendError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.graph_propagate import spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 
 
 def dense(features, affinity):

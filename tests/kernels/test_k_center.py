@@ -13,7 +13,8 @@ from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, Us
 from rlmba.kernels.common import distances
 from rlmba.kernels.k_center import reference, spec
 
-BACKENDS = ["cpu", "reference"]
+HOST = ["cpu", "reference"]
+BACKENDS = [*HOST, "triton"]  # which test_k_center_gpu.py tests further
 
 
 def assert_same(ours, theirs, rtol=0.0):
@@ -178,7 +179,7 @@ def test_rows_of_very_different_size(rng, product_isa):
     against_reference(x.astype(np.float32), 299, spec.RTOL["float32"], first=0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HOST)
 def test_first_center(rng, backend):
     x = rng.normal(size=(9000, 5))
     result = kernels.k_center(x, 3, backend=backend)
@@ -270,7 +271,7 @@ def test_memory_mapped_rows_are_read_in_place(rng, tmp_path):
     assert_same(kernels.k_center(mapped, 30), kernels.k_center(x, 30))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HOST)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("given_rows", [0, 1, 40])
 def test_names_first_non_finite_row(rng, product_isa, backend, bad, given_rows):
