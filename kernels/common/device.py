@@ -30,6 +30,7 @@ __all__ = [
     "like",
     "matrix",
     "on",
+    "ordered_keys",
     "raise_non_finite",
     "read_flag",
     "result_dtype",
@@ -161,6 +162,14 @@ def capturing(device: torch.device) -> bool:
 def flag(device: torch.device) -> Tensor:
     """int64 [1] holding :data:`ALL_VALID`, which kernels lower by an atomic minimum to a bad row."""
     return torch.full((1,), ALL_VALID, dtype=torch.int64, device=device)
+
+
+def ordered_keys(columns: int, like: Tensor) -> Tensor:
+    """Keys [2 columns] that the CUDA extension lowers and raises to the extremes of ``like``'s dtype."""
+    dtype = torch.int64 if like.dtype == torch.float64 else torch.int32
+    keys = torch.zeros(2 * columns, dtype=dtype, device=like.device)
+    keys[:columns].fill_(-1)
+    return keys
 
 
 def read_flag(bad: Tensor) -> int | None:
