@@ -153,7 +153,7 @@ def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
     def fail(row: int) -> NoReturn:
         raise DataError(evidential.lacks_all(row))
 
-    given.checks.append((first_true(~there.any(dim=1)), fail))
+    given.checks.append((first_true((there == 0).all(dim=1)), fail))
     return _with(given, present=there)
 
 

@@ -15,7 +15,6 @@ from rlmba.kernels.common.triton_device import is_finite, programs
 _VALID = tl.constexpr(ALL_VALID)
 _COLUMNS = tl.constexpr(64)
 _BLOCK_ROWS = 16
-_LOG2E = tl.constexpr(1.4426950408889634)
 _ALPHA = tl.constexpr(0)
 _SOFTPLUS = tl.constexpr(1)
 _EXP = tl.constexpr(2)
@@ -24,7 +23,7 @@ _EXP = tl.constexpr(2)
 @triton.jit
 def _evidence(x, high, low, KIND: tl.constexpr, WIDE: tl.constexpr):
     """alpha - 1, or alpha; in float32 in units of :func:`_unit`, NaN or infinite if x is not valid."""
-    temperature = high.to(tl.float64) + low.to(tl.float64)
+    temperature = tl.full((1, 1), 1.0, tl.float64) * high + low
     if WIDE:
         z = x.to(tl.float64) / temperature
         if KIND == _SOFTPLUS:
@@ -38,11 +37,11 @@ def _evidence(x, high, low, KIND: tl.constexpr, WIDE: tl.constexpr):
     else:
         v = x.to(tl.float32)
         if KIND == _SOFTPLUS:
-            z = v * (_LOG2E / temperature).to(tl.float32)
+            z = v * (1.4426950408889634 / temperature).to(tl.float32)
             # z + |z| = 2 max(z, 0), but NaN for minus infinity.
             e = z + tl.abs(z) + 2.0 * tl.log2(1.0 + tl.exp2(-tl.abs(z)))
         elif KIND == _EXP:
-            exact = _LOG2E / temperature
+            exact = 1.4426950408889634 / temperature
             scale = exact.to(tl.float32)
             z = v * scale
             # What rounding takes from the exponent comes back as a factor.
@@ -72,7 +71,7 @@ def _fold(e1, e2, ROWS: tl.constexpr, STEPS: tl.constexpr):
 def _variance(e1, e2, top, classes, KIND: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr):
     """Eq 4 of sums; NaN where float32 was not enough."""
     s1, s2 = _fold(e1, e2, ROWS, 6)
-    c = classes.to(tl.float64)
+    c = tl.full((1,), 1.0, tl.float64) * classes
     if WIDE:
         exact = 2.0 * s2 / (s1 * s1) / (s1 * top + 1.0) / c
         result = tl.where(is_finite(top), exact, 0.0)
@@ -82,7 +81,7 @@ def _variance(e1, e2, top, classes, KIND: tl.constexpr, WIDE: tl.constexpr, ROWS
         if KIND == _ALPHA:
             base = 0.0
         if KIND == _SOFTPLUS:
-            unit = 0.5 / _LOG2E
+            unit = 0.34657359027997264  # log(2) / 2
         total = s1.to(tl.float64) * unit
         pairs = s2.to(tl.float64) * unit * unit + base * (c - 1.0) * (0.5 * c + total)
         total += base * c

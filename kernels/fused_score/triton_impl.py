@@ -69,7 +69,7 @@ def _score(
     MASK: tl.constexpr, DISTANCES: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     dtype = score.dtype.element_ty
-    beta = (beta_high.to(tl.float64) + beta_low.to(tl.float64)).to(dtype)
+    beta = (tl.full((1,), 1.0, tl.float64) * beta_high + beta_low).to(dtype)
     for start in range(tl.program_id(0) * _BLOCK, rows, tl.num_programs(0) * _BLOCK):
         row = start + tl.arange(0, _BLOCK).to(tl.int64)
         inside = row < rows
