@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def read_flag(bad: Tensor) -> int | None:
     return None if row == ALL_VALID else row
 
 
-def raise_non_finite(t: Tensor, name: str, row: int) -> None:
+def raise_non_finite(t: Tensor, name: str, row: int) -> NoReturn:
     """Raise :class:`NonFiniteError` for row ``row`` of ``t``, in the words of the other backends."""
     values = t[row].reshape(-1).to("cpu", torch.float64).numpy()
     column = int(np.argmax(~np.isfinite(values)))

@@ -4,8 +4,8 @@
 #include "evidence.cuh"
 #include "rlmba/cuda/device.cuh"
 
-// A warp a row, float64 throughout: all rows of float64 input, and the few of other input whose sums
-// left the range in which float32 keeps its digits.
+// A warp a row, float64 throughout: all rows of float64 input, and the few of other input whose
+// sums left the range in which float32 keeps its digits.
 namespace rlmba::cuda {
 namespace {
 
@@ -141,7 +141,8 @@ __global__ void __launch_bounds__(kThreads) finish(const Rows<T> a, Key* extreme
     atomicMax(&high[m], ordered_key(variance));
   };
   const std::int64_t warps = gridDim.x * static_cast<std::int64_t>(kThreads / kWarp);
-  const std::int64_t warp = (blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x) / kWarp;
+  const std::int64_t warp =
+      (blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x) / kWarp;
   for (std::int64_t first = warp * kWarp; first < a.rows; first += warps * kWarp) {
     const std::int64_t mine = first + threadIdx.x % kWarp;
     unsigned open = __ballot_sync(0xFFFFFFFFu, mine < a.rows && a.is_unfinished(mine));

@@ -1,8 +1,7 @@
-#include "dirichlet_variance.cuh"
-
 #include <algorithm>
 #include <cstring>
 
+#include "dirichlet_variance.cuh"
 #include "evidence.cuh"
 #include "rlmba/cuda/device.cuh"
 
@@ -28,8 +27,8 @@ struct Rows {
   int count;
   std::int64_t rows;
   int classes;
-  bool aligned;     // rows of all modalities lie alike with respect to 16 bytes
-  bool every_row;   // and every one begins at a multiple
+  bool aligned;    // rows of all modalities lie alike with respect to 16 bytes
+  bool every_row;  // and every one begins at a multiple
   const float* row_weights;
   const unsigned char* present;
   int columns;  // of modality, row_weights and present
@@ -226,8 +225,7 @@ __device__ __forceinline__ float variance_of(const Sums<float>& s, int classes) 
   constexpr double kPerUnit = 1 / E::kUnit;
   const double sum = s.e1 * kPerUnit;
   const double total = E::kBase * c + sum;
-  const double pairs =
-      E::kBase * (c - 1) * (c / 2 + sum) + s.e2 * (kPerUnit * kPerUnit);
+  const double pairs = E::kBase * (c - 1) * (c / 2 + sum) + s.e2 * (kPerUnit * kPerUnit);
   const bool good = s.e1 < 1e18f && (E::kBase > 0 || pairs > 1e-28);
   return good ? static_cast<float>(mean_variance(total, pairs, c)) : NAN;
 }
@@ -298,8 +296,8 @@ Rows<T, K> rows_of(const DirichletPass& p, int column, int count) {
     const auto step = [](const Matrix& y) { return y.stride * sizeof(T) % 16; };
     a.aligned &= offset(x) == offset(first) && step(x) == step(first);
   }
-  a.every_row = a.aligned && first.data % 16 == 0 &&
-                (first.stride * sizeof(T) % 16 == 0 || first.rows == 1);
+  a.every_row =
+      a.aligned && first.data % 16 == 0 && (first.stride * sizeof(T) % 16 == 0 || first.rows == 1);
   a.row_weights = reinterpret_cast<const float*>(p.row_weights);
   a.present = reinterpret_cast<const unsigned char*>(p.present);
   a.columns = static_cast<int>(p.x.size());

@@ -23,11 +23,11 @@ struct DirichletPass {
   std::uintptr_t row_weights = 0;    // W [N, M]
   std::uintptr_t present = 0;        // bytes [N, M]: modalities that are absent are not read
   std::int64_t first_row = 0;
-  std::uintptr_t modality = 0;   // W [N, M]
-  std::uintptr_t fused = 0;      // W [N]
-  std::uintptr_t extremes = 0;   // ordered keys: lowest [M], highest [M] of the modalities' results
-  std::uintptr_t unfinished = 0; // int32, zero on entry
-  std::uintptr_t first_bad = 0;  // lowered to the first row with a number that is not valid
+  std::uintptr_t modality = 0;  // W [N, M]
+  std::uintptr_t fused = 0;     // W [N]
+  std::uintptr_t extremes = 0;  // ordered keys: lowest [M], highest [M] of the modalities' results
+  std::uintptr_t unfinished = 0;  // int32, zero on entry
+  std::uintptr_t first_bad = 0;   // lowered to the first row with a number that is not valid
 };
 
 void dirichlet_variance(const DirichletPass& pass, Stream stream);

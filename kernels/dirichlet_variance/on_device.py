@@ -115,4 +115,3 @@ def _whole_rows(parts: Sequence[Tensor], max_memory: int | None) -> int | None:
             f"got {max_memory}"
         )
     return max_memory // (_FEWEST_ROWS * row) * _FEWEST_ROWS * row
-

@@ -143,7 +143,7 @@ def _inspect(
 
 
 @triton.jit
-def _rows(
+def _rows(  # noqa: C901
     x0, x1, s0, s1, h0, l0, h1, l1, weights, weight_stride, present, part, largest,
     modality, fused, unfinished, rows, classes, columns, column,
     KIND: tl.constexpr, PAIR: tl.constexpr, WIDE: tl.constexpr, ALL: tl.constexpr,
@@ -188,7 +188,7 @@ def _rows(
                 if FUSE:
                     # At least the largest of the fused alpha, and not much more than that.
                     top = tl.full((ROWS,), base, wide)
-                    for m in range(0, columns):
+                    for m in range(columns):
                         w = tl.load(weights + row * weight_stride + m, busy, other=0).to(wide)
                         e = tl.load(largest + row * columns + m, busy & (w > 0), other=0)
                         top += tl.where(w > 0, w * e, 0.0)
@@ -200,7 +200,9 @@ def _rows(
                     inside = (busy[:, None]) & (c < classes)[None, :]
                     at = row[:, None]
                     in0 = inside & has0[:, None]
-                    e = _evidence(tl.load(x0 + at * s0 + c[None, :], in0, other=1), h0, l0, KIND, WIDE)
+                    e = _evidence(
+                        tl.load(x0 + at * s0 + c[None, :], in0, other=1), h0, l0, KIND, WIDE
+                    )
                     f = zero
                     if FUSE:
                         if not FIRST:

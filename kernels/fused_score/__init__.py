@@ -151,11 +151,17 @@ def fused_score(
     if name in dispatch.ACCELERATED:
         from rlmba.kernels.fused_score import on_device
 
-        return FusedScore(
-            *on_device.fused_score(
-                x, w, distances, float(beta), present, name, max_memory=max_memory, **options
-            )
+        found = on_device.fused_score(
+            x,
+            w,
+            name,
+            distances=distances,
+            beta=float(beta),
+            present=present,
+            max_memory=max_memory,
+            **options,
         )
+        return FusedScore(*found)
     given = evidential.gather(x, single=False, **options)
     n, m = given.rows, len(x)
     given = replace(

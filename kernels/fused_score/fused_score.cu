@@ -1,9 +1,8 @@
-#include "fused_score.cuh"
-
 #include <algorithm>
 #include <cstring>
 
 #include "../dirichlet_variance/dirichlet_variance.cuh"
+#include "fused_score.cuh"
 #include "rlmba/cuda/device.cuh"
 
 // Both kernels are bound by memory: threads read 16 bytes at a time, several of them before the
@@ -218,8 +217,7 @@ __global__ void __launch_bounds__(kThreads) score_rows(const Score<W> a, std::in
   const std::int64_t step = gridDim.x * static_cast<std::int64_t>(kThreads);
   Rescale<W> rescale_distance;
   if (a.distances != nullptr) rescale_distance.read(a.distance_keys, 1, 0);
-  for (std::int64_t row =
-           begin + blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  for (std::int64_t row = begin + blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
        row < a.rows; row += step) {
     const W d = a.distances == nullptr ? W(0) : rescale_distance(a.distances[row]);
     const W sum = weight_sum(a, row, a.columns);

@@ -25,15 +25,15 @@ class Normalized(NamedTuple):
 def fused_score(
     x: Sequence[arrays.ArrayLike],
     weights: Any,
+    backend: str,
+    *,
     distances: arrays.ArrayLike | None,
     beta: float,
     present: arrays.ArrayLike | None,
-    backend: str,
-    *,
     max_memory: int | None,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """The fields of the public function's result, its arguments unchecked but for shape and sum of ``weights`` [M]."""
+    """The fields of the public function's result, its arguments unchecked but for ``weights`` [M]."""
     given = evidential_device.gather(x, single=False, **options)
     given = evidential_device.weigh(given, weights)
     if present is not None:
@@ -44,7 +44,13 @@ def fused_score(
     assert difficulty is not None
     assert given.weights is not None
     unit = normalized_score(
-        u, d, given.weights.tolist(), beta, given.present, backend, extremes=keys
+        u,
+        d,
+        given.weights.tolist(),
+        backend,
+        beta=beta,
+        present=given.present,
+        extremes=keys,
     )
     given.checks.append((bad, given.invalid_row))
     given.require_valid()
@@ -56,10 +62,10 @@ def normalized_score(
     uncertainty: Tensor,
     distances: Tensor | None,
     weights: Sequence[float],
-    beta: float,
-    present: Tensor | None,
     backend: str,
     *,
+    beta: float,
+    present: Tensor | None = None,
     extremes: Tensor | None = None,
 ) -> Normalized:
     """Eq 6 of uncertainties [N, M] and distances [N] that are there already.

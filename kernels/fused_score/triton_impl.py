@@ -80,12 +80,12 @@ def _score(
         total = tl.zeros((_BLOCK,), dtype)
         count = tl.zeros((_BLOCK,), dtype)
         if MASK:
-            for m in range(0, columns):
+            for m in range(columns):
                 w, there = _weight(weights, mask, row, inside, m, columns, MASK)
                 total += w
                 count += there.to(dtype)
         q = beta * near
-        for m in range(0, columns):
+        for m in range(columns):
             w, there = _weight(weights, mask, row, inside, m, columns, MASK)
             if MASK:
                 shared = tl.where(total > 0, total, 1.0)

@@ -58,6 +58,4 @@ def gradient_residuals(x: Tensor, out: Tensor, begin: int, bad: Tensor) -> None:
     """Residuals of x [N, C], whose rows begin at row ``begin``, into ``out``, contiguous."""
     n, c = x.shape
     grid = (max(1, min(triton.cdiv(n, _ROWS), 2 * programs(x.device))),)
-    _residuals[grid](
-        x, out, bad, n, c, x.stride(0), begin, ROWS=_ROWS, num_warps=4
-    )
+    _residuals[grid](x, out, bad, n, c, x.stride(0), begin, ROWS=_ROWS, num_warps=4)
