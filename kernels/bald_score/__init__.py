@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import ShapeError, UsageError
+from rlmba.errors import UsageError
 from rlmba.kernels import dispatch
 from rlmba.kernels.bald_score import checks, reference
 from rlmba.kernels.common import arrays
@@ -23,7 +23,13 @@ def _cpu(passes: arrays.Float, kind: str) -> NDArray[np.float64]:
     return scores
 
 
-def bald_score(logits: arrays.ArrayLike, *, kind: str = "logits", backend: str = "auto") -> Any:
+def bald_score(
+    logits: arrays.ArrayLike,
+    *,
+    kind: str = "logits",
+    max_memory: int | None = None,
+    backend: str = "auto",
+) -> Any:
     """Mutual information H(mean_k p_k) - mean_k H(p_k) of N samples, in nats (BALD).
 
     Parameters
@@ -36,7 +42,10 @@ def bald_score(logits: arrays.ArrayLike, *, kind: str = "logits", backend: str =
     kind : {"logits", "probabilities"}
         What ``logits`` holds. Probabilities are >= 0 and each pass of a sample sums to 1 within 1e-3; they
         are divided by their sum.
-    backend : {"auto", "cpu", "reference"}
+    max_memory : int, optional
+        Bytes of GPU memory for copies of samples that lie in host memory; the result does not depend on
+        it. No effect on the CPU.
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -77,16 +86,13 @@ def bald_score(logits: arrays.ArrayLike, *, kind: str = "logits", backend: str =
     """
     if kind not in ("logits", "probabilities"):
         raise UsageError(f"kind: expected 'logits' or 'probabilities', got {kind!r}")
-    _, implementation = dispatch.select(
-        "bald_score",
-        backend,
-        arrays.device_of(logits),
-        {"cpu": _cpu, "reference": reference.bald_score},
+    name = dispatch.choose(
+        "bald_score", backend, arrays.device_of(logits), ("triton", "cpu", "reference")
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.bald_score import on_device
+
+        return on_device.bald_score(logits, kind, max_memory)
     passes = arrays.as_float(logits, "logits", ndim=3)
-    if passes.shape[0] < 1 or passes.shape[2] < 1:
-        raise ShapeError(
-            "logits: expected [K, N, C] with at least one pass and one class, "
-            f"got shape {passes.shape}"
-        )
-    return arrays.like(implementation(passes, kind), logits)
+    checks.require_passes(passes.shape)
+    return arrays.like((_cpu if name == "cpu" else reference.bald_score)(passes, kind), logits)

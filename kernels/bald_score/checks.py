@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlmba.errors import DataError, NonFiniteError
+from rlmba.errors import DataError, NonFiniteError, ShapeError
 from rlmba.kernels.bald_score import spec
 from rlmba.kernels.common import arrays
+
+
+def require_passes(shape: tuple[int, ...]) -> None:
+    """Raise :class:`ShapeError` unless [K, N, C] has a pass and a class."""
+    if shape[0] < 1 or shape[2] < 1:
+        raise ShapeError(
+            f"logits: expected [K, N, C] with at least one pass and one class, got shape {shape}"
+        )
 
 
 def require_valid(passes: arrays.Float, kind: str) -> None:

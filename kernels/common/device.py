@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "like",
     "matrix",
     "on",
+    "ordered_keys",
     "raise_non_finite",
     "read_flag",
     "result_dtype",
@@ -163,6 +164,14 @@ def flag(device: torch.device) -> Tensor:
     return torch.full((1,), ALL_VALID, dtype=torch.int64, device=device)
 
 
+def ordered_keys(columns: int, like: Tensor) -> Tensor:
+    """Keys [2 columns] that the CUDA extension lowers and raises to the extremes of ``like``'s dtype."""
+    dtype = torch.int64 if like.dtype == torch.float64 else torch.int32
+    keys = torch.zeros(2 * columns, dtype=dtype, device=like.device)
+    keys[:columns].fill_(-1)
+    return keys
+
+
 def read_flag(bad: Tensor) -> int | None:
     """The first bad row, or None. Waits for the GPU, unless a CUDA graph is being captured."""
     if capturing(bad.device):
@@ -171,7 +180,7 @@ def read_flag(bad: Tensor) -> int | None:
     return None if row == ALL_VALID else row
 
 
-def raise_non_finite(t: Tensor, name: str, row: int) -> None:
+def raise_non_finite(t: Tensor, name: str, row: int) -> NoReturn:
     """Raise :class:`NonFiniteError` for row ``row`` of ``t``, in the words of the other backends."""
     values = t[row].reshape(-1).to("cpu", torch.float64).numpy()
     column = int(np.argmax(~np.isfinite(values)))

@@ -13,7 +13,7 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.kernels.common import arrays
 
 EVIDENCE = ("softplus", "exp", "relu")
-_CODES = {"alpha": 0, "softplus": 1, "exp": 2, "relu": 3}
+CODES = {"alpha": 0, "softplus": 1, "exp": 2, "relu": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Modalities:
     @property
     def code(self) -> int:
         """The evidence function as the compiled extension numbers it."""
-        return _CODES[self.evidence]
+        return CODES[self.evidence]
 
     def invalid_row(self, row: int) -> DataError:
         """The error for a row that holds NaN, infinity or an alpha that is not positive."""
@@ -90,13 +90,18 @@ def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[arr
     """
     floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
     for a, name in zip(floats, names, strict=True):
-        if a.shape != floats[0].shape or a.shape[1] < 1:
-            raise ShapeError(
-                f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
-                f"got {a.shape} beside {floats[0].shape}"
-            )
+        require_classes(a.shape, floats[0].shape, name)
     dtype = np.result_type(*floats)
     return tuple(a if a.dtype == dtype else a.astype(dtype) for a in floats)
+
+
+def require_classes(shape: tuple[int, ...], first: tuple[int, ...], name: str) -> None:
+    """Raise :class:`ShapeError` unless ``shape`` is [N, C], C >= 1, and that of the ``first`` modality."""
+    if shape != first or shape[1] < 1:
+        raise ShapeError(
+            f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
+            f"got {shape} beside {first}"
+        )
 
 
 def gather(
@@ -116,22 +121,38 @@ def gather(
     UsageError
         For an unknown kind or evidence, a temperature that is not positive, or one beside alpha.
     """
-    if kind not in ("alpha", "logits"):
-        raise UsageError(f"kind: expected 'alpha' or 'logits', got {kind!r}")
-    if evidence not in EVIDENCE:
-        raise UsageError(f"evidence: expected one of {list(EVIDENCE)}, got {evidence!r}")
-    if len(x) == 0:
-        raise UsageError("x: expected at least one modality, got an empty sequence")
-    names = ("x",) if single else tuple(f"x[{k}]" for k in range(len(x)))
+    names, name, temperatures = described(
+        len(x), single=single, kind=kind, evidence=evidence, temperature=temperature
+    )
     floats = class_rows(x, names)
     return Modalities(
         arrays=floats,
         names=names,
-        evidence="alpha" if kind == "alpha" else evidence,
-        temperatures=_temperatures(temperature, len(x), kind),
+        evidence=name,
+        temperatures=temperatures,
         weights=None,
         present=None,
     )
+
+
+def described(
+    count: int, *, single: bool, kind: str, evidence: str, temperature: Any
+) -> tuple[tuple[str, ...], str, NDArray[np.float64]]:
+    """What messages call ``count`` modalities, their evidence function and temperatures, checked.
+
+    Raises
+    ------
+    UsageError
+        For none, an unknown kind or evidence, a temperature that is not positive, or one beside alpha.
+    """
+    if kind not in ("alpha", "logits"):
+        raise UsageError(f"kind: expected 'alpha' or 'logits', got {kind!r}")
+    if evidence not in EVIDENCE:
+        raise UsageError(f"evidence: expected one of {list(EVIDENCE)}, got {evidence!r}")
+    if count == 0:
+        raise UsageError("x: expected at least one modality, got an empty sequence")
+    names = ("x",) if single else tuple(f"x[{k}]" for k in range(count))
+    return names, "alpha" if kind == "alpha" else evidence, _temperatures(temperature, count, kind)
 
 
 def _temperatures(temperature: Any, m: int, kind: str) -> NDArray[np.float64]:
@@ -182,11 +203,15 @@ def simplex_weights(value: Any, rows: int, m: int) -> NDArray[np.float64]:
         good = (w >= 0).all(axis=1) & (np.abs(w.sum(axis=1) - 1) <= 1e-4)
     if not good.all():
         row = int(np.argmin(good))
-        message = f"expected numbers >= 0 with sum 1, got {w[row]}; divide them by their sum"
         if shared:
-            raise UsageError(f"weights: {message}")
-        raise DataError(f"weights[{row}]: {message}")
+            raise UsageError(f"weights: {simplex_words(w[row])}")
+        raise DataError(f"weights[{row}]: {simplex_words(w[row])}")
     return w
+
+
+def simplex_words(weights: NDArray[np.float64]) -> str:
+    """What is wrong with weights that are not on the simplex."""
+    return f"expected numbers >= 0 with sum 1, got {weights}; divide them by their sum"
 
 
 def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
@@ -207,5 +232,10 @@ def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     some = p.any(axis=1)
     if not some.all():
         row = int(np.argmin(some))
-        raise DataError(f"present[{row}]: expected at least one modality, got none; drop row {row}")
+        raise DataError(lacks_all(row))
     return np.ascontiguousarray(p)
+
+
+def lacks_all(row: int) -> str:
+    """What is wrong with a row without any modality."""
+    return f"present[{row}]: expected at least one modality, got none; drop row {row}"

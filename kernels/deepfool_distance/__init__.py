@@ -44,8 +44,21 @@ def _scaled(weight: arrays.Float) -> tuple[arrays.Float, float]:
     return weight / scale, scale
 
 
+def require_shapes(logits: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    """Raise :class:`ShapeError` unless they are [N, C] and [C, D] with C >= 1 and D >= 1."""
+    if logits[1] < 1 or weight[0] != logits[1] or weight[1] < 1:
+        raise ShapeError(
+            "expected logits [N, C] and a weight [C, D] with C >= 1 and D >= 1, "
+            f"got {logits} and {weight}"
+        )
+
+
 def deepfool_distance(
-    logits: arrays.ArrayLike, weight: arrays.ArrayLike, *, backend: str = "auto"
+    logits: arrays.ArrayLike,
+    weight: arrays.ArrayLike,
+    *,
+    max_memory: int | None = None,
+    backend: str = "auto",
 ) -> DeepFoolDistance:
     """The smallest change of a linear head's input that changes its class, in closed form.
 
@@ -58,7 +71,10 @@ def deepfool_distance(
         f of each sample, finite, C >= 1. Rows may be strided.
     weight : array [C, D]
         W, finite. The bias is in the logits already.
-    backend : {"auto", "cpu", "reference"}
+    max_memory : int, optional
+        Bytes of GPU memory for copies of logits that lie in host memory; the result does not depend on
+        it. No effect on the CPU.
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -98,23 +114,24 @@ def deepfool_distance(
     >>> found.distances.round(3), found.classes
     (array([0.632, 0.632]), array([2, 0]))
     """
-    _, implementation = dispatch.select(
+    name = dispatch.choose(
         "deepfool_distance",
         backend,
         "cuda" if "cuda" in (arrays.device_of(logits), arrays.device_of(weight)) else "cpu",
-        {"cpu": _cpu, "reference": reference.deepfool_distance},
+        ("triton", "cpu", "reference"),
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.deepfool_distance import on_device
+
+        return DeepFoolDistance(*on_device.deepfool_distance(logits, weight, max_memory))
     f = arrays.as_float(logits, "logits", ndim=2)
     w = arrays.as_float(weight, "weight", ndim=2)
-    if f.shape[1] < 1 or w.shape[0] != f.shape[1] or w.shape[1] < 1:
-        raise ShapeError(
-            "expected logits [N, C] and a weight [C, D] with C >= 1 and D >= 1, "
-            f"got {f.shape} and {w.shape}"
-        )
+    require_shapes(f.shape, w.shape)
     arrays.require_finite(w, "weight")
     dtype = np.result_type(f, w)
     w, scale = _scaled(w.astype(dtype, copy=False))
-    distances, classes = implementation(f.astype(dtype, copy=False), w)
+    run = _cpu if name == "cpu" else reference.deepfool_distance
+    distances, classes = run(f.astype(dtype, copy=False), w)
     with np.errstate(over="ignore"):
         distances /= scale
     classes[np.isinf(distances)] = -1

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels import dispatch
@@ -62,6 +63,17 @@ def _distances(value: arrays.ArrayLike, given: evidential.Modalities) -> arrays.
     return converted
 
 
+def _weights(value: Any, m: int) -> NDArray[np.float64]:
+    if isinstance(value, arrays.SupportsDLPack) and arrays.device_of(value) == "cuda":
+        from rlmba.kernels.common import device
+
+        value = device.tensor(value).cpu()
+    w = evidential.numbers(value, "weights")
+    if w.shape != (m,):
+        raise ShapeError(f"weights: expected shape ({m},), got {w.shape}")
+    return w
+
+
 def fused_score(
     x: Sequence[arrays.ArrayLike],
     weights: Any,
@@ -72,6 +84,7 @@ def fused_score(
     temperature: Any = 1.0,
     evidence: str = "softplus",
     present: arrays.ArrayLike | None = None,
+    max_memory: int | None = None,
     backend: str = "auto",
 ) -> FusedScore:
     """The score q = sum_m w_m u~_m + beta d~ (Eq 6) of N samples with M modalities.
@@ -96,7 +109,9 @@ def fused_score(
         Which modalities a sample has; all of them by default. An absent one is not read (its rows may
         hold anything): its u and u~ are 0, it takes no part in the normalization of its column, its
         weight is 0 and the sample's others are renormalized (uniform, should theirs all be 0).
-    backend : {"auto", "cpu", "reference"}
+    max_memory : int, optional
+        As in :func:`~rlmba.kernels.dirichlet_variance`.
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -123,26 +138,37 @@ def fused_score(
     """
     if not isinstance(x, (list, tuple)):
         raise UsageError(f"x: expected a list or tuple of arrays [N, C], got {type(x).__name__}")
-    _, implementation = dispatch.select(
+    name = dispatch.choose(
         "fused_score",
         backend,
         evidential.device_of(x),
-        {"cpu": _cpu, "reference": reference.fused_score},
+        ("cuda", "triton", "cpu", "reference"),
     )
-    given = evidential.gather(
-        x, single=False, kind=kind, evidence=evidence, temperature=temperature
-    )
+    options = {"kind": kind, "evidence": evidence, "temperature": temperature}
+    if not isinstance(beta, (int, float, np.number)) or not math.isfinite(beta):
+        raise UsageError(f"beta: expected a finite number, got {beta!r}")
+    w = _weights(weights, len(x))
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.fused_score import on_device
+
+        found = on_device.fused_score(
+            x,
+            w,
+            name,
+            distances=distances,
+            beta=float(beta),
+            present=present,
+            max_memory=max_memory,
+            **options,
+        )
+        return FusedScore(*found)
+    given = evidential.gather(x, single=False, **options)
     n, m = given.rows, len(x)
-    w = evidential.numbers(weights, "weights")
-    if w.shape != (m,):
-        raise ShapeError(f"weights: expected shape ({m},), got {w.shape}")
     given = replace(
         given,
         weights=evidential.simplex_weights(w, n, m),
         present=None if present is None else evidential.presence(present, n, m),
     )
-    if not isinstance(beta, (int, float, np.number)) or not math.isfinite(beta):
-        raise UsageError(f"beta: expected a finite number, got {beta!r}")
     d = None if distances is None else _distances(distances, given)
-    result = implementation(given, d, float(beta))
+    result = (_cpu if name == "cpu" else reference.fused_score)(given, d, float(beta))
     return FusedScore(*(arrays.like(a, x[0]) for a in result))

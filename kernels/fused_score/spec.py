@@ -6,6 +6,10 @@ SHAPES = [(0, 3, 1), (1, 4, 2), (2, 3, 2), (300, 101, 2), (259, 17, 3), (40, 110
 BENCH_SHAPE = (1_000_000, 101, 2)
 GROWTH = [10_000, 100_000, 1_000_000]
 
+GPU_SECOND_PASS_SHAPE = (10_000_000, 2)
+"""(N, M) of the second pass alone, float32. Floors: 120 MB read for the extremes, 120 MB read and 160 MB
+written for the score; 3 divisions a row."""
+
 UNCERTAINTY_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 """Of uncertainty and difficulty, relative to a float64 answer."""
 

@@ -22,14 +22,25 @@ def _cpu(logits: arrays.Float) -> arrays.Float:
     return out
 
 
-def gradient_residuals(logits: arrays.ArrayLike, *, backend: str = "auto") -> Any:
+def require_columns(shape: tuple[int, ...]) -> None:
+    """Raise :class:`ShapeError` unless rows have at least one column."""
+    if shape[1] < 1:
+        raise ShapeError(f"logits: expected at least one column, got shape {shape}")
+
+
+def gradient_residuals(
+    logits: arrays.ArrayLike, *, max_memory: int | None = None, backend: str = "auto"
+) -> Any:
     """Gradient of the cross-entropy with respect to the logits, at the likeliest class as the label.
 
     Parameters
     ----------
     logits : array [N, C]
         Finite real numbers, C >= 1.
-    backend : {"auto", "cpu", "reference"}
+    max_memory : int, optional
+        Bytes of GPU memory for copies of rows that lie in host memory; the result does not depend on it.
+        No effect on the CPU.
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -57,13 +68,16 @@ def gradient_residuals(logits: arrays.ArrayLike, *, backend: str = "auto") -> An
     >>> gradient_residuals(np.log(np.array([[0.25, 0.5, 0.25]])))
     array([[ 0.25, -0.5 ,  0.25]])
     """
-    _, implementation = dispatch.select(
+    name = dispatch.choose(
         "gradient_residuals",
         backend,
         arrays.device_of(logits),
-        {"cpu": _cpu, "reference": reference.gradient_residuals},
+        ("triton", "cpu", "reference"),
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.gradient_residuals import on_device
+
+        return on_device.gradient_residuals(logits, max_memory)
     x = arrays.as_float(logits, "logits", ndim=2)
-    if x.shape[1] < 1:
-        raise ShapeError(f"logits: expected at least one column, got shape {x.shape}")
-    return arrays.like(implementation(x), logits)
+    require_columns(x.shape)
+    return arrays.like((_cpu if name == "cpu" else reference.gradient_residuals)(x), logits)

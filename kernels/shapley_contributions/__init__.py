@@ -88,7 +88,8 @@ def _classes(labels: arrays.ArrayLike, rows: int, classes: int) -> NDArray[np.in
     return np.ascontiguousarray(y, dtype=np.int64)
 
 
-def _bias(value: Any, classes: int) -> NDArray[np.float64]:
+def checked_bias(value: Any, classes: int) -> NDArray[np.float64]:
+    """``bias`` as finite float64 [C], zeros for None."""
     if value is None:
         return np.zeros(classes)
     b = np.ascontiguousarray(evidential.numbers(value, "bias"))
@@ -127,6 +128,7 @@ def shapley_contributions(
     bias: Any = None,
     present: arrays.ArrayLike | None = None,
     rng: Rng = None,
+    max_memory: int | None = None,
     backend: str = "auto",
 ) -> Any:
     """Shapley value of each modality for p_y, the softmax probability of a given class y.
@@ -148,7 +150,10 @@ def shapley_contributions(
         (its rows may hold anything) and its value is 0; so are all values of a row that has none.
     rng : int, numpy.random.Generator or torch.Generator, optional
         Needed, and used, only where M > 8: gives the seed of 128 permutations, the same for all rows.
-    backend : {"auto", "cpu", "reference"}
+    max_memory : int, optional
+        Bytes of GPU memory for copies of rows that lie in host memory; the result does not depend on it.
+        No effect on the CPU.
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -190,19 +195,32 @@ def shapley_contributions(
             "parts: expected a list or tuple of one or more arrays [N, C], "
             f"got {type(parts).__name__}{' of none' if isinstance(parts, (list, tuple)) else ''}"
         )
-    _, implementation = dispatch.select(
+    name = dispatch.choose(
         "shapley_contributions",
         backend,
         evidential.device_of(parts),
-        {"cpu": _cpu, "reference": reference.shapley_contributions},
+        ("triton", "cpu", "reference"),
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.shapley_contributions import on_device
+
+        return on_device.shapley_contributions(
+            parts,
+            labels,
+            bias=bias,
+            present=present,
+            plan=_plan(len(parts), rng),
+            exact=len(parts) <= spec.EXACT_MODALITIES,
+            max_memory=max_memory,
+        )
     floats = evidential.class_rows(parts, [f"parts[{k}]" for k in range(len(parts))])
     n, c = floats[0].shape
     game = Game(
         parts=floats,
         labels=_classes(labels, n, c),
-        bias=_bias(bias, c),
+        bias=checked_bias(bias, c),
         present=None if present is None else _presence(present, n, len(parts)),
         plan=_plan(len(parts), rng),
     )
-    return arrays.like(implementation(game), parts[0])
+    values = _cpu(game) if name == "cpu" else reference.shapley_contributions(game)
+    return arrays.like(values, parts[0])

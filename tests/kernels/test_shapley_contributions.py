@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from accelerated import on_gpu
 from scipy.special import softmax
 
 from rlmba import kernels
@@ -217,3 +218,62 @@ def test_bad_arguments(change, error, match):
     given = {"parts": [np.zeros((3, 4))] * 2, "labels": np.zeros(3, dtype=int)} | change
     with pytest.raises(error, match=match):
         kernels.shapley_contributions(given.pop("parts"), given.pop("labels"), **given)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+class TestGpu:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("shape", [(0, 3, 2), (1, 1, 1), (17, 3, 3), (3, 65, 2)], ids=str)
+    @pytest.mark.parametrize("lacking", [False, True])
+    def test_matches_the_reference(self, rng, backend, dtype, shape, lacking):
+        n, c, m = shape
+        parts, y, bias = problem(rng, n, c, m, dtype)
+        present = rng.random((n, m)) < 0.6 if lacking else None
+        options = {"bias": bias, "present": present}
+        expected = kernels.shapley_contributions(parts, y, backend="reference", **options)
+        if lacking:
+            for k, part in enumerate(parts):
+                part[~present[:, k]] = np.nan
+        actual = kernels.shapley_contributions(parts, y, backend=backend, **options)
+        assert_close(actual, expected, dtype)
+
+    def test_sampled_permutations_and_extremes(self, rng, backend, monkeypatch):
+        monkeypatch.setattr(spec, "EXACT_MODALITIES", 2)
+        parts, y, _ = problem(rng, 5, 4, 3)
+        parts[0][1], parts[1][2] = 700.0, [1e300, -1e300, 0, 0]
+        actual = kernels.shapley_contributions(parts, y, rng=7, backend=backend)
+        expected = kernels.shapley_contributions(parts, y, rng=7, backend="reference")
+        assert_close(actual, expected)
+        exact = kernels.shapley_contributions(parts[:2], y, backend=backend)
+        assert np.abs(actual[:, :2] - exact).max() > 1e-3
+
+    def test_half_precision_tensors_and_chunks(self, rng, backend):
+        parts, y, _ = problem(rng, 40, 5, 2)
+        half = [on_gpu(torch.from_numpy(p).bfloat16()) for p in parts]
+        actual = kernels.shapley_contributions(half, on_gpu(y), backend=backend)
+        assert actual.dtype == torch.float64
+        assert actual.device == half[0].device
+        wide = [p.double().cpu().numpy() for p in half]
+        assert_close(
+            actual.cpu().numpy(), kernels.shapley_contributions(wide, y, backend="reference")
+        )
+        whole = kernels.shapley_contributions(wide, y, backend=backend)
+        room = 2 * 17 * 2 * 5 * 8
+        chunks = kernels.shapley_contributions(wide, y, max_memory=room, backend=backend)
+        np.testing.assert_array_equal(chunks, whole)
+        wide[1][[31, 35], 2] = np.inf
+        with pytest.raises(NonFiniteError, match=r"parts\[1\]\[31, 2\]") as caught:
+            kernels.shapley_contributions(wide, y, max_memory=room, backend=backend)
+        assert caught.value.row == 31
+
+    def test_bad_arguments(self, rng, backend):
+        parts, y, _ = problem(rng, 4, 3, 2)
+        call = kernels.shapley_contributions
+        with pytest.raises(ShapeError, match=r"labels: expected integers of shape \(4,\)"):
+            call(parts, y[1:], backend=backend)
+        with pytest.raises(DataError, match=r"labels\[2\] is 3: expected a class within 0\.\.2"):
+            call(parts, np.array([0, 1, 3, -1]), backend=backend)
+        with pytest.raises(ShapeError, match="bias: expected shape"):
+            call(parts, y, bias=np.zeros(2), backend=backend)
+        with pytest.raises(ShapeError, match="present: expected a bool array"):
+            call(parts, y, present=np.ones((4, 2)), backend=backend)

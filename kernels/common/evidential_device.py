@@ -1,0 +1,185 @@
+"""The arguments of operations on Dirichlet evidence, checked and moved to a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.kernels.common import arrays, device, evidential
+
+MAX_MODALITIES = 64
+"""How many the kernels take at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Modalities:
+    """M tensors [N, C] of one dtype, where the caller has them, and how they become alpha.
+
+    ``weights`` is float64 [M] on the host, or None; ``row_weights`` [N, M] of the result's dtype and
+    ``present`` uint8 [N, M] lie on ``device``, or are None. ``checks`` are row flags of what was checked
+    on the device, each with what raises its error.
+    """
+
+    tensors: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    evidence: str
+    temperatures: NDArray[np.float64]
+    device: torch.device
+    weights: NDArray[np.float64] | None = None
+    row_weights: Tensor | None = None
+    present: Tensor | None = None
+    checks: list[tuple[Tensor, Callable[[int], NoReturn]]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """N, the number of rows."""
+        return int(self.tensors[0].shape[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of results."""
+        return device.result_dtype(*self.tensors)
+
+    @property
+    def code(self) -> int:
+        """The evidence function as kernels number it."""
+        return evidential.CODES[self.evidence]
+
+    def require_valid(self) -> None:
+        """Raise the error of the first check that failed. Waits for the GPU, unless it is capturing."""
+        for flag, fail in self.checks:
+            row = device.read_flag(flag)
+            if row is not None:
+                fail(row)
+
+    def invalid_row(self, row: int) -> NoReturn:
+        """Raise the error for a row that is not valid, in the words of the other backends."""
+        here = tuple(_only_row(t, row) for t in self.tensors)
+        present = None if self.present is None else _only_row(self.present, row) != 0
+        given = evidential.Modalities(
+            here, self.names, self.evidence, self.temperatures, None, present
+        )
+        raise given.invalid_row(row)
+
+
+def _only_row(t: Tensor, row: int) -> NDArray[Any]:
+    """An array of which row ``row`` is that of ``t``, and that takes no more memory."""
+    values = t[row].to("cpu")
+    if values.is_floating_point():
+        values = values.to(device.result_dtype(t))
+    return np.broadcast_to(values.numpy(), (row + 1, t.shape[1]))
+
+
+def gather(
+    x: Sequence[arrays.ArrayLike], *, single: bool, kind: str, evidence: str, temperature: Any
+) -> Modalities:
+    """As :func:`evidential.gather`, for arrays anywhere.
+
+    Raises
+    ------
+    ShapeError, UsageError
+        As there, and for more modalities than :data:`MAX_MODALITIES`.
+    """
+    names, name, temperatures = evidential.described(
+        len(x), single=single, kind=kind, evidence=evidence, temperature=temperature
+    )
+    if len(x) > MAX_MODALITIES:
+        raise UsageError(f"x: expected at most {MAX_MODALITIES} modalities, got {len(x)}")
+    tensors = class_rows(x, names)
+    return Modalities(tensors, names, name, temperatures, device.home(*tensors))
+
+
+def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[Tensor, ...]:
+    """As :func:`evidential.class_rows`; half precision stays as it is where all are of one kind."""
+    floats = [device.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
+    for a, name in zip(floats, names, strict=True):
+        evidential.require_classes(tuple(a.shape), tuple(floats[0].shape), name)
+    if len({a.dtype for a in floats}) > 1:
+        floats = [a.to(device.result_dtype(*floats)) for a in floats]
+    return tuple(floats)
+
+
+def weigh(given: Modalities, weights: Any) -> Modalities:
+    """``given`` with weights [M], checked, or [N, M], whose check is one of its flags.
+
+    Raises
+    ------
+    ShapeError, UsageError
+        As :func:`evidential.simplex_weights`.
+    """
+    n, m = given.rows, len(given.tensors)
+    is_array = isinstance(weights, arrays.SupportsDLPack) and not isinstance(weights, np.ndarray)
+    if is_array and device.tensor(weights).ndim == 1:
+        weights = device.tensor(weights).cpu().double().numpy()
+        is_array = False
+    w = device.tensor(weights if is_array else evidential.numbers(weights, "weights"))
+    if w.ndim == 1 or tuple(w.shape) != (n, m):
+        shared = evidential.simplex_weights(w.cpu().double().numpy(), n, m)[0]
+        return _with(given, weights=shared)
+    exact = device.to_device(w, given.device).to(torch.float64)
+    good = (exact >= 0).all(dim=1) & ((exact.sum(dim=1) - 1).abs() <= 1e-4)
+
+    def fail(row: int) -> NoReturn:
+        raise DataError(f"weights[{row}]: {evidential.simplex_words(exact[row].cpu().numpy())}")
+
+    given.checks.append((first_true(~good), fail))
+    return _with(given, row_weights=exact.to(given.dtype).contiguous())
+
+
+def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
+    """``given`` with ``present`` bool [N, M]; that each row has a modality is one of its flags.
+
+    Raises
+    ------
+    ShapeError
+        For another shape or dtype.
+    """
+    p = device.tensor(value)
+    shape = (given.rows, len(given.tensors))
+    if p.dtype != torch.bool or tuple(p.shape) != shape:
+        kind = str(p.dtype).removeprefix("torch.")
+        raise ShapeError(
+            f"present: expected a bool array of shape {shape}, got {kind} {tuple(p.shape)}"
+        )
+    there = device.to_device(p.contiguous().view(torch.uint8), given.device)
+
+    def fail(row: int) -> NoReturn:
+        raise DataError(evidential.lacks_all(row))
+
+    given.checks.append((first_true((there == 0).all(dim=1)), fail))
+    return _with(given, present=there)
+
+
+def row_weights(given: Modalities) -> Tensor:
+    """Weights [N, M] over those present, or [1, M], on the device; nothing is copied from the host."""
+    w = given.row_weights
+    if w is None:
+        assert given.weights is not None
+        w = torch.empty((1, len(given.tensors)), dtype=given.dtype, device=given.device)
+        for k, value in enumerate(given.weights.tolist()):
+            w[:, k].fill_(value)
+    if given.present is None:
+        return w
+    there = given.present.to(given.dtype)
+    w = w * there
+    w = torch.where(w.sum(dim=1, keepdim=True) > 0, w, there)
+    return (w / w.sum(dim=1, keepdim=True)).contiguous()
+
+
+def first_true(broken: Tensor) -> Tensor:
+    """The row flag that says which row of bool [N] is the first to be True; nothing waits."""
+    clear = device.flag(broken.device)
+    if broken.numel() == 0:
+        return clear
+    return torch.where(broken.any(), broken.to(torch.uint8).argmax(), clear)
+
+
+def _with(given: Modalities, **changes: Any) -> Modalities:
+    return Modalities(**{**vars(given), **changes})

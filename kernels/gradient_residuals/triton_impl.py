@@ -1,0 +1,61 @@
+"""Triton form of :func:`rlmba.kernels.gradient_residuals`."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rlmba.kernels.common.device import ALL_VALID
+from rlmba.kernels.common.triton_device import is_finite, programs
+
+_ROWS = 16
+_COLUMNS = tl.constexpr(128)
+_VALID = tl.constexpr(ALL_VALID)
+
+
+@triton.jit
+def _residuals(x, out, bad, rows, classes, stride, first_row, ROWS: tl.constexpr):
+    """Three passes over a block of rows, of which the last two find it in the cache; in float64."""
+    for begin in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        row = begin + tl.arange(0, ROWS).to(tl.int64)
+        there = row < rows
+        most = tl.full((ROWS,), float("-inf"), tl.float64)
+        label = tl.full((ROWS,), 0, tl.int32)
+        broken = tl.full((ROWS,), 0, tl.int32)
+        for start in range(0, classes, _COLUMNS):
+            c = start + tl.arange(0, _COLUMNS)
+            inside = there[:, None] & (c < classes)[None, :]
+            v = tl.load(x + row[:, None] * stride + c[None, :], inside, other=0).to(tl.float64)
+            good = is_finite(v)
+            broken |= tl.max((inside & (good == 0)).to(tl.int32), axis=1)
+            v = tl.where(inside & good, v, float("-inf"))
+            here = tl.max(v, axis=1)
+            at = tl.min(tl.where(v == here[:, None], c[None, :], classes), axis=1)
+            label = tl.where(here > most, at, label)
+            most = tl.maximum(most, here)
+        first = tl.min(tl.where(broken != 0, row, _VALID))
+        if first < _VALID:
+            tl.atomic_min(bad, first_row + first)
+        most = tl.where(is_finite(most), most, 0.0)
+        others = tl.zeros((ROWS,), tl.float64)
+        for start in range(0, classes, _COLUMNS):
+            c = start + tl.arange(0, _COLUMNS)
+            inside = there[:, None] & (c < classes)[None, :] & (c[None, :] != label[:, None])
+            v = tl.load(x + row[:, None] * stride + c[None, :], inside, other=0).to(tl.float64)
+            others += tl.sum(tl.where(inside, tl.exp(v - most[:, None]), 0.0), axis=1)
+        total = 1.0 + others
+        for start in range(0, classes, _COLUMNS):
+            c = start + tl.arange(0, _COLUMNS)
+            inside = there[:, None] & (c < classes)[None, :]
+            v = tl.load(x + row[:, None] * stride + c[None, :], inside, other=0).to(tl.float64)
+            e = tl.exp(v - most[:, None])
+            e = tl.where(c[None, :] == label[:, None], -others[:, None], e) / total[:, None]
+            tl.store(out + row[:, None] * classes + c[None, :], e, inside)
+
+
+def gradient_residuals(x: Tensor, out: Tensor, begin: int, bad: Tensor) -> None:
+    """Residuals of x [N, C], whose rows begin at row ``begin``, into ``out``, contiguous."""
+    n, c = x.shape
+    grid = (max(1, min(triton.cdiv(n, _ROWS), 2 * programs(x.device))),)
+    _residuals[grid](x, out, bad, n, c, x.stride(0), begin, ROWS=_ROWS, num_warps=4)
