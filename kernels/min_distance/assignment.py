@@ -48,7 +48,7 @@ class Assignment:
             centers, operands.frame(centers, how, dtype), how, self.active, bad
         )
         self._most = self._centers.extents.amax(dim=1)
-        self._parts = operands.row_scratch(self._step, width, how, where)
+        self._parts: Tensor | None = None
         self._memory = triton_impl.scratch(self._step, where, exact=how.exact)
 
     def refresh(self) -> None:
@@ -67,9 +67,17 @@ class Assignment:
             x = tile.parts[0][begin - tile.begin : end - tile.begin]
             operand = self._kept
             if operand is None:
-                operand = operands.prepare_rows(x, self._centers.frame, how, self._parts)
+                operand = self._prepare(x)
                 self._kept = operand if self._keep else None
             triton_impl.nearest(
                 x, operand, self._centers, self._most, squared[begin:end], labels[begin:end],
                 self._memory, self.active, self._bad, begin,
             )  # fmt: skip
+
+    def _prepare(self, x: Tensor) -> operands.Operand:
+        how = self._centers.how
+        if operands.usable(x, how):
+            return operands.Operand(x, x.stride(0), 0)
+        if self._parts is None:
+            self._parts = operands.row_scratch(self._step, x.shape[1], how, x.device)
+        return operands.prepare_rows(x, self._centers.frame, how, self._parts)

@@ -4,8 +4,8 @@ The gain of a center c for a row x is y . c' - h with c' = c - m and h such that
 depends on x alone, it is -|x - c|^2 / 2: the nearest center has the largest gain. m is the mean of the
 centers, so that an offset common to all data does not use up the digits of the product.
 
-Half precision rows are multiplied as they lie in memory: y = x and h = |c'|^2 / 2 + m . c'. Other rows are
-first written as y = (x - m) in parts that tensor cores take, and h = |c'|^2 / 2. Everything is multiplied
+Half precision rows are multiplied as they are ("in place"): y = x and h = |c'|^2 / 2 + m . c'; where
+they are not aligned, they are copied first. Other rows are written as y = (x - m) in parts that tensor cores take, and h = |c'|^2 / 2. Everything is multiplied
 by a power of two that keeps the parts within the range of float16.
 
 A number in two parts is high + low, each rounded to nearest; of the four products of two such numbers
@@ -84,6 +84,16 @@ def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> Plan:
     return Plan(operand, False, True, 1, 1, False)
 
 
+def depth(width: int) -> int:
+    """Columns multiplied at a time."""
+    return min(64, max(16, triton.next_power_of_2(width)))
+
+
+def padded(width: int) -> int:
+    """Columns of prepared parts, zeros after the first ``width``: loads of whole blocks need no mask."""
+    return triton.cdiv(width, depth(width)) * depth(width)
+
+
 class Frame(NamedTuple):
     """``shift`` [D], which rows and centers are taken relative to, and ``scale`` [1], a power of two."""
 
@@ -108,7 +118,7 @@ def frame(centers: Tensor, how: Plan, dtype: torch.dtype) -> Frame:
 class Centers(NamedTuple):
     """Centers ready to be multiplied and measured.
 
-    ``values`` [k, D] as given; ``parts`` [parts, k, D]; ``offsets`` float32 [k], the h of their gains;
+    ``values`` [k, D] as given; ``parts`` [parts, k, D'], D' as :func:`padded`; ``offsets`` float32 [k], the h of their gains;
     ``extents`` float32 [3, k], bounds for the rounding: |c'|, |h| and how far the center lies from the
     origin of the rows, all scaled as the product is.
     """
@@ -138,7 +148,7 @@ def _store_parts(out, part, at, value, mask, PARTS: tl.constexpr):
 
 @triton.jit
 def _prepare_centers(
-    values, stride, shift, scale, parts, offsets, extents, active, bad, k, width,
+    values, stride, shift, scale, parts, offsets, extents, active, bad, k, width, padded,
     IN_PLACE: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     if tl.load(active) != 0:
@@ -150,7 +160,7 @@ def _prepare_centers(
         cross = tl.zeros((BLOCK, COLUMNS), tl.float64)
         reach = tl.zeros((BLOCK, COLUMNS), tl.float64)
         faults = tl.zeros((BLOCK, COLUMNS), tl.int32)
-        for start in range(0, width, COLUMNS):
+        for start in range(0, padded, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             within = column < width
             mask = inside[:, None] & within[None, :]
@@ -159,8 +169,8 @@ def _prepare_centers(
             faults += tl.where(is_finite(value), 0, 1)
             moved = tl.where(mask, value - middle[None, :], 0.0)
             _store_parts(
-                parts, k.to(tl.int64) * width, center[:, None] * width + column[None, :],
-                (moved * factor).to(tl.float32), mask, PARTS,
+                parts, k.to(tl.int64) * padded, center[:, None] * padded + column[None, :],
+                (moved * factor).to(tl.float32), inside[:, None] & (column < padded)[None, :], PARTS,
             )  # fmt: skip
             exact = tl.where(mask, value.to(tl.float64) - middle[None, :].to(tl.float64), 0.0)
             norm += exact * exact
@@ -191,7 +201,7 @@ def prepare_centers(values: Tensor, within: Frame, how: Plan, active: Tensor, ba
     k, width = values.shape
     prepared = Centers(
         values,
-        torch.empty((how.center_parts, k, width), dtype=how.operand, device=values.device),
+        torch.empty((how.center_parts, k, padded(width)), dtype=how.operand, device=values.device),
         torch.empty(k, dtype=torch.float32, device=values.device),
         torch.empty((3, k), dtype=torch.float32, device=values.device),
         within,
@@ -206,7 +216,7 @@ def update_centers(centers: Centers, active: Tensor, bad: Tensor) -> None:
     k, width = centers.values.shape
     _prepare_centers[(triton.cdiv(k, _CENTERS.value),)](
         centers.values, centers.values.stride(0), centers.frame.shift, centers.frame.scale,
-        centers.parts, centers.offsets, centers.extents, active, bad, k, width,
+        centers.parts, centers.offsets, centers.extents, active, bad, k, width, padded(width),
         IN_PLACE=centers.how.in_place, PARTS=centers.how.center_parts, BLOCK=_CENTERS,
         COLUMNS=_COLUMNS,
     )  # fmt: skip
@@ -214,21 +224,22 @@ def update_centers(centers: Centers, active: Tensor, bad: Tensor) -> None:
 
 @triton.jit
 def _prepare_rows(
-    x, stride, shift, scale, parts, part, count, width,
-    PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x, stride, shift, scale, parts, part, count, width, padded,
+    IN_PLACE: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS).to(tl.int64)
     factor = tl.load(scale)
-    for start in range(0, width, COLUMNS):
+    for start in range(0, padded, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         within = column < width
         mask = (row < count)[:, None] & within[None, :]
         value = tl.load(x + row[:, None] * stride + column[None, :], mask, other=0)
-        middle = tl.load(shift + column, within, other=0)
-        moved = (value.to(middle.dtype) - middle[None, :]) * factor
-        _store_parts(
-            parts, part, row[:, None] * width + column[None, :], moved.to(tl.float32), mask, PARTS
-        )
+        moved = value.to(tl.float32)
+        if not IN_PLACE:
+            middle = tl.load(shift + column, within, other=0)
+            moved = ((value.to(middle.dtype) - middle[None, :]) * factor).to(tl.float32)
+        target = (row < count)[:, None] & (column < padded)[None, :]
+        _store_parts(parts, part, row[:, None] * padded + column[None, :], moved, target, PARTS)
 
 
 class Operand(NamedTuple):
@@ -239,22 +250,24 @@ class Operand(NamedTuple):
     part: int
 
 
-def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor | None) -> Operand:
-    """The rows x [n, D] in parts, written to ``scratch`` [parts, at least n, D] unless used in place."""
+def usable(x: Tensor, how: Plan) -> bool:
+    """Whether rows can be multiplied where they lie: whole blocks of columns, 16 bytes at a time."""
+    width = x.shape[1]
+    aligned = x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
+    return how.in_place and aligned and padded(width) == width
+
+
+def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor) -> Operand:
+    """The rows x [n, D] as parts in ``scratch`` [parts, at least n, D']."""
     count, width = x.shape
-    if how.in_place or scratch is None:
-        return Operand(x, x.stride(0), 0)
-    part = scratch.stride(0)
-    if count:
-        _prepare_rows[(triton.cdiv(count, _ROWS.value),)](
-            x, x.stride(0), within.shift, within.scale, scratch, part, count, width,
-            PARTS=how.row_parts, ROWS=_ROWS, COLUMNS=_COLUMNS,
-        )  # fmt: skip
-    return Operand(scratch, width, part)
+    part, columns = scratch.stride(0), scratch.shape[2]
+    _prepare_rows[(triton.cdiv(count, _ROWS.value),)](
+        x, x.stride(0), within.shift, within.scale, scratch, part, count, width, columns,
+        IN_PLACE=how.in_place, PARTS=how.row_parts, ROWS=_ROWS, COLUMNS=_COLUMNS,
+    )  # fmt: skip
+    return Operand(scratch, columns, part)
 
 
-def row_scratch(rows: int, width: int, how: Plan, device: torch.device) -> Tensor | None:
-    """Memory for the parts of so many rows; None where rows are used in place."""
-    if how.in_place:
-        return None
-    return torch.empty((how.row_parts, rows, width), dtype=how.operand, device=device)
+def row_scratch(rows: int, width: int, how: Plan, device: torch.device) -> Tensor:
+    """Memory for the parts of so many rows."""
+    return torch.empty((how.row_parts, rows, padded(width)), dtype=how.operand, device=device)

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rlmba.kernels.common.triton_device import is_finite, programs
-from rlmba.kernels.min_distance.operands import Centers, Operand
+from rlmba.kernels.min_distance.operands import Centers, Operand, depth, padded
 
 _NONE = tl.constexpr(2**31 - 1)
 _LOWEST = tl.constexpr(float("-inf"))
@@ -30,8 +30,8 @@ _COLUMNS = tl.constexpr(64)
 
 @triton.jit
 def _gains(
-    row_at, row_part, center_at, center_part, offset, steps, width,
-    ROW_PARTS: tl.constexpr, CENTER_PARTS: tl.constexpr, EVEN: tl.constexpr,
+    row_at, row_part, center_at, center_part, offset, steps,
+    ROW_PARTS: tl.constexpr, CENTER_PARTS: tl.constexpr,
     ROWS: tl.constexpr, CENTERS: tl.constexpr, DEPTH: tl.constexpr,
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
@@ -47,12 +47,8 @@ def _gains(
             a_at += tl.where(turn == 0, row_part, 0)
         if CENTER_PARTS == 2:
             b_at += tl.where(turn == turns - 2, center_part, 0)
-        if EVEN:
-            a = tl.load(a_at)
-            b = tl.load(b_at)
-        else:
-            a = tl.load(a_at, (depth < width)[None, :], other=0.0)
-            b = tl.load(b_at, (depth < width)[:, None], other=0.0)
+        a = tl.load(a_at)
+        b = tl.load(b_at)
         if WIDEN:
             a = a.to(tl.float32)
             b = b.to(tl.float32)
@@ -63,8 +59,8 @@ def _gains(
 @triton.jit
 def _select(
     rows, row_stride, row_part, centers, center_part, offsets, labels, best, second, active,
-    count, k, width,
-    EXACT: tl.constexpr, ROW_PARTS: tl.constexpr, CENTER_PARTS: tl.constexpr, EVEN: tl.constexpr,
+    count, k, padded,
+    EXACT: tl.constexpr, ROW_PARTS: tl.constexpr, CENTER_PARTS: tl.constexpr,
     ROWS: tl.constexpr, CENTERS: tl.constexpr, DEPTH: tl.constexpr,
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
@@ -74,17 +70,17 @@ def _select(
         inside = row < count
         # Beyond the end the last row and the last center are read again: loads need no mask.
         row_at = rows + tl.minimum(row, count - 1) * row_stride
-        steps = tl.cdiv(width, DEPTH)
+        steps = padded // DEPTH
         label = tl.zeros((ROWS,), tl.int32)
         top = tl.full((ROWS,), _LOWEST, tl.float32)
         runner = tl.full((ROWS,), _LOWEST, tl.float32)
         for start in range(0, k, CENTERS):
             center = start + tl.arange(0, CENTERS)
-            center_at = centers + tl.minimum(center, k - 1).to(tl.int64) * width
+            center_at = centers + tl.minimum(center, k - 1).to(tl.int64) * padded
             offset = tl.load(offsets + center, center < k, other=float("inf"))
             gain = _gains(
-                row_at, row_part, center_at, center_part, offset, steps, width,
-                ROW_PARTS, CENTER_PARTS, EVEN, ROWS, CENTERS, DEPTH, PRECISION, WIDEN,
+                row_at, row_part, center_at, center_part, offset, steps,
+                ROW_PARTS, CENTER_PARTS, ROWS, CENTERS, DEPTH, PRECISION, WIDEN,
             )  # fmt: skip
             most = tl.max(gain, 1)
             place = tl.min(tl.where(gain == most[:, None], center[None, :], _NONE), 1)
@@ -188,15 +184,15 @@ def _distances(x_at, values, value_stride, place, mask, width, COLUMNS: tl.const
 @triton.jit
 def _refine(
     x, stride, rows, row_stride, row_part, values, value_stride, centers, center_part, offsets,
-    labels, squared, least, queue, queued, active, k, width,
-    ROW_PARTS: tl.constexpr, CENTER_PARTS: tl.constexpr, EVEN: tl.constexpr,
+    labels, squared, least, queue, queued, active, k, width, padded,
+    ROW_PARTS: tl.constexpr, CENTER_PARTS: tl.constexpr,
     ROWS: tl.constexpr, CENTERS: tl.constexpr, DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip
     """The nearest center of each queued row, among all whose gain says that they may be it."""
     if tl.load(active) != 0:
         total = tl.load(queued)
-        steps = tl.cdiv(width, DEPTH)
+        steps = padded // DEPTH
         for first in range(tl.program_id(0) * ROWS, total, tl.num_programs(0) * ROWS):
             slot = first + tl.arange(0, ROWS)
             live = slot < total
@@ -207,11 +203,11 @@ def _refine(
             x_at = x + row * stride
             for start in range(0, k, CENTERS):
                 center = start + tl.arange(0, CENTERS)
-                center_at = centers + tl.minimum(center, k - 1).to(tl.int64) * width
+                center_at = centers + tl.minimum(center, k - 1).to(tl.int64) * padded
                 offset = tl.load(offsets + center, center < k, other=float("inf"))
                 gain = _gains(
-                    rows + row * row_stride, row_part, center_at, center_part, offset, steps, width,
-                    ROW_PARTS, CENTER_PARTS, EVEN, ROWS, CENTERS, DEPTH, "ieee", WIDEN,
+                    rows + row * row_stride, row_part, center_at, center_part, offset, steps,
+                    ROW_PARTS, CENTER_PARTS, ROWS, CENTERS, DEPTH, "ieee", WIDEN,
                 )  # fmt: skip
                 # A gain that is NaN says nothing.
                 may = (gain >= limit[:, None]) | (gain != gain) | (limit == _LOWEST)[:, None]
@@ -244,14 +240,15 @@ class Tiles(NamedTuple):
     stages: int
 
 
-def tiles(operand: torch.dtype, k: int, capability: tuple[int, int]) -> Tiles:
+def tiles(operand: torch.dtype, width: int, k: int, capability: tuple[int, int]) -> Tiles:
     """Blocks that keep tensor cores busy: as many centers as registers hold, for the fewest reads."""
     hopper = capability >= (9, 0)
     if operand == torch.float32:
         chosen = Tiles(128, 128, 32, 8, 4 if hopper else 3)
     else:
         chosen = Tiles(128, 256, 64, 8, 4) if hopper else Tiles(128, 128, 64, 8, 3)
-    return chosen._replace(centers=min(chosen.centers, max(16, triton.next_power_of_2(k))))
+    centers = min(chosen.centers, max(16, triton.next_power_of_2(k)))
+    return chosen._replace(centers=centers, depth=min(chosen.depth, depth(width)))
 
 
 def _capability(device: torch.device) -> tuple[int, int]:
@@ -305,13 +302,13 @@ def nearest(
     count, width = x.shape
     how, values = centers.how, centers.values
     k = values.shape[0]
-    t = tiles(how.operand, k, _capability(x.device))
-    even = width % t.depth == 0
+    columns = padded(width)
+    t = tiles(how.operand, width, k, _capability(x.device))
     part = centers.parts.stride(0)
     _select[(triton.cdiv(count, t.rows),)](
         operand.first, operand.stride, operand.part, centers.parts, part, centers.offsets,
-        labels, memory.best, memory.second, active, count, k, width,
-        EXACT=how.exact, ROW_PARTS=how.row_parts, CENTER_PARTS=how.center_parts, EVEN=even,
+        labels, memory.best, memory.second, active, count, k, columns,
+        EXACT=how.exact, ROW_PARTS=how.row_parts, CENTER_PARTS=how.center_parts,
         ROWS=t.rows, CENTERS=t.centers, DEPTH=t.depth,
         PRECISION="tf32" if how.operand == torch.float32 else "ieee", WIDEN=_WIDEN,
         num_warps=t.warps, num_stages=t.stages,
@@ -330,8 +327,8 @@ def nearest(
     _refine[(groups,)](
         x, x.stride(0), operand.first, operand.stride, operand.part, values, values.stride(0),
         centers.parts, part, centers.offsets, labels, squared, memory.second, memory.queue,
-        memory.queued, active, k, width,
-        ROW_PARTS=how.row_parts, CENTER_PARTS=how.center_parts, EVEN=width % 64 == 0,
-        ROWS=_REFINED, CENTERS=max(16, min(64, triton.next_power_of_2(k))), DEPTH=64,
+        memory.queued, active, k, width, columns,
+        ROW_PARTS=how.row_parts, CENTER_PARTS=how.center_parts,
+        ROWS=_REFINED, CENTERS=max(16, min(64, triton.next_power_of_2(k))), DEPTH=depth(width),
         COLUMNS=_COLUMNS, WIDEN=_WIDEN, num_warps=4, num_stages=3,
     )  # fmt: skip
