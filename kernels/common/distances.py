@@ -100,7 +100,7 @@ def overflow(name: str = "x") -> DataError:
     )
 
 
-def require_rows(x: arrays.Float) -> None:
+def require_rows(x: Any) -> None:
     """Raise :class:`UsageError` where there is nothing to draw from."""
     if x.shape[0] == 0:
         raise UsageError("x: expected at least one row to draw centers from, got none")
