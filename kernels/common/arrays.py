@@ -153,9 +153,14 @@ def require_finite(a: NDArray[Any], name: str) -> None:
 
 def non_finite(a: NDArray[Any], name: str, row: int) -> NonFiniteError:
     """The error for row ``row`` of ``a``, which a kernel found not to be finite."""
-    values = np.ravel(a[row])
-    column = int(np.argmax(~np.isfinite(values)))
-    place = f"{name}[{row}]" if a.ndim == 1 else f"{name}[{row}, {column}]"
+    return non_finite_row(a[row], name, row)
+
+
+def non_finite_row(values: Any, name: str, row: int) -> NonFiniteError:
+    """The error for row ``row`` of an array, which holds ``values`` (one, if the array is 1-D)."""
+    flat = np.ravel(values)
+    column = int(np.argmax(~np.isfinite(flat)))
+    place = f"{name}[{row}]" if np.ndim(values) == 0 else f"{name}[{row}, {column}]"
     return NonFiniteError(
-        f"{place} is {values[column]}: expected finite numbers; drop or repair row {row}", row
+        f"{place} is {flat[column]}: expected finite numbers; drop or repair row {row}", row
     )

@@ -125,6 +125,12 @@ def accept_block(
     return kept, at_draw, len(proposals)
 
 
+def draw_exhausted(n: int, drawn: list[int], uniforms: NDArray[np.float64]) -> list[int]:
+    """The draws of a pool of ``n`` rows that all duplicate drawn ones: one for each uniform."""
+    free = sorted(set(range(n)) - set(drawn)) if len(uniforms) else []
+    return [free.pop(place(u, len(free))) for u in uniforms.tolist()]
+
+
 def draw_blocks(
     points: Points, k: int, seed: int, first: int, *, block_min: int, block_max: int
 ) -> Drawn:
@@ -151,10 +157,9 @@ def draw_blocks(
         kept, at_draw, walked = accept_block(state, proposals, uniforms[1::2], k - len(state.drawn))
         state.extend(kept, at_draw)
         counter += 2 * walked
-    free = sorted(set(range(n)) - set(state.drawn)) if len(state.drawn) < k else []
-    for uniform in uniform01(seed, counter, k - len(state.drawn)).tolist():
-        state.drawn.append(free.pop(place(uniform, len(free))))
-        state.at_draw.append(0.0)
+    rest = draw_exhausted(n, state.drawn, uniform01(seed, counter, k - len(state.drawn)))
+    state.drawn += rest
+    state.at_draw += [0.0] * len(rest)
     return Drawn(
         np.array(state.drawn, dtype=np.int64), state.squared, state.labels, np.array(state.at_draw)
     )

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import torch
 import triton
 import triton.language as tl
 
-__all__ = ["is_finite", "programs"]
+__all__ = ["INTERPRETED", "dot", "is_finite", "programs", "uniform01"]
+
+INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+"""Whether kernels run in Triton's interpreter, as Triton itself decides when it is imported."""
 
 
 @triton.jit
 def is_finite(x):
     """Neither NaN nor infinite, elementwise."""
     return tl.abs(x) < float("inf")
+
+
+@triton.jit
+def dot(a, b, total):
+    """``total`` plus the product of half precision or float32 blocks, as float32."""
+    if INTERPRETED:  # which multiplies the bits of bfloat16 as integers
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, total)
+
+
+@triton.jit
+def uniform01(seed, index):
+    """Draws of a seed (the bits of it as int64) by number (int64): float64 in the open (0, 1).
+
+    The twin of :func:`rlmba.kernels.common.random.uniform01`.
+    """
+    z = (index + 1).to(tl.uint64, bitcast=True) * 0x9E3779B97F4A7C15
+    z += seed.to(tl.uint64, bitcast=True)
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+    z = z ^ (z >> 31)
+    return ((z >> 12).to(tl.float64) + 0.5) * 2.220446049250313e-16
 
 
 @functools.cache

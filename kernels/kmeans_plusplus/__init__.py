@@ -27,12 +27,6 @@ class KMeansPlusPlus(NamedTuple):
     labels: Any
 
 
-def _cpu(
-    x: arrays.Float, k: int, seed: int, first: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    return seed_centers(x, k, seed, first, distances.UNBOUNDED)
-
-
 def seed_centers(
     x: arrays.Float,
     k: int,
@@ -72,6 +66,7 @@ def kmeans_plusplus(
     *,
     rng: Rng,
     first: int | None = None,
+    max_memory: int | None = None,
     backend: str = "auto",
 ) -> KMeansPlusPlus:
     """Draw ``k`` distinct rows by the exact k-means++ law: each with probability proportional to D^2.
@@ -89,7 +84,10 @@ def kmeans_plusplus(
         entropy.
     first : int, optional
         Position of the first row. Without it the first row is drawn uniformly.
-    backend : {"auto", "cpu", "reference"}
+    max_memory : int, optional
+        Bytes of scratch memory beside input, results and copies of 256 rows; on a GPU, bytes of device
+        memory for copies of rows that lie in host memory. The result does not depend on it.
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -102,7 +100,8 @@ def kmeans_plusplus(
     Raises
     ------
     UsageError
-        If x has no row, k is not within 1..N or ``first`` not within 0..N-1.
+        If x has no row, k is not within 1..N, ``first`` not within 0..N-1, or ``max_memory`` too little
+        to work with.
     ShapeError
         If ``x`` is not a matrix of real numbers with at least one column.
     NonFiniteError
@@ -121,7 +120,8 @@ def kmeans_plusplus(
     in float64: a seed gives the same rows on every backend and number of threads, but where a uniform
     falls within rounding (about 1e-13 relative) of a boundary between two rows.
 
-    O(N k D) time, 16 bytes a row beside the results.
+    O(N k D) time, 16 bytes a row beside the results. On a GPU a block is four launches; the draws are
+    waited for once or a few times, so that they cannot be captured in a CUDA graph.
 
     References
     ----------
@@ -136,18 +136,24 @@ def kmeans_plusplus(
     (array([[10.],
            [ 0.]]), array([1, 1, 0, 0]))
     """
-    _, implementation = dispatch.select(
-        "kmeans_plusplus",
-        backend,
-        arrays.device_of(x),
-        {"cpu": _cpu, "reference": reference.kmeans_plusplus},
+    name = dispatch.choose(
+        "kmeans_plusplus", backend, arrays.device_of(x), ("triton", "cpu", "reference")
     )
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.kmeans_plusplus import on_device
+
+        return KMeansPlusPlus(*on_device.kmeans_plusplus(x, k, rng, first, max_memory))
     rows = distances.as_rows(x, "x")
     distances.require_rows(rows)
     k = arrays.as_count(k, "k", low=1, high=rows.shape[0])
     if first is not None:
         first = arrays.as_count(first, "first", low=0, high=rows.shape[0] - 1)
-    indices, squared, labels = implementation(rows, k, seed_from(rng), first)
+    distances.check_max_memory(max_memory)
+    if name == "cpu":
+        scratch = distances.scratch_bytes(rows, max_memory)
+        indices, squared, labels = seed_centers(rows, k, seed_from(rng), first, scratch)
+    else:
+        indices, squared, labels = reference.kmeans_plusplus(rows, k, seed_from(rng), first)
     return KMeansPlusPlus(
         arrays.like(indices, x),
         arrays.like(distances.root(squared, rows.dtype), x),

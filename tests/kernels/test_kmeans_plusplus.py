@@ -14,7 +14,7 @@ from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import d2_sampling, distances
 from rlmba.kernels.kmeans_plusplus import reference, seed_centers, spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 DUPLICATES = np.array([[0.0], [0.0], [1.0], [3.0], [3.5], [3.5]])
 SPREAD = np.array([[0.0, 0.0], [1.0, 0.2], [0.1, 1.1], [2.0, 2.0], [5.0, 1.0]])
 CONSTANT_AFTER_TWO = np.array([[1.0], [1.0], [1.0], [4.0], [4.0]])
