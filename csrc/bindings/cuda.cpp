@@ -35,5 +35,6 @@ PYBIND11_MODULE(RLMBA_CUDA_MODULE, m) {
   m.attr("emulated") = bool(RLMBA_CUDA_EMULATED);
   register_devices(m);
   py::class_<rlmba::cuda::Matrix>(m, "Matrix").def(py::init(&make_matrix));
+  rlmba::bindings::register_min_distance(m);
   rlmba::bindings::register_minmax(m);
 }

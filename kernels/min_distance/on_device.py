@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, device, distances
 
 
@@ -104,4 +105,27 @@ def _cuda(
     labels: Tensor,
     bad: Tensor,
 ) -> None:
-    raise NotImplementedError
+    where, core = centers.device, dispatch.require_cuda()
+    c = centers.to(dtype).contiguous()
+    # A part of each: a sum of the centers could overflow.
+    shift = (c.to(torch.float64) * (1.0 / len(c))).sum(dim=0).to(dtype)
+    half_norms = torch.empty(len(c), dtype=dtype, device=where)
+    largest = torch.empty(1, dtype=dtype, device=where)
+    prepared = core.PreparedCenters(
+        device.matrix(c), shift.data_ptr(), half_norms.data_ptr(), largest.data_ptr()
+    )
+    stream = device.stream(where)
+    core.center_norms(prepared, distances.BAD_CENTER, bad.data_ptr(), stream)
+    torch.amax(half_norms, dim=0, keepdim=True, out=largest)
+    for begin, end, (part,) in rows:
+        x = part.to(dtype) if dtype == torch.float64 else part
+        core.min_distance(
+            device.matrix(x),
+            prepared,
+            distances.PRECISIONS.index(precision),
+            squared[begin:end].data_ptr(),
+            labels[begin:end].data_ptr(),
+            begin,
+            bad.data_ptr(),
+            stream,
+        )
