@@ -240,15 +240,27 @@ __global__ void __launch_bounds__(kThreads)
   for (int r = 0; r < kSide; ++r) nearest[r] = {INFINITY, centers.count};
   for (std::int64_t start = 0; again && start < centers.count; start += kTile) {
     product.compute(x, centers, first_row, start, nullptr);
+    // Bits of the pairs to measure: registers are not indexed by what is known at run time only.
+    unsigned pairs = 0;
+#pragma unroll
     for (int s = 0; s < kSide; ++s) {
       const std::int64_t j = start + tx + s * kLanes;
-      if (j >= centers.count) break;
+      const W half = j < centers.count ? centers.half_norms[j] : W(0);
 #pragma unroll
       for (int r = 0; r < kSide; ++r) {
-        const W score = centers.half_norms[j] - product.value[r][s];
-        if (!doubtful[r] || static_cast<double>(score) > limit[r]) continue;
-        const std::int64_t row = first_row + ty + r * kLanes;
-        nearest[r].meet(exact_distance(x.row(row), centers.row(j), centers.columns), j);
+        const double score = static_cast<double>(half - product.value[r][s]);
+        const bool may = doubtful[r] && j < centers.count && !(score > limit[r]);
+        pairs |= may ? 1u << (r * kSide + s) : 0u;
+      }
+    }
+    for (; pairs != 0; pairs &= pairs - 1) {
+      const int pair = __ffs(static_cast<int>(pairs)) - 1;
+      const std::int64_t row = first_row + ty + pair / kSide * kLanes;
+      const std::int64_t j = start + tx + pair % kSide * kLanes;
+      const double d = exact_distance(x.row(row), centers.row(j), centers.columns);
+#pragma unroll
+      for (int r = 0; r < kSide; ++r) {
+        if (r == pair / kSide) nearest[r].meet(d, j);
       }
     }
   }
