@@ -118,14 +118,14 @@ def kmeans(
     >>> sorted(result.centers.ravel().tolist()), result.distances
     ([0.5, 10.5], array([0.5, 0.5, 0.5, 0.5]))
     """
-    name = dispatch.choose(
-        "kmeans", backend, arrays.device_of(x), ("triton", "cpu", "reference")
-    )
+    name = dispatch.choose("kmeans", backend, arrays.device_of(x), ("triton", "cpu", "reference"))
     distances.check_precision(precision)
     if name in dispatch.ACCELERATED:
         from rlmba.kernels.kmeans import on_device
 
-        return KMeans(*on_device.kmeans(x, k, rng, max_iter, max_memory, precision))
+        return KMeans(
+            *on_device.kmeans(x, k, rng, max_iter, max_memory=max_memory, precision=precision)
+        )
     rows = distances.as_rows(x, "x")
     distances.require_rows(rows)
     k = arrays.as_count(k, "k", low=1, high=rows.shape[0])

@@ -30,6 +30,7 @@ def lloyd(
     row_dtype: torch.dtype,
     clusters: Clusters,
     max_iter: int,
+    *,
     precision: str,
     bad: Tensor,
 ) -> Tensor:
@@ -42,9 +43,9 @@ def lloyd(
     done = torch.zeros(1, dtype=torch.int64, device=rows.device)
     if max_iter == 0:
         return done
-    work = Assignment(rows, row_dtype, centers, centers.dtype, precision, bad)
+    work = Assignment(rows, row_dtype, centers, centers.dtype, precision=precision, bad=bad)
     active = work.active
-    means = Means(*centers.shape, rows.device)
+    means = Means(len(centers), centers.shape[1], rows.device)
     for tile in rows:
         means.add(tile.parts[0], labels[tile.begin : tile.end], active)
     before = torch.empty_like(labels)
@@ -75,6 +76,7 @@ def kmeans(
     k: int,
     rng: Rng,
     max_iter: int,
+    *,
     max_memory: int | None,
     precision: str,
 ) -> tuple[Any, Any, Any, int, Any]:
@@ -94,7 +96,7 @@ def kmeans(
         indices, squared, labels = seed_rows(rows, k, seed_from(rng), None)
         centers = rows.take(indices)[0].to(dtype).contiguous()
         clusters = Clusters(centers, squared, labels)
-        done = lloyd(rows, given.dtype, clusters, max_iter, precision, bad)
+        done = lloyd(rows, given.dtype, clusters, max_iter, precision=precision, bad=bad)
         found = nearest.root(squared, dtype, bad)
     nearest.raise_for(device.read_flag(bad), given, None)
     return (

@@ -44,7 +44,9 @@ def _move(sums, counts, centers, active, width, COLUMNS: tl.constexpr):
             column = start + tl.arange(0, COLUMNS)
             within = column < width
             at = label.to(tl.int64) * width + column
-            mean = tl.load(sums + at, within, other=0) / tl.where(count > 0, count, 1).to(tl.float64)
+            mean = tl.load(sums + at, within, other=0) / tl.where(count > 0, count, 1).to(
+                tl.float64
+            )
             tl.store(centers + at, mean.to(centers.dtype.element_ty), within & (count > 0))
             tl.store(sums + at, tl.zeros((COLUMNS,), tl.float64), within)
 
@@ -59,14 +61,14 @@ class Means:
     def __init__(self, k: int, width: int, where: torch.device) -> None:
         self._sums = torch.zeros((k, width), dtype=torch.float64, device=where)
         self._counts = torch.zeros(k, dtype=torch.int64, device=where)
-        self._bounds = torch.arange(k + 1, dtype=torch.int64, device=where)
+        self._bounds = torch.arange(k + 1, dtype=torch.int32, device=where)
 
     def add(self, x: Tensor, labels: Tensor, active: Tensor) -> None:
         """Add the rows x [n, D], labeled ``labels`` [n], unless ``active`` is 0."""
         k, width = self._sums.shape
         # Of 32 bits, which sort in half the time of 64.
         ordered, order = torch.sort(labels.to(torch.int32), stable=True)
-        ends = torch.searchsorted(ordered, self._bounds.to(torch.int32))
+        ends = torch.searchsorted(ordered, self._bounds)
         self._counts += ends.diff()
         _sum_rows[(k, triton.cdiv(width, _COLUMNS.value))](
             x, x.stride(0), order, ends, self._sums, active, width, AHEAD=_AHEAD, COLUMNS=_COLUMNS

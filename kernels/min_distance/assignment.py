@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rlmba.kernels.common import device
-from rlmba.kernels.min_distance import operands, triton_impl
+from rlmba.kernels.min_distance import triton_impl
+from rlmba.kernels.min_distance import triton_operands as operands
 
 SCRATCH_VALUES = 2**28
 """Most numbers of prepared rows held at a time."""
@@ -34,6 +35,7 @@ class Assignment:
         row_dtype: torch.dtype,
         centers: Tensor,
         dtype: torch.dtype,
+        *,
         precision: str,
         bad: Tensor,
     ) -> None:
@@ -61,7 +63,6 @@ class Assignment:
 
         ``squared`` float64 [N] and ``labels`` int64 [N] are of all rows.
         """
-        how = self._centers.how
         for begin in range(tile.begin, tile.end, self._step):
             end = min(begin + self._step, tile.end)
             x = tile.parts[0][begin - tile.begin : end - tile.begin]

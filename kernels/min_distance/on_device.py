@@ -69,11 +69,14 @@ def min_distance(
     bad = device.flag(where)
     squared = torch.empty(rows.count, dtype=torch.float64, device=where)
     labels = torch.empty(rows.count, dtype=torch.int64, device=where)
+    shared: dict[str, Any] = {
+        "precision": precision, "squared": squared, "labels": labels, "bad": bad
+    }  # fmt: skip
     with device.on(where):
         if backend == "triton":
-            _triton(rows, given.dtype, on_device, dtype, precision, squared, labels, bad)
+            _triton(rows, given.dtype, on_device, dtype, **shared)
         else:
-            _cuda(rows, on_device, dtype, precision, squared, labels, bad)
+            _cuda(rows, on_device, dtype, **shared)
         found = root(squared, dtype, bad)
     raise_for(device.read_flag(bad), given, c)
     return device.like(found, x), device.like(labels, x)
@@ -84,6 +87,7 @@ def _triton(
     row_dtype: torch.dtype,
     centers: Tensor,
     dtype: torch.dtype,
+    *,
     precision: str,
     squared: Tensor,
     labels: Tensor,
@@ -91,7 +95,7 @@ def _triton(
 ) -> None:
     from rlmba.kernels.min_distance.assignment import Assignment
 
-    work = Assignment(rows, row_dtype, centers, dtype, precision, bad)
+    work = Assignment(rows, row_dtype, centers, dtype, precision=precision, bad=bad)
     for tile in rows:
         work.assign(tile, squared, labels)
 
@@ -100,6 +104,7 @@ def _cuda(
     rows: device.Rows,
     centers: Tensor,
     dtype: torch.dtype,
+    *,
     precision: str,
     squared: Tensor,
     labels: Tensor,

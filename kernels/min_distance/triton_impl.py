@@ -1,6 +1,6 @@
 """Triton form of :func:`rlmba.kernels.min_distance`: products select centers, distances decide.
 
-Three passes over a tile of rows. ``_select``: the center of largest gain (see ``operands``), and the
+Three passes over a tile of rows. ``_select``: the center of largest gain (see ``triton_operands``), and the
 second largest gain. ``_measure``: the squared distance to that center in float64; rows whose two gains
 lie within their rounding are queued. ``_refine``: products once more for queued rows, and the distance to
 every center that may be nearest.
@@ -16,14 +16,14 @@ import triton.language as tl
 from torch import Tensor
 
 from rlmba.kernels.common.triton_device import is_finite, programs
-from rlmba.kernels.min_distance.operands import Centers, Operand, depth, padded
+from rlmba.kernels.min_distance.triton_operands import Centers, Operand, depth, padded
 
 _NONE = tl.constexpr(2**31 - 1)
 _LOWEST = tl.constexpr(float("-inf"))
 # Gains are trusted where nothing in them can have overflowed.
 _SAFE = tl.constexpr(2.0**120)
 _SAFE_NORM = tl.constexpr(2.0**60)
-_MEASURED = tl.constexpr(16)
+_MEASURED = tl.constexpr(8)
 _REFINED = tl.constexpr(64)
 _COLUMNS = tl.constexpr(64)
 
@@ -38,7 +38,7 @@ def _gains(
     """Gains [ROWS, CENTERS]: the product of the parts, the small ones first, less the offsets."""
     turns: tl.constexpr = ROW_PARTS + CENTER_PARTS - 1
     product = tl.zeros((ROWS, CENTERS), tl.float32)
-    for step in range(0, turns * steps):
+    for step in range(turns * steps):
         turn = step // steps
         depth = (step - turn * steps) * DEPTH + tl.arange(0, DEPTH)
         a_at = row_at[:, None] + depth[None, :]
@@ -118,7 +118,9 @@ def _measure(
             within = column < width
             mask = inside[:, None] & within[None, :]
             value = tl.load(x + row[:, None] * stride + column[None, :], mask, other=0)
-            center = tl.load(values + label[:, None] * value_stride + column[None, :], mask, other=0)
+            center = tl.load(
+                values + label[:, None] * value_stride + column[None, :], mask, other=0
+            )
             difference = value.to(tl.float64) - center.to(tl.float64)
             distance += difference * difference
             if value.dtype == tl.float64:

@@ -17,4 +17,4 @@ def calls(backend):
             torch.zeros(300, dtype=torch.int64),
         )
         rows = device.Rows([x], x.device)
-        on_device.lloyd(rows, dtype, clusters, 2, "exact", device.flag(x.device))
+        on_device.lloyd(rows, dtype, clusters, 2, precision="exact", bad=device.flag(x.device))

@@ -46,7 +46,7 @@ def steps(x, centers, max_iter, bound=None, precision="exact"):
         *(accelerated.on_gpu(a) for a in (centers.copy(), squared.astype(float) ** 2, labels))
     )
     bad = device.flag(rows.device)
-    done = on_device.lloyd(rows, t.dtype, clusters, max_iter, precision, bad)
+    done = on_device.lloyd(rows, t.dtype, clusters, max_iter, precision=precision, bad=bad)
     assert device.read_flag(bad) is None
     return [np.asarray(c.cpu()) for c in clusters], int(done)
 

@@ -4,9 +4,10 @@ The gain of a center c for a row x is y . c' - h with c' = c - m and h such that
 depends on x alone, it is -|x - c|^2 / 2: the nearest center has the largest gain. m is the mean of the
 centers, so that an offset common to all data does not use up the digits of the product.
 
-Half precision rows are multiplied as they are ("in place"): y = x and h = |c'|^2 / 2 + m . c'; where
-they are not aligned, they are copied first. Other rows are written as y = (x - m) in parts that tensor cores take, and h = |c'|^2 / 2. Everything is multiplied
-by a power of two that keeps the parts within the range of float16.
+Half precision rows are multiplied as they are ("in place"): y = x and h = |c'|^2 / 2 + m . c'; where they
+are not aligned, they are copied first. Other rows are written as y = (x - m) in parts that tensor cores
+take, and h = |c'|^2 / 2. Everything is multiplied by a power of two that keeps the parts within the range
+of float16.
 
 A number in two parts is high + low, each rounded to nearest; of the four products of two such numbers
 low times low is left out. The small products come first, so that they add to small sums.
@@ -118,9 +119,9 @@ def frame(centers: Tensor, how: Plan, dtype: torch.dtype) -> Frame:
 class Centers(NamedTuple):
     """Centers ready to be multiplied and measured.
 
-    ``values`` [k, D] as given; ``parts`` [parts, k, D'], D' as :func:`padded`; ``offsets`` float32 [k], the h of their gains;
-    ``extents`` float32 [3, k], bounds for the rounding: |c'|, |h| and how far the center lies from the
-    origin of the rows, all scaled as the product is.
+    ``values`` [k, D] as given; ``parts`` [parts, k, D'], D' as :func:`padded`; ``offsets``
+    float32 [k], the h of their gains; ``extents`` float32 [3, k], bounds for the rounding: |c'|, |h| and
+    how far the center lies from the origin of the rows, scaled as the product is.
     """
 
     values: Tensor
@@ -164,7 +165,9 @@ def _prepare_centers(
             column = start + tl.arange(0, COLUMNS)
             within = column < width
             mask = inside[:, None] & within[None, :]
-            value = tl.load(values + center[:, None] * stride + column[None, :], mask, other=0).to(wide)
+            value = tl.load(values + center[:, None] * stride + column[None, :], mask, other=0).to(
+                wide
+            )
             middle = tl.load(shift + column, within, other=0)
             faults += tl.where(is_finite(value), 0, 1)
             moved = tl.where(mask, value - middle[None, :], 0.0)
@@ -196,7 +199,9 @@ def _prepare_centers(
             tl.atomic_min(bad, first + _BAD_CENTER)
 
 
-def prepare_centers(values: Tensor, within: Frame, how: Plan, active: Tensor, bad: Tensor) -> Centers:
+def prepare_centers(
+    values: Tensor, within: Frame, how: Plan, active: Tensor, bad: Tensor
+) -> Centers:
     """Parts, offsets and bounds of centers [k, D]; lowers ``bad`` where one is not finite."""
     k, width = values.shape
     prepared = Centers(
