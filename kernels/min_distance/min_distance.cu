@@ -1,9 +1,8 @@
 #include <mma.h>
 
-#include <cfloat>
-
 #include "min_distance.cuh"
 #include "rlmba/cuda/device.cuh"
+#include "rows_and_centers.cuh"
 
 // The score of a center c for a row x is |c'|^2 / 2 - x' . c', c' and x' shifted: the nearest
 // center has the least. Exact: products in the dtype computed with select which centers can be
@@ -34,49 +33,6 @@ struct Limits<double> {
   static constexpr double kTiny = 0x1.0p-1022;
   static constexpr double kSafe = 0x1.0p1000;
 };
-
-template <class T>
-struct Rows {
-  const T* data;
-  std::int64_t count, columns, stride;
-
-  __device__ const T* row(std::int64_t i) const { return data + i * stride; }
-};
-
-template <class W>
-struct Centers {
-  const W* data;
-  std::int64_t count, columns;
-  const W *shift, *half_norms, *largest;
-
-  __device__ const W* row(std::int64_t j) const { return data + j * columns; }
-};
-
-// The best center so far, the lowest of equals, and the second least score.
-template <class W>
-struct Best {
-  W score, second;
-  std::int64_t label;
-
-  __device__ void meet(W other, std::int64_t j) {
-    if (other < score || (other == score && j < label)) {
-      second = score;
-      score = other;
-      label = j;
-    } else if (other < second) {
-      second = other;
-    }
-  }
-  __device__ void merge(const Best& other) {
-    meet(other.score, other.label);
-    if (other.second < second) second = other.second;
-  }
-};
-
-template <class T>
-__device__ T from_lane(T value, int mask) {
-  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
-}
 
 template <class T, class W>
 __device__ double exact_distance(const T* x, const W* c, std::int64_t columns) {
@@ -187,58 +143,77 @@ struct Nearest {
   }
 };
 
-template <class T, class W>
-__global__ void __launch_bounds__(kThreads)
-    select_exactly(Rows<T> x, Centers<W> centers, std::int64_t* labels) {
-  __shared__ W row_tile[kDepth][kTile + 1];
-  __shared__ W center_tile[kDepth][kTile + 1];
-  __shared__ int doubts;
-  const std::int64_t first_row = blockIdx.x * static_cast<std::int64_t>(kTile);
-  const int tx = threadIdx.x % kLanes, ty = threadIdx.x / kLanes;
-  Product<W> product{row_tile, center_tile, {}};
-  W norms[kSide] = {};
+// What a thread knows of its kSide rows.
+template <class W>
+struct Side {
   Best<W> best[kSide];
+  W norms[kSide];       // squared
+  double limit[kSide];  // the greatest score that a nearest center can have
+  bool doubtful[kSide];
+  Nearest nearest[kSide];
+};
+
+template <class T, class W>
+__device__ __forceinline__ void find_least(const Rows<T>& x, const Centers<W>& centers,
+                                           std::int64_t first_row, Product<W>& product,
+                                           Side<W>& side) {
 #pragma unroll
-  for (int r = 0; r < kSide; ++r) best[r] = {W(INFINITY), W(INFINITY), centers.count};
-  if (threadIdx.x == 0) doubts = 0;
+  for (int r = 0; r < kSide; ++r) {
+    side.best[r] = {W(INFINITY), W(INFINITY), centers.count};
+    side.norms[r] = W(0);
+  }
   for (std::int64_t start = 0; start < centers.count; start += kTile) {
-    product.compute(x, centers, first_row, start, start == 0 ? norms : nullptr);
+    product.compute(x, centers, first_row, start, start == 0 ? side.norms : nullptr);
 #pragma unroll
     for (int s = 0; s < kSide; ++s) {
-      const std::int64_t j = start + tx + s * kLanes;
+      const std::int64_t j = start + threadIdx.x % kLanes + s * kLanes;
       if (j >= centers.count) break;
       const W half = centers.half_norms[j];
 #pragma unroll
-      for (int r = 0; r < kSide; ++r) best[r].meet(half - product.value[r][s], j);
+      for (int r = 0; r < kSide; ++r) side.best[r].meet(half - product.value[r][s], j);
     }
   }
-  const double largest = static_cast<double>(*centers.largest);
-  double limit[kSide];
-  bool doubtful[kSide];
 #pragma unroll
   for (int r = 0; r < kSide; ++r) {
     for (int mask = kLanes / 2; mask > 0; mask /= 2) {
-      const Best<W> other{from_lane(best[r].score, mask), from_lane(best[r].second, mask),
-                          from_lane(best[r].label, mask)};
-      best[r].merge(other);
+      const Best<W> other{from_lane(side.best[r].score, mask), from_lane(side.best[r].second, mask),
+                          from_lane(side.best[r].label, mask)};
+      side.best[r].merge(other);
     }
-    const double norm2 = static_cast<double>(norms[r]);
+  }
+}
+
+// Whether rounding leaves in question which center is nearest to any of the rows.
+template <class W>
+__device__ __forceinline__ bool find_doubts(const Centers<W>& centers, std::int64_t rows_left,
+                                            Side<W>& side) {
+  const double largest = static_cast<double>(*centers.largest);
+  bool any = false;
+#pragma unroll
+  for (int r = 0; r < kSide; ++r) {
+    const double norm2 = static_cast<double>(side.norms[r]);
     const double error =
         score_error<W>(1.01 * norm2, largest, static_cast<double>(centers.columns));
     constexpr double kSafe = Limits<W>::kSafe;
-    const bool trusted = norm2 < kSafe && largest < kSafe && isfinite(best[r].score);
+    const Best<W>& best = side.best[r];
+    const bool trusted = norm2 < kSafe && largest < kSafe && isfinite(best.score);
     // Infinite where scores say nothing: every center is a candidate.
-    limit[r] = trusted ? static_cast<double>(best[r].score) + 2 * error : INFINITY;
-    const std::int64_t row = first_row + ty + r * kLanes;
-    doubtful[r] = row < x.count && !(static_cast<double>(best[r].second) > limit[r]);
-    if (doubtful[r]) doubts = 1;
+    side.limit[r] = trusted ? static_cast<double>(best.score) + 2 * error : INFINITY;
+    side.doubtful[r] = threadIdx.x / kLanes + r * kLanes < rows_left &&
+                       !(static_cast<double>(best.second) > side.limit[r]);
+    any = any || side.doubtful[r];
   }
-  __syncthreads();
-  const bool again = doubts != 0;
-  Nearest nearest[kSide];
+  return any;
+}
+
+template <class T, class W>
+__device__ __forceinline__ void measure_candidates(const Rows<T>& x, const Centers<W>& centers,
+                                                   std::int64_t first_row, Product<W>& product,
+                                                   Side<W>& side) {
+  const int tx = threadIdx.x % kLanes, ty = threadIdx.x / kLanes;
 #pragma unroll
-  for (int r = 0; r < kSide; ++r) nearest[r] = {INFINITY, centers.count};
-  for (std::int64_t start = 0; again && start < centers.count; start += kTile) {
+  for (int r = 0; r < kSide; ++r) side.nearest[r] = {INFINITY, centers.count};
+  for (std::int64_t start = 0; start < centers.count; start += kTile) {
     product.compute(x, centers, first_row, start, nullptr);
     // Bits of the pairs to measure: registers are not indexed by what is known at run time only.
     unsigned pairs = 0;
@@ -249,7 +224,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int r = 0; r < kSide; ++r) {
         const double score = static_cast<double>(half - product.value[r][s]);
-        const bool may = doubtful[r] && j < centers.count && !(score > limit[r]);
+        const bool may = side.doubtful[r] && j < centers.count && !(score > side.limit[r]);
         pairs |= may ? 1u << (r * kSide + s) : 0u;
       }
     }
@@ -260,18 +235,41 @@ __global__ void __launch_bounds__(kThreads)
       const double d = exact_distance(x.row(row), centers.row(j), centers.columns);
 #pragma unroll
       for (int r = 0; r < kSide; ++r) {
-        if (r == pair / kSide) nearest[r].meet(d, j);
+        if (r == pair / kSide) side.nearest[r].meet(d, j);
       }
     }
   }
 #pragma unroll
   for (int r = 0; r < kSide; ++r) {
-    for (int mask = kLanes / 2; again && mask > 0; mask /= 2) {
-      nearest[r].meet(from_lane(nearest[r].squared, mask), from_lane(nearest[r].label, mask));
+    for (int mask = kLanes / 2; mask > 0; mask /= 2) {
+      side.nearest[r].meet(from_lane(side.nearest[r].squared, mask),
+                           from_lane(side.nearest[r].label, mask));
     }
-    const std::int64_t row = first_row + ty + r * kLanes;
-    const std::int64_t label = doubtful[r] ? nearest[r].label : best[r].label;
-    if (tx == 0 && row < x.count) labels[row] = label < centers.count ? label : 0;
+    if (side.doubtful[r]) side.best[r].label = side.nearest[r].label;
+  }
+}
+
+template <class T, class W>
+__global__ void __launch_bounds__(kThreads)
+    select_exactly(Rows<T> x, Centers<W> centers, std::int64_t* labels) {
+  __shared__ W row_tile[kDepth][kTile + 1];
+  __shared__ W center_tile[kDepth][kTile + 1];
+  __shared__ int doubts;
+  const std::int64_t first_row = blockIdx.x * static_cast<std::int64_t>(kTile);
+  Product<W> product{row_tile, center_tile, {}};
+  Side<W> side;
+  if (threadIdx.x == 0) doubts = 0;
+  find_least(x, centers, first_row, product, side);  // with barriers, after which doubts is 0
+  if (find_doubts(centers, x.count - first_row, side)) doubts = 1;
+  __syncthreads();
+  if (doubts != 0) measure_candidates(x, centers, first_row, product, side);
+#pragma unroll
+  for (int r = 0; r < kSide; ++r) {
+    const std::int64_t row = first_row + threadIdx.x / kLanes + r * kLanes;
+    const std::int64_t label = side.best[r].label;
+    if (threadIdx.x % kLanes == 0 && row < x.count) {
+      labels[row] = label < centers.count ? label : 0;
+    }
   }
 }
 

@@ -155,10 +155,11 @@ def _measure(
                 + absolute * (length + longest)
                 + 2.5e-7 * offset
                 + rounding * reach * reach * unit
+                + width * 2.4e-38  # products below the least normal number
             )
             top = tl.load(best + row, inside, other=0)
             runner = tl.load(second + row, inside, other=0)
-            least = top - 2.0 * error - 1e-37
+            least = top - 2.0 * error
             trusted = is_finite(top) & (length * longest + offset < _SAFE) & (length < _SAFE_NORM)
             least = tl.where(trusted, least, _LOWEST)
             doubtful = inside & ~(trusted & (runner < least))

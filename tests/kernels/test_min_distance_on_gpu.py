@@ -96,13 +96,14 @@ def test_rows_of_very_different_size(rng, backend):
 @pytest.mark.parametrize("backend", accelerated.BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_near_ties_are_decided_exactly(rng, backend, dtype):
-    """Centers whose distances differ by less than a product can resolve."""
-    base = rng.normal(size=(1, 200))
-    centers = torch.from_numpy(np.repeat(base, 60, axis=0))
-    step = 0.02 if dtype == torch.bfloat16 else 1e-4
-    centers[torch.arange(60), torch.arange(60)] += step * torch.from_numpy(rng.normal(size=60))
-    x = torch.from_numpy(base + 0.5 * rng.normal(size=(130, 200))).to(dtype)
-    centers = centers.to(dtype)
+    """Centers of one length, rows close to the origin: half norms drown what tells distances apart."""
+    values = rng.normal(size=100)
+    centers = torch.from_numpy(np.stack([rng.permutation(values) for _ in range(30)])).to(dtype)
+    x = torch.from_numpy(2.0**-24 * rng.normal(size=(70, 100))).to(dtype)
+    gain = wide(x).astype(np.float32) @ wide(centers).astype(np.float32).T
+    gain -= (wide(centers).astype(np.float32) ** 2).sum(axis=1) / 2
+    exact = reference.nearest(wide(x), wide(centers))[1]
+    assert (gain.argmax(axis=1) != exact).mean() > 0.5
     result = kernels.min_distance(x, centers, backend=backend)
     assert_nearest(x, centers, result, "float64" if dtype == torch.float64 else "float32")
 
