@@ -60,8 +60,9 @@ def min_distance(
         backends). The result does not depend on it.
     precision : {"exact", "tf32", "bf16"}
         On a GPU, ``"exact"`` gives what the CPU gives. ``"tf32"`` and ``"bf16"`` take the center that
-        one tensor-core product of at least that precision finds nearest, and its distance as exactly as ever: where two centers are nearly equally far, the
-        farther one may be taken. On a CPU every precision is exact.
+        one tensor-core product of at least that precision finds nearest, and its distance as exactly
+        as ever: where two centers are nearly equally far, the farther one may be taken. On a CPU every
+        precision is exact.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 

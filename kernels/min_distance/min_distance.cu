@@ -72,8 +72,9 @@ struct Product {
 
   // `norms`, where asked for, gains the squared norms of the thread's rows.
   template <class T>
-  __device__ void compute(const Rows<T>& x, const Centers<W>& c, std::int64_t first_row,
-                          std::int64_t first_center, W* norms) {
+  __device__ __forceinline__ void compute(const Rows<T>& x, const Centers<W>& c,
+                                          std::int64_t first_row, std::int64_t first_center,
+                                          W* norms) {
     const int tx = threadIdx.x % kLanes, ty = threadIdx.x / kLanes;
 #pragma unroll
     for (int r = 0; r < kSide; ++r) {
@@ -103,8 +104,9 @@ struct Product {
   }
 
   template <class T>
-  __device__ void load(const Rows<T>& x, const Centers<W>& c, std::int64_t first_row,
-                       std::int64_t first_center, std::int64_t start) {
+  __device__ __forceinline__ void load(const Rows<T>& x, const Centers<W>& c,
+                                       std::int64_t first_row, std::int64_t first_center,
+                                       std::int64_t start) {
     for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
       const int p = i % kDepth, at = i / kDepth;
       const std::int64_t column = start + p;
