@@ -37,6 +37,7 @@ PYBIND11_MODULE(RLMBA_CUDA_MODULE, m) {
   py::class_<rlmba::cuda::Matrix>(m, "Matrix").def(py::init(&make_matrix));
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);
+  rlmba::bindings::register_min_distance(m);
   rlmba::bindings::register_minmax(m);
   rlmba::bindings::register_top_k(m);
 }

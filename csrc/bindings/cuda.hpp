@@ -12,6 +12,7 @@ namespace rlmba::bindings {
 // memory is given as addresses that the caller keeps alive, on the device that is current.
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
+void register_min_distance(py::module_& m);
 void register_minmax(py::module_& m);
 void register_top_k(py::module_& m);
 

@@ -14,6 +14,12 @@ from rlmba.kernels.common import arrays
 UNBOUNDED = 2**62
 """Scratch bytes that stand for no bound."""
 
+BAD_CENTER = -(2**62)
+"""Added to the position of a center that is not finite, in a row flag: below every row."""
+
+OVERFLOW = 2**62
+"""The row flag of distances beyond the range of the dtype computed with: above every row."""
+
 
 def as_rows(x: arrays.ArrayLike, name: str) -> arrays.Float:
     """A float matrix [N, D] with D >= 1.
@@ -24,9 +30,31 @@ def as_rows(x: arrays.ArrayLike, name: str) -> arrays.Float:
         For another rank or dtype, or no columns.
     """
     a = arrays.as_float(x, name, ndim=2)
-    if a.shape[1] == 0:
-        raise ShapeError(f"{name}: expected at least one column, got shape {a.shape}")
+    require_columns(a.shape, name)
     return a
+
+
+def require_columns(shape: tuple[int, ...], name: str) -> None:
+    """Raise :class:`ShapeError` for a matrix without columns."""
+    if shape[1] == 0:
+        raise ShapeError(f"{name}: expected at least one column, got shape {shape}")
+
+
+def check_centers(x: tuple[int, ...], centers: tuple[int, ...]) -> None:
+    """Raise for centers of these shapes: ShapeError for another width, UsageError for none at all."""
+    if x[1] != centers[1]:
+        raise ShapeError(f"centers: expected {x[1]} columns as x has, got shape {centers}")
+    if centers[0] == 0:
+        raise UsageError("centers: expected at least one row, got none")
+
+
+PRECISIONS = ("exact", "tf32", "bf16")
+
+
+def check_precision(precision: str) -> None:
+    """Raise :class:`UsageError` for an unknown precision of products."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision: expected one of {list(PRECISIONS)}, got {precision!r}")
 
 
 def scratch_bytes(x: arrays.Float, max_memory: int | None) -> int:

@@ -59,6 +59,7 @@ def kmeans(
     rng: Rng,
     max_iter: int = 5,
     max_memory: int | None = None,
+    precision: str = "exact",
     backend: str = "auto",
 ) -> KMeans:
     """k-means++ seeding, at most ``max_iter`` Lloyd steps, and the distance to the nearest center (Eq 5).
@@ -76,8 +77,12 @@ def kmeans(
         anew; an assignment that no longer changes ends them early.
     max_memory : int, optional
         Bytes of scratch memory for packed centers and products, beside input, results and 24 bytes a
-        row (compiled backend). The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        row (backend ``"cpu"``); bytes of GPU memory for copies of rows that lie in host memory
+        (``"triton"``). The result does not depend on it.
+    precision : {"exact", "tf32", "bf16"}
+        How a GPU assigns rows, see :func:`rlmba.kernels.min_distance`. Seeding and means are always
+        exact. On a CPU it changes nothing.
+    backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -113,14 +118,20 @@ def kmeans(
     >>> sorted(result.centers.ravel().tolist()), result.distances
     ([0.5, 10.5], array([0.5, 0.5, 0.5, 0.5]))
     """
-    _, implementation = dispatch.select(
-        "kmeans", backend, arrays.device_of(x), {"cpu": _cpu, "reference": reference.kmeans}
-    )
+    name = dispatch.choose("kmeans", backend, arrays.device_of(x), ("triton", "cpu", "reference"))
+    distances.check_precision(precision)
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.kmeans import on_device
+
+        return KMeans(
+            *on_device.kmeans(x, k, rng, max_iter, max_memory=max_memory, precision=precision)
+        )
     rows = distances.as_rows(x, "x")
     distances.require_rows(rows)
     k = arrays.as_count(k, "k", low=1, high=rows.shape[0])
     max_iter = arrays.as_count(max_iter, "max_iter", low=0)
     distances.check_max_memory(max_memory)
+    implementation = _cpu if name == "cpu" else reference.kmeans
     centers, labels, squared, iterations, indices = implementation(
         rows, k, seed_from(rng), max_iter, max_memory
     )

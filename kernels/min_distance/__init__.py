@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.errors import BackendError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.min_distance import reference
@@ -43,6 +43,7 @@ def min_distance(
     centers: arrays.ArrayLike,
     *,
     max_memory: int | None = None,
+    precision: str = "exact",
     backend: str = "auto",
 ) -> MinDistance:
     """Euclidean distance of each row of ``x`` to its nearest center (Eq 5), and which center it is.
@@ -55,8 +56,14 @@ def min_distance(
         Finite real numbers, k >= 1. Where the dtypes differ, the narrower array is converted.
     max_memory : int, optional
         Bytes of scratch memory for packed centers and products, beside input, results and 8 bytes a
-        row (compiled backend). The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        row (backend ``"cpu"``); bytes of GPU memory for copies of rows that lie in host memory (GPU
+        backends). The result does not depend on it.
+    precision : {"exact", "tf32", "bf16"}
+        On a GPU, ``"exact"`` gives what the CPU gives. ``"tf32"`` and ``"bf16"`` take the center that
+        one tensor-core product of at least that precision finds nearest, and its distance as exactly
+        as ever: where two centers are nearly equally far, the farther one may be taken. On a CPU every
+        precision is exact.
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -90,22 +97,22 @@ def min_distance(
     MinDistance(distances=array([0., 5.]), indices=array([0, 0]))
     """
     device = arrays.device_of(x)
-    _, implementation = dispatch.select(
-        "min_distance", backend, device, {"cpu": _cpu, "reference": reference.min_distance}
-    )
+    name = dispatch.choose("min_distance", backend, device, ("triton", "cuda", "cpu", "reference"))
     if arrays.device_of(centers) != device:
         raise BackendError(
             f"centers: expected an array on {device!r} as x is, got {arrays.device_of(centers)!r}; move one"
         )
+    distances.check_precision(precision)
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.min_distance import on_device
+
+        return MinDistance(*on_device.min_distance(x, centers, max_memory, precision, name))
     rows = distances.as_rows(x, "x")
     c = distances.as_rows(centers, "centers")
-    if rows.shape[1] != c.shape[1]:
-        raise ShapeError(f"centers: expected {rows.shape[1]} columns as x has, got shape {c.shape}")
-    if c.shape[0] == 0:
-        raise UsageError("centers: expected at least one row, got none")
+    distances.check_centers(rows.shape, c.shape)
     distances.check_max_memory(max_memory)
     dtype = np.result_type(rows, c)
-    squared, indices = implementation(
+    squared, indices = (_cpu if name == "cpu" else reference.min_distance)(
         rows.astype(dtype, copy=False), c.astype(dtype, copy=False), max_memory
     )
     return MinDistance(arrays.like(distances.root(squared, dtype), x), arrays.like(indices, x))

@@ -207,10 +207,21 @@ def test_errors(rng):
     with pytest.raises(UsageError, match="max_memory"):
         kernels.min_distance(x, x, max_memory=0, backend="reference")
     with pytest.raises(BackendError, match="available"):
-        kernels.min_distance(x, x, backend="cuda")
+        kernels.min_distance(x, x, backend="tpu")
+    with pytest.raises(UsageError, match="precision: expected one of"):
+        kernels.min_distance(x, x, precision="fp8")
     for backend in BACKENDS:
         with pytest.raises(DataError, match="overflow"):
             kernels.min_distance(x * 1e200, -1e200 * x, backend=backend)
+
+
+def test_precision_changes_nothing_on_a_cpu(rng):
+    x, centers = rng.normal(size=(300, 9)), rng.normal(size=(50, 9))
+    expected = kernels.min_distance(x, centers)
+    for precision in ("tf32", "bf16"):
+        result = kernels.min_distance(x, centers, precision=precision)
+        np.testing.assert_array_equal(result.indices, expected.indices)
+        np.testing.assert_array_equal(result.distances, expected.distances)
 
 
 def test_input_is_unchanged(rng):

@@ -1,0 +1,108 @@
+""":func:`rlmba.kernels.kmeans` on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlmba.kernels.common import arrays, device, distances
+from rlmba.kernels.common.random import Rng, seed_from
+from rlmba.kernels.kmeans.triton_impl import Means
+from rlmba.kernels.min_distance import on_device as nearest
+from rlmba.kernels.min_distance.assignment import Assignment
+
+LOOK_EVERY = 16
+"""Lloyd steps launched before the host looks whether labels still change."""
+
+
+class Clusters(NamedTuple):
+    """State of the iteration, on the device: see :func:`lloyd`."""
+
+    centers: Tensor
+    squared: Tensor
+    labels: Tensor
+
+
+def lloyd(
+    rows: device.Rows,
+    row_dtype: torch.dtype,
+    clusters: Clusters,
+    max_iter: int,
+    *,
+    precision: str,
+    bad: Tensor,
+) -> Tensor:
+    """At most ``max_iter`` Lloyd steps in place; how many were done, int64 [1] on the device.
+
+    ``clusters.labels`` are those of ``clusters.centers``. Once labels no longer change, the launches
+    that follow do nothing.
+    """
+    centers, squared, labels = clusters
+    done = torch.zeros(1, dtype=torch.int64, device=rows.device)
+    if max_iter == 0:
+        return done
+    work = Assignment(rows, row_dtype, centers, centers.dtype, precision=precision, bad=bad)
+    active = work.active
+    means = Means(len(centers), centers.shape[1], rows.device)
+    for tile in rows:
+        means.add(tile.parts[0], labels[tile.begin : tile.end], active)
+    before = torch.empty_like(labels)
+    for step in range(max_iter):
+        means.move(centers, active)
+        work.refresh()
+        before.copy_(labels)
+        for tile in rows:
+            work.assign(tile, squared, labels)
+            if step + 1 < max_iter:
+                means.add(tile.parts[0], labels[tile.begin : tile.end], active)
+        done += active
+        active *= (labels != before).any()
+        if _look(rows, step) and not int(active.item()):
+            break
+    return done
+
+
+def _look(rows: device.Rows, step: int) -> bool:
+    """Whether to wait for the device: to save passes through host memory, or many idle launches."""
+    if device.capturing(rows.device):
+        return False
+    return not rows.resident or (step + 1) % LOOK_EVERY == 0
+
+
+def kmeans(
+    x: arrays.ArrayLike,
+    k: int,
+    rng: Rng,
+    max_iter: int,
+    *,
+    max_memory: int | None,
+    precision: str,
+) -> tuple[Any, Any, Any, int, Any]:
+    """The public function, its arguments unchecked: the fields of its result."""
+    from rlmba.kernels.kmeans_plusplus.on_device import seed_rows
+
+    given = nearest.as_rows(x, "x")
+    distances.require_rows(given)
+    k = arrays.as_count(k, "k", low=1, high=given.shape[0])
+    max_iter = arrays.as_count(max_iter, "max_iter", low=0)
+    distances.check_max_memory(max_memory)
+    where = device.home(given)
+    dtype = device.result_dtype(given)
+    rows = device.Rows([given], where, max_memory)
+    bad = device.flag(where)
+    with device.on(where):
+        indices, squared, labels = seed_rows(rows, k, seed_from(rng), None)
+        centers = rows.take(indices)[0].to(dtype).contiguous()
+        clusters = Clusters(centers, squared, labels)
+        done = lloyd(rows, given.dtype, clusters, max_iter, precision=precision, bad=bad)
+        found = nearest.root(squared, dtype, bad)
+    nearest.raise_for(device.read_flag(bad), given, None)
+    return (
+        device.like(centers, x),
+        device.like(labels, x),
+        device.like(found, x),
+        int(done.item()),
+        device.like(indices, x),
+    )

@@ -1,0 +1,278 @@
+"""What the tensor cores multiply to find nearest centers, and how far off their products can be.
+
+The gain of a center c for a row x is y . c' - h with c' = c - m and h such that, but for a number that
+depends on x alone, it is -|x - c|^2 / 2: the nearest center has the largest gain. m is the mean of the
+centers, so that an offset common to all data does not use up the digits of the product.
+
+Half precision rows are multiplied as they are ("in place"): y = x and h = |c'|^2 / 2 + m . c'; where they
+are not aligned, they are copied first. Other rows are written as y = (x - m) in parts that tensor cores
+take, and h = |c'|^2 / 2. Everything is multiplied by a power of two that keeps the parts within the range
+of float16.
+
+A number in two parts is high + low, each rounded to nearest; of the four products of two such numbers
+low times low is left out. The small products come first, so that they add to small sums.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rlmba.kernels.common.distances import BAD_CENTER
+from rlmba.kernels.common.triton_device import is_finite
+
+_HALF = (torch.float16, torch.bfloat16)
+_UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
+
+
+class Plan(NamedTuple):
+    """How rows and centers are multiplied.
+
+    ``operand``, dtype of the parts; ``in_place``, rows are read as they lie; ``shifted``, centers are
+    taken relative to their mean; ``row_parts``, ``center_parts``, 1 or 2; ``exact``, whether centers
+    that the product cannot tell apart are to be compared by their distances.
+    """
+
+    operand: torch.dtype
+    in_place: bool
+    shifted: bool
+    row_parts: int
+    center_parts: int
+    exact: bool
+
+    def relative_error(self, width: int) -> float:
+        """Bound of the error of y . c' over |y| |c'|, of rounding in parts and in tensor cores.
+
+        Tensor cores multiply float16 and bfloat16 exactly. They add in float32, a few products at a
+        time, aligned to the largest and cut off: each product, and each partial sum it is added to,
+        loses at most 2^-23 of a partial sum. Groups have at least 8 products and the sum itself is cut
+        once more, so 10 / 8 additions a product.
+        """
+        unit = _UNIT[self.operand]
+        split = 0.0
+        for parts in (self.row_parts, self.center_parts):
+            split += unit**parts
+        if self.in_place:
+            split -= unit**self.row_parts
+            if not self.shifted:
+                split -= unit**self.center_parts
+        if self.row_parts == self.center_parts == 2:
+            split += unit**2
+        small = 2 * unit if max(self.row_parts, self.center_parts) == 2 else 0.0
+        additions = 1.25 * (width + 16) * 2.0**-23 * (1 + 2 * small)
+        return 1.02 * (split + additions + 3 * 2.0**-24)
+
+    def absolute_error(self, width: int) -> float:
+        """Bound of the error of y . c' over |y| + |c'| where parts are below the least normal number."""
+        least = 2.0**-25 if self.operand == torch.float16 else 2.0**-126
+        return 1.02 * math.sqrt(width) * least
+
+
+def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> Plan:
+    """How to multiply rows and centers of these dtypes."""
+    exact = precision == "exact"
+    if rows in _HALF:
+        same = centers == rows
+        return Plan(rows, True, not same, 1, 2 if exact and not same else 1, exact)
+    if exact:
+        return Plan(torch.float16, False, True, 2, 2, True)
+    operand = torch.bfloat16 if precision == "bf16" else torch.float32
+    return Plan(operand, False, True, 1, 1, False)
+
+
+def depth(width: int) -> int:
+    """Columns multiplied at a time."""
+    return min(64, max(16, triton.next_power_of_2(width)))
+
+
+def padded(width: int) -> int:
+    """Columns of prepared parts, zeros after the first ``width``: loads of whole blocks need no mask."""
+    return triton.cdiv(width, depth(width)) * depth(width)
+
+
+class Frame(NamedTuple):
+    """``shift`` [D], which rows and centers are taken relative to, and ``scale`` [1], a power of two."""
+
+    shift: Tensor
+    scale: Tensor
+
+
+def frame(centers: Tensor, how: Plan, dtype: torch.dtype) -> Frame:
+    """The frame that suits some centers, in the dtype computed with."""
+    if not how.shifted:
+        shift = torch.zeros(centers.shape[1], dtype=dtype, device=centers.device)
+        return Frame(shift, torch.ones(1, dtype=dtype, device=centers.device))
+    wide = centers.to(torch.float64)
+    # A part of each: a sum of the centers could overflow.
+    shift = (wide * (1.0 / len(centers))).sum(dim=0).to(dtype)
+    largest = (wide - shift).abs().amax().reshape(1)
+    most = 1000.0 if dtype == torch.float64 else 120.0
+    exponent = torch.frexp(torch.nan_to_num(largest)).exponent.clamp(-most, most)
+    return Frame(shift, torch.ldexp(torch.full_like(largest, 8.0), -exponent).to(dtype))
+
+
+class Centers(NamedTuple):
+    """Centers ready to be multiplied and measured.
+
+    ``values`` [k, D] as given; ``parts`` [parts, k, D'], D' as :func:`padded`; ``offsets``
+    float32 [k], the h of their gains; ``extents`` float32 [3, k], bounds for the rounding: |c'|, |h| and
+    how far the center lies from the origin of the rows, scaled as the product is.
+    """
+
+    values: Tensor
+    parts: Tensor
+    offsets: Tensor
+    extents: Tensor
+    frame: Frame
+    how: Plan
+
+
+_CENTERS = tl.constexpr(16)
+_COLUMNS = tl.constexpr(128)
+_ROWS = tl.constexpr(32)
+_BAD_CENTER = tl.constexpr(BAD_CENTER)
+
+
+@triton.jit
+def _store_parts(out, part, at, value, mask, PARTS: tl.constexpr):
+    high = value.to(out.dtype.element_ty)
+    tl.store(out + at, high, mask)
+    if PARTS == 2:
+        low = (value - high.to(tl.float32)).to(out.dtype.element_ty)
+        tl.store(out + part + at, low, mask)
+
+
+@triton.jit
+def _prepare_centers(
+    values, stride, shift, scale, parts, offsets, extents, active, bad, k, width, padded,
+    IN_PLACE: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    if tl.load(active) != 0:
+        wide = shift.dtype.element_ty
+        center = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
+        inside = center < k
+        factor = tl.load(scale)
+        norm = tl.zeros((BLOCK, COLUMNS), tl.float64)
+        cross = tl.zeros((BLOCK, COLUMNS), tl.float64)
+        reach = tl.zeros((BLOCK, COLUMNS), tl.float64)
+        faults = tl.zeros((BLOCK, COLUMNS), tl.int32)
+        for start in range(0, padded, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            within = column < width
+            mask = inside[:, None] & within[None, :]
+            value = tl.load(values + center[:, None] * stride + column[None, :], mask, other=0).to(
+                wide
+            )
+            middle = tl.load(shift + column, within, other=0)
+            faults += tl.where(is_finite(value), 0, 1)
+            moved = tl.where(mask, value - middle[None, :], 0.0)
+            _store_parts(
+                parts, k.to(tl.int64) * padded, center[:, None] * padded + column[None, :],
+                (moved * factor).to(tl.float32), inside[:, None] & (column < padded)[None, :], PARTS,
+            )  # fmt: skip
+            exact = tl.where(mask, value.to(tl.float64) - middle[None, :].to(tl.float64), 0.0)
+            norm += exact * exact
+            if IN_PLACE:
+                cross += exact * middle[None, :].to(tl.float64)
+                reach += value.to(tl.float64) * value.to(tl.float64)
+        unit = factor.to(tl.float64)
+        half = 0.5 * tl.sum(norm, 1)
+        length = tl.sqrt(2.0 * half)
+        far = length * unit
+        offset = half * unit * unit
+        if IN_PLACE:
+            far = tl.sqrt(tl.sum(reach, 1))
+            offset = (half + tl.sum(cross, 1)) * unit
+        tl.store(offsets + center, offset.to(tl.float32), inside)
+        # Rounded up.
+        tl.store(extents + center, (length * unit).to(tl.float32) * 1.000001, inside)
+        tl.store(extents + k + center, tl.abs(offset).to(tl.float32) * 1.000001, inside)
+        tl.store(extents + 2 * k + center, far.to(tl.float32) * 1.000001, inside)
+        wrong = inside & (tl.sum(faults, 1) > 0)
+        first = tl.min(tl.where(wrong, center, k.to(tl.int64)))
+        if first < k:
+            tl.atomic_min(bad, first + _BAD_CENTER)
+
+
+def prepare_centers(
+    values: Tensor, within: Frame, how: Plan, active: Tensor, bad: Tensor
+) -> Centers:
+    """Parts, offsets and bounds of centers [k, D]; lowers ``bad`` where one is not finite."""
+    k, width = values.shape
+    prepared = Centers(
+        values,
+        torch.empty((how.center_parts, k, padded(width)), dtype=how.operand, device=values.device),
+        torch.empty(k, dtype=torch.float32, device=values.device),
+        torch.empty((3, k), dtype=torch.float32, device=values.device),
+        within,
+        how,
+    )
+    update_centers(prepared, active, bad)
+    return prepared
+
+
+def update_centers(centers: Centers, active: Tensor, bad: Tensor) -> None:
+    """Prepare ``centers.values`` anew, in place, unless ``active`` is 0."""
+    k, width = centers.values.shape
+    _prepare_centers[(triton.cdiv(k, _CENTERS.value),)](
+        centers.values, centers.values.stride(0), centers.frame.shift, centers.frame.scale,
+        centers.parts, centers.offsets, centers.extents, active, bad, k, width, padded(width),
+        IN_PLACE=centers.how.in_place, PARTS=centers.how.center_parts, BLOCK=_CENTERS,
+        COLUMNS=_COLUMNS,
+    )  # fmt: skip
+
+
+@triton.jit
+def _prepare_rows(
+    x, stride, shift, scale, parts, part, count, width, padded,
+    IN_PLACE: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS).to(tl.int64)
+    factor = tl.load(scale)
+    for start in range(0, padded, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        within = column < width
+        mask = (row < count)[:, None] & within[None, :]
+        value = tl.load(x + row[:, None] * stride + column[None, :], mask, other=0)
+        moved = value.to(tl.float32)
+        if not IN_PLACE:
+            middle = tl.load(shift + column, within, other=0)
+            moved = ((value.to(middle.dtype) - middle[None, :]) * factor).to(tl.float32)
+        target = (row < count)[:, None] & (column < padded)[None, :]
+        _store_parts(parts, part, row[:, None] * padded + column[None, :], moved, target, PARTS)
+
+
+class Operand(NamedTuple):
+    """Rows as they are multiplied: a matrix, and how far its second part lies behind the first."""
+
+    first: Tensor
+    stride: int
+    part: int
+
+
+def usable(x: Tensor, how: Plan) -> bool:
+    """Whether rows can be multiplied where they lie: whole blocks of columns, 16 bytes at a time."""
+    width = x.shape[1]
+    aligned = x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
+    return how.in_place and aligned and padded(width) == width
+
+
+def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor) -> Operand:
+    """The rows x [n, D] as parts in ``scratch`` [parts, at least n, D']."""
+    count, width = x.shape
+    part, columns = scratch.stride(0), scratch.shape[2]
+    _prepare_rows[(triton.cdiv(count, _ROWS.value),)](
+        x, x.stride(0), within.shift, within.scale, scratch, part, count, width, columns,
+        IN_PLACE=how.in_place, PARTS=how.row_parts, ROWS=_ROWS, COLUMNS=_COLUMNS,
+    )  # fmt: skip
+    return Operand(scratch, columns, part)
+
+
+def row_scratch(rows: int, width: int, how: Plan, device: torch.device) -> Tensor:
+    """Memory for the parts of so many rows."""
+    return torch.empty((how.row_parts, rows, padded(width)), dtype=how.operand, device=device)
