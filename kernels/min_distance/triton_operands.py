@@ -87,12 +87,12 @@ def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> Plan:
 
 def depth(width: int) -> int:
     """Columns multiplied at a time."""
-    return min(64, max(16, triton.next_power_of_2(width)))
+    return int(min(64, max(16, triton.next_power_of_2(width))))
 
 
 def padded(width: int) -> int:
     """Columns of prepared parts, zeros after the first ``width``: loads of whole blocks need no mask."""
-    return triton.cdiv(width, depth(width)) * depth(width)
+    return int(triton.cdiv(width, depth(width)) * depth(width))
 
 
 class Frame(NamedTuple):
