@@ -70,11 +70,11 @@ struct Product {
   W (*centers)[kTile + 1];
   W value[kSide][kSide];
 
-  // `norms`, where asked for, gains the squared norms of the thread's rows.
-  template <class T>
+  // `norms`, if kNorms, gains the squared norms of the thread's rows.
+  template <bool kNorms, class T>
   __device__ __forceinline__ void compute(const Rows<T>& x, const Centers<W>& c,
                                           std::int64_t first_row, std::int64_t first_center,
-                                          W* norms) {
+                                          W (&norms)[kSide]) {
     const int tx = threadIdx.x % kLanes, ty = threadIdx.x / kLanes;
 #pragma unroll
     for (int r = 0; r < kSide; ++r) {
@@ -91,7 +91,7 @@ struct Product {
         for (int r = 0; r < kSide; ++r) {
           a[r] = rows[p][ty + r * kLanes];
           b[r] = centers[p][tx + r * kLanes];
-          if (norms != nullptr) norms[r] += a[r] * a[r];
+          if constexpr (kNorms) norms[r] += a[r] * a[r];
         }
 #pragma unroll
         for (int r = 0; r < kSide; ++r) {
@@ -165,7 +165,11 @@ __device__ __forceinline__ void find_least(const Rows<T>& x, const Centers<W>& c
     side.norms[r] = W(0);
   }
   for (std::int64_t start = 0; start < centers.count; start += kTile) {
-    product.compute(x, centers, first_row, start, start == 0 ? side.norms : nullptr);
+    if (start == 0) {
+      product.template compute<true>(x, centers, first_row, start, side.norms);
+    } else {
+      product.template compute<false>(x, centers, first_row, start, side.norms);
+    }
 #pragma unroll
     for (int s = 0; s < kSide; ++s) {
       const std::int64_t j = start + threadIdx.x % kLanes + s * kLanes;
@@ -216,7 +220,7 @@ __device__ __forceinline__ void measure_candidates(const Rows<T>& x, const Cente
 #pragma unroll
   for (int r = 0; r < kSide; ++r) side.nearest[r] = {INFINITY, centers.count};
   for (std::int64_t start = 0; start < centers.count; start += kTile) {
-    product.compute(x, centers, first_row, start, nullptr);
+    product.template compute<false>(x, centers, first_row, start, side.norms);
     // Bits of the pairs to measure: registers are not indexed by what is known at run time only.
     unsigned pairs = 0;
 #pragma unroll
