@@ -67,7 +67,11 @@ build() {
 
 gpu_tests() {
   local -a workers=()
-  if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n "${RLMBA_SUITE_WORKERS:-8}"); fi
+  if "$python" -c 'import xdist' 2>/dev/null; then
+    workers=(-n "${RLMBA_SUITE_WORKERS:-8}" --maxprocesses=64)
+  else
+    workers=(-o "addopts=-ra --import-mode=importlib")  # those of pyproject.toml need pytest-xdist
+  fi
   RLMBA_REQUIRE_CUDA=1 "$python" -m pytest -q -m gpu -p no:cacheprovider "${workers[@]}" \
     tests/kernels tests/bench
 }

@@ -12,6 +12,8 @@ from bench.gpu.case import Aim, Case, Floor, Shape, Work
 from bench.gpu.data import assert_close, normal
 from bench.gpu.peers import plain
 from rlmba import kernels
+from rlmba.kernels import dispatch
+from rlmba.kernels.fused_score.on_device import normalized_score
 
 __all__ = ["CASES"]
 
@@ -110,6 +112,31 @@ def _score_floor(shape: Shape, item: int) -> Floor:
     return Floor(first + second, n * (10 * m * c + 4 * (m + 1)))
 
 
+def _second_pass(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
+    uncertainty = normal((shape["rows"], shape["modalities"]), device, dtype, 0).square_()
+    distances = 20 + normal((shape["rows"],), device, dtype, 9)
+    expected = plain.normalized_score(uncertainty.double(), distances.double(), _WEIGHTS)
+
+    def ours(backend: str) -> Tensor:
+        if backend in dispatch.ACCELERATED:
+            return normalized_score(uncertainty, distances, _WEIGHTS, backend, beta=1.0).score
+        unit: Tensor = kernels.minmax(uncertainty, backend=backend)
+        near: Tensor = kernels.minmax(distances, backend=backend)
+        return near + unit @ unit.new_tensor(_WEIGHTS)
+
+    def check(answer: Tensor, _is_ours: bool) -> None:
+        assert_close(answer, expected, rtol=1e-5, atol=1e-6, what="score")
+
+    peers = _peers(plain.normalized_score, device, uncertainty, distances, _WEIGHTS, compiled=True)
+    return Work(ours, peers, check)
+
+
+def _second_pass_floor(shape: Shape, item: int) -> Floor:
+    """u_m and d read twice, since the extremes come first; normalized u_m and d, and q written."""
+    columns = shape["modalities"] + 1
+    return Floor(shape["rows"] * item * (3 * columns + 1), 6 * shape["rows"] * columns)
+
+
 def _top_k(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
     values = normal((shape["rows"],), device, dtype, 0)
     k = shape["k"]
@@ -162,6 +189,17 @@ CASES = (
         tiny={"rows": 1_025},
         floor=_minmax_floor,
         make=_minmax,
+        aim=Aim("copy", 0.85),
+    ),
+    Case(
+        name="minmax and score",
+        ops=("fused_score",),
+        group="score",
+        dtype="float32",
+        full={"rows": 10_000_000, "modalities": 2},
+        tiny={"rows": 1_025, "modalities": 2},
+        floor=_second_pass_floor,
+        make=_second_pass,
         aim=Aim("copy", 0.85),
     ),
     Case(

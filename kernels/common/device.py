@@ -18,13 +18,14 @@ from torch import Tensor
 
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.kernels import dispatch
-from rlmba.kernels.common import arrays
+from rlmba.kernels.common import arrays, distances
 
 __all__ = [
     "ALL_VALID",
     "Rows",
     "Tile",
     "as_float",
+    "as_rows",
     "flag",
     "home",
     "like",
@@ -87,6 +88,19 @@ def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> 
         t = t.to(torch.float64)
     if t.ndim >= 1 and t.shape[-1] > 1 and t.stride(-1) != 1:
         t = t.contiguous()
+    return t
+
+
+def as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
+    """A float matrix [N, D] with D >= 1, as it lies.
+
+    Raises
+    ------
+    ShapeError
+        For another rank or dtype, or no columns.
+    """
+    t = as_float(x, name, ndim=2)
+    distances.require_columns(tuple(t.shape), name)
     return t
 
 

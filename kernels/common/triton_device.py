@@ -9,7 +9,11 @@ import torch
 import triton
 import triton.language as tl
 
-__all__ = ["INTERPRETED", "dot", "is_finite", "programs", "uniform01"]
+from rlmba.kernels.common.device import ALL_VALID
+
+__all__ = ["INTERPRETED", "dot", "is_finite", "largest_of_rows", "programs", "uniform01"]
+
+_VALID = tl.constexpr(ALL_VALID)
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 """Whether kernels run in Triton's interpreter, as Triton itself decides when it is imported."""
@@ -28,6 +32,31 @@ def dot(a, b, total):
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, total)
+
+
+@triton.jit
+def largest_of_rows(
+    x, bad, row, there, classes, stride, first_row, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Largest number of rows of x, float64, and the first column that holds it; the flag of bad rows."""
+    most = tl.full((ROWS,), float("-inf"), tl.float64)
+    label = tl.full((ROWS,), 0, tl.int32)
+    broken = tl.full((ROWS,), 0, tl.int32)
+    for start in range(0, classes, COLUMNS):
+        c = start + tl.arange(0, COLUMNS)
+        inside = there[:, None] & (c < classes)[None, :]
+        v = tl.load(x + row[:, None] * stride + c[None, :], inside, other=0).to(tl.float64)
+        good = is_finite(v)
+        broken |= tl.max((inside & (good == 0)).to(tl.int32), axis=1)
+        v = tl.where(inside & good, v, float("-inf"))
+        here = tl.max(v, axis=1)
+        at = tl.min(tl.where(v == here[:, None], c[None, :], classes), axis=1)
+        label = tl.where(here > most, at, label)
+        most = tl.maximum(most, here)
+    first = tl.min(tl.where(broken != 0, row, _VALID))
+    if first < _VALID:
+        tl.atomic_min(bad, first_row + first)
+    return most, label
 
 
 @triton.jit

@@ -13,7 +13,7 @@ from rlmba.kernels.common import arrays, device, distances, triton_d2
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.gradient_kmeans_plusplus import spec, triton_impl
 from rlmba.kernels.gradient_kmeans_plusplus.checks import check
-from rlmba.kernels.kmeans_plusplus.on_device import as_rows, root
+from rlmba.kernels.kmeans_plusplus.on_device import root
 
 __all__ = ["draw", "gradient_kmeans_plusplus"]
 
@@ -29,7 +29,7 @@ def gradient_kmeans_plusplus(  # noqa: PLR0917
 ) -> tuple[Any, Any]:
     """The public function, its arguments unchecked: indices and distances."""
     a, z, s, n, first = check(
-        as_rows, device.as_float, residuals, features, n, scales, first, max_memory
+        device.as_rows, device.as_float, residuals, features, n, scales, first, max_memory
     )
     seed = seed_from(rng)
     if n == 0:

@@ -6,12 +6,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlmba.kernels.common.device import ALL_VALID
-from rlmba.kernels.common.triton_device import is_finite, programs
+from rlmba.kernels.common.triton_device import is_finite, largest_of_rows, programs
 
 _ROWS = 16
 _COLUMNS = tl.constexpr(128)
-_VALID = tl.constexpr(ALL_VALID)
 
 
 @triton.jit
@@ -20,23 +18,9 @@ def _residuals(x, out, bad, rows, classes, stride, first_row, ROWS: tl.constexpr
     for begin in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
         row = begin + tl.arange(0, ROWS).to(tl.int64)
         there = row < rows
-        most = tl.full((ROWS,), float("-inf"), tl.float64)
-        label = tl.full((ROWS,), 0, tl.int32)
-        broken = tl.full((ROWS,), 0, tl.int32)
-        for start in range(0, classes, _COLUMNS):
-            c = start + tl.arange(0, _COLUMNS)
-            inside = there[:, None] & (c < classes)[None, :]
-            v = tl.load(x + row[:, None] * stride + c[None, :], inside, other=0).to(tl.float64)
-            good = is_finite(v)
-            broken |= tl.max((inside & (good == 0)).to(tl.int32), axis=1)
-            v = tl.where(inside & good, v, float("-inf"))
-            here = tl.max(v, axis=1)
-            at = tl.min(tl.where(v == here[:, None], c[None, :], classes), axis=1)
-            label = tl.where(here > most, at, label)
-            most = tl.maximum(most, here)
-        first = tl.min(tl.where(broken != 0, row, _VALID))
-        if first < _VALID:
-            tl.atomic_min(bad, first_row + first)
+        most, label = largest_of_rows(
+            x, bad, row, there, classes, stride, first_row, ROWS, _COLUMNS
+        )
         most = tl.where(is_finite(most), most, 0.0)
         others = tl.zeros((ROWS,), tl.float64)
         for start in range(0, classes, _COLUMNS):

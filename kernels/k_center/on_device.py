@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlmba.errors import ShapeError
 from rlmba.kernels.common import arrays, device, distances
 from rlmba.kernels.common.triton_nearest import Centers, nearest_pass, prepare, split_dtype
 from rlmba.kernels.k_center import checks, triton_impl
@@ -34,13 +33,6 @@ class Seen(NamedTuple):
     bad_labeled: int
     radius: float
     farthest: float
-
-
-def _as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
-    t = device.as_float(x, name, ndim=2)
-    if t.shape[1] == 0:
-        raise ShapeError(f"{name}: expected at least one column, got shape {tuple(t.shape)}")
-    return t
 
 
 class _Search:
@@ -136,7 +128,7 @@ def k_center(
     max_memory: int | None,
 ) -> Picked:
     """The public function, its arguments unchecked."""
-    x = _as_rows(features, "features")
+    x = device.as_rows(features, "features")
     count, width = x.shape
     n = arrays.as_count(n, "n", low=0, high=count)
     if first is not None:
@@ -145,7 +137,7 @@ def k_center(
     given = x[:0]
     if labeled is not None:
         checks.require_same_memory(labeled, features)
-        given = _as_rows(labeled, "labeled")
+        given = device.as_rows(labeled, "labeled")
         checks.require_width(given.shape, width)
     distances.check_max_memory(max_memory)
     where, dtype = device.home(x, given), device.result_dtype(x)

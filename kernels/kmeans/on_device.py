@@ -83,7 +83,7 @@ def kmeans(
     """The public function, its arguments unchecked: the fields of its result."""
     from rlmba.kernels.kmeans_plusplus.on_device import seed_rows
 
-    given = nearest.as_rows(x, "x")
+    given = device.as_rows(x, "x")
     distances.require_rows(given)
     k = arrays.as_count(k, "k", low=1, high=given.shape[0])
     max_iter = arrays.as_count(max_iter, "max_iter", low=0)

@@ -7,26 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlmba.errors import ShapeError
 from rlmba.kernels.common import arrays, d2_sampling, device, distances
 from rlmba.kernels.common.random import Rng, seed_from, uniform01
 from rlmba.kernels.kmeans_plusplus import spec
 
-__all__ = ["as_rows", "kmeans_plusplus", "root", "row_of", "seed_rows"]
-
-
-def as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
-    """A float matrix [N, D] with D >= 1.
-
-    Raises
-    ------
-    ShapeError
-        For another rank or dtype, or no columns.
-    """
-    t = device.as_float(x, name, ndim=2)
-    if t.shape[1] == 0:
-        raise ShapeError(f"{name}: expected at least one column, got shape {tuple(t.shape)}")
-    return t
+__all__ = ["kmeans_plusplus", "root", "row_of", "seed_rows"]
 
 
 def row_of(rows: device.Rows, row: int) -> list[Any]:
@@ -100,7 +85,7 @@ def kmeans_plusplus(
     x: arrays.ArrayLike, k: int, rng: Rng, first: int | None, max_memory: int | None
 ) -> tuple[Any, Any, Any]:
     """The public function, its arguments unchecked: indices, distances and labels."""
-    given = as_rows(x, "x")
+    given = device.as_rows(x, "x")
     distances.require_rows(given)
     k = arrays.as_count(k, "k", low=1, high=given.shape[0])
     if first is not None:

@@ -11,19 +11,6 @@ from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, device, distances
 
 
-def as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
-    """A float matrix [N, D] with D >= 1, as it lies.
-
-    Raises
-    ------
-    ShapeError
-        For another rank or dtype, or no columns.
-    """
-    t = device.as_float(x, name, ndim=2)
-    distances.require_columns(tuple(t.shape), name)
-    return t
-
-
 def root(squared: Tensor, dtype: torch.dtype, bad: Tensor) -> Tensor:
     """Square roots in ``dtype``; where one is beyond its range, the flag ``bad``, if still unset, says so."""
     found = squared.sqrt().to(dtype)
@@ -59,7 +46,7 @@ def min_distance(
     backend: str,
 ) -> tuple[Any, Any]:
     """The public function, its arguments unchecked: distances and indices."""
-    given, c = as_rows(x, "x"), as_rows(centers, "centers")
+    given, c = device.as_rows(x, "x"), device.as_rows(centers, "centers")
     distances.check_centers(tuple(given.shape), tuple(c.shape))
     distances.check_max_memory(max_memory)
     where = device.home(given, c)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import ShapeError
+from rlmba.kernels.common.arrays import beside
 
 __all__ = ["logit_parts"]
 
@@ -23,7 +24,7 @@ def logit_parts(
 
     Parameters
     ----------
-    features : sequence of M float arrays [N, d_m]
+    features : sequence of M float arrays or torch tensors [N, d_m]
         f_m(x).
     weight : float array [C, D]
         The fused head: D is the sum of the widths where features are concatenated, d where they are
@@ -36,7 +37,7 @@ def logit_parts(
 
     Returns
     -------
-    list of M float arrays [N, C]
+    list of M float arrays, or tensors, [N, C]
         Of the features' and head's common dtype; their sum and the bias are the fused logits.
 
     Raises
@@ -62,7 +63,15 @@ def logit_parts(
         )
     parts = []
     for k, f in enumerate(features):
-        part = f @ blocks[k].T
-        part *= scale[:, k, None].astype(part.dtype)
-        parts.append(part)
+        parts.append(_scaled_product(f, blocks[k], scale[:, k, None]))
     return parts
+
+
+def _scaled_product(f: Any, block: NDArray[Any], scale: NDArray[Any]) -> Any:
+    if isinstance(f, np.ndarray):
+        part = f @ block.T
+        part *= scale.astype(part.dtype)
+        return part
+    weights: Any = beside(np.ascontiguousarray(block), f)
+    common = (f[:1, :1] + weights[:1, :1]).dtype
+    return (f.to(common) @ weights.to(common).T).mul_(beside(scale, f))

@@ -154,7 +154,7 @@ def test_command_writes_json_and_table(tmp_path):
     )  # fmt: skip
     found = json.loads((tmp_path / command.RESULT).read_text())
     assert done.returncode == int(bool(table.failures(found["rows"]))), done.stderr
-    assert {r["case"] for r in found["rows"]} == {"minmax", "fused_score"}
+    assert {r["case"] for r in found["rows"]} == {"minmax", "minmax and score", "fused_score"}
     assert found["machine"]["torch"] == torch.__version__
     assert found["ceilings"]["copy_bytes_per_second"] > 0
     served = {r["form"]: r for r in found["rows"] if r["case"] == "minmax"}

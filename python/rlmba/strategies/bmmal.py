@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
+from rlmba.kernels.common.arrays import beside, to_host
 from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
@@ -54,15 +55,17 @@ class Bmmal(Strategy):
     name: ClassVar[str] = "bmmal"
     summary: ClassVar[str] = "BADGE with modalities balanced by their Shapley contributions"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "modality_features", "logits", "head"})
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are distances to the nearest sample drawn before; for the first, its norm."""
         features = list(pool.features.values())
         with stages("contributions"):
             residuals = kernels.gradient_residuals(pool.fused_logits)
-            scales = self._scales(pool, context)
+            scales = beside(self._scales(pool, context), residuals)
         if pool.present is not None:  # what an absent modality's row holds means nothing
-            features = [np.where(pool.present[:, k, None], f, 0) for k, f in enumerate(features)]
+            there = beside(pool.present, residuals)
+            features = [_kept(f, there[:, k, None]) for k, f in enumerate(features)]
         with stages("draw"):
             drawn = kernels.gradient_kmeans_plusplus(
                 residuals, features, n, scales=scales, rng=context.rng
@@ -84,4 +87,11 @@ class Bmmal(Strategy):
             present=pool.present,
             rng=context.rng,
         )
-        return modality_scales(contributions, pool.present)
+        return modality_scales(to_host(contributions), pool.present)
+
+
+def _kept(features: Any, there: Any) -> Any:
+    """Features with 0 where a row is not there, whatever it holds."""
+    if isinstance(features, np.ndarray):
+        return np.where(there, features, 0)
+    return features.masked_fill(~there, 0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlmba import kernels
 from rlmba.errors import ShapeError
+from rlmba.kernels.common.arrays import beside, to_host
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -27,6 +28,7 @@ class DeepFool(Strategy):
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "nearest to a decision boundary of the fused head (DeepFool)"
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "head"})
+    on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are minus the l2 distance of the fused features to the nearest other class.
@@ -47,7 +49,8 @@ class DeepFool(Strategy):
                 f"deepfool: expected a head on fused features of width {width}, got weight {weight.shape}"
             )
         with stages("score"):
-            distances = kernels.deepfool_distance(pool.fused_logits, weight).distances
+            weight = beside(weight, pool.fused_logits)
+            distances = to_host(kernels.deepfool_distance(pool.fused_logits, weight).distances)
             scores = np.maximum(-distances, np.finfo(np.float64).min)
             values, indices = kernels.top_k(scores, n)
         return Choice(indices, values)

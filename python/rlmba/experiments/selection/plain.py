@@ -28,6 +28,7 @@ __all__ = [
     "kmeans_plusplus_one_a_pass",
     "minmax",
     "nearest_by_product",
+    "normalized_score",
     "rlmba_selection",
 ]
 
@@ -241,10 +242,16 @@ def fused_score(
     logits: Sequence[torch.Tensor], weights: Sequence[float], distances: torch.Tensor
 ) -> torch.Tensor:
     """Eq 6 with beta = 1: float [N]."""
-    score = minmax(distances)
-    uncertainty = minmax(dirichlet_variances(logits, weights)[1])
+    return normalized_score(dirichlet_variances(logits, weights)[1], distances, weights)
+
+
+def normalized_score(
+    uncertainty: torch.Tensor, distances: torch.Tensor, weights: Sequence[float]
+) -> torch.Tensor:
+    """Eq 6 with beta = 1 of uncertainties [N, M] and distances [N] that are there already: float [N]."""
+    score, unit = minmax(distances), minmax(uncertainty)
     for m, weight in enumerate(weights):
-        score = score + weight * uncertainty[:, m]
+        score = score + weight * unit[:, m]
     return score
 
 
