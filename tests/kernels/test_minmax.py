@@ -31,6 +31,8 @@ def test_every_instruction_set_equals_reference(rng, isa, shape, dtype):
 @pytest.mark.parametrize("shape", [(7,), (1000,), (300, 3), (50, 300)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_extremes_are_exact(rng, backend, shape, dtype):
+    if backend == "triton":
+        shape = (shape[0], *(min(m, 40) for m in shape[1:]))  # interpreted column by column
     for scale in (1e-30, 1.0, 1e30):
         x = (rng.normal(size=shape) * scale + scale).astype(dtype)
         y = kernels.minmax(x, backend=backend)
