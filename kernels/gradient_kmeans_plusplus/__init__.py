@@ -67,7 +67,7 @@ def draw(
         raise distances.overflow("features")
     if status >= 0:
         require_finite(factors)
-        raise AssertionError(f"row {status} is finite")
+        raise distances.overflow("features")  # finite numbers whose product is not
     return indices, at_draw
 
 

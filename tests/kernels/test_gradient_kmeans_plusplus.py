@@ -360,6 +360,8 @@ def test_errors(rng, backend):
         call(scales=scales[:, :1])
     with pytest.raises(DataError, match="overflow"):
         call(a=a.astype(np.float64) * 1e200)
+    with pytest.raises(DataError, match="overflow"):  # of finite features times finite scales
+        call(z=[part * np.float32(1e30) for part in z], scales=scales * np.float32(1e30))
     broken = [z[0], z[1].copy()]
     broken[1][[31, 40], 1] = np.inf
     with pytest.raises(NonFiniteError, match=r"features\[1\]\[31, 1\]"):
