@@ -4,7 +4,7 @@
 namespace rlmba::bindings {
 
 void register_min_distance(py::module_& m) {
-  py::class_<cuda::PreparedCenters>(m, "PreparedCenters")
+  py::class_<cuda::PreparedCenters>(m, "PreparedCenters", py::module_local())
       .def(py::init([](const cuda::Matrix& values, std::uintptr_t shift, std::uintptr_t half_norms,
                        std::uintptr_t largest) {
         return cuda::PreparedCenters{values, shift, half_norms, largest};
