@@ -24,7 +24,7 @@ __all__ = [
     "versions",
 ]
 
-_IMPORT_NAMES: Mapping[str, str] = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+_IMPORT_NAMES: Mapping[str, str] = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 _OPTIONAL: Mapping[str, str] = {
     "pyarrow": 'parquet files for rlmba select; pip install "rlmba[parquet]"',
     "triton": "Triton kernels; torch's CUDA builds for Linux bring it",

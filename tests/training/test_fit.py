@@ -10,6 +10,7 @@ from rlmba.data import InMemoryDataset, load_digits
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models import ModelOutput, build_classifier
 from rlmba.training import (
+    Loader,
     dropout_logits,
     evaluate,
     fit,
@@ -34,7 +35,7 @@ def train(
     )
     diagnostics = fit(
         classifier,
-        dataset,
+        Loader(dataset),
         positions,
         dataset.labels[positions],
         TrainingConfig(**config),
@@ -87,7 +88,7 @@ def test_learns_from_few_labels(digits):
     model, diagnostics = train(
         digits, positions, model=ModelConfig(width=64), epochs=15, min_steps=100
     )
-    outputs = predict(model, digits, digits.test_positions, batch_size=512)
+    outputs = predict(model, Loader(digits), digits.test_positions, batch_size=512)
     result = evaluate(outputs, digits.labels[digits.test_positions])
     assert result.mm.top1 > 0.65
     assert result.mm.top1 > max(result.heads[m].top1 for m in ("image", "audio"))
@@ -169,7 +170,7 @@ def test_missing_modalities_train_and_predict():
     present[1::4, 1] = False
     data = toy(present=present)
     model, _ = train(data, np.arange(30), model=ModelConfig(width=16), min_steps=150)
-    outputs = predict(model, data, np.arange(30, 40), batch_size=3)
+    outputs = predict(model, Loader(data), np.arange(30, 40), batch_size=3)
     np.testing.assert_array_equal(outputs.present, present[30:])
     assert evaluate(outputs, data.labels[30:]).mm.top1 == 1.0
 
@@ -186,7 +187,11 @@ def test_predict_is_the_model_in_evaluation_mode(digits):
     positions = digits.test_positions[[5, 2, 30, 7, 8]]
     seen = []
     outputs = predict(
-        model, digits, positions, batch_size=2, progress=lambda done, n: seen.append((done, n))
+        model,
+        Loader(digits),
+        positions,
+        batch_size=2,
+        progress=lambda done, n: seen.append((done, n)),
     )
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert outputs.ids.tolist() == digits.ids[positions].tolist()
@@ -202,13 +207,13 @@ def test_predict_is_the_model_in_evaluation_mode(digits):
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-4, atol=1e-5)
     model.train()
-    predict(model, digits, positions, batch_size=2)
+    predict(model, Loader(digits), positions, batch_size=2)
     assert model.training
 
 
 def test_predict_of_nothing(digits):
     model = build_classifier(digits.modalities, 10, SMALL, "concat", seed=0)
-    outputs = predict(model, digits, np.zeros(0, np.int64), batch_size=8)
+    outputs = predict(model, Loader(digits), np.zeros(0, np.int64), batch_size=8)
     assert len(outputs) == 0
     assert outputs.fused_features.shape == (0, 32)
     assert outputs.features["audio"].shape == (0, 16)
@@ -217,8 +222,8 @@ def test_predict_of_nothing(digits):
 def test_outputs_kept_with_the_model_are_tensors_of_the_same_numbers(digits):
     model = build_classifier(digits.modalities, 10, SMALL, "concat", seed=0)
     positions = np.arange(40)
-    host = predict(model, digits, positions, batch_size=16)
-    kept = predict(model, digits, positions, batch_size=16, keep=True)
+    host = predict(model, Loader(digits), positions, batch_size=16)
+    kept = predict(model, Loader(digits), positions, batch_size=16, keep=True)
     assert all(isinstance(a, torch.Tensor) for a in [*kept.features.values(), kept.fused_logits])
     np.testing.assert_array_equal(kept.host().fused_logits, host.fused_logits)
     for m, a in host.features.items():

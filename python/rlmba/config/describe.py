@@ -55,6 +55,8 @@ def _type_words(annotation: Any) -> str:
         words = " or ".join(_type_words(a) for a in args)
     elif origin is list:
         words = f"a list ({_type_words(args[0])} each)"
+    elif origin is tuple:
+        words = f"a list of {len(args)} ({_type_words(args[0])} each)"
     elif origin is dict:
         words = f"a mapping of names ({_type_words(args[1])} each)"
     elif _section(annotation) is not None:

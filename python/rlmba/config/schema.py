@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+_Epoch = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
@@ -48,10 +51,18 @@ class TrainingConfig(_Section):
     """AdamW's rate for heads and projections, and for encoders without their own."""
     encoder_learning_rates: dict[str, float] = {}
     """Rate by modality for its encoder."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """"adamw" decouples weight decay from the gradient; "adam" adds it to the gradient."""
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
+    """Decay of the optimizer's averages of the gradient and of its square."""
     weight_decay: float = Field(0.01, ge=0)
-    """AdamW's decoupled weight decay."""
+    """Weight decay of weights; biases and norms have none."""
     schedule: Literal["step", "cosine", "constant"] = "step"
-    """"step" divides the rate by 10 after two thirds of the epochs (the paper: epoch 10 of 15)."""
+    """"step" divides the rate by 10 at every epoch of ``milestones``."""
+    milestones: list[_Epoch] | None = None
+    """Epochs for "step"; null: after two thirds of all epochs (the paper: epoch 10 of 15)."""
+    warmup_epochs: int = Field(0, ge=0)
+    """Epochs over which the rate first rises to its full height."""
     min_steps: int = Field(0, ge=0)
     """Epochs are added until this many optimizer steps are reached: for very small labeled sets."""
     augment: bool = True

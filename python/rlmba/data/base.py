@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Batch", "Kind", "Modality", "MultimodalDataset"]
 
-Kind: TypeAlias = Literal["features", "image", "waveform", "spectrogram", "tokens", "sequence"]
+Kind: TypeAlias = Literal[
+    "features", "image", "video", "waveform", "spectrogram", "tokens", "sequence"
+]
 
 KINDS: tuple[str, ...] = get_args(Kind)
 """Kinds of modality, which decide conversion, augmentation and the default encoder."""
@@ -30,8 +32,8 @@ class Modality:
     name : str
         Its name, distinct within a data set and not "mm".
     kind : str
-        "features" (D,), "image" (C, H, W), "waveform" (T,), "spectrogram" (C, F, T), "tokens" (T,)
-        or "sequence" (T, F).
+        "features" (D,), "image" (C, H, W), "video" (C, T, H, W), "waveform" (T,), "spectrogram"
+        (C, F, T), "tokens" (T,) or "sequence" (T, F).
     shape : tuple of int
         Shape of one sample in a batch, as listed for its kind.
     dtype : str
@@ -39,7 +41,13 @@ class Modality:
     sample_rate : float or None
         Samples per second of a waveform, where known.
     vocabulary : int or None
-        Number of distinct token ids, the padding 0 among them, of tokens.
+        Number of distinct token ids of tokens: ids lie below it.
+    padding : int
+        What stands for "no token" in tokens: 0, or -1 where a tokenizer uses 0 for a token or pads
+        with one that means something else as well.
+    mean, deviation : tuple of float or None
+        Of images and videos that were standardized per channel with these constants, after scaling
+        to [0, 1]; None where it was done otherwise. An encoder trained under others can convert.
     """
 
     name: str
@@ -48,18 +56,24 @@ class Modality:
     dtype: str = "float32"
     sample_rate: float | None = None
     vocabulary: int | None = None
+    padding: int = 0
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
 
 
 class Batch(NamedTuple):
-    """Samples ready for a model, on the CPU.
+    """Samples of every modality, in the data set's order of modalities.
 
-    ``inputs`` maps modality to a tensor [n, *shape] in the data set's order of modalities;
-    ``present`` is bool [n, M], or None when every sample has every modality. Inputs of absent
-    modalities are finite and mean nothing.
+    Finished, ``inputs`` maps modality to a tensor [n, *shape], ready for a model; ``present`` is
+    bool [n, M], or None when every sample has every modality. Inputs of absent modalities are
+    finite and mean nothing. As :meth:`MultimodalDataset.load` leaves it, ``inputs`` may be in a
+    compact form of the data set's own, with ``draws``, the random numbers that decide the
+    augmentation :meth:`MultimodalDataset.finish` has yet to apply.
     """
 
     inputs: Mapping[str, torch.Tensor]
     present: torch.Tensor | None
+    draws: Mapping[str, torch.Tensor] | None = None
 
 
 class MultimodalDataset(ABC):
@@ -100,6 +114,41 @@ class MultimodalDataset(ABC):
         """Checksum of ids, labels, split and content: equal only for the same data."""
 
     @abstractmethod
+    def load(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        train: bool,
+        generator: torch.Generator | None,
+    ) -> Batch:
+        """Read samples: the part of a batch's work that runs in worker processes.
+
+        Parameters
+        ----------
+        positions : int64 array [n]
+            Dataset positions, in any order, repeats allowed.
+        train : bool
+            Apply, or draw, the data set's augmentation.
+        generator : torch.Generator or None
+            Source of the augmentation's randomness; needed, and used, only with ``train``.
+
+        Returns
+        -------
+        Batch
+            On the CPU, rows in the order of ``positions``, for :meth:`finish`.
+        """
+
+    def finish(self, batch: Batch, device: torch.device) -> Batch:
+        """Move what :meth:`load` read to a device and make it ready for a model there.
+
+        Draws no random numbers, so that a batch is the same wherever it is finished, up to
+        rounding. Unless a data set says otherwise, moving is all there is to do.
+        """
+        return Batch(
+            {m: x.to(device, non_blocking=True) for m, x in batch.inputs.items()},
+            None if batch.present is None else batch.present.to(device, non_blocking=True),
+        )
+
     def batch(
         self,
         positions: NDArray[np.int64],
@@ -107,19 +156,8 @@ class MultimodalDataset(ABC):
         train: bool,
         generator: torch.Generator | None,
     ) -> Batch:
-        """Load samples.
+        """:meth:`load` and :meth:`finish` on the CPU."""
+        import torch
 
-        Parameters
-        ----------
-        positions : int64 array [n]
-            Dataset positions, in any order, repeats allowed.
-        train : bool
-            Apply the data set's augmentation.
-        generator : torch.Generator or None
-            Source of the augmentation's randomness; needed, and used, only with ``train``.
-
-        Returns
-        -------
-        Batch
-            On the CPU, rows in the order of ``positions``.
-        """
+        loaded = self.load(positions, train=train, generator=generator)
+        return self.finish(loaded, torch.device("cpu"))

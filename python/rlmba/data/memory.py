@@ -29,6 +29,7 @@ __all__ = ["InMemoryDataset"]
 _RANKS: dict[str, tuple[int, ...]] = {
     "features": (2,),
     "image": (3, 4),
+    "video": (5,),
     "spectrogram": (3, 4),
     "waveform": (2,),
     "tokens": (2,),
@@ -176,14 +177,14 @@ class InMemoryDataset(MultimodalDataset):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def batch(
+    def load(
         self,
         positions: NDArray[np.int64],
         *,
         train: bool,
         generator: torch.Generator | None,
     ) -> Batch:
-        """See :meth:`rlmba.data.MultimodalDataset.batch`."""
+        """See :meth:`rlmba.data.MultimodalDataset.load`."""
         import torch
 
         inputs = {}

@@ -21,6 +21,7 @@ _CHUNK_VALUES = 1 << 22
 _STATISTICS_AXES: dict[Kind, tuple[int, ...]] = {
     "features": (0,),
     "image": (0, 2, 3),
+    "video": (0, 2, 3, 4),
     "spectrogram": (0, 2, 3),
     "sequence": (0, 1),
 }
@@ -92,7 +93,7 @@ def fit_converter(
     channels_last : bool
         Images are stored [H, W, C].
     """
-    scale = full_scale(array.dtype) if kind in ("image", "waveform") else 1.0
+    scale = full_scale(array.dtype) if kind in ("image", "video", "waveform") else 1.0
     bare = Converter(kind, scale=scale, channels_last=channels_last)
     if kind not in _STATISTICS_AXES:
         return bare

@@ -144,7 +144,7 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
     """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
     batch = s.config.training.predict_batch_size
     keep = s.strategy.on_device and fits_beside(s.model, len(s.pool.unlabeled))
-    outputs = predict(s.model, s.dataset, s.pool.unlabeled, batch_size=batch, keep=keep)
+    outputs = predict(s.model, s.loader, s.pool.unlabeled, batch_size=batch, keep=keep)
     if s.strategy.dropout_passes:
         passes = dropout_logits(
             s.model,
@@ -154,7 +154,7 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
             seed=int(stream(s.config.seed, "dropout", number).integers(2**63)),
         )
         outputs = replace(outputs, dropout_logits=passes)
-    labeled = predict(s.model, s.dataset, s.pool.labeled, batch_size=batch)
+    labeled = predict(s.model, s.loader, s.pool.labeled, batch_size=batch)
     context = QueryContext(
         rng=stream(s.config.seed, "query", number),
         round=number,
@@ -178,7 +178,7 @@ def _fit(s: Session, number: int) -> TrainingDiagnostics:
         s.model.load_state_dict(weights, strict=False)
     return fit(
         s.model,
-        s.dataset,
+        s.loader,
         s.pool.labeled,
         s.pool.labels,
         s.config.training,
@@ -199,7 +199,7 @@ class _Measured:
 def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     """Evaluate on V and test, fit temperatures on V, and work out the coming round's weights."""
     config, batch = s.config, s.config.training.predict_batch_size
-    on_v = predict(s.model, s.dataset, s.pool.validation, batch_size=batch)
+    on_v = predict(s.model, s.loader, s.pool.validation, batch_size=batch)
     truth = s.dataset.labels[s.pool.validation]
     temperatures = fit_temperatures(on_v, truth)
 
@@ -209,7 +209,7 @@ def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     validation = judge(on_v, truth)
     test = None
     if len(s.pool.test):
-        on_test = predict(s.model, s.dataset, s.pool.test, batch_size=batch)
+        on_test = predict(s.model, s.loader, s.pool.test, batch_size=batch)
         test = judge(on_test, s.dataset.labels[s.pool.test])
 
     delta = amcb.contribution_gaps(validation)

@@ -22,7 +22,7 @@ from rlmba.method.reward import Reward
 from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
-from rlmba.training import load_model, load_tensors, save_model, save_tensors
+from rlmba.training import Loader, load_model, load_tensors, save_model, save_tensors
 from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
 __all__ = ["LoopState", "Session", "resolve", "stream"]
@@ -60,6 +60,7 @@ class Session:
 
     config: RunConfig
     dataset: MultimodalDataset
+    loader: Loader
     pool: Pool
     annotator: Annotator
     model: MultimodalClassifier
@@ -87,6 +88,7 @@ class Session:
         return cls(
             config=config,
             dataset=dataset,
+            loader=Loader(dataset, device),
             pool=pool,
             annotator=Oracle(dataset),
             model=model,

@@ -15,9 +15,11 @@ from rlmba.training.dropout import dropout_logits
 from rlmba.training.evaluate import evaluate, head_log_probs
 from rlmba.training.fit import fit, multimodal_loss
 from rlmba.training.fusion_weights import adaptive_fusion_weights
+from rlmba.training.loading import Loader
 from rlmba.training.predict import fits_beside, predict
 
 __all__ = [
+    "Loader",
     "adaptive_fusion_weights",
     "config_hash",
     "dropout_logits",

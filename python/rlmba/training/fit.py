@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlmba.config import TrainingConfig
-from rlmba.data.base import MultimodalDataset
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models.classifier import ModelOutput, MultimodalClassifier
 from rlmba.models.randomness import seeded
+from rlmba.training.loading import Loader
+from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Progress", "fit", "multimodal_loss"]
@@ -54,7 +55,7 @@ def multimodal_loss(output: ModelOutput, labels: Tensor, present: Tensor | None 
 
 def fit(
     model: MultimodalClassifier,
-    dataset: MultimodalDataset,
+    loader: Loader,
     positions: NDArray[np.int64],
     labels: NDArray[np.int64],
     config: TrainingConfig,
@@ -69,8 +70,8 @@ def fit(
     ----------
     model : MultimodalClassifier
         Its weights are where training starts. It is left in evaluation mode.
-    dataset : MultimodalDataset
-        Gives the minibatches.
+    loader : Loader
+        Gives the minibatches, on the model's device.
     positions : int64 array [L]
         Dataset positions of the labeled samples.
     labels : int64 array [L]
@@ -100,25 +101,26 @@ def fit(
     per_epoch = math.ceil(len(positions) / config.minibatch_size)
     epochs = max(epochs, math.ceil(config.min_steps / per_epoch))
     total = epochs * per_epoch
-    optimizer = _optimizer(model, config)
-    scheduler = _scheduler(optimizer, config.schedule, total)
+    optimizer = make_optimizer(model, config)
+    scheduler = make_scheduler(optimizer, config, epochs=epochs, steps=total)
     generator = torch.Generator().manual_seed(seed)
-    device = model.device
     targets = torch.from_numpy(np.array(labels, dtype=np.int64))
     losses = np.zeros(epochs)
     norms = []
     step = 0
     model.train()
-    with seeded(seed, device):
+    with seeded(seed, model.device):
         for epoch in range(epochs):
             order = torch.randperm(len(positions), generator=generator)
-            for chunk in torch.split(order, config.minibatch_size):
-                batch = dataset.batch(
-                    positions[chunk.numpy()], train=config.augment, generator=generator
-                )
-                inputs = {m: x.to(device) for m, x in batch.inputs.items()}
-                present = None if batch.present is None else batch.present.to(device)
-                loss = multimodal_loss(model(inputs, present), targets[chunk].to(device), present)
+            chunks = torch.split(order, config.minibatch_size)
+            batches = loader.batches(
+                [positions[chunk.numpy()] for chunk in chunks],
+                train=config.augment,
+                seed=int(torch.randint(2**63 - 1, (), generator=generator)),
+            )
+            for chunk, batch in zip(chunks, batches, strict=True):
+                truth = targets[chunk].to(model.device)
+                loss = multimodal_loss(model(batch.inputs, batch.present), truth, batch.present)
                 value = _finite(float(loss.detach()), step, total)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
@@ -137,46 +139,6 @@ def fit(
         final_loss=float(losses[-1]),
         steps=total,
     )
-
-
-def _optimizer(model: MultimodalClassifier, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over encoders at their own rates; biases and norms are not decayed."""
-    stray = sorted(set(config.encoder_learning_rates) - set(model.names))
-    if stray:
-        raise UsageError(
-            f"training.encoder_learning_rates: expected modalities of {model.names}, got {stray}"
-        )
-    rates = dict(zip(model.names, [config.learning_rate] * len(model.names), strict=True))
-    rates.update(config.encoder_learning_rates)
-    parts = [(encoder, rates[m]) for m, encoder in zip(model.names, model.encoders, strict=True)]
-    parts += [
-        (part, config.learning_rate) for part in (model.projections, model.heads, model.fused_head)
-    ]
-    groups = []
-    for part, rate in parts:
-        parameters = [p for p in part.parameters() if p.requires_grad]
-        for decay, chosen in (
-            (config.weight_decay, [p for p in parameters if p.ndim >= 2]),
-            (0.0, [p for p in parameters if p.ndim < 2]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, schedule: str, total: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Factor of the rate by steps done."""
-
-    def factor(step: int) -> float:
-        if schedule == "step":
-            return 1.0 if 3 * step < 2 * total else 0.1
-        if schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
-        return 1.0
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def _finite(loss: float, step: int, total: int) -> float:

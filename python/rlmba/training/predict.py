@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlmba.data.base import MultimodalDataset
 from rlmba.models.classifier import MultimodalClassifier
+from rlmba.training.loading import Loader
 from rlmba.types import PoolOutputs
 
 __all__ = ["fits_beside", "predict"]
@@ -17,7 +17,7 @@ __all__ = ["fits_beside", "predict"]
 
 def predict(
     model: MultimodalClassifier,
-    dataset: MultimodalDataset,
+    loader: Loader,
     positions: NDArray[np.int64],
     *,
     batch_size: int,
@@ -30,8 +30,8 @@ def predict(
     ----------
     model : MultimodalClassifier
         Its mode is as before afterwards.
-    dataset : MultimodalDataset
-        Gives the batches, not augmented.
+    loader : Loader
+        Gives the batches, not augmented, on the model's device.
     positions : int64 array [N]
         Distinct dataset positions, in the order the outputs shall have; may be empty.
     batch_size : int
@@ -59,12 +59,10 @@ def predict(
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, n, batch_size):
-                rows = slice(start, min(start + batch_size, n))
-                batch = dataset.batch(positions[rows], train=False, generator=None)
-                inputs = {m: x.to(device) for m, x in batch.inputs.items()}
-                present = None if batch.present is None else batch.present.to(device)
-                output = model(inputs, present)
+            blocks = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
+            batches = loader.batches([positions[rows] for rows in blocks])
+            for rows, batch in zip(blocks, batches, strict=True):
+                output = model(batch.inputs, batch.present)
                 for m in model.names:
                     features[m][rows] = output.features[m].float()
                     logits[m][rows] = output.logits[m].float()
@@ -74,6 +72,7 @@ def predict(
                     progress(rows.stop, n)
     finally:
         model.train(training)
+    dataset = loader.dataset
     outputs = PoolOutputs(
         ids=dataset.ids[positions],
         features=features,  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+"""The optimizer of a round's training and how its rate runs."""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+import torch
+
+from rlmba.config import TrainingConfig
+from rlmba.errors import UsageError
+from rlmba.models.classifier import MultimodalClassifier
+
+__all__ = ["make_optimizer", "make_scheduler"]
+
+
+def make_optimizer(model: MultimodalClassifier, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The configured optimizer over encoders at their own rates; biases and norms are not decayed.
+
+    "adamw" decouples weight decay from the gradient, "adam" adds it to the gradient (L2).
+
+    Raises
+    ------
+    UsageError
+        If a rate is given for an unknown modality.
+    """
+    stray = sorted(set(config.encoder_learning_rates) - set(model.names))
+    if stray:
+        raise UsageError(
+            f"training.encoder_learning_rates: expected modalities of {model.names}, got {stray}"
+        )
+    rates = dict(zip(model.names, [config.learning_rate] * len(model.names), strict=True))
+    rates.update(config.encoder_learning_rates)
+    parts = [(encoder, rates[m]) for m, encoder in zip(model.names, model.encoders, strict=True)]
+    parts += [
+        (part, config.learning_rate) for part in (model.projections, model.heads, model.fused_head)
+    ]
+    groups = []
+    for part, rate in parts:
+        parameters = [p for p in part.parameters() if p.requires_grad]
+        for decay, chosen in (
+            (config.weight_decay, [p for p in parameters if p.ndim >= 2]),
+            (0.0, [p for p in parameters if p.ndim < 2]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, *, epochs: int, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Factor of every rate by optimizer steps done.
+
+    Over the first ``config.warmup_epochs`` it rises linearly, from one step's share of them; then the
+    schedule holds, counted from the start of training.
+
+    Parameters
+    ----------
+    epochs, steps : int
+        Of the whole training.
+    """
+    per_epoch = steps / epochs
+    warmup = config.warmup_epochs * per_epoch
+    milestones = sorted(config.milestones or ())
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        if config.schedule == "step" and config.milestones is None:
+            return rise if 3 * step < 2 * steps else 0.1 * rise
+        if config.schedule == "step":
+            return rise * 0.1 ** bisect.bisect_right(milestones, step / per_epoch)
+        if config.schedule == "cosine":
+            return rise * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+        return rise
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
