@@ -108,6 +108,14 @@ def beside(x: NDArray[Any], other: ArrayLike) -> Any:
     return torch.as_tensor(x, device=tensor.device)
 
 
+def require_rank(shape: tuple[int, ...], name: str, ndim: int | tuple[int, ...]) -> None:
+    """Raise :class:`ShapeError` unless an array of this shape has a rank that is allowed."""
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if len(shape) not in allowed:
+        ranks = " or ".join(f"{n}-D" for n in allowed)
+        raise ShapeError(f"{name}: expected a {ranks} array, got shape {shape}")
+
+
 def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
     """Check rank and dtype and return float32 or float64 with a contiguous last axis.
 
@@ -120,10 +128,7 @@ def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
         For another rank or a dtype that is not real.
     """
     a = to_numpy(x)
-    allowed = (ndim,) if isinstance(ndim, int) else ndim
-    if a.ndim not in allowed:
-        ranks = " or ".join(f"{n}-D" for n in allowed)
-        raise ShapeError(f"{name}: expected a {ranks} array, got shape {a.shape}")
+    require_rank(a.shape, name, ndim)
     if a.dtype in (np.float32, np.float64):
         if not a.dtype.isnative:
             a = a.astype(a.dtype.newbyteorder("="))

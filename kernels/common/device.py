@@ -43,6 +43,10 @@ __all__ = [
 ALL_VALID = 2**63 - 1
 """What a row flag holds until a kernel lowers it to a row that is not valid."""
 
+_WHOLE_TILES = 128
+"""Chunks hold a multiple of so many rows, which tiles of rows divide: what is summed in a tile does not
+depend on where a chunk begins."""
+
 _cuda: Any = torch.cuda  # parts of it have no types
 _FLOAT = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -57,9 +61,8 @@ def tensor(x: arrays.ArrayLike) -> Tensor:
         if any(s < 0 for s in x.strides):
             x = np.ascontiguousarray(x)
         if not x.flags.writeable:
-            with (
-                warnings.catch_warnings()
-            ):  # torch has no read-only tensors; inputs are not written to
+            # torch has no read-only tensors; inputs are not written to.
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 return torch.from_numpy(x)
         return torch.from_numpy(x)
@@ -78,10 +81,7 @@ def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> 
         For another rank or a dtype that is not real.
     """
     t = tensor(x)
-    allowed = (ndim,) if isinstance(ndim, int) else ndim
-    if t.ndim not in allowed:
-        ranks = " or ".join(f"{n}-D" for n in allowed)
-        raise ShapeError(f"{name}: expected a {ranks} array, got shape {tuple(t.shape)}")
+    arrays.require_rank(tuple(t.shape), name, ndim)
     if t.dtype not in _FLOAT:
         if t.is_complex():
             raise ShapeError(f"{name}: expected real numbers, got dtype {t.dtype}")
@@ -258,6 +258,8 @@ class Rows:
             raise UsageError(
                 f"max_memory: expected at least {2 * row} bytes, two rows of {row}, got {room}"
             )
+        if self._chunk > _WHOLE_TILES:
+            self._chunk -= self._chunk % _WHOLE_TILES
         self._host, self._parts = tuple(parts), None
 
     @property

@@ -11,7 +11,16 @@ import triton.language as tl
 
 from rlmba.kernels.common.device import ALL_VALID
 
-__all__ = ["INTERPRETED", "dot", "is_finite", "largest_of_rows", "programs", "uniform01"]
+__all__ = [
+    "INTERPRETED",
+    "column_range",
+    "dot",
+    "is_finite",
+    "largest_of_rows",
+    "onto_unit",
+    "programs",
+    "uniform01",
+]
 
 _VALID = tl.constexpr(ALL_VALID)
 
@@ -23,6 +32,34 @@ INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 def is_finite(x):
     """Neither NaN nor infinite, elementwise."""
     return tl.abs(x) < float("inf")
+
+
+@triton.jit
+def column_range(low, high, column, tiles, TILES: tl.constexpr):
+    """Least value, span and factor of a column, from its extremes in each of ``tiles`` blocks.
+
+    Least and span are of the values times the factor, which is 1/2 where the range overflows and
+    else 1. A constant column has span 0.
+    """
+    some = tl.arange(0, TILES)
+    least = tl.min(tl.load(low + column * tiles + some, some < tiles, other=float("inf")))
+    most = tl.max(tl.load(high + column * tiles + some, some < tiles, other=float("-inf")))
+    factor = tl.where(is_finite(most - least), 1.0, 0.5).to(least.dtype)
+    least *= factor
+    most *= factor
+    return least, tl.where(least < most, most - least, 0.0).to(least.dtype), factor
+
+
+@triton.jit
+def onto_unit(value, least, span, factor):
+    """``value`` onto [0, 1] by the :func:`column_range` of its column; 0 of a constant one."""
+    scaled = value * factor - least
+    divisor = tl.where(span > 0, span, 1.0).to(value.dtype)
+    if value.dtype == tl.float32:
+        scaled = tl.div_rn(scaled, divisor)
+    else:
+        scaled /= divisor
+    return tl.where(span > 0, scaled, 0.0)
 
 
 @triton.jit

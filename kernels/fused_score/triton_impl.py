@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlmba.kernels.common.triton_device import is_finite, programs
+from rlmba.kernels.common.triton_device import column_range, onto_unit, programs
 
 _BLOCK = tl.constexpr(1024)
 
@@ -35,21 +35,9 @@ def _extremes(x, mask, low, high, rows, columns, tiles, MASK: tl.constexpr):
 
 @triton.jit
 def _unit(value, low, high, column, tiles, TILES: tl.constexpr):
-    """``value`` onto [0, 1] by the extremes of its column; halved where their range overflows."""
-    some = tl.arange(0, TILES)
-    least = tl.min(tl.load(low + column * tiles + some, some < tiles, other=float("inf")))
-    most = tl.max(tl.load(high + column * tiles + some, some < tiles, other=float("-inf")))
-    factor = tl.where(is_finite(most - least), 1.0, 0.5).to(value.dtype)
-    least *= factor
-    most *= factor
-    varies = least < most
-    span = tl.where(varies, most - least, 1.0).to(value.dtype)
-    scaled = value * factor - least
-    if value.dtype == tl.float32:
-        scaled = tl.div_rn(scaled, span)
-    else:
-        scaled /= span
-    return tl.where(varies, scaled, 0.0)
+    """``value`` onto [0, 1] by the extremes of its column."""
+    least, span, factor = column_range(low, high, column, tiles, TILES)
+    return onto_unit(value, least, span, factor)
 
 
 @triton.jit

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rlmba.kernels.common.device import ALL_VALID
-from rlmba.kernels.common.triton_device import is_finite, programs
+from rlmba.kernels.common.triton_device import column_range, is_finite, onto_unit, programs
 
 _BLOCK = tl.constexpr(1024)
 _VALID = tl.constexpr(ALL_VALID)
@@ -66,27 +66,14 @@ def _map(
     part = tl.program_id(0)
     column = tl.program_id(1)
     if tl.load(bad) == _VALID:
-        some = tl.arange(0, TILES)
-        least = tl.min(tl.load(low + column * tiles + some, some < tiles, other=float("inf")))
-        most = tl.max(tl.load(high + column * tiles + some, some < tiles, other=float("-inf")))
-        # Halved where the range of the column overflows.
-        factor = tl.where(is_finite(most - least), 1.0, 0.5).to(least.dtype)
-        least *= factor
-        most *= factor
-        varies = least < most
-        span = tl.where(varies, most - least, 1.0).to(least.dtype)
+        least, span, factor = column_range(low, high, column, tiles, TILES)
         for start in range(part * _BLOCK, rows, tiles * _BLOCK):
             row = start + tl.arange(0, _BLOCK).to(tl.int64)
             inside = row < rows
             kept = _kept(mask, row, column, columns, inside, MASK)
             value = tl.load(x + row * stride + column, kept, other=0).to(least.dtype)
-            scaled = value * factor - least
-            if least.dtype == tl.float32:
-                scaled = tl.div_rn(scaled, span)
-            else:
-                scaled /= span
-            scaled = tl.where(varies, scaled, 0.0)
-            tl.store(out + row * columns + column, tl.where(kept, scaled, 0.0), inside)
+            unit = onto_unit(value, least, span, factor)
+            tl.store(out + row * columns + column, tl.where(kept, unit, 0.0), inside)
 
 
 def minmax(x: Tensor, mask: Tensor | None, out: Tensor, bad: Tensor) -> None:

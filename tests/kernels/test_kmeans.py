@@ -11,7 +11,7 @@ from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.kmeans import reference, spec
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "triton"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -119,6 +119,8 @@ def test_errors(rng, backend):
         kernels.kmeans(x, 5, rng=0, max_iter=-1, backend=backend)
     with pytest.raises(UsageError, match="max_memory: expected at least"):
         kernels.kmeans(x, 5, rng=0, max_memory=0, backend=backend)
+    with pytest.raises(UsageError, match="precision: expected one of"):
+        kernels.kmeans(x, 5, rng=0, precision="fp8", backend=backend)
     with pytest.raises(UsageError, match="at least one row"):
         kernels.kmeans(x[:0], 1, rng=0, backend=backend)
     with pytest.raises(ShapeError, match="at least one column"):

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from rlmba import kernels
-from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import device
 from rlmba.kernels.kmeans import on_device, reference, spec
 
@@ -105,32 +104,3 @@ def test_one_product_assigns_nearly_as_well(rng, backend):
     np.testing.assert_array_equal(coarse.seed_indices, exact.seed_indices)
     potential = [(r.distances.astype(float) ** 2).sum() for r in (coarse, exact)]
     assert potential[0] == pytest.approx(potential[1], rel=0.02)
-
-
-def test_duplicates_and_empty_clusters(backend):
-    x = np.repeat([[2.0, 1.0], [8.0, 1.0]], 10, axis=0)
-    result = kernels.kmeans(x, 5, rng=3, backend=backend)
-    assert result.iterations == 1
-    np.testing.assert_array_equal(result.distances, 0)
-    np.testing.assert_array_equal(result.centers, x[result.seed_indices])
-
-
-def test_errors(rng, backend):
-    x = rng.normal(size=(20, 3))
-    with pytest.raises(UsageError, match="k: expected 1 to 20, got 21"):
-        kernels.kmeans(x, 21, rng=0, backend=backend)
-    with pytest.raises(UsageError, match="max_iter: expected at least 0"):
-        kernels.kmeans(x, 5, rng=0, max_iter=-1, backend=backend)
-    with pytest.raises(UsageError, match="max_memory: expected at least"):
-        kernels.kmeans(x, 5, rng=0, max_memory=0, backend=backend)
-    with pytest.raises(UsageError, match="precision: expected one of"):
-        kernels.kmeans(x, 5, rng=0, precision="fp8", backend=backend)
-    with pytest.raises(UsageError, match="at least one row"):
-        kernels.kmeans(x[:0], 1, rng=0, backend=backend)
-    with pytest.raises(ShapeError, match="at least one column"):
-        kernels.kmeans(x[:, :0], 1, rng=0, backend=backend)
-    with pytest.raises(DataError, match="overflow"):
-        kernels.kmeans(x * 1e200, 5, rng=0, backend=backend)
-    x[13, 1] = np.nan
-    with pytest.raises(NonFiniteError, match=r"x\[13, 1\]"):
-        kernels.kmeans(x, 5, rng=0, backend=backend)

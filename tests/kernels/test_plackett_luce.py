@@ -119,7 +119,7 @@ def test_a_constant_changes_nothing(rng, backend, constant):
     np.testing.assert_allclose(a.gradient, b.gradient, atol=1e-10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [*BACKENDS, "triton"])
 def test_certain_and_hopeless_orders(backend):
     logits = np.array([1e4, 0.0, -1e4])
     sure = kernels.plackett_luce(logits, 3, rng=0, backend=backend)
