@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rlmba.data import load_dataset
-from rlmba.data.features import guess_kind
-from rlmba.errors import DataError, UsageError
+from rlmba.data.features import guess_kind, save_features
+from rlmba.errors import DataError, ShapeError, UsageError
 
 N = 10
 
@@ -57,6 +57,29 @@ def test_options_and_optional_arrays(load):
     assert dataset.ids[3] == "id3"
     assert dataset.classes == ("cat", "dog", "never seen")
     assert dataset.present[4].tolist() == [False, True]
+
+
+def test_what_is_saved_is_read_back(load, tmp_path, rng):
+    present = np.ones((N, 2), bool)
+    present[4, 0] = False
+    dataset = load(classes=np.array(["cat", "dog"]))
+    features = {m: rng.normal(size=(N, 3)).astype(np.float32) for m in ("text", "image")}
+    path = tmp_path / "again.npz"
+    path.write_bytes(b"old")
+    save_features(path, dataset, features, present)
+    again = load_dataset("features", data=path)
+    assert [(m.name, m.shape) for m in again.modalities] == [("text", (3,)), ("image", (3,))]
+    assert again.ids.tolist() == dataset.ids.tolist()
+    assert again.classes == ("cat", "dog")
+    np.testing.assert_array_equal(again.labels, dataset.labels)
+    np.testing.assert_array_equal(again.test_positions, dataset.test_positions)
+    np.testing.assert_array_equal(again.present, present)
+    with np.load(path) as held:
+        np.testing.assert_array_equal(held["text"], features["text"])
+    with pytest.raises(ShapeError, match=r"'text': expected \[10, D\], got shape \(9, 3\)"):
+        save_features(path, dataset, {"text": features["text"][:9]})
+    with pytest.raises(ShapeError, match="'split2': this name is taken"):
+        save_features(path, dataset, {"split2": features["text"]})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""``features``: any ``.npz`` of precomputed or raw arrays."""
+"""``features``: any ``.npz`` of precomputed or raw arrays, read and written."""
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.base import KINDS, Kind
+from rlmba.data.base import KINDS, Kind, MultimodalDataset
 from rlmba.data.memory import InMemoryDataset
-from rlmba.errors import DataError, UsageError
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.storage import atomic_write_bytes
 
-__all__ = ["guess_kind", "load_features"]
+__all__ = ["guess_kind", "load_features", "save_features"]
 
 _RESERVED = ("y", "ids", "classes", "present")
 _LONG_WAVEFORM = 1000
@@ -131,6 +133,59 @@ def load_features(
         present=_present(path, arrays.get("present"), every, chosen),
         sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
     )
+
+
+def save_features(
+    path: str | Path,
+    dataset: MultimodalDataset,
+    features: Mapping[str, NDArray[Any]],
+    present: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write features of a data set's samples so that :func:`load_features` reads them.
+
+    Ids, labels, classes and split are the data set's. The file replaces another as a whole.
+
+    Parameters
+    ----------
+    path : path
+        A ``.npz``; its folder must exist.
+    dataset : MultimodalDataset
+        Whose samples they are.
+    features : mapping of modality to float array [n, D]
+        By dataset position.
+    present : bool array [n, M] or None
+        Which modalities each sample has, columns in the order of ``features``; None: all.
+
+    Raises
+    ------
+    ShapeError
+        If an array has another number of rows, or its name is taken by something else in the file.
+    StorageError
+        If it cannot be written.
+    """
+    for name, array in features.items():
+        if array.ndim != 2 or len(array) != len(dataset):
+            raise ShapeError(
+                f"features of {name!r}: expected [{len(dataset)}, D], got shape {array.shape}"
+            )
+        if name in _RESERVED or name.startswith("split"):
+            raise ShapeError(
+                f"modality {name!r}: this name is taken in a file of features; rename it"
+            )
+    split = np.zeros(len(dataset), np.uint8)
+    split[dataset.test_positions] = 1
+    arrays = {
+        **features,
+        "y": dataset.labels,
+        "split": split,
+        "ids": dataset.ids,
+        "classes": np.array(dataset.classes),
+    }
+    if present is not None:
+        arrays["present"] = present
+    buffer = io.BytesIO()
+    np.savez(buffer, **cast("Any", arrays))
+    atomic_write_bytes(path, buffer.getvalue())
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
