@@ -6,12 +6,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from rlmba.data.media.catalogue import Sample, Source
+from rlmba.data.media.catalogue import Form, Sample, Source
 from rlmba.data.media.layouts.common import Notes, class_key, list_folder, split_name
 
-__all__ = ["MODALITIES", "Found", "Listed", "Media", "find_media", "parse_name", "samples_of"]
+__all__ = [
+    "MODALITIES",
+    "Forms",
+    "Found",
+    "Listed",
+    "Media",
+    "find_media",
+    "parse_name",
+    "samples_of",
+]
 
 MODALITIES = ("video", "audio")
 
@@ -74,7 +83,8 @@ class Listed(NamedTuple):
     split: str
 
 
-Key = tuple[str, int]
+Key: TypeAlias = tuple[str, int]
+Forms: TypeAlias = tuple[tuple[Form, dict[Key, list[Found]]], ...]
 
 
 @dataclass
@@ -95,7 +105,7 @@ class Media:
         there = {"frames": bool(self.frames or self.sounds), "clips": bool(self.clips)}
         return sorted((k for k in there if there[k]), key=lambda k: -counts[k])
 
-    def by_modality(self, layout: str) -> tuple[tuple[str, dict[Key, list[Found]]], ...]:
+    def by_modality(self, layout: str) -> Forms:
         """The form and what is there of it, of video and of audio."""
         if layout == "clips":
             return ("clip", self.clips), ("clip", self.clips)
@@ -219,9 +229,7 @@ def samples_of(
             notes.add(f"clips of the split {entry.split!r}, not used beside {test!r}", entry.video)
 
 
-def _test_split(
-    candidates: Iterable[Listed], forms: tuple[tuple[str, dict[Key, list[Found]]], ...]
-) -> str:
+def _test_split(candidates: Iterable[Listed], forms: Forms) -> str:
     """Which of the splits "test" and "val" is tested on."""
     named: dict[str, bool] = {}
     for entry in candidates:
@@ -240,23 +248,28 @@ def _sample(
     entry: Listed,
     name: str,
     test: bool,
-    forms: tuple[tuple[str, dict[Key, list[Found]]], ...],
+    forms: Forms,
     notes: Notes,
 ) -> Sample:
     """A sample with its preferred files: of its own split and class where there are such."""
-    sources: list[Source | None] = []
-    for form, found in forms:
-        if sources and forms[0][1] is found:
-            sources.append(sources[0])
+    sources: dict[str, Source | None] = {}
+    for modality, (form, found) in zip(MODALITIES, forms, strict=True):
+        if sources and found is forms[0][1]:
+            # A clip is seen and heard from the same file.
+            sources[modality] = sources[MODALITIES[0]]
             continue
         places = _files(entry, found)
         if len(places) > 1:
             own = [p for p in places if p.split == entry.split and p.label == entry.label]
             notes.add("clips in more than one file, the first taken", name)
             places = sorted(own or places)
-        if places and places[0].label >= 0 and places[0].label != entry.label:
+        if not places:
+            sources[modality] = None
+            continue
+        place = places[0]
+        if place.label not in (-1, entry.label):
             notes.add("clips in the folder of another class than the list says", name)
-        if places and places[0].split and places[0].split != entry.split:
+        if place.split not in ("", entry.split):
             notes.add("clips in the folder of another split than the list says", name)
-        sources.append(Source(form, Path(places[0].path)) if places else None)  # type: ignore[arg-type]
-    return Sample(name, entry.label, test, dict(zip(MODALITIES, sources, strict=True)))
+        sources[modality] = Source(form, Path(place.path))
+    return Sample(name, entry.label, test, sources)

@@ -47,6 +47,7 @@ _SPLITS = ("train", "test")
 _IMAGES = (".jpg", ".jpeg", ".png")
 _NUMBER = re.compile(r"_([0-9-]+)$")
 _READERS_AT_ONCE = 16
+_READ = 1 << 18
 
 # Punctuation becomes blanks and letters small, as in BMMAL's lists. Bytes above 127 stay: in UTF-8
 # none of them is a part of an ASCII character.
@@ -55,7 +56,7 @@ for _byte in b"<>/\\+=-_[]{}'\";:.,()*&^%$#@!~`|\t\r\n":
     _PLAIN[_byte] = 32
 for _byte in range(ord("A"), ord("Z") + 1):
     _PLAIN[_byte] = _byte + 32
-_INGREDIENTS = re.compile(rb"(?<![a-z0-9])ingredients(?![a-z0-9])")
+_INGREDIENTS = b"ingredients"
 
 
 def ingredients(data: bytes) -> tuple[str, bool]:
@@ -75,8 +76,12 @@ def ingredients(data: bytes) -> tuple[str, bool]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         data = decode_text(data)[0].encode()
     plain = data.translate(_PLAIN)
-    for place in reversed(list(_INGREDIENTS.finditer(plain))):
-        text, foreign = decode_text(plain[place.end() :].replace(b"?", b" ? "))
+    start = len(plain)
+    while (start := plain.rfind(_INGREDIENTS, 0, start)) >= 0:
+        end = start + len(_INGREDIENTS)
+        if plain[start - 1 : start].isalnum() or plain[end : end + 1].isalnum():
+            continue
+        text, foreign = decode_text(plain[end:].replace(b"?", b" ? "))
         words = text.lower().split(None, MAX_WORDS)[:MAX_WORDS]
         if words:
             return " ".join(words), foreign
@@ -212,7 +217,10 @@ def _read_text(path: str | None) -> tuple[str, str]:
         # Plain descriptors: of 90,000 small files, opening is what takes the time.
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            data = b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+            data = part = os.read(descriptor, _READ)
+            while len(part) == _READ:
+                part = os.read(descriptor, _READ)
+                data += part
         finally:
             os.close(descriptor)
     except OSError:

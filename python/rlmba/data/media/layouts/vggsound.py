@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlmba.data.media.catalogue import Catalogue
-from rlmba.data.media.layouts.clips import MODALITIES, Listed, find_media, samples_of
+from rlmba.data.media.layouts.clips import MODALITIES, Forms, Listed, find_media, samples_of
 from rlmba.data.media.layouts.common import (
     Notes,
     catalogue,
@@ -66,7 +66,7 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     return catalogue(NAME, root, samples, layout=chosen, modalities=MODALITIES, notes=notes)
 
 
-def _sorted_by_class(forms: tuple) -> bool:  # type: ignore[type-arg]
+def _sorted_by_class(forms: Forms) -> bool:
     return any(p.split and p.label >= 0 for _, f in forms for v in f.values() for p in v)
 
 
