@@ -70,8 +70,12 @@ def full(path, recipe=SMALL):
     """The wanted frames by way of all frames: decoded one after the other, then chosen."""
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
+        avi = container.format.name == "avi"
     first = min(f.pts for f in frames)
     times = [float((f.pts - first) * f.time_base) for f in frames]
+    if avi:
+        # Its packets have numbers, not times.
+        times = [k / 25 for k in range(len(frames))]
     gap = times[-1] - times[-2] if len(times) > 1 else 0.04
     length = min(recipe.seconds, times[-1] + gap)
     height, width = recipe.frame_size

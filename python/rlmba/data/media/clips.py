@@ -66,18 +66,25 @@ def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Con
 
 @dataclass
 class _Track:
-    """A stream with the packets of it that were read; times in units of ``unit`` seconds."""
+    """A stream with the packets of it that were read; times in units of ``unit`` seconds.
+
+    ``declared`` is how long it should be by the file's headers, in seconds; ``timed`` whether its
+    frames have times of their own.
+    """
 
     stream: Any
     unit: float
     declared: float | None
+    timed: bool
     packets: list[Any] = field(default_factory=list)
     first: int | None = None
     done: bool = False
 
     def add(self, packet: Any, seconds: float) -> None:
         self.packets.append(packet)
-        if packet.pts is not None and not packet.is_discard:
+        if packet.pts is None:
+            self.timed = False
+        elif not packet.is_discard:
             self.first = packet.pts if self.first is None else min(self.first, packet.pts)
         # No later packet is shown before this one is decoded.
         if packet.dts is not None and self.first is not None:
@@ -93,7 +100,9 @@ def _track(container: Any, kind: str) -> _Track | None:
         seconds = None if stream.duration is None else stream.duration * unit
         if seconds is None and container.duration is not None:
             seconds = container.duration / 1e6
-        return _Track(stream, unit, seconds)
+        # AVI numbers packets as they lie: that is no time where frames are stored out of order.
+        timed = container.format.name != "avi" or not getattr(stream.codec_context, "has_b_frames", 0)
+        return _Track(stream, unit, seconds, timed)
     return None
 
 
@@ -111,6 +120,7 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
     if not tracks:
         return False
     by_index = {t.stream.index: t for t in tracks}
+    start = (container.start_time or 0) / 1e6
     reached = 0.0
     packets = container.demux()
     while True:
@@ -126,18 +136,44 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
             continue
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None and packet.time_base is not None:
-            reached = max(reached, float((time + (packet.duration or 0)) * packet.time_base))
+            reached = max(reached, float((time + (packet.duration or 0)) * packet.time_base) - start)
         track = by_index.get(packet.stream_index)
         if track is not None and not track.done:
             track.add(packet, seconds)
             if all(t.done for t in tracks):
                 return False
-    for track in tracks:
-        if track.packets and track.packets[-1].is_corrupt:
-            track.packets.pop()
-            return True
+    return _ends_early(container, tracks, seconds, reached)
+
+
+def _ends_early(
+    container: Any, tracks: Sequence[_Track], seconds: float, reached: float
+) -> bool:
+    """Whether a file that was read to its end, ``reached`` seconds, should have been longer."""
     length = (container.duration or 0) / 1e6
-    return reached - (container.start_time or 0) / 1e6 < length - _SLACK
+    if container.format.name == "avi" and container.streams.video:
+        # The duration is computed from the file's size; the header's count of frames is not.
+        video = container.streams.video[0]
+        length = max(length, video.frames / float(video.average_rate or 25))
+        for track in tracks:
+            track.declared = length
+    early = reached < length - _SLACK
+    for track in tracks:
+        if track.packets and track.packets[-1].is_corrupt and not _endless(container):
+            early = True
+            if track.stream.type == "video":
+                track.packets.pop()
+            if (track.declared or 0.0) <= reached + _SLACK:
+                # Its length too was computed from the file's size.
+                track.declared = seconds
+    return early
+
+
+def _endless(container: Any) -> bool:
+    """Whether a wav says of itself that it has no end: programs that write to a pipe leave it so."""
+    if container.format.name != "wav":
+        return False
+    with Path(container.name.removeprefix("file:")).open("rb") as file:
+        return file.read(8)[4:] == b"\xff\xff\xff\xff"
 
 
 def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> Content:
@@ -187,7 +223,7 @@ def _decoded(stream: Any, steps: Iterable[Step]) -> Iterator[Any]:
 def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
     """The wanted frames of a track whose packets were read."""
     stream, packets = track.stream, track.packets
-    timed = all(p.pts is not None for p in packets)
+    timed = track.timed
     rate = float(stream.average_rate or stream.base_rate or 25)
     if timed:
         shown = np.array(sorted({p.pts for p in packets if not p.is_discard}), np.int64)

@@ -109,7 +109,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
     """
     if length < 1:
         raise UsageError(f"a text has to have at least 1 token, got {length}")
-    if isinstance(tokenizer, WordTokenizer):
+    # transformers' tokenizers fail where there is no text at all.
+    if isinstance(tokenizer, WordTokenizer) or not len(texts):
         rows = [tokenizer(text)[:length] for text in texts]
     else:
         rows = tokenizer(
