@@ -144,6 +144,7 @@ class _Job:
     def run(self, workers: int, progress: Progress | None) -> None:
         total = sum(map(len, self._members.values()))
         done = total - sum(len(self._members[n]) for n in self._todo)
+        shown = done
         if progress is not None:
             progress(done, total)
         with Pool(workers, [self._task(n) for n in self._todo]) as pool:
@@ -152,7 +153,8 @@ class _Job:
                     if event is not None:
                         done += self._take(pool, *event)
                     if progress is not None:
-                        progress(min(total, done + pool.in_flight), total)
+                        shown = max(shown, min(total, done + pool.in_flight))
+                        progress(shown, total)
             except StorageError as error:
                 raise StorageError(self._explain(error)) from error
 

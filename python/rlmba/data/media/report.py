@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -235,11 +236,9 @@ class Report:
         if problems is not None:
             lines.append(f"{len(found):,} problems, listed in {problems}")
         elif found:
-            lines += [
-                f"{p.kind}: {p.split} {p.label} {p.id}, {p.modality}: {p.text}"
-                for p in found[:_SHOWN]
-            ]
-            more = len(found) - _SHOWN
+            spoken = _sentences(found)
+            lines += spoken[:_SHOWN]
+            more = len(spoken) - _SHOWN
             if more > 0:
                 lines.append(f"... and {more:,} more; --problems FILE.csv lists them all")
         looked = "with a file" if self.quick else "usable"
@@ -247,6 +246,17 @@ class Report:
         if self.place is not None:
             lines.append(str(self.place))
         return lines
+
+
+def _sentences(problems: Sequence[Problem]) -> list[str]:
+    """A line each; modalities of a sample of which the same is to be said share one."""
+    lines = []
+    for (kind, split, label, sample, text), group in groupby(
+        problems, key=lambda p: (p.kind, p.split, p.label, p.id, p.text)
+    ):
+        about = ", ".join(p.modality for p in group)
+        lines.append(f"{kind}: {split} {label} {sample}, {about}: {text}")
+    return lines
 
 
 def _split(test: bool) -> str:
