@@ -221,7 +221,7 @@ def test_two_at_once(source, tmp_path):
     out = tmp_path / "c"
     process = start(tmp_path, source, out)
     try:
-        wait_for(lambda: (out / "cache.json").exists())
+        wait_for((out / "cache.json").exists)
         with pytest.raises(
             DataError, match=f"is being prepared by process {process.pid} on .*wait"
         ):

@@ -16,6 +16,7 @@ from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, e
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
+from rlmba.storage import atomic_write_text
 
 __all__ = ["Examine", "check", "default_index", "known_outcomes"]
 
@@ -141,13 +142,14 @@ def known_outcomes(
     """
     file = Path(index) if index is not None else default_index(catalogue, recipe)
     try:
-        lines = file.read_bytes().split(b"\n")[:-1]  # the last may be torn
-    except FileNotFoundError:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error}); give another --index") from error
-    if not lines:
+    if not data:
         return {}
+    lines = data.split(b"\n")[:-1] or [b""]  # what follows the last line's end is torn
     facts = _line(lines[0])
     if "format" not in facts:
         raise DataError(f"{file} is no index of a check; give another --index")
@@ -189,23 +191,16 @@ def _opened(file: Path, catalogue: Catalogue, recipe: Recipe) -> BinaryIO:
     """The index, ready to be appended to."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists() or file.stat().st_size == 0:
+            atomic_write_text(file, json.dumps(_facts(catalogue, recipe)) + "\n")
+        with file.open("rb") as read:
+            read.seek(-1, os.SEEK_END)
+            torn = read.read(1) != b"\n"
         log = file.open("ab", buffering=0)
+        if torn:
+            log.write(b"\n")
     except OSError as error:
-        raise StorageError(
-            f"could not write {file} ({error.strerror}); give another --index"
-        ) from error
-    try:
-        if log.tell() == 0:
-            _append(log, file, _facts(catalogue, recipe))
-        else:
-            with file.open("rb") as read:
-                read.seek(-1, os.SEEK_END)
-                torn = read.read(1) != b"\n"
-            if torn:
-                log.write(b"\n")
-    except BaseException:
-        log.close()
-        raise
+        raise StorageError(f"could not write {file} ({error}); give another --index") from error
     return log
 
 

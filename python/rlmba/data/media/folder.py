@@ -62,8 +62,8 @@ def check_folder(
         }
         if unfit := [option for option, value in given.items() if value]:
             raise UsageError(
-                f"{root} is a cache, all of which is verified: {', '.join(unfit)} concerns the data set's own "
-                "folder; leave it out, or give that folder"
+                f"{root} is a cache, all of which is verified: {', '.join(unfit)} concerns the data set's "
+                "own folder; leave it out, or give that folder"
             )
         return verify(root, name=name, workers=workers, progress=progress)
     catalogue, recipe = _open(name, root, layout, annotations, tokenizer)

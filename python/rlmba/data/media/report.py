@@ -24,6 +24,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with what is done and what there is in all."""
 
 _SHOWN = 20
+_NAMED = 5
+_KINDS = ("unreadable", "missing", "flagged")
 
 
 @dataclass
@@ -199,8 +201,7 @@ class Report:
     def tables(self, every_class: bool = False) -> list[Table]:
         """Tables for a terminal: by split, then by class.
 
-        ``every_class`` includes classes of which there is nothing to say; such without a sample are
-        always included.
+        ``every_class`` includes classes of which there is nothing to say.
         """
         columns = [f.name for f in fields(Counts)]
         if not any(c.waiting for c in self.totals.values()):
@@ -216,7 +217,7 @@ class Report:
         rows = [
             [split, label, *_cells(counts, columns)]
             for (split, label), counts in self.by_class.items()
-            if split in used and (every_class or not counts.clean or not counts.listed)
+            if split in used and (every_class or not counts.clean)
         ]
         if rows:
             made.append(_table(["split", "class", *columns], rows))
@@ -224,14 +225,22 @@ class Report:
 
     def head(self) -> list[str]:
         """Lines to print before the tables: what was read, and what was noticed."""
-        return [f"{self.name} in {self.root}, layout {self.layout}", *self.notes]
+        lines = [f"{self.name} in {self.root}, layout {self.layout}", *self.notes]
+        for split, counts in self.totals.items():
+            empty = [c for (s, c), n in self.by_class.items() if s == split and not n.listed]
+            if empty and counts.listed:
+                names = ", ".join(empty[:_NAMED]) + ", ..." * (len(empty) > _NAMED)
+                lines.append(
+                    f"{split}: {len(empty):,} of {len(self.classes):,} classes have no sample ({names})"
+                )
+        return lines
 
     def tail(self, problems: Path | None = None) -> list[str]:
         """Lines to print after the tables: the first problems, checksum and place.
 
         ``problems`` is the file they were written to, if they were.
         """
-        found = list(self.problems())
+        found = sorted(self.problems(), key=lambda p: _KINDS.index(p.kind))
         lines: list[str] = []
         if problems is not None:
             lines.append(f"{len(found):,} problems, listed in {problems}")
