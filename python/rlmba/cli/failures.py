@@ -45,14 +45,8 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         )
     if isinstance(error, OSError):
         return Failure(f"error: {_storage(error, arguments)}", 1)
-    if _out_of_memory(error) and arguments[:1] == ["select"]:
-        return Failure("error: out of memory; `--dry-run` says how much is needed", 1)
     if _out_of_memory(error):
-        return Failure(
-            "error: out of memory; lower training.predict_batch_size or training.minibatch_size "
-            f"with --set, or use a smaller pool{_resume(arguments)}",
-            1,
-        )
+        return Failure(f"error: out of memory; {_smaller(arguments)}", 1)
     text = " ".join(str(error).split())
     return Failure(
         f"error: unexpected {type(error).__name__}{': ' * bool(text)}{text}\n"
@@ -80,7 +74,20 @@ def _out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _smaller(arguments: Sequence[str]) -> str:
+    if arguments[:1] == ["select"]:
+        return "`--dry-run` says how much is needed"
+    if arguments[:1] == ["data"]:
+        return f"use fewer --workers{_resume(arguments)}"
+    return (
+        "lower training.predict_batch_size or training.minibatch_size with --set, or use a smaller "
+        f"pool{_resume(arguments)}"
+    )
+
+
 def _resume(arguments: Sequence[str]) -> str:
+    if arguments[:1] == ["data"]:
+        return "; the same command goes on from there"
     if not arguments or arguments[0] != "run":
         return ""
     has_folder = any(a == "--output" or a.startswith("--output=") for a in arguments)
