@@ -8,7 +8,7 @@ finishes the batch (:meth:`Form.finish`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -336,8 +336,7 @@ def form_of(modality: str, recipe: Recipe, *, vocabulary: int | None = None) -> 
         if vocabulary is None:
             raise UsageError("text: expected the size of the tokenizer's vocabulary, got None")
         return Text(recipe, vocabulary)
-    forms = {"image": Image, "video": Video, "audio": Audio}
+    forms: dict[str, Callable[[Recipe], Form]] = {"image": Image, "video": Video, "audio": Audio}
     if modality not in forms:
         raise UsageError(f"modality: expected one of {['text', *forms]}, got {modality!r}")
-    form: Form = forms[modality](recipe)
-    return form
+    return forms[modality](recipe)
