@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from rlmba.errors import StorageError
 
-__all__ = ["atomic_write_bytes", "atomic_write_text", "make_folder"]
+__all__ = ["atomic_write_bytes", "atomic_write_chunks", "atomic_write_text", "make_folder"]
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -33,19 +34,33 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         If it could not be written (disk full, no permission, no such folder). What was at ``path``
         is unharmed and no temporary file is left.
     """
+    atomic_write_chunks(path, (data,), len(data))
+
+
+def atomic_write_chunks(
+    path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview], size: int
+) -> None:
+    """:func:`atomic_write_bytes` of chunks, one after another, that need not be in memory at once.
+
+    ``size`` is their length in all, which the message names where the disk is full. An exception
+    raised by the iterable leaves no file either.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call, less known as atomic
         _flush_folder(target.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StorageError(_explain(target, len(data), error)) from error
+        if isinstance(error, OSError):
+            raise StorageError(_explain(target, size, error)) from error
+        raise
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:

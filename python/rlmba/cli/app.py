@@ -13,7 +13,17 @@ from rlmba.cli.failures import InterruptedRunError
 __all__ = ["app", "application"]
 
 # In the order of `rlmba --help`. Each is a module of this package that registers itself with `app`.
-COMMANDS = ("run", "report", "select", "bench", "datasets", "strategies", "encoders", "doctor")
+COMMANDS = (
+    "run",
+    "report",
+    "select",
+    "bench",
+    "data",
+    "datasets",
+    "strategies",
+    "encoders",
+    "doctor",
+)
 
 
 class _Group(TyperGroup):

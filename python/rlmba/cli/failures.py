@@ -47,6 +47,8 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(f"error: {_storage(error, arguments)}", 1)
     if _out_of_memory(error) and arguments[:1] == ["select"]:
         return Failure("error: out of memory; `--dry-run` says how much is needed", 1)
+    if _out_of_memory(error) and arguments[:1] == ["data"]:
+        return Failure(f"error: out of memory; use fewer --workers{_resume(arguments)}", 1)
     if _out_of_memory(error):
         return Failure(
             "error: out of memory; lower training.predict_batch_size or training.minibatch_size "
@@ -81,6 +83,8 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _resume(arguments: Sequence[str]) -> str:
+    if arguments[:1] == ["data"]:
+        return "; the same command goes on from there"
     if not arguments or arguments[0] != "run":
         return ""
     has_folder = any(a == "--output" or a.startswith("--output=") for a in arguments)

@@ -49,7 +49,9 @@ class Content(NamedTuple):
     a video, int16 [seconds * sample_rate] of sound, int32 [tokens] of text (-1 where there is no
     token); None where it could not be read. ``problem`` says why then, in one line, "" otherwise.
     ``flags`` name what is odd but usable: "still" (all frames of a video equal), "short" (less than
-    half of ``seconds``), "silent" (sound of zeros alone), "rotated", "converted".
+    half of ``seconds``), "silent" (sound of zeros alone), "rotated", "converted", "truncated" (the
+    file ends early or is damaged, at least half of what is wanted was there: the last frame is
+    repeated, sound padded with zeros).
     """
 
     array: NDArray[Any] | None

@@ -1,0 +1,126 @@
+"""``rlmba data``: check and prepare data sets of media files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+if TYPE_CHECKING:
+    from rlmba.data.media.report import Report
+
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data", help="Check and prepare data sets of media files.")
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="food101, kineticssound or vggsound.")]
+_Layout = Annotated[
+    str | None, typer.Option(help="Which layout to read, where the folder has several.")
+]
+_Annotations = Annotated[
+    Path | None, typer.Option(help="The list of samples, where it lies elsewhere (a CSV file).")
+]
+_Tokenizer = Annotated[
+    str, typer.Option(help="A transformers tokenizer: a local folder or a hub name.")
+]
+_Workers = Annotated[int | None, typer.Option(min=1, help="Processes. [default: as many as cores]")]
+_All = Annotated[
+    bool, typer.Option("--all", help="List every class, not only those with something to say.")
+]
+_Problems = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.csv", help="List every problem there instead of the first ones."),
+]
+
+
+@data.command()
+def check(
+    name: _Name,
+    root: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data set's folder, or a cache of it.")
+    ],
+    layout: _Layout = None,
+    annotations: _Annotations = None,
+    tokenizer: _Tokenizer = "",
+    workers: _Workers = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where results are kept, so that a check goes on where it was. [default: in the user's "
+            "cache folder]"
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only look for files; read none of them.")
+    ] = False,
+    every_class: _All = False,
+    problems: _Problems = None,
+) -> None:
+    """Count what of a data set is found, missing, unreadable or odd; verify a cache."""
+    from rlmba.cli.counter import counter
+    from rlmba.data.media.folder import check_folder
+
+    with counter("checked") as progress:
+        report = check_folder(
+            name,
+            root,
+            layout=layout,
+            annotations=annotations,
+            tokenizer=tokenizer,
+            workers=workers,
+            index=index,
+            quick=quick,
+            progress=progress,
+        )
+    _show(report, every_class, problems)
+
+
+@data.command()
+def prepare(
+    name: _Name,
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder.")],
+    cache: Annotated[
+        Path, typer.Option(metavar="OUT", help="The cache: a new folder, or one to go on with.")
+    ],
+    layout: _Layout = None,
+    annotations: _Annotations = None,
+    tokenizer: _Tokenizer = "",
+    workers: _Workers = None,
+    every_class: _All = False,
+    problems: _Problems = None,
+) -> None:
+    """Decode a data set once, into a cache that is read at memory speed; resumable."""
+    from rlmba.cli.counter import counter
+    from rlmba.data.media.folder import prepare_folder
+
+    with counter("prepared") as progress:
+        report = prepare_folder(
+            name,
+            root,
+            cache,
+            layout=layout,
+            annotations=annotations,
+            tokenizer=tokenizer,
+            workers=workers,
+            progress=progress,
+        )
+    _show(report, every_class, problems)
+
+
+def _show(report: Report, every_class: bool, problems: Path | None) -> None:
+    from rich.console import Console
+
+    from rlmba.data.media.folder import require_usable
+
+    if problems is not None:
+        report.write_problems(problems)
+    typer.echo("\n".join(report.head()))
+    # A pipe has no width: leave the tables as wide as they are.
+    out = Console() if sys.stdout.isatty() else Console(width=200)
+    for table in report.tables(every_class):
+        out.print(table, highlight=False)
+    typer.echo("\n".join(report.tail(problems)))
+    require_usable(report)

@@ -1,0 +1,246 @@
+"""Checking a data set's files: the reading that preparing does, without keeping what is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rlmba.data.media.catalogue import Catalogue, Sample
+from rlmba.data.media.content import Recipe
+from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine, missing
+from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.work import Died, Pool, default_workers
+from rlmba.errors import DataError, StorageError
+
+__all__ = ["Examine", "check", "default_index", "known_outcomes"]
+
+_FORMAT = 1
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Examine:
+    """Task: read samples and say what became of each."""
+
+    samples: Sequence[Sample]
+    recipe: Recipe
+    decode: Decode
+
+    def run(self, tick: Callable[[], None]) -> list[Outcome]:
+        """Outcomes of the samples, in their order."""
+        outcomes = []
+        for sample in self.samples:
+            outcomes.append(examine(sample, self.recipe, self.decode)[1])
+            tick()
+        return outcomes
+
+
+def check(
+    catalogue: Catalogue,
+    recipe: Recipe,
+    *,
+    workers: int | None = None,
+    decode: Decode | None = None,
+    progress: Progress | None = None,
+    index: str | Path | None = None,
+    quick: bool = False,
+) -> Report:
+    """Read every sample a catalogue lists and count what is missing, unreadable or odd.
+
+    Results are appended to an index as they come, so that a check that was stopped goes on where
+    it was, and one that is run again reads only files that have changed: those of another size or
+    time of change.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    recipe : Recipe
+    workers : int, optional
+        Processes; as many as there are cores by default. A script that calls this must do so
+        below ``if __name__ == "__main__":``.
+    decode : Decode, optional
+        :func:`rlmba.data.media.decode.decode_sample` by default. A sample that ends its process is
+        found and counted as unreadable.
+    progress : callable, optional
+        Called with the number of samples done, and of all.
+    index : path, optional
+        The file of results; :func:`default_index` by default.
+    quick : bool
+        Only look for files: nothing is read, no index used.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        If the index is of another data set or recipe, or no index.
+    StorageError
+        If the index cannot be written.
+    UsageError
+        If workers cannot start.
+    """
+    if quick:
+        return _report(catalogue, [missing(s) for s in catalogue.samples], None, quick=True)
+    file = Path(index) if index is not None else default_index(catalogue, recipe)
+    outcomes = dict(known_outcomes(catalogue, recipe, file))
+    todo = [s for s in catalogue.samples if s.id not in outcomes]
+    if progress is not None:
+        progress(len(outcomes), len(catalogue.samples))
+    chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
+    decode = decode or default_decode()
+    tasks = [Examine(chunk, recipe, decode) for chunk in chunks]
+    with _opened(file, catalogue, recipe) as log, Pool(workers or default_workers(), tasks) as pool:
+        for event in pool.outcomes():
+            if event is not None:
+                for sample, outcome in _settle(pool, *event):
+                    outcomes[sample.id] = outcome
+                    _append(log, file, {"id": sample.id, **outcome.to_dict()})
+            if progress is not None:
+                progress(len(outcomes) + pool.in_flight, len(catalogue.samples))
+    return _report(catalogue, [outcomes[s.id] for s in catalogue.samples], file)
+
+
+def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, Outcome]]:
+    """What a task found; one that died is done again sample by sample."""
+    if not isinstance(result, Died):
+        yield from zip(task.samples, result, strict=True)
+    elif len(task.samples) > 1:
+        pool.submit(Examine((s,), task.recipe, task.decode) for s in task.samples)
+    else:
+        (sample,) = task.samples
+        yield sample, examine(sample, task.recipe, task.decode, f"{CRASHED} ({result})")[1]
+
+
+def default_index(catalogue: Catalogue, recipe: Recipe) -> Path:
+    """Where the results of checking these files by this recipe are kept, in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    facts = json.dumps(_facts(catalogue, recipe), sort_keys=True)
+    digest = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+    return folder / "rlmba" / "index" / f"{digest}.jsonl"
+
+
+def known_outcomes(
+    catalogue: Catalogue, recipe: Recipe, index: str | Path | None = None
+) -> Mapping[str, Outcome]:
+    """What earlier checks found, by id, of samples whose files are still what they were.
+
+    Reads the index alone, and looks at each file's size and time. Empty where there is none.
+
+    Raises
+    ------
+    DataError
+        If the index is of another data set or recipe, or no index.
+    """
+    file = Path(index) if index is not None else default_index(catalogue, recipe)
+    try:
+        lines = file.read_bytes().split(b"\n")[:-1]  # the last may be torn
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error}); give another --index") from error
+    if not lines:
+        return {}
+    facts = _line(lines[0])
+    if "format" not in facts:
+        raise DataError(f"{file} is no index of a check; give another --index")
+    if facts != _facts(catalogue, recipe):
+        raise DataError(
+            f"{file} is the index of {facts.get('name')} in {facts.get('root')}, or of another recipe or "
+            "version; give another --index"
+        )
+    samples = {s.id: s for s in catalogue.samples}
+    known: dict[str, Outcome] = {}
+    for line in map(_line, lines[1:]):
+        sample = samples.get(str(line.get("id")))
+        if sample is not None:
+            known[sample.id] = Outcome.from_dict(line)
+    return {i: outcome for i, outcome in known.items() if outcome.current(samples[i])}
+
+
+def _facts(catalogue: Catalogue, recipe: Recipe) -> dict[str, Any]:
+    facts = {
+        "format": _FORMAT,
+        "name": catalogue.name,
+        "root": str(catalogue.root.resolve()),
+        "recipe": asdict(recipe),
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(facts))  # tuples as they come back
+    return loaded
+
+
+def _line(line: bytes) -> dict[str, Any]:
+    """A line of an index; empty where it is torn, as one is after a crash."""
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _opened(file: Path, catalogue: Catalogue, recipe: Recipe) -> BinaryIO:
+    """The index, ready to be appended to."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        log = file.open("ab", buffering=0)
+    except OSError as error:
+        raise StorageError(
+            f"could not write {file} ({error.strerror}); give another --index"
+        ) from error
+    try:
+        if log.tell() == 0:
+            _append(log, file, _facts(catalogue, recipe))
+        else:
+            with file.open("rb") as read:
+                read.seek(-1, os.SEEK_END)
+                torn = read.read(1) != b"\n"
+            if torn:
+                log.write(b"\n")
+    except BaseException:
+        log.close()
+        raise
+    return log
+
+
+def _append(log: BinaryIO, file: Path, line: Mapping[str, Any]) -> None:
+    data = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    try:
+        written = log.write(data)
+    except OSError as error:
+        raise StorageError(
+            f"could not write {file} ({error.strerror}); what it holds stays: free some space or give "
+            "another --index, then run the same command again"
+        ) from error
+    if written != len(data):
+        raise StorageError(
+            f"could not write {len(data):,} bytes to {file}; what it holds stays: free some space or give "
+            "another --index, then run the same command again"
+        )
+
+
+def _report(
+    catalogue: Catalogue, outcomes: Sequence[Outcome], place: Path | None, quick: bool = False
+) -> Report:
+    samples = catalogue.samples
+    return Report(
+        name=catalogue.name,
+        layout=catalogue.layout,
+        root=str(catalogue.root),
+        modalities=catalogue.modalities,
+        classes=catalogue.classes,
+        published=catalogue.published,
+        ids=[s.id for s in samples],
+        labels=[s.label for s in samples],
+        test=[s.test for s in samples],
+        outcomes=outcomes,
+        notes=tuple(catalogue.notes),
+        place=place,
+        quick=quick,
+    )

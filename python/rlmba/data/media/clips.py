@@ -1,0 +1,284 @@
+"""Clips and sound files: video and sound from one pass over the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.media import sound
+from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.frames import is_still, midpoints
+from rlmba.data.media.packets import Step, necessary
+from rlmba.data.media.problems import missing_or_empty, reason, unusable
+
+__all__ = ["read_clip"]
+
+# Seconds of packets that are read beyond the last moment wanted, for decoders and resamplers that
+# give out late; and that a file may end before it says, and still count as whole.
+_SLACK = 0.5
+
+
+def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Content]:
+    """Video frames and sound of a file, opened and read once.
+
+    Parameters
+    ----------
+    path : path
+        Anything FFmpeg reads: a clip, or a sound file.
+    recipe : Recipe
+        ``frames`` pictures are taken at the times (i + 0.5) L / frames after the first, where L is
+        ``seconds``, or the video's length if it is shorter: each the picture that shows at that time.
+        The resize is bilinear over the area, in the same step as the conversion to RGB.
+    kinds : iterable of str
+        Which of "video" and "audio" are wanted.
+
+    Returns
+    -------
+    dict of str to Content
+        Of each kind. The first video stream that is no cover picture and the first audio stream are
+        taken, each from its own beginning.
+    """
+    import av
+
+    kinds = list(kinds)
+    if problem := missing_or_empty(path):
+        return dict.fromkeys(kinds, unusable(problem))
+    try:
+        # "file:" and the list keep names and playlists from reaching for anything but files.
+        with av.open(
+            f"file:{path}",
+            metadata_errors="replace",
+            options={"protocol_whitelist": "file"},
+        ) as container:
+            tracks = {kind: _track(container, kind) for kind in kinds}
+            damaged = _gather(container, [t for t in tracks.values() if t], recipe.seconds)
+            return {kind: _content(kind, track, recipe, damaged) for kind, track in tracks.items()}
+    except MemoryError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:
+        return dict.fromkeys(kinds, unusable(f"cannot be opened: {reason(error)}"))
+
+
+@dataclass
+class _Track:
+    """A stream with the packets of it that were read; times in units of ``unit`` seconds."""
+
+    stream: Any
+    unit: float
+    declared: float | None
+    packets: list[Any] = field(default_factory=list)
+    first: int | None = None
+    done: bool = False
+
+    def add(self, packet: Any, seconds: float) -> None:
+        self.packets.append(packet)
+        if packet.pts is not None and not packet.is_discard:
+            self.first = packet.pts if self.first is None else min(self.first, packet.pts)
+        # No later packet is shown before this one is decoded.
+        if packet.dts is not None and self.first is not None:
+            self.done = (packet.dts - self.first) * self.unit > seconds + _SLACK
+
+
+def _track(container: Any, kind: str) -> _Track | None:
+    streams = container.streams.video if kind == "video" else container.streams.audio
+    for stream in streams:
+        if stream.codec_context is None or _is_cover(stream):
+            continue
+        unit = float(stream.time_base)
+        seconds = None if stream.duration is None else stream.duration * unit
+        if seconds is None and container.duration is not None:
+            seconds = container.duration / 1e6
+        return _Track(stream, unit, seconds)
+    return None
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is a cover picture of a sound file."""
+    disposition = getattr(stream, "disposition", 0)
+    flag = getattr(type(disposition), "attached_pic", 0)
+    return bool(disposition & flag)
+
+
+def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
+    """Read the tracks' packets; True if the file ends before it should or breaks off."""
+    import av
+
+    if not tracks:
+        return False
+    by_index = {t.stream.index: t for t in tracks}
+    reached = 0.0
+    packets = container.demux()
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            return True
+        if packet is None:
+            break
+        if not packet.size:
+            continue
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None and packet.time_base is not None:
+            reached = max(reached, float((time + (packet.duration or 0)) * packet.time_base))
+        track = by_index.get(packet.stream_index)
+        if track is not None and not track.done:
+            track.add(packet, seconds)
+            if all(t.done for t in tracks):
+                return False
+    for track in tracks:
+        if track.packets and track.packets[-1].is_corrupt:
+            track.packets.pop()
+            return True
+    length = (container.duration or 0) / 1e6
+    return reached - (container.start_time or 0) / 1e6 < length - _SLACK
+
+
+def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> Content:
+    import av
+
+    if track is None:
+        return unusable(f"no {kind} track")
+    try:
+        if kind == "video":
+            return _video(track, recipe, damaged)
+        steps = (Step(packet, fresh=False) for packet in track.packets)
+        declared = track.declared if damaged else None
+        return sound.to_content(_decoded(track.stream, steps), recipe, declared)
+    except MemoryError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:
+        return unusable(f"the {kind} track cannot be decoded: {reason(error)}")
+
+
+def _decoded(stream: Any, steps: Iterable[Step]) -> Iterator[Any]:
+    """Frames of packets, in the order they are shown; what cannot be decoded is passed over."""
+    import av
+
+    context = stream.codec_context
+    # Clips are decoded side by side in several processes: threads within one would only wait.
+    context.thread_type = "NONE"
+    context.thread_count = 1
+
+    def frames(packet: Any) -> list[Any]:
+        try:
+            return list(context.decode(packet))
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            return []
+
+    sent = False
+    for packet, fresh in steps:
+        if fresh and sent:
+            yield from frames(None)
+            context.flush_buffers()
+        yield from frames(packet)
+        sent = True
+    yield from frames(None)
+
+
+def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
+    """The wanted frames of a track whose packets were read."""
+    stream, packets = track.stream, track.packets
+    timed = all(p.pts is not None for p in packets)
+    rate = float(stream.average_rate or stream.base_rate or 25)
+    if timed:
+        shown = np.array(sorted({p.pts for p in packets if not p.is_discard}), np.int64)
+        unit = track.unit
+    else:
+        # Without times of their own frames are evenly spaced, one a packet.
+        shown, unit = np.arange(len(packets), dtype=np.int64), 1 / rate
+    if not len(shown):
+        return unusable("the video track holds no frame")
+    lasting = max((p.duration or 0 for p in packets if p.pts == shown[-1]), default=0)
+    ends = (shown[-1] - shown[0]) * unit + (lasting * track.unit if timed and lasting else 1 / rate)
+    length = max(ends, track.declared or 0.0) if damaged else ends
+    length = min(recipe.seconds, length)
+    times = midpoints(recipe.frames, length)
+    # Half a microsecond of grace: a frame that begins at the very moment shows already.
+    at = np.searchsorted((shown - shown[0]) * unit, times + 5e-7, side="right") - 1
+    wanted = shown[at]
+    if timed:
+        steps = necessary(
+            packets,
+            frozenset(wanted.tolist()),
+            stream.codec_context.name,
+            stream.codec_context.extradata or b"",
+            frames=str(getattr(stream.codec_context, "field_order", 0)) in {"0", "1"},
+        )
+        pairs = ((f.pts, f) for f in _decoded(stream, steps) if f.pts is not None)
+    else:
+        pairs = enumerate(_decoded(stream, (Step(p, fresh=False) for p in packets)))
+    pictures, found = _pick(pairs, wanted.tolist(), _converter(recipe.frame_size))
+    if not pictures:
+        return unusable("no frame of the video track can be decoded")
+    near = np.abs(np.array(found) - wanted) * unit <= length / recipe.frames / 2
+    came = int((near & (times < ends + 5e-7)).sum())
+    if 2 * came < recipe.frames:
+        return unusable(f"truncated: {came} of {recipe.frames} frames could be decoded")
+    array = np.stack([picture for picture, _ in pictures])
+    flags = {
+        "truncated": came < recipe.frames,
+        "short": 2 * min(ends, length) < recipe.seconds,
+        "still": is_still(array),
+        "rotated": any(turned for _, turned in pictures),
+    }
+    return Content(array, flags=tuple(f for f, holds in flags.items() if holds))
+
+
+_Picture = tuple[NDArray[np.uint8], bool]
+
+
+def _pick(
+    pairs: Iterable[tuple[int, Any]], wanted: Sequence[int], convert: Callable[[Any], _Picture]
+) -> tuple[list[_Picture], list[int]]:
+    """The frame that shows at each wanted time, converted, and since when it shows.
+
+    ``pairs`` are frames with their times, rising; ``wanted`` rises too. Before the first frame the
+    first shows, after the last the last; a frame is converted once however often it is wanted.
+    """
+    pictures: list[_Picture] = []
+    found: list[int] = []
+
+    def take(time: int, frame: Any) -> None:
+        same = found and found[-1] == time
+        pictures.append(pictures[-1] if same else convert(frame))
+        found.append(time)
+
+    held: tuple[int, Any] | None = None
+    for time, frame in pairs:
+        while len(found) < len(wanted) and time > wanted[len(found)]:
+            take(*(held or (time, frame)))
+        while len(found) < len(wanted) and time == wanted[len(found)]:
+            take(time, frame)
+        if len(found) == len(wanted):
+            break
+        held = (time, frame)
+    while held and len(found) < len(wanted):
+        take(*held)
+    return pictures, found
+
+
+def _converter(size: tuple[int, int]) -> Callable[[Any], _Picture]:
+    """A function from a frame to RGB of a size, upright, and whether it was turned for that."""
+    from av.video.reformatter import Interpolation, VideoReformatter
+
+    height, width = size
+    reformatter = VideoReformatter()
+
+    def convert(frame: Any) -> _Picture:
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        w, h = (height, width) if turns % 2 else (width, height)
+        small = reformatter.reformat(
+            frame, w, h, "rgb24", interpolation=Interpolation.BILINEAR, threads=1
+        )
+        return np.rot90(small.to_ndarray(), turns), bool(turns)
+
+    return convert

@@ -1,0 +1,138 @@
+"""Checking and preparing a data set's folder by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlmba.data.media.cache import is_cache, verify
+from rlmba.data.media.check import check
+from rlmba.data.media.outcome import Decode
+from rlmba.data.media.prepare import prepare
+from rlmba.data.media.report import Progress, Report
+from rlmba.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rlmba.data.media.catalogue import Catalogue
+    from rlmba.data.media.content import Recipe
+
+__all__ = ["check_folder", "prepare_folder", "require_usable"]
+
+
+def check_folder(
+    name: str,
+    root: Path,
+    *,
+    layout: str | None = None,
+    annotations: Path | None = None,
+    tokenizer: str = "",
+    workers: int | None = None,
+    index: Path | None = None,
+    quick: bool = False,
+    decode: Decode | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """:func:`~rlmba.data.media.check.check` of a folder, :func:`~rlmba.data.media.cache.verify` of a cache.
+
+    Parameters
+    ----------
+    name : str
+        "food101", "kineticssound" or "vggsound".
+    root : path
+        The data set's folder, or a cache of it.
+    layout, annotations
+        As :func:`rlmba.data.media.layouts.find_catalogue`; of a folder only.
+    tokenizer : str
+        A local folder or a hub name; "" for the data set's own.
+    workers, index, quick, decode, progress
+        As :func:`~rlmba.data.media.check.check`.
+
+    Raises
+    ------
+    RlmbaError
+        As those; UsageError if an option does not fit what ``root`` is, or there is no tokenizer.
+    """
+    if is_cache(root):
+        given = {
+            "--layout": layout,
+            "--annotations": annotations,
+            "--tokenizer": tokenizer,
+            "--index": index,
+            "--quick": quick,
+        }
+        if unfit := [option for option, value in given.items() if value]:
+            raise UsageError(
+                f"{root} is a cache, all of which is verified: {', '.join(unfit)} concerns the data set's own "
+                "folder; leave it out, or give that folder"
+            )
+        return verify(root, name=name, workers=workers, progress=progress)
+    catalogue, recipe = _open(name, root, layout, annotations, tokenizer)
+    if not quick:
+        _require_tokenizer(recipe)
+    return check(
+        catalogue,
+        recipe,
+        workers=workers,
+        decode=decode,
+        progress=progress,
+        index=index,
+        quick=quick,
+    )
+
+
+def prepare_folder(
+    name: str,
+    root: Path,
+    cache: Path,
+    *,
+    layout: str | None = None,
+    annotations: Path | None = None,
+    tokenizer: str = "",
+    workers: int | None = None,
+    decode: Decode | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """:func:`~rlmba.data.media.prepare.prepare` of a folder; options as :func:`check_folder`.
+
+    Raises
+    ------
+    RlmbaError
+        As that; UsageError if there is no tokenizer or the folder is a cache.
+    """
+    if is_cache(root):
+        raise UsageError(f"{root} is a cache already: give the data set's own folder")
+    catalogue, recipe = _open(name, root, layout, annotations, tokenizer)
+    _require_tokenizer(recipe)
+    return prepare(catalogue, recipe, cache, workers=workers, decode=decode, progress=progress)
+
+
+def require_usable(report: Report) -> None:
+    """Refuse a data set of which nothing can be used.
+
+    Raises
+    ------
+    DataError
+        If no sample is usable.
+    """
+    if not report.usable:
+        raise DataError(
+            f"no sample of {report.name} is usable of {len(report.ids):,} listed in {report.root}: give the "
+            "folder that holds its files"
+        )
+
+
+def _open(
+    name: str, root: Path, layout: str | None, annotations: Path | None, tokenizer: str
+) -> tuple[Catalogue, Recipe]:
+    from rlmba.data.media.layouts import find_catalogue, recipe_of
+
+    recipe = recipe_of(name, tokenizer)
+    return find_catalogue(name, root, layout=layout, annotations=annotations), recipe
+
+
+def _require_tokenizer(recipe: Recipe) -> None:
+    """Load it once in this process: better to learn now than in each worker that it is missing."""
+    if recipe.tokenizer:
+        from rlmba.data.media.tokens import load_tokenizer
+
+        load_tokenizer(recipe.tokenizer)

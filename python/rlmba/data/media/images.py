@@ -1,0 +1,127 @@
+"""Image files of any kind as RGB pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.media.content import Content
+from rlmba.data.media.problems import missing_or_empty, reason, unusable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["load_rgb", "read_image", "resized_size"]
+
+MAX_PIXELS = 2**26
+"""Pixels of the largest image that is decoded, and of the largest it becomes: 192 MiB as RGB."""
+
+# A JPEG decoder halves an image for less than it costs to decode it whole. Halving down to no less
+# than twice the size wanted, before the resize proper, changes few pixels, and those by little.
+_GAP = 2.0
+
+_ORIENTATION = 0x0112
+
+
+def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height with the shorter one at ``side``, as torchvision's ``Resize(side)`` has them.
+
+    The longer one is ``int(side * longer / shorter)``.
+    """
+    if width <= height:
+        return side, int(side * height / width)
+    return int(side * width / height), side
+
+
+def read_image(path: Path, side: int) -> Content:
+    """An image file as RGB pixels, resized.
+
+    Parameters
+    ----------
+    path : path
+        Any file that Pillow reads; of several images in it, the first.
+    side : int
+        Pixels of the shorter side. The resize is bilinear and antialiased. A JPEG image at least
+        four times as large is decoded at a fraction of its size first: pixels then differ from a
+        full decode's by less than one level on average.
+
+    Returns
+    -------
+    Content
+        uint8 [H, W, 3]. Flags: "rotated" where the file asks for it (it is done), "converted" from
+        greyscale, a palette, CMYK or 16 bits, or where transparency was laid on white. A problem
+        where the file is missing, truncated, no image, or larger than 2**26 pixels.
+    """
+    from PIL import Image
+
+    if problem := missing_or_empty(path):
+        return unusable(problem)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            target = resized_size(width, height, side)
+            if max(width * height, target[0] * target[1]) > MAX_PIXELS:
+                return unusable(f"{width} x {height} pixels, resized {target}, are too many")
+            image.draft(None, (int(_GAP * target[0]), int(_GAP * target[1])))
+            upright, flags = load_rgb(image)
+            # The orientation may have exchanged the sides.
+            target = resized_size(*((height, width) if _swaps(image) else (width, height)), side)
+            resized = upright.resize(target, Image.Resampling.BILINEAR)
+            return Content(np.array(resized), flags=flags)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's parsers raise nearly everything on a damaged file
+        return unusable(f"not a readable image: {reason(error)}")
+
+
+def load_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decode an opened image, turn it upright and convert it to RGB; the flags say which was done."""
+    from PIL import ImageOps
+
+    image.load()
+    flags: tuple[str, ...] = ()
+    if _orientation(image) != 1:
+        flags = ("rotated",)
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image, flags
+    return _to_rgb(image), (*flags, "converted")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # damaged metadata says nothing about the pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _swaps(image: Image.Image) -> bool:
+    return _orientation(image) >= 5
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Greyscale of 16 or more bits to 8: integers by their high byte, floats from 0..1 or 0..255."""
+    if values.dtype.kind == "f":
+        finite = np.nan_to_num(values.astype(np.float64))
+        scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
+        return np.clip(np.rint(scale * finite), 0, 255).astype(np.uint8)
+    whole = np.clip(values.astype(np.int64), 0, 0xFFFF)
+    return (whole >> 8).astype(np.uint8)

@@ -1,0 +1,262 @@
+"""Finding clips, frames and sounds named after YouTube videos, in whatever folders they lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from rlmba.data.media.catalogue import Sample, Source
+from rlmba.data.media.layouts.common import Notes, class_key, list_folder, split_name
+
+__all__ = ["MODALITIES", "Found", "Listed", "Media", "find_media", "parse_name", "samples_of"]
+
+MODALITIES = ("video", "audio")
+
+SUFFIXES = {
+    s: k for k, s in enumerate((".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp"))
+}
+"""Suffixes of clips; of one clip in several files, the first."""
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+}
+"""What people call the splits."""
+
+# Folders whose names say nothing about class or split.
+_KINDS = frozenset(
+    (
+        *("video", "videos", "clip", "clips", "frame", "frames", "audio", "audios"),
+        *("wav", "wavs", "sound", "sounds", "annotations", "csv", "data", "k400"),
+    )
+)
+_DEPTH = 4
+# YouTube's ids have 11 characters, hyphens and underscores among them, at either end too.
+_NAME = re.compile(r"([\w-]{11})(?:_(\d{1,6})(?:_(\d{1,6}))?)?", re.ASCII)
+
+
+def parse_name(stem: str) -> tuple[str, int, int] | None:
+    """YouTube id, first and last second of a clip's name; -1 for a second that it does not say."""
+    match = _NAME.fullmatch(stem)
+    if match is None:
+        return None
+    video, start, end = match.groups()
+    return video, -1 if start is None else int(start), -1 if end is None else int(end)
+
+
+class Found(NamedTuple):
+    """A file or folder of one clip: as tuples compare, the preferred one is the least."""
+
+    split_rank: int
+    label: int
+    suffix_rank: int
+    path: str
+    split: str
+    end: int
+
+
+class Listed(NamedTuple):
+    """A clip that a list names; ``end`` is -1 where the list does not say."""
+
+    video: str
+    start: int
+    end: int
+    label: int
+    split: str
+
+
+Key = tuple[str, int]
+
+
+@dataclass
+class Media:
+    """What lies in a folder: by YouTube id and first second (-1: not in the name).
+
+    ``lists`` are its CSV files.
+    """
+
+    clips: dict[Key, list[Found]] = field(default_factory=dict)
+    frames: dict[Key, list[Found]] = field(default_factory=dict)
+    sounds: dict[Key, list[Found]] = field(default_factory=dict)
+    lists: list[Path] = field(default_factory=list)
+
+    def layouts(self) -> list[str]:
+        """Layouts that are there, the one with most complete clips first, then "frames"."""
+        counts = {"frames": len(self.frames.keys() & self.sounds.keys()), "clips": len(self.clips)}
+        there = {"frames": bool(self.frames or self.sounds), "clips": bool(self.clips)}
+        return sorted((k for k in there if there[k]), key=lambda k: -counts[k])
+
+    def by_modality(self, layout: str) -> tuple[tuple[str, dict[Key, list[Found]]], ...]:
+        """The form and what is there of it, of video and of audio."""
+        if layout == "clips":
+            return ("clip", self.clips), ("clip", self.clips)
+        return ("frames", self.frames), ("wav", self.sounds)
+
+
+def find_media(root: Path, labels: Mapping[str, int], notes: Notes) -> Media:
+    """Walk the folders below a root that are named after splits, classes and kinds of media.
+
+    Parameters
+    ----------
+    root : path
+        Where to begin; four levels below are visited.
+    labels : mapping of class key to int
+        The classes whose folders are entered.
+    notes : Notes
+        Where folders that were not entered, and media that are no clip, are remarked.
+    """
+    walk = _Walk(labels, notes)
+    walk.visit(str(root), "", "", -1)
+    return walk.media
+
+
+class _Walk:
+    """A walk through folders; see :func:`find_media`."""
+
+    def __init__(self, labels: Mapping[str, int], notes: Notes) -> None:
+        self.media = Media()
+        self._labels = labels
+        self._notes = notes
+
+    def visit(self, folder: str, below: str, split: str, label: int) -> None:
+        """Take what is in a folder, ``below`` the root, of a split ("") and label (-1) if known."""
+        media = self.media
+        rank = ("train", "test", "val", "").index(split)
+        for entry in list_folder(folder):
+            name = entry.name
+            stem, suffix = split_name(name)
+            if suffix in SUFFIXES or suffix == ".wav":
+                kind = media.sounds if suffix == ".wav" else media.clips
+            elif suffix == ".csv":
+                media.lists.append(Path(entry.path))
+                continue
+            elif entry.is_dir():
+                inner = self._inside(name, split, label)
+                if inner is not None and below.count("/") < _DEPTH:
+                    self.visit(entry.path, f"{below}{name}/", *inner)
+                    continue
+                kind, stem = media.frames, name
+            else:
+                continue
+            parsed = parse_name(stem)
+            if parsed is None or (kind is media.frames and parsed[1] < 0):
+                remark = "folders not entered" if kind is media.frames else "files that are no clip"
+                self._notes.add(remark, below + name)
+                continue
+            video, start, end = parsed
+            found = Found(rank, label, SUFFIXES.get(suffix, 0), entry.path, split, end)
+            kind.setdefault((video, start), []).append(found)
+
+    def _inside(self, name: str, split: str, label: int) -> tuple[str, int] | None:
+        """Split and label below a folder; None where its name is none of a split, class or kind."""
+        plain = name.casefold()
+        if not split and plain in SPLITS:
+            return SPLITS[plain], label
+        if label < 0 and (inner := self._labels.get(class_key(name), -1)) >= 0:
+            return split, inner
+        return (split, label) if plain in _KINDS else None
+
+
+def samples_of(
+    media: Media,
+    layout: str,
+    listed: Sequence[Listed],
+    name_of: Callable[[Listed], str],
+    notes: Notes,
+) -> Iterator[Sample]:
+    """Samples of lists, and of folders where no list names the split.
+
+    Splits are "train" and "test" or "val", of which that with files becomes the test split, "test"
+    before "val".
+
+    Parameters
+    ----------
+    media : Media
+        What is on disk.
+    layout : str
+        "clips" or "frames".
+    listed : sequence of Listed
+        What lists name. They decide for the splits they name: files of those splits that are not
+        listed are remarked and left out.
+    name_of : callable
+        The id of a clip.
+    notes : Notes
+        Where what is left out is remarked.
+    """
+    forms = media.by_modality(layout)
+    decided = {entry.split for entry in listed}
+    named = {(e.video, e.start) for e in listed}
+    unsplit = "clips in no list and not below a folder of a split and one of a class, left out"
+    unlisted = "clips that the list does not name, left out"
+    candidates = [*listed]
+    keys = forms[0][1].keys() | forms[1][1].keys()
+    videos = {e.video for e in listed}
+    for key in sorted(keys - named):
+        if key[1] < 0 and key[0] in videos:
+            continue
+        places = sorted(p for _, found in forms for p in found.get(key, ()))
+        usable = [p for p in places if p.split and p.label >= 0 and key[1] >= 0]
+        open_ = [p for p in usable if p.split not in decided]
+        if open_:
+            first = open_[0]
+            candidates.append(Listed(key[0], key[1], first.end, first.label, first.split))
+        else:
+            notes.add(unlisted if usable or decided else unsplit, places[0].path.rpartition("/")[2])
+    test = _test_split(candidates, forms)
+    for entry in candidates:
+        if entry.split in ("train", test):
+            yield _sample(entry, name_of(entry), entry.split == test, forms, notes)
+        else:
+            notes.add(f"clips of the split {entry.split!r}, not used beside {test!r}", entry.video)
+
+
+def _test_split(
+    candidates: Iterable[Listed], forms: tuple[tuple[str, dict[Key, list[Found]]], ...]
+) -> str:
+    """Which of the splits "test" and "val" is tested on."""
+    named: dict[str, bool] = {}
+    for entry in candidates:
+        if entry.split != "train" and not named.get(entry.split):
+            named[entry.split] = any(_files(entry, found) for _, found in forms)
+    order = sorted(named, key=lambda s: (not named[s], s != "test"))
+    return order[0] if order else "test"
+
+
+def _files(entry: Listed, found: Mapping[Key, list[Found]]) -> list[Found]:
+    """Files of a clip, by its second, or named after its video alone."""
+    return found.get((entry.video, entry.start)) or found.get((entry.video, -1)) or []
+
+
+def _sample(
+    entry: Listed,
+    name: str,
+    test: bool,
+    forms: tuple[tuple[str, dict[Key, list[Found]]], ...],
+    notes: Notes,
+) -> Sample:
+    """A sample with its preferred files: of its own split and class where there are such."""
+    sources: list[Source | None] = []
+    for form, found in forms:
+        if sources and forms[0][1] is found:
+            sources.append(sources[0])
+            continue
+        places = _files(entry, found)
+        if len(places) > 1:
+            own = [p for p in places if p.split == entry.split and p.label == entry.label]
+            notes.add("clips in more than one file, the first taken", name)
+            places = sorted(own or places)
+        if places and places[0].label >= 0 and places[0].label != entry.label:
+            notes.add("clips in the folder of another class than the list says", name)
+        if places and places[0].split and places[0].split != entry.split:
+            notes.add("clips in the folder of another split than the list says", name)
+        sources.append(Source(form, Path(places[0].path)) if places else None)  # type: ignore[arg-type]
+    return Sample(name, entry.label, test, dict(zip(MODALITIES, sources, strict=True)))

@@ -1,0 +1,238 @@
+"""What the readers of layouts share: class lists, remarks, listings, and the catalogue's order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from rlmba.data.media.catalogue import Catalogue, Sample
+from rlmba.errors import DataError
+
+__all__ = [
+    "PUBLISHED",
+    "Notes",
+    "catalogue",
+    "class_key",
+    "class_labels",
+    "csv_rows",
+    "decode_text",
+    "list_folder",
+    "not_found",
+    "published_classes",
+    "read_list",
+    "split_name",
+]
+
+PUBLISHED: Mapping[str, Mapping[str, int]] = {
+    "food101": {"train": 45_719, "test": 15_294},
+    "kineticssound": {"train": 14_739, "test": 2_594},
+    "vggsound": {"train": 105_243, "test": 7_109},
+}
+"""Numbers of samples that the RL-MBA paper reports."""
+
+_EXAMPLES = 3
+
+
+@cache
+def published_classes(name: str) -> tuple[str, ...]:
+    """The published class names of a data set, sorted."""
+    file = resources.files("rlmba.data.media.layouts") / "classes" / f"{name}.txt"
+    return tuple(file.read_text(encoding="utf-8").splitlines())
+
+
+def class_key(name: str) -> str:
+    """A class name without case and punctuation: people's folders differ in commas and underscores."""
+    return re.sub(r"[^a-z0-9]+", " ", name.casefold()).strip()
+
+
+@cache
+def class_labels(name: str) -> Mapping[str, int]:
+    """Label by :func:`class_key`, of all classes of a data set."""
+    return {class_key(c): k for k, c in enumerate(published_classes(name))}
+
+
+class Notes:
+    """Remarks about single files, lines or samples, counted by what is remarked."""
+
+    def __init__(self) -> None:
+        self._instances: defaultdict[str, list[str]] = defaultdict(list)
+        self._lines: list[str] = []
+
+    def add(self, remark: str, instance: str) -> None:
+        """Remark the same of one more instance."""
+        self._instances[remark].append(instance)
+
+    def say(self, line: str) -> None:
+        """Remark something once."""
+        self._lines.append(line)
+
+    def lines(self) -> tuple[str, ...]:
+        """A line a remark: how often, and the first few instances in alphabetical order."""
+        return (
+            *self._lines,
+            *(f"{k}: {len(v):,} ({examples(v)})" for k, v in sorted(self._instances.items())),
+        )
+
+
+def examples(names: Iterable[str], most: int = _EXAMPLES) -> str:
+    """The first few names in alphabetical order, as text."""
+    names = sorted(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def list_folder(path: Path | str) -> list[os.DirEntry[str]]:
+    """Entries of a folder by name; none where there is no such folder.
+
+    The order of a directory on disk differs between machines, and nothing may depend on it.
+    """
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda e: e.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a folder that can be read, got: {error.strerror or error}; "
+            "check its permissions"
+        ) from error
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A file's name without its suffix, and the suffix in small letters with its point, or ""."""
+    stem, point, suffix = name.rpartition(".")
+    return (stem, point + suffix.lower()) if stem else (name, "")
+
+
+def decode_text(data: bytes) -> tuple[str, bool]:
+    """Text of bytes in UTF-8, with or without a mark, or UTF-16 with one, or else Windows-1252.
+
+    Returns
+    -------
+    (str, bool)
+        The text, and whether it was none of the first two. Bytes that Windows-1252 does not define
+        are read as Latin-1, so that there is always an answer.
+    """
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16"), False
+        return data.decode("utf-8-sig"), False
+    except UnicodeDecodeError:
+        try:
+            return data.decode("cp1252"), True
+        except UnicodeDecodeError:
+            return data.decode("latin-1"), True
+
+
+def csv_rows(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file with the number of the line each ends on; blank lines are passed over."""
+    text, foreign = decode_text(read_list(path))
+    if foreign:
+        notes.say(f"{path.name} is not UTF-8; it was read as Windows-1252")
+    reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""))
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: expected comma-separated values, but line {reader.line_num} cannot be read "
+            f"({error}); get the file anew"
+        ) from error
+
+
+def read_list(path: Path) -> bytes:
+    """Bytes of a file that names the samples."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a list of samples, got: {error.strerror or error}; check the path"
+        ) from error
+
+
+def unique(candidates: Iterable[Sample], notes: Notes) -> list[Sample]:
+    """Samples sorted by (test, class, id); of an id that occurs twice, the first in that order.
+
+    So a clip of two splits stays in the training split, and no test sample was trained on.
+    """
+    taken: dict[str, Sample] = {}
+    for sample in sorted(candidates, key=lambda s: (s.test, s.label, s.id)):
+        if sample.id in taken:
+            notes.add(
+                "samples that occur again (in another class, split or file), left out", sample.id
+            )
+        else:
+            taken[sample.id] = sample
+    return list(taken.values())
+
+
+def catalogue(
+    name: str,
+    root: Path,
+    candidates: Iterable[Sample],
+    *,
+    layout: str,
+    modalities: Sequence[str],
+    notes: Notes,
+) -> Catalogue:
+    """A catalogue of the candidates that remain, with what was noticed."""
+    samples = unique(candidates, notes)
+    if not samples:
+        found = "; ".join(notes.lines()) or "nothing"
+        raise DataError(
+            f"{root}: expected samples of {name} in the layout {layout!r}, found none that is of a "
+            f"published class and in a split ({found}); check that the folder is complete"
+        )
+    return Catalogue(
+        name=name,
+        root=root,
+        layout=layout,
+        modalities=tuple(modalities),
+        classes=published_classes(name),
+        samples=samples,
+        published=PUBLISHED[name],
+        notes=notes.lines(),
+    )
+
+
+def not_found(
+    name: str, root: Path, layouts: Mapping[str, str], marks: Iterable[str], source: str
+) -> DataError:
+    """The error that a root holds no layout of a data set.
+
+    Parameters
+    ----------
+    name, root :
+        The data set and where it was looked for.
+    layouts : mapping of layout to str
+        What was looked for.
+    marks : iterable of str
+        Names at the top of such a folder: a subfolder that has one is proposed instead.
+    source : str
+        Where the data come from.
+    """
+    entries = list_folder(root)
+    if entries:
+        shown = [e.name + ("/" if e.is_dir() else "") for e in entries[:5]]
+        there = ", ".join(shown) + (f", ... ({len(entries):,} in all)" if entries[5:] else "")
+    else:
+        there = "an empty folder"
+    marks = {m.casefold() for m in marks}
+    inner = [
+        e.name
+        for e in entries[:50]
+        if e.is_dir() and any(i.name.casefold() in marks for i in list_folder(e.path))
+    ]
+    looked = "".join(f"\n  {layout}: {what}" for layout, what in layouts.items())
+    hint = f"\nIt may be {root / inner[0]}: give that folder." if inner else ""
+    return DataError(
+        f"{root}: expected a folder of {name} in one of the layouts{looked}\n"
+        f"Found instead: {there}.{hint}\nThe data: {source}"
+    )

@@ -1,0 +1,350 @@
+"""UPMC Food-101: an image of a dish and the text of the page it was found on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rlmba.data.media.catalogue import Catalogue, Sample, Source
+from rlmba.data.media.layouts.common import (
+    Notes,
+    catalogue,
+    class_key,
+    class_labels,
+    csv_rows,
+    decode_text,
+    list_folder,
+    not_found,
+    published_classes,
+    read_list,
+    split_name,
+)
+from rlmba.errors import DataError
+
+__all__ = ["LAYOUTS", "MAX_WORDS", "ingredients", "read"]
+
+NAME = "food101"
+MODALITIES = ("text", "image")
+LAYOUTS: Mapping[str, str] = {
+    "json": "train.json and test.json (BMMAL's: id, label, text_tokens, img_path), images/...",
+    "folders": "images/{train,test}/<class>/<class>_<n>.jpg, texts_txt/<class>/<class>_<n>.txt",
+    "titles": "train_titles.csv and test_titles.csv (image, title, class), images/...",
+}
+SOURCE = (
+    "UPMC Food-101 (Wang et al., Recipe recognition with large multimodal food dataset, 2015), from "
+    "the project page visiir.isir.upmc.fr; it has the folders images/ and texts_txt/."
+)
+MARKS = ("images", "texts_txt", "train.json", "train_titles.csv")
+MAX_WORDS = 100
+"""Words kept of a text: BERT's tokenizer makes at least one token of each, and takes 100 tokens."""
+
+_SPLITS = ("train", "test")
+_IMAGES = (".jpg", ".jpeg", ".png")
+_NUMBER = re.compile(r"_([0-9-]+)$")
+_READERS_AT_ONCE = 16
+
+# Punctuation becomes blanks and letters small, as in BMMAL's lists. Bytes above 127 stay: in UTF-8
+# none of them is a part of an ASCII character.
+_PLAIN = bytearray(range(256))
+for _byte in b"<>/\\+=-_[]{}'\";:.,()*&^%$#@!~`|\t\r\n":
+    _PLAIN[_byte] = 32
+for _byte in range(ord("A"), ord("Z") + 1):
+    _PLAIN[_byte] = _byte + 32
+_INGREDIENTS = re.compile(rb"(?<![a-z0-9])ingredients(?![a-z0-9])")
+
+
+def ingredients(data: bytes) -> tuple[str, bool]:
+    """The words after the last "ingredients" of a page that has any after it.
+
+    Parameters
+    ----------
+    data : bytes
+        A text file, in UTF-8 or Windows-1252.
+
+    Returns
+    -------
+    (str, bool)
+        At most MAX_WORDS words, small, without punctuation, one blank between them; "" where there
+        is no such place. And whether they are not UTF-8.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = decode_text(data)[0].encode()
+    plain = data.translate(_PLAIN)
+    for place in reversed(list(_INGREDIENTS.finditer(plain))):
+        text, foreign = decode_text(plain[place.end() :].replace(b"?", b" ? "))
+        words = text.lower().split(None, MAX_WORDS)[:MAX_WORDS]
+        if words:
+            return " ".join(words), foreign
+    return "", False
+
+
+def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
+    """Catalogue of a folder of Food-101; see :func:`rlmba.data.media.layouts.find_catalogue`."""
+    there = _layouts(root, lists)
+    if not there or (layout is not None and layout not in there):
+        wanted = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}
+        raise not_found(NAME, root, wanted, MARKS, SOURCE)
+    chosen = layout or there[0]
+    notes = Notes()
+    if layout is None and there[1:]:
+        notes.say(
+            f"layout {chosen!r} is read; the folder has {', '.join(map(repr, there[1:]))} too"
+        )
+    readers: dict[str, Callable[[], Iterator[Sample]]] = {
+        "json": lambda: _from_json(root, notes),
+        "folders": lambda: _from_folders(root, notes),
+        "titles": lambda: _from_titles(root, lists or _title_files(root), notes),
+    }
+    return catalogue(
+        NAME, root, readers[chosen](), layout=chosen, modalities=MODALITIES, notes=notes
+    )
+
+
+def _title_files(root: Path) -> tuple[Path, ...]:
+    return tuple(p for s in _SPLITS if (p := root / f"{s}_titles.csv").is_file())
+
+
+def _layouts(root: Path, lists: tuple[Path, ...]) -> list[str]:
+    """Which layouts a folder has, in the order of LAYOUTS; given lists are titles."""
+    if lists:
+        return ["titles"]
+    there = []
+    if any((root / f"{split}.json").is_file() for split in _SPLITS):
+        there.append("json")
+    if (root / "texts_txt").is_dir() and any((root / "images" / s).is_dir() for s in _SPLITS):
+        there.append("folders")
+    if _title_files(root):
+        there.append("titles")
+    return there
+
+
+def _sample(
+    name: str, label: int, split: str, *, text: str, image: str | None, notes: Notes
+) -> Sample:
+    if not image:
+        notes.add("samples without an image", name)
+    return Sample(
+        name,
+        label,
+        split == "test",
+        {
+            "text": Source("text", text=text) if text else None,
+            "image": Source("image", Path(image)) if image else None,
+        },
+    )
+
+
+def _sample_id(class_name: str, stem: str) -> str:
+    """``<class>_<n>`` of a file named so, or named with a number alone."""
+    number = _NUMBER.search(stem)
+    if number:
+        return f"{class_name}_{number[1]}"
+    return stem if stem.startswith(f"{class_name}_") else f"{class_name}_{stem}"
+
+
+def _from_folders(root: Path, notes: Notes) -> Iterator[Sample]:
+    labels = class_labels(NAME)
+    folders: list[tuple[int, str, str]] = []
+    for split in _SPLITS:
+        for entry in list_folder(root / "images" / split):
+            label = labels.get(class_key(entry.name))
+            if label is not None and entry.is_dir():
+                folders.append((label, split, entry.path))
+            elif entry.is_dir():
+                notes.add("folders of classes that were not published", f"{split}/{entry.name}")
+    texts = {
+        labels[key]: entry.path
+        for entry in list_folder(root / "texts_txt")
+        if (key := class_key(entry.name)) in labels
+    }
+    with ThreadPoolExecutor(_READERS_AT_ONCE) as pool:
+        jobs = [pool.submit(_read_class, *f, texts.get(f[0])) for f in folders]
+        used: set[str] = set()
+        for (label, split, _), job in zip(folders, jobs, strict=True):
+            samples, remarks = job.result()
+            for remark, instance in remarks:
+                notes.add(remark, instance)
+            for sample, text, image in samples:
+                used.add(sample)
+                yield _sample(sample, label, split, text=text, image=image, notes=notes)
+    classes = published_classes(NAME)
+    for label, path in sorted(texts.items()):
+        for entry in list_folder(path):
+            stem, suffix = split_name(entry.name)
+            if suffix == ".txt" and _sample_id(classes[label], stem) not in used:
+                notes.add("texts without an image, of no known split, left out", stem)
+
+
+def _read_class(
+    label: int, split: str, images: str, texts: str | None
+) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
+    """(id, text, image) of the images of a class and split; remarks on them. Runs in a thread."""
+    class_name = published_classes(NAME)[label]
+    samples, remarks = [], []
+    available = {
+        _sample_id(class_name, split_name(e.name)[0]): e.path
+        for e in (list_folder(texts) if texts else ())
+        if e.name.lower().endswith(".txt")
+    }
+    for entry in list_folder(images):
+        stem, suffix = split_name(entry.name)
+        if suffix not in _IMAGES:
+            remarks.append(("files that are no image", f"{split}/{class_name}/{entry.name}"))
+            continue
+        sample = _sample_id(class_name, stem)
+        text, problem = _read_text(available.get(sample))
+        if problem:
+            remarks.append((problem, sample))
+        samples.append((sample, text, entry.path))
+    return samples, remarks
+
+
+def _read_text(path: str | None) -> tuple[str, str]:
+    """Ingredients of a text file, and what is to be remarked on it."""
+    if path is None:
+        return "", "samples without a text file"
+    try:
+        # Plain descriptors: of 90,000 small files, opening is what takes the time.
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            data = b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return "", "samples whose text file cannot be read"
+    if not data.strip():
+        return "", "samples whose text file is empty"
+    text, foreign = ingredients(data)
+    if not text:
+        return "", "samples whose text has no words after 'ingredients'"
+    return text, "texts that are not UTF-8, read as Windows-1252" if foreign else ""
+
+
+class _Images:
+    """Which images there are, found by listing each folder once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._names: dict[str, dict[str, str]] = {}
+
+    def _listed(self, folder: str, name: str) -> str | None:
+        if folder not in self._names:
+            self._names[folder] = {e.name: e.path for e in list_folder(folder)}
+        return self._names[folder].get(name)
+
+    def find(self, name: str, class_name: str, splits: tuple[str, ...]) -> tuple[str | None, str]:
+        """An image below ``images/`` and the split it lies in, the first of ``splits`` if unsaid."""
+        images = str(self._root / "images")
+        for split in splits:
+            for folder in (f"{images}/{split}/{class_name}", f"{images}/{split}"):
+                if found := self._listed(folder, name):
+                    return found, split
+        for folder in (f"{images}/{class_name}", images, str(self._root)):
+            if found := self._listed(folder, name):
+                return found, splits[0] if len(splits) == 1 else ""
+        return None, splits[0] if len(splits) == 1 else ""
+
+    def at(self, path: str) -> str | None:
+        """An image at a path from the root, or an absolute one."""
+        folder, name = os.path.split(str(self._root / path))
+        return self._listed(folder, name)
+
+
+def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
+    labels, classes = class_labels(NAME), published_classes(NAME)
+    images = _Images(root)
+    for split in _SPLITS:
+        path = root / f"{split}.json"
+        if not path.is_file():
+            notes.say(f"there is no {path.name}: the {split} split is empty")
+            continue
+        for position, entry in enumerate(_entries(path)):
+            where = f"{path.name}[{position}]"
+            fields = _fields(entry)
+            if fields is None:
+                notes.add("entries without label, img_path and text_tokens, left out", where)
+                continue
+            class_name, image_path, text = fields
+            label = labels.get(class_key(class_name))
+            if label is None:
+                notes.add("entries of classes that were not published, left out", where)
+                continue
+            folder, _, file_name = image_path.rpartition("/")
+            sample = _sample_id(classes[label], split_name(file_name)[0])
+            # Paths in these lists are those of the machine they were made on: look here first.
+            image = images.find(file_name, folder.rpartition("/")[2], (split,))[0]
+            if not text:
+                notes.add("samples without text", sample)
+            image = image or images.at(image_path)
+            yield _sample(sample, label, split, text=text, image=image, notes=notes)
+
+
+def _entries(path: Path) -> list[Any]:
+    try:
+        entries = json.loads(decode_text(read_list(path))[0])
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: expected JSON, got an error at line {error.lineno} ({error.msg}); the file may "
+            "be cut off: make it anew"
+        ) from error
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{path}: expected a list of {{id, label, text_tokens, img_path}}, got "
+            f"{type(entries).__name__}; is it BMMAL's list of {NAME}?"
+        )
+    return entries
+
+
+def _fields(entry: object) -> tuple[str, str, str] | None:
+    """Class, image path and text of an entry of BMMAL's lists."""
+    if not isinstance(entry, dict):
+        return None
+    label, image, tokens = entry.get("label"), entry.get("img_path"), entry.get("text_tokens")
+    if not isinstance(label, str) or not isinstance(image, str):
+        return None
+    if isinstance(tokens, list):
+        tokens = " ".join(map(str, tokens))
+    if not isinstance(tokens, str):
+        return None
+    words = tokens.split(None, MAX_WORDS)[:MAX_WORDS]
+    return label, image.replace("\\", "/"), " ".join(words)
+
+
+def _from_titles(root: Path, files: tuple[Path, ...], notes: Notes) -> Iterator[Sample]:
+    labels, classes = class_labels(NAME), published_classes(NAME)
+    images = _Images(root)
+    for path in files:
+        named = tuple(s for s in _SPLITS if s in path.stem.lower())
+        splits = named if len(named) == 1 else _SPLITS
+        columns = (0, 1, 2)
+        for k, (line, row) in enumerate(csv_rows(path, notes)):
+            where = f"{path.name}:{line}"
+            cells = [cell.strip() for cell in row]
+            names = [cell.lower() for cell in cells]
+            if k == 0 and {"image", "title", "class"} <= set(names):
+                columns = (names.index("image"), names.index("title"), names.index("class"))
+                continue
+            if len(cells) <= max(columns):
+                notes.add("lines without image, title and class, left out", where)
+                continue
+            file_name, title, class_name = (cells[c] for c in columns)
+            label = labels.get(class_key(class_name))
+            if label is None:
+                notes.add("lines of classes that were not published, left out", where)
+                continue
+            base = file_name.replace("\\", "/").rpartition("/")[2]
+            sample = _sample_id(classes[label], split_name(base)[0])
+            image, split = images.find(base, classes[label], splits)
+            image = image or images.at(file_name)
+            if not split:
+                notes.add("lines of no known split, left out (name files train_ or test_)", where)
+                continue
+            if not title:
+                notes.add("samples without text", sample)
+            text = " ".join(title.split(None, MAX_WORDS)[:MAX_WORDS])
+            yield _sample(sample, label, split, text=text, image=image, notes=notes)

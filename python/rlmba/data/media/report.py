@@ -1,0 +1,283 @@
+"""What a data set's files turned out to be, counted by split and class."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from rlmba.data.media.catalogue import split_checksum
+from rlmba.data.media.outcome import Outcome
+from rlmba.storage import atomic_write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Counts", "Problem", "Progress", "Report"]
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with what is done and what there is in all."""
+
+_SHOWN = 20
+
+
+@dataclass
+class Counts:
+    """Samples of a split, or of a class in it.
+
+    Parameters
+    ----------
+    listed : int
+        That the data set's lists or folders name.
+    found : int
+        With a file for every modality.
+    missing : int
+        Lacking one: ``listed - found``.
+    unreadable : int
+        With a file for a modality that cannot be read.
+    flagged : int
+        Readable but odd: still, short, silent, rotated, converted.
+    complete : int
+        With all modalities.
+    usable : int
+        With at least one.
+    waiting : int
+        Not prepared yet.
+    """
+
+    listed: int = 0
+    found: int = 0
+    missing: int = 0
+    unreadable: int = 0
+    flagged: int = 0
+    complete: int = 0
+    usable: int = 0
+    waiting: int = 0
+
+    def add(self, outcome: Outcome | None, modalities: int) -> None:
+        """Count one sample; None is one that waits."""
+        self.listed += 1
+        if outcome is None:
+            self.waiting += 1
+            return
+        self.missing += outcome.missing
+        self.found += not outcome.missing
+        self.unreadable += outcome.unreadable
+        self.flagged += bool(outcome.flags)
+        self.complete += not outcome.problems
+        self.usable += len(outcome.problems) < modalities
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing to say."""
+        return not (self.missing or self.unreadable or self.flagged or self.waiting)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to say about one modality of one sample: ``kind`` is missing, unreadable or flagged."""
+
+    id: str
+    split: str
+    label: str
+    modality: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is of a data set.
+
+    Parameters
+    ----------
+    name, layout, root : str
+        The data set, which of its layouts, and where it lies.
+    modalities, classes : tuple of str
+    published : mapping of split to int
+        Number of samples the publication counts.
+    ids, labels, test : sequences, one entry a sample
+    outcomes : sequence of Outcome or None
+        Of each sample; None where it is not prepared yet.
+    notes : tuple of str
+        What was noticed on reading the lists.
+    place : path or None
+        Where the result lies: the cache, or the index of the check.
+    quick : bool
+        Whether files were only looked for.
+    """
+
+    name: str
+    layout: str
+    root: str
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    published: Mapping[str, int]
+    ids: Sequence[str]
+    labels: Sequence[int]
+    test: Sequence[bool]
+    outcomes: Sequence[Outcome | None]
+    notes: tuple[str, ...] = ()
+    place: Path | None = None
+    quick: bool = False
+
+    @cached_property
+    def by_class(self) -> Mapping[tuple[str, str], Counts]:
+        """Counts by split and class, classes without a sample included."""
+        counts = {(s, c): Counts() for s in ("train", "test") for c in self.classes}
+        for label, test, outcome in zip(self.labels, self.test, self.outcomes, strict=True):
+            counts[_split(test), self.classes[label]].add(outcome, len(self.modalities))
+        return counts
+
+    @cached_property
+    def totals(self) -> Mapping[str, Counts]:
+        """Counts by split."""
+        return {
+            split: Counts(
+                *map(
+                    sum,
+                    zip(
+                        *(astuple(c) for (s, _), c in self.by_class.items() if s == split),
+                        strict=True,
+                    ),
+                )
+            )
+            for split in ("train", "test")
+        }
+
+    @property
+    def usable(self) -> int:
+        """Samples with at least one modality."""
+        return sum(c.usable for c in self.totals.values())
+
+    @cached_property
+    def checksum(self) -> str:
+        """:func:`split_checksum` of the usable samples."""
+        kept = [
+            i
+            for i, o in enumerate(self.outcomes)
+            if o is not None and len(o.problems) < len(self.modalities)
+        ]
+        return split_checksum(
+            self.classes,
+            [self.ids[i] for i in kept],
+            [self.labels[i] for i in kept],
+            [self.test[i] for i in kept],
+        )
+
+    def problems(self) -> Iterator[Problem]:
+        """What is missing, unreadable or flagged, in the order of the samples."""
+        for i, outcome in enumerate(self.outcomes):
+            if outcome is None:
+                continue
+            about = (self.ids[i], _split(self.test[i]), self.classes[self.labels[i]])
+            for m, text in outcome.problems.items():
+                kind = "missing" if outcome.keys.get(m) is None else "unreadable"
+                yield Problem(*about, m, kind, text)
+            for m, flags in outcome.flags.items():
+                yield Problem(*about, m, "flagged", " ".join(flags))
+
+    def write_problems(self, path: Path) -> None:
+        """Write :meth:`problems` as CSV, with a header.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([f.name if f.name != "label" else "class" for f in fields(Problem)])
+        writer.writerows(astuple(p) for p in self.problems())
+        atomic_write_text(path, text.getvalue())
+
+    def tables(self, every_class: bool = False) -> list[Table]:
+        """Tables for a terminal: by split, then by class.
+
+        ``every_class`` includes classes of which there is nothing to say; such without a sample are
+        always included.
+        """
+        columns = [f.name for f in fields(Counts)]
+        if not any(c.waiting for c in self.totals.values()):
+            columns.remove("waiting")
+        if self.quick:
+            columns = ["listed", "found", "missing"]
+        splits = [
+            [split, _published(self.published.get(split)), *_cells(counts, columns)]
+            for split, counts in self.totals.items()
+        ]
+        made = [_table(["split", "published", *columns], splits)]
+        used = {s for s, c in self.totals.items() if c.listed}
+        rows = [
+            [split, label, *_cells(counts, columns)]
+            for (split, label), counts in self.by_class.items()
+            if split in used and (every_class or not counts.clean or not counts.listed)
+        ]
+        if rows:
+            made.append(_table(["split", "class", *columns], rows))
+        return made
+
+    def head(self) -> list[str]:
+        """Lines to print before the tables: what was read, and what was noticed."""
+        return [f"{self.name} in {self.root}, layout {self.layout}", *self.notes]
+
+    def tail(self, problems: Path | None = None) -> list[str]:
+        """Lines to print after the tables: the first problems, checksum and place.
+
+        ``problems`` is the file they were written to, if they were.
+        """
+        found = list(self.problems())
+        lines: list[str] = []
+        if problems is not None:
+            lines.append(f"{len(found):,} problems, listed in {problems}")
+        elif found:
+            spoken = _sentences(found)
+            lines += spoken[:_SHOWN]
+            more = len(spoken) - _SHOWN
+            if more > 0:
+                lines.append(f"... and {more:,} more; --problems FILE.csv lists them all")
+        looked = "with a file" if self.quick else "usable"
+        lines.append(f"split checksum of the {self.usable:,} samples {looked}: {self.checksum}")
+        if self.place is not None:
+            lines.append(str(self.place))
+        return lines
+
+
+def _sentences(problems: Sequence[Problem]) -> list[str]:
+    """A line each; modalities of a sample of which the same is to be said share one."""
+    lines = []
+    for (kind, split, label, sample, text), group in groupby(
+        problems, key=lambda p: (p.kind, p.split, p.label, p.id, p.text)
+    ):
+        about = ", ".join(p.modality for p in group)
+        lines.append(f"{kind}: {split} {label} {sample}, {about}: {text}")
+    return lines
+
+
+def _split(test: bool) -> str:
+    return "test" if test else "train"
+
+
+def _cells(counts: Counts, columns: Sequence[str]) -> list[str]:
+    return [f"{getattr(counts, c):,}" for c in columns]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for i, column in enumerate(columns):
+        number = i > 1 or column == "published"
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _published(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"

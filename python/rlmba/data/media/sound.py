@@ -1,0 +1,117 @@
+"""The sound of a clip or a sound file: one channel of 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.problems import unusable
+
+__all__ = ["mix", "to_content"]
+
+# What may be missing at the end of a file that is whole: a codec's last frame, rounding of headers.
+_TOLERANCE = 0.25
+
+
+def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) -> Content:
+    """Sound as content: mixed, cut or padded.
+
+    Parameters
+    ----------
+    frames : iterable of av.AudioFrame
+        From the beginning of the track; no more are taken than are needed.
+    recipe : Recipe
+        ``seconds`` and ``sample_rate`` are used.
+    declared : float or None
+        Seconds the track should have where the file is known to be damaged, else None.
+
+    Returns
+    -------
+    Content
+        int16 [seconds * sample_rate]. Flags "silent", "short", "truncated" as of content.
+    """
+    wanted = round(recipe.seconds * recipe.sample_rate)
+    samples = mix(frames, recipe.sample_rate, wanted)
+    seconds = len(samples) / recipe.sample_rate
+    if not len(samples):
+        return unusable("the audio track holds no sound that can be decoded")
+    flags: tuple[str, ...] = ()
+    expected = min(recipe.seconds, declared or 0.0)
+    if seconds < expected - _TOLERANCE:
+        if 2 * seconds < expected:
+            return unusable(f"truncated: {seconds:.1f} of {expected:.1f} s of sound could be decoded")
+        flags += ("truncated",)
+    if 2 * seconds < recipe.seconds:
+        flags += ("short",)
+    if not samples.any():
+        flags += ("silent",)
+    sound = np.zeros(wanted, np.int16)
+    sound[: len(samples)] = samples
+    return Content(sound, flags=flags)
+
+
+def mix(frames: Iterable[Any], rate: int, limit: int) -> NDArray[np.int16]:
+    """Sound frames as one channel at ``rate``, at most ``limit`` samples: int16 [n].
+
+    Channels are mixed as FFmpeg does (the mean of two), and as their mean where it does not know where
+    they belong. Frames of another format than those before begin anew: what the resampler still holds
+    is given out first.
+    """
+    parts: list[NDArray[np.int16]] = []
+    count = 0
+    for part in _resampled(frames, rate):
+        parts.append(part)
+        count += len(part)
+        if count >= limit:
+            break
+    return np.concatenate(parts)[:limit] if parts else np.zeros(0, np.int16)
+
+
+def _resampled(frames: Iterable[Any], rate: int) -> Iterator[NDArray[np.int16]]:
+    import av
+
+    def flush(resampler: Any) -> Iterator[NDArray[np.int16]]:
+        for out in resampler.resample(None) if resampler is not None else ():
+            yield out.to_ndarray().reshape(-1)
+
+    resampler: Any = None
+    before = None
+    for given in frames:
+        frame = given if _known(given.layout) else _mean(given)
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != before:
+            yield from flush(resampler)
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+            before = kind
+        # The rate alone paces the output: gaps and jumps of time stamps are none of the sound.
+        frame.pts = None
+        for out in resampler.resample(frame):
+            yield out.to_ndarray().reshape(-1)
+    yield from flush(resampler)
+
+
+def _known(layout: Any) -> bool:
+    """Whether FFmpeg knows which speakers a layout's channels belong to."""
+    return "channels" not in layout.name or layout.name == "2 channels"
+
+
+def _mean(frame: Any) -> Any:
+    import av
+
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind == "u":
+        scaled = (values.astype(np.float32) - 128) / 128
+    elif values.dtype.kind == "i":
+        scaled = values / np.float32(-float(np.iinfo(values.dtype).min))
+    else:
+        scaled = values
+    mono = scaled.mean(axis=0, dtype=np.float32)[None]
+    out = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono), format="flt", layout="mono")
+    out.sample_rate = frame.sample_rate
+    return out
