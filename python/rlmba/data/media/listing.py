@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "FileFacts", "Listing", "choose", "list_cache", "list_files"]
 
-_NAMED = 5
+_NAMED = 20
 _THREADS = 16
 
 
@@ -246,10 +246,15 @@ def choose(listing: Listing, choice: Choice) -> Listing:
     if lacking:
         raise DataError(
             f"{listing.name}: expected training samples of each of {len(names)} classes, got none of "
-            f"{len(lacking)}: {', '.join(map(repr, lacking))}. Add them, choose classes with the "
+            f"{len(lacking)}: {_named(lacking)}. Add them, choose classes with the "
             "option classes=[...], or take those that are there with observed_classes=true"
         )
     return chosen
+
+
+def _named(names: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, names[:_NAMED]))
+    return listed + (", ..." if len(names) > _NAMED else "")
 
 
 def _wanted_classes(listing: Listing, choice: Choice) -> NDArray[np.int64]:
