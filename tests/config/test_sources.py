@@ -74,7 +74,27 @@ def test_options_go_with_the_name_they_belong_to(presets):
 
 def test_bundled_presets_load_and_name_their_data_set():
     for name in preset_names():
-        assert load_config(overrides={"dataset": name}).dataset == name
+        assert load_config(preset=name).dataset == name.removesuffix("-bmmal")
+
+
+def test_a_preset_by_name_takes_the_place_of_the_data_sets_own(tmp_path, presets):
+    (presets / "toy-long.yaml").write_text("dataset: toy\nrounds: 9\n")
+    config = load_config(preset="toy-long", settings=["seed=5"])
+    assert (config.dataset, config.rounds, config.epochs, config.seed) == ("toy", 9, 15, 5)
+    assert load_config(preset="toy").rounds == 3
+    same = config_file(tmp_path, "dataset: toy\nepochs: 2\n")
+    assert load_config(preset="toy-long", file=same).epochs == 2
+    # As a data set's name it is none: no preset is taken, and loading will say so.
+    assert load_config(overrides={"dataset": "toy-long"}).rounds is None
+
+
+def test_a_preset_that_is_not_there_or_of_another_data_set(presets):
+    with pytest.raises(UsageError, match=r"preset: expected one of toy, got 'tow'"):
+        load_config(preset="tow")
+    with pytest.raises(
+        UsageError, match=r"preset 'toy' is for data set 'toy', got 'digits' \(--set\)"
+    ):
+        load_config(preset="toy", settings=["dataset=digits"])
 
 
 @pytest.mark.parametrize(

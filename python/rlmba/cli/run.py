@@ -34,6 +34,12 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, if there is one.")
     ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings by name, e.g. food101-bmmal, with its data set. [default: the data set's]"
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -60,6 +66,7 @@ def run(
         {k: v for k, v in flags.items() if v is not None},
         settings=settings or [],
         file=config,
+        preset=preset,
         resume_from=output if resume else None,
     )
     folder = output or default_output(resolved, resume=resume)

@@ -1,7 +1,8 @@
 """Where a run's configuration comes from, and what is said when a source is wrong.
 
-Lowest to highest: the schema's defaults, the data set's preset, a YAML file, flags of the command
-line, ``--set KEY=VALUE``. Mappings are merged key by key; everything else is replaced.
+Lowest to highest: the schema's defaults, a preset (the data set's own, or one given by name), a YAML
+file, flags of the command line, ``--set KEY=VALUE``. Mappings are merged key by key; everything else
+is replaced.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _presets() -> Traversable:
 
 
 def preset_names() -> tuple[str, ...]:
-    """List the data sets that bring a preset, sorted."""
+    """List the presets, sorted: each data set's own has its name, others name their data set inside."""
     folder = _presets()
     if not folder.is_dir():
         return ()
@@ -146,6 +147,7 @@ def load_config(
     file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
+    preset: str | None = None,
 ) -> RunConfig:
     """Merge every source of configuration and check the result.
 
@@ -162,6 +164,9 @@ def load_config(
     settings : sequence of str
         ``KEY=VALUE`` (``--set``), later ones win. KEY may be dotted. VALUE is YAML 1.2: bare words
         are text, ``[a, b]`` is a list, ``null`` is no value, ``1e-3`` is a number.
+    preset : str or None
+        One of :func:`preset_names` (``--preset``), in place of the data set's own; it sets the data
+        set as well, which no other source may change.
 
     Returns
     -------
@@ -172,7 +177,8 @@ def load_config(
     ------
     UsageError
         With one line per problem: an unknown key (and the nearest valid one), a value of the wrong
-        type or out of range, a malformed setting, an unreadable or malformed file.
+        type or out of range, a malformed setting, an unreadable or malformed file, an unknown
+        preset or one of another data set.
 
     Examples
     --------
@@ -182,10 +188,14 @@ def load_config(
     """
     given = [] if file is None else [_from_file(file)]
     given += [_from_flags(overrides or {}), _from_settings(settings)]
-    dataset = RunConfig.model_fields["dataset"].default
-    for source in given:
-        dataset = source.values.get("dataset", dataset)
-    sources = [*_preset_of(dataset), *given]
+    named = [s for s in given if "dataset" in s.values]
+    if preset is None:
+        default = RunConfig.model_fields["dataset"].default
+        sources = [*_preset_of(named[-1].values["dataset"] if named else default), *given]
+    else:
+        base = _preset(preset)
+        _check_same_dataset(preset, base, named)
+        sources = [base, *given]
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
         merged = _merge(merged, _with_encoder_names(source.values))
@@ -197,12 +207,30 @@ def load_config(
         raise UsageError("\n".join(problems)) from error
 
 
+def _preset(name: str) -> _Source:
+    known = preset_names()
+    if name not in known:
+        raise UsageError(f"preset: expected one of {', '.join(known)}, got {name!r}")
+    source = f"preset {name}.yaml"
+    values = _mapping((_presets() / f"{name}.yaml").read_text(encoding="utf-8"), source)
+    return _Source(source, {"dataset": name, **values})
+
+
 def _preset_of(dataset: Any) -> Iterator[_Source]:
-    if dataset not in preset_names():
-        return
-    name = f"preset {dataset}.yaml"
-    values = _mapping((_presets() / f"{dataset}.yaml").read_text(encoding="utf-8"), name)
-    yield _Source(name, {**values, "dataset": dataset})
+    """Find a data set's own preset: the one with its name, unless that is of another data set."""
+    if dataset in preset_names():
+        source = _preset(dataset)
+        if source.values["dataset"] == dataset:
+            yield source
+
+
+def _check_same_dataset(preset: str, base: _Source, named: Sequence[_Source]) -> None:
+    for source in named:
+        if source.values["dataset"] != base.values["dataset"]:
+            raise UsageError(
+                f"preset {preset!r} is for data set {base.values['dataset']!r}, "
+                f"got {source.values['dataset']!r} ({source.name}); drop one of them"
+            )
 
 
 def _origin(location: Sequence[str | int], sources: Sequence[_Source]) -> str:

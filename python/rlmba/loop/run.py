@@ -199,6 +199,7 @@ def configure(
     *,
     settings: Sequence[str] = (),
     file: Path | None = None,
+    preset: str | None = None,
     resume_from: Path | None = None,
 ) -> RunConfig:
     """The configuration asked for, or, when resuming, the stored one with what was asked on top.
@@ -211,6 +212,8 @@ def configure(
         "KEY=VALUE", above everything else.
     file : path or None
         A YAML file, below both.
+    preset : str or None
+        A preset in place of the data set's own, below all of these.
     resume_from : path or None
         A run folder. With a run in it, its configuration takes the place of defaults and presets.
 
@@ -222,12 +225,12 @@ def configure(
         If ``resume_from`` holds a damaged or foreign run.
     """
     if resume_from is not None and (resume_from / "run.json").exists():
-        if not overrides and not settings and file is None:
+        if not overrides and not settings and file is None and preset is None:
             return read_run(resume_from).config
         if file is None:
             file = resume_from / "config.yaml"
             read_run(resume_from)
-    return load_config(file=file, overrides=overrides, settings=settings)
+    return load_config(file=file, overrides=overrides, settings=settings, preset=preset)
 
 
 def default_output(config: RunConfig, *, resume: bool = False) -> Path:

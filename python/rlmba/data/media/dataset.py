@@ -1,0 +1,231 @@
+"""Data sets of media: rows of a reader, cut in workers, augmented as whole batches on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlmba.data.base import Batch, MultimodalDataset
+from rlmba.data.checks import check_ids, check_labels, check_names, check_present, check_split
+from rlmba.data.media.content import Reader, Recipe
+from rlmba.data.media.transforms import form_of
+from rlmba.errors import RlmbaWarning, UsageError
+
+__all__ = ["MediaDataset"]
+
+_UNREADABLE = "unreadable"
+"""Key, beside the modalities, of what :meth:`MediaDataset.load` tells the main process it missed."""
+
+_LISTED = 5
+
+
+class MediaDataset(MultimodalDataset):
+    """Texts, images, videos and sounds of a :class:`~rlmba.data.media.content.Reader`.
+
+    A sample that cannot be read when its turn comes is no error: its inputs are zeros, the batch
+    marks it absent, and it is counted in :attr:`problems`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    reader : Reader
+        Gives samples by dataset position. It travels to worker processes.
+    ids : sequence of str
+        Distinct sample ids, by dataset position.
+    labels : integer array [n]
+        Positions into ``classes``.
+    classes : sequence of str
+        Class names, two or more.
+    test : bool array [n]
+        Which samples belong to the test split.
+    modalities : sequence of str
+        Some of "text", "image", "video", "audio", in the order they shall have.
+    recipe : Recipe
+        By which the reader's arrays were made.
+    present : bool array [n, M] or None
+        Which modalities are known to be there; the others are never read.
+    vocabulary : int or None
+        Number of token ids of the tokenizer; needed for text.
+    content : str, or callable that returns str
+        A checksum of the media; part of the fingerprint. A callable is called once, when needed.
+
+    Attributes
+    ----------
+    problems : dict of int to set of str
+        Modalities that could not be read though they should be there, by dataset position, as far as
+        batches were finished in this process.
+
+    Raises
+    ------
+    DataError
+        If ids, labels, split or presence cannot be used.
+    UsageError
+        If a modality is unknown, or the recipe does not suit it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        *,
+        ids: Sequence[str] | NDArray[Any],
+        labels: NDArray[Any],
+        classes: Sequence[str],
+        test: NDArray[np.bool_],
+        modalities: Sequence[str],
+        recipe: Recipe,
+        present: NDArray[np.bool_] | None = None,
+        vocabulary: int | None = None,
+        content: str | Callable[[], str] = "",
+    ) -> None:
+        self.name = name
+        self.reader = reader
+        self.recipe = recipe
+        self.ids = check_ids(ids)
+        check_names(modalities)
+        self.classes = tuple(str(c) for c in classes)
+        self.labels = check_labels(labels, self.classes, self.ids)
+        train = check_split(test, len(self.ids))
+        self.train_positions = np.flatnonzero(train).astype(np.int64)
+        self.test_positions = np.flatnonzero(~train).astype(np.int64)
+        self.present = check_present(present, self.ids, tuple(modalities))
+        self._forms = [form_of(m, recipe, vocabulary=vocabulary) for m in modalities]
+        self.modalities = tuple(form.modality for form in self._forms)
+        self.problems: dict[int, set[str]] = {}
+        self._content = content
+        self._fingerprint: str | None = None
+
+    def fingerprint(self) -> str:
+        """Checksum (BLAKE2b, 128 bits, hexadecimal) of samples, labels, split, recipe and content."""
+        if self._fingerprint is None:
+            content = self._content if isinstance(self._content, str) else self._content()
+            words = [self.name, *self.classes, "", *(m.name for m in self.modalities), ""]
+            words += [repr(dataclasses.astuple(self.recipe)), content, *self.ids.tolist()]
+            digest = hashlib.blake2b("\0".join(words).encode(), digest_size=16)
+            for array in (self.labels, self.train_positions, self.present):
+                digest.update(b"\0" if array is None else np.ascontiguousarray(array).data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def load(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        train: bool,
+        generator: torch.Generator | None,
+    ) -> Batch:
+        """Cut what a batch needs from the reader's arrays: see :meth:`MultimodalDataset.load`.
+
+        ``inputs`` are uint8 image [n, 3, 224, 224] and video [n, T, 3, 112, 112], int16 audio
+        [n, samples], int64 text [n, tokens]; with ``train``, ``draws`` hold one entry
+        "<modality>.<name>" [n, ...] for each random number left to use, on every sample's own.
+        """
+        if train and generator is None:
+            raise UsageError(
+                "augmentation: expected a torch.Generator with train=True, got None; pass one"
+            )
+        n = len(positions)
+        buffers = [form.buffer(n) for form in self._forms]
+        places: list[NDArray[np.float64] | None] = [None] * len(buffers)
+        draws: dict[str, torch.Tensor] = {}
+        if train and generator is not None:
+            for column, form in enumerate(self._forms):
+                drawn = torch.rand(n, form.places, generator=generator, dtype=torch.float64)
+                places[column] = drawn.numpy()
+                own = form.draw(n, generator)
+                draws.update({f"{form.modality.name}.{key}": x for key, x in own.items()})
+        present, missed = self._fill(positions, buffers, places)
+        inputs = {
+            form.modality.name: form.compact(buffer)
+            for form, buffer in zip(self._forms, buffers, strict=True)
+        }
+        if missed:
+            inputs[_UNREADABLE] = torch.tensor(missed)
+        marks = None if present is None else torch.from_numpy(present)
+        return Batch(inputs, marks, draws if train else None)
+
+    def _fill(
+        self,
+        positions: NDArray[np.int64],
+        buffers: Sequence[NDArray[Any]],
+        places: Sequence[NDArray[np.float64] | None],
+    ) -> tuple[NDArray[np.bool_] | None, list[tuple[int, int]]]:
+        """Read samples into the buffers; returns presence and (position, column) of what failed."""
+        present = np.ones((len(positions), len(self._forms)), np.bool_)
+        if self.present is not None:
+            present = self.present[positions]
+        missed = []
+        for row, position in enumerate(positions.tolist()):
+            arrays = self.reader.read(position)
+            for column, form in enumerate(self._forms):
+                if not present[row, column]:
+                    continue
+                array = arrays.get(form.modality.name)
+                if array is None:
+                    present[row, column] = False
+                    missed.append((position, column))
+                    continue
+                place = places[column]
+                form.take(array, None if place is None else place[row], buffers[column][row])
+        return (None if self.present is None and not missed else present), missed
+
+    def finish(self, batch: Batch, device: torch.device) -> Batch:
+        """Augment, standardize and transform on the device: see :meth:`MultimodalDataset.finish`.
+
+        ``inputs`` become float32 image [n, 3, 224, 224], video [n, 3, T, 112, 112] and audio
+        [n, 1, 257, frames], and int64 text.
+        """
+        inputs = {}
+        for form in self._forms:
+            name = form.modality.name
+            compact = batch.inputs[name].to(device, non_blocking=True)
+            inputs[name] = form.finish(compact, _own_draws(batch.draws, name))
+        if _UNREADABLE in batch.inputs:
+            self._note(batch.inputs[_UNREADABLE])
+        present = batch.present
+        return Batch(inputs, None if present is None else present.to(device, non_blocking=True))
+
+    def _note(self, missed: torch.Tensor) -> None:
+        first = not self.problems
+        for position, column in missed.tolist():
+            name = self.modalities[column].name
+            self.problems.setdefault(position, set()).add(name)
+        if first:
+            warnings.warn(
+                f"{self.summary()}; they count as absent, and the run goes on. "
+                f"`rlmba data check {self.name} DIR` says what is wrong with them",
+                RlmbaWarning,
+                stacklevel=3,
+            )
+
+    def summary(self) -> str:
+        """One line that counts the samples that could not be read so far and names the first."""
+        if not self.problems:
+            return f"data set {self.name!r}: all samples met so far could be read"
+        listed = [
+            f"{str(self.ids[p])!r} ({', '.join(sorted(self.problems[p]))})"
+            for p in sorted(self.problems)[:_LISTED]
+        ]
+        more = ", ..." if len(self.problems) > _LISTED else ""
+        return (
+            f"data set {self.name!r}: {len(self.problems)} of {len(self)} samples could not be read: "
+            + ", ".join(listed)
+            + more
+        )
+
+
+def _own_draws(
+    draws: Mapping[str, torch.Tensor] | None, modality: str
+) -> dict[str, torch.Tensor] | None:
+    if draws is None:
+        return None
+    start = f"{modality}."
+    return {key[len(start) :]: x for key, x in draws.items() if key.startswith(start)}

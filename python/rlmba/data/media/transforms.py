@@ -1,0 +1,342 @@
+"""From decoded media to a model's inputs: cropping in workers, the rest on whole batches.
+
+A form knows one modality. In a worker it cuts what a batch needs from each sample's array
+(:meth:`Form.take`) and draws the random numbers of the augmentation; on the model's device it
+finishes the batch (:meth:`Form.finish`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlmba.data.base import Modality
+from rlmba.data.media.augment import change_where, gaussian_blur, grayscale, jitter
+from rlmba.data.media.blocks import blocks
+from rlmba.data.media.content import Recipe
+from rlmba.data.media.spectrogram import BINS, frames_of, log_spectrogram
+from rlmba.errors import UsageError
+
+__all__ = ["Audio", "Form", "Image", "Text", "Video", "form_of"]
+
+IMAGE_CROP = 224
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+VIDEO_CROP = 112
+VIDEO_MEAN = (0.43216, 0.394666, 0.37645)
+VIDEO_STD = (0.22803, 0.22145, 0.216989)
+
+FLIP = 0.5
+JITTER = 0.8
+STRENGTH = (0.4, 0.4, 0.4, 0.1)
+"""Of brightness, contrast, saturation (factors 1 - s to 1 + s) and hue (turns -s to s)."""
+GRAYSCALE = 0.2
+BLUR = 0.5
+BLUR_SIGMA = (0.1, 2.0)
+
+_BLOCK = 2
+
+
+class Form(ABC):
+    """One modality: its shape in batches, and how it gets there.
+
+    Attributes
+    ----------
+    modality : Modality
+        What finished batches hold.
+    places : int
+        Random numbers that decide what :meth:`take` cuts from one sample.
+    """
+
+    modality: Modality
+    places: int = 0
+
+    @abstractmethod
+    def buffer(self, n: int) -> NDArray[Any]:
+        """Zeros for ``n`` samples in compact form, for :meth:`take` to write to."""
+
+    @abstractmethod
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """Copy from a sample's array what a batch needs of it.
+
+        Parameters
+        ----------
+        array : array
+            As :class:`rlmba.data.media.content.Content` has it, perhaps memory-mapped; no more of
+            it is read than is copied.
+        place : float64 array [places] or None
+            Uniform in [0, 1): where to cut in training; None: where evaluation does.
+        out : array
+            One row of :meth:`buffer`.
+        """
+
+    def compact(self, buffer: NDArray[Any]) -> Tensor:
+        """Give the buffer as the tensor a worker hands over, without a copy."""
+        return torch.from_numpy(buffer)
+
+    def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        """Random numbers [n, ...] that decide the augmentation left to :meth:`finish`."""
+        return {}
+
+    @abstractmethod
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """Make a model's input [n, *modality.shape] where ``compact`` lies.
+
+        Parameters
+        ----------
+        compact : tensor
+            From :meth:`compact`, on the model's device. Not changed.
+        draws : mapping of str to tensor, or None
+            From :meth:`draw`, best on the CPU: what they decide is then known without waiting for
+            the device. None for no augmentation.
+        """
+
+
+def _start(room: int, place: float | None) -> int:
+    """First of the ``room`` + 1 possible starts of a cut, uniform; without a place the middle one."""
+    return round(room / 2) if place is None else min(int(place * (room + 1)), room)
+
+
+def _corner(
+    height: int, width: int, crop: int, place: NDArray[np.float64] | None
+) -> tuple[slice, slice]:
+    down, right = (None, None) if place is None else (float(place[0]), float(place[1]))
+    top, left = _start(height - crop, down), _start(width - crop, right)
+    return slice(top, top + crop), slice(left, left + crop)
+
+
+def _chance(n: int, probability: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=generator) < probability
+
+
+def _channels(values: tuple[float, ...], x: Tensor) -> Tensor:
+    return torch.tensor(values, device=x.device).view(-1, *[1] * (x.ndim - 2))
+
+
+def _normalized(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Standardize [n, C, ...] in place, per channel."""
+    return x.sub_(_channels(mean, x)).div_(_channels(std, x))
+
+
+class Text(Form):
+    """Token ids [tokens], -1 where there is no token; not augmented."""
+
+    def __init__(self, recipe: Recipe, vocabulary: int) -> None:
+        self.modality = Modality(
+            "text", "tokens", (recipe.tokens,), "int64", vocabulary=vocabulary, padding=-1
+        )
+
+    def buffer(self, n: int) -> NDArray[Any]:
+        """See :meth:`Form.buffer`: int64 [n, tokens]."""
+        return np.zeros((n, *self.modality.shape), np.int64)
+
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """See :meth:`Form.take`; all of it."""
+        del place
+        out[:] = array
+
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """See :meth:`Form.finish`."""
+        del draws
+        return compact
+
+
+class Image(Form):
+    """Images [3, 224, 224]: crop, then flip, jitter, grayscale and blur, then standardization."""
+
+    places = 2
+
+    def __init__(self, recipe: Recipe) -> None:
+        if recipe.image_side < IMAGE_CROP:
+            raise UsageError(
+                f"images: expected a shorter side of {IMAGE_CROP} pixels or more, "
+                f"got {recipe.image_side}; prepare them larger"
+            )
+        self.modality = Modality(
+            "image",
+            "image",
+            (3, IMAGE_CROP, IMAGE_CROP),
+            mean=IMAGE_MEAN,
+            deviation=IMAGE_STD,
+        )
+
+    def buffer(self, n: int) -> NDArray[Any]:
+        """See :meth:`Form.buffer`: uint8 [n, 224, 224, 3]."""
+        return np.zeros((n, IMAGE_CROP, IMAGE_CROP, 3), np.uint8)
+
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """See :meth:`Form.take`; a square of 224, from the middle in evaluation."""
+        out[:] = array[_corner(array.shape[0], array.shape[1], IMAGE_CROP, place)]
+
+    def compact(self, buffer: NDArray[Any]) -> Tensor:
+        """See :meth:`Form.compact`: uint8 [n, 3, 224, 224], channels last in memory."""
+        return torch.from_numpy(buffer).permute(0, 3, 1, 2)
+
+    def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """See :meth:`Form.draw`.
+
+        "flip" bool [n]; "factors" float32 [n, 4] and "order" int64 [n, 4] of the jitter, -1 where
+        there is none; "grayscale" bool [n]; "sigma" float32 [n] of the blur, 0 where there is none.
+        """
+        strength = torch.tensor(STRENGTH)
+        center = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        flip = _chance(n, FLIP, generator)
+        factors = center + strength * (2 * torch.rand(n, 4, generator=generator) - 1)
+        order = torch.rand(n, 4, generator=generator).argsort(dim=1)
+        order[~_chance(n, JITTER, generator)] = -1
+        gray = _chance(n, GRAYSCALE, generator)
+        low, high = BLUR_SIGMA
+        sigma = low + (high - low) * torch.rand(n, generator=generator)
+        sigma[~_chance(n, BLUR, generator)] = 0
+        return {
+            "flip": flip,
+            "factors": factors,
+            "order": order,
+            "grayscale": gray,
+            "sigma": sigma,
+        }
+
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """See :meth:`Form.finish`."""
+        device = compact.device
+        out = torch.empty(compact.shape, device=device)
+        for rows in blocks(len(compact), _BLOCK, device):
+            x = out[rows]
+            x.copy_(compact[rows]).div_(255)
+            if draws is not None:
+                _augment(x, {key: value[rows] for key, value in draws.items()})
+            _normalized(x, IMAGE_MEAN, IMAGE_STD)
+        return out
+
+
+def _augment(x: Tensor, draws: Mapping[str, Tensor]) -> None:
+    """Flip, jitter, turn gray and blur images [n, 3, H, W] in [0, 1], in place."""
+    change_where(x, draws["flip"], _flipped)
+    jitter(x, draws["factors"], draws["order"])
+    change_where(x, draws["grayscale"], lambda y: grayscale(y).expand_as(y))
+    sigma = draws["sigma"]
+    change_where(x, sigma > 0, gaussian_blur, sigma.to(x.device, non_blocking=True))
+
+
+def _flipped(x: Tensor) -> Tensor:
+    return x.flip(-1)
+
+
+class Video(Form):
+    """Clips [3, T, 112, 112]: half of the frames, one crop and one flip for all of a clip."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        if recipe.frames < 2 or min(recipe.frame_size) < VIDEO_CROP:
+            raise UsageError(
+                f"videos: expected two frames or more of {VIDEO_CROP} pixels or more on each side, "
+                f"got {recipe.frames} of {recipe.frame_size}; prepare them otherwise"
+            )
+        self.frames = recipe.frames
+        self.taken = recipe.frames // 2
+        self.places = recipe.frames + 2
+        self.modality = Modality(
+            "video",
+            "video",
+            (3, self.taken, VIDEO_CROP, VIDEO_CROP),
+            mean=VIDEO_MEAN,
+            deviation=VIDEO_STD,
+        )
+
+    def buffer(self, n: int) -> NDArray[Any]:
+        """See :meth:`Form.buffer`: uint8 [n, T, 112, 112, 3]."""
+        return np.zeros((n, self.taken, VIDEO_CROP, VIDEO_CROP, 3), np.uint8)
+
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """See :meth:`Form.take`; frames 1, 3, 5, ... and the middle in evaluation."""
+        if place is None:
+            chosen = range(1, self.frames, 2)[: self.taken]
+            corner = None
+        else:
+            chosen = np.sort(np.argsort(place[: self.frames])[: self.taken]).tolist()
+            corner = place[self.frames :]
+        square = _corner(array.shape[1], array.shape[2], VIDEO_CROP, corner)
+        for at, frame in enumerate(chosen):
+            out[at] = array[(frame, *square)]
+
+    def compact(self, buffer: NDArray[Any]) -> Tensor:
+        """See :meth:`Form.compact`: uint8 [n, T, 3, 112, 112], channels last in memory."""
+        return torch.from_numpy(buffer).permute(0, 1, 4, 2, 3)
+
+    def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """See :meth:`Form.draw`: "flip" bool [n]."""
+        return {"flip": _chance(n, FLIP, generator)}
+
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """See :meth:`Form.finish`."""
+        n, device = len(compact), compact.device
+        out = torch.empty(n, *self.modality.shape, device=device)
+        for rows in blocks(n, _BLOCK, device):
+            x = out[rows]
+            x.copy_(compact[rows].transpose(1, 2)).div_(255)
+            if draws is not None:
+                change_where(x, draws["flip"][rows], _flipped)
+            _normalized(x, VIDEO_MEAN, VIDEO_STD)
+        return out
+
+
+class Audio(Form):
+    """Spectrograms [1, 257, F] of a window of half the sound's length."""
+
+    places = 1
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.window = round(recipe.seconds * recipe.sample_rate / 2)
+        if self.window < BINS:
+            raise UsageError(
+                f"sound: expected {2 * BINS} samples or more, got {recipe.seconds:g} s at "
+                f"{recipe.sample_rate} Hz; prepare it longer"
+            )
+        self.modality = Modality("audio", "spectrogram", (1, BINS, frames_of(self.window)))
+
+    def buffer(self, n: int) -> NDArray[Any]:
+        """See :meth:`Form.buffer`: int16 [n, samples]."""
+        return np.zeros((n, self.window), np.int16)
+
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """See :meth:`Form.take`; the middle in evaluation, from 2.5 to 7.5 of 10 s."""
+        start = _start(len(array) - self.window, None if place is None else float(place[0]))
+        out[:] = array[start : start + self.window]
+
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """See :meth:`Form.finish`."""
+        del draws
+        return log_spectrogram(compact)
+
+
+def form_of(modality: str, recipe: Recipe, *, vocabulary: int | None = None) -> Form:
+    """Make the form of "text", "image", "video" or "audio"; text needs the size of its vocabulary.
+
+    Raises
+    ------
+    UsageError
+        If the modality is unknown, or what the recipe takes is too small for it.
+    """
+    if modality == "text":
+        if vocabulary is None:
+            raise UsageError("text: expected the size of the tokenizer's vocabulary, got None")
+        return Text(recipe, vocabulary)
+    forms: dict[str, Callable[[Recipe], Form]] = {"image": Image, "video": Video, "audio": Audio}
+    if modality not in forms:
+        raise UsageError(f"modality: expected one of {['text', *forms]}, got {modality!r}")
+    return forms[modality](recipe)
