@@ -71,7 +71,7 @@ class TextTransformer(Encoder):
         # Attention over nothing is NaN: an empty text attends to its first padding.
         attended = there.clone()
         attended[:, 0] |= ~there.any(dim=1)
-        x = x.clamp_min(0)
+        x = x.masked_fill(~there, max(self.padding, 0))
         y = self.layers(self.tokens(x) + self.places, src_key_padding_mask=~attended)
         weights = attended.to(y.dtype)[..., None]
         mean: Tensor = self.norm((y * weights).sum(dim=1) / weights.sum(dim=1))
