@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import time
 
 import pytest
@@ -223,6 +225,16 @@ def test_weights_from_a_file(tmp_path, form):
     encoder = make("resnet18", IMAGE, weights=str(path)).eval()
     x = sample(IMAGE)
     torch.testing.assert_close(encoder(x), network.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_old_spelling_of_densenets_files(tmp_path):
+    with seeded(7):
+        state = library("densenet121").state_dict()
+    old = {re.sub(r"(denselayer\d+\.\w+?)([12]\.)", r"\1.\2", k): v for k, v in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "w.pth")
+    encoder = make("densenet121", SMALL, weights=str(tmp_path / "w.pth"))
+    assert all(torch.equal(v, state[k]) for k, v in encoder.network.state_dict().items())
 
 
 def test_named_weights_are_taken_from_the_librarys_cache(tmp_path, monkeypatch):
@@ -511,6 +523,9 @@ def test_preprocessor_of_a_folder_says_how_to_standardize(folders, tmp_path):
     encoder = make(f"transformers:{folder}", SMALL)
     torch.testing.assert_close(encoder.scale.flatten(), torch.tensor(SMALL.deviation) / 0.25)
     torch.testing.assert_close(encoder.shift.flatten(), (torch.tensor(SMALL.mean) - 0.5) / 0.25)
+    sound = Modality("s", "spectrogram", (3, 64, 64), mean=(-3.0,) * 3, deviation=(3.0,) * 3)
+    torch.save(colored().state_dict(), tmp_path / "w.pth")
+    assert make("audio-resnet18", sound, weights=str(tmp_path / "w.pth")).scale is None
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         make(f"transformers:{folder}", SMALL)
@@ -565,6 +580,50 @@ def test_a_folder_that_lacks_weights(folders, tmp_path):
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(DataError, match="damaged or incomplete"):
         make("bert-base", WORDS, weights=str(folder))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "two-tower"])
+def test_copies_and_half_precision(folders, name):
+    """A copy is whole and its own; autocast gives the same to the precision of bfloat16."""
+    options = {"weights": str(folders / "clip")} if name == "two-tower" else {"weights": "random"}
+    encoder = make(name, SMALL, **options).eval()
+    x = sample(SMALL)
+    out = encoder(x).detach()
+    twin = copy.deepcopy(encoder)
+    twin.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        for p in encoder.parameters():
+            p.zero_()
+    torch.testing.assert_close(twin(x), out)
+    twin.train()(x[:1])
+    assert all(m.training for m in twin.modules())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = twin.eval()(x).float()
+    assert torch.nn.functional.cosine_similarity(half, twin(x)).min() > 0.99
+
+
+@pytest.mark.parametrize("owner", ["", "google-bert--"])
+def test_hub_names_are_looked_up_in_the_cache_first(folders, tmp_path, monkeypatch, owner):
+    import shutil
+
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / f"models--{owner}bert-base-uncased"
+    revision = "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    shutil.copytree(folders / "bert", repository / "snapshots" / revision)
+    start = time.perf_counter()
+    encoder = make("bert-base", WORDS).eval()
+    assert time.perf_counter() - start < 10
+    x = sample(WORDS)
+    expected = make("bert-base", WORDS, weights=str(folders / "bert")).eval()(x)
+    torch.testing.assert_close(encoder(x), expected)
+    weights = repository / "snapshots" / revision / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"bert-base-uncased \(cached\): .*damaged"):
+        make("bert-base", WORDS)
 
 
 # What cannot be met.
@@ -639,6 +698,7 @@ def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatc
         ("resnet5", IMAGE, {}, r"'torchvision:NAME', 'transformers:NAME'\], got 'resnet5'"),
         ("resnet18", IMAGE, {"weights": "V9"}, "no such name and no such file.*'IMAGENET1K_V1'"),
         ("resnet18", IMAGE, {"weights": "./w.pth"}, "does not exist"),
+        ("resnet18", IMAGE, {"weights": "random", "gradient_checkpointing": True}, "no option"),
         ("resnet18", IMAGE, {"depth": 3}, r"no option 'depth': expected one of \['weights', 'fr"),
         ("resnet18", IMAGE, {"weights": "random", "frozen": 1}, "frozen: expected true or false"),
         ("s3d", VIDEO, {"weights": "random"}, r"'s3d' cannot take .* shape \[3, 4, 32, 32\]"),

@@ -84,7 +84,7 @@ class Backbone(Encoder):
             channels, each gets their average.
         """
         given = self.modality
-        if given.mean is None or given.deviation is None:
+        if given.kind not in ("image", "video") or given.mean is None or given.deviation is None:
             return
         channels = given.shape[0]
         if len(mean) not in (1, channels):

@@ -11,6 +11,7 @@ networks is a family: one class, decorated with :func:`register_family`, for ``<
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -158,7 +159,8 @@ def describe_encoders() -> tuple[Description, ...]:
 
 
 def _summary(cls: type[Encoder]) -> str:
-    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()).replace("``", "")
+    first = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", first).replace("``", "")
 
 
 def build_encoder(

@@ -107,7 +107,11 @@ def read_config(request: Request) -> Any:
     """The configuration in a folder, in the hub's cache, or at the hub."""
     from transformers import AutoConfig
 
-    return from_hub(AutoConfig.from_pretrained, request, _SPELLINGS.get(request.weights, ()))
+    def read(name: str, **where: Any) -> Any:
+        # Said aloud, or transformers may ask on the terminal whether to run a repository's code.
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+
+    return from_hub(read, request, _SPELLINGS.get(request.weights, ()))
 
 
 def _class_of(config: Any, request: Request, pooler: bool) -> tuple[Any, dict[str, Any]]:

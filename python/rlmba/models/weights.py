@@ -248,7 +248,8 @@ def _out_of_reach(name: str) -> str:
 def _translated(error: Exception, source: str) -> Exception:
     if isinstance(error, UsageError | DataError | MemoryError):
         return error
-    if "does not recognize this architecture" in str(error) or "mismatched" in str(error):
+    foreign = ("does not recognize this architecture", "mismatch", "trust_remote_code")
+    if any(words in str(error) for words in foreign):
         return UsageError(f"weights {source}: {_reason(error)}")
     return DataError(
         f"weights {source}: expected a model's files, got damaged or incomplete ones: "
