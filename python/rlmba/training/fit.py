@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -110,8 +110,14 @@ def fit(
         make_scheduler(optimizer, config, epochs=plan.epochs, steps=plan.steps),
         torch.Generator(model.device).manual_seed(seed),
     )
-    training = _Training(plan, moving, mesh, config, positions, labels)
-    training.validation = validation if config.patience is not None else None
+    training = _Training(
+        plan,
+        moving,
+        mesh,
+        config,
+        samples=(positions, labels),
+        validation=None if config.patience is None else validation,
+    )
     # Encoders that draw must not draw alike in two processes.
     own = seed if mesh.main else int(np.random.default_rng([seed, mesh.rank]).integers(2**63))
     with seeded(own, model.device), worker_deaths(loader):
@@ -129,14 +135,15 @@ class _Training:
         moving: Moving,
         mesh: Mesh,
         config: TrainingConfig,
-        positions: NDArray[np.int64],
-        labels: NDArray[np.int64],
+        *,
+        samples: tuple[NDArray[np.int64], NDArray[np.int64]],
+        validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     ) -> None:
         self._plan, self._moving, self._mesh, self._config = plan, moving, mesh, config
         self._model = moving.model
-        self._positions = positions
-        self._targets = torch.from_numpy(np.array(labels, dtype=np.int64))
-        self.validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._positions = samples[0]
+        self._targets = torch.from_numpy(np.array(samples[1], dtype=np.int64))
+        self._validation = validation
         self._state = FitState(losses=[0.0] * plan.epochs)
         self._losses: list[Tensor] = []  # of the last steps, not looked at yet
         self._norms: list[Tensor] = []
@@ -155,7 +162,9 @@ class _Training:
         if saved:
             tensors = {k: v.to(mesh.device) for k, v in saved[1].items()}
         else:
-            tensors = {k: torch.empty(s, dtype=d, device=mesh.device) for k, (s, d) in shapes.items()}
+            tensors = {
+                k: torch.empty(s, dtype=d, device=mesh.device) for k, (s, d) in shapes.items()
+            }
         mesh.copy_from_main(tensors.values())
         self._moving.restore(tensors, facts, mesh)
 
@@ -171,7 +180,7 @@ class _Training:
             if number == 0:
                 self._norms.clear()
                 state.norms.clear()
-            measured = epoch == plan.epochs - 1 or self.validation is not None
+            measured = epoch == plan.epochs - 1 or self._validation is not None
             self._losses.append(self._step(plan.minibatch(state.step), stream, measured))
             state.step += 1
             ended = number == plan.per_epoch - 1
@@ -179,7 +188,7 @@ class _Training:
                 self._look()
             if progress is not None:
                 progress(state.step, plan.steps)
-            if ended and self.validation is not None and self._hopeless(epoch, stream):
+            if ended and self._validation is not None and self._hopeless(epoch, stream):
                 break
             if self._saves and self._mesh.broadcast(checkpoint is not None and checkpoint.due()):
                 self._save(checkpoint)
@@ -196,7 +205,7 @@ class _Training:
         for epoch in range(step // plan.per_epoch, plan.epochs):
             start, stop = epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch
             yield from plan.jobs(self._positions, max(start, step), stop)
-            if self.validation is not None:
+            if self._validation is not None:
                 yield from self._validation_jobs()
 
     def _step(self, minibatch: Minibatch, stream: Iterator[Batch], measured: bool) -> Tensor:
@@ -221,7 +230,7 @@ class _Training:
     def _backward_in_parts(
         self, minibatch: Minibatch, stream: Iterator[Batch], truth: Tensor
     ) -> Tensor:
-        """This process's part of the minibatch's loss, its gradients accumulated."""
+        """What this process adds to the minibatch's loss, its gradients accumulated."""
         model, masks, n = self._model, self._moving.masks, len(truth)
         parts = [(part, next(stream)) for part in minibatch.parts]
         counts = torch.zeros(1 + len(model.names), device=truth.device)
@@ -266,7 +275,7 @@ class _Training:
             self._norms.clear()
 
     def _validation_jobs(self) -> list[Job]:
-        positions = self.validation[0] if self.validation else self._positions[:0]
+        positions = self._validation[0] if self._validation else self._positions[:0]
         mine = positions[self._mesh.block(len(positions))]
         return list(jobs_of(mine, self._config.predict_batch_size))
 
@@ -281,9 +290,9 @@ class _Training:
 
     def _nll(self, stream: Iterator[Batch]) -> float:
         """Mean negative log-likelihood of the fused head on V, in nats."""
-        if self.validation is None:
+        if self._validation is None:
             return math.nan
-        truth = self.validation[1]
+        truth = self._validation[1]
         mine = torch.from_numpy(np.array(truth[self._mesh.block(len(truth))], dtype=np.int64))
         total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
         jobs = self._validation_jobs()
@@ -291,7 +300,9 @@ class _Training:
         with torch.inference_mode():
             passes = forward_passes(self._model, itertools.islice(stream, len(jobs)), self._mesh)
             sizes = [len(job.positions) for job in jobs]
-            for (output, _), y in zip(passes, mine.split(sizes) if jobs else (), strict=True):
+            for (output, _), y in zip(
+                passes, torch.split(mine, sizes) if jobs else (), strict=True
+            ):
                 z = output.fused_logits.double()
                 total += functional.cross_entropy(z, y.to(z.device), reduction="sum")
         self._model.train()

@@ -114,7 +114,9 @@ class FitCheckpoint:
         """Whether it is time to save."""
         return time.monotonic() - self._last >= self._seconds
 
-    def save(self, state: FitState, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def save(
+        self, state: FitState, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> None:
         """Write it all.
 
         Raises

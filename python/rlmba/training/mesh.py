@@ -93,9 +93,7 @@ class Mesh:
         If the device is not usable.
     """
 
-    def __init__(
-        self, device: torch.device | str = "cpu", precision: Precision = "fp32"
-    ) -> None:
+    def __init__(self, device: torch.device | str = "cpu", precision: Precision = "fp32") -> None:
         self.device = usable_device(device) if isinstance(device, str) else device
         if precision == "auto":
             precision = "bf16" if _computes_in_bf16(self.device) else "fp32"
@@ -161,11 +159,11 @@ class Mesh:
     def place(self, model: nn.Module) -> nn.Module:
         """Move a network to the device; on several GPUs its batch norms see all of a minibatch."""
         if self.size > 1 and self.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return model.to(self.device)
 
     def block(self, n: int, rank: int | None = None) -> slice:
-        """This process's rows of n, or those of ``rank``: see :func:`block`."""
+        """Rows of n that fall to this process, or to ``rank``: see :func:`block`."""
         return block(n, self.rank if rank is None else rank, self.size)
 
     def broadcast(self, value: Any = None) -> Any:
@@ -226,7 +224,9 @@ class Mesh:
                 pending.append((bucket, flat, torch.distributed.all_reduce(flat, async_op=True)))
             for bucket, flat, work in pending:
                 work.wait()
-                for g, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                for g, part in zip(
+                    bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True
+                ):
                     g.copy_(part.view(g.shape))
 
     def gather_rows(self, rows: Tensor, n: int) -> None:
@@ -262,7 +262,7 @@ def _computes_in_bf16(device: torch.device) -> bool:
 
 
 def _messages(rows: Tensor) -> tuple[Tensor, ...]:
-    return rows.view(-1).split(_MESSAGE) if rows.numel() else ()
+    return torch.split(rows.view(-1), _MESSAGE) if rows.numel() else ()
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -320,7 +320,7 @@ def _first_to_ask(rank: int) -> bool:
         return rank == 0
     key = f"rlmba/spoken/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     try:
-        store = torch.distributed.TCPStore(
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,

@@ -110,7 +110,8 @@ def predict(
         for rows_of in out.values():
             mesh.gather_rows(rows_of, n)
         mesh.gather_rows(torch.from_numpy(present.view(np.uint8)), n)
-    return _outputs(model, loader.dataset, shown, arrays or out, present, keep and mesh.main)
+    outputs = _outputs(model, loader.dataset, shown, arrays or out, present)
+    return outputs.on(model.device) if keep and mesh.main else outputs.host()
 
 
 def jobs_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[Job]:
@@ -143,7 +144,7 @@ def _at_hand(
             if not here:
                 values = {k: v.to("cpu", non_blocking=True) for k, v in values.items()}
             there = there.to("cpu", non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
         if waiting is not None:
             yield _arrived(*waiting)
@@ -188,9 +189,8 @@ def _outputs(
     positions: NDArray[np.int64],
     values: Mapping[_Key, Any],
     present: NDArray[np.bool_],
-    keep: bool,
 ) -> PoolOutputs:
-    outputs = PoolOutputs(
+    return PoolOutputs(
         ids=dataset.ids[positions],
         features={m: values["features", m] for m in model.names},
         logits={m: values["logits", m] for m in model.names},
@@ -198,7 +198,6 @@ def _outputs(
         fused_logits=values["logits", MULTIMODAL],
         present=None if dataset.present is None and present.all() else present,
     )
-    return outputs.on(model.device) if keep else outputs.host()
 
 
 def fits_beside(model: MultimodalClassifier, rows: int) -> bool:
