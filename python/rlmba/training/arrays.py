@@ -22,9 +22,8 @@ _Key = TypeVar("_Key")
 def available_memory() -> int:
     """Bytes this process may still use without swapping, by the system and by its control group."""
     free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free.append(1024 * int(line.split()[1]))
+    lines = _lines("/proc/meminfo")
+    free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         (
