@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -67,3 +70,33 @@ def real_data() -> Path:
             "real data sets are not beside this checkout; set RLMBA_TEST_DATA to use a copy"
         )
     return folder
+
+
+@pytest.fixture
+def launch():
+    """Start processes that belong together: the same Python arguments in each, ended with the test."""
+    started = []
+
+    def start(arguments, size=2, **popen):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        for rank in range(size):
+            env = os.environ | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(size),
+                "LOCAL_WORLD_SIZE": str(size),
+                "MASTER_ADDR": "localhost",
+                "MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": "1",
+            }
+            command = [sys.executable, *map(str, arguments)]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            started.append(subprocess.Popen(command, env=env, **pipes | popen))
+        return started[-size:]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -11,12 +11,14 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "NonFiniteError",
+    "PeerError",
     "RlmbaError",
     "RlmbaWarning",
     "RunFolderError",
     "ShapeError",
     "StorageError",
     "UsageError",
+    "WorkerError",
 ]
 
 
@@ -52,6 +54,18 @@ class NonFiniteError(DataError):
     def __init__(self, message: str, row: int) -> None:
         super().__init__(message)
         self.row = row
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, int]]:
+        """Both arguments, so that the error passes from one process to another."""
+        return type(self), (str(self), self.row)
+
+
+class WorkerError(RlmbaError):
+    """A process that loads data has died."""
+
+
+class PeerError(RlmbaError):
+    """Another of the processes that a run is spread over has ended before the run did."""
 
 
 class RunFolderError(RlmbaError):

@@ -222,13 +222,14 @@ class TrainingDiagnostics:
 
     ``loss_slope`` is the change of the mean loss per epoch (least squares over the second half of the
     epochs), ``gradient_norm`` the mean l2 norm of the gradient over the last epoch, ``final_loss`` the
-    mean loss of the last epoch, ``steps`` the optimizer steps taken.
+    mean loss of the last epoch, ``steps`` the optimizer steps taken and ``epochs`` the epochs.
     """
 
     loss_slope: float = 0.0
     gradient_norm: float = 0.0
     final_loss: float = 0.0
     steps: int = 0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         failure = failures.describe(error, arguments)
-        print(failure.message, file=sys.stderr)  # noqa: T201
+        if _speaks():
+            print(failure.message, file=sys.stderr)  # noqa: T201
         if isinstance(error, OSError):
             _drop_output()
         return failure.code
@@ -47,6 +48,15 @@ def _invoke(arguments: list[str]) -> int:
         code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     sys.stdout.flush()
     return code
+
+
+def _speaks() -> bool:
+    """Of processes launched together, one reports the error that ends them all."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return True
+    from rlmba.training import may_speak
+
+    return may_speak()
 
 
 def _drop_output() -> None:

@@ -54,6 +54,7 @@ def run(
     from rlmba.experiments import make_report
     from rlmba.loop import configure, default_output
     from rlmba.loop import run as run_loop
+    from rlmba.training import launched
 
     flags: dict[str, Any] = {
         "dataset": dataset,
@@ -70,6 +71,9 @@ def run(
         resume_from=output if resume else None,
     )
     folder = output or default_output(resolved, resume=resume)
+    if launched()[0]:  # another process leads, prints and writes
+        run_loop(resolved, folder, resume=resume)
+        return
     with watcher(folder) as observer:
         result = run_loop(resolved, folder, resume=resume, observer=observer)
     show(make_report([result.path], result.path / "report"))

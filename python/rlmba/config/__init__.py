@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlmba.config.describe import Key, keys
 from rlmba.config.schema import (
+    FREE_KEYS,
     AmcbConfig,
     EncoderConfig,
     ModelConfig,
@@ -14,6 +15,7 @@ from rlmba.config.schema import (
 from rlmba.config.sources import dump_config, load_config, preset_names
 
 __all__ = [
+    "FREE_KEYS",
     "AmcbConfig",
     "EncoderConfig",
     "Key",

@@ -42,11 +42,23 @@ class ModelConfig(_Section):
     """Encoder by modality; modalities not named get "auto"."""
 
 
+FREE_KEYS = (
+    "tensorboard",
+    "training.workers",
+    "training.prefetch",
+    "training.checkpoint_minutes",
+    "training.spill_folder",
+)
+"""Keys that change no result: a run may be resumed under others."""
+
+
 class TrainingConfig(_Section):
     """One round's training, from the same initial weights every round unless ``warm_start``."""
 
     minibatch_size: int = Field(32, ge=1)
-    """Samples per optimizer step."""
+    """Samples per optimizer step, over all processes together."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Parts a minibatch is cut into, one after another, where it does not fit into memory."""
     learning_rate: float = Field(1e-3, gt=0)
     """AdamW's rate for heads and projections, and for encoders without their own."""
     encoder_learning_rates: dict[str, float] = {}
@@ -61,16 +73,32 @@ class TrainingConfig(_Section):
     """"step" divides the rate by 10 at every epoch of ``milestones``."""
     milestones: list[_Epoch] | None = None
     """Epochs for "step"; null: after two thirds of all epochs (the paper: epoch 10 of 15)."""
+    max_grad_norm: float | None = Field(None, gt=0)
+    """The l2 norm that a longer gradient is cut to; null: none."""
     warmup_epochs: int = Field(0, ge=0)
     """Epochs over which the rate first rises to its full height."""
     min_steps: int = Field(0, ge=0)
     """Epochs are added until this many optimizer steps are reached: for very small labeled sets."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a lower NLL on V, and keep the best epoch's weights."""
     augment: bool = True
     """Apply the data set's light augmentation to minibatches."""
     warm_start: bool = False
     """Go on from the last round's weights instead of the initial ones."""
     predict_batch_size: int = Field(512, ge=1)
-    """Samples per forward pass without gradients."""
+    """Samples per forward pass without gradients, in each process."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the encoders' arithmetic; "auto": bf16 on a GPU that has it, else fp32."""
+    compile: bool = False
+    """Compile the encoders with torch.compile, which needs a C++ compiler."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that load data; null: none for data in memory, else one a core."""
+    prefetch: int = Field(2, ge=1)
+    """Batches each of them loads ahead."""
+    checkpoint_minutes: float | None = Field(None, gt=0)
+    """Save a round's training so often, so that a killed run loses no more; null: once a round."""
+    spill_folder: Path | None = None
+    """Where outputs for a pool that outgrow free memory are mapped; null: the system's own folder."""
 
 
 class AmcbConfig(_Section):

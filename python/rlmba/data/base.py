@@ -95,6 +95,8 @@ class MultimodalDataset(ABC):
         Dataset positions of the split, rising and disjoint; test may be empty.
     present : bool array [n, M] or None
         Which modalities each sample has; None when all have all.
+    in_memory : bool
+        Loading a batch is a matter of indexing: not worth processes of its own.
     """
 
     name: str
@@ -105,6 +107,7 @@ class MultimodalDataset(ABC):
     train_positions: NDArray[np.int64]
     test_positions: NDArray[np.int64]
     present: NDArray[np.bool_] | None
+    in_memory: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -120,6 +123,7 @@ class MultimodalDataset(ABC):
         *,
         train: bool,
         generator: torch.Generator | None,
+        rows: slice | None = None,
     ) -> Batch:
         """Read samples: the part of a batch's work that runs in worker processes.
 
@@ -130,12 +134,18 @@ class MultimodalDataset(ABC):
         train : bool
             Apply, or draw, the data set's augmentation.
         generator : torch.Generator or None
-            Source of the augmentation's randomness; needed, and used, only with ``train``.
+            Source of the augmentation's randomness; needed, and used, only with ``train``. Its state
+            afterwards does not depend on ``rows``.
+        rows : slice or None
+            Which of ``positions`` to read; None: all. A batch may be read in parts, or each part by
+            another process: a sample's augmentation is what it is in the whole batch. So draw for
+            all of ``positions`` and take these rows of the draws.
 
         Returns
         -------
         Batch
-            On the CPU, rows in the order of ``positions``, for :meth:`finish`.
+            On the CPU, rows in the order of ``positions[rows]``, for :meth:`finish`. ``present`` may
+            lack what the data set's own says is there, where a sample turned out not to be readable.
         """
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:

@@ -76,6 +76,8 @@ class InMemoryDataset(MultimodalDataset):
         If a kind is unknown or does not fit its array.
     """
 
+    in_memory = True
+
     def __init__(
         self,
         name: str,
@@ -183,16 +185,24 @@ class InMemoryDataset(MultimodalDataset):
         *,
         train: bool,
         generator: torch.Generator | None,
+        rows: slice | None = None,
     ) -> Batch:
         """See :meth:`rlmba.data.MultimodalDataset.load`."""
         import torch
 
         inputs = {}
-        present = None if self.present is None else self.present[positions]
+        part = slice(None) if rows is None else rows
+        mine = positions[part]
+        present = None if self.present is None else self.present[mine]
         for column, (m, array) in enumerate(self._arrays.items()):
-            rows = array[positions]
+            values = array[mine]
             if present is not None:
-                rows[~present[:, column]] = 0
-            x = self._converters[m](rows)
-            inputs[m] = augment(self._converters[m].kind, x, generator) if train else x
+                values[~present[:, column]] = 0
+            converter = self._converters[m]
+            x = converter(values)
+            inputs[m] = (
+                augment(converter.kind, x, generator, whole=len(positions), rows=part)
+                if train
+                else x
+            )
         return Batch(inputs, None if present is None else torch.from_numpy(present))

@@ -124,12 +124,21 @@ def fit_converter(
     )
 
 
-def augment(kind: Kind, x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+def augment(
+    kind: Kind,
+    x: torch.Tensor,
+    generator: torch.Generator | None,
+    *,
+    whole: int | None = None,
+    rows: slice = slice(None),
+) -> torch.Tensor:
     """Lightly changed copies of a batch, none of which changes a class.
 
     Images and spectrograms are shifted by up to a twelfth of their side (a spectrogram in time
     only), waveforms by up to a twelfth of their length, zeros coming in; features and sequences get
     normal noise of a tenth of their deviation; tokens are left.
+
+    Where ``x`` is ``rows`` of a batch of ``whole`` samples, each is changed as in that batch.
 
     Raises
     ------
@@ -142,29 +151,30 @@ def augment(kind: Kind, x: torch.Tensor, generator: torch.Generator | None) -> t
         raise UsageError(
             "augmentation: expected a torch.Generator with train=True, got None; pass one"
         )
+    n = len(x) if whole is None else whole
+
+    def shift(x: torch.Tensor, axis: int) -> torch.Tensor:
+        limit = x.shape[axis] // 12
+        if limit == 0 or n == 0:
+            return x
+        offsets = torch.randint(-limit, limit + 1, (n, 1), generator=generator)
+        return _moved(x, axis, offsets[rows])
+
     if kind in ("image", "spectrogram"):
-        rows = x.shape[2] if kind == "image" else 0
-        x = _shift(x, axis=3, limit=_reach(x.shape[3]), generator=generator)
-        return _shift(x, axis=2, limit=_reach(rows), generator=generator)
+        x = shift(x, 3)
+        return shift(x, 2) if kind == "image" else x
     if kind == "waveform":
-        return _shift(x, axis=1, limit=_reach(x.shape[1]), generator=generator)
+        return shift(x, 1)
     if kind in ("features", "sequence"):
-        return x + 0.1 * torch.randn(x.shape, generator=generator)
+        return x + 0.1 * torch.randn((n, *x.shape[1:]), generator=generator)[rows]
     return x
 
 
-def _reach(length: int) -> int:
-    return length // 12
-
-
-def _shift(x: torch.Tensor, *, axis: int, limit: int, generator: torch.Generator) -> torch.Tensor:
-    """Move each sample along ``axis`` by its own offset in -limit..limit, zeros coming in."""
+def _moved(x: torch.Tensor, axis: int, offsets: torch.Tensor) -> torch.Tensor:
+    """Each sample moved along ``axis`` by its own offset, zeros coming in; ``offsets`` [n, 1]."""
     import torch
 
-    if limit == 0 or len(x) == 0:
-        return x
     length = x.shape[axis]
-    offsets = torch.randint(-limit, limit + 1, (len(x), 1), generator=generator)
     source = torch.arange(length) + offsets
     inside = (source >= 0) & (source < length)
     shape = [1] * x.ndim

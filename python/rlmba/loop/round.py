@@ -18,10 +18,7 @@ from rlmba.training import (
     adaptive_fusion_weights,
     dropout_logits,
     evaluate,
-    fit,
     fit_temperatures,
-    fits_beside,
-    predict,
     shapley_contributions,
 )
 from rlmba.types import (
@@ -83,7 +80,7 @@ def run_round(
     s, config = session, session.config
     clock = _Clock(announce)
     previous, weights = s.state, s.state.weights
-    s.model.set_fusion_weights(previous.fusion_weights)
+    s.network.model.set_fusion_weights(previous.fusion_weights)
 
     if number == 0:
         selection = Selection(np.empty(0, dtype=np.int64), np.empty(0))
@@ -142,19 +139,18 @@ def run_round(
 
 def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
     """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
-    batch = s.config.training.predict_batch_size
-    keep = s.strategy.on_device and fits_beside(s.model, len(s.pool.unlabeled))
-    outputs = predict(s.model, s.loader, s.pool.unlabeled, batch_size=batch, keep=keep)
+    model = s.network.model
+    outputs = s.network.predict(s.pool.unlabeled, keep=s.strategy.on_device)
     if s.strategy.dropout_passes:
         passes = dropout_logits(
-            s.model,
+            model,
             outputs.fused_features,
             s.strategy.dropout_passes,
-            batch_size=batch,
+            batch_size=s.config.training.predict_batch_size,
             seed=int(stream(s.config.seed, "dropout", number).integers(2**63)),
         )
         outputs = replace(outputs, dropout_logits=passes)
-    labeled = predict(s.model, s.loader, s.pool.labeled, batch_size=batch)
+    labeled = s.network.predict(s.pool.labeled)
     context = QueryContext(
         rng=stream(s.config.seed, "query", number),
         round=number,
@@ -164,7 +160,7 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
         labeled_features=labeled.fused_features,
         labels=s.pool.labels,
         head=LinearHead(*_fused_head(s)),
-        fusion_weights=s.model.fusion_weights.cpu().numpy().astype(np.float64),
+        fusion_weights=model.fusion_weights.cpu().numpy().astype(np.float64),
         validation=s.state.validation,
         training=s.state.training,
     )
@@ -172,18 +168,13 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
 
 
 def _fit(s: Session, number: int) -> TrainingDiagnostics:
-    if not s.config.training.warm_start:
-        weights = dict(s.initial_weights)
-        weights.pop("fusion_weights", None)
-        s.model.load_state_dict(weights, strict=False)
-    return fit(
-        s.model,
-        s.loader,
+    identity = {**s.identity(), "round": number, "fusion_weights": s.state.fusion_weights.tolist()}
+    return s.network.fit(
         s.pool.labeled,
         s.pool.labels,
-        s.config.training,
-        epochs=s.config.epochs,
+        (s.pool.validation, s.dataset.labels[s.pool.validation]),
         seed=int(stream(s.config.seed, "fit", number).integers(2**63)),
+        checkpoint=None if s.training_file is None else (s.training_file, identity),
     )
 
 
@@ -198,8 +189,8 @@ class _Measured:
 
 def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     """Evaluate on V and test, fit temperatures on V, and work out the coming round's weights."""
-    config, batch = s.config, s.config.training.predict_batch_size
-    on_v = predict(s.model, s.loader, s.pool.validation, batch_size=batch)
+    config = s.config
+    on_v = s.network.predict(s.pool.validation)
     truth = s.dataset.labels[s.pool.validation]
     temperatures = fit_temperatures(on_v, truth)
 
@@ -209,7 +200,7 @@ def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     validation = judge(on_v, truth)
     test = None
     if len(s.pool.test):
-        on_test = predict(s.model, s.loader, s.pool.test, batch_size=batch)
+        on_test = s.network.predict(s.pool.test)
         test = judge(on_test, s.dataset.labels[s.pool.test])
 
     delta = amcb.contribution_gaps(validation)
@@ -229,7 +220,7 @@ def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
         on_v,
         truth,
         *_fused_head(s),
-        s.model.fusion_weights.cpu().numpy(),
+        s.network.model.fusion_weights.cpu().numpy(),
         rng=stream(config.seed, "shapley", len(s.pool.labeled)),
     )
     return _Measured(state, validation, test, contributions, temperatures)
@@ -237,7 +228,7 @@ def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
 
 def _fused_head(s: Session) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weight [C, D] and bias [C] of the fused head."""
-    head = s.model.fused_head
+    head = s.network.model.fused_head
     return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
 
 

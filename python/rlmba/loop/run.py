@@ -13,14 +13,15 @@ from typing import Any, Protocol
 
 import rlmba
 from rlmba import kernels
-from rlmba.config import RunConfig, load_config
+from rlmba.config import FREE_KEYS, RunConfig, load_config
 from rlmba.data import MultimodalDataset, Pool, load_dataset
 from rlmba.environment import versions
-from rlmba.errors import RunFolderError
+from rlmba.errors import DataError, RunFolderError
 from rlmba.loop.events import EventWriter
 from rlmba.loop.round import run_round
-from rlmba.loop.session import Session, resolve
+from rlmba.loop.session import Session, build_network, resolve
 from rlmba.loop.store import RunStore, read_run
+from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 
 __all__ = ["Observer", "RunResult", "configure", "default_output", "run"]
@@ -63,6 +64,9 @@ def run(
 ) -> RunResult:
     """Run active learning and leave everything in ``output``.
 
+    Processes launched together (``accelerate launch``, ``torchrun``) call this alike and share the
+    work of training and prediction. The main one decides, tells the observer and writes; all return.
+
     Parameters
     ----------
     config : RunConfig
@@ -85,12 +89,61 @@ def run(
         If ``output`` is damaged, foreign, locked, or of another configuration or data.
     StorageError
         If the disk refuses; complete rounds stay.
+    WorkerError
+        If a process that loads data dies; complete rounds stay.
+    PeerError
+        If another of the processes launched together ends; complete rounds stay.
     """
-    observer = observer or _Silent()
-    dataset = load_dataset(
+    mesh = Mesh.open(config.device, config.training.precision)
+    try:
+        if mesh.main:
+            return _lead(config, output, mesh, resume=resume, observer=observer or _Silent())
+        return _follow(output, mesh)
+    except BaseException:
+        mesh.abandon()
+        raise
+
+
+def _lead(
+    config: RunConfig, output: Path, mesh: Mesh, *, resume: bool, observer: Observer
+) -> RunResult:
+    """The run, in its main process."""
+    mesh.broadcast(config)
+    dataset = _load(config)
+    config, pool = resolve(config, dataset)
+    mesh.broadcast((config, dataset.fingerprint() if mesh.size > 1 else ""))
+    network = build_network(config, dataset, mesh)
+    with network.loader, worker_deaths(network.loader):
+        session = Session.build(config, dataset, pool, network)
+        result = _run(session, output, resume=resume, observer=observer)
+    network.done(result.records)
+    return result
+
+
+def _follow(output: Path, mesh: Mesh) -> RunResult:
+    """The run, in any other process."""
+    dataset = _load(mesh.broadcast())
+    config, fingerprint = mesh.broadcast()
+    if dataset.fingerprint() != fingerprint:
+        raise DataError(
+            f"process {mesh.rank} of {mesh.size} reads other data than the main process under "
+            f"{config.dataset!r} (checksums differ); give all of them the same files"
+        )
+    network = build_network(config, dataset, mesh)
+    with network.loader, worker_deaths(network.loader):
+        records = network.follow()
+    return RunResult(output, config, records)
+
+
+def _load(config: RunConfig) -> MultimodalDataset:
+    return load_dataset(
         config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
     )
-    config, pool = resolve(config, dataset)
+
+
+def _run(session: Session, output: Path, *, resume: bool, observer: Observer) -> RunResult:
+    """Start or resume in the run folder."""
+    config, dataset, pool = session.config, session.dataset, session.pool
     if resume and (output / "run.json").exists():
         with RunStore.resume(output) as store:
             check_same(store.config, config, output)
@@ -99,11 +152,10 @@ def run(
                     f"{output} was run on other data than {config.dataset!r} holds now (checksums differ); "
                     "restore the data or start a new run"
                 )
-            session = Session.build(config, dataset, _restored_pool(store, dataset, pool))
+            session.pool = _restored_pool(store, dataset, pool)
             if store.records:
                 session.restore(store.checkpoint(), store.records[-1])
             return _go(store, session, observer)
-    session = Session.build(config, dataset, pool)
     with RunStore.create(
         output,
         config,
@@ -127,6 +179,7 @@ def run(
 
 def _go(store: RunStore, session: Session, observer: Observer) -> RunResult:
     config = session.config
+    session.training_file = store.training_file
     observer.begin(config, len(store.records))
     with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
         for number in range(len(store.records), int(config.rounds or 0) + 1):
@@ -161,7 +214,7 @@ def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
         Naming every key that differs.
     """
     a, b = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
-    differing = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k != "tensorboard"]
+    differing = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k not in FREE_KEYS]
     if differing:
         listed = "; ".join(f"{k} is {a.get(k)!r} there and {b.get(k)!r} here" for k in differing)
         raise RunFolderError(

@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.annotators import Annotator, Oracle
-from rlmba.config import RunConfig
+from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
+from rlmba.loop.network import Network
 from rlmba.method.reward import Reward
-from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
-from rlmba.training import Loader, load_model, load_tensors, save_model, save_tensors
+from rlmba.training import Mesh, load_model, load_tensors, save_model, save_tensors
 from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
-__all__ = ["LoopState", "Session", "resolve", "stream"]
+__all__ = ["LoopState", "Session", "build_network", "resolve", "stream"]
 
 
 def stream(seed: int, purpose: str, round_number: int = 0) -> np.random.Generator:
@@ -56,30 +56,24 @@ class LoopState:
 
 @dataclass
 class Session:
-    """A run in memory."""
+    """A run in memory, in its main process."""
 
     config: RunConfig
     dataset: MultimodalDataset
-    loader: Loader
+    network: Network
     pool: Pool
     annotator: Annotator
-    model: MultimodalClassifier
-    initial_weights: Mapping[str, torch.Tensor]
     strategy: Strategy
     reward: Reward
     state: LoopState
+    training_file: Path | None = None
+    """Where a round's training is saved while it goes on, if it shall be."""
 
     @classmethod
-    def build(cls, config: RunConfig, dataset: MultimodalDataset, pool: Pool) -> Session:
+    def build(
+        cls, config: RunConfig, dataset: MultimodalDataset, pool: Pool, network: Network
+    ) -> Session:
         """Everything a run needs before round 0. ``config`` is resolved."""
-        device = _device(config.device)
-        model = build_classifier(
-            dataset.modalities,
-            len(dataset.classes),
-            config.model,
-            config.fusion,
-            seed=int(stream(config.seed, "model").integers(2**63)),
-        ).to(device)
         reward = Reward(
             config.reward.kind,
             config.reward.smoothing,
@@ -88,11 +82,9 @@ class Session:
         return cls(
             config=config,
             dataset=dataset,
-            loader=Loader(dataset, device),
+            network=network,
             pool=pool,
             annotator=Oracle(dataset),
-            model=model,
-            initial_weights={k: v.clone() for k, v in model.state_dict().items()},
             strategy=create(config.strategy, **config.strategy_options),
             reward=reward,
             state=LoopState.start(len(dataset.modalities)),
@@ -106,8 +98,8 @@ class Session:
         StorageError
             If a file cannot be written.
         """
-        config = self._checkpoint_config()
-        save_model(folder / "model.safetensors", self.model, config=config)
+        config = self.identity()
+        save_model(folder / "model.safetensors", self.network.model, config=config)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.strategy.state_dict().items()}
         save_tensors(folder / "strategy.safetensors", arrays, config=config)
         state = {
@@ -125,8 +117,8 @@ class Session:
         CheckpointError
             If a checkpoint is missing, damaged or of another configuration.
         """
-        config = self._checkpoint_config()
-        load_model(folder / "model.safetensors", self.model, config=config)
+        config = self.identity()
+        load_model(folder / "model.safetensors", self.network.model, config=config)
         tensors = load_tensors(folder / "strategy.safetensors", config=config)
         self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
         try:
@@ -146,8 +138,13 @@ class Session:
             training=record.training,
         )
 
-    def _checkpoint_config(self) -> dict[str, Any]:
-        return self.config.model_dump(mode="json", exclude={"tensorboard"})
+    def identity(self) -> dict[str, Any]:
+        """The configuration that checkpoints belong to: without what changes no result."""
+        values = self.config.model_dump(mode="json")
+        for key in FREE_KEYS:
+            section, _, name = key.rpartition(".")
+            del (values[section] if section else values)[name]
+        return values
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -162,18 +159,10 @@ class Session:
         return np.array([record[m] for m in self.modalities])
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(
-            f"device: expected 'auto', 'cpu' or a usable torch device, got {name!r}: {first}"
-        ) from None
-    return device
+def build_network(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> Network:
+    """The network that a resolved configuration asks for, in any process of the run."""
+    seed = int(stream(config.seed, "model").integers(2**63))
+    return Network.build(config, dataset, mesh, seed=seed)
 
 
 def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:

@@ -195,6 +195,11 @@ class RunStore:
                 os.truncate(log, end)
             yield store
 
+    @property
+    def training_file(self) -> Path:
+        """Where the training of the round in flight is saved; gone once the round is complete."""
+        return self.path / "training.safetensors"
+
     def split(self) -> Mapping[str, list[str]]:
         """Ids of the validation and initial samples."""
         split = _read_json(self.path / "split.json")
@@ -264,6 +269,7 @@ class RunStore:
         save(folder)
         self._append(json.dumps(record.to_dict(), allow_nan=False) + "\n")
         self.records.append(record)
+        self.training_file.unlink(missing_ok=True)
         for old in (self.path / "checkpoints").glob("round_*"):
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rlmba.config import EncoderConfig, ModelConfig
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
+from rlmba.models.dropout import SharedDropout
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import build_encoder
 
@@ -128,7 +129,7 @@ class MultimodalClassifier(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.projections = nn.ModuleList(projections)
         self.heads = nn.ModuleList(heads)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = SharedDropout(config.dropout)
         fused_width = config.width * (len(names) if fusion == "concat" else 1)
         self.fused_head = nn.Linear(fused_width, n_classes)
         self.register_buffer("fusion_weights", torch.full((len(names),), 1.0 / len(names)))
@@ -175,6 +176,9 @@ class MultimodalClassifier(nn.Module):
         present : bool tensor [n, M] or None
             Absent modalities take no part in the fused features: see :func:`fuse`; in a
             concatenation their part is zero.
+
+        Under autocast the encoders and projections compute at reduced precision; fusion and heads,
+        whose work is small and whose numbers are compared and ranked, stay in float32.
         """
         features = {
             name: projection(encoder(inputs[name]))
@@ -182,6 +186,13 @@ class MultimodalClassifier(nn.Module):
                 self.names, self.encoders, self.projections, strict=True
             )
         }
+        if not torch.is_autocast_enabled(self.device.type):
+            return self._judge(features, present)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._judge({m: f.float() for m, f in features.items()}, present)
+
+    def _judge(self, features: dict[str, Tensor], present: Tensor | None) -> ModelOutput:
+        """Fusion and heads over the modalities' features."""
         logits = {
             name: head(self.dropout(features[name]))
             for name, head in zip(self.names, self.heads, strict=True)

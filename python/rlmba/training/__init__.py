@@ -10,17 +10,24 @@ from rlmba.training.checkpoint import (
     save_model,
     save_tensors,
 )
+from rlmba.training.compiling import compile_encoders
 from rlmba.training.contributions import shapley_contributions
 from rlmba.training.dropout import dropout_logits
 from rlmba.training.evaluate import evaluate, head_log_probs
-from rlmba.training.fit import fit, multimodal_loss
+from rlmba.training.fit import fit, labeled_checksum
+from rlmba.training.fit_state import FitCheckpoint
 from rlmba.training.fusion_weights import adaptive_fusion_weights
-from rlmba.training.loading import Loader
+from rlmba.training.loading import Loader, worker_deaths
+from rlmba.training.loss import multimodal_loss
+from rlmba.training.mesh import Mesh, launched, may_speak
 from rlmba.training.predict import fits_beside, predict
 
 __all__ = [
+    "FitCheckpoint",
     "Loader",
+    "Mesh",
     "adaptive_fusion_weights",
+    "compile_encoders",
     "config_hash",
     "dropout_logits",
     "evaluate",
@@ -29,11 +36,15 @@ __all__ = [
     "fit_temperatures",
     "fits_beside",
     "head_log_probs",
+    "labeled_checksum",
+    "launched",
     "load_model",
     "load_tensors",
+    "may_speak",
     "multimodal_loss",
     "predict",
     "save_model",
     "save_tensors",
     "shapley_contributions",
+    "worker_deaths",
 ]

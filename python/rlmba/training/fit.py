@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -13,44 +15,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlmba.config import TrainingConfig
+from rlmba.data.base import Batch
 from rlmba.errors import NonFiniteError, UsageError
-from rlmba.models.classifier import ModelOutput, MultimodalClassifier
+from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.randomness import seeded
-from rlmba.training.loading import Loader
+from rlmba.training.fit_state import FitCheckpoint, FitState, Moving
+from rlmba.training.loading import Job, Loader, worker_deaths
+from rlmba.training.loss import head_counts, multimodal_loss, part_loss
+from rlmba.training.mesh import Mesh
 from rlmba.training.optimizer import make_optimizer, make_scheduler
+from rlmba.training.plan import Minibatch, Plan
+from rlmba.training.predict import forward_passes, jobs_of
 from rlmba.types import TrainingDiagnostics
 
-__all__ = ["Progress", "fit", "multimodal_loss"]
+__all__ = ["Progress", "fit", "labeled_checksum"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of steps done and the number there will be."""
 
-
-def multimodal_loss(output: ModelOutput, labels: Tensor, present: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the fused head plus that of every modality head, each a mean over samples.
-
-    Parameters
-    ----------
-    output : ModelOutput
-        Of n samples.
-    labels : int64 tensor [n]
-        Their classes.
-    present : bool tensor [n, M] or None
-        A modality head's mean is over the samples that have the modality, 0 where none has.
-
-    Returns
-    -------
-    scalar tensor
-    """
-    loss = functional.cross_entropy(output.fused_logits, labels)
-    for m, logits in enumerate(output.logits.values()):
-        if present is None:
-            loss = loss + functional.cross_entropy(logits, labels)
-        else:
-            there = present[:, m].to(logits.dtype)
-            each = functional.cross_entropy(logits, labels, reduction="none")
-            loss = loss + (each * there).sum() / there.sum().clamp_min(1)
-    return loss
+_LOOK = 64
+"""Steps after which losses are looked at: reading one makes the host wait for the GPU."""
 
 
 def fit(
@@ -63,6 +47,9 @@ def fit(
     epochs: int,
     seed: int,
     progress: Progress | None = None,
+    mesh: Mesh | None = None,
+    validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    checkpoint: FitCheckpoint | None = None,
 ) -> TrainingDiagnostics:
     """Train a model in place on labeled samples, with AdamW.
 
@@ -85,75 +72,275 @@ def fit(
         give bit-identical weights. Torch's global generator is left as it was.
     progress : callable or None
         Called after every step with (steps done, steps in all).
+    mesh : Mesh or None
+        Precision, and the processes that share every minibatch; all call with the same arguments, and
+        start from the main one's weights. None: this process alone, at ``config.precision``.
+    validation : (int64 array [V], int64 array [V]) or None
+        Dataset positions and classes that ``config.patience`` goes by.
+    checkpoint : FitCheckpoint or None
+        Of the main process. A training saved there is gone on with, to the same end.
 
     Raises
     ------
     UsageError
-        If there is nothing to train on, or a rate is given for an unknown modality.
+        If there is nothing to train on, a rate is given for an unknown modality, or patience is asked
+        for with nothing to judge by.
     NonFiniteError
-        If the loss is not finite; ``row`` is the step.
+        If the loss is not finite; ``row`` is the step. It is found up to 63 steps later.
+    WorkerError
+        If a process that loads data dies.
+    PeerError
+        If another process of the mesh ends.
     """
     if len(positions) == 0 or len(positions) != len(labels):
         raise UsageError(
             f"fit: expected one or more labeled samples, got {len(positions)} positions "
             f"and {len(labels)} labels"
         )
-    per_epoch = math.ceil(len(positions) / config.minibatch_size)
-    epochs = max(epochs, math.ceil(config.min_steps / per_epoch))
-    total = epochs * per_epoch
+    if config.patience is not None and (validation is None or len(validation[0]) == 0):
+        raise UsageError(
+            "fit: training.patience goes by V, expected its samples, got none; pass validation"
+        )
+    mesh = mesh or Mesh(model.device, config.precision)
+    plan = Plan(len(positions), config, epochs=epochs, seed=seed, mesh=mesh)
     optimizer = make_optimizer(model, config)
-    scheduler = make_scheduler(optimizer, config, epochs=epochs, steps=total)
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.from_numpy(np.array(labels, dtype=np.int64))
-    losses = np.zeros(epochs)
-    norms = []
-    step = 0
-    model.train()
-    with seeded(seed, model.device):
-        for epoch in range(epochs):
-            order = torch.randperm(len(positions), generator=generator)
-            chunks = torch.split(order, config.minibatch_size)
-            batches = loader.batches(
-                [positions[chunk.numpy()] for chunk in chunks],
-                train=config.augment,
-                seed=int(torch.randint(2**63 - 1, (), generator=generator)),
-            )
-            for chunk, batch in zip(chunks, batches, strict=True):
-                truth = targets[chunk].to(model.device)
-                loss = multimodal_loss(model(batch.inputs, batch.present), truth, batch.present)
-                value = _finite(float(loss.detach()), step, total)
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                if epoch == epochs - 1:
-                    norms.append(_gradient_norm(model))
-                optimizer.step()
-                scheduler.step()
-                losses[epoch] += value * len(chunk) / len(positions)
-                step += 1
-                if progress is not None:
-                    progress(step, total)
-    model.eval()
-    return TrainingDiagnostics(
-        loss_slope=_slope(losses[epochs // 2 :]),
-        gradient_norm=float(np.mean(norms)),
-        final_loss=float(losses[-1]),
-        steps=total,
+    moving = Moving(
+        model,
+        optimizer,
+        make_scheduler(optimizer, config, epochs=plan.epochs, steps=plan.steps),
+        torch.Generator(model.device).manual_seed(seed),
     )
+    training = _Training(
+        plan,
+        moving,
+        mesh,
+        config,
+        samples=(positions, labels),
+        validation=None if config.patience is None else validation,
+    )
+    # Encoders that draw must not draw alike in two processes.
+    own = seed if mesh.main else int(np.random.default_rng([seed, mesh.rank]).integers(2**63))
+    with seeded(own, model.device), worker_deaths(loader):
+        training.begin(checkpoint)
+        training.run(loader, checkpoint, progress)
+    return training.diagnostics()
 
 
-def _finite(loss: float, step: int, total: int) -> float:
+class _Training:
+    """A training under way."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        moving: Moving,
+        mesh: Mesh,
+        config: TrainingConfig,
+        *,
+        samples: tuple[NDArray[np.int64], NDArray[np.int64]],
+        validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    ) -> None:
+        self._plan, self._moving, self._mesh, self._config = plan, moving, mesh, config
+        self._model = moving.model
+        self._positions = samples[0]
+        self._targets = torch.from_numpy(np.array(samples[1], dtype=np.int64))
+        self._validation = validation
+        self._state = FitState(losses=[0.0] * plan.epochs)
+        self._losses: list[Tensor] = []  # of the last steps, not looked at yet
+        self._norms: list[Tensor] = []
+        self._saves = False
+
+    def begin(self, checkpoint: FitCheckpoint | None) -> None:
+        """Take up what was saved; make all processes start alike."""
+        mesh, saved = self._mesh, None if checkpoint is None else checkpoint.load()
+        self._saves = mesh.broadcast(checkpoint is not None)
+        shapes = saved and {k: (v.shape, v.dtype) for k, v in saved[1].items()}
+        found = mesh.broadcast(saved and (saved[0], shapes, saved[2]))
+        if not found:
+            mesh.copy_from_main(self._model.state_dict().values())
+            return
+        self._state, shapes, facts = found
+        if saved:
+            tensors = {k: v.to(mesh.device) for k, v in saved[1].items()}
+        else:
+            tensors = {
+                k: torch.empty(s, dtype=d, device=mesh.device) for k, (s, d) in shapes.items()
+            }
+        mesh.copy_from_main(tensors.values())
+        self._moving.restore(tensors, facts, mesh)
+
+    def run(
+        self, loader: Loader, checkpoint: FitCheckpoint | None, progress: Progress | None
+    ) -> None:
+        """Every step that is left."""
+        plan, state = self._plan, self._state
+        stream = loader.stream(self._jobs(state.step))
+        self._model.train()
+        while state.step < plan.steps:
+            epoch, number = divmod(state.step, plan.per_epoch)
+            if number == 0:
+                self._norms.clear()
+                state.norms.clear()
+            measured = epoch == plan.epochs - 1 or self._validation is not None
+            self._losses.append(self._step(plan.minibatch(state.step), stream, measured))
+            state.step += 1
+            ended = number == plan.per_epoch - 1
+            if ended or len(self._losses) == _LOOK:
+                self._look()
+            if progress is not None:
+                progress(state.step, plan.steps)
+            if ended and self._validation is not None and self._hopeless(epoch, stream):
+                break
+            if self._saves and self._mesh.broadcast(checkpoint is not None and checkpoint.due()):
+                self._save(checkpoint)
+        self._look()
+        if self._moving.best_weights:
+            self._model.load_state_dict(self._moving.best_weights)
+        # Batch norms without GPUs have seen other samples in every process.
+        self._mesh.copy_from_main(self._model.state_dict().values())
+        self._model.eval()
+
+    def _jobs(self, step: int) -> Iterator[Job]:
+        """What all of the training reads, in order, so that reading never pauses."""
+        plan = self._plan
+        for epoch in range(step // plan.per_epoch, plan.epochs):
+            start, stop = epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch
+            yield from plan.jobs(self._positions, max(start, step), stop)
+            if self._validation is not None:
+                yield from self._validation_jobs()
+
+    def _step(self, minibatch: Minibatch, stream: Iterator[Batch], measured: bool) -> Tensor:
+        moving, mesh = self._moving, self._mesh
+        moving.optimizer.zero_grad(set_to_none=True)
+        truth = self._targets[torch.from_numpy(minibatch.order)].to(mesh.device)
+        if self._plan.divided:
+            loss = self._backward_in_parts(minibatch, stream, truth)
+            mesh.sum_gradients(self._model.parameters())
+        else:
+            batch = next(stream)
+            with mesh.autocast(), self._model.dropout.drawing(moving.masks, len(truth)):
+                output = self._model(batch.inputs, batch.present)
+            whole = multimodal_loss(output, truth, batch.present)
+            torch.autograd.backward(whole)
+            loss = whole.detach()
+        self._clip(measured)
+        moving.optimizer.step()
+        moving.scheduler.step()
+        return loss
+
+    def _backward_in_parts(
+        self, minibatch: Minibatch, stream: Iterator[Batch], truth: Tensor
+    ) -> Tensor:
+        """What this process adds to the minibatch's loss, its gradients accumulated."""
+        model, masks, n = self._model, self._moving.masks, len(truth)
+        parts = [(part, next(stream)) for part in minibatch.parts]
+        counts = torch.zeros(1 + len(model.names), device=truth.device)
+        for part, batch in parts:
+            samples = (part.rows.stop - part.rows.start) * part.counted
+            counts += head_counts(samples, batch.present, len(model.names), truth)
+        self._mesh.sum(counts)
+        total = torch.zeros((), device=truth.device)
+        before = masks.get_state()
+        for part, batch in parts:
+            masks.set_state(before)  # every part takes its rows of the same masks
+            with self._mesh.autocast(), model.dropout.drawing(masks, n, part.rows):
+                output = model(batch.inputs, batch.present)
+            loss = part_loss(output, truth[part.rows], batch.present, counts) * part.counted
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _clip(self, measured: bool) -> None:
+        limit = self._config.max_grad_norm
+        if limit is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
+        elif measured:
+            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+            norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+        if measured:
+            self._norms.append(norm)
+
+    def _look(self) -> None:
+        """Add up the losses of the last steps, over all processes, and see that they are finite."""
+        state = self._state
+        if self._losses:
+            values = self._mesh.sum(torch.stack(self._losses)).tolist()
+            first = state.step - len(values)
+            self._losses.clear()
+            for step, loss in enumerate(values, start=first):
+                _check_finite(loss, step, self._plan.steps)
+                size = len(self._plan.minibatch(step).order)
+                state.losses[step // self._plan.per_epoch] += loss * size / len(self._positions)
+        if self._norms:
+            state.norms += torch.stack(self._norms).tolist()
+            self._norms.clear()
+
+    def _validation_jobs(self) -> list[Job]:
+        positions = self._validation[0] if self._validation else self._positions[:0]
+        mine = positions[self._mesh.block(len(positions))]
+        return list(jobs_of(mine, self._config.predict_batch_size))
+
+    def _hopeless(self, epoch: int, stream: Iterator[Batch]) -> bool:
+        """Judge the epoch by V, keep the best one's weights, and say whether to stop."""
+        state, moving = self._state, self._moving
+        nll = self._nll(stream)
+        if nll < state.best:
+            state.best, state.best_epoch = nll, epoch
+            moving.best_weights = {k: v.clone() for k, v in self._model.state_dict().items()}
+        return epoch - state.best_epoch >= (self._config.patience or 1)
+
+    def _nll(self, stream: Iterator[Batch]) -> float:
+        """Mean negative log-likelihood of the fused head on V, in nats."""
+        if self._validation is None:
+            return math.nan
+        truth = self._validation[1]
+        mine = torch.from_numpy(np.array(truth[self._mesh.block(len(truth))], dtype=np.int64))
+        total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
+        jobs = self._validation_jobs()
+        self._model.eval()
+        with torch.inference_mode():
+            passes = forward_passes(self._model, itertools.islice(stream, len(jobs)), self._mesh)
+            sizes = [len(job.positions) for job in jobs]
+            for (output, _), y in zip(
+                passes, torch.split(mine, sizes) if jobs else (), strict=True
+            ):
+                z = output.fused_logits.double()
+                total += functional.cross_entropy(z, y.to(z.device), reduction="sum")
+        self._model.train()
+        return float(self._mesh.sum(total)) / len(truth)
+
+    def _save(self, checkpoint: FitCheckpoint | None) -> None:
+        self._look()
+        tensors, facts = self._moving.capture(self._mesh)
+        if checkpoint is not None:
+            checkpoint.save(self._state, tensors, facts)
+
+    def diagnostics(self) -> TrainingDiagnostics:
+        """How it went."""
+        epochs = math.ceil(self._state.step / self._plan.per_epoch)
+        losses = np.array(self._state.losses[:epochs])
+        return TrainingDiagnostics(
+            loss_slope=_slope(losses[epochs // 2 :]),
+            gradient_norm=float(np.mean(self._state.norms)),
+            final_loss=float(losses[-1]),
+            steps=self._state.step,
+            epochs=epochs,
+        )
+
+
+def labeled_checksum(positions: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
+    """What tells one set of labels, in its order, from another: SHA-256, hexadecimal."""
+    digest = hashlib.sha256(np.ascontiguousarray(positions, np.int64).tobytes())
+    digest.update(np.ascontiguousarray(labels, np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _check_finite(loss: float, step: int, total: int) -> None:
     if not math.isfinite(loss):
         raise NonFiniteError(
             f"training: expected a finite loss, got {loss} at step {step + 1} of {total}; "
             "lower training.learning_rate, or look for extreme values in the data",
             step,
         )
-    return loss
-
-
-def _gradient_norm(model: torch.nn.Module) -> float:
-    squares = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
-    return float(torch.stack(squares).sum().sqrt())
 
 
 def _slope(losses: NDArray[np.float64]) -> float:

@@ -2,31 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rlmba.data.base import Batch, MultimodalDataset
+from rlmba.errors import RlmbaError, UsageError, WorkerError
 
-__all__ = ["Loader"]
+__all__ = ["Job", "Loader", "worker_deaths"]
+
+
+class Job(NamedTuple):
+    """One batch to read: ``rows`` of ``positions``, all of them where None.
+
+    ``seed`` and ``number`` decide the augmentation, drawn for all of ``positions``, where ``train``.
+    """
+
+    positions: NDArray[np.int64]
+    rows: slice | None = None
+    train: bool = False
+    seed: int = 0
+    number: int = 0
 
 
 class Loader:
-    """Reads batches of a data set and finishes them on a device, one after another.
+    """Reads batches of a data set and finishes them on a device.
 
     Parameters
     ----------
     dataset : MultimodalDataset
     device : torch.device
         Where batches are finished.
+    workers : int or None
+        Processes that read, each with one torch thread; 0: this one does; None: 0 where the data set
+        lies in memory, else one a core, divided among the processes launched together. They start
+        with the first batch and stay until :meth:`close`. Batches do not depend on their number.
+    prefetch : int
+        Batches each of them reads ahead.
     """
 
-    def __init__(self, dataset: MultimodalDataset, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        dataset: MultimodalDataset,
+        device: torch.device | str = "cpu",
+        *,
+        workers: int | None = 0,
+        prefetch: int = 2,
+    ) -> None:
         self.dataset = dataset
         self.device = torch.device(device)
+        self.workers = _workers_for(dataset) if workers is None else workers
+        self._prefetch = prefetch
+        self._jobs = _Jobs()
+        self._source: DataLoader[Any] | None = None
+        self._streams = 0
 
     def __enter__(self) -> Loader:
         return self
@@ -40,7 +79,8 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """Let go of what reading needed."""
+        """End the processes that read. The next batch starts new ones."""
+        self._source = None
 
     def batches(
         self, chunks: Sequence[NDArray[np.int64]], *, train: bool = False, seed: int = 0
@@ -62,12 +102,147 @@ class Loader:
         Batch
             Finished, on the device.
         """
-        for number, positions in enumerate(chunks):
-            yield self.dataset.finish(self._read(positions, train, seed, number), self.device)
+        return self.stream(
+            Job(positions, None, train, seed, number) for number, positions in enumerate(chunks)
+        )
 
-    def _read(self, positions: NDArray[np.int64], train: bool, seed: int, number: int) -> Batch:
-        generator = None
-        if train:
-            mixed = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(mixed))
-        return self.dataset.load(positions, train=train, generator=generator)
+    def stream(self, jobs: Iterable[Job]) -> Iterator[Batch]:
+        """The batch of each job, in order.
+
+        Jobs are taken from the iterable as processes come free, ahead of the batches. One stream at a
+        time: the next begins when this one is at its end, or is given up.
+
+        Yields
+        ------
+        Batch
+            Finished, on the device.
+
+        Raises
+        ------
+        WorkerError
+            If a process that reads dies; the rest of the stream is lost.
+        UsageError
+            If a newer stream has begun.
+        """
+        if not self.workers:
+            for job in jobs:
+                yield self.dataset.finish(_read(self.dataset, job), self.device)
+            return
+        self._streams += 1
+        number = self._streams
+        with worker_deaths(self):
+            self._jobs.jobs = jobs
+            for loaded in self._loaded():
+                if number != self._streams:
+                    raise UsageError("Loader: expected one stream at a time, a newer one has begun")
+                if isinstance(loaded, _Failure):
+                    loaded.throw()
+                yield self.dataset.finish(loaded, self.device)
+
+    def _loaded(self) -> Iterator[Any]:
+        if self._source is None:
+            self._source = DataLoader(
+                _Reader(self.dataset),
+                sampler=self._jobs,
+                batch_size=None,
+                num_workers=self.workers,
+                prefetch_factor=self._prefetch,
+                persistent_workers=True,
+                pin_memory=self.device.type == "cuda",
+                collate_fn=_as_is,
+                worker_init_fn=_begin_worker,
+            )
+        return iter(self._source)
+
+
+@contextlib.contextmanager
+def worker_deaths(loader: Loader) -> Iterator[None]:
+    """A block in which the death of one of a loader's processes is a :class:`WorkerError`.
+
+    The system tells of it by a signal, anywhere in the code of this process.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RlmbaError) or not str(error).startswith("DataLoader worker"):
+            raise
+        loader.close()
+        shared = "shared memory" in str(error) or "Bus error" in str(error)
+        why = (
+            "shared memory is used up; make /dev/shm larger (docker: --shm-size), or"
+            if shared
+            else "most often memory is used up; free some, or"
+        )
+        raise WorkerError(
+            f"one of {loader.workers} processes that load data has died "
+            f"({str(error).splitlines()[0].rstrip('. ')}): {why} lower training.workers "
+            f"(--set training.workers={loader.workers // 2}) or training.prefetch"
+        ) from error
+
+
+def _workers_for(dataset: MultimodalDataset) -> int:
+    if dataset.in_memory:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _read(dataset: MultimodalDataset, job: Job) -> Batch:
+    generator = None
+    if job.train:
+        mixed = np.random.SeedSequence([job.seed, job.number]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(mixed))
+    if job.rows is None:
+        return dataset.load(job.positions, train=job.train, generator=generator)
+    return dataset.load(job.positions, train=job.train, generator=generator, rows=job.rows)
+
+
+class _Jobs(Sampler[Job]):
+    """Hands the jobs of the current stream to the processes that read."""
+
+    def __init__(self) -> None:
+        self.jobs: Iterable[Job] = ()
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs)
+
+
+class _Reader(Dataset[Any]):
+    """What runs in those processes: from a job to a batch, or to why there is none."""
+
+    def __init__(self, dataset: MultimodalDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, job: Any) -> Any:
+        try:
+            return _read(self._dataset, job)
+        except Exception as error:
+            return _Failure(_portable(error), traceback.format_exc())
+
+
+class _Failure:
+    """An exception on its way from another process."""
+
+    def __init__(self, error: Exception, trace: str) -> None:
+        self._error, self._trace = error, trace
+
+    def throw(self) -> None:
+        raise self._error from RuntimeError(f"in a process that loads data:\n{self._trace}")
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself where it survives pickling, else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _as_is(loaded: Any) -> Any:
+    return loaded
+
+
+def _begin_worker(_: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the one that reads the batches says so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

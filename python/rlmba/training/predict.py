@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rlmba.models.classifier import MultimodalClassifier
-from rlmba.training.loading import Loader
-from rlmba.types import PoolOutputs
+from rlmba.data.base import Batch, MultimodalDataset
+from rlmba.models.classifier import ModelOutput, MultimodalClassifier
+from rlmba.training.arrays import empty_arrays
+from rlmba.training.loading import Job, Loader, worker_deaths
+from rlmba.training.mesh import Mesh
+from rlmba.types import MULTIMODAL, PoolOutputs
 
-__all__ = ["fits_beside", "predict"]
+__all__ = ["fits_beside", "forward_passes", "jobs_of", "predict"]
+
+_Key = tuple[str, str]
+"""("features" or "logits", head)."""
 
 
 def predict(
@@ -23,6 +32,9 @@ def predict(
     batch_size: int,
     keep: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    mesh: Mesh | None = None,
+    memory: int | None = None,
+    spill_folder: Path | None = None,
 ) -> PoolOutputs:
     """Run a model over samples in evaluation mode, without gradients.
 
@@ -39,49 +51,153 @@ def predict(
     keep : bool
         Leave the outputs where the model is, as torch tensors.
     progress : callable or None
-        Called after every pass with (samples done, samples in all).
+        Called after every pass with (samples done, samples in all) of this process.
+    mesh : Mesh or None
+        Precision, and the processes that share the samples: a block each, all with the same arguments.
+        None: this process alone, float32.
+    memory : int or None
+        Bytes the outputs may take in memory before they are mapped from files; None: half of what is
+        free.
+    spill_folder : path or None
+        Where such files are: see :func:`~rlmba.training.arrays.empty_arrays`.
 
     Returns
     -------
     PoolOutputs
-        float32 arrays, or tensors with ``keep``.
+        float32 arrays, or tensors with ``keep``. Of several processes the main one has all samples,
+        each of the others its own block. ``present`` is what was there when samples were read.
+
+    Raises
+    ------
+    StorageError
+        If there is no room for files of outputs.
+    WorkerError
+        If a process that loads data dies.
+    PeerError
+        If another process of the mesh ends.
     """
-    n, d, c = len(positions), model.width, model.n_classes
-    device = model.device
-
-    def empty(width: int) -> torch.Tensor:
-        return torch.empty((n, width), dtype=torch.float32, device=device if keep else "cpu")
-
-    features = {m: empty(d) for m in model.names}
-    logits = {m: empty(c) for m in model.names}
-    fused_features, fused_logits = empty(model.fused_head.in_features), empty(c)
+    mesh = mesh or Mesh(model.device)
+    n = len(positions)
+    mine = mesh.block(n)
+    shown = positions if mesh.main else positions[mine]
+    here = keep and mesh.size == 1
+    shapes = {key: (len(shown), width) for key, width in _widths(model).items()}
+    out: dict[_Key, Tensor] = {}
+    arrays: dict[_Key, Any] = {}
+    if here:
+        out = {key: torch.empty(shape, device=model.device) for key, shape in shapes.items()}
+    else:
+        arrays = empty_arrays(shapes, memory=memory, folder=spill_folder)
+        out = {key: torch.from_numpy(a) for key, a in arrays.items()}
+    present = _present(loader.dataset, shown)
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            blocks = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
-            batches = loader.batches([positions[rows] for rows in blocks])
-            for rows, batch in zip(blocks, batches, strict=True):
-                output = model(batch.inputs, batch.present)
-                for m in model.names:
-                    features[m][rows] = output.features[m].float()
-                    logits[m][rows] = output.logits[m].float()
-                fused_features[rows] = output.fused_features.float()
-                fused_logits[rows] = output.fused_logits.float()
+        with torch.inference_mode(), worker_deaths(loader):
+            batches = loader.stream(jobs_of(positions[mine], batch_size))
+            done = 0
+            for values, there in _at_hand(forward_passes(model, batches, mesh), here):
+                rows = slice(done, done + len(there))
+                for key, value in values.items():
+                    out[key][rows] = value
+                present[rows] &= there.numpy()
+                done = rows.stop
                 if progress is not None:
-                    progress(rows.stop, n)
+                    progress(done, len(positions[mine]))
     finally:
         model.train(training)
-    dataset = loader.dataset
-    outputs = PoolOutputs(
+    if not here:
+        for rows_of in out.values():
+            mesh.gather_rows(rows_of, n)
+        mesh.gather_rows(torch.from_numpy(present.view(np.uint8)), n)
+    outputs = _outputs(model, loader.dataset, shown, arrays or out, present)
+    return outputs.on(model.device) if keep and mesh.main else outputs.host()
+
+
+def jobs_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[Job]:
+    """Plain batches of so many samples, in order."""
+    return (Job(positions[i : i + batch_size]) for i in range(0, len(positions), batch_size))
+
+
+def forward_passes(
+    model: MultimodalClassifier, batches: Iterable[Batch], mesh: Mesh
+) -> Iterator[tuple[ModelOutput, Tensor | None]]:
+    """The model's output for each batch, at the mesh's precision, and what is present in it."""
+    for batch in batches:
+        with mesh.autocast():
+            output = model(batch.inputs, batch.present)
+        yield output, batch.present
+
+
+def _at_hand(
+    passes: Iterator[tuple[ModelOutput, Tensor | None]], here: bool
+) -> Iterator[tuple[dict[_Key, Tensor], Tensor]]:
+    """Outputs as tensors to copy from; from a GPU one batch late, so that it never waits for the host."""
+    waiting: tuple[dict[_Key, Tensor], Tensor, Any] | None = None
+    for output, present in passes:
+        values = _tensors(output)
+        there = present
+        if there is None:
+            there = torch.ones((len(output.fused_logits), len(output.logits)), dtype=torch.bool)
+        event = None
+        if output.fused_logits.is_cuda:
+            if not here:
+                values = {k: v.to("cpu", non_blocking=True) for k, v in values.items()}
+            there = there.to("cpu", non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = (values, there, event)
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(
+    values: dict[_Key, Tensor], there: Tensor, event: Any
+) -> tuple[dict[_Key, Tensor], Tensor]:
+    if event is not None:
+        event.synchronize()
+    return values, there
+
+
+def _tensors(output: ModelOutput) -> dict[_Key, Tensor]:
+    out = {("features", m): f.float() for m, f in output.features.items()}
+    out |= {("logits", m): z.float() for m, z in output.logits.items()}
+    out["features", MULTIMODAL] = output.fused_features.float()
+    out["logits", MULTIMODAL] = output.fused_logits.float()
+    return out
+
+
+def _widths(model: MultimodalClassifier) -> dict[_Key, int]:
+    widths = {("features", m): model.width for m in model.names}
+    widths |= {("logits", m): model.n_classes for m in model.names}
+    widths["features", MULTIMODAL] = model.fused_head.in_features
+    widths["logits", MULTIMODAL] = model.n_classes
+    return widths
+
+
+def _present(dataset: MultimodalDataset, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    if dataset.present is None:
+        return np.ones((len(positions), len(dataset.modalities)), np.bool_)
+    return dataset.present[positions]
+
+
+def _outputs(
+    model: MultimodalClassifier,
+    dataset: MultimodalDataset,
+    positions: NDArray[np.int64],
+    values: Mapping[_Key, Any],
+    present: NDArray[np.bool_],
+) -> PoolOutputs:
+    return PoolOutputs(
         ids=dataset.ids[positions],
-        features=features,  # type: ignore[arg-type]
-        logits=logits,  # type: ignore[arg-type]
-        fused_features=fused_features,  # type: ignore[arg-type]
-        fused_logits=fused_logits,  # type: ignore[arg-type]
-        present=None if dataset.present is None else dataset.present[positions],
+        features={m: values["features", m] for m in model.names},
+        logits={m: values["logits", m] for m in model.names},
+        fused_features=values["features", MULTIMODAL],
+        fused_logits=values["logits", MULTIMODAL],
+        present=None if dataset.present is None and present.all() else present,
     )
-    return outputs if keep else outputs.host()
 
 
 def fits_beside(model: MultimodalClassifier, rows: int) -> bool:
@@ -91,6 +207,5 @@ def fits_beside(model: MultimodalClassifier, rows: int) -> bool:
     """
     if model.device.type != "cuda":
         return False
-    width = len(model.names) * model.width + model.fused_head.in_features
-    values = rows * (width + (len(model.names) + 1) * model.n_classes)
+    values = rows * sum(_widths(model).values())
     return 4 * values <= torch.cuda.mem_get_info(model.device)[0] // 2

@@ -1,0 +1,97 @@
+"""Room for what a model says of many samples: in memory, or in files mapped where it is too much."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import StorageError, UsageError
+
+__all__ = ["available_memory", "empty_arrays"]
+
+_Key = TypeVar("_Key")
+
+
+def available_memory() -> int:
+    """Bytes this process may still use without swapping, by the system and by its control group."""
+    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    lines = _lines("/proc/meminfo")
+    free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        most, now = ("".join(_lines(path)).strip() for path in (limit, used))
+        if most.isdigit() and now.isdigit():
+            free.append(max(0, int(most) - int(now)))
+    return min(free)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def empty_arrays(
+    shapes: Mapping[_Key, tuple[int, ...]],
+    *,
+    memory: int | None = None,
+    folder: Path | None = None,
+) -> dict[_Key, NDArray[Any]]:
+    """float32 arrays to be filled.
+
+    Parameters
+    ----------
+    shapes : mapping of key to shape
+    memory : int or None
+        Bytes they may take together; None: half of :func:`available_memory`. Where they would take
+        more, each is a :class:`numpy.memmap` of a file without a name, whose room is reserved
+        now and given back when the array goes, however the process ends.
+    folder : path or None
+        Where such files are; None: the system's folder for temporary files.
+
+    Raises
+    ------
+    StorageError
+        If the folder has not that much room.
+    UsageError
+        If there is no such folder.
+    """
+    sizes = {key: 4 * int(np.prod(shape, dtype=np.int64)) for key, shape in shapes.items()}
+    total = sum(sizes.values())
+    if total <= (available_memory() // 2 if memory is None else memory):
+        return {key: np.empty(shape, np.float32) for key, shape in shapes.items()}
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    if not place.is_dir():
+        raise UsageError(f"training.spill_folder: expected a folder, found none at {place}")
+    return {
+        key: _mapped(shape, sizes[key], place, total) if sizes[key] else np.empty(shape, np.float32)
+        for key, shape in shapes.items()
+    }
+
+
+def _mapped(shape: tuple[int, ...], size: int, folder: Path, total: int) -> NDArray[Any]:
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix="rlmba-") as file:
+            # A hole that cannot be filled later would end the process without a word.
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.float32, "r+", shape=shape)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise StorageError(
+            f"could not map a file of {size:,} bytes in {folder} ({error.strerror or error}): the "
+            f"outputs for this pool take {total:,} bytes, more than half of the memory that is free; "
+            f"{'free some space there, or ' * full}give a larger disk as training.spill_folder"
+        ) from error

@@ -1,0 +1,103 @@
+"""Which samples each step of a training takes, and which part of them this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlmba.config import TrainingConfig
+from rlmba.training.loading import Job
+from rlmba.training.mesh import Mesh, block
+
+__all__ = ["Minibatch", "Part", "Plan"]
+
+
+class Part(NamedTuple):
+    """Rows of a minibatch that go through the network together in one process.
+
+    A process that has no share in them goes through one all the same, not ``counted``: all
+    processes must take the same steps.
+    """
+
+    rows: slice
+    counted: bool
+
+
+class Minibatch(NamedTuple):
+    """One step: ``order`` int64 [n] into the labeled samples, and this process's parts of it."""
+
+    order: NDArray[np.int64]
+    parts: list[Part]
+
+
+class Plan:
+    """Minibatches of a whole training, drawn at once: any step can be taken up again.
+
+    Parameters
+    ----------
+    n : int
+        Labeled samples, one or more.
+    config : TrainingConfig
+        Minibatch size, parts, smallest number of steps.
+    epochs : int
+        More where ``config.min_steps`` asks for them.
+    seed : int
+        Decides the order of every epoch and the augmentation.
+    mesh : Mesh
+
+    Attributes
+    ----------
+    epochs, per_epoch, steps : int
+        Epochs, steps of one, steps in all.
+    """
+
+    def __init__(
+        self, n: int, config: TrainingConfig, *, epochs: int, seed: int, mesh: Mesh
+    ) -> None:
+        self._size, self._mesh = config.minibatch_size, mesh
+        self._micro, self._augment = config.gradient_accumulation, config.augment
+        self.per_epoch = math.ceil(n / self._size)
+        self.epochs = max(epochs, math.ceil(config.min_steps / self.per_epoch))
+        self.steps = self.epochs * self.per_epoch
+        generator = torch.Generator().manual_seed(seed)
+        self._orders, self._seeds = [], []
+        for _ in range(self.epochs):
+            self._orders.append(torch.randperm(n, generator=generator).numpy())
+            self._seeds.append(int(torch.randint(2**63 - 1, (), generator=generator)))
+
+    @property
+    def divided(self) -> bool:
+        """Whether a minibatch is cut into parts at all."""
+        return self._mesh.size > 1 or self._micro > 1
+
+    def minibatch(self, step: int) -> Minibatch:
+        """What step ``step`` of 0..steps-1 takes."""
+        epoch, number = divmod(step, self.per_epoch)
+        order = self._orders[epoch][number * self._size : (number + 1) * self._size]
+        return Minibatch(order, list(self._parts(len(order))))
+
+    def _parts(self, n: int) -> Iterator[Part]:
+        for k in range(min(self._micro, n)):
+            micro = block(n, k, self._micro)
+            share = self._mesh.block(micro.stop - micro.start)
+            start, stop = micro.start + share.start, micro.start + share.stop
+            if start < stop:
+                yield Part(slice(start, stop), True)
+            else:
+                yield Part(slice(micro.start, micro.start + 1), False)
+
+    def jobs(self, positions: NDArray[np.int64], step: int, stop: int) -> Iterator[Job]:
+        """What the loader reads for steps ``step`` to ``stop`` - 1, a batch a part."""
+        for s in range(step, stop):
+            minibatch = self.minibatch(s)
+            epoch, number = divmod(s, self.per_epoch)
+            for part in minibatch.parts:
+                rows = part.rows if self.divided else None
+                yield Job(
+                    positions[minibatch.order], rows, self._augment, self._seeds[epoch], number
+                )

@@ -1,0 +1,86 @@
+"""Trainings and predictions that processes launched together share; run as a script by each of them."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from rlmba.config import ModelConfig, TrainingConfig
+from rlmba.data import InMemoryDataset
+from rlmba.models import build_classifier
+from rlmba.training import Loader, Mesh, fit, predict
+
+BASE = {"minibatch_size": 7, "learning_rate": 0.01}
+TRAININGS = {
+    "plain": {},
+    "parts": {"gradient_accumulation": 3, "max_grad_norm": 0.5},
+    "patience": {"patience": 1, "learning_rate": 0.3, "predict_batch_size": 2},
+}
+
+
+def dataset():
+    """Three classes, modalities missing at random; in some minibatches one is missing altogether."""
+    n = 40
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 3
+    arrays = {
+        m: (rng.normal(size=(n, 5)) + 2 * np.eye(5)[y]).astype(np.float32) for m in ("a", "b")
+    }
+    present = rng.random((n, 2)) < 0.6
+    present[:, 0] |= ~present.any(axis=1)
+    return InMemoryDataset(
+        "toy",
+        arrays,
+        kinds=dict.fromkeys(arrays, "features"),
+        labels=y,
+        classes=list("pqr"),
+        ids=[f"t{i}" for i in range(n)],
+        split=np.zeros(n, int),
+        present=present,
+    )
+
+
+def trained(mesh, **config):
+    """22 samples in minibatches of 7: the last has one sample, so one process has none of it."""
+    data = dataset()
+    model = build_classifier(
+        data.modalities, 3, ModelConfig(width=8, dropout=0.4), "uniform", seed=mesh.rank
+    )
+    positions, v = np.arange(22), np.arange(22, 27)
+    diagnostics = fit(
+        model,
+        Loader(data),
+        positions,
+        data.labels[positions],
+        TrainingConfig(**BASE | config),
+        epochs=4,
+        seed=1,
+        mesh=mesh,
+        validation=(v, data.labels[v]),
+    )
+    return model, data, diagnostics
+
+
+def work(mesh, name):
+    model, data, diagnostics = trained(mesh, **TRAININGS[name])
+    found = {f"weights.{k}": v.numpy() for k, v in model.state_dict().items()}
+    found["diagnostics"] = np.array(list(vars(diagnostics).values()))
+    for size in (11, 1, 0):
+        pool = np.arange(39, 39 - size, -1)
+        outputs = predict(model, Loader(data), pool, batch_size=4, mesh=mesh, memory=8 * size)
+        found[f"ids.{size}"] = outputs.ids
+        found[f"present.{size}"] = outputs.present
+        found[f"logits.{size}"] = np.array(outputs.fused_logits)
+        found |= {f"features.{size}.{m}": np.array(f) for m, f in outputs.features.items()}
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    together = Mesh.open("cpu", "fp32")
+    for which in TRAININGS:
+        results = work(together, which)
+        if together.main:
+            np.savez(f"{sys.argv[1]}/{which}.npz", **results)
