@@ -143,6 +143,24 @@ def test_batches_follow_seed_and_nothing_else(arrays, request):
             assert torch.equal(plain[0].inputs[name][0], plain[1].inputs[name][1])
 
 
+@pytest.mark.parametrize("arrays", ["clip_arrays", "recipe_arrays"])
+def test_a_part_of_a_batch_is_what_it_is_in_the_whole(arrays, request):
+    data = dataset(request.getfixturevalue(arrays))
+    positions = np.array([4, 2, 0, 5])
+
+    def read(rows=None):
+        generator = torch.Generator().manual_seed(8)
+        loaded = data.load(positions, train=True, generator=generator, rows=rows)
+        return data.finish(loaded, CPU).inputs, generator.get_state()
+
+    whole, state = read()
+    for rows in (slice(1, 3), slice(3, 4)):
+        part, after = read(rows)
+        assert torch.equal(after, state)
+        for name, x in part.items():
+            torch.testing.assert_close(x, whole[name][rows], rtol=1e-5, atol=1e-5)
+
+
 def test_loading_in_another_process_and_finishing_here_is_the_same(clip_arrays):
     """As worker processes do: the data set travels there, its batch comes back."""
     data = dataset(clip_arrays)

@@ -121,6 +121,7 @@ class MediaDataset(MultimodalDataset):
         *,
         train: bool,
         generator: torch.Generator | None,
+        rows: slice | None = None,
     ) -> Batch:
         """Cut what a batch needs from the reader's arrays: see :meth:`MultimodalDataset.load`.
 
@@ -132,17 +133,18 @@ class MediaDataset(MultimodalDataset):
             raise UsageError(
                 "augmentation: expected a torch.Generator with train=True, got None; pass one"
             )
-        n = len(positions)
-        buffers = [form.buffer(n) for form in self._forms]
+        whole, part = len(positions), slice(None) if rows is None else rows
+        mine = positions[part]
+        buffers = [form.buffer(len(mine)) for form in self._forms]
         places: list[NDArray[np.float64] | None] = [None] * len(buffers)
         draws: dict[str, torch.Tensor] = {}
         if train and generator is not None:
             for column, form in enumerate(self._forms):
-                drawn = torch.rand(n, form.places, generator=generator, dtype=torch.float64)
-                places[column] = drawn.numpy()
-                own = form.draw(n, generator)
-                draws.update({f"{form.modality.name}.{key}": x for key, x in own.items()})
-        present, missed = self._fill(positions, buffers, places)
+                drawn = torch.rand(whole, form.places, generator=generator, dtype=torch.float64)
+                places[column] = drawn[part].numpy()
+                own = form.draw(whole, generator)
+                draws.update({f"{form.modality.name}.{key}": x[part] for key, x in own.items()})
+        present, missed = self._fill(mine, buffers, places)
         inputs = {
             form.modality.name: form.compact(buffer)
             for form, buffer in zip(self._forms, buffers, strict=True)
