@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlmba.errors import StorageError
 
-__all__ = ["atomic_write_bytes", "atomic_write_chunks", "atomic_write_text", "make_folder"]
+__all__ = ["atomic_write_bytes", "atomic_write_chunks", "atomic_write_text", "cache_folder", "make_folder"]
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -66,6 +66,12 @@ def atomic_write_chunks(
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """:func:`atomic_write_bytes` of ``text`` in UTF-8, line ends as they are."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def cache_folder() -> Path:
+    """The package's part of the user's cache folder, made or not: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "rlmba"
 
 
 def make_folder(path: Path) -> None:

@@ -126,6 +126,13 @@ class PoolOutputs:
             present=None if self.present is None else self.present[positions],
         )
 
+    @property
+    def readable(self) -> NDArray[np.int64] | None:
+        """Positions of the samples with at least one modality, rising; None where all have."""
+        if self.present is None or self.present.any(axis=1).all():
+            return None
+        return np.flatnonzero(self.present.any(axis=1))
+
     def on(self, device: Any) -> PoolOutputs:
         """These outputs as torch tensors on a torch device (or its name)."""
         import torch

@@ -110,6 +110,40 @@ def prepare(
     _show(report, every_class, problems)
 
 
+@data.command()
+def features(
+    name: _Name,
+    root: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data set's folder, or a cache of it.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.npz", help="The file to write.")],
+    preset: Annotated[
+        str | None, typer.Option(help="Settings by name. [default: the data set's]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting, e.g. model.encoders.image=resnet50."
+        ),
+    ] = None,
+) -> None:
+    """Run the configured encoders once over every sample, into a file that `features` reads."""
+    from rlmba.cli.counter import counter
+    from rlmba.config import load_config
+    from rlmba.loop import write_features
+
+    configured = load_config(
+        file=config,
+        preset=preset,
+        overrides={"dataset": name, "data_root": root},
+        settings=settings or [],
+    )
+    with counter("seen") as progress:
+        write_features(configured, out, progress)
+    typer.echo(f"{out}\nrlmba run --dataset features --data {out}")
+
+
 def _show(report: Report, every_class: bool, problems: Path | None) -> None:
     from rich.console import Console
 

@@ -30,6 +30,13 @@ class _Watcher:
         self._folder = folder
         self._progress = progress
         self._task: TaskID | None = None
+        self._count: TaskID | None = None
+
+    def features(self, done: int, total: int) -> None:
+        if self._count is None:
+            self._say(f"running frozen encoders over {total:,} samples, once")
+            self._count = self._progress.add_task("features", total=total)
+        self._progress.update(self._count, completed=done, visible=done < total)
 
     def begin(self, config: RunConfig, done: int) -> None:
         rounds = int(config.rounds or 0)

@@ -40,10 +40,15 @@ class ModelConfig(_Section):
     """Dropout before each linear head, in training."""
     encoders: dict[str, EncoderConfig] = {}
     """Encoder by modality; modalities not named get "auto"."""
+    frozen: bool = False
+    """Run encoders once over every sample, and train only what follows on their features."""
+    features_folder: Path | None = None
+    """Where features of frozen encoders are kept; null: the user's cache folder."""
 
 
 FREE_KEYS = (
     "tensorboard",
+    "model.features_folder",
     "training.workers",
     "training.prefetch",
     "training.checkpoint_minutes",

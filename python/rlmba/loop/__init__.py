@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from rlmba.loop.frozen import write_features
 from rlmba.loop.run import Observer, RunResult, configure, default_output, run
 from rlmba.loop.store import RunView, read_run
 
-__all__ = ["Observer", "RunResult", "RunView", "configure", "default_output", "read_run", "run"]
+__all__ = [
+    "Observer",
+    "RunResult",
+    "RunView",
+    "configure",
+    "default_output",
+    "read_run",
+    "run",
+    "write_features",
+]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
+from rlmba.loop.frozen import on_features
 from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.training import (
     FitCheckpoint,
@@ -49,7 +50,11 @@ class Network:
     ) -> Network:
         """The network before round 0, its initial weights decided by ``seed``."""
         model = build_classifier(
-            dataset.modalities, len(dataset.classes), config.model, config.fusion, seed=seed
+            dataset.modalities,
+            len(dataset.classes),
+            on_features(config.model),
+            config.fusion,
+            seed=seed,
         )
         mesh.place(model)
         if config.training.compile:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.loop.session import LoopState, Session, stream
+from rlmba.errors import DataError
+from rlmba.loop.randomness import stream
+from rlmba.loop.session import LoopState, Session
 from rlmba.method import amcb
 from rlmba.strategies import Feedback
 from rlmba.training import (
@@ -141,6 +143,14 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
     """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
     model = s.network.model
     outputs = s.network.predict(s.pool.unlabeled, keep=s.strategy.on_device)
+    wanted = int(s.config.batch_size or 0)
+    if (readable := outputs.readable) is not None:
+        outputs = outputs.take(readable)
+    if len(outputs) < wanted:
+        raise DataError(
+            f"round {number}: expected {wanted} samples to choose, only {len(outputs)} of the pool's "
+            f"{len(s.pool.unlabeled)} can be read; repair their files, or run anew with fewer rounds"
+        )
     if s.strategy.dropout_passes:
         passes = dropout_logits(
             model,
@@ -150,7 +160,7 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
             seed=int(stream(s.config.seed, "dropout", number).integers(2**63)),
         )
         outputs = replace(outputs, dropout_logits=passes)
-    labeled = s.network.predict(s.pool.labeled)
+    labeled, labels = _readable(s.network.predict(s.pool.labeled), s.pool.labels)
     context = QueryContext(
         rng=stream(s.config.seed, "query", number),
         round=number,
@@ -158,13 +168,21 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
         temperatures=s.state.temperatures,
         contributions=s.state.delta,
         labeled_features=labeled.fused_features,
-        labels=s.pool.labels,
+        labels=labels,
         head=LinearHead(*_fused_head(s)),
         fusion_weights=model.fusion_weights.cpu().numpy().astype(np.float64),
         validation=s.state.validation,
         training=s.state.training,
     )
     return outputs, context
+
+
+def _readable(
+    outputs: PoolOutputs, labels: NDArray[np.int64]
+) -> tuple[PoolOutputs, NDArray[np.int64]]:
+    """Without samples none of whose files could be read: there is nothing to judge them by."""
+    readable = outputs.readable
+    return (outputs, labels) if readable is None else (outputs.take(readable), labels[readable])
 
 
 def _fit(s: Session, number: int) -> TrainingDiagnostics:
@@ -190,8 +208,8 @@ class _Measured:
 def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     """Evaluate on V and test, fit temperatures on V, and work out the coming round's weights."""
     config = s.config
-    on_v = s.network.predict(s.pool.validation)
-    truth = s.dataset.labels[s.pool.validation]
+    positions = s.pool.validation
+    on_v, truth = _readable(s.network.predict(positions), s.dataset.labels[positions])
     temperatures = fit_temperatures(on_v, truth)
 
     def judge(outputs: PoolOutputs, labels: NDArray[np.int64]) -> Evaluation:
@@ -200,8 +218,8 @@ def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     validation = judge(on_v, truth)
     test = None
     if len(s.pool.test):
-        on_test = s.network.predict(s.pool.test)
-        test = judge(on_test, s.dataset.labels[s.pool.test])
+        positions = s.pool.test
+        test = judge(*_readable(s.network.predict(positions), s.dataset.labels[positions]))
 
     delta = amcb.contribution_gaps(validation)
     m = len(s.modalities)

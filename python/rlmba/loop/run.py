@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import rlmba
 from rlmba import kernels
 from rlmba.config import FREE_KEYS, RunConfig, load_config
-from rlmba.data import MultimodalDataset, Pool, load_dataset
+from rlmba.data import MultimodalDataset, Pool
 from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
 from rlmba.loop.events import EventWriter
+from rlmba.loop.frozen import load_data
 from rlmba.loop.round import run_round
 from rlmba.loop.session import Session, build_network, resolve
 from rlmba.loop.store import RunStore, read_run
@@ -29,6 +30,9 @@ __all__ = ["Observer", "RunResult", "configure", "default_output", "run"]
 
 class Observer(Protocol):
     """Told how a run goes on."""
+
+    def features(self, done: int, total: int) -> None:
+        """Before the run, where encoders are frozen: they have seen so many samples of so many."""
 
     def begin(self, config: RunConfig, done: int) -> None:
         """The run starts; ``done`` rounds are already there."""
@@ -42,6 +46,8 @@ class Observer(Protocol):
 
 class _Silent:
     """The observer where none was given."""
+
+    def features(self, done: int, total: int) -> None: ...
 
     def begin(self, config: RunConfig, done: int) -> None: ...
 
@@ -109,7 +115,7 @@ def _lead(
 ) -> RunResult:
     """The run, in its main process."""
     mesh.broadcast(config)
-    dataset = _load(config)
+    dataset = load_data(config, mesh, observer.features)
     config, pool = resolve(config, dataset)
     mesh.broadcast((config, dataset.fingerprint() if mesh.size > 1 else ""))
     network = build_network(config, dataset, mesh)
@@ -122,7 +128,7 @@ def _lead(
 
 def _follow(output: Path, mesh: Mesh) -> RunResult:
     """The run, in any other process."""
-    dataset = _load(mesh.broadcast())
+    dataset = load_data(mesh.broadcast(), mesh)
     config, fingerprint = mesh.broadcast()
     if dataset.fingerprint() != fingerprint:
         raise DataError(
@@ -133,12 +139,6 @@ def _follow(output: Path, mesh: Mesh) -> RunResult:
     with network.loader, worker_deaths(network.loader):
         records = network.follow()
     return RunResult(output, config, records)
-
-
-def _load(config: RunConfig) -> MultimodalDataset:
-    return load_dataset(
-        config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
-    )
 
 
 def _run(session: Session, output: Path, *, resume: bool, observer: Observer) -> RunResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,18 +18,14 @@ from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
 from rlmba.loop.network import Network
+from rlmba.loop.randomness import model_seed, stream
 from rlmba.method.reward import Reward
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
 from rlmba.training import Mesh, load_model, load_tensors, save_model, save_tensors
 from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
-__all__ = ["LoopState", "Session", "build_network", "resolve", "stream"]
-
-
-def stream(seed: int, purpose: str, round_number: int = 0) -> np.random.Generator:
-    """An independent generator for one purpose in one round: nothing random outlives a round."""
-    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), round_number])
+__all__ = ["LoopState", "Session", "build_network", "resolve"]
 
 
 @dataclass
@@ -161,8 +156,7 @@ class Session:
 
 def build_network(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> Network:
     """The network that a resolved configuration asks for, in any process of the run."""
-    seed = int(stream(config.seed, "model").integers(2**63))
-    return Network.build(config, dataset, mesh, seed=seed)
+    return Network.build(config, dataset, mesh, seed=model_seed(config.seed))
 
 
 def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:

@@ -1,4 +1,4 @@
-"""``cnn``: convolutions for small images and spectrograms."""
+"""``cnn``: convolutions for small images, spectrograms and videos."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class ConvStack(nn.Module):
         return functional.adaptive_avg_pool2d(x, self.grid).flatten(1)
 
 
-@register_encoder("cnn", kinds=["image", "spectrogram"], default_for=["image", "spectrogram"])
+@register_encoder("cnn", kinds=["image", "spectrogram", "video"], default_for=["image", "spectrogram"])
 class Cnn(Encoder):
-    """A :class:`ConvStack` over images of any number of channels.
+    """A :class:`ConvStack` over images of any number of channels, or over a video's, averaged.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "image" or "spectrogram".
+        Of kind "image", "spectrogram" or "video".
     channels : sequence of int
         Channels of the blocks.
     grid : int
@@ -83,7 +83,7 @@ class Cnn(Encoder):
         self, modality: Modality, *, channels: Sequence[int] = (16, 32, 64), grid: int = 3
     ) -> None:
         super().__init__()
-        in_channels, height, width = modality.shape
+        in_channels, *_, height, width = modality.shape
         (side,) = positive_ints([grid], "grid")
         self.stack = ConvStack(
             in_channels, (height, width), positive_ints(channels, "channels"), (side, side)
@@ -91,6 +91,9 @@ class Cnn(Encoder):
         self.out_features = self.stack.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [n, C, H, W] to [n, out_features]."""
+        """Map [n, C, H, W] or [n, C, T, H, W] to [n, out_features]."""
+        if x.ndim == 5:
+            frames: Tensor = self.stack(x.transpose(1, 2).flatten(0, 1))
+            return frames.unflatten(0, (len(x), -1)).mean(dim=1)
         y: Tensor = self.stack(x)
         return y

@@ -16,6 +16,7 @@ from rlmba.training.dropout import dropout_logits
 from rlmba.training.evaluate import evaluate, head_log_probs
 from rlmba.training.fit import fit, labeled_checksum
 from rlmba.training.fit_state import FitCheckpoint
+from rlmba.training.frozen import features_name, frozen_features
 from rlmba.training.fusion_weights import adaptive_fusion_weights
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.loss import multimodal_loss
@@ -31,10 +32,12 @@ __all__ = [
     "config_hash",
     "dropout_logits",
     "evaluate",
+    "features_name",
     "fit",
     "fit_temperature",
     "fit_temperatures",
     "fits_beside",
+    "frozen_features",
     "head_log_probs",
     "labeled_checksum",
     "launched",

@@ -21,20 +21,19 @@ def multimodal_loss(output: ModelOutput, labels: Tensor, present: Tensor | None 
     labels : int64 tensor [n]
         Their classes.
     present : bool tensor [n, M] or None
-        A modality head's mean is over the samples that have the modality, 0 where none has.
+        A modality head's mean is over the samples that have the modality, the fused head's over
+        those that have any; 0 where none has.
 
     Returns
     -------
     scalar tensor
     """
+    if present is not None:
+        counts = head_counts(len(labels), present, len(output.logits), labels)
+        return part_loss(output, labels, present, counts)
     loss = functional.cross_entropy(output.fused_logits, labels)
-    for m, logits in enumerate(output.logits.values()):
-        if present is None:
-            loss = loss + functional.cross_entropy(logits, labels)
-        else:
-            there = present[:, m].to(logits.dtype)
-            each = functional.cross_entropy(logits, labels, reduction="none")
-            loss = loss + (each * there).sum() / there.sum().clamp_min(1)
+    for logits in output.logits.values():
+        loss = loss + functional.cross_entropy(logits, labels)
     return loss
 
 
@@ -57,9 +56,10 @@ def head_counts(samples: int, present: Tensor | None, modalities: int, like: Ten
     """
     counts = torch.full((1 + modalities,), float(samples), device=like.device)
     if present is not None and samples:
-        counts[1:] = present.sum(0)
+        counts[0] = present.any(dim=1).sum()
+        counts[1:] = present.sum(dim=0)
     elif present is not None:
-        counts[1:] = 0
+        counts[:] = 0
     return counts
 
 
@@ -81,9 +81,11 @@ def part_loss(
         Its sum over the parts of a minibatch is the loss of the whole.
     """
     whole = counts.clamp_min(1)
-    loss = functional.cross_entropy(output.fused_logits, labels, reduction="sum") / whole[0]
-    for m, logits in enumerate(output.logits.values()):
+    heads = [output.fused_logits, *output.logits.values()]
+    loss = torch.zeros((), device=labels.device)
+    for k, logits in enumerate(heads):
         each = functional.cross_entropy(logits, labels, reduction="none")
-        there = each if present is None else each * present[:, m]
-        loss = loss + there.sum() / whole[1 + m]
+        if present is not None:
+            each = each * (present.any(dim=1) if k == 0 else present[:, k - 1])
+        loss = loss + each.sum() / whole[k]
     return loss

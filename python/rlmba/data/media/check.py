@@ -16,7 +16,7 @@ from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, e
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
-from rlmba.storage import atomic_write_text
+from rlmba.storage import atomic_write_text, cache_folder
 
 __all__ = ["Examine", "check", "default_index", "known_outcomes"]
 
@@ -121,11 +121,9 @@ def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, Outcom
 
 def default_index(catalogue: Catalogue, recipe: Recipe) -> Path:
     """Where the results of checking these files by this recipe are kept, in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
     facts = json.dumps(_facts(catalogue, recipe), sort_keys=True)
     digest = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
-    return folder / "rlmba" / "index" / f"{digest}.jsonl"
+    return cache_folder() / "index" / f"{digest}.jsonl"
 
 
 def known_outcomes(

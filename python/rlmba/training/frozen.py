@@ -1,0 +1,105 @@
+"""Features of frozen encoders: computed once for every sample of a data set, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rlmba.data.base import MultimodalDataset
+from rlmba.data.features import save_features
+from rlmba.models.classifier import MultimodalClassifier
+from rlmba.storage import make_folder
+from rlmba.training.loading import Loader, worker_deaths
+from rlmba.training.mesh import Mesh
+from rlmba.training.predict import jobs_of
+
+__all__ = ["features_name", "frozen_features"]
+
+
+def features_name(model: MultimodalClassifier, dataset: MultimodalDataset) -> str:
+    """File name that tells these encoders on these samples from any others: set and checksum.
+
+    The checksum (BLAKE2b, 64 bits) is over the data set's fingerprint and every encoder's class and
+    weights, so that changed files or other weights give another name.
+    """
+    digest = hashlib.blake2b(dataset.fingerprint().encode(), digest_size=8)
+    for name, encoder in zip(model.names, model.encoders, strict=True):
+        digest.update(f"\0{name}\0{type(encoder).__qualname__}".encode())
+        for key, value in encoder.state_dict().items():
+            digest.update(f"\0{key}\0{tuple(value.shape)}".encode())
+            raw = value.detach().cpu().contiguous()
+            digest.update(memoryview(raw.reshape(-1).view(torch.uint8).numpy()))
+    return f"{dataset.name}-{digest.hexdigest()}.npz"
+
+
+def frozen_features(
+    model: MultimodalClassifier,
+    loader: Loader,
+    path: Path,
+    *,
+    batch_size: int,
+    mesh: Mesh | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Run every encoder over every sample in evaluation mode, and write what they say.
+
+    Parameters
+    ----------
+    model : MultimodalClassifier
+        Whose encoders; projections and heads take no part. Its mode is as before afterwards.
+    loader : Loader
+        Gives the batches, not augmented, on the model's device.
+    path : path
+        The ``.npz`` to write: see :func:`rlmba.data.features.save_features`. Folders above it are
+        made. Rows of samples that lack a modality are zero and marked in ``present``.
+    batch_size : int
+        Samples per forward pass.
+    mesh : Mesh or None
+        Precision, and the processes that share the samples; the main one writes.
+    progress : callable or None
+        Called after every pass with (samples done, samples in all) of this process.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    WorkerError
+        If a process that loads data dies.
+    """
+    mesh = mesh or Mesh(model.device)
+    dataset, n = loader.dataset, len(loader.dataset)
+    mine = np.arange(n)[mesh.block(n)]
+    rows = n if mesh.main else len(mine)
+    widths = [int(encoder.out_features) for encoder in model.encoders]
+    features = [torch.zeros((rows, w)) for w in widths]
+    present = torch.ones((rows, len(widths)), dtype=torch.uint8)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), worker_deaths(loader):
+            done = 0
+            for batch in loader.stream(jobs_of(mine, batch_size)):
+                taken = slice(done, done + len(next(iter(batch.inputs.values()))))
+                if batch.present is not None:
+                    present[taken] = batch.present.to("cpu", torch.uint8)
+                for m, (name, encoder) in enumerate(zip(model.names, model.encoders, strict=True)):
+                    with mesh.autocast():
+                        out = encoder(batch.inputs[name])
+                    features[m][taken] = out.float().cpu() * present[taken, m, None]
+                done = taken.stop
+                if progress is not None:
+                    progress(done, len(mine))
+    finally:
+        model.train(training)
+    for part in [*features, present]:
+        mesh.gather_rows(part, n)
+    if mesh.main:
+        make_folder(path.parent)
+        there = present.numpy().astype(np.bool_)
+        arrays = {m: f.numpy() for m, f in zip(model.names, features, strict=True)}
+        save_features(path, dataset, arrays, None if there.all() else there)
+    mesh.barrier()

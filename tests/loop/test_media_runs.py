@@ -1,0 +1,134 @@
+"""Whole runs on real media files, from folders, caches and features of frozen encoders."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from media_files import CLIP_DAMAGES, FOOD_DAMAGES, make_food101, make_vggsound
+
+from rlmba.cli import main
+from rlmba.data import load_dataset
+from rlmba.errors import RlmbaWarning
+
+SMALL = {
+    "rounds": 2,
+    "initial_labels": 3,
+    "batch_size": 2,
+    "epochs": 1,
+    "model.width": 16,
+    "training.predict_batch_size": 8,
+    "dataset_options.observed_classes": "true",
+}
+CLIPS = {  # small networks
+    "model.encoders.video": "{name: cnn, channels: [4, 8]}",
+    "model.encoders.audio": "{name: spectrogram-cnn, channels: [4, 8]}",
+}
+PAPER = {"model.encoders.video.weights": "random"}  # the networks of the paper, untrained
+RECIPES = {
+    "model.encoders.text": "{name: bert-base, weights: random, layers: 1, width: 32, heads: 2}",
+    "model.encoders.image": "{name: resnet18, weights: random}",
+    "dataset_options.tokenizer": "words",
+}
+
+
+def settings(*several, **more):
+    merged = {k: v for one in [*several, more] for k, v in one.items()}
+    return [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
+
+
+def rounds(folder):
+    records = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    ids = [
+        i
+        for path in sorted((folder / "selected").iterdir())
+        for i in json.loads(path.read_text())["ids"]
+    ]
+    return records, ids
+
+
+@pytest.fixture(autouse=True)
+def own_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
+@pytest.fixture(scope="module")
+def vggsound(tmp_path_factory):
+    root = tmp_path_factory.mktemp("vggsound")
+    return root, make_vggsound(root, train=3, test=1, damages=CLIP_DAMAGES)
+
+
+def test_vggsound_from_clips(vggsound, tmp_path, capsys):
+    root, made = vggsound
+    out = tmp_path / "run"
+    arguments = ["run", "--dataset", "vggsound", "--data-root", str(root), "--output", str(out)]
+    given = settings(SMALL, CLIPS, {"training.workers": 1})
+    with pytest.warns(RlmbaWarning, match="could not be read"):
+        assert main([*arguments, *given]) == 0
+    records, ids = rounds(out)
+    assert [r["labels"] for r in records] == [3, 5, 7]
+    assert len(set(ids)) == 7
+    # A file that is not there is known at once; one that is there but broken when it is read.
+    assert not {m.id for m in made if m.damage == "missing"} & set(ids)
+    assert all(r["test"]["size"] == 3 for r in records)
+    assert list(records[0]["weights"]) == ["video", "audio"]
+    assert "learning_curve.png" in capsys.readouterr().out
+
+
+def test_vggsound_prepared_and_frozen(vggsound, tmp_path, capsys):
+    root, made = vggsound
+    cache, out = tmp_path / "cache", tmp_path / "run"
+    assert main(["data", "prepare", "vggsound", str(root), "--cache", str(cache)]) == 0
+    frozen = {"model.frozen": "true", "model.features_folder": tmp_path / "kept"}
+    run = ["run", "--dataset", "vggsound", "--data-root", str(cache)]
+    assert main([*run, "--output", str(out), *settings(SMALL, PAPER, frozen)]) == 0
+    records, ids = rounds(out)
+    assert [r["labels"] for r in records] == [3, 5, 7]
+    unusable = {"missing", "no-audio", "empty-file"}
+    assert not {m.id for m in made if m.damage in unusable} & set(ids)
+    assert "running frozen encoders over" in capsys.readouterr().err
+
+    # Computed once: the next run takes what is kept, and ends the same.
+    (kept,) = (tmp_path / "kept").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert main([*run, "--output", str(tmp_path / "b"), *settings(SMALL, PAPER, frozen)]) == 0
+    assert "running frozen" not in capsys.readouterr().err
+    assert kept.stat().st_mtime_ns == before
+    assert rounds(tmp_path / "b")[1] == ids
+
+    # The same features as a file of one's own, for `features`.
+    file = tmp_path / "features.npz"
+    given = settings(PAPER, {"dataset_options.observed_classes": "true"})
+    command = ["data", "features", "vggsound", str(cache), "--out", str(file), *given]
+    assert main([*command, "--set", "training.predict_batch_size=8"]) == 0
+    dataset = load_dataset("features", data=file)
+    assert [(m.name, m.shape) for m in dataset.modalities] == [("video", (512,)), ("audio", (512,))]
+    with np.load(file) as ours, np.load(kept) as theirs:
+        assert ours["ids"].tolist() == theirs["ids"].tolist()
+        assert ours["classes"].tolist() == ["dog barking", "playing violin, fiddle", "thunder"]
+        np.testing.assert_allclose(ours["video"], theirs["video"], rtol=1e-4, atol=1e-5)
+        assert (ours["video"].std(axis=0) > 0).any()
+
+
+def test_food101_with_samples_that_lack_a_modality(tmp_path):
+    root, out = tmp_path / "food", tmp_path / "run"
+    made = make_food101(root, damages=FOOD_DAMAGES)
+    keep = {"dataset_options.incomplete": "keep", "training.workers": 0, "rounds": 1}
+    arguments = ["run", "--dataset", "food101", "--data-root", str(root), "--output", str(out)]
+    assert main([*arguments, *settings(SMALL, RECIPES, keep, {"batch_size": 20})]) == 0
+    records, ids = rounds(out)
+    assert [r["labels"] for r in records] == [3, 23]
+    assert len(set(ids)) == 23
+    assert set(ids) <= {m.id for m in made}
+    # Nearly all of the pool was taken: samples without a text or an image are among them.
+    assert {m.id for m in made if m.damage in ("missing-text", "missing-image", "cmyk")} & set(ids)
+
+
+def test_weights_that_are_nowhere_are_an_error_before_any_work(vggsound, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["run", "--dataset", "vggsound", "--data-root", str(vggsound[0])]
+    given = settings(SMALL, {"model.encoders.video.weights": str(tmp_path / "none.pth")})
+    assert main([*arguments, "--output", str(out), *given]) == 2
+    assert "random" in capsys.readouterr().err
+    assert not out.exists()
