@@ -422,6 +422,24 @@ def test_kineticssound_lists_with_other_classes_and_lines_that_cannot_be_read(tm
         find_catalogue("kineticssound", tmp_path, annotations=tmp_path / "other.csv")
 
 
+def test_kineticssound_tests_on_the_validation_split_where_no_test_clip_is_there(tmp_path):
+    rows = [
+        ("laughing", c * 11, 1, 11, s) for c, s in (("a", "train"), ("b", "val"), ("c", "test"))
+    ]
+    with (tmp_path / "all.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [("label", "youtube_id", "time_start", "time_end", "split"), *rows]
+        )
+    for c in "ab":
+        touch(tmp_path / f"{c * 11}_000001_000011.mp4")
+    found = find_catalogue("kineticssound", tmp_path)
+    assert [(s.id[0], s.test, s.complete) for s in found.samples] == [
+        ("a", False, True),
+        ("b", True, True),
+    ]
+    assert notes(found, "split 'test', not used beside 'val'").endswith("(" + "c" * 11 + ")")
+
+
 def test_a_clip_of_both_splits_stays_in_training(tmp_path):
     name = "aaaaaaaaaaa_000001_000011.mp4"
     for place in ("test/laughing", "train/playing drums", "train/laughing"):
@@ -529,6 +547,17 @@ def test_vggsound_the_list_decides_class_and_split(tmp_path):
     }
     assert notes(found, "another class than").endswith("1 (aaaaaaaaaaa_000001)")
     assert notes(found, "another split than").endswith("1 (aaaaaaaaaaa_000001)")
+
+
+def test_vggsound_of_a_clip_in_two_folders_that_of_the_listed_class_is_taken(tmp_path):
+    vgg_list(tmp_path, ["aaaaaaaaaaa", 1, "hail", "test"])
+    touch(tmp_path / "train" / "airplane" / "aaaaaaaaaaa_000001.mp4")
+    own = touch(tmp_path / "test" / "hail" / "aaaaaaaaaaa_000001.mp4")
+    found = find_catalogue("vggsound", tmp_path)
+    assert [s.sources["audio"].path for s in found.samples] == [own]
+    assert [n.split(":")[0] for n in found.notes] == [
+        "clips in more than one file, the first taken"
+    ]
 
 
 def test_the_layout_with_more_complete_clips_is_read(tmp_path):
