@@ -440,6 +440,20 @@ def test_kineticssound_tests_on_the_validation_split_where_no_test_clip_is_there
     assert notes(found, "split 'test', not used beside 'val'").endswith("(" + "c" * 11 + ")")
 
 
+def test_kineticssound_of_the_clips_of_kinetics_those_of_bmmals_lists_are_taken(tmp_path):
+    for c in "abc":
+        touch(tmp_path / "train" / "laughing" / f"{c * 10}__000001_000011.mp4")
+    touch(tmp_path / "test" / "laughing" / "eeeeeeeeeee_000001_000011.mp4")
+    listed = [f"{c * 10}__1,10,21\n" for c in "acd"]
+    (tmp_path / "my_train.txt").write_text("".join(listed), encoding="utf-8")
+    found = find_catalogue("kineticssound", tmp_path)
+    assert [(s.id[0], s.test) for s in found.samples] == [("a", False), ("c", False), ("e", True)]
+    assert set(found.notes) == {
+        "clips that my_train.txt does not name, left out: 1 (bbbbbbbbbb__000001_000011)",
+        "videos that my_train.txt names, found nowhere: 1 (dddddddddd_)",
+    }
+
+
 def test_a_clip_of_both_splits_stays_in_training(tmp_path):
     name = "aaaaaaaaaaa_000001_000011.mp4"
     for place in ("test/laughing", "train/playing drums", "train/laughing"):
