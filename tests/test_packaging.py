@@ -139,8 +139,11 @@ def test_a_wheel_holds_the_package_its_kernels_and_its_data(wheel):
     assert {"rlmba/__init__.py", "rlmba/py.typed", "rlmba/cli/__init__.py"} <= names
     for source in (ROOT / "kernels").rglob("*.py"):
         assert f"rlmba/kernels/{source.relative_to(ROOT / 'kernels').as_posix()}" in names
-    for source in (ROOT / "python" / "rlmba").rglob("*.yaml"):
-        assert f"rlmba/{source.relative_to(ROOT / 'python' / 'rlmba').as_posix()}" in names
+    for kind in ("*.yaml", "*.txt"):
+        data = list((ROOT / "python" / "rlmba").rglob(kind))
+        assert data
+        for source in data:
+            assert f"rlmba/{source.relative_to(ROOT / 'python' / 'rlmba').as_posix()}" in names
     assert any(name.endswith("entry_points.txt") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from rlmba.data.media.catalogue import Catalogue
-from rlmba.data.media.layouts.clips import MODALITIES, SPLITS, Listed, find_media, samples_of
+from rlmba.data.media.catalogue import Catalogue, Sample
+from rlmba.data.media.layouts.clips import (
+    MODALITIES,
+    SPLITS,
+    Listed,
+    find_media,
+    parse_name,
+    samples_of,
+)
 from rlmba.data.media.layouts.common import (
     Notes,
     catalogue,
@@ -28,7 +35,7 @@ LAYOUTS: Mapping[str, str] = {
     "clips": (
         "{train,test}/<class>/<id>_<start>_<end>.mp4 (or .avi, .mkv, .webm; val or validate in place "
         "of test), or all in one folder with Kinetics' train.csv and test.csv "
-        "(label, youtube_id, time_start, time_end, split)"
+        "(label, youtube_id, time_start, time_end, split); BMMAL's my_train.txt and my_test.txt choose"
     ),
 }
 SOURCE = (
@@ -67,8 +74,29 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         end = entry.end if entry.end >= 0 else entry.start + _SECONDS
         return f"{entry.video}_{entry.start:06d}_{end:06d}"
 
-    samples = samples_of(media, chosen, listed, name_of, notes)
+    samples = _chosen(root, samples_of(media, chosen, listed, name_of, notes), notes)
     return catalogue(NAME, root, samples, layout=chosen, modalities=MODALITIES, notes=notes)
+
+
+def _chosen(root: Path, samples: Iterable[Sample], notes: Notes) -> Iterator[Sample]:
+    """Samples that BMMAL's lists name, where these lie in the root; of a split without one, all."""
+    lists = {test: root / f"my_{'test' if test else 'train'}.txt" for test in (False, True)}
+    left: dict[bool, set[str]] = {}
+    for test, path in lists.items():
+        if path.is_file():
+            parsed = (parse_name(row[0].strip()) for _, row in csv_rows(path, notes))
+            left[test] = {p[0] for p in parsed if p is not None}
+    named = {test: frozenset(videos) for test, videos in left.items()}
+    for sample in samples:
+        video = sample.id[:11]
+        if named.get(sample.test) and video not in named[sample.test]:
+            notes.add(f"clips that {lists[sample.test].name} does not name, left out", sample.id)
+            continue
+        left.get(sample.test, set()).discard(video)
+        yield sample
+    for test, videos in left.items():
+        for video in videos:
+            notes.add(f"videos that {lists[test].name} names, found nowhere", video)
 
 
 def _kinetics_list(path: Path, notes: Notes) -> list[Listed] | None:
