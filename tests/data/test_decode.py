@@ -18,7 +18,9 @@ from rlmba.data.media.frames import is_still, midpoints, read_frames
 from rlmba.data.media.reader import RawReader
 from rlmba.errors import UsageError
 
-RECIPE = Recipe(image_side=32, frames=4, frame_size=(24, 32), seconds=2.0, tokens=8, tokenizer="words")
+RECIPE = Recipe(
+    image_side=32, frames=4, frame_size=(24, 32), seconds=2.0, tokens=8, tokenizer="words"
+)
 
 
 def sample(**sources):
@@ -119,7 +121,9 @@ def shown(content):
     return [round((int(f[12, 16, 0]) - 20) / 10) for f in content.array]
 
 
-@pytest.mark.parametrize(("count", "expected"), [(10, [1, 3, 6, 8]), (4, [0, 1, 2, 3]), (12, [1, 4, 7, 10])])
+@pytest.mark.parametrize(
+    ("count", "expected"), [(10, [1, 3, 6, 8]), (4, [0, 1, 2, 3]), (12, [1, 4, 7, 10])]
+)
 def test_frames_in_the_order_of_numbers(count, expected, tmp_path):
     content = read_frames(numbered_frames(tmp_path / "f", count, first=5), RECIPE)
     assert shown(content) == expected
@@ -130,7 +134,9 @@ def test_few_frames(tmp_path):
     content = read_frames(numbered_frames(tmp_path / "f", 1), RECIPE)
     assert shown(content) == [0, 0, 0, 0]
     assert content.flags == ("short", "still")
-    assert read_frames(media_files.write_frames(tmp_path / "s", still=True), RECIPE).flags == ("still",)
+    assert read_frames(media_files.write_frames(tmp_path / "s", still=True), RECIPE).flags == (
+        "still",
+    )
 
 
 def test_unreadable_frames_are_passed_over(tmp_path):
@@ -204,5 +210,7 @@ def test_importing_is_light():
         "import sys, rlmba.data, rlmba.data.media.decode, rlmba.data.media.reader;"
         "print([m for m in ('torch', 'av', 'PIL', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -38,10 +38,14 @@ def number_of(picture):
     """The number that :func:`numbered` wrote."""
     height, width, _ = picture.shape
     centers = (np.arange(BITS) + 0.5) * width / BITS
-    return int(((picture[height // 8, centers.astype(int)].mean(-1) > 128) << np.arange(BITS)).sum())
+    return int(
+        ((picture[height // 8, centers.astype(int)].mean(-1) > 128) << np.arange(BITS)).sum()
+    )
 
 
-def write(path, frames=250, *, codec="libx264", fps=25, options=None, pts=None, size=(96, 64), **more):
+def write(
+    path, frames=250, *, codec="libx264", fps=25, options=None, pts=None, size=(96, 64), **more
+):
     """A clip of numbered frames; ``pts`` are times in units of 1 / fps / 40."""
     rng = np.random.default_rng(1)
     with av.open(str(path), "w", format=more.get("format")) as out:
@@ -249,7 +253,9 @@ def test_resize_is_that_of_torchvision(tmp_path):
         | Interpolation.FULL_CHR_H_INP
     )
     for picture, k in zip(content.array, range(2, 50, 5), strict=True):
-        rgb = VideoReformatter().reformat(frames[k], format="rgb24", interpolation=flags).to_ndarray()
+        rgb = (
+            VideoReformatter().reformat(frames[k], format="rgb24", interpolation=flags).to_ndarray()
+        )
         whole = torch.from_numpy(rgb).permute(2, 0, 1)
         theirs = functional.resize(whole, [128, 171], antialias=True).permute(1, 2, 0).numpy()
         off = np.abs(theirs.astype(int) - picture)
@@ -309,14 +315,17 @@ def test_truncated(suffix, tmp_path):
 
 
 def test_truncated_with_its_index_in_front(tmp_path):
-    slow = tmp_path / "slow.mp4"
-    with av.open(str(write(slow, options={"bf": "0"}))) as given:
-        with av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "faststart"}) as out:
-            stream = out.add_stream_from_template(given.streams.video[0])
-            for packet in given.demux(video=0):
-                if packet.size:
-                    packet.stream = stream
-                    out.mux(packet)
+    slow = write(tmp_path / "slow.mp4", options={"bf": "0"})
+    front = {"movflags": "faststart"}
+    with (
+        av.open(str(slow)) as given,
+        av.open(str(tmp_path / "fast.mp4"), "w", options=front) as out,
+    ):
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
     content = video(cut(tmp_path / "fast.mp4", 0.75))
     assert content.flags == ("truncated",)
     assert [number_of(p) for p in content.array[:6]] == [12, 37, 62, 87, 112, 137]
@@ -343,7 +352,9 @@ def test_not_a_clip(tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:10,\nhttp://example.invalid/a.ts\n")
     (tmp_path / "folder.mp4").mkdir()
-    found = {p: video(tmp_path / p) for p in ("text.mp4", "empty.mp4", "list.mp4", "folder.mp4", "no")}
+    found = {
+        p: video(tmp_path / p) for p in ("text.mp4", "empty.mp4", "list.mp4", "folder.mp4", "no")
+    }
     assert all(c.array is None and c.problem and "\n" not in c.problem for c in found.values())
     assert found["empty.mp4"].problem == "the file is empty"
     assert found["no"].problem == "no such file"

@@ -35,13 +35,19 @@ def write_wav(path, values, rate=16_000, kind="s16"):
         whole = np.round(values * (2 ** (8 * width - 1) - 1)).astype("<i8")
         data = whole.view(np.uint8).reshape(*values.shape, 8)[..., :width].tobytes()
     channels = values.shape[1]
-    head = struct.pack("<HHIIHH", code, channels, rate, rate * channels * width, channels * width, 8 * width)
-    body = b"WAVEfmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", len(data)) + data
+    head = struct.pack(
+        "<HHIIHH", code, channels, rate, rate * channels * width, channels * width, 8 * width
+    )
+    body = (
+        b"WAVEfmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", len(data)) + data
+    )
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     return path
 
 
-@pytest.mark.parametrize(("kind", "off"), [("u8", 257), ("s16", 1), ("s24", 1), ("s32", 1), ("f32", 1)])
+@pytest.mark.parametrize(
+    ("kind", "off"), [("u8", 257), ("s16", 1), ("s24", 1), ("s32", 1), ("f32", 1)]
+)
 def test_wav(kind, off, tmp_path):
     values = 0.5 * tone()
     content = audio(write_wav(tmp_path / "a.wav", values, kind=kind))
@@ -116,7 +122,9 @@ def test_clip_with_its_sound(suffix, seconds, tmp_path):
     path = media_files.write_clip(tmp_path / f"a{suffix}", seconds=seconds, label=2)
     both = read_clip(path, RECIPE, ["video", "audio"])
     np.testing.assert_array_equal(both["audio"].array, plain(path, 32_000))
-    np.testing.assert_array_equal(both["video"].array, read_clip(path, RECIPE, ["video"])["video"].array)
+    np.testing.assert_array_equal(
+        both["video"].array, read_clip(path, RECIPE, ["video"])["video"].array
+    )
     spectrum = np.abs(np.fft.rfft(both["audio"].array[:16_000].astype(float)))
     assert np.argmax(spectrum) == pytest.approx(media_files.pitch(2), rel=0.1)
 
@@ -143,7 +151,9 @@ def test_truncated(tmp_path):
 
 def test_format_that_changes_midway(tmp_path):
     """Joined streams change their rate and channels: the second half begins anew."""
-    a = media_files.write_clip(tmp_path / "a.ts", video=False, kind=".mp4", codecs=("", "mp2"), seconds=1)
+    a = media_files.write_clip(
+        tmp_path / "a.ts", video=False, kind=".mp4", codecs=("", "mp2"), seconds=1
+    )
     b = tmp_path / "b.ts"
     for path, rate, channels in ((a, 44_100, 2), (b, 48_000, 1)):
         with av.open(str(path), "w", format="mp2") as out:

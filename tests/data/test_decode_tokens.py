@@ -16,7 +16,8 @@ from rlmba.data.media.tokens import (
 )
 from rlmba.errors import UsageError
 
-VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] apple pie bak ##lava sugar".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = [*SPECIAL, "apple", "pie", "bak", "##lava", "sugar"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +101,9 @@ def _track(container: Any, kind: str) -> _Track | None:
         if seconds is None and container.duration is not None:
             seconds = container.duration / 1e6
         # AVI numbers packets as they lie: that is no time where frames are stored out of order.
-        timed = container.format.name != "avi" or not getattr(stream.codec_context, "has_b_frames", 0)
+        timed = container.format.name != "avi" or not getattr(
+            stream.codec_context, "has_b_frames", 0
+        )
         return _Track(stream, unit, seconds, timed)
     return None
 
@@ -136,7 +138,9 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
             continue
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None and packet.time_base is not None:
-            reached = max(reached, float((time + (packet.duration or 0)) * packet.time_base) - start)
+            reached = max(
+                reached, float((time + (packet.duration or 0)) * packet.time_base) - start
+            )
         track = by_index.get(packet.stream_index)
         if track is not None and not track.done:
             track.add(packet, seconds)
@@ -145,9 +149,7 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
     return _ends_early(container, tracks, seconds, reached)
 
 
-def _ends_early(
-    container: Any, tracks: Sequence[_Track], seconds: float, reached: float
-) -> bool:
+def _ends_early(container: Any, tracks: Sequence[_Track], seconds: float, reached: float) -> bool:
     """Whether a file that was read to its end, ``reached`` seconds, should have been longer."""
     length = (container.duration or 0) / 1e6
     if container.format.name == "avi" and container.streams.video:
@@ -220,39 +222,49 @@ def _decoded(stream: Any, steps: Iterable[Step]) -> Iterator[Any]:
     yield from frames(None)
 
 
-def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
-    """The wanted frames of a track whose packets were read."""
-    stream, packets = track.stream, track.packets
-    timed = track.timed
-    rate = float(stream.average_rate or stream.base_rate or 25)
-    if timed:
-        shown = np.array(sorted({p.pts for p in packets if not p.is_discard}), np.int64)
+class _Schedule(NamedTuple):
+    """When which frame of a track shows: in seconds from its first frame, ``wanted`` in ``unit``."""
+
+    times: NDArray[np.float64]
+    wanted: NDArray[np.int64]
+    unit: float
+    length: float
+    ends: float
+
+
+def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _Schedule | None:
+    """The wanted times of a track, and which frame shows at each; None if it has no frame."""
+    packets = track.packets
+    gap = 1 / float(track.stream.average_rate or track.stream.base_rate or 25)
+    lasting = gap
+    if track.timed:
         unit = track.unit
+        shown = np.array(sorted({p.pts for p in packets if not p.is_discard}), np.int64)
+        if len(shown):
+            lasting = max((p.duration or 0) for p in packets if p.pts == shown[-1]) * unit or gap
     else:
         # Without times of their own frames are evenly spaced, one a packet.
-        shown, unit = np.arange(len(packets), dtype=np.int64), 1 / rate
+        unit, shown = gap, np.arange(len(packets), dtype=np.int64)
     if not len(shown):
-        return unusable("the video track holds no frame")
-    lasting = max((p.duration or 0 for p in packets if p.pts == shown[-1]), default=0)
-    ends = (shown[-1] - shown[0]) * unit + (lasting * track.unit if timed and lasting else 1 / rate)
-    length = max(ends, track.declared or 0.0) if damaged else ends
-    length = min(recipe.seconds, length)
+        return None
+    since = (shown - shown[0]) * unit
+    ends = float(since[-1]) + lasting
+    length = min(recipe.seconds, max(ends, track.declared or 0.0) if damaged else ends)
     times = midpoints(recipe.frames, length)
     # Half a microsecond of grace: a frame that begins at the very moment shows already.
-    at = np.searchsorted((shown - shown[0]) * unit, times + 5e-7, side="right") - 1
-    wanted = shown[at]
-    if timed:
-        steps = necessary(
-            packets,
-            frozenset(wanted.tolist()),
-            stream.codec_context.name,
-            stream.codec_context.extradata or b"",
-            frames=str(getattr(stream.codec_context, "field_order", 0)) in {"0", "1"},
-        )
-        pairs = ((f.pts, f) for f in _decoded(stream, steps) if f.pts is not None)
-    else:
-        pairs = enumerate(_decoded(stream, (Step(p, fresh=False) for p in packets)))
-    pictures, found = _pick(pairs, wanted.tolist(), _converter(recipe.frame_size))
+    at = np.searchsorted(since, times + 5e-7, side="right") - 1
+    return _Schedule(times, shown[at], unit, length, ends)
+
+
+def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
+    """The wanted frames of a track whose packets were read."""
+    schedule = _schedule(track, recipe, damaged)
+    if schedule is None:
+        return unusable("the video track holds no frame")
+    times, wanted, unit, length, ends = schedule
+    pictures, found = _pick(
+        _shown(track, frozenset(wanted.tolist())), wanted.tolist(), _converter(recipe.frame_size)
+    )
     if not pictures:
         return unusable("no frame of the video track can be decoded")
     near = np.abs(np.array(found) - wanted) * unit <= length / recipe.frames / 2
@@ -267,6 +279,20 @@ def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
         "rotated": any(turned for _, turned in pictures),
     }
     return Content(array, flags=tuple(f for f, holds in flags.items() if holds))
+
+
+def _shown(track: _Track, wanted: frozenset[int]) -> Iterator[tuple[int, Any]]:
+    """Frames of a track with their times, as far as the wanted ones need them."""
+    stream, context = track.stream, track.stream.codec_context
+    if not track.timed:
+        yield from enumerate(_decoded(stream, (Step(p, fresh=False) for p in track.packets)))
+        return
+    # 0 is unknown, 1 progressive.
+    whole = getattr(context, "field_order", 0) in {0, 1}
+    steps = necessary(track.packets, wanted, context.name, context.extradata or b"", frames=whole)
+    for frame in _decoded(stream, steps):
+        if frame.pts is not None:
+            yield frame.pts, frame
 
 
 _Picture = tuple[NDArray[np.uint8], bool]

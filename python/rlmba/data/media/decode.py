@@ -47,7 +47,9 @@ def decode_sample(sample: Sample, recipe: Recipe) -> dict[str, Content]:
         if source.form == "text":
             contents[modality] = _text(source, recipe)
         elif source.path is None:
-            raise UsageError(f"sample {sample.id!r}: its {modality} is a {source.form} without a path")
+            raise UsageError(
+                f"sample {sample.id!r}: its {modality} is a {source.form} without a path"
+            )
         elif source.form == "image":
             contents[modality] = read_image(source.path, recipe.image_side)
         elif source.form == "frames":
@@ -65,7 +67,8 @@ def decode_sample(sample: Sample, recipe: Recipe) -> dict[str, Content]:
 
 def _text(source: Source, recipe: Recipe) -> Content:
     tokenizer = cached_tokenizer(recipe.tokenizer)
-    text, flags = source.text, ()
+    text = source.text
+    flags: tuple[str, ...] = ()
     if text is None:
         if source.path is None:
             return unusable(MISSING)

@@ -22,7 +22,7 @@ STILL = 12
 
 def midpoints(frames: int, length: float) -> NDArray[np.float64]:
     """Midpoints [frames] of as many equal parts of ``length``."""
-    return (np.arange(frames) + 0.5) * (length / frames)
+    return (np.arange(frames, dtype=np.float64) + 0.5) * np.float64(length / frames)
 
 
 def is_still(frames: NDArray[np.uint8]) -> bool:

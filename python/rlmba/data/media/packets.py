@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 __all__ = ["Step", "necessary"]
@@ -25,7 +26,11 @@ class Step(NamedTuple):
 
 
 def necessary(
-    packets: Sequence[Any], wanted: frozenset[int], codec: str, extradata: bytes, frames: bool = True
+    packets: Sequence[Any],
+    wanted: frozenset[int],
+    codec: str,
+    extradata: bytes,
+    frames: bool = True,
 ) -> Iterator[Step]:
     """The packets that decide the wanted pictures, in the order of decoding.
 
@@ -58,7 +63,7 @@ def necessary(
         starts = [bool(packet.is_keyframe) for packet in packets]
     bounds = [0, *(k for k in range(1, len(packets)) if starts[k]), len(packets)]
     cut = False
-    for first, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, end in pairwise(bounds):
         last = max((k for k in range(first, end) if packets[k].pts in wanted), default=first - 1)
         for k in range(first, last + 1):
             if not spare[k] or packets[k].pts in wanted:

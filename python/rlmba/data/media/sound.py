@@ -43,7 +43,9 @@ def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) ->
     expected = min(recipe.seconds, declared or 0.0)
     if seconds < expected - _TOLERANCE:
         if 2 * seconds < expected:
-            return unusable(f"truncated: {seconds:.1f} of {expected:.1f} s of sound could be decoded")
+            return unusable(
+                f"truncated: {seconds:.1f} of {expected:.1f} s of sound could be decoded"
+            )
         flags += ("truncated",)
     if 2 * seconds < recipe.seconds:
         flags += ("short",)

@@ -71,7 +71,9 @@ def load_tokenizer(name: str) -> Any:
     except Exception as error:  # of the hub, of the network, of files: all mean there is none
         where = "in the folder" if Path(name).is_dir() else "under the name"
         line = " ".join(str(error).split())[:200]
-        raise UsageError(f"no tokenizer was found {where} {name!r} ({line}); {_WAYS_OUT}") from error
+        raise UsageError(
+            f"no tokenizer was found {where} {name!r} ({line}); {_WAYS_OUT}"
+        ) from error
 
 
 _WAYS_OUT = (
