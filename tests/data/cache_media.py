@@ -87,7 +87,7 @@ def read_text(path, recipe):
 
 
 def decode_slowly(sample, recipe):
-    time.sleep(0.03)
+    time.sleep(0.05)
     return decode(sample, recipe)
 
 

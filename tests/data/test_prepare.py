@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -432,6 +433,20 @@ def test_grows_with_the_folder_and_reads_what_was_repaired(tmp_path, log):
     # Files that are gone since then stay in the cache.
     make(cache_media.catalogue(root, 40), out)
     assert len(read_cache_info(out).ids) == 59
+
+
+def test_samples_that_vanish_before_their_turn_are_missing(source, tmp_path):
+    out = tmp_path / "c"
+    make(source, out)
+    note = json.loads((out / "shards" / "00004.json").read_text())
+    (out / "shards" / "00004.json").unlink()
+    kept = [s for s in source.samples if s.id != note["samples"][0]]
+    report = make(dataclasses.replace(source, samples=kept), out)
+    info = read_cache_info(out)
+    assert info.problems[note["samples"][0]] == {"text": "no file", "image": "no file"}
+    assert (info.planned, info.waiting, report.usable) == (60, 0, 58)
+    # Listed again, it is read after all.
+    assert make(source, out).usable == 59
 
 
 def test_sizes_of_shards_follow_the_recipe(source):
