@@ -78,15 +78,16 @@ def test_check_of_a_folder(rlmba, food, tmp_path):
     assert row(lines, "train", "apple_pie") == ["5", "4", "1", "0", "0", "4", "5"]
     assert row(lines, "train", "baby_back_ribs") == ["5", "5", "0", "1", "0", "4", "5"]
     assert row(lines, "train", "baklava") == ["5", "5", "0", "0", "1", "5", "5"]
-    assert [line.split(":")[0] for line in lines[-5:-2]] == ["unreadable", "missing", "flagged"]
-    assert re.fullmatch(r"split checksum of the 21 samples usable: [0-9a-f]{32}", lines[-2])
+    assert [line.split(":")[0] for line in lines[-6:-3]] == ["unreadable", "missing", "flagged"]
+    assert re.fullmatch(r"split checksum of the 21 samples usable: [0-9a-f]{32}", lines[-3])
+    assert re.fullmatch(r"split checksum of the 19 with all modalities: [0-9a-f]{32}", lines[-2])
     assert lines[-1].startswith(str(tmp_path / "xdg" / "rlmba" / "index"))
 
     quick = rlmba("data", "check", "food101", food, "--quick", "--all")
     assert (quick[0], quick[2]) == (0, "")
     assert row(quick[1], "train", "45,719") == ["15", "14", "1"]
     assert row(quick[1], "test", "waffles") == ["0", "0", "0"]
-    assert quick[1][-1] == lines[-2].replace("usable", "with a file")
+    assert quick[1][-2] == lines[-3].replace("usable", "with a file")
 
 
 def test_prepare_then_check_the_cache(rlmba, vgg, tmp_path):
@@ -99,7 +100,7 @@ def test_prepare_then_check_the_cache(rlmba, vgg, tmp_path):
     assert row(lines, "train", "105,243") == ["12", "11", "1", "2", "0", "9", "10"]
     assert row(lines, "test", "7,109") == ["3", "3", "0", "0", "0", "3", "3"]
     assert row(lines, "train", "dog", "barking") == ["4", "4", "0", "1", "0", "3", "4"]
-    assert lines[-3] == f"5 problems, listed in {problems}"
+    assert lines[-4] == f"5 problems, listed in {problems}"
     assert lines[-1] == str(out)
     with problems.open(newline="") as file:
         kinds = [(r["class"], r["modality"], r["kind"]) for r in csv.DictReader(file)]
@@ -117,10 +118,10 @@ def test_prepare_then_check_the_cache(rlmba, vgg, tmp_path):
     assert sample["audio"].shape == (160_000,)
 
     again = rlmba(*command)
-    assert (again[0], again[1][-2:]) == (0, lines[-2:])
+    assert (again[0], again[1][-3:]) == (0, lines[-3:])
     code, checked, errors = rlmba("data", "check", "vggsound", out)
     assert (code, errors) == (0, "checked: 2 of 2\n")
-    assert checked[-2:] == lines[-2:]
+    assert checked[-3:] == lines[-3:]
 
     shard = out / "shards" / "00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
@@ -179,7 +180,7 @@ def test_nothing_usable_is_exit_code_1(rlmba, tmp_path):
 
 def test_interrupted_it_says_how_to_go_on(tmp_path):
     root = tmp_path / "food"
-    media_files.make_food101(root, train=80, test=2)
+    media_files.make_food101(root, train=150, test=2)
     out = tmp_path / "c"
     command = [sys.executable, "-m", "rlmba", "data", "prepare", "food101", root, "--cache", out]
     process = subprocess.Popen(

@@ -87,8 +87,21 @@ def read_text(path, recipe):
 
 
 def decode_slowly(sample, recipe):
-    time.sleep(0.03)
+    time.sleep(0.05)
     return decode(sample, recipe)
+
+
+def decode_forever(sample, recipe):
+    with Path(os.environ[LOG]).open("a") as log:
+        log.write(f"{sample.id}\n")
+    time.sleep(600)
+
+
+def leave_half_a_file(sample, recipe):
+    """Stops everything, with a file in the folder of the log that a process was writing."""
+    log = Path(os.environ[LOG])
+    (log.parent / "c" / "shards" / ".00003.safetensors.0123abcd.tmp").write_bytes(b"half")
+    raise UsageError("stop")
 
 
 def decode_or_die(sample, recipe):

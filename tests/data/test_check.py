@@ -87,7 +87,23 @@ def test_problems_by_sample_and_as_csv(source, index, tmp_path):
         "missing: test ant s009, text: no file",
         "flagged: train bee s010, image: converted",
     ]
-    assert lines[4] == f"split checksum of the 59 samples usable: {report.checksum}"
+    assert lines[4:] == [
+        f"split checksum of the 59 samples usable: {report.checksum}",
+        f"split checksum of the 57 with all modalities: {report.complete_checksum}",
+        str(index),
+    ]
+
+
+def test_checksums_are_of_the_samples_that_can_be_used(source, index):
+    def of(without):
+        kept = [s for s in source.samples if s.id not in without]
+        return split_checksum(
+            source.classes, [s.id for s in kept], [s.label for s in kept], [s.test for s in kept]
+        )
+
+    report = look(source, index)
+    assert report.checksum == of({"s003"})
+    assert report.complete_checksum == of({"s003", "s005", "s009"})
 
 
 def test_quick_only_looks_for_files(source, index, log):

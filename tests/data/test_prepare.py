@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -30,7 +31,7 @@ from rlmba.data.media.prepare import prepare
 if __name__ == "__main__":
     root, out = map(Path, sys.argv[1:])
     prepare(cache_media.catalogue(root), cache_media.RECIPE, out, workers=2,
-            decode=cache_media.decode_slowly)
+            decode=cache_media.{decode})
 """
 
 
@@ -69,9 +70,13 @@ def content(out):
     }
 
 
-def start(tmp_path, source, out):
+def script_text(decode="decode_slowly"):
+    return SCRIPT.format(tests=str(Path(cache_media.__file__).parent), decode=decode)
+
+
+def start(tmp_path, source, out, decode="decode_slowly"):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(cache_media.__file__).parent)))
+    script.write_text(script_text(decode))
     return subprocess.Popen(
         [sys.executable, str(script), str(source.root), str(out)], stderr=subprocess.PIPE, text=True
     )
@@ -169,6 +174,23 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(source, tmp_path, log
     assert len(log()) - before == info.waiting
     assert content(out) == whole
     assert {n: (out / "shards" / n).stat().st_ino for n in kept} == kept
+
+
+def test_workers_do_not_outlive_their_parent(source, tmp_path, log):
+    """Not even those whose decoder never comes back."""
+    process = start(tmp_path, source, tmp_path / "c", "decode_forever")
+    wait_for(lambda: len(log()) == 2)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    wait_for(lambda: not any(Path(f"/proc/{w}/cmdline").exists() for w in workers), 20)
+
+
+def test_stopped_by_an_error_it_leaves_no_half_file(source, tmp_path, log):
+    with pytest.raises(UsageError, match="stop"):
+        make(source, tmp_path / "c", decode=cache_media.leave_half_a_file)
+    assert list((tmp_path / "c" / "shards").iterdir()) == []
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.4])
@@ -280,8 +302,7 @@ def test_what_no_sample_survives_stops_at_once(source, tmp_path):
 
 def test_script_without_a_guard(tmp_path, source):
     script = tmp_path / "script.py"
-    text = SCRIPT.format(tests=str(Path(cache_media.__file__).parent))
-    script.write_text(text.replace('__name__ == "__main__"', "True"))
+    script.write_text(script_text().replace('__name__ == "__main__"', "True"))
     done = subprocess.run(
         [sys.executable, str(script), str(source.root), str(tmp_path / "c")],
         capture_output=True,
@@ -432,6 +453,32 @@ def test_grows_with_the_folder_and_reads_what_was_repaired(tmp_path, log):
     # Files that are gone since then stay in the cache.
     make(cache_media.catalogue(root, 40), out)
     assert len(read_cache_info(out).ids) == 59
+
+    # Until its new shard is there, a repaired sample waits: the old half of it does not count.
+    (number,) = (
+        p.stem
+        for p in (out / "shards").glob("*.json")
+        if "s005" in p.read_text() and f"shards/{p.name}" not in old
+    )
+    (out / "shards" / f"{number}.json").unlink()
+    info = read_cache_info(out)
+    assert "s005" not in info.ids
+    assert info.waiting == 60 - 1 - len(info.ids)
+    assert len(CacheReader(out)) == len(info.ids)
+
+
+def test_samples_that_vanish_before_their_turn_are_missing(source, tmp_path):
+    out = tmp_path / "c"
+    make(source, out)
+    note = json.loads((out / "shards" / "00004.json").read_text())
+    (out / "shards" / "00004.json").unlink()
+    kept = [s for s in source.samples if s.id != note["samples"][0]]
+    report = make(dataclasses.replace(source, samples=kept), out)
+    info = read_cache_info(out)
+    assert info.problems[note["samples"][0]] == {"text": "no file", "image": "no file"}
+    assert (info.planned, info.waiting, report.usable) == (60, 0, 58)
+    # Listed again, it is read after all.
+    assert make(source, out).usable == 59
 
 
 def test_sizes_of_shards_follow_the_recipe(source):

@@ -34,6 +34,8 @@ __all__ = ["CacheInfo", "CacheReader", "is_cache", "read_cache_info", "verify"]
 _OPEN_SHARDS = 256
 """Shards mapped at a time: each costs a file descriptor, of which a process often has 1,024."""
 
+_FINE = Outcome()
+
 
 @dataclass(frozen=True)
 class CacheInfo:
@@ -104,7 +106,7 @@ class _Contents:
             if number == NOWHERE
             else None
             if (note := self.notes.get(number)) is None
-            else note.outcomes.get(sample, Outcome())
+            else note.outcomes.get(sample, _FINE)
             for sample, number in zip(plan.ids, plan.shard, strict=True)
         ]
 
@@ -142,9 +144,10 @@ def read_cache_info(
     labels = np.array([about[i][0] for i in usable], dtype=np.int64)
     test = np.array([about[i][1] for i in usable], dtype=np.bool_)
     said = {s: o for s, o in zip(plan.ids, outcomes, strict=True) if o is not None}
-    present = np.array(
-        [[m not in said[i].problems for m in plan.modalities] for i in usable], np.bool_
-    ).reshape(len(usable), len(plan.modalities))
+    present = np.ones((len(usable), len(plan.modalities)), np.bool_)
+    for row, i in enumerate(usable):
+        if lacking := said[i].problems:
+            present[row] = [m not in lacking for m in plan.modalities]
     return CacheInfo(
         path=Path(path),
         name=plan.name,

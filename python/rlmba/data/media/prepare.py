@@ -137,6 +137,7 @@ class _Job:
         self._members = plan.members()
         self._todo = _unfinished(out, plan)
         self._samples = {s.id: s for s in catalogue.samples}
+        self._place = {sample: i for i, sample in enumerate(plan.ids)}
         self._crashes: dict[int, dict[str, str]] = {}
         self._deaths: Counter[int] = Counter()
         self._probing: dict[str, int] = {}
@@ -171,7 +172,7 @@ class _Job:
 
     def _vanished(self, sample: str) -> Sample:
         """A sample that was planned and is no longer listed."""
-        i = self._plan.ids.index(sample)
+        i = self._place[sample]
         nothing = dict.fromkeys(self._plan.modalities)
         return Sample(sample, self._plan.labels[i], self._plan.test[i], nothing)
 
@@ -236,7 +237,7 @@ def _repaired(catalogue: Catalogue, plan: Plan, out: Path) -> set[str]:
     shard = dict(zip(plan.ids, plan.shard, strict=True))
     samples = {s.id: s for s in catalogue.samples}
     repaired: set[str] = set()
-    for number in set(plan.shard):
+    for number in set(plan.shard) - {NOWHERE}:
         note = shards.read_note(out, number)
         for sample, outcome in note.outcomes.items() if note else ():
             here = shard.get(sample) == number and sample in samples

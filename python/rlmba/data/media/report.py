@@ -157,13 +157,25 @@ class Report:
         """Samples with at least one modality."""
         return sum(c.usable for c in self.totals.values())
 
+    @property
+    def complete(self) -> int:
+        """Samples with all modalities, which is what loaders take unless told otherwise."""
+        return sum(c.complete for c in self.totals.values())
+
     @cached_property
     def checksum(self) -> str:
         """:func:`split_checksum` of the usable samples."""
+        return self._checksum(len(self.modalities) - 1)
+
+    @cached_property
+    def complete_checksum(self) -> str:
+        """:func:`split_checksum` of the complete samples."""
+        return self._checksum(0)
+
+    def _checksum(self, problems: int) -> str:
+        """Of the samples that lack so many modalities at most."""
         kept = [
-            i
-            for i, o in enumerate(self.outcomes)
-            if o is not None and len(o.problems) < len(self.modalities)
+            i for i, o in enumerate(self.outcomes) if o is not None and len(o.problems) <= problems
         ]
         return split_checksum(
             self.classes,
@@ -252,6 +264,10 @@ class Report:
                 lines.append(f"... and {more:,} more; --problems FILE.csv lists them all")
         looked = "with a file" if self.quick else "usable"
         lines.append(f"split checksum of the {self.usable:,} samples {looked}: {self.checksum}")
+        if self.complete != self.usable:
+            lines.append(
+                f"split checksum of the {self.complete:,} with all modalities: {self.complete_checksum}"
+            )
         if self.place is not None:
             lines.append(str(self.place))
         return lines
