@@ -121,8 +121,12 @@ class MediaDataset(MultimodalDataset):
         *,
         train: bool,
         generator: torch.Generator | None,
+        rows: slice | None = None,
     ) -> Batch:
         """Cut what a batch needs from the reader's arrays: see :meth:`MultimodalDataset.load`.
+
+        ``rows`` reads a part of ``positions`` only: draws are made for all of them, so that each
+        sample is augmented as in the whole batch.
 
         ``inputs`` are uint8 image [n, 3, 224, 224] and video [n, T, 3, 112, 112], int16 audio
         [n, samples], int64 text [n, tokens]; with ``train``, ``draws`` hold one entry
@@ -133,15 +137,17 @@ class MediaDataset(MultimodalDataset):
                 "augmentation: expected a torch.Generator with train=True, got None; pass one"
             )
         n = len(positions)
-        buffers = [form.buffer(n) for form in self._forms]
+        part = slice(None) if rows is None else rows
+        positions = positions[part]
+        buffers = [form.buffer(len(positions)) for form in self._forms]
         places: list[NDArray[np.float64] | None] = [None] * len(buffers)
         draws: dict[str, torch.Tensor] = {}
         if train and generator is not None:
             for column, form in enumerate(self._forms):
                 drawn = torch.rand(n, form.places, generator=generator, dtype=torch.float64)
-                places[column] = drawn.numpy()
+                places[column] = drawn[part].numpy()
                 own = form.draw(n, generator)
-                draws.update({f"{form.modality.name}.{key}": x for key, x in own.items()})
+                draws.update({f"{form.modality.name}.{key}": x[part] for key, x in own.items()})
         present, missed = self._fill(positions, buffers, places)
         inputs = {
             form.modality.name: form.compact(buffer)
