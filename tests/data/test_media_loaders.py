@@ -93,7 +93,7 @@ def test_by_name_with_options_as_a_configuration_gives_them(vggsound):
     )
     assert data.classes == ("dog barking", "thunder")
     counts = Counter(
-        zip(data.labels.tolist(), [p in data.test_positions for p in range(len(data))])
+        zip(data.labels.tolist(), [p in data.test_positions for p in range(len(data))], strict=True)
     )
     assert counts == {(0, False): 2, (0, True): 1, (1, False): 2, (1, True): 1}
     whole = load(root)
