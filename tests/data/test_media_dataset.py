@@ -200,8 +200,10 @@ def test_unreadable_samples_are_absent_zeros_counted_and_said_once(clip_arrays):
         warnings.simplefilter("error")
         generator = torch.Generator().manual_seed(0)
         batch = data.batch(np.array([4, 0]), train=True, generator=generator)
-    assert batch.present.tolist() == [[False, False], [True, True]]
-    assert batch.inputs["audio"].isfinite().all()
+    # Nothing of a sample can be read: it is blank rather than without any modality.
+    assert batch.present.tolist() == [[True, True], [True, True]]
+    low, high = batch.inputs["audio"].flatten(1).aminmax(dim=1)
+    assert (low < high).tolist() == [False, True]
     assert data.problems == {2: {"video"}, 4: {"audio", "video"}}
     assert data.summary().endswith(
         "2 of 8 samples could not be read: 'id2' (video), 'id4' (audio, video)"
@@ -221,12 +223,16 @@ def test_problems_of_a_worker_are_counted_where_batches_are_finished(clip_arrays
 def test_what_is_known_to_be_absent_is_no_problem(clip_arrays):
     present = np.ones((N, 2), np.bool_)
     present[3, 0] = False
-    data = dataset(clip_arrays, broken=[(3, "video")], present=present)
+    data = dataset(clip_arrays, broken=[(3, "video"), (5, "audio")], present=present)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         batch = data.batch(np.array([3, 1]), train=False, generator=None)
     assert batch.present.tolist() == [[False, True], [True, True]]
     assert not data.problems
+    data.reader.broken.add((3, "audio"))
+    with pytest.warns(RlmbaWarning, match=r"'id3' \(audio\)"):
+        batch = data.batch(np.array([5, 3]), train=False, generator=None)
+    assert batch.present.tolist() == [[True, False], [False, True]]
     assert np.array_equal(data.present, present)
 
 

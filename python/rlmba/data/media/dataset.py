@@ -29,8 +29,9 @@ _LISTED = 5
 class MediaDataset(MultimodalDataset):
     """Texts, images, videos and sounds of a :class:`~rlmba.data.media.content.Reader`.
 
-    A sample that cannot be read when its turn comes is no error: its inputs are zeros, the batch
-    marks it absent, and it is counted in :attr:`problems`.
+    What cannot be read when its turn comes is no error: its inputs are zeros, the batch marks it
+    absent, and it is counted in :attr:`problems`. A sample of which nothing can be read is zeros
+    that count as present, since every sample has to have something.
 
     Parameters
     ----------
@@ -165,14 +166,15 @@ class MediaDataset(MultimodalDataset):
         places: Sequence[NDArray[np.float64] | None],
     ) -> tuple[NDArray[np.bool_] | None, list[tuple[int, int]]]:
         """Read samples into the buffers; returns presence and (position, column) of what failed."""
-        present = np.ones((len(positions), len(self._forms)), np.bool_)
+        known = np.ones((len(positions), len(self._forms)), np.bool_)
         if self.present is not None:
-            present = self.present[positions]
+            known = self.present[positions]
+        present = known.copy()
         missed = []
         for row, position in enumerate(positions.tolist()):
             arrays = self.reader.read(position)
             for column, form in enumerate(self._forms):
-                if not present[row, column]:
+                if not known[row, column]:
                     continue
                 array = arrays.get(form.modality.name)
                 if array is None:
@@ -181,6 +183,8 @@ class MediaDataset(MultimodalDataset):
                     continue
                 place = places[column]
                 form.take(array, None if place is None else place[row], buffers[column][row])
+        blank = ~present.any(axis=1)
+        present[blank] = known[blank]
         return (None if self.present is None and not missed else present), missed
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:
@@ -206,7 +210,8 @@ class MediaDataset(MultimodalDataset):
             self.problems.setdefault(position, set()).add(name)
         if first:
             warnings.warn(
-                f"{self.summary()}; they count as absent, and the run goes on. "
+                f"{self.summary()}; what is "
+                f"lacking counts as absent, and the run goes on. "
                 f"`rlmba data check {self.name} DIR` says what is wrong with them",
                 RlmbaWarning,
                 stacklevel=3,
