@@ -177,6 +177,16 @@ def test_a_closed_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_run_takes_a_preset_by_name(tmp_path):
+    done = rlmba("run", "--preset", "food102")
+    assert done.returncode == 2
+    assert "preset: expected one of digits, features, food101, food101-bmmal, " in done.stderr
+    done = rlmba("run", "--preset", "vggsound-bmmal", "--data-root", tmp_path)
+    assert done.returncode == 1
+    assert str(tmp_path) in done.stderr
+    assert "vggsound" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     [("strategies", "rlmba-x: "), ("datasets", "digits"), ("encoders", "mlp")],

@@ -97,6 +97,47 @@ def test_a_preset_that_is_not_there_or_of_another_data_set(presets):
         load_config(preset="toy", settings=["dataset=digits"])
 
 
+PROTOCOL = {
+    # preset: labels at the end, b, epochs, optimizer, encoders with their weights and rates
+    "food101": (7000, 1000, 15, "adamw", {"text": 1e-5, "image": 1e-4}),
+    "food101-bmmal": (7000, 1000, 15, "adamw", {"text": 1e-5, "image": 1e-4}),
+    "kineticssound": (7000, 1000, 15, "adamw", {"video": 2e-3, "audio": 1e-3}),
+    "kineticssound-bmmal": (7000, 1000, 45, "adam", {"video": 2e-3, "audio": 1e-3}),
+    "vggsound": (7000, 1000, 15, "adamw", {"video": 1e-3, "audio": 1e-3}),
+    "vggsound-bmmal": (14000, 2000, 45, "adam", {"video": 1e-3, "audio": 1e-3}),
+}
+WEIGHTS = {
+    "food101": {
+        "text": ("bert-base", "bert-base-uncased"),
+        "image": ("resnet101", "IMAGENET1K_V1"),
+    },
+    "kineticssound": {"video": ("r2plus1d-18", "random"), "audio": ("audio-resnet18", "random")},
+    "vggsound": {"video": ("r2plus1d-18", "KINETICS400_V1"), "audio": ("audio-resnet18", "random")},
+}
+
+
+@pytest.mark.parametrize("preset", PROTOCOL)
+def test_presets_of_the_papers(preset):
+    labels, b, epochs, optimizer, rates = PROTOCOL[preset]
+    config = load_config(preset=preset)
+    training = config.training
+    assert config.initial_labels + config.rounds * config.batch_size == labels
+    assert (config.initial_labels, config.batch_size, config.epochs) == (b, b, epochs)
+    assert (training.minibatch_size, training.learning_rate) == (32, 1e-3)
+    assert (training.optimizer, training.encoder_learning_rates) == (optimizer, rates)
+    encoders = config.model.encoders
+    assert {m: (e.name, e.options["weights"]) for m, e in encoders.items()} == WEIGHTS[
+        config.dataset
+    ]
+    if optimizer == "adam":
+        assert (training.weight_decay, training.betas) == (1e-4, (0.95, 0.999))
+        assert (training.milestones, training.warmup_epochs) == ([20, 30, 40], 10)
+    else:
+        assert (training.weight_decay, training.milestones) == (0.01, [10])
+    bmmal = preset.endswith("-bmmal")
+    assert (config.strategy, config.fusion) == (("bmmal", "concat") if bmmal else ("rlmba", "amcb"))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -175,6 +175,25 @@ def test_loading_in_another_process_and_finishing_here_is_the_same(clip_arrays):
         assert torch.equal(a.inputs[name], b.inputs[name])
 
 
+@pytest.mark.parametrize("arrays", ["clip_arrays", "recipe_arrays"])
+def test_a_batch_in_parts_is_the_batch(arrays, request):
+    data = dataset(request.getfixturevalue(arrays))
+    positions = np.array([4, 2, 0, 1, 2])
+
+    def part(rows):
+        generator = torch.Generator().manual_seed(5)
+        batch = data.load(positions, train=True, generator=generator, rows=rows)
+        return data.finish(batch, CPU).inputs, generator.get_state()
+
+    whole, state = part(None)
+    for rows in (slice(0, 2), slice(2, 5), slice(5, 5)):
+        inputs, after = part(rows)
+        assert torch.equal(after, state)
+        for name, x in inputs.items():
+            # Products of the blur may round otherwise in a block of one than of two.
+            torch.testing.assert_close(x, whole[name][rows], rtol=0, atol=2e-5)
+
+
 def test_only_what_is_copied_is_read_from_disk(tmp_path, clip_arrays):
     file = tmp_path / "video.npy"
     np.save(file, clip_arrays["video"])
@@ -199,8 +218,10 @@ def test_unreadable_samples_are_absent_zeros_counted_and_said_once(clip_arrays):
         warnings.simplefilter("error")
         generator = torch.Generator().manual_seed(0)
         batch = data.batch(np.array([4, 0]), train=True, generator=generator)
-    assert batch.present.tolist() == [[False, False], [True, True]]
-    assert batch.inputs["audio"].isfinite().all()
+    # Nothing of a sample can be read: it is blank rather than without any modality.
+    assert batch.present.tolist() == [[True, True], [True, True]]
+    low, high = batch.inputs["audio"].flatten(1).aminmax(dim=1)
+    assert (low < high).tolist() == [False, True]
     assert data.problems == {2: {"video"}, 4: {"audio", "video"}}
     assert data.summary().endswith(
         "2 of 8 samples could not be read: 'id2' (video), 'id4' (audio, video)"
@@ -220,12 +241,16 @@ def test_problems_of_a_worker_are_counted_where_batches_are_finished(clip_arrays
 def test_what_is_known_to_be_absent_is_no_problem(clip_arrays):
     present = np.ones((N, 2), np.bool_)
     present[3, 0] = False
-    data = dataset(clip_arrays, broken=[(3, "video")], present=present)
+    data = dataset(clip_arrays, broken=[(3, "video"), (5, "audio")], present=present)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         batch = data.batch(np.array([3, 1]), train=False, generator=None)
     assert batch.present.tolist() == [[False, True], [True, True]]
     assert not data.problems
+    data.reader.broken.add((3, "audio"))
+    with pytest.warns(RlmbaWarning, match=r"'id3' \(audio\)"):
+        batch = data.batch(np.array([5, 3]), train=False, generator=None)
+    assert batch.present.tolist() == [[True, False], [False, True]]
     assert np.array_equal(data.present, present)
 
 

@@ -332,3 +332,12 @@ def test_empty_batches():
         form = transforms.form_of(name, Recipe(), vocabulary=9)
         draws = form.draw(0, generator())
         assert form.finish(form.compact(form.buffer(0)), draws).shape == (0, *form.modality.shape)
+
+
+@pytest.mark.parametrize("name", ["text", "image", "video", "audio"])
+def test_a_batch_is_finished_where_it_lies_with_draws_on_the_cpu(name):
+    """A device without memory: whatever is made elsewhere than on it cannot be combined with it."""
+    form = transforms.form_of(name, Recipe(), vocabulary=9)
+    draws = form.draw(8, generator())
+    found = form.finish(form.compact(form.buffer(8)).to("meta"), draws)
+    assert (found.device.type, tuple(found.shape)) == ("meta", (8, *form.modality.shape))
