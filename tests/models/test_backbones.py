@@ -12,9 +12,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from rlmba.config import ModelConfig
 from rlmba.data import Modality
 from rlmba.errors import DataError, UsageError
-from rlmba.models import build_encoder, encoder_names, seeded
+from rlmba.models import build_classifier, build_encoder, encoder_names, seeded
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
 IMAGE = Modality("photo", "image", (3, 64, 64), **IMAGENET)
@@ -506,6 +507,20 @@ def test_two_towers_are_the_librarys(folders):
     assert {n.split(".")[1] for n in image.state_dict()} == {"vision_model", "visual_projection"}
     assert with_gradient(text.train(), ids) == set(dict(text.named_parameters()))
     assert with_gradient(image.train(), x) == set(dict(image.named_parameters()))
+
+
+def test_a_classifier_of_a_pair(folders):
+    """Configured as in a run: trained through both towers, or around them when they are frozen."""
+    towers = {"name": "two-tower", "weights": str(folders / "clip")}
+    for frozen in (False, True):
+        chosen = {**towers, "frozen": frozen}
+        config = ModelConfig(width=8, encoders={"words": chosen, "photo": chosen})
+        model = build_classifier([WORDS, SMALL], 3, config, "amcb", seed=0).train()
+        out = model({"words": sample(WORDS), "photo": sample(SMALL)})
+        out.fused_logits.square().sum().backward()
+        assert all(p.grad is not None for p in model.projections.parameters())
+        reached = [p.grad is not None for p in model.encoders.parameters()]
+        assert not any(reached) if frozen else all(reached)
 
 
 def test_preprocessor_of_a_folder_says_how_to_standardize(folders, tmp_path):
