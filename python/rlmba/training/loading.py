@@ -133,11 +133,11 @@ class Loader:
         with worker_deaths(self):
             self._jobs.jobs = jobs
             for loaded in self._loaded():
-                if number != self._streams:
-                    raise UsageError("Loader: expected one stream at a time, a newer one has begun")
                 if isinstance(loaded, _Failure):
                     loaded.throw()
                 yield self.dataset.finish(loaded, self.device)
+                if number != self._streams:
+                    raise UsageError("Loader: expected one stream at a time, a newer one has begun")
 
     def _loaded(self) -> Iterator[Any]:
         if self._source is None:
