@@ -37,7 +37,8 @@ def write_clip(path, seed):
     rng = np.random.default_rng(seed)
     scene, thing = world(rng, 2 * HEIGHT, 2 * WIDTH), world(rng, 48, 64)
     n = int(RECIPE.seconds * FPS)
-    camera = np.cumsum(rng.normal([0.3, 0.6], 1.2, (n, 2)), 0) + [HEIGHT / 2, WIDTH / 2]
+    camera = np.cumsum(rng.normal([0.3, 0.6], 1.2, (n, 2)), 0)
+    camera += [HEIGHT / 2, WIDTH / 2]
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=FPS)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -80,7 +80,8 @@ class _Track:
     first: int | None = None
     done: bool = False
 
-    def add(self, packet: Any, seconds: float) -> None:
+    def add(self, packet: Any, seconds: float) -> bool:
+        """Keep a packet; whether with it all of the first ``seconds`` is there."""
         self.packets.append(packet)
         if packet.pts is None:
             self.timed = False
@@ -89,6 +90,7 @@ class _Track:
         # No later packet is shown before this one is decoded.
         if packet.dts is not None and self.first is not None:
             self.done = (packet.dts - self.first) * self.unit > seconds + _SLACK
+        return self.done
 
 
 def _track(container: Any, kind: str) -> _Track | None:
@@ -122,8 +124,7 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
     if not tracks:
         return False
     by_index = {t.stream.index: t for t in tracks}
-    start = (container.start_time or 0) / 1e6
-    reached = 0.0
+    last: dict[int, int] = {}
     packets = container.demux()
     while True:
         try:
@@ -136,17 +137,19 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
             break
         if not packet.size:
             continue
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None and packet.time_base is not None:
-            reached = max(
-                reached, float((time + (packet.duration or 0)) * packet.time_base) - start
-            )
-        track = by_index.get(packet.stream_index)
+        index, time = packet.stream_index, packet.pts
+        if time is None:
+            time = packet.dts
+        if time is not None:
+            last[index] = max(last.get(index, 0), time + (packet.duration or 0))
+        track = by_index.get(index)
         if track is not None and not track.done:
-            track.add(packet, seconds)
-            if all(t.done for t in tracks):
+            done = track.add(packet, seconds)
+            if done and all(t.done for t in tracks):
                 return False
-    return _ends_early(container, tracks, seconds, reached)
+    start = (container.start_time or 0) / 1e6
+    reached = [float(ticks * container.streams[k].time_base) for k, ticks in last.items()]
+    return _ends_early(container, tracks, seconds, max(reached, default=0.0) - start)
 
 
 def _ends_early(container: Any, tracks: Sequence[_Track], seconds: float, reached: float) -> bool:
@@ -330,16 +333,19 @@ def _pick(
 
 def _converter(size: tuple[int, int]) -> Callable[[Any], _Picture]:
     """A function from a frame to RGB of a size, upright, and whether it was turned for that."""
+    import av
     from av.video.reformatter import Interpolation, VideoReformatter
 
     height, width = size
     reformatter = VideoReformatter()
+    # Releases that know the option would start threads for a tenth of a millisecond of work.
+    serial = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def convert(frame: Any) -> _Picture:
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         w, h = (height, width) if turns % 2 else (width, height)
         small = reformatter.reformat(
-            frame, w, h, "rgb24", interpolation=Interpolation.BILINEAR, threads=1
+            frame, w, h, "rgb24", interpolation=Interpolation.BILINEAR, **serial
         )
         return np.rot90(small.to_ndarray(), turns), bool(turns)
 

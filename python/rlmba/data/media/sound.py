@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,18 +82,50 @@ def _resampled(frames: Iterable[Any], rate: int) -> Iterator[NDArray[np.int16]]:
 
     resampler: Any = None
     before = None
-    for given in frames:
-        frame = given if _known(given.layout) else _mean(given)
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+    for kind, group in _groups(frames):
         if kind != before:
             yield from flush(resampler)
             resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
             before = kind
-        # The rate alone paces the output: gaps and jumps of time stamps are none of the sound.
-        frame.pts = None
-        for out in resampler.resample(frame):
+        for out in resampler.resample(_joined(group)):
             yield out.to_ndarray().reshape(-1)
     yield from flush(resampler)
+
+
+_Kind = tuple[str, str, int]
+
+
+def _groups(frames: Iterable[Any]) -> Iterator[tuple[_Kind, list[Any]]]:
+    """Frames of one format, layout and rate that follow each other, up to a second of them."""
+    kind: _Kind = ("", "", 0)
+    group: list[Any] = []
+    count = 0
+    for frame in frames:
+        own = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if group and (own != kind or count >= frame.sample_rate):
+            yield kind, group
+            group, count = [], 0
+        kind = own
+        group.append(frame)
+        count += frame.samples
+    if group:
+        yield kind, group
+
+
+def _joined(group: Sequence[Any]) -> Any:
+    """Frames of one kind as one: a resampler takes as long to be called as for a frame's samples."""
+    import av
+
+    first = group[0]
+    values = np.concatenate([frame.to_ndarray() for frame in group], axis=1)
+    format_name, layout = first.format.name, first.layout
+    if not _known(layout):
+        if not first.format.is_planar:
+            values = values.reshape(-1, layout.nb_channels).T
+        values, format_name, layout = _mean(values), "flt", av.AudioLayout("mono")
+    frame = av.AudioFrame.from_ndarray(values, format=format_name, layout=layout.name)
+    frame.sample_rate = first.sample_rate
+    return frame
 
 
 def _known(layout: Any) -> bool:
@@ -101,19 +133,11 @@ def _known(layout: Any) -> bool:
     return "channels" not in layout.name or layout.name == "2 channels"
 
 
-def _mean(frame: Any) -> Any:
-    import av
-
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
+def _mean(values: NDArray[Any]) -> NDArray[np.float32]:
+    """The mean of channels [channels, n], scaled to -1..1: float32 [1, n]."""
+    mean: NDArray[np.float64] = values.mean(axis=0, keepdims=True, dtype=np.float64)
     if values.dtype.kind == "u":
-        scaled = (values.astype(np.float32) - 128) / 128
+        mean = (mean - 128) / 128
     elif values.dtype.kind == "i":
-        scaled = values / np.float32(-float(np.iinfo(values.dtype).min))
-    else:
-        scaled = values
-    mono = scaled.mean(axis=0, dtype=np.float32)[None]
-    out = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono), format="flt", layout="mono")
-    out.sample_rate = frame.sample_rate
-    return out
+        mean /= -float(np.iinfo(values.dtype).min)
+    return mean.astype(np.float32)
