@@ -218,8 +218,7 @@ def test_unreadable_samples_are_absent_zeros_counted_and_said_once(clip_arrays):
         warnings.simplefilter("error")
         generator = torch.Generator().manual_seed(0)
         batch = data.batch(np.array([4, 0]), train=True, generator=generator)
-    # Nothing of a sample can be read: it is blank rather than without any modality.
-    assert batch.present.tolist() == [[True, True], [True, True]]
+    assert batch.present.tolist() == [[False, False], [True, True]]
     low, high = batch.inputs["audio"].flatten(1).aminmax(dim=1)
     assert (low < high).tolist() == [False, True]
     assert data.problems == {2: {"video"}, 4: {"audio", "video"}}
@@ -250,7 +249,7 @@ def test_what_is_known_to_be_absent_is_no_problem(clip_arrays):
     data.reader.broken.add((3, "audio"))
     with pytest.warns(RlmbaWarning, match=r"'id3' \(audio\)"):
         batch = data.batch(np.array([5, 3]), train=False, generator=None)
-    assert batch.present.tolist() == [[True, False], [False, True]]
+    assert batch.present.tolist() == [[True, False], [False, False]]
     assert np.array_equal(data.present, present)
 
 

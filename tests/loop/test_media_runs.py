@@ -23,7 +23,7 @@ SMALL = {
 }
 CLIPS = {  # small networks
     "model.encoders.video": "{name: cnn, channels: [4, 8]}",
-    "model.encoders.audio": "{name: spectrogram-cnn, channels: [4, 8]}",
+    "model.encoders.audio": "{name: cnn, channels: [4, 8]}",
 }
 PAPER = {"model.encoders.video.weights": "random"}  # the networks of the paper, untrained
 RECIPES = {
@@ -113,7 +113,7 @@ def test_vggsound_prepared_and_frozen(vggsound, tmp_path, capsys):
 
 def test_food101_with_samples_that_lack_a_modality(tmp_path):
     root, out = tmp_path / "food", tmp_path / "run"
-    made = make_food101(root, damages=FOOD_DAMAGES)
+    made = make_food101(root, train=5, damages=FOOD_DAMAGES)
     keep = {"dataset_options.incomplete": "keep", "training.workers": 0, "rounds": 1}
     arguments = ["run", "--dataset", "food101", "--data-root", str(root), "--output", str(out)]
     assert main([*arguments, *settings(SMALL, RECIPES, keep, {"batch_size": 20})]) == 0

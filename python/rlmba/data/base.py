@@ -145,7 +145,8 @@ class MultimodalDataset(ABC):
         -------
         Batch
             On the CPU, rows in the order of ``positions[rows]``, for :meth:`finish`. ``present`` may
-            lack what the data set's own says is there, where a sample turned out not to be readable.
+            lack what the data set's own says is there, where a sample turned out not to be readable;
+            nothing may be left of it.
         """
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlmba.errors import DataError, UsageError
+from rlmba.hub import PATIENCE, out_of_reach
 
 __all__ = [
     "RANDOM",
@@ -32,7 +33,6 @@ RANDOM = "random"
 _SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 _WRAPPINGS = ("state_dict", "model_state_dict", "model_state", "model")
 _PREFIXES = ("module.", "encoder.", "backbone.", "model.", "network.")
-_PATIENCE = 10.0
 
 _T = TypeVar("_T")
 
@@ -69,7 +69,10 @@ def as_path(weights: str) -> Path | None:
     if path.exists():
         return path
     if path.suffix in _SUFFIXES or path.is_absolute() or weights.startswith(("~", "./", "../")):
-        raise UsageError(f"weights: expected a file or folder, but {path} does not exist")
+        raise UsageError(
+            f"weights: expected a file or folder, but {path} does not exist; give one that does, the name "
+            f"of published weights, or {RANDOM!r}"
+        )
     return None
 
 
@@ -174,7 +177,7 @@ def few(names: Sequence[str]) -> str:
 def patient() -> Iterator[None]:
     """A block in which a connection that gives no answer fails after ten seconds."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
+    socket.setdefaulttimeout(PATIENCE)
     try:
         yield
     finally:
@@ -211,7 +214,7 @@ def from_hub(read: Callable[..., _T], request: Request, spellings: Sequence[str]
         cached = _from_cache(read, name)
         if cached is not None:
             return cached
-    why = _out_of_reach(request.weights)
+    why = out_of_reach(request.weights)
     if why:
         raise request.refuse(why)
     try:
@@ -231,18 +234,6 @@ def _from_cache(read: Callable[..., _T], name: str) -> _T | None:
         return None  # not there
     except Exception as error:
         raise _translated(error, f"{name} (cached)") from error
-
-
-def _out_of_reach(name: str) -> str:
-    """Why the hub does not give a repository, asked once: the library asks six times; "" if it does."""
-    import huggingface_hub
-
-    try:
-        url = huggingface_hub.hf_hub_url(name, "config.json")
-        huggingface_hub.get_hf_file_metadata(url, timeout=_PATIENCE)
-    except Exception as error:  # of the HTTP library, which differs by version, or of the hub
-        return f"not cached, and not to be fetched ({_reason(error)})"
-    return ""
 
 
 def _translated(error: Exception, source: str) -> Exception:

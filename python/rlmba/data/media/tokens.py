@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import UsageError
+from rlmba.hub import out_of_reach
 
 __all__ = ["WordTokenizer", "cached_tokenizer", "load_tokenizer", "tokenize", "vocabulary_of"]
 
@@ -64,16 +65,28 @@ def load_tokenizer(name: str) -> Any:
         raise UsageError(f"text needs a tokenizer, and none is named; {_WAYS_OUT}")
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(name, use_fast=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # of the hub, of the network, of files: all mean there is none
+    def refuse(why: object) -> UsageError:
         where = "in the folder" if Path(name).is_dir() else "under the name"
-        line = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"no tokenizer was found {where} {name!r} ({line}); {_WAYS_OUT}"
-        ) from error
+        line = " ".join(str(why).split())[:200]
+        return UsageError(f"no tokenizer was found {where} {name!r} ({line}); {_WAYS_OUT}")
+
+    def read(**options: bool) -> Any:
+        try:
+            return AutoTokenizer.from_pretrained(name, use_fast=True, **options)
+        except MemoryError:
+            raise
+        except Exception as error:  # of the hub, of the network, of files: all mean there is none
+            raise refuse(error) from error
+
+    try:
+        return read(local_files_only=True)
+    except UsageError:
+        if Path(name).exists():
+            raise
+    why = out_of_reach(name)
+    if why:
+        raise refuse(why)
+    return read()
 
 
 _WAYS_OUT = (
