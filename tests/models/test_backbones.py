@@ -680,9 +680,11 @@ def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatc
     """A server that takes the connection and says nothing is given up after the patience."""
     import socket
 
+    from rlmba import hub
     from rlmba.models import weights
 
-    monkeypatch.setattr(hub, "PATIENCE", 0.5)
+    for module in (hub, weights):
+        monkeypatch.setattr(module, "PATIENCE", 0.5)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
