@@ -6,7 +6,14 @@ import torch
 
 from rlmba.data import Modality
 from rlmba.errors import UsageError
-from rlmba.models import build_encoder, encoder_names, register_encoder, seeded
+from rlmba.models import (
+    build_encoder,
+    describe_encoders,
+    encoder_names,
+    register_encoder,
+    register_family,
+    seeded,
+)
 
 MODALITIES = [
     Modality("numbers", "features", (7,)),
@@ -89,18 +96,33 @@ def test_unknown_encoder_option_and_modality():
         build_encoder("bert", numbers)
     with pytest.raises(UsageError, match=r"no option 'depth': expected one of \['hidden'\]"):
         build_encoder("mlp", numbers, {"depth": 3})
-    with pytest.raises(UsageError, match=r"'photo' is 'image'; use one of \['auto', 'cnn'\]"):
+    with pytest.raises(UsageError, match=r"'photo' is 'image'; use one of \['auto', 'cnn', "):
         build_encoder("mlp", photo)
     with pytest.raises(UsageError, match="registered already"):
         register_encoder("mlp", kinds=["features"])
-    assert encoder_names("tokens") == ("text-transformer",)
-    assert set(encoder_names()) == {
-        "mlp",
-        "cnn",
-        "spectrogram-cnn",
-        "text-transformer",
-        "sequence-cnn",
-    }
+    assert encoder_names("tokens") == ("bert-base", "text-transformer", "two-tower")
+    assert encoder_names("sequence") == ("sequence-cnn",)
+    assert {"mlp", "cnn", "spectrogram-cnn", "text-transformer"} < set(encoder_names())
+
+
+def test_registering():
+    """A name or a prefix is taken kind by kind; what is found by name is found with the prefix."""
+    with pytest.raises(UsageError, match="registered already"):
+        register_encoder("mlp", kinds=["image", "features"])
+    with pytest.raises(UsageError, match="registered already"):
+        register_encoder("a:b", kinds=["features"])
+    with pytest.raises(UsageError, match="torchvision:NAME are registered already"):
+        register_family("torchvision", kinds=["image"])
+
+
+def test_descriptions():
+    described = {d.name: d for d in describe_encoders()}
+    assert set(encoder_names()) < set(described)
+    assert described["transformers:NAME"].kinds == ("image", "tokens")
+    assert described["two-tower"].kinds == ("image", "tokens")
+    assert described["r2plus1d-18"].kinds == ("video",)
+    assert described["cnn"].summary == "A ConvStack over images of any number of channels."
+    assert all(d.summary.endswith(".") for d in described.values())
 
 
 @pytest.mark.parametrize(

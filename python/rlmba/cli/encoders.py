@@ -9,8 +9,12 @@ from rlmba.cli.app import app
 
 @app.command()
 def encoders() -> None:
-    """List the registered encoders."""
-    from rlmba.models.registry import encoder_names
+    """List the encoders, the kinds of modality they take, and how families of them are named."""
+    from rlmba.models.registry import describe_encoders
 
-    for name in encoder_names():
-        typer.echo(name)
+    for name, kinds, summary in describe_encoders():
+        typer.echo(f"{name} ({', '.join(kinds)}): {summary}")
+    typer.echo(
+        "NAME is a network as the library names it: torchvision:resnet50, or resnet50 alone; "
+        "transformers:HUB-NAME or transformers:FOLDER"
+    )

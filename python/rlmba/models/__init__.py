@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlmba.models.backbone import Backbone
 from rlmba.models.classifier import (
     Fusion,
     ModelOutput,
@@ -12,25 +13,49 @@ from rlmba.models.classifier import (
 from rlmba.models.cnn import Cnn
 from rlmba.models.mlp import Mlp
 from rlmba.models.randomness import seeded
-from rlmba.models.registry import Encoder, build_encoder, encoder_names, register_encoder
+from rlmba.models.registry import (
+    Description,
+    Encoder,
+    build_encoder,
+    describe_encoders,
+    encoder_names,
+    register_encoder,
+    register_family,
+)
 from rlmba.models.sequence import SequenceCnn
 from rlmba.models.spectrogram import SpectrogramCnn
 from rlmba.models.text import TextTransformer
+from rlmba.models.torchvision_nets import AudioResNet18, R2Plus1D18, ResNet101, TorchvisionNetwork
+from rlmba.models.transformers_nets import BertBase, TransformersImage, TransformersText
+from rlmba.models.two_tower import ImageTower, TextTower
 
 __all__ = [
+    "AudioResNet18",
+    "Backbone",
+    "BertBase",
     "Cnn",
+    "Description",
     "Encoder",
     "Fusion",
+    "ImageTower",
     "Mlp",
     "ModelOutput",
     "MultimodalClassifier",
+    "R2Plus1D18",
+    "ResNet101",
     "SequenceCnn",
     "SpectrogramCnn",
+    "TextTower",
     "TextTransformer",
+    "TorchvisionNetwork",
+    "TransformersImage",
+    "TransformersText",
     "build_classifier",
     "build_encoder",
+    "describe_encoders",
     "encoder_names",
     "fuse",
     "register_encoder",
+    "register_family",
     "seeded",
 ]

@@ -19,8 +19,8 @@ class TextTransformer(Encoder):
     Parameters
     ----------
     modality : Modality
-        Of kind "tokens": int64 [T], 0 is padding and takes no part. A text of padding alone gives a
-        finite output that means nothing.
+        Of kind "tokens": int64 [T]; its padding takes no part. A text of padding alone gives a finite
+        output that means nothing.
     width : int
         Embedding width, a multiple of ``heads``.
     layers : int
@@ -54,7 +54,9 @@ class TextTransformer(Encoder):
                 f"encoder text-transformer: expected modality {modality.name!r} to state its "
                 "vocabulary, got None"
             )
-        self.tokens = nn.Embedding(modality.vocabulary, width, padding_idx=0)
+        self.padding = modality.padding
+        padding = self.padding if self.padding >= 0 else None
+        self.tokens = nn.Embedding(modality.vocabulary, width, padding_idx=padding)
         self.places = nn.Parameter(0.02 * torch.randn(modality.shape[0], width))
         layer = nn.TransformerEncoderLayer(
             width, heads, 2 * width, dropout, batch_first=True, norm_first=True
@@ -65,10 +67,11 @@ class TextTransformer(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map token ids [n, T] to [n, out_features]."""
-        there = x != 0
+        there = x != self.padding
         # Attention over nothing is NaN: an empty text attends to its first padding.
         attended = there.clone()
         attended[:, 0] |= ~there.any(dim=1)
+        x = x.masked_fill(~there, max(self.padding, 0))
         y = self.layers(self.tokens(x) + self.places, src_key_padding_mask=~attended)
         weights = attended.to(y.dtype)[..., None]
         mean: Tensor = self.norm((y * weights).sum(dim=1) / weights.sum(dim=1))

@@ -1,0 +1,243 @@
+"""Building networks of transformers, loading their weights, and what goes into them."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlmba.data.base import Modality
+from rlmba.errors import UsageError
+from rlmba.models.registry import flag
+from rlmba.models.weights import (
+    RANDOM,
+    Request,
+    as_path,
+    few,
+    from_hub,
+    load_state,
+    read_state,
+    unwrapped,
+)
+
+__all__ = [
+    "Built",
+    "Tokens",
+    "build_network",
+    "checkpointed",
+    "image_constants",
+    "part_of",
+    "pixel_options",
+    "read_config",
+]
+
+# Names under which the hub has the same repository.
+_SPELLINGS = {"bert-base-uncased": ("google-bert/bert-base-uncased",)}
+
+_CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+
+
+class Built(NamedTuple):
+    """A network of transformers, which of its parameters had no weights, and where it came from."""
+
+    network: Any
+    fresh: list[nn.Parameter]
+    source: Request | None
+
+
+def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) -> Built:
+    """Make a network and load what ``request.weights`` stands for.
+
+    Parameters
+    ----------
+    request : Request
+        Its weights: "random", a file with a state dict, a folder, or a hub name.
+    config : callable
+        Gives the configuration to build with random weights or those of a file.
+    pooler : bool
+        Whether the network's own pooling is wanted, of those that can do without.
+
+    Raises
+    ------
+    UsageError
+        If the weights are not to be had, or are another network's.
+    DataError
+        If they are damaged.
+    """
+    path = None if request.weights == RANDOM else as_path(request.weights)
+    if request.weights == RANDOM or (path is not None and path.is_file()):
+        found = config()
+        cls, options = _class_of(found, request, pooler)
+        try:
+            network = cls(found, **options).float()
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"encoder {request.encoder!r} of {request.modality!r}: {error}"
+            ) from error
+        if path is None:
+            return Built(network, [], None)
+        missing, source = _load_file(network, path), None
+    else:
+        found = read_config(request)
+        cls, options = _class_of(found, request, pooler)
+
+        def read(name: str, **where: Any) -> Any:
+            return cls.from_pretrained(
+                name, config=found, output_loading_info=True, **options, **where
+            )
+
+        network, report = from_hub(read, request, _SPELLINGS.get(request.weights, ()))
+        network = network.float()
+        left = [k for k in report["unexpected_keys"] if not _of_a_head(network, k)]
+        if left or report["mismatched_keys"]:
+            odd = [*left, *(str(k) for k in report["mismatched_keys"])]
+            raise UsageError(
+                f"weights {request.weights}: expected those of {cls.__name__}, got also {few(odd)}"
+            )
+        missing, source = sorted(report["missing_keys"]), request
+    tensors = dict(network.named_parameters(remove_duplicate=False))
+    return Built(network, [tensors[k] for k in missing if k in tensors], source)
+
+
+def read_config(request: Request) -> Any:
+    """The configuration in a folder, in the hub's cache, or at the hub."""
+    from transformers import AutoConfig
+
+    def read(name: str, **where: Any) -> Any:
+        # Said aloud, or transformers may ask on the terminal whether to run a repository's code.
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+
+    return from_hub(read, request, _SPELLINGS.get(request.weights, ()))
+
+
+def _class_of(config: Any, request: Request, pooler: bool) -> tuple[Any, dict[str, Any]]:
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING:
+        raise UsageError(
+            f"encoder {request.encoder!r} of {request.modality!r}: transformers has no bare model for "
+            f"{type(config).__name__}; use another network"
+        )
+    found: Any = MODEL_MAPPING[type(config)]
+    cls = found[0] if isinstance(found, list | tuple) else found
+    takes = inspect.signature(cls.__init__).parameters
+    return cls, {"add_pooling_layer": pooler} if "add_pooling_layer" in takes else {}
+
+
+def _load_file(network: Any, path: Any) -> list[str]:
+    names = set(network.state_dict())
+    prefixes = ("module.", "encoder.", "backbone.", "model.", f"{network.base_model_prefix}.")
+    state = unwrapped(read_state(path), names, prefixes)
+    return load_state(network, state, path, spare=lambda key: _of_a_head(network, key))
+
+
+def _of_a_head(network: Any, key: str) -> bool:
+    """Whether a key that the network has no place for belongs to a head on top of it."""
+    first = key.removeprefix(f"{network.base_model_prefix}.").split(".")[0]
+    return (
+        first == "pooler"
+        or key.endswith("position_ids")
+        or first not in dict(network.named_children())
+    )
+
+
+def part_of(config: Any, part: str) -> Any:
+    """The text or vision part of a configuration of both, or the configuration itself."""
+    return getattr(config, f"{part}_config", config)
+
+
+class Tokens:
+    """How a modality's ids become a network's: checked once, converted batch by batch.
+
+    Parameters
+    ----------
+    modality : Modality
+        Of kind "tokens", its vocabulary stated.
+    config : transformers configuration
+        Of the text network.
+    """
+
+    def __init__(self, name: str, modality: Modality, config: Any) -> None:
+        size = getattr(config, "vocab_size", None)
+        if modality.vocabulary is None or size is None or modality.vocabulary > size:
+            raise UsageError(
+                f"encoder {name!r}: expected modality {modality.name!r} to state a vocabulary of at "
+                f"most {size} tokens, got {modality.vocabulary}; use the tokenizer of these weights"
+            )
+        longest = getattr(config, "max_position_embeddings", None)
+        length = modality.shape[0]
+        if isinstance(longest, int) and 0 < longest < length:
+            raise UsageError(
+                f"encoder {name!r}: expected texts of at most {longest} tokens, but modality "
+                f"{modality.name!r} has {length}; cut them"
+            )
+        self.padding = modality.padding
+        pad = getattr(config, "pad_token_id", None)
+        self.pad = pad if isinstance(pad, int) and 0 <= pad < size else 0
+        # SigLIP reads a text's last place, and was trained on padding up to there, seen by attention.
+        fixed = str(getattr(config, "model_type", "")).startswith("siglip")
+        self.length = longest if fixed and isinstance(longest, int) else None
+
+    def __call__(self, ids: Tensor) -> dict[str, Tensor]:
+        """Ids [n, T] with the network's own padding, and which of them are there."""
+        there = ids != self.padding
+        ids = ids.masked_fill(~there, self.pad)
+        if self.length is not None:
+            fill = ids.new_full((len(ids), self.length - ids.shape[1]), self.pad)
+            return {"input_ids": torch.cat([ids, fill], dim=1)}
+        # Attention over nothing is NaN: an empty text attends to its first padding.
+        first = there[:, :1] | ~there.any(dim=1, keepdim=True)
+        mask = torch.cat([first, there[:, 1:]], dim=1)
+        return {"input_ids": ids, "attention_mask": mask.to(ids.dtype)}
+
+
+def pixel_options(network: Any, method: Callable[..., Any], modality: Modality) -> dict[str, bool]:
+    """What to pass beside pictures of another size than the network's own."""
+    size = getattr(part_of(network.config, "vision"), "image_size", None)
+    own = (size, size) if isinstance(size, int) else tuple(size or ())
+    takes = "interpolate_pos_encoding" in inspect.signature(method).parameters
+    return {"interpolate_pos_encoding": True} if takes and own != modality.shape[1:] else {}
+
+
+def image_constants(built: Built) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and deviation that the weights expect of their pictures, as their folder says."""
+    if built.source is None:
+        return None
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    path = as_path(built.source.weights)
+    files = ("preprocessor_config.json", "processor_config.json")
+    found: dict[str, Any] = {}
+    if path is None or any((path / file).exists() for file in files):
+        # The hub has models that say nothing of it.
+        with contextlib.nullcontext() if path else contextlib.suppress(UsageError):
+            found, _ = from_hub(ImageProcessingMixin.get_image_processor_dict, built.source)
+    if found.get("do_normalize") is False:
+        return [0.0], [1.0]
+    mean, deviation = found.get("image_mean"), found.get("image_std")
+    if mean and deviation:
+        return mean, deviation
+    kind = str(built.network.config.model_type)
+    if "siglip" in kind:
+        return [0.5], [0.5]
+    return _CLIP if "clip" in kind else None
+
+
+def checkpointed(network: Any, name: str, wanted: bool) -> None:
+    """Recompute activations in the backward pass, where asked and where there will be one."""
+    if not flag(wanted, "gradient_checkpointing") or not any(
+        p.requires_grad for p in network.parameters()
+    ):
+        return
+    if not network.supports_gradient_checkpointing:
+        raise UsageError(
+            f"encoder {name!r}: the network has no gradient checkpointing; leave it out"
+        )
+    network.config.use_cache = False
+    # The name changed between versions, and the old one warns in the newer.
+    enable = getattr(network, "activation_checkpointing_enable", None)
+    (enable or network.gradient_checkpointing_enable)({"use_reentrant": False})

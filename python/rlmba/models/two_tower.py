@@ -1,0 +1,139 @@
+"""``two-tower``: the text and the image tower of one network of the CLIP family, as a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from rlmba.data.base import Modality
+from rlmba.errors import UsageError
+from rlmba.models.backbone import Backbone, parameters_behind
+from rlmba.models.registry import register_encoder
+from rlmba.models.transformers_build import (
+    Tokens,
+    build_network,
+    checkpointed,
+    image_constants,
+    part_of,
+    pixel_options,
+    read_config,
+)
+from rlmba.models.weights import Request
+
+__all__ = ["ImageTower", "TextTower"]
+
+_DEFAULT = "openai/clip-vit-base-patch32"
+
+
+class _Tower(Backbone):
+    """One tower of a network with ``get_text_features`` and ``get_image_features``.
+
+    Parameters
+    ----------
+    modality : Modality
+        Its kind picks the tower; the other is not kept.
+    weights : str
+        A hub name, a local folder, a file with the network's state dict, or "random".
+    config : str or None
+        For a file and "random": the folder or hub name with the configuration; None: CLIP's with
+        32-pixel patches.
+    frozen : bool
+        See :class:`~rlmba.models.backbone.Backbone`.
+    gradient_checkpointing : bool
+        Keep less for the backward pass and compute it again there.
+
+    Notes
+    -----
+    Features are those that the two towers are compared by: after the projection into their common
+    space, before they are scaled to length one.
+    """
+
+    method: str
+
+    def __init__(
+        self,
+        modality: Modality,
+        *,
+        weights: str = _DEFAULT,
+        config: str | None = None,
+        frozen: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(modality, frozen=frozen)
+        name = "two-tower"
+        request = Request(name, modality.name, str(weights), "a hub name")
+
+        def configuration() -> Any:
+            from transformers import CLIPConfig
+
+            if config is None:
+                return CLIPConfig()
+            return read_config(request._replace(weights=str(config), what="configuration"))
+
+        built = build_network(request, configuration, pooler=True)
+        self.network = built.network
+        if not hasattr(self.network, self.method):
+            raise UsageError(
+                f"encoder {name!r} of {modality.name!r}: {type(self.network).__name__} has no "
+                f"{self.method}; use the encoder transformers:{weights}"
+            )
+        self.prepare(name)
+        constants = image_constants(built) if modality.kind == "image" else None
+        if constants is not None:
+            self.wants(*constants)
+        self._drop_the_other(parameters_behind(self.dry_run(name)))
+        self.settle(name, built.fresh)
+        checkpointed(self.network, name, gradient_checkpointing)
+
+    def prepare(self, name: str) -> None:
+        """Find out what to pass to the tower."""
+        raise NotImplementedError
+
+    def run(self, **inputs: Any) -> Tensor:
+        """Features of the tower, which versions of transformers return bare or with others."""
+        method: Callable[..., Any] = getattr(self.network, self.method)
+        out = method(**inputs)
+        features: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+        return features
+
+    def _drop_the_other(self, used: set[int]) -> None:
+        for name, child in list(self.network.named_children()):
+            if not any(id(p) in used for p in child.parameters()):
+                delattr(self.network, name)
+        for name, p in list(self.network.named_parameters(recurse=False)):
+            if id(p) not in used:
+                delattr(self.network, name)
+
+
+@register_encoder("two-tower", kinds=["tokens"])
+class TextTower(_Tower):
+    """The modality's tower of a network like CLIP, projected. The same weights for both modalities."""
+
+    method = "get_text_features"
+
+    def prepare(self, name: str) -> None:
+        """Check the vocabulary and the length."""
+        self.tokens = Tokens(name, self.modality, part_of(self.network.config, "text"))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map token ids [n, T] to [n, out_features]."""
+        return self.run(**self.tokens(x))
+
+
+@register_encoder("two-tower", kinds=["image"])
+class ImageTower(_Tower):
+    """The modality's tower of a network like CLIP, projected. The same weights for both modalities."""
+
+    method = "get_image_features"
+
+    def prepare(self, name: str) -> None:  # noqa: ARG002 - the text tower's messages need it
+        """See whether places are to be interpolated."""
+        self.options = pixel_options(
+            self.network, getattr(self.network, self.method), self.modality
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map [n, C, H, W] to [n, out_features]."""
+        return self.run(pixel_values=x, **self.options)

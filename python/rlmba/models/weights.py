@@ -1,0 +1,280 @@
+"""Weights from files on this machine, from a library's cache, or from where the library keeps them."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rlmba.errors import DataError, UsageError
+
+__all__ = [
+    "RANDOM",
+    "Request",
+    "as_path",
+    "few",
+    "from_hub",
+    "load_state",
+    "patient",
+    "read_state",
+    "unwrapped",
+]
+
+RANDOM = "random"
+"""The word for initial weights: nothing is read from disk or network."""
+
+_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+_WRAPPINGS = ("state_dict", "model_state_dict", "model_state", "model")
+_PREFIXES = ("module.", "encoder.", "backbone.", "model.", "network.")
+_PATIENCE = 10.0
+
+_T = TypeVar("_T")
+
+
+class Request(NamedTuple):
+    """Who wants which weights, for messages."""
+
+    encoder: str
+    modality: str
+    weights: str
+    named: str
+    what: str = "weights"
+
+    def refuse(self, why: str) -> UsageError:
+        """Say that they cannot be had, and the three ways to have some."""
+        ways = f"{self.named} that is cached here or can be fetched, a path on this machine"
+        if self.what == "weights":
+            ways += f", or {RANDOM!r} (option weights)"
+        return UsageError(
+            f"encoder {self.encoder!r} of {self.modality!r}: {self.what} {self.weights!r}: {why}. "
+            f"Expected {ways}"
+        )
+
+
+def as_path(weights: str) -> Path | None:
+    """The file or folder that ``weights`` names; None where it is a name and not a path.
+
+    Raises
+    ------
+    UsageError
+        If it can only be a path and there is nothing.
+    """
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if path.suffix in _SUFFIXES or path.is_absolute() or weights.startswith(("~", "./", "../")):
+        raise UsageError(f"weights: expected a file or folder, but {path} does not exist")
+    return None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file: safetensors, or a state dict that torch saved, perhaps wrapped.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, holds more than tensors, or holds none.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: expected a state dict of tensors alone, got a damaged file or one that would run "
+            "code when read; save model.state_dict()"
+        ) from error
+    except Exception as error:  # safetensors, zip and torch each raise their own
+        if isinstance(error, MemoryError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path}: expected a file of weights, but it is damaged: {reason}"
+        ) from error
+    for key in _WRAPPINGS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
+        raise DataError(
+            f"{path}: expected a state dict, got {type(state).__name__} without tensors"
+        )
+    return state
+
+
+def unwrapped(
+    state: dict[str, Tensor], names: set[str], prefixes: Sequence[str] = _PREFIXES
+) -> dict[str, Tensor]:
+    """The state with such prefixes taken off its keys as bring most of them to ``names``."""
+    best, most = state, len(names & state.keys())
+    for prefix in prefixes:
+        if any(key.startswith(prefix) for key in state):
+            inner = {key.removeprefix(prefix): value for key, value in state.items()}
+            candidate = unwrapped(inner, names, prefixes)
+            if len(names & candidate.keys()) > most:
+                best, most = candidate, len(names & candidate.keys())
+    return best
+
+
+def load_state(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    source: object,
+    *,
+    spare: Callable[[str], bool],
+) -> list[str]:
+    """Load tensors into a network and return the names of parameters and buffers they lack.
+
+    Parameters
+    ----------
+    source : object
+        Where they come from, for messages.
+    spare : callable
+        Whether a key that the network has not may be there all the same.
+
+    Raises
+    ------
+    UsageError
+        If shapes differ, or other keys are left over.
+    """
+    try:
+        result = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UsageError(
+            f"weights {source}: expected those of this network, but {few(lines)}"
+        ) from error
+    left = [k for k in result.unexpected_keys if not spare(k)]
+    if left:
+        raise UsageError(
+            f"weights {source}: expected those of this network, but there are also {few(left)}"
+        )
+    # Counters that old files lack and nothing computes with.
+    return [
+        k for k in result.missing_keys if not k.endswith(("num_batches_tracked", ".position_ids"))
+    ]
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three of a list, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """A block in which a connection that gives no answer fails after ten seconds."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def from_hub(read: Callable[..., _T], request: Request, spellings: Sequence[str] = ()) -> _T:
+    """Let transformers read what a folder or a hub name stands for, from disk if it can be.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(name, local_files_only=...)``.
+    request : Request
+        Whose ``weights`` are the folder or the name.
+    spellings : sequence of str
+        Other names for the same, under which it may be cached.
+
+    Raises
+    ------
+    UsageError
+        If it is neither on disk nor within reach; known after one request, without retries.
+    DataError
+        If what is on disk is damaged.
+    """
+    path = as_path(request.weights)
+    if path is not None:
+        try:
+            with _quiet():
+                return read(str(path), local_files_only=True)
+        except Exception as error:
+            raise _translated(error, str(path)) from error
+    for name in (request.weights, *spellings):
+        cached = _from_cache(read, name)
+        if cached is not None:
+            return cached
+    why = _out_of_reach(request.weights)
+    if why:
+        raise request.refuse(why)
+    try:
+        with _quiet(bars=True):
+            return read(request.weights)
+    except OSError as error:
+        raise request.refuse(_reason(error)) from error
+    except Exception as error:
+        raise _translated(error, request.weights) from error
+
+
+def _from_cache(read: Callable[..., _T], name: str) -> _T | None:
+    try:
+        with _quiet():
+            return read(name, local_files_only=True)
+    except OSError:
+        return None  # not there
+    except Exception as error:
+        raise _translated(error, f"{name} (cached)") from error
+
+
+def _out_of_reach(name: str) -> str:
+    """Why the hub does not give a repository, asked once: the library asks six times; "" if it does."""
+    import huggingface_hub
+
+    try:
+        url = huggingface_hub.hf_hub_url(name, "config.json")
+        huggingface_hub.get_hf_file_metadata(url, timeout=_PATIENCE)
+    except Exception as error:  # of the HTTP library, which differs by version, or of the hub
+        return f"not cached, and not to be fetched ({_reason(error)})"
+    return ""
+
+
+def _translated(error: Exception, source: str) -> Exception:
+    if isinstance(error, UsageError | DataError | MemoryError):
+        return error
+    foreign = ("does not recognize this architecture", "mismatch", "trust_remote_code")
+    if any(words in str(error) for words in foreign):
+        return UsageError(f"weights {source}: {_reason(error)}")
+    return DataError(
+        f"weights {source}: expected a model's files, got damaged or incomplete ones: "
+        f"{_reason(error)}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet(*, bars: bool = False) -> Iterator[None]:
+    """A block in which transformers reports nothing: what matters of it becomes an error of ours."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)  # its report of keys may be an error to it
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if had_bars:
+            logging.enable_progress_bar()
