@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from PIL import Image
 from rlmba.config import load_config
 from rlmba.data.media.folder import prepare_folder
 from rlmba.data.media.layouts import published_classes
+from rlmba.environment import processor
 from rlmba.loop import run
 
 PAPER = {"predict": 155.41, "select": 33.48, "policy": 0.23}
@@ -111,7 +111,7 @@ def main() -> None:
         output = Path(temporary) / "run"
         result, _ = timed("rounds 0 and 1", run, config, output)
     record = result.records[1]
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     print(f"\nround 1: {record.labels} labels, {given.train:,} + {given.test:,} samples, {where}")
     for stage in STAGES:
         paper = f"   paper {PAPER[stage]}" if stage in PAPER else ""

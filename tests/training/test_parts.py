@@ -51,9 +51,7 @@ def test_blocks_are_all_rows_once(n, of):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_plan_gives_each_row_to_one_process_and_steps_to_all(size, accumulation):
     config = TrainingConfig(minibatch_size=5, gradient_accumulation=accumulation)
-    plans = [
-        Plan(11, config, epochs=3, seed=4, mesh=of_size(size, rank)) for rank in range(size)
-    ]
+    plans = [Plan(11, config, epochs=3, seed=4, mesh=of_size(size, rank)) for rank in range(size)]
     for step in range(plans[0].steps):
         minibatches = [p.minibatch(step) for p in plans]
         assert len({len(m.parts) for m in minibatches}) == 1
@@ -82,9 +80,7 @@ def test_losses_of_parts_add_up(rng):
         cut = [None if there is None else there[r] for r in parts]
         sizes = [r.stop - r.start for r in parts]
         counts = sum(head_counts(n, t, 2, y) for n, t in zip(sizes, cut, strict=True))
-        total = sum(
-            part_loss(output(r), y[r], t, counts) for r, t in zip(parts, cut, strict=True)
-        )
+        total = sum(part_loss(output(r), y[r], t, counts) for r, t in zip(parts, cut, strict=True))
         torch.testing.assert_close(total, multimodal_loss(output(slice(None)), y, there))
 
 

@@ -48,7 +48,7 @@ def test_bf16_learns_as_fp32_does_and_keeps_heads_and_weights_in_float32(digits)
     assert dtypes == {torch.float32, ("head", torch.float32)}
     half, b, dtypes = trained(digits, "bf16")
     assert dtypes == {torch.bfloat16, ("head", torch.float32)}
-    again, c, _ = trained(digits, "auto")
+    _, c, _ = trained(digits, "auto")
     assert c == a
     assert all(p.dtype == torch.float32 for p in half.parameters())
     assert b.final_loss == pytest.approx(a.final_loss, rel=0.05)
