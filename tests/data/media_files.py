@@ -351,7 +351,7 @@ def _food_text(damage, seed, label, class_name):
     if damage == "no-ingredients":
         text = text.lower().replace("ingredients", "parts")
     if damage == "non-utf8":
-        return text.replace("Yum", "Crème brûlée").encode("cp1252")
+        return (text.replace("Yum", "Crème brûlée") + "pâté").encode("cp1252")
     if damage == "crlf-bom":
         return b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
     if damage == "empty-text":
