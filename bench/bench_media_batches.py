@@ -3,7 +3,8 @@
 "cache" reads memory-mapped arrays of a cache's shape, "raw" decodes clips of real size (10 s, 340x256,
 25 frames/s, H.264 and AAC). The naive loop prepares one sample after the other on one worker with Pillow,
 torchvision's transforms and librosa's way to a spectrogram in NumPy, and stacks them; its cache holds
-what ours does. Every path is compared on samples cropped as in evaluation before it is timed.
+what ours does. All with one thread: threads of one batch wait for each other wherever another process has
+a core. Every path is compared on samples cropped as in evaluation before it is timed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ class Arrays:
 
     def read(self, position):
         return {m: a[position] for m, a in self.arrays.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
