@@ -11,7 +11,13 @@ from pathlib import Path
 
 from rlmba.errors import StorageError
 
-__all__ = ["atomic_write_bytes", "atomic_write_chunks", "atomic_write_text", "cache_folder", "make_folder"]
+__all__ = [
+    "atomic_write_bytes",
+    "atomic_write_chunks",
+    "atomic_write_text",
+    "cache_folder",
+    "make_folder",
+]
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -35,7 +35,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     folder = config.model.features_folder or cache_folder() / "features"
     path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
     if not there:
-        _compute(config, model, dataset, path, mesh, progress)
+        _compute(config, model, dataset, path, mesh=mesh, progress=progress)
     return load_features(path)
 
 
@@ -53,7 +53,8 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
     """
     mesh = Mesh.open(config.device, config.training.precision)
     dataset = _load(config)
-    _compute(config, _encoders(config, dataset, mesh), dataset, path, mesh, progress)
+    model = _encoders(config, dataset, mesh)
+    _compute(config, model, dataset, path, mesh=mesh, progress=progress)
 
 
 def on_features(config: ModelConfig) -> ModelConfig:
@@ -79,7 +80,9 @@ def _encoders(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> Mult
     return model
 
 
-def _kept(folder: Path, model: MultimodalClassifier, dataset: MultimodalDataset) -> tuple[Path, bool]:
+def _kept(
+    folder: Path, model: MultimodalClassifier, dataset: MultimodalDataset
+) -> tuple[Path, bool]:
     path = folder / features_name(model, dataset)
     return path, path.is_file()
 
@@ -89,6 +92,7 @@ def _compute(
     model: MultimodalClassifier,
     dataset: MultimodalDataset,
     path: Path,
+    *,
     mesh: Mesh,
     progress: Progress | None,
 ) -> None:
@@ -103,4 +107,3 @@ def _compute(
             mesh=mesh,
             progress=progress,
         )
-

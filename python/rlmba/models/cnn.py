@@ -65,7 +65,9 @@ class ConvStack(nn.Module):
         return functional.adaptive_avg_pool2d(x, self.grid).flatten(1)
 
 
-@register_encoder("cnn", kinds=["image", "spectrogram", "video"], default_for=["image", "spectrogram"])
+@register_encoder(
+    "cnn", kinds=["image", "spectrogram", "video"], default_for=["image", "spectrogram"]
+)
 class Cnn(Encoder):
     """A :class:`ConvStack` over images of any number of channels, or over a video's, averaged.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from rlmba.data.base import MultimodalDataset
 from rlmba.data.features import save_features
 from rlmba.models.classifier import MultimodalClassifier
+from rlmba.models.registry import Encoder
 from rlmba.storage import make_folder
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.mesh import Mesh
@@ -74,7 +76,8 @@ def frozen_features(
     dataset, n = loader.dataset, len(loader.dataset)
     mine = np.arange(n)[mesh.block(n)]
     rows = n if mesh.main else len(mine)
-    widths = [int(encoder.out_features) for encoder in model.encoders]
+    encoders = [cast("Encoder", encoder) for encoder in model.encoders]
+    widths = [encoder.out_features for encoder in encoders]
     features = [torch.zeros((rows, w)) for w in widths]
     present = torch.ones((rows, len(widths)), dtype=torch.uint8)
     training = model.training
@@ -86,7 +89,7 @@ def frozen_features(
                 taken = slice(done, done + len(next(iter(batch.inputs.values()))))
                 if batch.present is not None:
                     present[taken] = batch.present.to("cpu", torch.uint8)
-                for m, (name, encoder) in enumerate(zip(model.names, model.encoders, strict=True)):
+                for m, (name, encoder) in enumerate(zip(model.names, encoders, strict=True)):
                     with mesh.autocast():
                         out = encoder(batch.inputs[name])
                     features[m][taken] = out.float().cpu() * present[taken, m, None]
