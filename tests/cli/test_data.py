@@ -180,7 +180,7 @@ def test_nothing_usable_is_exit_code_1(rlmba, tmp_path):
 
 def test_interrupted_it_says_how_to_go_on(tmp_path):
     root = tmp_path / "food"
-    media_files.make_food101(root, train=150, test=2)
+    media_files.make_food101(root, train=300, test=2)
     out = tmp_path / "c"
     command = [sys.executable, "-m", "rlmba", "data", "prepare", "food101", root, "--cache", out]
     process = subprocess.Popen(

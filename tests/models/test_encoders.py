@@ -55,6 +55,22 @@ def test_auto_encoder_takes_its_kind(modality):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
 
 
+def test_cnn_of_a_video_is_the_mean_over_its_frames():
+    video, image = (
+        Modality("clip", "video", (3, 4, 16, 20)),
+        Modality("frame", "image", (3, 16, 20)),
+    )
+    options = {"channels": [4, 8], "grid": 2}
+    with seeded(0):
+        encoder = build_encoder("cnn", video, options)
+    with seeded(0):
+        of_frames = build_encoder("cnn", image, options)
+    x = sample(video, 2)
+    expected = torch.stack([of_frames(x[:, :, t]) for t in range(4)]).mean(dim=0)
+    torch.testing.assert_close(encoder(x), expected)
+    assert encoder.out_features == 8 * 4
+
+
 def test_text_ignores_padding_and_survives_an_empty_text():
     modality = MODALITIES[-1]
     with seeded(0):
