@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlmba.errors import StorageError
@@ -16,6 +18,7 @@ __all__ = [
     "atomic_write_chunks",
     "atomic_write_text",
     "cache_folder",
+    "locked",
     "make_folder",
 ]
 
@@ -94,6 +97,38 @@ def make_folder(path: Path) -> None:
         raise StorageError(
             f"could not make the folder {path} ({error.strerror or error}); give another --output"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
+    """Hold a folder's lock, the file ``lock``; the system releases it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    folder : path
+        It must exist.
+    busy : callable
+        Makes the error to raise where another process holds it, from what names that process.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written to.
+    """
+    try:
+        handle = (folder / "lock").open("a+")
+    except OSError as error:
+        raise StorageError(f"could not write into {folder} ({error.strerror or error})") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            raise busy(handle.read().strip() or "another process") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        yield
 
 
 def _flush_folder(folder: Path) -> None:

@@ -7,13 +7,13 @@ written before that line, each file whole or not at all, so a line never points 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import yaml
 
 from rlmba.config import RunConfig, dump_config
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
-from rlmba.storage import atomic_write_text, make_folder
+from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
 __all__ = ["FORMAT", "RunStore", "RunView", "read_run"]
@@ -161,7 +161,7 @@ class RunStore:
                 f"{path} already holds {what}: add --resume to go on with it, or give another --output"
             )
         make_folder(path)
-        with _locked(path):
+        with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")
             atomic_write_text(path / "config.yaml", dump_config(config))
@@ -187,7 +187,7 @@ class RunStore:
             If it is no run folder, damaged, or another process is writing it.
         """
         info = _read_info(path)
-        with _locked(path):
+        with locked(path, partial(_busy, path)):
             store = cls(path, _read_config(path), info)
             store.records, end = _parse_lines(path / "rounds.jsonl")
             log = path / "rounds.jsonl"
@@ -300,23 +300,5 @@ def _only_leftovers(path: Path) -> bool:
     return all(p.name in known or p.name.endswith(".tmp") for p in path.iterdir())
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
-    try:
-        handle = (path / "lock").open("a+")
-    except OSError as error:
-        raise StorageError(f"could not write into {path} ({error.strerror or error})") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            raise RunFolderError(
-                f"{path} is being written by {holder}; wait for it or stop it first"
-            ) from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()}")
-        handle.flush()
-        yield
+def _busy(path: Path, holder: str) -> RunFolderError:
+    return RunFolderError(f"{path} is being written by {holder}; wait for it or stop it first")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import shutil
-import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rlmba.data.media import shards
@@ -22,7 +19,7 @@ from rlmba.data.media.plan import HEADER, NOWHERE, Plan, differences, read_plan,
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError, UsageError
-from rlmba.storage import make_folder
+from rlmba.storage import locked, make_folder
 
 __all__ = ["prepare"]
 
@@ -79,7 +76,7 @@ def prepare(
     out = Path(out)
     _require_cache_or_nothing(out)
     make_folder(out)
-    with _locked(out):
+    with locked(out, partial(_busy, out)):
         plan = _plan(catalogue, recipe, out)
         _require_space(out, plan)
         make_folder(out / shards.FOLDER)
@@ -289,23 +286,5 @@ def _require_space(out: Path, plan: Plan) -> None:
         )
 
 
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
-    try:
-        handle = (out / _LOCK).open("a+")
-    except OSError as error:
-        raise StorageError(f"could not write into {out} ({error.strerror or error})") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            raise DataError(
-                f"{out} is being prepared by {holder}; wait for it or stop it first"
-            ) from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
-        handle.flush()
-        yield
+def _busy(out: Path, holder: str) -> DataError:
+    return DataError(f"{out} is being prepared by {holder}; wait for it or stop it first")
