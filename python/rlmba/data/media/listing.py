@@ -247,7 +247,8 @@ def choose(listing: Listing, choice: Choice) -> Listing:
         raise DataError(
             f"{listing.name}: expected training samples of each of {len(names)} classes, got none of "
             f"{len(lacking)}: {_named(lacking)}. Add them, choose classes with the "
-            "option classes=[...], or take those that are there with observed_classes=true"
+            "option classes=[...], or take those that are there with the option observed_classes=true "
+            "(`rlmba run --set dataset_options.observed_classes=true`)"
         )
     return chosen
 
