@@ -9,8 +9,8 @@ from rlmba.cli.app import app
 
 @app.command()
 def datasets() -> None:
-    """List the registered data sets."""
+    """List the registered data sets, where each is read from, and what it is."""
     from rlmba.data import registry
 
-    for name in registry.names():
-        typer.echo(name)
+    for name, flag, summary in registry.describe():
+        typer.echo(f"{name}{f' ({flag})' * bool(flag)}: {summary}")

@@ -71,7 +71,9 @@ def load_features(
     kinds: Mapping[str, str] | None = None,
     sample_rate: float = _DEFAULT_SAMPLE_RATE,
 ) -> InMemoryDataset:
-    """Read a ``.npz`` (no pickle): modality arrays [N, ...], ``y`` [N] and ``split`` [N].
+    """Your own arrays: a .npz with one array per modality, labels and a split.
+
+    Modality arrays are [N, ...], ``y`` [N] and ``split`` [N]; nothing is unpickled.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from rlmba.data.base import MultimodalDataset
 from rlmba.errors import UsageError
 
-__all__ = ["Source", "load_dataset", "names", "register"]
+__all__ = ["Source", "describe", "load_dataset", "names", "register"]
 
 Source: TypeAlias = Literal["none", "file", "folder"]
 Loader: TypeAlias = Callable[..., MultimodalDataset]
@@ -54,6 +54,17 @@ def register(name: str, loader: Loader, *, source: Source) -> None:
 def names() -> tuple[str, ...]:
     """Names of all registered data sets, sorted."""
     return tuple(sorted(_REGISTRY))
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Name, the flag that says where it is ("" for none), and a line on each data set, sorted."""
+    lines = []
+    for name in names():
+        entry = _REGISTRY[name]
+        argument = _ARGUMENT.get(entry.source, "")
+        summary = (inspect.getdoc(entry.loader) or "").partition("\n")[0]
+        lines.append((name, argument and "--" + argument.replace("_", "-"), summary))
+    return lines
 
 
 def load_dataset(
