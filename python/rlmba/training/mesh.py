@@ -275,18 +275,20 @@ class _Conv3dInFloat32(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Any,
-        types: Any,  # noqa: ARG002 - the protocol's
+        types: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         given = kwargs or {}
         if func is not torch.conv3d:
             return func(*args, **given)
+
+        def wide(value: Any) -> Any:
+            return value.float() if isinstance(value, Tensor) else value
+
+        call: Any = torch.conv3d
         with torch.autocast("cpu", enabled=False):
-            wide = [a.float() if isinstance(a, Tensor) else a for a in args]
-            return func(
-                *wide, **{k: a.float() if isinstance(a, Tensor) else a for k, a in given.items()}
-            )
+            return call(*map(wide, args), **{k: wide(v) for k, v in given.items()})
 
 
 def _computes_in_bf16(device: torch.device) -> bool:
