@@ -111,3 +111,19 @@ run(RunConfig(dataset="digits", device="cpu", training={"compile": True}), __imp
     assert f"{UsageError.__name__}: training.compile: expected a machine" in done.stderr
     assert "set training.compile=false" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_gradients_of_3d_convolutions_at_bf16_are_right_on_a_cpu(layout):
+    """For this shape torch's own bfloat16 gradient of the weights is NaN where there is AMX."""
+    generator = torch.Generator().manual_seed(0)
+    conv = torch.nn.Conv3d(128, 288, (1, 3, 3), padding=(0, 1, 1), bias=False)
+    conv = conv.to(memory_format=layout)
+    x = torch.randn(4, 128, 3, 28, 28, generator=generator).contiguous(memory_format=layout)
+    y = conv(x)
+    push = torch.randn(y.shape, generator=generator)
+    (wanted,) = torch.autograd.grad(y, conv.weight, push)
+    with Mesh("cpu", "bf16").autocast():
+        z = conv(x)
+    (found,) = torch.autograd.grad(z, conv.weight, push.to(z.dtype))
+    assert float((found - wanted).norm() / wanted.norm()) < 0.01

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rlmba.errors import PeerError, UsageError
 
@@ -154,7 +155,8 @@ class Mesh:
         """A block in which a network computes at the mesh's precision."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return _on_cpu(autocast) if self.device.type == "cpu" else autocast
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a network to the device; on several GPUs its batch norms see all of a minibatch."""
@@ -255,6 +257,38 @@ class Mesh:
         if self.size > 1:
             may_speak()
             _leave()
+
+
+@contextlib.contextmanager
+def _on_cpu(autocast: torch.autocast) -> Iterator[None]:
+    with _Conv3dInFloat32(), autocast:
+        yield
+
+
+class _Conv3dInFloat32(TorchFunctionMode):
+    """Keeps 3-D convolutions out of autocast on CPUs.
+
+    For some shapes (kernels of (1, 3, 3) on AMX) torch's bfloat16 weight gradient is NaN, or finite and
+    a tenth off.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func is not torch.conv3d:
+            return func(*args, **given)
+
+        def wide(value: Any) -> Any:
+            return value.float() if isinstance(value, Tensor) else value
+
+        call: Any = torch.conv3d
+        with torch.autocast("cpu", enabled=False):
+            return call(*map(wide, args), **{k: wide(v) for k, v in given.items()})
 
 
 def _computes_in_bf16(device: torch.device) -> bool:
