@@ -130,6 +130,9 @@ def test_resume_after_each_round_gives_the_same_answer(quick, tmp_path):
         pass
 
     class StopAfterOne:
+        def features(self, done, total):
+            pass
+
         def begin(self, config, done):
             pass
 

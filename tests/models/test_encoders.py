@@ -137,7 +137,9 @@ def test_descriptions():
     assert described["transformers:NAME"].kinds == ("image", "tokens")
     assert described["two-tower"].kinds == ("image", "tokens")
     assert described["r2plus1d-18"].kinds == ("video",)
-    assert described["cnn"].summary == "A ConvStack over images of any number of channels."
+    assert described["cnn"].summary == (
+        "A ConvStack over images of any number of channels, or over a video's, averaged."
+    )
     assert all(d.summary.endswith(".") for d in described.values())
 
 

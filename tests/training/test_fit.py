@@ -160,8 +160,18 @@ def test_loss_adds_every_head_equally_and_leaves_out_absent_modalities():
         multimodal_loss(output, y, present),
         ce(fused, y) + ce(a[there_a], y[there_a]) + ce(b[there_b], y[there_b]),
     )
+    # A sample without anything has no part in the fused head's mean either.
+    lost = present.clone()
+    lost[0] = False
+    a_there, b_there, any_there = lost[:, 0], lost[:, 1], lost.any(dim=1)
+    torch.testing.assert_close(
+        multimodal_loss(output, y, lost),
+        ce(fused[any_there], y[any_there])
+        + ce(a[a_there], y[a_there])
+        + ce(b[b_there], y[b_there]),
+    )
     none = torch.zeros_like(present)
-    torch.testing.assert_close(multimodal_loss(output, y, none), ce(fused, y))
+    assert multimodal_loss(output, y, none) == 0
 
 
 def test_missing_modalities_train_and_predict():
