@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rlmba.data import load_dataset, load_food101, load_kineticssound, load_vggsound
-from rlmba.data.media import listing
+from rlmba.data.media import listing, tokens
 from rlmba.data.media.check import check
 from rlmba.data.media.layouts import find_catalogue, published_classes, recipe_of
 from rlmba.data.media.prepare import prepare
@@ -253,7 +253,12 @@ def test_folders_of_recipes(tmp_path, monkeypatch):
 
     out = tmp_path / "cache"
     prepare(find_catalogue("food101", tmp_path), recipe_of("food101", "words"), out, workers=1)
-    cached = load_food101(out, observed_classes=True)
+    # Ids of tokens are all that a cache holds of a tokenizer: it may be gone.
+    with monkeypatch.context() as gone:
+        gone.setattr(tokens, "load_tokenizer", None)
+        cached = load_food101(out, observed_classes=True)
+    with pytest.raises(UsageError, match="made with the tokenizer 'words', got 'other'"):
+        load_food101(out, tokenizer="other")
     assert sorted(cached.ids) == sorted(data.ids)
     assert cached.modalities == data.modalities
     a = cached.batch(np.arange(3), train=False, generator=None)

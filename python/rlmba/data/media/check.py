@@ -14,6 +14,7 @@ from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine, missing
 from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
 from rlmba.storage import atomic_write_text, cache_folder
@@ -85,10 +86,11 @@ def check(
     StorageError
         If the index cannot be written.
     UsageError
-        If workers cannot start.
+        If there is no tokenizer, or workers cannot start.
     """
     if quick:
         return _report(catalogue, [missing(s) for s in catalogue.samples], None, quick=True)
+    recipe = with_vocabulary(recipe)
     file = Path(index) if index is not None else default_index(catalogue, recipe)
     outcomes = dict(known_outcomes(catalogue, recipe, file))
     todo = [s for s in catalogue.samples if s.id not in outcomes]

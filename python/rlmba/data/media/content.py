@@ -31,6 +31,9 @@ class Recipe:
         Tokens of a text, padded or cut.
     tokenizer : str
         A local folder or a hub name of a transformers tokenizer; "" where there is no text.
+    vocabulary : int
+        Number of that tokenizer's ids, all of which lie below it; 0 where there is no text, or as long
+        as the tokenizer has not been loaded.
     """
 
     image_side: int = 256
@@ -40,6 +43,7 @@ class Recipe:
     sample_rate: int = 16_000
     tokens: int = 100
     tokenizer: str = ""
+    vocabulary: int = 0
 
 
 class Content(NamedTuple):

@@ -67,8 +67,6 @@ def check_folder(
             )
         return verify(root, name=name, workers=workers, progress=progress)
     catalogue, recipe = _open(name, root, layout, annotations, tokenizer)
-    if not quick:
-        _require_tokenizer(recipe)
     return check(
         catalogue,
         recipe,
@@ -102,7 +100,6 @@ def prepare_folder(
     if is_cache(root):
         raise UsageError(f"{root} is a cache already: give the data set's own folder")
     catalogue, recipe = _open(name, root, layout, annotations, tokenizer)
-    _require_tokenizer(recipe)
     return prepare(catalogue, recipe, cache, workers=workers, decode=decode, progress=progress)
 
 
@@ -128,11 +125,3 @@ def _open(
 
     recipe = recipe_of(name, tokenizer)
     return find_catalogue(name, root, layout=layout, annotations=annotations), recipe
-
-
-def _require_tokenizer(recipe: Recipe) -> None:
-    """Load it once in this process: better to learn now than in each worker that it is missing."""
-    if recipe.tokenizer:
-        from rlmba.data.media.tokens import load_tokenizer
-
-        load_tokenizer(recipe.tokenizer)

@@ -72,8 +72,8 @@ def load_food101(
         Lists that lie elsewhere than in the folder.
     tokenizer : str, optional
         A local folder or hub name of a transformers tokenizer, or "words", which needs no files. By
-        default the cache's, or "bert-base-uncased". With a cache it must be the one that made it, and
-        only gives the size of its vocabulary.
+        default "bert-base-uncased". A cache holds token ids: it needs none, and must have been made
+        with the one that is named.
     incomplete : {"drop", "keep"}
         What becomes of samples that lack a modality; the papers leave them out.
     flagged : {"drop", "keep"}
@@ -155,37 +155,30 @@ def load_vggsound(
 def _load(name: str, files: _Files, choice: Choice, tokenizer: str | None = None) -> MediaDataset:
     from rlmba.data.media.cache import read_cache_info
     from rlmba.data.media.layouts import recipe_of
+    from rlmba.data.media.tokens import with_vocabulary
 
     prepared = files.prepared(name)
     if prepared is not None:
         info = read_cache_info(prepared, name=name)
-        vocabulary = _vocabulary(tokenizer or info.recipe.tokenizer)
-        listing = list_cache(info)
-    else:
-        recipe = recipe_of(name, tokenizer or "")
-        vocabulary = _vocabulary(recipe.tokenizer)
-        listing = list_files(
-            name,
-            Path(files.root),
-            recipe,
-            layout=files.layout,
-            annotations=files.annotations,
-            index=None if files.index is None else Path(files.index),
-        )
-    return _dataset(choose(listing, choice), vocabulary)
+        made_with = info.recipe.tokenizer
+        if tokenizer not in (None, made_with):
+            raise UsageError(
+                f"{name}: the cache {prepared} was made with the tokenizer {made_with!r}, got {tokenizer!r}; "
+                "leave the option out, or prepare another cache with it"
+            )
+        return _dataset(choose(list_cache(info), choice))
+    listing = list_files(
+        name,
+        Path(files.root),
+        with_vocabulary(recipe_of(name, tokenizer or "")),
+        layout=files.layout,
+        annotations=files.annotations,
+        index=None if files.index is None else Path(files.index),
+    )
+    return _dataset(choose(listing, choice))
 
 
-def _vocabulary(tokenizer: str) -> int | None:
-    """Size of a tokenizer's vocabulary; loading it before any other work shows early if it is not there."""
-    if not tokenizer:
-        return None
-    from rlmba.data.media.tokens import load_tokenizer, vocabulary_of
-
-    size: int = vocabulary_of(load_tokenizer(tokenizer))
-    return size
-
-
-def _dataset(listing: Listing, vocabulary: int | None) -> MediaDataset:
+def _dataset(listing: Listing) -> MediaDataset:
     import numpy as np
 
     from rlmba.data.media.dataset import MediaDataset
@@ -201,6 +194,6 @@ def _dataset(listing: Listing, vocabulary: int | None) -> MediaDataset:
         modalities=listing.modalities,
         recipe=listing.recipe,
         present=listing.present,
-        vocabulary=vocabulary,
+        vocabulary=listing.recipe.vocabulary or None,
         content=listing.content(every),
     )

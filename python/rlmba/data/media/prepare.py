@@ -17,6 +17,7 @@ from rlmba.data.media.content import Recipe
 from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine
 from rlmba.data.media.plan import HEADER, NOWHERE, Plan, differences, read_plan, write_plan
 from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError, UsageError
 from rlmba.storage import locked, make_folder
@@ -66,7 +67,7 @@ def prepare(
     Raises
     ------
     UsageError
-        If the folder holds something else, or workers cannot start.
+        If the folder holds something else, there is no tokenizer, or workers cannot start.
     DataError
         If it is a cache of another name, recipe or format, damaged, or being written by another
         process.
@@ -74,6 +75,7 @@ def prepare(
         If the disk is too small or fills up: finished shards stay.
     """
     out = Path(out)
+    recipe = with_vocabulary(recipe)
     _require_cache_or_nothing(out)
     make_folder(out)
     with locked(out, partial(_busy, out)):

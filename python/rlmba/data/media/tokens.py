@@ -6,16 +6,25 @@ import functools
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.data.media.content import Recipe
 from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
 
-__all__ = ["WordTokenizer", "cached_tokenizer", "load_tokenizer", "tokenize", "vocabulary_of"]
+__all__ = [
+    "WordTokenizer",
+    "cached_tokenizer",
+    "load_tokenizer",
+    "tokenize",
+    "vocabulary_of",
+    "with_vocabulary",
+]
 
 _WORD = re.compile(r"\w+")
 
@@ -147,3 +156,18 @@ def vocabulary_of(tokenizer: Any) -> int:
     if isinstance(tokenizer, WordTokenizer):
         return WordTokenizer.vocabulary
     return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+
+
+def with_vocabulary(recipe: Recipe) -> Recipe:
+    """A recipe that knows its tokenizer's vocabulary; itself where there is no text.
+
+    Loading the tokenizer shows that it is there, before any work and not in each worker.
+
+    Raises
+    ------
+    UsageError
+        As :func:`load_tokenizer`.
+    """
+    if not recipe.tokenizer:
+        return recipe
+    return replace(recipe, vocabulary=vocabulary_of(load_tokenizer(recipe.tokenizer)))
