@@ -135,7 +135,7 @@ def naive_clip(sample):
         resampler = av.AudioResampler("s16", "mono", 16_000)
         sound = [g.to_ndarray()[0] for f in file.decode(audio=0) for g in resampler.resample(f)]
     sound = np.concatenate([*sound, np.zeros(160_000, np.int16)])[:160_000]
-    chosen = np.linspace(0, len(frames) - 1, 10).round().astype(int)
+    chosen = ((np.arange(10) + 0.5) * len(frames) / 10).astype(int)
     return {"video": np.stack([np.asarray(frames[k]) for k in chosen]), "audio": sound}
 
 
@@ -236,7 +236,10 @@ def bench_from_cache(benchmark, prepared, kind, form):
 
 @pytest.mark.parametrize("form", ["rlmba", "naive"])
 def bench_from_clips(benchmark, samples, form):
-    """Frames and resizing differ (a clip's last frame, two resizers): only the sound is compared."""
+    """The same frames through two conversions and resizers: 4.4 of 255 levels apart on average here.
+
+    The frame before or after would be 16 or more apart.
+    """
     benchmark.group = f"{CLIPS} clips from their files"
     data = dataset(RawReader(samples, Recipe()), CLIPS, SETS["clips"])
     positions = np.arange(CLIPS)
@@ -246,6 +249,7 @@ def bench_from_clips(benchmark, samples, form):
 
     ours, naive = our_batch(data, positions, False), naive_batch(read, positions, False)
     assert ours["video"].shape == naive["video"].shape
+    assert (ours["video"] - naive["video"]).abs().mean() * min(VIDEO_STD) * 255 < 6
     loud = naive["audio"] > 0
     assert (ours["audio"] - naive["audio"])[loud].abs().max() < 0.2
     if form == "rlmba":
