@@ -47,6 +47,8 @@ class ModelConfig(_Section):
 
 
 FREE_KEYS = (
+    "label",
+    "round0",
     "tensorboard",
     "model.features_folder",
     "training.workers",
@@ -149,6 +151,8 @@ class RunConfig(_Section):
     """A folder, for data sets that are one."""
     dataset_options: dict[str, Any] = {}
     """Options of the data set (``features``: ``modalities``, ``split``)."""
+    label: str | None = None
+    """The strategy's name in tables and figures; null: ``strategy``. For ablations."""
     strategy: str = "rlmba"
     """A registered strategy."""
     strategy_options: dict[str, Any] = {}
@@ -163,6 +167,10 @@ class RunConfig(_Section):
     """Labels of round 0; null: twice the number of classes."""
     initial_sampling: Literal["stratified", "random"] = "stratified"
     """"stratified" takes every class at least once; "random" fails if it misses one."""
+    initial_ids: Path | None = None
+    """A file of ids, one a line, to start from in place of drawn initial labels (BMMAL's ``label.txt``)."""
+    round0: Path | None = None
+    """A run folder whose round 0 is taken over where it was trained alike, instead of training it again."""
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     """Share of the training samples set aside as V, stratified, never queried."""
     epochs: int = Field(15, ge=1)
