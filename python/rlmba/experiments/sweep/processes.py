@@ -165,7 +165,7 @@ class LocalProcesses:
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_serve,
-            args=(theirs, self._runner, self.threads, str(self._log(slot))),
+            args=(theirs, self._runner, str(self._log(slot))),
             name=f"rlmba-compare-{slot}",
         )
         with _born_with(self.threads, slot):
@@ -221,15 +221,12 @@ def _gpu(slot: int) -> str | None:
     return (given or [str(i) for i in range(count)])[slot % count]
 
 
-def _serve(pipe: connection.Connection[Any, Any], runner: Runner, threads: int, log: str) -> None:
+def _serve(pipe: connection.Connection[Any, Any], runner: Runner, log: str) -> None:
     """A process: units in, failures out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _print_into(log)
-    import torch
-
-    torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, OSError):
         while True:
             pipe.send(execute(pipe.recv(), runner))
