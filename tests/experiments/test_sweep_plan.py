@@ -64,11 +64,24 @@ def test_predictors_have_folders_of_their_own(plan):
     made = plan(predictors=["fused", "pooled"], strategies=["random"], seeds=[3])
     assert names(made) == [
         "round0/toy/amcb/seed3",
-        "round0/toy/amcb-pooled/seed3",
         "cells/toy/amcb/random/seed3",
         "cells/toy/amcb-pooled/random/seed3",
     ]
-    assert [job.config.predictor for job in made.jobs] == ["fused", "pooled"] * 2
+    assert [job.config.predictor for job in made.jobs] == ["fused", "fused", "pooled"]
+    assert {job.needs for job in made.jobs[1:]} == {("round0/toy/amcb/seed3",)}
+
+
+def test_a_strategy_that_trains_otherwise_has_a_round_0_of_its_own(plan):
+    wide = {"strategy": "random", "label": "wide", "settings": {"model.width": 32}}
+    sharp = {"strategy": "rlmba", "label": "sharp", "settings": {"amcb.tau": 0.1}}
+    made = plan(strategies=["random", wide, sharp], seeds=[0])
+    found = {job.label: job for job in made.jobs}
+    assert found["wide"].config.round0 is None
+    assert found["wide"].needs == ()
+    assert found["sharp"].config.round0 == found["random"].config.round0 is not None
+    assert made.notes == (
+        "wide: not from the shared round 0, since other settings train another model",
+    )
 
 
 def test_settings_from_low_to_high(plan, tmp_path):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from rlmba.errors import UsageError
@@ -72,29 +73,38 @@ def make_plan(config: SweepConfig, output: Path) -> Plan:
     datasets = Datasets()
     problems = Problems()
     output = output.absolute()
-    per_variant = [
+    variants = [
         Variant(output, d, s, fusion, predictor)
         for d in config.datasets
         for fusion in config.fusions
-        for predictor in config.predictors
-        for s in (None, *config.strategies)
+        for predictor, s in [
+            ("fused", None),
+            *product(config.predictors, config.strategies),
+        ]
     ]
+    rounds0: dict[tuple[str, str, int], Job] = {}
     jobs: list[Job] = []
-    for variant in per_variant:
+    for variant in variants:
         with problems.of(variant.path):
             base = variant.load(config)
             dataset = datasets.load(base, variant.dataset_name)
         if problems.found_in(variant.path):
             continue
         for seed in config.seeds:
+            start = (variant.dataset_name, variant.fusion, seed)
             with problems.of(f"{variant.path}/seed{seed}"):
-                jobs.append(variant.job(base, dataset, seed))
+                job = variant.job(base, dataset, seed, rounds0.get(start))
+                if variant.strategy is None:
+                    rounds0[start] = job
+                jobs.append(job)
     for job, message in _unlike_baselines(jobs):
         problems.add(job.name, message)
     problems.report()
     order = {seed: i for i, seed in enumerate(config.seeds)}
     jobs.sort(key=lambda job: (not job.is_round0, order[job.config.seed]))
-    return Plan(config, tuple(jobs), datasets.fingerprints, notes)
+    return Plan(
+        config, tuple(jobs), datasets.fingerprints, (*notes, *_with_round0_of_their_own(jobs))
+    )
 
 
 def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
@@ -132,6 +142,14 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
         )
     update = {"strategies": strategies, "ablations": False, "datasets": _absolute(config.datasets)}
     return config.model_copy(update=update), tuple(notes)
+
+
+def _with_round0_of_their_own(jobs: Sequence[Job]) -> Iterator[str]:
+    labels = dict.fromkeys(j.label for j in jobs if not j.is_round0 and j.config.round0 is None)
+    if labels:
+        yield (
+            f"{', '.join(labels)}: not from the shared round 0, since other settings train another model"
+        )
 
 
 def _absolute(entries: Sequence[DatasetEntry]) -> list[DatasetEntry]:

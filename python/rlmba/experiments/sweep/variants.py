@@ -99,8 +99,9 @@ class Variant:
     @property
     def path(self) -> str:
         """Folder of its seeds, from the comparison's."""
-        inner = f"{self.dataset_name}/{self.model}"
-        return f"round0/{inner}" if self.strategy is None else f"cells/{inner}/{self.strategy.name}"
+        if self.strategy is None:
+            return f"round0/{self.dataset_name}/{self.fusion}"
+        return f"cells/{self.dataset_name}/{self.model}/{self.strategy.name}"
 
     def load(self, config: SweepConfig) -> RunConfig:
         """The configuration of all its seeds, not yet resolved."""
@@ -136,23 +137,29 @@ class Variant:
         layers = [("datasets", data), *layers, ("comparison", own)]
         return load_config(preset=entry.preset, layers=layers)
 
-    def job(self, base: RunConfig, dataset: MultimodalDataset, seed: int) -> Job:
-        """One seed's run, resolved."""
+    def job(
+        self,
+        base: RunConfig,
+        dataset: MultimodalDataset,
+        seed: int,
+        round0: Job | None = None,
+    ) -> Job:
+        """One seed's run, resolved; from ``round0`` where it would train the same one."""
+        from rlmba.loop.round0 import round0_identity
         from rlmba.loop.session import resolve
 
         changes: dict[str, Any] = {"seed": seed}
         needs: list[str] = []
-        if self.strategy is not None:
-            needs.append(f"round0/{self.dataset_name}/{self.model}/seed{seed}")
-            changes["round0"] = self.output / needs[0]
         if self.curves:
-            baselines = [
+            needs += [
                 f"cells/{self.dataset_name}/{self.model}/{name}/seed{seed}" for name in BASELINES
             ]
-            needs += baselines
-            curves = [self.output / name for name in baselines]
+            curves = [self.output / name for name in needs]
             changes["reward"] = base.reward.model_copy(update={"curves": curves})
         resolved, _ = resolve(base.model_copy(update=changes), dataset)
+        if round0 is not None and round0_identity(resolved) == round0_identity(round0.config):
+            needs.insert(0, round0.name)
+            resolved = resolved.model_copy(update={"round0": round0.folder})
         name = f"{self.path}/seed{seed}"
         return Job(
             name=name,

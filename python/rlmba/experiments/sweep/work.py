@@ -31,19 +31,15 @@ class LoopRunner:
 
     def key(self, config: RunConfig) -> str | None:
         """See :func:`rlmba.loop.together_key`."""
-        try:
-            from rlmba.loop import together_key
-        except ImportError:
-            return None
+        from rlmba.loop import together_key
+
         return together_key(config)
 
     def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
         """One by :func:`rlmba.loop.run`, several by :func:`rlmba.loop.run_together`."""
-        from rlmba.loop import run
+        from rlmba.loop import run, run_together
 
         if len(configs) > 1:
-            from rlmba.loop import run_together
-
             results = run_together(list(configs), list(folders), resume=True)
             return [r if isinstance(r, Exception) else None for r in results]
         try:
