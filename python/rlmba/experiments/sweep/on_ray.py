@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from rlmba.errors import UsageError
@@ -12,6 +13,9 @@ from rlmba.experiments.sweep.processes import cores
 from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
 
 __all__ = ["RayTasks"]
+
+_PATIENCE = 10.0
+"""Seconds a cluster is given to answer."""
 
 
 class RayTasks:
@@ -46,16 +50,14 @@ class RayTasks:
         except ImportError as error:
             raise UsageError("--ray needs Ray: pip install 'rlmba[ray]'") from error
         self._ray: Any = ray
+        _check_reachable(address)
         started: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
             started |= {"num_cpus": cores(), "include_dashboard": False}
         try:
             ray.init(address=address, **started)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(
-                f"--ray: expected the address of a running cluster, or local, got {address!r}: {first}"
-            ) from error
+            raise _no_cluster(address, error) from error
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         total = int(sum(node.get("CPU", 0) for node in nodes))
         self.slots = jobs or max(1, total)
@@ -94,6 +96,23 @@ class RayTasks:
         except self._ray.exceptions.RayError as error:
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
             return Ended(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UsageError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UsageError(
+        f"--ray: expected the address of a running cluster, auto or local, got {address!r}: {first}"
+    )
 
 
 def _execute(unit: Unit, runner: Runner, threads: int) -> tuple[Failure | None, ...]:
