@@ -178,10 +178,13 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
                     "restore the data or start a new run"
                 )
             session.pool = _restored_pool(store, dataset, pool)
-            if store.records:
+            if not store.records:
+                session.start()
+            else:
                 session.restore(store.checkpoint(), store.records[-1])
             yield store
         return
+    session.start()
     with RunStore.create(
         output,
         config,

@@ -77,7 +77,6 @@ class Session:
             config.reward.smoothing,
             baseline_curves(config) if config.reward.kind == "relative" else (),
         )
-        taken = None if config.round0 is None else Round0.find(config.round0, config, dataset, pool)
         return cls(
             config=config,
             dataset=dataset,
@@ -87,8 +86,19 @@ class Session:
             strategy=create(config.strategy, **config.strategy_options),
             reward=reward,
             state=LoopState.start(len(dataset.modalities)),
-            round0=taken,
         )
+
+    def start(self) -> None:
+        """Before round 0: find the trained one that the configuration names, if it names one.
+
+        Raises
+        ------
+        RunFolderError, UsageError
+            If it is not there or not this run's.
+        """
+        config = self.config
+        if config.round0 is not None and self.round0 is None:
+            self.round0 = Round0.find(config.round0, config, self.dataset, self.pool)
 
     def save(self, folder: Path) -> None:
         """Write all that :meth:`restore` needs: model and strategy as safetensors, the rest as JSON.
