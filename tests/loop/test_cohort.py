@@ -51,9 +51,7 @@ def features(tmp_path):
 
 
 def chosen(folder):
-    return [
-        json.loads(p.read_text())["ids"] for p in sorted((folder / "selected").glob("round_*"))
-    ]
+    return [json.loads(p.read_text())["ids"] for p in sorted((folder / "selected").glob("round_*"))]
 
 
 def plain(record):
