@@ -207,15 +207,12 @@ def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -
     """
     if measure not in ("aubc", "final"):
         raise UsageError(f'expected measure "aubc" or "final", got {measure!r}')
-    seeds = sorted(set.intersection(*(set(entry.runs) for entry in entries)))
-    others = {e.name: " and ".join(o.name for o in entries if o is not e) for e in entries}
+    every = set().union(*(entry.runs for entry in entries))
+    seeds = sorted(every.intersection(*(entry.runs for entry in entries)))
     for entry in entries:
-        missing = sorted(set(entry.runs) - set(seeds))
-        if missing:
-            lacking = others[entry.name] if len(entries) == 2 else "another"
+        if missing := sorted(every - set(entry.runs)):
             notes.add(
-                f"{where}: {_seeds(missing)} of {entry.name} left out of pairs, {lacking} lacks "
-                f"{'it' if len(missing) == 1 else 'them'}"
+                f"{where}: pairs with {entry.name} leave out {_seeds(missing)}: it has none there"
             )
     if not seeds:
         return Pairing((), np.empty((len(entries), 0)))
@@ -241,19 +238,23 @@ def _common_prefix(grids: Sequence[NDArray[np.int64]]) -> int:
 
 
 def _say_cut(entries: Sequence[Entry], seeds: Sequence[int], common: int, where: str) -> str:
+    first = entries[0].runs[seeds[0]].labels
     ends = [
         f"{_seeds(short)} of {entry.name}"
         for entry in entries
         if (short := [s for s in seeds if len(entry.runs[s].labels) == common])
     ]
-    why = f"{', '.join(ends)} ends there" if ends else "their numbers of labels part there"
-    who = " and ".join(e.name for e in entries) if len(entries) == 2 else "all"
-    first = entries[0].runs[seeds[0]].labels
+    # By who ends early alone: the same line then serves every pair with it.
+    why = f"{' and '.join(ends)} ended there" if ends else "numbers of labels part after that"
     return (
-        f"{where}: {who} compared over the first {common} measurements only, {first[0]} to "
-        f"{first[common - 1]} labels: {why}"
+        f"{where}: curves cut to {first[0]} to {first[common - 1]} labels ({common} rounds with "
+        f"round 0) where compared with others: {why}"
     )
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+    """Name seeds, neighbours as a range."""
+    cuts = [0, *(i for i in range(1, len(seeds)) if seeds[i] != seeds[i - 1] + 1), len(seeds)]
+    runs = [(seeds[a], seeds[b - 1]) for a, b in pairwise(cuts)]
+    said = [str(a) if a == b else f"{a}{', ' if b == a + 1 else ' to '}{b}" for a, b in runs]
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(said)}"

@@ -129,13 +129,18 @@ def compare_to(
             f"expected the reference to be one of {', '.join(names) or 'no strategies'}, got {reference!r}"
         )
     rows = list(_pooled(pairs, reference) if pooled else _single(pairs, reference))
+    sets = {fusion: _sets(rows, fusion) for fusion in {row.fusion for row in rows}}
     for row in rows:
+        where = f"{row.dataset}, {row.fusion} fusion: {row.strategy} against {row.reference}"
         if row.test.n == 1:
-            notes.add(
-                f"{row.dataset}, {row.fusion} fusion: {row.strategy} against {row.reference}: "
-                "one seed: no p value"
-            )
+            notes.add(f"{where}: one seed: no p value")
+        if pooled and set(row.datasets) != sets[row.fusion]:
+            notes.add(f"{where}: pairs on {', '.join(row.datasets)} alone")
     return Comparisons(tuple(_corrected(rows, alpha)), notes.all())
+
+
+def _sets(rows: Sequence[Comparison], fusion: str) -> set[str]:
+    return {dataset for row in rows if row.fusion == fusion for dataset in row.datasets}
 
 
 def _is(reference: str, name: str) -> bool:

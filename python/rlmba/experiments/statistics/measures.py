@@ -121,7 +121,7 @@ def labels_to_reach(labels: ArrayLike, top1: ArrayLike, target: ArrayLike) -> Ar
 
     Examples
     --------
-    >>> labels_to_reach([20, 40, 80], [[0.3, 0.5, 0.6], [0.3, 0.4, 0.4]], 0.55).tolist()
+    >>> labels_to_reach([20, 40, 80], [[0.25, 0.5, 0.75], [0.25, 0.5, 0.5]], 0.625).tolist()
     [60.0, nan]
     """
     n, a = _curves(labels, top1)

@@ -213,11 +213,13 @@ def rank(
     distance = critical_difference(k, n, alpha=alpha) if k >= 2 and n >= 2 else None
     datasets = tuple(dict.fromkeys(sets))
     if n < 2:
-        notes.add(f"{fusion} fusion: {n} blocks that all strategies have: no test of ranks")
+        notes.add(
+            f"{fusion} fusion: {n or 'no'} (data set, seed) that all strategies have: no test of ranks"
+        )
     elif n > len(datasets):
         notes.add(
-            f"{fusion} fusion: {n} blocks of {len(datasets)} data sets; seeds of one data set are not "
-            "independent of each other, so the critical difference is rather too small"
+            f"{fusion} fusion: ranks over {n} blocks, data sets ({len(datasets)}) x seeds; those of one data "
+            "set are not independent of each other, so the critical difference is rather too small"
         )
     return Ranking(
         names=tuple(names[i] for i in order),
