@@ -213,9 +213,7 @@ def rank(
     distance = critical_difference(k, n, alpha=alpha) if k >= 2 and n >= 2 else None
     datasets = tuple(dict.fromkeys(sets))
     if n < 2:
-        notes.add(
-            f"{fusion} fusion: {n or 'no'} (data set, seed) that all strategies have: no test of ranks"
-        )
+        notes.add(f"{fusion} fusion: no test of ranks, {n or 'no'} data set x seed has all strategies")
     elif n > len(datasets):
         notes.add(
             f"{fusion} fusion: ranks over {n} blocks, data sets ({len(datasets)}) x seeds; those of one data "
