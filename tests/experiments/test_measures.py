@@ -103,7 +103,9 @@ def test_labels_to_reach_by_hand():
     # Exactly the last, exactly the first, above all.
     np.testing.assert_array_equal(labels_to_reach(labels, top1[:1], 0.75), [80])
     np.testing.assert_array_equal(labels_to_reach(labels, top1[:1], 0.25), [20])
-    np.testing.assert_array_equal(labels_to_reach(labels, top1[:1], np.nextafter(0.75, 1)), [np.nan])
+    np.testing.assert_array_equal(
+        labels_to_reach(labels, top1[:1], np.nextafter(0.75, 1)), [np.nan]
+    )
     # One target a run; flat stretches; one round.
     np.testing.assert_array_equal(
         labels_to_reach(labels, top1, [0.25, 0.6875, 0.4375, 0.5]), [20, 70, 30, 40]
@@ -131,7 +133,7 @@ def test_bad_curves_are_refused():
         aubc([], np.empty((2, 0)))
     with pytest.raises(UsageError, match="rise from round to round"):
         aubc([20, 20], [[0.1, 0.2]])
-    with pytest.raises(UsageError, match='"deepal", got \'simpson\''):
+    with pytest.raises(UsageError, match="\"deepal\", got 'simpson'"):
         aubc([20, 40], [[0.1, 0.2]], rule="simpson")
     with pytest.raises(NonFiniteError, match=r"top1\[1, 0\].* got nan") as caught:
         aubc([20, 40], [[0.1, 0.2], [np.nan, 0.2]])

@@ -7,7 +7,14 @@ from itertools import pairwise
 
 from rlmba.experiments.group import Group
 
-__all__ = ["method_options", "protocol", "protocol_differences", "say_differences", "say_seeds", "say_versions"]
+__all__ = [
+    "method_options",
+    "protocol",
+    "protocol_differences",
+    "say_differences",
+    "say_seeds",
+    "say_versions",
+]
 
 # What a strategy is. All other options are the conditions it is tried under.
 _METHOD = ("strategy", "label", "policy")

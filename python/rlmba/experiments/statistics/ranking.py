@@ -213,7 +213,9 @@ def rank(
     distance = critical_difference(k, n, alpha=alpha) if k >= 2 and n >= 2 else None
     datasets = tuple(dict.fromkeys(sets))
     if n < 2:
-        notes.add(f"{fusion} fusion: no test of ranks, {n or 'no'} data set x seed has all strategies")
+        notes.add(
+            f"{fusion} fusion: no test of ranks, {n or 'no'} data set x seed has all strategies"
+        )
     elif n > len(datasets):
         notes.add(
             f"{fusion} fusion: ranks over {n} blocks, data sets ({len(datasets)}) x seeds; those of one data "
