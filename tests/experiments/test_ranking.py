@@ -178,9 +178,9 @@ def test_strategies_that_never_differ():
 
 
 def test_single_precision_makes_no_difference():
-    hits = np.array([[900, 700, 800], [797, 801, 802], [653, 748, 999], [654, 748, 999]])
+    hits = np.array([[880, 709, 818], [608, 415, 1384], [271, 890, 1246], [272, 890, 1246]])
     groups = [
-        make_group(f"s{i}", (h / 1001).astype(np.float32)[None], labels=(20, 40, 80))
+        make_group(f"s{i}", (h / 1777).astype(np.float32)[None], labels=(20, 40, 80))
         for i, h in enumerate(hits)
     ]
     assert len({float(g.aubc[0]) for g in groups}) == 4  # equal sums, unequal means
