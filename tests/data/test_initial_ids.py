@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
+import media_files as mf
 import numpy as np
 import pytest
 from test_pool import check_partition, dataset
 
-from rlmba.data import InMemoryDataset, Pool
+from rlmba.data import InMemoryDataset, Pool, load_dataset
 from rlmba.data.initial_ids import known_id, read_initial_ids
 from rlmba.errors import DataError, UsageError
 
@@ -46,6 +49,35 @@ def test_ids_as_bmmal_writes_them(given, ours):
         *("-1IlTIWPNs4_000027_000037", "__2MwJ2uHu0_000004"),
     }
     assert known_id(given, known) == ours
+
+
+def sounds(folder):
+    """Names of clips as BMMAL's code has them: those of their sound files."""
+    return [path.stem for path in folder.rglob("*.wav")]
+
+
+@pytest.mark.filterwarnings("ignore:.*published:rlmba.errors.RlmbaWarning")
+@pytest.mark.parametrize("name", ["food101", "kineticssound", "vggsound"])
+def test_bmmals_names_of_the_samples_of_a_folder(name, tmp_path, monkeypatch):
+    """Its ids of the training samples, from the very files that both codes read, are all of ours."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    root = tmp_path / "data"
+    if name == "food101":
+        mf.make_food101(root, "json")
+        ids = [entry["id"] for entry in json.loads((root / "train.json").read_text())]
+        tokenizer = {"tokenizer": "words"}
+    elif name == "kineticssound":
+        mf.make_kineticssound(root)
+        ids, tokenizer = sounds(root / "train" / "audio"), {}
+    else:
+        mf.make_vggsound(root, "frames", place="kind")
+        ids, tokenizer = sounds(root / "audio" / "train"), {}
+    data = load_dataset(name, data_root=root, options={"observed_classes": True, **tokenizer})
+    file = tmp_path / "label.txt"
+    file.write_text("".join(f"{i}\n" for i in sorted(ids)))
+    read = read_initial_ids(file, data)
+    assert len(read) == len(ids) == 12
+    assert set(read) == set(data.ids[data.train_positions].tolist())
 
 
 def test_a_file_is_read_in_its_order(tmp_path):
