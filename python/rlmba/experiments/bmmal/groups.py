@@ -97,8 +97,8 @@ def _group(dataset: str, members: list[BmmalRun], grid: str) -> Group:
     first = members[0]
     where = f"{first.strategy} on {dataset} under {first.fusion} fusion, {CODE}"
     differs = (
-        f"{where}: Top-1 is the mean over classes (macro), ECE over 32 bins, contributions mean shares of "
-        "single test samples; compare the macro Top-1 of others"
+        f"{dataset}, {CODE}: Top-1 is the mean over classes (macro), ECE over 32 bins, contributions are "
+        "mean shares of single test samples; compare the macro Top-1 of others"
     )
     notes = [differs]
     notes += [
