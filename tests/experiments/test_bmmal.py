@@ -10,6 +10,7 @@ import pytest
 
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.bmmal import group_bmmal, is_bmmal_run, read_bmmal_run, read_groups
+from rlmba.experiments.statistics import compare_to
 from rlmba.training import evaluate
 from rlmba.types import PoolOutputs
 
@@ -264,3 +265,20 @@ def test_beside_our_runs(tmp_path, write_run):
     assert [g.dataset for g in alone] == ["kineticssound"]
     with pytest.raises(UsageError, match="expected at least one run folder"):
         read_groups([])
+
+
+def test_never_paired_with_our_runs(tmp_path, write_run):
+    """Same names, fusion, labels and seeds; but Top-1 is another, and their conditions are not known."""
+    media = {"dataset": "kineticssound", "data_root": str(tmp_path / "KS"), "fusion": "concat"}
+    paths = [
+        write_run(f"{s}{k}", heads=("mm", "video", "audio"), strategy=s, seed=k, level=at, **media)
+        for k in (0, 1)
+        for s, at in (("bmmal", 0.5), ("random", 0.4))
+    ]
+    theirs = [
+        write_bmmal(tmp_path, strategy=s, seed=k) for k in (0, 1) for s in ("bmmal", "random")
+    ]
+    found = compare_to(read_groups([*paths, *theirs]), "random")
+    assert [c.test.n for c in found] == [2, 2]
+    # Both strategies' predictions are the same draw there.
+    assert [c.test.difference for c in found] == pytest.approx([0.1, 0.0])
