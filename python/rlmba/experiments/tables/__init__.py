@@ -1,0 +1,1 @@
+"""Tables of a report, as data and in four formats."""
