@@ -17,9 +17,10 @@ __all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes"]
 
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
-    "amcb-only", "efda-only", "rlmba", "rlmba-x",
+    "amcb-only", "efda-only", "no-diversity", "greedy", "uniform-draw", "reward-absolute",
+    "reward-incremental", "reward-relative", "rlmba", "rlmba-x",
 )  # fmt: skip
-"""Strategies in the order of the paper's tables, ours last; others follow as they are met."""
+"""Strategies and ablations in the order of the paper's tables, ours last; others follow as they are met."""
 
 _OURS = ("rlmba", "rlmba-x")
 

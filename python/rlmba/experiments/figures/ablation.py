@@ -28,16 +28,22 @@ __all__ = ["figure7"]
 _REWARD = "reward.kind"
 
 
-def _rewards(groups: Sequence[Group]) -> list[Group]:
-    """Groups that differ by their reward alone, one a kind; empty where there are not two."""
-    alike: dict[tuple[tuple[str, str], ...], dict[str, Group]] = {}
+def _apart_from_reward(group: Group) -> tuple[tuple[str, str], ...]:
+    rest = {k: v for k, v in group.options.items() if not k.startswith("reward.")}
+    return tuple(sorted(rest.items()))
+
+
+def _rewards(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
+    """Groups that differ by their reward alone: one a kind, and all; empty where there are not two."""
+    alike: dict[tuple[tuple[str, str], ...], list[Group]] = {}
     for group in groups:
         if _REWARD in group.options:
-            rest = {k: v for k, v in group.options.items() if not k.startswith("reward.")}
-            kinds = alike.setdefault(tuple(sorted(rest.items())), {})
-            kinds.setdefault(group.options[_REWARD], group)
-    most = max(alike.values(), key=len, default={})
-    return [most[kind] for kind in sorted(most)] if len(most) > 1 else []
+            alike.setdefault(_apart_from_reward(group), []).append(group)
+    kinds = [{g.options[_REWARD]: g for g in members} for members in alike.values()]
+    most = max(range(len(kinds)), key=lambda i: len(kinds[i]), default=None)
+    if most is None or len(kinds[most]) < 2:
+        return [], []
+    return [kinds[most][kind] for kind in sorted(kinds[most])], list(alike.values())[most]
 
 
 def figure7(scope: Scope, dataset: str) -> FigureData | None:
@@ -48,8 +54,8 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
     if scope.ablations is None:
         return None
     groups = scope.ablations.of(dataset)
-    rewards = _rewards(groups)
-    ablated = [g for g in groups if g not in rewards or g.strategy in ("rlmba", "rlmba-x")]
+    rewards, of_reward = _rewards(groups)
+    ablated = [g for g in groups if g not in of_reward or g.strategy in ("rlmba", "rlmba-x")]
     parts: list[tuple[str, str, list[tuple[str, Group, Array]]]] = []
     if len(ablated) > 1:
         named = [(scope.name(Row(g.strategy, g.variant)), g, g.top1[MULTIMODAL]) for g in ablated]

@@ -45,6 +45,12 @@ _STRATEGIES: Mapping[str, dict[str, Any]] = {
     "bmmal": {"color": "#CC79A7", "linestyle": "--", "marker": "h", **_LINE},
     "amcb-only": {"color": "#009E73", "linestyle": "-.", "marker": "^", **_LINE},
     "efda-only": {"color": "#56B4E9", "linestyle": ":", "marker": "v", **_LINE},
+    "no-diversity": {"color": "#E69F00", "linestyle": (0, (8, 2)), "marker": "<", **_LINE},
+    "greedy": {"color": "#000000", "linestyle": ":", "marker": ">", **_LINE},
+    "uniform-draw": {"color": "#7F7F7F", "linestyle": "--", "marker": "*", **_LINE},
+    "absolute": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_LINE},
+    "incremental": {"color": "#009E73", "linestyle": "--", "marker": "^", **_LINE},
+    "relative": {"color": "#0072B2", "linestyle": "-.", "marker": "s", **_LINE},
 }
 _MARKERS = "*dX8H1234+"
 # More points than this in a curve: markers at some of them only.

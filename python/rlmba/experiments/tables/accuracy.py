@@ -98,7 +98,7 @@ def areas(scope: Scope) -> TableData:
         for dataset in scope.datasets:
             group = scope.find(row, dataset)
             cells.append(spread(_area(group, "mean")))
-            cells.append(spread(_area(group, "deepal"), 3))
+            cells.append(_as_deepal(group))
         rows.append(tuple(cells))
     return TableData(
         key=f"aubc_{scope.key}",
@@ -106,18 +106,26 @@ def areas(scope: Scope) -> TableData:
         columns=tuple(columns),
         rows=tuple(rows),
         notes=scope.notes(
-            "AUBC: mean over rounds of the fused head's Top-1. DeepAL+: the convention of that "
-            "toolkit (trapezoids over the rounds, rounded to three digits). Mean ± s.d. over "
-            "seeds; bold: the highest mean.",
+            "AUBC: mean over rounds of the fused head's Top-1, round 0 included; mean ± s.d. over "
+            "seeds; bold: the highest mean. DeepAL+: as that toolkit has it, the area by trapezoids "
+            "over the labels queried, rounded to three decimals a run; its s.d. divides by the seeds.",
         ),
         bold=best(rows, ours),
     )
 
 
-def _area(group: Group | None, rule: statistics.Rule) -> np.ndarray | None:
+def _area(group: Group | None, rule: statistics.AubcRule) -> np.ndarray | None:
     if group is None or np.isnan(group.top1[MULTIMODAL]).any():
         return None
     return statistics.aubc(group.labels, group.top1[MULTIMODAL], rule=rule)
+
+
+def _as_deepal(group: Group | None) -> Cell:
+    areas = _area(group, "deepal")
+    if areas is None:
+        return NONE
+    mean, sd = statistics.deepal_summary(areas)
+    return Cell(f"{mean:.4f} ± {sd:.4f}" if len(areas) > 1 else f"{mean:.3f}", mean)
 
 
 def labels_saved(scope: Scope, reference: str = "random") -> TableData | None:
