@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ class Report:
     @property
     def paths(self) -> tuple[Path, ...]:
         """What to look at: files of the report's own folder, and the folders of all others."""
-        own = [path for path in self.files if path.parent == self.folder]
+        own = [p for p in self.files if p.parent == self.folder and p.name != _MANIFEST]
         return (*own, *dict.fromkeys(p.parent for p in self.files if p.parent != self.folder))
 
     def tables(self) -> list[Table]:
@@ -66,20 +66,27 @@ class Report:
         ]
 
 
-def _narrowed(table: TableData) -> TableData:
-    """Keep what fits a terminal of eighty columns."""
-    from dataclasses import replace
+# What of a comparison's tables fits a terminal of eighty columns, and how it is headed there.
+_NARROW = {
+    "against": "against", "strategy": "strategy", "wins": "won", "ties": "tied", "losses": "lost",
+    "pooled difference": "difference", "Holm": "p", "pooled verdict": "pooled",
+    "mean rank": "mean rank",
+}  # fmt: skip
 
-    kept = [k for k, name in enumerate(table.columns) if name not in ("p", "signed-rank", "data sets")]
+
+def _narrowed(table: TableData) -> TableData:
+    kept = [k for k, name in enumerate(table.columns) if name in _NARROW]
     return replace(
         table,
-        columns=tuple(table.columns[k] for k in kept),
+        columns=tuple(_NARROW[table.columns[k]] for k in kept),
         rows=tuple(tuple(row[k] for k in kept) for row in table.rows),
         bold=frozenset((r, kept.index(k)) for r, k in table.bold if k in kept),
     )
 
 
-def make_report(runs: Sequence[Path], output: Path, *, budget: int | None = None) -> Report:
+def make_report(
+    runs: Sequence[Path], output: Path, *, budget: int | None = None, figures: bool = True
+) -> Report:
     """Read run folders, write their tables and draw their figures.
 
     One run gets a quick report: ``learning_curve.png``, ``contributions.png``, ``weights.png``, the
@@ -96,6 +103,8 @@ def make_report(runs: Sequence[Path], output: Path, *, budget: int | None = None
     budget : int or None
         Labels at which Tables 1 and 2, fairness and calibration are read; None: in each data set the
         last number that all strategies of one fusion have.
+    figures : bool
+        Whether to draw the figures of a comparison, which takes about a second each.
 
     Returns
     -------
@@ -120,7 +129,7 @@ def make_report(runs: Sequence[Path], output: Path, *, budget: int | None = None
         raise UsageError(f"{output} is a file; give a folder for the report with --output")
     if len(views) == 1 and budget is None:
         return Report(output, _write(output, _one(groups)), groups, skipped=found.skipped)
-    return _compare(groups, views, found, output, budget)
+    return _compare(groups, found, _facts(groups, views, found), output, budget, figures)
 
 
 def _overview(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
@@ -140,10 +149,11 @@ def _one(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
 
 def _compare(
     groups: tuple[Group, ...],
-    views: Sequence[RunView],
     found: Found,
+    facts: Mapping[str, str],
     output: Path,
     budget: int | None,
+    figures: bool,
 ) -> Report:
     """Write the report of several runs. Statistics are imported here: one run needs none."""
     from rlmba.experiments.figures.assemble import scope_figures
@@ -160,18 +170,22 @@ def _compare(
             yield f"tables/{table.key}.md", render.markdown(table).encode()
             yield f"tables/{table.key}.csv", render.comma_separated(table).encode()
             yield f"tables/{table.key}.tex", render.latex(table).encode()
-        figures: list[FigureData] = []
-        for figure in scope_figures(split):
-            figures.append(figure)
+        drawn: list[FigureData] = []
+        for figure in scope_figures(split) if figures else ():
+            # The page shows one kind; the others would make it three times as large.
+            drawn.append(replace(figure, files={"svg": figure.files["svg"]}))
             for suffix, content in figure.files.items():
                 yield f"figures/{figure.key}.{suffix}", content
-            yield f"figures/{figure.key}.csv", overview.csv_text(figure.columns, figure.rows).encode()
+            yield (
+                f"figures/{figure.key}.csv",
+                overview.csv_text(figure.columns, figure.rows).encode(),
+            )
         page = html(
             _title(groups),
             tables=[*overview.overview(groups), *tables],
-            figures=figures,
+            figures=drawn,
             groups=groups,
-            facts=_facts(groups, views, found),
+            facts=facts,
         )
         yield "report.html", page.encode()
 

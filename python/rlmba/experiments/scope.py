@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from rlmba.errors import UsageError
 from rlmba.experiments import paper
 from rlmba.experiments.curves import Group
 
-__all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes"]
+__all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes", "slug"]
 
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
@@ -30,6 +31,11 @@ class Row(NamedTuple):
 
     strategy: str
     variant: str
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def is_variant(group: Group) -> bool:
@@ -165,9 +171,7 @@ class Scope:
             return None
         beside = ("bmmal", *_OURS)
         rows = {
-            Row(g.strategy, g.variant)
-            for g in self.groups
-            if is_variant(g) or g.strategy in beside
+            Row(g.strategy, g.variant) for g in self.groups if is_variant(g) or g.strategy in beside
         }
         return self.only([row for row in self.rows if row in rows])
 

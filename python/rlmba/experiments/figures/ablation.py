@@ -13,11 +13,10 @@ from rlmba.experiments.figures.style import (
     curve,
     export,
     finish,
-    slug,
     strategy_styles,
     tidy,
 )
-from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.scope import Row, Scope, slug
 from rlmba.types import MULTIMODAL
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
     Parameters
     ----------
     ranking : Ranking
-        Of two strategies or more.
+        Of two strategies or more, with a critical difference.
     key : str
         What the figure's name ends with.
     heading : str
@@ -42,18 +42,23 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
     rows = -(-len(names) // 2)
     under = 0.25 + _CLIQUE_STEP * len(cliques)
     height = 1.0 + under + _STEP * rows + 0.5
-    figure = canvas(7.6, height)
+    margin = 0.7 + 0.085 * max(map(len, names))
+    width = 4.2 + 2 * margin
+    figure = canvas(width, height)
     figure.set_layout_engine("none")
-    axis = figure.add_axes((0.24, 0.0, 0.52, 1.0))
+    axis = figure.add_axes((margin / width, 0.0, 4.2 / width, 1.0))
     axis.set_axis_off()
-    axis.set_xlim(1, max(len(names), 2))
-    axis.set_ylim(-(under + _STEP * rows + 0.35), height - (under + _STEP * rows + 0.35))
-    _scale(axis, len(names), ranking.critical_difference)
+    difference = ranking.critical_difference or 0.0
+    axis.set_xlim(1, max(len(names), 1 + difference))
+    axis.set_ylim(-(under + _STEP * rows), height - (under + _STEP * rows))
+    _scale(axis, len(names), difference)
     for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
         left = i < rows
         depth = -(under + _STEP * (i if left else len(names) - 1 - i))
         edge = axis.get_xlim()[0 if left else 1]
-        axis.plot([rank, rank, edge], [0, depth, depth], color="#000000", linewidth=0.9, clip_on=False)
+        axis.plot(
+            [rank, rank, edge], [0, depth, depth], color="#000000", linewidth=0.9, clip_on=False
+        )
         axis.annotate(
             f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}",
             (edge, depth), xytext=(-5 if left else 5, 0), textcoords="offset points",
@@ -69,17 +74,16 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
         )  # fmt: skip
     title = f"Mean ranks by AUBC, {heading}"
     finish(figure, title, [])
-    joined = {i for first, last in cliques for i in range(first, last + 1)}
     return FigureData(
         key=f"ranks_{key}",
         title=title,
         caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed); 1 is best. "
         f"{_friedman(ranking.friedman_p)} Strategies joined by a bar differ by less than the "
-        f"critical difference of Nemenyi's test at 5 %, {ranking.critical_difference:.2f}.",
+        f"critical difference of Nemenyi's test at {ranking.alpha:g}, {difference:.2f}.",
         files=export(figure),
         columns=("strategy", "mean rank", "bars it is under"),
         rows=[
-            (name, rank, sum(first <= i <= last for first, last in cliques) if i in joined else 0)
+            (name, rank, sum(first <= i <= last for first, last in cliques))
             for i, (name, rank) in enumerate(zip(names, ranks, strict=True))
         ],
     )

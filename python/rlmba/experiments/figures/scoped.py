@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlmba.experiments.content import FigureData
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.figures.style import (
-    COLOURS,
     curve,
     export,
     finish,
     key_line,
     panels,
     seeds_text,
-    slug,
     strategy_styles,
 )
-from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.scope import Row, Scope, slug
 from rlmba.types import MULTIMODAL
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["calibration", "draw_weights", "figure5", "figure6", "points", "weights"]
+__all__ = ["band_of", "calibration", "figure5", "figure6", "points", "weights"]
 
 Point = tuple[str | float | int, ...]
 _COLUMNS = 3
@@ -66,9 +60,13 @@ def _by_strategy(
     ylabel: str,
     quantity: str,
     of: Callable[[Group], Mapping[str, Array]],
-    level: bool = False,
+    level: float | None = None,
+    columns: int = _COLUMNS,
 ) -> FigureData | None:
-    """Draw one panel a head (or modality) and one curve a strategy; None where nothing is known."""
+    """Draw one panel a head (or modality) and one curve a strategy; None where nothing is known.
+
+    ``level`` is where all modalities are equal: panels then share their height.
+    """
     groups = scope.main.of(dataset)
     curves = {id(g): of(g) for g in groups}
     groups = [g for g in groups if any(not np.isnan(v).all() for v in curves[id(g)].values())]
@@ -77,27 +75,36 @@ def _by_strategy(
         return None
     names = {id(g): scope.name(Row(g.strategy, g.variant)) for g in groups}
     styles = strategy_styles(names.values())
-    figure, axes = panels(len(heads), columns=_COLUMNS, ylabel=ylabel, share_y=level)
+    figure, axes = panels(len(heads), columns=columns, ylabel=ylabel, share_y=level is not None)
     for axis, head in zip(axes, heads, strict=True):
-        axis.set_title(_head(head), fontsize=9)
-        if level:
-            axis.axhline(1 / len(heads), color="#999999", linewidth=0.8, zorder=0)
+        axis.set_title(head if level is not None else _head(head), fontsize=9)
+        if level is not None:
+            axis.axhline(level, color="#999999", linewidth=0.8, zorder=0)
         for g in groups:
             if head in curves[id(g)]:
                 style = styles[names[id(g)]]
                 curve(axis, g.labels, curves[id(g)][head], band=band_of(len(groups)), **style)
-    handles = [key_line(f"{names[id(g)]}, {seeds_text(g)}", **styles[names[id(g)]]) for g in groups]
-    if level:
+    seeds = {seeds_text(g) for g in groups}
+    handles = [
+        key_line(
+            names[id(g)] + (f", {seeds_text(g)}" if len(seeds) > 1 else ""),
+            **styles[names[id(g)]],
+        )
+        for g in groups
+    ]
+    if level is not None:
         handles.append(key_line("all equal", color="#999999", linewidth=0.8))
     title = f"{dataset}, {scope.heading}: {what}"
-    finish(figure, title, handles)
+    finish(figure, f"{title} ({seeds.pop()})" if len(seeds) == 1 else title, handles)
     return FigureData(
         key=f"{key}_{slug(dataset)}_{scope.key}",
         title=title,
         caption=_with_notes(scope, groups, caption),
         files=export(figure),
         columns=_COLUMN_NAMES,
-        rows=[p for g in groups for h, v in curves[id(g)].items() for p in points(g, quantity, h, v)],
+        rows=[
+            p for g in groups for h, v in curves[id(g)].items() for p in points(g, quantity, h, v)
+        ],
     )
 
 
@@ -142,7 +149,7 @@ def figure6(scope: Scope, dataset: str) -> FigureData | None:
         ylabel="normalized contribution",
         quantity="contributions",
         of=lambda g: g.contributions,
-        level=True,
+        level=1 / max((len(g.modalities) for g in scope.of(dataset)), default=1),
     )
 
 
@@ -161,57 +168,29 @@ def calibration(scope: Scope, dataset: str) -> FigureData | None:
     )
 
 
-_DRAWN: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "weights": ("AMCB weight w (scoring)", {"linestyle": "-", "linewidth": 1.8}),
-    "fusion_weights": ("weight in the fusion", {"linestyle": "--", "linewidth": 1.4}),
-}
-
-
-def draw_weights(groups: Sequence[Group], names: Sequence[str], title: str) -> Figure:
-    """Draw AMCB's weights (solid) and the fusion's (dashed) against labels, one panel a group."""
-    modalities = list(dict.fromkeys(m for g in groups for m in g.modalities))
-    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(modalities)}
-    figure, axes = panels(len(groups), columns=_COLUMNS, ylabel="weight", share_y=True)
-    for axis, group, name in zip(axes, groups, names, strict=True):
-        axis.set_title(f"{name} ({seeds_text(group)})", fontsize=9)
-        for field, (_, style) in _DRAWN.items():
-            for m, values in getattr(group, field).items():
-                curve(axis, group.labels, values, color=colours[m], **style)
-        axis.set_ylim(-0.02, 1.02)
-        axis.axhline(1 / max(len(group.modalities), 1), color="#999999", linewidth=0.8, zorder=0)
-    handles = [key_line(m, color=colours[m], linewidth=2.0) for m in modalities]
-    handles += [key_line(meaning, color="#444444", **style) for meaning, style in _DRAWN.values()]
-    handles.append(key_line("all equal", color="#999999", linewidth=0.8))
-    finish(figure, title, handles)
-    return figure
+_KINDS = (("weights", "AMCB's w of {} (scoring)"), ("fusion_weights", "weight of {} in the fusion"))
 
 
 def weights(scope: Scope, dataset: str) -> FigureData | None:
-    """Modality weights against labels: AMCB's and the fusion's, one panel a strategy."""
-    groups = [
-        g
-        for g in scope.of(dataset)
-        if any(not np.isnan(v).all() for f in _DRAWN for v in getattr(g, f).values())
-    ]
-    if not groups:
-        return None
-    title = f"{dataset}, {scope.heading}: modality weights"
-    names = [scope.name(Row(g.strategy, g.variant)) for g in groups]
-    return FigureData(
-        key=f"weights_{slug(dataset)}_{scope.key}",
-        title=title,
-        caption=_with_notes(
-            scope,
-            groups,
-            "AMCB's w (Eq 2), used for scoring, and the weights the fusion was trained under.",
-        ),
-        files=export(draw_weights(groups, names, title)),
-        columns=_COLUMN_NAMES,
-        rows=[
-            p
-            for g in groups
-            for field in _DRAWN
-            for m, values in getattr(g, field).items()
-            for p in points(g, field, m, values)
-        ],
+    """Modality weights against labels: AMCB's in the upper panels, the fusion's below."""
+
+    def of(group: Group) -> dict[str, Array]:
+        return {
+            title.format(modality): values
+            for field, title in _KINDS
+            for modality, values in getattr(group, field).items()
+        }
+
+    modalities = max((len(g.modalities) for g in scope.of(dataset)), default=1)
+    return _by_strategy(
+        scope,
+        dataset,
+        key="weights",
+        what="modality weights against labels",
+        caption="AMCB's w (Eq 2), used for scoring, and the weights the fusion was trained under.",
+        ylabel="weight",
+        quantity="weight",
+        of=of,
+        level=1 / modalities,
+        columns=modalities,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rlmba.experiments.curves import Group
-from rlmba.experiments.figures.scoped import draw_weights
 from rlmba.experiments.figures.style import (
     COLOURS,
     DASHES,
@@ -55,5 +54,20 @@ def contributions(group: Group) -> bytes:
 
 def weights(group: Group) -> bytes:
     """Draw AMCB's weights (solid) and the fusion's (dashed) against labels."""
-    figure = draw_weights([group], [group.strategy], _title(group, "modality weights"))
+    figure, (axis,) = panels(1, columns=1, ylabel="weight", share_y=False)
+    dashed: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4}
+    kinds = (
+        ("AMCB weight w (scoring)", group.weights, _THICK),
+        ("weight in the fusion", group.fusion_weights, dashed),
+    )
+    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(group.modalities)}
+    for _, by_modality, style in kinds:
+        for modality, values in by_modality.items():
+            curve(axis, group.labels, values, color=colours[modality], **style)
+    axis.set_ylim(-0.02, 1.02)
+    axis.axhline(1 / max(len(colours), 1), color="#999999", linewidth=0.8, zorder=0)
+    handles = [key_line(m, color=colour, linewidth=2.0) for m, colour in colours.items()]
+    handles += [key_line(kind, color="#444444", **style) for kind, _, style in kinds]
+    handles.append(key_line("all equal", color="#999999", linewidth=0.8))
+    finish(figure, _title(group, "modality weights"), handles)
     return export(figure, ["png"])["png"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS", "DASHES", "FORMATS", "canvas", "curve", "export", "finish", "key_line", "panels",
-    "slug", "strategy_styles",
+    "seeds_text", "strategy_styles", "tidy",
 ]  # fmt: skip
 
 # Okabe and Ito's colours without their yellow, which is lost on white; then darker ones.
@@ -75,13 +75,6 @@ def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def slug(name: str) -> str:
-    """Return a name as a part of a file's name."""
-    import re
-
-    return re.sub(r"[^\w.-]+", "-", name)
-
-
 def canvas(width: float, height: float) -> Figure:
     """Make an empty figure of a size in inches, drawn without a display or any global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -118,6 +111,8 @@ def tidy(axis: Axes) -> None:
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
+    axis.xaxis.label.set_fontsize(9)
+    axis.yaxis.label.set_fontsize(9)
 
 
 def curve(axis: Axes, labels: Any, values: Array, *, band: float = 0.15, **style: Any) -> None:
@@ -158,20 +153,26 @@ def finish(figure: Figure, title: str, handles: Sequence[Any]) -> None:
 def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
     """Return a figure's files by format: no date and no random id, so the same bytes every time."""
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    metadata: Mapping[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-        "svg": {"Date": None, "Creator": None},
+    # Each canvas is asked directly: savefig would draw once more for every format. PNG comes first,
+    # the others set their own resolution.
+    canvases: Mapping[str, tuple[Any, str, dict[str, Any]]] = {
+        "png": (FigureCanvasAgg, "print_png", {"Software": None}),
+        "pdf": (FigureCanvasPdf, "print_pdf", {"CreationDate": None, "Creator": None}),
+        "svg": (FigureCanvasSVG, "print_svg", {"Date": None, "Creator": None}),
     }
     files = {}
     with matplotlib.rc_context({"svg.hashsalt": "rlmba", "pdf.fonttype": 42}):
         # Laid out once, not once a format.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for kind in formats:
+        for kind in sorted(formats, key=FORMATS.index):
+            kind_of_canvas, method, metadata = canvases[kind]
             out = io.BytesIO()
-            figure.savefig(out, format=kind, metadata=metadata[kind])
+            getattr(kind_of_canvas(figure), method)(out, metadata=metadata)
             files[kind] = out.getvalue()
     return files
 

@@ -140,7 +140,10 @@ def labels_saved(scope: Scope, reference: str = "random") -> TableData | None:
     for dataset in datasets:
         columns += [f"{dataset} labels", f"{dataset} share"]
     rows = [
-        (text(scope.name(row)), *(cell for d in datasets for cell in _saved(scope, row, d, reference)))
+        (
+            text(scope.name(row)),
+            *(cell for d in datasets for cell in _saved(scope, row, d, reference)),
+        )
         for row in scope.rows
     ]
     targets = []

@@ -14,6 +14,8 @@ __all__ = ["NONE", "best", "mean_sd", "number", "spread", "text"]
 NONE = Cell("—")
 """Where there is no figure."""
 
+_EQUAL = 1e-12  # what differs less is rounding
+
 
 def mean_sd(values: Array) -> tuple[float, float | None]:
     """Mean over seeds and sample standard deviation; None where one seed leaves it undefined."""
@@ -43,12 +45,13 @@ def spread(values: Array | None, digits: int = 4, *, space: str = " ") -> Cell:
 def best(
     rows: Sequence[Sequence[Cell]], columns: Iterable[int], *, largest: bool = True
 ) -> frozenset[tuple[int, int]]:
-    """Find the best cells of these columns by value, ties included; a lone row has no best."""
+    """Find the best cells of these columns by value, ties included; where all are equal none is."""
     found = set()
     for k in columns:
         values = {r: row[k].value for r, row in enumerate(rows)}
         known = {r: v for r, v in values.items() if v is not None}
-        if len(known) > 1:
+        if known:
             top = max(known.values()) if largest else min(known.values())
-            found |= {(r, k) for r, v in known.items() if v == top}
+            there = {(r, k) for r, v in known.items() if abs(v - top) < _EQUAL}
+            found |= there if len(there) < len(known) else set()
     return frozenset(found)

@@ -68,7 +68,9 @@ def _difference(test: statistics.PairedTest) -> Cell:
 
 
 def _p(value: float | None) -> Cell:
-    return NONE if value is None else Cell(f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}", value)
+    return (
+        NONE if value is None else Cell(f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}", value)
+    )
 
 
 def against(scope: Scope, reference: str) -> TableData:
@@ -86,7 +88,7 @@ def against(scope: Scope, reference: str) -> TableData:
     both = sorted(
         zip(areas, finals, strict=True), key=lambda c: (order[c[0].dataset], _place(c[0].strategy))
     )
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     bold = set()
     for c, final in both:
         bold |= {(len(rows), k) for k, x in ((7, c), (10, final)) if x.verdict != "ties"}
@@ -180,7 +182,9 @@ def win_table(scope: Scope) -> TableData | None:
         (
             text(f"{i + 1} {name}"),
             *(
-                Cell("") if i == j else _share(float(matrix.wins[i, j]), int(matrix.significant[i, j]))
+                Cell("")
+                if i == j
+                else _share(float(matrix.wins[i, j]), int(matrix.significant[i, j]))
                 for j in range(len(matrix.names))
             ),
             number(_mean(matrix.wins[i]), ".2f"),

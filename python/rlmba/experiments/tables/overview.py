@@ -10,6 +10,7 @@ import numpy as np
 
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import STAGES, Array, Group
+from rlmba.experiments.scope import slug
 from rlmba.experiments.tables.cells import mean_sd, number, spread, text
 from rlmba.types import MULTIMODAL
 
@@ -48,7 +49,7 @@ def overview(groups: Sequence[Group]) -> list[TableData]:
         names = [n for n in _NAMES if n != "variant" or any(g.variant for g in members)]
         built.append(
             TableData(
-                key="table",
+                key=f"table_{slug(dataset)}",
                 title=_title(dataset, members),
                 columns=(
                     *names, "seeds", "labels", "final Top-1", "final macro Top-1", "AUBC",

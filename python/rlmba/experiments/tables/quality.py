@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def _each(scope: Scope) -> Iterator[tuple[Row, Group, int]]:
 
 
 def _best_a_dataset(
-    rows: list[tuple[Cell, ...]], column: int, *, largest: bool
+    rows: Sequence[tuple[Cell, ...]], column: int, *, largest: bool
 ) -> set[tuple[int, int]]:
     found = set()
     for dataset in dict.fromkeys(row[0].text for row in rows):

@@ -76,7 +76,8 @@ def comma_separated(table: TableData) -> str:
     for row in table.rows:
         cells: list[object] = []
         for cell, extra in zip(row, printed, strict=True):
-            cells.append(cell.text if cell.value is None else cell.value)
+            whole = cell.value is None or cell.text.isdigit()
+            cells.append(cell.text if whole else cell.value)
             if extra:
                 cells.append(cell.text)
         rows.append(cells)
