@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from rlmba.config import FREE_KEYS
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.group import METRICS, STAGES, Array, Group
-from rlmba.experiments.protocol import say_differences, say_versions
+from rlmba.experiments.protocol import say_differences, say_seeds, say_versions
 from rlmba.types import MULTIMODAL, Evaluation, HeadMetrics, RoundRecord
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _number(value: object) -> float:
 
 
 def _numeric_figures(head: HeadMetrics) -> list[str]:
-    others = [k for k, v in vars(head).items() if isinstance(v, (int, float))]
+    others = [f.name for f in fields(head) if isinstance(getattr(head, f.name), (int, float))]
     return list(dict.fromkeys([*METRICS, *others]))
 
 
@@ -238,10 +238,13 @@ def _notes(members: Sequence[RunView]) -> Iterator[str]:
     """Say what a reader must know of the runs of a group."""
     dataset, strategy, fusion, _ = _names(members[0])
     where = f"{strategy} on {dataset} under {fusion} fusion"
+    done = len(members[0].records) - 1
+    unfinished: dict[int, list[int]] = {}
     for run in members:
-        rounds, done = run.config.rounds, len(run.records) - 1
-        if rounds is not None and done < rounds:
-            yield f"{where}: seed {run.config.seed} is not finished, {done} of {rounds} rounds so far"
+        if run.config.rounds is not None and done < run.config.rounds:
+            unfinished.setdefault(run.config.rounds, []).append(run.config.seed)
+    for rounds, seeds in sorted(unfinished.items()):
+        yield f"{where}: {say_seeds(seeds)} not finished, {done} of {rounds} rounds so far"
     if len(_versions(members)) > 1:
         yield f"{where}: runs of several versions of rlmba: {', '.join(_versions(members))}"
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from rlmba.experiments.group import Group
 
-__all__ = ["method_options", "protocol", "protocol_differences", "say_differences", "say_versions"]
+__all__ = [
+    "method_options",
+    "protocol",
+    "protocol_differences",
+    "say_differences",
+    "say_seeds",
+    "say_versions",
+]
 
 # What a strategy is. All other options are the conditions it is tried under.
 _METHOD = ("strategy", "label", "policy")
@@ -84,3 +92,11 @@ def say_versions(groups: Sequence[Group]) -> str:
         for v in versions
     ]
     return f"runs of several versions of rlmba: {', '.join(who)}"
+
+
+def say_seeds(seeds: Sequence[int]) -> str:
+    """Name seeds, in rising order, neighbours as a range."""
+    cuts = [0, *(i for i in range(1, len(seeds)) if seeds[i] != seeds[i - 1] + 1), len(seeds)]
+    runs = [(seeds[a], seeds[b - 1]) for a, b in pairwise(cuts)]
+    said = [str(a) if a == b else f"{a}{', ' if b == a + 1 else ' to '}{b}" for a, b in runs]
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(said)}"

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from rlmba.errors import UsageError
 from rlmba.experiments.group import Array, Group
-from rlmba.experiments.protocol import method_options, protocol, say_differences, say_versions
+from rlmba.experiments.protocol import (
+    method_options,
+    protocol,
+    say_differences,
+    say_seeds,
+    say_versions,
+)
 from rlmba.experiments.statistics.measures import aubc
 from rlmba.types import MULTIMODAL
 
@@ -212,7 +218,7 @@ def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -
     for entry in entries:
         if missing := sorted(every - set(entry.runs)):
             notes.add(
-                f"{where}: pairs with {entry.name} leave out {_seeds(missing)}: it has none there"
+                f"{where}: pairs with {entry.name} leave out {say_seeds(missing)}: it has none there"
             )
     if not seeds:
         return Pairing((), np.empty((len(entries), 0)))
@@ -240,7 +246,7 @@ def _common_prefix(grids: Sequence[NDArray[np.int64]]) -> int:
 def _say_cut(entries: Sequence[Entry], seeds: Sequence[int], common: int, where: str) -> str:
     first = entries[0].runs[seeds[0]].labels
     ends = [
-        f"{_seeds(short)} of {entry.name}"
+        f"{say_seeds(short)} of {entry.name}"
         for entry in entries
         if (short := [s for s in seeds if len(entry.runs[s].labels) == common])
     ]
@@ -250,11 +256,3 @@ def _say_cut(entries: Sequence[Entry], seeds: Sequence[int], common: int, where:
         f"{where}: curves cut to {first[0]} to {first[common - 1]} labels ({common} rounds with "
         f"round 0) where compared with others: {why}"
     )
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """Name seeds, neighbours as a range."""
-    cuts = [0, *(i for i in range(1, len(seeds)) if seeds[i] != seeds[i - 1] + 1), len(seeds)]
-    runs = [(seeds[a], seeds[b - 1]) for a, b in pairwise(cuts)]
-    said = [str(a) if a == b else f"{a}{', ' if b == a + 1 else ' to '}{b}" for a, b in runs]
-    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(said)}"

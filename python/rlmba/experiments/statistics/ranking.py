@@ -214,7 +214,7 @@ def rank(
     datasets = tuple(dict.fromkeys(sets))
     if n < 2:
         notes.add(
-            f"{fusion} fusion: {n or 'no'} (data set, seed) that all strategies have: no test of ranks"
+            f"{fusion} fusion: no test of ranks, {n or 'no'} data set x seed has all strategies"
         )
     elif n > len(datasets):
         notes.add(
