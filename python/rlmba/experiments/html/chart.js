@@ -312,7 +312,10 @@
     const [x, y] = [spot.x * ratio, spot.y * ratio];
     const left = x + 16 + tip.offsetWidth > canvas.clientWidth ? x - 16 - tip.offsetWidth : x + 16;
     tip.style.left = `${Math.max(0, Math.min(left, canvas.clientWidth - tip.offsetWidth))}px`;
-    tip.style.top = `${Math.max(0, y - tip.offsetHeight - 12)}px`;
+    // Below rather than above: learning curves leave their lower right corner free.
+    const below = y + 16;
+    const above = Math.max(0, y - tip.offsetHeight - 12);
+    tip.style.top = `${below + tip.offsetHeight <= canvas.clientHeight ? below : above}px`;
   }
 
   document.addEventListener("view", ({ detail }) => {

@@ -42,7 +42,7 @@ const parts = (() => {
     return marks;
   }
 
-  // At most `room` of the numbers of labels, evenly chosen, with the first and the last.
+  // At most `room` of the values: every k-th, from the first.
   function thinned(values, room) {
     const every = Math.ceil((values.length - 1) / Math.max(room - 1, 1)) || 1;
     return values.filter((_, i) => i % every === 0);

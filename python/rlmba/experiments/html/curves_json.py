@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlmba.errors import UsageError
 from rlmba.experiments.curves import Array, Group
@@ -28,6 +29,8 @@ _METRICS = {
     "raw_reward": "reward",
 }
 """What the chart offers, in this order; metrics it does not know follow under their own names."""
+
+Known = NDArray[np.bool_]
 
 _PER_MODALITY = ("contributions", "weights", "fusion_weights")
 _PER_ROUND = ("fairness_gap", "balance", "raw_reward")
@@ -82,7 +85,7 @@ def curves_json(
     """
     names = line_names(groups)
     distinct = list(dict.fromkeys(names))
-    written = [
+    written: list[dict[str, Any]] = [
         {
             "dataset": datasets.index(group.dataset),
             "fusion": fusions.index(group.fusion),
@@ -115,7 +118,7 @@ def _curves(group: Group) -> dict[str, dict[str, Any]]:
                 f"{group.dataset}, {group.name}: expected {metric} of {head or 'the run'} with shape "
                 f"{expected} (seeds, numbers of labels), got {values.shape}"
             )
-        known = np.isfinite(values).all(axis=0)
+        known: Known = np.logical_and.reduce(np.isfinite(values), axis=0)
         if not known.any():
             continue
         where = np.where(known, values, 0.0)
@@ -142,7 +145,7 @@ def _figures(group: Group) -> Iterator[tuple[str, str, Array]]:
             yield metric, "", np.asarray(getattr(group, metric), dtype=np.float64)
 
 
-def _numbers(values: Array, known: Array, digits: int) -> list[float | None]:
+def _numbers(values: Array, known: Known, digits: int) -> list[float | None]:
     return [
         float(f"{value:.{digits}g}") if is_known else None
         for value, is_known in zip(values, known, strict=True)
