@@ -129,7 +129,8 @@ def make_report(
         raise UsageError(f"{output} is a file; give a folder for the report with --output")
     if len(views) == 1 and budget is None:
         return Report(output, _write(output, _one(groups)), groups, skipped=found.skipped)
-    return _compare(groups, found, _facts(groups, views, found), output, budget, figures)
+    facts = _facts(groups, views, found)
+    return _compare(groups, found, facts, output, budget=budget, figures=figures)
 
 
 def _overview(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
@@ -152,6 +153,7 @@ def _compare(
     found: Found,
     facts: Mapping[str, str],
     output: Path,
+    *,
     budget: int | None,
     figures: bool,
 ) -> Report:

@@ -79,8 +79,10 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
         title=title,
         caption=" ".join(
             [
-                "Top-1 of the fused head against labeled samples for parts of the method, and for "
-                "the kinds of reward where runs differ by that alone. Mean over seeds; band: ± 1 s.d.",
+                (
+                    "Top-1 of the fused head against labeled samples for parts of the method, and for "
+                    "the kinds of reward where runs differ by that alone. Mean over seeds; band: ± 1 s.d."
+                ),
                 *notes,
             ]
         ),

@@ -152,7 +152,7 @@ def finish(figure: Figure, title: str, handles: Sequence[Any]) -> None:
 
 def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
     """Return a figure's files by format: no date and no random id, so the same bytes every time."""
-    import matplotlib
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -165,7 +165,7 @@ def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]
         "svg": (FigureCanvasSVG, "print_svg", {"Date": None, "Creator": None}),
     }
     files = {}
-    with matplotlib.rc_context({"svg.hashsalt": "rlmba", "pdf.fonttype": 42}):
+    with mpl.rc_context({"svg.hashsalt": "rlmba", "pdf.fonttype": 42}):
         # Laid out once, not once a format.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -52,7 +52,7 @@ def _compared(
 
 
 def _place(name: str) -> int:
-    strategy = name.split(" (")[0]
+    strategy = name.split(" (", maxsplit=1)[0]
     return ORDER.index(strategy) if strategy in ORDER else len(ORDER)
 
 
@@ -156,8 +156,8 @@ def verdicts(scope: Scope) -> TableData | None:
             scope,
             [
                 _TESTED,
-                "Wins, ties and losses: data sets, each tested by itself. Pooled: pairs of all data "
-                "sets together, so p speaks of these data sets, not of others.",
+                ("Wins, ties and losses: data sets, each tested by itself. Pooled: pairs of all data "
+                "sets together, so p speaks of these data sets, not of others."),
             ],
             notes,
         ),
@@ -199,10 +199,12 @@ def win_table(scope: Scope) -> TableData | None:
         notes=_notes(
             scope,
             [
-                f"Share of (data set, seed) pairs, of {matrix.blocks} in all, in which the row's AUBC "
-                "is above the column's (numbered as the rows); an equal one counts half. In brackets: "
-                "data sets on which it is significantly so (paired t test over seeds, Holm over all "
-                "pairs of strategies of that data set).",
+                (
+                    f"Share of (data set, seed) pairs, of {matrix.blocks} in all, in which the row's AUBC "
+                    "is above the column's (numbered as the rows); an equal one counts half. In brackets: "
+                    "data sets on which it is significantly so (paired t test over seeds, Holm over all "
+                    "pairs of strategies of that data set)."
+                ),
             ],
             matrix.notes,
         ),
@@ -242,8 +244,10 @@ def rank_table(scope: Scope) -> TableData | None:
         []
         if found.critical_difference is None or found.friedman_p is None
         else [
-            f"Friedman's test that all are alike: p = {found.friedman_p:.2g}. Mean ranks further "
-            f"apart than {found.critical_difference:.2f} differ (Nemenyi, {found.alpha:g}).",
+            (
+                f"Friedman's test that all are alike: p = {found.friedman_p:.2g}. Mean ranks further "
+                f"apart than {found.critical_difference:.2f} differ (Nemenyi, {found.alpha:g})."
+            ),
         ]
     )
     return TableData(

@@ -8,8 +8,8 @@ import numpy as np
 
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import Group
-from rlmba.experiments.tables.cells import NONE, best, spread, text
 from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.tables.cells import NONE, best, spread, text
 from rlmba.types import MULTIMODAL
 
 __all__ = ["calibration", "fairness"]

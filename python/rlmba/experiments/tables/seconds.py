@@ -5,8 +5,8 @@ from __future__ import annotations
 from rlmba.experiments import paper
 from rlmba.experiments.content import TableData
 from rlmba.experiments.curves import STAGES
-from rlmba.experiments.tables.cells import number, text
 from rlmba.experiments.scope import Scope
+from rlmba.experiments.tables.cells import number, text
 
 __all__ = ["table3"]
 
