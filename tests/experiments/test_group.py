@@ -181,7 +181,7 @@ def test_strict_takes_an_error_for_each_doubt(write_run):
         groups(a, other("c", seed=5), strict=True)
     with pytest.raises(UsageError, match=r"epochs = 15 \(rlmba\), 3 \(random\)"):
         groups(a, other("d", "epochs=3"), strict=True)
-    with pytest.raises(UsageError, match="random on digits .* 3 of 9 rounds so far"):
+    with pytest.raises(UsageError, match=r"random on digits .* 3 of 9 rounds so far"):
         groups(a, other("e", "rounds=9"), strict=True)
     change_info(b, rlmba="0.2")
     with pytest.raises(UsageError, match=r"0.2 \(random\), test \(rlmba\)"):

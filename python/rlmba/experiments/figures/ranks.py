@@ -41,7 +41,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
     ]
     rows = -(-len(names) // 2)
     under = 0.25 + _CLIQUE_STEP * len(cliques)
-    height = 1.0 + under + _STEP * rows + 0.5
+    height = 0.85 + under + _STEP * rows + 0.5
     margin = 0.7 + 0.085 * max(map(len, names))
     width = 4.2 + 2 * margin
     figure = canvas(width, height)

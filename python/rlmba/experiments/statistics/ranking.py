@@ -13,7 +13,7 @@ from scipy import stats
 from rlmba.errors import UsageError
 from rlmba.experiments.group import Array, Group
 from rlmba.experiments.statistics.arenas import Arena, Entry, Notes, arenas, pair
-from rlmba.experiments.statistics.significance import EQUAL, holm, paired
+from rlmba.experiments.statistics.significance import EQUAL, holm, paired, tied
 
 __all__ = ["Ranking", "WinMatrix", "critical_difference", "rank", "win_matrix"]
 
@@ -203,8 +203,7 @@ def rank(
         if not pairing.seeds:
             notes.add(f"{arena.where}: left out of ranks, no seed that all strategies have")
             continue
-        # Rounded, so that a difference in the last bits is a tie.
-        ranks.append(stats.rankdata(-np.round(pairing.values, 12), axis=0).T)
+        ranks.append(np.array([stats.rankdata(tied(-column)) for column in pairing.values.T]))
         sets.append(arena.dataset)
     table = np.concatenate(ranks) if ranks else np.empty((0, len(names)))
     n, k = table.shape

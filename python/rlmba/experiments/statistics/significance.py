@@ -12,10 +12,14 @@ from scipy import stats
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.experiments.group import Array
 
-__all__ = ["EQUAL", "PairedTest", "holm", "paired", "signed_rank"]
+__all__ = ["EQUAL", "PairedTest", "holm", "paired", "signed_rank", "tied"]
 
-EQUAL = 1e-12
-"""Differences of accuracies below this are rounding, and count as none."""
+EQUAL = 1e-7
+"""Differences of accuracies below this count as none.
+
+Accuracies are recorded in single precision, so that equal sums of hits may differ by some 1e-8; one hit in
+a mean over T rounds and n samples is 1 / (T n).
+"""
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,12 @@ def signed_rank(differences: ArrayLike) -> float:
     float
         1 where nothing is left.
     """
-    d = np.round(np.asarray(differences, dtype=np.float64), 12)
-    d = d[d != 0]
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[np.abs(d) >= EQUAL]
     if not len(d):
         return 1.0
     # Mean ranks are halves: doubled, they are integers.
-    ranks = np.rint(2 * stats.rankdata(np.abs(d))).astype(np.int64)
+    ranks = np.rint(2 * stats.rankdata(tied(np.abs(d)))).astype(np.int64)
     law = np.zeros(int(ranks.sum()) + 1)
     law[0] = 1.0
     top = 0
@@ -137,6 +141,16 @@ def signed_rank(differences: ArrayLike) -> float:
         top += int(rank)
     observed = int(ranks[d > 0].sum())
     return float(min(1.0, 2 * min(law[: observed + 1].sum(), law[observed:].sum())))
+
+
+def tied(values: Array) -> Array:
+    """Make values [n] equal that are less than :data:`EQUAL` from their next smaller neighbour."""
+    order = np.argsort(values)
+    rising = values[order]
+    starts = np.diff(rising, prepend=-np.inf) >= EQUAL
+    answer = np.empty_like(values)
+    answer[order] = rising[np.maximum.accumulate(np.where(starts, np.arange(len(rising)), 0))]
+    return answer
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
