@@ -9,11 +9,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.image
 import pytest
 
 from rlmba.experiments.content import Cell, FigureData, TableData
 
-from .test_html import HOSTILE, PNG, make_groups, report, with_fields
+from .test_html import HOSTILE, PNG, SVG, make_groups, report, with_fields
 
 __all__ = ["make_groups"]  # a fixture
 
@@ -143,6 +144,9 @@ def test_a_click_on_a_heading_sorts_both_ways(open_page, html):
 
 def test_data_set_and_fusion_choose_what_is_shown(open_page, html):
     page = open_page(html)
+    assert sections(page) == ["AUBC", "Order"]
+    assert set(columns(page, "AUBC", 1)) == {"uniform"}
+    page.get_by_role("radio", name="All").last.check()
     assert sections(page) == ["AUBC", "Order", "Wins, amcb fusion"]
     assert len(columns(page, "AUBC", 0)) == 12
     page.get_by_role("radio", name="features:two").check()
@@ -291,6 +295,7 @@ def test_bands_are_one_deviation_to_each_side(open_page, html, groups):
 def test_downloads_are_what_they_say(open_page, html, groups):
     page = open_page(html)
     page.get_by_role("radio", name="features:two").check()
+    page.get_by_role("radio", name="amcb").check()
 
     def downloaded(link):
         with page.expect_download() as waiting:
@@ -306,8 +311,18 @@ def test_downloads_are_what_they_say(open_page, html, groups):
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert {row["dataset"] for row in rows} == {"features:two"}
     assert len(rows) == len(STRATEGIES) * 4
-    expected = group_of(groups, "two", "uniform", rows[0]["strategy"]).top1["mm"][:, 0].mean()
+    expected = group_of(groups, "two", "amcb", rows[0]["strategy"]).top1["mm"][:, 0].mean()
     assert float(rows[0]["mean"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_png_is_drawn_from_an_svg(open_page):
+    page = open_page(report(figures=[FigureData("f", "F", "", {"svg": SVG}, ("x",), [(1,)])]))
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="PNG").click()
+    assert waiting.value.suggested_filename == "f.png"
+    pixels = matplotlib.image.imread(waiting.value.path())
+    assert pixels.shape[:2] == (40, 80)
+    assert pixels[5, 5, :3].max() == 0.0
 
 
 def test_hostile_names_are_harmless(open_page, make_groups):

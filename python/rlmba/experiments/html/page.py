@@ -22,7 +22,8 @@ from rlmba.experiments.html.scope import Names, Scope, columns_of, rows_of
 __all__ = ["render"]
 
 _SCRIPTS = ("view.js", "chart_parts.js", "chart.js")
-_IMAGES = {"svg": "image/svg+xml", "png": "image/png"}  # the first one there is shown
+# The first one there is shown. The other would double the page: browsers draw PNG from SVG.
+_IMAGES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
 def render(
@@ -36,8 +37,9 @@ def render(
     """Write a report as one HTML page: nothing is fetched, everything is inside.
 
     Tables are sorted by a click on a heading; a list of data sets and a switch for the fusion choose
-    what is shown; one chart draws the learning curves of ``groups`` as the reader wants them. Without
-    scripts the page shows everything but the chart.
+    what is shown (at first the first fusion alone: comparisons across fusions mislead); one chart
+    draws the learning curves of ``groups`` as the reader wants them. Without scripts the page shows
+    everything but the chart.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ def render(
         "data set" ("fusion"), a column by a heading that begins with the name, a whole table by its
         key or title (as ``figure5_digits_uniform``); what belongs to none is shown under "All".
     figures : sequence of FigureData
-        Shown in order, as SVG where there is one, else PNG; other kinds are left out.
+        Shown in order, as SVG where there is one (the browser then makes the PNG to download), else
+        as PNG; other kinds are left out.
     groups : sequence of Group
         Curves of the chart; they also say which data sets and fusions there are. A point that is
         not finite in every seed is a gap.
@@ -146,12 +149,8 @@ def _numeric(table: TableData, column: int) -> bool:
 
 
 def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
-    images = [
-        (kind, f"data:{mime};base64,{base64.b64encode(figure.files[kind]).decode()}")
-        for kind, mime in _IMAGES.items()
-        if kind in figure.files
-    ]
-    if not images:
+    kind = next((kind for kind in _IMAGES if kind in figure.files), None)
+    if kind is None:
         raise UsageError(
             f"figure {figure.key!r}: expected a file of {' or '.join(_IMAGES)}, "
             f"got {', '.join(figure.files) or 'none'}"
@@ -160,8 +159,8 @@ def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
         "title": figure.title,
         "caption": figure.caption,
         "scope": names.scope(figure.key, figure.title),
-        "shown": images[0],
-        "others": images[1:],
+        "kind": kind,
+        "image": f"data:{_IMAGES[kind]};base64,{base64.b64encode(figure.files[kind]).decode()}",
         "csv": _csv_uri(figure.columns, figure.rows),
         "file": _file_name(figure.key),
     }

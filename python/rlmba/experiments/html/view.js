@@ -43,6 +43,18 @@
     document.dispatchEvent(new CustomEvent("view", { detail: view }));
   }
 
+  // An image as a PNG, larger than it stands on the page.
+  function drawn(image, scale) {
+    const canvas = document.createElement("canvas");
+    canvas.width = image.naturalWidth * scale;
+    canvas.height = image.naturalHeight * scale;
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return canvas.toDataURL("image/png");
+  }
+
   const text = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
   // Numbers before texts; what is neither stays last in both directions.
@@ -88,6 +100,16 @@
   }
   for (const link of all("[data-from-image]")) {
     link.href = link.closest(".item").querySelector("img").src;
+  }
+  for (const link of all("[data-draws-png]")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const image = link.closest(".item").querySelector("img");
+      const made = document.createElement("a");
+      made.download = link.download;
+      made.href = drawn(image, 2);
+      made.click();
+    });
   }
   document.documentElement.classList.add("scripted");
   document.getElementById("view")?.addEventListener("change", show);
