@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from rlmba.experiments.content import Cell
-from rlmba.experiments.curves import Array
+from rlmba.experiments.curves import Array, Group
 
-__all__ = ["NONE", "best", "mean_sd", "number", "spread", "text"]
+__all__ = ["NONE", "best", "mean_sd", "number", "seconds", "spread", "text"]
 
 NONE = Cell("—")
 """Where there is no figure."""
@@ -31,6 +31,12 @@ def text(value: object) -> Cell:
 def number(value: float | None, form: str = ".4f") -> Cell:
     """Return a cell of one number; none where it is None or NaN."""
     return NONE if value is None or np.isnan(value) else Cell(format(value, form), float(value))
+
+
+def seconds(group: Group, stage: str) -> float:
+    """Return the mean over seeds of a stage's seconds a round; NaN where unknown."""
+    values = group.seconds.get(stage)
+    return np.nan if values is None else float(np.mean(values))
 
 
 def spread(values: Array | None, digits: int = 4, *, space: str = " ") -> Cell:

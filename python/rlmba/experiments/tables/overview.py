@@ -11,7 +11,7 @@ import numpy as np
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import STAGES, Array, Group
 from rlmba.experiments.scope import slug
-from rlmba.experiments.tables.cells import mean_sd, number, spread, text
+from rlmba.experiments.tables.cells import mean_sd, number, seconds, spread, text
 from rlmba.types import MULTIMODAL
 
 __all__ = ["compact", "csv_text", "curves_csv", "overview", "table_csv"]
@@ -71,7 +71,7 @@ def overview(groups: Sequence[Group]) -> list[TableData]:
 
 
 def _seconds(group: Group) -> list[Cell]:
-    return [number(float(group.seconds[stage].mean()), ".3g") for stage in STAGES]
+    return [number(seconds(group, stage), ".3g") for stage in STAGES]
 
 
 def compact(groups: Sequence[Group]) -> list[TableData]:
@@ -94,7 +94,7 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
             )
             for name, g in zip(names, members, strict=True)
         ]  # fmt: skip
-        seconds = [(*name, *_seconds(g)) for name, g in zip(names, members, strict=True)]
+        timed = [(*name, *_seconds(g)) for name, g in zip(names, members, strict=True)]
         headings = ("strategy", "model", "seeds", "labels", "Top-1", "macro", "AUBC")
         built += [
             TableData("accuracy", _title(dataset, members), headings, tuple(accuracies), notes),
@@ -102,7 +102,7 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
                 "seconds",
                 f"{dataset}: seconds per round",
                 ("strategy", "model", *STAGES),
-                tuple(seconds),
+                tuple(timed),
                 notes,
             ),
         ]
@@ -132,7 +132,7 @@ def table_csv(groups: Sequence[Group]) -> str:
         [
             g.dataset, *(getattr(g, n) for n in _NAMES), g.on, len(g.seeds), g.labels[-1],
             *(part for values in _accuracies(g) for part in mean_sd(values)),
-            *(float(g.seconds[stage].mean()) for stage in STAGES),
+            *(seconds(g, stage) for stage in STAGES),
         ]
         for g in groups
     )  # fmt: skip

@@ -6,7 +6,7 @@ from rlmba.experiments import paper
 from rlmba.experiments.content import TableData
 from rlmba.experiments.curves import STAGES
 from rlmba.experiments.scope import Scope
-from rlmba.experiments.tables.cells import number, text
+from rlmba.experiments.tables.cells import number, seconds, text
 
 __all__ = ["table3"]
 
@@ -30,7 +30,7 @@ def table3(scope: Scope) -> TableData:
             group = scope.find(row, dataset)
             if group is None:
                 continue
-            means = {stage: float(group.seconds[stage].mean()) for stage in STAGES}
+            means = {stage: seconds(group, stage) for stage in STAGES}
             printed = [
                 None if row.variant else paper.seconds_of(dataset, row.strategy, s) for s in beside
             ]
@@ -39,7 +39,7 @@ def table3(scope: Scope) -> TableData:
                     text(dataset), text(scope.name(row)),
                     *(number(means[s], ".3g") for s in STAGES),
                     number(sum(means.values()), ".3g"),
-                    *(number(seconds, ".2f") for seconds in printed),
+                    *(number(value, ".2f") for value in printed),
                 )
             )  # fmt: skip
     return TableData(
