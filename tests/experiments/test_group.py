@@ -147,6 +147,19 @@ def test_other_figures_may_be_unknown(write_run):
     assert not np.isnan(group.metrics["image"]["nll"]).any()
 
 
+def test_f1_and_auroc_where_runs_have_them(write_run):
+    old, new = write_run("a"), write_run("b", seed=1)
+    change_rounds(
+        new, lambda r: r["test"]["heads"]["image"].update(f1=0.25, auroc=0.5 + r["round"])
+    )
+    (group,) = groups(old, new)
+    np.testing.assert_array_equal(group.metrics["image"]["f1"], [[np.nan] * 4, [0.25] * 4])
+    np.testing.assert_array_equal(
+        group.metrics["image"]["auroc"], [[np.nan] * 4, [0.5, 1.5, 2.5, 3.5]]
+    )
+    assert np.isnan(group.metrics["mm"]["f1"]).all()
+
+
 def test_unfinished_runs_are_said(write_run):
     (group,) = groups(
         write_run("a", "rounds=3"),

@@ -227,12 +227,9 @@ def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -
     if any(len(grid) > common for grid in grids):
         notes.add(_say_cut(entries, seeds, common, where))
     labels = grids[0][:common]
-    values = [[_measured(labels, e.runs[s].top1[:common], measure) for s in seeds] for e in entries]
-    return Pairing(tuple(seeds), np.array(values))
-
-
-def _measured(labels: NDArray[np.int64], top1: Array, measure: Measure) -> float:
-    return float(aubc(labels, top1[None])[0]) if measure == "aubc" else float(top1[-1])
+    curves = [np.stack([entry.runs[seed].top1[:common] for seed in seeds]) for entry in entries]
+    values = [aubc(labels, top1) if measure == "aubc" else top1[:, -1] for top1 in curves]
+    return Pairing(tuple(seeds), np.stack(values))
 
 
 def _common_prefix(grids: Sequence[NDArray[np.int64]]) -> int:
