@@ -67,9 +67,18 @@ def open_page(browser, tmp_path):
     assert wrong == []
 
 
+@pytest.fixture(scope="module")
+def made():
+    """What was made once: 36 run folders take a second."""
+    return {}
+
+
 @pytest.fixture
-def groups(make_groups):
-    return make_groups(STRATEGIES, ("one", "two"), ("uniform", "amcb"), (0, 1, 2))
+def groups(made, request):
+    if "groups" not in made:
+        make = request.getfixturevalue("make_groups")
+        made["groups"] = make(STRATEGIES, ("one", "two"), ("uniform", "amcb"), (0, 1, 2))
+    return made["groups"]
 
 
 @pytest.fixture
