@@ -221,6 +221,12 @@ def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
 
 
 def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> Pool:
+    given = store.config.initial_ids
+    if given is not None and store.split()["initial"] != [str(i) for i in fresh.initial_ids]:
+        raise RunFolderError(
+            f"{store.path} started from other samples than {given} names now (split.json differs); put "
+            "the file back as it was, or start a new run"
+        )
     if not store.records:
         return fresh
     ids, labels = store.labeled()
