@@ -13,6 +13,7 @@ from rich.console import Console
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments import make_report
 
+from .bmmal_files import write_bmmal
 from .conftest import top1_of
 
 ONE = {
@@ -247,6 +248,23 @@ class TestTrees:
         text = (made.folder / "tables" / "verdicts_amcb.md").read_text()
         assert "one seed: no p value" in text
         assert text.splitlines()[4].split("|")[-2].strip() == "—"
+
+    def test_runs_of_bmmals_code_stand_beside_ours(self, write_run, tmp_path):
+        write_run(
+            "ours", dataset="kineticssound", data_root="clips", strategy="random", fusion="concat"
+        )
+        write_bmmal(tmp_path / "runs")
+        made = make_report([tmp_path / "runs"], tmp_path / "out", figures=False)
+        table = (made.folder / "tables" / "table1_concat.md").read_text()
+        assert [line.split("|")[1].strip() for line in table.splitlines()[4:6]] == [
+            "random",
+            "bmmal [1]",
+        ]
+        assert "BMMAL's code" in table
+        timed = (made.folder / "tables" / "table3_concat.md").read_text()
+        assert timed.splitlines()[5].split("|")[3].strip() == "—"  # it does not tell prediction
+        # Under which conditions it ran is unknown, so that nothing is paired with it.
+        assert not (made.folder / "tables" / "ranks_concat.md").exists()
 
     def test_a_tree_without_runs(self, write_run, tmp_path):
         failed = write_run("cells/a")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlmba.errors import RunFolderError
+from rlmba.experiments.bmmal import is_bmmal_run
 
 __all__ = ["Found", "find_runs"]
 
@@ -30,9 +31,9 @@ def find_runs(paths: Sequence[Path]) -> Found:
     Parameters
     ----------
     paths : sequence of Path
-        Run folders, or folders that have some below, at any depth: there folders named ``round0`` are
-        not looked into, and runs that failed (with a ``failure.json``) or have no complete round yet
-        are passed over.
+        Run folders, ours or of BMMAL's code, or folders that have some below, at any depth: there
+        folders named ``round0`` are not looked into, and runs that failed (with a ``failure.json``) or
+        have no complete round yet are passed over.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
                 f"{path}: expected a run folder, or a folder that has some below, found none; give a "
                 "folder made by `rlmba run` or `rlmba compare`"
             )
-        if (path / "run.json").is_file():
+        if (path / "run.json").is_file() or is_bmmal_run(path):
             runs.setdefault(path.resolve(), path)
             continue
         count = 0
@@ -70,11 +71,15 @@ def find_runs(paths: Sequence[Path]) -> Found:
 def _below(path: Path) -> Iterator[Path]:
     for name, folders, files in os.walk(path):
         folder = Path(name)
-        if "run.json" in files or "failure.json" in files:
+        if "run.json" in files or "failure.json" in files or _of_bmmal(folder, folders):
             folders.clear()
             yield folder
         else:
             folders[:] = sorted(f for f in folders if f != _SHARED)
+
+
+def _of_bmmal(folder: Path, folders: Sequence[str]) -> bool:
+    return "version_0" in folders and is_bmmal_run(folder)
 
 
 def _unusable(run: Path) -> str | None:
@@ -86,6 +91,8 @@ def _unusable(run: Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             error = f"see {failure}"
         return f"failed: {error}"
+    if is_bmmal_run(run):
+        return None
     try:
         with (run / "rounds.jsonl").open("rb") as log:
             complete = log.readline().endswith(b"\n")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmba.errors import UsageError
-from rlmba.experiments.curves import Group, group_runs
+from rlmba.experiments.bmmal import read_groups
+from rlmba.experiments.curves import Group
 from rlmba.experiments.figures import single
 from rlmba.experiments.found import Found, find_runs
 from rlmba.experiments.tables import overview, render
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rlmba.experiments.content import FigureData, TableData
-    from rlmba.loop.store import RunView
 
 __all__ = ["Report", "make_report"]
 
@@ -96,7 +96,7 @@ def make_report(
     Parameters
     ----------
     runs : sequence of Path
-        Run folders, finished or not, or folders that have some below (:func:`find_runs`). Those that
+        Run folders, ours or of BMMAL's code, finished or not, or folders that have some below. Those that
         differ by their seed alone are averaged; see :func:`~rlmba.experiments.group_runs`.
     output : Path
         The report's folder. Made if needed; a report in it is replaced.
@@ -120,16 +120,13 @@ def make_report(
     StorageError
         If something cannot be written.
     """
-    from rlmba.loop.store import read_run
-
     found = find_runs([Path(run) for run in runs])
-    views = [read_run(run) for run in found.runs]
-    groups = tuple(group_runs(views))
+    groups = tuple(read_groups(found.runs))
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; give a folder for the report with --output")
-    if len(views) == 1 and budget is None:
+    if len(found.runs) == 1 and groups[0].options and budget is None:
         return Report(output, _write(output, _one(groups)), groups, skipped=found.skipped)
-    facts = _facts(groups, views, found)
+    facts = _facts(groups, found)
     return _compare(groups, found, facts, output, budget=budget, figures=figures)
 
 
@@ -200,17 +197,17 @@ def _title(groups: Sequence[Group]) -> str:
     return f"rlmba: {', '.join(sets)}" if len(sets) <= 5 else f"rlmba: {len(sets)} data sets"
 
 
-def _facts(groups: Sequence[Group], views: Sequence[RunView], found: Found) -> Mapping[str, str]:
+def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
     def listed(values: Sequence[str]) -> str:
         return ", ".join(dict.fromkeys(values))
 
     facts = {
-        "runs": str(len(views)),
+        "runs": str(len(found.runs)),
         "data sets": listed([g.dataset for g in groups]),
         "fusions": listed([g.fusion for g in groups]),
         "predictors": listed([g.predictor for g in groups]),
         "seeds": ", ".join(map(str, sorted({seed for g in groups for seed in g.seeds}))),
-        "versions of rlmba": listed([str(view.info.get("rlmba", "unknown")) for view in views]),
+        "versions of rlmba": listed([version for g in groups for version in g.versions]),
         "notes": "; ".join(dict.fromkeys(note for g in groups for note in g.notes)),
         "left out": "; ".join(found.skipped),
     }
