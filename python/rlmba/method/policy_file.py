@@ -64,8 +64,8 @@ def write_policy(path: str | os.PathLike[str], policy: PolicyFile) -> None:
         "state_features": json.dumps(STATE_FEATURES),
         "candidate_features": json.dumps(CANDIDATE_FEATURES),
         "facts": json.dumps(dict(policy.facts)),
-        "sha256": _digest(arrays),
     }
+    metadata["sha256"] = _digest(metadata, arrays)
     atomic_write_bytes(path, save(arrays, metadata=metadata))
 
 
@@ -102,10 +102,10 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
             arrays,
         )
         described = {k: json.loads(metadata[k]) for k in ("state_features", "candidate_features")}
-        digest = metadata["sha256"]
+        digest = metadata.pop("sha256")
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: the policy is damaged ({error!r}); train it anew") from error
-    if digest != _digest(arrays):
+    if digest != _digest(metadata, arrays):
         raise CheckpointError(
             f"{path}: the policy is damaged (checksums differ); restore the file or train it anew"
         )
@@ -126,8 +126,8 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
     return policy
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
+def _digest(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
         a = arrays[name]
         digest.update(f"{name} {a.dtype} {a.shape} ".encode())
