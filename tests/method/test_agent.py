@@ -61,7 +61,9 @@ class TestUpdate:
         total = torch.zeros((), dtype=torch.float64)
         entropies = []
         for draw, a in zip(draws, advantages, strict=True):
-            z = 2.5 * policy.network(torch.from_numpy(draw.state), torch.from_numpy(draw.candidates))
+            z = 2.5 * policy.network(
+                torch.from_numpy(draw.state), torch.from_numpy(draw.candidates)
+            )
             left = list(range(len(z)))
             log_prob = torch.zeros((), dtype=torch.float64)
             for i in draw.indices.tolist():
@@ -178,7 +180,9 @@ class TestFile:
         assert not np.array_equal(before, agent.policy.scores(s, c))
 
     def test_other_strategy(self, saved):
-        with pytest.raises(CheckpointError, match=r"for strategy 'rlmba', got one for 'rlmba-x'.*--str"):
+        with pytest.raises(
+            CheckpointError, match=r"for strategy 'rlmba', got one for 'rlmba-x'.*--str"
+        ):
             Agent.load(saved, strategy="rlmba")
 
     def test_missing_and_foreign(self, saved, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from contract import StrategyContract, make_context, make_pool
 from scipy.stats import chi2
 
@@ -212,8 +213,11 @@ def test_learning_changes_the_draw_only_after_a_first_reward():
 def test_a_saved_policy_is_what_was_learned(name, tmp_path):
     """Another strategy of the same name, on another number of classes and modalities, draws by it."""
     pool, other = make_pool(seed=1), make_pool(n=150, c=7, m=3, seed=2)
-    taught = strategies.create(name, policy="learned", learning_rate=0.5, hidden=8, sharpness=2.0)
-    for t, reward in enumerate((0.2, 0.9, 0.1, 0.8, 0.9, 0.0)):
+    taught = strategies.create(name, policy="learned", learning_rate=0.02, hidden=8, sharpness=2.0)
+    torch.nn.init.normal_(
+        taught.agent.policy.network.last.weight, generator=torch.Generator().manual_seed(0)
+    )
+    for t, reward in enumerate((0.2, 0.9, 0.1, 0.8)):
         taught.query(pool, make_context(pool, seed=t), 10)
         taught.learn(strategies.Feedback(reward, t, 10))
     file = tmp_path / "policy.safetensors"

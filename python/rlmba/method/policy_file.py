@@ -104,7 +104,9 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
         described = {k: json.loads(metadata[k]) for k in ("state_features", "candidate_features")}
         digest = metadata.pop("sha256")
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: the policy is damaged ({error!r}); train it anew") from error
+        raise CheckpointError(
+            f"{path}: the policy is damaged ({error!r}); train it anew"
+        ) from error
     if digest != _digest(metadata, arrays):
         raise CheckpointError(
             f"{path}: the policy is damaged (checksums differ); restore the file or train it anew"
