@@ -214,9 +214,8 @@ def test_a_saved_policy_is_what_was_learned(name, tmp_path):
     """Another strategy of the same name, on another number of classes and modalities, draws by it."""
     pool, other = make_pool(seed=1), make_pool(n=150, c=7, m=3, seed=2)
     taught = strategies.create(name, policy="learned", learning_rate=0.02, hidden=8, sharpness=2.0)
-    torch.nn.init.normal_(
-        taught.agent.policy.network.last.weight, generator=torch.Generator().manual_seed(0)
-    )
+    last = taught.agent.policy.network.last.weight
+    torch.nn.init.normal_(last, std=20, generator=torch.Generator().manual_seed(0))
     for t, reward in enumerate((0.2, 0.9, 0.1, 0.8)):
         taught.query(pool, make_context(pool, seed=t), 10)
         taught.learn(strategies.Feedback(reward, t, 10))

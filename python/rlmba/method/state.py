@@ -135,8 +135,8 @@ def candidate_features(
     Returns
     -------
     float64 array [K, 7]
-        In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q, or ``base``, standardized over the candidates
-        (all 0 where they are equal); ``score_rank`` falls from 1 to 0.
+        In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q, or ``base``, standardized over the
+        candidates (all 0 where they are equal); ``score_rank`` falls from 1 to 0.
     """
     q = np.asarray(score.q, dtype=np.float64)[candidates] if base is None else base
     spread = q.std()

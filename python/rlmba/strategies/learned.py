@@ -61,7 +61,7 @@ class LearnedDraw(Strategy):
                     "set strategy_options.policy=learned or leave the file out"
                 )
             return
-        options = {
+        options: dict[str, Any] = {
             "hidden": self.hidden,
             "learning_rate": self.learning_rate,
             "seed": self.seed,

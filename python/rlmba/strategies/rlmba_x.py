@@ -12,7 +12,6 @@ from rlmba import kernels
 from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import beside, to_host
 from rlmba.method import scoring
-from rlmba.method.agent import Agent
 from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
 from rlmba.strategies.learned import LearnedDraw
@@ -108,33 +107,34 @@ class RlmbaX(LearnedDraw):
         if self.agent is not None:
             with stages("policy"):
                 distances = to_host(clusters.distances).astype(np.float64, copy=False)
-                picks = _draw(self.agent, pool, context, to_host(q), candidates, walk, distances, n)
+                inputs = _inputs(
+                    pool, context, to_host(q), candidates, walk=walk, distances=distances
+                )
+                picks = self.agent.draw(*inputs, n, rng=context.rng)
         positions = candidates[picks]
         return Choice(positions, q[beside(positions, q)])
 
 
-def _draw(
-    agent: Agent,
+def _inputs(
     pool: PoolOutputs,
     context: QueryContext,
     q: NDArray[np.float64],
     candidates: NDArray[np.int64],
+    *,
     walk: NDArray[np.int64],
     distances: NDArray[np.float64],
-    n: int,
-) -> NDArray[np.int64]:
-    """What the agent draws: indices [n] into the candidates.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The state [S] and the candidates' features [K, F].
 
     Uncertainties are margins of the modality heads, as q is of the fused one; distances [K] are those
     to the center of a candidate's own cluster.
     """
-    k = len(candidates)
     u = np.stack([to_host(margin_difficulty(z)) for z in pool.logits.values()], axis=1)
     near = np.zeros(len(q))
     near[candidates] = np.asarray(kernels.minmax(distances), dtype=np.float64)
     normalized: Any = kernels.minmax(u, mask=pool.present)
     score = scoring.Score(q, u, q, normalized, near)
-    base = np.empty(k)
-    base[walk] = np.arange(k, 0, -1)
+    base = np.empty(len(candidates))
+    base[walk] = np.arange(len(candidates), 0, -1)
     features = candidate_features(pool, context.weights_for(pool), score, candidates, base=base)
-    return agent.draw(state_vector(pool, context, score, distances), features, n, rng=context.rng)
+    return state_vector(pool, context, score, distances), features
