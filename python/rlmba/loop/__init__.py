@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from rlmba.loop.cohort import Cohort, run_together, together_key
 from rlmba.loop.frozen import write_features
 from rlmba.loop.run import Observer, RunResult, configure, default_output, run
 from rlmba.loop.store import RunView, read_run
 
 __all__ = [
+    "Cohort",
     "Observer",
     "RunResult",
     "RunView",
@@ -14,5 +16,7 @@ __all__ = [
     "default_output",
     "read_run",
     "run",
+    "run_together",
+    "together_key",
     "write_features",
 ]

@@ -46,7 +46,13 @@ class Network:
 
     @classmethod
     def build(
-        cls, config: RunConfig, dataset: MultimodalDataset, mesh: Mesh, *, seed: int
+        cls,
+        config: RunConfig,
+        dataset: MultimodalDataset,
+        mesh: Mesh,
+        *,
+        seed: int,
+        loader: Loader | None = None,
     ) -> Network:
         """The network before round 0, its initial weights decided by ``seed``."""
         model = build_classifier(
@@ -59,7 +65,7 @@ class Network:
         mesh.place(model)
         if config.training.compile:
             compile_encoders(model)
-        loader = Loader(
+        loader = loader or Loader(
             dataset,
             mesh.device,
             workers=config.training.workers,
@@ -103,8 +109,7 @@ class Network:
         checkpoint : (path, mapping) or None
             File that training is saved to, and what it belongs to.
         """
-        if not self.config.training.warm_start:
-            self.model.load_state_dict(dict(self.initial_weights), strict=False)
+        self.rewind()
         minutes = self.config.training.checkpoint_minutes
         saved = None
         if checkpoint is not None and minutes is not None:
@@ -114,6 +119,16 @@ class Network:
         self._tell("fit", positions, labels, validation, seed)
         return self._fit(positions, labels, validation, seed, saved)
 
+    def rewind(self) -> None:
+        """Put the initial weights back, where training starts from, unless the run starts warm."""
+        if not self.config.training.warm_start:
+            self.model.load_state_dict(dict(self.initial_weights), strict=False)
+
+    def share(self) -> None:
+        """Give the other processes the weights that this one has loaded."""
+        self._tell("share")
+        self._share()
+
     def follow(self) -> Any:
         """Do what the main process tells, until it is done; returns what it leaves with."""
         while True:
@@ -122,6 +137,8 @@ class Network:
                 return arguments[0]
             if name == "fit":
                 self._fit(*arguments)
+            elif name == "share":
+                self._share()
             else:
                 positions, weights = arguments
                 self.model.set_fusion_weights(weights)
@@ -130,6 +147,9 @@ class Network:
     def done(self, farewell: Any) -> None:
         """Let the other processes go, with something to leave with."""
         self._tell("done", farewell)
+
+    def _share(self) -> None:
+        self.mesh.copy_from_main(self.model.state_dict().values())
 
     def _tell(self, name: str, *arguments: Any) -> None:
         self.mesh.broadcast((name, arguments))

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-__all__ = ["model_seed", "stream"]
+__all__ = ["fit_seed", "model_seed", "stream"]
 
 
 def stream(seed: int, purpose: str, round_number: int = 0) -> np.random.Generator:
@@ -17,3 +17,8 @@ def stream(seed: int, purpose: str, round_number: int = 0) -> np.random.Generato
 def model_seed(seed: int) -> int:
     """What decides the initial weights of a run's network."""
     return int(stream(seed, "model").integers(2**63))
+
+
+def fit_seed(seed: int, round_number: int) -> int:
+    """What decides minibatches, augmentation and dropout of a round's training."""
+    return int(stream(seed, "fit", round_number).integers(2**63))

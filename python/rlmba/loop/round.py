@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import DataError
-from rlmba.loop.randomness import stream
+from rlmba.loop.randomness import fit_seed, stream
 from rlmba.loop.session import LoopState, Session
 from rlmba.method import amcb
 from rlmba.strategies import Feedback
@@ -33,7 +33,7 @@ from rlmba.types import (
     TrainingDiagnostics,
 )
 
-__all__ = ["RoundOutcome", "run_round"]
+__all__ = ["RoundOutcome", "RoundUnderWay", "conclude", "query", "run_round", "train"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,19 @@ class _Clock:
         self.seconds[stage] += time.perf_counter() - start
 
 
+@dataclass
+class RoundUnderWay:
+    """A round whose samples are chosen and labeled, and whose training comes next."""
+
+    number: int
+    clock: _Clock
+    previous: LoopState
+    selection: Selection
+    ids: list[str]
+    labels: list[int]
+    scores: list[float]
+
+
 def run_round(
     session: Session, number: int, announce: Callable[[str], None] = lambda _: None
 ) -> RoundOutcome:
@@ -79,31 +92,60 @@ def run_round(
     announce : callable
         Told the name of each stage as it begins.
     """
-    s, config = session, session.config
-    clock = _Clock(announce)
-    previous, weights = s.state, s.state.weights
-    s.network.model.set_fusion_weights(previous.fusion_weights)
+    under_way = query(session, number, announce)
+    with under_way.clock("train"):
+        diagnostics = train(session, number)
+    return conclude(session, under_way, diagnostics)
 
+
+def query(
+    session: Session, number: int, announce: Callable[[str], None] = lambda _: None
+) -> RoundUnderWay:
+    """Choose samples and have them labeled; in round 0 those that the run starts from."""
+    s = session
+    clock = _Clock(announce)
+    s.network.model.set_fusion_weights(s.state.fusion_weights)
     if number == 0:
         selection = Selection(np.empty(0, dtype=np.int64), np.empty(0))
         ids, labels = [str(i) for i in s.pool.initial_ids], s.pool.labels.tolist()
-        scores = [0.0] * len(ids)
-    else:
-        with clock("predict"):
-            outputs, context = _look(s, number)
-        with clock("select"):
-            selection = s.strategy.query(outputs, context, int(config.batch_size or 0))
-        drawn = selection.seconds.get("policy", 0.0)
-        clock.seconds["select"] -= drawn
-        clock.seconds["policy"] += drawn
-        ids = [str(i) for i in outputs.ids[selection.positions]]
-        answers = s.annotator.collect(s.annotator.request(ids))
-        labels = [answers[i] for i in ids]
-        scores = selection.scores.tolist()
-        s.pool.label(ids, labels)
+        return RoundUnderWay(0, clock, s.state, selection, ids, labels, [0.0] * len(ids))
+    with clock("predict"):
+        outputs, context = _look(s, number)
+    with clock("select"):
+        selection = s.strategy.query(outputs, context, int(s.config.batch_size or 0))
+    drawn = selection.seconds.get("policy", 0.0)
+    clock.seconds["select"] -= drawn
+    clock.seconds["policy"] += drawn
+    ids = [str(i) for i in outputs.ids[selection.positions]]
+    answers = s.annotator.collect(s.annotator.request(ids))
+    labels = [answers[i] for i in ids]
+    s.pool.label(ids, labels)
+    return RoundUnderWay(number, clock, s.state, selection, ids, labels, selection.scores.tolist())
 
-    with clock("train"):
-        diagnostics = _fit(s, number)
+
+def train(session: Session, number: int) -> TrainingDiagnostics:
+    """Train the network on all labels; in round 0 take a trained one over where there is one."""
+    s = session
+    if number == 0 and s.round0 is not None:
+        diagnostics = s.round0.take(s.network.model)
+        s.network.share()
+        return diagnostics
+    identity = {**s.identity(), "round": number, "fusion_weights": s.state.fusion_weights.tolist()}
+    return s.network.fit(
+        s.pool.labeled,
+        s.pool.labels,
+        (s.pool.validation, s.dataset.labels[s.pool.validation]),
+        seed=fit_seed(s.config.seed, number),
+        checkpoint=None if s.training_file is None else (s.training_file, identity),
+    )
+
+
+def conclude(
+    session: Session, under_way: RoundUnderWay, diagnostics: TrainingDiagnostics
+) -> RoundOutcome:
+    """Evaluate the trained network, reward the strategy, and work out the coming round's weights."""
+    s, clock, previous = session, under_way.clock, under_way.previous
+    number, selection = under_way.number, under_way.selection
     with clock("validate"):
         measured = _measure(s, diagnostics)
     s.state = measured.state
@@ -121,10 +163,10 @@ def run_round(
     record = RoundRecord(
         round=number,
         labels=len(s.pool.labeled),
-        selected=len(ids),
+        selected=len(under_way.ids),
         validation=measured.validation,
         test=measured.test,
-        weights=s.by_name(weights),
+        weights=s.by_name(previous.weights),
         fusion_weights=s.by_name(previous.fusion_weights),
         delta=s.by_name(measured.state.delta),
         contributions=measured.contributions,
@@ -136,7 +178,7 @@ def run_round(
         policy=learned,
         **reward,
     )
-    return RoundOutcome(record, ids, labels, scores)
+    return RoundOutcome(record, under_way.ids, under_way.labels, under_way.scores)
 
 
 def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
@@ -183,17 +225,6 @@ def _readable(
     """Without samples none of whose files could be read: there is nothing to judge them by."""
     readable = outputs.readable
     return (outputs, labels) if readable is None else (outputs.take(readable), labels[readable])
-
-
-def _fit(s: Session, number: int) -> TrainingDiagnostics:
-    identity = {**s.identity(), "round": number, "fusion_weights": s.state.fusion_weights.tolist()}
-    return s.network.fit(
-        s.pool.labeled,
-        s.pool.labels,
-        (s.pool.validation, s.dataset.labels[s.pool.validation]),
-        seed=int(stream(s.config.seed, "fit", number).integers(2**63)),
-        checkpoint=None if s.training_file is None else (s.training_file, identity),
-    )
 
 
 @dataclass(frozen=True)

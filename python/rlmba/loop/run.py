@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,13 @@ from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
 from rlmba.loop.events import EventWriter
 from rlmba.loop.frozen import load_data
-from rlmba.loop.round import run_round
+from rlmba.loop.round import RoundOutcome, run_round
 from rlmba.loop.session import Session, build_network, resolve
 from rlmba.loop.store import RunStore, read_run
 from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 
-__all__ = ["Observer", "RunResult", "configure", "default_output", "run"]
+__all__ = ["Observer", "RunResult", "configure", "default_output", "keep", "opened", "run"]
 
 
 class Observer(Protocol):
@@ -143,6 +144,30 @@ def _follow(output: Path, mesh: Mesh) -> RunResult:
 
 def _run(session: Session, output: Path, *, resume: bool, observer: Observer) -> RunResult:
     """Start or resume in the run folder."""
+    with opened(session, output, resume=resume) as store:
+        config = session.config
+        session.training_file = store.training_file
+        observer.begin(config, len(store.records))
+        with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
+            for number in range(len(store.records), int(config.rounds or 0) + 1):
+                outcome = run_round(session, number, partial(observer.stage, number))
+                keep(store, session, outcome)
+                events.write(outcome.record)
+                observer.round(outcome.record)
+        return RunResult(store.path, config, store.records)
+
+
+@contextlib.contextmanager
+def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore]:
+    """A session's run folder, new, or taken up with the session set to where it ends.
+
+    Raises
+    ------
+    RunFolderError
+        If it is damaged, foreign, locked, or of another configuration or data.
+    UsageError
+        If it holds something and ``resume`` is not set.
+    """
     config, dataset, pool = session.config, session.dataset, session.pool
     if resume and (output / "run.json").exists():
         with RunStore.resume(output) as store:
@@ -155,7 +180,8 @@ def _run(session: Session, output: Path, *, resume: bool, observer: Observer) ->
             session.pool = _restored_pool(store, dataset, pool)
             if store.records:
                 session.restore(store.checkpoint(), store.records[-1])
-            return _go(store, session, observer)
+            yield store
+        return
     with RunStore.create(
         output,
         config,
@@ -174,26 +200,24 @@ def _run(session: Session, output: Path, *, resume: bool, observer: Observer) ->
             "initial": [str(i) for i in pool.initial_ids],
         },
     ) as store:
-        return _go(store, session, observer)
+        yield store
 
 
-def _go(store: RunStore, session: Session, observer: Observer) -> RunResult:
-    config = session.config
-    session.training_file = store.training_file
-    observer.begin(config, len(store.records))
-    with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
-        for number in range(len(store.records), int(config.rounds or 0) + 1):
-            outcome = run_round(session, number, partial(observer.stage, number))
-            store.commit(
-                outcome.record,
-                ids=outcome.ids,
-                labels=outcome.labels,
-                scores=outcome.scores,
-                save=session.save,
-            )
-            events.write(outcome.record)
-            observer.round(outcome.record)
-    return RunResult(store.path, config, store.records)
+def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
+    """Make a session's last round permanent.
+
+    Raises
+    ------
+    StorageError
+        If something could not be written; the rounds before are unharmed.
+    """
+    store.commit(
+        outcome.record,
+        ids=outcome.ids,
+        labels=outcome.labels,
+        scores=outcome.scores,
+        save=session.save,
+    )
 
 
 def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> Pool:

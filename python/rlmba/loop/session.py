@@ -13,16 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.annotators import Annotator, Oracle
-from rlmba.config import FREE_KEYS, RunConfig
+from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
 from rlmba.loop.network import Network
 from rlmba.loop.randomness import model_seed, stream
+from rlmba.loop.round0 import Round0, identity
 from rlmba.method.reward import Reward
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
-from rlmba.training import Mesh, load_model, load_tensors, save_model, save_tensors
+from rlmba.training import Loader, Mesh, load_model, load_tensors, save_model, save_tensors
 from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
 __all__ = ["LoopState", "Session", "build_network", "resolve"]
@@ -63,6 +64,8 @@ class Session:
     state: LoopState
     training_file: Path | None = None
     """Where a round's training is saved while it goes on, if it shall be."""
+    round0: Round0 | None = None
+    """A trained round 0 to take over, if there is one."""
 
     @classmethod
     def build(
@@ -74,6 +77,7 @@ class Session:
             config.reward.smoothing,
             baseline_curves(config) if config.reward.kind == "relative" else (),
         )
+        taken = None if config.round0 is None else Round0.find(config.round0, config, dataset, pool)
         return cls(
             config=config,
             dataset=dataset,
@@ -83,6 +87,7 @@ class Session:
             strategy=create(config.strategy, **config.strategy_options),
             reward=reward,
             state=LoopState.start(len(dataset.modalities)),
+            round0=taken,
         )
 
     def save(self, folder: Path) -> None:
@@ -114,6 +119,7 @@ class Session:
         """
         config = self.identity()
         load_model(folder / "model.safetensors", self.network.model, config=config)
+        self.network.share()
         tensors = load_tensors(folder / "strategy.safetensors", config=config)
         self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
         try:
@@ -135,11 +141,7 @@ class Session:
 
     def identity(self) -> dict[str, Any]:
         """The configuration that checkpoints belong to: without what changes no result."""
-        values = self.config.model_dump(mode="json")
-        for key in FREE_KEYS:
-            section, _, name = key.rpartition(".")
-            del (values[section] if section else values)[name]
-        return values
+        return identity(self.config)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -154,9 +156,14 @@ class Session:
         return np.array([record[m] for m in self.modalities])
 
 
-def build_network(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> Network:
-    """The network that a resolved configuration asks for, in any process of the run."""
-    return Network.build(config, dataset, mesh, seed=model_seed(config.seed))
+def build_network(
+    config: RunConfig, dataset: MultimodalDataset, mesh: Mesh, loader: Loader | None = None
+) -> Network:
+    """The network that a resolved configuration asks for, in any process of the run.
+
+    ``loader`` is one of the same data set to share; None: one of its own.
+    """
+    return Network.build(config, dataset, mesh, seed=model_seed(config.seed), loader=loader)
 
 
 def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:
@@ -206,6 +213,7 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
             "strategy_options": strategy_options,
             "data": config.data and config.data.resolve(),
             "data_root": config.data_root and config.data_root.resolve(),
+            "round0": config.round0 and config.round0.resolve(),
         }
     )
     return resolved, pool

@@ -24,7 +24,7 @@ from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
-__all__ = ["FORMAT", "RunStore", "RunView", "read_run"]
+__all__ = ["FORMAT", "RunStore", "RunView", "read_run", "read_split"]
 
 FORMAT = 1
 
@@ -123,6 +123,22 @@ def read_run(path: Path) -> RunView:
     return RunView(path, _read_config(path), records, info)
 
 
+def read_split(path: Path) -> Mapping[str, list[str]]:
+    """Ids of a run's validation and initial samples.
+
+    Raises
+    ------
+    RunFolderError
+        If ``split.json`` is missing or damaged.
+    """
+    split = _read_json(path / "split.json")
+    if not isinstance(split, dict) or not {"validation", "initial"} <= set(split):
+        raise RunFolderError(
+            f"{path / 'split.json'} is damaged: expected validation and initial ids"
+        )
+    return split
+
+
 class RunStore:
     """A run folder opened for writing, locked against other processes.
 
@@ -202,12 +218,7 @@ class RunStore:
 
     def split(self) -> Mapping[str, list[str]]:
         """Ids of the validation and initial samples."""
-        split = _read_json(self.path / "split.json")
-        if not isinstance(split, dict) or not {"validation", "initial"} <= set(split):
-            raise RunFolderError(
-                f"{self.path / 'split.json'} is damaged: expected validation and initial ids"
-            )
-        return split
+        return read_split(self.path)
 
     def labeled(self) -> tuple[list[str], list[int]]:
         """Ids in the order they were labeled and their labels, over all complete rounds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class SharedDropout(nn.Module):
         super().__init__()
         self.p = p
         self._source: tuple[torch.Generator, int, slice] | None = None
+        self._given: Iterator[Tensor] | None = None
 
     @contextlib.contextmanager
     def drawing(
@@ -52,16 +53,31 @@ class SharedDropout(nn.Module):
         finally:
             self._source = before
 
+    @contextlib.contextmanager
+    def given(self, masks: Sequence[Tensor]) -> Iterator[None]:
+        """In this block, calls in training mode multiply by these masks, one after another."""
+        before, self._given = self._given, iter(masks)
+        try:
+            yield
+        finally:
+            self._given = before
+
+    def mask(self, shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a mask: 0 with probability p, else 1 / (1 - p); the draw of :meth:`drawing`."""
+        keep = 1 - self.p
+        mask = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+        return mask.bernoulli_(keep, generator=generator).div_(keep)
+
     def forward(self, x: Tensor) -> Tensor:
         """Zero some of x [n, ...] and scale the rest, in training mode; else x itself."""
         if not self.training or self.p == 0:
             return x
+        if self._given is not None:
+            return x * next(self._given)
         if self._source is None:
             return functional.dropout(x, self.p)
         generator, total, rows = self._source
-        keep = 1 - self.p
-        mask = torch.empty((total, *x.shape[1:]), dtype=x.dtype, device=x.device)
-        return x * mask.bernoulli_(keep, generator=generator).div_(keep)[rows]
+        return x * self.mask((total, *x.shape[1:]), x, generator)[rows]
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -1,7 +1,8 @@
-"""``mlp``: fully connected layers, for precomputed features."""
+"""``mlp``: fully connected layers, for precomputed features and small raw arrays."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -12,14 +13,18 @@ from rlmba.models.registry import Encoder, positive_ints, register_encoder
 __all__ = ["Mlp"]
 
 
-@register_encoder("mlp", kinds=["features"], default_for=["features"])
+@register_encoder(
+    "mlp",
+    kinds=["features", "image", "spectrogram", "sequence"],
+    default_for=["features"],
+)
 class Mlp(Encoder):
     """Linear layers, each with ReLU.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "features".
+        Of kind "features"; images, spectrograms and sequences are laid end to end.
     hidden : sequence of int
         Widths of the layers. Empty passes the features on as they are: the projection that follows
         has a ReLU, so that two layers are learned all the same, which is best with few labels.
@@ -28,7 +33,7 @@ class Mlp(Encoder):
     def __init__(self, modality: Modality, *, hidden: Sequence[int] = ()) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        width = modality.shape[0]
+        width = math.prod(modality.shape)
         for size in positive_ints(hidden, "hidden", empty=True):
             layers += [nn.Linear(width, size), nn.ReLU()]
             width = size
@@ -36,6 +41,6 @@ class Mlp(Encoder):
         self.out_features = width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [n, D] to [n, out_features]."""
-        y: Tensor = self.layers(x)
+        """Map [n, *shape] to [n, out_features]."""
+        y: Tensor = self.layers(x.flatten(1))
         return y

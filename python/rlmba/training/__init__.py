@@ -22,11 +22,13 @@ from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.loss import multimodal_loss
 from rlmba.training.mesh import Mesh, launched, may_speak
 from rlmba.training.predict import fits_beside, predict
+from rlmba.training.together import Samples, fit_together, go_together
 
 __all__ = [
     "FitCheckpoint",
     "Loader",
     "Mesh",
+    "Samples",
     "adaptive_fusion_weights",
     "compile_encoders",
     "config_hash",
@@ -36,8 +38,10 @@ __all__ = [
     "fit",
     "fit_temperature",
     "fit_temperatures",
+    "fit_together",
     "fits_beside",
     "frozen_features",
+    "go_together",
     "head_log_probs",
     "labeled_checksum",
     "launched",

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from rlmba.config import TrainingConfig
 from rlmba.data.base import Batch
-from rlmba.errors import NonFiniteError, UsageError
+from rlmba.errors import UsageError
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.randomness import seeded
+from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.fit_state import FitCheckpoint, FitState, Moving
 from rlmba.training.loading import Job, Loader, worker_deaths
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
@@ -267,7 +268,7 @@ class _Training:
             first = state.step - len(values)
             self._losses.clear()
             for step, loss in enumerate(values, start=first):
-                _check_finite(loss, step, self._plan.steps)
+                check_finite(loss, step, self._plan.steps)
                 size = len(self._plan.minibatch(step).order)
                 state.losses[step // self._plan.per_epoch] += loss * size / len(self._positions)
         if self._norms:
@@ -319,7 +320,7 @@ class _Training:
         epochs = math.ceil(self._state.step / self._plan.per_epoch)
         losses = np.array(self._state.losses[:epochs])
         return TrainingDiagnostics(
-            loss_slope=_slope(losses[epochs // 2 :]),
+            loss_slope=slope(losses[epochs // 2 :]),
             gradient_norm=float(np.mean(self._state.norms)),
             final_loss=float(losses[-1]),
             steps=self._state.step,
@@ -332,20 +333,3 @@ def labeled_checksum(positions: NDArray[np.int64], labels: NDArray[np.int64]) ->
     digest = hashlib.sha256(np.ascontiguousarray(positions, np.int64).tobytes())
     digest.update(np.ascontiguousarray(labels, np.int64).tobytes())
     return digest.hexdigest()
-
-
-def _check_finite(loss: float, step: int, total: int) -> None:
-    if not math.isfinite(loss):
-        raise NonFiniteError(
-            f"training: expected a finite loss, got {loss} at step {step + 1} of {total}; "
-            "lower training.learning_rate, or look for extreme values in the data",
-            step,
-        )
-
-
-def _slope(losses: NDArray[np.float64]) -> float:
-    """Least-squares change per epoch; 0 for a single epoch."""
-    if len(losses) < 2:
-        return 0.0
-    x = np.arange(len(losses)) - (len(losses) - 1) / 2
-    return float(x @ losses / (x @ x))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from rlmba.config import TrainingConfig
 from rlmba.errors import UsageError
@@ -14,10 +17,22 @@ from rlmba.models.classifier import MultimodalClassifier
 __all__ = ["make_optimizer", "make_scheduler"]
 
 
-def make_optimizer(model: MultimodalClassifier, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: MultimodalClassifier,
+    config: TrainingConfig,
+    stacked: Mapping[str, Tensor] | None = None,
+) -> torch.optim.Optimizer:
     """The configured optimizer over encoders at their own rates; biases and norms are not decayed.
 
     "adamw" decouples weight decay from the gradient, "adam" adds it to the gradient (L2).
+
+    Parameters
+    ----------
+    model : MultimodalClassifier
+    config : TrainingConfig
+    stacked : mapping of name to tensor [K, ...] or None
+        What to optimize in the place of the model's own parameters of these names, each by the rule of
+        its own: the parameters of K models of one kind.
 
     Raises
     ------
@@ -35,7 +50,8 @@ def make_optimizer(model: MultimodalClassifier, config: TrainingConfig) -> torch
     parts += [
         (part, config.learning_rate) for part in (model.projections, model.heads, model.fused_head)
     ]
-    groups = []
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups: list[dict[str, Any]] = []
     for part, rate in parts:
         parameters = [p for p in part.parameters() if p.requires_grad]
         for decay, chosen in (
@@ -43,7 +59,8 @@ def make_optimizer(model: MultimodalClassifier, config: TrainingConfig) -> torch
             (0.0, [p for p in parameters if p.ndim < 2]),
         ):
             if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+                own = chosen if stacked is None else [stacked[names[id(p)]] for p in chosen]
+                groups.append({"params": own, "lr": rate, "weight_decay": decay})
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 

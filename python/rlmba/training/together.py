@@ -1,0 +1,252 @@
+"""The training of several models of one kind at once, their parameters stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+
+from rlmba.config import TrainingConfig
+from rlmba.data import MultimodalDataset
+from rlmba.data.base import Batch
+from rlmba.errors import NonFiniteError, UsageError
+from rlmba.models.classifier import MultimodalClassifier
+from rlmba.training.diagnostics import check_finite, slope
+from rlmba.training.loading import Job, Loader
+from rlmba.training.loss import multimodal_loss
+from rlmba.training.mesh import Mesh
+from rlmba.training.optimizer import make_optimizer, make_scheduler
+from rlmba.training.plan import Plan
+from rlmba.types import TrainingDiagnostics
+
+__all__ = ["Samples", "fit_together", "go_together"]
+
+_ENCODERS = ("Mlp", "Cnn", "SequenceCnn")
+# Values of the labeled samples that may be kept in memory for a training: 2 GB.
+_KEPT = 1 << 29
+
+
+class Samples(NamedTuple):
+    """Labeled samples of one model: dataset positions and classes, int64 [L], and its seed."""
+
+    positions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    seed: int
+
+
+def go_together(
+    model: MultimodalClassifier, dataset: MultimodalDataset, config: TrainingConfig
+) -> bool:
+    """Whether models like this one can be trained by :func:`fit_together`.
+
+    They can where the network is small, nothing in it but its dropout draws, every sample has every
+    modality, data lie in memory, and training asks for none of what goes by one model alone: early
+    stops, parts of minibatches, clipping, compiled encoders, checkpoints within a round.
+    """
+    plain = (
+        config.patience is None
+        and config.gradient_accumulation == 1
+        and config.max_grad_norm is None
+        and config.checkpoint_minutes is None
+        and not config.compile
+        and config.precision != "bf16"
+    )
+    small = all(type(encoder).__name__ in _ENCODERS for encoder in model.encoders)
+    return plain and small and dataset.in_memory and dataset.present is None
+
+
+def fit_together(
+    models: Sequence[MultimodalClassifier],
+    loader: Loader,
+    samples: Sequence[Samples],
+    config: TrainingConfig,
+    *,
+    epochs: int,
+    mesh: Mesh | None = None,
+) -> list[TrainingDiagnostics | NonFiniteError]:
+    """Train K models in place, each as :func:`~rlmba.training.fit` trains it alone.
+
+    Minibatches, augmentation and dropout masks are those of each model's own seed, and the arithmetic
+    is the same but for the order of sums in matrix products, so that weights agree to rounding.
+    It costs less than K trainings, because small networks spend most of their time on the way to and
+    from the arithmetic.
+
+    Parameters
+    ----------
+    models : sequence of MultimodalClassifier [K]
+        Of one shape, their weights where training starts, their fusion weights their own. Left in
+        evaluation mode.
+    loader : Loader
+        Of the data set that all of them learn.
+    samples : sequence of Samples [K]
+        As many labeled samples for each.
+    config : TrainingConfig
+        One that :func:`go_together` accepts.
+    epochs : int
+    mesh : Mesh or None
+        One process.
+
+    Returns
+    -------
+    list of TrainingDiagnostics or NonFiniteError [K]
+        The error of a model whose loss was not finite; the others are unharmed by it.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to train on, or numbers of samples differ.
+    """
+    sizes = {len(s.positions) for s in samples} | {len(s.labels) for s in samples}
+    if len(models) != len(samples) or len(sizes) != 1 or 0 in sizes:
+        raise UsageError(
+            f"fit_together: expected as many labeled samples for each of {len(models)} models, one or "
+            f"more, got {[len(s.positions) for s in samples]}"
+        )
+    mesh = mesh or Mesh(models[0].device, "fp32")
+    plans = [Plan(len(s.positions), config, epochs=epochs, seed=s.seed, mesh=mesh) for s in samples]
+    stack = _Stack(
+        models,
+        config,
+        seeds=[s.seed for s in samples],
+        epochs=plans[0].epochs,
+        steps=plans[0].steps,
+    )
+    for step, (batch, truth) in enumerate(_batches(loader, samples, plans, config)):
+        stack.step(batch, truth, measured=step >= plans[0].steps - plans[0].per_epoch)
+    stack.unstack()
+    return [_diagnostics(plans[0], stack, k) for k in range(len(models))]
+
+
+class _Stack:
+    """K models' parameters in one, their optimizer, and what was measured on the way."""
+
+    def __init__(
+        self,
+        models: Sequence[MultimodalClassifier],
+        config: TrainingConfig,
+        *,
+        seeds: Sequence[int],
+        epochs: int,
+        steps: int,
+    ) -> None:
+        self._models = models
+        self._one = models[0]
+        with torch.no_grad():
+            parameters, self._buffers = stack_module_state(list(models))
+        self._parameters = {k: v.detach().requires_grad_() for k, v in parameters.items()}
+        self._optimizer = make_optimizer(self._one, config, self._parameters)
+        self._scheduler = make_scheduler(self._optimizer, config, epochs=epochs, steps=steps)
+        device = self._one.device
+        self._masks = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._loss = vmap(self._loss_of_one)
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
+
+    def _loss_of_one(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        truth: Tensor,
+        masks: Sequence[Tensor],
+    ) -> Tensor:
+        with self._one.dropout.given(masks):
+            output = functional_call(self._one, (dict(parameters), dict(buffers)), (inputs,))
+        return multimodal_loss(output, truth)
+
+    def step(self, batch: Mapping[str, Tensor], truth: Tensor, *, measured: bool) -> None:
+        """One optimizer step of every model, on inputs [K, n, ...] and classes [K, n]."""
+        self._optimizer.zero_grad(set_to_none=True)
+        self._one.train()
+        losses = self._loss(
+            self._parameters, self._buffers, batch, truth, self._drawn(truth.shape[1])
+        )
+        torch.autograd.backward(losses.sum())
+        self.losses.append(losses.detach())
+        if measured:
+            gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+            squares = [g.flatten(1).square().sum(dim=1) for g in gradients]
+            self.norms.append(torch.stack(squares).sum(dim=0).sqrt())
+        self._optimizer.step()
+        self._scheduler.step()
+
+    def _drawn(self, n: int) -> list[Tensor]:
+        """Every model's masks of one step, [K, n, width], in the order of the heads."""
+        dropout = self._one.dropout
+        if dropout.p == 0:
+            return []
+        widths = [self._one.width] * len(self._one.names) + [self._one.fused_head.in_features]
+        like = self._one.fused_head.weight
+        each = [[dropout.mask((n, w), like, g) for w in widths] for g in self._masks]
+        return [torch.stack(masks) for masks in zip(*each, strict=True)]
+
+    def unstack(self) -> None:
+        """Give every model its weights."""
+        with torch.no_grad():
+            for k, model in enumerate(self._models):
+                own = dict(model.named_parameters())
+                for name, values in self._parameters.items():
+                    own[name].copy_(values[k])
+                model.eval()
+
+
+def _batches(
+    loader: Loader, samples: Sequence[Samples], plans: Sequence[Plan], config: TrainingConfig
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """The minibatches of every step, inputs [K, n, ...] by modality and classes [K, n]."""
+    labels = torch.from_numpy(np.stack([s.labels for s in samples]).astype(np.int64))
+    rows = torch.arange(len(samples))[:, None]
+    kept = None if config.augment else _kept(loader, samples)
+    if kept is None:
+        stream = loader.stream(_jobs(samples, plans))
+    for step in range(plans[0].steps):
+        order = torch.from_numpy(np.stack([plan.minibatch(step).order for plan in plans]))
+        truth = labels[rows, order].to(loader.device)
+        if kept is None:
+            read: list[Batch] = [next(stream) for _ in samples]
+            inputs = {m: torch.stack([b.inputs[m] for b in read]) for m in read[0].inputs}
+        else:
+            arrays, where = kept
+            at = where[rows, order]
+            inputs = {m: a[at] for m, a in arrays.items()}
+        yield inputs, truth
+
+
+def _jobs(samples: Sequence[Samples], plans: Sequence[Plan]) -> Iterator[Job]:
+    each = [plan.jobs(s.positions, 0, plan.steps) for s, plan in zip(samples, plans, strict=True)]
+    for jobs in zip(*each, strict=True):
+        yield from jobs
+
+
+def _kept(loader: Loader, samples: Sequence[Samples]) -> tuple[Mapping[str, Tensor], Tensor] | None:
+    """All labeled samples as one batch, and their rows in it [K, L]; None where they are too large."""
+    positions = np.stack([s.positions for s in samples])
+    distinct, inverse = np.unique(positions, return_inverse=True)
+    per_sample = sum(int(np.prod(m.shape)) for m in loader.dataset.modalities)
+    if len(distinct) * per_sample > _KEPT:
+        return None
+    (batch,) = loader.stream([Job(distinct)])
+    return batch.inputs, torch.from_numpy(inverse.reshape(positions.shape)).to(loader.device)
+
+
+def _diagnostics(plan: Plan, stack: _Stack, k: int) -> Any:
+    losses = torch.stack(stack.losses)[:, k].double().cpu().numpy()
+    try:
+        for step, loss in enumerate(losses.tolist()):
+            check_finite(loss, step, plan.steps)
+    except NonFiniteError as error:
+        return error
+    sizes = [len(plan.minibatch(step).order) for step in range(plan.per_epoch)]
+    epochs = losses.reshape(plan.epochs, plan.per_epoch) @ np.array(sizes) / sum(sizes)
+    return TrainingDiagnostics(
+        loss_slope=slope(epochs[plan.epochs // 2 :]),
+        gradient_norm=float(torch.stack(stack.norms)[:, k].double().mean()),
+        final_loss=float(epochs[-1]),
+        steps=plan.steps,
+        epochs=plan.epochs,
+    )
