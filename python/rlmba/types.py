@@ -197,12 +197,21 @@ class HeadMetrics:
     ``top1`` is the micro accuracy, ``top1_macro`` the mean of the accuracies of the classes present,
     both in [0, 1]; ``nll`` the mean negative log-likelihood in nats; ``ece`` the expected calibration
     error in [0, 1] (L1, equal-width bins).
+
+    ``f1`` in [0, 1] is the mean of F1 over the classes present; ``auroc`` in [0, 1] the mean of the
+    area under the ROC curve, one class against the rest, over the classes that some samples are of
+    and some are not. Both are None where undefined and in records written before they were kept.
+    ``per_class`` is the accuracy of each class in the order of the classes, None where no sample is
+    of the class; empty where it was not asked for.
     """
 
     top1: float
     top1_macro: float
     nll: float
     ece: float
+    f1: float | None = None
+    auroc: float | None = None
+    per_class: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -458,7 +467,10 @@ class RoundRecord:
             values = dict(data)
             for name in ("validation", "test"):
                 if values[name] is not None:
-                    heads = {h: HeadMetrics(**m) for h, m in values[name]["heads"].items()}
+                    heads = {
+                        h: HeadMetrics(**{**m, "per_class": tuple(m.get("per_class", ()))})
+                        for h, m in values[name]["heads"].items()
+                    }
                     values[name] = Evaluation(heads=heads, size=int(values[name]["size"]))
             values["training"] = TrainingDiagnostics(**values["training"])
             return cls(**values)

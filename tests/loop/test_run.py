@@ -36,6 +36,9 @@ def test_a_run_leaves_everything(quick, tmp_path):
     assert view.records == result.records
     for r in view.records:
         assert set(r.test.heads) == {"mm", "image", "audio"}
+        assert np.mean(r.test.mm.per_class) == pytest.approx(r.test.mm.top1_macro, abs=1e-6)
+        assert 0.5 < r.test.mm.auroc <= 1
+        assert r.validation.mm.per_class == ()
         assert sum(r.weights.values()) == pytest.approx(1)
         assert sum(r.contributions.values()) == pytest.approx(1)
         assert r.delta == pytest.approx(
@@ -233,4 +236,6 @@ def test_tensorboard_events(quick, tmp_path):
     events.Reload()
     points = events.Scalars("test/mm/top1")
     assert [p.step for p in points] == [20, 30]
-    assert points[1].value == pytest.approx(read_run(tmp_path / "r").records[1].test.mm.top1)
+    head = read_run(tmp_path / "r").records[1].test.mm
+    assert points[1].value == pytest.approx(head.top1)
+    assert events.Scalars("test/mm/auroc")[1].value == pytest.approx(head.auroc)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,26 @@ def test_round_trip(run):
         assert store.split()["validation"] == ["v"]
         commit(store, 3)
     assert len(read_run(run).records) == 4
+
+
+def test_figures_unknown_or_not_kept_yet_are_read(run):
+    """Lines of a time before f1, auroc and per_class were kept; and what is None stays None."""
+    log = run / "rounds.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines[:2]:
+        for key in ("f1", "auroc", "per_class"):
+            del line["validation"]["heads"]["mm"][key]
+    known = HeadMetrics(0.5, 0.4, 1.2, 0.1, 0.3, None, (0.25, None))
+    lines[2]["validation"]["heads"]["mm"] = asdict(known)
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    old, _, new = read_run(run).records
+    assert old == record(0)
+    assert (old.validation.mm.f1, old.validation.mm.auroc, old.validation.mm.per_class) == (
+        None,
+        None,
+        (),
+    )
+    assert new.validation.mm == known
 
 
 def test_only_the_last_checkpoint_is_kept(run):

@@ -107,17 +107,18 @@ def test_spectrogram_sees_where_a_tone_is():
 
 
 def test_unknown_encoder_option_and_modality():
-    numbers, photo = MODALITIES[0], MODALITIES[2]
+    numbers = MODALITIES[0]
+    tokens = next(m for m in MODALITIES if m.kind == "tokens")
     with pytest.raises(UsageError, match=r"'numbers': expected one of .*'auto'.*'mlp'.*got 'bert'"):
         build_encoder("bert", numbers)
     with pytest.raises(UsageError, match=r"no option 'depth': expected one of \['hidden'\]"):
         build_encoder("mlp", numbers, {"depth": 3})
-    with pytest.raises(UsageError, match=r"'photo' is 'image'; use one of \['auto', 'cnn', "):
-        build_encoder("mlp", photo)
+    with pytest.raises(UsageError, match=r"is 'tokens'; use one of \['auto', 'bert-base', "):
+        build_encoder("mlp", tokens)
     with pytest.raises(UsageError, match="registered already"):
         register_encoder("mlp", kinds=["features"])
     assert encoder_names("tokens") == ("bert-base", "text-transformer", "two-tower")
-    assert encoder_names("sequence") == ("sequence-cnn",)
+    assert encoder_names("sequence") == ("mlp", "sequence-cnn")
     assert {"mlp", "cnn", "spectrogram-cnn", "text-transformer"} < set(encoder_names())
 
 
@@ -163,4 +164,7 @@ def test_bad_options(index, options, message):
 def test_options_change_the_encoder():
     assert build_encoder("mlp", MODALITIES[0], {"hidden": [9, 5]}).out_features == 5
     assert build_encoder("mlp", MODALITIES[0]).out_features == 7
+    flat = build_encoder("mlp", MODALITIES[2])
+    assert flat.out_features == int(np.prod(MODALITIES[2].shape))
+    assert flat(torch.zeros(3, *MODALITIES[2].shape)).shape == (3, flat.out_features)
     assert build_encoder("cnn", MODALITIES[2], {"channels": [4, 6], "grid": 1}).out_features == 6

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import log_softmax, logsumexp, softmax
+from sklearn.metrics import f1_score, roc_auc_score
 
 from rlmba.errors import ShapeError, UsageError
 from rlmba.training import evaluate, fit_temperature, fit_temperatures, head_log_probs
@@ -62,6 +65,37 @@ def test_macro_counts_only_classes_that_occur():
     assert result.mm.top1_macro == pytest.approx((2 / 3 + 1) / 2)
 
 
+def test_f1_auroc_and_per_class_against_scikit_learn(rng):
+    """Class 3 is guessed but never true: it enters no mean, and its own accuracy is unknown."""
+    pool = random_outputs(rng)
+    y = rng.integers(3, size=200)
+    result = evaluate(pool, y, per_class=True)
+    for head, logits in {"mm": pool.fused_logits, **pool.logits}.items():
+        got = result.heads[head]
+        p = softmax(logits.astype(np.float64), axis=1)
+        guess = p.argmax(axis=1)
+        assert (guess == 3).any()
+        f1 = f1_score(y, guess, labels=[0, 1, 2], average="macro")
+        assert got.f1 == pytest.approx(f1, abs=1e-6)
+        areas = [roc_auc_score(y == c, p[:, c]) for c in range(3)]
+        assert got.auroc == pytest.approx(np.mean(areas), abs=1e-12)
+        assert got.per_class[3] is None
+        each = [(guess[y == c] == c).mean() for c in range(3)]
+        assert got.per_class[:3] == pytest.approx(each, abs=1e-6)
+    without = evaluate(pool, y)
+    assert without.mm == replace(result.mm, per_class=())
+
+
+def test_auroc_of_ties_is_half_and_of_one_class_unknown():
+    tied = outputs(np.zeros((6, 3)), np.eye(3)[[0, 1, 2, 0, 1, 2]])
+    y = np.array([0, 1, 2, 0, 1, 2])
+    assert evaluate(tied, y).mm.auroc == 0.5
+    assert evaluate(tied, y).heads["a"].auroc == 1.0
+    alone = evaluate(tied, np.zeros(6, np.int64), per_class=True).mm
+    assert (alone.auroc, alone.f1) == (None, 1.0)
+    assert alone.per_class == (1.0, None, None)
+
+
 def test_certain_predictions():
     pool = outputs(np.eye(3) * 500, np.eye(3) * 500)
     result = evaluate(pool, np.arange(3)).mm
@@ -79,6 +113,8 @@ def test_absent_modalities_are_not_judged(rng):
     none = random_outputs(rng, present=np.tile([True, False], (200, 1)))
     guess = evaluate(none, y).heads["b"]
     assert (guess.top1, guess.nll) == (0.25, pytest.approx(np.log(4)))
+    assert (guess.f1, guess.auroc, guess.per_class) == (None, None, ())
+    assert evaluate(none, y, per_class=True).heads["b"].per_class == (None,) * 4
 
 
 def test_pooled_is_the_normalized_sum_over_present_heads(rng):

@@ -69,7 +69,8 @@ def scalars(record: RoundRecord) -> dict[str, float]:
     for split, evaluation in (("validation", record.validation), ("test", record.test)):
         if evaluation is not None:
             for head, metrics in evaluation.heads.items():
-                out |= {f"{split}/{head}/{k}": v for k, v in vars(metrics).items()}
+                figures = {k: v for k, v in vars(metrics).items() if isinstance(v, float)}
+                out |= {f"{split}/{head}/{k}": v for k, v in figures.items()}
     for group in ("weights", "fusion_weights", "delta", "contributions", "seconds", "policy"):
         out |= {f"{group}/{k}": v for k, v in getattr(record, group).items()}
     for name in ("raw_reward", "reward", "advantage"):

@@ -243,14 +243,23 @@ def _measure(s: Session, diagnostics: TrainingDiagnostics) -> _Measured:
     on_v, truth = _readable(s.network.predict(positions), s.dataset.labels[positions])
     temperatures = fit_temperatures(on_v, truth)
 
-    def judge(outputs: PoolOutputs, labels: NDArray[np.int64]) -> Evaluation:
-        return evaluate(outputs, labels, predictor=config.predictor, temperatures=temperatures)
+    def judge(
+        outputs: PoolOutputs, labels: NDArray[np.int64], per_class: bool = False
+    ) -> Evaluation:
+        return evaluate(
+            outputs,
+            labels,
+            predictor=config.predictor,
+            temperatures=temperatures,
+            per_class=per_class,
+        )
 
     validation = judge(on_v, truth)
     test = None
     if len(s.pool.test):
         positions = s.pool.test
-        test = judge(*_readable(s.network.predict(positions), s.dataset.labels[positions]))
+        outputs = s.network.predict(positions)
+        test = judge(*_readable(outputs, s.dataset.labels[positions]), per_class=True)
 
     delta = amcb.contribution_gaps(validation)
     m = len(s.modalities)

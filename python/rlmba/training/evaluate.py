@@ -1,4 +1,4 @@
-"""Figures of every head, through torchmetrics."""
+"""Figures of every head, through torchmetrics where it is quick enough."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+from scipy.stats import rankdata
 
 from rlmba.errors import ShapeError, UsageError
 from rlmba.types import MULTIMODAL, Evaluation, HeadMetrics, PoolOutputs
@@ -72,8 +73,9 @@ def evaluate(
     n_bins: int = 15,
     predictor: Literal["fused", "pooled"] = "fused",
     temperatures: Mapping[str, float] | None = None,
+    per_class: bool = False,
 ) -> Evaluation:
-    """Top-1 (micro, and macro over the classes present), NLL and ECE of every head.
+    """Top-1 (micro, and macro over the classes present), NLL, ECE, F1 and AUROC of every head.
 
     Parameters
     ----------
@@ -85,13 +87,16 @@ def evaluate(
         Equal-width bins of the expected calibration error (L1).
     predictor, temperatures
         See :func:`head_log_probs`.
+    per_class : bool
+        Whether to keep the accuracy of each class too.
 
     Returns
     -------
     Evaluation
         A modality head is judged on the samples that have the modality; where none has, its figures
-        are those of a uniform guess (Top-1 1/C, NLL log C, ECE 0). Classes tied for the largest
-        probability count as the lowest of them.
+        are those of a uniform guess (Top-1 1/C, NLL log C, ECE 0), its F1 and AUROC None. Classes
+        tied for the largest probability count as the lowest of them; for AUROC two samples tied in a
+        class's probability count as half in order.
 
     Raises
     ------
@@ -112,36 +117,62 @@ def evaluate(
     heads = {}
     for column, (head, values) in enumerate(log_probs.items(), start=-1):
         if head == MULTIMODAL or outputs.present is None:
-            heads[head] = _metrics(values, y, n_bins)
+            heads[head] = _metrics(values, y, n_bins, per_class)
         else:
             there = outputs.present[:, column]
-            heads[head] = _metrics(values[there], y[there], n_bins)
+            heads[head] = _metrics(values[there], y[there], n_bins, per_class)
     return Evaluation(heads=heads, size=len(y))
 
 
-def _metrics(log_probs: NDArray[np.float64], y: NDArray[np.int64], n_bins: int) -> HeadMetrics:
+def _metrics(
+    log_probs: NDArray[np.float64], y: NDArray[np.int64], n_bins: int, per_class: bool
+) -> HeadMetrics:
     from torchmetrics.functional.classification import (
         multiclass_accuracy,
         multiclass_calibration_error,
+        multiclass_f1_score,
     )
 
     n, c = log_probs.shape
     if n == 0:
-        return HeadMetrics(top1=1 / c, top1_macro=1 / c, nll=float(np.log(c)), ece=0.0)
+        return HeadMetrics(
+            top1=1 / c,
+            top1_macro=1 / c,
+            nll=float(np.log(c)),
+            ece=0.0,
+            per_class=(None,) * c if per_class else (),
+        )
     target = torch.from_numpy(np.asarray(y, dtype=np.int64))
     guess = torch.from_numpy(log_probs.argmax(axis=1))
     # Not above 1 by rounding: torchmetrics would take such rows for logits and squash them again.
     probs = torch.from_numpy(np.exp(log_probs).clip(0.0, 1.0))
     top1 = multiclass_accuracy(guess, target, c, average="micro", validate_args=False)
-    # Its macro average would count classes that are guessed but never true, as 0.
+    # Their macro averages would count classes that are guessed but never true, as 0.
     each = multiclass_accuracy(guess, target, c, average="none", validate_args=False)
+    f1 = multiclass_f1_score(guess, target, c, average="none", validate_args=False)
     occurs = torch.bincount(target, minlength=c) > 0
     ece = multiclass_calibration_error(
         probs, target, c, n_bins=n_bins, norm="l1", validate_args=False
     )
+    shares = zip(each.tolist(), occurs.tolist(), strict=True) if per_class else ()
     return HeadMetrics(
         top1=float(top1),
         top1_macro=float(each[occurs].double().mean()),
         nll=float(-log_probs[np.arange(n), y].mean()),
         ece=float(ece),
+        f1=float(f1[occurs].double().mean()),
+        auroc=_auroc(log_probs, y),
+        per_class=tuple(share if there else None for share, there in shares),
     )
+
+
+def _auroc(log_probs: NDArray[np.float64], y: NDArray[np.int64]) -> float | None:
+    """Mean over the classes of the Mann-Whitney statistic, from the ranks of each column."""
+    n, c = log_probs.shape
+    inside = np.bincount(y, minlength=c).astype(np.float64)
+    defined = (inside > 0) & (inside < n)
+    if not defined.any():
+        return None
+    ranks = rankdata(log_probs, axis=0)[np.arange(n), y]
+    above = np.bincount(y, weights=ranks, minlength=c) - inside * (inside + 1) / 2
+    return float((above[defined] / (inside * (n - inside))[defined]).mean())
