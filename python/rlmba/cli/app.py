@@ -16,6 +16,7 @@ __all__ = ["app", "application"]
 COMMANDS = (
     "run",
     "report",
+    "train_policy",
     "select",
     "bench",
     "data",

@@ -88,7 +88,7 @@ def _smaller(arguments: Sequence[str]) -> str:
 def _resume(arguments: Sequence[str]) -> str:
     if arguments[:1] == ["data"]:
         return "; the same command goes on from there"
-    if not arguments or arguments[0] != "run":
+    if not arguments or arguments[0] not in ("run", "train-policy"):
         return ""
     has_folder = any(a == "--output" or a.startswith("--output=") for a in arguments)
     again = [a for a in arguments if a != "--resume"]

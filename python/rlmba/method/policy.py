@@ -200,7 +200,7 @@ class Policy:
         state = {f"network.{k}": v.numpy().copy() for k, v in self.network.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
-                state[f"optimizer.{i}.{key}"] = np.array(value, dtype=np.float64)
+                state[f"optimizer.{i}.{key}"] = value.double().numpy().copy()
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:

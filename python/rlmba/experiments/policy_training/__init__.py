@@ -6,11 +6,11 @@ from rlmba.experiments.policy_training.credit import advantages, returns
 from rlmba.experiments.policy_training.episodes import Environment, Episode
 from rlmba.experiments.policy_training.leave_one_out import (
     Comparison,
+    LeaveOneOut,
     compare_policy,
     leave_one_out,
-    table,
 )
-from rlmba.experiments.policy_training.runs import ActiveLearning, agent_of
+from rlmba.experiments.policy_training.runs import ActiveLearning, agent_of, configurations
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
 
@@ -19,13 +19,14 @@ __all__ = [
     "Comparison",
     "Environment",
     "Episode",
+    "LeaveOneOut",
     "PolicyTraining",
     "TrainedPolicy",
     "advantages",
     "agent_of",
     "compare_policy",
+    "configurations",
     "leave_one_out",
     "returns",
-    "table",
     "train_policy",
 ]

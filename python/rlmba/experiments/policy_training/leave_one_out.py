@@ -1,12 +1,13 @@
-"""Does a policy trained on some data sets help on another one?"""
+"""Whether a policy trained on some data sets helps on another one."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import ttest_rel
@@ -27,7 +28,10 @@ from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_polic
 from rlmba.storage import atomic_write_text
 from rlmba.types import RoundRecord
 
-__all__ = ["Comparison", "compare_policy", "leave_one_out", "table"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Comparison", "LeaveOneOut", "compare_policy", "leave_one_out"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,30 @@ class Comparison:
     rule: tuple[float, ...]
     difference: float
     p: float | None
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Comparisons, one a data set left out, and the files that hold them."""
+
+    comparisons: tuple[Comparison, ...]
+    paths: tuple[Path, ...]
+
+    def table(self) -> TableData:
+        """A row a data set, and one over all pairs."""
+        return _table(self.comparisons)
+
+    def tables(self) -> list[Table]:
+        """The table for a terminal."""
+        from rich.table import Table
+
+        data = self.table()
+        made = Table(title=data.title, caption=" ".join(data.notes))
+        for i, column in enumerate(data.columns):
+            made.add_column(column, justify="right" if i else "left")
+        for row in data.rows:
+            made.add_row(*(cell.text for cell in row))
+        return [made]
 
 
 def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Comparison:
@@ -108,7 +136,7 @@ def leave_one_out(
     seeds: int = 8,
     resume: bool = False,
     observer: Callable[[str, Mapping[str, Any]], None] = lambda _name, _figures: None,
-) -> list[Comparison]:
+) -> LeaveOneOut:
     """For each data set: train on the others, then compare on it.
 
     Trainings are in ``output/without-<name>``, comparisons in ``output/<name>.json``, each written when
@@ -143,7 +171,7 @@ def leave_one_out(
     environments = [ActiveLearning(others, settings) for others, _ in plans]
     if len(set(names)) < len(names):
         raise UsageError(f"expected data sets of different names, got {', '.join(names)}")
-    made = []
+    made: list[Comparison] = []
     for environment, (others, left), name in zip(environments, plans, names, strict=True):
         trained = train_policy(
             environment,
@@ -155,41 +183,41 @@ def leave_one_out(
             observer=lambda figures, name=name: observer(name, figures),  # type: ignore[misc]
         )
         made.append(_compared(left, trained, output / f"{name}.json", seeds))
-    return made
+    paths = [output / f"{name}.json" for name in names]
+    return LeaveOneOut(tuple(made), tuple(paths))
 
 
 def _compared(config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int) -> Comparison:
-    """The comparison in a file, or one made and written there."""
+    """The comparison in a file, if it is that of this training and these seeds, or a new one."""
     wanted = list(range(config.seed, config.seed + seeds))
     steps = len(trained.history)
-    if file.exists():
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored.pop("steps") == steps and stored["seeds"] == wanted:
-            return Comparison(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-            )
+            sequences = {k: tuple(stored[k]) for k in ("seeds", "policy", "rule")}
+            return Comparison(**{**stored, **sequences})
     comparison = compare_policy(config, trained.policy, wanted)
     atomic_write_text(file, json.dumps({**asdict(comparison), "steps": steps}, indent=1) + "\n")
     return comparison
 
 
-def table(comparisons: Sequence[Comparison]) -> TableData:
-    """Comparisons as a table, a row a data set and one over all pairs."""
+def _table(comparisons: Sequence[Comparison]) -> TableData:
     rows = [_row(c.task, c.policy, c.rule, c.difference, c.p) for c in comparisons]
     if len(comparisons) > 1:
         ours = [x for c in comparisons for x in c.policy]
         rule = [x for c in comparisons for x in c.rule]
         rows.append(_row("all", ours, rule, *paired(ours, rule)))
     first = comparisons[0]
+    note = (
+        f"Mean Top-1 over rounds on {first.on}, {first.fusion} fusion; both from the same round 0; "
+        "p: paired t test, two-sided, not corrected for the number of rows."
+    )
     return TableData(
         key="leave_one_out",
         title=f"{first.strategy}: policy trained on the other data sets, beside the untrained rule",
         columns=("data set", "pairs", "policy", "rule", "difference", "p"),
         rows=tuple(rows),
-        notes=(
-            f"Mean Top-1 over rounds on {first.on}, {first.fusion} fusion; both from the same round 0; "
-            "p: paired t test, two-sided, not corrected for the number of rows.",
-        ),
+        notes=(note,),
     )
 
 

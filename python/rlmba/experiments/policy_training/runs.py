@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlmba.config import FREE_KEYS, RunConfig
+from rlmba.config import FREE_KEYS, RunConfig, load_config
 from rlmba.errors import UsageError
 from rlmba.experiments.policy_training.episodes import Episode
 from rlmba.experiments.policy_training.settings import PolicyTraining
@@ -17,10 +18,81 @@ from rlmba.strategies import create
 from rlmba.strategies.learned import LearnedDraw
 from rlmba.types import RoundRecord
 
-__all__ = ["RULES", "ActiveLearning", "agent_of", "name_of", "run_all", "with_policy"]
+__all__ = [
+    "RULES",
+    "ActiveLearning",
+    "agent_of",
+    "configurations",
+    "name_of",
+    "run_all",
+    "with_policy",
+]
 
 RULES = {"rlmba": "greedy", "rlmba-x": "none"}
 """The fixed rule that each strategy's policy is a residual over: the value of its option ``policy``."""
+
+
+def configurations(
+    data: Sequence[Path],
+    *,
+    dataset: str | None,
+    strategy: str,
+    seed: int | None,
+    settings: Sequence[str],
+    file: Path | None,
+) -> list[RunConfig]:
+    """The runs' configuration on each data set.
+
+    Parameters
+    ----------
+    data : sequence of path
+        A file each; none: the data set alone decides.
+    dataset : str or None
+        None: "features" where there are files, else the default.
+    strategy : str
+    seed : int or None
+    settings : sequence of str
+        "KEY=VALUE" for all data sets; "NAME:KEY=VALUE" for that of the file NAME.npz, which wins.
+    file : path or None
+        A YAML file.
+
+    Raises
+    ------
+    UsageError
+        If a setting or NAME is wrong, or the strategy draws by no policy.
+    """
+    if strategy not in RULES:
+        raise UsageError(
+            f"strategy: expected one that draws by a policy ({', '.join(RULES)}), got {strategy!r}"
+        )
+    names = [path.stem for path in data]
+    own: dict[str, list[str]] = {name: [] for name in names}
+    shared = []
+    for setting in settings:
+        name, colon, rest = setting.partition(":")
+        if not colon or "=" in name:
+            shared.append(setting)
+        elif name in own:
+            own[name].append(rest)
+        else:
+            raise UsageError(
+                f"--set {setting!r}: expected one of the data sets {', '.join(names) or 'of --data'} "
+                f"before the colon, got {name!r}"
+            )
+    flags: dict[str, Any] = {
+        "dataset": dataset or ("features" if data else None),
+        "strategy": strategy,
+        "seed": seed,
+    }
+    sources: Sequence[Path | None] = data or [None]
+    return [
+        load_config(
+            file=file,
+            overrides={**flags, "data": path and path.resolve()},
+            settings=[*shared, *own.get(path.stem if path else "", [])],
+        )
+        for path in sources
+    ]
 
 
 def name_of(config: RunConfig) -> str:
@@ -40,12 +112,8 @@ def agent_of(config: RunConfig) -> Agent:
     Raises
     ------
     UsageError
-        If the strategy draws by no policy, or an option is wrong.
+        If an option is wrong.
     """
-    if config.strategy not in RULES:
-        raise UsageError(
-            f"strategy: expected one that draws by a policy ({', '.join(RULES)}), got {config.strategy!r}"
-        )
     options = {**config.strategy_options, "policy": "learned", "explore": True}
     strategy = create(config.strategy, **options)
     if not isinstance(strategy, LearnedDraw) or strategy.agent is None:

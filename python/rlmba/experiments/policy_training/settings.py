@@ -12,7 +12,7 @@ __all__ = ["PolicyTraining"]
 
 
 class PolicyTraining(BaseModel):
-    """Settings of the trainer. The policy's own, such as its width and Adam's rate, are the strategy's options."""
+    """Settings of the trainer; the policy's own, such as Adam's rate, are options of the strategy."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
