@@ -188,7 +188,7 @@ def test_values_are_yaml_1_2(text, value):
         (["reward.curves=[a, 1]"], "reward.curves.1: expected a path, got 1"),
         (["training.encoder_learning_rates.image=x"], "image: expected a number, got 'x'"),
         (["model.encoders.image.name=3"], "model.encoders.image.name: expected text, got 3"),
-        (["reward.kind=relative"], "rlmba run --strategy NAME"),
+        (["reward.kind=relative"], "rlmba compare --strategies gcnal,badge,bmmal"),
         (["rounds"], "'rounds': expected KEY=VALUE"),
         (["rounds="], "KEY=null for no value"),
         (["=3"], "expected KEY=VALUE"),

@@ -122,7 +122,7 @@ def test_relative_reward_reads_curves_of_runs(quick, tmp_path):
     reference = (np.mean(curves[:2], axis=0) + np.array(curves[2])) / 2
     expected = [r.validation.mm.top1 for r in records] - reference
     np.testing.assert_allclose([r.raw_reward for r in records[1:]], expected[1:])
-    with pytest.raises(UsageError, match="was run with epochs=1, this run has epochs=3"):
+    with pytest.raises(UsageError, match="epochs=1 there and 3 here"):
         run(change(config, epochs=3), tmp_path / "other")
 
 

@@ -14,7 +14,7 @@ def test_kinds():
 
 
 def test_relative_needs_curves_and_says_how_to_make_them():
-    with pytest.raises(UsageError, match="rlmba run --strategy"):
+    with pytest.raises(UsageError, match="rlmba compare --strategies gcnal,badge,bmmal"):
         Reward("relative")
     with pytest.raises(DataError, match="no point at 150 labels"):
         mean_curve([{100: 0.5}], 150)

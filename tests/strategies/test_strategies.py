@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from contract import StrategyContract, make_context, make_pool
 from scipy.stats import chi2
 
 from rlmba import strategies
-from rlmba.errors import UsageError
+from rlmba.errors import CheckpointError, UsageError
 from rlmba.strategies.random import uniform_by_id
 from rlmba.strategies.rlmba_x import one_per_cluster
 from rlmba.types import PoolOutputs
@@ -87,6 +88,62 @@ class TestRlmbaWithoutEfda(StrategyContract):
     permutation_options = {"diversity": False}
 
 
+class TestRlmbaBestByPolicy(StrategyContract):
+    name = "rlmba"
+    options = {"explore": False}
+    permutation_options = {"diversity": False}
+
+    def test_untrained_it_takes_the_best_by_score(self):
+        pool = make_pool()
+        a = self.create().query(pool, make_context(pool), 9)
+        b = strategies.create("rlmba", policy="greedy").query(pool, make_context(pool), 9)
+        np.testing.assert_array_equal(a.positions, b.positions)
+
+
+class TestRlmbaXLearned(StrategyContract):
+    name = "rlmba-x"
+    options = {"policy": "learned"}
+
+    def test_exploring_stays_near_the_walk_and_sharpness_says_how_near(self):
+        pool = make_pool(n=300)
+        walk = set(strategies.create("rlmba-x").query(pool, make_context(pool), 20).positions)
+        kept = {}
+        for sharpness in (0.5, 5.0, 500.0):
+            chosen = self.create(sharpness=sharpness).query(pool, make_context(pool), 20)
+            kept[sharpness] = len(walk & set(chosen.positions))
+        assert kept[0.5] < kept[5.0] < kept[500.0] == 20
+
+    def test_modalities_alone_are_needed_by_the_policy_only(self):
+        assert "modality_logits" in self.create().needs
+        assert "modality_logits" not in strategies.create("rlmba-x").needs
+
+
+class TestRlmbaXBestByPolicy(StrategyContract):
+    name = "rlmba-x"
+    options = {"policy": "learned", "explore": False}
+
+    @pytest.mark.parametrize("m", [1, 3])
+    @pytest.mark.parametrize("n", [1, 2, 20, 90])
+    def test_untrained_it_is_the_rule_exactly(self, n, m):
+        pool = make_pool(m=m, seed=n)
+        a = self.create().query(pool, make_context(pool, seed=n), n)
+        b = strategies.create("rlmba-x").query(pool, make_context(pool, seed=n), n)
+        np.testing.assert_array_equal(a.positions, b.positions)
+        np.testing.assert_array_equal(a.scores, b.scores)
+
+    def test_nothing_is_learned(self):
+        pool = make_pool()
+        strategy = self.create()
+        before = strategy.state_dict()
+        for reward in (0.1, 0.9):
+            strategy.query(pool, make_context(pool), 5)
+            assert strategy.learn(strategies.Feedback(reward, 1, 20)) == {}
+        after = strategy.state_dict()
+        assert before.keys() == after.keys()
+        for key, value in before.items():
+            np.testing.assert_array_equal(value, after[key])
+
+
 class TestRlmbaX(StrategyContract):
     name = "rlmba-x"
 
@@ -152,6 +209,34 @@ def test_learning_changes_the_draw_only_after_a_first_reward():
     )
 
 
+@pytest.mark.parametrize("name", ["rlmba", "rlmba-x"])
+def test_a_saved_policy_is_what_was_learned(name, tmp_path):
+    """Another strategy of the same name, on another number of classes and modalities, draws by it."""
+    pool, other = make_pool(seed=1), make_pool(n=150, c=7, m=3, seed=2)
+    taught = strategies.create(name, policy="learned", learning_rate=0.02, hidden=8, sharpness=2.0)
+    last = taught.agent.policy.network.last.weight
+    torch.nn.init.normal_(last, std=20, generator=torch.Generator().manual_seed(0))
+    for t, reward in enumerate((0.2, 0.9, 0.1, 0.8)):
+        taught.query(pool, make_context(pool, seed=t), 10)
+        taught.learn(strategies.Feedback(reward, t, 10))
+    file = tmp_path / "policy.safetensors"
+    taught.agent.save(file, strategy=name, facts={"episodes": 1})
+
+    used = strategies.create(name, policy="learned", policy_file=str(file), explore=False)
+    assert (used.agent.policy.hidden, used.agent.policy.sharpness) == (8, 2.0)
+    taught.agent.explore = False
+    a = taught.query(other, make_context(other), 12)
+    b = used.query(other, make_context(other), 12)
+    np.testing.assert_array_equal(a.positions, b.positions)
+    untrained = strategies.create(name, policy="learned", explore=False)
+    c = untrained.query(other, make_context(other), 12)
+    assert not np.array_equal(a.positions, c.positions)
+
+    wrong = {"rlmba": "rlmba-x", "rlmba-x": "rlmba"}[name]
+    with pytest.raises(CheckpointError, match=f"for strategy '{wrong}', got one for '{name}'"):
+        strategies.create(wrong, policy="learned", policy_file=str(file))
+
+
 class TestRegistry:
     def test_names(self):
         assert {"rlmba", "rlmba-x", "random", "entropy", "margin"} <= set(strategies.names())
@@ -176,6 +261,9 @@ class TestRegistry:
             ({"evidence": "tanh"}, "evidence: expected one of"),
             ({"efda": 1}, r"rlmba\.efda: expected bool"),
             ({"advantage_clip": 0.0}, "advantage_clip"),
+            ({"baseline_momentum": 1.0}, "rlmba: baseline_momentum"),
+            ({"sharpness": 0.0}, "sharpness: expected a number > 0"),
+            ({"policy": "greedy", "policy_file": "p"}, "policy=learned or leave the file out"),
         ],
     )
     def test_bad_options(self, option, match):

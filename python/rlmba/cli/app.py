@@ -17,6 +17,7 @@ COMMANDS = (
     "run",
     "compare",
     "report",
+    "train_policy",
     "select",
     "bench",
     "data",

@@ -89,7 +89,7 @@ def _smaller(arguments: Sequence[str]) -> str:
 def _resume(arguments: Sequence[str]) -> str:
     if arguments[:1] == ["data"]:
         return "; the same command goes on from there"
-    if not arguments or arguments[0] not in ("run", "compare"):
+    if not arguments or arguments[0] not in ("run", "compare", "train-policy"):
         return ""
     has_folder = arguments[0] == "compare" or any(
         a == "--output" or a.startswith("--output=") for a in arguments

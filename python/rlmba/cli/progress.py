@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,7 +21,7 @@ from rich.progress import (
 from rlmba.config import RunConfig
 from rlmba.types import RoundRecord
 
-__all__ = ["watcher"]
+__all__ = ["steps", "watcher"]
 
 
 class _Watcher:
@@ -67,15 +68,38 @@ class _Watcher:
 @contextlib.contextmanager
 def watcher(folder: Path) -> Iterator[_Watcher]:
     """An observer that prints to stderr; the bar appears only on a terminal."""
-    console = Console(stderr=True)
-    progress = Progress(
+    with _progress() as progress:
+        yield _Watcher(folder, progress)
+
+
+@contextlib.contextmanager
+def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """An observer of a policy's training: the data set left out, if one is, and a step's figures."""
+    with _progress() as progress:
+        task = progress.add_task("episodes", total=episodes)
+
+        def step(left_out: str, figures: Mapping[str, Any]) -> None:
+            name = f"without {left_out}: " if left_out else ""
+            progress.console.print(
+                f"{name}episodes {figures['episodes']:5d}  return {figures['return']:.4f}  "
+                f"moving {figures['moving_return']:.4f}  entropy {figures['entropy']:.2f}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+            progress.update(task, completed=figures["episodes"] - parallel)
+            progress.advance(task, parallel)
+
+        yield step
+
+
+def _progress() -> Progress:
+    return Progress(
         TextColumn("{task.description:<20}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    with progress:
-        yield _Watcher(folder, progress)

@@ -24,6 +24,10 @@ def run(
     strategy: Annotated[
         str | None, typer.Option(help="Who picks; `rlmba strategies` lists them. [default: rlmba]")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="A policy made by `rlmba train-policy`, for strategy rlmba-x or rlmba."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides everything random. [default: 0]")
     ] = None,
@@ -63,6 +67,12 @@ def run(
         "strategy": strategy,
         "seed": seed,
     }
+    if policy is not None:
+        flags |= {
+            "strategy_options.policy": "learned",
+            "strategy_options.policy_file": str(policy.resolve()),
+            "strategy_options.explore": False,
+        }
     resolved = configure(
         {k: v for k, v in flags.items() if v is not None},
         settings=settings or [],

@@ -127,15 +127,16 @@ class RewardConfig(_Section):
     smoothing: float = Field(0.9, ge=0, lt=1)
     """Weight of the past in the exponential moving average of the reward; 0 turns it off."""
     curves: list[Path] = []
-    """Run folders of the baselines whose mean Top-1 at the same number of labels is subtracted."""
+    """Run folders of the baselines whose mean Top-1 at the same number of labels is subtracted, or folders
+    with such run folders below them (`rlmba compare`)."""
 
     @model_validator(mode="after")
     def _curves_where_needed(self) -> RewardConfig:
         if self.kind == "relative" and not self.curves:
             raise ValueError(
-                'reward.kind "relative" needs the curves of baselines under the same protocol: run each '
-                "with `rlmba run --strategy NAME --output DIR`, then give their folders as "
-                "`--set reward.curves=[DIR,...]`"
+                'reward.kind "relative" needs the curves of baselines under the same protocol: '
+                "`rlmba compare --strategies gcnal,badge,bmmal --output DIR` makes them, then "
+                "`--set reward.curves=[DIR]`"
             )
         return self
 

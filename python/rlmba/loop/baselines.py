@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
-from rlmba.config import RunConfig
+from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import UsageError
-from rlmba.loop.store import read_run
+from rlmba.loop.store import RunView, read_run
+from rlmba.method.reward import RELATIVE_TO
 
 __all__ = ["baseline_curves"]
 
-_PROTOCOL = ("dataset", "data", "fusion", "predictor", "epochs", "validation_fraction")
+_SOURCE = ("dataset", "data", "data_root", "dataset_options", "fusion", "predictor")
+"""What tells the tables of a comparison apart: runs of another table are passed over in a folder."""
+_PROTOCOL = (
+    *_SOURCE,
+    "batch_size",
+    "initial_labels",
+    "initial_sampling",
+    "initial_ids",
+    "validation_fraction",
+    "epochs",
+    "model",
+    "training",
+)
+_WITH_FUSION = {"amcb": "amcb", "adaptive": "adaptive_penalty"}
+"""Keys that matter to a baseline's curve under one fusion only."""
+
+_MAKE = (
+    "`rlmba compare --strategies gcnal,badge,bmmal --output DIR` with this run's settings makes them: "
+    "then set reward.curves=[DIR]"
+)
 
 
 def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
@@ -20,30 +43,116 @@ def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
     Parameters
     ----------
     config : RunConfig
-        Resolved; ``reward.curves`` names the run folders.
+        Resolved. ``reward.curves`` names run folders, or folders with run folders below them, such as
+        `rlmba compare` makes. Below a folder, runs of gcnal, badge and bmmal on this run's data,
+        fusion and predictor count, and copies of round 0 do not; a run folder that is named counts
+        whatever its strategy.
 
     Raises
     ------
     UsageError
-        If a run followed another protocol than ``config``.
+        If there is no such run, one followed another protocol than ``config``, or a curve lacks a
+        number of labels that this run will come to.
     RunFolderError
-        If a folder is no run.
+        If a folder is no run and has none below it, or a run is damaged.
     """
-    by_strategy: dict[str, list[dict[int, float]]] = defaultdict(list)
+    by_strategy: dict[str, list[RunView]] = defaultdict(list)
     for path in config.reward.curves:
-        view = read_run(path)
-        for key in _PROTOCOL:
-            ours, theirs = getattr(config, key), getattr(view.config, key)
-            if ours != theirs:
-                raise UsageError(
-                    f"reward.curves: {path} was run with {key}={theirs}, this run has {key}={ours}; "
-                    "rerun the baseline under the same protocol"
-                )
-        by_strategy[view.config.strategy].append(
-            {r.labels: r.validation.mm.top1 for r in view.records}
-        )
+        for view in _views(path, config):
+            by_strategy[view.config.label or view.config.strategy].append(view)
+    if not by_strategy:
+        raise UsageError(f"reward.curves: expected at least one run, got none; {_MAKE}")
     curves = []
-    for runs in by_strategy.values():
-        shared = set.intersection(*(set(c) for c in runs))
-        curves.append({n: fmean(c[n] for c in runs) for n in sorted(shared)})
+    for name, views in by_strategy.items():
+        runs = [{r.labels: r.validation.mm.top1 for r in view.records} for view in views]
+        shared = sorted(set.intersection(*(set(c) for c in runs)))
+        _check_reach(config, name, shared, views)
+        curves.append({n: fmean(c[n] for c in runs) for n in shared})
     return curves
+
+
+def _views(path: Path, config: RunConfig) -> Iterator[RunView]:
+    """The baselines' runs that a path stands for."""
+    if (path / "run.json").exists() or not path.is_dir():
+        view = read_run(path)
+        _refuse(view, _differences(view.config, config, _PROTOCOL))
+        yield view
+        return
+    found = [read_run(folder) for folder in _runs_below(path)]
+    if not found:
+        raise UsageError(
+            f"reward.curves: {path} is no run folder, and there is none below it; {_MAKE}"
+        )
+    here = [v for v in found if not _differences(v.config, config, _SOURCE)]
+    ours = [v for v in here if v.config.strategy in RELATIVE_TO]
+    if not ours:
+        seen = sorted({v.config.strategy for v in here})
+        why = (
+            f"of {', '.join(seen)}"
+            if here
+            else "; ".join(_differences(found[0].config, config, _SOURCE))
+        )
+        raise UsageError(
+            f"reward.curves: expected runs of {', '.join(RELATIVE_TO)} below {path}, got {len(found)} runs "
+            f"{'' if here else 'of other data or fusion, as '}{why}; {_MAKE}"
+        )
+    for view in ours:
+        _refuse(view, _differences(view.config, config, _PROTOCOL))
+        yield view
+
+
+def _runs_below(path: Path) -> list[Path]:
+    """Run folders below a folder, sorted; copies of round 0 are no curves."""
+    folders = (file.parent for file in path.rglob("run.json"))
+    return sorted(f for f in folders if "round0" not in f.relative_to(path).parts)
+
+
+def _differences(theirs: RunConfig, ours: RunConfig, keys: tuple[str, ...]) -> list[str]:
+    """What keeps a baseline from being compared with, one text a key."""
+    if (extra := _WITH_FUSION.get(ours.fusion)) is not None and keys is _PROTOCOL:
+        keys = (*keys, extra)
+    parts = []
+    for key in keys:
+        a, b = _flat(key, theirs), _flat(key, ours)
+        parts += [
+            f"{k}={a.get(k)} there and {b.get(k)} here"
+            for k in sorted({*a, *b})
+            if a.get(k) != b.get(k) and k not in FREE_KEYS
+        ]
+    return parts
+
+
+def _flat(key: str, config: RunConfig) -> dict[str, Any]:
+    value = config.model_dump(mode="json")[key]
+    flat: dict[str, Any] = {}
+
+    def take(name: str, inner: Any) -> None:
+        if isinstance(inner, dict) and inner:
+            for k, v in inner.items():
+                take(f"{name}.{k}", v)
+        else:
+            flat[name] = inner
+
+    take(key, value)
+    return flat
+
+
+def _refuse(view: RunView, differences: list[str]) -> None:
+    if differences:
+        raise UsageError(
+            f"reward.curves: {view.path} followed another protocol: {'; '.join(differences)}; rerun the "
+            f"baseline under this run's settings. {_MAKE}"
+        )
+
+
+def _check_reach(config: RunConfig, name: str, shared: list[int], views: list[RunView]) -> None:
+    first, batch = int(config.initial_labels or 0), int(config.batch_size or 0)
+    wanted = [first + batch * t for t in range(1, int(config.rounds or 0) + 1)]
+    missing = [n for n in wanted if n not in shared]
+    if missing:
+        shortest = min(views, key=lambda v: len(v.records))
+        raise UsageError(
+            f"reward.curves: {name} has no point at {missing[0]} labels in all of its {len(views)} runs "
+            f"({shortest.path} has {len(shortest.records)} rounds, this run will have {len(wanted) + 1}); "
+            "let the baselines finish, with as many rounds"
+        )

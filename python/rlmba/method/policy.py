@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from rlmba import kernels
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES
 
-__all__ = ["Draw", "Policy", "PolicyNetwork"]
+__all__ = ["Draw", "Policy", "PolicyNetwork", "Taken"]
 
 
 class PolicyNetwork(nn.Module):
@@ -40,7 +41,10 @@ class PolicyNetwork(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, state: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-        """z [K] of a state [S] and candidates' features [K, F], whose column 0 is standardized q."""
+        """z [K] of a state [S], or one a candidate [K, S], and candidates' features [K, F].
+
+        Column 0 of these is the score that z is a residual over.
+        """
         k = candidates.shape[0]
         inputs = torch.cat([state.expand(k, -1), candidates], dim=1)
         residual: torch.Tensor = self.last(self.body(inputs)).squeeze(1)
@@ -54,6 +58,14 @@ class Draw(NamedTuple):
     log_prob: float
 
 
+class Taken(NamedTuple):
+    """A draw to learn from: ``state`` [S] as the network saw it, ``candidates`` [K, F], ``indices`` [b]."""
+
+    state: NDArray[np.float64]
+    candidates: NDArray[np.float64]
+    indices: NDArray[np.int64]
+
+
 class Policy:
     """The network, its optimizer and the draw that waits for its reward.
 
@@ -65,18 +77,31 @@ class Policy:
         Adam's rate.
     seed : int
         Initial weights of the hidden layers.
+    sharpness : float
+        Draws follow the Plackett-Luce law of ``sharpness`` z: 1 is the paper's, larger ones keep closer
+        to the n best by z.
     """
 
-    def __init__(self, *, hidden: int = 32, learning_rate: float = 1e-3, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        hidden: int = 32,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        sharpness: float = 1.0,
+    ) -> None:
         if hidden < 1 or not learning_rate > 0:
             raise UsageError(
                 f"policy: expected hidden >= 1 and learning_rate > 0, got {hidden} and {learning_rate}"
             )
+        if not (sharpness > 0 and np.isfinite(sharpness)):
+            raise UsageError(f"policy: sharpness: expected a number > 0, got {sharpness}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = PolicyNetwork(hidden).double()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
-        self._pending: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self.hidden, self.sharpness = hidden, sharpness
+        self._pending: Taken | None = None
 
     def scores(
         self, state: NDArray[np.float64], candidates: NDArray[np.float64]
@@ -96,18 +121,20 @@ class Policy:
         *,
         rng: np.random.Generator,
     ) -> Draw:
-        """Draw n candidates without replacement by the Plackett-Luce law of z (Eq 10-12).
+        """Draw n candidates without replacement by the Plackett-Luce law of sharpness z (Eq 10-12).
 
         The draw is kept until :meth:`learn` or the next draw.
         """
         z = self.scores(state, candidates)
-        drawn = kernels.plackett_luce(z, n, rng=rng)
-        self._pending = (
-            torch.from_numpy(state),
-            torch.from_numpy(candidates),
-            torch.from_numpy(np.asarray(drawn.gradient, dtype=np.float64)),
-        )
+        drawn = kernels.plackett_luce(self.sharpness * z, n, rng=rng)
+        self._pending = Taken(state, candidates, drawn.indices)
         return Draw(drawn.indices, float(drawn.log_prob))
+
+    def best(
+        self, state: NDArray[np.float64], candidates: NDArray[np.float64], n: int
+    ) -> NDArray[np.int64]:
+        """Indices of the n candidates of largest z, largest first; ties by their order."""
+        return np.argsort(-self.scores(state, candidates), kind="stable")[:n]
 
     def learn(self, advantage: float) -> float:
         """One REINFORCE step, ascending A_t grad log pi of the last draw (Eq 13).
@@ -117,28 +144,66 @@ class Policy:
         float
             l2 norm of the gradient taken; 0 where there is no draw to learn from or A_t is 0.
         """
-        if self._pending is None or advantage == 0.0:
-            self._pending = None
+        taken, self._pending = self._pending, None
+        if taken is None or advantage == 0.0:
             return 0.0
-        state, candidates, gradient = self._pending
-        self._pending = None
+        return self.update([taken], [advantage])[0]
+
+    def update(
+        self,
+        draws: Sequence[Taken],
+        advantages: Sequence[float],
+        *,
+        entropy: float = 0.0,
+        max_grad_norm: float = 10.0,
+    ) -> tuple[float, float]:
+        """One step of Adam up the mean over draws of A log pi + ``entropy`` H.
+
+        Parameters
+        ----------
+        draws : sequence of Taken [B]
+            Made with the weights as they are now, B >= 1.
+        advantages : sequence of float [B]
+        entropy : float
+            Weight of the bonus. H is the exact entropy, in nats, of a draw's first pick; that of the
+            whole ordered draw has no closed form.
+        max_grad_norm : float
+            The l2 norm that a longer gradient is cut to.
+
+        Returns
+        -------
+        (float, float)
+            The gradient's l2 norm before it was cut, and the mean of H over the draws.
+        """
+        sizes = [len(d.candidates) for d in draws]
+        states = torch.from_numpy(np.repeat(np.stack([d.state for d in draws]), sizes, axis=0))
+        candidates = torch.from_numpy(np.concatenate([d.candidates for d in draws]))
         self.optimizer.zero_grad(set_to_none=True)
-        z = self.network(state, candidates)
-        # d(log pi)/dz is known in closed form from the draw, so nothing is unrolled over the batch.
-        z.backward(-advantage * gradient)
-        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), max_norm=10.0))
+        z = self.network(states, candidates)
+        # d(log pi)/dz is known in closed form, so nothing is unrolled over the batch.
+        gradient, total = np.empty(len(candidates)), 0.0
+        logits = self.sharpness * z.detach().numpy()
+        ends = np.cumsum(sizes)
+        for draw, advantage, size, end in zip(draws, advantages, sizes, ends, strict=True):
+            part = slice(end - size, end)
+            by_logits = advantage * kernels.plackett_luce_log_prob(logits[part], draw.indices)[1]
+            h, by_entropy = _first_pick(logits[part])
+            total += h
+            gradient[part] = self.sharpness * (by_logits + entropy * by_entropy)
+        z.backward(torch.from_numpy(-gradient / len(draws)))
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), max_norm=max_grad_norm))
         self.optimizer.step()
-        return norm
+        return norm, total / len(draws)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Weights and Adam's moments as arrays."""
         state = {f"network.{k}": v.numpy().copy() for k, v in self.network.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
-                state[f"optimizer.{i}.{key}"] = np.asarray(value, dtype=np.float64)
+                state[f"optimizer.{i}.{key}"] = value.double().numpy().copy()
         return state
 
-    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Inverse of :meth:`state_dict`.
 
         Raises
@@ -168,3 +233,12 @@ class Policy:
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = slots
         self.optimizer.load_state_dict(optimizer)
+
+
+def _first_pick(logits: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Entropy of softmax(logits) in nats, and its gradient by the logits."""
+    log_p = logits - logits.max()
+    log_p -= np.log(np.exp(log_p).sum())
+    p = np.exp(log_p)
+    h = -float(p @ log_p)
+    return h, -p * (log_p + h)

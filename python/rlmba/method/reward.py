@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from rlmba.errors import DataError, UsageError
 
-__all__ = ["REWARDS", "Baseline", "Reward", "mean_curve"]
+__all__ = ["RELATIVE_TO", "REWARDS", "Baseline", "Reward", "mean_curve"]
 
 REWARDS = ("absolute", "incremental", "relative")
+RELATIVE_TO = ("gcnal", "badge", "bmmal")
+"""The strategies whose mean curve the relative reward is measured from (Eq 8)."""
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
@@ -71,9 +73,9 @@ class Reward:
             raise UsageError(f"reward kind: expected one of {REWARDS}, got {self.kind!r}")
         if self.kind == "relative" and not self.curves:
             raise UsageError(
-                "reward kind 'relative' needs the curves of baselines under the same protocol: run "
-                "`rlmba run --strategy NAME --output DIR` for each, then give their folders as "
-                "`--set reward.curves=[DIR,...]`"
+                "reward kind 'relative' needs the curves of baselines under the same protocol: "
+                "`rlmba compare --strategies gcnal,badge,bmmal --output DIR` makes them, then "
+                "`--set reward.curves=[DIR]`"
             )
 
     def raw(self, top1: float, previous_top1: float, labels: int) -> float:

@@ -6,6 +6,8 @@ summarized over modalities, so that one policy fits every data set.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,6 +116,8 @@ def candidate_features(
     weights: NDArray[np.float64],
     score: Score,
     candidates: NDArray[np.int64],
+    *,
+    base: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Features of the candidates, each in [0, 1] but the standardized ``score``.
 
@@ -125,14 +129,16 @@ def candidate_features(
         Of the whole pool.
     candidates : int64 array [K]
         Pool positions, best first.
+    base : float array [K] or None
+        What takes the place of q in ``score``, where an untrained policy shall follow another order.
 
     Returns
     -------
     float64 array [K, 7]
-        In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q standardized over the candidates
-        (all 0 where they are equal); ``score_rank`` falls from 1 to 0.
+        In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q, or ``base``, standardized over the
+        candidates (all 0 where they are equal); ``score_rank`` falls from 1 to 0.
     """
-    q = np.asarray(score.q, dtype=np.float64)[candidates]
+    q = np.asarray(score.q, dtype=np.float64)[candidates] if base is None else base
     spread = q.std()
     u = np.asarray(score.normalized_uncertainty, dtype=np.float64)[candidates]
     w = sample_weights(weights, None if pool.present is None else pool.present[candidates])
@@ -169,7 +175,11 @@ class RunningStandardizer:
         step = x - self.mean
         self.mean = self.mean + step / self.count
         self.m2 = self.m2 + step * (x - self.mean)
-        std = np.sqrt(self.m2 / self.count)
+        return self.apply(x)
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``x`` standardized by everything seen so far, 0 before anything was; changes nothing."""
+        std = np.sqrt(self.m2 / max(self.count, 1))
         z = np.divide(x - self.mean, std, out=np.zeros_like(self.mean), where=std > 1e-12)
         return np.clip(z, -5.0, 5.0)
 
@@ -177,7 +187,7 @@ class RunningStandardizer:
         """Arrays that restore it."""
         return {"count": np.array([float(self.count)]), "mean": self.mean, "m2": self.m2}
 
-    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float64]]) -> None:
         """Inverse of :meth:`state_dict`.
 
         Raises

@@ -135,7 +135,14 @@ def _rlmba_x(w: Workload, strategy: Strategy) -> Work:
     candidates = min(w.samples, _option(strategy, "kappa", 5) * w.batch)
     copied = Work(memory=float(candidates) * w.width * w.itemsize)
     clusters = _kmeans(candidates, w.batch, w.width, _option(strategy, "lloyd_steps", 5))
-    return _softmax(w, copies=5) + copied + clusters
+    rule = _softmax(w, copies=5) + copied + clusters
+    if getattr(strategy, "policy", "none") == "none":
+        return rule
+    margins = Work(
+        plain=1.6 * float(w.samples) * w.classes * w.modalities + 600.0 * candidates,
+        memory=24.0 * w.samples * (1 + w.modalities) + 2000.0 * candidates,
+    )
+    return rule + margins
 
 
 def _bald(w: Workload, strategy: Strategy) -> Work:

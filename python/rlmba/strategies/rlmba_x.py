@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,15 @@ from rlmba import kernels
 from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import beside, to_host
 from rlmba.method import scoring
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.method.state import candidate_features, state_vector
+from rlmba.strategies.base import Choice, Stages
+from rlmba.strategies.learned import LearnedDraw
 from rlmba.strategies.uncertainty import margin_difficulty
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["RlmbaX", "one_per_cluster"]
+
+_RULES = ("none", "learned")
 
 
 def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -41,7 +45,7 @@ def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 @dataclass(kw_only=True)
-class RlmbaX(Strategy):
+class RlmbaX(LearnedDraw):
     """Most ambiguous candidates, at most one per cluster while clusters last.
 
     q = 1 - (p_(1) - p_(2)) of the fused softmax; the kappa n best by q are clustered into n by
@@ -54,11 +58,18 @@ class RlmbaX(Strategy):
         Candidates per sample of the batch, >= 1.
     lloyd_steps : int
         Lloyd iterations at most, >= 0.
+    policy : {"none", "learned"}
+        "learned" draws by a residual over the order of that walk. Before it has learned anything, and
+        with ``explore=False``, it takes exactly the walk's samples in the walk's order.
+    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline_momentum, advantage_clip
+        Of the learned policy: :class:`~rlmba.strategies.learned.LearnedDraw`.
 
     Raises
     ------
     UsageError
         If an option is out of its range.
+    CheckpointError
+        If ``policy_file`` is no policy of this strategy.
     """
 
     name: ClassVar[str] = "rlmba-x"
@@ -68,12 +79,18 @@ class RlmbaX(Strategy):
 
     kappa: int = 5
     lloyd_steps: int = 5
+    policy: str = "none"
+    sharpness: float = 5.0
 
     def __post_init__(self) -> None:
         if self.kappa < 1 or self.lloyd_steps < 0:
             raise UsageError(
                 f"rlmba-x: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, {self.lloyd_steps}"
             )
+        self._make_agent(_RULES)
+        if self.agent is not None:
+            # Only the policy looks at modalities alone.
+            self.needs = self.needs | {"modality_logits"}  # type: ignore[misc]
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are q; permuting the pool permutes the answer where q has no ties."""
@@ -85,5 +102,39 @@ class RlmbaX(Strategy):
             features = pool.fused_features[beside(candidates, pool.fused_features)]
             clusters = kernels.kmeans(features, n, rng=context.rng, max_iter=self.lloyd_steps)
         with stages("walk"):
-            positions = candidates[one_per_cluster(to_host(clusters.labels), n)]
+            walk = one_per_cluster(to_host(clusters.labels), len(candidates))
+        picks = walk[:n]
+        if self.agent is not None:
+            with stages("policy"):
+                distances = to_host(clusters.distances).astype(np.float64, copy=False)
+                inputs = _inputs(
+                    pool, context, to_host(q), candidates, walk=walk, distances=distances
+                )
+                picks = self.agent.draw(*inputs, n, rng=context.rng)
+        positions = candidates[picks]
         return Choice(positions, q[beside(positions, q)])
+
+
+def _inputs(
+    pool: PoolOutputs,
+    context: QueryContext,
+    q: NDArray[np.float64],
+    candidates: NDArray[np.int64],
+    *,
+    walk: NDArray[np.int64],
+    distances: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The state [S] and the candidates' features [K, F].
+
+    Uncertainties are margins of the modality heads, as q is of the fused one; distances [K] are those
+    to the center of a candidate's own cluster.
+    """
+    u = np.stack([to_host(margin_difficulty(z)) for z in pool.logits.values()], axis=1)
+    near = np.zeros(len(q))
+    near[candidates] = np.asarray(kernels.minmax(distances), dtype=np.float64)
+    normalized: Any = kernels.minmax(u, mask=pool.present)
+    score = scoring.Score(q, u, q, normalized, near)
+    base = np.empty(len(candidates))
+    base[walk] = np.arange(len(candidates), 0, -1)
+    features = candidate_features(pool, context.weights_for(pool), score, candidates, base=base)
+    return state_vector(pool, context, score, distances), features

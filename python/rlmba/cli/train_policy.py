@@ -1,0 +1,119 @@
+"""`rlmba train-policy`: a policy trained over many episodes, or tried on data sets it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command("train-policy")
+def train_policy(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the training is kept and the policy goes.")
+    ],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of features (.npz) to train on; give it once for each."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A data set; `rlmba datasets` lists them. [default: features, or digits]"
+        ),
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="Whose policy: rlmba-x or rlmba.")] = "rlmba-x",
+    leave_one_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-out",
+            help="For each --data train on the others, then compare with the untrained rule on it.",
+        ),
+    ] = False,
+    eval_seeds: Annotated[
+        int, typer.Option(help="Pairs of runs a data set in that comparison.", min=1)
+    ] = 8,
+    episodes: Annotated[int | None, typer.Option(help="Episodes in all. [default: 256]")] = None,
+    parallel: Annotated[
+        int | None, typer.Option(help="Episodes a step, run side by side. [default: 8]")
+    ] = None,
+    siblings: Annotated[
+        int | None, typer.Option(help="Episodes of one seed and round 0. [default: 1]")
+    ] = None,
+    returns: Annotated[
+        str | None, typer.Option(help="immediate (the paper's) or to-go. [default: immediate]")
+    ] = None,
+    discount: Annotated[float | None, typer.Option(help="Of to-go. [default: 0.9]")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="moving or siblings. [default: moving]")
+    ] = None,
+    entropy: Annotated[
+        float | None, typer.Option(help="Weight of the entropy bonus. [default: 0]")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many steps without a higher moving return. [default: never]"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first episode; others count up. [default: 0]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in --output, if there is one.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting of the runs; NAME:KEY=VALUE for the data set NAME.npz alone.",
+        ),
+    ] = None,
+) -> None:
+    """Train a policy over many episodes; `rlmba run --policy DIR/policy.safetensors` uses it."""
+    from rlmba.cli.progress import steps
+    from rlmba.cli.show import show
+    from rlmba.experiments import policy_training as training
+
+    configs = training.configurations(
+        data or [],
+        dataset=dataset,
+        strategy=strategy,
+        seed=seed,
+        settings=settings or [],
+        file=config,
+    )
+    plan = training.PolicyTraining.of(
+        episodes=episodes,
+        parallel=parallel,
+        siblings=siblings,
+        returns=returns,
+        discount=discount,
+        baseline=baseline,
+        entropy=entropy,
+        patience=patience,
+    )
+    with steps(plan.episodes, plan.parallel) as observer:
+        if leave_one_out:
+            made = training.leave_one_out(
+                configs, output, plan, seeds=eval_seeds, resume=resume, observer=observer
+            )
+        else:
+            trained = training.train_policy(
+                training.ActiveLearning(configs, plan),
+                training.agent_of(configs[0]),
+                output,
+                plan,
+                strategy=strategy,
+                resume=resume,
+                observer=lambda figures: observer("", figures),
+            )
+    if leave_one_out:
+        show(made)
+    else:
+        typer.echo(str(trained.policy))

@@ -1,0 +1,32 @@
+"""Policies trained over many episodes, on one or several data sets, and tried on another."""
+
+from __future__ import annotations
+
+from rlmba.experiments.policy_training.credit import advantages, returns
+from rlmba.experiments.policy_training.episodes import Environment, Episode
+from rlmba.experiments.policy_training.leave_one_out import (
+    Comparison,
+    LeaveOneOut,
+    compare_policy,
+    leave_one_out,
+)
+from rlmba.experiments.policy_training.runs import ActiveLearning, agent_of, configurations
+from rlmba.experiments.policy_training.settings import PolicyTraining
+from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
+
+__all__ = [
+    "ActiveLearning",
+    "Comparison",
+    "Environment",
+    "Episode",
+    "LeaveOneOut",
+    "PolicyTraining",
+    "TrainedPolicy",
+    "advantages",
+    "agent_of",
+    "compare_policy",
+    "configurations",
+    "leave_one_out",
+    "returns",
+    "train_policy",
+]

@@ -1,0 +1,37 @@
+"""The curve of the return, drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["draw_curve"]
+
+
+def draw_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return against episodes as PNG: a panel a task, and one of the mean with its moving average."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tasks = sorted(history[0]["returns"])
+    episodes = [h["episodes"] for h in history]
+    panels = ["all", *tasks] if len(tasks) > 1 else ["all"]
+    figure = Figure(figsize=(5.2, 2.6 * len(panels) + 0.4), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, name in zip(axes, panels, strict=True):
+        values = [h["return"] if name == "all" else h["returns"][name] for h in history]
+        axis.plot(episodes, values, color="#56B4E9", linewidth=1, label="step")
+        if name == "all":
+            moving = [h["moving_return"] for h in history]
+            axis.plot(episodes, moving, color="#0072B2", linewidth=2, label="moving mean")
+            axis.legend(frameon=False)
+        axis.set_title(", ".join(tasks) if len(panels) == 1 else name, fontsize=9)
+        axis.set_ylabel("mean reward a round")
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel("episodes")
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()

@@ -1,0 +1,166 @@
+"""A training's folder: one checkpoint, the policy, and the curve of the return."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from rlmba.errors import CheckpointError, RunFolderError, UsageError
+from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
+
+__all__ = ["FREE", "Progress", "TrainingFolder"]
+
+FORMAT = 1
+FREE = ("episodes", "patience")
+"""Settings under which a training may go on otherwise."""
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Progress:
+    """All that a training is between two steps.
+
+    Attributes
+    ----------
+    history : list of mappings
+        A step each: ``step``, ``episodes`` so far, ``return`` (mean reward a round, over all
+        episodes of the step), ``moving_return``, ``returns`` by task, ``entropy``, ``gradient_norm``.
+    agent : mapping of name to array
+        The agent's state.
+    best : mapping of name to array
+        The state that had the highest moving return; empty before there is one.
+    moving : mapping of task to float64 array [T]
+        The moving baselines.
+    """
+
+    agent: _Arrays
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: _Arrays = field(default_factory=dict)
+    moving: _Arrays = field(default_factory=dict)
+
+
+class TrainingFolder:
+    """Where a training is kept: ``checkpoint.safetensors`` alone decides how it goes on.
+
+    It is replaced as a whole after every step, so that a killed training loses no more than the step in
+    flight; the other files are made from it.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self.identity = json.loads(json.dumps(dict(identity)))
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, path: Path, identity: Mapping[str, Any], *, resume: bool
+    ) -> Iterator[tuple[TrainingFolder, Progress | None]]:
+        """A new training's folder, or, to resume, that of the one in it and how far it came.
+
+        Raises
+        ------
+        UsageError
+            If it holds something and is not to be resumed.
+        RunFolderError
+            If it holds another training, or another process is writing it.
+        CheckpointError
+            If its checkpoint is damaged.
+        """
+        file = path / "checkpoint.safetensors"
+        if not resume and path.exists() and (not path.is_dir() or _taken(path)):
+            what = "a training" if file.exists() else "files that are not a training"
+            raise UsageError(
+                f"{path} already holds {what}: add --resume to go on with it, or give another --output"
+            )
+        make_folder(path)
+        with locked(path, lambda holder: _busy(path, holder)):
+            folder = cls(path, identity)
+            yield folder, folder._read(file) if file.exists() else None
+
+    def keep(self, progress: Progress) -> None:
+        """Write the checkpoint, then the curve.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses; the checkpoint before is unharmed.
+        """
+        arrays = {f"agent.{k}": a for k, a in progress.agent.items()}
+        arrays |= {f"best.{k}": a for k, a in progress.best.items()}
+        arrays |= {f"moving.{k}": a for k, a in progress.moving.items()}
+        metadata = {
+            "rlmba_policy_training": str(FORMAT),
+            "identity": json.dumps(self.identity),
+            "history": json.dumps(progress.history),
+        }
+        contiguous = {k: np.ascontiguousarray(a) for k, a in arrays.items()}
+        atomic_write_bytes(self.path / "checkpoint.safetensors", save(contiguous, metadata))
+        atomic_write_text(self.path / "returns.csv", curve(progress.history))
+
+    def _read(self, file: Path) -> Progress:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                metadata = tensors.metadata() or {}
+                arrays = {k: tensors.get_tensor(k) for k in tensors.keys()}  # noqa: SIM118 - no mapping
+            if metadata["rlmba_policy_training"] != str(FORMAT):
+                raise ValueError(f"format {metadata['rlmba_policy_training']}, expected {FORMAT}")
+            history, identity = json.loads(metadata["history"]), json.loads(metadata["identity"])
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{file}: expected the checkpoint of a training, got: {error!r}; start anew in another "
+                "--output"
+            ) from error
+        differing = _differing(identity, self.identity)
+        if differing:
+            raise RunFolderError(
+                f"{self.path} holds another training: {'; '.join(differing)}. Resume it with its own "
+                "settings, or start anew in another --output"
+            )
+
+        def part(prefix: str) -> _Arrays:
+            return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+        return Progress(part("agent."), history, part("best."), part("moving."))
+
+
+def curve(history: list[dict[str, Any]]) -> str:
+    """The history as CSV, the return of each task in a column of its own."""
+    tasks = sorted(history[0]["returns"]) if history else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    plain = ("step", "episodes", "return", "moving_return", "entropy", "gradient_norm")
+    writer.writerow([*plain, *(f"return:{task}" for task in tasks)])
+    for row in history:
+        writer.writerow([*(row[k] for k in plain), *(row["returns"][task] for task in tasks)])
+    return text.getvalue()
+
+
+def _taken(path: Path) -> bool:
+    return any(p.name != "lock" and not p.name.endswith(".tmp") for p in path.iterdir())
+
+
+def _busy(path: Path, holder: str) -> RunFolderError:
+    return RunFolderError(f"{path} is being written by {holder}; wait for it or stop it first")
+
+
+def _differing(stored: Any, given: Any, key: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(given, dict):
+        return [
+            text
+            for k in sorted({*stored, *given})
+            if f"{key}{k}" not in {f"settings.{free}" for free in FREE}
+            for text in _differing(stored.get(k), given.get(k), f"{key}{k}.")
+        ]
+    return [] if stored == given else [f"{key[:-1]} is {stored!r} there and {given!r} here"]

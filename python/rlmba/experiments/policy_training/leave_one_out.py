@@ -1,0 +1,240 @@
+"""Whether a policy trained on some data sets helps on another one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+from rlmba.config import RunConfig
+from rlmba.errors import UsageError
+from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.policy_training.runs import (
+    RULES,
+    ActiveLearning,
+    agent_of,
+    name_of,
+    run_all,
+    with_policy,
+)
+from rlmba.experiments.policy_training.settings import PolicyTraining
+from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
+from rlmba.storage import atomic_write_text
+from rlmba.types import RoundRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Comparison", "LeaveOneOut", "compare_policy", "leave_one_out"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A policy beside the fixed rule it is a residual over, on one data set, paired over seeds.
+
+    ``policy`` and ``rule`` are the fused head's mean Top-1 over rounds, one number a seed, on ``on``;
+    ``difference`` is the mean of policy - rule, ``p`` of a paired t test, two-sided: None for one seed,
+    1 where no pair differs.
+    """
+
+    task: str
+    strategy: str
+    fusion: str
+    on: str
+    seeds: tuple[int, ...]
+    policy: tuple[float, ...]
+    rule: tuple[float, ...]
+    difference: float
+    p: float | None
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Comparisons, one a data set left out, and the files that hold them."""
+
+    comparisons: tuple[Comparison, ...]
+    paths: tuple[Path, ...]
+
+    def table(self) -> TableData:
+        """A row a data set, and one over all pairs."""
+        return _table(self.comparisons)
+
+    def tables(self) -> list[Table]:
+        """The table for a terminal."""
+        from rich.table import Table
+
+        data = self.table()
+        made = Table(title=data.title, caption=" ".join(data.notes))
+        for i, column in enumerate(data.columns):
+            made.add_column(column, justify="right" if i else "left")
+        for row in data.rows:
+            made.add_row(*(cell.text for cell in row))
+        return [made]
+
+
+def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Comparison:
+    """Run a policy's n best and the untrained rule's from the same round 0, for each seed.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The data set and protocol; its strategy is the policy's.
+    policy : path
+    seeds : sequence of int [S]
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no policy of this strategy.
+    """
+    trained = {"policy": "learned", "policy_file": str(policy), "explore": False}
+    rule = {"policy": RULES[config.strategy], "policy_file": None}
+    arms = [
+        with_policy(config.model_copy(update={"seed": s}), **arm)
+        for arm in (trained, rule)
+        for s in seeds
+    ]
+    runs = run_all(arms)
+    on = "test" if all(r.test is not None for run in runs for r in run) else "validation"
+    aubc = [float(np.mean([_top1(r, on) for r in run])) for run in runs]
+    ours, theirs = aubc[: len(seeds)], aubc[len(seeds) :]
+    difference, p = paired(ours, theirs)
+    return Comparison(
+        task=name_of(config),
+        strategy=config.strategy,
+        fusion=config.fusion,
+        on=on,
+        seeds=tuple(seeds),
+        policy=tuple(ours),
+        rule=tuple(theirs),
+        difference=difference,
+        p=p,
+    )
+
+
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float | None]:
+    """Mean of a - b, and the p value of a paired t test: None for one pair, 1 where no pair differs."""
+    d = np.asarray(a) - np.asarray(b)
+    if len(d) < 2:
+        return float(d.mean()), None
+    if np.ptp(d) == 0:  # no spread: the test has no denominator
+        return float(d.mean()), 1.0 if d[0] == 0 else 0.0
+    return float(d.mean()), float(ttest_rel(a, b).pvalue)
+
+
+def leave_one_out(
+    configs: Sequence[RunConfig],
+    output: Path,
+    settings: PolicyTraining,
+    *,
+    seeds: int = 8,
+    resume: bool = False,
+    observer: Callable[[str, Mapping[str, Any]], None] = lambda _name, _figures: None,
+) -> LeaveOneOut:
+    """For each data set: train on the others, then compare on it.
+
+    Trainings are in ``output/without-<name>``, comparisons in ``output/<name>.json``, each written when
+    it is complete and, with ``resume``, not made again.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig [D]
+        D >= 2 data sets, one strategy.
+    output : path
+    settings : PolicyTraining
+    seeds : int
+        S, counting up from the configuration's.
+    resume : bool
+    observer : callable
+        Told the name of the set left out and each training step's figures.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two data sets, or ``output`` holds something and is not resumed.
+    """
+    if len(configs) < 2 or seeds < 1:
+        raise UsageError(
+            "leave one out: expected two or more data sets and one or more seeds, got "
+            f"{len(configs)} and {seeds}"
+        )
+    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} is not empty: add --resume to go on, or give another --output")
+    names = [name_of(c) for c in configs]
+    plans = [([c for c in configs if c is not left], left) for left in configs]
+    environments = [ActiveLearning(others, settings) for others, _ in plans]
+    if len(set(names)) < len(names):
+        raise UsageError(f"expected data sets of different names, got {', '.join(names)}")
+    made: list[Comparison] = []
+    for environment, (others, left), name in zip(environments, plans, names, strict=True):
+        trained = train_policy(
+            environment,
+            agent_of(others[0]),
+            output / f"without-{name}",
+            settings,
+            strategy=left.strategy,
+            resume=resume,
+            observer=lambda figures, name=name: observer(name, figures),  # type: ignore[misc]
+        )
+        made.append(_compared(left, trained, output / f"{name}.json", seeds))
+    paths = [output / f"{name}.json" for name in names]
+    return LeaveOneOut(tuple(made), tuple(paths))
+
+
+def _compared(config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int) -> Comparison:
+    """The comparison in a file, if it is that of this training and these seeds, or a new one."""
+    wanted = list(range(config.seed, config.seed + seeds))
+    steps = len(trained.history)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored.pop("steps") == steps and stored["seeds"] == wanted:
+            sequences = {k: tuple(stored[k]) for k in ("seeds", "policy", "rule")}
+            return Comparison(**{**stored, **sequences})
+    comparison = compare_policy(config, trained.policy, wanted)
+    atomic_write_text(file, json.dumps({**asdict(comparison), "steps": steps}, indent=1) + "\n")
+    return comparison
+
+
+def _table(comparisons: Sequence[Comparison]) -> TableData:
+    rows = [_row(c.task, c.policy, c.rule, c.difference, c.p) for c in comparisons]
+    if len(comparisons) > 1:
+        ours = [x for c in comparisons for x in c.policy]
+        rule = [x for c in comparisons for x in c.rule]
+        rows.append(_row("all", ours, rule, *paired(ours, rule)))
+    first = comparisons[0]
+    note = (
+        f"Mean Top-1 over rounds on {first.on}, {first.fusion} fusion; both from the same round 0; "
+        "p: paired t test, two-sided, not corrected for the number of rows."
+    )
+    return TableData(
+        key="leave_one_out",
+        title=f"{first.strategy}: policy trained on the other data sets, beside the untrained rule",
+        columns=("data set", "pairs", "policy", "rule", "difference", "p"),
+        rows=tuple(rows),
+        notes=(note,),
+    )
+
+
+def _row(
+    name: str, ours: Sequence[float], rule: Sequence[float], difference: float, p: float | None
+) -> tuple[Cell, ...]:
+    a, b = float(np.mean(ours)), float(np.mean(rule))
+    return (
+        Cell(name),
+        Cell(str(len(ours)), len(ours)),
+        Cell(f"{a:.4f}", a),
+        Cell(f"{b:.4f}", b),
+        Cell(f"{difference:+.4f}", difference),
+        Cell("one pair" if p is None else f"{p:.3f}", p),
+    )
+
+
+def _top1(record: RoundRecord, on: str) -> float:
+    evaluation = record.test if on == "test" and record.test is not None else record.validation
+    return evaluation.mm.top1

@@ -1,0 +1,207 @@
+"""Episodes that are real active-learning runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlmba.config import FREE_KEYS, RunConfig, load_config
+from rlmba.errors import UsageError
+from rlmba.experiments.policy_training.episodes import Episode
+from rlmba.experiments.policy_training.settings import PolicyTraining
+from rlmba.loop import Cohort
+from rlmba.method.agent import Agent, Collector
+from rlmba.strategies import create
+from rlmba.strategies.learned import LearnedDraw
+from rlmba.types import RoundRecord
+
+__all__ = [
+    "RULES",
+    "ActiveLearning",
+    "agent_of",
+    "configurations",
+    "name_of",
+    "run_all",
+    "with_policy",
+]
+
+RULES = {"rlmba": "greedy", "rlmba-x": "none"}
+"""The fixed rule that each strategy's policy is a residual over: the value of its option ``policy``."""
+
+
+def configurations(
+    data: Sequence[Path],
+    *,
+    dataset: str | None,
+    strategy: str,
+    seed: int | None,
+    settings: Sequence[str],
+    file: Path | None,
+) -> list[RunConfig]:
+    """The runs' configuration on each data set.
+
+    Parameters
+    ----------
+    data : sequence of path
+        A file each; none: the data set alone decides.
+    dataset : str or None
+        None: "features" where there are files, else the default.
+    strategy : str
+    seed : int or None
+    settings : sequence of str
+        "KEY=VALUE" for all data sets; "NAME:KEY=VALUE" for that of the file NAME.npz, which wins.
+    file : path or None
+        A YAML file.
+
+    Raises
+    ------
+    UsageError
+        If a setting or NAME is wrong, or the strategy draws by no policy.
+    """
+    if strategy not in RULES:
+        raise UsageError(
+            f"strategy: expected one that draws by a policy ({', '.join(RULES)}), got {strategy!r}"
+        )
+    names = [path.stem for path in data]
+    own: dict[str, list[str]] = {name: [] for name in names}
+    shared = []
+    for setting in settings:
+        name, colon, rest = setting.partition(":")
+        if not colon or "=" in name:
+            shared.append(setting)
+        elif name in own:
+            own[name].append(rest)
+        else:
+            raise UsageError(
+                f"--set {setting!r}: expected one of the data sets {', '.join(names) or 'of --data'} "
+                f"before the colon, got {name!r}"
+            )
+    flags: dict[str, Any] = {
+        "dataset": dataset or ("features" if data else None),
+        "strategy": strategy,
+        "seed": seed,
+    }
+    sources: Sequence[Path | None] = data or [None]
+    return [
+        load_config(
+            file=file,
+            overrides={**flags, "data": path and path.resolve()},
+            settings=[*shared, *own.get(path.stem if path else "", [])],
+        )
+        for path in sources
+    ]
+
+
+def name_of(config: RunConfig) -> str:
+    """A data set's name: that of its file or folder where it is one."""
+    source = config.data or config.data_root
+    return config.dataset if source is None else source.stem
+
+
+def with_policy(config: RunConfig, **options: Any) -> RunConfig:
+    """The same run with other options of its strategy."""
+    return config.model_copy(update={"strategy_options": {**config.strategy_options, **options}})
+
+
+def agent_of(config: RunConfig) -> Agent:
+    """The agent that a configuration's strategy would explore with.
+
+    Raises
+    ------
+    UsageError
+        If an option is wrong.
+    """
+    options = {**config.strategy_options, "policy": "learned", "explore": True}
+    strategy = create(config.strategy, **options)
+    if not isinstance(strategy, LearnedDraw) or strategy.agent is None:
+        raise AssertionError(f"strategy {config.strategy!r} made no agent under policy 'learned'")
+    return strategy.agent
+
+
+def run_all(
+    configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None
+) -> list[list[RoundRecord]]:
+    """Run configurations of one :func:`~rlmba.loop.together_key` in memory, from round 0 to the last.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig [K]
+    agents : sequence of Agent [K] or None
+        Take the place of those that the strategies made.
+
+    Returns
+    -------
+    list of lists of RoundRecord [K]
+    """
+    cohort = Cohort.build(configs)
+    with cohort.loader:
+        for session, agent in zip(cohort.sessions, agents or (), strict=bool(agents)):
+            session.strategy.agent = agent  # type: ignore[attr-defined] # with_policy saw to that
+        rounds = [cohort.round(t) for t in range(int(cohort.sessions[0].config.rounds or 0) + 1)]
+    return [[outcomes[k].record for outcomes in rounds] for k in range(len(configs))]
+
+
+class ActiveLearning:
+    """Runs on one or several data sets, as many of each in every step.
+
+    Episode i is of data set i modulo D; its seed counts up from the configuration's, one further
+    every D times ``siblings`` episodes. The episodes of one data set are trained together.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig [D]
+        One a data set; of one strategy with the same options.
+    settings : PolicyTraining
+
+    Raises
+    ------
+    UsageError
+        If two data sets have one name, or a step cannot hold as many episodes of each.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], settings: PolicyTraining) -> None:
+        self.configs = [with_policy(c, policy="learned", explore=True) for c in configs]
+        self.names = [name_of(c) for c in configs]
+        self.siblings = settings.siblings
+        if len(set(self.names)) < len(self.names):
+            raise UsageError(
+                f"expected data sets of different names, got {', '.join(self.names)}; rename a file"
+            )
+        if len({(c.strategy, str(c.strategy_options)) for c in configs}) != 1:
+            raise UsageError("expected one strategy with the same options on every data set")
+        family = len(configs) * settings.siblings
+        if settings.parallel % family:
+            raise UsageError(
+                f"parallel: expected a multiple of {family} ({len(configs)} data sets x "
+                f"{settings.siblings} siblings), got {settings.parallel}"
+            )
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The data sets' names and configurations."""
+        return {"tasks": self.names, "configs": [_deciding(c) for c in self.configs]}
+
+    def run(self, agent: Agent, numbers: range) -> list[Episode]:
+        """Run episodes; see :class:`~rlmba.experiments.policy_training.Environment`."""
+        episodes: dict[int, Episode] = {}
+        for d, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
+            mine = [i for i in numbers if i % len(self.configs) == d]
+            seeds = [config.seed + i // (len(self.configs) * self.siblings) for i in mine]
+            collectors = [Collector(agent, np.random.default_rng([config.seed, i])) for i in mine]
+            runs = run_all([config.model_copy(update={"seed": s}) for s in seeds], collectors)
+            for i, seed, collector, records in zip(mine, seeds, collectors, runs, strict=True):
+                rewards = np.array([r.raw_reward for r in records[1:]], dtype=np.float64)
+                episodes[i] = Episode(name, seed, collector.draws, rewards)
+        return [episodes[i] for i in numbers]
+
+
+def _deciding(config: RunConfig) -> dict[str, Any]:
+    """A configuration without the keys that change no result."""
+    values = config.model_dump(mode="json")
+    for key in FREE_KEYS:
+        section, _, name = key.rpartition(".")
+        del (values[section] if section else values)[name]
+    return values

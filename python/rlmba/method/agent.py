@@ -1,0 +1,223 @@
+"""All that a learned draw is made of: policy, running statistics of the state, moving baseline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import UsageError
+from rlmba.method.policy_file import PolicyFile, read_policy, write_policy
+from rlmba.method.reward import Baseline
+from rlmba.method.state import STATE_FEATURES, RunningStandardizer
+
+if TYPE_CHECKING:
+    from rlmba.method.policy import Taken
+
+__all__ = ["Agent", "Collected", "Collector"]
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+class Agent:
+    """Draws batches of candidates, and learns from one reward after each (Eq 10-13).
+
+    Parameters
+    ----------
+    hidden, learning_rate, seed, sharpness
+        Of the :class:`~rlmba.method.policy.Policy`.
+    baseline_momentum : float
+        Weight of the past in the baseline b_t, in [0, 1).
+    advantage_clip : float or None
+        Bound of the advantage's size, > 0.
+    explore : bool
+        False takes the n best by z instead of drawing, and learns nothing: neither weights, nor
+        statistics of the state, nor baseline.
+
+    Attributes
+    ----------
+    policy, standardizer, baseline, explore
+
+    Raises
+    ------
+    UsageError
+        If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden: int = 32,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        sharpness: float = 1.0,
+        baseline_momentum: float = 0.9,
+        advantage_clip: float | None = 1.0,
+        explore: bool = True,
+    ) -> None:
+        from rlmba.method.policy import Policy
+
+        if not 0 <= baseline_momentum < 1:
+            raise UsageError(f"baseline_momentum: expected 0 <= x < 1, got {baseline_momentum}")
+        if advantage_clip is not None and not advantage_clip > 0:
+            raise UsageError(f"advantage_clip: expected > 0 or null, got {advantage_clip}")
+        self.policy = Policy(
+            hidden=hidden, learning_rate=learning_rate, seed=seed, sharpness=sharpness
+        )
+        self.standardizer = RunningStandardizer(len(STATE_FEATURES))
+        self.baseline = Baseline(baseline_momentum, advantage_clip)
+        self.explore = explore
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, strategy: str, **options: Any) -> Agent:
+        """An agent that starts from a saved policy; ``hidden`` and ``sharpness`` are the file's.
+
+        Raises
+        ------
+        CheckpointError
+            As :func:`~rlmba.method.policy_file.read_policy`.
+        """
+        saved = read_policy(path, strategy=strategy)
+        agent = cls(**{**options, **saved.options})
+        agent.load_state_dict(saved.arrays)
+        return agent
+
+    def save(
+        self, path: str | os.PathLike[str], *, strategy: str, facts: Mapping[str, Any]
+    ) -> None:
+        """Write the policy as a file: weights and statistics, not the optimizer and the baseline.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        options = {"hidden": self.policy.hidden, "sharpness": self.policy.sharpness}
+        arrays = {k: a for k, a in self.state_dict().items() if _belongs_to_policy(k)}
+        write_policy(path, PolicyFile(strategy, options, facts, arrays))
+
+    def draw(
+        self,
+        state: NDArray[np.float64],
+        candidates: NDArray[np.float64],
+        n: int,
+        *,
+        rng: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """Indices of n candidates, in drawn order.
+
+        Parameters
+        ----------
+        state : float64 array [S]
+            As :func:`~rlmba.method.state.state_vector` gives it.
+        candidates : float64 array [K, F]
+            As :func:`~rlmba.method.state.candidate_features` gives them.
+        n : int
+            0 <= n <= K.
+        rng : numpy.random.Generator
+            Not used where ``explore`` is False.
+        """
+        if not self.explore:
+            return self.policy.best(self.standardizer.apply(state), candidates, n)
+        return self.policy.draw(self.standardizer.update(state), candidates, n, rng=rng).indices
+
+    def learn(self, reward: float) -> Mapping[str, float]:
+        """One step on the last draw (Eq 13); returns advantage, baseline and gradient norm."""
+        if not self.explore:
+            return {}
+        advantage = self.baseline.advantage(reward)
+        norm = self.policy.learn(advantage)
+        return {
+            "advantage": advantage,
+            "baseline": float(self.baseline.value or 0.0),
+            "gradient_norm": norm,
+        }
+
+    def state_dict(self) -> _Arrays:
+        """Arrays that restore it: weights, Adam's moments, statistics, baseline."""
+        state = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
+        state |= {f"state.{k}": v for k, v in self.standardizer.state_dict().items()}
+        if self.baseline.value is not None:
+            state["baseline"] = np.array([self.baseline.value])
+        return state
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Inverse of :meth:`state_dict`.
+
+        Raises
+        ------
+        CheckpointError
+            If it was made with other options.
+        """
+
+        def part(prefix: str) -> _Arrays:
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+        self.policy.load_state_dict(part("policy."))
+        self.standardizer.load_state_dict(part("state."))
+        self.baseline.value = float(state["baseline"][0]) if "baseline" in state else None
+
+
+class Collected(NamedTuple):
+    """A draw to learn from later: the ``state`` [S] before standardization, and what was ``taken``."""
+
+    state: NDArray[np.float64]
+    taken: Taken
+
+
+class Collector(Agent):
+    """Draws for another agent and keeps the draws; nothing of that agent changes while it does.
+
+    So the draws of episodes that run side by side do not depend on their order, and one step can be
+    taken on all of them together.
+
+    Parameters
+    ----------
+    agent : Agent
+        Whose policy, statistics and ``explore`` are used, as they are at each draw.
+    rng : numpy.random.Generator
+        Takes the place of the generators passed to :meth:`draw`: episodes that share all else still
+        draw apart.
+
+    Attributes
+    ----------
+    draws : list of Collected
+    """
+
+    def __init__(self, agent: Agent, rng: np.random.Generator) -> None:
+        self.policy, self.standardizer = agent.policy, agent.standardizer
+        self.baseline, self.explore = agent.baseline, agent.explore
+        self.draws: list[Collected] = []
+        self._rng = rng
+
+    def draw(
+        self,
+        state: NDArray[np.float64],
+        candidates: NDArray[np.float64],
+        n: int,
+        *,
+        rng: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """As :meth:`Agent.draw`, with the statistics as they are."""
+        del rng
+        from rlmba.method.policy import Taken
+
+        seen = self.standardizer.apply(state)
+        if self.explore:
+            indices = self.policy.draw(seen, candidates, n, rng=self._rng).indices
+        else:
+            indices = self.policy.best(seen, candidates, n)
+        self.draws.append(Collected(state, Taken(seen, candidates, indices)))
+        return indices
+
+    def learn(self, reward: float) -> Mapping[str, float]:
+        """Nothing: who owns the agent learns, from all draws at once."""
+        del reward
+        return {}
+
+
+def _belongs_to_policy(key: str) -> bool:
+    return key.startswith(("policy.network.", "state."))

@@ -1,0 +1,137 @@
+"""A trained policy on disk: one safetensors file that says what it was made for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from rlmba.errors import CheckpointError
+from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES
+from rlmba.storage import atomic_write_bytes
+
+__all__ = ["FORMAT", "PolicyFile", "read_policy", "write_policy"]
+
+FORMAT = 1
+
+_MAKE = "give a policy.safetensors made by `rlmba train-policy`"
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyFile:
+    """What a policy file holds.
+
+    Attributes
+    ----------
+    strategy : str
+        The strategy it draws for.
+    options : mapping
+        The options that belong to the policy: ``hidden``, ``sharpness``.
+    facts : mapping
+        How it was trained, for people: JSON-able.
+    arrays : mapping of name to array
+        The network's weights and the statistics that standardize the state.
+    """
+
+    strategy: str
+    options: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def write_policy(path: str | os.PathLike[str], policy: PolicyFile) -> None:
+    """Write a policy, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; what was there is unharmed.
+    """
+    arrays = {name: np.ascontiguousarray(a) for name, a in policy.arrays.items()}
+    metadata = {
+        "rlmba_policy": str(FORMAT),
+        "strategy": policy.strategy,
+        "options": json.dumps(dict(policy.options)),
+        "state_features": json.dumps(STATE_FEATURES),
+        "candidate_features": json.dumps(CANDIDATE_FEATURES),
+        "facts": json.dumps(dict(policy.facts)),
+    }
+    metadata["sha256"] = _digest(metadata, arrays)
+    atomic_write_bytes(path, save(arrays, metadata=metadata))
+
+
+def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
+    """Read a policy for a strategy.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, no policy, of another format, made for another strategy, or
+        by a version that describes states or candidates otherwise.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        why = "there is no such file" if not path.exists() else str(error)
+        raise CheckpointError(f"{path}: expected a policy, got: {why}; {_MAKE}") from error
+    if "rlmba_policy" not in metadata:
+        raise CheckpointError(
+            f"{path}: expected a policy, got a safetensors file of something else; {_MAKE}"
+        )
+    if metadata["rlmba_policy"] != str(FORMAT):
+        raise CheckpointError(
+            f"{path}: policy format {metadata['rlmba_policy']}, this version reads {FORMAT}; train it anew"
+        )
+    try:
+        policy = PolicyFile(
+            metadata["strategy"],
+            json.loads(metadata["options"]),
+            json.loads(metadata["facts"]),
+            arrays,
+        )
+        described = {k: json.loads(metadata[k]) for k in ("state_features", "candidate_features")}
+        digest = metadata.pop("sha256")
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: the policy is damaged ({error!r}); train it anew"
+        ) from error
+    if digest != _digest(metadata, arrays):
+        raise CheckpointError(
+            f"{path}: the policy is damaged (checksums differ); restore the file or train it anew"
+        )
+    if policy.strategy != strategy:
+        raise CheckpointError(
+            f"{path}: expected a policy for strategy {strategy!r}, got one for {policy.strategy!r}, whose "
+            f"candidates are others; use --strategy {policy.strategy} or train one for {strategy!r}"
+        )
+    for key, ours in (
+        ("state_features", STATE_FEATURES),
+        ("candidate_features", CANDIDATE_FEATURES),
+    ):
+        if described[key] != list(ours):
+            raise CheckpointError(
+                f"{path}: the policy reads {key} {described[key]}, this version makes {list(ours)}; "
+                "train it anew, or use the version that trained it"
+            )
+    return policy
+
+
+def _digest(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        a = arrays[name]
+        digest.update(f"{name} {a.dtype} {a.shape} ".encode())
+        digest.update(a.tobytes())
+    return digest.hexdigest()
