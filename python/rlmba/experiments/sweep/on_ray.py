@@ -53,7 +53,13 @@ class RayTasks:
         _check_reachable(address)
         started: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
-            started |= {"num_cpus": cores(), "include_dashboard": False}
+            # Ray's own is 15, under which they wait for everything else on the machine.
+            system = {"worker_niceness": 0}
+            started |= {
+                "num_cpus": cores(),
+                "include_dashboard": False,
+                "_system_config": system,
+            }
         try:
             ray.init(address=address, **started)
         except (ConnectionError, ValueError, RuntimeError) as error:
