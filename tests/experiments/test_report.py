@@ -155,12 +155,9 @@ def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
     before = make_report(runs, tmp_path / "out")
     old = {name: path.read_bytes() for name, path in content(before.folder).items()}
     assert sum(name.startswith("figures/") for name in old) == 4 * 5
-    make_report(list(reversed(runs)), tmp_path / "other")
-    new = {name: path.read_bytes() for name, path in content(tmp_path / "other").items()}
-    # Order of arguments decides the order of runs, not their figures.
-    assert set(new) == set(old)
-    make_report(runs, tmp_path / "third")
-    again = {name: path.read_bytes() for name, path in content(tmp_path / "third").items()}
+    make_report(runs, tmp_path / "again")
+    again = {name: path.read_bytes() for name, path in content(tmp_path / "again").items()}
+    assert set(again) == set(old)
     assert [name for name in old if again[name] != old[name]] == []
 
 
@@ -197,9 +194,12 @@ def test_one_overview_a_data_set(write_run, tmp_path):
     ]
     folders += [write_run(s, strategy=s) for s in ("rlmba", "rlmba-x", "random")]
     folders += [write_run("short", grid=(20,), seed=1)]
+    folders += [write_run("going", "rounds=8", strategy="margin")]
     made = make_report(folders, tmp_path / "out", figures=False)
+    assert "seed 0 is not finished, 3 of 8 rounds so far" in " ".join(printed(made).split())
     text = (made.folder / "table.md").read_text()
     assert re.findall(r"^## (\S+): Top-1", text, flags=re.M) == ["digits", "features:wiki"]
+    assert "seed 0 is not finished, 3 of 8 rounds so far" in text
     table = (made.folder / "tables" / "table1_amcb.md").read_text()
     assert "digits at 20" in table
     assert "curves that end before 80 labels: rlmba [2] at 20" in table
@@ -236,7 +236,7 @@ class TestTrees:
         assert [g.strategy for g in made.groups] == ["random", "rlmba"]
         assert [g.seeds for g in made.groups] == [(0,), (0,)]
         reasons = sorted(
-            line.split(f"{tmp_path}/runs/cells/digits/amcb/")[1] for line in made.skipped
+            line.split(f"{tmp_path}/runs/cells/digits/amcb/", 1)[1] for line in made.skipped
         )
         assert reasons == [
             "badge/seed0 failed: MemoryError: too large",
