@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 
 from rlmba.experiments import Group
 
 LABELS = (20, 40, 80)
+
+at_any_speed = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+"""Properties hold on a busy machine too."""
 
 
 def make_group(

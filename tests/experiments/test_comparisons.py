@@ -21,7 +21,7 @@ from rlmba.experiments.statistics import (
 )
 from rlmba.loop.store import read_run
 
-from .made_groups import make_group
+from .made_groups import at_any_speed, make_group
 
 RNG = np.random.default_rng(7)
 BASE = RNG.uniform(0.4, 0.5, (8, 3)) + np.array([0, 0.1, 0.2])
@@ -304,6 +304,7 @@ def test_of_two_curves_of_one_seed_the_longer_counts():
         assert "seed 0 of up is there twice; the longer curve counts" in found.notes[0]
 
 
+@at_any_speed
 @given(st.permutations(range(6)), st.booleans())
 def test_the_order_of_groups_is_only_the_order_of_the_answer(order, pooled):
     groups = [

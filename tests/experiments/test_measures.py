@@ -11,6 +11,8 @@ from scipy.integrate import trapezoid
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.experiments.statistics import aubc, deepal_summary, labels_to_reach
 
+from .made_groups import at_any_speed
+
 
 def curves(max_rounds=8):
     """Rising numbers of labels and curves [S, T]."""
@@ -45,6 +47,7 @@ def test_the_three_areas_by_hand():
     np.testing.assert_array_equal(aubc(labels, top1, rule="deepal"), [0.433, 0.5])
 
 
+@at_any_speed
 @given(
     batch=st.integers(1, 1000),
     full=st.integers(1, 12),
@@ -69,6 +72,7 @@ def test_deepal_summary_divides_by_the_number_of_runs():
         deepal_summary([])
 
 
+@at_any_speed
 @given(curves())
 def test_trapezoid_is_scipys(case):
     labels, top1 = case
@@ -80,6 +84,7 @@ def test_trapezoid_is_scipys(case):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@at_any_speed
 @given(curves(), st.sampled_from(["mean", "trapezoid", "deepal"]), st.randoms())
 def test_areas_lie_between_the_curves_ends_and_follow_the_runs(case, rule, random):
     labels, top1 = case
@@ -113,6 +118,7 @@ def test_labels_to_reach_by_hand():
     np.testing.assert_array_equal(labels_to_reach([20], [[0.5], [0.4]], 0.5), [20, np.nan])
 
 
+@at_any_speed
 @given(curves(), st.floats(0, 1))
 def test_labels_to_reach_is_the_first_point_of_the_polygon_at_the_target(case, target):
     labels, top1 = case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -17,7 +17,7 @@ from rlmba.experiments.statistics import (
     win_matrix,
 )
 
-from .made_groups import make_group
+from .made_groups import at_any_speed, make_group
 
 # Demsar (2006), table 5a: critical values of the two-tailed Nemenyi test, for 2 to 10 classifiers.
 Q_05 = (1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164)
@@ -130,6 +130,7 @@ def test_ranks_by_brute_force(k, places):
     assert "data sets (3) x seeds" in found.notes[-1]
 
 
+@at_any_speed
 @given(
     st.lists(st.floats(1, 12), min_size=2, max_size=9, unique=True),
     st.floats(0.01, 5),
@@ -225,7 +226,7 @@ def test_one_seed_is_said():
     assert found.wins[0, 1] == 1
 
 
-@settings(max_examples=30)
+@at_any_speed
 @given(st.permutations(range(12)))
 def test_the_order_of_groups_does_not_matter(order):
     groups = made(4, seeds=3)

@@ -13,6 +13,8 @@ from scipy import stats
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.experiments.statistics import holm, paired, signed_rank
 
+from .made_groups import at_any_speed
+
 PS = st.lists(st.none() | st.floats(0, 1), max_size=8)
 
 
@@ -47,11 +49,13 @@ def enumerated_signed_rank(d):
     return min(1.0, 2 * min((sums <= observed).mean(), (sums >= observed).mean()))
 
 
+@at_any_speed
 @given(st.lists(st.integers(-4, 4), max_size=9))
 def test_signed_rank_with_zeros_and_ties_is_the_enumeration(steps):
     assert signed_rank(np.array(steps) / 100) == pytest.approx(enumerated_signed_rank(steps))
 
 
+@at_any_speed
 @given(st.lists(st.integers(-30, 30), min_size=2, max_size=9), st.randoms())
 def test_a_test_is_of_pairs_in_any_order_and_turns_its_sign(steps, random):
     d = np.array(steps) / 100
@@ -115,11 +119,13 @@ def holm_by_definition(ps):
     return [None if p is None else corrected(p) for p in ps]
 
 
+@at_any_speed
 @given(PS)
 def test_holm_is_its_definition(ps):
     assert holm(ps) == pytest.approx(holm_by_definition(ps))
 
 
+@at_any_speed
 @given(PS, st.randoms())
 def test_holm_keeps_order_and_never_lowers(ps, random):
     found = holm(ps)
@@ -132,6 +138,7 @@ def test_holm_keeps_order_and_never_lowers(ps, random):
     assert holm([ps[i] for i in order]) == [found[i] for i in order]
 
 
+@at_any_speed
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.floats(0.001, 0.5))
 def test_holm_rejects_what_its_procedure_rejects(ps, alpha):
     """Step down: reject the smallest while p < alpha / (tests left), stop at the first that is not."""
