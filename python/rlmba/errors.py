@@ -17,6 +17,7 @@ __all__ = [
     "RunFolderError",
     "ShapeError",
     "StorageError",
+    "SweepError",
     "UsageError",
     "WorkerError",
 ]
@@ -61,7 +62,7 @@ class NonFiniteError(DataError):
 
 
 class WorkerError(RlmbaError):
-    """A process that loads data has died."""
+    """A process that loads data, or makes runs of a comparison, has died."""
 
 
 class PeerError(RlmbaError):
@@ -78,6 +79,10 @@ class CheckpointError(RunFolderError):
 
 class StorageError(RlmbaError, OSError):
     """Writing to disk failed; what was on disk before is unharmed."""
+
+
+class SweepError(RlmbaError):
+    """Runs of a comparison have failed; the others are complete."""
 
 
 class RlmbaWarning(UserWarning):

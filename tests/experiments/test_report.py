@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 
 import matplotlib.image
 import numpy as np
@@ -11,17 +13,32 @@ from rich.console import Console
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments import make_report
 
+from .bmmal_files import write_bmmal
 from .conftest import top1_of
+
+ONE = {
+    "learning_curve.png",
+    "contributions.png",
+    "weights.png",
+    "table.md",
+    "table.csv",
+    "curves.csv",
+    "report.json",
+}
 
 
 @pytest.fixture
-def report(write_run, tmp_path):
-    runs = [
+def runs(write_run):
+    return [
         write_run(f"{strategy}{seed}", strategy=strategy, level=level, fusion="adaptive", seed=seed)
         for strategy, level in (("random", 0.4), ("rlmba", 0.5))
         for seed in range(2)
     ]
-    return make_report(runs, tmp_path / "out")
+
+
+@pytest.fixture
+def report(runs, tmp_path):
+    return make_report(runs, tmp_path / "out", figures=False)
 
 
 def rows(path):
@@ -32,21 +49,20 @@ def final(level):
     return [top1_of(0, 3, seed, level) for seed in range(2)]
 
 
-def test_files_are_those_announced(report, tmp_path):
-    names = {path.name for path in report.paths}
-    assert names == {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {
-        "learning_curve.png",
-        "contributions.png",
-        "weights.png",
-        "table.md",
-        "table.csv",
-        "curves.csv",
-    }
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+
+
+def printed(report, width=80):
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    for table in report.tables():
+        console.print(table)
+    return out.getvalue()
 
 
 def test_table_csv_is_exact(report):
-    random, rlmba = rows(report.table_csv)
+    random, rlmba = rows(report.folder / "table.csv")
     assert (random["strategy"], rlmba["strategy"]) == ("random", "rlmba")
     assert {r["fusion"] for r in (random, rlmba)} == {"adaptive"}
     assert (rlmba["seeds"], rlmba["labels"], rlmba["on"]) == ("2", "80", "test")
@@ -57,9 +73,21 @@ def test_table_csv_is_exact(report):
 
 
 def test_curves_csv_has_every_point(report):
-    found = rows(report.curves_csv)
-    per_group = 4 * (3 + 3 + 2 + 2 + 2)
-    assert len(found) == 2 * per_group
+    found = rows(report.folder / "curves.csv")
+    for quantity, names in {
+        "top1": {"mm", "image", "audio"},
+        "ece": {"mm", "image", "audio"},
+        "weights": {"image", "audio"},
+        "fusion_weights": {"image", "audio"},
+        "contributions": {"image", "audio"},
+        "fairness_gap": {""},
+        "balance": {""},
+    }.items():
+        points = [r for r in found if r["quantity"] == quantity]
+        assert {r["name"] for r in points} == names
+        assert len(points) == 2 * 4 * len(names)
+    # Runs without a reward have no curve of it.
+    assert not [r for r in found if r["quantity"] == "raw_reward"]
     (point,) = [
         r
         for r in found
@@ -72,7 +100,8 @@ def test_curves_csv_has_every_point(report):
 
 
 def test_markdown_ranks_by_aubc_and_names_the_fusion(report):
-    lines = [line for line in report.table_md.read_text().splitlines() if line.startswith("|")]
+    text = (report.folder / "table.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["rlmba", "random"]
     assert all("adaptive" in line for line in lines[2:])
     mean, sd = np.mean(final(0.5)), np.std(final(0.5), ddof=1)
@@ -81,49 +110,99 @@ def test_markdown_ranks_by_aubc_and_names_the_fusion(report):
 
 
 def test_terminal_tables_fit_eighty_columns(report):
-    out = io.StringIO()
-    console = Console(file=out, width=80)
-    for table in report.tables():
-        console.print(table)
-    text = out.getvalue()
+    text = printed(report)
     assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
     assert f"{np.mean(final(0.5)):.3f}±{np.std(final(0.5), ddof=1):.3f}" in text
+    assert "Mean ranks by AUBC, adaptive fusion" in " ".join(text.split())
+    (against,) = [line for line in text.splitlines() if line.startswith(" random   rlmba ")]
+    # All differences are alike, so it is the exact test that speaks: p = 0.5 of two pairs.
+    assert "+0.1000 ± 0.0000" in against
+    assert against.split()[-1] == "ties"
 
 
-def test_one_seed_has_no_spread(write_run, tmp_path):
+def test_one_run_is_quick(write_run, tmp_path):
     made = make_report([write_run("a")], tmp_path / "out")
-    (row,) = rows(made.table_csv)
+    assert set(content(tmp_path / "out")) == ONE
+    assert {path.name for path in made.files} == ONE
+    assert {path.name for path in made.paths} == ONE - {"report.json"}
+    (row,) = rows(made.folder / "table.csv")
     assert row["top1_sd"] == ""
-    assert "±" not in made.table_md.read_text().split("\nAccuracies")[0]
+    assert "±" not in (made.folder / "table.md").read_text().split("\nAccuracies")[0]
+    for name in ("learning_curve", "contributions", "weights"):
+        image = matplotlib.image.imread(made.folder / f"{name}.png")[..., :3]
+        blue = np.abs(image - np.divide((0x00, 0x72, 0xB2), 255)).max(axis=-1) < 0.02
+        assert blue.sum() > 200, name
 
 
-def test_figures_show_each_group_in_its_colour(report):
-    image = matplotlib.image.imread(report.learning_curves[0])[..., :3]
-    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
-        near = np.abs(image - np.divide(colour, 255)).max(axis=-1) < 0.02
-        assert near.sum() > 200
+def test_files_of_a_comparison(report):
+    made = content(report.folder)
+    assert set(made) == {path.relative_to(report.folder).as_posix() for path in report.files}
+    kinds = [
+        "table1", "table3", "aubc", "labels", "verdicts", "ranks", "wins", "fairness",
+        "calibration", "against-random",
+    ]  # fmt: skip
+    assert set(made) == {"table.md", "table.csv", "curves.csv", "report.html", "report.json"} | {
+        f"tables/{kind}_adaptive.{suffix}" for kind in kinds for suffix in ("md", "csv", "tex")
+    }
+    page = made["report.html"].read_text()
+    for kind in kinds:
+        title = made[f"tables/{kind}_adaptive.md"].read_text().splitlines()[0]
+        assert title.removeprefix("## ") in page
 
 
-def test_the_same_runs_give_the_same_bytes(report, write_run, tmp_path):
-    before = [path.read_bytes() for path in report.paths]
-    runs = [tmp_path / "runs" / f"{s}{i}" for s in ("random", "rlmba") for i in range(2)]
-    again = make_report(runs, tmp_path / "out")
-    assert [path.read_bytes() for path in again.paths] == before
+def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
+    before = make_report(runs, tmp_path / "out")
+    old = {name: path.read_bytes() for name, path in content(before.folder).items()}
+    assert sum(name.startswith("figures/") for name in old) == 4 * 5
+    make_report(runs, tmp_path / "again")
+    again = {name: path.read_bytes() for name, path in content(tmp_path / "again").items()}
+    assert set(again) == set(old)
+    assert [name for name in old if again[name] != old[name]] == []
 
 
-def test_one_figure_a_data_set_and_many_groups(write_run, tmp_path):
-    runs = [
+def test_a_report_is_replaced_and_nothing_else(runs, tmp_path):
+    out = tmp_path / "out"
+    make_report(runs, out, figures=False)
+    (out / "tables" / "mine.md").write_text("kept")
+    (out / "report.json").write_text(
+        json.dumps({"files": [*content(out), "../outside.txt", str(tmp_path / "absolute.txt")]})
+    )
+    for name in ("outside.txt", "absolute.txt"):
+        (tmp_path / name).write_text("kept")
+    (out / "tables" / "mine2.md").write_text("kept")
+    make_report(runs[:1], out)
+    assert set(content(out)) == ONE | {"tables/mine2.md"}
+    assert (tmp_path / "outside.txt").exists()
+    assert (tmp_path / "absolute.txt").exists()
+
+
+def test_labels_are_compared_at_a_budget(runs, tmp_path):
+    made = make_report(runs, tmp_path / "out", budget=40, figures=False)
+    random, rlmba = rows(made.folder / "tables" / "table1_adaptive.csv")
+    expected = np.mean([top1_of(0, 1, seed, 0.5) for seed in range(2)])
+    assert float(rlmba["digits at 40"]) == pytest.approx(expected, abs=1e-12)
+    assert float(random["digits at 40"]) == pytest.approx(expected - 0.1, abs=1e-12)
+    with pytest.raises(UsageError, match=r"--budget 41: expected .* one of 20, 40, 60, 80"):
+        make_report(runs, tmp_path / "none", budget=41)
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_overview_a_data_set(write_run, tmp_path):
+    folders = [
         write_run("wiki", dataset="features", data="wiki.npz", heads=("mm", "image", "text", "x"))
     ]
-    runs += [write_run(s, strategy=s) for s in ("rlmba", "rlmba-x", "random", "entropy", "margin")]
-    runs += [write_run("short", grid=(20,), seed=1)]
-    made = make_report(runs, tmp_path / "out")
-    assert [p.name for p in made.learning_curves] == [
-        "learning_curve_digits.png",
-        "learning_curve_features-wiki.png",
-    ]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.learning_curves)
-    assert made.table_md.read_text().count("\n## ") + 1 == 2
+    folders += [write_run(s, strategy=s) for s in ("rlmba", "rlmba-x", "random")]
+    folders += [write_run("short", grid=(20,), seed=1)]
+    folders += [write_run("going", "rounds=8", strategy="margin")]
+    made = make_report(folders, tmp_path / "out", figures=False)
+    assert "seed 0 is not finished, 3 of 8 rounds so far" in " ".join(printed(made).split())
+    text = (made.folder / "table.md").read_text()
+    assert re.findall(r"^## (\S+): Top-1", text, flags=re.M) == ["digits", "features:wiki"]
+    assert "seed 0 is not finished, 3 of 8 rounds so far" in text
+    table = (made.folder / "tables" / "table1_amcb.md").read_text()
+    assert "digits at 20" in table
+    assert "curves that end before 80 labels: rlmba [2] at 20" in table
 
 
 def test_rounds_without_contributions_are_left_out(write_run, tmp_path):
@@ -134,8 +213,66 @@ def test_rounds_without_contributions_are_left_out(write_run, tmp_path):
     assert share in first
     log.write_text(first.replace(share, '"contributions": {}') + "".join(rest))
     made = make_report([run], tmp_path / "out")
-    found = [r for r in rows(made.curves_csv) if r["quantity"] == "contributions"]
+    found = [r for r in rows(made.folder / "curves.csv") if r["quantity"] == "contributions"]
     assert {r["labels"] for r in found} == {"40", "60", "80"}
+
+
+class TestTrees:
+    """Folders that have runs somewhere below, as a comparison leaves them."""
+
+    def test_runs_below_are_found(self, write_run, tmp_path):
+        write_run("round0/digits/amcb/seed0", grid=(20,))
+        for strategy in ("random", "rlmba"):
+            write_run(f"cells/digits/amcb/{strategy}/seed0", strategy=strategy)
+        failed = write_run("cells/digits/amcb/badge/seed0", strategy="badge", grid=(20, 40))
+        (failed / "failure.json").write_text(json.dumps({"error": "MemoryError: too large"}))
+        broken = tmp_path / "runs/cells/digits/amcb/bald/seed0"
+        broken.mkdir(parents=True)
+        (broken / "failure.json").write_text("{")
+        write_run("cells/digits/amcb/entropy/seed0", strategy="entropy", grid=(), tail="{")
+        made = make_report(
+            [tmp_path / "runs", tmp_path / "runs" / "cells"], tmp_path / "out", figures=False
+        )
+        assert [g.strategy for g in made.groups] == ["random", "rlmba"]
+        assert [g.seeds for g in made.groups] == [(0,), (0,)]
+        reasons = sorted(
+            line.split(f"{tmp_path}/runs/cells/digits/amcb/", 1)[1] for line in made.skipped
+        )
+        assert reasons == [
+            "badge/seed0 failed: MemoryError: too large",
+            f"bald/seed0 failed: see {broken / 'failure.json'}",
+            "entropy/seed0 has no complete round yet",
+        ]
+        assert "MemoryError: too large" in (made.folder / "report.html").read_text()
+        # One seed: no p value, and it is said.
+        text = (made.folder / "tables" / "verdicts_amcb.md").read_text()
+        assert "one seed: no p value" in text
+        assert text.splitlines()[4].split("|")[-2].strip() == "—"
+
+    def test_runs_of_bmmals_code_stand_beside_ours(self, write_run, tmp_path):
+        write_run(
+            "ours", dataset="kineticssound", data_root="clips", strategy="random", fusion="concat"
+        )
+        write_bmmal(tmp_path / "runs")
+        made = make_report([tmp_path / "runs"], tmp_path / "out", figures=False)
+        table = (made.folder / "tables" / "table1_concat.md").read_text()
+        assert [line.split("|")[1].strip() for line in table.splitlines()[4:6]] == [
+            "random",
+            "bmmal [1]",
+        ]
+        assert "BMMAL's code" in table
+        timed = (made.folder / "tables" / "table3_concat.md").read_text()
+        assert timed.splitlines()[5].split("|")[3].strip() == "—"  # it does not tell prediction
+        # Under which conditions it ran is unknown, so that nothing is paired with it.
+        assert not (made.folder / "tables" / "ranks_concat.md").exists()
+
+    def test_a_tree_without_runs(self, write_run, tmp_path):
+        failed = write_run("cells/a")
+        (failed / "failure.json").write_text(json.dumps({"error": "KeyError: x"}))
+        with pytest.raises(RunFolderError, match=r"none below that can be reported: .*KeyError: x"):
+            make_report([tmp_path / "runs"], tmp_path / "out")
+        # Named itself, it is reported as far as it came.
+        assert make_report([failed], tmp_path / "out").groups[0].labels[-1] == 80
 
 
 def test_errors_leave_nothing_behind(write_run, tmp_path):

@@ -121,6 +121,28 @@ def test_when_one_process_ends_all_do_with_one_message(launch, tmp_path, end, me
 
 
 @pytest.mark.slow
+def test_resumed_processes_all_have_the_weights(launch, tmp_path):
+    """Each predicts its share of the pool with the checkpoint's weights, before any training."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole = [sys.executable, *arguments(alone, "rounds=3")]
+    assert subprocess.run(whole, env=env, capture_output=True, check=False).returncode == 0
+    processes = launch(arguments(together, "rounds=3"))
+    wait_for(together / "rounds.jsonl", processes)
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=60)
+    done = len(records(together))
+    assert done < 4
+    again = launch([*arguments(together, "rounds=3"), "--resume"])
+    said = [p.communicate(timeout=300)[1] for p in again]
+    assert [p.returncode for p in again] == [0, 0], said
+    assert chosen(together) == chosen(alone)
+    for found, expected in zip(records(together), records(alone), strict=True):
+        close(found, expected)
+
+
+@pytest.mark.slow
 def test_a_bad_request_is_refused_once(launch, tmp_path):
     processes = launch(arguments(tmp_path / "run", "rounds=500"))
     said = "".join(p.communicate(timeout=60)[1] for p in processes)

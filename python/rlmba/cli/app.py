@@ -15,6 +15,7 @@ __all__ = ["app", "application"]
 # In the order of `rlmba --help`. Each is a module of this package that registers itself with `app`.
 COMMANDS = (
     "run",
+    "compare",
     "report",
     "train_policy",
     "select",

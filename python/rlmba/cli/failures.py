@@ -79,8 +79,9 @@ def _smaller(arguments: Sequence[str]) -> str:
         return "`--dry-run` says how much is needed"
     if arguments[:1] == ["data"]:
         return f"use fewer --workers{_resume(arguments)}"
+    fewer = "use fewer --jobs, " if arguments[:1] == ["compare"] else ""
     return (
-        "lower training.predict_batch_size or training.minibatch_size with --set, or use a smaller "
+        f"{fewer}lower training.predict_batch_size or training.minibatch_size with --set, or use a smaller "
         f"pool{_resume(arguments)}"
     )
 
@@ -88,9 +89,11 @@ def _smaller(arguments: Sequence[str]) -> str:
 def _resume(arguments: Sequence[str]) -> str:
     if arguments[:1] == ["data"]:
         return "; the same command goes on from there"
-    if not arguments or arguments[0] not in ("run", "train-policy"):
+    if not arguments or arguments[0] not in ("run", "compare", "train-policy"):
         return ""
-    has_folder = any(a == "--output" or a.startswith("--output=") for a in arguments)
+    has_folder = arguments[0] == "compare" or any(
+        a == "--output" or a.startswith("--output=") for a in arguments
+    )
     again = [a for a in arguments if a != "--resume"]
     if not has_folder:
         again += ["--output", "DIR"]

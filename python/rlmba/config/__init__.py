@@ -12,7 +12,7 @@ from rlmba.config.schema import (
     RunConfig,
     TrainingConfig,
 )
-from rlmba.config.sources import dump_config, load_config, preset_names
+from rlmba.config.sources import dump_config, load_config, parse_settings, preset_names
 
 __all__ = [
     "FREE_KEYS",
@@ -26,5 +26,6 @@ __all__ = [
     "dump_config",
     "keys",
     "load_config",
+    "parse_settings",
     "preset_names",
 ]

@@ -7,6 +7,7 @@ is replaced.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from rlmba.errors import UsageError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["dump_config", "load_config", "preset_names"]
+__all__ = ["dump_config", "load_config", "parse_settings", "preset_names"]
 
 # A name and the options that mean nothing under another name.
 _OWNED = (("dataset", "dataset_options"), ("strategy", "strategy_options"))
@@ -100,6 +101,29 @@ def _from_settings(settings: Sequence[str]) -> _Source:
     return _Source("--set", values)
 
 
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` settings into nested mappings, as ``--set`` does; later ones win.
+
+    Raises
+    ------
+    UsageError
+        If one is malformed. Keys are not checked: :func:`load_config` does.
+
+    Examples
+    --------
+    >>> parse_settings(["amcb.tau=5e-1", "rounds=3"])
+    {'amcb': {'tau': 0.5}, 'rounds': 3}
+    """
+    return _from_settings(settings).values
+
+
+def _from_layer(name: str, layer: Mapping[str, Any]) -> _Source:
+    values: dict[str, Any] = {}
+    for key, value in layer.items():
+        _nested(key, copy.deepcopy(value), values, f"{name}: {key}")
+    return _Source(name, values)
+
+
 def _from_flags(overrides: Mapping[str, Any]) -> _Source:
     values: dict[str, Any] = {}
     for key, value in overrides.items():
@@ -148,6 +172,7 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
     preset: str | None = None,
+    layers: Sequence[tuple[str, Mapping[str, Any]]] = (),
 ) -> RunConfig:
     """Merge every source of configuration and check the result.
 
@@ -167,6 +192,9 @@ def load_config(
     preset : str or None
         One of :func:`preset_names` (``--preset``), in place of the data set's own; it sets the data
         set as well, which no other source may change.
+    layers : sequence of (str, mapping)
+        Sources between the file and the flags, later ones win: a name, by which errors call it, and
+        values by key, dotted or nested.
 
     Returns
     -------
@@ -187,6 +215,7 @@ def load_config(
     (3, 0.5)
     """
     given = [] if file is None else [_from_file(file)]
+    given += [_from_layer(*layer) for layer in layers]
     given += [_from_flags(overrides or {}), _from_settings(settings)]
     named = [s for s in given if "dataset" in s.values]
     if preset is None:

@@ -60,6 +60,7 @@ class Pool:
         initial_labels: int,
         initial_sampling: Literal["stratified", "random"],
         rng: np.random.Generator,
+        initial_ids: Sequence[str] | None = None,
     ) -> Pool:
         """Set V aside and draw the initial labels.
 
@@ -77,14 +78,20 @@ class Pool:
             (largest remainders, ties to the lower class). "random": uniform without replacement.
         rng : numpy.random.Generator
             Draws both; equal generators give equal pools.
+        initial_ids : sequence of str or None
+            Training samples that are labeled at the start, in this order, in place of drawn ones:
+            then ``initial_labels`` is their number, and V is drawn from the others, of each class as
+            many as else where there are so many.
 
         Raises
         ------
         DataError
-            If a class has no training sample, or none can be validated.
+            If a class has no training sample, none can be validated, or ``initial_ids`` has an id that
+            is of no training sample or there twice.
         UsageError
-            If fewer labels than classes or more than samples are asked for, or a class is missing
-            from randomly drawn initial labels.
+            If fewer labels than classes or more than samples are asked for, ``initial_labels`` is not
+            the number of ``initial_ids``, or a class is missing from these or from randomly drawn
+            initial labels.
         """
         classes = dataset.classes
         train = dataset.train_positions
@@ -95,10 +102,25 @@ class Pool:
             raise DataError(f"expected training samples of every class, got none of {names}")
         held = np.floor(validation_fraction * counts + 0.5).astype(np.int64)
         held = np.where(counts >= 3, np.clip(held, 1, counts - 1), 0)
+        given = None if initial_ids is None else _training_positions(dataset, initial_ids)
+        if given is not None:
+            train = np.setdiff1d(train, given, assume_unique=True)
+            y = dataset.labels[train]
+            held = np.minimum(held, np.bincount(y, minlength=len(classes)))
         if not held.any():
-            raise DataError("expected a class with three training samples or more to validate on")
+            raise DataError(
+                "expected a class with three training samples or more to validate on"
+                + ("" if given is None else ", one of them not among the initial ids")
+            )
         validation = np.sort(_draw_per_class(train, y, held, rng))
         rest = np.setdiff1d(train, validation, assume_unique=True)
+        if given is not None:
+            if len(given) != initial_labels:
+                raise UsageError(
+                    f"initial_labels: expected {len(given)}, the number of initial ids, got "
+                    f"{initial_labels}; set initial_labels={len(given)}, or leave it out"
+                )
+            return cls._started(dataset, validation, given, "take ids of them in, too")
         if not len(classes) <= initial_labels <= len(rest):
             raise UsageError(
                 f"initial_labels: expected {len(classes)} (one for each class) to {len(rest)} "
@@ -110,15 +132,22 @@ class Pool:
             labeled = rng.permutation(_draw_per_class(rest, y, shares, rng))
         else:
             labeled = rng.choice(rest, initial_labels, replace=False)
-        labels = dataset.labels[labeled]
+        remedy = "raise initial_labels, or set initial_sampling=stratified"
+        return cls._started(dataset, validation, labeled.astype(np.int64), remedy)
+
+    @classmethod
+    def _started(
+        cls, dataset: MultimodalDataset, validation: Positions, labeled: Positions, remedy: str
+    ) -> Pool:
+        """A pool with these initial labels, of every class."""
+        classes, labels = dataset.classes, dataset.labels[labeled]
         missing = np.setdiff1d(np.arange(len(classes)), labels)
         if len(missing):
             raise UsageError(
-                f"expected every class among the {initial_labels} initial labels, got none of "
-                f"{[classes[c] for c in missing[:5]]}; raise initial_labels, or set "
-                "initial_sampling=stratified"
+                f"expected every class among the {len(labeled)} initial labels, got none of "
+                f"{[classes[c] for c in missing[:5]]}; {remedy}"
             )
-        return cls(dataset, validation, labeled.astype(np.int64), labels, len(labeled))
+        return cls(dataset, validation, labeled, labels, len(labeled))
 
     @classmethod
     def restore(
@@ -148,29 +177,16 @@ class Pool:
         DataError
             If an id is not a training sample of this data set, repeats, or a label is out of range.
         """
-        position_of = {id_: p for p, id_ in enumerate(dataset.ids.tolist())}
-        training = np.zeros(len(dataset), np.bool_)
-        training[dataset.train_positions] = True
-        seen: set[str] = set()
-        for id_ in [*validation_ids, *labeled_ids]:
-            position = position_of.get(str(id_))
-            if position is None or not training[position]:
-                raise DataError(
-                    f"expected ids of training samples of {dataset.name!r}, got {str(id_)!r}; "
-                    "these are other data than before"
-                )
-            if str(id_) in seen:
-                raise DataError(
-                    f"expected each sample once, in V or labeled, got {str(id_)!r} twice"
-                )
-            seen.add(str(id_))
+        positions = _training_positions(
+            dataset, [*validation_ids, *labeled_ids], "; these are other data than before"
+        )
         initial = len(labeled_ids) if n_initial is None else n_initial
         if not 0 <= initial <= len(labeled_ids):
             raise DataError(f"n_initial: expected 0 to {len(labeled_ids)}, got {initial}")
         return cls(
             dataset,
-            np.sort(_positions(position_of, validation_ids)),
-            _positions(position_of, labeled_ids),
+            np.sort(positions[: len(validation_ids)]),
+            positions[len(validation_ids) :],
             _checked_labels(labels, len(labeled_ids), len(dataset.classes)),
             initial,
         )
@@ -292,6 +308,26 @@ def _frozen(array: NDArray[Any]) -> NDArray[np.int64]:
 
 def _positions(position_of: dict[str, int], ids: Sequence[str] | NDArray[np.str_]) -> Positions:
     return np.array([position_of[str(id_)] for id_ in ids], dtype=np.int64)
+
+
+def _training_positions(
+    dataset: MultimodalDataset, ids: Sequence[str] | NDArray[np.str_], remark: str = ""
+) -> Positions:
+    """Dataset positions of training samples, in the order of their ids."""
+    position_of = {id_: p for p, id_ in enumerate(dataset.ids.tolist())}
+    training = np.zeros(len(dataset), np.bool_)
+    training[dataset.train_positions] = True
+    seen: set[str] = set()
+    for id_ in map(str, ids):
+        position = position_of.get(id_)
+        if position is None or not training[position]:
+            raise DataError(
+                f"expected ids of training samples of {dataset.name!r}, got {id_!r}{remark}"
+            )
+        if id_ in seen:
+            raise DataError(f"expected each sample once, in V or labeled, got {id_!r} twice")
+        seen.add(id_)
+    return _positions(position_of, ids)
 
 
 def _checked_labels(

@@ -6,94 +6,39 @@ set, strategy, fusion, predictor, every other option that matters, and the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rlmba.config import FREE_KEYS
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.types import MULTIMODAL, Evaluation, RoundRecord
+from rlmba.experiments.group import METRICS, STAGES, Array, Group
+from rlmba.experiments.protocol import say_differences, say_seeds, say_versions
+from rlmba.types import MULTIMODAL, Evaluation, HeadMetrics, RoundRecord
 
 if TYPE_CHECKING:
     from rlmba.loop.store import RunView
 
-__all__ = ["STAGES", "Group", "dataset_label", "group_runs"]
-
-STAGES = ("predict", "select", "train", "validate", "policy")
-"""Stages of a round in the order of tables."""
+__all__ = ["STAGES", "Array", "Group", "dataset_label", "group_runs"]
 
 _PER_MODALITY = ("contributions", "weights", "fusion_weights")
 # What may differ within a group. `rounds` shows in the numbers of labels.
 _FREE = {
+    *FREE_KEYS,
     "seed",
     "rounds",
     "device",
-    "tensorboard",
     "data",
     "data_root",
     "training.predict_batch_size",
 }
-_NAMED = {"dataset", "strategy", "fusion", "predictor"}
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Runs over S seeds with figures at the same T numbers of labels.
-
-    Attributes
-    ----------
-    dataset, strategy, fusion, predictor : str
-        What the runs have in common; a data set read from a file is named with it.
-    variant : str
-        The options that tell this group from others of the same names; empty where none are needed.
-    on : {"test", "validation"}
-        Which samples Top-1 was measured on: test wherever every round has it.
-    seeds : tuple of int [S]
-    labels : int64 array [T]
-        Labeled samples after each round.
-    top1, top1_macro : mapping of head to float array [S, T]
-        Accuracy in [0, 1], micro and macro; the fused head is "mm".
-    contributions, weights, fusion_weights : mapping of modality to float array [S, T]
-        As in :class:`~rlmba.types.RoundRecord`; NaN in rounds that have none.
-    seconds : mapping of stage to float array [S]
-        Mean wall time per round with a query (of round 0 where there was no other).
-    """
-
-    dataset: str
-    strategy: str
-    fusion: str
-    predictor: str
-    variant: str
-    on: Literal["test", "validation"]
-    seeds: tuple[int, ...]
-    labels: NDArray[np.int64]
-    top1: Mapping[str, Array]
-    top1_macro: Mapping[str, Array]
-    contributions: Mapping[str, Array]
-    weights: Mapping[str, Array]
-    fusion_weights: Mapping[str, Array]
-    seconds: Mapping[str, Array]
-
-    @property
-    def name(self) -> str:
-        """Strategy, fusion and predictor, and the variant if there is one."""
-        name = f"{self.strategy}, {self.fusion} fusion, {self.predictor} predictor"
-        return f"{name} ({self.variant})" if self.variant else name
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Modality names in their fixed order."""
-        return tuple(head for head in self.top1 if head != MULTIMODAL)
-
-    @property
-    def aubc(self) -> Array:
-        """Area under the budget curve [S]: the fused head's mean Top-1 over rounds."""
-        means: Array = self.top1[MULTIMODAL].mean(axis=1)
-        return means
+_NAMED = {"dataset", "fusion", "predictor"}
+# Every seed may have its own baselines.
+_SEED_IN_PATH = re.compile(r"seed[-_=]?\d+")
 
 
 def dataset_label(run: RunView) -> str:
@@ -102,26 +47,31 @@ def dataset_label(run: RunView) -> str:
     return run.config.dataset if source is None else f"{run.config.dataset}:{source.stem}"
 
 
-def group_runs(runs: Sequence[RunView]) -> list[Group]:
+def group_runs(runs: Sequence[RunView], *, strict: bool = False) -> list[Group]:
     """Group runs and compute their curves.
 
     Parameters
     ----------
     runs : sequence of RunView
         Read run folders, finished or not.
+    strict : bool
+        Take an error where a note would be: an unfinished run, several versions of the code, strategies
+        of one data set and fusion under different conditions or with different seeds.
 
     Returns
     -------
     list of Group
         Ordered by data set, then as first met. Runs whose options or numbers of labels differ are
-        in groups of their own, with a ``variant`` that says what differs.
+        in groups of their own, with a ``variant`` that says what differs. ``notes`` of a group say
+        which of its runs are not finished, and whether several versions of the code made them.
 
     Raises
     ------
     UsageError
-        If there is no run, or two runs of one group have the same seed.
+        If there is no run, two runs of one group have the same seed, or ``strict`` forbids it.
     RunFolderError
-        If a run has no complete round, or its rounds disagree on the modalities.
+        If a run has no complete round, its rounds disagree on the modalities, or an accuracy in it is
+        not a number: a mean over it would not be one.
     """
     if not runs:
         raise UsageError("expected at least one run folder, got none")
@@ -139,12 +89,15 @@ def group_runs(runs: Sequence[RunView]) -> list[Group]:
         replace(group, variant=_variant(members[0], _rivals(members, buckets.values())))
         for members, group in groups
     ]
-    return sorted(named, key=lambda group: group.dataset)
+    named.sort(key=lambda group: group.dataset)
+    if strict:
+        _refuse_doubts(named)
+    return named
 
 
 def _names(run: RunView) -> tuple[str, str, str, str]:
     c = run.config
-    return dataset_label(run), c.strategy, c.fusion, c.predictor
+    return dataset_label(run), c.label or c.strategy, c.fusion, c.predictor
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -159,6 +112,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _options(run: RunView) -> dict[str, str]:
     flat = _flat(run.config.model_dump(mode="json"))
+    flat["reward.curves"] = _SEED_IN_PATH.sub("seed*", flat["reward.curves"])
+    if run.config.initial_ids is not None:
+        flat["initial_ids"] = "given"
+    if "fingerprint" in run.info:
+        flat["data checksum"] = str(run.info["fingerprint"])[:12]
     return {k: v for k, v in flat.items() if k not in _FREE and k not in _NAMED}
 
 
@@ -211,12 +169,17 @@ def _group(members: list[RunView]) -> Group:
     on = _measured_on(members[0].records)
     heads = _common_heads(members, on)
     modalities = [head for head in heads if head != MULTIMODAL]
+    for run in members:
+        _refuse_nan(run, on)
 
     def stack(value: Callable[[RoundRecord], float]) -> Array:
         return np.array([[value(r) for r in run.records] for run in members], dtype=np.float64)
 
-    top1 = {h: stack(lambda r, h=h: _evaluation(r, on).heads[h].top1) for h in heads}  # type: ignore[misc]
-    macro = {h: stack(lambda r, h=h: _evaluation(r, on).heads[h].top1_macro) for h in heads}  # type: ignore[misc]
+    def figure(head: str, name: str) -> Array:
+        return stack(lambda r: _number(getattr(_evaluation(r, on).heads[head], name, None)))
+
+    names = _numeric_figures(_evaluation(members[0].records[0], on).heads[heads[0]])
+    metrics = {head: {name: figure(head, name) for name in names} for head in heads}
     per_modality = {
         name: {
             m: stack(lambda r, m=m, name=name: getattr(r, name).get(m, np.nan))  # type: ignore[misc]
@@ -234,11 +197,73 @@ def _group(members: list[RunView]) -> Group:
         on=on,
         seeds=tuple(run.config.seed for run in members),
         labels=np.array([r.labels for r in members[0].records], dtype=np.int64),
-        top1=top1,
-        top1_macro=macro,
+        top1={head: metrics[head]["top1"] for head in heads},
+        top1_macro={head: metrics[head]["top1_macro"] for head in heads},
         **per_modality,
         seconds={s: np.array([_seconds(run.records, s) for run in members]) for s in STAGES},
+        metrics=metrics,
+        raw_reward=stack(lambda r: _number(r.raw_reward)),
+        options=_options(members[0]),
+        versions=_versions(members),
+        notes=tuple(_notes(members)),
     )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _numeric_figures(head: HeadMetrics) -> list[str]:
+    others = [f.name for f in fields(head) if isinstance(getattr(head, f.name), (int, float))]
+    return list(dict.fromkeys([*METRICS, *others]))
+
+
+def _refuse_nan(run: RunView, on: str) -> None:
+    for record in run.records:
+        for head, figures in _evaluation(record, on).heads.items():
+            for name in ("top1", "top1_macro"):
+                value = getattr(figures, name)
+                if not math.isfinite(_number(value)):
+                    raise RunFolderError(
+                        f"{run.path}, round {record.round}: expected {name} of head {head!r} to be a number "
+                        f"in [0, 1], got {value}; repeat the run, or leave it out"
+                    )
+
+
+def _versions(members: Sequence[RunView]) -> tuple[str, ...]:
+    return tuple(sorted({str(run.info["rlmba"]) for run in members if "rlmba" in run.info}))
+
+
+def _notes(members: Sequence[RunView]) -> Iterator[str]:
+    """Say what a reader must know of the runs of a group."""
+    dataset, strategy, fusion, _ = _names(members[0])
+    where = f"{strategy} on {dataset} under {fusion} fusion"
+    done = len(members[0].records) - 1
+    unfinished: dict[int, list[int]] = {}
+    for run in members:
+        if run.config.rounds is not None and done < run.config.rounds:
+            unfinished.setdefault(run.config.rounds, []).append(run.config.seed)
+    for rounds, seeds in sorted(unfinished.items()):
+        yield f"{where}: {say_seeds(seeds)} not finished, {done} of {rounds} rounds so far"
+    if len(_versions(members)) > 1:
+        yield f"{where}: runs of several versions of rlmba: {', '.join(_versions(members))}"
+
+
+def _refuse_doubts(groups: Sequence[Group]) -> None:
+    doubts = [note for group in groups for note in group.notes]
+    for dataset, fusion in dict.fromkeys((g.dataset, g.fusion) for g in groups):
+        members = [g for g in groups if (g.dataset, g.fusion) == (dataset, fusion)]
+        found = [say_differences(members)]
+        if len({g.versions for g in members}) > 1:
+            found.append(say_versions(members))
+        if len({g.seeds for g in members}) > 1:
+            found.append("seeds differ: " + ", ".join(f"{g.name} {list(g.seeds)}" for g in members))
+        doubts += [f"{dataset} under {fusion} fusion: {what}" for what in found if what]
+    if doubts:
+        raise UsageError(
+            "expected finished runs of one version, under the same conditions and with the same seeds, "
+            "got:\n  " + "\n  ".join(doubts) + "\nleave those out, or report without strict"
+        )
 
 
 def _evaluation(record: RoundRecord, on: str) -> Evaluation:

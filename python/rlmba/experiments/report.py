@@ -1,68 +1,110 @@
-"""A report: run folders in, figures and tables out."""
+"""A report: run folders in, tables and figures out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmba.errors import UsageError
-from rlmba.experiments import figures, tables
-from rlmba.experiments.curves import Group, group_runs
-from rlmba.storage import atomic_write_bytes, make_folder
+from rlmba.experiments.bmmal import read_groups
+from rlmba.experiments.curves import Group
+from rlmba.experiments.figures import single
+from rlmba.experiments.found import Found, find_runs
+from rlmba.experiments.tables import overview, render
+from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rlmba.experiments.content import FigureData, TableData
+
 __all__ = ["Report", "make_report"]
 
-_FIGURES: dict[str, Callable[[str, Sequence[Group]], bytes]] = {
-    "learning_curve": figures.learning_curve,
-    "contributions": figures.contributions,
-    "weights": figures.weights,
-}
+_MANIFEST = "report.json"
+# Tables of a comparison that are shown in the terminal, beside the overview.
+_SHOWN = ("verdicts_", "ranks_")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: figures by kind, one a data set, and the tables.
+    """What was written.
 
-    ``groups`` holds the curves behind them.
+    Attributes
+    ----------
+    folder : Path
+    files : tuple of Path
+        Every file of the report.
+    groups : tuple of Group
+        The curves behind it.
+    table_data : tuple of TableData
+        The tables of a comparison; empty for one run.
+    skipped : tuple of str
+        Runs that were found but not reported, and why.
     """
 
-    learning_curves: tuple[Path, ...]
-    contributions: tuple[Path, ...]
-    weights: tuple[Path, ...]
-    table_md: Path
-    table_csv: Path
-    curves_csv: Path
+    folder: Path
+    files: tuple[Path, ...]
     groups: tuple[Group, ...]
+    table_data: tuple[TableData, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Every file written."""
-        drawn = (*self.learning_curves, *self.contributions, *self.weights)
-        return (*drawn, self.table_md, self.table_csv, self.curves_csv)
+        """What to look at: files of the report's own folder, and the folders of all others."""
+        own = [p for p in self.files if p.parent == self.folder and p.name != _MANIFEST]
+        return (*own, *dict.fromkeys(p.parent for p in self.files if p.parent != self.folder))
 
     def tables(self) -> list[Table]:
-        """Build the tables for a terminal, one a data set."""
-        return tables.rich_tables(self.groups)
+        """Build the tables for a terminal: the overview, and of a comparison who wins."""
+        shown = [t for t in self.table_data if t.key.startswith(_SHOWN)]
+        return [
+            *map(render.terminal, overview.compact(self.groups)),
+            *(render.terminal(_narrowed(table), notes=False) for table in shown),
+        ]
 
 
-def make_report(runs: Sequence[Path], output: Path) -> Report:
-    """Read run folders, draw their figures and write their tables.
+# What of a comparison's tables fits a terminal of eighty columns, and how it is headed there.
+_NARROW = {
+    "against": "against", "strategy": "strategy", "wins": "won", "ties": "tied", "losses": "lost",
+    "pooled difference": "difference", "Holm": "p", "pooled verdict": "pooled",
+    "mean rank": "mean rank",
+}  # fmt: skip
+
+
+def _narrowed(table: TableData) -> TableData:
+    kept = [k for k, name in enumerate(table.columns) if name in _NARROW]
+    return replace(
+        table,
+        columns=tuple(_NARROW[table.columns[k]] for k in kept),
+        rows=tuple(tuple(row[k] for k in kept) for row in table.rows),
+        bold=frozenset((r, kept.index(k)) for r, k in table.bold if k in kept),
+    )
+
+
+def make_report(
+    runs: Sequence[Path], output: Path, *, budget: int | None = None, figures: bool = True
+) -> Report:
+    """Read run folders, write their tables and draw their figures.
+
+    One run gets a quick report: ``learning_curve.png``, ``contributions.png``, ``weights.png``, the
+    overview as ``table.md`` and ``table.csv``, and ``curves.csv``. Several get ``report.html``, the
+    overview, ``tables/`` (Markdown, CSV, LaTeX) and ``figures/`` (PNG, PDF, SVG, CSV).
 
     Parameters
     ----------
     runs : sequence of Path
-        Run folders, finished or not. Those that differ by their seed alone are averaged; see
-        :func:`~rlmba.experiments.group_runs`.
+        Run folders, ours or of BMMAL's code, finished or not, or folders that have some below. Those that
+        differ by their seed alone are averaged; see :func:`~rlmba.experiments.group_runs`.
     output : Path
-        Folder for ``learning_curve.png``, ``contributions.png``, ``weights.png`` (with the data
-        set's name before the suffix where there are several), ``table.md``, ``table.csv`` and
-        ``curves.csv``. Made if needed; a report in it is replaced.
+        The report's folder. Made if needed; a report in it is replaced.
+    budget : int or None
+        Labels at which Tables 1 and 2, fairness and calibration are read; None: in each data set the
+        last number that all strategies of one fusion have.
+    figures : bool
+        Whether to draw the figures of a comparison, which takes about a second each.
 
     Returns
     -------
@@ -73,40 +115,128 @@ def make_report(runs: Sequence[Path], output: Path) -> Report:
     RunFolderError
         If a folder is foreign, damaged or has no complete round.
     UsageError
-        If there is no run, a seed is there twice, or ``output`` is a file.
+        If there is no run, a seed is there twice, no round ended with ``budget`` labels, or
+        ``output`` is a file.
     StorageError
         If something cannot be written.
     """
-    from rlmba.loop.store import read_run
-
-    groups = tuple(group_runs([read_run(Path(run)) for run in runs]))
+    found = find_runs([Path(run) for run in runs])
+    groups = tuple(read_groups(found.runs))
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; give a folder for the report with --output")
+    if len(found.runs) == 1 and groups[0].options and budget is None:
+        return Report(output, _write(output, _one(groups)), groups, skipped=found.skipped)
+    facts = _facts(groups, found)
+    return _compare(groups, found, facts, output, budget=budget, figures=figures)
+
+
+def _overview(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
+    tables = overview.overview(groups)
+    yield "table.md", "\n".join(map(render.markdown, tables)).encode()
+    yield "table.csv", overview.table_csv(groups).encode()
+    yield "curves.csv", overview.curves_csv(groups).encode()
+
+
+def _one(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
+    (group,) = groups
+    yield "learning_curve.png", single.learning_curve(group)
+    yield "contributions.png", single.contributions(group)
+    yield "weights.png", single.weights(group)
+    yield from _overview(groups)
+
+
+def _compare(
+    groups: tuple[Group, ...],
+    found: Found,
+    facts: Mapping[str, str],
+    output: Path,
+    *,
+    budget: int | None,
+    figures: bool,
+) -> Report:
+    """Write the report of several runs. Statistics are imported here: one run needs none."""
+    from rlmba.experiments.figures.assemble import scope_figures
+    from rlmba.experiments.html import render as html
+    from rlmba.experiments.scope import scopes
+    from rlmba.experiments.tables.assemble import scope_tables
+
+    split = scopes(groups, budget)
+    tables = scope_tables(split)
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        yield from _overview(groups)
+        for table in tables:
+            yield f"tables/{table.key}.md", render.markdown(table).encode()
+            yield f"tables/{table.key}.csv", render.comma_separated(table).encode()
+            yield f"tables/{table.key}.tex", render.latex(table).encode()
+        drawn: list[FigureData] = []
+        for figure in scope_figures(split) if figures else ():
+            # The page shows one kind; the others would make it three times as large.
+            drawn.append(replace(figure, files={"svg": figure.files["svg"]}))
+            for suffix, content in figure.files.items():
+                yield f"figures/{figure.key}.{suffix}", content
+            yield (
+                f"figures/{figure.key}.csv",
+                overview.csv_text(figure.columns, figure.rows).encode(),
+            )
+        page = html(
+            _title(groups),
+            tables=[*overview.overview(groups), *tables],
+            figures=drawn,
+            groups=groups,
+            facts=facts,
+        )
+        yield "report.html", page.encode()
+
+    written = _write(output, files())
+    return Report(output, written, groups, tuple(tables), found.skipped)
+
+
+def _title(groups: Sequence[Group]) -> str:
+    sets = list(dict.fromkeys(g.dataset for g in groups))
+    return f"rlmba: {', '.join(sets)}" if len(sets) <= 5 else f"rlmba: {len(sets)} data sets"
+
+
+def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
+    def listed(values: Sequence[str]) -> str:
+        return ", ".join(dict.fromkeys(values))
+
+    facts = {
+        "runs": str(len(found.runs)),
+        "data sets": listed([g.dataset for g in groups]),
+        "fusions": listed([g.fusion for g in groups]),
+        "predictors": listed([g.predictor for g in groups]),
+        "seeds": ", ".join(map(str, sorted({seed for g in groups for seed in g.seeds}))),
+        "versions of rlmba": listed([version for g in groups for version in g.versions]),
+        "notes": "; ".join(dict.fromkeys(note for g in groups for note in g.notes)),
+        "left out": "; ".join(found.skipped),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]:
+    """Write files as they come, and remove those of an earlier report that are not among them."""
     make_folder(output)
-    by_dataset = {
-        d: [g for g in groups if g.dataset == d] for d in dict.fromkeys(g.dataset for g in groups)
-    }
-    drawn: dict[str, tuple[Path, ...]] = {}
-    for kind, draw in _FIGURES.items():
-        paths = []
-        for dataset, members in by_dataset.items():
-            suffix = "" if len(by_dataset) == 1 else "_" + re.sub(r"[^\w.-]+", "-", dataset)
-            paths.append(output / f"{kind}{suffix}.png")
-            atomic_write_bytes(paths[-1], draw(dataset, members))
-        drawn[kind] = tuple(paths)
-    written = {
-        "table.md": tables.markdown(groups),
-        "table.csv": tables.table_csv(groups),
-        "curves.csv": tables.curves_csv(groups),
-    }
-    for name, text in written.items():
-        atomic_write_bytes(output / name, text.encode())
-    return Report(
-        learning_curves=drawn["learning_curve"],
-        contributions=drawn["contributions"],
-        weights=drawn["weights"],
-        table_md=output / "table.md",
-        table_csv=output / "table.csv",
-        curves_csv=output / "curves.csv",
-        groups=groups,
-    )
+    before = _listed(output)
+    names = []
+    for name, content in files:
+        path = output / name
+        if path.parent != output:
+            make_folder(path.parent)
+        atomic_write_bytes(path, content)
+        names.append(name)
+    atomic_write_text(output / _MANIFEST, json.dumps({"files": sorted(names)}, indent=1) + "\n")
+    for name in before - {*names, _MANIFEST}:
+        (output / name).unlink(missing_ok=True)
+    return tuple(output / name for name in (*names, _MANIFEST))
+
+
+def _listed(output: Path) -> set[str]:
+    """Files of the report that is in a folder, as its own list says; none where there is no list."""
+    try:
+        files = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        names = {str(name) for name in files}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    # Nothing outside the folder, whatever the list says.
+    return {n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts}

@@ -106,6 +106,7 @@ def query(
     clock = _Clock(announce)
     s.network.model.set_fusion_weights(s.state.fusion_weights)
     if number == 0:
+        s.start()
         selection = Selection(np.empty(0, dtype=np.int64), np.empty(0))
         ids, labels = [str(i) for i in s.pool.initial_ids], s.pool.labels.tolist()
         return RoundUnderWay(0, clock, s.state, selection, ids, labels, [0.0] * len(ids))

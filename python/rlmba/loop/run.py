@@ -178,10 +178,13 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
                     "restore the data or start a new run"
                 )
             session.pool = _restored_pool(store, dataset, pool)
-            if store.records:
+            if not store.records:
+                session.start()
+            else:
                 session.restore(store.checkpoint(), store.records[-1])
             yield store
         return
+    session.start()
     with RunStore.create(
         output,
         config,
@@ -221,6 +224,12 @@ def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
 
 
 def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> Pool:
+    given = store.config.initial_ids
+    if given is not None and store.split()["initial"] != [str(i) for i in fresh.initial_ids]:
+        raise RunFolderError(
+            f"{store.path} started from other samples than {given} names now (split.json differs); put "
+            "the file back as it was, or start a new run"
+        )
     if not store.records:
         return fresh
     ids, labels = store.labeled()

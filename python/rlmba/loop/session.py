@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rlmba.annotators import Annotator, Oracle
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset, Pool
+from rlmba.data.initial_ids import read_initial_ids
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
 from rlmba.loop.network import Network
@@ -77,7 +78,6 @@ class Session:
             config.reward.smoothing,
             baseline_curves(config) if config.reward.kind == "relative" else (),
         )
-        taken = None if config.round0 is None else Round0.find(config.round0, config, dataset, pool)
         return cls(
             config=config,
             dataset=dataset,
@@ -87,8 +87,19 @@ class Session:
             strategy=create(config.strategy, **config.strategy_options),
             reward=reward,
             state=LoopState.start(len(dataset.modalities)),
-            round0=taken,
         )
+
+    def start(self) -> None:
+        """Before round 0: find the trained one that the configuration names, if it names one.
+
+        Raises
+        ------
+        RunFolderError, UsageError
+            If it is not there or not this run's.
+        """
+        config = self.config
+        if config.round0 is not None and self.round0 is None:
+            self.round0 = Round0.find(config.round0, config, self.dataset, self.pool)
 
     def save(self, folder: Path) -> None:
         """Write all that :meth:`restore` needs: model and strategy as safetensors, the rest as JSON.
@@ -178,7 +189,11 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     ------
     UsageError
         If the initial labels and the batches together exceed the training samples outside V, a
-        strategy option is unknown, or the strategy compares passes with dropout and there is none.
+        strategy option is unknown, the strategy compares passes with dropout and there is none, or
+        ``initial_ids`` cannot be read, lacks a class, or is not of ``initial_labels`` samples.
+    DataError
+        If ``initial_ids`` has ids that are not of this data set's training samples, or the data
+        cannot be split.
     """
     classes = len(dataset.classes)
     strategy_options = {**options(config.strategy), **config.strategy_options}
@@ -188,12 +203,14 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
             f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
             "model.dropout is 0 and they would all agree; set model.dropout (the default is 0.1)"
         )
+    given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
     pool = Pool.create(
         dataset,
         validation_fraction=config.validation_fraction,
-        initial_labels=config.initial_labels or 2 * classes,
+        initial_labels=config.initial_labels or (2 * classes if given is None else len(given)),
         initial_sampling=config.initial_sampling,
         rng=stream(config.seed, "split"),
+        initial_ids=given,
     )
     initial = len(pool.labeled)
     batch = config.batch_size or 2 * classes
@@ -214,6 +231,7 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
             "data": config.data and config.data.resolve(),
             "data_root": config.data_root and config.data_root.resolve(),
             "round0": config.round0 and config.round0.resolve(),
+            "initial_ids": config.initial_ids and config.initial_ids.resolve(),
         }
     )
     return resolved, pool

@@ -136,6 +136,8 @@ class _Stack:
     ) -> None:
         self._models = models
         self._one = models[0]
+        for model in models:
+            model.train()
         with torch.no_grad():
             parameters, self._buffers = stack_module_state(list(models))
         self._parameters = {k: v.detach().requires_grad_() for k, v in parameters.items()}
@@ -162,7 +164,6 @@ class _Stack:
     def step(self, batch: Mapping[str, Tensor], truth: Tensor, *, measured: bool) -> None:
         """One optimizer step of every model, on inputs [K, n, ...] and classes [K, n]."""
         self._optimizer.zero_grad(set_to_none=True)
-        self._one.train()
         losses = self._loss(
             self._parameters, self._buffers, batch, truth, self._drawn(truth.shape[1])
         )

@@ -1,0 +1,155 @@
+"""Progress of a comparison: a live table on a terminal, a plain line a run elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rlmba.experiments.sweep import Entry, Plan
+
+__all__ = ["board"]
+
+_COLUMN = 24
+"""Characters that a data set takes at most."""
+
+
+class _Board:
+    """Observer of a comparison: see :class:`rlmba.experiments.sweep.SweepObserver`."""
+
+    def __init__(self, plan: Plan, output: Path, console: Console, live: Live | None) -> None:
+        self._plan = plan
+        self._output = output
+        self._console = console
+        self._live = live
+        self._entries: Sequence[Entry] = ()
+        self._start = time.monotonic()
+
+    def begin(self, entries: Sequence[Entry], where: str) -> None:
+        self._entries, self._start = entries, time.monotonic()
+        config = self._plan.config
+        runs = [e for e in entries if not e.job.is_round0]
+        there = sum(e.state.value == "done" for e in runs)
+        self._say(
+            f"{len(config.strategies)} strategies, {len(config.datasets)} data sets, "
+            f"{len(config.fusions)} fusions, {len(config.seeds)} seeds: {len(runs)} runs from "
+            f"{len(entries) - len(runs)} shared rounds 0, in {where}, into {self._output}"
+        )
+        for note in self._plan.notes:
+            self._say(note)
+        if there:
+            self._say(f"{there} runs are complete already")
+
+    def ended(self, entry: Entry) -> None:
+        done, total = self._count()
+        newest = entry.newest
+        what = f"[{done}/{total}] {' '.join(entry.job.name.split('/')[1:])}"
+        if entry.failure is not None:
+            self._say(f"{what}: failed: {entry.failure.error}")
+        elif self._live is None and newest.top1 is not None:
+            kind = " round 0" if entry.job.is_round0 else ""
+            self._say(f"{what}{kind}: Top-1 {newest.top1:.3f} at {newest.labels} labels")
+
+    def tick(self) -> None:
+        if self._live is not None:
+            self._live.update(self.render(), refresh=True)
+
+    def render(self) -> Group:
+        """The table, and a line on all of it."""
+        return Group(table(self._entries, self._console.width), Text(self._summary()))
+
+    def _count(self) -> tuple[int, int]:
+        runs = [e for e in self._entries if not e.job.is_round0]
+        return sum(e.state.value in ("done", "failed", "blocked") for e in runs), len(runs)
+
+    def _summary(self) -> str:
+        done, total = self._count()
+        elapsed = time.monotonic() - self._start
+        parts = [f"{done} of {total} runs", f"elapsed {_clock(elapsed)}"]
+        if (left := remaining(self._entries, elapsed)) is not None:
+            parts.append(f"about {_clock(left)} left")
+        return "  ".join(parts)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def remaining(entries: Sequence[Entry], elapsed: float) -> float | None:
+    """Seconds until all rounds are made at the pace of those of this session; None: no pace yet."""
+    made = sum(e.newest.rounds - e.before for e in entries)
+    left = sum(
+        e.job.rounds - e.newest.rounds for e in entries if e.state.value in ("waiting", "running")
+    )
+    return None if made <= 0 else elapsed * left / made
+
+
+def table(entries: Sequence[Entry], width: int) -> Table:
+    """Strategies by data set and model: seeds done, running and failed, and the newest mean Top-1.
+
+    Where not all data sets fit, those with work going on come first.
+    """
+    cells: dict[tuple[str, str], list[Entry]] = {}
+    for e in entries:
+        if not e.job.is_round0:
+            cells.setdefault((e.job.label, f"{e.job.dataset} {e.job.model}"), []).append(e)
+    labels = list(dict.fromkeys(label for label, _ in cells))
+    columns = list(dict.fromkeys(column for _, column in cells))
+    longest = max(map(len, labels), default=0)
+    fit = max(1, (width - longest - 3) // (_COLUMN + 3))
+
+    def urgency(column: str) -> int:
+        states = {e.state.value for (_, c), some in cells.items() for e in some if c == column}
+        return 0 if "running" in states else 1 if "waiting" in states else 2
+
+    shown = set(sorted(columns, key=urgency)[:fit])
+    out = Table(box=None, pad_edge=False)
+    out.add_column("", no_wrap=True)
+    columns = [c for c in columns if c in shown]
+    for column in columns:
+        out.add_column(column, no_wrap=True, max_width=_COLUMN)
+    for label in labels:
+        out.add_row(label, *(_cell(cells.get((label, c), [])) for c in columns))
+    return out
+
+
+def _cell(entries: Sequence[Entry]) -> Text:
+    states = [e.state.value for e in entries]
+    text = Text(f"{states.count('done')}/{len(states)}")
+    if running := states.count("running"):
+        text.append(f" {running} running", "cyan")
+    if failed := states.count("failed") + states.count("blocked"):
+        text.append(f" {failed} failed", "red")
+    latest = max((e.newest.rounds for e in entries), default=0)
+    top1 = [
+        e.newest.top1 for e in entries if e.newest.rounds == latest and e.newest.top1 is not None
+    ]
+    if top1:
+        text.append(f" {fmean(top1):.3f}", "bold")
+    return text
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+@contextlib.contextmanager
+def board(plan: Plan, output: Path) -> Iterator[_Board]:
+    """An observer that prints to stderr; the table appears only on a terminal."""
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield _Board(plan, output, console, None)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        shown = _Board(plan, output, console, live)
+        yield shown

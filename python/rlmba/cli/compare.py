@@ -1,0 +1,174 @@
+"""``rlmba compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rlmba.cli.app import app
+
+if TYPE_CHECKING:
+    from rlmba.experiments.sweep import SweepConfig, SweepResult
+
+
+@app.command()
+def compare(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A YAML file of the comparison.")
+    ] = None,
+    strategies: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", help="Strategies and ablations.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", help="Data sets. [default: digits]")
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="An .npz as a data set; may be repeated.")
+    ] = None,
+    data_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="The folder of a data set that is one; repeated for the next one's."),
+    ] = None,
+    fusions: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", help="Fusions. [default: amcb]")
+    ] = None,
+    predictors: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", help="Predictors. [default: fused]")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0-7", help="Numbers and ranges. [default: 0-4]")
+    ] = None,
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Add every ablation of rlmba.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="The comparison's folder.")] = Path("comparison"),
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the one in --output, or add to it, if there is one."
+        ),
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes beside each other. [default: as many as fit]")
+    ] = None,
+    together: Annotated[
+        int | None, typer.Option(min=1, help="Runs trained as one, at most. [default: 16]")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; local starts one here.")
+    ] = None,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep the last model of complete runs.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting of `rlmba run`, for all runs."
+        ),
+    ] = None,
+) -> None:
+    """Compare strategies: over data sets, fusions and seeds, from one round 0, with a report."""
+    from rlmba.cli.board import board
+    from rlmba.cli.show import show
+    from rlmba.experiments import make_report
+    from rlmba.experiments.sweep import make_plan, run_sweep
+
+    given = {
+        "strategies": _split(strategies),
+        "datasets": _datasets(_split(dataset), data or [], data_root or []),
+        "fusions": _split(fusions),
+        "predictors": _split(predictors),
+        "seeds": seeds,
+        "ablations": ablations or None,
+    }
+    _refuse_launched()
+    config = _config(file, {k: v for k, v in given.items() if v}, settings or [], output, resume)
+    plan = make_plan(config, output)
+    with board(plan, output) as observer:
+        result = run_sweep(
+            plan,
+            output,
+            resume=resume,
+            jobs=jobs,
+            ray=ray,
+            together=together,
+            keep_models=keep_models,
+            observer=observer,
+        )
+    if result.folders:
+        show(make_report(result.folders, output / "report"))
+    _refuse_failed(result)
+
+
+def _split(values: list[str] | None) -> list[str]:
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def _config(
+    file: Path | None, given: dict[str, Any], settings: list[str], output: Path, resume: bool
+) -> SweepConfig:
+    """The file's comparison, or the stored one where nothing else is asked for, and flags on top."""
+    from rlmba.config import parse_settings
+    from rlmba.experiments.sweep import load_sweep, read_sweep_file, stored_sweep
+
+    if resume and file is None and not given and not settings:
+        stored = stored_sweep(output)
+        if stored is not None:
+            return stored
+    values = ({} if file is None else read_sweep_file(file)) | given
+    if settings:
+        values["overrides"] = parse_settings(settings)
+    return load_sweep(values)
+
+
+def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[Any]:
+    """Entries of data sets; files and folders go to those that are read from them, in order."""
+    from rlmba.data.registry import describe
+    from rlmba.errors import UsageError
+
+    wants = {name: flag for name, flag, _ in describe()}
+    rest = list(folders)
+    entries: list[Any] = []
+    of_files = [n for n in names if wants.get(n) == "--data"]
+    for name in names:
+        if wants.get(name) == "--data-root":
+            entries.append({"dataset": name} | ({"data_root": str(rest.pop(0))} if rest else {}))
+        elif name not in of_files or not files:
+            entries.append(name)
+    if len(of_files) > 1:
+        raise UsageError(
+            f"--data: it is not clear of which of {', '.join(of_files)}; use a YAML file"
+        )
+    if rest:
+        raise UsageError(
+            f"--data-root: expected one for each data set that is a folder, got {rest[0]} too much; "
+            "name its data set with --dataset"
+        )
+    kind = of_files[0] if of_files else "features"
+    return entries + [{"dataset": kind, "data": str(f)} for f in files]
+
+
+def _refuse_launched() -> None:
+    from rlmba.errors import UsageError
+    from rlmba.training import launched
+
+    if launched()[1] > 1:
+        raise UsageError(
+            "compare starts processes itself: run it alone, not under torchrun or accelerate launch"
+        )
+
+
+def _refuse_failed(result: SweepResult) -> None:
+    from rlmba.errors import SweepError
+
+    if not result.failed:
+        return
+    lines = [f"{e.job.name}: {e.failure.error if e.failure else ''}" for e in result.failed]
+    if result.blocked:
+        lines.append(f"{len(result.blocked)} runs could not start, since they need one of these")
+    raise SweepError(
+        f"{len(result.failed)} of the runs failed; each has a failure.json in its folder, and the same "
+        "command with --resume tries them again:\n" + "\n".join(lines)
+    )

@@ -1,0 +1,28 @@
+"""All figures of a report, in the order they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rlmba.experiments.content import FigureData
+from rlmba.experiments.figures.ablation import figure7
+from rlmba.experiments.figures.ranks import critical_difference
+from rlmba.experiments.figures.scoped import calibration, figure5, figure6, weights
+from rlmba.experiments.scope import Scope
+from rlmba.experiments.tables.comparisons import ranking
+
+__all__ = ["scope_figures"]
+
+
+def scope_figures(scopes: Sequence[Scope]) -> Iterator[FigureData]:
+    """Draw every figure that the groups have numbers for, one after another."""
+    for scope in scopes:
+        ranks = ranking(scope)
+        if ranks is not None and ranks.critical_difference is not None:
+            yield critical_difference(ranks, key=scope.key, heading=scope.heading)
+    for draw in (figure5, figure6, figure7, calibration, weights):
+        for scope in scopes:
+            for dataset in scope.datasets:
+                figure = draw(scope, dataset)
+                if figure is not None:
+                    yield figure

@@ -1,0 +1,73 @@
+"""The figures of one run's report, as PNG: quick, for a look after every run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlmba.experiments.curves import Group
+from rlmba.experiments.figures.style import (
+    COLOURS,
+    DASHES,
+    curve,
+    export,
+    finish,
+    key_line,
+    panels,
+)
+from rlmba.types import MULTIMODAL
+
+__all__ = ["contributions", "learning_curve", "weights"]
+
+_THICK: dict[str, Any] = {"linestyle": "-", "linewidth": 2.0}
+
+
+def _title(group: Group, what: str) -> str:
+    return f"{group.dataset}: {what}, {group.strategy}, {group.fusion} fusion"
+
+
+def learning_curve(group: Group) -> bytes:
+    """Draw Top-1 against labels: the fused head solid, each modality's own head dashed."""
+    figure, (axis,) = panels(1, columns=1, ylabel=f"Top-1 on {group.on}", share_y=False)
+    handles = []
+    for i, (head, values) in enumerate(group.top1.items()):
+        fused = head == MULTIMODAL
+        style = dict(_THICK) if fused else {"linestyle": DASHES[(i - 1) % len(DASHES)]}
+        style = {"linewidth": 1.4, **style, "color": COLOURS[i % len(COLOURS)]}
+        curve(axis, group.labels, values, **style)
+        handles.append(key_line("multimodal (fused)" if fused else f"{head} alone", **style))
+    finish(figure, _title(group, "learning curve"), handles)
+    return export(figure, ["png"])["png"]
+
+
+def contributions(group: Group) -> bytes:
+    """Draw each modality's normalized Shapley contribution against labels."""
+    figure, (axis,) = panels(1, columns=1, ylabel="normalized contribution", share_y=False)
+    handles = []
+    for i, (modality, values) in enumerate(group.contributions.items()):
+        style = {**_THICK, "color": COLOURS[i % len(COLOURS)]}
+        curve(axis, group.labels, values, **style)
+        handles.append(key_line(modality, **style))
+    axis.set_ylim(-0.02, 1.02)
+    finish(figure, _title(group, "Shapley contributions on the validation set"), handles)
+    return export(figure, ["png"])["png"]
+
+
+def weights(group: Group) -> bytes:
+    """Draw AMCB's weights (solid) and the fusion's (dashed) against labels."""
+    figure, (axis,) = panels(1, columns=1, ylabel="weight", share_y=False)
+    dashed: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4}
+    kinds = (
+        ("AMCB weight w (scoring)", group.weights, _THICK),
+        ("weight in the fusion", group.fusion_weights, dashed),
+    )
+    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(group.modalities)}
+    for _, by_modality, style in kinds:
+        for modality, values in by_modality.items():
+            curve(axis, group.labels, values, color=colours[modality], **style)
+    axis.set_ylim(-0.02, 1.02)
+    axis.axhline(1 / max(len(colours), 1), color="#999999", linewidth=0.8, zorder=0)
+    handles = [key_line(m, color=colour, linewidth=2.0) for m, colour in colours.items()]
+    handles += [key_line(kind, color="#444444", **style) for kind, _, style in kinds]
+    handles.append(key_line("all equal", color="#999999", linewidth=0.8))
+    finish(figure, _title(group, "modality weights"), handles)
+    return export(figure, ["png"])["png"]

@@ -1,0 +1,183 @@
+"""How figures look: one colour, dash and marker a strategy, told apart in grey and by any eye."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlmba.experiments.curves import Array, Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS", "DASHES", "FORMATS", "canvas", "curve", "export", "finish", "key_line", "panels",
+    "seeds_text", "strategy_styles", "tidy",
+]  # fmt: skip
+
+# Okabe and Ito's colours without their yellow, which is lost on white; then darker ones.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B4513",
+    "#6A3D9A", "#7F7F7F",
+)  # fmt: skip
+DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 4)))
+
+FORMATS = ("png", "pdf", "svg")
+
+_LINE = {"linewidth": 1.2, "markersize": 3.6, "zorder": 2}
+_OURS = {"linewidth": 2.1, "markersize": 4.6, "zorder": 3}
+_DENSE = (0, (3, 1, 1, 1, 1, 1))
+# Fixed, so that a strategy looks the same in every figure of every report.
+_STRATEGIES: Mapping[str, dict[str, Any]] = {
+    "rlmba": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_OURS},
+    "rlmba-x": {"color": "#0072B2", "linestyle": "-", "marker": "s", **_OURS},
+    "random": {"color": "#000000", "linestyle": (0, (6, 2)), "marker": "x", **_LINE},
+    "entropy": {"color": "#E69F00", "linestyle": ":", "marker": "v", **_LINE},
+    "margin": {"color": "#8B4513", "linestyle": ":", "marker": "^", **_LINE},
+    "gcnal": {"color": "#6A3D9A", "linestyle": "-.", "marker": "P", **_LINE},
+    "coreset": {"color": "#7F7F7F", "linestyle": "-.", "marker": "p", **_LINE},
+    "deepfool": {"color": "#56B4E9", "linestyle": _DENSE, "marker": "<", **_LINE},
+    "bald": {"color": "#B2A100", "linestyle": _DENSE, "marker": ">", **_LINE},
+    "badge": {"color": "#009E73", "linestyle": "--", "marker": "D", **_LINE},
+    "bmmal": {"color": "#CC79A7", "linestyle": "--", "marker": "h", **_LINE},
+    "amcb-only": {"color": "#009E73", "linestyle": "-.", "marker": "^", **_LINE},
+    "efda-only": {"color": "#56B4E9", "linestyle": _DENSE, "marker": "v", **_LINE},
+    "no-diversity": {"color": "#E69F00", "linestyle": (0, (8, 2)), "marker": "<", **_LINE},
+    "greedy": {"color": "#000000", "linestyle": ":", "marker": ">", **_LINE},
+    "uniform-draw": {"color": "#7F7F7F", "linestyle": "--", "marker": "*", **_LINE},
+    "absolute": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_LINE},
+    "incremental": {"color": "#009E73", "linestyle": "--", "marker": "^", **_LINE},
+    "relative": {"color": "#0072B2", "linestyle": "-.", "marker": "s", **_LINE},
+}
+_MARKERS = "*dX8H1234+"
+# More points than this in a curve: markers at some of them only.
+_MARKED = 12
+
+
+def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Give each name a look: its own where it is known, else one of those left, in order."""
+    styles: dict[str, dict[str, Any]] = {}
+    others = 0
+    for name in names:
+        if name in _STRATEGIES:
+            styles[name] = dict(_STRATEGIES[name])
+        else:
+            styles[name] = {
+                "color": COLOURS[others % len(COLOURS)],
+                "linestyle": DASHES[others % len(DASHES)],
+                "marker": _MARKERS[others % len(_MARKERS)],
+                **_LINE,
+            }
+            others += 1
+    return styles
+
+
+def canvas(width: float, height: float) -> Figure:
+    """Make an empty figure of a size in inches, drawn without a display or any global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(
+    n: int, *, columns: int, ylabel: str, share_y: bool, legend_width: float = 2.4
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of n panels against labels, and room for a legend at the right."""
+    across = min(n, columns)
+    down = -(-n // across)
+    figure = canvas(3.9 * across + legend_width, 3.2 * down + 0.7)
+    axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=share_y)
+    flat = list(axes.ravel())
+    for unused in flat[n:]:
+        unused.remove()
+    for i, axis in enumerate(flat[:n]):
+        tidy(axis)
+        if i % across == 0:
+            axis.set_ylabel(ylabel)
+        if i + across >= n:
+            axis.set_xlabel("labeled samples")
+            axis.tick_params(labelbottom=True)
+    return figure, flat[:n]
+
+
+def tidy(axis: Axes) -> None:
+    """Give axes a light grid and no box."""
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    axis.xaxis.label.set_fontsize(9)
+    axis.yaxis.label.set_fontsize(9)
+
+
+def curve(axis: Axes, labels: Any, values: Array, *, band: float = 0.15, **style: Any) -> None:
+    """Draw a mean over seeds against labels, ± 1 s.d. as a band, where every seed has a figure."""
+    known = ~np.isnan(values).any(axis=0)
+    if not known.any():
+        return
+    x, y = labels[known], values[:, known]
+    mean = y.mean(axis=0)
+    if len(x) == 1:
+        style = {"marker": "o", **style}
+    every = max(1, -(-len(x) // _MARKED))
+    axis.plot(x, mean, markevery=every, **style)
+    if len(y) > 1 and band:
+        sd = y.std(axis=0, ddof=1)
+        axis.fill_between(
+            x, mean - sd, mean + sd, color=style["color"], alpha=band, linewidth=0, zorder=1
+        )
+
+
+def key_line(label: str, **style: Any) -> Any:
+    """Make an entry of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **style)
+
+
+def finish(figure: Figure, title: str, handles: Sequence[Any]) -> None:
+    """Set title and legend, the latter outside the axes, where it never covers data."""
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside right center", frameon=False, fontsize=8,
+            labelspacing=0.9, handlelength=3.4,
+        )  # fmt: skip
+
+
+def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
+    """Return a figure's files by format: no date and no random id, so the same bytes every time."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    # Each canvas is asked directly: savefig would draw once more for every format. PNG comes first,
+    # the others set their own resolution.
+    canvases: Mapping[str, tuple[Any, str, dict[str, Any]]] = {
+        "png": (FigureCanvasAgg, "print_png", {"Software": None}),
+        "pdf": (FigureCanvasPdf, "print_pdf", {"CreationDate": None, "Creator": None}),
+        "svg": (FigureCanvasSVG, "print_svg", {"Date": None, "Creator": None}),
+    }
+    files = {}
+    with mpl.rc_context({"svg.hashsalt": "rlmba", "pdf.fonttype": 42}):
+        # Laid out once, not once a format.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for kind in sorted(formats, key=FORMATS.index):
+            kind_of_canvas, method, metadata = canvases[kind]
+            out = io.BytesIO()
+            getattr(kind_of_canvas(figure), method)(out, metadata=metadata)
+            files[kind] = out.getvalue()
+    return files
+
+
+def seeds_text(group: Group) -> str:
+    """Say how many seeds a group has."""
+    return f"{len(group.seeds)} seed{'s' * (len(group.seeds) != 1)}"

@@ -1,0 +1,146 @@
+"""A group: runs that may be averaged, and their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.types import MULTIMODAL
+
+__all__ = ["METRICS", "STAGES", "Array", "Group"]
+
+STAGES = ("predict", "select", "train", "validate", "policy")
+"""Stages of a round in the order of tables."""
+
+METRICS = ("top1", "top1_macro", "nll", "ece", "f1", "auroc")
+"""Figures of a head that every group has, NaN where its runs do not tell."""
+
+Array = NDArray[np.float64]
+
+
+def _unknown() -> Array:
+    return np.full((1, 1), np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Runs over S seeds with figures at the same T numbers of labels.
+
+    Attributes
+    ----------
+    dataset, strategy, fusion, predictor : str
+        What the runs have in common; a data set read from a file is named with it, a strategy by its
+        run's ``label`` where there is one.
+    variant : str
+        The options that tell this group from others of the same names; empty where none are needed.
+    on : {"test", "validation"}
+        Which samples Top-1 was measured on: test wherever every round has it.
+    seeds : tuple of int [S]
+    labels : int64 array [T]
+        Labeled samples after each round.
+    top1, top1_macro : mapping of head to float array [S, T]
+        Accuracy in [0, 1], micro and macro; the fused head is "mm".
+    contributions, weights, fusion_weights : mapping of modality to float array [S, T]
+        As in :class:`~rlmba.types.RoundRecord`; NaN in rounds that have none.
+    seconds : mapping of stage to float array [S]
+        Mean wall time per round with a query (of round 0 where there was no other).
+    metrics : mapping of head to mapping of figure to float array [S, T]
+        Every numeric figure of :class:`~rlmba.types.HeadMetrics`, :data:`METRICS` at least, of the same
+        samples as Top-1; NaN where unknown. What is not given is filled in.
+    raw_reward : float array [S, T]
+        The unsmoothed reward; NaN where there is none.
+    options : mapping of str to str
+        Every option that can change a figure, flat (``training.weight_decay``); empty where the runs
+        come from elsewhere. :func:`rlmba.experiments.statistics.protocol_differences` reads it.
+    versions : tuple of str
+        Versions of rlmba that made the runs, rising.
+    notes : tuple of str
+        What a reader must know of these runs: unfinished ones, several versions of the code.
+    """
+
+    dataset: str
+    strategy: str
+    fusion: str
+    predictor: str
+    variant: str
+    on: Literal["test", "validation"]
+    seeds: tuple[int, ...]
+    labels: NDArray[np.int64]
+    top1: Mapping[str, Array]
+    top1_macro: Mapping[str, Array]
+    contributions: Mapping[str, Array]
+    weights: Mapping[str, Array]
+    fusion_weights: Mapping[str, Array]
+    seconds: Mapping[str, Array]
+    metrics: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    raw_reward: Array = field(default_factory=_unknown)
+    options: Mapping[str, str] = field(default_factory=dict)
+    versions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = len(self.seeds), len(self.labels)
+        unknown = np.broadcast_to(_unknown(), shape)
+        metrics = {
+            head: {
+                **dict.fromkeys(METRICS, unknown),
+                **self.metrics.get(head, {}),
+                "top1": top1,
+                "top1_macro": self.top1_macro.get(head, unknown),
+            }
+            for head, top1 in self.top1.items()
+        }
+        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "raw_reward", np.broadcast_to(self.raw_reward, shape))
+
+    @property
+    def name(self) -> str:
+        """Strategy, fusion and predictor, and the variant if there is one."""
+        name = f"{self.strategy}, {self.fusion} fusion, {self.predictor} predictor"
+        return f"{name} ({self.variant})" if self.variant else name
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modality names in their fixed order."""
+        return tuple(head for head in self.top1 if head != MULTIMODAL)
+
+    @property
+    def aubc(self) -> Array:
+        """Area under the budget curve [S]: the fused head's mean Top-1 over rounds."""
+        means: Array = self.top1[MULTIMODAL].mean(axis=1)
+        return means
+
+    @property
+    def fairness_gap(self) -> Array:
+        """Largest minus smallest Top-1 of the modality heads [S, T], in [0, 1]; 0 for one modality.
+
+        NaN where a modality's Top-1 is unknown, and where there is no modality.
+        """
+        if not self.modalities:
+            return np.broadcast_to(_unknown(), (len(self.seeds), len(self.labels)))
+        heads = np.stack([self.top1[m] for m in self.modalities])
+        gap: Array = heads.max(axis=0) - heads.min(axis=0)
+        return gap
+
+    @property
+    def balance(self) -> Array:
+        """Evenness of the contributions [S, T]: their entropy over ln M, in [0, 1].
+
+        1 where all modalities contribute alike (and for one modality), 0 where one does everything.
+        NaN where a contribution is unknown or all are 0.
+        """
+        shares = [self.contributions.get(m, _unknown()) for m in self.modalities] or [_unknown()]
+        shape = len(self.seeds), len(self.labels)
+        phi = np.stack([np.broadcast_to(share, shape) for share in shares])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            p = phi / phi.sum(axis=0)
+            entropy: Array = -np.where(p > 0, p * np.log(p), p).sum(axis=0)
+        # p stands in for 0 ln 0 = 0 and keeps NaN what it is.
+        if len(phi) == 1:
+            return np.where(np.isnan(entropy), np.nan, 1.0)
+        evenness: Array = np.clip(entropy / np.log(len(phi)), 0.0, 1.0)
+        return evenness

@@ -1,0 +1,178 @@
+"""Putting the page together."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+from rlmba.errors import UsageError
+from rlmba.experiments.content import Cell, FigureData, TableData
+from rlmba.experiments.curves import Group
+from rlmba.experiments.html.curves_json import curves_json
+from rlmba.experiments.html.scope import Names, Scope, columns_of, rows_of
+
+__all__ = ["render"]
+
+_SCRIPTS = ("view.js", "chart_parts.js", "chart.js")
+# The first one there is shown. The other would double the page: browsers draw PNG from SVG.
+_IMAGES = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+def render(
+    title: str,
+    *,
+    tables: Sequence[TableData],
+    figures: Sequence[FigureData],
+    groups: Sequence[Group],
+    facts: Mapping[str, str],
+) -> str:
+    """Write a report as one HTML page: nothing is fetched, everything is inside.
+
+    Tables are sorted by a click on a heading; a list of data sets and a switch for the fusion choose
+    what is shown (at first the first fusion alone: comparisons across fusions mislead); one chart
+    draws the learning curves of ``groups`` as the reader wants them. Without scripts the page shows
+    everything but the chart.
+
+    Parameters
+    ----------
+    title : str
+    tables : sequence of TableData
+        Shown in order. A row belongs to a data set (a fusion) by its cell in a column headed
+        "data set" ("fusion"), a column by a heading that begins with the name, a whole table by its
+        key or title (as ``figure5_digits_uniform``); what belongs to none is shown under "All".
+    figures : sequence of FigureData
+        Shown in order, as SVG where there is one (the browser then makes the PNG to download), else
+        as PNG; other kinds are left out.
+    groups : sequence of Group
+        Curves of the chart; they also say which data sets and fusions there are. A point that is
+        not finite in every seed is a gap.
+    facts : mapping of str to str
+        Versions, machine, date, settings: whatever a reader must know of how the figures came about.
+
+    Returns
+    -------
+    str
+        The page; encode it as UTF-8. The same arguments give the same page.
+
+    Raises
+    ------
+    UsageError
+        If a row of a table is not as long as its heading, a figure has neither SVG nor PNG, or a
+        figure of a group does not have one value for each seed and number of labels.
+    """
+    import jinja2
+
+    names = Names(
+        datasets=tuple(dict.fromkeys(group.dataset for group in groups)),
+        fusions=tuple(dict.fromkeys(group.fusion for group in groups)),
+    )
+    script = "\n".join(_text(name) for name in _SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # tojson escapes "<", ">", "&" and "'", so that no text in it can end the script element.
+    environment.policies["json.dumps_kwargs"] = {
+        "allow_nan": False,
+        "separators": (",", ":"),
+        "ensure_ascii": False,
+    }
+    page = environment.from_string(_text("page.html.jinja")).render(
+        title=title,
+        names=names,
+        style=_text("style.css"),
+        script=script,
+        script_digest=digest,
+        curves=curves_json(groups, names.datasets, names.fusions) if groups else None,
+        tables=[_table(table, names) for table in tables],
+        figures=[_figure(figure, names) for figure in figures],
+        facts=facts,
+    )
+    # Names made of a path may hold bytes that are no text; a page must be UTF-8 all the same.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(name: str) -> str:
+    return (resources.files("rlmba.experiments.html") / name).read_text(encoding="utf-8")
+
+
+def _table(table: TableData, names: Names) -> dict[str, Any]:
+    width = len(table.columns)
+    for number, row in enumerate(table.rows):
+        if len(row) != width:
+            raise UsageError(
+                f"table {table.key!r}, row {number}: expected {width} cells, one for each column, "
+                f"got {len(row)}"
+            )
+    rows, columns = rows_of(table, names), columns_of(table, names)
+    return {
+        "title": table.title,
+        "scope": names.scope(table.key, table.title),
+        "mixed": any(scope != Scope() for scope in (*rows, *columns)),
+        "columns": [
+            {"heading": heading, "scope": columns[k], "numeric": _numeric(table, k)}
+            for k, heading in enumerate(table.columns)
+        ],
+        "rows": [
+            {"scope": rows[r], "cells": [(cell.text, _sort_value(cell)) for cell in row]}
+            for r, row in enumerate(table.rows)
+        ],
+        "bold": table.bold,
+        "notes": table.notes,
+        "csv": _csv_uri(table.columns, ([cell.text for cell in row] for row in table.rows)),
+        "file": _file_name(table.key),
+    }
+
+
+def _sort_value(cell: Cell) -> str | None:
+    if cell.value is None or math.isnan(cell.value):
+        return None
+    if math.isinf(cell.value):
+        return "Infinity" if cell.value > 0 else "-Infinity"
+    return repr(float(cell.value))
+
+
+def _numeric(table: TableData, column: int) -> bool:
+    return any(row[column].value is not None for row in table.rows)
+
+
+def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
+    kind = next((kind for kind in _IMAGES if kind in figure.files), None)
+    if kind is None:
+        raise UsageError(
+            f"figure {figure.key!r}: expected a file of {' or '.join(_IMAGES)}, "
+            f"got {', '.join(figure.files) or 'none'}"
+        )
+    return {
+        "title": figure.title,
+        "caption": figure.caption,
+        "scope": names.scope(figure.key, figure.title),
+        "kind": kind,
+        "image": f"data:{_IMAGES[kind]};base64,{base64.b64encode(figure.files[kind]).decode()}",
+        "csv": _csv_uri(figure.columns, figure.rows),
+        "file": _file_name(figure.key),
+    }
+
+
+def _csv_uri(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe=",;:() ", errors="replace")
+
+
+def _file_name(key: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", key)

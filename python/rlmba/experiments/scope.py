@@ -1,0 +1,225 @@
+"""What stands in one table: groups of one fusion and predictor, their names, their budgets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from rlmba.errors import UsageError
+from rlmba.experiments import paper
+from rlmba.experiments.curves import Group
+
+__all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes", "slug"]
+
+ORDER = (
+    "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
+    "amcb-only", "efda-only", "no-diversity", "greedy", "uniform-draw", "reward-absolute",
+    "reward-incremental", "reward-relative", "rlmba", "rlmba-x",
+)  # fmt: skip
+"""Strategies and ablations in the order of the paper's tables, ours last; others follow as they are met."""
+
+_OURS = ("rlmba", "rlmba-x")
+
+
+class Row(NamedTuple):
+    """What a row is about: a strategy's name (or a label), and the options that tell it apart."""
+
+    strategy: str
+    variant: str
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def is_variant(group: Group) -> bool:
+    """Whether a group is an ablation: ``rlmba`` or ``rlmba-x`` under a label or other options.
+
+    One that is apart for its numbers of labels alone, as an unfinished run is, is none.
+    """
+    named = group.strategy in paper.TABLE2 and group.strategy not in paper.TABLE1
+    of_ours = group.options.get("strategy", group.strategy) in _OURS
+    return named or (of_ours and (group.strategy not in _OURS or "=" in group.variant))
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """Groups that may be compared: one fusion, one predictor.
+
+    Attributes
+    ----------
+    fusion, predictor : str
+    groups : tuple of Group
+    budget : int or None
+        Labels at which accuracies are read; None: in each data set the largest number that all its
+        groups have.
+    """
+
+    fusion: str
+    predictor: str
+    groups: tuple[Group, ...]
+    budget: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Its part of a file's name: the fusion, and the predictor where that is not "fused"."""
+        return self.fusion if self.predictor == "fused" else f"{self.fusion}_{self.predictor}"
+
+    @property
+    def heading(self) -> str:
+        """Its part of a title."""
+        return f"{self.fusion} fusion, {self.predictor} predictor"
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets: the paper's first, the rest as met."""
+        met = list(dict.fromkeys(g.dataset for g in self.groups))
+        known = {name: i for i, name in enumerate(paper.DATASETS)}
+        return tuple(sorted(met, key=lambda name: known.get(name.split(":")[0], len(known))))
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Rows of its tables, in :data:`ORDER`."""
+        met = list(dict.fromkeys(Row(g.strategy, g.variant) for g in self.groups))
+        place = {name: i for i, name in enumerate(ORDER)}
+        return tuple(sorted(met, key=lambda row: place.get(row.strategy, len(ORDER))))
+
+    @cached_property
+    def _variants(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.variant for row in self.rows if row.variant))
+
+    def name(self, row: Row) -> str:
+        """Name a row: the strategy, and the number of the note that tells its options."""
+        if not row.variant:
+            return row.strategy
+        return f"{row.strategy} [{self._variants.index(row.variant) + 1}]"
+
+    def find(self, row: Row, dataset: str) -> Group | None:
+        """Return the row's group on a data set, None where it has none."""
+        for group in self.groups:
+            if (group.strategy, group.variant, group.dataset) == (*row, dataset):
+                return group
+        return None
+
+    def of(self, dataset: str) -> list[Group]:
+        """List a data set's groups in the order of rows."""
+        found = (self.find(row, dataset) for row in self.rows)
+        return [group for group in found if group is not None]
+
+    def budget_of(self, dataset: str) -> int | None:
+        """Labels at which a data set is read; None where its groups share none (or not the one asked)."""
+        members = self.of(dataset)
+        if self.budget is not None:
+            return self.budget if any(self.budget in g.labels for g in members) else None
+        common = set.intersection(*(set(map(int, g.labels)) for g in members))
+        return max(common, default=None)
+
+    def column_of(self, group: Group) -> int | None:
+        """Return the round of a group at its data set's budget, None where it has none there."""
+        budget = self.budget_of(group.dataset)
+        found = np.flatnonzero(group.labels == budget)
+        return int(found[0]) if len(found) else None
+
+    def notes(self, *more: str) -> tuple[str, ...]:
+        """Say what a reader must know: fusion, seeds, numbered variants, what differs."""
+        numbered = [f"[{i}] {variant}" for i, variant in enumerate(self._variants, start=1)]
+        return (f"Under {self.heading}.", *more, *self.caveats, *numbered)
+
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """What makes groups of a data set less than comparable: seeds, ends of curves, samples."""
+        notes = []
+        for dataset in self.datasets:
+            members = self.of(dataset)
+            seeds = {g.seeds for g in members}
+            if len(seeds) > 1:
+                shared = sorted(set.intersection(*map(set, seeds)))
+                notes.append(
+                    f"{dataset}: not every strategy has the same seeds ({_spans(shared)} are shared); "
+                    "means are over each one's own"
+                )
+            last = max(int(g.labels[-1]) for g in members)
+            short = [g for g in members if int(g.labels[-1]) < last]
+            if short:
+                ends = ", ".join(
+                    f"{self.name(Row(g.strategy, g.variant))} at {g.labels[-1]}" for g in short
+                )
+                notes.append(f"{dataset}: curves that end before {last} labels: {ends}")
+            if {g.on for g in members} != {"test"}:
+                on = ", ".join(sorted({g.on for g in members}))
+                notes.append(f"{dataset}: measured on {on}")
+        return tuple(notes)
+
+    def seeds(self) -> str:
+        """Say how many seeds its groups have, such as ``8`` or ``5 to 8``."""
+        counts = sorted({len(g.seeds) for g in self.groups})
+        return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+    @cached_property
+    def main(self) -> Scope:
+        """The strategies themselves: all but labelled ablations (all, if there is nothing else)."""
+        rows = {Row(g.strategy, g.variant) for g in self.groups if g.variant or not is_variant(g)}
+        return self.only([row for row in self.rows if row in rows]) if rows else self
+
+    @cached_property
+    def ablations(self) -> Scope | None:
+        """Return the ablations, with ``bmmal`` and what they are ablations of; None without any."""
+        if not any(is_variant(g) for g in self.groups):
+            return None
+        beside = ("bmmal", *_OURS)
+        rows = {
+            Row(g.strategy, g.variant) for g in self.groups if is_variant(g) or g.strategy in beside
+        }
+        return self.only([row for row in self.rows if row in rows])
+
+    def only(self, rows: Sequence[Row]) -> Scope:
+        """Return the scope of these rows alone."""
+        kept = tuple(g for g in self.groups if Row(g.strategy, g.variant) in rows)
+        return Scope(self.fusion, self.predictor, kept, self.budget)
+
+
+def _spans(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) if seeds else "none"
+
+
+def scopes(groups: Sequence[Group], budget: int | None = None) -> list[Scope]:
+    """Split groups into those of one fusion and predictor.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    budget : int or None
+        Labels at which accuracies are read; None: the last that a data set's groups share.
+
+    Raises
+    ------
+    UsageError
+        If no group has ``budget`` labels in any round.
+    """
+    if budget is not None and not any(budget in g.labels for g in groups):
+        common = sorted({int(labels) for g in groups for labels in g.labels})
+        raise UsageError(
+            f"--budget {budget}: expected a number of labels that a round ended with, one of "
+            f"{_listed(common)}; choose one of them, or leave --budget out"
+        )
+    keys = dict.fromkeys((g.fusion, g.predictor) for g in groups)
+    return [
+        Scope(
+            fusion,
+            predictor,
+            tuple(g for g in groups if (g.fusion, g.predictor) == (fusion, predictor)),
+            budget,
+        )
+        for fusion, predictor in sorted(keys)
+    ]
+
+
+def _listed(numbers: Sequence[int], most: int = 20) -> str:
+    shown = ", ".join(map(str, numbers[:most]))
+    return shown if len(numbers) <= most else f"{shown}, ... {numbers[-1]}"

@@ -1,0 +1,255 @@
+"""Who may be compared with whom: strategies tried under the same conditions, run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import UsageError
+from rlmba.experiments.group import Array, Group
+from rlmba.experiments.protocol import (
+    method_options,
+    protocol,
+    say_differences,
+    say_seeds,
+    say_versions,
+)
+from rlmba.experiments.statistics.measures import aubc
+from rlmba.types import MULTIMODAL
+
+__all__ = ["Arena", "Entry", "Measure", "Notes", "Pairing", "arenas", "pair"]
+
+Measure = Literal["aubc", "final"]
+
+
+class Notes:
+    """Notes in the order made, each once."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, None] = {}
+
+    def add(self, *notes: str) -> None:
+        """Add those that are not empty."""
+        self._notes |= dict.fromkeys(note for note in notes if note)
+
+    def all(self) -> tuple[str, ...]:
+        """Every note."""
+        return tuple(self._notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Numbers of labels [T] and the fused head's Top-1 [T] of one seed."""
+
+    labels: NDArray[np.int64]
+    top1: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One strategy in an arena: its runs by seed, however many rounds each has."""
+
+    name: str
+    predictor: str
+    runs: dict[int, Run]
+
+
+@dataclass(frozen=True, eq=False)
+class Arena:
+    """Strategies tried under the same conditions on one data set under one fusion."""
+
+    dataset: str
+    fusion: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def where(self) -> str:
+        """Data set and fusion in words."""
+        return f"{self.dataset}, {self.fusion} fusion"
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """Measures [K, n] of K entries on the n seeds they share, over the same numbers of labels."""
+
+    seeds: tuple[int, ...]
+    values: Array
+
+
+def arenas(groups: Iterable[Group], notes: Notes) -> list[Arena]:
+    """Sort groups into arenas.
+
+    Parameters
+    ----------
+    groups : iterable of Group
+    notes : Notes
+        Gets the notes of the groups, and: conditions that keep strategies of a data set apart, several
+        versions of the code, runs left out because an accuracy is NaN.
+
+    Returns
+    -------
+    list of Arena
+        In the order first met; so are its entries. An entry's name is its strategy, with the options
+        that tell it from another of the same name and predictor in the same arena.
+
+    Raises
+    ------
+    UsageError
+        If a seed of a strategy is there twice with equally many rounds.
+    """
+    by_place: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        notes.add(*group.notes)
+        by_place.setdefault((group.dataset, group.fusion), []).append(group)
+    found = []
+    for (dataset, fusion), members in by_place.items():
+        where = f"{dataset}, {fusion} fusion"
+        by_protocol: dict[Any, list[Group]] = {}
+        for group in members:
+            key = group.on, int(group.labels[0]), tuple(sorted(protocol(group).items()))
+            by_protocol.setdefault(key, []).append(group)
+        if len(by_protocol) > 1:
+            notes.add(
+                f"{where}: tried under different conditions, so compared apart: {_why(members)}"
+            )
+        for same in by_protocol.values():
+            if versions := say_versions(same):
+                notes.add(f"{where}: {versions}")
+            found.append(Arena(dataset, fusion, tuple(_entries(same, where, notes))))
+    return found
+
+
+def _why(groups: Sequence[Group]) -> str:
+    parts = [say_differences(groups)]
+    parts.append(_by_value("Top-1 on", [(g.on, g.strategy) for g in groups]))
+    parts.append(_by_value("labels of round 0", [(str(g.labels[0]), g.strategy) for g in groups]))
+    return "; ".join(part for part in parts if part)
+
+
+def _by_value(what: str, owners: Sequence[tuple[str, str]]) -> str:
+    values = {v: ", ".join(dict.fromkeys(o for w, o in owners if w == v)) for v, _ in owners}
+    said = [f"{value} ({who})" for value, who in values.items()]
+    return f"{what} = {', '.join(said)}" if len(values) > 1 else ""
+
+
+def _entries(groups: Sequence[Group], where: str, notes: Notes) -> list[Entry]:
+    by_method: dict[Any, list[Group]] = {}
+    for g in groups:
+        options = tuple(sorted(method_options(g).items())) if g.options else g.variant
+        by_method.setdefault((g.strategy, g.predictor, options), []).append(g)
+    entries = []
+    for (strategy, predictor, _), members in by_method.items():
+        rivals = [
+            other[0]
+            for key, other in by_method.items()
+            if key[:2] == (strategy, predictor) and other is not members
+        ]
+        name = _name(members[0], rivals)
+        runs: dict[int, Run] = {}
+        for group in members:
+            _collect(group, name, where, runs, notes)
+        entries.append(Entry(name, predictor, runs))
+    return entries
+
+
+def _name(group: Group, rivals: Sequence[Group]) -> str:
+    if not rivals:
+        return group.strategy
+    own, others = method_options(group), [method_options(rival) for rival in rivals]
+    differing = [
+        f"{key}={own.get(key, 'unset')}"
+        for key in sorted(set(own).union(*others))
+        if any(other.get(key) != own.get(key) for other in others)
+    ]
+    said = ", ".join(differing) or group.variant
+    return f"{group.strategy} ({said})" if said else group.strategy
+
+
+def _collect(group: Group, name: str, where: str, runs: dict[int, Run], notes: Notes) -> None:
+    for seed, top1 in zip(group.seeds, group.top1[MULTIMODAL], strict=True):
+        if not np.isfinite(top1).all():
+            labels = group.labels[np.argmin(np.isfinite(top1))]
+            notes.add(
+                f"{where}: seed {seed} of {name} is left out, its Top-1 at {labels} labels is NaN"
+            )
+            continue
+        other = runs.get(seed)
+        if other is not None and len(other.labels) == len(group.labels):
+            raise UsageError(
+                f"{where}: seed {seed} of {name} is there twice: a mean would count it double; leave one out"
+            )
+        if other is not None:
+            notes.add(f"{where}: seed {seed} of {name} is there twice; the longer curve counts")
+        if other is None or len(group.labels) > len(other.labels):
+            runs[seed] = Run(group.labels, top1)
+
+
+def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -> Pairing:
+    """Measure K entries on the seeds they share, over the numbers of labels that all have in common.
+
+    Parameters
+    ----------
+    entries : sequence of Entry [K]
+    where : str
+        Data set and fusion, for notes.
+    measure : {"aubc", "final"}
+        Mean Top-1 over rounds, or Top-1 at the last common number of labels.
+    notes : Notes
+        Gets the seeds left out, and curves that are cut because another ends earlier.
+
+    Returns
+    -------
+    Pairing
+
+    Raises
+    ------
+    UsageError
+        If the measure is unknown.
+    """
+    if measure not in ("aubc", "final"):
+        raise UsageError(f'expected measure "aubc" or "final", got {measure!r}')
+    every = set().union(*(entry.runs for entry in entries))
+    seeds = sorted(every.intersection(*(entry.runs for entry in entries)))
+    for entry in entries:
+        if missing := sorted(every - set(entry.runs)):
+            notes.add(
+                f"{where}: pairs with {entry.name} leave out {say_seeds(missing)}: it has none there"
+            )
+    if not seeds:
+        return Pairing((), np.empty((len(entries), 0)))
+    grids = [entry.runs[seed].labels for entry in entries for seed in seeds]
+    common = _common_prefix(grids)
+    if any(len(grid) > common for grid in grids):
+        notes.add(_say_cut(entries, seeds, common, where))
+    labels = grids[0][:common]
+    curves = [np.stack([entry.runs[seed].top1[:common] for seed in seeds]) for entry in entries]
+    values = [aubc(labels, top1) if measure == "aubc" else top1[:, -1] for top1 in curves]
+    return Pairing(tuple(seeds), np.stack(values))
+
+
+def _common_prefix(grids: Sequence[NDArray[np.int64]]) -> int:
+    shortest = min(map(len, grids))
+    same = np.ones(shortest, dtype=bool)
+    for a, b in pairwise(grids):
+        same &= a[:shortest] == b[:shortest]
+    return shortest if same.all() else int(np.argmin(same))
+
+
+def _say_cut(entries: Sequence[Entry], seeds: Sequence[int], common: int, where: str) -> str:
+    first = entries[0].runs[seeds[0]].labels
+    ends = [
+        f"{say_seeds(short)} of {entry.name}"
+        for entry in entries
+        if (short := [s for s in seeds if len(entry.runs[s].labels) == common])
+    ]
+    # By who ends early alone: the same line then serves every pair with it.
+    why = f"{' and '.join(ends)} ended there" if ends else "numbers of labels part after that"
+    return (
+        f"{where}: curves cut to {first[0]} to {first[common - 1]} labels ({common} rounds with "
+        f"round 0) where compared with others: {why}"
+    )

@@ -1,0 +1,121 @@
+"""Comparisons: strategies x data sets x fusions x seeds, each run in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES, Ablation
+from rlmba.experiments.sweep.folder import Failure, open_folder, stored_sweep
+from rlmba.experiments.sweep.on_ray import RayTasks
+from rlmba.experiments.sweep.plan import Plan, make_plan
+from rlmba.experiments.sweep.processes import LocalProcesses, fitting_jobs
+from rlmba.experiments.sweep.schedule import (
+    Entry,
+    State,
+    SweepObserver,
+    SweepResult,
+    run_jobs,
+)
+from rlmba.experiments.sweep.schema import (
+    DatasetEntry,
+    StrategyEntry,
+    SweepConfig,
+    load_sweep,
+    read_sweep_file,
+)
+from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.work import Executor
+
+__all__ = [
+    "ABLATIONS",
+    "BASELINES",
+    "Ablation",
+    "DatasetEntry",
+    "Entry",
+    "Failure",
+    "Job",
+    "LocalProcesses",
+    "Plan",
+    "RayTasks",
+    "State",
+    "StrategyEntry",
+    "SweepConfig",
+    "SweepObserver",
+    "SweepResult",
+    "load_sweep",
+    "make_plan",
+    "read_sweep_file",
+    "run_jobs",
+    "run_sweep",
+    "stored_sweep",
+]
+
+
+class _Silent:
+    """The observer where none was given."""
+
+    def begin(self, entries: Sequence[Entry], where: str) -> None: ...
+
+    def ended(self, entry: Entry) -> None: ...
+
+    def tick(self) -> None: ...
+
+
+def run_sweep(
+    plan: Plan,
+    output: Path,
+    *,
+    resume: bool = False,
+    jobs: int | None = None,
+    ray: str | None = None,
+    together: int | None = None,
+    keep_models: bool = False,
+    observer: SweepObserver | None = None,
+) -> SweepResult:
+    """Make every run of a plan that is not complete yet, in processes beside each other.
+
+    A script that calls this needs the guard ``if __name__ == "__main__":``, since processes are
+    spawned. Killed at any moment, it loses at most the rounds in flight.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of :func:`make_plan` for the same ``output``.
+    output : path
+        Holds ``sweep.yaml``, ``round0/``, ``cells/`` and ``logs/``.
+    resume : bool
+        Go on with the comparison in ``output``, if there is one.
+    jobs : int or None
+        Processes; None: as many as fit. With ``ray``: tasks at a time.
+    ray : str or None
+        Address of a Ray cluster, or "local".
+    together : int or None
+        At most so many runs trained as one; None: 16; 1: each alone.
+    keep_models : bool
+        Keep the last model of each complete run.
+    observer : SweepObserver or None
+
+    Returns
+    -------
+    SweepResult
+        A failed run is in it, with its ``failure.json`` in its folder; the rest went on.
+
+    Raises
+    ------
+    UsageError, RunFolderError, StorageError
+        As for the folder; nothing is run then.
+    """
+    with open_folder(output, plan, resume=resume):
+        executor: Executor
+        if ray is None:
+            executor = LocalProcesses(
+                fitting_jobs(plan.jobs) if jobs is None else jobs, output / "logs"
+            )
+        else:
+            executor = RayTasks(ray, jobs=jobs)
+        with contextlib.closing(executor):
+            return run_jobs(
+                plan, executor, observer or _Silent(), together=together, keep_models=keep_models
+            )

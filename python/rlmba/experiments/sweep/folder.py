@@ -1,0 +1,224 @@
+"""The folder of a comparison: its plan, and how far each run of it is.
+
+``sweep.yaml`` holds what was asked for and every run's configuration: what all have in common once,
+and for each strategy on a data set what it has of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import rlmba
+from rlmba.config import FREE_KEYS, yaml12
+from rlmba.errors import RunFolderError, UsageError
+from rlmba.experiments.sweep.plan import Plan
+from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
+from rlmba.experiments.sweep.variants import Job, flat
+from rlmba.storage import atomic_write_text, locked, make_folder
+
+__all__ = [
+    "Failure",
+    "Newest",
+    "clear_failure",
+    "drop_model",
+    "newest",
+    "open_folder",
+    "stored_sweep",
+    "write_failure",
+]
+
+FORMAT = 1
+_FILE = "sweep.yaml"
+_UNCOMPARED = set(FREE_KEYS)
+
+
+@contextlib.contextmanager
+def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
+    """Hold a comparison's folder and write its plan into it.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds something else, a comparison and ``resume`` is false, or one that ``plan``
+        does not continue: the same or with more strategies, data sets, fusions or seeds.
+    RunFolderError
+        If another process is writing it, or its plan is damaged.
+    StorageError
+        If it cannot be written.
+    """
+    stored = _read(output)
+    if stored is None and output.exists():
+        known = {"lock"}
+        if not output.is_dir() or any(p.name not in known for p in output.iterdir()):
+            raise UsageError(
+                f"{output} already holds files that are not a comparison: give another --output"
+            )
+    if stored is not None and not resume:
+        raise UsageError(
+            f"{output} already holds a comparison: add --resume to go on with it, or give another "
+            "--output"
+        )
+    fresh = _contents(plan)
+    if stored is not None:
+        _check_continues(stored, fresh, output)
+    make_folder(output)
+    with locked(output, lambda holder: _busy(output, holder)):
+        atomic_write_text(output / _FILE, yaml12.dump(fresh))
+        yield
+
+
+def stored_sweep(output: Path) -> SweepConfig | None:
+    """What was asked for in a comparison's folder; None where there is none.
+
+    Raises
+    ------
+    RunFolderError
+        If it is damaged.
+    """
+    stored = _read(output)
+    return None if stored is None else load_sweep(stored["sweep"])
+
+
+def _busy(output: Path, holder: str) -> RunFolderError:
+    return RunFolderError(f"{output} is being written by {holder}; wait for it or stop it first")
+
+
+def _read(output: Path) -> dict[str, Any] | None:
+    file = output / _FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{file} cannot be read ({error}); give another --output") from error
+    try:
+        stored = yaml12.parse(text, str(file))
+        if stored["format"] != FORMAT:
+            raise RunFolderError(
+                f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
+                f"rlmba that wrote it ({stored.get('rlmba', 'unknown')})"
+            )
+        for key in ("sweep", "data", "common", "runs"):
+            stored[key]
+    except (UsageError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{file} is damaged ({error}); give another --output") from error
+    return dict(stored)
+
+
+def _contents(plan: Plan) -> dict[str, Any]:
+    variants: dict[str, tuple[dict[str, Any], list[int]]] = {}
+    for job in plan.jobs:
+        values = flat(job.config.model_dump(mode="json"))
+        values = {k: v for k, v in values.items() if k not in ("seed", "round0", "reward.curves")}
+        variants.setdefault(job.variant, (values, []))[1].append(job.config.seed)
+    first = next(iter(variants.values()))[0]
+    every = [values for values, _ in variants.values()]
+    common = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in every)}
+    return {
+        "format": FORMAT,
+        "rlmba": rlmba.__version__,
+        "sweep": plan.config.model_dump(mode="json"),
+        "data": dict(plan.fingerprints),
+        "common": common,
+        "runs": {
+            name: {"seeds": seeds, "own": {k: v for k, v in values.items() if k not in common}}
+            for name, (values, seeds) in variants.items()
+        },
+    }
+
+
+def _check_continues(stored: Mapping[str, Any], fresh: Mapping[str, Any], output: Path) -> None:
+    """Raise unless a plan has every run of the stored one, unchanged."""
+    problems: dict[str, list[str]] = {}
+    for name, checksum in stored["data"].items():
+        if fresh["data"].get(name, checksum) != checksum:
+            problems.setdefault("the data are others now (checksums differ)", []).append(name)
+    for name, run in stored["runs"].items():
+        if name not in fresh["runs"]:
+            problems.setdefault("not in this plan", []).append(name)
+            continue
+        new = fresh["runs"][name]
+        if gone := sorted(set(run["seeds"]) - set(new["seeds"])):
+            seeds = ", ".join(map(str, gone))
+            problems.setdefault(f"seeds {seeds} are not in this plan", []).append(name)
+        before, now = {**stored["common"], **run["own"]}, {**fresh["common"], **new["own"]}
+        for key in sorted({*before, *now} - _UNCOMPARED):
+            if before.get(key) != now.get(key):
+                text = f"{key} is {before.get(key)!r} there and {now.get(key)!r} here"
+                problems.setdefault(text, []).append(name)
+    if problems:
+        lines = [
+            f"{output} holds another comparison; a plan that goes on with it has all of its runs:"
+        ]
+        for text, (first, *others) in problems.items():
+            lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {text}")
+        lines.append(
+            f"`rlmba compare --resume --output {output}` alone takes its plan from the folder"
+        )
+        raise UsageError("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed: ``error`` in a line, the whole ``traceback``, and when (ISO 8601, UTC)."""
+
+    error: str
+    traceback: str
+    time: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Describe an exception."""
+        text = " ".join(str(error).split())
+        return cls(
+            error=f"{type(error).__name__}: {text}" if text else type(error).__name__,
+            traceback="".join(traceback.format_exception(error)),
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+
+def write_failure(folder: Path, failure: Failure) -> None:
+    """Record a failure as ``failure.json`` in a run's folder, whole or not at all."""
+    make_folder(folder)
+    atomic_write_text(folder / "failure.json", json.dumps(asdict(failure), indent=1) + "\n")
+
+
+def clear_failure(folder: Path) -> None:
+    """Forget an earlier failure: the run is tried again."""
+    (folder / "failure.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """How far a run is: complete rounds (round 0 counts), and figures of the last (None: none yet)."""
+
+    rounds: int = 0
+    labels: int | None = None
+    top1: float | None = None
+
+
+def newest(folder: Path) -> Newest:
+    """Read a run's newest figures, while it goes on or after; Top-1 on test, else on V.
+
+    What cannot be read counts as nothing: the run itself will say what is wrong.
+    """
+    try:
+        lines = (folder / "rounds.jsonl").read_bytes().split(b"\n")[:-1]
+        last = json.loads(lines[-1])
+        figures = last["test"] or last["validation"]
+        return Newest(len(lines), int(last["labels"]), float(figures["heads"]["mm"]["top1"]))
+    except (OSError, IndexError, ValueError, KeyError, TypeError):
+        return Newest()
+
+
+def drop_model(job: Job) -> None:
+    """Delete the model of a complete run; what its strategy has learned stays."""
+    for file in (job.folder / "checkpoints").glob("round_*/model.safetensors"):
+        file.unlink(missing_ok=True)

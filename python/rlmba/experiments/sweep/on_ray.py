@@ -1,0 +1,122 @@
+"""Units of a comparison as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+from rlmba.errors import UsageError
+from rlmba.experiments.sweep.folder import Failure
+from rlmba.experiments.sweep.processes import cores
+from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
+
+__all__ = ["RayTasks"]
+
+_PATIENCE = 10.0
+"""Seconds a cluster is given to answer."""
+
+
+class RayTasks:
+    """An :class:`~rlmba.experiments.sweep.work.Executor` of Ray tasks.
+
+    The comparison's folder and the data must lie under the same paths on all nodes, and this package
+    be installed there.
+
+    Parameters
+    ----------
+    address : str
+        Of a cluster ("auto": the one this machine belongs to), or "local": Ray is started here, and
+        ended by :meth:`close`.
+    jobs : int or None
+        Tasks at a time; None: one a core of the cluster.
+    runner : Runner or None
+
+    Raises
+    ------
+    UsageError
+        If Ray is not installed, there is no cluster at the address, or ``jobs`` is below 1.
+    """
+
+    def __init__(
+        self, address: str, *, jobs: int | None = None, runner: Runner | None = None
+    ) -> None:
+        if jobs is not None and jobs < 1:
+            raise UsageError(f"jobs: expected at least 1 task, got {jobs}")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise UsageError("--ray needs Ray: pip install 'rlmba[ray]'") from error
+        self._ray: Any = ray
+        _check_reachable(address)
+        started: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address == "local":
+            started |= {"num_cpus": cores(), "include_dashboard": False}
+        try:
+            ray.init(address=address, **started)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _no_cluster(address, error) from error
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        total = int(sum(node.get("CPU", 0) for node in nodes))
+        self.slots = jobs or max(1, total)
+        largest = max(int(node.get("CPU", 0)) for node in nodes)
+        threads = max(1, min(total // self.slots, largest))
+        gpus = 1 if any(node.get("GPU", 0) for node in nodes) else 0
+        self.where = f"{self.slots} Ray task{'s' * (self.slots > 1)} on {len(nodes)} node" + "s" * (
+            len(nodes) > 1
+        )
+        self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_execute)
+        self._arguments = (runner or LoopRunner(), threads)
+        self._running: dict[Any, Unit] = {}
+
+    def start(self, unit: Unit) -> None:
+        """Submit a unit."""
+        self._running[self._task.remote(unit, *self._arguments)] = unit
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Units that have ended, or whose processes have."""
+        if not self._running:
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        return [self._ended(reference) for reference in ready]
+
+    def close(self) -> None:
+        """Cancel what still runs and leave the cluster."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        self._ray.shutdown()
+
+    def _ended(self, reference: Any) -> Ended:
+        unit = self._running.pop(reference)
+        try:
+            return Ended(unit, self._ray.get(reference))
+        except self._ray.exceptions.RayError as error:
+            first = (str(error).strip().splitlines() or ["no reason given"])[0]
+            return Ended(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UsageError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UsageError(
+        f"--ray: expected the address of a running cluster, auto or local, got {address!r}: {first}"
+    )
+
+
+def _execute(unit: Unit, runner: Runner, threads: int) -> tuple[Failure | None, ...]:
+    import torch
+
+    torch.set_num_threads(threads)
+    return execute(unit, runner)

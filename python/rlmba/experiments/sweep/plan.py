@@ -1,0 +1,200 @@
+"""A comparison as the list of its runs, checked before any of them starts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from rlmba.errors import UsageError
+from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES
+from rlmba.experiments.sweep.problems import Problems
+from rlmba.experiments.sweep.schema import DatasetEntry, SweepConfig, load_sweep
+from rlmba.experiments.sweep.variants import (
+    Datasets,
+    Job,
+    Variant,
+    dataset_name,
+    flat,
+    relative_without_curves,
+)
+
+__all__ = ["Plan", "make_plan"]
+
+_PROTOCOL = ("rounds", "batch_size", "initial_labels", "epochs", "validation_fraction")
+_NAME = re.compile(r"[\w+.-]*\w[\w+.-]*")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every run of a comparison.
+
+    Attributes
+    ----------
+    config : SweepConfig
+        With every strategy spelled out, and those added that others need.
+    jobs : tuple of Job
+        In the order to run them: each round 0, then runs by seed, so that every strategy has figures
+        early.
+    fingerprints : mapping of data set to str
+        Checksums of the data.
+    notes : tuple of str
+        What was added to what was asked for.
+    """
+
+    config: SweepConfig
+    jobs: tuple[Job, ...]
+    fingerprints: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(config: SweepConfig, output: Path) -> Plan:
+    """Spell a comparison out and check every run of it against its data set.
+
+    Parameters
+    ----------
+    config : SweepConfig
+    output : path
+        The comparison's folder, where runs will lie; nothing is written.
+
+    Raises
+    ------
+    UsageError
+        With a line per problem that names the runs it is of: an unknown key, strategy, option or data
+        set, a budget beyond the pool, two runs of one name.
+    DataError
+        If a data set cannot be used.
+    """
+    config, notes = _complete(config)
+    _check_names(config)
+    datasets = Datasets()
+    problems = Problems()
+    output = output.absolute()
+    variants = [
+        Variant(output, d, s, fusion, predictor)
+        for d in config.datasets
+        for fusion in config.fusions
+        for predictor, s in [
+            ("fused", None),
+            *product(config.predictors, config.strategies),
+        ]
+    ]
+    rounds0: dict[tuple[str, str, int], Job] = {}
+    jobs: list[Job] = []
+    for variant in variants:
+        with problems.of(variant.path):
+            base = variant.load(config)
+            dataset = datasets.load(base, variant.dataset_name)
+        if problems.found_in(variant.path):
+            continue
+        for seed in config.seeds:
+            start = (variant.dataset_name, variant.fusion, seed)
+            with problems.of(f"{variant.path}/seed{seed}"):
+                job = variant.job(base, dataset, seed, rounds0.get(start))
+                if variant.strategy is None:
+                    rounds0[start] = job
+                jobs.append(job)
+    for job, message in _unlike_baselines(jobs):
+        problems.add(job.name, message)
+    problems.report()
+    order = {seed: i for i, seed in enumerate(config.seeds)}
+    jobs.sort(key=lambda job: (not job.is_round0, order[job.config.seed]))
+    return Plan(
+        config, tuple(jobs), datasets.fingerprints, (*notes, *_with_round0_of_their_own(jobs))
+    )
+
+
+def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
+    """Add what ``ablations`` asks for and what relative rewards are measured against."""
+    strategies = list(config.strategies)
+    notes = []
+
+    def add(names: Sequence[str]) -> str:
+        missing = [n for n in names if n not in {s.name for s in strategies}]
+        if missing:
+            strategies.extend(load_sweep({"strategies": missing}).strategies)
+        return ", ".join(missing)
+
+    if config.ablations:
+        if added := add(["rlmba"]):
+            notes.append(f"added {added}: what the ablations are of")
+        add(list(ABLATIONS))
+    common = flat(config.settings)
+    for d in config.datasets:
+        common |= flat(d.settings)
+    relative = [
+        s.name
+        for s in strategies
+        if s.name not in BASELINES
+        and relative_without_curves(common | flat(s.settings) | flat(config.overrides))
+    ]
+    if relative and (added := add(BASELINES)):
+        notes.append(
+            f"added {added}: the reward of {', '.join(relative)} is relative to their curves"
+        )
+    if not strategies:
+        raise UsageError(
+            "strategies: expected at least one, got none; give --strategies random,badge,rlmba-x or "
+            "--ablations; `rlmba strategies` lists them"
+        )
+    update = {"strategies": strategies, "ablations": False, "datasets": _absolute(config.datasets)}
+    return config.model_copy(update=update), tuple(notes)
+
+
+def _with_round0_of_their_own(jobs: Sequence[Job]) -> Iterator[str]:
+    labels = dict.fromkeys(j.label for j in jobs if not j.is_round0 and j.config.round0 is None)
+    if labels:
+        yield (
+            f"{', '.join(labels)}: not from the shared round 0, since other settings train another model"
+        )
+
+
+def _absolute(entries: Sequence[DatasetEntry]) -> list[DatasetEntry]:
+    keys = ("data", "data_root")
+    return [
+        e.model_copy(update={k: p.resolve() for k in keys if (p := getattr(e, k)) is not None})
+        for e in entries
+    ]
+
+
+def _check_names(config: SweepConfig) -> None:
+    axes: dict[str, list[str]] = {
+        "data sets": [dataset_name(d) for d in config.datasets],
+        "strategies": [s.name for s in config.strategies],
+        "fusions": list(config.fusions),
+        "predictors": list(config.predictors),
+        "seeds": [str(s) for s in config.seeds],
+    }
+    for what, names in axes.items():
+        twice = [n for n, count in Counter(names).items() if count > 1]
+        if twice:
+            key = {"data sets": "name", "strategies": "label"}.get(what)
+            advice = f"give one a `{key}` of its own" if key else "leave one out"
+            raise UsageError(
+                f"{what}: {twice[0]!r} is there twice, and runs would share a folder; {advice}"
+            )
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise UsageError(
+                    f"{what}: {name!r} names a folder: expected letters, digits and _ + . - alone"
+                )
+
+
+def _unlike_baselines(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    """Runs with a relative reward whose baselines follow another protocol."""
+    by_name = {job.name: job for job in jobs}
+    for job in jobs:
+        for baseline in (by_name[n] for n in job.needs if n in by_name):
+            if baseline.is_round0:
+                continue
+            for key in _PROTOCOL:
+                ours, theirs = getattr(job.config, key), getattr(baseline.config, key)
+                if ours != theirs:
+                    message = (
+                        f"its relative reward is measured against {baseline.label}, which has "
+                        f"{key}={theirs}, but it has {key}={ours}; give both the same"
+                    )
+                    yield job, message

@@ -1,0 +1,191 @@
+"""The schema of a comparison, and where it comes from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from rlmba.config import yaml12
+from rlmba.errors import UsageError
+from rlmba.experiments.sweep.ablations import ABLATIONS
+
+__all__ = ["DatasetEntry", "StrategyEntry", "SweepConfig", "load_sweep", "read_sweep_file"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class DatasetEntry(_Section):
+    """A data set of the comparison. A bare word is its ``dataset``; one that ends in .npz its ``data``."""
+
+    dataset: str = "features"
+    """A registered data set."""
+    name: str | None = None
+    """What its folder is called; null: the file's name without its ending, or ``dataset``."""
+    data: Path | None = None
+    """The data set's file, where it is one."""
+    data_root: Path | None = None
+    """The data set's folder, where it is one."""
+    preset: str | None = None
+    """A preset in place of the data set's own."""
+    settings: dict[str, Any] = {}
+    """Settings of every run on it, above the common ones."""
+
+
+class StrategyEntry(_Section):
+    """A strategy of the comparison. A bare word is its ``strategy``, or the name of an ablation."""
+
+    strategy: str
+    """A registered strategy."""
+    label: str | None = None
+    """Its name in tables, figures and folders; null: ``strategy``."""
+    options: dict[str, Any] = {}
+    """Options of the strategy; `rlmba strategies` lists them."""
+    settings: dict[str, Any] = {}
+    """Settings of every run of it, above those of the data set."""
+
+    @property
+    def name(self) -> str:
+        """Its label, or the strategy's name."""
+        return self.label or self.strategy
+
+
+def _entry(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return {"data": value} if value.endswith(".npz") else {"dataset": value}
+
+
+def _variant(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in ABLATIONS:
+        return {"strategy": value}
+    ablation = ABLATIONS[value]
+    return {
+        "strategy": "rlmba",
+        "label": value,
+        "options": dict(ablation.options),
+        "settings": dict(ablation.settings),
+    }
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, int):
+        return [value]
+    if not isinstance(value, str):
+        return value
+    seeds: list[int] = []
+    for part in value.split(","):
+        span = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(span[1]), int(span[2] or span[1])) if span else (1, 0)
+        if last < first:
+            raise ValueError(
+                f"expected numbers and rising ranges such as 0-7 or 0,2,5-7, got {value!r}"
+            )
+        seeds += range(first, last + 1)
+    return seeds
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Mapping)) else value
+
+
+class SweepConfig(_Section):
+    """A comparison: every strategy on every data set, with every fusion, predictor and seed."""
+
+    datasets: Annotated[
+        list[Annotated[DatasetEntry, BeforeValidator(_entry)]], BeforeValidator(_list)
+    ] = Field([DatasetEntry(dataset="digits")], min_length=1)
+    """Data sets: names, .npz files, or mappings with settings of their own."""
+    strategies: Annotated[
+        list[Annotated[StrategyEntry, BeforeValidator(_variant)]], BeforeValidator(_list)
+    ] = []
+    """Strategies and ablations: names, or mappings with a label, options and settings of their own."""
+    fusions: Annotated[
+        list[Literal["amcb", "adaptive", "uniform", "concat"]], BeforeValidator(_list)
+    ] = Field(["amcb"], min_length=1)
+    """Fusions; strategies are compared within each."""
+    predictors: Annotated[list[Literal["fused", "pooled"]], BeforeValidator(_list)] = Field(
+        ["fused"], min_length=1
+    )
+    """Predictors; strategies are compared within each."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_seeds)] = Field(
+        [0, 1, 2, 3, 4], min_length=1
+    )
+    """Seeds: a list, or ranges such as "0-7"."""
+    ablations: bool = False
+    """Add every built-in ablation of ``rlmba``, and ``rlmba`` itself."""
+    settings: dict[str, Any] = {}
+    """Settings of every run, by key, dotted or nested."""
+    overrides: dict[str, Any] = {}
+    """Settings above those of data sets and strategies: the command line's ``--set``."""
+
+
+def read_sweep_file(file: Path) -> dict[str, Any]:
+    """Read a YAML file of a comparison, unchecked.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, is no YAML or no mapping.
+    """
+    try:
+        values = yaml12.parse(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: expected a YAML file in UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise UsageError(f"{file}: cannot read it ({error.strerror}); check the path") from error
+    if values is not None and not isinstance(values, dict):
+        raise UsageError(
+            f"{file}: expected keys and values (`seeds: 0-7`), got a {type(values).__name__}"
+        )
+    return values or {}
+
+
+def load_sweep(values: Mapping[str, Any]) -> SweepConfig:
+    """Check the values of a comparison.
+
+    Raises
+    ------
+    UsageError
+        With one line per problem.
+
+    Examples
+    --------
+    >>> sweep = load_sweep({"strategies": ["random", "greedy"], "seeds": "0-2,7"})
+    >>> [(s.name, s.strategy) for s in sweep.strategies], sweep.seeds
+    ([('random', 'random'), ('greedy', 'rlmba')], [0, 1, 2, 7])
+    """
+    try:
+        return SweepConfig.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        lines = [_explain(dict(e)) for e in error.errors(include_url=False)]
+        raise UsageError("\n".join(lines)) from error
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {"datasets": DatasetEntry, "strategies": StrategyEntry}
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    location = [step for step in error["loc"] if not str(step).startswith("function-")]
+    key = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden":
+        section = _SECTIONS.get(str(location[0]), SweepConfig) if location[1:] else SweepConfig
+        known = list(section.model_fields)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else "."
+        return f"comparison: unknown key {key!r}{guess} Keys: {', '.join(known)}"
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}"
+    wanted = str(error["msg"]).replace("Input should be", "expected")
+    return f"{key}: {wanted}, got {error['input']!r}"

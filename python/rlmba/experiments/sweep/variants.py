@@ -1,0 +1,229 @@
+"""A strategy on a data set under a fusion and predictor: the configuration its seeds share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlmba.config import RunConfig, load_config
+from rlmba.errors import UsageError
+from rlmba.experiments.sweep.ablations import BASELINES
+from rlmba.experiments.sweep.schema import DatasetEntry, StrategyEntry, SweepConfig
+
+if TYPE_CHECKING:
+    from rlmba.data import MultimodalDataset
+
+__all__ = ["Datasets", "Job", "Variant", "dataset_name", "flat", "relative_without_curves"]
+
+_ROUND0 = "round 0"
+# Keys that something else in the comparison decides.
+_OWNED = {
+    "dataset": "datasets",
+    "data": "datasets",
+    "data_root": "datasets",
+    "strategy": "strategies",
+    "label": "strategies",
+    "fusion": "fusions",
+    "predictor": "predictors",
+    "seed": "seeds",
+    "round0": "the comparison itself",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Attributes
+    ----------
+    name : str
+        Its folder within the comparison's, such as ``cells/digits/amcb/badge/seed0``.
+    dataset, model, label : str
+        Data set, fusion (and predictor, where it is not "fused") and strategy as folders are called.
+    config : RunConfig
+        Resolved.
+    folder : path
+        Its run folder, absolute.
+    needs : tuple of str
+        Names of the runs that must be complete before it starts.
+    """
+
+    name: str
+    dataset: str
+    model: str
+    label: str
+    config: RunConfig
+    folder: Path
+    needs: tuple[str, ...] = ()
+
+    @property
+    def is_round0(self) -> bool:
+        """Whether it is a shared round 0, not a run of a strategy."""
+        return self.label == _ROUND0
+
+    @property
+    def variant(self) -> str:
+        """What it has in common with its other seeds."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def rounds(self) -> int:
+        """Lines of its log once it is complete: round 0 counts."""
+        return int(self.config.rounds or 0) + 1
+
+
+@dataclass
+class Variant:
+    """A strategy (None: the shared round 0) on a data set under a fusion and predictor."""
+
+    output: Path
+    entry: DatasetEntry
+    strategy: StrategyEntry | None
+    fusion: str
+    predictor: str
+    curves: bool = field(default=False, init=False)
+
+    @property
+    def dataset_name(self) -> str:
+        """See :func:`dataset_name`."""
+        return dataset_name(self.entry)
+
+    @property
+    def model(self) -> str:
+        """Fusion, and predictor where it is not "fused"."""
+        return self.fusion if self.predictor == "fused" else f"{self.fusion}-{self.predictor}"
+
+    @property
+    def path(self) -> str:
+        """Folder of its seeds, from the comparison's."""
+        if self.strategy is None:
+            return f"round0/{self.dataset_name}/{self.fusion}"
+        return f"cells/{self.dataset_name}/{self.model}/{self.strategy.name}"
+
+    def load(self, config: SweepConfig) -> RunConfig:
+        """The configuration of all its seeds, not yet resolved."""
+        entry, strategy = self.entry, self.strategy or StrategyEntry(strategy="random")
+        layers: list[tuple[str, Mapping[str, Any]]] = [
+            ("settings", config.settings),
+            (f"settings of data set {self.dataset_name}", entry.settings),
+            (f"settings of strategy {strategy.name}", strategy.settings),
+            ("--set", config.overrides),
+        ]
+        keys: dict[str, Any] = {}
+        for name, layer in layers:
+            _refuse_owned(name, given := flat(layer))
+            keys |= given
+        own: dict[str, Any] = {
+            "strategy": strategy.strategy,
+            "strategy_options": strategy.options,
+            "label": None if strategy.name == strategy.strategy else strategy.name,
+            "fusion": self.fusion,
+            "predictor": self.predictor,
+        }
+        if self.strategy is None:
+            own["rounds"] = 0
+        if self.strategy is None or strategy.name in BASELINES:
+            own["reward"] = {"kind": "absolute", "curves": []}
+        elif relative_without_curves(keys):
+            self.curves = True
+            own["reward.curves"] = ["."]  # each seed has its own
+        # The data set first: options of a data set are dropped where a later source renames it.
+        data = {
+            k: v for k in ("dataset", "data", "data_root") if (v := getattr(entry, k)) is not None
+        }
+        layers = [("datasets", data), *layers, ("comparison", own)]
+        return load_config(preset=entry.preset, layers=layers)
+
+    def job(
+        self,
+        base: RunConfig,
+        dataset: MultimodalDataset,
+        seed: int,
+        round0: Job | None = None,
+    ) -> Job:
+        """One seed's run, resolved; from ``round0`` where it would train the same one."""
+        from rlmba.loop.round0 import round0_identity
+        from rlmba.loop.session import resolve
+
+        changes: dict[str, Any] = {"seed": seed}
+        needs: list[str] = []
+        if self.curves:
+            needs += [
+                f"cells/{self.dataset_name}/{self.model}/{name}/seed{seed}" for name in BASELINES
+            ]
+            curves = [self.output / name for name in needs]
+            changes["reward"] = base.reward.model_copy(update={"curves": curves})
+        resolved, _ = resolve(base.model_copy(update=changes), dataset)
+        if round0 is not None and round0_identity(resolved) == round0_identity(round0.config):
+            needs.insert(0, round0.name)
+            resolved = resolved.model_copy(update={"round0": round0.folder})
+        name = f"{self.path}/seed{seed}"
+        return Job(
+            name=name,
+            dataset=self.dataset_name,
+            model=self.model,
+            label=_ROUND0 if self.strategy is None else self.strategy.name,
+            config=resolved,
+            folder=self.output / name,
+            needs=tuple(needs),
+        )
+
+
+class Datasets:
+    """Data sets, each loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, MultimodalDataset] = {}
+        self.fingerprints: dict[str, str] = {}
+
+    def load(self, config: RunConfig, name: str) -> MultimodalDataset:
+        """The data set of a configuration, ``name`` being what the comparison calls it."""
+        from rlmba.data import load_dataset
+        from rlmba.training.mesh import usable_device
+
+        key = json.dumps([name, config.dataset_options], default=str)
+        if key not in self._loaded:
+            usable_device(config.device)
+            self._loaded[key] = load_dataset(
+                config.dataset,
+                data=config.data,
+                data_root=config.data_root,
+                options=config.dataset_options,
+            )
+            self.fingerprints.setdefault(name, self._loaded[key].fingerprint())
+        return self._loaded[key]
+
+
+def dataset_name(entry: DatasetEntry) -> str:
+    """What a data set's folder is called."""
+    return entry.name or (entry.data.stem if entry.data is not None else entry.dataset)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def relative_without_curves(keys: Mapping[str, Any]) -> bool:
+    """Whether settings by dotted key ask for a relative reward and leave its baselines open."""
+    return keys.get("reward.kind") == "relative" and not keys.get("reward.curves")
+
+
+def _refuse_owned(layer: str, keys: Mapping[str, Any]) -> None:
+    for key in keys:
+        owner = _OWNED.get(key) or (
+            "options of strategies" if key.startswith("strategy_opt") else None
+        )
+        if owner:
+            raise UsageError(
+                f"{layer}: {key!r} is decided by {owner}; leave it out of the settings"
+            )

@@ -1,0 +1,112 @@
+"""What a process of a comparison is given to do, and doing it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rlmba.config import RunConfig
+from rlmba.errors import StorageError
+from rlmba.experiments.sweep.folder import Failure, clear_failure, write_failure
+from rlmba.experiments.sweep.variants import Job
+
+__all__ = ["Ended", "Executor", "LoopRunner", "Runner", "Unit", "execute"]
+
+
+class Runner(Protocol):
+    """Makes runs; pickled to the processes that do."""
+
+    def key(self, config: RunConfig) -> str | None:
+        """Runs of equal keys may be made together; None: alone."""
+
+    def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
+        """Make runs or go on with them, each in its folder; what went wrong with each."""
+
+
+class LoopRunner:
+    """Makes runs with :mod:`rlmba.loop`."""
+
+    def key(self, config: RunConfig) -> str | None:
+        """See :func:`rlmba.loop.together_key`."""
+        from rlmba.loop import together_key
+
+        return together_key(config)
+
+    def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
+        """One by :func:`rlmba.loop.run`, several by :func:`rlmba.loop.run_together`."""
+        from rlmba.loop import run, run_together
+
+        if len(configs) > 1:
+            results = run_together(list(configs), list(folders), resume=True)
+            return [r if isinstance(r, Exception) else None for r in results]
+        try:
+            run(configs[0], folders[0], resume=True)
+        except Exception as error:
+            return [error]
+        return [None]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Runs that one process makes: several are made together. ``attempt`` counts from 1."""
+
+    jobs: tuple[Job, ...]
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A unit that has ended: a failure or None for each run, or ``died``: why its process is gone."""
+
+    unit: Unit
+    failures: tuple[Failure | None, ...] = ()
+    died: str | None = None
+
+
+class Executor(Protocol):
+    """Runs units elsewhere.
+
+    Attributes
+    ----------
+    slots : int
+        Units it runs at a time.
+    where : str
+        In words.
+    """
+
+    slots: int
+    where: str
+
+    def start(self, unit: Unit) -> None:
+        """Begin a unit; never more than ``slots`` at a time."""
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Units that have ended; waits so long for the first, at most."""
+
+    def close(self) -> None:
+        """End everything that still runs."""
+
+
+def execute(unit: Unit, runner: Runner) -> tuple[Failure | None, ...]:
+    """Make the runs of a unit; a failure is recorded in its run's folder and returned, never raised."""
+    jobs = unit.jobs
+    for job in jobs:
+        clear_failure(job.folder)
+    try:
+        errors = runner.run([job.config for job in jobs], [job.folder for job in jobs])
+    except Exception as error:
+        errors = [error] * len(jobs)
+    failures = tuple(None if error is None else Failure.of(error) for error in errors)
+    for job, failure in zip(jobs, failures, strict=True):
+        if failure is not None:
+            record(job, failure)
+    return failures
+
+
+def record(job: Job, failure: Failure) -> None:
+    """Write ``failure.json``; where even that cannot be written, the failure is still reported."""
+    with contextlib.suppress(StorageError):
+        write_failure(job.folder, failure)

@@ -1,0 +1,63 @@
+"""Cells: numbers as they are printed, and which of a column is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rlmba.experiments.content import Cell
+from rlmba.experiments.curves import Array, Group
+
+__all__ = ["NONE", "best", "mean_sd", "number", "seconds", "spread", "text"]
+
+NONE = Cell("—")
+"""Where there is no figure."""
+
+_EQUAL = 1e-12  # what differs less is rounding
+
+
+def mean_sd(values: Array) -> tuple[float, float | None]:
+    """Mean over seeds and sample standard deviation; None where one seed leaves it undefined."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), sd
+
+
+def text(value: object) -> Cell:
+    """Return a cell of words, or of a whole number."""
+    return Cell(str(value), float(value) if isinstance(value, int) else None)
+
+
+def number(value: float | None, form: str = ".4f") -> Cell:
+    """Return a cell of one number; none where it is None or NaN."""
+    return NONE if value is None or np.isnan(value) else Cell(format(value, form), float(value))
+
+
+def seconds(group: Group, stage: str) -> float:
+    """Return the mean over seeds of a stage's seconds a round; NaN where unknown."""
+    values = group.seconds.get(stage)
+    return np.nan if values is None else float(np.mean(values))
+
+
+def spread(values: Array | None, digits: int = 4, *, space: str = " ") -> Cell:
+    """Return mean ± sample s.d. of an array [S]; without the latter for one seed, NaN: no figure."""
+    if values is None or np.isnan(values).any():
+        return NONE
+    mean, sd = mean_sd(values)
+    shown = f"{mean:.{digits}f}"
+    return Cell(shown if sd is None else f"{shown}{space}±{space}{sd:.{digits}f}", mean)
+
+
+def best(
+    rows: Sequence[Sequence[Cell]], columns: Iterable[int], *, largest: bool = True
+) -> frozenset[tuple[int, int]]:
+    """Find the best cells of these columns by value, ties included; where all are equal none is."""
+    found = set()
+    for k in columns:
+        values = {r: row[k].value for r, row in enumerate(rows)}
+        known = {r: v for r, v in values.items() if v is not None}
+        if known:
+            top = max(known.values()) if largest else min(known.values())
+            there = {(r, k) for r, v in known.items() if abs(v - top) < _EQUAL}
+            found |= there if len(there) < len(known) else set()
+    return frozenset(found)

@@ -1,0 +1,264 @@
+"""Who beats whom: paired tests, wins and losses, the win matrix, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from rlmba.errors import UsageError
+from rlmba.experiments import statistics
+from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.scope import ORDER, Scope
+from rlmba.experiments.tables.cells import NONE, best, number, text
+from rlmba.types import MULTIMODAL
+
+__all__ = ["REFERENCES", "against", "contests", "rank_table", "ranking", "verdicts", "win_table"]
+
+REFERENCES = ("random", "badge", "bmmal")
+"""Strategies that every other is tested against."""
+
+_ALPHA = 0.05
+_TESTED = (
+    "Differences are strategy minus reference, paired over the seeds both have. p: two-sided paired "
+    "t test; Holm: corrected over the strategies of one data set and fusion; signed-rank: Wilcoxon's, "
+    f"exact. wins and loses: corrected p below {_ALPHA}; —: one seed, no test."
+)
+
+
+def contests(scope: Scope) -> list[tuple[str, Scope]]:
+    """List what is tested: every strategy against the references, ablations against ``rlmba``."""
+    found = [(name, scope.main) for name in REFERENCES if _takes_part(scope.main, name)]
+    if scope.ablations is not None and _takes_part(scope.ablations, "rlmba"):
+        found.append(("rlmba", scope.ablations))
+    return found
+
+
+def _takes_part(scope: Scope, reference: str) -> bool:
+    sets = {g.dataset for g in scope.groups if g.strategy == reference}
+    return any(g.dataset in sets and g.strategy != reference for g in scope.groups)
+
+
+def _compared(
+    scope: Scope, reference: str, measure: statistics.Measure, *, pooled: bool = False
+) -> statistics.Comparisons:
+    """Compare with a reference; where that cannot be done, nothing but a note says why."""
+    try:
+        return statistics.compare_to(
+            scope.groups, reference, measure=measure, pooled=pooled, alpha=_ALPHA
+        )
+    except UsageError as error:
+        return statistics.Comparisons((), (f"Not tested against {reference}: {error}",))
+
+
+def _place(name: str) -> int:
+    strategy = name.split(" (", maxsplit=1)[0]
+    return ORDER.index(strategy) if strategy in ORDER else len(ORDER)
+
+
+def _verdict(comparison: statistics.Comparison) -> Cell:
+    return NONE if comparison.test.p is None else text(comparison.verdict)
+
+
+def _difference(test: statistics.PairedTest) -> Cell:
+    if np.isnan(test.difference):
+        return NONE
+    sd = "" if test.sd is None else f" ± {test.sd:.4f}"
+    return Cell(f"{test.difference:+.4f}{sd}", test.difference)
+
+
+def _p(value: float | None) -> Cell:
+    return (
+        NONE if value is None else Cell(f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}", value)
+    )
+
+
+def against(scope: Scope, reference: str) -> TableData:
+    """Paired tests of every strategy against one reference, on each data set: AUBC and final Top-1.
+
+    Parameters
+    ----------
+    scope : Scope
+        One of :func:`contests`, with its reference.
+    reference : str
+    """
+    areas = _compared(scope, reference, "aubc")
+    finals = _compared(scope, reference, "final")
+    order = {d: i for i, d in enumerate(scope.datasets)}
+    both = sorted(
+        zip(areas, finals, strict=True), key=lambda c: (order[c[0].dataset], _place(c[0].strategy))
+    )
+    rows: list[tuple[Cell, ...]] = []
+    bold = set()
+    for c, final in both:
+        bold |= {(len(rows), k) for k, x in ((7, c), (10, final)) if x.verdict != "ties"}
+        rows.append(
+            (
+                text(c.dataset), text(c.strategy), text(c.test.n),
+                _difference(c.test), _p(c.test.p), _p(c.p_holm), _p(c.test.p_signed_rank), _verdict(c),
+                _difference(final.test), _p(final.p_holm), _verdict(final),
+            )
+        )  # fmt: skip
+    return TableData(
+        key=f"against-{reference}_{scope.key}",
+        title=f"Paired tests against {reference}, {scope.heading}",
+        columns=(
+            "data set", "strategy", "pairs", "AUBC difference", "p", "Holm", "signed-rank",
+            "verdict", "final Top-1 difference", "final: Holm", "final: verdict",
+        ),
+        rows=tuple(rows),
+        notes=_notes(scope, [_TESTED], areas.notes, finals.notes),
+        bold=frozenset(bold),
+    )  # fmt: skip
+
+
+def _notes(scope: Scope, *more: Iterable[str]) -> tuple[str, ...]:
+    said = [note for notes in more for note in notes]
+    return tuple(dict.fromkeys((f"Under {scope.heading}.", *said)))
+
+
+def verdicts(scope: Scope) -> TableData | None:
+    """Wins, ties and losses over the data sets by AUBC, and the difference pooled over all of them.
+
+    None where there is no reference.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    bold = set()
+    notes: list[str] = []
+    for reference, among in contests(scope):
+        single = _compared(among, reference, "aubc")
+        pooled = _compared(among, reference, "aubc", pooled=True)
+        notes += [*single.notes, *pooled.notes]
+        for c in sorted(pooled, key=lambda c: _place(c.strategy)):
+            each = [s for s in single if s.strategy == c.strategy and s.predictor == c.predictor]
+            tested = [s for s in each if s.test.p is not None]
+            if c.verdict != "ties":
+                bold.add((len(rows), 11))
+            rows.append(
+                (
+                    text(reference), text(c.strategy), text(len(each)),
+                    *(text(sum(s.verdict == v for s in tested)) for v in ("wins", "ties", "loses")),
+                    text(c.test.n), _difference(c.test), _p(c.test.p), _p(c.p_holm),
+                    _p(c.test.p_signed_rank), _verdict(c),
+                )
+            )  # fmt: skip
+    if not rows:
+        return None
+    return TableData(
+        key=f"verdicts_{scope.key}",
+        title=f"Wins, ties and losses by AUBC, {scope.heading}",
+        columns=(
+            "against", "strategy", "data sets", "wins", "ties", "losses", "pooled pairs",
+            "pooled difference", "p", "Holm", "signed-rank", "pooled verdict",
+        ),
+        rows=tuple(rows),
+        notes=_notes(
+            scope,
+            [
+                _TESTED,
+                ("Wins, ties and losses: data sets, each tested by itself. Pooled: pairs of all data "
+                "sets together, so p speaks of these data sets, not of others."),
+            ],
+            notes,
+        ),
+        bold=frozenset(bold),
+    )  # fmt: skip
+
+
+def _contestants(scope: Scope) -> bool:
+    known = [g for g in scope.groups if np.isfinite(g.top1[MULTIMODAL]).all()]
+    return len({(g.strategy, g.variant) for g in known}) > 1
+
+
+def win_table(scope: Scope) -> TableData | None:
+    """Win matrix: share of (data set, seed) pairs in which the row beats the column by AUBC.
+
+    None for fewer than two strategies.
+    """
+    if not _contestants(scope.main):
+        return None
+    matrix = statistics.win_matrix(scope.main.groups, fusion=scope.fusion, alpha=_ALPHA)
+    rows = tuple(
+        (
+            text(f"{i + 1} {name}"),
+            *(
+                Cell("")
+                if i == j
+                else _share(float(matrix.wins[i, j]), int(matrix.significant[i, j]))
+                for j in range(len(matrix.names))
+            ),
+            number(_mean(matrix.wins[i]), ".2f"),
+        )
+        for i, name in enumerate(matrix.names)
+    )
+    return TableData(
+        key=f"wins_{scope.key}",
+        title=f"Win matrix by AUBC, {scope.heading}",
+        columns=("strategy", *(str(i + 1) for i in range(len(matrix.names))), "mean"),
+        rows=rows,
+        notes=_notes(
+            scope,
+            [
+                (
+                    f"Share of (data set, seed) pairs, of {matrix.blocks} in all, in which the row's AUBC "
+                    "is above the column's (numbered as the rows); an equal one counts half. In brackets: "
+                    "data sets on which it is significantly so (paired t test over seeds, Holm over all "
+                    "pairs of strategies of that data set)."
+                ),
+            ],
+            matrix.notes,
+        ),
+    )
+
+
+def _mean(shares: np.ndarray) -> float | None:
+    return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
+
+
+def _share(share: float, significant: int) -> Cell:
+    if np.isnan(share):
+        return NONE
+    return Cell(f"{share:.2f} ({significant})" if significant else f"{share:.2f}", share)
+
+
+def ranking(scope: Scope) -> statistics.Ranking | None:
+    """Rank the strategies; None for fewer than two of them, or without a block that all have."""
+    if not _contestants(scope.main):
+        return None
+    found = statistics.rank(scope.main.groups, fusion=scope.fusion, alpha=_ALPHA)
+    return found if found.blocks else None
+
+
+def rank_table(scope: Scope) -> TableData | None:
+    """Mean ranks by AUBC over all (data set, seed) blocks, best first; None as :func:`ranking`."""
+    found = ranking(scope)
+    if found is None:
+        return None
+    rows = []
+    for i, name in enumerate(found.names):
+        beside = {j for clique in found.cliques if i in clique for j in clique} - {i}
+        alike = "none" if found.critical_difference is not None else "—"
+        shown = ", ".join(found.names[j] for j in sorted(beside)) or alike
+        rows.append((text(name), number(float(found.mean_rank[i]), ".2f"), text(shown)))
+    tested = (
+        []
+        if found.critical_difference is None or found.friedman_p is None
+        else [
+            (
+                f"Friedman's test that all are alike: p = {found.friedman_p:.2g}. Mean ranks further "
+                f"apart than {found.critical_difference:.2f} differ (Nemenyi, {found.alpha:g})."
+            ),
+        ]
+    )
+    return TableData(
+        key=f"ranks_{scope.key}",
+        title=f"Mean ranks by AUBC, {scope.heading}",
+        columns=("strategy", "mean rank", "not told apart from"),
+        rows=tuple(rows),
+        notes=_notes(
+            scope,
+            [f"Over {found.blocks} blocks (a data set and a seed); rank 1 is best.", *tested],
+            found.notes,
+        ),
+        bold=best(rows, [1], largest=False),
+    )

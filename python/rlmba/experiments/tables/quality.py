@@ -1,0 +1,134 @@
+"""Beyond accuracy: fairness between modalities, calibration, other figures of the fused head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.curves import Group
+from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.tables.cells import NONE, best, spread, text
+from rlmba.types import MULTIMODAL
+
+__all__ = ["calibration", "fairness"]
+
+# Column heading, figure of HeadMetrics, digits, whether more is better.
+_CALIBRATION = (
+    ("ECE", "ece", 4, False),
+    ("NLL", "nll", 3, False),
+    ("F1", "f1", 4, True),
+    ("AUROC", "auroc", 4, True),
+    ("macro Top-1", "top1_macro", 4, True),
+)
+
+
+def _each(scope: Scope) -> Iterator[tuple[Row, Group, int]]:
+    """Every group that has its data set's budget, with its round there, in the order of rows."""
+    for dataset in scope.datasets:
+        for row in scope.rows:
+            group = scope.find(row, dataset)
+            at = None if group is None else scope.column_of(group)
+            if group is not None and at is not None:
+                yield row, group, at
+
+
+def _best_a_dataset(
+    rows: Sequence[tuple[Cell, ...]], column: int, *, largest: bool
+) -> set[tuple[int, int]]:
+    found = set()
+    for dataset in dict.fromkeys(row[0].text for row in rows):
+        places = [r for r, row in enumerate(rows) if row[0].text == dataset]
+        among = best([rows[r] for r in places], [column], largest=largest)
+        found |= {(places[r], k) for r, k in among}
+    return found
+
+
+def fairness(scope: Scope) -> TableData | None:
+    """How even modalities are: gap and weakest of their Top-1, balance of their contributions.
+
+    None where no group has two modalities.
+    """
+    chosen = [entry for entry in _each(scope) if len(entry[1].modalities) > 1]
+    if not chosen:
+        return None
+    rows = []
+    for row, group, at in chosen:
+        heads = {m: group.top1[m][:, at] for m in group.modalities}
+        weakest = min(heads, key=lambda m, heads=heads: float(heads[m].mean()))  # type: ignore[misc]
+        rows.append(
+            (
+                text(group.dataset), text(scope.name(row)), text(int(group.labels[at])),
+                spread(group.fairness_gap[:, at]), spread(_over_rounds(group.fairness_gap)),
+                text(weakest), spread(heads[weakest]),
+                spread(group.balance[:, at]), spread(_over_rounds(group.balance)),
+            )
+        )  # fmt: skip
+    bold = _best_a_dataset(rows, 3, largest=False) | _best_a_dataset(rows, 4, largest=False)
+    for column in (6, 7, 8):
+        bold |= _best_a_dataset(rows, column, largest=True)
+    return TableData(
+        key=f"fairness_{scope.key}",
+        title=f"Modality fairness, {scope.heading}",
+        columns=(
+            "data set", "strategy", "labels", "gap", "gap, all rounds", "weakest", "its Top-1",
+            "balance", "balance, all rounds",
+        ),
+        rows=tuple(rows),
+        notes=scope.notes(
+            "Gap: largest minus smallest Top-1 of the modalities' own heads. Balance: entropy of "
+            "the normalized Shapley contributions over ln M, 1 where all contribute alike. At the "
+            "budget, and as means over rounds (those that have one); mean ± s.d. over seeds.",
+        ),
+        bold=frozenset(bold),
+    )  # fmt: skip
+
+
+def _over_rounds(values: np.ndarray) -> np.ndarray | None:
+    known = ~np.isnan(values).any(axis=0)
+    return values[:, known].mean(axis=1) if known.any() else None
+
+
+def calibration(scope: Scope) -> TableData | None:
+    """Calibration of the fused head at the budget, with F1, AUROC and macro Top-1 where known."""
+    chosen = list(_each(scope))
+    shown = [
+        entry
+        for entry in _CALIBRATION
+        if any(not np.isnan(_at(group, entry[1], at)).all() for _, group, at in chosen)
+    ]
+    if not chosen or not shown:
+        return None
+    rows = [
+        (
+            text(group.dataset),
+            text(scope.name(row)),
+            text(int(group.labels[at])),
+            *(_cell(_at(group, name, at), digits) for _, name, digits, _ in shown),
+        )
+        for row, group, at in chosen
+    ]
+    bold: set[tuple[int, int]] = set()
+    for column, (_, _, _, more_is_better) in enumerate(shown, start=3):
+        bold |= _best_a_dataset(rows, column, largest=more_is_better)
+    return TableData(
+        key=f"calibration_{scope.key}",
+        title=f"Calibration and other figures of the fused head, {scope.heading}",
+        columns=("data set", "strategy", "labels", *(heading for heading, *_ in shown)),
+        rows=tuple(rows),
+        notes=scope.notes(
+            "ECE: expected calibration error (L1, equal-width bins). NLL: mean negative "
+            "log-likelihood in nats. F1 and AUROC: macro averages. At the budget, mean ± s.d. over "
+            "seeds; —: the runs do not tell.",
+        ),
+        bold=frozenset(bold),
+    )
+
+
+def _at(group: Group, name: str, at: int) -> np.ndarray:
+    return group.metrics[MULTIMODAL][name][:, at]
+
+
+def _cell(values: np.ndarray, digits: int) -> Cell:
+    return NONE if np.isnan(values).any() else spread(values, digits)
