@@ -101,6 +101,13 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.01)
 
 
+def wait_until_gone(pids, seconds=30):
+    end = time.monotonic() + seconds
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
 def children(pid):
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -140,10 +147,7 @@ def test_kill_9_of_a_process_and_of_the_whole_lose_at_most_rounds_in_flight(comp
     assert second != worker
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    end = time.monotonic() + 30
-    while Path(f"/proc/{second}").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{second}").exists()
+    wait_until_gone([second])
     kept = (cell / "rounds.jsonl").read_bytes()
     kept = kept[: kept.rindex(b"\n") + 1]
     assert kept.count(b"\n") < 13
@@ -177,7 +181,7 @@ def test_ctrl_c_is_one_message_and_ends_all(tmp_path):
     assert said.splitlines()[-1].startswith("interrupted; continue with: rlmba compare --data ")
     assert said.count("interrupted") == 1
     assert "Traceback" not in said
-    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    wait_until_gone(started)
 
 
 def test_failures_end_it_with_status_1_and_the_list(tmp_path):
@@ -193,8 +197,11 @@ def test_failures_end_it_with_status_1_and_the_list(tmp_path):
     failed = Entry(round0, failure=Failure("DataError: no luck", "", ""))
     with pytest.raises(SweepError) as caught:
         _refuse_failed(SweepResult((), (failed,), (Entry(cell),)))
-    assert "1 of the runs failed" in str(caught.value)
-    assert "round0/toy/amcb/seed0: DataError: no luck\n1 runs could not start" in str(caught.value)
+    assert "runs that failed: 1; each" in str(caught.value)
+    assert (
+        "round0/toy/amcb/seed0: DataError: no luck\nnot started, since they need one of these: 1"
+        in str(caught.value)
+    )
     _refuse_failed(SweepResult((), (), ()))
 
 

@@ -274,12 +274,14 @@ def test_processes_are_born_with_their_share_of_threads_and_no_ctrl_c(
 def test_how_many_processes_fit(plan, tmp_path, monkeypatch):
     from rlmba.experiments.sweep import processes as module
 
-    made = plan("random")
+    made = plan("random", seeds="0-7")
+    assert len(made.jobs) == 16
     monkeypatch.setattr(module, "cores", lambda: 8)
     monkeypatch.setattr(module, "_free_memory", lambda: 4.5e9)
     assert fitting_jobs(made.jobs) == 4
     monkeypatch.setattr(module, "_free_memory", lambda: 1e12)
     assert fitting_jobs(made.jobs) == 8
+    assert fitting_jobs(made.jobs[:3]) == 3
     monkeypatch.setattr(module, "_free_memory", lambda: 1e8)
     assert fitting_jobs(made.jobs) == 1
     with pytest.raises(UsageError, match="at least 1 process, got 0"):

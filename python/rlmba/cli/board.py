@@ -42,9 +42,11 @@ class _Board:
         runs = [e for e in entries if not e.job.is_round0]
         there = sum(e.state.value == "done" for e in runs)
         self._say(
-            f"{len(config.strategies)} strategies, {len(config.datasets)} data sets, "
-            f"{len(config.fusions)} fusions, {len(config.seeds)} seeds: {len(runs)} runs from "
-            f"{len(entries) - len(runs)} shared rounds 0, in {where}, into {self._output}"
+            f"{_many(len(config.strategies), 'strategy', 'strategies')}, "
+            f"{_many(len(config.datasets), 'data set')}, {_many(len(config.fusions), 'fusion')}, "
+            f"{_many(len(config.seeds), 'seed')}: {_many(len(runs), 'run')} from "
+            f"{_many(len(entries) - len(runs), 'shared round 0', 'shared rounds 0')}, in {where}, "
+            f"into {self._output}"
         )
         for note in self._plan.notes:
             self._say(note)
@@ -137,6 +139,10 @@ def _cell(entries: Sequence[Entry]) -> Text:
     if top1:
         text.append(f" {fmean(top1):.3f}", "bold")
     return text
+
+
+def _many(n: int, one: str, more: str = "") -> str:
+    return f"{n} {one if n == 1 else more or one + 's'}"
 
 
 def _clock(seconds: float) -> str:

@@ -167,8 +167,8 @@ def _refuse_failed(result: SweepResult) -> None:
         return
     lines = [f"{e.job.name}: {e.failure.error if e.failure else ''}" for e in result.failed]
     if result.blocked:
-        lines.append(f"{len(result.blocked)} runs could not start, since they need one of these")
+        lines.append(f"not started, since they need one of these: {len(result.blocked)}")
     raise SweepError(
-        f"{len(result.failed)} of the runs failed; each has a failure.json in its folder, and the same "
+        f"runs that failed: {len(result.failed)}; each has a failure.json in its folder, and the same "
         "command with --resume tries them again:\n" + "\n".join(lines)
     )

@@ -48,7 +48,7 @@ def fitting_jobs(jobs: Sequence[Job]) -> int:
     if any(c.data_root is not None and not c.model.frozen for c in configs):
         return 1
     data = max((c.data.stat().st_size for c in configs if c.data is not None), default=0)
-    return max(1, min(cores(), int(_free_memory() / (_PROCESS + 3 * data))))
+    return max(1, min(len(jobs), cores(), int(_free_memory() / (_PROCESS + 3 * data))))
 
 
 def _free_memory() -> float:
