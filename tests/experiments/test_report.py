@@ -198,7 +198,8 @@ def test_one_overview_a_data_set(write_run, tmp_path):
     folders += [write_run("short", grid=(20,), seed=1)]
     folders += [write_run("going", "rounds=7", strategy="margin")]
     made = make_report(folders, tmp_path / "out", figures=False)
-    assert "margin on digits under amcb fusion: seed 0 not finished, 3 of 7" in " ".join(printed(made).split())
+    said = " ".join(printed(made).split())
+    assert "margin on digits under amcb fusion: seed 0 not finished, 3 of 7" in said
     text = (made.folder / "table.md").read_text()
     assert re.findall(r"^## (\S+): Top-1", text, flags=re.M) == ["digits", "features:wiki"]
     assert "margin on digits under amcb fusion: seed 0 not finished, 3 of 7 rounds" in text
