@@ -14,7 +14,7 @@ from rlmba.errors import UsageError
 from rlmba.experiments import paper, statistics
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.scope import Row, is_variant, scopes
-from rlmba.experiments.tables import accuracy, comparisons, quality, render, seconds
+from rlmba.experiments.tables import accuracy, comparisons, conditions, quality, render, seconds
 from rlmba.experiments.tables.assemble import scope_tables
 
 from .made_groups import make_group
@@ -125,6 +125,8 @@ class TestScope:
             make_group("mine", [0.5], options={"strategy": "badge"}),
         ]
         assert [g.strategy for g in groups if is_variant(g)] == ["amcb-only", "tau-2"]
+        assert is_variant(make_group("rlmba-x", [0.5], variant="strategy_options.kappa=3"))
+        assert not is_variant(make_group("rlmba", [0.5], variant="labels 20 to 40 in 2 rounds"))
         scope = scope_of(*groups)
         assert [r.strategy for r in scope.main.rows] == ["random", "rlmba", "mine"]
         assert [r.strategy for r in scope.ablations.rows] == ["amcb-only", "rlmba", "tau-2"]
@@ -357,3 +359,39 @@ def test_unknown_accuracies_are_dashes_not_errors(contest):
     assert "bmmal-code is left out, its Top-1 at 20 labels is NaN" in " ".join(tables["wins"].notes)
     for table in tables.values():
         assert "nan" not in render.markdown(table).split("\n\n")[1]
+
+
+class TestConditions:
+    def test_a_strategy_is_paired_with_itself_over_seeds_and_sets(self):
+        rng = np.random.default_rng(0)
+        plain = {d: rng.uniform(0.4, 0.6, 4) for d in "ab"}
+        lift = {d: rng.normal(0.02, 0.005, 4) for d in "ab"}
+        groups = [make_group("badge", plain[d], dataset=d) for d in "ab"]
+        groups += [
+            make_group("badge", plain[d] + lift[d], dataset=d, fusion="adaptive") for d in "ab"
+        ]
+        groups += [make_group("badge", plain["a"][1:], seeds=(1, 2, 3), predictor="pooled")]
+        groups += [make_group("rlmba", plain["a"], fusion="adaptive")]  # nothing to pair it with
+        table = conditions.conditions(scopes(groups))
+        assert texts(table, "under fusion") == ["adaptive", "uniform"]
+        assert texts(table, "under predictor") == ["fused", "pooled"]
+        assert texts(table, "data sets") == ["2", "1"]
+        assert texts(table, "pairs") == ["8", "3"]
+        both = np.concatenate([lift["a"], lift["b"]])
+        assert column(table, "AUBC difference")[0].value == pytest.approx(both.mean())
+        means = sorted((lift["a"].mean(), lift["b"].mean()))
+        assert column(table, "lowest data set")[0].value == pytest.approx(means[0])
+        assert column(table, "highest data set")[0].value == pytest.approx(means[1])
+        test = statistics.paired(both, np.zeros(8))
+        assert column(table, "p")[0].value == pytest.approx(test.p)
+        assert column(table, "Holm")[0].value == pytest.approx(2 * test.p)
+        assert column(table, "AUBC difference")[1].value == 0
+        assert table.bold == {(0, 5)}
+
+    def test_nothing_in_common_makes_no_table(self):
+        plain = make_group("badge", [0.5, 0.6])
+        assert conditions.conditions(scopes([plain])) is None
+        other = make_group("badge", [0.5, 0.6], fusion="amcb", labels=(20, 40, 60))
+        assert conditions.conditions(scopes([plain, other])) is None
+        elsewhere = make_group("badge", [0.5, 0.6], fusion="amcb", seeds=(7, 8))
+        assert conditions.conditions(scopes([plain, elsewhere])) is None

@@ -115,6 +115,7 @@ def test_options_change_the_estimate():
         return cost.estimate(strategies.create(name, **options), SIZE, machine).seconds
 
     assert seconds("rlmba-x", kappa=10) > 1.2 * seconds("rlmba-x", kappa=5)
+    assert seconds("rlmba-x", policy="learned") > seconds("rlmba-x")
     assert seconds("rlmba", diversity=False) < 0.2 * seconds("rlmba")
     assert seconds("rlmba", lloyd_steps=10) > 1.3 * seconds("rlmba")
     more = replace(SIZE, samples=10 * SIZE.samples)

@@ -226,7 +226,7 @@ def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]
         atomic_write_bytes(path, content)
         names.append(name)
     atomic_write_text(output / _MANIFEST, json.dumps({"files": sorted(names)}, indent=1) + "\n")
-    for name in before - set(names):
+    for name in before - {*names, _MANIFEST}:
         (output / name).unlink(missing_ok=True)
     return tuple(output / name for name in (*names, _MANIFEST))
 

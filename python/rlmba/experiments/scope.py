@@ -39,10 +39,13 @@ def slug(name: str) -> str:
 
 
 def is_variant(group: Group) -> bool:
-    """Whether a group is an ablation: ``rlmba`` or ``rlmba-x`` under a label or other options."""
+    """Whether a group is an ablation: ``rlmba`` or ``rlmba-x`` under a label or other options.
+
+    One that is apart for its numbers of labels alone, as an unfinished run is, is none.
+    """
     named = group.strategy in paper.TABLE2 and group.strategy not in paper.TABLE1
     of_ours = group.options.get("strategy", group.strategy) in _OURS
-    return named or (of_ours and (group.strategy not in _OURS or bool(group.variant)))
+    return named or (of_ours and (group.strategy not in _OURS or "=" in group.variant))
 
 
 @dataclass(frozen=True, eq=False)

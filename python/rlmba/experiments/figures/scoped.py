@@ -108,6 +108,11 @@ def _by_strategy(
     )
 
 
+def _modalities(scope: Scope, dataset: str) -> int:
+    """Return M, at least 1."""
+    return max(1, *(len(g.modalities) for g in scope.of(dataset)))
+
+
 def _head(name: str) -> str:
     return "multimodal (fused)" if name == MULTIMODAL else f"{name} alone"
 
@@ -149,7 +154,7 @@ def figure6(scope: Scope, dataset: str) -> FigureData | None:
         ylabel="normalized contribution",
         quantity="contributions",
         of=lambda g: g.contributions,
-        level=1 / max((len(g.modalities) for g in scope.of(dataset)), default=1),
+        level=1 / _modalities(scope, dataset),
     )
 
 
@@ -181,7 +186,7 @@ def weights(scope: Scope, dataset: str) -> FigureData | None:
             for modality, values in getattr(group, field).items()
         }
 
-    modalities = max((len(g.modalities) for g in scope.of(dataset)), default=1)
+    modalities = _modalities(scope, dataset)
     return _by_strategy(
         scope,
         dataset,

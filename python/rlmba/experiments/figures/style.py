@@ -30,6 +30,7 @@ FORMATS = ("png", "pdf", "svg")
 
 _LINE = {"linewidth": 1.2, "markersize": 3.6, "zorder": 2}
 _OURS = {"linewidth": 2.1, "markersize": 4.6, "zorder": 3}
+_DENSE = (0, (3, 1, 1, 1, 1, 1))
 # Fixed, so that a strategy looks the same in every figure of every report.
 _STRATEGIES: Mapping[str, dict[str, Any]] = {
     "rlmba": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_OURS},
@@ -39,12 +40,12 @@ _STRATEGIES: Mapping[str, dict[str, Any]] = {
     "margin": {"color": "#8B4513", "linestyle": ":", "marker": "^", **_LINE},
     "gcnal": {"color": "#6A3D9A", "linestyle": "-.", "marker": "P", **_LINE},
     "coreset": {"color": "#7F7F7F", "linestyle": "-.", "marker": "p", **_LINE},
-    "deepfool": {"color": "#56B4E9", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "<", **_LINE},
-    "bald": {"color": "#B2A100", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": ">", **_LINE},
+    "deepfool": {"color": "#56B4E9", "linestyle": _DENSE, "marker": "<", **_LINE},
+    "bald": {"color": "#B2A100", "linestyle": _DENSE, "marker": ">", **_LINE},
     "badge": {"color": "#009E73", "linestyle": "--", "marker": "D", **_LINE},
     "bmmal": {"color": "#CC79A7", "linestyle": "--", "marker": "h", **_LINE},
     "amcb-only": {"color": "#009E73", "linestyle": "-.", "marker": "^", **_LINE},
-    "efda-only": {"color": "#56B4E9", "linestyle": ":", "marker": "v", **_LINE},
+    "efda-only": {"color": "#56B4E9", "linestyle": _DENSE, "marker": "v", **_LINE},
     "no-diversity": {"color": "#E69F00", "linestyle": (0, (8, 2)), "marker": "<", **_LINE},
     "greedy": {"color": "#000000", "linestyle": ":", "marker": ">", **_LINE},
     "uniform-draw": {"color": "#7F7F7F", "linestyle": "--", "marker": "*", **_LINE},

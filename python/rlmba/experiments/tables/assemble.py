@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rlmba.experiments.content import TableData
 from rlmba.experiments.scope import Scope
-from rlmba.experiments.tables import accuracy, comparisons, quality, seconds
+from rlmba.experiments.tables import accuracy, comparisons, conditions, quality, seconds
 
 __all__ = ["scope_tables"]
 
@@ -31,4 +31,5 @@ def scope_tables(scopes: Sequence[Scope]) -> list[TableData]:
         for scope in scopes
         for reference, among in comparisons.contests(scope)
     ]
-    return [table for table in (*made, *tests) if table is not None]
+    every = (*made, conditions.conditions(scopes), *tests)
+    return [table for table in every if table is not None]

@@ -9,7 +9,7 @@ import numpy as np
 from rlmba.experiments.content import Cell
 from rlmba.experiments.curves import Array, Group
 
-__all__ = ["NONE", "best", "mean_sd", "number", "seconds", "spread", "text"]
+__all__ = ["NONE", "best", "mean_sd", "number", "p_value", "seconds", "spread", "text"]
 
 NONE = Cell("—")
 """Where there is no figure."""
@@ -31,6 +31,13 @@ def text(value: object) -> Cell:
 def number(value: float | None, form: str = ".4f") -> Cell:
     """Return a cell of one number; none where it is None or NaN."""
     return NONE if value is None or np.isnan(value) else Cell(format(value, form), float(value))
+
+
+def p_value(value: float | None) -> Cell:
+    """Return a cell of a p value, two digits of it; none where it is None."""
+    if value is None:
+        return NONE
+    return Cell(f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}", value)
 
 
 def seconds(group: Group, stage: str) -> float:

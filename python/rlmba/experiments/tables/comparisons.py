@@ -10,7 +10,7 @@ from rlmba.errors import UsageError
 from rlmba.experiments import statistics
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.scope import ORDER, Scope
-from rlmba.experiments.tables.cells import NONE, best, number, text
+from rlmba.experiments.tables.cells import NONE, best, number, p_value, text
 from rlmba.types import MULTIMODAL
 
 __all__ = ["REFERENCES", "against", "contests", "rank_table", "ranking", "verdicts", "win_table"]
@@ -67,12 +67,6 @@ def _difference(test: statistics.PairedTest) -> Cell:
     return Cell(f"{test.difference:+.4f}{sd}", test.difference)
 
 
-def _p(value: float | None) -> Cell:
-    return (
-        NONE if value is None else Cell(f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}", value)
-    )
-
-
 def against(scope: Scope, reference: str) -> TableData:
     """Paired tests of every strategy against one reference, on each data set: AUBC and final Top-1.
 
@@ -95,8 +89,9 @@ def against(scope: Scope, reference: str) -> TableData:
         rows.append(
             (
                 text(c.dataset), text(c.strategy), text(c.test.n),
-                _difference(c.test), _p(c.test.p), _p(c.p_holm), _p(c.test.p_signed_rank), _verdict(c),
-                _difference(final.test), _p(final.p_holm), _verdict(final),
+                _difference(c.test), p_value(c.test.p), p_value(c.p_holm),
+                p_value(c.test.p_signed_rank), _verdict(c),
+                _difference(final.test), p_value(final.p_holm), _verdict(final),
             )
         )  # fmt: skip
     return TableData(
@@ -138,8 +133,8 @@ def verdicts(scope: Scope) -> TableData | None:
                 (
                     text(reference), text(c.strategy), text(len(each)),
                     *(text(sum(s.verdict == v for s in tested)) for v in ("wins", "ties", "loses")),
-                    text(c.test.n), _difference(c.test), _p(c.test.p), _p(c.p_holm),
-                    _p(c.test.p_signed_rank), _verdict(c),
+                    text(c.test.n), _difference(c.test), p_value(c.test.p), p_value(c.p_holm),
+                    p_value(c.test.p_signed_rank), _verdict(c),
                 )
             )  # fmt: skip
     if not rows:

@@ -64,10 +64,14 @@ def overview(groups: Sequence[Group]) -> list[TableData]:
                     )
                     for g in members
                 ),
-                notes=(_NOTE,),
+                notes=(_NOTE, *_notes(members)),
             )
         )  # fmt: skip
     return built
+
+
+def _notes(groups: Sequence[Group]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note for g in groups for note in g.notes))
 
 
 def _seconds(group: Group) -> list[Cell]:
@@ -97,7 +101,13 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
         timed = [(*name, *_seconds(g)) for name, g in zip(names, members, strict=True)]
         headings = ("strategy", "model", "seeds", "labels", "Top-1", "macro", "AUBC")
         built += [
-            TableData("accuracy", _title(dataset, members), headings, tuple(accuracies), notes),
+            TableData(
+                "accuracy",
+                _title(dataset, members),
+                headings,
+                tuple(accuracies),
+                (*notes, *_notes(members)),
+            ),
             TableData(
                 "seconds",
                 f"{dataset}: seconds per round",
