@@ -47,9 +47,12 @@ def prepare(source: Path, folder: Path) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("files", nargs="*", type=Path, help="raw arrays; without any, this text")
     parser.add_argument("--output", type=Path, default=Path("sets"))
     given = parser.parse_args()
+    if not given.files:
+        parser.print_help()
+        parser.exit()
     given.output.mkdir(parents=True, exist_ok=True)
     for file in given.files:
         prepare(file, given.output)
