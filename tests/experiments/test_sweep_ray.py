@@ -58,7 +58,7 @@ def test_a_comparison_on_a_real_ray(tmp_path):
 
 @pytest.mark.slow
 def test_a_task_that_dies_is_an_end_with_a_reason(tmp_path):
-    import cloudpickle
+    from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
