@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlmba.experiments import statistics
-from rlmba.experiments.content import TableData
+from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.scope import ORDER, Scope
 from rlmba.experiments.tables.cells import number, p_value, text
@@ -44,7 +44,8 @@ def conditions(scopes: Sequence[Scope]) -> TableData | None:
         pairs = np.concatenate(each)
         tests.append(statistics.paired(pairs, np.zeros_like(pairs)))
     corrected = statistics.holm([t.p for t in tests])
-    rows, bold = [], set()
+    rows: list[tuple[Cell, ...]] = []
+    bold = set()
     for (scope, strategy, each), test, p in zip(found, tests, corrected, strict=True):
         if p is not None and p < _ALPHA:
             bold.add((len(rows), 5))
