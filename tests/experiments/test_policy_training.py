@@ -12,8 +12,8 @@ import textwrap
 
 import numpy as np
 import pytest
+from interrupting import StopAfter, Stopped
 from safetensors.numpy import load_file
-from scipy.stats import ttest_rel
 
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.experiments.policy_training import (
@@ -28,7 +28,6 @@ from rlmba.experiments.policy_training import (
     returns,
     train_policy,
 )
-from rlmba.experiments.policy_training.leave_one_out import paired
 from rlmba.loop import run
 from rlmba.method.agent import Agent, Collector
 from rlmba.method.policy_file import read_policy
@@ -341,19 +340,8 @@ def test_a_trained_policy_is_used_and_resumed(sets, tmp_path):
     whole = run(config, tmp_path / "whole")
     assert all(not r.policy and r.advantage is None for r in whole.records)
 
-    class Stop(Exception):
-        pass
-
-    class AfterOne:
-        def features(self, done, total): ...
-        def begin(self, config, done): ...
-        def stage(self, number, name): ...
-        def round(self, record):
-            if record.round == 1:
-                raise Stop
-
-    with pytest.raises(Stop):
-        run(config, tmp_path / "part", observer=AfterOne())
+    with pytest.raises(Stopped):
+        run(config, tmp_path / "part", observer=StopAfter(1))
     run(config, tmp_path / "part", resume=True)
     for t in range(3):
         name = f"selected/round_{t:03d}.json"
@@ -403,9 +391,3 @@ class TestLeaveOneOut:
     def test_needs_two_sets(self, sets, tmp_path):
         with pytest.raises(UsageError, match="two or more data sets"):
             leave_one_out(configs(sets[:1]), tmp_path / "o", PolicyTraining())
-
-    def test_p_values(self):
-        a, b = [0.5, 0.7, 0.9], [0.4, 0.65, 0.7]
-        assert paired(a, b) == (pytest.approx(0.35 / 3), pytest.approx(ttest_rel(a, b).pvalue))
-        assert paired([0.5], [0.4]) == (pytest.approx(0.1), None)
-        assert paired(a, a) == (0.0, 1.0)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
 from rlmba.data import load_dataset
@@ -48,19 +49,8 @@ def test_resuming_needs_the_same_file(quick, ids, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     whole = run(start(quick, "label.txt", rounds=2), tmp_path / "whole")
 
-    class Stop(Exception):
-        pass
-
-    class Interrupt:
-        def features(self, done, total): ...
-        def begin(self, config, done): ...
-        def stage(self, number, name): ...
-        def round(self, record):
-            if record.round == 1:
-                raise Stop
-
-    with pytest.raises(Stop):
-        run(start(quick, "label.txt", rounds=2), tmp_path / "r", observer=Interrupt())
+    with pytest.raises(Stopped):
+        run(start(quick, "label.txt", rounds=2), tmp_path / "r", observer=StopAfter(1))
     monkeypatch.chdir("/")
     stored = configure({}, resume_from=tmp_path / "r")
     assert stored.initial_ids == file

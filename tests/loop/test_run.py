@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from interrupting import StopAfter, Stopped
 from safetensors.numpy import load_file
 
 from rlmba.config import RunConfig
@@ -129,25 +130,9 @@ def test_relative_reward_reads_curves_of_runs(quick, tmp_path):
 def test_resume_after_each_round_gives_the_same_answer(quick, tmp_path):
     whole = run(quick, tmp_path / "whole")
 
-    class Stop(Exception):
-        pass
-
-    class StopAfterOne:
-        def features(self, done, total):
-            pass
-
-        def begin(self, config, done):
-            pass
-
-        def stage(self, number, name):
-            pass
-
-        def round(self, record):
-            raise Stop
-
     for _ in range(4):
-        with pytest.raises(Stop):
-            run(quick, tmp_path / "parts", resume=True, observer=StopAfterOne())
+        with pytest.raises(Stopped):
+            run(quick, tmp_path / "parts", resume=True, observer=StopAfter())
     parts = run(quick, tmp_path / "parts", resume=True)
     assert [timeless(r) for r in parts.records] == [timeless(r) for r in whole.records]
     assert selections(parts.path) == selections(whole.path)

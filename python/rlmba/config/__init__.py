@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlmba.config.describe import Key, keys
+from rlmba.config.identity import differing, flat, identity, say_differing
 from rlmba.config.schema import (
     FREE_KEYS,
     AmcbConfig,
@@ -23,9 +24,13 @@ __all__ = [
     "RewardConfig",
     "RunConfig",
     "TrainingConfig",
+    "differing",
     "dump_config",
+    "flat",
+    "identity",
     "keys",
     "load_config",
     "parse_settings",
     "preset_names",
+    "say_differing",
 ]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rlmba.config import FREE_KEYS
+from rlmba.config import FREE_KEYS, flat
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.group import METRICS, STAGES, Array, Group
 from rlmba.experiments.protocol import say_differences, say_seeds, say_versions
@@ -100,24 +100,14 @@ def _names(run: RunView) -> tuple[str, str, str, str]:
     return dataset_label(run), c.label or c.strategy, c.fusion, c.predictor
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = str(value)
-    return flat
-
-
 def _options(run: RunView) -> dict[str, str]:
-    flat = _flat(run.config.model_dump(mode="json"))
-    flat["reward.curves"] = _SEED_IN_PATH.sub("seed*", flat["reward.curves"])
+    found = {k: str(v) for k, v in flat(run.config.model_dump(mode="json")).items() if v != {}}
+    found["reward.curves"] = _SEED_IN_PATH.sub("seed*", found["reward.curves"])
     if run.config.initial_ids is not None:
-        flat["initial_ids"] = "given"
+        found["initial_ids"] = "given"
     if "fingerprint" in run.info:
-        flat["data checksum"] = str(run.info["fingerprint"])[:12]
-    return {k: v for k, v in flat.items() if k not in _FREE and k not in _NAMED}
+        found["data checksum"] = str(run.info["fingerprint"])[:12]
+    return {k: v for k, v in found.items() if k not in _FREE and k not in _NAMED}
 
 
 def _fingerprint(run: RunView) -> tuple[tuple[str, str], ...]:

@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from rlmba.config import FREE_KEYS, RunConfig
+from rlmba.config import RunConfig, differing, identity
 from rlmba.errors import UsageError
 from rlmba.loop.store import RunView, read_run
 from rlmba.method.reward import RELATIVE_TO
@@ -111,30 +110,9 @@ def _differences(theirs: RunConfig, ours: RunConfig, keys: tuple[str, ...]) -> l
     """What keeps a baseline from being compared with, one text a key."""
     if (extra := _WITH_FUSION.get(ours.fusion)) is not None and keys is _PROTOCOL:
         keys = (*keys, extra)
-    parts = []
-    for key in keys:
-        a, b = _flat(key, theirs), _flat(key, ours)
-        parts += [
-            f"{k}={a.get(k)} there and {b.get(k)} here"
-            for k in sorted({*a, *b})
-            if a.get(k) != b.get(k) and k not in FREE_KEYS
-        ]
-    return parts
-
-
-def _flat(key: str, config: RunConfig) -> dict[str, Any]:
-    value = config.model_dump(mode="json")[key]
-    flat: dict[str, Any] = {}
-
-    def take(name: str, inner: Any) -> None:
-        if isinstance(inner, dict) and inner:
-            for k, v in inner.items():
-                take(f"{name}.{k}", v)
-        else:
-            flat[name] = inner
-
-    take(key, value)
-    return flat
+    a, b = identity(theirs), identity(ours)
+    found = differing({k: a[k] for k in keys if k in a}, {k: b[k] for k in keys if k in b})
+    return [f"{k}={x} there and {y} here" for k, (x, y) in found.items()]
 
 
 def _refuse(view: RunView, differences: list[str]) -> None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from rlmba.config import RunConfig
+from rlmba.config import RunConfig, identity
 from rlmba.errors import UsageError
 from rlmba.loop.frozen import load_data
 from rlmba.loop.randomness import fit_seed
 from rlmba.loop.round import RoundOutcome, RoundUnderWay, conclude, query, train
-from rlmba.loop.round0 import identity
+from rlmba.loop.round0 import one_convex
 from rlmba.loop.run import Observer, RunResult, keep, opened
 from rlmba.loop.session import Session, build_network, resolve
 from rlmba.loop.store import RunStore
@@ -25,6 +25,7 @@ from rlmba.training import (
     Samples,
     fit_together,
     go_together,
+    trains_alone,
     worker_deaths,
 )
 from rlmba.types import TrainingDiagnostics
@@ -44,7 +45,6 @@ _APART = (
 )
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_CONVEX = ("amcb", "adaptive", "uniform")
 
 
 def together_key(config: RunConfig) -> str | None:
@@ -56,21 +56,9 @@ def together_key(config: RunConfig) -> str | None:
         Runs of equal keys learn one data set with one network under one protocol and differ in seed,
         strategy, its options, or convex fusion. None: this run goes best alone.
     """
-    training = config.training
-    alone = (
-        training.patience is not None
-        or training.gradient_accumulation > 1
-        or training.max_grad_norm is not None
-        or training.checkpoint_minutes is not None
-        or training.compile
-        or training.precision == "bf16"
-        or config.tensorboard
-    )
-    if alone:
+    if config.tensorboard or trains_alone(config.training):
         return None
-    values = {k: v for k, v in identity(config).items() if k not in _APART}
-    if config.fusion in _CONVEX:
-        values["fusion"] = "convex"
+    values = one_convex({k: v for k, v in identity(config).items() if k not in _APART})
     return json.dumps(values, sort_keys=True, default=str)
 
 

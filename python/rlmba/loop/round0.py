@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlmba.config import FREE_KEYS, RunConfig
+from rlmba.config import RunConfig, differing, identity, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.loop.store import RunView, read_run, read_split
@@ -15,7 +14,7 @@ from rlmba.models import MultimodalClassifier
 from rlmba.training import load_model
 from rlmba.types import TrainingDiagnostics
 
-__all__ = ["Round0", "identity", "round0_identity"]
+__all__ = ["Round0", "one_convex", "round0_identity"]
 
 # What begins to matter after round 0 only.
 _LATER = (
@@ -31,13 +30,9 @@ _LATER = (
 _CONVEX = ("amcb", "adaptive", "uniform")
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """The configuration that checkpoints belong to: without what changes no result."""
-    values = config.model_dump(mode="json")
-    for key in FREE_KEYS:
-        section, _, name = key.rpartition(".")
-        del (values[section] if section else values)[name]
-    return values
+def one_convex(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's values with the convex fusions as one: they share the network."""
+    return {**values, "fusion": "convex"} if values["fusion"] in _CONVEX else values
 
 
 def round0_identity(config: RunConfig) -> dict[str, Any]:
@@ -45,10 +40,7 @@ def round0_identity(config: RunConfig) -> dict[str, Any]:
 
     Convex fusions are one here: all of them start with uniform weights.
     """
-    values = {k: v for k, v in identity(config).items() if k not in _LATER}
-    if config.fusion in _CONVEX:
-        values["fusion"] = "convex"
-    return values
+    return one_convex({k: v for k, v in identity(config).items() if k not in _LATER})
 
 
 @dataclass(frozen=True)
@@ -81,15 +73,10 @@ class Round0:
                 f"round0: {folder} keeps no model of round 0 (only the last round's is kept); make one "
                 "with `rlmba run --set rounds=0 --output DIR`"
             )
-        ours, theirs = _flat(round0_identity(config)), _flat(round0_identity(run.config))
-        differing = [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]
-        if differing:
-            listed = "; ".join(
-                f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in differing
-            )
+        if differences := differing(round0_identity(run.config), round0_identity(config)):
             raise UsageError(
-                f"round0: {folder} was trained by another protocol: {listed}; give one of the same, or "
-                "leave round0 out"
+                f"round0: {folder} was trained by another protocol: {say_differing(differences)}; give "
+                "one of the same, or leave round0 out"
             )
         if run.info.get("fingerprint") != dataset.fingerprint():
             raise UsageError(
@@ -119,13 +106,3 @@ class Round0:
 
 def _model_file(folder: Path) -> Path:
     return folder / "checkpoints" / "round_000" / "model.safetensors"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import rlmba
 from rlmba import kernels
-from rlmba.config import FREE_KEYS, RunConfig, load_config
+from rlmba.config import RunConfig, differing, identity, load_config, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
@@ -246,24 +246,12 @@ def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
     RunFolderError
         Naming every key that differs.
     """
-    a, b = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
-    differing = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k not in FREE_KEYS]
-    if differing:
-        listed = "; ".join(f"{k} is {a.get(k)!r} there and {b.get(k)!r} here" for k in differing)
+    if differences := differing(identity(stored), identity(given)):
         raise RunFolderError(
-            f"{path} holds a run of another configuration: {listed}. Resume it with its own settings "
-            "(`rlmba run --resume --output DIR` alone takes them from the folder) or start a new run"
+            f"{path} holds a run of another configuration: {say_differing(differences)}. Resume it "
+            "with its own settings (`rlmba run --resume --output DIR` alone takes them from the folder) or "
+            "start a new run"
         )
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
 
 
 def _environment() -> dict[str, Any]:

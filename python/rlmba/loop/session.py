@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.annotators import Annotator, Oracle
-from rlmba.config import RunConfig
+from rlmba.config import RunConfig, identity
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
 from rlmba.loop.network import Network
 from rlmba.loop.randomness import model_seed, stream
-from rlmba.loop.round0 import Round0, identity
+from rlmba.loop.round0 import Round0
 from rlmba.method.reward import Reward
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options

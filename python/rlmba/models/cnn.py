@@ -81,6 +81,8 @@ class Cnn(Encoder):
         Cells on each side over which the last maps are averaged.
     """
 
+    stackable = True
+
     def __init__(
         self, modality: Modality, *, channels: Sequence[int] = (16, 32, 64), grid: int = 3
     ) -> None:

@@ -30,6 +30,8 @@ class Mlp(Encoder):
         has a ReLU, so that two layers are learned all the same, which is best with few labels.
     """
 
+    stackable = True
+
     def __init__(self, modality: Modality, *, hidden: Sequence[int] = ()) -> None:
         super().__init__()
         layers: list[nn.Module] = []

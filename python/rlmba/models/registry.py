@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,12 @@ class Encoder(nn.Module):
     memory_format : torch.memory_format or None
         The layout its weights have and its input is brought to, for encoders that are faster in one;
         None where that makes no difference.
+    stackable : bool
+        Whether several of one shape may be trained as one, their parameters stacked: small, made of
+        what ``torch.func.vmap`` takes, drawing nothing, no buffers that training changes.
     """
 
+    stackable: ClassVar[bool] = False
     out_features: int
     memory_format: torch.memory_format | None = None
 

@@ -30,6 +30,8 @@ class SequenceCnn(Encoder):
         Cells of time over which the last maps are averaged, at most their length.
     """
 
+    stackable = True
+
     def __init__(
         self,
         modality: Modality,

@@ -22,7 +22,7 @@ from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.loss import multimodal_loss
 from rlmba.training.mesh import Mesh, launched, may_speak
 from rlmba.training.predict import fits_beside, predict
-from rlmba.training.together import Samples, fit_together, go_together
+from rlmba.training.together import Samples, fit_together, go_together, trains_alone
 
 __all__ = [
     "FitCheckpoint",
@@ -53,5 +53,6 @@ __all__ = [
     "save_model",
     "save_tensors",
     "shapley_contributions",
+    "trains_alone",
     "worker_deaths",
 ]

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from rlmba.config import differing
 from rlmba.errors import CheckpointError
 from rlmba.storage import atomic_write_bytes
 
@@ -112,27 +113,16 @@ def _canonical(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    items: dict[str, Any] = {}
-    for key, inner in value.items():
-        items.update(_flat(inner, f"{prefix}.{key}" if prefix else str(key)))
-    return items
-
-
 def _difference(stored: str | None, config: Mapping[str, Any]) -> str:
     try:
-        before = _flat(json.loads(stored or ""))
+        before = json.loads(stored or "")
     except json.JSONDecodeError:
         return "it states none; it was not written by this package"
-    now = _flat(json.loads(_canonical(config)))
-    absent = "absent"
-    parts = [
-        f"{key} was {before.get(key, absent)!r} and is {now.get(key, absent)!r}"
-        for key in sorted({*before, *now})
-        if before.get(key, absent) != now.get(key, absent)
-    ]
+    if not isinstance(before, dict):
+        return "its recorded configuration is damaged"
+    now = json.loads(_canonical(config))
+    found = differing(before, now, absent="absent")
+    parts = [f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()]
     return _some(parts) if parts else "its recorded configuration is damaged"
 
 

@@ -24,9 +24,8 @@ from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.plan import Plan
 from rlmba.types import TrainingDiagnostics
 
-__all__ = ["Samples", "fit_together", "go_together"]
+__all__ = ["Samples", "fit_together", "go_together", "trains_alone"]
 
-_ENCODERS = ("Mlp", "Cnn", "SequenceCnn")
 # Values of the labeled samples that may be kept in memory for a training: 2 GB.
 _KEPT = 1 << 29
 
@@ -39,25 +38,32 @@ class Samples(NamedTuple):
     seed: int
 
 
+def trains_alone(config: TrainingConfig) -> bool:
+    """Whether training asks for what goes by one model alone.
+
+    That is early stops, parts of minibatches, clipping, compiled encoders, bfloat16, and checkpoints
+    within a round.
+    """
+    return (
+        config.patience is not None
+        or config.gradient_accumulation > 1
+        or config.max_grad_norm is not None
+        or config.checkpoint_minutes is not None
+        or config.compile
+        or config.precision == "bf16"
+    )
+
+
 def go_together(
     model: MultimodalClassifier, dataset: MultimodalDataset, config: TrainingConfig
 ) -> bool:
     """Whether models like this one can be trained by :func:`fit_together`.
 
-    They can where the network is small, nothing in it but its dropout draws, every sample has every
-    modality, data lie in memory, and training asks for none of what goes by one model alone: early
-    stops, parts of minibatches, clipping, compiled encoders, checkpoints within a round.
+    They can where every encoder is ``stackable``, every sample has every modality, data lie in memory,
+    and training asks for none of what goes by one model alone.
     """
-    plain = (
-        config.patience is None
-        and config.gradient_accumulation == 1
-        and config.max_grad_norm is None
-        and config.checkpoint_minutes is None
-        and not config.compile
-        and config.precision != "bf16"
-    )
-    small = all(type(encoder).__name__ in _ENCODERS for encoder in model.encoders)
-    return plain and small and dataset.in_memory and dataset.present is None
+    stackable = all(encoder.stackable for encoder in model.encoders)
+    return stackable and dataset.in_memory and dataset.present is None and not trains_alone(config)
 
 
 def fit_together(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import ttest_rel
 
 from rlmba.config import RunConfig
 from rlmba.errors import UsageError
@@ -25,6 +24,7 @@ from rlmba.experiments.policy_training.runs import (
 )
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
+from rlmba.experiments.statistics import paired
 from rlmba.storage import atomic_write_text
 from rlmba.types import RoundRecord
 
@@ -104,7 +104,7 @@ def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Com
     on = "test" if all(r.test is not None for run in runs for r in run) else "validation"
     aubc = [float(np.mean([_top1(r, on) for r in run])) for run in runs]
     ours, theirs = aubc[: len(seeds)], aubc[len(seeds) :]
-    difference, p = paired(ours, theirs)
+    test = paired(ours, theirs)
     return Comparison(
         task=name_of(config),
         strategy=config.strategy,
@@ -113,19 +113,9 @@ def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Com
         seeds=tuple(seeds),
         policy=tuple(ours),
         rule=tuple(theirs),
-        difference=difference,
-        p=p,
+        difference=test.difference,
+        p=test.p,
     )
-
-
-def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of a - b, and the p value of a paired t test: None for one pair, 1 where no pair differs."""
-    d = np.asarray(a) - np.asarray(b)
-    if len(d) < 2:
-        return float(d.mean()), None
-    if np.ptp(d) == 0:  # no spread: the test has no denominator
-        return float(d.mean()), 1.0 if d[0] == 0 else 0.0
-    return float(d.mean()), float(ttest_rel(a, b).pvalue)
 
 
 def leave_one_out(
@@ -206,7 +196,8 @@ def _table(comparisons: Sequence[Comparison]) -> TableData:
     if len(comparisons) > 1:
         ours = [x for c in comparisons for x in c.policy]
         rule = [x for c in comparisons for x in c.rule]
-        rows.append(_row("all", ours, rule, *paired(ours, rule)))
+        test = paired(ours, rule)
+        rows.append(_row("all", ours, rule, test.difference, test.p))
     first = comparisons[0]
     note = (
         f"Mean Top-1 over rounds on {first.on}, {first.fusion} fusion; both from the same round 0; "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlmba.config import FREE_KEYS, RunConfig, load_config
+from rlmba.config import RunConfig, identity, load_config
 from rlmba.errors import UsageError
 from rlmba.experiments.policy_training.episodes import Episode
 from rlmba.experiments.policy_training.settings import PolicyTraining
@@ -182,7 +182,7 @@ class ActiveLearning:
     @property
     def facts(self) -> Mapping[str, Any]:
         """The data sets' names and configurations."""
-        return {"tasks": self.names, "configs": [_deciding(c) for c in self.configs]}
+        return {"tasks": self.names, "configs": [identity(c) for c in self.configs]}
 
     def run(self, agent: Agent, numbers: range) -> list[Episode]:
         """Run episodes; see :class:`~rlmba.experiments.policy_training.Environment`."""
@@ -196,12 +196,3 @@ class ActiveLearning:
                 rewards = np.array([r.raw_reward for r in records[1:]], dtype=np.float64)
                 episodes[i] = Episode(name, seed, collector.draws, rewards)
         return [episodes[i] for i in numbers]
-
-
-def _deciding(config: RunConfig) -> dict[str, Any]:
-    """A configuration without the keys that change no result."""
-    values = config.model_dump(mode="json")
-    for key in FREE_KEYS:
-        section, _, name = key.rpartition(".")
-        del (values[section] if section else values)[name]
-    return values

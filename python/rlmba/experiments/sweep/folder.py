@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import rlmba
-from rlmba.config import FREE_KEYS, yaml12
+from rlmba.config import FREE_KEYS, flat, yaml12
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
-from rlmba.experiments.sweep.variants import Job, flat
+from rlmba.experiments.sweep.variants import Job
 from rlmba.storage import atomic_write_text, locked, make_folder
 
 __all__ = [

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from rlmba.config import flat
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES
 from rlmba.experiments.sweep.problems import Problems
@@ -18,7 +19,6 @@ from rlmba.experiments.sweep.variants import (
     Job,
     Variant,
     dataset_name,
-    flat,
     relative_without_curves,
 )
 

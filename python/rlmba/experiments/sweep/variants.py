@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmba.config import RunConfig, load_config
+from rlmba.config import RunConfig, flat, load_config
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import BASELINES
 from rlmba.experiments.sweep.schema import DatasetEntry, StrategyEntry, SweepConfig
@@ -16,7 +16,7 @@ from rlmba.experiments.sweep.schema import DatasetEntry, StrategyEntry, SweepCon
 if TYPE_CHECKING:
     from rlmba.data import MultimodalDataset
 
-__all__ = ["Datasets", "Job", "Variant", "dataset_name", "flat", "relative_without_curves"]
+__all__ = ["Datasets", "Job", "Variant", "dataset_name", "relative_without_curves"]
 
 _ROUND0 = "round 0"
 # Keys that something else in the comparison decides.
@@ -200,17 +200,6 @@ class Datasets:
 def dataset_name(entry: DatasetEntry) -> str:
     """What a data set's folder is called."""
     return entry.name or (entry.data.stem if entry.data is not None else entry.dataset)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            out |= flat(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value
-    return out
 
 
 def relative_without_curves(keys: Mapping[str, Any]) -> bool:

@@ -1,0 +1,44 @@
+"""What decides a run, and in what two runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlmba.config.schema import FREE_KEYS, RunConfig
+
+__all__ = ["differing", "flat", "identity", "say_differing"]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key; an empty mapping is a value."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """A configuration as JSON holds it, without the keys that change no result."""
+    values = config.model_dump(mode="json")
+    for key in FREE_KEYS:
+        section, _, name = key.rpartition(".")
+        del (values[section] if section else values)[name]
+    return values
+
+
+def differing(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], *, absent: Any = None
+) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which nested values differ, sorted: theirs and ours, ``absent`` for none."""
+    a, b = flat(theirs), flat(ours)
+    pairs = {k: (a.get(k, absent), b.get(k, absent)) for k in sorted({*a, *b})}
+    return {k: (x, y) for k, (x, y) in pairs.items() if x != y}
+
+
+def say_differing(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    """What :func:`differing` found, as a part of a message."""
+    return "; ".join(f"{k} is {a!r} there and {b!r} here" for k, (a, b) in differences.items())
