@@ -235,7 +235,7 @@ class TestTraining:
     def test_kill_9_in_the_middle_of_a_step(self, tmp_path):
         code = f"""
             import sys, time
-            sys.path.insert(0, {str(__file__.rpartition("/")[0])!r})
+            sys.path[:] = {sys.path!r}
             import test_policy_training as t
             from pathlib import Path
             class Slow(t.Toy):
