@@ -7,6 +7,7 @@ Every message says what was expected, what was got, and what to do. The command 
 from __future__ import annotations
 
 __all__ = [
+    "AnnotatorError",
     "BackendError",
     "CheckpointError",
     "DataError",
@@ -83,6 +84,10 @@ class StorageError(RlmbaError, OSError):
 
 class SweepError(RlmbaError):
     """Runs of a comparison have failed; the others are complete."""
+
+
+class AnnotatorError(RlmbaError):
+    """Those who label cannot be reached, or what they keep is missing, damaged or refused."""
 
 
 class RlmbaWarning(UserWarning):

@@ -1,8 +1,9 @@
-"""Who answers a query: one small protocol, and the oracle of experiments."""
+"""Who answers a query: one small protocol, and those who speak it."""
 
 from __future__ import annotations
 
-from rlmba.annotators.base import Annotator
-from rlmba.annotators.oracle import Oracle
+from rlmba.annotators.base import Annotator, LabelBatch, Question
+from rlmba.annotators.registry import create, names
+from rlmba.annotators.tickets import Tickets
 
-__all__ = ["Annotator", "Oracle"]
+__all__ = ["Annotator", "LabelBatch", "Question", "Tickets", "create", "names"]

@@ -48,6 +48,7 @@ class ModelConfig(_Section):
 
 FREE_KEYS = (
     "label",
+    "project",
     "round0",
     "tensorboard",
     "model.features_folder",
@@ -141,6 +142,20 @@ class RewardConfig(_Section):
         return self
 
 
+class ProjectConfig(_Section):
+    """A project: labels come from people. What `rlmba init` works out and `rlmba next` goes by."""
+
+    classes: list[str] | None = None
+    """Class names in their order; null: discovered, those of the labels and any that people add."""
+    annotator: str = "browser"
+    """Who labels: browser, file, labelstudio, or oracle for a rehearsal."""
+    annotator_options: dict[str, Any] = {}
+    """Options of the annotator."""
+    validation_labels: int | None = Field(None, ge=1)
+    """Labels of V, asked for at the start where there are fewer; null: twice the number of classes, 20 at
+    least."""
+
+
 class RunConfig(_Section):
     """Everything that decides a run. ``null`` means: derived from the data, and written resolved."""
 
@@ -186,6 +201,7 @@ class RunConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     amcb: AmcbConfig = AmcbConfig()
     reward: RewardConfig = RewardConfig()
+    project: ProjectConfig = ProjectConfig()
     device: str = "auto"
     """"auto", "cpu" or a torch device."""
     tensorboard: bool = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +91,12 @@ class MultimodalDataset(ABC):
     ids : str array [n]
         Stable sample ids by dataset position, distinct.
     labels : int64 array [n]
-        True classes by dataset position: only the oracle annotator and evaluation may look.
+        True classes by dataset position: only the oracle annotator and evaluation may look. -1 where
+        nobody knows; not so in a test split.
     train_positions, test_positions : int64 array
         Dataset positions of the split, rising and disjoint; test may be empty.
+    validation_positions : int64 array or None
+        Those of ``train_positions`` that are set aside as V, rising; None where V is to be drawn.
     present : bool array [n, M] or None
         Which modalities each sample has; None when all have all.
     in_memory : bool
@@ -106,6 +110,7 @@ class MultimodalDataset(ABC):
     labels: NDArray[np.int64]
     train_positions: NDArray[np.int64]
     test_positions: NDArray[np.int64]
+    validation_positions: NDArray[np.int64] | None = None
     present: NDArray[np.bool_] | None
     in_memory: bool = False
 
@@ -148,6 +153,17 @@ class MultimodalDataset(ABC):
             lack what the data set's own says is there, where a sample turned out not to be readable;
             nothing may be left of it.
         """
+
+    def shown(self, position: int) -> Mapping[str, str | Path]:  # noqa: ARG002
+        """What a person can look at to label a sample, by modality: a text, or the path of a file.
+
+        Modalities that cannot be shown, or that the sample lacks, are not in it.
+        """
+        return {}
+
+    def reading(self) -> Mapping[str, Any]:
+        """What is needed, beside a file, to read new samples as these were read; JSON can hold it."""
+        return {}
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:
         """Move what :meth:`load` read to a device and make it ready for a model there.

@@ -33,7 +33,16 @@ from rlmba.types import (
     TrainingDiagnostics,
 )
 
-__all__ = ["RoundOutcome", "RoundUnderWay", "conclude", "query", "run_round", "train"]
+__all__ = [
+    "Clock",
+    "RoundOutcome",
+    "RoundUnderWay",
+    "choose",
+    "conclude",
+    "query",
+    "run_round",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class RoundOutcome:
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Seconds by stage; announces each stage as it begins."""
 
     announce: Callable[[str], None]
@@ -59,6 +68,7 @@ class _Clock:
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time what is done within as ``stage``."""
         self.announce(stage)
         start = time.perf_counter()
         yield
@@ -67,15 +77,20 @@ class _Clock:
 
 @dataclass
 class RoundUnderWay:
-    """A round whose samples are chosen and labeled, and whose training comes next."""
+    """A round whose samples are chosen, and whose training comes next once they are labeled.
+
+    ``outputs`` and ``context`` are what the samples were chosen by, None in round 0.
+    """
 
     number: int
-    clock: _Clock
+    clock: Clock
     previous: LoopState
     selection: Selection
     ids: list[str]
-    labels: list[int]
     scores: list[float]
+    labels: list[int] = field(default_factory=list)
+    outputs: PoolOutputs | None = None
+    context: QueryContext | None = None
 
 
 def run_round(
@@ -101,15 +116,31 @@ def run_round(
 def query(
     session: Session, number: int, announce: Callable[[str], None] = lambda _: None
 ) -> RoundUnderWay:
-    """Choose samples and have them labeled; in round 0 those that the run starts from."""
+    """Choose samples and take their labels from the data set, which is the oracle of experiments."""
     s = session
-    clock = _Clock(announce)
+    under_way = choose(s, number, announce)
+    if number == 0:
+        under_way.labels = s.pool.labels.tolist()
+        return under_way
+    chosen = s.pool.unlabeled[s.pool.pool_positions(under_way.ids)]
+    under_way.labels = s.dataset.labels[chosen].tolist()
+    s.pool.label(under_way.ids, under_way.labels)
+    under_way.outputs = under_way.context = None
+    return under_way
+
+
+def choose(
+    session: Session, number: int, announce: Callable[[str], None] = lambda _: None
+) -> RoundUnderWay:
+    """Choose samples; in round 0 those that the run starts from."""
+    s = session
+    clock = Clock(announce)
     s.network.model.set_fusion_weights(s.state.fusion_weights)
     if number == 0:
         s.start()
         selection = Selection(np.empty(0, dtype=np.int64), np.empty(0))
-        ids, labels = [str(i) for i in s.pool.initial_ids], s.pool.labels.tolist()
-        return RoundUnderWay(0, clock, s.state, selection, ids, labels, [0.0] * len(ids))
+        ids = [str(i) for i in s.pool.initial_ids]
+        return RoundUnderWay(0, clock, s.state, selection, ids, [0.0] * len(ids))
     with clock("predict"):
         outputs, context = _look(s, number)
     with clock("select"):
@@ -118,10 +149,10 @@ def query(
     clock.seconds["select"] -= drawn
     clock.seconds["policy"] += drawn
     ids = [str(i) for i in outputs.ids[selection.positions]]
-    answers = s.annotator.collect(s.annotator.request(ids))
-    labels = [answers[i] for i in ids]
-    s.pool.label(ids, labels)
-    return RoundUnderWay(number, clock, s.state, selection, ids, labels, selection.scores.tolist())
+    scores = selection.scores.tolist()
+    return RoundUnderWay(
+        number, clock, s.state, selection, ids, scores, outputs=outputs, context=context
+    )
 
 
 def train(session: Session, number: int) -> TrainingDiagnostics:

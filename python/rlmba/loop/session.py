@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlmba.annotators import Annotator, Oracle
 from rlmba.config import RunConfig, identity
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
@@ -59,7 +58,6 @@ class Session:
     dataset: MultimodalDataset
     network: Network
     pool: Pool
-    annotator: Annotator
     strategy: Strategy
     reward: Reward
     state: LoopState
@@ -83,7 +81,6 @@ class Session:
             dataset=dataset,
             network=network,
             pool=pool,
-            annotator=Oracle(dataset),
             strategy=create(config.strategy, **config.strategy_options),
             reward=reward,
             state=LoopState.start(len(dataset.modalities)),

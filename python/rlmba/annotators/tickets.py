@@ -1,0 +1,62 @@
+"""Batches that were asked for, on disk until nobody needs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlmba.annotators.base import LabelBatch
+from rlmba.errors import AnnotatorError
+from rlmba.storage import atomic_write_text, make_folder
+
+__all__ = ["Tickets"]
+
+
+class Tickets:
+    """A folder with a JSON file for each batch, ``round_003.json``: the batch, and an annotator's notes.
+
+    Parameters
+    ----------
+    folder : path
+        Made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, batch: LabelBatch, notes: Mapping[str, Any] | None = None) -> str:
+        """Keep a batch, in place of an earlier one of its round; returns its ticket.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        ticket = f"round_{batch.round:03d}"
+        make_folder(self.folder)
+        data = {"batch": batch.to_dict(), "notes": dict(notes or {})}
+        atomic_write_text(self.folder / f"{ticket}.json", json.dumps(data, indent=1) + "\n")
+        return ticket
+
+    def read(self, ticket: str) -> tuple[LabelBatch, dict[str, Any]]:
+        """The batch behind a ticket, and the notes on it.
+
+        Raises
+        ------
+        AnnotatorError
+            If there is none, or its file is damaged.
+        """
+        path = self.folder / f"{ticket}.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return LabelBatch.from_dict(data["batch"]), dict(data["notes"])
+        except FileNotFoundError:
+            raise AnnotatorError(
+                f"{path}: expected a batch that was asked for, found none; ask again with `rlmba next`"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AnnotatorError(
+                f"{path} is damaged ({error!r}); delete it and ask again with `rlmba next`"
+            ) from error
