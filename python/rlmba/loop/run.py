@@ -219,7 +219,7 @@ def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
         ids=outcome.ids,
         labels=outcome.labels,
         scores=outcome.scores,
-        save=session.save,
+        save=lambda folder: session.save(folder, outcome.record),
     )
 
 

@@ -20,6 +20,7 @@ from rlmba.loop.baselines import baseline_curves
 from rlmba.loop.network import Network
 from rlmba.loop.randomness import model_seed, stream
 from rlmba.loop.round0 import Round0
+from rlmba.loop.trained import WEIGHTS, describe_network, write_network
 from rlmba.method.reward import Reward
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
@@ -98,8 +99,17 @@ class Session:
         if config.round0 is not None and self.round0 is None:
             self.round0 = Round0.find(config.round0, config, self.dataset, self.pool)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, record: RoundRecord) -> None:
         """Write all that :meth:`restore` needs: model and strategy as safetensors, the rest as JSON.
+
+        Beside the model stands what :class:`~rlmba.loop.trained.Trained` needs to use it alone.
+
+        Parameters
+        ----------
+        folder : path
+            The checkpoint's; it must exist.
+        record : RoundRecord
+            Of the round that is saved.
 
         Raises
         ------
@@ -107,7 +117,18 @@ class Session:
             If a file cannot be written.
         """
         config = self.identity()
-        save_model(folder / "model.safetensors", self.network.model, config=config)
+        save_model(folder / WEIGHTS, self.network.model, config=config)
+        document = describe_network(
+            self.network.model,
+            config=self.config,
+            identity=config,
+            classes=self.dataset.classes,
+            dataset=self.dataset.name,
+            reading=self.dataset.reading(),
+            weights=self.by_name(self.state.weights),
+            record=record,
+        )
+        write_network(folder, document)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.strategy.state_dict().items()}
         save_tensors(folder / "strategy.safetensors", arrays, config=config)
         state = {
@@ -126,7 +147,7 @@ class Session:
             If a checkpoint is missing, damaged or of another configuration.
         """
         config = self.identity()
-        load_model(folder / "model.safetensors", self.network.model, config=config)
+        load_model(folder / WEIGHTS, self.network.model, config=config)
         self.network.share()
         tensors = load_tensors(folder / "strategy.safetensors", config=config)
         self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
