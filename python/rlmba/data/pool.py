@@ -35,6 +35,7 @@ class Pool:
         labeled: Positions,
         labels: NDArray[np.int64],
         n_initial: int,
+        *,
         excluded: Positions | None = None,
     ) -> None:
         self._ids = dataset.ids
@@ -198,7 +199,7 @@ class Pool:
             positions[held : held + given],
             _checked_labels(labels, given, len(dataset.classes)),
             initial,
-            positions[held + given :],
+            excluded=positions[held + given :],
         )
 
     @property

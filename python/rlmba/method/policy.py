@@ -120,14 +120,16 @@ class Policy:
         n: int,
         *,
         rng: np.random.Generator,
+        keep: bool = True,
     ) -> Draw:
         """Draw n candidates without replacement by the Plackett-Luce law of sharpness z (Eq 10-12).
 
-        The draw is kept until :meth:`learn` or the next draw.
+        The draw is kept until :meth:`learn` or the next one that is, unless ``keep`` is False.
         """
         z = self.scores(state, candidates)
         drawn = kernels.plackett_luce(self.sharpness * z, n, rng=rng)
-        self._pending = Taken(state, candidates, drawn.indices)
+        if keep:
+            self._pending = Taken(state, candidates, drawn.indices)
         return Draw(drawn.indices, float(drawn.log_prob))
 
     def best(
