@@ -98,9 +98,9 @@ class Pool:
             If a class has no training sample, none can be validated, or ``initial_ids`` has an id that
             is of no training sample, of V, or there twice.
         UsageError
-            If a training sample has no label, fewer labels than classes or more than samples are asked for, ``initial_labels`` is not
-            the number of ``initial_ids``, or a class is missing from these or from randomly drawn
-            initial labels.
+            If a training sample has no label, fewer labels than classes or more than samples are asked
+            for, ``initial_labels`` is not the number of ``initial_ids``, or a class is missing from these
+            or from randomly drawn initial labels.
         """
         classes = dataset.classes
         require_labels(dataset)

@@ -38,6 +38,7 @@ def require_labels(dataset: MultimodalDataset) -> None:
 
 
 def require_every_class(dataset: MultimodalDataset, train: Positions) -> None:
+    """Every class has a sample among these, all of them labeled."""
     counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
     if (counts == 0).any():
         names = [dataset.classes[c] for c in np.flatnonzero(counts == 0)[:5]]
@@ -47,6 +48,7 @@ def require_every_class(dataset: MultimodalDataset, train: Positions) -> None:
 def require_outside(
     dataset: MultimodalDataset, given: Positions | None, validation: Positions
 ) -> None:
+    """None of the given initial samples validates."""
     both = np.intersect1d(validation, [] if given is None else given)
     if len(both):
         raise DataError(

@@ -13,26 +13,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
-from rlmba.data.manifest.values import Ragged, as_text, is_empty, numbers_of, place, vectors_of
+from rlmba.data.manifest.values import RaggedError, as_text, is_empty, numbers_of, vectors_of
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
-__all__ = ["FEATURES", "Columns", "find_columns", "find_id"]
+__all__ = ["FEATURES", "Columns", "find_columns", "find_id", "named"]
 
 FEATURES = "features"
 """Modality of all columns that hold one number in each cell."""
 
 _TEXT_FILE = "text_file"
+_FILE_ENDS = ("path", "file", "filename")
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "caption", "title", "description", "sentence", "body"),
-    _TEXT_FILE: ("text_file", "text_path", "text_filename"),
-    "image": ("image", "img", "photo", "picture")
-    + tuple(f"{n}_{e}" for n in ("image", "img", "photo") for e in ("path", "file", "filename")),
-    "video": ("video", "clip", "movie")
-    + tuple(f"{n}_{e}" for n in ("video", "clip") for e in ("path", "file", "filename")),
-    "audio": ("audio", "wav", "sound", "audio_path", "audio_file", "audio_filename", "wav_path"),
+    _TEXT_FILE: tuple(f"text_{end}" for end in _FILE_ENDS),
+    "image": (
+        *("image", "img", "photo", "picture"),
+        *(f"{name}_{end}" for name in ("image", "img", "photo") for end in _FILE_ENDS),
+    ),
+    "video": (
+        *("video", "clip", "movie"),
+        *(f"{name}_{end}" for name in ("video", "clip") for end in _FILE_ENDS),
+    ),
+    "audio": (
+        *("audio", "wav", "sound"),
+        *(f"{name}_{end}" for name in ("audio", "wav", "sound") for end in _FILE_ENDS),
+    ),
 }
-_COUNTERS = frozenset({"", "index", "idx", "row", "rank", "score", "difficulty", "line", "nr", "no"})
+_COUNTERS = frozenset(
+    {"", "index", "idx", "row", "rank", "score", "difficulty", "line", "nr", "no"}
+)
 _LIKE_LABELS = frozenset({"class", "category", "target", "y", "label", "labels", "label_id"})
 # Names that mean something else where modalities are named.
 _RESERVED = frozenset({"mm", "unreadable", _TEXT_FILE})
@@ -86,7 +96,7 @@ def find_id(table: Table, name: str) -> str:
     DataError
         If there is none; columns that could be it are named.
     """
-    found = _named(table, name)
+    found = named(table, name)
     if found is not None:
         return found
     possible = [c for c, values in table.columns.items() if _distinct(values)]
@@ -114,7 +124,7 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     """
     taken = {"id": find_id(table, options.id)}
     for key, name in (("label", labels.label), ("split", labels.split)):
-        column = _named(table, name)
+        column = named(table, name)
         if column is not None:
             taken[key] = column
         elif name != key:
@@ -162,8 +172,8 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     return columns
 
 
-def _named(table: Table, name: str) -> str | None:
-    """The column with a name, in any case where only one has it so."""
+def named(table: Table, name: str) -> str | None:
+    """The column with a name, in any case where only one has it so; None where there is none."""
     if name in table.columns:
         return name
     same = [c for c in table.columns if c.lower() == name.lower()]
@@ -196,7 +206,7 @@ def _chosen(
     for modality, name in columns.items():
         if name is None:
             continue
-        column = _named(table, name)
+        column = named(table, name)
         if column is None:
             raise UsageError(f"option columns: {modality}: {_no_column(table, name)}")
         before = {**taken, **chosen}
@@ -218,7 +228,7 @@ def _numbers_wanted(
     """Columns that the option ``features`` names."""
     wanted = []
     for name in features or ():
-        column = _named(table, name)
+        column = named(table, name)
         if column is None:
             raise UsageError(f"option features: {_no_column(table, name)}")
         if column not in free or column in wanted:
@@ -240,10 +250,10 @@ def _by_option(
         values = table.columns[column]
         try:
             array = None if modality in ("text", _TEXT_FILE) else vectors_of(values)
-        except Ragged as error:
+        except RaggedError as error:
             row, problem = error.args
             raise DataError(
-                f"{place(table, row)}: column {column!r} {problem}; repair the row, or leave the column "
+                f"{table.place(row)}: column {column!r} {problem}; repair the row, or leave the column "
                 f"out with {set_option(f'columns.{modality}', 'null')}"
             ) from None
         if array is not None:
@@ -273,10 +283,10 @@ def _by_name(
         values = table.columns[column]
         try:
             array = None if named in ("text", _TEXT_FILE) else vectors_of(values)
-        except Ragged as error:
+        except RaggedError as error:
             row, problem = error.args
             warnings.warn(
-                f"{place(table, row)}: column {column!r} {problem}; the column is not used",
+                f"{table.place(row)}: column {column!r} {problem}; the column is not used",
                 RlmbaWarning,
                 stacklevel=5,
             )
@@ -321,15 +331,17 @@ def _numbers(
             continue
         try:
             numbers = numbers_of(table.columns[column])
-        except Ragged as error:
+        except RaggedError as error:
             row, problem = error.args
             if options.features is not None:
                 raise DataError(
-                    f"{place(table, row)}: column {column!r} {problem}, expected a number or nothing; "
+                    f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing; "
                     "repair the row, or take the column out of the option features"
                 ) from None
             if row and problem:
-                unused[column] = f"not all numbers: {problem} in {_short_place(table, row)}"
+                unused[column] = (
+                    f"not all numbers: {problem} in {table.place(row).rpartition(', ')[2]}"
+                )
             continue
         why = "" if options.features is not None else _no_feature(column, numbers)
         if why:
@@ -337,10 +349,6 @@ def _numbers(
         else:
             found[column] = numbers
     return found
-
-
-def _short_place(table: Table, row: int) -> str:
-    return place(table, row).rpartition(", ")[2]
 
 
 def _no_feature(column: str, numbers: NDArray[np.float64]) -> str:

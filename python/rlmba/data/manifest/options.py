@@ -66,7 +66,7 @@ class Options:
     def checked(
         cls,
         *,
-        id: str,
+        id: str,  # noqa: A002 - the option's name
         columns: Mapping[str, str | None] | None,
         features: Sequence[str] | None,
         root: str | Path | None,
@@ -108,7 +108,9 @@ class Options:
         least = {"image_side": _SMALLEST_SIDE, "frames": 2, "sample_rate": 1000, "tokens": 1}
         for name, value in {**numbers, "tokens": tokens}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
-                raise UsageError(f"option {name}: expected an integer >= {least[name]}, got {value!r}")
+                raise UsageError(
+                    f"option {name}: expected an integer >= {least[name]}, got {value!r}"
+                )
         if seconds is not None and (
             isinstance(seconds, bool)
             or not isinstance(seconds, int | float)

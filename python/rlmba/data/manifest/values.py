@@ -11,25 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.table import Table
-
-__all__ = ["Ragged", "as_text", "is_empty", "numbers_of", "one_line", "place", "vectors_of"]
+__all__ = ["RaggedError", "as_text", "is_empty", "numbers_of", "one_line", "vectors_of"]
 
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
-class Ragged(ValueError):
+class RaggedError(ValueError):
     """A column whose cells are not all of the form it is read for; the message says where."""
-
-
-def place(table: Table, row: int) -> str:
-    """Where a row stands in its file, for messages."""
-    kind = "line" if table.path.suffix.lower() in _LINED else "row"
-    return f"{table.path}, {kind} {table.lines[row]}"
-
-
-_LINED = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
 
 
 def is_empty(value: Any) -> bool:
@@ -74,7 +63,7 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
 
     Raises
     ------
-    Ragged
+    RaggedError
         If one is not a finite number; its argument is the row.
     """
     numbers = np.full(len(values), np.nan)
@@ -86,7 +75,7 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
         except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise Ragged(row, f"holds {_short(value)}")
+            raise RaggedError(row, f"holds {_short(value)}")
         numbers[row] = number
     return numbers
 
@@ -99,7 +88,7 @@ def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
 
     Raises
     ------
-    Ragged
+    RaggedError
         If others are not lists of finite numbers of the same length; its first argument is the row.
     """
     first = next((v for v in values if not is_empty(v)), None)
@@ -112,11 +101,11 @@ def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
             continue
         numbers = _list_of(value)
         if numbers is None:
-            raise Ragged(row, f"holds {_short(value)}")
+            raise RaggedError(row, f"holds {_short(value)}")
         if len(numbers) != width:
-            raise Ragged(row, f"has a list of {len(numbers)} numbers, the first has {width}")
+            raise RaggedError(row, f"has a list of {len(numbers)} numbers, the first has {width}")
         if not all(map(math.isfinite, numbers)):
-            raise Ragged(row, "has a number that is not finite in its list")
+            raise RaggedError(row, "has a number that is not finite in its list")
         vectors[row] = numbers
     return vectors
 
@@ -129,9 +118,7 @@ def _list_of(value: Any) -> list[float] | None:
             return None
     if not isinstance(value, list | tuple | np.ndarray):
         return None
-    numeric = all(
-        isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in value
-    )
+    numeric = all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in value)
     return [float(v) for v in value] if numeric else None
 
 
