@@ -63,7 +63,7 @@ class InMemoryDataset(MultimodalDataset):
     labels : integer array [n]
         Positions into ``classes``.
     classes : sequence of str
-        Class names, two or more.
+        Class names, two or more unless ``partial``.
     ids : sequence of str
         Distinct sample ids.
     split : integer or boolean array [n]
@@ -73,8 +73,8 @@ class InMemoryDataset(MultimodalDataset):
         modalities are never read.
     sample_rates : mapping of modality to float
         Samples per second of waveforms.
-    partly : bool
-        Labels may be -1, which is for one that nobody knows.
+    partial : bool
+        Labels may be unknown (-1), and classes fewer than two.
     reading : mapping or None
         What :meth:`reading` said of another data set: values are converted as its were, nothing is
         worked out from these. Its modalities, shapes and token ids are what is expected here.
@@ -101,7 +101,7 @@ class InMemoryDataset(MultimodalDataset):
         split: NDArray[Any],
         present: NDArray[Any] | None = None,
         sample_rates: Mapping[str, float] | None = None,
-        partly: bool = False,
+        partial: bool = False,
         reading: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
@@ -109,7 +109,7 @@ class InMemoryDataset(MultimodalDataset):
         n = len(self.ids)
         check_names(arrays)
         self.classes = tuple(str(c) for c in classes)
-        self.labels = check_labels(labels, self.classes, self.ids, partly=partly)
+        self.labels = check_labels(labels, self.classes, self.ids, partial=partial)
         train = check_split(split, n)
         self.train_positions = np.flatnonzero(train).astype(np.int64)
         self.test_positions = np.flatnonzero(~train).astype(np.int64)

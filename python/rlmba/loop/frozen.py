@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
-from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset
-from rlmba.data.features import features_of
+from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset, load_features
 from rlmba.loop.randomness import model_seed
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
@@ -22,7 +21,7 @@ from rlmba.training import Loader, Mesh, features_name, frozen_features, save_te
 if TYPE_CHECKING:
     from rlmba.data import Batch
 
-__all__ = ["ENCODERS", "FrozenDataset", "load_data", "on_features", "write_features"]
+__all__ = ["ENCODERS", "FrozenDataset", "load_data", "load_source", "on_features", "write_features"]
 
 ENCODERS = "encoders.safetensors"
 """In a checkpoint's folder: frozen encoders, which the network over their features lacks."""
@@ -44,7 +43,6 @@ class FrozenDataset(MultimodalDataset):
 
     Attributes
     ----------
-    source : MultimodalDataset
     encoders : list of Standardized
         With the features' standardization, on the CPU.
     """
@@ -86,14 +84,6 @@ class FrozenDataset(MultimodalDataset):
         """See :meth:`rlmba.data.MultimodalDataset.load`."""
         return self._features.load(positions, train=train, generator=generator, rows=rows)
 
-    def shown(self, position: int) -> Mapping[str, str | Path]:
-        """See :meth:`rlmba.data.MultimodalDataset.shown`."""
-        return self.source.shown(position)
-
-    def reading(self) -> Mapping[str, Any]:
-        """How the data set behind the features reads samples."""
-        return self.source.reading()
-
     def save_encoders(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Write :data:`ENCODERS` into a checkpoint's folder.
 
@@ -127,7 +117,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     progress : callable or None
         Called with (samples done, samples in all) while features are computed.
     """
-    dataset = _load(config)
+    dataset = load_source(config)
     if not config.model.frozen:
         return dataset
     model = _encoders(config, dataset, mesh)
@@ -135,7 +125,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
     if not there:
         _compute(config, model, dataset, path, mesh=mesh, progress=progress)
-    return FrozenDataset(features_of(path, dataset), dataset, model)
+    return FrozenDataset(load_features(path), dataset, model)
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
@@ -151,7 +141,7 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
         If the file cannot be written.
     """
     mesh = Mesh.open(config.device, config.training.precision)
-    dataset = _load(config)
+    dataset = load_source(config)
     model = _encoders(config, dataset, mesh)
     _compute(config, model, dataset, path, mesh=mesh, progress=progress)
 
@@ -161,7 +151,8 @@ def on_features(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
 
 
-def _load(config: RunConfig) -> MultimodalDataset:
+def load_source(config: RunConfig) -> MultimodalDataset:
+    """The data set that a configuration names, as it is."""
     return load_dataset(
         config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
     )
@@ -170,7 +161,7 @@ def _load(config: RunConfig) -> MultimodalDataset:
 def _encoders(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> MultimodalClassifier:
     model = build_classifier(
         dataset.modalities,
-        len(dataset.classes),
+        max(2, len(dataset.classes)),  # heads take no part; a project may know no class yet
         config.model,
         config.fusion,
         seed=model_seed(config.seed),

@@ -206,17 +206,17 @@ def describe_network(
         Of the round.
     """
     behind = dataset if isinstance(dataset, FrozenDataset) else None
-    modalities = model.modalities if behind is None else behind.source.modalities
+    source = dataset if behind is None or behind.source is None else behind.source
     encoders = list(model.encoders if behind is None else behind.encoders)
     blueprints = [cast("Encoder", encoder).blueprint() for encoder in encoders]
     return {
         "format": FORMAT,
         "rlmba": rlmba.__version__,
-        "dataset": dataset.name if behind is None else behind.source.name,
+        "dataset": source.name,
         "round": record.round,
         "labels": record.labels,
         "classes": list(dataset.classes),
-        "modalities": [asdict(m) for m in modalities],
+        "modalities": [asdict(m) for m in source.modalities],
         "fusion": model.fusion,
         "fusion_weights": dict(zip(model.names, model.fusion_weights.tolist(), strict=True)),
         "predictor": config.predictor,

@@ -61,12 +61,7 @@ class LabelLog:
         self.answers: list[Answer] = []
         raw = path.read_bytes() if path.exists() else b""
         for number, line in enumerate(raw.split(b"\n")[:-1], start=1):
-            try:
-                self.answers.append(Answer(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise RunFolderError(
-                    f"{path}, line {number} is damaged ({error}); repair or delete the line"
-                ) from error
+            self.answers.append(_parsed(line, f"{path}, line {number}"))
 
     def current(self) -> dict[str, str | None]:
         """Class name by sample id, the latest answer to each, in the order of the first answers."""
@@ -111,9 +106,17 @@ class LabelLog:
                     raise
         except OSError as error:
             raise StorageError(
-                f"could not write to {self.path} ({error.strerror or error}); free some space and collect again"
+                f"could not write to {self.path} ({error.strerror or error}); free some space and "
+                "collect again"
             ) from error
         self.answers += new
+
+
+def _parsed(line: bytes, place: str) -> Answer:
+    try:
+        return Answer(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{place} is damaged ({error}); repair or delete the line") from error
 
 
 def _whole_lines(file: Any) -> int:
