@@ -1,0 +1,1 @@
+"""Projects: labels from people, round after round, and when to stop."""
