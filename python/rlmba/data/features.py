@@ -78,7 +78,7 @@ def load_features(
     Parameters
     ----------
     path : path
-        The file. ``y``: integers from 0; ``split``: 0 of training samples, 1 of test samples.
+        The file. ``y``: integers from 0, -1 where the class is unknown; ``split``: 0 of training samples, 1 of test samples.
         ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
         ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one column for each
         modality array, in the order of the file.
@@ -124,6 +124,12 @@ def load_features(
         if kind not in KINDS:
             raise UsageError(f"option kinds: expected for {m!r} one of {list(KINDS)}, got {kind!r}")
     ids = arrays.get("ids")
+    unknown = y == -1
+    if unknown.shape == arrays[split].shape and (lost := unknown & (arrays[split] == 1)).any():
+        raise DataError(
+            f"{path}: expected labels of all test samples, got -1 in row {int(np.argmax(lost))}; drop it, "
+            "or make it a training sample"
+        )
     return InMemoryDataset(
         path.stem,
         {m: arrays[m] for m in chosen},
@@ -134,6 +140,7 @@ def load_features(
         split=arrays[split],
         present=_present(path, arrays.get("present"), every, chosen),
         sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
+        partial=bool(unknown.any()),
     )
 
 
@@ -181,7 +188,7 @@ def save_features(
         "y": dataset.labels,
         "split": split,
         "ids": dataset.ids,
-        "classes": np.array(dataset.classes),
+        "classes": np.array(dataset.classes, dtype=np.str_),
     }
     if present is not None:
         arrays["present"] = present
@@ -250,10 +257,12 @@ def _classes(path: Path, classes: NDArray[Any] | None, y: NDArray[Any]) -> list[
         return [c.decode() if isinstance(c, bytes) else str(c) for c in classes.tolist()]
     if y.dtype.kind not in "iu" or y.size == 0:
         raise DataError(f"{path}: expected y as integers [N], got dtype {y.dtype}, shape {y.shape}")
-    values = np.unique(y)
-    if values[0] < 0:
-        at = int(np.argmax(y < 0))
-        raise DataError(f"{path}: expected labels y from 0 up, got {y[at]} in row {at}")
+    if (y < -1).any():
+        at = int(np.argmax(y < -1))
+        raise DataError(
+            f"{path}: expected labels y from 0 up, or -1 where unknown, got {y[at]} in row {at}"
+        )
+    values = np.unique(y[y >= 0])
     gaps = np.flatnonzero(values != np.arange(len(values)))
     if len(gaps):
         raise DataError(

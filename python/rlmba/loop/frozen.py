@@ -12,7 +12,7 @@ from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.storage import cache_folder
 from rlmba.training import Loader, Mesh, features_name, frozen_features
 
-__all__ = ["load_data", "on_features", "write_features"]
+__all__ = ["load_data", "load_source", "on_features", "write_features"]
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +28,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     progress : callable or None
         Called with (samples done, samples in all) while features are computed.
     """
-    dataset = _load(config)
+    dataset = load_source(config)
     if not config.model.frozen:
         return dataset
     model = _encoders(config, dataset, mesh)
@@ -36,7 +36,10 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
     if not there:
         _compute(config, model, dataset, path, mesh=mesh, progress=progress)
-    return load_features(path)
+    features = load_features(path)
+    features.validation_positions = dataset.validation_positions
+    features.source = dataset
+    return features
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
@@ -52,7 +55,7 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
         If the file cannot be written.
     """
     mesh = Mesh.open(config.device, config.training.precision)
-    dataset = _load(config)
+    dataset = load_source(config)
     model = _encoders(config, dataset, mesh)
     _compute(config, model, dataset, path, mesh=mesh, progress=progress)
 
@@ -62,7 +65,8 @@ def on_features(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
 
 
-def _load(config: RunConfig) -> MultimodalDataset:
+def load_source(config: RunConfig) -> MultimodalDataset:
+    """The data set that a configuration names, as it is."""
     return load_dataset(
         config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
     )
@@ -71,7 +75,7 @@ def _load(config: RunConfig) -> MultimodalDataset:
 def _encoders(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> MultimodalClassifier:
     model = build_classifier(
         dataset.modalities,
-        len(dataset.classes),
+        max(2, len(dataset.classes)),  # heads take no part; a project may know no class yet
         config.model,
         config.fusion,
         seed=model_seed(config.seed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlmba.models.backbone import Backbone
+from rlmba.models.blueprint import Blueprint
 from rlmba.models.classifier import (
     Fusion,
     ModelOutput,
@@ -33,6 +34,7 @@ __all__ = [
     "AudioResNet18",
     "Backbone",
     "BertBase",
+    "Blueprint",
     "Cnn",
     "Description",
     "Encoder",

@@ -1,1 +1,3 @@
-"""Projects: labels from people, round after round, and when to stop."""
+"""Active learning with people: a folder that labels come into, round after round."""
+
+from __future__ import annotations
