@@ -157,6 +157,16 @@ class TestFromNothing:
         assert {i for i, label in current.items() if label is None} == unclear
 
 
+    def test_frozen_encoders(self, tmp_path, data):
+        manifest, _, truth = data
+        features = tmp_path / "features"
+        settings = ("model.frozen=true", f"model.features_folder={features}")
+        folder = made(tmp_path / "p", manifest, *settings, classes=None)
+        records = [round_of(folder, truth).record for _ in range(2)]
+        assert [r.labels for r in records] == [9, 15]
+        assert len(list(features.glob("*.npz"))) == 1
+
+
 class TestDiscovered:
     def test_classes_come_with_labels(self, tmp_path, data):
         manifest, _, truth = data

@@ -27,6 +27,9 @@ from rlmba.strategies import create, options
 
 __all__ = ["Started", "overrides", "start"]
 
+_PATHS = frozenset({"export", "key_file", "path", "truth"})
+"""Options of annotators that name files."""
+
 _TOO_FEW = 3
 """A class with fewer labels than this gives none of them to V."""
 
@@ -105,7 +108,11 @@ def overrides(
     if annotator is not None:
         out["project.annotator"] = annotator
     if annotator_options:
-        out["project.annotator_options"] = dict(annotator_options)
+        # A path that somebody types counts from where they are, not from the project's folder.
+        out["project.annotator_options"] = {
+            key: str(Path(value).resolve()) if key in _PATHS and isinstance(value, str) else value
+            for key, value in annotator_options.items()
+        }
     if pretrained:
         out |= _pretrained(load_config(overrides=out))
     return out
