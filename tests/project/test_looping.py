@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import threading
 
+import httpx
 import pytest
 from people_data import asked, fill, made, rows_of, taken, write_manifest
 from typer.testing import CliRunner
@@ -18,6 +19,10 @@ from rlmba.project import loop, status
 class Watching:
     def __init__(self):
         self.stages, self.batches, self.waits, self.rounds = [], [], [], []
+        self.urls = []
+
+    def serving(self, url):
+        self.urls.append(url)
 
     def stage(self, name):
         self.stages.append(name)
@@ -102,6 +107,30 @@ class TestLoop:
         file.unlink()
         with pytest.raises(AnnotatorError, match="rlmba next"):
             taken(folder)
+
+    def test_the_page_is_served_meanwhile(self, tmp_path, oracle):
+        _, manifest, truth = oracle
+        options = {"annotator": "browser", "annotator_options": {"port": 0}}
+        folder = made(tmp_path / "p", manifest, **options)
+        watching, http = Watching(), httpx.Client(follow_redirects=True, trust_env=False)
+
+        def label(_):
+            """Answer all that the page asks, as it would."""
+            base = watching.urls[0].partition("/?")[0]
+            http.get(watching.urls[0]).raise_for_status()
+            state = http.get(f"{base}/api/state").json()
+            for q in watching.batches[-1].questions:
+                said = {"ticket": state["ticket"], "session": "s", "id": q.id, "base": 0}
+                http.post(
+                    f"{base}/api/answer",
+                    json={**said, "label": truth[q.id]},
+                    headers={"Origin": base},
+                ).raise_for_status()
+
+        assert loop(folder, watching, rounds=2, sleep=label)
+        assert [r.labels for r in read_run(folder).records] == [9, 15]
+        with pytest.raises(httpx.ConnectError):
+            http.get(watching.urls[0])
 
     def test_two_loops_do_not_share_a_round(self, tmp_path, oracle):
         options, manifest, _ = oracle

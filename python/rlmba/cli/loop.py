@@ -22,6 +22,11 @@ class _Watcher:
         self._folder = folder
         self.stage = stage
 
+    def serving(self, url: str) -> None:
+        from rlmba.cli.people import say
+
+        say(f"label here: {url}")
+
     def asked(self, asking: Asking) -> None:
         from rlmba.cli.people import say
 

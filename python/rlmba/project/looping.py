@@ -23,6 +23,9 @@ LONGEST_WAIT = 5.0
 class Watcher(Protocol):
     """Told how the rounds go on."""
 
+    def serving(self, url: str) -> None:
+        """The page to label in is at ``url``, for as long as the loop runs."""
+
     def stage(self, name: str) -> None:
         """A stage begins."""
 
@@ -70,7 +73,7 @@ def loop(
         If a batch cannot be handed over. Answers that cannot be had for the moment are waited for.
     """
     done = 0
-    with _page(path):
+    with _page(path, watcher):
         while True:
             if rounds is not None and done >= rounds:
                 return f"{done} rounds are complete, as asked for"
@@ -110,7 +113,7 @@ def _taken(path: Path, watcher: Watcher, sleep: Callable[[float], None]) -> Taki
 
 
 @contextlib.contextmanager
-def _page(path: Path) -> Iterator[None]:
+def _page(path: Path, watcher: Watcher) -> Iterator[None]:
     """Serve the labeling page meanwhile, where people label in it."""
     project = read(path)
     if project.config.project.annotator != "browser":
@@ -120,6 +123,7 @@ def _page(path: Path) -> Iterator[None]:
 
     server = start(path, **project.config.project.annotator_options)
     try:
+        watcher.serving(server.url)
         yield
     finally:
         server.close()
