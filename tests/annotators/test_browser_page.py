@@ -507,6 +507,15 @@ def test_a_held_key_answers_once_and_combinations_do_nothing(visit, project, url
     page.keyboard.up("1")
     page.wait_for_timeout(300)
     assert project.annotator.collect("round_000") == {"sample 0": "cat"}
+    # Two keys at once: the second was meant for no sample that was to be seen.
+    press(page)
+    page.evaluate(
+        "() => { for (const key of '23') document.body.dispatchEvent("
+        "new KeyboardEvent('keydown', { key, bubbles: true })); }"
+    )
+    shows(page, "sample 2")
+    assert project.annotator.collect("round_000") == {"sample 0": "cat", "sample 1": "dog"}
+    assert len(project.answers()) == 2
 
 
 def test_a_keyboard_reaches_all_and_names_tell_what_it_is(visit, url):
