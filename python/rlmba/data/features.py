@@ -17,7 +17,7 @@ from rlmba.data.memory import InMemoryDataset
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["guess_kind", "load_features", "save_features"]
+__all__ = ["FeaturesOf", "guess_kind", "load_features", "save_features"]
 
 _RESERVED = ("y", "ids", "classes", "present")
 _LONG_WAVEFORM = 1000
@@ -135,6 +135,53 @@ def load_features(
         present=_present(path, arrays.get("present"), every, chosen),
         sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
     )
+
+
+class FeaturesOf(InMemoryDataset):
+    """Another data set's samples, features in the place of what they were computed from.
+
+    Labels, some of them perhaps unknown, split, V, what people are shown and how samples are read are
+    the other's.
+
+    Parameters
+    ----------
+    dataset : MultimodalDataset
+    path : path
+        What :func:`save_features` wrote of it.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be used, or is of other samples.
+    """
+
+    def __init__(self, dataset: MultimodalDataset, path: Path) -> None:
+        arrays = _read(path)
+        ids = arrays.get("ids")
+        if ids is None or not np.array_equal(ids, dataset.ids):
+            raise DataError(f"{path}: expected features of {dataset.name!r}, got others; delete it")
+        names = _modality_names(arrays)
+        super().__init__(
+            path.stem,
+            {m: arrays[m] for m in names},
+            kinds={m: guess_kind(m, arrays[m]) for m in names},
+            labels=dataset.labels,
+            classes=dataset.classes,
+            ids=ids,
+            split=arrays["split"],
+            present=arrays.get("present"),
+            partial=True,
+        )
+        self.validation_positions = dataset.validation_positions
+        self._source = dataset
+
+    def shown(self, position: int) -> Mapping[str, str | Path]:
+        """See :meth:`rlmba.data.MultimodalDataset.shown`: of the other data set."""
+        return self._source.shown(position)
+
+    def reading(self) -> Mapping[str, Any]:
+        """See :meth:`rlmba.data.MultimodalDataset.reading`: of the other data set."""
+        return self._source.reading()
 
 
 def save_features(

@@ -67,6 +67,8 @@ class InMemoryDataset(MultimodalDataset):
         modalities are never read.
     sample_rates : mapping of modality to float
         Samples per second of waveforms.
+    partial : bool
+        Labels may be unknown (-1), and classes fewer than two.
 
     Raises
     ------
@@ -90,13 +92,14 @@ class InMemoryDataset(MultimodalDataset):
         split: NDArray[Any],
         present: NDArray[Any] | None = None,
         sample_rates: Mapping[str, float] | None = None,
+        partial: bool = False,
     ) -> None:
         self.name = name
         self.ids = check_ids(ids)
         n = len(self.ids)
         check_names(arrays)
         self.classes = tuple(str(c) for c in classes)
-        self.labels = check_labels(labels, self.classes, self.ids)
+        self.labels = check_labels(labels, self.classes, self.ids, partial=partial)
         train = check_split(split, n)
         self.train_positions = np.flatnonzero(train).astype(np.int64)
         self.test_positions = np.flatnonzero(~train).astype(np.int64)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlmba.config import ModelConfig, RunConfig
-from rlmba.data import MultimodalDataset, load_dataset, load_features
+from rlmba.data import MultimodalDataset, load_dataset
+from rlmba.data.features import FeaturesOf
 from rlmba.loop.randomness import model_seed
 from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.storage import cache_folder
@@ -36,7 +37,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
     if not there:
         _compute(config, model, dataset, path, mesh=mesh, progress=progress)
-    return load_features(path)
+    return FeaturesOf(dataset, path)
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
