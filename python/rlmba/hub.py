@@ -24,5 +24,5 @@ def out_of_reach(name: str, *, dataset: bool = False) -> str:
     except Exception as error:  # of the HTTP library, which differs by version, or of the hub
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0].rstrip(".") if lines else type(error).__name__
-        return f"not cached, and not to be fetched ({reason})"
+        return f"{'' if dataset else 'not cached, and '}not to be fetched ({reason})"
     return ""
