@@ -137,7 +137,7 @@ class LabelStudio:
         return ticket
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Class names by sample id: the majority of the annotations; those marked as ground truth count alone.
+        """Class names by sample id: the majority of the annotations, of ground truths where there are any.
 
         Questions whose answers are equally divided are not among them but asked again: a further task on
         the server, or a file ``labelstudio/round_003_again.json`` to import. The ticket's notes name them.

@@ -90,8 +90,8 @@ def votes(batch: LabelBatch, task: Mapping[str, Any]) -> list[Vote]:
             said[CHOICES] = new  # who writes a name means it, whatever is chosen above it
         if len(set(said[CHOICES])) > 1:
             raise DataError(
-                f"{_place(task)}: expected one class, got {sorted(set(said[CHOICES]))}; correct the annotation "
-                "there"
+                f"{_place(task)}: expected one class, got {sorted(set(said[CHOICES]))}; "
+                "correct the annotation there"
             )
         if said[CHOICES]:
             label = _checked(batch, task, said[CHOICES][0])
@@ -123,8 +123,8 @@ def _checked(batch: LabelBatch, task: Mapping[str, Any], label: str) -> str | No
     advice = f"; nearest is {near[0]!r}" if near else ""
     raise DataError(
         f"{_place(task)}: label {label!r} is none of the classes ({_listed(batch.classes)}){advice}. If the "
-        "choice was renamed in the labeling config, name it as before and correct the annotation there; nothing "
-        "of what was entered is lost"
+        "choice was renamed in the labeling config, name it as before and correct the annotation there; "
+        "nothing of what was entered is lost"
     )
 
 

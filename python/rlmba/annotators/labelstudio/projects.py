@@ -82,8 +82,8 @@ class Projects:
             return {"mark": secrets.token_hex(8), "servers": {}}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AnnotatorError(
-                f"{self.path} is damaged ({error!r}): set the annotator's option project to the number in the "
-                "address of its page, and delete the file"
+                f"{self.path} is damaged ({error!r}): set the annotator's option project to the number in "
+                "the address of its page, and delete the file"
             ) from None
 
     def _write(self, state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from rlmba.errors import AnnotatorError, UsageError
 
 __all__ = ["Server"]
 
-# Nothing is sent a second time by the SDK: a request whose answer was lost may have been carried out.
+# The SDK would try again by itself, but a request whose answer was lost may have been carried out.
 _ONCE = {"max_retries": 0}
 
 
@@ -50,7 +50,7 @@ class Server:
             from label_studio_sdk import LabelStudio
         except ImportError as error:
             raise UsageError(
-                f"annotator labelstudio needs label-studio-sdk ({error}): "
+                f"annotator labelstudio needs label-studio-sdk 1.0.20 or newer ({error}): "
                 'pip install "rlmba[labelstudio]", or set its option url to "" to exchange files instead'
             ) from None
         self.url = url.rstrip("/")
@@ -70,7 +70,8 @@ class Server:
     def find_project(self, mark: str) -> int | None:
         """The oldest project with ``mark`` in its description, or None."""
         with self._asking("looking for the project"):
-            found = [p.id for p in self._api.projects.list() if mark in (p.description or "")]
+            listed = self._api.projects.list(request_options=_ONCE)
+            found = [p.id for p in listed if mark in (p.description or "")]
             return min(map(int, found), default=None)
 
     def make_project(self, title: str, description: str, config: str, *, prelabel: bool) -> int:
@@ -100,12 +101,10 @@ class Server:
         }
         query = json.dumps({"filters": {"conjunction": "and", "items": [rule]}})
         with self._asking(f"reading the tasks of project {project}", project):
-            # An unknown project is an empty list of tasks to some versions.
-            self._api.projects.get(project, request_options=_ONCE)
-            found = [
+            found: list[dict[str, Any]] = [
                 {"id": int(t.id), "data": dict(t.data), "annotations": list(t.annotations or ())}
                 for t in self._api.tasks.list(
-                    project=project, query=query, fields="all", page_size=200
+                    project=project, query=query, fields="all", page_size=200, request_options=_ONCE
                 )
             ]
         return sorted((t for t in found if t["data"].get("round") == round_), key=lambda t: t["id"])
@@ -127,7 +126,7 @@ class Server:
         """Let a project show files of folders on the server's disk."""
         storages = self._api.import_storage.local
         with self._asking(f"connecting folders to project {project}", project):
-            there = {storage.path for storage in storages.list(project=project)}
+            there = {s.path for s in storages.list(project=project, request_options=_ONCE)}
             for folder in folders:
                 if folder not in there:
                     storages.create(
@@ -232,8 +231,9 @@ def _refusal(error: Any, project: int | None) -> str:
     advice = {
         403: ". Use the key of somebody who may change the project, or see to the proxy that refuses",
         404: (
-            f": there is no project {project} for this key. If it was deleted, its answers are gone: set the "
-            "option project to another, or delete labelstudio/server.json in the project's folder, and ask again"
+            f": there is no project {project} for this key. If it was deleted, its answers are gone: set "
+            "the option project to another, or delete labelstudio/server.json in the project's folder, and "
+            "ask again"
         ),
         413: ". Raise the limit of what is before it, or show files by media=local",
     }
