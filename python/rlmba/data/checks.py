@@ -64,9 +64,16 @@ def check_ids(ids: Sequence[str] | NDArray[Any]) -> NDArray[np.str_]:
 
 
 def check_labels(
-    labels: NDArray[Any], classes: Sequence[str], ids: NDArray[np.str_]
+    labels: NDArray[Any],
+    classes: Sequence[str],
+    ids: NDArray[np.str_],
+    *,
+    partial: bool = False,
 ) -> NDArray[np.int64]:
-    """Labels as int64 [n], each a position in ``classes``; two classes or more occur."""
+    """Labels as int64 [n], each a position in ``classes``; two classes or more occur.
+
+    With ``partial`` a label may be -1 (unknown), and none need to be known.
+    """
     array = np.asarray(labels)
     if array.shape != ids.shape:
         raise DataError(f"labels: expected {len(ids)} of them, got shape {array.shape}")
@@ -74,7 +81,7 @@ def check_labels(
         raise DataError(
             f"labels: expected integers 0 to {len(classes) - 1}, got dtype {array.dtype}"
         )
-    bad = (array < 0) | (array >= len(classes))
+    bad = (array < (-1 if partial else 0)) | (array >= len(classes))
     if bad.any():
         at = int(np.argmax(bad))
         raise DataError(
@@ -83,7 +90,7 @@ def check_labels(
         )
     if len(set(classes)) != len(classes):
         raise DataError(f"classes: expected distinct names, got {list(classes)}")
-    if len(np.unique(array)) < 2:
+    if not partial and len(np.unique(array)) < 2:
         raise DataError(
             f"labels: expected two classes or more, got {len(np.unique(array))}; "
             "there is nothing to learn"

@@ -1,0 +1,237 @@
+"""Text as spreadsheets save it: which encoding, which separator, which cells."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from rlmba.errors import DataError, RlmbaWarning
+
+__all__ = ["decode", "read_cells"]
+
+SEPARATORS = (",", ";", "\t", "|")
+_SAMPLE_ROWS = 1000
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
+_SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"])"?[ \t]*(?:\r\n|[\r\n])', re.IGNORECASE)
+_AS_CSV = 'save it as "CSV UTF-8" there and give that file'
+_NOT_TEXT = {
+    b"PK\x03\x04": f"a spreadsheet's own file (.xlsx, .ods) or an archive; {_AS_CSV}",
+    b"\xd0\xcf\x11\xe0": f"an old spreadsheet's own file (.xls); {_AS_CSV}",
+    b"PAR1": "Parquet; name it .parquet",
+    b"\x1f\x8b": "compressed (gzip); unpack it",
+}
+# The longer marks first: UTF-32's begins like UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decode(path: Path, data: bytes) -> str:
+    """Text of a file: by its byte order mark, else UTF-8, else Windows-1252 with a warning.
+
+    Parameters
+    ----------
+    path : path
+        For messages.
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    str
+        Without the mark, line ends as they are.
+
+    Raises
+    ------
+    DataError
+        If it is no text at all, is damaged, or is empty but for blanks.
+    """
+    for magic, what in _NOT_TEXT.items():
+        if data.startswith(magic):
+            raise DataError(f"{path}: expected text, this is {what}")
+    marked = data.startswith((codecs.BOM_UTF8, *(mark for mark, _ in _MARKS)))
+    data = data.removeprefix(codecs.BOM_UTF8)
+    encoding = next((e for mark, e in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        # A UTF-8 character before the bad byte: hardly chance, so the file is UTF-8 and damaged.
+        if marked or not data[: error.start].isascii():
+            raise DataError(
+                f"{path}, line {line}: expected {encoding.upper()} as in the rest of the file, got other "
+                "bytes; it is damaged, cut off or put together from several files: save it again as UTF-8"
+            ) from error
+        text = _windows(path, data, line)
+    if "\0" in text:
+        raise DataError(
+            f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}: has NUL bytes, which no text "
+            'has; if it is UTF-16, save it again as "CSV UTF-8", else the file is damaged'
+        )
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty; expected a header with column names, and rows")
+    return text
+
+
+def _windows(path: Path, data: bytes, line: int) -> str:
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {line}: neither UTF-8 nor Windows-1252; save the file as UTF-8"
+        ) from error
+    shown = text.split("\n")[line - 1].strip()
+    warnings.warn(
+        f"{path} is not UTF-8 and was read as Windows-1252; if line {line} does not look right "
+        f'({shown[:60]!r}), save the file as "CSV UTF-8" and give that',
+        RlmbaWarning,
+        stacklevel=4,
+    )
+    return text
+
+
+def read_cells(path: Path, text: str) -> tuple[dict[str, list[str | None]], list[int]]:
+    r"""Columns of delimited text, and the line where each row begins.
+
+    The separator is the one of ``, ; tab |`` that splits the header and then the same number of
+    cells off the rows; of several, the one with the most columns. A first line ``sep=;`` decides, and
+    so does a tab in the header of a ``.tsv``. Cells may be quoted by ``"``, with separators, line ends
+    and doubled quotes inside. Rows without content, and unnamed columns without content, are left out.
+
+    Parameters
+    ----------
+    path : path
+        For messages; its suffix.
+    text : str
+        All of it.
+
+    Returns
+    -------
+    columns : dict of str to list
+        Cells without outer blanks, None where nothing is left.
+    lines : list of int
+        From 1.
+
+    Raises
+    ------
+    DataError
+        If a name is missing or twice there, a row has fewer or more cells than the header, or a quote
+        is not closed.
+    """
+    # The limit is the process's: raised and left, since other threads may be reading as well.
+    csv.field_size_limit(max(csv.field_size_limit(), min(sys.maxsize, 2**31 - 1)))
+    start, separator = 0, None
+    if given := _SEP_LINE.match(text):
+        start, separator = given.end(), given["separator"]
+    if separator is None:
+        separator = _separator(path, text)
+    records = _records(path, _lines(text, start), separator, 2 if start else 1)
+    header_line, header = next(records, (0, []))
+    if not header:
+        raise DataError(f"{path}: expected a header with column names, found only empty cells")
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for line, row in records:
+        if not _fits(row, len(header)):
+            cut = len(row) < len(header) and text[-1] not in "\r\n" and next(records, None) is None
+            raise DataError(
+                f"{path}, line {line}: expected {len(header)} cells as in the header, got {len(row)} "
+                f"(separator {separator!r}); "
+                + (
+                    "the file seems to be cut off: save or copy it again"
+                    if cut
+                    else "a cell with the separator or a line end in it must stand in quotes"
+                )
+            )
+        rows.append(row[: len(header)])
+        lines.append(line)
+    cells = zip(*rows, strict=True) if rows else [()] * len(header)
+    columns = [[cell.strip() or None for cell in column] for column in cells]
+    return _named(path, header_line, header, columns, lines), lines
+
+
+def _lines(text: str, start: int = 0) -> Iterator[str]:
+    """Lines with their ends; only CR and LF end one, unlike for str.splitlines."""
+    return (match[0] for match in _LINE.finditer(text, start))
+
+
+def _records(
+    path: Path, lines: Iterable[str], separator: str, first: int
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows with content, with the line where each begins."""
+    reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
+    line = first
+    try:
+        for row in reader:
+            if any(row) and not "".join(row).isspace():
+                yield line, row
+            line = first + reader.line_num
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {line}: {error} (separator {separator!r}). A quoted cell is closed by a quote "
+            "right before the separator or the line's end, and a quote inside it stands twice; is the "
+            "file cut off?"
+        ) from error
+
+
+def _fits(row: list[str], width: int) -> bool:
+    """Has as many cells, or more of which the further ones are empty."""
+    return len(row) >= width and not "".join(row[width:]).strip()
+
+
+def _separator(path: Path, text: str) -> str:
+    best, best_key = SEPARATORS[0], (0.0, 0)
+    for separator in SEPARATORS:
+        records = _records(path, _lines(text), separator, 1)
+        good = total = width = 0
+        try:
+            width = len(next(records, (0, []))[1])
+            if separator == "\t" and width > 1 and path.suffix.lower() == ".tsv":
+                return separator
+            for _, row in islice(records, _SAMPLE_ROWS) if width > 1 else ():
+                total += 1
+                good += _fits(row, width)
+        except DataError:
+            total += 1
+        key = (good / total if total else 1.0, width)
+        if width > 1 and key > best_key:
+            best, best_key = separator, key
+    return best
+
+
+def _named(
+    path: Path,
+    header_line: int,
+    header: list[str],
+    columns: list[list[str | None]],
+    lines: list[int],
+) -> dict[str, list[str | None]]:
+    named: dict[str, list[str | None]] = {}
+    where: dict[str, int] = {}
+    for number, (raw, column) in enumerate(zip(header, columns, strict=True), start=1):
+        name = raw.strip()
+        if not name:
+            filled = next((i for i, cell in enumerate(column) if cell is not None), None)
+            if filled is not None:
+                raise DataError(
+                    f"{path}, line {header_line}: column {number} has no name, but in line {lines[filled]} "
+                    f"the cell {str(column[filled])[:40]!r}; name it, or delete it"
+                )
+        elif name in named:
+            raise DataError(
+                f"{path}, line {header_line}: the name {name!r} stands over column {where[name]} and over "
+                f"column {number}; rename or delete one"
+            )
+        else:
+            named[name], where[name] = column, number
+    return named

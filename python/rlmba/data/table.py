@@ -1,0 +1,315 @@
+"""Tables as people keep them, read and written: CSV in all its kinds, JSON Lines, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlmba.data.delimited import SEPARATORS, decode, read_cells
+from rlmba.errors import DataError, UsageError
+from rlmba.storage import atomic_write_bytes
+
+__all__ = ["READABLE", "SEPARATORS", "WRITABLE", "Table", "read_table", "write_table"]
+
+_DELIMITED = (".csv", ".tsv", ".txt")
+_JSON = (".jsonl", ".ndjson", ".json")
+READABLE = (*_DELIMITED, *_JSON, ".parquet")
+WRITABLE = (".csv", ".jsonl", ".parquet")
+_SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length, and where each row stands in the file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    columns : dict of str to list
+        In the file's order. Cells of delimited text are str without outer blanks, those of JSON and
+        Parquet what they are there; None where there is nothing.
+    lines : list of int
+        Of each row, from 1: the line where it begins; in Parquet and a JSON list its number.
+    unit : {"line", "row"}
+        What ``lines`` counts.
+    """
+
+    path: Path
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages: the file, and "line 7" or "row 7"."""
+        return f"{self.path}, {self.unit} {self.lines[row]}"
+
+
+def read_table(path: Path) -> Table:
+    r"""Read a table; its suffix says which kind it is.
+
+    ``.csv``, ``.tsv``, ``.txt``
+        Text with a header, as spreadsheets save it: UTF-8, UTF-16 or, with a warning, Windows-1252;
+        separated by ``, ; tab |``, whichever fits header and rows; see
+        :func:`rlmba.data.delimited.read_cells`. All cells are text: "0,5" stays what it is.
+    ``.jsonl``, ``.ndjson``
+        A JSON object a line; rows may have different names, None where one lacks a name.
+    ``.json``
+        A list of objects, or as ``.jsonl``.
+    ``.parquet``
+        Needs the extra ``parquet``.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Table
+        No rows where there is only a header.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, unreadable, empty, damaged or of another kind, names are missing or
+        twice there, or a row does not fit; the message names the line.
+    UsageError
+        If Parquet cannot be read for want of pyarrow.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _SPREADSHEETS:
+        raise DataError(
+            f'{path}: a spreadsheet\'s own file cannot be read; save it as "CSV UTF-8" and give that file'
+        )
+    if suffix not in READABLE:
+        raise DataError(f"{path}: expected a name ending in {', '.join(READABLE)}")
+    try:
+        if suffix == ".parquet":
+            return _read_parquet(path)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: expected a file, this is a folder") from None
+    except OSError as error:
+        raise DataError(f"{path}: could not be read ({error.strerror or error})") from error
+    text = decode(path, data)
+    if suffix in _DELIMITED:
+        return Table(path, *read_cells(path, text))
+    if suffix == ".json" and text.lstrip().startswith("["):
+        return _read_list(path, text)
+    return _read_lines(path, text)
+
+
+def _read_lines(path: Path, text: str) -> Table:
+    records, lines = [], []
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        place = f"{path}, line {line}"
+        try:
+            value = json.loads(content, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
+            last = line == text.count("\n") + 1
+            raise DataError(
+                f"{place}: expected a JSON object: {error}, in {content[:60]!r}"
+                + ("; the file is cut off: copy or make it again" if last else "")
+            ) from error
+        records.append(_checked(value, place))
+        lines.append(line)
+    return Table(path, _union(records), lines)
+
+
+def _read_list(path: Path, text: str) -> Table:
+    try:
+        values = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: expected a JSON list of objects: {error}; is the file cut off?"
+        ) from error
+    if not values:
+        raise DataError(f"{path}: the list is empty; expected an object for each row")
+    records = [_checked(v, f"{path}, row {i}") for i, v in enumerate(values, start=1)]
+    return Table(path, _union(records), list(range(1, len(records) + 1)), "row")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} is there twice; rename or delete one")
+    return found
+
+
+def _checked(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{place}: expected a JSON object {{...}}, got {json.dumps(value)[:60]}")
+    if not all(name.strip() for name in value):
+        raise DataError(f"{place}: has a value without a name; name it, or delete it")
+    return value
+
+
+def _union(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
+
+
+def _read_parquet(path: Path) -> Table:
+    pa, pq = _pyarrow(path, "reading")
+    with path.open("rb") as file:  # a path would be searched for partitions: split=train/a.parquet
+        try:
+            table = pq.ParquetFile(file).read()
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path}: is no Parquet, or damaged ({error})") from error
+    names = list(table.column_names)
+    for name in names:
+        if not name.strip():
+            raise DataError(f"{path}: column {names.index(name) + 1} has no name; name it")
+        if names.count(name) > 1:
+            raise DataError(f"{path}: there are two columns {name!r}; rename one")
+    columns = {name: table.column(name).to_pylist() for name in names}
+    return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
+
+
+def write_table(
+    path: Path,
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    bom: bool = False,
+    separator: str = ",",
+) -> None:
+    """Write a table, whole or not at all; its suffix says which kind: ``.csv``, ``.jsonl``, ``.parquet``.
+
+    :func:`read_table` reads the same back, but that CSV holds everything as text without outer blanks,
+    nothing where there is None or "", lists as JSON, and no row that is empty; and that JSON Lines of no
+    row hold no columns.
+
+    Parameters
+    ----------
+    path : path
+        A file there is replaced; its folder must exist.
+    columns : mapping of str to sequence
+        Of equal length; NumPy arrays as well. NaN counts as None.
+    bom : bool
+        Begin a CSV with a byte order mark, without which Excel does not take it for UTF-8.
+    separator : str
+        Of a CSV: a comma, semicolon, tab or bar.
+
+    Raises
+    ------
+    UsageError
+        If the suffix or the separator is another, lengths differ, or pyarrow is needed and not there.
+    DataError
+        If a value cannot be written in such a file.
+    StorageError
+        If it could not be written; what was there is unharmed.
+    """
+    path = Path(path)
+    if separator not in SEPARATORS:
+        raise UsageError(f"separator: expected one of {list(SEPARATORS)}, got {separator!r}")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"{path}: expected columns of equal length, got {lengths}")
+    plain = {str(name): [_plain(v) for v in _listed(column)] for name, column in columns.items()}
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        atomic_write_bytes(path, _as_parquet(path, plain))
+        return
+    if suffix == ".csv":
+        text = ("\ufeff" if bom else "") + _as_csv(plain, separator)
+    elif suffix == ".jsonl":
+        names = list(plain)
+        rows = (dict(zip(names, row, strict=True)) for row in zip(*plain.values(), strict=True))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        raise UsageError(f"{path}: expected a name ending in {', '.join(WRITABLE)}")
+    if "\0" in text:
+        at = text.index("\0")
+        raise DataError(f"{path}: {text[max(0, at - 20) : at + 20]!r} has a NUL byte; correct it")
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.end + 20]
+        raise DataError(
+            f"{path}: {around!r} has half a character (a lone surrogate); correct it"
+        ) from error
+    atomic_write_bytes(path, data)
+
+
+def _listed(column: Sequence[Any]) -> Iterable[Any]:
+    listed: Iterable[Any] = getattr(column, "tolist", lambda: column)()
+    return listed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN alone
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Lines(list[str]):
+    """Takes rows from csv.writer; it quotes both characters of its line end, of which LF is kept."""
+
+    def write(self, row: str) -> None:
+        self.append(row.removesuffix("\r\n") + "\n")
+
+
+def _as_csv(columns: dict[str, list[Any]], separator: str) -> str:
+    if len(columns) == 1:
+        separator = ","  # which a reader assumes where the header shows none
+    lines = _Lines()
+    # Separators are told apart by the header: none may stand there unquoted but the one that is meant.
+    doubtful = any(character in name for name in columns for character in SEPARATORS)
+    csv.writer(
+        lines,
+        delimiter=separator,
+        lineterminator="\r\n",
+        quoting=csv.QUOTE_ALL if doubtful else csv.QUOTE_MINIMAL,
+    ).writerow(columns)
+    writer = csv.writer(lines, delimiter=separator, lineterminator="\r\n")
+    cells = [
+        [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in column]
+        for column in columns.values()
+    ]
+    writer.writerows(zip(*cells, strict=True))
+    return "".join(lines)
+
+
+def _as_parquet(path: Path, columns: dict[str, list[Any]]) -> bytes:
+    pa, pq = _pyarrow(path, "writing")
+    arrays = {name: _array(pa, path, name, column) for name, column in columns.items()}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(arrays), buffer)
+    return buffer.getvalue()
+
+
+def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
+    try:
+        return pa.array(column)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
+
+
+def _pyarrow(path: Path, doing: str) -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UsageError(
+            f'{path}: {doing} parquet needs pyarrow; pip install "rlmba[parquet]"'
+        ) from error
+    return pa, pq
