@@ -27,7 +27,7 @@ from rlmba.strategies import create, options
 
 __all__ = ["Started", "overrides", "start"]
 
-_PATHS = frozenset({"export", "key_file", "path", "truth"})
+_PATHS = frozenset({"document_root", "export", "key_file", "path", "truth"})
 """Options of annotators that name files."""
 
 _TOO_FEW = 3
