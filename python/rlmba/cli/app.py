@@ -18,6 +18,7 @@ COMMANDS = (
     "compare",
     "report",
     "train_policy",
+    "predict",
     "select",
     "bench",
     "data",
