@@ -20,6 +20,7 @@ COMMANDS = (
     "report",
     "train_policy",
     "predict",
+    "export",
     "select",
     "bench",
     "data",
