@@ -68,7 +68,7 @@ def atomic_write_chunks(
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
             raise StorageError(_explain(target, size, error)) from error
         raise
 

@@ -24,6 +24,8 @@ COMMANDS = (
     "label",
     "report",
     "train_policy",
+    "predict",
+    "export",
     "select",
     "bench",
     "data",
