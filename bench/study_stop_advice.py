@@ -24,8 +24,8 @@ from rlmba.project.advice import THRESHOLD, advise
 
 ROOT = Path(__file__).parents[1]
 Z = 1.2815515655446004  # of an 80 % interval
-# Its curve falls by up to 12 points at 135 and 270 labels (a last minibatch of 7 and 14), in all seeds alike, and
-# its last round is one of these: what stopping before that gains says nothing of stopping.
+# Its curve falls by up to 12 points at 135 and 270 labels (a last minibatch of 7 and 14), in all seeds
+# alike, and its last round is one of these: what stopping before that gains says nothing of stopping.
 JUMPS = ("utd_mhad",)
 ROUNDS = {"1": (1, 1), "2": (2, 2), "3": (3, 3), "4-5": (4, 5), "6 or more": (6, 99)}
 
@@ -250,9 +250,9 @@ def page(result):
     first = next(iter(sets.values()))
     parts = [
         "# Foretelling the gain of another batch\n",
-        f"{result['runs']} runs on five sets, after each of their rounds, from V alone, against the gain of the",
-        "test curve that is the mean of 8 seeds. Mean absolute error in points / coverage of the 80 % interval.",
-        "Made by `bench/study_stop_advice.py`.\n",
+        f"{result['runs']} runs on five sets, after each of their rounds, from V alone, against the",
+        "gain of the test curve that is the mean of 8 seeds. Mean absolute error in points / coverage of the",
+        "80 % interval. Made by `bench/study_stop_advice.py`.\n",
         "## By rounds seen, without utd_mhad\n",
         rounds_table(result["by_rounds_without_jumps"]),
         "\n## By rounds seen, all sets\n",
@@ -273,8 +273,8 @@ def page(result):
     ):
         parts += [
             f"\n## {title}\n",
-            "From the third round on. Labels saved (%), Top-1 lost against the last round (points), what is lost",
-            "where all runs stop after the same share of their rounds and save as much, runs that stopped.\n",
+            "From the third round on. Labels saved (%), Top-1 lost against the last round (points), what is",
+            "lost where all runs stop after the same share of their rounds and save as much, runs that stopped.\n",
             table(
                 ["rule", "saved", "lost", "lost blindly", "stopped"],
                 [
