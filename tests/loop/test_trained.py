@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlmba.config import RunConfig
-from rlmba.data import load_features
+from rlmba.data import load_digits, load_features
 from rlmba.errors import CheckpointError, RunFolderError
 from rlmba.loop import Trained, run
 from rlmba.training import Loader, evaluate, predict
@@ -172,3 +172,48 @@ def test_a_run_that_moves_on_meanwhile(finished, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "read_run", behind)
     assert Trained.load(folder).round == 1
     assert len(seen) == 2
+
+
+def test_frozen_encoders_come_along(tmp_path):
+    """The run trains on features; what is loaded sees what the encoders saw, and needs no features."""
+    settings = {
+        **SETTINGS,
+        "dataset": "digits",
+        "initial_labels": 20,
+        "model": {
+            "width": 12,
+            "frozen": True,
+            "features_folder": tmp_path / "features",
+            "encoders": {"image": {"name": "resnet18", "weights": "random"}},
+        },
+        "rounds": 2,
+    }
+    finished = run(RunConfig.model_validate(settings), tmp_path / "run")
+    shutil.rmtree(tmp_path / "features")
+    dataset = load_digits()
+    trained = Trained.load(finished.path)
+    assert trained.modalities == dataset.modalities
+    assert trained.dataset == "digits"
+    assert [type(e).__name__ for e in trained.model.encoders] == ["Standardized"] * 2
+    positions = dataset.test_positions
+    with Loader(dataset, torch.device("cpu")) as loader:
+        outputs = predict(trained.model, loader, positions, batch_size=50)
+    found = evaluate(outputs, dataset.labels[positions], temperatures=trained.head_temperatures)
+    assert found.mm.top1 == finished.records[-1].test.mm.top1
+    assert found.mm.nll == pytest.approx(finished.records[-1].test.mm.nll, abs=1e-5)
+    kept = list((finished.path / "checkpoints").glob("*/encoders.safetensors"))
+    assert len(kept) == 1, "each checkpoint has them, and only the last is there"
+
+
+def test_frozen_encoders_that_are_gone(tmp_path):
+    settings = {
+        **SETTINGS,
+        "dataset": "digits",
+        "initial_labels": 20,
+        "rounds": 0,
+        "model": {"width": 8, "frozen": True, "features_folder": tmp_path},
+    }
+    folder = run(RunConfig.model_validate(settings), tmp_path / "run").path
+    (folder / "checkpoints" / "round_000" / "encoders.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"encoders\.safetensors"):
+        Trained.load(folder)

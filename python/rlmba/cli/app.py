@@ -16,6 +16,7 @@ __all__ = ["app", "application"]
 COMMANDS = (
     "run",
     "compare",
+    "label",
     "report",
     "train_policy",
     "select",

@@ -70,6 +70,7 @@ def load_features(
     split: str = "split",
     kinds: Mapping[str, str] | None = None,
     sample_rate: float = _DEFAULT_SAMPLE_RATE,
+    reading: Mapping[str, Any] | None = None,
 ) -> InMemoryDataset:
     """Your own arrays: a .npz with one array per modality, labels and a split.
 
@@ -92,6 +93,11 @@ def load_features(
         Overrides :func:`guess_kind`.
     sample_rate : float
         Samples per second of waveforms.
+    reading : mapping, optional
+        What ``reading()`` of another such data set said: the file's samples are read as its were, for a
+        network trained on them. Only arrays of its modalities are looked for, and a sample has none of
+        one that is not there; ``y``, ``split`` and ``classes`` are not needed and not read. No other
+        option matters then.
 
     Raises
     ------
@@ -102,6 +108,8 @@ def load_features(
     """
     path = Path(path)
     arrays = _read(path)
+    if reading is not None:
+        return _read_alike(path, arrays, reading)
     for name, meaning in (("y", "labels"), (split, "split")):
         if name not in arrays:
             raise (DataError if name in ("y", "split") else UsageError)(
@@ -195,6 +203,42 @@ def save_features(
     buffer = io.BytesIO()
     np.savez(buffer, **cast("Any", arrays))
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def _read_alike(
+    path: Path, arrays: Mapping[str, NDArray[Any]], reading: Mapping[str, Any]
+) -> InMemoryDataset:
+    """A file's samples for a network that was trained on others."""
+    wanted: Mapping[str, Any] = reading["arrays"]
+    there = [m for m in wanted if m in arrays]
+    if not there:
+        raise DataError(f"{path}: expected an array of {list(wanted)}, got {list(arrays)}")
+    lengths = {m: len(arrays[m]) if arrays[m].ndim else 0 for m in there}
+    n = lengths[there[0]]
+    if len(set(lengths.values())) > 1 or n == 0:
+        raise DataError(f"{path}: expected arrays with a row for each sample, got {lengths} rows")
+    given = _present(path, arrays.get("present"), _modality_names(arrays), there)
+    present = np.zeros((n, len(wanted)), np.bool_)
+    columns = [list(wanted).index(m) for m in there]
+    present[:, columns] = True if given is None else given.astype(np.bool_)
+    missing = {
+        m: np.zeros((n, *w["shape"]), np.int64) for m, w in wanted.items() if m not in arrays
+    }
+    ids = arrays.get("ids")
+    rates = {m: w["sample_rate"] for m, w in wanted.items() if w["sample_rate"] is not None}
+    return InMemoryDataset(
+        path.stem,
+        {m: arrays[m] if m in arrays else missing[m] for m in wanted},
+        kinds={m: w["kind"] for m, w in wanted.items()},
+        labels=np.full(n, -1),
+        classes=(),
+        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+        split=np.zeros(n, np.uint8),
+        present=None if present.all() else present,
+        sample_rates=rates,
+        partial=True,
+        reading=reading,
+    )
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.base import MultimodalDataset
+from rlmba.data.split import (
+    draw_per_class,
+    drawn_validation,
+    proportional,
+    require_every_class,
+    require_labels,
+    require_outside,
+)
 from rlmba.errors import DataError, UsageError
 
 __all__ = ["Pool"]
@@ -71,10 +79,11 @@ class Pool:
         Parameters
         ----------
         dataset : MultimodalDataset
-            Its true labels stratify, and label the initial samples.
+            Its true labels stratify, and label the initial samples. Its ``validation_positions``, where
+            there are some, are V.
         validation_fraction : float
-            Share of each class's training samples that goes to V, rounded, at least one where the
-            class has three or more, none where it has fewer.
+            Else the share of each class's training samples that goes to V, rounded, at least one where
+            the class has three or more, none where it has fewer.
         initial_labels : int
             How many of the rest are labeled at the start.
         initial_sampling : {"stratified", "random"}
@@ -91,32 +100,25 @@ class Pool:
         ------
         DataError
             If a class has no training sample, none can be validated, or ``initial_ids`` has an id that
-            is of no training sample or there twice.
+            is of no training sample, of V, or there twice.
         UsageError
-            If fewer labels than classes or more than samples are asked for, ``initial_labels`` is not
-            the number of ``initial_ids``, or a class is missing from these or from randomly drawn
-            initial labels.
+            If a training sample has no label, fewer labels than classes or more than samples are asked
+            for, ``initial_labels`` is not the number of ``initial_ids``, or a class is missing from these
+            or from randomly drawn initial labels.
         """
         classes = dataset.classes
-        train = dataset.train_positions
-        y = dataset.labels[train]
-        counts = np.bincount(y, minlength=len(classes))
-        if (counts == 0).any():
-            names = [classes[c] for c in np.flatnonzero(counts == 0)[:5]]
-            raise DataError(f"expected training samples of every class, got none of {names}")
-        held = np.floor(validation_fraction * counts + 0.5).astype(np.int64)
-        held = np.where(counts >= 3, np.clip(held, 1, counts - 1), 0)
+        require_labels(dataset)
         given = None if initial_ids is None else _training_positions(dataset, initial_ids)
-        if given is not None:
-            train = np.setdiff1d(train, given, assume_unique=True)
-            y = dataset.labels[train]
-            held = np.minimum(held, np.bincount(y, minlength=len(classes)))
-        if not held.any():
-            raise DataError(
-                "expected a class with three training samples or more to validate on"
-                + ("" if given is None else ", one of them not among the initial ids")
-            )
-        validation = np.sort(_draw_per_class(train, y, held, rng))
+        fixed = dataset.validation_positions
+        if fixed is not None:
+            require_outside(dataset, given, fixed)
+            train = np.setdiff1d(dataset.train_positions, fixed, assume_unique=True)
+            require_every_class(dataset, train)
+            validation = np.sort(fixed)
+        else:
+            train = dataset.train_positions
+            require_every_class(dataset, train)
+            validation = drawn_validation(dataset, validation_fraction, given, rng)
         rest = np.setdiff1d(train, validation, assume_unique=True)
         if given is not None:
             if len(given) != initial_labels:
@@ -132,8 +134,8 @@ class Pool:
             )
         y = dataset.labels[rest]
         if initial_sampling == "stratified":
-            shares = _proportional(np.bincount(y, minlength=len(classes)), initial_labels)
-            labeled = rng.permutation(_draw_per_class(rest, y, shares, rng))
+            shares = proportional(np.bincount(y, minlength=len(classes)), initial_labels)
+            labeled = rng.permutation(draw_per_class(rest, y, shares, rng))
         else:
             labeled = rng.choice(rest, initial_labels, replace=False)
         remedy = "raise initial_labels, or set initial_sampling=stratified"
@@ -353,23 +355,3 @@ def _checked_labels(
     if bad.any():
         raise DataError(f"labels: expected 0 to {n_classes - 1}, got {array[np.argmax(bad)]}")
     return array.astype(np.int64)
-
-
-def _draw_per_class(
-    positions: Positions, y: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator
-) -> Positions:
-    """``counts[c]`` of the positions of each class, class by class."""
-    drawn = [rng.permutation(positions[y == c])[: counts[c]] for c in range(len(counts))]
-    return np.concatenate(drawn)
-
-
-def _proportional(available: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Part ``n`` over classes: one each, the rest by largest remainder, at most ``available``."""
-    quota = n * available / available.sum()
-    shares = np.minimum(np.maximum(np.floor(quota).astype(np.int64), 1), available)
-    while shares.sum() != n:
-        step = 1 if shares.sum() < n else -1
-        open_ = shares < available if step > 0 else shares > 1
-        gap = np.where(open_, step * (quota - shares), -np.inf)
-        shares[int(np.argmax(gap))] += step
-    return np.asarray(shares)

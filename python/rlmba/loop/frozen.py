@@ -2,19 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
-from rlmba.data import MultimodalDataset, load_dataset, load_features
+from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset, load_features
 from rlmba.loop.randomness import model_seed
-from rlmba.models import MultimodalClassifier, build_classifier
+from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
-from rlmba.training import Loader, Mesh, features_name, frozen_features
+from rlmba.training import Loader, Mesh, features_name, frozen_features, save_tensors
 
-__all__ = ["load_data", "load_source", "on_features", "write_features"]
+if TYPE_CHECKING:
+    from rlmba.data import Batch
+
+__all__ = ["ENCODERS", "FrozenDataset", "load_data", "load_source", "on_features", "write_features"]
+
+ENCODERS = "encoders.safetensors"
+"""In a checkpoint's folder: frozen encoders, which the network over their features lacks."""
 
 Progress = Callable[[int, int], None]
+
+
+class FrozenDataset(MultimodalDataset):
+    """Features of a data set's samples, which knows the data set and the encoders behind them.
+
+    Parameters
+    ----------
+    features : InMemoryDataset
+        A modality of features for each of the data set's.
+    source : MultimodalDataset
+        What they were computed from: it shows samples, and says how others are read.
+    model : MultimodalClassifier
+        Whose encoders computed them.
+
+    Attributes
+    ----------
+    encoders : list of Standardized
+        With the features' standardization, on the CPU.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self, features: InMemoryDataset, source: MultimodalDataset, model: MultimodalClassifier
+    ) -> None:
+        self.name = features.name
+        self.classes = features.classes
+        self.modalities = features.modalities
+        self.ids = features.ids
+        self.labels = features.labels
+        self.train_positions = features.train_positions
+        self.test_positions = features.test_positions
+        self.validation_positions = source.validation_positions
+        self.present = features.present
+        self.source = source
+        self._features = features
+        known = features.reading()["arrays"]
+        self.encoders = [
+            Standardized(cast("Encoder", encoder).cpu(), known[m]["mean"], known[m]["deviation"])
+            for m, encoder in zip(model.names, model.encoders, strict=True)
+        ]
+
+    def fingerprint(self) -> str:
+        """See :meth:`rlmba.data.MultimodalDataset.fingerprint`."""
+        return self._features.fingerprint()
+
+    def load(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        train: bool,
+        generator: torch.Generator | None,
+        rows: slice | None = None,
+    ) -> Batch:
+        """See :meth:`rlmba.data.MultimodalDataset.load`."""
+        return self._features.load(positions, train=train, generator=generator, rows=rows)
+
+    def save_encoders(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Write :data:`ENCODERS` into a checkpoint's folder.
+
+        They are the same in every round, so a file in a checkpoint beside it is linked, not copied.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = folder / ENCODERS
+        for other in folder.parent.glob(f"round_*/{ENCODERS}"):
+            if path.exists():
+                return
+            try:
+                os.link(other, path)
+            except OSError:
+                break  # a file system without links
+        tensors = torch.nn.ModuleList(self.encoders).state_dict()
+        save_tensors(path, {f"encoders.{k}": v for k, v in tensors.items()}, config=config)
 
 
 def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -> MultimodalDataset:
@@ -36,10 +125,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
     if not there:
         _compute(config, model, dataset, path, mesh=mesh, progress=progress)
-    features = load_features(path)
-    features.validation_positions = dataset.validation_positions
-    features.source = dataset
-    return features
+    return FrozenDataset(load_features(path), dataset, model)
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:

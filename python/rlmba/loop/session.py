@@ -17,6 +17,7 @@ from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
+from rlmba.loop.frozen import FrozenDataset
 from rlmba.loop.network import Network
 from rlmba.loop.randomness import model_seed, stream
 from rlmba.loop.round0 import Round0
@@ -120,13 +121,13 @@ class Session:
         """
         config = self.identity()
         save_model(folder / WEIGHTS, self.network.model, config=config)
+        if isinstance(self.dataset, FrozenDataset):
+            self.dataset.save_encoders(folder, config)
         document = describe_network(
             self.network.model,
+            self.dataset,
             config=self.config,
             identity=config,
-            classes=self.dataset.classes,
-            dataset=self.dataset.name,
-            reading=self.dataset.reading(),
             weights=self.by_name(self.state.weights),
             record=record,
         )

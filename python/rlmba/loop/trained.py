@@ -6,18 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 import rlmba
 from rlmba.config import RunConfig
-from rlmba.data import Modality
+from rlmba.data import Modality, MultimodalDataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
-from rlmba.loop.frozen import on_features
+from rlmba.loop.frozen import ENCODERS, FrozenDataset
 from rlmba.loop.store import read_run
-from rlmba.models import MultimodalClassifier, build_classifier
+from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import atomic_write_text
 from rlmba.training import load_model
 from rlmba.types import MULTIMODAL, RoundRecord
@@ -140,11 +141,14 @@ class Trained:
             model = build_classifier(
                 modalities,
                 len(document["classes"]),
-                on_features(config.model),
+                config.model,
                 config.fusion,
                 seed=config.seed,
                 blueprints=document["blueprints"],
             )
+            if config.model.frozen:
+                encoders = [Standardized(cast("Encoder", e)) for e in model.encoders]
+                model.encoders = nn.ModuleList(encoders)
             trained = cls(
                 model=model,
                 classes=tuple(document["classes"]),
@@ -168,19 +172,18 @@ class Trained:
             raise CheckpointError(
                 f"{folder / name} is damaged ({error!r}); restore it, or train another round"
             ) from error
-        load_model(folder / WEIGHTS, model, config=document["identity"])
+        also = [folder / ENCODERS] if config.model.frozen and name == NETWORK else []
+        load_model(folder / WEIGHTS, model, config=document["identity"], also=also)
         model.eval()
         return trained
 
 
 def describe_network(
     model: MultimodalClassifier,
+    dataset: MultimodalDataset,
     *,
     config: RunConfig,
     identity: Mapping[str, Any],
-    classes: tuple[str, ...],
-    dataset: str,
-    reading: Mapping[str, Any],
     weights: Mapping[str, float],
     record: RoundRecord,
 ) -> dict[str, Any]:
@@ -190,33 +193,37 @@ def describe_network(
     ----------
     model : MultimodalClassifier
         As the round of ``record`` trained it.
+    dataset : MultimodalDataset
+        What it was trained on; where that is features of frozen encoders, the network is described
+        with these, as a network over what they see.
     config : RunConfig
         Resolved.
     identity : mapping
         What the file of weights is written with.
-    classes, dataset, reading
-        Of the data set it was trained on.
     weights : mapping of modality to float
         AMCB's w after the round.
     record : RoundRecord
         Of the round.
     """
-    encoders = zip(model.names, model.encoders, strict=True)
+    behind = dataset if isinstance(dataset, FrozenDataset) else None
+    source = dataset if behind is None or behind.source is None else behind.source
+    encoders = list(model.encoders if behind is None else behind.encoders)
+    blueprints = [cast("Encoder", encoder).blueprint() for encoder in encoders]
     return {
         "format": FORMAT,
         "rlmba": rlmba.__version__,
-        "dataset": dataset,
+        "dataset": source.name,
         "round": record.round,
         "labels": record.labels,
-        "classes": list(classes),
-        "modalities": [asdict(m) for m in model.modalities],
+        "classes": list(dataset.classes),
+        "modalities": [asdict(m) for m in source.modalities],
         "fusion": model.fusion,
         "fusion_weights": dict(zip(model.names, model.fusion_weights.tolist(), strict=True)),
         "predictor": config.predictor,
         "temperatures": dict(record.temperatures),
         "weights": dict(weights),
-        "reading": dict(reading),
-        "blueprints": {name: dict(encoder.blueprint()) for name, encoder in encoders},  # type: ignore[operator]
+        "reading": dict(dataset.reading()),
+        "blueprints": {n: dict(b) for n, b in zip(model.names, blueprints, strict=True)},
         "config": config.model_dump(mode="json"),
         "identity": dict(identity),
     }

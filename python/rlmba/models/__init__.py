@@ -25,6 +25,7 @@ from rlmba.models.registry import (
 )
 from rlmba.models.sequence import SequenceCnn
 from rlmba.models.spectrogram import SpectrogramCnn
+from rlmba.models.standardized import Standardized
 from rlmba.models.text import TextTransformer
 from rlmba.models.torchvision_nets import AudioResNet18, R2Plus1D18, ResNet101, TorchvisionNetwork
 from rlmba.models.transformers_nets import BertBase, TransformersImage, TransformersText
@@ -47,6 +48,7 @@ __all__ = [
     "ResNet101",
     "SequenceCnn",
     "SpectrogramCnn",
+    "Standardized",
     "TextTower",
     "TextTransformer",
     "TorchvisionNetwork",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.data.checks import check_ids, check_labels, check_names, check_present, check_split
 from rlmba.data.media.content import Reader, Recipe
-from rlmba.data.media.transforms import form_of
+from rlmba.data.media.transforms import Form, form_of
 from rlmba.errors import RlmbaWarning, UsageError
 
 __all__ = ["MediaDataset"]
@@ -47,7 +47,7 @@ class MediaDataset(MultimodalDataset):
     test : bool array [n]
         Which samples belong to the test split.
     modalities : sequence of str
-        Some of "text", "image", "video", "audio", in the order they shall have.
+        Some of "text", "image", "video", "audio" and those of ``forms``, in the order they shall have.
     recipe : Recipe
         By which the reader's arrays were made.
     present : bool array [n, M] or None
@@ -56,6 +56,10 @@ class MediaDataset(MultimodalDataset):
         Number of token ids of the tokenizer; needed for text.
     content : str, or callable that returns str
         A checksum of the media; part of the fingerprint. A callable is called once, when needed.
+    forms : mapping of modality to Form
+        Of modalities, by name, that take other forms than the recipe's.
+    partial : bool
+        Labels may be unknown (-1), and classes fewer than two.
 
     Attributes
     ----------
@@ -85,6 +89,8 @@ class MediaDataset(MultimodalDataset):
         present: NDArray[np.bool_] | None = None,
         vocabulary: int | None = None,
         content: str | Callable[[], str] = "",
+        forms: Mapping[str, Form] | None = None,
+        partial: bool = False,
     ) -> None:
         self.name = name
         self.reader = reader
@@ -92,12 +98,14 @@ class MediaDataset(MultimodalDataset):
         self.ids = check_ids(ids)
         check_names(modalities)
         self.classes = tuple(str(c) for c in classes)
-        self.labels = check_labels(labels, self.classes, self.ids)
+        self.labels = check_labels(labels, self.classes, self.ids, partial=partial)
         train = check_split(test, len(self.ids))
         self.train_positions = np.flatnonzero(train).astype(np.int64)
         self.test_positions = np.flatnonzero(~train).astype(np.int64)
         self.present = check_present(present, self.ids, tuple(modalities))
-        self._forms = [form_of(m, recipe, vocabulary=vocabulary) for m in modalities]
+        self._forms = [
+            (forms or {}).get(m) or form_of(m, recipe, vocabulary=vocabulary) for m in modalities
+        ]
         self.modalities = tuple(form.modality for form in self._forms)
         self.problems: dict[int, set[str]] = {}
         self._content = content
@@ -202,11 +210,14 @@ class MediaDataset(MultimodalDataset):
             self.problems.setdefault(position, set()).add(name)
         if first:
             warnings.warn(
-                f"{self.summary()}; they count as absent, and the run goes on. "
-                f"`rlmba data check {self.name} DIR` says what is wrong with them",
+                f"{self.summary()}; they count as absent, and the run goes on. {self._remedy()}",
                 RlmbaWarning,
                 stacklevel=3,
             )
+
+    def _remedy(self) -> str:
+        """What the first warning of unreadable samples says of their cause."""
+        return f"`rlmba data check {self.name} DIR` says what is wrong with them"
 
     def summary(self) -> str:
         """One line that counts the samples that could not be read so far and names the first."""

@@ -7,6 +7,7 @@ finishes the batch (:meth:`Form.finish`).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -152,36 +153,37 @@ class Text(Form):
 
 
 class Image(Form):
-    """Images [3, 224, 224]: crop, then flip, jitter, grayscale and blur, then standardization."""
+    """Images [3, crop, crop]: crop, then flip, jitter, grayscale and blur, then standardization."""
 
     places = 2
 
-    def __init__(self, recipe: Recipe) -> None:
-        if recipe.image_side < IMAGE_CROP:
+    def __init__(self, recipe: Recipe, crop: int = IMAGE_CROP) -> None:
+        if recipe.image_side < crop:
             raise UsageError(
-                f"images: expected a shorter side of {IMAGE_CROP} pixels or more, "
+                f"images: expected a shorter side of {crop} pixels or more, "
                 f"got {recipe.image_side}; prepare them larger"
             )
+        self.crop = crop
         self.modality = Modality(
             "image",
             "image",
-            (3, IMAGE_CROP, IMAGE_CROP),
+            (3, crop, crop),
             mean=IMAGE_MEAN,
             deviation=IMAGE_STD,
         )
 
     def buffer(self, n: int) -> NDArray[Any]:
-        """See :meth:`Form.buffer`: uint8 [n, 224, 224, 3]."""
-        return np.zeros((n, IMAGE_CROP, IMAGE_CROP, 3), np.uint8)
+        """See :meth:`Form.buffer`: uint8 [n, crop, crop, 3]."""
+        return np.zeros((n, self.crop, self.crop, 3), np.uint8)
 
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """See :meth:`Form.take`; a square of 224, from the middle in evaluation."""
-        out[:] = array[_corner(array.shape[0], array.shape[1], IMAGE_CROP, place)]
+        """See :meth:`Form.take`; a square, from the middle in evaluation."""
+        out[:] = array[_corner(array.shape[0], array.shape[1], self.crop, place)]
 
     def compact(self, buffer: NDArray[Any]) -> Tensor:
-        """See :meth:`Form.compact`: uint8 [n, 3, 224, 224], channels last in memory."""
+        """See :meth:`Form.compact`: uint8 [n, 3, crop, crop], channels last in memory."""
         return torch.from_numpy(buffer).permute(0, 3, 1, 2)
 
     def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -294,15 +296,15 @@ class Video(Form):
 
 
 class Audio(Form):
-    """Spectrograms [1, 257, F] of a window of half the sound's length."""
+    """Spectrograms [1, 257, F] of a window that is a ``share`` of the sound's length, by default half."""
 
     places = 1
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.window = round(recipe.seconds * recipe.sample_rate / 2)
+    def __init__(self, recipe: Recipe, share: float = 0.5) -> None:
+        self.window = round(recipe.seconds * recipe.sample_rate * share)
         if self.window < BINS:
             raise UsageError(
-                f"sound: expected {2 * BINS} samples or more, got {recipe.seconds:g} s at "
+                f"sound: expected {math.ceil(BINS / share)} samples or more, got {recipe.seconds:g} s at "
                 f"{recipe.sample_rate} Hz; prepare it longer"
             )
         self.modality = Modality("audio", "spectrogram", (1, BINS, frames_of(self.window)))

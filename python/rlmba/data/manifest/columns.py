@@ -1,0 +1,366 @@
+"""Which column of a table is what: the id, the label, a modality, a feature, or nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
+from rlmba.data.manifest.values import RaggedError, as_text, is_empty, numbers_of, vectors_of
+from rlmba.data.table import Table
+from rlmba.errors import DataError, RlmbaWarning, UsageError
+
+__all__ = ["FEATURES", "Columns", "find_columns", "find_id", "named"]
+
+FEATURES = "features"
+"""Modality of all columns that hold one number in each cell."""
+
+_TEXT_FILE = "text_file"
+_FILE_ENDS = ("path", "file", "filename")
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "caption", "title", "description", "sentence", "body"),
+    _TEXT_FILE: tuple(f"text_{end}" for end in _FILE_ENDS),
+    "image": (
+        *("image", "img", "photo", "picture"),
+        *(f"{name}_{end}" for name in ("image", "img", "photo") for end in _FILE_ENDS),
+    ),
+    "video": (
+        *("video", "clip", "movie"),
+        *(f"{name}_{end}" for name in ("video", "clip") for end in _FILE_ENDS),
+    ),
+    "audio": (
+        *("audio", "wav", "sound"),
+        *(f"{name}_{end}" for name in ("audio", "wav", "sound") for end in _FILE_ENDS),
+    ),
+}
+_COUNTERS = frozenset(
+    {"", "index", "idx", "row", "rank", "score", "difficulty", "line", "nr", "no"}
+)
+_LIKE_LABELS = frozenset({"class", "category", "target", "y", "label", "labels", "label_id"})
+# Names that mean something else where modalities are named.
+_RESERVED = frozenset({"mm", "unreadable", _TEXT_FILE})
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a table is what.
+
+    Parameters
+    ----------
+    id : str
+    label, split : str or None
+        None where there is none.
+    media : mapping of modality to str
+        Column of each of "text", "image", "video", "audio" that is there, in this order.
+    text_is_file : bool or None
+        Whether the column of texts holds paths by its name; None: its values tell.
+    numbers : mapping of str to float64 array [n]
+        Columns of :data:`FEATURES`, NaN where a cell is empty.
+    vectors : mapping of modality to (str, float64 array [n, D])
+        Columns that hold a list of numbers in each cell, rows of NaN where it is empty.
+    unused : mapping of str to str
+        Columns left over, and why.
+    """
+
+    id: str
+    label: str | None = None
+    split: str | None = None
+    media: Mapping[str, str] = field(default_factory=dict)
+    text_is_file: bool | None = None
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    vectors: Mapping[str, tuple[str, NDArray[np.float64]]] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of all modalities in their order."""
+        return (*self.media, *([FEATURES] if self.numbers else []), *self.vectors)
+
+    def of(self) -> dict[str, str]:
+        """Column by modality, but for the numbers."""
+        return {**self.media, **{m: column for m, (column, _) in self.vectors.items()}}
+
+
+def find_id(table: Table, name: str) -> str:
+    """The column of ids: by its name, in any case.
+
+    Raises
+    ------
+    DataError
+        If there is none; columns that could be it are named.
+    """
+    found = named(table, name)
+    if found is not None:
+        return found
+    possible = [c for c, values in table.columns.items() if _distinct(values)]
+    raise DataError(
+        f"{table.path}: expected a column {name!r} with a distinct id in each row, got "
+        f"{list(table.columns)}; "
+        + (
+            f"{', '.join(map(repr, possible[:5]))} would do: {set_option('id', possible[0])}"
+            if possible
+            else "none of them is distinct in each row: add one"
+        )
+    )
+
+
+def find_columns(table: Table, options: Options, labels: LabelOptions) -> Columns:
+    """Which column is what, by the options, by names and by values.
+
+    Raises
+    ------
+    DataError
+        If a column that is needed is not there, or holds something else than it should.
+    UsageError
+        If an option names a column that is not there, two columns could be one modality, or there is
+        nothing to learn from.
+    """
+    taken = {"id": find_id(table, options.id)}
+    for key, name in (("label", labels.label), ("split", labels.split)):
+        column = named(table, name)
+        if column is not None:
+            taken[key] = column
+        elif name != key:
+            raise UsageError(f"option {key}: {_no_column(table, name)}")
+    chosen = _chosen(table, options.columns, taken)
+    free = [c for c in table.columns if c not in {*taken.values(), *chosen.values()}]
+    wanted = _numbers_wanted(table, options.features, free)
+    media, vectors = _by_option(table, chosen)
+    excluded = {m for m, c in options.columns.items() if c is None}
+    rest = [c for c in free if c not in wanted and _plain(c) not in excluded]
+    _by_name(table, rest, media, vectors, excluded)
+    is_file = True if _TEXT_FILE in media else None
+    if is_file:
+        media["text"] = media.pop(_TEXT_FILE)
+    used = {*media.values(), *(c for c, _ in vectors.values())}
+    rest = [c for c in free if c not in used]
+    unused = {c: "not wanted" for c in rest if _plain(c) in excluded}
+    numbers = _numbers(table, wanted if options.features is not None else rest, options, unused)
+    for column in rest:
+        if column not in numbers and column not in unused:
+            unused[column] = "neither numbers nor the name of a modality"
+    if FEATURES in vectors and numbers:
+        raise UsageError(
+            f"{table.path}: column {vectors[FEATURES][0]!r} would be the modality {FEATURES!r}, and so "
+            f"would the numbers of {list(numbers)}; give it another name with "
+            f"{set_option('columns.embedding', vectors[FEATURES][0])}, or leave the numbers out with "
+            f"{set_option('features', '[]')}"
+        )
+    columns = Columns(
+        id=taken["id"],
+        label=taken.get("label"),
+        split=taken.get("split"),
+        media={m: media[m] for m in MEDIA if m in media},
+        text_is_file=is_file,
+        numbers=numbers,
+        vectors=vectors,
+        unused=unused,
+    )
+    if not columns.modalities:
+        raise UsageError(
+            f"{table.path}: expected something to learn from (a column of images, texts, sounds, videos or "
+            f"numbers), got {list(table.columns)}; name a column with, say, "
+            f"{set_option('columns.image', 'COLUMN')}"
+        )
+    return columns
+
+
+def named(table: Table, name: str) -> str | None:
+    """The column with a name, in any case where only one has it so; None where there is none."""
+    if name in table.columns:
+        return name
+    same = [c for c in table.columns if c.lower() == name.lower()]
+    return same[0] if len(same) == 1 else None
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\s\-]+", "_", column.strip().lower())
+
+
+def _no_column(table: Table, name: str) -> str:
+    close = difflib.get_close_matches(name, table.columns, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{table.path} has no column {name!r}{guess} It has {list(table.columns)}"
+
+
+def _distinct(values: Sequence[Any]) -> bool:
+    try:
+        texts = [as_text(v) for v in values]
+    except ValueError:
+        return False
+    return None not in texts and len(set(texts)) == len(texts)
+
+
+def _chosen(
+    table: Table, columns: Mapping[str, str | None], taken: Mapping[str, str]
+) -> dict[str, str]:
+    """Columns that the option gives to modalities, checked."""
+    chosen: dict[str, str] = {}
+    for modality, name in columns.items():
+        if name is None:
+            continue
+        column = named(table, name)
+        if column is None:
+            raise UsageError(f"option columns: {modality}: {_no_column(table, name)}")
+        before = {**taken, **chosen}
+        other = next((k for k, c in before.items() if c == column), None)
+        if other is not None:
+            raise UsageError(
+                f"option columns: expected a column of its own for each modality, got {column!r} for "
+                f"{modality!r} and {other!r}"
+            )
+        chosen[modality] = column
+    if "text" in chosen and _TEXT_FILE in chosen:
+        raise UsageError("option columns: expected text or text_file, got both; leave one out")
+    return chosen
+
+
+def _numbers_wanted(
+    table: Table, features: tuple[str, ...] | None, free: Sequence[str]
+) -> list[str]:
+    """Columns that the option ``features`` names."""
+    wanted = []
+    for name in features or ():
+        column = named(table, name)
+        if column is None:
+            raise UsageError(f"option features: {_no_column(table, name)}")
+        if column not in free or column in wanted:
+            raise UsageError(
+                f"option features: expected columns that are nothing else yet, got {column!r}, which is "
+                "the id, the label, the split, a modality, or there twice"
+            )
+        wanted.append(column)
+    return wanted
+
+
+def _by_option(
+    table: Table, chosen: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, tuple[str, NDArray[np.float64]]]]:
+    """Media and vectors of the columns that the option gives to modalities."""
+    media: dict[str, str] = {}
+    vectors: dict[str, tuple[str, NDArray[np.float64]]] = {}
+    for modality, column in chosen.items():
+        values = table.columns[column]
+        try:
+            array = None if modality in ("text", _TEXT_FILE) else vectors_of(values)
+        except RaggedError as error:
+            row, problem = error.args
+            raise DataError(
+                f"{table.place(row)}: column {column!r} {problem}; repair the row, or leave the column "
+                f"out with {set_option(f'columns.{modality}', 'null')}"
+            ) from None
+        if array is not None:
+            _check_name(modality, column)
+            vectors[modality] = (column, array)
+        elif modality in _NAMES:
+            media[modality] = column
+        else:
+            raise UsageError(
+                f"option columns: expected {modality!r} to be one of {list(_NAMES)}, or its column "
+                f"{column!r} to hold a list of numbers in each row"
+            )
+    return media, vectors
+
+
+def _by_name(
+    table: Table,
+    rest: Sequence[str],
+    media: dict[str, str],
+    vectors: dict[str, tuple[str, NDArray[np.float64]]],
+    excluded: set[str],
+) -> None:
+    """Add columns whose name or values say what they are."""
+    candidates: dict[str, list[str]] = {}
+    for column in rest:
+        named = next((m for m, names in _NAMES.items() if _plain(column) in names), None)
+        values = table.columns[column]
+        try:
+            array = None if named in ("text", _TEXT_FILE) else vectors_of(values)
+        except RaggedError as error:
+            row, problem = error.args
+            warnings.warn(
+                f"{table.place(row)}: column {column!r} {problem}; the column is not used",
+                RlmbaWarning,
+                stacklevel=5,
+            )
+            continue
+        if array is not None and column not in {*vectors, *media}:
+            _check_name(column, column)
+            vectors[column] = (column, array)
+        elif named is not None and any(not is_empty(v) for v in values):
+            candidates.setdefault("text" if named == _TEXT_FILE else named, []).append(column)
+    for modality, columns in candidates.items():
+        if modality in {*media, *vectors, *excluded} or (
+            modality == "text" and _TEXT_FILE in media
+        ):
+            continue
+        own = [c for c in columns if _plain(c) == modality] or columns
+        if len(own) > 1:
+            raise UsageError(
+                f"{table.path}: columns {', '.join(map(repr, own))} could each be the modality "
+                f"{modality!r}; say which is with {set_option(f'columns.{modality}', own[0])}"
+            )
+        kind = _TEXT_FILE if _plain(own[0]) in _NAMES[_TEXT_FILE] else modality
+        media[kind] = own[0]
+
+
+def _check_name(modality: str, column: str) -> None:
+    if modality in _RESERVED or not modality or modality != modality.strip():
+        raise UsageError(
+            f"column {column!r} holds lists of numbers, but {modality!r} cannot be a modality's name; "
+            f"give it another with {set_option('columns.embedding', column or 'COLUMN')}"
+        )
+
+
+def _numbers(
+    table: Table, columns: Sequence[str], options: Options, unused: dict[str, str]
+) -> dict[str, NDArray[np.float64]]:
+    """Numeric columns among ``columns``; notes on the others go to ``unused``."""
+    if options.features is None and FEATURES in options.columns and not options.columns[FEATURES]:
+        return {}
+    found: dict[str, NDArray[np.float64]] = {}
+    for column in columns:
+        if column in unused:
+            continue
+        try:
+            numbers = numbers_of(table.columns[column])
+        except RaggedError as error:
+            row, problem = error.args
+            if options.features is not None:
+                raise DataError(
+                    f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing; "
+                    "repair the row, or take the column out of the option features"
+                ) from None
+            if row and problem:
+                unused[column] = (
+                    f"not all numbers: {problem} in {table.place(row).rpartition(', ')[2]}"
+                )
+            continue
+        why = "" if options.features is not None else _no_feature(column, numbers)
+        if why:
+            unused[column] = why
+        else:
+            found[column] = numbers
+    return found
+
+
+def _no_feature(column: str, numbers: NDArray[np.float64]) -> str:
+    """Why a column of numbers is no feature; "" if it is one."""
+    there = numbers[~np.isnan(numbers)]
+    if not len(there):
+        return "empty"
+    name = _plain(column)
+    if name in _COUNTERS or name.startswith("unnamed"):
+        return "a count or a score by its name"
+    if name in _LIKE_LABELS:
+        return "a label by its name"
+    if len(there) > 1 and len(there) == len(numbers) and (np.diff(numbers) == 1).all():
+        return "counts the rows"
+    return ""

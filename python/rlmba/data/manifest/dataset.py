@@ -1,0 +1,294 @@
+"""A table's rows as a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlmba.data.base import Modality
+from rlmba.data.manifest.options import MEDIA, crop_of
+from rlmba.data.media.catalogue import Sample, Source
+from rlmba.data.media.content import Recipe
+from rlmba.data.media.dataset import MediaDataset
+from rlmba.data.media.decode import decode_sample
+from rlmba.data.media.listing import FileFacts
+from rlmba.data.media.reader import RawReader
+from rlmba.data.media.transforms import Audio, Form, Image
+
+__all__ = ["ManifestDataset", "ManifestReader", "Numbers", "Rows"]
+
+_NOISE = 0.1
+_SHOWN_CHARACTERS = 20_000
+_SHOWN_NUMBERS = 40
+
+
+class Numbers(Form):
+    """Standardized numbers [D]; in training with normal noise of a tenth of their deviation."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self.modality = Modality(name, "features", (width,))
+
+    def buffer(self, n: int) -> NDArray[Any]:
+        """See :meth:`Form.buffer`: float32 [n, D]."""
+        return np.zeros((n, *self.modality.shape), np.float32)
+
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """See :meth:`Form.take`; all of it."""
+        del place
+        out[:] = array
+
+    def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """See :meth:`Form.draw`: "noise" float32 [n, D]."""
+        return {"noise": torch.randn((n, *self.modality.shape), generator=generator)}
+
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """See :meth:`Form.finish`."""
+        if draws is None:
+            return compact
+        return compact + _NOISE * draws["noise"].to(compact.device, non_blocking=True)
+
+
+class ManifestReader(RawReader):
+    """Decodes a row's files at every read, and has its numbers: a Reader.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        By dataset position.
+    recipe : Recipe
+        What is taken from the files.
+    numbers : mapping of modality to float32 array [n, D]
+        Standardized; rows of those that lack the modality mean nothing.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], recipe: Recipe, numbers: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        super().__init__(samples, recipe)
+        self.numbers = numbers
+
+    def __reduce__(self) -> tuple[type[ManifestReader], tuple[Any, ...]]:
+        return ManifestReader, (self.samples, self.recipe, self.numbers)
+
+    def read(self, position: int) -> Mapping[str, NDArray[Any] | None]:
+        """See :meth:`rlmba.data.media.content.Reader.read`."""
+        numbers = {m: array[position] for m, array in self.numbers.items()}
+        return {**super().read(position), **numbers}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What becomes a data set: rows by position, all that was left out already gone.
+
+    Parameters
+    ----------
+    ids : sequence of str
+    labels : int64 array [n]
+        -1 where unknown.
+    classes : tuple of str
+    splits : int64 array [n]
+        0 of training, 1 of validation, 2 of test.
+    modalities : tuple of str
+    present : bool array [n, M]
+    sources : mapping of modality to sequence of Source or None
+        Of each medium.
+    numbers : mapping of modality to float32 array [n, D]
+        Standardized.
+    told : mapping of str to float64 array [n]
+        Numbers as they were, by column, NaN where empty: what people are shown.
+    """
+
+    ids: Sequence[str]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    splits: NDArray[np.int64]
+    modalities: tuple[str, ...]
+    present: NDArray[np.bool_]
+    sources: Mapping[str, Sequence[Source | None]]
+    numbers: Mapping[str, NDArray[np.float32]]
+    told: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Checksum of files, texts and numbers; called once, when needed."""
+
+    files: FileFacts
+    numbers: Mapping[str, NDArray[np.float32]]
+
+    def __call__(self) -> str:
+        digest = hashlib.blake2b(self.files().encode(), digest_size=16)
+        for name, array in self.numbers.items():
+            digest.update(f"{name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+class ManifestDataset(MediaDataset):
+    """Rows of a manifest: files decoded in workers, texts, and numbers.
+
+    Made by :func:`rlmba.data.load_manifest` and :func:`rlmba.data.load_huggingface`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    rows : Rows
+    recipe : Recipe
+        What is taken from files.
+    root : path
+        Where relative paths began.
+    reading : mapping
+        See :meth:`reading`.
+    found : sequence of str
+        See :meth:`found`.
+    left_out : mapping of str to str
+        See :attr:`left_out`.
+    settled : mapping
+        See :attr:`settled`.
+
+    Attributes
+    ----------
+    left_out : mapping of str to str
+        Ids of rows that are not in the data set, and why.
+    settled : mapping of str to object
+        Options that were worked out from the data: with these given, rows that are added later
+        change neither the modalities nor the shape of what is read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rows: Rows,
+        *,
+        recipe: Recipe,
+        root: Path,
+        reading: Mapping[str, Any],
+        found: Sequence[str],
+        left_out: Mapping[str, str],
+        settled: Mapping[str, Any],
+    ) -> None:
+        samples = [
+            Sample(
+                id_,
+                int(rows.labels[row]),
+                bool(rows.splits[row] == 2),
+                {m: sources[row] for m, sources in rows.sources.items()},
+            )
+            for row, id_ in enumerate(rows.ids)
+        ]
+        forms: dict[str, Form] = {m: Numbers(m, a.shape[1]) for m, a in rows.numbers.items()}
+        if "image" in rows.sources:
+            forms["image"] = Image(recipe, crop_of(recipe.image_side))
+        if "audio" in rows.sources:
+            forms["audio"] = Audio(recipe, share=1.0)
+        super().__init__(
+            name,
+            ManifestReader(samples, recipe, rows.numbers),
+            ids=rows.ids,
+            labels=rows.labels,
+            classes=rows.classes,
+            test=rows.splits == 2,
+            modalities=rows.modalities,
+            recipe=recipe,
+            present=rows.present,
+            vocabulary=recipe.vocabulary or None,
+            content=_Content(FileFacts(root, samples), rows.numbers),
+            forms=forms,
+            partial=True,
+        )
+        validation = np.flatnonzero(rows.splits == 1).astype(np.int64)
+        self.validation_positions = validation if len(validation) else None
+        self.in_memory = not any(
+            source is not None and source.path is not None
+            for sources in rows.sources.values()
+            for source in sources
+        )
+        self.left_out = left_out
+        self.settled = settled
+        self._samples = samples
+        self._told = rows.told
+        self._reading = reading
+        self._found = found
+
+    def found(self) -> list[str]:
+        """What was found, a line each: rows, modalities and their columns, labels, what is missing."""
+        return list(self._found)
+
+    def reading(self) -> Mapping[str, Any]:
+        """See :meth:`rlmba.data.MultimodalDataset.reading`: columns, recipe, means and deviations."""
+        return self._reading
+
+    def fingerprint(self) -> str:
+        """Checksum as of the other media; V, where it is given, is part of it."""
+        whole = super().fingerprint()
+        if self.validation_positions is None:
+            return whole
+        digest = hashlib.blake2b(whole.encode(), digest_size=16)
+        digest.update(self.validation_positions.data)
+        return digest.hexdigest()
+
+    def shown(self, position: int) -> Mapping[str, str | Path]:
+        """Texts, paths of files, and the numbers of single columns as text.
+
+        A text is cut after 20,000 characters. The sound of a video is heard with it: it is not there by
+        itself. Lists of numbers are not shown. Files that have vanished are left out.
+        """
+        sources = self._samples[position].sources
+        shown: dict[str, str | Path] = {}
+        for modality in (m for m in MEDIA if sources.get(m) is not None):
+            source = sources[modality]
+            if source is None or (modality == "audio" and source.form == "clip"):
+                continue
+            if source.form == "text":
+                text = _text_of(source)
+                if text is not None:
+                    shown[modality] = text
+            elif source.path is not None and source.path.is_file():
+                shown[modality] = source.path
+        if numbers := self._numbers_told(position):
+            shown["features"] = numbers
+        return shown
+
+    def _numbers_told(self, position: int) -> str:
+        lines = [
+            f"{column}: {values[position]:.6g}"
+            for column, values in self._told.items()
+            if not np.isnan(values[position])
+        ]
+        more = len(lines) - _SHOWN_NUMBERS
+        return "\n".join(lines[:_SHOWN_NUMBERS] + ([f"and {more} more"] if more > 0 else []))
+
+    def _remedy(self) -> str:
+        position = min(self.problems)
+        sample = self._samples[position]
+        contents = decode_sample(sample, self.recipe)
+        told = []
+        for modality in sorted(self.problems[position]):
+            source = sample.sources[modality]
+            where = "" if source is None or source.path is None else f" {source.path}"
+            told.append(f"{modality}{where}: {contents[modality].problem or 'it can be read now'}")
+        return f"The first: {'; '.join(told)}. Repair or replace these files"
+
+
+def _text_of(source: Source) -> str | None:
+    text = source.text
+    if text is None and source.path is not None:
+        try:
+            with source.path.open(encoding="utf-8-sig", errors="replace") as file:
+                text = file.read(_SHOWN_CHARACTERS + 1)
+        except OSError:
+            return None
+    if text is None:
+        return None
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -1,0 +1,179 @@
+"""Ids, labels and splits of a table's rows."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.manifest.options import set_option
+from rlmba.data.manifest.values import as_text, one_line
+from rlmba.data.table import Table
+from rlmba.errors import DataError
+
+__all__ = ["SPLITS", "read_ids", "read_labels", "read_splits"]
+
+_LONGEST = 200
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+SPLITS = ("train", "validation", "test")
+"""Parts of a data set, by the number that :func:`read_splits` gives."""
+
+_SPLIT_NAMES = (
+    ("", "train", "training", "unlabeled", "unlabelled", "unsupervised", "pool"),
+    ("validation", "valid", "val", "dev"),
+    ("test", "testing", "eval", "evaluation"),
+)
+
+
+def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
+    """Ids of all rows.
+
+    An id is a name: other programs put it into addresses and file names. It is one line of at most
+    200 characters; ``/`` may part it, but it is neither an absolute path nor leads upwards.
+
+    Parameters
+    ----------
+    table : Table
+    column : str
+    label : str or None
+        The column of labels, which is quoted where an id repeats.
+
+    Raises
+    ------
+    DataError
+        If one is missing, is not such a name, or repeats; lines are named.
+    """
+    ids: list[str] = []
+    first: dict[str, int] = {}
+    for row, value in enumerate(table.columns[column]):
+        try:
+            text = as_text(value)
+        except ValueError as error:
+            raise DataError(f"{table.place(row)}: id in column {column!r}: {error}") from None
+        if text is None:
+            raise DataError(
+                f"{table.place(row)}: expected an id in column {column!r}, got an empty cell; fill it, or "
+                f"take another column with {set_option('id', 'COLUMN')}"
+            )
+        problem = one_line(text, _LONGEST) or _trick(text)
+        if problem:
+            raise DataError(f"{table.place(row)}: id {text[:80]!r}: {problem}; rename it")
+        if text in first:
+            raise DataError(_repeated(table, text, first[text], row, label))
+        first[text] = row
+        ids.append(text)
+    return ids
+
+
+def _trick(text: str) -> str:
+    """What is wrong with an id as part of an address or a file name; "" where nothing is."""
+    parts = re.split(r"[/\\]", text)
+    if not parts[0] or _DRIVE.match(text):
+        return "expected a name, not an absolute path"
+    if any(part.strip() in ("", ".", "..") for part in parts):
+        return "expected names between slashes, none of them empty, '.' or '..'"
+    return ""
+
+
+def _repeated(table: Table, text: str, first: int, again: int, label: str | None) -> str:
+    told = ""
+    if label is not None:
+        labels = [table.columns[label][row] for row in (first, again)]
+        if labels[0] != labels[1]:
+            told = f", labeled {labels[0]!r} and {labels[1]!r}"
+    return (
+        f"{table.place(again)}: expected distinct ids, {text!r} is in {table.unit} "
+        f"{table.lines[first]} already{told}; keep one of them"
+    )
+
+
+def read_labels(
+    table: Table, column: str | None, classes: Sequence[str] | None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels of all rows as positions in the classes.
+
+    Parameters
+    ----------
+    table : Table
+    column : str or None
+        None: no label is known.
+    classes : sequence of str or None
+        None: those that occur, sorted, as numbers where all are.
+
+    Returns
+    -------
+    (int64 array [n], tuple of str)
+        -1 where a cell is empty; and the classes.
+
+    Raises
+    ------
+    DataError
+        If a label is not of the classes, or cannot be a class.
+    """
+    unknown = np.full(len(table), -1, np.int64)
+    if column is None:
+        return unknown, tuple(classes or ())
+    names: list[str | None] = []
+    for row, value in enumerate(table.columns[column]):
+        try:
+            name = as_text(value)
+        except ValueError as error:
+            raise DataError(f"{table.place(row)}: label in column {column!r}: {error}") from None
+        problem = "" if name is None else one_line(name, _LONGEST)
+        if problem:
+            raise DataError(f"{table.place(row)}: label in column {column!r}: {problem}")
+        names.append(name)
+    found = tuple(classes) if classes is not None else _sorted({n for n in names if n is not None})
+    number = {name: k for k, name in enumerate(found)}
+    for row, name in enumerate(names):
+        if name is None:
+            continue
+        if name not in number:
+            raise DataError(f"{table.place(row)}: {_foreign(name, found)}")
+        unknown[row] = number[name]
+    return unknown, found
+
+
+def _foreign(name: str, classes: Sequence[str]) -> str:
+    lower = {c.lower(): c for c in classes}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    guess = f"; did you mean {lower[close[0]]!r}?" if close else ";"
+    listed = ", ".join(map(repr, classes[:20])) + (", ..." if len(classes) > 20 else "")
+    return (
+        f"label {name!r} is not one of the classes{guess} They are {listed}: change the label, or add it "
+        "to the option classes"
+    )
+
+
+def _sorted(names: set[str]) -> tuple[str, ...]:
+    """Sorted as numbers where all are, else as text."""
+    try:
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def read_splits(table: Table, column: str | None) -> NDArray[np.int64]:
+    """Which of :data:`SPLITS` each row belongs to: int64 [n], 0 where there is no column or nothing in it.
+
+    Raises
+    ------
+    DataError
+        If a cell names something else.
+    """
+    splits = np.zeros(len(table), np.int64)
+    number = {name: k for k, names in enumerate(_SPLIT_NAMES) for name in names}
+    for row, value in enumerate([] if column is None else table.columns[column]):
+        name = value.strip().lower() if isinstance(value, str) else "" if value is None else value
+        if name not in number:
+            expected = "; ".join(", ".join(n for n in names if n) for names in _SPLIT_NAMES)
+            raise DataError(
+                f"{table.place(row)}: split in column {column!r}: expected one of {expected}; or nothing, "
+                f"which is train; got {value!r}"
+            )
+        splits[row] = number[name]
+    return splits

@@ -1,0 +1,127 @@
+"""Single cells of a table: texts, numbers, lists of numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RaggedError", "as_text", "is_empty", "numbers_of", "one_line", "vectors_of"]
+
+_EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+class RaggedError(ValueError):
+    """A column whose cells are not all of the form it is read for; the message says where."""
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: no value, blanks alone, or a number that is none."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, float) and math.isnan(value)
+
+
+def as_text(value: Any) -> str | None:
+    """A cell as text without outer blanks, whole numbers without a fraction; None where it is empty.
+
+    Raises
+    ------
+    ValueError
+        If it is neither text nor a number.
+    """
+    if is_empty(value):
+        return None
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(int(value)) if float(value).is_integer() else str(value)
+    raise ValueError(f"expected text or a number, got {_short(value)}")
+
+
+def one_line(text: str, longest: int) -> str:
+    """What is wrong with a name that has to be one short line; "" where nothing is."""
+    if len(text) > longest:
+        return f"expected at most {longest} characters, got {len(text):,}"
+    if any(unicodedata.category(c) in _CONTROL for c in text):
+        return "expected one line without control characters"
+    return ""
+
+
+def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Cells as numbers, NaN where a cell is empty ("NaN" and "NA" count as empty): float64 [n].
+
+    Raises
+    ------
+    RaggedError
+        If one is not a finite number; its argument is the row.
+    """
+    numbers = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        if is_empty(value) or (isinstance(value, str) and value.strip().lower() in _EMPTY):
+            continue
+        try:
+            number = float(value) if isinstance(value, str | int | float) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise RaggedError(row, f"holds {_short(value)}")
+        numbers[row] = number
+    return numbers
+
+
+def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Cells that are lists of numbers, one as long as the other: float64 [n, D], rows of NaN where empty.
+
+    A list may be the text of a JSON list. None where the first cell that is not empty is no list of
+    numbers: the column is something else.
+
+    Raises
+    ------
+    RaggedError
+        If others are not lists of finite numbers of the same length; its first argument is the row.
+    """
+    first = next((v for v in values if not is_empty(v)), None)
+    width = len(_list_of(first) or ())
+    if not width:
+        return None
+    vectors = np.full((len(values), width), np.nan)
+    for row, value in enumerate(values):
+        if is_empty(value):
+            continue
+        numbers = _list_of(value)
+        if numbers is None:
+            raise RaggedError(row, f"holds {_short(value)}")
+        if len(numbers) != width:
+            raise RaggedError(row, f"has a list of {len(numbers)} numbers, the first has {width}")
+        if not all(map(math.isfinite, numbers)):
+            raise RaggedError(row, "has a number that is not finite in its list")
+        vectors[row] = numbers
+    return vectors
+
+
+def _list_of(value: Any) -> list[float] | None:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if not isinstance(value, list | tuple | np.ndarray):
+        return None
+    numeric = all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in value)
+    return [float(v) for v in value] if numeric else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

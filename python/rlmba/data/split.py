@@ -1,0 +1,101 @@
+"""Which training samples validate and which start a run: what has to hold, and the draws."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.base import MultimodalDataset
+from rlmba.errors import DataError, UsageError
+
+__all__ = [
+    "draw_per_class",
+    "drawn_validation",
+    "proportional",
+    "require_every_class",
+    "require_labels",
+    "require_outside",
+]
+
+Positions = NDArray[np.int64]
+
+
+def require_labels(dataset: MultimodalDataset) -> None:
+    """An experiment takes labels from the data set: all of them have to be there."""
+    train = dataset.train_positions
+    unknown = int((dataset.labels[train] < 0).sum())
+    if unknown:
+        drop = "`--set dataset_options.unlabeled=drop` runs an experiment on the labeled ones alone"
+        raise UsageError(
+            f"{unknown:,} of {len(train):,} training rows of {dataset.name!r} have no label, and an "
+            "experiment has to know all of them; `rlmba init` starts a project in which people label them"
+            + (f", or {drop}" if unknown < len(train) else "")
+        )
+    if len(dataset.classes) < 2:
+        raise DataError(
+            f"expected two classes or more, got {list(dataset.classes)}; there is nothing to learn"
+        )
+
+
+def require_every_class(dataset: MultimodalDataset, train: Positions) -> None:
+    """Every class has a sample among these, all of them labeled."""
+    counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+    if (counts == 0).any():
+        names = [dataset.classes[c] for c in np.flatnonzero(counts == 0)[:5]]
+        raise DataError(f"expected training samples of every class, got none of {names}")
+
+
+def require_outside(
+    dataset: MultimodalDataset, given: Positions | None, validation: Positions
+) -> None:
+    """None of the given initial samples validates."""
+    both = np.intersect1d(validation, [] if given is None else given)
+    if len(both):
+        raise DataError(
+            f"expected initial ids outside the data set's own validation split, got "
+            f"{str(dataset.ids[both[0]])!r} ({len(both)} are in both); take them out of one of them"
+        )
+
+
+def drawn_validation(
+    dataset: MultimodalDataset,
+    fraction: float,
+    given: Positions | None,
+    rng: np.random.Generator,
+) -> Positions:
+    """V, drawn from the training samples that were not given, rising."""
+    classes, train = dataset.classes, dataset.train_positions
+    y = dataset.labels[train]
+    counts = np.bincount(y, minlength=len(classes))
+    held = np.floor(fraction * counts + 0.5).astype(np.int64)
+    held = np.where(counts >= 3, np.clip(held, 1, counts - 1), 0)
+    if given is not None:
+        train = np.setdiff1d(train, given, assume_unique=True)
+        y = dataset.labels[train]
+        held = np.minimum(held, np.bincount(y, minlength=len(classes)))
+    if not held.any():
+        raise DataError(
+            "expected a class with three training samples or more to validate on"
+            + ("" if given is None else ", one of them not among the initial ids")
+        )
+    return np.sort(draw_per_class(train, y, held, rng))
+
+
+def draw_per_class(
+    positions: Positions, y: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator
+) -> Positions:
+    """``counts[c]`` of the positions of each class, class by class."""
+    drawn = [rng.permutation(positions[y == c])[: counts[c]] for c in range(len(counts))]
+    return np.concatenate(drawn)
+
+
+def proportional(available: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Part ``n`` over classes: one each, the rest by largest remainder, at most ``available``."""
+    quota = n * available / available.sum()
+    shares = np.minimum(np.maximum(np.floor(quota).astype(np.int64), 1), available)
+    while shares.sum() != n:
+        step = 1 if shares.sum() < n else -1
+        open_ = shares < available if step > 0 else shares > 1
+        gap = np.where(open_, step * (quota - shares), -np.inf)
+        shares[int(np.argmax(gap))] += step
+    return np.asarray(shares)
