@@ -18,6 +18,7 @@ __all__ = [
     "atomic_write_chunks",
     "atomic_write_text",
     "cache_folder",
+    "holder",
     "locked",
     "make_folder",
 ]
@@ -67,7 +68,7 @@ def atomic_write_chunks(
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
             raise StorageError(_explain(target, size, error)) from error
         raise
 
@@ -129,6 +130,20 @@ def locked(folder: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
         yield
+
+
+def holder(folder: Path) -> str | None:
+    """What names the process that holds a folder's lock; None where none does."""
+    try:
+        handle = (folder / "lock").open("r")
+    except OSError:
+        return None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return handle.read().strip() or "another process"
+    return None
 
 
 def _flush_folder(folder: Path) -> None:

@@ -106,7 +106,11 @@ def test_bad_options(load, options, message):
         ({"y": None}, r"expected an array 'y' \(labels\)"),
         ({"split": None}, r"expected an array 'split' \(split\)"),
         ({"y": np.arange(N) % 2 / 1.0}, "y as integers"),
-        ({"y": np.arange(N) % 2 - 1}, "from 0 up, got -1 in row 0"),
+        ({"y": np.arange(N) % 2 * 2 - 2}, "from 0 up, or -1 where unknown, got -2 in row 0"),
+        (
+            {"y": np.where(np.arange(N) < N - 1, np.arange(N) % 2, -1)},
+            f"labels of all test samples, got -1 in row {N - 1}",
+        ),
         ({"y": np.arange(N) % 2 * 10**12}, "out of range.* class 1 never occurs"),
         ({"y": np.zeros(N, int)}, "two classes or more"),
         ({"y": np.zeros((N, 2), int)}, "labels: expected 10 of them"),
@@ -197,3 +201,9 @@ def test_real_files(real_data, file, sizes, kinds):
     batch = dataset.batch(dataset.test_positions[:7], train=False, generator=None)
     for m in dataset.modalities:
         assert batch.inputs[m.name].shape == (7, *m.shape)
+
+
+def test_labels_may_be_unknown(load):
+    dataset = load(y=np.array([-1, 0, 1, -1, 0, 1, -1, 0, 1, 0]))
+    assert dataset.labels[:4].tolist() == [-1, 0, 1, -1]
+    assert dataset.classes == ("0", "1")

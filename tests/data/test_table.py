@@ -45,7 +45,7 @@ def delimited(separator: str, end: str = "\r\n") -> str:
 
 def silent(path: Path) -> Table:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RlmbaWarning)
         return read_table(path)
 
 
@@ -286,6 +286,8 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
         write_table(path, {"id": ["a\0"]})
     with pytest.raises(UsageError, match="equal length"):
         write_table(path, {"id": ["a"], "label": []})
+    with pytest.raises(UsageError, match="separator: expected one of"):
+        write_table(path, {"id": ["a"]}, separator=":")
     assert path.read_text() == "before"
     with pytest.raises(UsageError, match=r"\.jsonl"):
         write_table(tmp_path / "t.xlsx", {"id": ["a"]})
@@ -315,11 +317,15 @@ def tables(draw, cells):
 
 
 @settings(deadline=None, max_examples=300)
-@given(columns=tables(TEXT.map(lambda text: text.strip() or None)))
-def test_csv_reads_back_what_was_written(tmp_path_factory, columns):
+@given(
+    columns=tables(TEXT.map(lambda text: text.strip() or None)),
+    separator=st.sampled_from(",;\t|"),
+    bom=st.booleans(),
+)
+def test_csv_reads_back_what_was_written(tmp_path_factory, columns, separator, bom):
     rows = [row for row in zip(*columns.values(), strict=True) if any(row)]
     path = tmp_path_factory.getbasetemp() / "round.csv"
-    write_table(path, columns)
+    write_table(path, columns, separator=separator, bom=bom)
     kept = [list(c) for c in zip(*rows, strict=True)] if rows else [[]] * len(columns)
     assert silent(path).columns == dict(zip(columns, kept, strict=True))
 

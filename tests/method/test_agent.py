@@ -144,6 +144,15 @@ class TestAgent:
         for key, value in taught.state_dict().items():
             np.testing.assert_array_equal(value, other.state_dict()[key])
 
+    def test_a_draw_that_waits_is_kept_with_the_state(self, taught, rng):
+        other = Agent(hidden=6, learning_rate=0.1, sharpness=3.0, seed=4)
+        taught.draw(state(rng), candidates(rng), 4, rng=rng)
+        other.load_state_dict(taught.state_dict())
+        assert other.learn(0.6) == taught.learn(0.6)
+        assert not any(k.startswith("policy.pending") for k in taught.state_dict())
+        for key, value in taught.state_dict().items():
+            np.testing.assert_array_equal(value, other.state_dict()[key])
+
 
 def test_statistics_apply_what_they_know(rng):
     running = RunningStandardizer(3)

@@ -15,9 +15,17 @@ __all__ = ["app", "application"]
 # In the order of `rlmba --help`. Each is a module of this package that registers itself with `app`.
 COMMANDS = (
     "run",
+    "init",
+    "next",
+    "collect",
+    "status",
+    "loop",
     "compare",
+    "label",
     "report",
     "train_policy",
+    "predict",
+    "export",
     "select",
     "bench",
     "data",

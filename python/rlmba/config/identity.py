@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlmba.config.schema import FREE_KEYS, RunConfig
@@ -21,10 +21,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """A configuration as JSON holds it, without the keys that change no result."""
+def identity(config: RunConfig, free: Sequence[str] = FREE_KEYS) -> dict[str, Any]:
+    """A configuration as JSON holds it, without the keys that are ``free``: those that change no result."""
     values = config.model_dump(mode="json")
-    for key in FREE_KEYS:
+    for key in free:
         section, _, name = key.rpartition(".")
         del (values[section] if section else values)[name]
     return values

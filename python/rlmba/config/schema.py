@@ -145,8 +145,6 @@ class RewardConfig(_Section):
 class ProjectConfig(_Section):
     """A project: labels come from people. What `rlmba init` works out and `rlmba next` goes by."""
 
-    classes: list[str] | None = None
-    """Class names in their order; null: discovered, those of the labels and any that people add."""
     annotator: str = "browser"
     """Who labels: browser, file, labelstudio, or oracle for a rehearsal."""
     annotator_options: dict[str, Any] = {}

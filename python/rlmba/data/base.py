@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
@@ -101,6 +101,8 @@ class MultimodalDataset(ABC):
         Which modalities each sample has; None when all have all.
     in_memory : bool
         Loading a batch is a matter of indexing: not worth processes of its own.
+    source : MultimodalDataset or None
+        The data set whose samples these are features of: what people look at, at the same positions.
     """
 
     name: str
@@ -113,6 +115,7 @@ class MultimodalDataset(ABC):
     validation_positions: NDArray[np.int64] | None = None
     present: NDArray[np.bool_] | None
     in_memory: bool = False
+    source: MultimodalDataset | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -154,16 +157,25 @@ class MultimodalDataset(ABC):
             nothing may be left of it.
         """
 
-    def shown(self, position: int) -> Mapping[str, str | Path]:  # noqa: ARG002
+    def shown(self, position: int) -> Mapping[str, str | Path]:
         """What a person can look at to label a sample, by modality: a text, or the path of a file.
 
         Modalities that cannot be shown, or that the sample lacks, are not in it.
         """
-        return {}
+        return {} if self.source is None else self.source.shown(position)
+
+    def found(self) -> Sequence[str]:
+        """What was found when the data was read, a line each, for whoever brings it."""
+        parts = [f"{len(self.train_positions):,} for training"]
+        parts += [f"{len(self.test_positions):,} for testing"] if len(self.test_positions) else []
+        kinds = ", ".join(
+            m.name if m.name == m.kind else f"{m.name} ({m.kind})" for m in self.modalities
+        )
+        return [f"{len(self):,} samples: {', '.join(parts)}", f"modalities: {kinds}"]
 
     def reading(self) -> Mapping[str, Any]:
         """What is needed, beside a file, to read new samples as these were read; JSON can hold it."""
-        return {}
+        return {} if self.source is None else self.source.reading()
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:
         """Move what :meth:`load` read to a device and make it ready for a model there.

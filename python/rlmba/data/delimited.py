@@ -18,7 +18,7 @@ __all__ = ["decode", "read_cells"]
 SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_ROWS = 1000
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
-_SEP_LINE = re.compile(r'\s*"?sep=(?P<separator>[^\r\n"])"?[ \t]*(?:\r\n|[\r\n])', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"])"?[ \t]*(?:\r\n|[\r\n])', re.IGNORECASE)
 _AS_CSV = 'save it as "CSV UTF-8" there and give that file'
 _NOT_TEXT = {
     b"PK\x03\x04": f"a spreadsheet's own file (.xlsx, .ods) or an archive; {_AS_CSV}",
@@ -68,8 +68,8 @@ def decode(path: Path, data: bytes) -> str:
         # A UTF-8 character before the bad byte: hardly chance, so the file is UTF-8 and damaged.
         if marked or not data[: error.start].isascii():
             raise DataError(
-                f"{path}, line {line}: expected {encoding.upper()} as in the rest of the file, got bytes that "
-                "are not; it is damaged, cut off or put together from several files: save it again as UTF-8"
+                f"{path}, line {line}: expected {encoding.upper()} as in the rest of the file, got other "
+                "bytes; it is damaged, cut off or put together from several files: save it again as UTF-8"
             ) from error
         text = _windows(path, data, line)
     if "\0" in text:

@@ -17,7 +17,7 @@ from rlmba.data.memory import InMemoryDataset
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["FeaturesOf", "guess_kind", "load_features", "save_features"]
+__all__ = ["guess_kind", "load_features", "save_features"]
 
 _RESERVED = ("y", "ids", "classes", "present")
 _LONG_WAVEFORM = 1000
@@ -70,6 +70,7 @@ def load_features(
     split: str = "split",
     kinds: Mapping[str, str] | None = None,
     sample_rate: float = _DEFAULT_SAMPLE_RATE,
+    reading: Mapping[str, Any] | None = None,
 ) -> InMemoryDataset:
     """Your own arrays: a .npz with one array per modality, labels and a split.
 
@@ -78,8 +79,8 @@ def load_features(
     Parameters
     ----------
     path : path
-        The file. ``y``: integers from 0; ``split``: 0 of training samples, 1 of test samples.
-        ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
+        The file. ``y``: integers from 0, -1 where the class is unknown; ``split``: 0 of training
+        samples, 1 of test samples. ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
         ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one column for each
         modality array, in the order of the file.
     modalities : sequence of str, optional
@@ -92,6 +93,11 @@ def load_features(
         Overrides :func:`guess_kind`.
     sample_rate : float
         Samples per second of waveforms.
+    reading : mapping, optional
+        What ``reading()`` of another such data set said: the file's samples are read as its were, for a
+        network trained on them. Only arrays of its modalities are looked for, and a sample has none of
+        one that is not there; ``y``, ``split`` and ``classes`` are not needed and not read. No other
+        option matters then.
 
     Raises
     ------
@@ -102,6 +108,8 @@ def load_features(
     """
     path = Path(path)
     arrays = _read(path)
+    if reading is not None:
+        return _read_alike(path, arrays, reading)
     for name, meaning in (("y", "labels"), (split, "split")):
         if name not in arrays:
             raise (DataError if name in ("y", "split") else UsageError)(
@@ -124,6 +132,12 @@ def load_features(
         if kind not in KINDS:
             raise UsageError(f"option kinds: expected for {m!r} one of {list(KINDS)}, got {kind!r}")
     ids = arrays.get("ids")
+    unknown = y == -1
+    if unknown.shape == arrays[split].shape and (lost := unknown & (arrays[split] == 1)).any():
+        raise DataError(
+            f"{path}: expected labels of all test samples, got -1 in row {int(np.argmax(lost))}; drop it, "
+            "or make it a training sample"
+        )
     return InMemoryDataset(
         path.stem,
         {m: arrays[m] for m in chosen},
@@ -134,54 +148,8 @@ def load_features(
         split=arrays[split],
         present=_present(path, arrays.get("present"), every, chosen),
         sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
+        partial=bool(unknown.any()),
     )
-
-
-class FeaturesOf(InMemoryDataset):
-    """Another data set's samples, features in the place of what they were computed from.
-
-    Labels, some of them perhaps unknown, split, V, what people are shown and how samples are read are
-    the other's.
-
-    Parameters
-    ----------
-    dataset : MultimodalDataset
-    path : path
-        What :func:`save_features` wrote of it.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be used, or is of other samples.
-    """
-
-    def __init__(self, dataset: MultimodalDataset, path: Path) -> None:
-        arrays = _read(path)
-        ids = arrays.get("ids")
-        if ids is None or not np.array_equal(ids, dataset.ids):
-            raise DataError(f"{path}: expected features of {dataset.name!r}, got others; delete it")
-        names = _modality_names(arrays)
-        super().__init__(
-            path.stem,
-            {m: arrays[m] for m in names},
-            kinds={m: guess_kind(m, arrays[m]) for m in names},
-            labels=dataset.labels,
-            classes=dataset.classes,
-            ids=ids,
-            split=arrays["split"],
-            present=arrays.get("present"),
-            partial=True,
-        )
-        self.validation_positions = dataset.validation_positions
-        self._source = dataset
-
-    def shown(self, position: int) -> Mapping[str, str | Path]:
-        """See :meth:`rlmba.data.MultimodalDataset.shown`: of the other data set."""
-        return self._source.shown(position)
-
-    def reading(self) -> Mapping[str, Any]:
-        """See :meth:`rlmba.data.MultimodalDataset.reading`: of the other data set."""
-        return self._source.reading()
 
 
 def save_features(
@@ -228,13 +196,49 @@ def save_features(
         "y": dataset.labels,
         "split": split,
         "ids": dataset.ids,
-        "classes": np.array(dataset.classes),
+        "classes": np.array(dataset.classes, dtype=np.str_),
     }
     if present is not None:
         arrays["present"] = present
     buffer = io.BytesIO()
     np.savez(buffer, **cast("Any", arrays))
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def _read_alike(
+    path: Path, arrays: Mapping[str, NDArray[Any]], reading: Mapping[str, Any]
+) -> InMemoryDataset:
+    """A file's samples for a network that was trained on others."""
+    wanted: Mapping[str, Any] = reading["arrays"]
+    there = [m for m in wanted if m in arrays]
+    if not there:
+        raise DataError(f"{path}: expected an array of {list(wanted)}, got {list(arrays)}")
+    lengths = {m: len(arrays[m]) if arrays[m].ndim else 0 for m in there}
+    n = lengths[there[0]]
+    if len(set(lengths.values())) > 1 or n == 0:
+        raise DataError(f"{path}: expected arrays with a row for each sample, got {lengths} rows")
+    given = _present(path, arrays.get("present"), _modality_names(arrays), there)
+    present = np.zeros((n, len(wanted)), np.bool_)
+    columns = [list(wanted).index(m) for m in there]
+    present[:, columns] = True if given is None else given.astype(np.bool_)
+    missing = {
+        m: np.zeros((n, *w["shape"]), np.int64) for m, w in wanted.items() if m not in arrays
+    }
+    ids = arrays.get("ids")
+    rates = {m: w["sample_rate"] for m, w in wanted.items() if w["sample_rate"] is not None}
+    return InMemoryDataset(
+        path.stem,
+        {m: arrays[m] if m in arrays else missing[m] for m in wanted},
+        kinds={m: w["kind"] for m, w in wanted.items()},
+        labels=np.full(n, -1),
+        classes=(),
+        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+        split=np.zeros(n, np.uint8),
+        present=None if present.all() else present,
+        sample_rates=rates,
+        partial=True,
+        reading=reading,
+    )
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -297,10 +301,12 @@ def _classes(path: Path, classes: NDArray[Any] | None, y: NDArray[Any]) -> list[
         return [c.decode() if isinstance(c, bytes) else str(c) for c in classes.tolist()]
     if y.dtype.kind not in "iu" or y.size == 0:
         raise DataError(f"{path}: expected y as integers [N], got dtype {y.dtype}, shape {y.shape}")
-    values = np.unique(y)
-    if values[0] < 0:
-        at = int(np.argmax(y < 0))
-        raise DataError(f"{path}: expected labels y from 0 up, got {y[at]} in row {at}")
+    if (y < -1).any():
+        at = int(np.argmax(y < -1))
+        raise DataError(
+            f"{path}: expected labels y from 0 up, or -1 where unknown, got {y[at]} in row {at}"
+        )
+    values = np.unique(y[y >= 0])
     gaps = np.flatnonzero(values != np.arange(len(values)))
     if len(gaps):
         raise DataError(

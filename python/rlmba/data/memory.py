@@ -18,7 +18,13 @@ from rlmba.data.checks import (
     check_present,
     check_split,
 )
-from rlmba.data.transforms import augment, fit_converter
+from rlmba.data.transforms import (
+    Converter,
+    augment,
+    converter_from,
+    describe_converter,
+    fit_converter,
+)
 from rlmba.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ class InMemoryDataset(MultimodalDataset):
     labels : integer array [n]
         Positions into ``classes``.
     classes : sequence of str
-        Class names, two or more.
+        Class names, two or more unless ``partial``.
     ids : sequence of str
         Distinct sample ids.
     split : integer or boolean array [n]
@@ -69,6 +75,9 @@ class InMemoryDataset(MultimodalDataset):
         Samples per second of waveforms.
     partial : bool
         Labels may be unknown (-1), and classes fewer than two.
+    reading : mapping or None
+        What :meth:`reading` said of another data set: values are converted as its were, nothing is
+        worked out from these. Its modalities, shapes and token ids are what is expected here.
 
     Raises
     ------
@@ -93,6 +102,7 @@ class InMemoryDataset(MultimodalDataset):
         present: NDArray[Any] | None = None,
         sample_rates: Mapping[str, float] | None = None,
         partial: bool = False,
+        reading: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.ids = check_ids(ids)
@@ -110,16 +120,13 @@ class InMemoryDataset(MultimodalDataset):
         modalities = []
         for column, (m, array) in enumerate(self._arrays.items()):
             has = np.ones(n, np.bool_) if self.present is None else self.present[:, column]
-            if not has[self.train_positions].any():
-                raise DataError(f"modality {m!r}: expected a training sample that has it, got none")
             if array.dtype.kind == "f":
                 check_finite(m, array, has, self.ids)
-            converter = fit_converter(
-                kinds[m],
-                array,
-                self.train_positions[has[self.train_positions]],
-                channels_last=array.ndim == 4 and array.shape[-1] in (1, 3, 4),
-            )
+            if reading is None:
+                converter = self._fitted(m, kinds[m], array, has)
+            else:
+                converter = converter_from(reading["arrays"][m])
+                self._check_alike(m, array, has, reading["arrays"][m])
             self._converters[m] = converter
             modalities.append(
                 Modality(
@@ -128,7 +135,11 @@ class InMemoryDataset(MultimodalDataset):
                     tuple(int(s) for s in converter.arrange(array[:1]).shape[1:]),
                     "int64" if kinds[m] == "tokens" else "float32",
                     sample_rate=rates.get(m),
-                    vocabulary=self._vocabulary(array[has]) if kinds[m] == "tokens" else None,
+                    vocabulary=(
+                        (self._vocabulary(array[has]) if kinds[m] == "tokens" else None)
+                        if reading is None
+                        else reading["arrays"][m]["vocabulary"]
+                    ),
                 )
             )
         self.modalities = tuple(modalities)
@@ -159,6 +170,46 @@ class InMemoryDataset(MultimodalDataset):
                 f"got dtype {array.dtype} with smallest value {array.min()}"
             )
         return array
+
+    def _fitted(
+        self, name: str, kind: Kind, array: NDArray[Any], has: NDArray[np.bool_]
+    ) -> Converter:
+        train = self.train_positions[has[self.train_positions]]
+        if not len(train):
+            raise DataError(f"modality {name!r}: expected a training sample that has it, got none")
+        last = array.ndim == 4 and array.shape[-1] in (1, 3, 4)
+        return fit_converter(kind, array, train, channels_last=last)
+
+    def _check_alike(
+        self, name: str, array: NDArray[Any], has: NDArray[np.bool_], known: Mapping[str, Any]
+    ) -> None:
+        if list(array.shape[1:]) != known["shape"]:
+            raise DataError(
+                f"modality {name!r}: expected rows of shape {known['shape']}, as the network was "
+                f"trained on, got {list(array.shape[1:])}"
+            )
+        if known["vocabulary"] is not None:
+            beyond = has & (array.reshape(len(array), -1).max(axis=1) >= known["vocabulary"])
+            if beyond.any():
+                at = int(np.argmax(beyond))
+                raise DataError(
+                    f"modality {name!r}: expected token ids below {known['vocabulary']}, as the network "
+                    f"was trained on, sample {str(self.ids[at])!r} has {array[at].max()}; use the same "
+                    "tokenizer"
+                )
+
+    def reading(self) -> Mapping[str, Any]:
+        """See :meth:`rlmba.data.MultimodalDataset.reading`."""
+        arrays = {}
+        for modality in self.modalities:
+            rows = self._arrays[modality.name]
+            arrays[modality.name] = {
+                **describe_converter(self._converters[modality.name]),
+                "shape": list(rows.shape[1:]),
+                "sample_rate": modality.sample_rate,
+                "vocabulary": modality.vocabulary,
+            }
+        return {"arrays": arrays}
 
     @staticmethod
     def _vocabulary(tokens: NDArray[Any]) -> int:

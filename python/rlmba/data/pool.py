@@ -43,6 +43,8 @@ class Pool:
         labeled: Positions,
         labels: NDArray[np.int64],
         n_initial: int,
+        *,
+        excluded: Positions | None = None,
     ) -> None:
         self._ids = dataset.ids
         self._n_classes = len(dataset.classes)
@@ -56,6 +58,8 @@ class Pool:
         free[dataset.train_positions] = True
         free[validation] = False
         free[labeled] = False
+        if excluded is not None:
+            free[excluded] = False
         self._free = free
         self._unlabeled = _frozen(np.flatnonzero(free).astype(np.int64))
 
@@ -160,6 +164,7 @@ class Pool:
         labeled_ids: Sequence[str] | NDArray[np.str_],
         labels: Sequence[int] | NDArray[np.int64],
         n_initial: int | None = None,
+        excluded_ids: Sequence[str] | NDArray[np.str_] = (),
     ) -> Pool:
         """Rebuild a pool as it was, from ids.
 
@@ -173,6 +178,8 @@ class Pool:
             Their annotated classes.
         n_initial : int or None
             How many of the first labeled samples were the initial ones; None: all.
+        excluded_ids : sequence of str
+            Training samples that are neither and are never to be queried.
 
         Raises
         ------
@@ -180,17 +187,21 @@ class Pool:
             If an id is not a training sample of this data set, repeats, or a label is out of range.
         """
         positions = _training_positions(
-            dataset, [*validation_ids, *labeled_ids], "; these are other data than before"
+            dataset,
+            [*validation_ids, *labeled_ids, *excluded_ids],
+            "; these are other data than before",
         )
+        held, given = len(validation_ids), len(labeled_ids)
         initial = len(labeled_ids) if n_initial is None else n_initial
         if not 0 <= initial <= len(labeled_ids):
             raise DataError(f"n_initial: expected 0 to {len(labeled_ids)}, got {initial}")
         return cls(
             dataset,
-            np.sort(positions[: len(validation_ids)]),
-            positions[len(validation_ids) :],
-            _checked_labels(labels, len(labeled_ids), len(dataset.classes)),
+            np.sort(positions[:held]),
+            positions[held : held + given],
+            _checked_labels(labels, given, len(dataset.classes)),
             initial,
+            excluded=positions[held + given :],
         )
 
     @property

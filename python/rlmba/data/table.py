@@ -16,7 +16,7 @@ from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["READABLE", "WRITABLE", "Table", "read_table", "write_table"]
+__all__ = ["READABLE", "SEPARATORS", "WRITABLE", "Table", "read_table", "write_table"]
 
 _DELIMITED = (".csv", ".tsv", ".txt")
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -183,7 +183,13 @@ def _read_parquet(path: Path) -> Table:
     return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
 
 
-def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, bom: bool = False) -> None:
+def write_table(
+    path: Path,
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    bom: bool = False,
+    separator: str = ",",
+) -> None:
     """Write a table, whole or not at all; its suffix says which kind: ``.csv``, ``.jsonl``, ``.parquet``.
 
     :func:`read_table` reads the same back, but that CSV holds everything as text without outer blanks,
@@ -198,17 +204,21 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, bom: bool =
         Of equal length; NumPy arrays as well. NaN counts as None.
     bom : bool
         Begin a CSV with a byte order mark, without which Excel does not take it for UTF-8.
+    separator : str
+        Of a CSV: a comma, semicolon, tab or bar.
 
     Raises
     ------
     UsageError
-        If the suffix is another, lengths differ, or pyarrow is needed and not there.
+        If the suffix or the separator is another, lengths differ, or pyarrow is needed and not there.
     DataError
         If a value cannot be written in such a file.
     StorageError
         If it could not be written; what was there is unharmed.
     """
     path = Path(path)
+    if separator not in SEPARATORS:
+        raise UsageError(f"separator: expected one of {list(SEPARATORS)}, got {separator!r}")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"{path}: expected columns of equal length, got {lengths}")
@@ -218,7 +228,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, bom: bool =
         atomic_write_bytes(path, _as_parquet(path, plain))
         return
     if suffix == ".csv":
-        text = ("\ufeff" if bom else "") + _as_csv(plain)
+        text = ("\ufeff" if bom else "") + _as_csv(plain, separator)
     elif suffix == ".jsonl":
         names = list(plain)
         rows = (dict(zip(names, row, strict=True)) for row in zip(*plain.values(), strict=True))
@@ -258,14 +268,19 @@ class _Lines(list[str]):
         self.append(row.removesuffix("\r\n") + "\n")
 
 
-def _as_csv(columns: dict[str, list[Any]]) -> str:
+def _as_csv(columns: dict[str, list[Any]], separator: str) -> str:
+    if len(columns) == 1:
+        separator = ","  # which a reader assumes where the header shows none
     lines = _Lines()
     # Separators are told apart by the header: none may stand there unquoted but the one that is meant.
     doubtful = any(character in name for name in columns for character in SEPARATORS)
     csv.writer(
-        lines, lineterminator="\r\n", quoting=csv.QUOTE_ALL if doubtful else csv.QUOTE_MINIMAL
+        lines,
+        delimiter=separator,
+        lineterminator="\r\n",
+        quoting=csv.QUOTE_ALL if doubtful else csv.QUOTE_MINIMAL,
     ).writerow(columns)
-    writer = csv.writer(lines, lineterminator="\r\n")
+    writer = csv.writer(lines, delimiter=separator, lineterminator="\r\n")
     cells = [
         [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in column]
         for column in columns.values()

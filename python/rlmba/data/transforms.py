@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,14 @@ from rlmba.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Converter", "augment", "fit_converter", "full_scale"]
+__all__ = [
+    "Converter",
+    "augment",
+    "converter_from",
+    "describe_converter",
+    "fit_converter",
+    "full_scale",
+]
 
 _CHUNK_VALUES = 1 << 22
 
@@ -121,6 +129,36 @@ def fit_converter(
         mean=mean[0].astype(np.float32),
         deviation=deviation[0].astype(np.float32),
         channels_last=channels_last,
+    )
+
+
+def describe_converter(converter: Converter) -> dict[str, Any]:
+    """A converter as JSON holds it, for :func:`converter_from`."""
+
+    def listed(values: NDArray[np.float32] | None) -> Any:
+        return None if values is None else values.tolist()
+
+    return {
+        "kind": converter.kind,
+        "scale": converter.scale,
+        "mean": listed(converter.mean),
+        "deviation": listed(converter.deviation),
+        "channels_last": converter.channels_last,
+    }
+
+
+def converter_from(known: Mapping[str, Any]) -> Converter:
+    """Inverse of :func:`describe_converter`, to the last bit."""
+
+    def array(values: Any) -> NDArray[np.float32] | None:
+        return None if values is None else np.array(values, dtype=np.float32)
+
+    return Converter(
+        known["kind"],
+        scale=known["scale"],
+        mean=array(known["mean"]),
+        deviation=array(known["deviation"]),
+        channels_last=known["channels_last"],
     )
 
 

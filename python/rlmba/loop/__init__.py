@@ -6,12 +6,14 @@ from rlmba.loop.cohort import Cohort, run_together, together_key
 from rlmba.loop.frozen import write_features
 from rlmba.loop.run import Observer, RunResult, configure, default_output, run
 from rlmba.loop.store import RunView, read_run
+from rlmba.loop.trained import Trained
 
 __all__ = [
     "Cohort",
     "Observer",
     "RunResult",
     "RunView",
+    "Trained",
     "configure",
     "default_output",
     "read_run",

@@ -2,20 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
-from rlmba.data import MultimodalDataset, load_dataset
-from rlmba.data.features import FeaturesOf
+from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset, load_features
 from rlmba.loop.randomness import model_seed
-from rlmba.models import MultimodalClassifier, build_classifier
+from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
-from rlmba.training import Loader, Mesh, features_name, frozen_features
+from rlmba.training import Loader, Mesh, features_name, frozen_features, save_tensors
 
-__all__ = ["load_data", "on_features", "write_features"]
+if TYPE_CHECKING:
+    from rlmba.data import Batch
+
+__all__ = ["ENCODERS", "FrozenDataset", "load_data", "load_source", "on_features", "write_features"]
+
+ENCODERS = "encoders.safetensors"
+"""In a checkpoint's folder: frozen encoders, which the network over their features lacks."""
 
 Progress = Callable[[int, int], None]
+
+
+class FrozenDataset(MultimodalDataset):
+    """Features of a data set's samples, which knows the data set and the encoders behind them.
+
+    Parameters
+    ----------
+    features : InMemoryDataset
+        A modality of features for each of the data set's.
+    source : MultimodalDataset
+        What they were computed from: it shows samples, and says how others are read.
+    model : MultimodalClassifier
+        Whose encoders computed them.
+
+    Attributes
+    ----------
+    encoders : list of Standardized
+        With the features' standardization, on the CPU.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self, features: InMemoryDataset, source: MultimodalDataset, model: MultimodalClassifier
+    ) -> None:
+        self.name = features.name
+        self.classes = features.classes
+        self.modalities = features.modalities
+        self.ids = features.ids
+        self.labels = features.labels
+        self.train_positions = features.train_positions
+        self.test_positions = features.test_positions
+        self.validation_positions = source.validation_positions
+        self.present = features.present
+        self.source = source
+        self._features = features
+        known = features.reading()["arrays"]
+        self.encoders = [
+            Standardized(cast("Encoder", encoder).cpu(), known[m]["mean"], known[m]["deviation"])
+            for m, encoder in zip(model.names, model.encoders, strict=True)
+        ]
+
+    def fingerprint(self) -> str:
+        """See :meth:`rlmba.data.MultimodalDataset.fingerprint`."""
+        return self._features.fingerprint()
+
+    def load(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        train: bool,
+        generator: torch.Generator | None,
+        rows: slice | None = None,
+    ) -> Batch:
+        """See :meth:`rlmba.data.MultimodalDataset.load`."""
+        return self._features.load(positions, train=train, generator=generator, rows=rows)
+
+    def save_encoders(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Write :data:`ENCODERS` into a checkpoint's folder.
+
+        They are the same in every round, so a file in a checkpoint beside it is linked, not copied.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = folder / ENCODERS
+        for other in folder.parent.glob(f"round_*/{ENCODERS}"):
+            if path.exists():
+                return
+            try:
+                os.link(other, path)
+            except OSError:
+                break  # a file system without links
+        tensors = torch.nn.ModuleList(self.encoders).state_dict()
+        save_tensors(path, {f"encoders.{k}": v for k, v in tensors.items()}, config=config)
 
 
 def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -> MultimodalDataset:
@@ -29,7 +117,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     progress : callable or None
         Called with (samples done, samples in all) while features are computed.
     """
-    dataset = _load(config)
+    dataset = load_source(config)
     if not config.model.frozen:
         return dataset
     model = _encoders(config, dataset, mesh)
@@ -37,7 +125,7 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
     if not there:
         _compute(config, model, dataset, path, mesh=mesh, progress=progress)
-    return FeaturesOf(dataset, path)
+    return FrozenDataset(load_features(path), dataset, model)
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
@@ -53,7 +141,7 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
         If the file cannot be written.
     """
     mesh = Mesh.open(config.device, config.training.precision)
-    dataset = _load(config)
+    dataset = load_source(config)
     model = _encoders(config, dataset, mesh)
     _compute(config, model, dataset, path, mesh=mesh, progress=progress)
 
@@ -63,7 +151,8 @@ def on_features(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
 
 
-def _load(config: RunConfig) -> MultimodalDataset:
+def load_source(config: RunConfig) -> MultimodalDataset:
+    """The data set that a configuration names, as it is."""
     return load_dataset(
         config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
     )
@@ -72,7 +161,7 @@ def _load(config: RunConfig) -> MultimodalDataset:
 def _encoders(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> MultimodalClassifier:
     model = build_classifier(
         dataset.modalities,
-        len(dataset.classes),
+        max(2, len(dataset.classes)),  # heads take no part; a project may know no class yet
         config.model,
         config.fusion,
         seed=model_seed(config.seed),

@@ -26,7 +26,16 @@ from rlmba.loop.store import RunStore, read_run
 from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 
-__all__ = ["Observer", "RunResult", "configure", "default_output", "keep", "opened", "run"]
+__all__ = [
+    "Observer",
+    "RunResult",
+    "configure",
+    "default_output",
+    "environment",
+    "keep",
+    "opened",
+    "run",
+]
 
 
 class Observer(Protocol):
@@ -101,6 +110,10 @@ def run(
     PeerError
         If another of the processes launched together ends; complete rounds stay.
     """
+    if (output / "run.json").exists() and read_run(output).info.get("project"):
+        raise RunFolderError(
+            f"{output} is a project, whose labels come from people; go on with `rlmba next {output}`"
+        )
     mesh = Mesh.open(config.device, config.training.precision)
     try:
         if mesh.main:
@@ -197,7 +210,7 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
             "classes": list(dataset.classes),
             "fingerprint": dataset.fingerprint(),
         },
-        environment=_environment(),
+        environment=environment(),
         split={
             "validation": [str(i) for i in pool.validation_ids],
             "initial": [str(i) for i in pool.initial_ids],
@@ -219,7 +232,7 @@ def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
         ids=outcome.ids,
         labels=outcome.labels,
         scores=outcome.scores,
-        save=session.save,
+        save=lambda folder: session.save(folder, outcome.record),
     )
 
 
@@ -254,7 +267,7 @@ def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
         )
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Versions and machine of this process, for the run folder."""
     return {
         "versions": versions(),

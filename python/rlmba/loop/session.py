@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlmba.config import RunConfig, identity
+from rlmba.config import FREE_KEYS, RunConfig, identity
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.errors import CheckpointError, UsageError
 from rlmba.loop.baselines import baseline_curves
+from rlmba.loop.frozen import FrozenDataset
 from rlmba.loop.network import Network
 from rlmba.loop.randomness import model_seed, stream
 from rlmba.loop.round0 import Round0
+from rlmba.loop.trained import WEIGHTS, describe_network, write_network
 from rlmba.method.reward import Reward
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
@@ -65,6 +67,8 @@ class Session:
     """Where a round's training is saved while it goes on, if it shall be."""
     round0: Round0 | None = None
     """A trained round 0 to take over, if there is one."""
+    free_keys: tuple[str, ...] = FREE_KEYS
+    """Keys of the configuration that may change while the session's checkpoints stay good."""
 
     @classmethod
     def build(
@@ -98,8 +102,17 @@ class Session:
         if config.round0 is not None and self.round0 is None:
             self.round0 = Round0.find(config.round0, config, self.dataset, self.pool)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, record: RoundRecord) -> None:
         """Write all that :meth:`restore` needs: model and strategy as safetensors, the rest as JSON.
+
+        Beside the model stands what :class:`~rlmba.loop.trained.Trained` needs to use it alone.
+
+        Parameters
+        ----------
+        folder : path
+            The checkpoint's; it must exist.
+        record : RoundRecord
+            Of the round that is saved.
 
         Raises
         ------
@@ -107,15 +120,30 @@ class Session:
             If a file cannot be written.
         """
         config = self.identity()
-        save_model(folder / "model.safetensors", self.network.model, config=config)
-        arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.strategy.state_dict().items()}
-        save_tensors(folder / "strategy.safetensors", arrays, config=config)
+        save_model(folder / WEIGHTS, self.network.model, config=config)
+        if isinstance(self.dataset, FrozenDataset):
+            self.dataset.save_encoders(folder, config)
+        document = describe_network(
+            self.network.model,
+            self.dataset,
+            config=self.config,
+            identity=config,
+            weights=self.by_name(self.state.weights),
+            record=record,
+        )
+        write_network(folder, document)
+        self.save_strategy(folder / "strategy.safetensors")
         state = {
             "weights": self.state.weights.tolist(),
             "fusion_weights": self.state.fusion_weights.tolist(),
             "smoothed_reward": self.reward.smoothed,
         }
         atomic_write_text(folder / "state.json", json.dumps(state) + "\n")
+
+    def save_strategy(self, file: Path) -> None:
+        """Write what the strategy has learned, and what it waits to learn from: a part of :meth:`save`."""
+        arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.strategy.state_dict().items()}
+        save_tensors(file, arrays, config=self.identity())
 
     def restore(self, folder: Path, record: RoundRecord) -> None:
         """Take up the run after the round of ``record``, whose checkpoint is in ``folder``.
@@ -125,11 +153,22 @@ class Session:
         CheckpointError
             If a checkpoint is missing, damaged or of another configuration.
         """
-        config = self.identity()
-        load_model(folder / "model.safetensors", self.network.model, config=config)
+        self.restore_model(folder)
+        self.restore_strategy(folder / "strategy.safetensors")
+        self.restore_state(folder, record)
+
+    def restore_model(self, folder: Path) -> None:
+        """Load the network's weights: a part of :meth:`restore`."""
+        load_model(folder / WEIGHTS, self.network.model, config=self.identity())
         self.network.share()
-        tensors = load_tensors(folder / "strategy.safetensors", config=config)
+
+    def restore_strategy(self, file: Path) -> None:
+        """Load what the strategy has learned: a part of :meth:`restore`."""
+        tensors = load_tensors(file, config=self.identity())
         self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
+
+    def restore_state(self, folder: Path, record: RoundRecord) -> None:
+        """Take up what one round hands to the next: a part of :meth:`restore`."""
         try:
             saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             self.reward.smoothed = saved["smoothed_reward"]
@@ -149,7 +188,7 @@ class Session:
 
     def identity(self) -> dict[str, Any]:
         """The configuration that checkpoints belong to: without what changes no result."""
-        return identity(self.config)
+        return identity(self.config, self.free_keys)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -207,7 +207,7 @@ class Collector(Agent):
 
         seen = self.standardizer.apply(state)
         if self.explore:
-            indices = self.policy.draw(seen, candidates, n, rng=self._rng).indices
+            indices = self.policy.draw(seen, candidates, n, rng=self._rng, keep=False).indices
         else:
             indices = self.policy.best(seen, candidates, n)
         self.draws.append(Collected(state, Taken(seen, candidates, indices)))

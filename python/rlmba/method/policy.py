@@ -120,14 +120,16 @@ class Policy:
         n: int,
         *,
         rng: np.random.Generator,
+        keep: bool = True,
     ) -> Draw:
         """Draw n candidates without replacement by the Plackett-Luce law of sharpness z (Eq 10-12).
 
-        The draw is kept until :meth:`learn` or the next draw.
+        The draw is kept until :meth:`learn` or the next one that is, unless ``keep`` is False.
         """
         z = self.scores(state, candidates)
         drawn = kernels.plackett_luce(self.sharpness * z, n, rng=rng)
-        self._pending = Taken(state, candidates, drawn.indices)
+        if keep:
+            self._pending = Taken(state, candidates, drawn.indices)
         return Draw(drawn.indices, float(drawn.log_prob))
 
     def best(
@@ -196,11 +198,13 @@ class Policy:
         return norm, total / len(draws)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Weights and Adam's moments as arrays."""
+        """Weights and Adam's moments as arrays, and the draw that waits for its reward, if one does."""
         state = {f"network.{k}": v.numpy().copy() for k, v in self.network.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
                 state[f"optimizer.{i}.{key}"] = value.double().numpy().copy()
+        if self._pending is not None:
+            state |= {f"pending.{k}": v.copy() for k, v in self._pending._asdict().items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -233,6 +237,8 @@ class Policy:
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = slots
         self.optimizer.load_state_dict(optimizer)
+        waits = "pending.state" in state
+        self._pending = Taken(*(state[f"pending.{k}"] for k in Taken._fields)) if waits else None
 
 
 def _first_pick(logits: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

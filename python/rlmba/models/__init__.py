@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlmba.models.backbone import Backbone
+from rlmba.models.blueprint import Blueprint
 from rlmba.models.classifier import (
     Fusion,
     ModelOutput,
@@ -24,6 +25,7 @@ from rlmba.models.registry import (
 )
 from rlmba.models.sequence import SequenceCnn
 from rlmba.models.spectrogram import SpectrogramCnn
+from rlmba.models.standardized import Standardized
 from rlmba.models.text import TextTransformer
 from rlmba.models.torchvision_nets import AudioResNet18, R2Plus1D18, ResNet101, TorchvisionNetwork
 from rlmba.models.transformers_nets import BertBase, TransformersImage, TransformersText
@@ -33,6 +35,7 @@ __all__ = [
     "AudioResNet18",
     "Backbone",
     "BertBase",
+    "Blueprint",
     "Cnn",
     "Description",
     "Encoder",
@@ -45,6 +48,7 @@ __all__ = [
     "ResNet101",
     "SequenceCnn",
     "SpectrogramCnn",
+    "Standardized",
     "TextTower",
     "TextTransformer",
     "TorchvisionNetwork",

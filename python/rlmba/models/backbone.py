@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
+from rlmba.models.blueprint import Blueprint, blueprint_in_use
 from rlmba.models.registry import Encoder, flag
 from rlmba.models.weights import few
 
@@ -83,6 +84,8 @@ class Backbone(Encoder):
             Per channel, of values scaled to [0, 1]. Where the modality has another number of
             channels, each gets their average.
         """
+        if blueprint_in_use() is not None:
+            return  # what it says is set by settle
         given = self.modality
         if given.kind not in ("image", "video") or given.mean is None or given.deviation is None:
             return
@@ -115,6 +118,10 @@ class Backbone(Encoder):
             If the network cannot take the modality's shape, or a parameter that plays a part has no
             weights.
         """
+        blueprint = blueprint_in_use()
+        if blueprint is not None and blueprint.get("scale") is not None:
+            self.scale = torch.tensor(blueprint["scale"], dtype=torch.float32)
+            self.shift = torch.tensor(blueprint["shift"], dtype=torch.float32)
         norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
         lone: list[nn.Module] = []
 
@@ -141,6 +148,12 @@ class Backbone(Encoder):
         if self.memory_format is not None:
             self.to(memory_format=self.memory_format)
         self.train()
+
+    def blueprint(self) -> Blueprint:
+        """The conversion to the weights' standardization; a subclass adds what it has."""
+        if self.scale is None or self.shift is None:
+            return {"scale": None, "shift": None}
+        return {"scale": self.scale.tolist(), "shift": self.shift.tolist()}
 
     def dry_run(self, name: str) -> Tensor:
         """Features [1, width] of one sample that means nothing, in evaluation, with their graph.

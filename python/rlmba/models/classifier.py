@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rlmba.config import EncoderConfig, ModelConfig
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
+from rlmba.models.blueprint import Blueprint
 from rlmba.models.dropout import SharedDropout
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import build_encoder
@@ -76,6 +77,9 @@ class MultimodalClassifier(nn.Module):
     fusion : {"amcb", "adaptive", "uniform", "concat"}
         "concat" joins the features end to end; the others combine them convexly by
         :attr:`fusion_weights` and differ only in who sets these.
+    blueprints : mapping of modality to mapping, or None
+        Encoders to build without the weights they once started from: see
+        :meth:`~rlmba.models.Encoder.blueprint`.
 
     Attributes
     ----------
@@ -100,7 +104,13 @@ class MultimodalClassifier(nn.Module):
     fusion_weights: Tensor
 
     def __init__(
-        self, modalities: Sequence[Modality], n_classes: int, config: ModelConfig, fusion: Fusion
+        self,
+        modalities: Sequence[Modality],
+        n_classes: int,
+        config: ModelConfig,
+        fusion: Fusion,
+        *,
+        blueprints: Mapping[str, Blueprint] | None = None,
     ) -> None:
         super().__init__()
         names = [m.name for m in modalities]
@@ -121,7 +131,12 @@ class MultimodalClassifier(nn.Module):
         encoders, projections, heads = [], [], []
         for modality in modalities:
             choice = config.encoders.get(modality.name, EncoderConfig())
-            encoder = build_encoder(choice.name, modality, choice.options)
+            encoder = build_encoder(
+                choice.name,
+                modality,
+                choice.options,
+                blueprint=(blueprints or {}).get(modality.name),
+            )
             encoders.append(encoder)
             projections.append(_projection(encoder.out_features, config.width))
             heads.append(nn.Linear(config.width, n_classes))
@@ -224,10 +239,11 @@ def build_classifier(
     fusion: Fusion,
     *,
     seed: int,
+    blueprints: Mapping[str, Blueprint] | None = None,
 ) -> MultimodalClassifier:
     """Make a :class:`MultimodalClassifier` on the CPU, its initial weights decided by ``seed``.
 
     The state of torch's global generator is as before.
     """
     with seeded(seed):
-        return MultimodalClassifier(modalities, n_classes, config, fusion)
+        return MultimodalClassifier(modalities, n_classes, config, fusion, blueprints=blueprints)

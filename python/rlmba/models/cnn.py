@@ -100,6 +100,6 @@ class Cnn(Encoder):
         """Map [n, C, H, W] or [n, C, T, H, W] to [n, out_features]."""
         if x.ndim == 5:
             frames: Tensor = self.stack(x.transpose(1, 2).flatten(0, 1))
-            return frames.view(len(x), x.shape[2], -1).mean(dim=1)
+            return frames.view(x.shape[0], x.shape[2], -1).mean(dim=1)
         y: Tensor = self.stack(x)
         return y

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rlmba.data.base import KINDS, Modality
 from rlmba.errors import UsageError
+from rlmba.models.blueprint import Blueprint, rebuilding
 
 __all__ = [
     "Description",
@@ -58,6 +59,14 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch [n, *modality.shape] to [n, out_features]."""
         raise NotImplementedError
+
+    def blueprint(self) -> Blueprint:
+        """What it took from published weights beside the weights; JSON can hold it.
+
+        With modality, name and options it is all that :func:`build_encoder` needs to build the
+        encoder again without them. An encoder whose constructor reads none has nothing to say.
+        """
+        return {}
 
 
 class Description(NamedTuple):
@@ -168,7 +177,11 @@ def _summary(cls: type[Encoder]) -> str:
 
 
 def build_encoder(
-    name: str, modality: Modality, options: Mapping[str, Any] | None = None
+    name: str,
+    modality: Modality,
+    options: Mapping[str, Any] | None = None,
+    *,
+    blueprint: Blueprint | None = None,
 ) -> Encoder:
     """Make the encoder of a modality, its weights drawn from torch's global generator.
 
@@ -181,6 +194,9 @@ def build_encoder(
         What it will see.
     options : mapping
         Its options.
+    blueprint : mapping or None
+        What :meth:`Encoder.blueprint` said of one built alike: published weights are then not
+        looked for, and those it has are random, for the caller to load. None: build as configured.
 
     Raises
     ------
@@ -207,7 +223,8 @@ def build_encoder(
             f"encoder {name!r} of {modality.name!r} has no option {unknown[0]!r}: "
             f"expected one of {known}"
         )
-    return cls(modality, *member, **(options or {}))
+    with rebuilding(blueprint):
+        return cls(modality, *member, **(options or {}))
 
 
 def _resolve(name: str, modality: Modality) -> tuple[Mapping[str, type[Encoder]], tuple[str, ...]]:

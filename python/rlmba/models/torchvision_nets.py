@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
 from rlmba.models.backbone import Backbone
+from rlmba.models.blueprint import blueprint_in_use
 from rlmba.models.registry import register_encoder, register_family
 from rlmba.models.weights import (
     RANDOM,
@@ -88,7 +89,7 @@ class TorchvisionNetwork(Backbone):
         video = modality.kind == "video"
         self.memory_format = torch.channels_last_3d if video else torch.channels_last
         found = None
-        if weights != RANDOM:
+        if weights != RANDOM and blueprint_in_use() is None:
             request = Request(architecture, modality.name, str(weights), _named(architecture))
             found = _find(architecture, request)
         network, dropped = _build(architecture, modality)

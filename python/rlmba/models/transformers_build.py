@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
+from rlmba.models.blueprint import Blueprint, blueprint_in_use
 from rlmba.models.registry import flag
 from rlmba.models.weights import (
     RANDOM,
@@ -29,6 +32,7 @@ __all__ = [
     "Tokens",
     "build_network",
     "checkpointed",
+    "configuration",
     "image_constants",
     "part_of",
     "pixel_options",
@@ -67,7 +71,15 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
         If the weights are not to be had, or are another network's.
     DataError
         If they are damaged.
+
+    Notes
+    -----
+    Built by a blueprint the network has the configuration that this holds, and random weights.
     """
+    blueprint = blueprint_in_use()
+    if blueprint is not None:
+        request = request._replace(weights=RANDOM)
+        config = partial(_config_of, request, blueprint)
     path = None if request.weights == RANDOM else as_path(request.weights)
     if request.weights == RANDOM or (path is not None and path.is_file()):
         found = config()
@@ -112,6 +124,25 @@ def read_config(request: Request) -> Any:
         return AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
 
     return from_hub(read, request, _SPELLINGS.get(request.weights, ()))
+
+
+def configuration(network: Any) -> dict[str, Any]:
+    """A network's configuration as JSON holds it, for an encoder's blueprint."""
+    return {"transformers": json.loads(network.config.to_json_string(use_diff=False))}
+
+
+def _config_of(request: Request, blueprint: Blueprint) -> Any:
+    """Inverse of :func:`configuration`."""
+    from transformers import AutoConfig
+
+    known = dict(blueprint.get("transformers") or {})
+    try:
+        return AutoConfig.for_model(known.pop("model_type"), **known)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"encoder {request.encoder!r} of {request.modality!r}: its configuration is not one that "
+            f"this version of transformers can build ({error}); install the one it was made with"
+        ) from error
 
 
 def _class_of(config: Any, request: Request, pooler: bool) -> tuple[Any, dict[str, Any]]:

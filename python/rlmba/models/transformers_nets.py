@@ -11,11 +11,13 @@ from torch import Tensor
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
 from rlmba.models.backbone import Backbone
+from rlmba.models.blueprint import Blueprint
 from rlmba.models.registry import positive_ints, register_encoder, register_family
 from rlmba.models.transformers_build import (
     Tokens,
     build_network,
     checkpointed,
+    configuration,
     image_constants,
     pixel_options,
     read_config,
@@ -47,11 +49,16 @@ class _Text(Backbone):
         network = built.network
         _single(name, modality, network, "input_ids")
         self.tokens = Tokens(name, modality, network.config)
+        self._configuration = configuration(network)  # of the whole: an encoder's own says less
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
         self.network = network
         self.settle(name, built.fresh)
         checkpointed(network, name, gradient_checkpointing)
+
+    def blueprint(self) -> Blueprint:
+        """See :meth:`rlmba.models.Encoder.blueprint`."""
+        return {**super().blueprint(), **self._configuration}
 
     def features(self, x: Tensor) -> Tensor:
         """Map token ids [n, T] to [n, out_features]."""
@@ -218,6 +225,10 @@ class TransformersImage(Backbone):
             self.wants(*constants)
         self.settle(request.encoder, built.fresh)
         checkpointed(network, request.encoder, gradient_checkpointing)
+
+    def blueprint(self) -> Blueprint:
+        """See :meth:`rlmba.models.Encoder.blueprint`."""
+        return {**super().blueprint(), **configuration(self.network)}
 
     def features(self, x: Tensor) -> Tensor:
         """Map [n, C, H, W] to [n, out_features]."""

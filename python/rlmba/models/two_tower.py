@@ -10,11 +10,13 @@ from torch import Tensor
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
 from rlmba.models.backbone import Backbone, parameters_behind
+from rlmba.models.blueprint import Blueprint
 from rlmba.models.registry import register_encoder
 from rlmba.models.transformers_build import (
     Tokens,
     build_network,
     checkpointed,
+    configuration,
     image_constants,
     part_of,
     pixel_options,
@@ -65,14 +67,14 @@ class _Tower(Backbone):
         name = "two-tower"
         request = Request(name, modality.name, str(weights), "a hub name")
 
-        def configuration() -> Any:
+        def configured() -> Any:
             from transformers import CLIPConfig
 
             if config is None:
                 return CLIPConfig()
             return read_config(request._replace(weights=str(config), what="configuration"))
 
-        built = build_network(request, configuration, pooler=True)
+        built = build_network(request, configured, pooler=True)
         self.network = built.network
         if not hasattr(self.network, self.method):
             raise UsageError(
@@ -86,6 +88,10 @@ class _Tower(Backbone):
         self._drop_the_other(parameters_behind(self.dry_run(name)))
         self.settle(name, built.fresh)
         checkpointed(self.network, name, gradient_checkpointing)
+
+    def blueprint(self) -> Blueprint:
+        """See :meth:`rlmba.models.Encoder.blueprint`."""
+        return {**super().blueprint(), **configuration(self.network)}
 
     def prepare(self, name: str) -> None:
         """Find out what to pass to the tower."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,16 @@ def save_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str,
     save_tensors(path, model.state_dict(), config=config)
 
 
-def load_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
+def load_model(
+    path: str | Path,
+    model: torch.nn.Module,
+    *,
+    config: Mapping[str, Any],
+    also: Sequence[str | Path] = (),
+) -> None:
     """Read weights and buffers into a model; see :func:`load_tensors`.
+
+    ``also`` are further files of the same configuration, where the model's weights lie in several.
 
     Raises
     ------
@@ -96,6 +104,8 @@ def load_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str,
         then.
     """
     tensors = load_tensors(path, config=config)
+    for further in also:
+        tensors |= load_tensors(further, config=config)
     own = model.state_dict()
     problems = [f"{n} is missing" for n in own if n not in tensors]
     problems += [f"{n} is not the model's" for n in tensors if n not in own]

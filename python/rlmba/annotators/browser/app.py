@@ -1,0 +1,215 @@
+"""The page's server side: what can be asked over HTTP."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlmba.annotators.browser.answers import Answer, Answers, Entry
+from rlmba.annotators.browser.desk import AnsweredMeanwhileError, Batch, Desk
+from rlmba.annotators.browser.guard import Guard
+from rlmba.annotators.browser.media import Media, kind_of, printable, problem_with
+from rlmba.errors import DataError, RlmbaError, StorageError
+
+__all__ = ["make_app"]
+
+_TEXT = 200_000
+"""Characters of a text that are shown."""
+
+_STATIC = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+
+_Session = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Ask(BaseModel):
+    """A tab wants something to show."""
+
+    model_config = ConfigDict(extra="forbid")
+    ticket: str
+    session: _Session
+    skipped: list[str] = []
+    leaving: str = ""
+
+
+class _Say(BaseModel):
+    """A person has answered, or takes an answer back."""
+
+    model_config = ConfigDict(extra="forbid")
+    ticket: str
+    session: _Session
+    id: str
+    label: str | None
+    undo: bool = False
+    by: str = Field("", max_length=200)
+    base: int
+
+
+def make_app(folder: Path, token: str, host: str) -> Guard:
+    """The application that serves one project.
+
+    Parameters
+    ----------
+    folder : path
+        The project's folder.
+    token : str
+        What a request must bring.
+    host : str
+        Where the server listens.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.desk = Desk(folder)
+    app.state.media = Media()
+    pages = resources.files("rlmba.annotators.browser")
+    for path, (name, type_) in _STATIC.items():
+        page = Response((pages / name).read_bytes(), media_type=type_)
+        app.add_api_route(path, _static(page), response_model=None)
+    app.add_api_route("/api/state", _state)
+    app.add_api_route("/api/batch", _batch)
+    app.add_api_route("/api/question", _question)
+    app.add_api_route("/api/next", _next, methods=["POST"])
+    app.add_api_route("/api/answer", _answer, methods=["POST"])
+    app.add_api_route("/media", _media, response_model=None)
+    app.add_exception_handler(AnsweredMeanwhileError, _conflict)
+    app.add_exception_handler(RlmbaError, _problem)
+    return Guard(app, token, host)
+
+
+def _static(page: Response) -> Any:
+    async def answer() -> Response:
+        return page
+
+    return answer
+
+
+async def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+_Desk = Annotated[Desk, Depends(_desk)]
+
+
+# Plain functions: they wait for the disk, so they run in threads.
+def _state(
+    desk: _Desk, session: str = "", ticket: str = "", at: str = "", since: str = ""
+) -> dict[str, Any]:
+    """Which batch is open, and what has been said of it since a tab last heard."""
+    batch = desk.current()
+    if isinstance(batch, str):
+        return {"ticket": None, "message": batch}
+    if ticket == batch.ticket and 0 < len(session) <= 64:
+        desk.touch(batch, session, at)
+    answers = desk.answers(batch)
+    news = {} if since == f"{batch.key} {answers.revision}" else _said(desk, batch, answers)
+    return {"ticket": batch.ticket, "key": batch.key, **news}
+
+
+def _said(desk: Desk, batch: Batch, answers: Answers) -> dict[str, Any]:
+    """What a tab keeps of the answers to a batch."""
+    return {
+        "since": f"{batch.key} {answers.revision}",
+        "classes": desk.classes(batch, answers),
+        "versions": answers.versions,
+        "answers": {i: _shown(a) for i, a in answers.current.items() if i in batch.questions},
+    }
+
+
+def _shown(answer: Answer) -> dict[str, Any]:
+    return {
+        "label": answer.label,
+        "by": answer.by,
+        "time": answer.time,
+        "session": answer.session,
+        "first": answer.first,
+    }
+
+
+def _batch(desk: _Desk, ticket: str) -> dict[str, Any]:
+    """A batch without its samples' content."""
+    batch = desk.batch(ticket)
+    return {
+        "ticket": batch.ticket,
+        "key": batch.key,
+        "round": batch.content.round,
+        "open": batch.content.open,
+        "ids": list(batch.questions),
+    }
+
+
+def _question(desk: _Desk, ticket: str, id: str) -> dict[str, Any]:  # noqa: A002 - the parameter's name in the address
+    """One sample: texts, and which files can be shown how."""
+    question = desk.batch(ticket).questions.get(id)
+    if question is None:
+        raise DataError(f"{ticket} has no sample {id!r}")
+    texts = [
+        {"modality": m, "text": text[:_TEXT], "cut": max(0, len(text) - _TEXT)}
+        for m, text in question.texts.items()
+    ]
+    files = [
+        {
+            "modality": m,
+            "kind": kind_of(m, Path(file)),
+            "problem": problem_with(m, Path(file)),
+            "path": printable(Path(file)),
+        }
+        for m, file in question.files.items()
+    ]
+    return {
+        "id": id,
+        "rank": question.rank,
+        "purpose": question.purpose,
+        "prediction": question.prediction,
+        "probability": question.probability,
+        "difficulty": question.difficulty,
+        "texts": texts,
+        "files": files,
+    }
+
+
+def _next(desk: _Desk, ask: _Ask) -> dict[str, Any]:
+    """The sample to show now (null: all is answered), and the one after."""
+    now, then = [
+        *desk.choose(desk.batch(ask.ticket), ask.session, ask.skipped, ask.leaving),
+        None,
+        None,
+    ][:2]
+    return {"now": now, "then": then}
+
+
+def _answer(desk: _Desk, say: _Say) -> dict[str, Any]:
+    """Write down what was said; it is on the disk when this returns."""
+    batch = desk.batch(say.ticket)
+    entry = Entry(say.id, say.label, say.by.strip(), say.session, say.undo)
+    return _said(desk, batch, desk.answer(batch, entry, say.base))
+
+
+def _media(request: Request, desk: _Desk, ticket: str, id: str, modality: str) -> Response:  # noqa: A002 - as above
+    """A file of a sample. Which file that is, the batch says: no path comes from a request."""
+    question = desk.batch(ticket).questions.get(id)
+    if question is None or modality not in question.files:
+        return JSONResponse({"message": f"{ticket} has no {modality!r} of a sample {id!r}"}, 404)
+    media: Media = request.app.state.media
+    content = media.content(modality, Path(question.files[modality]))
+    headers = {"Cache-Control": "private, max-age=300"}
+    if content.path is None:
+        return Response(content.data, media_type=content.type, headers=headers)
+    return FileResponse(content.path, media_type=content.type, headers=headers)
+
+
+async def _conflict(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
+    assert isinstance(error, AnsweredMeanwhileError)
+    there = {**_shown(error.answer), "version": error.answer.version}
+    return JSONResponse({"message": str(error), "there": there}, 409)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
+    return JSONResponse({"message": str(error)}, 507 if isinstance(error, StorageError) else 422)

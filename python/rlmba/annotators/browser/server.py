@@ -1,0 +1,242 @@
+"""The server of the page: a port, a token that outlives it, a thread."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlmba.annotators.browser.annotator import Browser
+from rlmba.errors import AnnotatorError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["Server", "serve", "start"]
+
+
+class Server:
+    """A page that is being served. Also a context manager, which closes it.
+
+    Attributes
+    ----------
+    url : str
+        The link to open, token and all.
+    host : str
+    port : int
+        The port it has, also where any was asked for.
+    """
+
+    def __init__(
+        self, server: uvicorn.Server, listener: socket.socket, host: str, token: str
+    ) -> None:
+        self.host = host
+        self.port: int = listener.getsockname()[1]
+        name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+        self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}/?token={token}"
+        self._server = server
+        self._listener = listener
+        self._thread = threading.Thread(
+            target=server.run, args=([listener],), name="rlmba label", daemon=True
+        )
+        self._thread.start()
+        while not server.started and self._thread.is_alive():
+            time.sleep(0.01)
+        if not server.started:
+            listener.close()
+            raise AnnotatorError(f"the page could not be served on {host}:{self.port}")
+
+    def wait(self) -> None:
+        """Return when it has ended."""
+        self._thread.join()
+
+    def close(self) -> None:
+        """End it; what was answered is on the disk already."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def start(
+    folder: Path, host: str = "127.0.0.1", port: int = 8757, token: str | None = None
+) -> Server:
+    """Serve a project's page from a thread of this process.
+
+    The page goes on by itself with whatever batch ``pending.json`` names.
+
+    Parameters
+    ----------
+    folder : path
+        The project's folder.
+    host : str
+        Name or address to listen on. One that is not this machine's own lets others in who have the link.
+    port : int
+        0: any that is free.
+    token : str or None
+        What the link must hold: letters, digits, "-" and "_", 16 at least. None: that of
+        ``browser.json`` in the folder, drawn and kept there at first, so that open pages survive a restart.
+
+    Raises
+    ------
+    UsageError
+        If the folder is not there, or host, port or token are none.
+    AnnotatorError
+        If the port is taken or cannot be had.
+    StorageError
+        If the token cannot be kept.
+    """
+    import uvicorn
+
+    from rlmba.annotators.browser.app import make_app
+
+    browser = Browser(folder, host=host, port=port)
+    if not browser.folder.is_dir():
+        raise UsageError(f"expected a project's folder, there is none at {folder}")
+    if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
+        raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
+    token = token or _kept_token(browser.folder / "browser.json")
+    listener = _listener(host, port)
+    config = uvicorn.Config(
+        make_app(browser.folder, token, host),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        # Players keep connections open for as long as they are not done.
+        timeout_graceful_shutdown=1,
+    )
+    return Server(uvicorn.Server(config), listener, host, token)
+
+
+def serve(
+    folder: Path, host: str | None = None, port: int | None = None, *, say: Callable[[str], None]
+) -> None:
+    """Serve a project's page until Ctrl-C.
+
+    Parameters
+    ----------
+    folder : path
+        The project's folder.
+    host, port
+        As of :func:`start`; None: as the project's options of the annotator say.
+    say : callable
+        Is given what the person at the terminal should read, the link first.
+
+    Raises
+    ------
+    UsageError
+        If this is no project.
+    AnnotatorError, StorageError
+        As of :func:`start`.
+    """
+    from rlmba.annotators.browser.guard import is_loopback
+
+    options = _options(folder)
+    host = host or options.get("host", "127.0.0.1")
+    port = options.get("port", 8757) if port is None else port
+    server = start(folder, host, port)
+    try:
+        say(f"label here: {server.url}")
+        if not is_loopback(host):
+            say(
+                "warning: other machines can reach this page; whoever has the link sees the data and can "
+                "answer, and the connection is not encrypted"
+            )
+        say(f"answers are kept in {folder / 'answers'}; Ctrl-C ends this and loses nothing")
+        server.wait()
+    except KeyboardInterrupt:
+        say("ended; the same command goes on from here, and pages that are open go on with it")
+    finally:
+        server.close()
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    """The project's options of this annotator."""
+    from rlmba.config import yaml12
+
+    file = folder / "config.yaml"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{folder} is no project ({file.name}: {error.strerror or error}); make one with `rlmba init`"
+        ) from error
+    data = yaml12.parse(text, str(file))
+    project = data.get("project") if isinstance(data, dict) else None
+    if not isinstance(project, dict) or project.get("annotator", "browser") != "browser":
+        return {}
+    return dict(project.get("annotator_options") or {})
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise UsageError(
+            f"host: expected a name or address of this machine, got {host!r} ({error.strerror})"
+        ) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # Without it a port stays taken for a minute after a restart.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(
+                f"host: {host!r} is no address of this machine; try 127.0.0.1"
+            ) from error
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error})"
+        raise AnnotatorError(
+            f"port {port} of {host} {reason}; give another with --port, or --port 0 for any that is free"
+        ) from error
+    return listener
+
+
+def _kept_token(path: Path) -> str:
+    """The token of a project, drawn where there is none; nobody else may read the file."""
+    try:
+        token = json.loads(path.read_text(encoding="utf-8"))["token"]
+        if isinstance(token, str) and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
+            with suppress(OSError):  # as on file systems without modes
+                path.chmod(0o600)
+            return token
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    token = secrets.token_urlsafe(32)
+    try:
+        # Made for the owner alone, before there is something in it.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".browser.")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(json.dumps({"token": token}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"could not write {path} ({error.strerror or error})") from error
+    return token

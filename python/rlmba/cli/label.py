@@ -1,0 +1,39 @@
+"""``rlmba label``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def label(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")],
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="Where to listen; 0.0.0.0 lets other machines in. "
+            "[default: the project's, else 127.0.0.1]",
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="0: any that is free. [default: the project's, else 8757]",
+        ),
+    ] = None,
+) -> None:
+    """Serve the page on which people label the batch of `rlmba next`."""
+    from rlmba.annotators.browser import serve
+
+    serve(folder, host, port, say=typer.echo)

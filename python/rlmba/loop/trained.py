@@ -1,0 +1,277 @@
+"""A run's trained network as a thing of its own: what a checkpoint says of it, and how it is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import rlmba
+from rlmba.config import RunConfig
+from rlmba.data import Modality, MultimodalDataset
+from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
+from rlmba.loop.frozen import ENCODERS, FrozenDataset
+from rlmba.loop.store import read_run
+from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
+from rlmba.storage import atomic_write_text
+from rlmba.training import load_model
+from rlmba.types import MULTIMODAL, RoundRecord
+
+__all__ = [
+    "EXPORTED",
+    "FORMAT",
+    "NETWORK",
+    "WEIGHTS",
+    "Trained",
+    "describe_network",
+    "write_network",
+]
+
+FORMAT = 1
+"""Number of the layout of :data:`NETWORK`."""
+NETWORK = "network.json"
+"""Beside the weights in a checkpoint's folder: what the network is."""
+WEIGHTS = "model.safetensors"
+EXPORTED = "config.json"
+"""The same in a folder made by `rlmba export`, which has more in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network and what is needed to use it on samples that no data set of its run had.
+
+    Parameters
+    ----------
+    model : MultimodalClassifier
+        In evaluation mode, on the CPU, under the fusion weights it was trained and judged with.
+    classes : tuple of str
+        Class names; an output's column is a position in it.
+    modalities : tuple of Modality
+        What the model takes, in its order.
+    temperatures : float64 array [M]
+        T_m of the modality heads, fitted on V.
+    fused_temperature : float
+        That of the fused head.
+    weights : float64 array [M]
+        AMCB's w that V gave this network (Eq 1-2): they weigh the modalities' evidence (Eq 3).
+    predictor : {"fused", "pooled"}
+        How heads become a class.
+    config : RunConfig
+        Of the run, resolved.
+    reading : mapping
+        How its data set read samples, for others to be read alike; empty where it cannot say.
+    dataset : str
+        Name of the data set.
+    round, labels : int
+        The round that trained it, and how many labels it had.
+    document : mapping
+        All of this as JSON holds it, and what else the network is built from.
+    """
+
+    model: MultimodalClassifier
+    classes: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    temperatures: NDArray[np.float64]
+    fused_temperature: float
+    weights: NDArray[np.float64]
+    predictor: str
+    config: RunConfig
+    reading: Mapping[str, Any]
+    dataset: str
+    round: int
+    labels: int
+    document: Mapping[str, Any]
+
+    @property
+    def head_temperatures(self) -> dict[str, float]:
+        """Temperature by head, "mm" first."""
+        modal = zip(self.model.names, self.temperatures.tolist(), strict=True)
+        return {MULTIMODAL: self.fused_temperature, **dict(modal)}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Trained:
+        """Load the network of a run's last complete round, or one that `rlmba export` wrote.
+
+        Neither the data set nor any published weights are needed: everything is in the folder.
+
+        Parameters
+        ----------
+        folder : path
+            A run folder, which may still be written to, or an exported one.
+
+        Raises
+        ------
+        RunFolderError
+            If it is neither, or no round of it is trained yet.
+        CheckpointError
+            If the checkpoint is missing or damaged, its parts do not belong together, or another
+            version of rlmba wrote it.
+        """
+        folder = Path(folder)
+        if (folder / EXPORTED).is_file() and not (folder / "run.json").exists():
+            return cls._read(folder, EXPORTED)
+        tried = -1
+        while True:
+            records = read_run(folder).records
+            if not records:
+                raise RunFolderError(
+                    f"{folder}: expected a run with a trained round, it has none yet; go on with it first"
+                )
+            number = records[-1].round
+            try:
+                return cls._read(folder / "checkpoints" / f"round_{number:03d}", NETWORK)
+            except CheckpointError:
+                # Whoever writes the run drops a checkpoint once it has the next one.
+                if number == tried:
+                    raise
+                tried = number
+
+    @classmethod
+    def _read(cls, folder: Path, name: str) -> Trained:
+        document = _document(folder, name)
+        try:
+            config = RunConfig.model_validate(document["config"])
+            modalities = tuple(_modality(m) for m in document["modalities"])
+            model = build_classifier(
+                modalities,
+                len(document["classes"]),
+                config.model,
+                config.fusion,
+                seed=config.seed,
+                blueprints=document["blueprints"],
+            )
+            if config.model.frozen:
+                encoders = [Standardized(cast("Encoder", e)) for e in model.encoders]
+                model.encoders = nn.ModuleList(encoders)
+            trained = cls(
+                model=model,
+                classes=tuple(document["classes"]),
+                modalities=modalities,
+                temperatures=_numbers(document["temperatures"], modalities),
+                fused_temperature=float(document["temperatures"][MULTIMODAL]),
+                weights=_numbers(document["weights"], modalities),
+                predictor=config.predictor,
+                config=config,
+                reading=document["reading"],
+                dataset=document["dataset"],
+                round=int(document["round"]),
+                labels=int(document["labels"]),
+                document=document,
+            )
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, UsageError | DataError):
+                raise CheckpointError(
+                    f"{folder}: the network cannot be built here: {error}"
+                ) from error
+            raise CheckpointError(
+                f"{folder / name} is damaged ({error!r}); restore it, or train another round"
+            ) from error
+        also = [folder / ENCODERS] if config.model.frozen and name == NETWORK else []
+        load_model(folder / WEIGHTS, model, config=document["identity"], also=also)
+        model.eval()
+        return trained
+
+
+def describe_network(
+    model: MultimodalClassifier,
+    dataset: MultimodalDataset,
+    *,
+    config: RunConfig,
+    identity: Mapping[str, Any],
+    weights: Mapping[str, float],
+    record: RoundRecord,
+) -> dict[str, Any]:
+    """What :meth:`Trained.load` needs beside the weights, as JSON holds it.
+
+    Parameters
+    ----------
+    model : MultimodalClassifier
+        As the round of ``record`` trained it.
+    dataset : MultimodalDataset
+        What it was trained on; where that is features of frozen encoders, the network is described
+        with these, as a network over what they see.
+    config : RunConfig
+        Resolved.
+    identity : mapping
+        What the file of weights is written with.
+    weights : mapping of modality to float
+        AMCB's w after the round.
+    record : RoundRecord
+        Of the round.
+    """
+    behind = dataset if isinstance(dataset, FrozenDataset) else None
+    source = dataset if behind is None or behind.source is None else behind.source
+    encoders = list(model.encoders if behind is None else behind.encoders)
+    blueprints = [cast("Encoder", encoder).blueprint() for encoder in encoders]
+    return {
+        "format": FORMAT,
+        "rlmba": rlmba.__version__,
+        "dataset": source.name,
+        "round": record.round,
+        "labels": record.labels,
+        "classes": list(dataset.classes),
+        "modalities": [asdict(m) for m in source.modalities],
+        "fusion": model.fusion,
+        "fusion_weights": dict(zip(model.names, model.fusion_weights.tolist(), strict=True)),
+        "predictor": config.predictor,
+        "temperatures": dict(record.temperatures),
+        "weights": dict(weights),
+        "reading": dict(dataset.reading()),
+        "blueprints": {n: dict(b) for n, b in zip(model.names, blueprints, strict=True)},
+        "config": config.model_dump(mode="json"),
+        "identity": dict(identity),
+    }
+
+
+def write_network(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write a checkpoint's :data:`NETWORK`.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    atomic_write_text(folder / NETWORK, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def _document(folder: Path, name: str) -> Mapping[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        if (folder / WEIGHTS).is_file():
+            raise CheckpointError(
+                f"{path} is missing: an earlier version of rlmba wrote this checkpoint, which says too "
+                "little of its network; train another round with this version"
+            )
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint, found none; restore it, or start a new run"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}); restore it, or train another round"
+        ) from error
+    if not isinstance(document, dict) or "format" not in document:
+        raise CheckpointError(f"{path}: not written by rlmba; give a run folder or an exported one")
+    if document["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {document['format']}, this version reads {FORMAT}; use the version of rlmba "
+            f"that wrote it ({document.get('rlmba', 'unknown')})"
+        )
+    return document
+
+
+def _modality(values: Mapping[str, Any]) -> Modality:
+    """Inverse of ``dataclasses.asdict``, JSON's lists tuples again."""
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Modality(**fields)
+
+
+def _numbers(by_name: Mapping[str, float], modalities: tuple[Modality, ...]) -> NDArray[np.float64]:
+    return np.array([by_name[m.name] for m in modalities], dtype=np.float64)

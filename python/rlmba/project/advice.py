@@ -1,0 +1,221 @@
+"""What another batch of labels is worth, from the curve on V: advice on when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from rlmba.errors import ShapeError, UsageError
+
+__all__ = ["LEVEL", "THRESHOLD", "Advice", "advise"]
+
+LEVEL = 0.8
+"""Share of the interval ``low`` to ``high``."""
+THRESHOLD = 0.005
+"""Gain in Top-1 by one batch that is not worth its labels."""
+
+_Floats = NDArray[np.float64]
+
+# How much a round's accuracy strays from a smooth curve (s.d. in Top-1), and how often: chance in training,
+# not in V. Larger values are rare, and a curve that jumps still finds them.
+_STRAY = np.array([0.0025, 0.005, 0.01, 0.02, 0.04])
+_STRAY_PRIOR = np.array([0.3, 0.3, 0.25, 0.1, 0.05])
+_ROUNDS_TO_STOP = 3
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What another batch is worth. Gains are in Top-1, so that 0.01 is one point.
+
+    Parameters
+    ----------
+    gain : float
+        Expected gain of the next batch, 0 or more: the curve's, without the ups and downs of single rounds.
+    low, high : float
+        80 % interval of what the next round shows, ups and downs included; ``low`` may be negative.
+    trend : float
+        Upper end of the gain without the ups and downs: the curve gains less with 90 % certainty.
+    stop : bool
+        ``trend`` is below the threshold, after three rounds or more.
+    text : str
+        The same in plain words, one to three sentences.
+    """
+
+    gain: float
+    low: float
+    high: float
+    trend: float
+    stop: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Power laws on a grid: the error is ``start (floor + (1 - floor) (n / n_1) ** -rate)``."""
+
+    start: _Floats
+    floor: _Floats
+    rate: _Floats
+    log_prior: _Floats
+
+    def errors(self, ratio: _Floats) -> _Floats:
+        """Errors [grid, len(ratio)] at multiples of the first number of labels."""
+        floor = self.floor[:, None]
+        return np.asarray(
+            self.start[:, None] * (floor + (1 - floor) * ratio ** -self.rate[:, None])
+        )
+
+
+@cache
+def _curves() -> _Curves:
+    """Errors at the start and floors spread evenly over (0, 1); rates about 0.7, from 0.15 to 2.5."""
+    start = (np.arange(30) + 0.5) / 30
+    floor = (np.arange(12) + 0.5) / 12
+    rate = np.geomspace(0.15, 2.5, 10)
+    s, f, r = (a.ravel() for a in np.meshgrid(start, floor, rate, indexing="ij"))
+    return _Curves(s, f, r, -0.5 * (np.log(r / 0.7) / 0.6) ** 2)
+
+
+def advise(
+    labels: _Floats,
+    correct: NDArray[np.int64],
+    size: NDArray[np.int64],
+    *,
+    batch: int,
+    threshold: float = THRESHOLD,
+) -> Advice:
+    """Estimate what another batch of labels adds to Top-1, and whether to stop.
+
+    All power laws of a grid are weighed by how likely they make the counts on V, with a round's own
+    ups and downs as one more unknown; what follows is their weighted mean and quantiles. Nothing is
+    drawn, so the same curve gives the same advice.
+
+    Parameters
+    ----------
+    labels : float array [T]
+        Labels for training after each round, in order, positive; T is at least 1.
+    correct : int array [T]
+        Samples of V that the fused prediction had right.
+    size : int array [T]
+        Samples of V, which may differ from round to round.
+    batch : int
+        Labels of the next batch.
+    threshold : float
+        A gain below it is not worth a batch.
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    ShapeError
+        If the arrays differ in length or are empty.
+    UsageError
+        If a number is out of range.
+
+    Notes
+    -----
+    With one or two rounds nearly all of the answer is the prior: learning curves as they usually
+    are. ``stop`` needs three.
+
+    Examples
+    --------
+    >>> flat = advise([20, 40, 60, 80, 100, 120], [170, 188, 189, 189, 190, 189], [200] * 6, batch=20)
+    >>> flat.stop
+    True
+    >>> flat.low < flat.gain < flat.trend < 0.005
+    True
+    """
+    n, k, v = _checked(labels, correct, size, batch)
+    curves = _curves()
+    errors = curves.errors(np.append(n, n[-1] + batch) / n.min())
+    gains = errors[:, -2] - errors[:, -1]
+    # Half a sample more on either side: none wrong of twenty is no proof that none ever will be.
+    seen = (v - k + 0.5) / (v + 1)
+    weights = _posterior(errors[:, :-1], seen, v, curves.log_prior)
+    gain = float(weights.sum(1) @ gains)
+    tail = (1 - LEVEL) / 2
+    kept = weights.sum(1) > 1e-7 * weights.sum(1).max()
+    low, high = (_quantile(gains[kept], weights[kept], q) for q in (tail, 1 - tail))
+    order = np.argsort(gains, kind="stable")
+    reached = np.searchsorted(np.cumsum(weights.sum(1)[order]), 1 - tail)
+    trend = float(gains[order[min(int(reached), len(order) - 1)]])
+    stop = len(n) >= _ROUNDS_TO_STOP and trend < threshold
+    text = _text(gain, low, high, trend, stop, rounds=len(n), batch=batch, size=int(v[-1]))
+    return Advice(gain, low, high, trend, stop, text)
+
+
+def _posterior(errors: _Floats, seen: _Floats, size: _Floats, log_prior: _Floats) -> _Floats:
+    """Weights [grid, strays], summing to 1: binomial counts, as normal, with a round's own ups and downs."""
+    variance = (errors * (1 - errors) / size)[:, :, None] + _STRAY**2
+    misfit = (seen - errors)[:, :, None] ** 2 / variance + np.log(variance)
+    logs = log_prior[:, None] + np.log(_STRAY_PRIOR) - 0.5 * misfit.sum(1)
+    weights = np.exp(logs - logs.max())
+    return np.asarray(weights / weights.sum())
+
+
+def _quantile(gains: _Floats, weights: _Floats, level: float) -> float:
+    """Quantile of gains [grid] plus the difference of two rounds' ups and downs."""
+    deviation = _STRAY * np.sqrt(2)
+    total = weights.sum()
+
+    def beyond(x: float) -> float:
+        below = ndtr((x - gains[:, None]) / deviation)
+        return float((weights * below).sum() / total - level)
+
+    reach = 6 * float(deviation.max())
+    return float(brentq(beyond, gains.min() - reach, gains.max() + reach, xtol=1e-6))
+
+
+def _checked(
+    labels: _Floats, correct: NDArray[np.int64], size: NDArray[np.int64], batch: int
+) -> tuple[_Floats, _Floats, _Floats]:
+    n, k, v = (np.asarray(a, np.float64) for a in (labels, correct, size))
+    if n.ndim != 1 or not len(n) or n.shape != k.shape or n.shape != v.shape:
+        raise ShapeError(
+            "advise: expected labels, correct and size of one and the same length, 1 or more, got "
+            f"shapes {n.shape}, {k.shape} and {v.shape}"
+        )
+    bad = ~(np.isfinite(n) & (n > 0) & (v >= 1) & (k >= 0) & (k <= v))
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise UsageError(
+            f"advise: round {i} has {n[i]:g} labels and {k[i]:g} of {v[i]:g} samples of V right; expected "
+            "labels above 0, V of 1 or more, and no more right than there are"
+        )
+    if batch < 1:
+        raise UsageError(f"advise: expected a batch of 1 label or more, got {batch}")
+    return n, k, v
+
+
+def _text(
+    gain: float,
+    low: float,
+    high: float,
+    trend: float,
+    stop: bool,
+    *,
+    rounds: int,
+    batch: int,
+    size: int,
+) -> str:
+    what = f"Another {batch} labels are" if batch > 1 else "Another label is"
+    interval = f"80 %: {100 * low:.1f} to {100 * high:.1f}"
+    says = [f"{what} expected to add about {100 * gain:.1f} points of Top-1 ({interval})."]
+    if rounds < _ROUNDS_TO_STOP:
+        says.append("This early it is a guess, from how learning usually goes: label on.")
+    elif stop:
+        says.append(
+            f"The curve has flattened, to {100 * trend:.1f} points a batch at most: time to stop."
+        )
+    if 1 / size > 2 * THRESHOLD:
+        says.append(
+            f"V has {size} samples, so each is {100 / size:.1f} points: label more of V to see small gains."
+        )
+    return " ".join(says)

@@ -1,0 +1,233 @@
+"""A trained network in a folder of its own: weights, what they are, how to use them; as ONNX too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlmba.errors import UsageError
+from rlmba.loop.trained import EXPORTED, WEIGHTS, Trained
+from rlmba.project.graph import PRESENT, ExportError, NetworkGraph, write_onnx
+from rlmba.storage import atomic_write_text, make_folder
+from rlmba.training import save_model
+
+__all__ = ["ONNX", "Exported", "export"]
+
+ONNX = "model.onnx"
+_README = "README.md"
+_KNOWN = {WEIGHTS, EXPORTED, _README, ONNX, f"{ONNX}.data"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export` wrote.
+
+    ``difference`` is the largest one between outputs of ONNX Runtime and of torch on random inputs;
+    None where there is no graph or no ONNX Runtime.
+    """
+
+    path: Path
+    trained: Trained
+    onnx: bool
+    difference: float | None = None
+
+    def lines(self) -> list[str]:
+        """For people."""
+        t = self.trained
+        lines = [
+            f"{self.path}: the network of round {t.round}, trained on {t.labels:,} labels, "
+            f"{len(t.classes)} classes"
+        ]
+        if self.onnx:
+            checked = (
+                "not checked: onnxruntime is not installed"
+                if self.difference is None
+                else f"outputs differ from torch's by {self.difference:.1e} at most"
+            )
+            lines.append(f"{self.path / ONNX}: {checked}")
+        return lines
+
+
+def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = False) -> Exported:
+    """Write a run's trained network so that it can be used without the run.
+
+    The folder has ``model.safetensors``; ``config.json``, which is all that
+    :meth:`rlmba.loop.Trained.load` needs beside the weights, and how inputs are prepared; ``README.md``;
+    and, where asked for, ``model.onnx``. ``config.json`` is written last: a folder that has it is whole.
+
+    Parameters
+    ----------
+    folder : path
+        A run folder, or an exported one.
+    out : path
+        A new or empty folder.
+    onnx : bool
+        Write the fused classifier as ONNX as well. Where it cannot be, the rest is written all the same.
+    overwrite : bool
+        Replace what was exported to ``out`` before.
+
+    Raises
+    ------
+    RunFolderError
+        If the network cannot be loaded.
+    UsageError
+        If ``out`` holds something that is not to be replaced, or onnx is needed and not installed.
+    ExportError
+        If there can be no ONNX of the network; the message names the encoder. All else is there.
+    StorageError
+        If something cannot be written.
+    """
+    trained = Trained.load(folder)
+    _check_target(out, overwrite)
+    make_folder(out)
+    for name in (EXPORTED, ONNX, f"{ONNX}.data"):
+        (out / name).unlink(missing_ok=True)
+    save_model(out / WEIGHTS, trained.model, config=trained.document["identity"])
+    difference, failed = None, None
+    if onnx:
+        try:
+            difference = write_onnx(trained, out / ONNX)
+        except (ExportError, UsageError) as error:
+            failed = error
+    done = onnx and failed is None
+    atomic_write_text(out / _README, _readme(trained, out.name, onnx=done))
+    text = json.dumps(_config(trained, onnx=done), indent=1, allow_nan=False)
+    atomic_write_text(out / EXPORTED, text + "\n")
+    if failed is not None:
+        raise type(failed)(f"{failed}. All else is in {out}") from failed
+    return Exported(out, trained, done, difference)
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"--out: {out} is a file; give a folder")
+    there = {p.name for p in out.iterdir()}
+    if there - _KNOWN:
+        raise UsageError(
+            f"--out: {out} holds other files ({sorted(there - _KNOWN)[0]}); give a new folder"
+        )
+    if there and not overwrite:
+        raise UsageError(f"--out: {out} holds an exported network; add --force to replace it")
+
+
+def _config(trained: Trained, *, onnx: bool) -> dict[str, Any]:
+    """All of the checkpoint's description, and inputs and outputs for whoever does not use rlmba."""
+    config = {**trained.document, "inputs": _inputs(trained)}
+    config.pop("onnx", None)
+    if onnx:
+        config["onnx"] = {
+            "inputs": [*trained.model.names, PRESENT],
+            "outputs": NetworkGraph(trained).outputs,
+        }
+    return config
+
+
+def _inputs(trained: Trained) -> dict[str, Any]:
+    """By modality: shape, dtype, and how stored values become what the network takes."""
+    arrays: Mapping[str, Any] = trained.reading.get("arrays", {})
+    inputs = {}
+    for modality in trained.modalities:
+        described = asdict(modality)
+        described.pop("name")
+        converter = arrays.get(modality.name)
+        if converter is not None:
+            described |= {k: converter[k] for k in ("scale", "mean", "deviation", "channels_last")}
+        elif modality.mean is not None:
+            described["scale"] = 255.0
+        described["prepared"] = _PREPARED.get(
+            "tokens" if modality.kind == "tokens" else "" if converter is None else "arrays",
+            "as `reading` says; images and videos: divided by scale, minus mean, divided by deviation",
+        )
+        inputs[modality.name] = described
+    return inputs
+
+
+_PREPARED = {
+    "tokens": "token ids as `reading` says, `padding` where a text has ended",
+    "arrays": "stored values divided by scale, minus mean, divided by deviation, those that are not null",
+}
+
+
+def _readme(trained: Trained, name: str, *, onnx: bool) -> str:
+    """How to use the folder, with code that runs."""
+    t = trained
+    takes = "\n".join(
+        f"| `{m.name}` | {m.kind} | {list(m.shape)} | {m.dtype} |" for m in t.modalities
+    )
+    zeros = ", ".join(
+        f"{m.name!r}: torch.zeros((1, {', '.join(map(str, m.shape))}), dtype=torch.{m.dtype})"
+        for m in t.modalities
+    )
+    flag = "--data NEW.npz" if "arrays" in t.reading else "--manifest NEW.csv"
+    command = (
+        f"```sh\nrlmba predict {name} {flag} --out predictions.csv\n```\n\n" if t.reading else ""
+    )
+    graph = _ONNX_PART.format(m=len(t.modalities), feeds=_feeds(t)) if onnx else ""
+    return _TEXT.format(
+        dataset=t.dataset,
+        round=t.round,
+        labels=t.labels,
+        version=t.document["rlmba"],
+        classes=", ".join(f"`{c}`" for c in t.classes[:20])
+        + (", ..." if len(t.classes) > 20 else ""),
+        takes=takes,
+        command=command,
+        zeros=zeros,
+        graph=graph,
+    )
+
+
+def _feeds(trained: Trained) -> str:
+    return ", ".join(
+        f"{m.name!r}: np.zeros((1, {', '.join(map(str, m.shape))}), np.{m.dtype})"
+        for m in trained.modalities
+    )
+
+
+_TEXT = """# A network trained with rlmba
+
+Trained on `{dataset}`, round {round}, {labels} labels, with rlmba {version}. Classes: {classes}.
+
+| modality | kind | shape of a sample | dtype |
+|---|---|---|---|
+{takes}
+
+`config.json` says under `inputs` how values are prepared, and under `temperatures`, `weights` and
+`predictor` how outputs become probabilities.
+
+## With rlmba
+
+{command}```python
+import torch
+from rlmba.loop import Trained
+
+trained = Trained.load(".")
+inputs = {{{zeros}}}
+with torch.no_grad():
+    output = trained.model(inputs)
+print(trained.classes[output.fused_logits[0].argmax()])
+```
+{graph}"""
+
+_ONNX_PART = """
+## With ONNX Runtime
+
+`present` says which modalities a sample has, in the order above; what stands in for an absent one
+matters not, as long as it is finite. `probabilities` are calibrated and add up to 1.
+
+```python
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+feeds = {{{feeds}}}
+feeds["present"] = np.ones((1, {m}), bool)
+probabilities, *_ = session.run(None, feeds)
+print(probabilities.shape)
+```
+"""

@@ -1,0 +1,265 @@
+"""A trained network as one ONNX graph, its temperatures and predictor built in."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import secrets
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlmba.errors import RlmbaError, StorageError, UsageError
+from rlmba.loop.trained import Trained
+
+__all__ = ["OPSET", "PRESENT", "ExportError", "NetworkGraph", "example_inputs", "write_onnx"]
+
+OPSET = 18
+PRESENT = "present"
+_LIMIT = 1_900_000_000
+"""Bytes of weights from which they lie beside the graph: a file of ONNX holds 2 GiB at most."""
+
+
+class ExportError(RlmbaError):
+    """A network, or a part of it, that cannot be written in another form."""
+
+
+class NetworkGraph(nn.Module):
+    """What the graph computes: every head, and the classes' probabilities by the run's predictor.
+
+    Parameters
+    ----------
+    trained : Trained
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.model = trained.model
+        self.pooled = trained.predictor == "pooled"
+        self.temperatures = trained.head_temperatures
+        self.fused_temperature = trained.fused_temperature
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what :meth:`forward` returns."""
+        modal = [f"logits_{name}" for name in self.model.names]
+        return ["probabilities", "logits", *modal, "features"]
+
+    def forward(self, inputs: list[Tensor], present: Tensor) -> tuple[Tensor, ...]:
+        """Run the network.
+
+        Parameters
+        ----------
+        inputs : list of tensor [n, *shape]
+            In the order of the modalities.
+        present : bool tensor [n, M]
+
+        Returns
+        -------
+        tuple of tensor
+            Probabilities [n, C], fused logits [n, C], each modality's logits [n, C], fused features
+            [n, D].
+        """
+        out = self.model(dict(zip(self.model.names, inputs, strict=True)), present)
+        total = torch.log_softmax(out.fused_logits / self.fused_temperature, dim=1)
+        if self.pooled:
+            for column, (name, logits) in enumerate(out.logits.items()):
+                each = torch.log_softmax(logits / self.temperatures[name], dim=1)
+                total = total + each * present[:, column, None].to(each.dtype)
+        probabilities = torch.softmax(total, dim=1)
+        return (probabilities, out.fused_logits, *out.logits.values(), out.fused_features)
+
+
+def example_inputs(trained: Trained, n: int, generator: torch.Generator) -> list[Tensor]:
+    """Inputs of n samples that mean nothing, for every modality: normal numbers, token ids.
+
+    Token ids are never padding.
+    """
+    inputs = []
+    for m in trained.modalities:
+        if m.kind == "tokens":
+            low = 1 if m.padding == 0 and (m.vocabulary or 2) > 1 else 0
+            x = torch.randint(low, m.vocabulary or 2, (n, *m.shape), generator=generator)
+        else:
+            x = torch.randn((n, *m.shape), generator=generator)
+        inputs.append(x)
+    return inputs
+
+
+def write_onnx(trained: Trained, path: Path) -> float | None:
+    """Write the graph of :class:`NetworkGraph` as ONNX, with a batch of any size.
+
+    Inputs are the modalities by name, [n, *shape], and ``present``, bool [n, M]; outputs those of
+    :attr:`NetworkGraph.outputs`. The file is put in place whole. Weights of 1.9 GB or more lie beside
+    it, in ``<name>.data``.
+
+    Returns
+    -------
+    float or None
+        The largest difference between an output of ONNX Runtime and torch's, on random inputs of 1 and of
+        5 samples, with and without absent modalities; None without ONNX Runtime.
+
+    Raises
+    ------
+    UsageError
+        If onnx or onnxscript is not installed, or a modality has the name of something else.
+    ExportError
+        If the network cannot be exported; the message names the encoder at fault.
+    StorageError
+        If it cannot be written.
+    """
+    _require_onnx()
+    graph = NetworkGraph(trained).eval()
+    names = [m.name for m in trained.modalities]
+    taken = sorted({*graph.outputs, PRESENT} & set(names))
+    if taken:
+        raise UsageError(
+            f"ONNX: {taken[0]!r} names a modality and another part of the graph; rename the modality"
+        )
+    generator = torch.Generator().manual_seed(0)
+    inputs = example_inputs(trained, 3, generator)
+    present = torch.ones((3, len(names)), dtype=torch.bool)
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        with _quiet(), torch.no_grad():
+            program = _exported(
+                graph,
+                (inputs, present),
+                ([{0: batch}] * len(inputs), {0: batch}),
+                input_names=[*names, PRESENT],
+                output_names=graph.outputs,
+            )
+    except Exception as error:
+        raise _explained(trained, inputs, error) from error
+    size = sum(t.numel() * t.element_size() for t in graph.state_dict().values())
+    _save(program, path, apart=size >= _LIMIT)
+    return _difference(graph, trained, path)
+
+
+def _exported(
+    module: nn.Module, arguments: tuple[Any, ...], shapes: Any, **names: Any
+) -> torch.onnx.ONNXProgram:
+    program = torch.onnx.export(
+        module,
+        arguments,
+        dynamic_shapes=shapes,
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        **names,
+    )
+    found = cast("torch.onnx.ONNXProgram", program)
+    fixed = [
+        i for i in found.model.graph.inputs if i.shape is not None and isinstance(i.shape[0], int)
+    ]
+    if fixed:
+        # The exporter takes len(x), unlike x.shape[0], for a constant and says nothing.
+        raise ExportError(
+            f"it takes batches of {fixed[0].shape[0]} alone; is it len(x) for x.shape[0]?"
+        )
+    return found
+
+
+def _difference(graph: NetworkGraph, trained: Trained, path: Path) -> float | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [m.name for m in trained.modalities]
+    worst = 0.0
+    for n, whole in itertools.product((1, 5), (True, False)):
+        generator = torch.Generator().manual_seed(n)
+        inputs = example_inputs(trained, n, generator)
+        present = torch.rand((n, len(names)), generator=generator) < (2.0 if whole else 0.5)
+        with torch.no_grad():
+            wanted = graph(inputs, present)
+        feeds = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        got = session.run(None, {**feeds, PRESENT: present.numpy()})
+        for a, b in zip(wanted, got, strict=True):
+            worst = max(worst, float(np.abs(a.numpy() - b).max()))
+    return worst
+
+
+def _save(program: torch.onnx.ONNXProgram, path: Path, *, apart: bool) -> None:
+    """Into a folder of its own first: the graph refers to the file of its weights by name."""
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.{secrets.token_hex(4)}.", dir=path.parent
+        ) as folder:
+            written = Path(folder) / path.name
+            program.save(str(written), external_data=apart)
+            for file in sorted(Path(folder).iterdir(), reverse=True):  # weights before the graph
+                file.replace(path.with_name(file.name))
+    except OSError as error:
+        raise StorageError(
+            f"could not write {path} ({error.strerror or error}); free some space or choose another folder"
+        ) from error
+
+
+def _explained(trained: Trained, inputs: list[Tensor], error: Exception) -> ExportError:
+    """Who is at fault: the first encoder that cannot be exported alone."""
+    parts = zip(trained.modalities, trained.model.encoders, inputs, strict=True)
+    for modality, encoder, x in parts:
+        own = _failure(encoder, x)
+        if own is not None:
+            choice = trained.config.model.encoders.get(modality.name)
+            name = choice.name if choice is not None else "auto"
+            kind = type(getattr(encoder, "encoder", encoder)).__name__
+            return ExportError(
+                f"ONNX: the encoder of {modality.name!r} ({name}, {kind}) cannot be exported: "
+                f"{_cause(own)}; choose another encoder, or use the network with rlmba"
+            )
+    return ExportError(f"ONNX: the network cannot be exported: {_cause(error)}")
+
+
+def _failure(encoder: nn.Module, x: Tensor) -> Exception | None:
+    try:
+        with _quiet(), torch.no_grad():
+            _exported(encoder, (x,), ({0: torch.export.Dim("batch", min=1)},))
+    except Exception as error:
+        return error
+    return None
+
+
+def _cause(error: BaseException) -> str:
+    """What was first wrong, in a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f'ONNX: {error.name} is not installed: pip install "rlmba[onnx]", or leave out --onnx'
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A block in which the exporter says nothing: what matters of it becomes an error of ours."""
+    loggers: list[Any] = [
+        logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript")
+    ]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

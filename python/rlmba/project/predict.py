@@ -1,0 +1,303 @@
+"""What a run's trained network says of samples that are not of its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data import MultimodalDataset, load_dataset
+from rlmba.errors import DataError, UsageError
+from rlmba.loop.trained import Trained
+from rlmba.method.efda import difficulty, sample_weights
+from rlmba.project.streamed import Rows, check_target, write_streamed
+from rlmba.training import Loader, Mesh, head_log_probs, predict
+from rlmba.types import MULTIMODAL, PoolOutputs
+
+__all__ = ["Summary", "describe_samples", "predict_file", "predictions", "read_new"]
+
+_CHUNK = 8192
+"""Samples whose outputs are in memory at once; more where a forward pass takes more."""
+
+_TEXTS = ("id", "class", "unreadable")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Summary:
+    """What :func:`predict_file` wrote.
+
+    Attributes
+    ----------
+    path : path
+    samples : int
+    by_class : dict of class to int
+        How many samples got it.
+    unread : list of str
+        Ids of samples that got none.
+    partly : int
+        Samples judged without a modality of theirs that could not be read.
+    """
+
+    path: Path
+    samples: int = 0
+    by_class: dict[str, int] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    partly: int = 0
+
+    def add(self, columns: Rows) -> None:
+        """Count a chunk of rows."""
+        self.samples += len(columns["id"])
+        for sample, name, note in zip(
+            columns["id"], columns["class"], columns["unreadable"], strict=True
+        ):
+            if name is None:
+                self.unread.append(sample)
+            else:
+                self.by_class[name] = self.by_class.get(name, 0) + 1
+                self.partly += note is not None
+
+    def lines(self) -> list[str]:
+        """For people."""
+        most = sorted(self.by_class.items(), key=lambda item: -item[1])
+        more = f", and {len(most) - 10} more classes" if len(most) > 10 else ""
+        lines = [
+            f"{self.path}: {self.samples:,} samples",
+            ", ".join(f"{name} {count:,}" for name, count in most[:10]) + more,
+        ]
+        if self.unread:
+            some = ", ".join(self.unread[:5]) + (", ..." if len(self.unread) > 5 else "")
+            lines.append(
+                f"{len(self.unread):,} have no class, since nothing of them could be read: {some}"
+            )
+        if self.partly:
+            lines.append(f"{self.partly:,} were judged without a modality that could not be read")
+        return [line for line in lines if line]
+
+
+def predict_file(
+    folder: Path,
+    out: Path,
+    *,
+    manifest: Path | None = None,
+    data: Path | None = None,
+    every_class: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Write what a trained network says of new samples, a row each, in the order they are in.
+
+    Parameters
+    ----------
+    folder : path
+        A run folder, or one that :func:`rlmba.project.export.export` wrote.
+    out : path
+        ``.csv``, ``.jsonl`` or ``.parquet``; replaced whole or not at all.
+    manifest, data : path
+        One of them: the new samples as a manifest, or as a ``.npz`` for a run on arrays.
+    every_class : bool
+        Write the probability of each class as well.
+    overwrite : bool
+        Replace a file at ``out``.
+    device : str or None
+        "auto", "cpu" or a torch device; None: the run's own setting.
+    batch_size : int or None
+        Samples per forward pass; None: the run's own setting.
+    progress : callable or None
+        Called with (samples done, samples in all).
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    RunFolderError
+        If the network cannot be loaded; see :meth:`rlmba.loop.Trained.load`.
+    UsageError
+        If an argument is wrong; known before any sample is read.
+    DataError
+        If the new samples cannot be used.
+    StorageError
+        If the file cannot be written.
+    """
+    check_target(out, overwrite=overwrite)
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size: expected an integer >= 1, got {batch_size}")
+    trained = Trained.load(folder)
+    dataset = read_new(trained, manifest=manifest, data=data)
+    summary = Summary(out)
+
+    def counted() -> Iterator[Rows]:
+        for columns in predictions(
+            trained, dataset, every_class=every_class, device=device, batch_size=batch_size
+        ):
+            summary.add(columns)
+            yield columns
+            if progress is not None:
+                progress(summary.samples, len(dataset))
+
+    columns = 5 + len(trained.modalities) + every_class * len(trained.classes)
+    write_streamed(out, counted(), texts=_TEXTS, about=12 * len(dataset) * columns)
+    return summary
+
+
+def read_new(
+    trained: Trained, *, manifest: Path | None = None, data: Path | None = None
+) -> MultimodalDataset:
+    """New samples, read as those of the run were.
+
+    Raises
+    ------
+    UsageError
+        If neither or both are given, or the run's data set reads the other kind, or none.
+    DataError
+        If they cannot be read, or are not what the network takes.
+    """
+    if (manifest is None) == (data is None):
+        raise UsageError("expected --manifest FILE or, for a run on arrays, --data FILE.npz")
+    if not trained.reading:
+        raise UsageError(
+            f"the run's data set {trained.dataset!r} does not say how other files are to be read like its "
+            "own; runs on a manifest or on arrays (`features`) do"
+        )
+    arrays = "arrays" in trained.reading
+    if arrays and data is None:
+        raise UsageError(
+            f"the run was on arrays ({trained.dataset!r}); give new ones with --data FILE.npz"
+        )
+    if not arrays and manifest is None:
+        raise UsageError("the run was on a manifest; give a new one with --manifest FILE")
+    dataset = load_dataset(
+        "features" if arrays else "manifest",
+        data=data or manifest,
+        options={"reading": trained.reading},
+    )
+    wanted = [(m.name, m.kind, m.shape, m.dtype) for m in trained.modalities]
+    got = [(m.name, m.kind, m.shape, m.dtype) for m in dataset.modalities]
+    if wanted != got:
+        raise DataError(
+            f"{data or manifest}: expected modalities {wanted}, as the network was trained on, got {got}"
+        )
+    return dataset
+
+
+def predictions(
+    trained: Trained,
+    dataset: MultimodalDataset,
+    *,
+    every_class: bool = False,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Rows]:
+    """Rows on all samples of a data set, a chunk at a time; see :func:`describe_samples`.
+
+    Memory does not grow with the number of samples, beyond what the data set itself takes.
+
+    Raises
+    ------
+    UsageError
+        If the device cannot be used.
+    WorkerError
+        If a process that loads data dies.
+    """
+    training = trained.config.training
+    mesh = Mesh(trained.config.device if device is None else device, training.precision)
+    mesh.place(trained.model)
+    size = batch_size or training.predict_batch_size
+    step = max(_CHUNK // size, 1) * size
+    every = np.arange(len(dataset), dtype=np.int64)
+    loader = Loader(dataset, mesh.device, workers=training.workers, prefetch=training.prefetch)
+    with loader:
+        for start in range(0, len(every), step):
+            positions = every[start : start + step]
+            outputs = predict(trained.model, loader, positions, batch_size=size, mesh=mesh)
+            listed = None if dataset.present is None else dataset.present[positions]
+            yield describe_samples(trained, outputs, listed, every_class=every_class)
+
+
+def describe_samples(
+    trained: Trained,
+    outputs: PoolOutputs,
+    listed: NDArray[np.bool_] | None = None,
+    *,
+    every_class: bool = False,
+) -> Rows:
+    """What a network's outputs mean, a row for each sample.
+
+    Parameters
+    ----------
+    trained : Trained
+    outputs : PoolOutputs
+        Of N samples.
+    listed : bool array [N, M] or None
+        Modalities that the samples are said to have, of which ``outputs.present`` are those that could
+        be read; None: all.
+    every_class : bool
+        Add a column for the probability of each class.
+
+    Returns
+    -------
+    mapping of column to list
+        ``id``; ``class``, the most probable (the lowest of tied ones); ``probability`` of it, by the
+        run's predictor with each head's temperature; ``p_<class>``, with sum 1; ``difficulty`` U(x),
+        the mean variance of the fused Dirichlet (Eq 3-4) under ``trained.weights``;
+        ``weight_<modality>``, those weights, 0 for modalities that are absent and the others with sum
+        1; ``unreadable``, what should be there and could not be read. None where there is nothing: a
+        sample without any modality has an id and a note.
+    """
+    log_probs = head_log_probs(
+        outputs,
+        predictor=trained.config.predictor,
+        temperatures=trained.head_temperatures,
+    )[MULTIMODAL]
+    probabilities = np.exp(log_probs)
+    best = log_probs.argmax(axis=1)
+    n, m = len(outputs), len(trained.modalities)
+    there = np.ones((n, m), np.bool_) if outputs.present is None else outputs.present
+    some: NDArray[np.bool_] = np.asarray(there.any(axis=1))
+    shares = sample_weights(trained.weights, there)
+    hard = np.zeros(n)  # without any modality there is nothing to fuse, and the row is emptied
+    hard[some] = difficulty(
+        outputs if some.all() else outputs.take(np.flatnonzero(some)),
+        trained.weights,
+        trained.temperatures,
+    ).fused
+
+    def numbers(values: NDArray[Any]) -> list[float | None]:
+        return [v if ok else None for v, ok in zip(values.tolist(), some, strict=True)]
+
+    names = [trained.classes[i] for i in best.tolist()]
+    columns: dict[str, list[Any]] = {
+        "id": [str(i) for i in outputs.ids],
+        "class": [name if ok else None for name, ok in zip(names, some, strict=True)],
+        "probability": numbers(probabilities[np.arange(n), best]),
+    }
+    if every_class:
+        for c, name in enumerate(trained.classes):
+            columns[f"p_{name}"] = numbers(probabilities[:, c])
+    columns["difficulty"] = numbers(hard)
+    for column, modality in enumerate(trained.modalities):
+        columns[f"weight_{modality.name}"] = numbers(shares[:, column])
+    columns["unreadable"] = _notes(trained, there, listed)
+    return columns
+
+
+def _notes(
+    trained: Trained, there: NDArray[np.bool_], listed: NDArray[np.bool_] | None
+) -> list[str | None]:
+    """What could not be read of each sample, by its modalities; None where all could."""
+    said = np.ones_like(there) if listed is None else listed
+    lost = said & ~there
+    notes: list[str | None] = [None] * len(there)
+    for row in np.flatnonzero(lost.any(axis=1) | ~there.any(axis=1)).tolist():
+        gone = [m.name for m, is_lost in zip(trained.modalities, lost[row], strict=True) if is_lost]
+        notes[row] = ", ".join(gone) if gone else "no modality"
+    return notes
