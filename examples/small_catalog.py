@@ -1,12 +1,12 @@
 """A folder such as people have: pictures, captions, hardly a label. For docs/tutorial.md; needs no network.
 
-The pictures are scikit-learn's scans of handwritten digits, 1 to 9; the captions are made up: what a typist might
-note of a figure's strokes, wrong or vague now and then. Some pictures and some captions are missing.
+The pictures are scikit-learn's scans of handwritten digits, 1 to 9; the captions are made up: what a typist
+might note of a figure's strokes, wrong or vague now and then. Some pictures and some captions are missing.
 
     python examples/small_catalog.py catalog
 
-writes `manifest.csv` (600 samples without label, 150 of a test split with theirs), `new.csv` (60 more), `images/`,
-and `truth.csv`, the labels of `manifest.csv`, which only a rehearsal may look at.
+writes `manifest.csv` (600 samples without label, 150 of a test split with theirs), `new.csv` (60 more),
+`images/`, and `truth.csv`, the labels of `manifest.csv`, which only a rehearsal may look at.
 """
 
 from __future__ import annotations

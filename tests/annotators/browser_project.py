@@ -19,7 +19,7 @@ CLASSES = ("cat", "dog", "bird")
 HOSTILE = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'>"
 
 
-def make_batch(media, *, round=0, n=4, classes=CLASSES, open=False, prefix="sample"):
+def make_batch(media, *, number=0, n=4, classes=CLASSES, more=False, prefix="sample"):
     """Questions with an image, a text, a sound and a clip by turns, several together in the first."""
     media.mkdir(exist_ok=True)
     questions = []
@@ -46,7 +46,7 @@ def make_batch(media, *, round=0, n=4, classes=CLASSES, open=False, prefix="samp
                 files=files,
             )
         )
-    return LabelBatch(round, tuple(classes), open, {"image": 1.0}, tuple(questions))
+    return LabelBatch(number, tuple(classes), more, {"image": 1.0}, tuple(questions))
 
 
 class Project:
@@ -97,12 +97,18 @@ class Client:
         body = {"ticket": ticket, "session": self.session, **more}
         return self.post("/api/next", body).json()
 
-    def say(self, id, label, *, ticket="round_000", base=0, **more):
-        body = {"ticket": ticket, "session": self.session, "id": id, "label": label, "base": base}
+    def say(self, sample, label, *, ticket="round_000", base=0, **more):
+        body = {
+            "ticket": ticket,
+            "session": self.session,
+            "id": sample,
+            "label": label,
+            "base": base,
+        }
         return self.post("/api/answer", {**body, **more})
 
-    def media(self, id, modality, ticket="round_000", headers=None):
-        return self.get("/media", headers=headers, ticket=ticket, id=id, modality=modality)
+    def media(self, sample, modality, ticket="round_000", headers=None):
+        return self.get("/media", headers=headers, ticket=ticket, id=sample, modality=modality)
 
 
 def launch_label(folder, *arguments):

@@ -111,7 +111,7 @@ def test_saved_by_a_spreadsheet_of_any_country(tmp_path, separator, encoding):
             warnings.simplefilter("always")
             answers = LabelFile(tmp_path).collect(ticket)
         assert answers == {"ä;1": "Köter", "b,2": "Köter", "c": "Mieze"}
-        assert len(said) == (encoding == "cp1252")
+        assert sum(w.category is RlmbaWarning for w in said) == (encoding == "cp1252")
 
 
 def test_asking_again_keeps_what_was_filled_in(tmp_path):
@@ -291,7 +291,7 @@ def test_names_of_classes(tmp_path):
     assert read("Cat", ["cat", "Cat"]) == "Cat"
     assert read("?", ["?", "!"]) == "?"
     assert read("?", ["x"], open_=True) is None
-    assert read("cafe\u0301", ["caf\u00e9"]) == "caf\u00e9"
+    assert read("e\u0301tude", ["\u00e9tude"]) == "\u00e9tude"
     assert read("'=A", ["=A", "B"]) == "=A"
     assert read("STRASSE", ["straße"]) == "straße"
     with pytest.raises(DataError, match=r"could be each of \['cat', 'Cat'\]"):

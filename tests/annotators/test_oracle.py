@@ -44,7 +44,7 @@ def test_a_truth_outside_the_classes(tmp_path):
 
 
 def test_it_needs_a_truth(tmp_path):
-    with pytest.raises(UsageError, match="needs the option truth"):
+    with pytest.raises(UsageError, match="needs the option 'truth'"):
         create("oracle", tmp_path)
     oracle = Oracle(tmp_path, truth="truth.csv")
     with pytest.raises(AnnotatorError, match="ask again"):

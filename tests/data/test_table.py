@@ -45,7 +45,7 @@ def delimited(separator: str, end: str = "\r\n") -> str:
 
 def silent(path: Path) -> Table:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RlmbaWarning)
         return read_table(path)
 
 

@@ -144,7 +144,6 @@ class TestAgent:
         for key, value in taught.state_dict().items():
             np.testing.assert_array_equal(value, other.state_dict()[key])
 
-
     def test_a_draw_that_waits_is_kept_with_the_state(self, taught, rng):
         other = Agent(hidden=6, learning_rate=0.1, sharpness=3.0, seed=4)
         taught.draw(state(rng), candidates(rng), 4, rng=rng)

@@ -755,9 +755,9 @@ def test_networks_for_something_else(folders):
         make(f"transformers:{folders / 'convnext'}", SMALL, pooling="cls")
 
 
-def test_auto_video_is_there_without_weights():
+def test_auto_video_is_small_and_there_without_weights():
     encoder = make("auto", VIDEO)
-    assert type(encoder).__name__ == "R2Plus1D18"
+    assert type(encoder).__name__ == "Cnn"
     assert {"bert-base", "resnet101", "r2plus1d-18", "audio-resnet18", "two-tower"} <= set(
         encoder_names()
     )

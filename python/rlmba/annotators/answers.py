@@ -6,14 +6,16 @@ import difflib
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlmba.annotators.spreadsheet import unguarded
-from rlmba.data.table import Table, read_table
 from rlmba.errors import DataError
+
+if TYPE_CHECKING:
+    from rlmba.data.table import Table
 
 __all__ = ["CANNOT_TELL", "ClassNames", "read_labels"]
 
@@ -88,21 +90,29 @@ class _Ids:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self._exact = {str(i) for i in ids}
-        self._spaced: defaultdict[str, set[str]] = defaultdict(set)
+
+    @cached_property
+    def _spaced(self) -> Mapping[str, list[str]]:
+        spaced = defaultdict(list)
         for name in self._exact:
-            self._spaced[_spaced(name)].add(name)
+            spaced[_spaced(name)].append(name)
+        return spaced
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._exact)
 
     def find(self, cell: str) -> str | None:
         for text in (unguarded(cell), cell):
             if text in self._exact:
                 return text
-            alike = self._spaced.get(_spaced(text), ())
+            alike = self._spaced.get(_spaced(text), [])
             if len(alike) == 1:
-                return next(iter(alike))
+                return alike[0]
         return None
 
     def refusal(self, cell: str) -> str:
-        candidates = sorted(self._exact)
+        candidates = self._sorted
         if len(candidates) > _MANY:  # difflib takes 10 µs for each
             ends = (cell[:3], cell[-3:])
             alike = [c for c in candidates if c.startswith(ends[0]) or c.endswith(ends[1])]
@@ -152,6 +162,8 @@ def read_labels(
         If the table cannot be read, lacks a column, or has labels or ids that are not allowed, or two
         labels for an id. The message has the first ten such places; nothing of the file is taken.
     """
+    from rlmba.data.table import read_table
+
     table = read_table(Path(path))
     known, names = _Ids(ids), ClassNames(classes, open=open)
     found: dict[str, tuple[str | None, int]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from rlmba.annotators.answers import read_labels
 from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.tickets import Tickets
-from rlmba.errors import AnnotatorError, UsageError
+from rlmba.errors import AnnotatorError
 
 __all__ = ["Oracle"]
 
@@ -23,18 +23,9 @@ class Oracle:
     truth : path
         A table with the columns id and label, which may hold more ids than are ever asked; a relative
         path counts from the project's folder.
-
-    Raises
-    ------
-    UsageError
-        Without ``truth``.
     """
 
-    def __init__(self, folder: Path, *, truth: Path | None = None) -> None:
-        if truth is None:
-            raise UsageError(
-                "annotator 'oracle' needs the option truth: a table with the columns id and label"
-            )
+    def __init__(self, folder: Path, *, truth: Path) -> None:
         self.truth = Path(folder) / str(truth)
         self._tickets = Tickets(Path(folder) / "tickets" / "oracle")
 

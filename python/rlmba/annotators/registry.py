@@ -32,7 +32,7 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     Parameters
     ----------
     name : str
-        One of :func:`names`.
+        One of :func:`names`, or "module:Class" of your own.
     folder : path
         The project's folder.
     options : mapping
@@ -41,19 +41,41 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     Raises
     ------
     UsageError
-        If the name or an option is unknown, or a value is wrong.
+        If the name or an option is unknown, one is lacking, or a value is wrong.
     """
-    if name not in _CLASSES:
-        raise UsageError(f"annotator: expected one of {list(names())}, got {name!r}")
-    module, attribute = _CLASSES[name]
-    cls = getattr(importlib.import_module(f"rlmba.annotators.{module}"), attribute)
-    parameters = inspect.signature(cls).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    cls = _find(name)
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = [p.name for p in parameters]
     unknown = sorted(set(options or {}) - set(known))
     if unknown:
         raise UsageError(
             f"annotator {name!r} has no option {unknown[0]!r}: expected "
             + (f"one of {known}" if known else "none at all")
         )
+    lacking = [p.name for p in parameters if p.default is p.empty and p.name not in (options or {})]
+    if lacking:
+        raise UsageError(
+            f"annotator {name!r} needs the option {lacking[0]!r}; give it with "
+            f"--annotator-option {lacking[0]}=..., or as project.annotator_options.{lacking[0]}"
+        )
     made: Annotator = cls(folder, **(options or {}))
     return made
+
+
+def _find(name: str) -> Any:
+    module, colon, attribute = name.partition(":")
+    if name in _CLASSES:
+        module, attribute = _CLASSES[name]
+        module = f"rlmba.annotators.{module}"
+    elif not colon:
+        raise UsageError(
+            f'annotator: expected one of {list(names())}, or "module:Class", got {name!r}'
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        if name in _CLASSES:
+            raise
+        raise UsageError(
+            f"annotator {name!r}: expected a class in a module that can be imported: {error}"
+        ) from error

@@ -54,6 +54,8 @@ def unguarded(cell: str) -> str:
     >>> unguarded("'=1+1"), unguarded("'007"), unguarded("'tis")
     ('=1+1', '007', "'tis")
     """
+    if "'" not in cell:
+        return cell
     plain = _GUARDED.sub(r"\1", cell)
     return cell[1:] if plain == cell and cell[:1] == "'" and _REWRITTEN.match(cell[1:]) else plain
 

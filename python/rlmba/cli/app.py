@@ -15,6 +15,11 @@ __all__ = ["app", "application"]
 # In the order of `rlmba --help`. Each is a module of this package that registers itself with `app`.
 COMMANDS = (
     "run",
+    "init",
+    "next",
+    "collect",
+    "status",
+    "loop",
     "compare",
     "label",
     "report",

@@ -79,8 +79,8 @@ def load_features(
     Parameters
     ----------
     path : path
-        The file. ``y``: integers from 0, -1 where the class is unknown; ``split``: 0 of training samples, 1 of test samples.
-        ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
+        The file. ``y``: integers from 0, -1 where the class is unknown; ``split``: 0 of training
+        samples, 1 of test samples. ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
         ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one column for each
         modality array, in the order of the file.
     modalities : sequence of str, optional

@@ -13,10 +13,10 @@ from rlmba.errors import UsageError
 
 __all__ = ["Source", "describe", "load_dataset", "names", "register"]
 
-Source: TypeAlias = Literal["none", "file", "folder"]
+Source: TypeAlias = Literal["none", "file", "folder", "folder or name"]
 Loader: TypeAlias = Callable[..., MultimodalDataset]
 
-_ARGUMENT = {"file": "data", "folder": "data_root"}
+_ARGUMENT = {"file": "data", "folder": "data_root", "folder or name": "data_root"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ def register(name: str, loader: Loader, *, source: Source) -> None:
     loader : callable
         ``loader(**options)``, or ``loader(path, **options)`` for a source on disk. Its keyword-only
         parameters are the data set's options.
-    source : {"none", "file", "folder"}
-        What it is read from: ``data``, ``data_root`` or nothing.
+    source : {"none", "file", "folder", "folder or name"}
+        What it is read from: nothing, ``data``, ``data_root``, or ``data_root`` if it is given: the
+        loader then gets None in its place, and an option names the source.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def load_dataset(
     wanted = _ARGUMENT.get(entry.source)
     for argument, value in given.items():
         flag = "--" + argument.replace("_", "-")
-        if value is None and argument == wanted:
+        if value is None and argument == wanted and entry.source != "folder or name":
             raise UsageError(
                 f"data set {name!r} is read from a {entry.source}: expected {argument}, got none; "
                 f"give it with {flag}"

@@ -110,6 +110,10 @@ def run(
     PeerError
         If another of the processes launched together ends; complete rounds stay.
     """
+    if (output / "run.json").exists() and read_run(output).info.get("project"):
+        raise RunFolderError(
+            f"{output} is a project, whose labels come from people; go on with `rlmba next {output}`"
+        )
     mesh = Mesh.open(config.device, config.training.precision)
     try:
         if mesh.main:
@@ -180,10 +184,6 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
     config, dataset, pool = session.config, session.dataset, session.pool
     if resume and (output / "run.json").exists():
         with RunStore.resume(output) as store:
-            if store.info.get("project"):
-                raise RunFolderError(
-                    f"{output} is a project, whose labels come from people; go on with `rlmba next {output}`"
-                )
             check_same(store.config, config, output)
             if store.info.get("fingerprint") != dataset.fingerprint():
                 raise RunFolderError(

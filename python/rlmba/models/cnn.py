@@ -66,7 +66,9 @@ class ConvStack(nn.Module):
 
 
 @register_encoder(
-    "cnn", kinds=["image", "spectrogram", "video"], default_for=["image", "spectrogram"]
+    "cnn",
+    kinds=["image", "spectrogram", "video"],
+    default_for=["image", "spectrogram", "video"],
 )
 class Cnn(Encoder):
     """A :class:`ConvStack` over images of any number of channels, or over a video's, averaged.

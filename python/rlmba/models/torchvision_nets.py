@@ -117,7 +117,7 @@ class ResNet101(TorchvisionNetwork):
         super().__init__(modality, "resnet101", weights=weights, frozen=frozen)
 
 
-@register_encoder("r2plus1d-18", kinds=["video"], default_for=["video"])
+@register_encoder("r2plus1d-18", kinds=["video"])
 class R2Plus1D18(TorchvisionNetwork):
     """R(2+1)D-18: 512 averages of its last maps. Random weights unless told otherwise."""
 

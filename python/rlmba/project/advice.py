@@ -66,7 +66,9 @@ class _Curves:
     def errors(self, ratio: _Floats) -> _Floats:
         """Errors [grid, len(ratio)] at multiples of the first number of labels."""
         floor = self.floor[:, None]
-        return np.asarray(self.start[:, None] * (floor + (1 - floor) * ratio ** -self.rate[:, None]))
+        return np.asarray(
+            self.start[:, None] * (floor + (1 - floor) * ratio ** -self.rate[:, None])
+        )
 
 
 @cache
@@ -203,16 +205,15 @@ def _text(
     batch: int,
     size: int,
 ) -> str:
-    what = f"Another {batch} labels" if batch > 1 else "Another label"
-    verb = "are" if batch > 1 else "is"
-    says = [
-        f"{what} {verb} expected to add about {100 * gain:.1f} points of Top-1 "
-        f"(80 %: {100 * low:.1f} to {100 * high:.1f})."
-    ]
+    what = f"Another {batch} labels are" if batch > 1 else "Another label is"
+    interval = f"80 %: {100 * low:.1f} to {100 * high:.1f}"
+    says = [f"{what} expected to add about {100 * gain:.1f} points of Top-1 ({interval})."]
     if rounds < _ROUNDS_TO_STOP:
         says.append("This early it is a guess, from how learning usually goes: label on.")
     elif stop:
-        says.append(f"The curve has flattened, to {100 * trend:.1f} points a batch at most: time to stop.")
+        says.append(
+            f"The curve has flattened, to {100 * trend:.1f} points a batch at most: time to stop."
+        )
     if 1 / size > 2 * THRESHOLD:
         says.append(
             f"V has {size} samples, so each is {100 / size:.1f} points: label more of V to see small gains."

@@ -74,7 +74,7 @@ class Guard:
         request = Request(scope)
         refused = self._refused(request)
         fresh = refused is None and "token" in request.query_params
-        is_file = request.url.path == "/media"
+        is_file = scope["path"] == "/media"
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -142,14 +142,15 @@ class Media:
 
         status = path.stat()
         key = (str(path), status.st_mtime_ns, status.st_size)
-        if key in self._kept:
-            return Content(None, self._kept[key], "image/jpeg")
+        kept = self._kept.get(key)
+        if kept is not None:
+            return Content(None, kept, "image/jpeg")
         with _opened(path) as image:
             small = status.st_size <= _MAX_BYTES and image.width * image.height <= MAX_PIXELS
             if small and image.format in _AS_IT_IS:
                 return Content(path, b"", Image.MIME[image.format])
             with self._converting:
-                data = _converted(image, path)
+                data = self._kept.get(key) or _converted(image, path)
                 self._kept[key] = data
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)

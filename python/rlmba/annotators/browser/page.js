@@ -33,9 +33,18 @@
   let own = { skipped: [], past: [] }; // of this batch; past: [{id, before, version}]
   let unsent = kept.get("unsent", null); // {body, before, again}
   let sending = false;
+  let moving = false; // to another sample: what is pressed now is meant for neither
   let showing = 0; // counts what was shown, so that what comes late is not
   let after = null; // what to do once the server answers again
   let ahead = []; // media of the next sample, kept so that they load
+
+  // Keys count only while a sample is there to judge and nothing is unsent.
+  const busy = () => moving || unsent !== null;
+
+  function move(on) {
+    moving = on;
+    document.body.classList.toggle("busy", busy());
+  }
 
   // Asking the server
 
@@ -102,7 +111,7 @@
       const todo = after;
       after = null;
       if (todo) await todo();
-      else if (!shown && !unsent && remaining() > 0) await next();
+      else if (!shown && !busy() && remaining() > 0) await next();
     }
   }
 
@@ -112,6 +121,7 @@
     if (status !== 200 || opened.key !== data.key) return; // the next poll sees what came between
     batch = opened;
     shown = null;
+    after = null;
     showing++;
     own = kept.get(`batch ${batch.key}`, { skipped: [], past: [] });
     take(data);
@@ -129,6 +139,8 @@
     shown = null;
     showing++;
     said = { since: "", classes: [], versions: {}, answers: {} };
+    after = null;
+    move(false);
     $("title").textContent = "rlmba label";
     idle(message, false);
     progress();
@@ -138,10 +150,14 @@
     said = { since: data.since, classes: data.classes, versions: data.versions, answers: data.answers };
     progress();
     choices();
-    const there = shown && !shown.again && said.answers[shown.question.id];
-    if (there && there.session !== session) {
-      notice(`Somebody else has just answered this one: ${who(there)}.`);
-    }
+    const there = overtaken();
+    // Not left by itself: a key that is being pressed would be taken for the next sample's.
+    if (there) notice(`Somebody else has just answered this one: ${who(there)}. → goes on.`);
+  }
+
+  function overtaken() {
+    const there = shown && !shown.again ? said.answers[shown.question.id] : undefined;
+    return there && there.session !== session ? there : undefined;
   }
 
   const remaining = () => batch.ids.length - Object.keys(said.answers).length;
@@ -158,12 +174,14 @@
   async function next(leaving = "") {
     try {
       const turn = ++showing;
+      move(true);
       const body = { ticket: batch.ticket, session, skipped: own.skipped, leaving };
       const { status, data } = await ask("api/next", body);
       if (turn !== showing) return;
       if (status !== 200) throw new Answered(data.message || `The server answers with error ${status}.`);
       if (data.now === null) {
         shown = null;
+        move(false);
         idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; under ` +
           "`rlmba loop` that happens by itself. This page goes on with the next batch.", true);
         return;
@@ -184,12 +202,14 @@
 
   async function show(id, again) {
     const turn = ++showing;
+    move(true);
     try {
       const found = await question(id);
       if (turn !== showing) return;
       shown = { question: found, base: said.versions[id] ?? 0, again };
       notice("");
       draw();
+      move(false);
     } catch (error) {
       after = () => show(id, again);
       lost(error);
@@ -375,7 +395,7 @@
       button.append(made("kbd", "", key), " ");
       button.setAttribute("aria-keyshortcuts", key);
     }
-    button.append(made("span", "", name), made("span", "n"));
+    button.append(made("span", "", name), " ", made("span", "n"));
     button.addEventListener("click", () => answer(name));
     return button;
   }
@@ -383,13 +403,13 @@
   // Answering
 
   function answer(label) {
-    if (!shown || unsent) return;
+    if (!shown || busy()) return;
     const { question: q, base, again } = shown;
     say({ id: q.id, label, undo: false, base }, said.answers[q.id] ?? null, again);
   }
 
   function undo() {
-    if (!batch || unsent) return;
+    if (!batch || busy()) return;
     const last = own.past.at(-1);
     if (!last) { notice("There is nothing to undo in this tab."); return; }
     const back = last.before ? { label: last.before.label, undo: false } : { label: null, undo: true };
@@ -406,7 +426,7 @@
   async function send() {
     if (sending || !unsent || $("conflict").open) return;
     sending = true;
-    document.body.classList.add("saving");
+    move(moving);
     let retry = false;
     try {
       const { status, data } = await ask("api/answer", unsent.body);
@@ -430,7 +450,7 @@
       lost(error);
     }
     sending = false;
-    document.body.classList.toggle("saving", unsent !== null);
+    move(moving);
     if (retry) setTimeout(send, RETRY);
   }
 
@@ -457,6 +477,7 @@
     kept.set("unsent", null);
     if (!batch) return;
     const here = body.ticket === batch.ticket;
+    move(moving);
     if (here && undoes) await show(body.id, body.id in said.answers);
     else if (here && again) await show(body.id, true);
     else if (done || !shown) await next();
@@ -489,12 +510,11 @@
       lost(error);
     }
     await settle(true);
-    document.body.classList.remove("saving");
   });
 
   function skip() {
-    if (!shown || unsent) return;
-    if (shown.again) { look(1); return; }
+    if (!shown || busy()) return;
+    if (shown.again || overtaken()) { look(1); return; }
     const { id } = shown.question;
     own.skipped = [...own.skipped.filter((other) => other !== id), id];
     kept.set(`batch ${batch.key}`, own);
@@ -503,13 +523,13 @@
 
   // Over the answers in the order in which they were first given; at their end is what is to be answered.
   function look(step) {
-    if (!batch || unsent) return;
+    if (!batch || busy()) return;
     const trail = Object.entries(said.answers).sort((a, b) => a[1].first - b[1].first).map(([id]) => id);
     const at = shown && shown.again ? trail.indexOf(shown.question.id) : trail.length;
     const to = (at < 0 ? trail.length : at) + step;
     if (to < 0) notice("This is the first answer.");
     else if (to < trail.length) show(trail[to], true);
-    else if (at !== trail.length) next();
+    else if (at !== trail.length || overtaken()) next();
   }
 
   // Keys
@@ -576,7 +596,7 @@
   $("add").addEventListener("submit", (event) => {
     event.preventDefault();
     const name = $("name").value.trim();
-    if (name === "" || unsent) return;
+    if (name === "" || busy()) return;
     $("name").value = "";
     $("name").blur();
     answer(name);

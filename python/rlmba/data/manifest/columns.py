@@ -43,6 +43,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _COUNTERS = frozenset(
     {"", "index", "idx", "row", "rank", "score", "difficulty", "line", "nr", "no"}
 )
+_FEW = 4  # rows in which a number may count by accident
 _LIKE_LABELS = frozenset({"class", "category", "target", "y", "label", "labels", "label_id"})
 # Names that mean something else where modalities are named.
 _RESERVED = frozenset({"mm", "unreadable", _TEXT_FILE})
@@ -166,8 +167,9 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     if not columns.modalities:
         raise UsageError(
             f"{table.path}: expected something to learn from (a column of images, texts, sounds, videos or "
-            f"numbers), got {list(table.columns)}; name a column with, say, "
-            f"{set_option('columns.image', 'COLUMN')}"
+            f"numbers), got {list(table.columns)}"
+            + "".join(f", {c!r} not used ({why})" for c, why in unused.items())
+            + f"; name a column with, say, {set_option('columns.image', 'COLUMN')}"
         )
     return columns
 
@@ -361,6 +363,6 @@ def _no_feature(column: str, numbers: NDArray[np.float64]) -> str:
         return "a count or a score by its name"
     if name in _LIKE_LABELS:
         return "a label by its name"
-    if len(there) > 1 and len(there) == len(numbers) and (np.diff(numbers) == 1).all():
+    if len(there) == len(numbers) > _FEW and there[0] in (0, 1) and (np.diff(there) == 1).all():
         return "counts the rows"
     return ""

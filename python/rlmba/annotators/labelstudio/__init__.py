@@ -1,0 +1,301 @@
+"""Label Studio as annotator: on a server, or by files that people import and export there."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from rlmba.annotators.base import LabelBatch
+from rlmba.annotators.labelstudio import labeling
+from rlmba.annotators.labelstudio.answers import Decided, decide, votes
+from rlmba.annotators.labelstudio.exports import read_export
+from rlmba.annotators.labelstudio.media import Inline, Local, Media, Upload
+from rlmba.annotators.labelstudio.projects import Projects
+from rlmba.annotators.labelstudio.tasks import asked_again, columns, tasks
+from rlmba.annotators.tickets import Tickets
+from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
+from rlmba.storage import atomic_write_text, make_folder
+
+if TYPE_CHECKING:
+    from rlmba.annotators.labelstudio.server import Server
+
+__all__ = ["LabelStudio"]
+
+_CHUNK = 25  # questions whose files are uploaded, and which are then imported, together
+_MEDIA = ("upload", "local", "inline")
+
+
+class LabelStudio:
+    """Annotators who work in Label Studio.
+
+    With ``url`` it talks to a server: makes a project, adds a task for each question, reads the
+    annotations. Without, people import ``labelstudio/round_003.json`` (and, once, paste
+    ``labelstudio/labeling_config.xml``) and put what they export to ``labelstudio-export.json`` or ``.csv``.
+
+    Parameters
+    ----------
+    folder : path
+        The project's folder.
+    url : str or None
+        The server's address; None or empty: files.
+    project : int or None
+        The project there to work in; None: one is made, once.
+    title : str or None
+        Its title; None: made from the folder's name.
+    key_variable : str
+        The environment variable with the key: a personal access token, or a legacy token where the server
+        takes these.
+    key_file : path or None
+        A file with the key, instead; relative to ``folder``.
+    media : {"upload", "local", "inline"} or None
+        How files are shown. "upload": sent to the server, which keeps copies. "local": read by the server
+        from ``document_root`` on its own disk. "inline": as part of the task, pictures and short films
+        only. None: "upload" with a server, else "inline".
+    document_root : path or None
+        For "local": the folder that Label Studio serves files from.
+    server_document_root : str or None
+        Where the server sees that folder (a container's mount); None: at the same path.
+    export : path or None
+        An exported file to read the answers from, even where there is a server; relative to ``folder``.
+    prelabel : bool
+        Choose the model's class beforehand when people label. They then tend to agree with it. Counts
+        when the project is made.
+    timeout : float
+        Seconds after which a request to the server is given up.
+
+    Raises
+    ------
+    UsageError
+        If an option is wrong.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        url: str | None = "http://localhost:8080",
+        project: int | None = None,
+        title: str | None = None,
+        key_variable: str = "LABEL_STUDIO_API_KEY",
+        key_file: str | Path | None = None,
+        media: str | None = None,
+        document_root: str | Path | None = None,
+        server_document_root: str | None = None,
+        export: str | Path | None = None,
+        prelabel: bool = False,
+        timeout: float = 60.0,
+    ) -> None:
+        if media not in (None, *_MEDIA):
+            raise UsageError(f"labelstudio: media: expected one of {list(_MEDIA)}, got {media!r}")
+        if media == "upload" and not url:
+            raise UsageError(
+                "labelstudio: media=upload needs a server: give its url, or media=inline or local"
+            )
+        if media == "local" and document_root is None:
+            raise UsageError(
+                "labelstudio: media=local needs document_root, the folder that Label Studio serves files from"
+            )
+        if project is not None and (isinstance(project, bool) or not isinstance(project, int)):
+            raise UsageError(f"labelstudio: project: expected a number, got {project!r}")
+        if not timeout > 0:
+            raise UsageError(f"labelstudio: timeout: expected seconds above 0, got {timeout!r}")
+        self.folder = Path(folder)
+        self.tickets = Tickets(self.folder / "tickets" / "labelstudio")
+        self._own = self.folder / "labelstudio"
+        self._url = (url or "").rstrip("/")
+        self._project = project
+        name = title or f"rlmba: {self.folder.resolve().name}"
+        self._projects = Projects(self._own / "server.json", name, prelabel=prelabel)
+        self._key_variable = key_variable
+        self._key_file = None if key_file is None else self.folder / Path(key_file).expanduser()
+        self._media = media or ("upload" if url else "inline")
+        self._document_root = None if document_root is None else self.folder / Path(document_root)
+        self._server_document_root = server_document_root
+        self._export = None if export is None else self.folder / Path(export)
+        self._timeout = timeout
+
+    def request(self, batch: LabelBatch) -> str:
+        """Ask; questions of this round that are there already are not asked twice.
+
+        Raises
+        ------
+        AnnotatorError
+            If the server cannot be asked. Asking again adds what is missing.
+        DataError
+            If Label Studio cannot offer one of the classes.
+        """
+        ticket = self.tickets.write(batch)
+        if self._url:
+            self._ask_server(batch)
+        else:
+            self._write_import(batch, ticket)
+        return ticket
+
+    def collect(self, ticket: str) -> Mapping[str, str | None]:
+        """Class names by sample id: the majority of the annotations, of ground truths where there are any.
+
+        Questions whose answers are equally divided are not among them but asked again: a further task on
+        the server, or a file ``labelstudio/round_003_again.json`` to import. The ticket's notes name them.
+
+        Raises
+        ------
+        AnnotatorError
+            If the server or the ticket cannot be read.
+        DataError
+            If an export cannot be read, or a label is none of the classes.
+        """
+        batch, notes = self.tickets.read(ticket)
+        if self._url and self._export is None:
+            server = self._connect()
+            project = self._number(server)
+            found = server.tasks(project, batch.round)
+            decided = decide(batch, found)
+            again = _unanswered(batch, found, decided)
+            if again:
+                server.add_tasks(project, again)
+        else:
+            decided = decide(batch, self._exported(batch))
+            self._write_again(ticket, decided)
+        if notes.get("ties", {}) != decided.ties:
+            self.tickets.write(batch, notes | {"ties": decided.ties})
+        if decided.ties:
+            first = next(iter(decided.ties))
+            where = "" if self._url else f"; import {self._own / f'{ticket}_again.json'}"
+            warnings.warn(
+                f"labelstudio: answers are equally divided on {len(decided.ties)} questions (first, "
+                f"{first!r}), which are asked again{where}",
+                RlmbaWarning,
+                stacklevel=2,
+            )
+        return decided.labels
+
+    def _ask_server(self, batch: LabelBatch) -> None:
+        server = self._connect()
+        wanted = columns(batch)
+        project = self._number(server, make=True)
+        before = server.label_config(project)
+        config = labeling.grown(before, wanted, batch.classes, open_classes=batch.open)
+        if not _same(before, config):
+            server.set_label_config(project, config)
+        there = {task["data"].get("sample_id") for task in server.tasks(project, batch.round)}
+        missing = [question for question in batch.questions if question.id not in there]
+        if not missing:
+            return
+        media = self._way(server, project, files=any(question.files for question in missing))
+        keys = labeling.variables(config)
+        for start in range(0, len(missing), _CHUNK):
+            chunk = missing[start : start + _CHUNK]
+            server.add_tasks(project, tasks(batch, chunk, media, keys))
+
+    def _write_import(self, batch: LabelBatch, ticket: str) -> None:
+        make_folder(self._own)
+        path = self._own / "labeling_config.xml"
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        config = labeling.grown(before, columns(batch), batch.classes, open_classes=batch.open)
+        made = tasks(batch, batch.questions, self._way(None, None), labeling.variables(config))
+        if config != before:
+            atomic_write_text(path, config)
+        atomic_write_text(self._own / f"{ticket}.json", _json(made))
+
+    def _exported(self, batch: LabelBatch) -> list[dict[str, Any]]:
+        """Tasks of the export; none where there is no export yet."""
+        if self._export is not None:
+            path = self._export
+        else:
+            names = ("labelstudio-export.json", "labelstudio-export.csv")
+            there = [self.folder / name for name in names if (self.folder / name).is_file()]
+            if not there:
+                return []
+            path = max(there, key=lambda p: p.stat().st_mtime)
+        found = read_export(path)
+        if not any(task["data"].get("round") == batch.round for task in found):
+            warnings.warn(
+                f"{path}: no answers of round {batch.round} in it; export the project again when people "
+                "have labeled",
+                RlmbaWarning,
+                stacklevel=3,
+            )
+        return found
+
+    def _write_again(self, ticket: str, decided: Decided) -> None:
+        path = self._own / f"{ticket}_again.json"
+        source = self._own / f"{ticket}.json"
+        if not decided.ties:
+            path.unlink(missing_ok=True)
+            return
+        try:
+            made = json.loads(source.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise AnnotatorError(
+                f"{source}: expected the tasks of this round, could not read them ({error}); ask again with "
+                "`rlmba next`"
+            ) from None
+        ties = decided.ties
+        chosen = [t for t in made if t["data"]["sample_id"] in ties]
+        again = [asked_again(t, ties[t["data"]["sample_id"]]) for t in chosen]
+        atomic_write_text(path, _json(again))
+
+    def _way(self, server: Server | None, project: int | None, *, files: bool = True) -> Media:
+        """How files reach Label Studio."""
+        if self._media == "local" and self._document_root is not None:
+            return Local(self._document_root, self._server_document_root, server, project)
+        if self._media == "upload" and server is not None and files:
+            return Upload(server, self._projects.number(server, "files", make=True))
+        return Inline()
+
+    def _number(self, server: Server, *, make: bool = False) -> int:
+        """The project with the questions."""
+        return self._project or self._projects.number(server, "questions", make=make)
+
+    def _connect(self) -> Server:
+        from rlmba.annotators.labelstudio.server import Server
+
+        return Server(self._url, self._key(), timeout=self._timeout)
+
+    def _key(self) -> str:
+        if self._key_file is not None:
+            try:
+                key = self._key_file.read_text(encoding="utf-8").strip()
+            except (OSError, ValueError) as error:
+                raise AnnotatorError(
+                    f"{self._key_file}: the key to Label Studio could not be read "
+                    f"({type(error).__name__}); correct the annotator's option key_file"
+                ) from None
+            place = str(self._key_file)
+        else:
+            key = os.environ.get(self._key_variable, "").strip()
+            place = f"the environment variable {self._key_variable}"
+        if not key or not key.isascii() or len(key.split()) != 1:
+            raise AnnotatorError(
+                f"{place}: expected the key to Label Studio, got {'something else' if key else 'nothing'}: "
+                "make one there (Account & Settings, Personal Access Token) and put it in that place"
+            )
+        return key
+
+
+def _unanswered(
+    batch: LabelBatch, found: list[dict[str, Any]], decided: Decided
+) -> list[dict[str, Any]]:
+    """Further tasks for questions without a majority, unless one of theirs still waits for an answer."""
+    again = []
+    for sample, count in decided.ties.items():
+        own = [task for task in found if task["data"].get("sample_id") == sample]
+        if all(votes(batch, task) for task in own):
+            again.append(asked_again(own[0], count))
+    return again
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two labeling configs say the same."""
+    if not one.strip():
+        return False
+    return ET.canonicalize(one) == ET.canonicalize(other)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

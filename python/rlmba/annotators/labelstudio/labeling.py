@@ -1,0 +1,199 @@
+"""The labeling config: which media Label Studio shows, and the classes to choose from."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+from rlmba.errors import AnnotatorError, DataError
+
+__all__ = [
+    "CANNOT_TELL",
+    "CHOICES",
+    "NEW_CLASS",
+    "Column",
+    "column",
+    "grown",
+    "shown_value",
+    "variables",
+]
+
+CANNOT_TELL = "rlmba:cannot-tell"
+"""What an annotation holds where people cannot tell; no class may be called so."""
+
+CHOICES = "label"
+"""Name of the control with the classes."""
+
+NEW_CLASS = "new_class"
+"""Name of the field for a class that is not in the list yet."""
+
+_ABOUT = "about"
+_MEDIA = "rlmba-media"
+_VARIABLE = re.compile(r"\$(\w+)", flags=re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+class Column(NamedTuple):
+    """A modality as Label Studio shows it.
+
+    Parameters
+    ----------
+    key : str
+        The key of a task's data, and the tag's name.
+    tag : {"Image", "Audio", "Video", "Text"}
+        The tag that shows it.
+    title : str
+        The modality's name.
+    """
+
+    key: str
+    tag: str
+    title: str
+
+
+def column(modality: str, tag: str) -> Column:
+    """The column of a modality: the same in every round, whatever else there is.
+
+    Label Studio's variables are ASCII words. A key is the modality's name where that is the tag's ("image"),
+    otherwise it ends with the tag's; a checksum takes the place of characters that were lost.
+    """
+    kind = tag.lower()
+    word = re.sub(r"\W", "_", modality, flags=re.ASCII)
+    if word != modality:
+        word = f"{word}_{zlib.crc32(modality.encode('utf-8', 'replace')):08x}"
+    return Column(word if word == kind else f"{word}_{kind}", tag, modality)
+
+
+def shown_value(name: str) -> str:
+    """How a name is written on the page: a joiner without width keeps "$x" from being read as a variable."""
+    return name.replace("$", "$\N{WORD JOINER}")
+
+
+def grown(
+    config: str, columns: Iterable[Column], classes: Iterable[str], *, open_classes: bool
+) -> str:
+    """A labeling config with everything that a batch needs, and all else left as it is.
+
+    Parameters
+    ----------
+    config : str
+        The project's present one, perhaps edited by people; empty: none yet.
+    columns : iterable of Column
+        What has to be shown.
+    classes : iterable of str
+        Class names that can be chosen. Those that are in ``config`` and not here stay.
+    open_classes : bool
+        Whether there is a field for the name of a new class.
+
+    Returns
+    -------
+    str
+        XML. Equal to what it was made from where nothing is lacking, up to the way of writing it.
+
+    Raises
+    ------
+    AnnotatorError
+        If ``config`` is not XML.
+    DataError
+        If a class name cannot be written in a labeling config.
+    """
+    try:
+        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+        root = ET.fromstring(config.strip() or "<View/>", parser)
+    except ET.ParseError as error:
+        raise AnnotatorError(
+            f"Label Studio: the project's labeling config is not XML ({error}); "
+            "mend it in the project's settings, or give another `project`"
+        ) from None
+    _show(root, columns)
+    _choose(root, classes, open_classes)
+    return ET.tostring(root, encoding="unicode")
+
+
+def variables(config: str) -> set[str]:
+    """Keys that a task's data must have for a labeling config that :func:`grown` gave."""
+    found = (
+        _VARIABLE.fullmatch(element.get("value", ""))
+        for element in ET.fromstring(config).iter()
+        if element.get("name")
+    )
+    return {match[1] for match in found if match}
+
+
+def _show(root: ET.Element, columns: Iterable[Column]) -> None:
+    """Tags for what is not shown yet, side by side as long as there is room."""
+    row = root.find(f".//View[@className='{_MEDIA}']")
+    if row is None:
+        style = "display:flex;flex-wrap:wrap;gap:1em;margin-bottom:1em"
+        row = ET.Element("View", {"className": _MEDIA, "style": style})
+        root.insert(0, row)
+    values = {element.get("value") for element in root.iter()}
+    for key, tag, title in columns:
+        if f"${key}" in values:
+            continue
+        cell = ET.SubElement(row, "View", {"style": "flex:1 1 24em;min-width:0"})
+        ET.SubElement(cell, "Header", {"value": _written(shown_value(title)), "size": "5"})
+        element = ET.SubElement(cell, tag, {"name": key, "value": f"${key}"})
+        if tag == "Image":
+            element.set("zoomControl", "true")
+        elif tag == "Video":
+            element.set("height", "360")
+        elif tag == "Text":
+            element.set("valueType", "text")  # never the address of one
+    if root.find(f".//*[@name='{_ABOUT}']") is None:
+        about = {"name": _ABOUT, "value": f"${_ABOUT}", "valueType": "text"}
+        root.insert(list(root).index(row) + 1 if row in list(root) else 0, _element("Text", about))
+
+
+def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> None:
+    """A button for each class and one for those who cannot tell; a field where the list is open."""
+    choices = root.find(f".//Choices[@name='{CHOICES}']")
+    if choices is None:
+        attributes = {"name": CHOICES, "toName": _ABOUT, "choice": "single", "showInline": "true"}
+        choices = ET.SubElement(root, "Choices", attributes)
+    there = {choice.get("alias") or choice.get("value") for choice in choices.iter("Choice")}
+    classes = list(classes)
+    last = [c for c in choices if c.get("alias") == CANNOT_TELL]
+    place = list(choices).index(last[0]) if last else len(choices)
+    for name in classes:
+        if name == CANNOT_TELL or not name.strip():
+            raise DataError(f"class {name!r}: Label Studio cannot offer it; rename it")
+        if name not in there:
+            choice = {"value": _written(shown_value(name))}
+            if choice["value"] != name:
+                choice["alias"] = _written(name)
+            choices.insert(place, _element("Choice", choice))
+            place += 1
+    if not last:
+        text = "cannot tell" if "cannot tell" not in classes else "cannot tell (no label)"
+        choices.append(_element("Choice", {"value": text, "alias": CANNOT_TELL}))
+    field = root.find(f".//TextArea[@name='{NEW_CLASS}']")
+    choices.set("required", "false" if open_classes else "true")
+    if open_classes and field is None:
+        ET.SubElement(
+            root,
+            "TextArea",
+            {
+                "name": NEW_CLASS,
+                "toName": choices.get("toName", _ABOUT),
+                "placeholder": "or the name of a new class",
+                "maxSubmissions": "1",
+                "editable": "true",
+            },
+        )
+
+
+def _element(tag: str, attributes: Mapping[str, str]) -> ET.Element:
+    return ET.Element(tag, dict(attributes))
+
+
+def _written(text: str) -> str:
+    """``text``, if XML can hold it."""
+    if found := _CONTROL.search(text):
+        raise DataError(
+            f"{text!r}: expected a name without control characters, got {found.group()!r}; rename it"
+        )
+    return text

@@ -1,0 +1,187 @@
+"""How files reach Label Studio: as part of the task, uploaded, or served from its own disk."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
+
+from rlmba.errors import AnnotatorError, UsageError
+
+if TYPE_CHECKING:
+    from rlmba.annotators.labelstudio.server import Server
+
+__all__ = ["Inline", "Local", "Media", "Upload", "tag_of"]
+
+_TAGS = {"image": "Image", "audio": "Audio", "video": "Video"}
+_MEBI = 1 << 20
+
+
+def tag_of(modality: str, path: Path) -> str | None:
+    """The tag that shows a file, by its modality's name or, failing that, its type; None: nothing does."""
+    return _TAGS.get(modality) or _TAGS.get(_type(path).split("/")[0])
+
+
+class Media(Protocol):
+    """A way for files to reach Label Studio."""
+
+    def refused(self, path: Path, tag: str) -> str | None:
+        """Why a file that is there cannot be shown, for people to read; None: it can."""
+        ...
+
+    def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
+        """Where Label Studio finds the files; none of them was refused."""
+        ...
+
+
+class Inline:
+    """Files within the task, as ``data:`` addresses. Label Studio plays no sound from these."""
+
+    limit = 8 * _MEBI
+    """Bytes of the largest file: the page that lists tasks loads all of it."""
+
+    def refused(self, path: Path, tag: str) -> str | None:
+        """See :class:`Media`."""
+        if tag == "Audio":
+            return (
+                "Label Studio plays sound only from an address: use media=local, or a server's url"
+            )
+        if (size := path.stat().st_size) > self.limit:
+            return f"{_size(size)}, more than the {_size(self.limit)} that go into a task: use media=local"
+        return None
+
+    def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
+        """See :class:`Media`."""
+        return {
+            path: f"data:{_type(path)};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+            for path in paths
+        }
+
+
+class Local:
+    """Files that Label Studio reads from its own disk: it runs here, or sees the same folder.
+
+    Parameters
+    ----------
+    root : path
+        The folder that it serves files from (LOCAL_FILES_DOCUMENT_ROOT), as seen from here.
+    server_root : str or None
+        The same folder as the server sees it; None: at the same place.
+    server, project : Server, int
+        Where a storage connection is made for each folder directly below ``root`` that files lie in;
+        without it files are not served. None: people make them by hand.
+    """
+
+    def __init__(
+        self, root: Path, server_root: str | None, server: Server | None, project: int | None
+    ) -> None:
+        self._root = root.expanduser().resolve()
+        if not self._root.is_dir():
+            raise UsageError(
+                f"labelstudio: document_root: expected a folder, got {root}: name the folder that "
+                "Label Studio serves files from (LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT)"
+            )
+        self._server_root = (server_root or str(self._root)).rstrip("/")
+        self._server = server
+        self._project = project
+
+    def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002 - whatever a browser can play
+        """See :class:`Media`; a file outside the folder is a mistake in the settings.
+
+        Raises
+        ------
+        AnnotatorError
+            If the file does not lie in a folder below the root.
+        """
+        self._relative(path)
+        return None
+
+    def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
+        """See :class:`Media`."""
+        relative = {path: self._relative(path) for path in paths}
+        if self._server is not None and self._project is not None:
+            folders = {f"{self._server_root}/{r.parts[0]}" for r in relative.values()}
+            self._server.serve_folders(self._project, sorted(folders))
+        return {path: f"/data/local-files/?d={quote(r.as_posix())}" for path, r in relative.items()}
+
+    def _relative(self, path: Path) -> Path:
+        resolved = path.resolve()
+        if not resolved.is_relative_to(self._root) or resolved.parent == self._root:
+            raise AnnotatorError(
+                f"{path}: Label Studio can only serve files that lie in a folder below document_root "
+                f"({self._root}); move the files or choose another document_root, "
+                "or let them be uploaded (media=upload)"
+            )
+        return resolved.relative_to(self._root)
+
+
+class Upload:
+    """Files that are sent to Label Studio, which keeps copies.
+
+    It takes single files only into a project that shows nothing or one thing, so they go into a project
+    beside the one with the questions.
+
+    Parameters
+    ----------
+    server : Server
+    project : int
+        The project that keeps the files.
+    """
+
+    formats = (
+        *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".svg", ".webp"),
+        *(".flac", ".m4a", ".mp3", ".ogg", ".wav"),
+        *(".mp4", ".webm"),
+    )
+    """What Label Studio takes of what browsers show."""
+    limit = 249 * _MEBI
+    """Bytes of the largest file."""
+    together = 48 * _MEBI
+    """Bytes, and below it files, that are sent in one request."""
+
+    def __init__(self, server: Server, project: int) -> None:
+        self._server = server
+        self._project = project
+
+    def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002
+        """See :class:`Media`."""
+        if path.suffix.lower() not in self.formats:
+            return (
+                f"Label Studio takes no uploads of type {path.suffix or 'without suffix'}: "
+                "convert it, or use media=local"
+            )
+        if (size := path.stat().st_size) > self.limit:
+            return f"{_size(size)}, more than Label Studio takes ({_size(self.limit)}): use media=local"
+        return None
+
+    def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
+        """See :class:`Media`."""
+        found: dict[Path, str] = {}
+        for group in self._groups(dict.fromkeys(paths)):
+            types = [(path, _type(path)) for path in group]
+            found.update(zip(group, self._server.upload(self._project, types), strict=True))
+        return found
+
+    def _groups(self, paths: Iterable[Path]) -> Iterable[list[Path]]:
+        group: list[Path] = []
+        size = 0
+        for path in paths:
+            length = path.stat().st_size
+            if group and (size + length > self.together or len(group) == 20):
+                yield group
+                group, size = [], 0
+            group.append(path)
+            size += length
+        if group:
+            yield group
+
+
+def _type(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+def _size(size: int) -> str:
+    return f"{size / _MEBI:,.0f} MiB"

@@ -1,0 +1,91 @@
+"""The projects on a server that belong to one project folder."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlmba.errors import AnnotatorError
+from rlmba.storage import atomic_write_text, make_folder
+
+if TYPE_CHECKING:
+    from rlmba.annotators.labelstudio.server import Server
+
+__all__ = ["Projects"]
+
+_TEXTS = {
+    "questions": "Questions of rlmba.",
+    "files": "Files that questions of rlmba show; nothing to label here. Keep it as long as these are asked.",
+}
+
+
+class Projects:
+    """Which of a server's projects are ours: one with questions, one with the files these show.
+
+    A mark in a project's description finds it again where a process died before its number was kept, and
+    where the server has moved to another address.
+
+    Parameters
+    ----------
+    path : path
+        The file with the mark, and with the numbers by address.
+    title : str
+        Title of the project with the questions.
+    prelabel : bool
+        Whether that project chooses the model's class beforehand.
+    """
+
+    def __init__(self, path: Path, title: str, *, prelabel: bool) -> None:
+        self.path = path
+        self._title = title
+        self._prelabel = prelabel
+
+    def number(self, server: Server, kind: str, *, make: bool) -> int:
+        """Number of the project with the "questions", or of that with the "files".
+
+        Raises
+        ------
+        AnnotatorError
+            If there is none and it shall not be made, or the server cannot be asked.
+        """
+        state = self._read()
+        known: dict[str, int] = state["servers"].setdefault(server.url, {})
+        if kind in known:
+            return known[kind]
+        mark = f"[rlmba {state['mark']} {kind}]"
+        number = server.find_project(mark)
+        if number is None and not make:
+            raise AnnotatorError(
+                f"Label Studio at {server.url} has no project of {self.path.parent.parent}; ask with "
+                "`rlmba next`, or set the annotator's option project"
+            )
+        if number is None:
+            self._write(state)
+            title = self._title if kind == "questions" else f"{self._title[:40]} ({kind})"
+            number = server.make_project(
+                title,
+                f"{_TEXTS[kind]} {mark}",
+                "<View/>",
+                prelabel=self._prelabel and kind == "questions",
+            )
+        known[kind] = number
+        self._write(state)
+        return number
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state = json.loads(self.path.read_text(encoding="utf-8"))
+            return {"mark": str(state["mark"]), "servers": dict(state["servers"])}
+        except FileNotFoundError:
+            return {"mark": secrets.token_hex(8), "servers": {}}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AnnotatorError(
+                f"{self.path} is damaged ({error!r}): set the annotator's option project to the number in "
+                "the address of its page, and delete the file"
+            ) from None
+
+    def _write(self, state: dict[str, Any]) -> None:
+        make_folder(self.path.parent)
+        atomic_write_text(self.path, json.dumps(state, indent=1) + "\n")

@@ -1,0 +1,259 @@
+"""A Label Studio server, through its SDK; whatever goes wrong is an error that says what to do."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rlmba.errors import AnnotatorError, UsageError
+
+__all__ = ["Server"]
+
+# The SDK would try again by itself, but a request whose answer was lost may have been carried out.
+_ONCE = {"max_retries": 0}
+
+
+class Server:
+    """What the annotator needs of a server.
+
+    Parameters
+    ----------
+    url : str
+        Its address, http or https, perhaps with a path.
+    key : str
+        A personal access token, or a legacy token where the server takes these.
+    timeout : float
+        Seconds after which a request is given up.
+
+    Raises
+    ------
+    UsageError
+        If ``url`` is no address, or the SDK is not installed.
+    AnnotatorError
+        By every method, if the server cannot be reached, refuses, or answers what it should not.
+    """
+
+    def __init__(self, url: str, key: str, *, timeout: float = 60.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise UsageError(
+                "labelstudio: url: expected an address such as http://localhost:8080, without name and "
+                f"password, got {url if not parts.username else '(one with a name in it)'!r}"
+            )
+        try:
+            import httpx
+            from label_studio_sdk import LabelStudio
+        except ImportError as error:
+            raise UsageError(
+                f"annotator labelstudio needs label-studio-sdk 1.0.20 or newer ({error}): "
+                'pip install "rlmba[labelstudio]", or set its option url to "" to exchange files instead'
+            ) from None
+        self.url = url.rstrip("/")
+        self._prefix = parts.path.rstrip("/")
+        self._http = httpx.Client(timeout=timeout, follow_redirects=True)
+        # The slash keeps a path in the address where the SDK joins others to it.
+        base = self.url + "/" if self._prefix else self.url
+        with self._asking("logging in"):
+            self._api: Any = LabelStudio(base_url=base, api_key=key, httpx_client=self._http)
+
+    def label_config(self, project: int) -> str:
+        """A project's labeling config."""
+        with self._asking(f"reading project {project}", project):
+            found = self._api.projects.get(project, request_options=_ONCE)
+            return str(found.label_config or "")
+
+    def find_project(self, mark: str) -> int | None:
+        """The oldest project with ``mark`` in its description, or None."""
+        with self._asking("looking for the project"):
+            listed = self._api.projects.list(request_options=_ONCE)
+            found = [p.id for p in listed if mark in (p.description or "")]
+            return min(map(int, found), default=None)
+
+    def make_project(self, title: str, description: str, config: str, *, prelabel: bool) -> int:
+        """Make a project; returns its number. Titles are cut, or filled, to what Label Studio allows."""
+        with self._asking("making a project"):
+            made = self._api.projects.create(
+                title=title[:50].ljust(3, "_"),
+                description=description,
+                label_config=config,
+                show_collab_predictions=prelabel,
+                request_options=_ONCE,
+            )
+            return int(made.id)
+
+    def set_label_config(self, project: int, config: str) -> None:
+        """Replace a project's labeling config."""
+        with self._asking(f"changing the labeling config of project {project}", project):
+            self._api.projects.update(project, label_config=config, request_options=_ONCE)
+
+    def tasks(self, project: int, round_: int) -> list[dict[str, Any]]:
+        """Tasks of a round, by rising number: ``id``, ``data``, ``annotations`` (without drafts)."""
+        rule = {
+            "filter": "filter:tasks:data.round",
+            "operator": "equal",
+            "type": "Number",
+            "value": round_,
+        }
+        query = json.dumps({"filters": {"conjunction": "and", "items": [rule]}})
+        with self._asking(f"reading the tasks of project {project}", project):
+            found: list[dict[str, Any]] = [
+                {"id": int(t.id), "data": dict(t.data), "annotations": list(t.annotations or ())}
+                for t in self._api.tasks.list(
+                    project=project, query=query, fields="all", page_size=200, request_options=_ONCE
+                )
+            ]
+        return sorted((t for t in found if t["data"].get("round") == round_), key=lambda t: t["id"])
+
+    def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Import tasks: all of them or, if that fails, none."""
+        with self._asking(f"adding tasks to project {project}", project):
+            made = self._api.projects.import_tasks(
+                project, request=list(tasks), request_options=_ONCE
+            )
+            # Only the community edition imports before it answers, and says how many.
+            if made.task_count not in (None, len(tasks)):
+                raise AnnotatorError(
+                    f"Label Studio at {self.url}: expected {len(tasks)} new tasks in project {project}, "
+                    f"got {made.task_count}; ask again, which adds those that are missing"
+                )
+
+    def serve_folders(self, project: int, folders: Sequence[str]) -> None:
+        """Let a project show files of folders on the server's disk."""
+        storages = self._api.import_storage.local
+        with self._asking(f"connecting folders to project {project}", project):
+            there = {s.path for s in storages.list(project=project, request_options=_ONCE)}
+            for folder in folders:
+                if folder not in there:
+                    storages.create(
+                        project=project,
+                        path=folder,
+                        title="rlmba",
+                        description="Files that questions show. Need not be synchronized.",
+                        use_blob_urls=True,
+                        request_options=_ONCE,
+                    )
+
+    def upload(self, project: int, files: Sequence[tuple[Path, str]]) -> list[str]:
+        """Send files, with their types, to be kept by a project; returns where they are, in order."""
+        with self._asking(f"uploading files to project {project}", project), ExitStack() as opened:
+            parts = {}
+            for i, (path, type_) in enumerate(files):
+                handle = opened.enter_context(path.open("rb"))
+                parts[f"file{i}"] = (_short(path, type_), handle, type_)
+            answer = self._plain(
+                "POST", f"projects/{project}/import", {"commit_to_project": "false"}, parts
+            )
+            ids = answer["file_upload_ids"]
+            listed = self._plain(
+                "GET", f"projects/{project}/file-uploads", {"ids": json.dumps(ids)}
+            )
+            names = {upload["id"]: upload["file"] for upload in listed}
+            return [f"{self._prefix}/data/{names[id_]}" for id_ in ids]
+
+    def _plain(
+        self, method: str, path: str, params: Mapping[str, str], files: Any = None
+    ) -> Any:  # of JSON
+        """A request that the SDK has no method for, with the headers it would send."""
+        from label_studio_sdk.core.api_error import ApiError
+
+        headers = self._api._client_wrapper.get_headers()
+        response = self._http.request(
+            method, f"{self.url}/api/{path}", params=dict(params), files=files, headers=headers
+        )
+        try:
+            body = response.json()
+        except ValueError:
+            body = response.text
+        if not response.is_success or isinstance(body, str):
+            raise ApiError(status_code=response.status_code, body=body)
+        return body
+
+    @contextmanager
+    def _asking(self, what: str, project: int | None = None) -> Iterator[None]:
+        """Turn what the SDK and the network raise into an AnnotatorError."""
+        import httpx
+        from label_studio_sdk.core.api_error import ApiError
+
+        where = f"Label Studio at {self.url}"
+        try:
+            yield
+        except ApiError as error:
+            raise AnnotatorError(f"{where}: {what}: {_refusal(error, project)}") from None
+        except httpx.TimeoutException:
+            raise AnnotatorError(
+                f"{where}: {what}: no answer within {self._http.timeout.read:g} seconds; look at its log, "
+                "and try again, which is safe"
+            ) from None
+        except httpx.ConnectError as error:
+            raise AnnotatorError(
+                f"{where} cannot be reached ({error}): start it (`label-studio start`), or correct the "
+                "annotator's option url; nothing is lost, try again"
+            ) from None
+        except httpx.HTTPError as error:
+            raise AnnotatorError(
+                f"{where}: {what}: the connection failed ({type(error).__name__}: {error}); "
+                "try again, which is safe"
+            ) from None
+        except OSError as error:
+            raise AnnotatorError(
+                f"{what}: {error}; see to the file and try again, which is safe"
+            ) from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise AnnotatorError(
+                f"{where}: {what}: {_FOREIGN} ({type(error).__name__}: {error})"
+            ) from None
+
+
+_FOREIGN = (
+    "expected what Label Studio answers, got something else: is url that of Label Studio, and is no "
+    "login page or proxy before it?"
+)
+
+
+def _refusal(error: Any, project: int | None) -> str:
+    """What a refused request means, and what to do."""
+    status, detail = error.status_code or 0, _detail(error.body)
+    said = f"({status}: {detail})"
+    if status < 400 or (status == 404 and project is None):
+        return f"{_FOREIGN} {said}"
+    if status >= 500:
+        return f"it failed {said}; look at its log, and try again, which is safe"
+    if status == 401:
+        token = "Account & Settings, Personal Access Token"
+        if "legacy" in detail.lower():
+            return f"the key was refused {said}. Make another ({token}) and use that"
+        return f"the key was refused {said}. Copy it anew ({token}) to where it is read from"
+    advice = {
+        403: ". Use the key of somebody who may change the project, or see to the proxy that refuses",
+        404: (
+            f": there is no project {project} for this key. If it was deleted, its answers are gone: set "
+            "the option project to another, or delete labelstudio/server.json in the project's folder, and "
+            "ask again"
+        ),
+        413: ". Raise the limit of what is before it, or show files by media=local",
+    }
+    return f"it refused {said}{advice.get(status, '')}"
+
+
+def _detail(body: Any) -> str:
+    """What a server says about an error, on one line."""
+    if isinstance(body, Mapping):
+        text = str(body.get("detail") or body)
+        if errors := body.get("validation_errors"):
+            text = f"{text}: {json.dumps(errors, ensure_ascii=False)}"
+    else:
+        text = str(body)
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def _short(path: Path, type_: str) -> str:
+    """A name for an uploaded file that fits into Label Studio's database."""
+    suffix = path.suffix.lower() or mimetypes.guess_extension(type_) or ""
+    stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in path.stem)
+    return f"{stem[:40]}{suffix}"

@@ -1,0 +1,64 @@
+"""`rlmba init`: a project from somebody's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The project's folder, new or empty.")
+    ],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="A CSV, JSON Lines or Parquet file: id, image, text, audio, video, ..."),
+    ] = None,
+    huggingface: Annotated[
+        str | None, typer.Option(help="A folder saved by `datasets`, or a hub name.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names, comma-separated. [default: those that labels turn out to have]"),
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="browser, file, labelstudio or oracle. [default: browser]")
+    ] = None,
+    annotator_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the annotator.")
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option(
+            "--pretrained", help="Features of well-known pretrained encoders, kept frozen."
+        ),
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. batch_size=20."),
+    ] = None,
+) -> None:
+    """Start a project: look at your data, and write a folder that labels will come into."""
+    from rlmba.cli.people import next_step
+    from rlmba.config import parse_settings
+    from rlmba.loop import configure
+    from rlmba.project.starting import overrides, start
+
+    chosen: dict[str, Any] = overrides(
+        manifest=manifest,
+        huggingface=huggingface,
+        classes=None if classes is None else [c.strip() for c in classes.split(",")],
+        annotator=annotator,
+        annotator_options=parse_settings(annotator_option or []),
+        pretrained=pretrained,
+    )
+    started = start(folder, configure(chosen, settings=settings or []))
+    for line in started.lines:
+        typer.echo(line)
+    typer.echo(str(folder / "config.yaml"))
+    next_step(f"rlmba next {folder}", f"rlmba loop {folder}")

@@ -1,0 +1,70 @@
+"""`rlmba loop`: a project's rounds in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+if TYPE_CHECKING:
+    from rlmba.project.asking import Asking
+    from rlmba.project.taking import Taking
+
+
+class _Watcher:
+    """See :class:`rlmba.project.looping.Watcher`."""
+
+    def __init__(self, folder: Path, stage: Callable[[str], None]) -> None:
+        self._folder = folder
+        self.stage = stage
+
+    def serving(self, url: str) -> None:
+        from rlmba.cli.people import say
+
+        say(f"label here: {url}")
+
+    def asked(self, asking: Asking) -> None:
+        from rlmba.cli.people import say
+
+        if asking.batch is not None:
+            n = len(asking.batch.questions)
+            say(f"round {asking.batch.round}: {n} samples are with {asking.annotator}")
+
+    def waiting(self, answered: int, asked: int, trouble: str) -> None:
+        from rlmba.cli.people import say
+
+        self.stage(f"waiting for labels: {answered} of {asked}")
+        if trouble:
+            say(f"waiting; answers cannot be looked at: {trouble}")
+
+    def taken(self, taking: Taking) -> None:
+        from rlmba.cli.people import say, say_round
+
+        if taking.record is not None:
+            say_round(taking.record)
+        elif taking.why:
+            say(taking.why)
+
+
+@app.command()
+def loop(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many more rounds. [default: no bound]")
+    ] = None,
+    until_advised: Annotated[
+        bool, typer.Option("--until-advised", help="Stop once another batch is not worth it.")
+    ] = False,
+) -> None:
+    """Ask, wait for the labels, learn, and ask again; with the browser, serve its page meanwhile."""
+    from rlmba.cli.people import next_step, say, stages
+    from rlmba.project.looping import loop as go
+
+    with stages() as announce:
+        why = go(folder, _Watcher(folder, announce), rounds=rounds, until_advised=until_advised)
+    say(why)
+    next_step(f"rlmba status {folder}", f"rlmba report {folder}", f"rlmba predict {folder} ...")

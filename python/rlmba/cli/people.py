@@ -1,0 +1,102 @@
+"""What the commands of a project say."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from rlmba.types import RoundRecord
+
+if TYPE_CHECKING:
+    from rlmba.project.asking import Asking
+    from rlmba.project.taking import Taking
+
+__all__ = ["advice", "next_step", "say", "say_asking", "say_round", "say_taking", "stages"]
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    print(text, flush=True)  # noqa: T201
+
+
+def next_step(*commands: str) -> None:
+    """What to run next."""
+    say("next: " + "   or   ".join(commands))
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """A function to announce stages with; they show on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        yield status.update
+
+
+def say_asking(folder: Path, asking: Asking) -> None:
+    """Which batch is out, and where."""
+    batch = asking.batch
+    if batch is None:
+        say(asking.why)
+        if asking.ready:
+            next_step(f"rlmba collect {folder}")
+        return
+    training = sum(q.purpose == "train" for q in batch.questions)
+    validating = len(batch.questions) - training
+    parts = [f"{training} to train on"] if training else []
+    parts += [f"{validating} to validate with"] if validating else []
+    verb = "is still out" if asking.again else "is out"
+    say(f"round {batch.round}: a batch of {len(batch.questions)} {verb}: {', '.join(parts)}")
+    for line in _where(folder, asking):
+        say(line)
+    next_step(*_label_with(folder, asking.annotator), f"rlmba collect {folder}")
+
+
+def _where(folder: Path, asking: Asking) -> list[str]:
+    if asking.annotator == "file":
+        return [str(folder / "to_label.csv")]
+    return []
+
+
+def _label_with(folder: Path, annotator: str) -> list[str]:
+    return [f"rlmba label {folder}"] if annotator == "browser" else []
+
+
+def say_taking(folder: Path, taking: Taking) -> None:
+    """What was collected, and the round, if it is complete."""
+    if taking.new:
+        corrected = f", {taking.corrected} of them corrections" if taking.corrected else ""
+        say(f"{taking.new} new answers{corrected}")
+    if taking.record is not None:
+        say_round(taking.record)
+        next_step(f"rlmba next {folder}", f"rlmba status {folder}")
+        return
+    if taking.asked:
+        say(f"{taking.answered} of {taking.asked} samples of the batch are answered")
+    say(taking.why)
+    if taking.answered and taking.missing:
+        next_step(f"rlmba collect {folder} --partial", "label the rest and collect again")
+
+
+def say_round(record: RoundRecord) -> None:
+    """A round in a line."""
+    v = record.validation
+    heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in v.heads.items())
+    test = f"  test {record.test.mm.top1:.3f}" if record.test is not None else ""
+    say(f"round {record.round}: {record.labels} labels; on {v.size} of V: {heads}{test}")
+
+
+def advice(records: list[RoundRecord]) -> None:
+    """Whether another batch is worth it."""
+    from rlmba.project.status import advice_of
+
+    said = advice_of(records)
+    if said is not None:
+        say(said.text)

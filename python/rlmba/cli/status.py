@@ -1,0 +1,44 @@
+"""`rlmba status`: how a project stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+_CLASSES = 20
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
+) -> None:
+    """Say how a project stands: rounds, labels by class, the open batch, whether to go on."""
+    from rlmba.cli.people import next_step, say, say_round
+    from rlmba.project.status import status as look
+
+    found = look(folder)
+    for record in found.records:
+        say_round(record)
+    counts = {k: n for k, n in found.by_class.items() if k is not None}
+    listed = ", ".join(f"{k} {n}" for k, n in list(counts.items())[:_CLASSES])
+    more = ", ..." if len(counts) > _CLASSES else ""
+    say(f"labels: {sum(counts.values())}" + (f" ({listed}{more})" if counts else ""))
+    if unknown := found.by_class.get(None):
+        say(f"cannot be told: {unknown}")
+    if found.asked:
+        say(f"open batch: {found.answered} of {found.asked} answered, with {found.annotator}")
+    if found.trouble:
+        say(f"answers cannot be looked at: {found.trouble}")
+    if found.holder:
+        say(f"being written by {found.holder}")
+    if found.advice is not None:
+        say(found.advice.text)
+    if found.asked and found.answered < found.asked:
+        page = [f"rlmba label {folder}"] if found.annotator == "browser" else []
+        next_step(*page, f"rlmba collect {folder}")
+    else:
+        next_step(f"rlmba {'collect' if found.asked else 'next'} {folder}")

@@ -1,0 +1,77 @@
+"""Files that lie inside the rows of a table, written out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rlmba.errors import StorageError
+from rlmba.storage import make_folder
+
+__all__ = ["as_file"]
+
+_LONGEST_SUFFIX = 6
+_BEGINNINGS = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"fLaC", ".flac"),
+    (b"OggS", ".ogg"),
+    (b"\x1aE\xdf\xa3", ".webm"),
+    (b"ID3", ".mp3"),
+    (b"\xff\xfb", ".mp3"),
+)
+
+
+def as_file(value: Mapping[str, Any] | None, folder: Path) -> str | None:
+    """The path of a file given by ``bytes``, ``path`` or both; None where there is neither.
+
+    Bytes are written into ``folder`` under a name made of their checksum, unless they are there. A file
+    that a power cut left incomplete has another length, and is written again.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    data = None if value is None else value.get("bytes")
+    given = None if value is None else value.get("path")
+    if not data:
+        return given or None
+    name = hashlib.blake2b(data, digest_size=16).hexdigest() + _suffix(data, given)
+    target = folder / name[:2] / name
+    try:
+        if target.stat().st_size == len(data):
+            return str(target)
+    except OSError:
+        pass
+    make_folder(target.parent)
+    temporary = target.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call, less known as atomic
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"could not write {target} ({error.strerror or error}); free space there, or name another "
+            "folder with the option media"
+        ) from error
+    return str(target)
+
+
+def _suffix(data: bytes, path: str | None) -> str:
+    suffix = Path(path or "").suffix.lower()
+    if suffix[1:].isalnum() and len(suffix) <= _LONGEST_SUFFIX:
+        return suffix
+    if data[:4] == b"RIFF":
+        return {b"WAVE": ".wav", b"WEBP": ".webp", b"AVI ": ".avi"}.get(data[8:12], "")
+    if data[4:8] == b"ftyp":
+        return ".mp4"
+    return next((s for start, s in _BEGINNINGS if data.startswith(start)), "")

@@ -1,0 +1,187 @@
+"""A project's folder: a run folder that labels come into, and the batch that people have now."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlmba import annotators
+from rlmba.annotators import Annotator
+from rlmba.config import FREE_KEYS, RunConfig
+from rlmba.errors import RunFolderError
+from rlmba.loop.store import RunStore, read_run
+from rlmba.project.labels import LabelLog
+from rlmba.storage import atomic_write_text
+
+__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "opened", "read"]
+
+PROJECT_FREE_KEYS = (
+    *FREE_KEYS,
+    "data",
+    "data_root",
+    "dataset_options",
+    "batch_size",
+    "rounds",
+    "initial_labels",
+    "validation_fraction",
+)
+"""Keys of a project's configuration that may be changed at any time."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch that was chosen and has not been trained on.
+
+    Parameters
+    ----------
+    round : int
+        The round it belongs to.
+    ids : list of str
+        In the order chosen; samples of V last.
+    validation : list of str
+        Those of ``ids`` whose labels are for V.
+    scores : list of float
+        The strategy's, of ``ids`` that are not for V.
+    seconds, select_seconds, backends : mapping
+        As :class:`rlmba.types.RoundRecord` has them, so far.
+    """
+
+    round: int
+    ids: list[str]
+    validation: list[str]
+    scores: list[float]
+    seconds: Mapping[str, float]
+    select_seconds: Mapping[str, float]
+    backends: Mapping[str, str]
+
+
+@dataclass
+class Project:
+    """A project's folder; made by :func:`opened` to write, by :func:`read` to look."""
+
+    path: Path
+    config: RunConfig
+    log: LabelLog
+    rounds: int
+    """Complete rounds; the last one is ``rounds - 1``."""
+    store: RunStore | None = None
+
+    def writable(self) -> RunStore:
+        """The run folder, where it is open for writing."""
+        if self.store is None:
+            raise RunFolderError(f"{self.path} is open for reading only")
+        return self.store
+
+    def split(self) -> dict[str, list[str]]:
+        """Ids of V (``validation``), and of the samples that were labeled from the start (``initial``)."""
+        return dict(_json(self.path / "split.json"))
+
+    def set_aside(self, validation: list[str]) -> None:
+        """Make V these samples."""
+        text = json.dumps({**self.split(), "validation": validation}, indent=1) + "\n"
+        atomic_write_text(self.path / "split.json", text)
+
+    def asked(self) -> Asked | None:
+        """The batch that was chosen last, if it has not been trained on."""
+        path = self.path / "asked.json"
+        if not path.exists():
+            return None
+        try:
+            asked = Asked(**_json(path))
+        except TypeError as error:
+            raise RunFolderError(
+                f"{path} is damaged ({error}); delete it, `rlmba next` chooses anew"
+            ) from error
+        # A round that was committed just before a crash left its batch behind.
+        return asked if asked.round == self.rounds else None
+
+    def keep_asked(self, asked: Asked) -> None:
+        """Write a batch down."""
+        atomic_write_text(self.path / "asked.json", json.dumps(asdict(asked), indent=1) + "\n")
+
+    @property
+    def asked_strategy(self) -> Path:
+        """What the strategy waits to learn from, after it has chosen."""
+        return self.path / "asked.safetensors"
+
+    def forget_asked(self) -> None:
+        """The batch is trained on: nobody is to label it any more."""
+        for name in ("pending.json", "asked.json", "asked.safetensors"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def pending(self) -> tuple[str, str] | None:
+        """Annotator and ticket of the batch that people have, if they have one."""
+        path = self.path / "pending.json"
+        if self.asked() is None or not path.exists():
+            return None
+        data = _json(path)
+        return str(data["annotator"]), str(data["ticket"])
+
+    def keep_pending(self, number: int, annotator: str, ticket: str) -> None:
+        """Write down who has the batch."""
+        data = {"round": number, "annotator": annotator, "ticket": ticket}
+        atomic_write_text(self.path / "pending.json", json.dumps(data) + "\n")
+
+    def annotator(self, name: str | None = None) -> Annotator:
+        """The project's annotator, or the one of that name.
+
+        Raises
+        ------
+        UsageError
+            If it is unknown, or an option is wrong.
+        """
+        chosen = self.config.project.annotator
+        options = self.config.project.annotator_options if name in (None, chosen) else {}
+        return annotators.create(name or chosen, self.path, options)
+
+    def tickets(self) -> list[tuple[str, str]]:
+        """Annotator and ticket of every batch that was ever asked for, oldest first."""
+        found = (self.path / "tickets").glob("*/round_*.json")
+        return sorted(((p.parent.name, p.stem) for p in found), key=lambda t: (t[1], t[0]))
+
+
+def read(path: Path) -> Project:
+    """A project to look at, while another process may be writing it.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder is no project's, or damaged.
+    """
+    view = read_run(path)
+    _check(path, view.info)
+    return Project(path, view.config, LabelLog(path / "labels.jsonl"), len(view.records))
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Project]:
+    """A project to go on with, locked against other processes.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder is no project's, damaged, or another process is writing it.
+    """
+    _check(path, read_run(path).info)
+    with RunStore.resume(path) as store:
+        log = LabelLog(path / "labels.jsonl")
+        yield Project(path, store.config, log, len(store.records), store)
+
+
+def _check(path: Path, info: Mapping[str, Any]) -> None:
+    if not info.get("project"):
+        raise RunFolderError(
+            f"{path} holds a run of `rlmba run`, whose labels come from its data set; expected a project, "
+            "made by `rlmba init DIR --manifest FILE`"
+        )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is missing or damaged ({error}); restore it") from error

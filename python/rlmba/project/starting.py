@@ -1,0 +1,242 @@
+"""A new project: look at the data, set V aside, write the folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import rlmba
+from rlmba import annotators
+from rlmba.config import RunConfig, load_config
+from rlmba.data import MultimodalDataset
+from rlmba.errors import DataError, UsageError
+from rlmba.loop.frozen import load_source
+from rlmba.loop.randomness import stream
+from rlmba.loop.run import environment
+from rlmba.loop.store import RunStore
+from rlmba.project.asking import least, validation_size
+from rlmba.project.samples import classes_of
+from rlmba.project.session import batch_size
+from rlmba.strategies import create, options
+
+__all__ = ["Started", "overrides", "start"]
+
+_PATHS = frozenset({"document_root", "export", "key_file", "path", "truth"})
+"""Options of annotators that name files."""
+
+_TOO_FEW = 3
+"""A class with fewer labels than this gives none of them to V."""
+
+
+_BASIS: Mapping[str, Any] = {
+    "strategy": "rlmba-x",
+    "fusion": "adaptive",
+    "predictor": "pooled",
+}
+"""What did best on data that it was not tuned on: docs/results.md."""
+
+_SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
+_PRETRAINED: Mapping[str, Mapping[str, Any]] = {
+    "image": {"name": "resnet50", "weights": "DEFAULT"},
+    "tokens": {"name": f"transformers:{_SENTENCES}", "pooling": "mean"},
+    "video": {"name": "r2plus1d-18", "weights": "KINETICS400_V1"},
+    "spectrogram": {"name": "audio-resnet18", "weights": "IMAGENET1K_V1"},
+}
+"""Encoder by kind of modality, where pretrained ones are wanted."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A new project: its folder, and what was found and decided, a line each."""
+
+    path: Path
+    lines: tuple[str, ...]
+
+
+def overrides(
+    *,
+    manifest: Path | None = None,
+    huggingface: str | None = None,
+    classes: Sequence[str] | None = None,
+    annotator: str | None = None,
+    annotator_options: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+) -> dict[str, Any]:
+    """Settings of a new project by key, from what `rlmba init` was told.
+
+    Parameters
+    ----------
+    manifest, huggingface
+        Where the samples are: one of the two.
+    classes : sequence of str or None
+        Their names; None: discovered.
+    annotator, annotator_options
+        Who labels.
+    pretrained : bool
+        Frozen pretrained encoders for every modality that there is one for.
+
+    Raises
+    ------
+    UsageError
+        If there is not one source of samples, or the classes are not two names or more.
+    DataError
+        If ``pretrained`` and the data cannot be used.
+    """
+    if (manifest is None) == (huggingface is None):
+        raise UsageError(
+            f"expected --manifest or --huggingface, got {'none of them' if manifest is None else 'both'}"
+        )
+    if classes is not None and (len(set(classes)) < 2 or len(set(classes)) != len(classes)):
+        raise UsageError(
+            f"--classes: expected two distinct names or more, comma-separated, got {list(classes)}"
+        )
+    out: dict[str, Any] = dict(_BASIS)
+    if manifest is not None:
+        out |= {"dataset": "manifest", "data": manifest}
+    else:
+        out["dataset"] = "huggingface"
+        folder = Path(str(huggingface))
+        out |= {"data_root": folder} if folder.is_dir() else {"dataset_options.name": huggingface}
+    if classes is not None:
+        out["dataset_options.classes"] = list(classes)
+    if annotator is not None:
+        out["project.annotator"] = annotator
+    if annotator_options:
+        # A path that somebody types counts from where they are, not from the project's folder.
+        out["project.annotator_options"] = {
+            key: str(Path(value).resolve()) if key in _PATHS and isinstance(value, str) else value
+            for key, value in annotator_options.items()
+        }
+    if pretrained:
+        out |= _pretrained(load_config(overrides=out))
+    return out
+
+
+def _pretrained(config: RunConfig) -> dict[str, Any]:
+    out: dict[str, Any] = {"model.frozen": True}
+    for modality in load_source(config).modalities:
+        if (encoder := _PRETRAINED.get(modality.kind)) is not None:
+            out[f"model.encoders.{modality.name}"] = dict(encoder)
+        if modality.kind == "tokens":
+            out["dataset_options.tokenizer"] = _SENTENCES
+    return out
+
+
+def start(path: Path, config: RunConfig) -> Started:
+    """Look at the data and make a project's folder.
+
+    Parameters
+    ----------
+    path : path
+        The folder: new or empty.
+    config : RunConfig
+        Its data set gives the samples; labels that it has are taken over.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds something, or an option of data set, strategy or annotator is wrong.
+    DataError
+        If the data cannot be used.
+    StorageError
+        If the folder cannot be written.
+    """
+    if (path / "run.json").exists():
+        raise UsageError(
+            f"{path} holds a project or a run already; `rlmba status {path}` says how it stands. Give "
+            "another folder for a new one"
+        )
+    annotators.create(config.project.annotator, path, config.project.annotator_options)
+    strategy_options = {**options(config.strategy), **config.strategy_options}
+    strategy = create(config.strategy, **strategy_options)
+    if strategy.dropout_passes and config.model.dropout == 0:
+        raise UsageError(
+            f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
+            "model.dropout is 0; set it (the default is 0.1)"
+        )
+    source = load_source(config)
+    labeled = source.train_positions[source.labels[source.train_positions] >= 0]
+    if len(source.train_positions) < 4:
+        raise DataError(
+            f"expected four samples or more to choose from, got {len(source.train_positions)}"
+        )
+    validation = _validation(source, labeled, config)
+    initial = np.setdiff1d(labeled, validation, assume_unique=True)
+    resolved = config.model_copy(
+        update={
+            "strategy_options": strategy_options,
+            "data": config.data and config.data.resolve(),
+            "data_root": config.data_root and config.data_root.resolve(),
+        }
+    )
+    info = {
+        "rlmba": rlmba.__version__,
+        "project": True,
+        "dataset": config.dataset,
+        "strategy": config.strategy,
+        "fusion": config.fusion,
+        "seed": config.seed,
+    }
+    split = {
+        "validation": [str(i) for i in source.ids[validation]],
+        "initial": [str(i) for i in source.ids[initial]],
+    }
+    with RunStore.create(
+        path, resolved, info=info, environment=environment(), split=split
+    ) as store:
+        lines = [*source.found(), *_decided(source, config, len(initial), len(validation))]
+        return Started(store.path, tuple(lines))
+
+
+def _validation(
+    source: MultimodalDataset, labeled: NDArray[np.int64], config: RunConfig
+) -> NDArray[np.int64]:
+    """Positions of V: the data set's own, or some of the labeled ones, as even over classes as they are."""
+    if source.validation_positions is not None:
+        return source.validation_positions
+    y = source.labels[labeled]
+    wanted = max(
+        validation_size(config, len(source.classes)),
+        round(config.validation_fraction * len(labeled)),
+    )
+    rng = stream(config.seed, "split")
+    share = np.full(len(labeled), np.inf)
+    for c, n in Counter(y.tolist()).items():
+        if n >= _TOO_FEW:
+            share[y == c] = (rng.permutation(n) + rng.random()) / n
+    # The lowest shares take of every class in proportion; no more than a third of what there is.
+    count = min(wanted, len(labeled) // 3, int(np.isfinite(share).sum()))
+    return np.sort(labeled[np.argsort(share, kind="stable")[:count]])
+
+
+def _decided(
+    source: MultimodalDataset, config: RunConfig, initial: int, validation: int
+) -> list[str]:
+    """What the project will do, in words."""
+    given = config.dataset_options.get("classes") is not None
+    names = list(source.classes) if given else classes_of(source)
+    n = len(names)
+    shown = ", ".join(names[:8]) + (", ..." if n > 8 else "")
+    classes = f"classes: {n} ({shown})" if n else "classes: none known yet"
+    lacking = max(0, validation_size(config, n) - validation)
+    if source.validation_positions is not None:
+        lacking = int((source.labels[source.validation_positions] < 0).sum())
+    cold = max(0, least(config, n) - initial)
+    asked = [f"{cold} to start from" if cold else "", f"{lacking} to validate with" * bool(lacking)]
+    first = " and ".join(a for a in asked if a)
+    then = (
+        f"then batches of {batch_size(config, n)} by {config.strategy} (fusion {config.fusion}, predictor "
+        f"{config.predictor}); annotator: {config.project.annotator}"
+    )
+    return [
+        classes + ("" if given else "; new names become classes as labels come in"),
+        f"labels: {initial} to train on, {validation} set aside for validation"
+        + (f"; the first batch asks for {first}" if first else ""),
+        then,
+    ]

@@ -1,0 +1,410 @@
+"""Tables of people as data sets: what is found, shown, read, and read again."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from media_files import write_clip, write_image, write_wav
+
+from rlmba.data import Pool, load_dataset, load_manifest
+from rlmba.data.table import write_table
+from rlmba.errors import DataError, RlmbaWarning, UsageError
+from rlmba.training.loading import Loader
+
+N = 12
+SMALL = {"image_side": 32, "sample_rate": 4000, "tokens": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve images and sounds, and two clips with sound."""
+    root = tmp_path_factory.mktemp("files")
+    for i in range(N):
+        write_image(root / f"{i}.jpg", seed=i, label=i % 2)
+        write_wav(root / "wav" / f"{i}.wav", seed=i, label=i % 2, seconds=0.8, rate=8000)
+    for i in range(2):
+        write_clip(root / f"{i}.mp4", seed=i, label=i, seconds=1.2)
+    return root
+
+
+def columns(**changes):
+    """A table of all kinds of columns."""
+    base = {
+        "id": [f"s/{i}" for i in range(N)],
+        "Image_Path": [f"{i}.jpg" for i in range(N)],
+        "caption": [f"<b>sample</b> number {i}" for i in range(N)],
+        "wav": [f"wav/{i}.wav" for i in range(N)],
+        "age": [1.5 * i for i in range(N)],
+        "weight": [None if i == 3 else float(i % 4) for i in range(N)],
+        "emb": [[float(i), -1.0, i * i] for i in range(N)],
+        "label": ["cat" if i % 2 else "dog" for i in range(N)],
+        "split": ["test" if i >= 9 else "" for i in range(N)],
+    }
+    return {k: v for k, v in {**base, **changes}.items() if v is not None}
+
+
+def written(folder, name="m.jsonl", **changes):
+    table = columns(**changes)
+    path = folder / name
+    if path.suffix == ".csv":
+        table = {
+            k: [json.dumps(x) if isinstance(x, list) else x for x in v] for k, v in table.items()
+        }
+    write_table(path, table)
+    return path
+
+
+def quiet(path, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RlmbaWarning)
+        return load_manifest(path, **{**SMALL, **options})
+
+
+def values(dataset, positions=None):
+    at = np.arange(len(dataset)) if positions is None else np.asarray(positions)
+    return dataset.batch(at, train=False, generator=None)
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
+def test_every_format_gives_the_same_data(folder, name):
+    dataset = load_manifest(written(folder, name), **SMALL)
+    assert [m.name for m in dataset.modalities] == ["text", "image", "audio", "features", "emb"]
+    assert [m.kind for m in dataset.modalities][:3] == ["tokens", "image", "spectrogram"]
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.labels.tolist() == [1, 0] * 6
+    assert dataset.test_positions.tolist() == [9, 10, 11]
+    assert dataset.validation_positions is None
+    assert dataset.present is None
+    shapes = {m: tuple(x.shape[1:]) for m, x in values(dataset, [0, 5]).inputs.items()}
+    assert shapes == {m.name: m.shape for m in dataset.modalities}
+    assert shapes["image"] == (3, 28, 28)
+    assert shapes["features"] == (2,)
+    assert shapes["emb"] == (3,)
+
+
+def test_numbers_are_standardized_over_training_rows(folder):
+    dataset = load_manifest(written(folder), **SMALL)
+    inputs = values(dataset).inputs
+    age = 1.5 * np.arange(N)
+    np.testing.assert_allclose(
+        inputs["features"][:, 0], (age - age[:9].mean()) / age[:9].std(), rtol=1e-5
+    )
+    assert inputs["features"][3, 1] == 0  # an empty cell has the mean
+    emb = np.array([[i, -1.0, i * i] for i in range(N)])
+    np.testing.assert_allclose(
+        inputs["emb"][:, 2], (emb[:, 2] - emb[:9, 2].mean()) / emb[:9, 2].std(), rtol=1e-5
+    )
+    assert (inputs["emb"][:, 1] == 0).all()  # constant
+
+
+def test_only_features_get_noise_in_training_and_parts_of_a_batch_agree(folder):
+    dataset = load_manifest(written(folder), **SMALL)
+    at = np.arange(6)
+
+    def loaded(rows=None):
+        generator = torch.Generator().manual_seed(1)
+        return dataset.finish(
+            dataset.load(at, train=True, generator=generator, rows=rows), torch.device("cpu")
+        ).inputs
+
+    whole, part, plain = loaded(), loaded(slice(2, 5)), values(dataset, at).inputs
+    for m in whole:
+        torch.testing.assert_close(part[m], whole[m][2:5])
+    assert torch.equal(whole["text"], plain["text"])
+    noise = whole["features"] - plain["features"]
+    assert 0.01 < noise.std() < 0.3
+
+
+def test_found_says_what_is_taken_and_what_is_not(folder):
+    path = written(
+        folder,
+        index=[7 * i for i in range(N)],
+        count=[1 + i for i in range(N)],
+        category=[i % 3 for i in range(N)],
+        notes=["some words"] * N,
+        mixed=[1.0] * 5 + ["five"] + [2.0] * 6,
+    )
+    dataset = load_manifest(path, **SMALL)
+    told = "\n".join(dataset.found())
+    assert "12 rows, 12 of them usable (9 train, 3 test)" in told
+    assert "image: files of column 'Image_Path'; 12 of 12 rows have it" in told
+    assert "text: texts of column 'caption'" in told
+    assert "features: 2 columns of numbers: 'age', 'weight'" in told
+    assert "emb: lists of 3 numbers" in told
+    assert "12 of 12 rows have one (cat 6, dog 6)" in told
+    assert "'index' (a count or a score by its name)" in told
+    assert "'count' (counts the rows)" in told
+    assert "'category' (a label by its name)" in told
+    assert "'mixed' (not all numbers: holds 'five' in line 6)" in told
+    assert dataset.settled == {
+        "columns": {"text": "caption", "image": "Image_Path", "audio": "wav", "emb": "emb"},
+        "features": ["age", "weight"],
+        "seconds": 1.0,
+    }
+    again = load_manifest(path, **SMALL, **dataset.settled)
+    assert again.fingerprint() == dataset.fingerprint()
+
+
+def test_options_choose_columns_and_leave_them_out(folder):
+    path = written(folder)
+    dataset = load_manifest(path, columns={"audio": None, "emb": None}, features=[], **SMALL)
+    assert [m.name for m in dataset.modalities] == ["text", "image"]
+    dataset = load_manifest(
+        path, columns={"embedding": "EMB", "text": None}, features=["age"], **SMALL
+    )
+    assert {m.name: m.shape for m in dataset.modalities}["features"] == (1,)
+    assert "embedding" in {m.name for m in dataset.modalities}
+    assert "text" not in {m.name for m in dataset.modalities}
+
+
+def test_empty_cells_and_missing_files_are_absent_modalities(folder):
+    images = [f"{i}.jpg" for i in range(N)]
+    images[0], images[1], images[2] = "", "gone.jpg", "wav"
+    path = written(
+        folder,
+        Image_Path=images,
+        wav=None,
+        emb=None,
+        age=[None if i in (0, 4) else 1.0 * i**2 for i in range(N)],
+        weight=None,
+        caption=["" if i == 1 else "word" for i in range(N)],
+    )
+    with pytest.warns(
+        RlmbaWarning, match="2 files that rows name cannot be used: 's/1' .*gone.jpg: no such"
+    ):
+        dataset = load_manifest(path, **SMALL)
+    assert [m.name for m in dataset.modalities] == ["text", "image", "features"]
+    assert dataset.present[0].tolist() == [True, False, False]
+    assert dataset.present[1].tolist() == [False, False, True]
+    assert dataset.present[2].tolist() == [True, False, True]
+    assert dataset.present[3:].sum() == 9 * 3 - 1
+    batch = values(dataset)
+    assert batch.present.equal(torch.from_numpy(dataset.present))
+    assert all(torch.isfinite(x).all() for x in batch.inputs.values())
+    assert not dataset.problems
+    assert "image" not in dataset.shown(1)
+
+
+def test_rows_without_anything_are_left_out_even_labeled_ones(folder):
+    some = dict.fromkeys(("caption", "wav", "emb", "age", "weight"))
+    images = [f"{i}.jpg" for i in range(N)]
+    images[0], images[5] = "vanished.jpg", None
+    path = written(folder, Image_Path=images, **some)
+    with pytest.warns(RlmbaWarning) as caught:
+        dataset = load_manifest(path, **SMALL)
+    said = " ".join(str(w.message) for w in caught)
+    assert "of 12 rows 1 left out (none of its files is there): 's/0'" in said
+    assert "1 left out (nothing in it but empty cells): 's/5'" in said
+    assert len(dataset) == 10
+    assert set(dataset.left_out) == {"s/0", "s/5"}
+    assert "s/0" not in dataset.ids.tolist()
+
+
+def test_files_that_turn_out_unreadable_are_absent_and_the_cause_is_named(folder):
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    # Small on disk, and more pixels than are ever decoded.
+    PIL.Image.new("1", (12_000, 6_000)).save(folder / "bomb.png")
+    images = ["broken.jpg", "bomb.png"] + [f"{i}.jpg" for i in range(2, N)]
+    dataset = load_manifest(written(folder, Image_Path=images), **SMALL)
+    assert dataset.present is None
+    with pytest.warns(
+        RlmbaWarning, match=r"2 of 12 samples .*The first: image .*broken.jpg: not a read"
+    ):
+        batch = values(dataset)
+    assert batch.present[:2, 1].tolist() == [False, False]
+    assert batch.present[2:].all()
+    dataset = load_manifest(written(folder, Image_Path=images[1:2] * 2 + images[2:]), **SMALL)
+    with pytest.warns(RlmbaWarning, match=r"bomb.png: 12000 x 6000 pixels, .* too many"):
+        values(dataset)
+
+
+def test_shown_gives_texts_files_and_numbers(folder):
+    dataset = load_manifest(written(folder), **SMALL)
+    shown = dataset.shown(3)
+    assert shown["text"] == "<b>sample</b> number 3"
+    assert shown["image"] == (folder / "3.jpg")
+    assert shown["image"].is_absolute()
+    assert shown["audio"] == folder / "wav" / "3.wav"
+    assert shown["features"] == "age: 4.5"
+    assert "emb" not in shown
+
+
+def test_texts_may_be_files_by_name_or_by_value(folder):
+    for i in range(N):
+        (folder / f"t{i}.txt").write_text(f"hello {i} " + "x" * (30_000 if i == 1 else 0))
+    names = [f"t{i}.txt" for i in range(N)]
+    inline = quiet(written(folder, caption=[f"hello {i}" for i in range(N)]))
+    by_value = quiet(written(folder, caption=names))
+    by_name = quiet(written(folder, caption=None, text_file=names))
+    for dataset in (by_value, by_name):
+        assert dataset.shown(2)["text"] == "hello 2 "
+        assert len(dataset.shown(1)["text"]) == 20_001
+        assert torch.equal(
+            values(dataset, [2, 3]).inputs["text"], values(inline, [2, 3]).inputs["text"]
+        )
+        assert dataset.reading()["text_is_file"]
+    assert by_name.settled["columns"]["text_file"] == "text_file"
+    assert quiet(written(folder, caption=["not there.txt"] * N)).shown(0)["text"] == "not there.txt"
+
+
+def test_videos_and_their_sound(folder):
+    clips = {"id": ["a", "b"], "clip": ["0.mp4", "1.mp4"], "label": ["x", "y"]}
+    path = folder / "clips.csv"
+    write_table(path, clips)
+    silent = load_manifest(path, frames=4, **SMALL)
+    assert [m.name for m in silent.modalities] == ["video"]
+    dataset = load_manifest(path, frames=4, sound=True, **SMALL)
+    assert [m.name for m in dataset.modalities] == ["video", "audio"]
+    assert dataset.settled["seconds"] == 1.5
+    batch = values(dataset)
+    assert batch.present is None
+    assert batch.inputs["video"].shape == (2, 3, 2, 112, 112)
+    assert batch.inputs["audio"].std() > 0
+    assert set(dataset.shown(0)) == {"video"}
+    again = load_manifest(path, reading=json.loads(json.dumps(dataset.reading())))
+    assert torch.equal(values(again).inputs["audio"], batch.inputs["audio"])
+
+
+def test_reading_reads_other_rows_into_the_same_tensors(folder):
+    first = load_manifest(written(folder), **SMALL)
+    reading = json.loads(json.dumps(first.reading()))
+    # The same rows in another order, without labels and splits, and with other columns.
+    order = np.random.default_rng(0).permutation(N)
+    table = {k: [v[i] for i in order] for k, v in columns(label=None, split=None).items()}
+    table["new"] = list(range(N))
+    path = folder / "new.csv"
+    write_table(
+        path,
+        {k: [json.dumps(x) if isinstance(x, list) else x for x in v] for k, v in table.items()},
+    )
+    second = load_manifest(path, reading=reading)
+    assert second.modalities == first.modalities
+    assert second.reading() == first.reading()
+    assert (second.labels == -1).all()
+    assert second.train_positions.tolist() == list(range(N))
+    ours, theirs = values(first, order).inputs, values(second).inputs
+    assert all(torch.equal(ours[m], theirs[m]) for m in ours)
+
+
+def test_reading_a_table_that_lacks_columns(folder):
+    reading = load_manifest(written(folder), **SMALL).reading()
+    path = folder / "few.jsonl"
+    write_table(
+        path,
+        {"id": ["n1", "n2"], "caption": ["word", None], "age": [1.0, 2.0], "label": ["?", "?"]},
+    )
+    with pytest.warns(
+        RlmbaWarning, match=r"lacks the columns \['Image_Path', 'wav', 'emb', 'weight'\]"
+    ):
+        dataset = load_manifest(path, reading=reading)
+    assert [m.name for m in dataset.modalities] == ["text", "image", "audio", "features", "emb"]
+    assert dataset.present.tolist() == [
+        [True, False, False, True, False],
+        [False] * 3 + [True, False],
+    ]
+    assert values(dataset).inputs["image"].shape == (2, 3, 28, 28)
+    write_table(path, {"id": ["n1"], "words": ["a"]})
+    with pytest.raises(
+        DataError, match=r"expected columns .*, as the data had that was learned from"
+    ):
+        load_manifest(path, reading=reading)
+    assert load_manifest(path, reading=reading, columns={"text": "words"}).shown(0) == {"text": "a"}
+    write_table(path, {"id": ["n1"], "emb": [[1.0]]})
+    with pytest.raises(
+        DataError, match=r"expected lists of 3 numbers in column 'emb', .* got lists of 1"
+    ):
+        load_manifest(path, reading=reading)
+    with pytest.raises(UsageError, match="option reading: expected what the data set"):
+        load_manifest(path, reading={"recipe": {}})
+
+
+def test_labels_known_unknown_and_as_numbers(folder):
+    only = {k: columns()[k] for k in ("id", "age")}
+    path = folder / "labels.jsonl"
+    write_table(path, {**only, "label": [10, 9, None, 2] * 3})
+    dataset = load_manifest(path)
+    assert dataset.classes == ("2", "9", "10")
+    assert dataset.labels[:4].tolist() == [2, 1, -1, 0]
+    write_table(path, only)
+    dataset = load_manifest(path, classes=["a", "b"])
+    assert dataset.classes == ("a", "b")
+    assert (dataset.labels == -1).all()
+    assert load_manifest(path).classes == ()
+
+
+def test_splits_and_v_of_the_manifest(folder):
+    splits = ["train", "Val", "dev", "pool", "validation", "unlabeled", None, "eval", "TEST"] + [
+        "train"
+    ] * 3
+    path = written(
+        folder, split=splits, label=["a", "b", "a", None] + ["b", "a", "b", "a", None] + ["a"] * 3
+    )
+    with pytest.warns(RlmbaWarning, match="1 left out .a test row without a label.: 's/8'"):
+        dataset = load_manifest(path, **SMALL)
+    assert dataset.validation_positions.tolist() == [1, 2, 4]
+    assert dataset.train_positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]
+    assert dataset.ids[dataset.test_positions].tolist() == ["s/7"]
+
+
+def make_pool(dataset, **changes):
+    options = {"validation_fraction": 0.1, "initial_labels": 2, "initial_sampling": "stratified"}
+    return Pool.create(dataset, **{**options, **changes}, rng=np.random.default_rng(0))
+
+
+def test_a_pool_takes_v_of_the_data_set(folder):
+    splits = ["val" if i in (2, 3, 7) else "train" for i in range(N)]
+    dataset = load_manifest(written(folder, split=splits), **SMALL)
+    pool = make_pool(dataset, validation_fraction=0.9)
+    assert pool.validation.tolist() == [2, 3, 7]
+    assert not np.intersect1d(pool.labeled, pool.validation).size
+    assert len(pool.labeled) + len(pool.unlabeled) == 9
+    with pytest.raises(DataError, match="outside the data set's own validation split, got 's/3'"):
+        make_pool(dataset, initial_ids=["s/1", "s/3"])
+
+
+def test_a_pool_needs_labels(folder):
+    labels = ["a", "b", "a", "b", "a", "b"] + [None] * 6
+    path = written(folder, label=labels, split=None)
+    dataset = load_manifest(path, **SMALL)
+    with pytest.raises(UsageError, match=r"6 of 12 training rows .* `rlmba init` .*unlabeled=drop"):
+        make_pool(dataset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RlmbaWarning)
+        dropped = load_manifest(path, unlabeled="drop", **SMALL)
+    assert len(dropped) == 6
+    assert len(dropped.left_out) == 6
+    assert len(make_pool(dropped).labeled) == 2
+    path = written(folder, label=["a"] * N, split=None)
+    with pytest.raises(DataError, match=r"expected two classes or more, got \['a'\]"):
+        make_pool(load_manifest(path, **SMALL))
+
+
+def test_fingerprint_changes_with_what_matters_only(folder, tmp_path):
+    base = load_manifest(written(folder), **SMALL)
+    assert load_manifest(written(folder), **SMALL).fingerprint() == base.fingerprint()
+    changes = [
+        {"label": ["cat"] * 3 + ["dog"] * 9},
+        {"caption": ["other"] * N},
+        {"age": [1.5 * i + (i == 4) for i in range(N)]},
+        {"split": ["val" if i == 1 else "test" if i >= 9 else "" for i in range(N)]},
+        {"Image_Path": [f"{(i + 1) % N}.jpg" for i in range(N)]},
+    ]
+    prints = [load_manifest(written(folder, **c), **SMALL).fingerprint() for c in changes]
+    assert len({base.fingerprint(), *prints}) == 6
+
+
+def test_registered_and_read_by_processes(folder):
+    dataset = load_dataset("manifest", data=written(folder), options=SMALL)
+    assert not dataset.in_memory
+    assert load_manifest(written(folder), columns={"image": None, "audio": None}).in_memory
+    copy = pickle.loads(pickle.dumps(dataset))
+    with Loader(copy, workers=1) as loader:
+        (batch,) = loader.batches([np.arange(4)])
+    ours = values(dataset, range(4)).inputs
+    assert all(torch.equal(batch.inputs[m], ours[m]) for m in ours)

@@ -1,0 +1,164 @@
+"""Folders of the library datasets as data sets."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from media_files import picture, sound, write_wav
+from PIL import Image
+
+from rlmba.data import load_dataset, load_huggingface
+from rlmba.errors import DataError, RlmbaWarning, UsageError
+
+datasets = pytest.importorskip("datasets")
+
+
+def png(seed):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(seed, (40, 36), seed % 2)).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def rows(n, seed=0, **changes):
+    """Images inside the rows, texts, lists, numbers, and two classes."""
+    features = {
+        "picture": datasets.Image(),
+        "caption": datasets.Value("string"),
+        "vector": datasets.Sequence(datasets.Value("float32")),
+        "age": datasets.Value("float64"),
+        "kind": datasets.ClassLabel(names=["dog", "cat"]),
+    }
+    values = {
+        "picture": [png(seed + i) for i in range(n)],
+        "caption": [f"words {i}" for i in range(n)],
+        "vector": [[float(i), 1.0] for i in range(n)],
+        "age": [1.5 * i for i in range(n)],
+        "kind": [i % 2 for i in range(n)],
+        **changes,
+    }
+    return datasets.Dataset.from_dict(values, features=datasets.Features(features))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(data):
+        path = tmp_path / "saved"
+        data.save_to_disk(str(path))
+        return path
+
+    return save
+
+
+def test_splits_classes_and_images_inside_rows(saved, tmp_path):
+    parts = {"train": rows(6), "validation": rows(2, 6), "test": rows(3, 8, kind=[0, -1, 1])}
+    path = saved(datasets.DatasetDict(parts))
+    options = {"media": tmp_path / "media", "image_side": 32}
+    with pytest.warns(RlmbaWarning, match="a test row without a label.: 'test-000001'"):
+        dataset = load_dataset("huggingface", data_root=path, options=options)
+    assert [m.name for m in dataset.modalities] == ["text", "image", "features", "vector"]
+    assert dataset.classes == ("dog", "cat")
+    assert dataset.labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    assert dataset.ids[:2].tolist() == ["train-000000", "train-000001"]
+    assert dataset.ids[dataset.validation_positions].tolist() == [
+        "validation-000000",
+        "validation-000001",
+    ]
+    assert dataset.ids[dataset.test_positions].tolist() == ["test-000000", "test-000002"]
+    shown = dataset.shown(0)["image"]
+    assert shown.suffix == ".png"
+    assert shown.read_bytes() == png(0)["bytes"]
+    inputs = dataset.batch(np.arange(2), train=False, generator=None).inputs
+    assert inputs["image"].shape == (2, 3, 28, 28)
+    assert inputs["image"].std() > 0
+
+
+def test_files_are_written_once_and_again_where_they_are_damaged(saved, tmp_path):
+    path = saved(rows(4))
+    first = load_huggingface(path, media=tmp_path / "media")
+    files = sorted((tmp_path / "media").rglob("*.png"))
+    assert len(files) == 4
+    files[0].write_bytes(b"")
+    before = [f.stat().st_mtime_ns for f in files[1:]]
+    second = load_huggingface(path, media=tmp_path / "media")
+    assert [f.stat().st_mtime_ns for f in files[1:]] == before
+    assert files[0].stat().st_size > 0
+    assert first.ids.tolist() == second.ids.tolist() == [f"row-{i:06d}" for i in range(4)]
+    assert first.fingerprint() == second.fingerprint()
+
+
+def test_sounds_by_path_ids_and_reading(saved, tmp_path):
+    wavs = [str(write_wav(tmp_path / f"{i}.wav", seed=i, label=i, seconds=0.5)) for i in range(3)]
+    data = datasets.Dataset.from_dict(
+        {"id": ["x", "y", "z"], "sound": wavs, "label": ["a", "b", None]}
+    )
+    features = data.features.copy()
+    features["sound"] = datasets.Audio(decode=False)
+    path = saved(data.cast(features))
+    dataset = load_huggingface(path, media=tmp_path / "media", sample_rate=4000)
+    assert dataset.ids.tolist() == ["x", "y", "z"]
+    assert dataset.labels.tolist() == [0, 1, -1]
+    assert [m.name for m in dataset.modalities] == ["audio"]
+    again = load_huggingface(path, media=tmp_path / "media", reading=dataset.reading())
+    ours, theirs = (
+        d.batch(np.arange(3), train=False, generator=None).inputs for d in (dataset, again)
+    )
+    assert (ours["audio"] == theirs["audio"]).all()
+    assert again.labels.tolist() == [-1] * 3
+
+
+def test_sound_inside_rows_gets_its_suffix(saved, tmp_path):
+    written = write_wav(tmp_path / "a.wav", seconds=0.5)
+    assert len(sound(0, 0, 0.5, 16_000)) == 8000
+    data = datasets.Dataset.from_dict(
+        {"audio": [{"bytes": written.read_bytes(), "path": None}] * 2}
+    )
+    features = datasets.Features({"audio": datasets.Audio(decode=False)})
+    dataset = load_huggingface(saved(data.cast(features)), media=tmp_path / "media")
+    assert dataset.shown(0)["audio"].suffix == ".wav"
+
+
+def test_two_columns_of_classes_have_to_be_told_apart(saved):
+    data = (
+        rows(4)
+        .add_column("other", [0, 1, 0, 1])
+        .cast_column("other", datasets.ClassLabel(names=["a", "b"]))
+    )
+    path = saved(data)
+    with pytest.raises(UsageError, match=r"\['kind', 'other'\]; say which .*label=kind"):
+        load_huggingface(path)
+    assert load_huggingface(path, label="other", columns={"image": None}).classes == ("a", "b")
+
+
+def test_what_cannot_be_read(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"no such folder; .*dataset_options.name=NAME"):
+        load_huggingface(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="not a folder that save_to_disk wrote, or damaged"):
+        load_huggingface(tmp_path)
+    with pytest.raises(UsageError, match=r"a folder .* or a name of the hub .* got neither"):
+        load_dataset("huggingface")
+    with pytest.raises(UsageError, match="got both"):
+        load_huggingface(tmp_path, name="x")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UsageError, match=r'not installed; pip install "rlmba\[hf\]"'):
+        load_huggingface(tmp_path)
+
+
+def test_a_name_that_the_hub_does_not_give(monkeypatch):
+    monkeypatch.setattr(
+        "rlmba.data.manifest.huggingface.out_of_reach", lambda name, dataset: "no route"
+    )
+    with pytest.raises(
+        UsageError, match=r"'a/b' could not be had from the hub \(no route\); .*save_to_disk"
+    ):
+        load_huggingface(name="a/b")
+
+
+def test_a_damaged_folder(saved):
+    path = saved(rows(4))
+    arrow = next(path.glob("*.arrow"))
+    arrow.write_bytes(arrow.read_bytes()[:100])
+    with pytest.raises(DataError, match="damaged"):
+        load_huggingface(path)
