@@ -38,8 +38,7 @@ class Exported:
         """For people."""
         t = self.trained
         lines = [
-            f"{self.path}: the network of round {t.round}, trained on {t.labels:,} labels, "
-            f"{len(t.classes)} classes"
+            f"{self.path}: the network of round {t.round}, {t.labels:,} labels, {len(t.classes)} classes"
         ]
         if self.onnx:
             checked = (

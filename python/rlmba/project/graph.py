@@ -23,6 +23,7 @@ __all__ = ["OPSET", "PRESENT", "ExportError", "NetworkGraph", "example_inputs", 
 
 OPSET = 18
 PRESENT = "present"
+_TOLERANCE = 1e-3
 _LIMIT = 1_900_000_000
 """Bytes of weights from which they lie beside the graph: a file of ONNX holds 2 GiB at most."""
 
@@ -156,13 +157,12 @@ def _exported(
         **names,
     )
     found = cast("torch.onnx.ONNXProgram", program)
-    fixed = [
-        i for i in found.model.graph.inputs if i.shape is not None and isinstance(i.shape[0], int)
-    ]
+    sizes = [i.shape[0] for i in found.model.graph.inputs if i.shape is not None]
+    fixed = [size for size in sizes if isinstance(size, int)]
     if fixed:
         # The exporter takes len(x), unlike x.shape[0], for a constant and says nothing.
         raise ExportError(
-            f"it takes batches of {fixed[0].shape[0]} alone; is it len(x) for x.shape[0]?"
+            f"it takes batches of {fixed[0]} alone; does it use len(x) for x.shape[0]?"
         )
     return found
 
@@ -184,7 +184,14 @@ def _difference(graph: NetworkGraph, trained: Trained, path: Path) -> float | No
         feeds = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
         got = session.run(None, {**feeds, PRESENT: present.numpy()})
         for a, b in zip(wanted, got, strict=True):
-            worst = max(worst, float(np.abs(a.numpy() - b).max()))
+            off = float(np.abs(a.numpy() - b).max())
+            if not off <= _TOLERANCE * max(1.0, float(a.abs().max())):  # NaN is not either
+                path.unlink()
+                raise ExportError(
+                    f"ONNX: expected what torch computes, within {_TOLERANCE:g} of the largest number, but "
+                    f"an output of ONNX Runtime is off by {off:.2g}; use the network with rlmba"
+                )
+            worst = max(worst, off)
     return worst
 
 
@@ -250,16 +257,11 @@ def _require_onnx() -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """A block in which the exporter says nothing: what matters of it becomes an error of ours."""
-    loggers: list[Any] = [
-        logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript")
-    ]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
