@@ -5,7 +5,7 @@ might note of a figure's strokes, wrong or vague now and then. Some pictures and
 
     python examples/small_catalog.py catalog
 
-writes `manifest.csv` (600 samples without label, 150 of a test split with theirs), `new.csv` (60 more),
+writes `manifest.csv` (400 samples without label, 100 of a test split with theirs), `new.csv` (40 more),
 `images/`, and `truth.csv`, the labels of `manifest.csv`, which only a rehearsal may look at.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 SEED = 20_140_611
-POOL, TEST, NEW = 600, 150, 60
+POOL, TEST, NEW = 400, 100, 40
 SIDE = 32
 MISSING_IMAGE, MISSING_CAPTION = 0.04, 0.06
 

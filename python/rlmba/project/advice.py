@@ -25,6 +25,9 @@ _Floats = NDArray[np.float64]
 # not in V. Larger values are rare, and a curve that jumps still finds them.
 _STRAY = np.array([0.0025, 0.005, 0.01, 0.02, 0.04])
 _STRAY_PRIOR = np.array([0.3, 0.3, 0.25, 0.1, 0.05])
+# Early rounds stray from any smooth curve by more (s.d. in Top-1 of what a batch then adds).
+_STRAY_EARLY = 0.03
+_EARLY = 3
 _ROUNDS_TO_STOP = 3
 
 
@@ -142,7 +145,8 @@ def advise(
     gain = float(weights.sum(1) @ gains)
     tail = (1 - LEVEL) / 2
     kept = weights.sum(1) > 1e-7 * weights.sum(1).max()
-    low, high = (_quantile(gains[kept], weights[kept], q) for q in (tail, 1 - tail))
+    stray = np.hypot(_STRAY * np.sqrt(2), _STRAY_EARLY if len(n) <= _EARLY else 0.0)
+    low, high = (_quantile(gains[kept], weights[kept], stray, q) for q in (tail, 1 - tail))
     order = np.argsort(gains, kind="stable")
     reached = np.searchsorted(np.cumsum(weights.sum(1)[order]), 1 - tail)
     trend = float(gains[order[min(int(reached), len(order) - 1)]])
@@ -160,9 +164,8 @@ def _posterior(errors: _Floats, seen: _Floats, size: _Floats, log_prior: _Floats
     return np.asarray(weights / weights.sum())
 
 
-def _quantile(gains: _Floats, weights: _Floats, level: float) -> float:
-    """Quantile of gains [grid] plus the difference of two rounds' ups and downs."""
-    deviation = _STRAY * np.sqrt(2)
+def _quantile(gains: _Floats, weights: _Floats, deviation: _Floats, level: float) -> float:
+    """Quantile of gains [grid] plus the difference of two rounds' ups and downs [strays]."""
     total = weights.sum()
 
     def beyond(x: float) -> float:
