@@ -53,7 +53,7 @@ def visit(browser, served):
     def opened(url, *, quiet=True, **options):
         context = browser.new_context(**options)
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         if quiet:
             page.on("console", lambda message: wrong.append(message.text))

@@ -69,7 +69,7 @@ def refused(tmp_path, monkeypatch):
         assert annotator.tickets.read("round_000")[0] == BATCH  # kept, to ask again
         for caught in (asking, collecting):
             assert KEY not in str(caught.value)
-            assert url in str(caught.value)
+            assert url.rstrip("/") in str(caught.value)
         return str(asking.value)
 
     return message
@@ -135,6 +135,15 @@ def test_a_server_that_is_down(refused):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert "start it (`label-studio start`)" in refused(f"http://127.0.0.1:{port}")
+
+
+def test_a_server_below_a_path(answering, refused):
+    url, asked = answering(500, "{}")
+    refused(f"{url}/studio/")
+    assert [path.partition("?")[0] for _, path in asked] == [
+        "/studio/api/projects/5/",
+        "/studio/api/tasks/",
+    ]
 
 
 def test_a_token_that_has_expired(answering, tmp_path, monkeypatch):

@@ -429,6 +429,7 @@ def test_a_given_project(studio, annotator, tmp_path):
     assert 'name="label"' in config
 
 
+@pytest.mark.slow
 def test_people_label_in_a_browser(studio, annotator, tmp_path):
     """What is written in a text or a class is shown, not run; keys choose; what they chose is collected."""
     chromium = (

@@ -51,7 +51,7 @@ class Server:
         except ImportError as error:
             raise UsageError(
                 f"annotator labelstudio needs label-studio-sdk 1.0.20 or newer ({error}): "
-                'pip install "rlmba[labelstudio]", or set its option url to "" to exchange files instead'
+                'pip install "rlmba[labelstudio]", or set its option url to null to exchange files instead'
             ) from None
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
@@ -59,7 +59,10 @@ class Server:
         # The slash keeps a path in the address where the SDK joins others to it.
         base = self.url + "/" if self._prefix else self.url
         with self._asking("logging in"):
-            self._api: Any = LabelStudio(base_url=base, api_key=key, httpx_client=self._http)
+            # Named again: the SDK's 1.0 and 2.0 wait for ever otherwise, whatever the client says.
+            self._api: Any = LabelStudio(
+                base_url=base, api_key=key, httpx_client=self._http, timeout=timeout
+            )
 
     def label_config(self, project: int) -> str:
         """A project's labeling config."""

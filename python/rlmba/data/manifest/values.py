@@ -66,6 +66,13 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
     RaggedError
         If one is not a finite number; its argument is the row.
     """
+    try:
+        # A whole column at once, where it is as simple as most are.
+        numbers = np.array([math.nan if v is None else v for v in values], np.float64)
+        if numbers.ndim == 1 and not np.isinf(numbers).any():
+            return numbers
+    except (TypeError, ValueError, OverflowError):
+        pass
     numbers = np.full(len(values), np.nan)
     for row, value in enumerate(values):
         if is_empty(value) or (isinstance(value, str) and value.strip().lower() in _EMPTY):

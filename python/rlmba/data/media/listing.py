@@ -112,8 +112,13 @@ class FileFacts:
     def __call__(self) -> str:
         """BLAKE2b, 128 bits, hexadecimal; file systems are asked by several threads at once."""
         digest = hashlib.blake2b(digest_size=16)
+        on_disk = any(
+            s is not None and s.path for each in self.samples for s in each.sources.values()
+        )
+        # Texts in memory are hashed faster than they are handed to a thread.
         with ThreadPoolExecutor(_THREADS) as pool:
-            for line in pool.map(self._line, self.samples, chunksize=256):
+            lines = pool.map(self._line, self.samples) if on_disk else map(self._line, self.samples)
+            for line in lines:
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
