@@ -21,7 +21,7 @@ from rlmba.project.session import LEAST_BATCH, restore, session_of
 from rlmba.training import Mesh, head_log_probs
 from rlmba.types import MULTIMODAL
 
-__all__ = ["Asking", "ask", "least", "validation_size"]
+__all__ = ["Asking", "ask", "lacking_validation", "least", "validation_size"]
 
 LEAST_VALIDATION = 20
 """Labels of V that are asked for at least: one in twenty tells 5 points, fewer tell nothing."""
@@ -54,6 +54,11 @@ def least(config: RunConfig, classes: int) -> int:
 def validation_size(config: RunConfig, classes: int) -> int:
     """Labels of V: ``project.validation_labels``, or two a class and twenty at least."""
     return config.project.validation_labels or max(2 * classes, LEAST_VALIDATION)
+
+
+def lacking_validation(config: RunConfig, classes: int, have: int, unlabeled: int) -> int:
+    """Samples that V of ``have`` lacks; no more than a fifth of those without a label."""
+    return max(0, min(validation_size(config, classes) - have, unlabeled // 5))
 
 
 def ask(project: Project, announce: Announce = lambda _: None) -> Asking:
@@ -126,11 +131,11 @@ def _cold_start(
     config = project.config
     classes = len(samples.dataset.classes)
     rng = stream(config.seed, "validation", len(project.log.answers))
-    lacking = validation_size(config, classes) - len(samples.validation) - len(samples.wanted)
     pool = session.pool
-    if lacking > 0 and samples.source.validation_positions is None:
-        most = max(0, len(pool.unlabeled) // 5)
-        drawn = pool.ids_at(np.sort(rng.permutation(len(pool.unlabeled))[: min(lacking, most)]))
+    have = len(samples.validation) + len(samples.wanted)
+    lacking = lacking_validation(config, classes, have, len(pool.unlabeled))
+    if lacking and samples.source.validation_positions is None:
+        drawn = pool.ids_at(np.sort(rng.permutation(len(pool.unlabeled))[:lacking]))
         samples.wanted += [str(i) for i in drawn]
         project.set_aside([*samples.validation, *samples.wanted])
         session.pool = pool = samples.pool()

@@ -13,7 +13,7 @@ from rlmba import annotators
 from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import RunFolderError
-from rlmba.loop.store import RunStore, read_run
+from rlmba.loop.store import RunStore, RunView, read_run
 from rlmba.project.labels import LabelLog
 from rlmba.storage import atomic_write_text
 
@@ -152,8 +152,7 @@ def read(path: Path) -> Project:
     RunFolderError
         If the folder is no project's, or damaged.
     """
-    view = read_run(path)
-    _check(path, view.info)
+    view = _viewed(path)
     return Project(path, view.config, LabelLog(path / "labels.jsonl"), len(view.records))
 
 
@@ -166,18 +165,26 @@ def opened(path: Path) -> Iterator[Project]:
     RunFolderError
         If the folder is no project's, damaged, or another process is writing it.
     """
-    _check(path, read_run(path).info)
+    _viewed(path)
     with RunStore.resume(path) as store:
         log = LabelLog(path / "labels.jsonl")
         yield Project(path, store.config, log, len(store.records), store)
 
 
-def _check(path: Path, info: Mapping[str, Any]) -> None:
-    if not info.get("project"):
+def _viewed(path: Path) -> RunView:
+    """The run folder that a project is."""
+    if not (path / "run.json").exists():
+        raise RunFolderError(
+            f"{path}: expected a project's folder, found {'none' if not path.exists() else 'another'}; make "
+            "one with `rlmba init DIR --manifest FILE`"
+        )
+    view = read_run(path)
+    if not view.info.get("project"):
         raise RunFolderError(
             f"{path} holds a run of `rlmba run`, whose labels come from its data set; expected a project, "
             "made by `rlmba init DIR --manifest FILE`"
         )
+    return view
 
 
 def _json(path: Path) -> Any:

@@ -20,7 +20,7 @@ from rlmba.loop.frozen import load_source
 from rlmba.loop.randomness import stream
 from rlmba.loop.run import environment
 from rlmba.loop.store import RunStore
-from rlmba.project.asking import least, validation_size
+from rlmba.project.asking import lacking_validation, least, validation_size
 from rlmba.project.samples import classes_of
 from rlmba.project.session import batch_size
 from rlmba.strategies import create, options
@@ -229,7 +229,8 @@ def _decided(
     n = len(names)
     shown = ", ".join(names[:8]) + (", ..." if n > 8 else "")
     classes = f"classes: {n} ({shown})" if n else "classes: none known yet"
-    lacking = max(0, validation_size(config, n) - validation)
+    room = len(source.train_positions) - initial - validation
+    lacking = lacking_validation(config, n, validation, room)
     if source.validation_positions is not None:
         lacking = int((source.labels[source.validation_positions] < 0).sum())
     cold = max(0, least(config, n) - initial)
