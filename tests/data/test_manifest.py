@@ -146,8 +146,10 @@ def test_found_says_what_is_taken_and_what_is_not(folder):
         "columns": {"text": "caption", "image": "Image_Path", "audio": "wav", "emb": "emb"},
         "features": ["age", "weight"],
         "seconds": 1.0,
+        "image_side": 32,
+        "tokens": 8,
     }
-    again = load_manifest(path, **SMALL, **dataset.settled)
+    again = load_manifest(path, **{**SMALL, **dataset.settled})
     assert again.fingerprint() == dataset.fingerprint()
 
 
@@ -408,3 +410,28 @@ def test_registered_and_read_by_processes(folder):
         (batch,) = loader.batches([np.arange(4)])
     ours = values(dataset, range(4)).inputs
     assert all(torch.equal(batch.inputs[m], ours[m]) for m in ours)
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"), [((40, 48, 500), 48), ((300, 200), 128), ((9,), 32)]
+)
+def test_images_are_as_large_as_half_of_them_are(tmp_path, sides, expected):
+    rows = []
+    for i, side in enumerate(sides):
+        PIL.Image.new("RGB", (side, side + 10)).save(tmp_path / f"{i}.png")
+        rows.append({"id": i, "image": f"{i}.png"})
+    table = {key: [row[key] for row in rows] for key in rows[0]}
+    write_table(tmp_path / "m.jsonl", table)
+    dataset = load_manifest(tmp_path / "m.jsonl")
+    assert dataset.settled["image_side"] == expected
+    crop = round(expected * 7 / 8)
+    assert dataset.modalities[0].shape == (3, crop, crop)
+
+
+@pytest.mark.parametrize(("words", "expected"), [((3, 3, 2), 8), ((9, 13, 2), 16), ((300,), 100)])
+def test_texts_are_as_long_as_most_of_them_are(tmp_path, words, expected):
+    table = {"id": list(range(len(words))), "text": ["word " * n for n in words]}
+    write_table(tmp_path / "m.jsonl", table)
+    dataset = load_manifest(tmp_path / "m.jsonl")
+    assert dataset.settled["tokens"] == expected
+    assert dataset.modalities[0].shape == (expected,)

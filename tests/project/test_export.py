@@ -265,6 +265,7 @@ def test_every_family_is_in_a_pair():
     assert {name for pair in PAIRS for name in pair} == set(FAMILIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
 def test_every_family_of_encoders(pair, clip, tmp_path):
     modalities, encoders = [], {}

@@ -9,12 +9,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from rlmba.cli.app import application
 from rlmba.config import RunConfig
 from rlmba.data import load_features
-from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
+from rlmba.errors import (
+    DataError,
+    RlmbaWarning,
+    RunFolderError,
+    StorageError,
+    UsageError,
+)
 from rlmba.loop import Trained, run
 from rlmba.project import predict as module
 from rlmba.project.predict import describe_samples, predict_file, read_new
@@ -191,9 +198,7 @@ def test_samples_that_cannot_be_read(folder, new, tmp_path):
     summary.add(rows)
     assert summary.unread == [str(i) for i in dataset.ids[2:4]]
     assert summary.partly == 1
-    assert summary.lines()[2].startswith(
-        "2 have no class, since nothing of them could be read: new 2"
-    )
+    assert summary.lines()[2].startswith("2 have no class, nothing of them could be read: new 2")
     assert "1 were judged without" in summary.lines()[3]
     write_streamed(tmp_path / "x.parquet", [rows], texts=("id", "class", "unreadable"), about=0)
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == rows
@@ -310,3 +315,48 @@ def test_images_tokens_and_sound_are_read_as_the_runs_own(tmp_path):
     np.savez(tmp_path / "more.npz", **{k: v[some] for k, v in given.items()})
     with pytest.raises(DataError, match=r"below 30.*'more-000002' has 30"):
         load_features(tmp_path / "more.npz", reading=reading)
+
+
+def test_a_manifest_of_pictures_and_texts(tmp_path):
+    """Predicted by what its own checkpoint says of reading, whatever is wrong with a row."""
+    rng = np.random.default_rng(0)
+    words = ["red fox", "blue sea"]
+
+    def table(name, columns, rows):
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(rows)
+
+    for i in range(24):
+        shade = rng.normal(60 + 120 * (i % 2), 9, (16, 16, 3)).clip(0, 255)
+        Image.fromarray(shade.astype(np.uint8)).save(tmp_path / f"{i}.png")
+    own = [[f"s{i}", f"{i}.png", words[i % 2], "ab"[i % 2], ["train", "test"][i > 15]]
+           for i in range(24)]  # fmt: skip
+    table("own.csv", ["id", "image", "text", "label", "split"], own)
+    settings = {
+        "dataset": "manifest",
+        "data": tmp_path / "own.csv",
+        "rounds": 0,
+        "epochs": 2,
+        "model": {"width": 8},
+        "training": {"workers": 0},
+        "device": "cpu",
+    }
+    folder = run(RunConfig.model_validate(settings), tmp_path / "run").path
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    new = [[f"n{i}", f"{i}.png", words[i % 2]] for i in range(4)]
+    new += [["torn", "damaged.png", words[0]], ["ghost", "gone.png", ""], ["text", "", words[1]]]
+    table("new.csv", ["id", "image", "text"], new)
+    with pytest.warns(RlmbaWarning):
+        summary = predict_file(folder, tmp_path / "out.csv", manifest=tmp_path / "new.csv")
+    rows = {row["id"]: row for row in rows_of(tmp_path / "out.csv")}
+    assert set(rows) == {"n0", "n1", "n2", "n3", "torn", "ghost", "text"}
+    assert (rows["torn"]["unreadable"], rows["torn"]["weight_image"]) == ("image", "0.0")
+    assert rows["torn"]["class"] in "ab"
+    assert rows["ghost"]["class"] == ""
+    assert rows["ghost"]["unreadable"]
+    assert rows["text"]["unreadable"] == ""
+    assert summary.unread == ["ghost"]
+    with pytest.raises(UsageError, match="--manifest"):
+        predict_file(folder, tmp_path / "other.csv", data=tmp_path / "new.npz")

@@ -156,7 +156,6 @@ class TestFromNothing:
         current = labels_of(folder)
         assert {i for i, label in current.items() if label is None} == unclear
 
-
     def test_frozen_encoders(self, tmp_path, data):
         manifest, _, truth = data
         features = tmp_path / "features"

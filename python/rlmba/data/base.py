@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -101,6 +102,8 @@ class MultimodalDataset(ABC):
         Which modalities each sample has; None when all have all.
     in_memory : bool
         Loading a batch is a matter of indexing: not worth processes of its own.
+    settled : mapping of str to object
+        Options that were worked out from the data, with which it is read the same after it has grown.
     source : MultimodalDataset or None
         The data set whose samples these are features of: what people look at, at the same positions.
     """
@@ -115,6 +118,7 @@ class MultimodalDataset(ABC):
     validation_positions: NDArray[np.int64] | None = None
     present: NDArray[np.bool_] | None
     in_memory: bool = False
+    settled: Mapping[str, Any] = MappingProxyType({})
     source: MultimodalDataset | None = None
 
     def __len__(self) -> int:

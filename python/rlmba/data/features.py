@@ -80,9 +80,9 @@ def load_features(
     ----------
     path : path
         The file. ``y``: integers from 0, -1 where the class is unknown; ``split``: 0 of training
-        samples, 1 of test samples. ``ids`` [N] and ``classes`` [C] are optional; ids default to the file's stem and the row,
-        ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one column for each
-        modality array, in the order of the file.
+        samples, 1 of test samples. ``ids`` [N] and ``classes`` [C] are optional; ids default to the
+        file's stem and the row, ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one
+        column for each modality array, in the order of the file.
     modalities : sequence of str, optional
         Arrays to use, in this order. By default all with two axes or more, in the order of the
         file; arrays with one axis are taken for notes on the samples. Name them where a file holds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Summary:
         if self.unread:
             some = ", ".join(self.unread[:5]) + (", ..." if len(self.unread) > 5 else "")
             lines.append(
-                f"{len(self.unread):,} have no class, since nothing of them could be read: {some}"
+                f"{len(self.unread):,} have no class, nothing of them could be read: {some}"
             )
         if self.partly:
             lines.append(f"{self.partly:,} were judged without a modality that could not be read")
@@ -142,7 +142,7 @@ def predict_file(
             summary.add(columns)
             yield columns
             if progress is not None:
-                progress(summary.samples, len(dataset))
+                progress(min(summary.samples, len(dataset)), len(dataset))
 
     columns = 5 + len(trained.modalities) + every_class * len(trained.classes)
     write_streamed(out, counted(), texts=_TEXTS, about=12 * len(dataset) * columns)
@@ -199,6 +199,8 @@ def predictions(
 ) -> Iterator[Rows]:
     """Rows on all samples of a data set, a chunk at a time; see :func:`describe_samples`.
 
+    Rows of a manifest that are no sample, for there is nothing that could be read, come last.
+
     Memory does not grow with the number of samples, beyond what the data set itself takes.
 
     Raises
@@ -220,7 +222,13 @@ def predictions(
             positions = every[start : start + step]
             outputs = predict(trained.model, loader, positions, batch_size=size, mesh=mesh)
             listed = None if dataset.present is None else dataset.present[positions]
-            yield describe_samples(trained, outputs, listed, every_class=every_class)
+            rows = describe_samples(trained, outputs, listed, every_class=every_class)
+            names = list(rows)
+            yield rows
+    left_out: Mapping[str, str] = getattr(dataset, "left_out", {})
+    if left_out:
+        empty = dict.fromkeys(names, [None] * len(left_out))
+        yield {**empty, "id": list(left_out), "unreadable": list(left_out.values())}
 
 
 def describe_samples(

@@ -125,6 +125,10 @@ def _pretrained(config: RunConfig) -> dict[str, Any]:
             out[f"model.encoders.{modality.name}"] = dict(encoder)
         if modality.kind == "tokens":
             out["dataset_options.tokenizer"] = _SENTENCES
+        if modality.kind == "image":
+            out["dataset_options.image_side"] = (
+                256  # of which networks saw 224 when they were trained
+            )
     return out
 
 
@@ -171,6 +175,7 @@ def start(path: Path, config: RunConfig) -> Started:
     resolved = config.model_copy(
         update={
             "strategy_options": strategy_options,
+            "dataset_options": {**source.settled, **config.dataset_options},
             "data": config.data and config.data.resolve(),
             "data_root": config.data_root and config.data_root.resolve(),
         }

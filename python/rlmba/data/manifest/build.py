@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rlmba.data.manifest.again import Again
 from rlmba.data.manifest.columns import FEATURES, Columns, find_columns
 from rlmba.data.manifest.dataset import ManifestDataset, Rows
-from rlmba.data.manifest.lengths import usual_seconds
+from rlmba.data.manifest.measures import usual_seconds, usual_side, usual_tokens
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
 from rlmba.data.manifest.rows import read_ids, read_labels, read_splits
 from rlmba.data.manifest.scale import Scale
@@ -259,7 +259,7 @@ def _finish(
 
 
 def _recipe(options: Options, sources: Mapping[str, Sequence[Any]]) -> Recipe:
-    """The recipe with what depends on the data: the length of clips, the tokenizer's vocabulary."""
+    """The recipe with what depends on the data: lengths, size of images, the tokenizer's vocabulary."""
     recipe = options.recipe
     if "text" not in sources:
         recipe = replace(recipe, tokenizer="")
@@ -267,7 +267,14 @@ def _recipe(options: Options, sources: Mapping[str, Sequence[Any]]) -> Recipe:
     if seconds is None:
         heard = sources.get("audio") or sources.get("video") or ()
         seconds = usual_seconds([s.path for s in heard if s is not None])
-    return with_vocabulary(replace(recipe, seconds=seconds))
+    side = options.image_side
+    if side is None:
+        side = usual_side([s.path for s in sources.get("image", ()) if s is not None])
+    recipe = with_vocabulary(replace(recipe, seconds=seconds, image_side=side))
+    if options.tokens is None and (texts := sources.get("text")):
+        tokens = usual_tokens([s for s in texts if s is not None], recipe)
+        recipe = replace(recipe, tokens=tokens)
+    return recipe
 
 
 def _settled(
@@ -279,4 +286,8 @@ def _settled(
     settled: dict[str, Any] = {"columns": named, "features": numbers}
     if {"audio", "video"} & set(draft.modalities):
         settled["seconds"] = recipe.seconds
+    if "text" in draft.modalities:
+        settled["tokens"] = recipe.tokens
+    if "image" in draft.modalities:
+        settled["image_side"] = recipe.image_side
     return settled

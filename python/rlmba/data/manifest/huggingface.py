@@ -34,11 +34,11 @@ def load_huggingface(
     unlabeled: str = "keep",
     sound: bool = False,
     tokenizer: str = "words",
-    image_side: int = 128,
+    image_side: int | None = None,
     frames: int = 10,
     seconds: float | None = None,
     sample_rate: int = 16_000,
-    tokens: int = 100,
+    tokens: int | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> ManifestDataset:
     """Your own data: a `datasets` folder (``save_to_disk``), or a data set of the Hugging Face hub by name.

@@ -27,11 +27,11 @@ def load_manifest(
     unlabeled: str = "keep",
     sound: bool = False,
     tokenizer: str = "words",
-    image_side: int = 128,
+    image_side: int | None = None,
     frames: int = 10,
     seconds: float | None = None,
     sample_rate: int = 16_000,
-    tokens: int = 100,
+    tokens: int | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> ManifestDataset:
     """Your own data: a table (CSV, JSON Lines, Parquet) of files, texts and numbers, labels where known.
@@ -72,9 +72,10 @@ def load_manifest(
         The sound of videos is the modality "audio", where no column is.
     tokenizer : str
         "words", which needs no files, or a local folder or hub name of a transformers tokenizer.
-    image_side : int
+    image_side : int, optional
         Pixels of an image's shorter side, 32 or more; a square of seven eighths of it is what the
-        network sees, 224 at most: 112 by default. 256 is usual for networks that were trained before.
+        network sees, 224 at most. By default that of half of the images here, 32 to 128. 256 is usual
+        for networks that were trained before.
     frames : int
         Frames taken from a video; half of them are seen at a time.
     seconds : float, optional
@@ -82,8 +83,9 @@ def load_manifest(
         nine in ten of those here, 5 at most.
     sample_rate : int
         Samples per second that sound is brought to.
-    tokens : int
-        Tokens of a text, cut or padded.
+    tokens : int, optional
+        Tokens of a text, cut or padded. By default what suffices for 19 in 20 of those here, 100 at
+        most.
     reading : mapping, optional
         :meth:`~rlmba.data.MultimodalDataset.reading` of another data set: rows are read as its were,
         and are all for training. Labels and splits are not looked at; of the options only ``id``,

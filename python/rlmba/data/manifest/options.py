@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlmba.data.manifest.measures import SMALLEST
 from rlmba.data.media.content import Recipe
 from rlmba.errors import UsageError
 
@@ -17,7 +18,6 @@ MEDIA = ("text", "image", "video", "audio")
 """Modalities that come from files or texts, in the order a data set has them."""
 
 _LARGEST_CROP = 224
-_SMALLEST_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class LabelOptions:
 class Options:
     """What is read of samples; see :func:`rlmba.data.load_manifest` for each.
 
-    ``columns`` maps modality to column, None for a modality that is not wanted; ``seconds`` None
-    means measured.
+    ``columns`` maps modality to column, None for a modality that is not wanted; ``seconds``,
+    ``image_side`` and ``tokens`` None mean measured.
     """
 
     id: str
@@ -61,6 +61,8 @@ class Options:
     sound: bool
     recipe: Recipe
     seconds: float | None
+    image_side: int | None
+    tokens: int | None
 
     @classmethod
     def checked(
@@ -72,11 +74,11 @@ class Options:
         root: str | Path | None,
         sound: bool,
         tokenizer: str,
-        image_side: int,
+        image_side: int | None,
         frames: int,
         seconds: float | None,
         sample_rate: int,
-        tokens: int,
+        tokens: int | None,
     ) -> Options:
         """Options as they came, checked.
 
@@ -104,9 +106,11 @@ class Options:
             )
         if not isinstance(sound, bool):
             raise UsageError(f"option sound: expected true or false, got {sound!r}")
-        numbers = {"image_side": image_side, "frames": frames, "sample_rate": sample_rate}
-        least = {"image_side": _SMALLEST_SIDE, "frames": 2, "sample_rate": 1000, "tokens": 1}
-        for name, value in {**numbers, "tokens": tokens}.items():
+        side = SMALLEST if image_side is None else image_side
+        numbers = {"image_side": side, "frames": frames, "sample_rate": sample_rate}
+        least = {"image_side": SMALLEST, "frames": 2, "sample_rate": 1000, "tokens": 1}
+        length = 1 if tokens is None else tokens
+        for name, value in {**numbers, "tokens": length}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
                 raise UsageError(
                     f"option {name}: expected an integer >= {least[name]}, got {value!r}"
@@ -119,10 +123,10 @@ class Options:
         ):
             raise UsageError(f"option seconds: expected a number above 0 or null, got {seconds!r}")
         recipe = Recipe(
-            image_side=image_side,
+            image_side=side,
             frames=frames,
             sample_rate=sample_rate,
-            tokens=tokens,
+            tokens=length,
             tokenizer=tokenizer,
         )
         return cls(
@@ -133,6 +137,8 @@ class Options:
             sound=sound,
             recipe=recipe,
             seconds=None if seconds is None else float(seconds),
+            image_side=image_side,
+            tokens=tokens,
         )
 
 
