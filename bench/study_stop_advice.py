@@ -274,7 +274,8 @@ def page(result):
         parts += [
             f"\n## {title}\n",
             "From the third round on. Labels saved (%), Top-1 lost against the last round (points), what is",
-            "lost where all runs stop after the same share of their rounds and save as much, runs that stopped.\n",
+            "lost where all runs stop after the same share of their rounds and save as much, and the share",
+            "of runs that stopped.\n",
             table(
                 ["rule", "saved", "lost", "lost blindly", "stopped"],
                 [
