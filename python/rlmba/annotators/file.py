@@ -201,9 +201,9 @@ def _columns(batch: LabelBatch, answers: Mapping[str, str | None]) -> dict[str, 
         "prediction": [
             None if q.prediction is None else guarded_name(q.prediction) for q in questions
         ],
-        "probability": [q.probability for q in questions],
-        "score": [q.score for q in questions],
-        "difficulty": [q.difficulty for q in questions],
+        "probability": [_short(q.probability) for q in questions],
+        "score": [_short(q.score) for q in questions],
+        "difficulty": [_short(q.difficulty) for q in questions],
     }
     for modality, weight in batch.weights.items():
         columns[f"weight_{modality}"] = [weight] * len(questions)
@@ -244,3 +244,8 @@ def _move(source: Path, target: Path) -> None:
             ) from error
         _copy(source, target)
         source.unlink()
+
+
+def _short(value: float | None) -> float | None:
+    """Four digits: people read them."""
+    return None if value is None else float(f"{value:.4g}")

@@ -22,13 +22,14 @@ def collect(
     ] = None,
 ) -> None:
     """Take in labels; once the batch is complete, train on all there are and close the round."""
-    from rlmba.cli.people import advice, say_taking, stages
+    from rlmba.cli.people import say, say_taking, stages
     from rlmba.project.folder import opened
+    from rlmba.project.status import advice_of
     from rlmba.project.taking import take
 
     with stages() as announce, opened(folder) as project:
         taking = take(project, partial=partial, labels=labels, announce=announce)
-        records = list(project.writable().records)
+        said = advice_of(project, project.writable().records)
     say_taking(folder, taking)
-    if taking.record is not None:
-        advice(records)
+    if taking.record is not None and said is not None:
+        say(said.text)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rlmba.project.asking import Asking
     from rlmba.project.taking import Taking
 
-__all__ = ["advice", "next_step", "say", "say_asking", "say_round", "say_taking", "stages"]
+__all__ = ["next_step", "say", "say_asking", "say_round", "say_taking", "stages"]
 
 
 def say(text: str) -> None:
@@ -24,9 +24,9 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def next_step(*commands: str) -> None:
-    """What to run next."""
-    say("next: " + "   or   ".join(commands))
+def next_step(*commands: str, between: str = "or") -> None:
+    """What to run next: one of the commands, or, with "then" between, one after another."""
+    say("next: " + f"   {between}   ".join(commands))
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def say_asking(folder: Path, asking: Asking) -> None:
     say(f"round {batch.round}: a batch of {len(batch.questions)} {verb}: {', '.join(parts)}")
     for line in _where(folder, asking):
         say(line)
-    next_step(*_label_with(folder, asking.annotator), f"rlmba collect {folder}")
+    next_step(*_label_with(folder, asking.annotator), f"rlmba collect {folder}", between="then")
 
 
 def _where(folder: Path, asking: Asking) -> list[str]:
@@ -91,12 +91,3 @@ def say_round(record: RoundRecord) -> None:
     heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in v.heads.items())
     test = f"  test {record.test.mm.top1:.3f}" if record.test is not None else ""
     say(f"round {record.round}: {record.labels} labels; on {v.size} of V: {heads}{test}")
-
-
-def advice(records: list[RoundRecord]) -> None:
-    """Whether another batch is worth it."""
-    from rlmba.project.status import advice_of
-
-    said = advice_of(records)
-    if said is not None:
-        say(said.text)

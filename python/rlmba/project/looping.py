@@ -90,7 +90,7 @@ def loop(
             done += taking.record is not None
             if until_advised and taking.record is not None:
                 with opened(path) as project:
-                    advice = advice_of(project.writable().records)
+                    advice = advice_of(project, project.writable().records)
                 if advice is not None and advice.stop:
                     return advice.text
 

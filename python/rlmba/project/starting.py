@@ -157,6 +157,11 @@ def start(path: Path, config: RunConfig) -> Started:
             "another folder for a new one"
         )
     annotators.create(config.project.annotator, path, config.project.annotator_options)
+    truth = config.project.annotator_options.get("truth")
+    if config.project.annotator == "oracle" and not (path / str(truth)).is_file():
+        raise UsageError(
+            f"annotator 'oracle': truth: expected a table of labels, {truth} is no file"
+        )
     strategy_options = {**options(config.strategy), **config.strategy_options}
     strategy = create(config.strategy, **strategy_options)
     if strategy.dropout_passes and config.model.dropout == 0:

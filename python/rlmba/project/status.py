@@ -10,6 +10,7 @@ from rlmba.errors import RlmbaError
 from rlmba.loop.store import read_run
 from rlmba.project.advice import Advice, advise
 from rlmba.project.folder import Project, read
+from rlmba.project.session import batch_size
 from rlmba.storage import holder
 from rlmba.types import RoundRecord
 
@@ -71,12 +72,12 @@ def status(path: Path) -> Status:
         size,
         trouble,
         holder(path),
-        advice_of(records),
+        advice_of(project, records),
     )
 
 
-def advice_of(records: list[RoundRecord]) -> Advice | None:
-    """Whether another batch like the last one is worth it, from the curve on V; None without rounds."""
+def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
+    """Whether the next batch is worth it, from the curve on V; None without rounds."""
     if not records:
         return None
     import numpy as np
@@ -85,8 +86,9 @@ def advice_of(records: list[RoundRecord]) -> Advice | None:
     sizes = np.array([r.validation.size for r in records], dtype=np.int64)
     correct = np.rint([h.top1 * n for h, n in zip(heads, sizes, strict=True)]).astype(np.int64)
     labels = np.array([r.labels for r in records], dtype=np.float64)
-    batch = records[-1].selected if len(records) > 1 else max(1, records[0].labels // 2)
-    return advise(labels, correct, sizes, batch=batch)
+    given = project.config.dataset_options.get("classes")
+    known = given or {name for name in project.log.current().values() if name is not None}
+    return advise(labels, correct, sizes, batch=batch_size(project.config, len(known)))
 
 
 def open_batch(project: Project) -> tuple[str, int, int, str]:

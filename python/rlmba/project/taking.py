@@ -136,7 +136,11 @@ def take(
     asked = project.asked()
     start = project.rounds == 0 and n == 0
     if asked is None and not start:
-        return _because(found, "no batch is out; `rlmba next` chooses one")
+        return _because(
+            found,
+            "no batch is out; `rlmba next` chooses one"
+            + (", and what is new counts when its labels are in" if new else ""),
+        )
     if missing and not (partial and answered):
         return _because(found, f"{len(missing)} of {n} samples have no label yet")
     mesh = Mesh.open(project.config.device, project.config.training.precision)
