@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
 import signal
 
 import pytest
@@ -12,23 +10,6 @@ from browser_project import CLASSES, HOSTILE, Client, Project, launch_label, mak
 from media_files import write_clip, write_image
 
 from rlmba.annotators import LabelBatch, Question
-
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright; the extra `test` has it"
-    )
-    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if program is None:
-        pytest.skip(f"no Chromium: expected one of {', '.join(_PROGRAMS)} on PATH")
-    with api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox
-        launched = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -78,13 +59,6 @@ def visit(browser, served):
     for context in contexts:
         context.close()
     assert wrong == []
-
-
-@pytest.fixture
-def project(tmp_path):
-    made = Project(tmp_path / "project")
-    made.ask(make_batch(tmp_path / "media"))
-    return made
 
 
 @pytest.fixture

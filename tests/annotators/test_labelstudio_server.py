@@ -430,42 +430,30 @@ def test_a_given_project(studio, annotator, tmp_path):
 
 
 @pytest.mark.slow
-def test_people_label_in_a_browser(studio, annotator, tmp_path):
+def test_people_label_in_a_browser(studio, annotator, browser, tmp_path):
     """What is written in a text or a class is shown, not run; keys choose; what they chose is collected."""
-    chromium = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    playwright = pytest.importorskip("playwright.sync_api")
-    if chromium is None:
-        pytest.skip("no Chromium on PATH")
     ticket = annotator().request(batch(questions(tmp_path / "media", 2), open_=True))
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto(f"{studio.url}/user/login/")
-        page.fill("input[name=email]", "ada@example.com")
-        page.fill("input[name=password]", PASSWORD)
-        page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "login" not in url)
-        page.goto(f"{studio.url}/projects/{project(annotator)}/data?labeling=1")
-        for i, (key, new) in enumerate([("3", None), ("2", "a bird")]):
-            page.wait_for_selector(f"text=question {i + 1} of round 3", timeout=60_000)
-            assert (
-                page.get_by_text(f'<img src=x onerror="window.ran = 1"> & $image {i}').count() == 1
-            )
-            assert page.get_by_text("<b>dog</b>", exact=False).count() > 0
-            image = page.wait_for_selector(
-                "img[src*='/data/upload/'], img[src^='blob:']", timeout=60_000
-            )
-            page.wait_for_function("image => image.naturalWidth == 8", arg=image)
-            page.keyboard.press(key)
-            if new is not None:
-                page.get_by_placeholder("or the name of a new class").fill(new)
-                page.keyboard.press("Enter")
-            page.click("button:has-text('Submit')")
-        page.wait_for_selector("text=question 2 of round 3", state="detached", timeout=60_000)
-        assert page.evaluate("window.ran") is None
-        browser.close()
+    page = browser.new_page()
+    page.goto(f"{studio.url}/user/login/")
+    page.fill("input[name=email]", "ada@example.com")
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda url: "login" not in url)
+    page.goto(f"{studio.url}/projects/{project(annotator)}/data?labeling=1")
+    for i, (key, new) in enumerate([("3", None), ("2", "a bird")]):
+        page.wait_for_selector(f"text=question {i + 1} of round 3", timeout=60_000)
+        assert page.get_by_text(f'<img src=x onerror="window.ran = 1"> & $image {i}').count() == 1
+        assert page.get_by_text("<b>dog</b>", exact=False).count() > 0
+        image = page.wait_for_selector(
+            "img[src*='/data/upload/'], img[src^='blob:']", timeout=60_000
+        )
+        page.wait_for_function("image => image.naturalWidth == 8", arg=image)
+        page.keyboard.press(key)
+        if new is not None:
+            page.get_by_placeholder("or the name of a new class").fill(new)
+            page.keyboard.press("Enter")
+        page.click("button:has-text('Submit')")
+    page.wait_for_selector("text=question 2 of round 3", state="detached", timeout=60_000)
+    assert page.evaluate("window.ran") is None
+    page.close()
     assert annotator().collect(ticket) == {"a/0": "$image", "a/1": "a bird"}

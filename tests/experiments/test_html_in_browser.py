@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,23 +16,7 @@ from .test_html import HOSTILE, PNG, SVG, make_groups, report, with_fields
 
 __all__ = ["make_groups"]  # a fixture
 
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 STRATEGIES = ("random", "rlmba", "badge")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright; the extra `test` has it"
-    )
-    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if program is None:
-        pytest.skip(f"no Chromium: expected one of {', '.join(_PROGRAMS)} on PATH")
-    with api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox
-        launched = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
