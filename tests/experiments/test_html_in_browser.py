@@ -349,6 +349,7 @@ def test_it_fits_a_phone_in_light_and_dark_and_on_paper(open_page, html):
         " return { bubbles: true, clientX: b.x + 2, clientY: b.y + 2 }; }",
         mark.element_handle(),
     ))  # fmt: skip
+    page.locator("#chart .tip").wait_for()  # the chart is drawn anew after a change of media
     tip = page.locator("#chart .tip").bounding_box()
     assert tip["x"] >= 0
     assert tip["x"] + tip["width"] <= 360
