@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -252,6 +253,26 @@ class TestCorrections:
         taking = taken(folder)
         assert taking.corrected == 1
         assert labels_of(folder)[ids[0]] == truth[ids[0]]
+
+    def test_an_annotator_of_the_past_that_is_silent(self, tmp_path, data):
+        manifest, _, truth = data
+        table = tmp_path / "truth.csv"
+        table.write_text("id,label\n" + "".join(f"{i},{c}\n" for i, c in truth.items()))
+        options = {"annotator": "oracle", "annotator_options": {"truth": str(table)}}
+        folder = made(tmp_path / "p", manifest, **options)
+        asked(folder)
+        assert taken(folder).record.round == 0
+        asked(folder)
+        table.unlink()
+        with pytest.raises(DataError, match=r"truth\.csv"):
+            taken(folder)
+        file = folder / "config.yaml"
+        text = file.read_text().replace("annotator: oracle", "annotator: file")
+        file.write_text(re.sub(r"annotator_options:\n.*\n", "annotator_options: {}\n", text))
+        assert asked(folder).again
+        fill(folder, truth)
+        with pytest.warns(RlmbaWarning, match="annotator 'oracle', of earlier rounds"):
+            assert taken(folder).record.round == 1
 
     def test_from_a_table(self, tmp_path, data):
         manifest, _, truth = data

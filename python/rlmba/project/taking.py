@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rlmba.annotators import read_labels
-from rlmba.errors import RlmbaWarning, UsageError
+from rlmba.errors import RlmbaError, RlmbaWarning, UsageError
 from rlmba.loop.frozen import load_source
 from rlmba.loop.round import Clock, RoundUnderWay, conclude, train
 from rlmba.loop.run import keep
@@ -73,9 +73,7 @@ def collect(project: Project, labels: Path | None = None) -> tuple[int, int]:
         If answers cannot be had or cannot be used; nothing is written down then.
     """
     before = project.log.current()
-    news: list[Answer] = []
-    for name, ticket in project.tickets():
-        news += project.log.news(f"{name}/{ticket}", project.annotator(name).collect(ticket))
+    news = _news(project)
     if labels is not None:
         source = load_source(project.config)
         given = read_labels(
@@ -93,6 +91,34 @@ def collect(project: Project, labels: Path | None = None) -> tuple[int, int]:
     project.log.append(news)
     after = project.log.current()
     return len(news), sum(before[i] != after[i] for i in before)
+
+
+def _news(project: Project) -> list[Answer]:
+    """What annotators say that they have not said before.
+
+    One that the project has no more, and that cannot be asked, does not hold up the others.
+    """
+    pending = project.pending()
+    needed = {project.config.project.annotator, *(pending or ())[:1]}
+    news: list[Answer] = []
+    silent: set[str] = set()
+    for name, ticket in project.tickets():
+        if name in silent:
+            continue
+        try:
+            answers = project.annotator(name).collect(ticket)
+        except RlmbaError as error:
+            if name in needed:
+                raise
+            silent.add(name)
+            warnings.warn(
+                f"corrections by annotator {name!r}, of earlier rounds, cannot be looked for: {error}",
+                RlmbaWarning,
+                stacklevel=3,
+            )
+            continue
+        news += project.log.news(f"{name}/{ticket}", answers)
+    return news
 
 
 def progress(project: Project) -> tuple[int, int, tuple[str, ...]]:
