@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes, *, durable: bool = True) -> None:
     """Replace the file at ``path`` by ``data``, whole or not at all.
 
     The bytes go to a hidden temporary file in the same folder, are flushed to the device, and the
@@ -37,6 +37,9 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         Where to write; its folder must exist. A file there is replaced.
     data : bytes
         The whole content.
+    durable : bool
+        False does not wait for the device: quicker for many files that can be made again; a power cut
+        may then leave one incomplete.
 
     Raises
     ------
@@ -44,11 +47,15 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         If it could not be written (disk full, no permission, no such folder). What was at ``path``
         is unharmed and no temporary file is left.
     """
-    atomic_write_chunks(path, (data,), len(data))
+    atomic_write_chunks(path, (data,), len(data), durable=durable)
 
 
 def atomic_write_chunks(
-    path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview], size: int
+    path: str | os.PathLike[str],
+    chunks: Iterable[bytes | memoryview],
+    size: int,
+    *,
+    durable: bool = True,
 ) -> None:
     """:func:`atomic_write_bytes` of chunks, one after another, that need not be in memory at once.
 
@@ -62,9 +69,11 @@ def atomic_write_chunks(
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call, less known as atomic
-        _flush_folder(target.parent)
+        if durable:
+            _flush_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

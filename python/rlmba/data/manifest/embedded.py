@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rlmba.errors import StorageError
-from rlmba.storage import make_folder
+from rlmba.storage import atomic_write_bytes, make_folder
 
 __all__ = ["as_file"]
 
@@ -52,17 +48,7 @@ def as_file(value: Mapping[str, Any] | None, folder: Path) -> str | None:
     except OSError:
         pass
     make_folder(target.parent)
-    temporary = target.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call, less known as atomic
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"could not write {target} ({error.strerror or error}); free space there, or name another "
-            "folder with the option media"
-        ) from error
+    atomic_write_bytes(target, data, durable=False)
     return str(target)
 
 
