@@ -11,8 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlmba.annotators.spreadsheet import unguarded
 from rlmba.errors import DataError
+from rlmba.spreadsheet import unguarded
 
 if TYPE_CHECKING:
     from rlmba.data.table import Table

@@ -11,10 +11,11 @@ from typing import Any
 
 from rlmba.annotators.answers import CANNOT_TELL, read_labels
 from rlmba.annotators.base import LabelBatch, Question
-from rlmba.annotators.spreadsheet import guarded, guarded_name, longest
 from rlmba.annotators.tickets import Tickets
 from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
+from rlmba.markup import command
+from rlmba.spreadsheet import guarded, guarded_name, longest
 from rlmba.storage import atomic_write_bytes, make_folder
 
 __all__ = ["LabelFile"]
@@ -79,7 +80,7 @@ class LabelFile:
                 raise AnnotatorError(
                     f"{place} is there already, and no round of this project has written it; move it away, "
                     "or give another name with the annotator's option path. Labels in it can be taken with "
-                    f"`rlmba collect {self.folder} --labels FILE`"
+                    f"`{command('collect', self.folder)} --labels FILE`"
                 )
             _move(place, self._archived(newest))
         if before is not None and place.exists():
@@ -115,7 +116,7 @@ class LabelFile:
                 return {}
             raise AnnotatorError(
                 f"{place}: expected the file with labels of round {batch.round}, found none; put it back, or "
-                f"`rlmba next {self.folder}` writes it anew, without labels"
+                f"`{command('next', self.folder)}` writes it anew, without labels"
             )
         classes: Sequence[str] = batch.classes
         newest = self._newest()
@@ -138,7 +139,7 @@ class LabelFile:
                 raise AnnotatorError(
                     f"{place} has the samples of round {earlier}, not of round {round_}; was the earlier "
                     f"file saved over it? Move it away, to {self._archived(earlier)} if it has corrections, "
-                    f"and `rlmba next {self.folder}` writes that of round {round_} anew"
+                    f"and `{command('next', self.folder)}` writes that of round {round_} anew"
                 )
 
     def _asked(self, round_: int) -> LabelBatch | None:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 data, storage or an unexpected error, 2 usage, 130 interru
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -12,7 +13,9 @@ import warnings
 from collections.abc import Sequence
 
 from rlmba.cli import failures
+from rlmba.cli.screen import say
 from rlmba.errors import RlmbaWarning
+from rlmba.markup import visible
 
 __all__ = ["main"]
 
@@ -25,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     _shorten_warnings()
+    _print_anything()
     try:
         return _invoke(arguments)
     except (Exception, KeyboardInterrupt) as error:
@@ -32,10 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         failure = failures.describe(error, arguments)
         if _speaks():
-            print(failure.message, file=sys.stderr)  # noqa: T201
+            say(failure.message, stderr=True)
         if isinstance(error, OSError):
             _drop_output()
         return failure.code
+
+
+def _print_anything() -> None:
+    """What the terminal's encoding cannot print is escaped instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -85,7 +96,7 @@ def _shorten_warnings() -> None:
         line: str | None = None,
     ) -> str:
         if issubclass(category, RlmbaWarning):
-            return f"warning: {message}\n"
+            return visible(f"warning: {message}\n")
         return default(message, category, filename, lineno, line)
 
     warnings.formatwarning = formatted

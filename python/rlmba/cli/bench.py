@@ -31,6 +31,7 @@ def bench(
 
     Outputs of a model are made, not predicted. All strategies with their peers take some minutes.
     """
+    from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments import selection
 
@@ -41,6 +42,6 @@ def bench(
         peers=peers,
         grow=growth,
         output=output,
-        told=typer.echo,
+        told=say,
     )
     show(made)

@@ -16,6 +16,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rlmba.cli.screen import console
+from rlmba.markup import visible
+
 if TYPE_CHECKING:
     from rlmba.experiments.sweep import Entry, Plan
 
@@ -84,7 +87,7 @@ class _Board:
         return "  ".join(parts)
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible(text), soft_wrap=True)
 
 
 def remaining(entries: Sequence[Entry], elapsed: float) -> float | None:
@@ -119,9 +122,9 @@ def table(entries: Sequence[Entry], width: int) -> Table:
     out.add_column("", no_wrap=True)
     columns = [c for c in columns if c in shown]
     for column in columns:
-        out.add_column(column, no_wrap=True, max_width=_COLUMN)
+        out.add_column(Text(visible(column)), no_wrap=True, max_width=_COLUMN)
     for label in labels:
-        out.add_row(label, *(_cell(cells.get((label, c), [])) for c in columns))
+        out.add_row(Text(visible(label)), *(_cell(cells.get((label, c), [])) for c in columns))
     return out
 
 
@@ -152,10 +155,10 @@ def _clock(seconds: float) -> str:
 @contextlib.contextmanager
 def board(plan: Plan, output: Path) -> Iterator[_Board]:
     """An observer that prints to stderr; the table appears only on a terminal."""
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     if not sys.stderr.isatty():
-        yield _Board(plan, output, console, None)
+        yield _Board(plan, output, screen, None)
         return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        shown = _Board(plan, output, console, live)
+    with Live(console=screen, auto_refresh=False, transient=True) as live:
+        shown = _Board(plan, output, screen, live)
         yield shown

@@ -22,7 +22,8 @@ def collect(
     ] = None,
 ) -> None:
     """Take in labels; once the batch is complete, train on all there are and close the round."""
-    from rlmba.cli.people import say, say_taking, stages
+    from rlmba.cli.people import say_taking, stages
+    from rlmba.cli.screen import say
     from rlmba.project.folder import opened
     from rlmba.project.status import advice_of
     from rlmba.project.taking import take

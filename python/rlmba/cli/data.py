@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,8 +129,10 @@ def features(
 ) -> None:
     """Run the configured encoders once over every sample, into a file that `features` reads."""
     from rlmba.cli.counter import counter
+    from rlmba.cli.screen import say
     from rlmba.config import load_config
     from rlmba.loop import write_features
+    from rlmba.markup import command
 
     configured = load_config(
         file=config,
@@ -141,20 +142,18 @@ def features(
     )
     with counter("seen") as progress:
         write_features(configured, out, progress)
-    typer.echo(f"{out}\nrlmba run --dataset features --data {out}")
+    say(f"{out}\n{command('run', '--dataset', 'features', '--data', out)}")
 
 
 def _show(report: Report, every_class: bool, problems: Path | None) -> None:
-    from rich.console import Console
-
+    from rlmba.cli.screen import console, say
     from rlmba.data.media.folder import require_usable
 
     if problems is not None:
         report.write_problems(problems)
-    typer.echo("\n".join(report.head()))
-    # A pipe has no width: leave the tables as wide as they are.
-    out = Console() if sys.stdout.isatty() else Console(width=200)
+    say("\n".join(report.head()))
+    screen = console()
     for table in report.tables(every_class):
-        out.print(table, highlight=False)
-    typer.echo("\n".join(report.tail(problems)))
+        screen.print(table)
+    say("\n".join(report.tail(problems)))
     require_usable(report)

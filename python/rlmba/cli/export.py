@@ -22,6 +22,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a trained network so that it can be used without the run: safetensors, perhaps ONNX."""
+    from rlmba.cli.screen import say
     from rlmba.project.export import export as write
 
-    typer.echo("\n".join(write(folder, out, onnx=onnx, overwrite=force).lines()))
+    say("\n".join(write(folder, out, onnx=onnx, overwrite=force).lines()))

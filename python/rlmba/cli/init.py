@@ -45,8 +45,10 @@ def init(
 ) -> None:
     """Start a project: look at your data, and write a folder that labels will come into."""
     from rlmba.cli.people import next_step
+    from rlmba.cli.screen import say
     from rlmba.config import parse_settings
     from rlmba.loop import configure
+    from rlmba.markup import command
     from rlmba.project.starting import overrides, start
 
     chosen: dict[str, Any] = overrides(
@@ -59,6 +61,6 @@ def init(
     )
     started = start(folder, configure(chosen, settings=settings or []))
     for line in started.lines:
-        typer.echo(line)
-    typer.echo(str(folder / "config.yaml"))
-    next_step(f"rlmba next {folder}", f"rlmba loop {folder}")
+        say(line)
+    say(str(folder / "config.yaml"))
+    next_step(command("next", folder), command("loop", folder))

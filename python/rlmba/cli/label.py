@@ -35,5 +35,6 @@ def label(
 ) -> None:
     """Serve the page on which people label the batch of `rlmba next`."""
     from rlmba.annotators.browser import serve
+    from rlmba.cli.screen import say
 
-    serve(folder, host, port, say=typer.echo)
+    serve(folder, host, port, say=say)

@@ -23,26 +23,27 @@ class _Watcher:
         self.stage = stage
 
     def serving(self, url: str) -> None:
-        from rlmba.cli.people import say
+        from rlmba.cli.screen import say
 
         say(f"label here: {url}")
 
     def asked(self, asking: Asking) -> None:
-        from rlmba.cli.people import say
+        from rlmba.cli.screen import say
 
         if asking.batch is not None:
             n = len(asking.batch.questions)
             say(f"round {asking.batch.round}: {n} samples are with {asking.annotator}")
 
     def waiting(self, answered: int, asked: int, trouble: str) -> None:
-        from rlmba.cli.people import say
+        from rlmba.cli.screen import say
 
         self.stage(f"waiting for labels: {answered} of {asked}")
         if trouble:
             say(f"waiting; answers cannot be looked at: {trouble}")
 
     def taken(self, taking: Taking) -> None:
-        from rlmba.cli.people import say, say_round
+        from rlmba.cli.people import say_round
+        from rlmba.cli.screen import say
 
         if taking.record is not None:
             say_round(taking.record)
@@ -61,10 +62,14 @@ def loop(
     ] = False,
 ) -> None:
     """Ask, wait for the labels, learn, and ask again; with the browser, serve its page meanwhile."""
-    from rlmba.cli.people import next_step, say, stages
+    from rlmba.cli.people import next_step, stages
+    from rlmba.cli.screen import say
+    from rlmba.markup import command
     from rlmba.project.looping import loop as go
 
     with stages() as announce:
         why = go(folder, _Watcher(folder, announce), rounds=rounds, until_advised=until_advised)
     say(why)
-    next_step(f"rlmba status {folder}", f"rlmba report {folder}", f"rlmba predict {folder} ...")
+    next_step(
+        command("status", folder), command("report", folder), f"{command('predict', folder)} ..."
+    )

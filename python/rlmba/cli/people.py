@@ -8,20 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from rlmba.cli.screen import console, say
+from rlmba.markup import command
 from rlmba.types import RoundRecord
 
 if TYPE_CHECKING:
     from rlmba.project.asking import Asking
     from rlmba.project.taking import Taking
 
-__all__ = ["next_step", "say", "say_asking", "say_round", "say_taking", "stages"]
-
-
-def say(text: str) -> None:
-    """A line on standard output."""
-    print(text, flush=True)  # noqa: T201
+__all__ = ["next_step", "say_asking", "say_round", "say_taking", "stages"]
 
 
 def next_step(*commands: str, between: str = "or") -> None:
@@ -35,8 +30,7 @@ def stages() -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    console = Console(stderr=True)
-    with console.status("starting") as status:
+    with console(stderr=True).status("starting") as status:
         yield status.update
 
 
@@ -46,7 +40,7 @@ def say_asking(folder: Path, asking: Asking) -> None:
     if batch is None:
         say(asking.why)
         if asking.ready:
-            next_step(f"rlmba collect {folder}")
+            next_step(command("collect", folder))
         return
     training = sum(q.purpose == "train" for q in batch.questions)
     validating = len(batch.questions) - training
@@ -56,7 +50,7 @@ def say_asking(folder: Path, asking: Asking) -> None:
     say(f"round {batch.round}: a batch of {len(batch.questions)} {verb}: {', '.join(parts)}")
     for line in _where(folder, asking):
         say(line)
-    next_step(*_label_with(folder, asking.annotator), f"rlmba collect {folder}", between="then")
+    next_step(*_label_with(folder, asking.annotator), command("collect", folder), between="then")
 
 
 def _where(folder: Path, asking: Asking) -> list[str]:
@@ -66,7 +60,7 @@ def _where(folder: Path, asking: Asking) -> list[str]:
 
 
 def _label_with(folder: Path, annotator: str) -> list[str]:
-    return [f"rlmba label {folder}"] if annotator == "browser" else []
+    return [command("label", folder)] if annotator == "browser" else []
 
 
 def say_taking(folder: Path, taking: Taking) -> None:
@@ -76,13 +70,13 @@ def say_taking(folder: Path, taking: Taking) -> None:
         say(f"{taking.new} new answers{corrected}")
     if taking.record is not None:
         say_round(taking.record)
-        next_step(f"rlmba next {folder}", f"rlmba status {folder}")
+        next_step(command("next", folder), command("status", folder))
         return
     if taking.asked:
         say(f"{taking.answered} of {taking.asked} samples of the batch are answered")
     say(taking.why)
     if taking.answered and taking.missing:
-        next_step(f"rlmba collect {folder} --partial", "label the rest and collect again")
+        next_step(command("collect", folder, "--partial"), "label the rest and collect again")
 
 
 def say_round(record: RoundRecord) -> None:

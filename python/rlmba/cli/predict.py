@@ -35,6 +35,7 @@ def predict(
 ) -> None:
     """Say of new samples their class, how sure that is, and how hard they are."""
     from rlmba.cli.counter import counter
+    from rlmba.cli.screen import say
     from rlmba.project.predict import predict_file
 
     with counter("predicted") as progress:
@@ -49,4 +50,4 @@ def predict(
             batch_size=batch_size,
             progress=progress,
         )
-    typer.echo("\n".join(summary.lines()))
+    say("\n".join(summary.lines()))

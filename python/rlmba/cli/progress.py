@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +17,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from rlmba.cli.screen import console
 from rlmba.config import RunConfig
+from rlmba.markup import visible
 from rlmba.types import RoundRecord
 
 __all__ = ["steps", "watcher"]
@@ -62,7 +63,7 @@ class _Watcher:
             self._progress.advance(self._task)
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(visible(text), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -81,10 +82,8 @@ def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, 
         def step(left_out: str, figures: Mapping[str, Any]) -> None:
             name = f"without {left_out}: " if left_out else ""
             progress.console.print(
-                f"{name}episodes {figures['episodes']:5d}  return {figures['return']:.4f}  "
+                f"{visible(name)}episodes {figures['episodes']:5d}  return {figures['return']:.4f}  "
                 f"moving {figures['moving_return']:.4f}  entropy {figures['entropy']:.2f}",
-                highlight=False,
-                markup=False,
                 soft_wrap=True,
             )
             progress.update(task, completed=figures["episodes"] - parallel)
@@ -95,11 +94,11 @@ def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description:<20}"),
+        TextColumn("{task.description:<20}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )

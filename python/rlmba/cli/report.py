@@ -38,6 +38,7 @@ def report(
     ] = True,
 ) -> None:
     """Write tables, figures and statistics of runs, and print the main ones."""
+    from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
 
@@ -45,4 +46,4 @@ def report(
     made = make_report(runs, folder, budget=budget, figures=figures)
     show(made)
     for run in made.skipped:
-        typer.echo(f"left out: {run}", err=True)
+        say(f"left out: {run}", stderr=True)

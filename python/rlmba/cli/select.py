@@ -50,6 +50,7 @@ def select(
 ) -> None:
     """Pick samples of a pool in files: ids in, ids out, no model and no data set."""
     from rlmba.adapters.files import plan
+    from rlmba.cli.screen import say
 
     job = plan(
         pool,
@@ -64,6 +65,6 @@ def select(
         overwrite=force,
         dry_run=dry_run,
     )
-    typer.echo("\n".join(job.lines()))
+    say("\n".join(job.lines()))
     if not dry_run:
-        typer.echo("\n".join(job.run().lines()))
+        say("\n".join(job.run().lines()))

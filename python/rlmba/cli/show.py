@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
-
+from rlmba.cli.screen import console
 from rlmba.experiments import Report
 from rlmba.experiments.policy_training import LeaveOneOut
 from rlmba.experiments.selection import Bench
+from rlmba.markup import visible
 
 __all__ = ["show"]
 
 
 def show(made: Report | Bench | LeaveOneOut) -> None:
     """Print tables, then the path of every file it wrote, a line each."""
-    # A pipe has no width: leave the tables as wide as they are.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    screen = console()
     for table in made.tables():
-        console.print(table)
+        screen.print(table)
     for path in made.paths:
-        console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+        screen.print(visible(str(path)), soft_wrap=True)

@@ -17,7 +17,9 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
 ) -> None:
     """Say how a project stands: rounds, labels by class, the open batch, whether to go on."""
-    from rlmba.cli.people import next_step, say, say_round
+    from rlmba.cli.people import next_step, say_round
+    from rlmba.cli.screen import say
+    from rlmba.markup import command
     from rlmba.project.status import status as look
 
     found = look(folder)
@@ -38,7 +40,7 @@ def status(
     if found.advice is not None:
         say(found.advice.text)
     if found.asked and found.answered < found.asked:
-        page = [f"rlmba label {folder}"] if found.annotator == "browser" else []
-        next_step(*page, f"rlmba collect {folder}")
+        page = [command("label", folder)] if found.annotator == "browser" else []
+        next_step(*page, command("collect", folder))
     else:
-        next_step(f"rlmba {'collect' if found.asked else 'next'} {folder}")
+        next_step(command("collect" if found.asked else "next", folder))

@@ -77,6 +77,7 @@ def train_policy(
 ) -> None:
     """Train a policy over many episodes; `rlmba run --policy DIR/policy.safetensors` uses it."""
     from rlmba.cli.progress import steps
+    from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments import policy_training as training
 
@@ -116,4 +117,4 @@ def train_policy(
     if leave_one_out:
         show(made)
     else:
-        typer.echo(str(trained.policy))
+        say(str(trained.policy))

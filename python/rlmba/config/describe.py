@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import annotated_types as at
 from pydantic import BaseModel
@@ -47,7 +47,11 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 def _type_words(annotation: Any) -> str:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation in _WORDS:
+    if origin is Annotated:
+        # A Field of pydantic keeps its bounds in `metadata`.
+        bounds = [b for item in args[1:] for b in getattr(item, "metadata", (item,))]
+        words = expected(args[0], bounds)
+    elif annotation in _WORDS:
         words = _WORDS[annotation]
     elif origin is Literal:
         words = "one of " + ", ".join(map(str, args))
@@ -75,6 +79,8 @@ def expected(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     'a number >= 0 and < 1'
     >>> expected(int | None, [at.Ge(1)])
     'an integer >= 1 or null'
+    >>> expected(list[Annotated[float, at.Lt(1)]])
+    'a list (a number < 1 each)'
     """
     words = _type_words(annotation)
     bounds = [

@@ -23,6 +23,7 @@ from rlmba.loop.frozen import load_data
 from rlmba.loop.round import RoundOutcome, run_round
 from rlmba.loop.session import Session, build_network, resolve
 from rlmba.loop.store import RunStore, read_run
+from rlmba.markup import command
 from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 
@@ -112,7 +113,7 @@ def run(
     """
     if (output / "run.json").exists() and read_run(output).info.get("project"):
         raise RunFolderError(
-            f"{output} is a project, whose labels come from people; go on with `rlmba next {output}`"
+            f"{output} is a project, whose labels come from people; go on with `{command('next', output)}`"
         )
     mesh = Mesh.open(config.device, config.training.precision)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlmba.errors import UsageError
 from rlmba.loop.trained import EXPORTED, WEIGHTS, Trained
+from rlmba.markup import command, markdown_code
 from rlmba.project.graph import PRESENT, ExportError, NetworkGraph, write_onnx
 from rlmba.storage import atomic_write_text, make_folder
 from rlmba.training import save_model
@@ -156,26 +157,29 @@ def _readme(trained: Trained, name: str, *, onnx: bool) -> str:
     """How to use the folder, with code that runs."""
     t = trained
     takes = "\n".join(
-        f"| `{m.name}` | {m.kind} | {list(m.shape)} | {m.dtype} |" for m in t.modalities
+        f"| {markdown_code(m.name).replace('|', chr(92) + '|')} | {m.kind} | {list(m.shape)} | {m.dtype} |"
+        for m in t.modalities
     )
     zeros = ", ".join(
         f"{m.name!r}: torch.zeros((1, {', '.join(map(str, m.shape))}), dtype=torch.{m.dtype})"
         for m in t.modalities
     )
     flag = "--data NEW.npz" if "arrays" in t.reading else "--manifest NEW.csv"
-    command = (
-        f"```sh\nrlmba predict {name} {flag} --out predictions.csv\n```\n\n" if t.reading else ""
+    example = (
+        f"```sh\n{command('predict', name)} {flag} --out predictions.csv\n```\n\n"
+        if t.reading
+        else ""
     )
     graph = _ONNX_PART.format(m=len(t.modalities), feeds=_feeds(t)) if onnx else ""
     return _TEXT.format(
-        dataset=t.dataset,
+        dataset=markdown_code(t.dataset),
         round=t.round,
         labels=t.labels,
         version=t.document["rlmba"],
-        classes=", ".join(f"`{c}`" for c in t.classes[:20])
+        classes=", ".join(map(markdown_code, t.classes[:20]))
         + (", ..." if len(t.classes) > 20 else ""),
         takes=takes,
-        command=command,
+        command=example,
         zeros=zeros,
         graph=graph,
     )
@@ -190,7 +194,7 @@ def _feeds(trained: Trained) -> str:
 
 _TEXT = """# A network trained with rlmba
 
-Trained on `{dataset}`, round {round}, {labels} labels, with rlmba {version}. Classes: {classes}.
+Trained on {dataset}, round {round}, {labels} labels, with rlmba {version}. Classes: {classes}.
 
 | modality | kind | shape of a sample | dtype |
 |---|---|---|---|

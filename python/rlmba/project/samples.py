@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import CheckpointError, DataError, RlmbaWarning, UsageError
 from rlmba.loop.frozen import load_data
+from rlmba.markup import command
 from rlmba.project.folder import Project
+from rlmba.project.labels import LabelLog
 from rlmba.training import Mesh
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "check_trainable",
     "classes_are_given",
     "classes_of",
+    "log_own_labels",
     "look",
     "trained_classes",
 ]
@@ -106,10 +109,9 @@ def look(
     config = project.config
     dataset = load_data(config, mesh, progress)
     source = dataset.source or dataset
-    train = [str(i) for i in source.ids[source.train_positions]]
-    own = _own_labels(source)
-    project.log.append(project.log.news(MANIFEST, {i: own[i] for i in train if i in own}))
-    answers, here = project.log.current(), set(train)
+    own = log_own_labels(project.log, source)
+    answers = project.log.current()
+    here = {str(i) for i in source.ids[source.train_positions]}
     _warn_of_lost(project, here)
     aside = dict.fromkeys([*project.split()["validation"], *_own_validation(source)])
     classes = _classes(project, source, answers, trained=trained)
@@ -125,6 +127,20 @@ def look(
         labeled=[i for i in labels if i not in aside],
         excluded=[i for i in usable if i not in labels],
     )
+
+
+def log_own_labels(log: LabelLog, source: MultimodalDataset) -> dict[str, str]:
+    """Write the training labels of the data set itself that are new into the log.
+
+    Returns
+    -------
+    dict of str to str
+        Class name by id of every sample that the data set has a label for.
+    """
+    own = _own_labels(source)
+    train = map(str, source.ids[source.train_positions])
+    log.append(log.news(MANIFEST, {i: own[i] for i in train if i in own}))
+    return own
 
 
 def _own_labels(source: MultimodalDataset) -> dict[str, str]:
@@ -170,7 +186,7 @@ def _classes(
                 f"{project.log.path}: sample {sample!r} has the label {name!r}, which is none of the "
                 f"classes {list(source.classes)}; add it to dataset_options.classes in "
                 f"{project.path / 'config.yaml'}, or correct the label with "
-                f"`rlmba collect {project.path} --labels FILE`"
+                f"`{command('collect', project.path)} --labels FILE`"
             )
         return source.classes
     used = {name for name in answers.values() if name is not None}

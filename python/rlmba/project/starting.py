@@ -20,8 +20,11 @@ from rlmba.loop.frozen import load_source
 from rlmba.loop.randomness import stream
 from rlmba.loop.run import environment
 from rlmba.loop.store import RunStore
+from rlmba.markup import command
+from rlmba.models import build_encoder
 from rlmba.project.asking import lacking_validation, least, validation_size
-from rlmba.project.samples import classes_of
+from rlmba.project.labels import LabelLog
+from rlmba.project.samples import classes_of, log_own_labels
 from rlmba.project.session import batch_size
 from rlmba.strategies import create, options
 
@@ -126,10 +129,28 @@ def _pretrained(config: RunConfig) -> dict[str, Any]:
         if modality.kind == "tokens":
             out["dataset_options.tokenizer"] = _SENTENCES
         if modality.kind == "image":
-            out["dataset_options.image_side"] = (
-                256  # of which networks saw 224 when they were trained
-            )
+            # Of which networks saw 224 when they were trained.
+            out["dataset_options.image_side"] = 256
     return out
+
+
+def _source(config: RunConfig) -> MultimodalDataset:
+    """The samples; the configured encoders are built once, so that missing weights end `rlmba init`."""
+    try:
+        source = load_source(config)
+        for modality in source.modalities:
+            if (encoder := config.model.encoders.get(modality.name)) is not None:
+                build_encoder(encoder.name, modality, encoder.options)
+    except (DataError, UsageError) as error:
+        wanted = {choice["name"] for choice in _PRETRAINED.values()}
+        chosen = {encoder.name for encoder in config.model.encoders.values()}
+        if not (config.model.frozen and wanted & chosen):
+            raise
+        raise UsageError(
+            f"{error}. If these are the encoders of --pretrained, leave that option out: encoders are then "
+            "trained from the labels; or name one that is on this machine with --set model.encoders.NAME=..."
+        ) from error
+    return source
 
 
 def start(path: Path, config: RunConfig) -> Started:
@@ -153,7 +174,7 @@ def start(path: Path, config: RunConfig) -> Started:
     """
     if (path / "run.json").exists():
         raise UsageError(
-            f"{path} holds a project or a run already; `rlmba status {path}` says how it stands. Give "
+            f"{path} holds a project or a run already; `{command('status', path)}` says how it stands. Give "
             "another folder for a new one"
         )
     annotators.create(config.project.annotator, path, config.project.annotator_options)
@@ -169,7 +190,7 @@ def start(path: Path, config: RunConfig) -> Started:
             f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
             "model.dropout is 0; set it (the default is 0.1)"
         )
-    source = load_source(config)
+    source = _source(config)
     labeled = source.train_positions[source.labels[source.train_positions] >= 0]
     if len(source.train_positions) < 4:
         raise DataError(
@@ -200,6 +221,7 @@ def start(path: Path, config: RunConfig) -> Started:
     with RunStore.create(
         path, resolved, info=info, environment=environment(), split=split
     ) as store:
+        log_own_labels(LabelLog(path / "labels.jsonl"), source)
         lines = [*source.found(), *_decided(source, config, len(initial), len(validation))]
         return Started(store.path, tuple(lines))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rlmba.data.media.catalogue import split_checksum
 from rlmba.data.media.outcome import Outcome
+from rlmba.markup import csv_text, visible
 from rlmba.storage import atomic_write_text
 
 if TYPE_CHECKING:
@@ -204,11 +203,8 @@ class Report:
         StorageError
             If it cannot be written.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([f.name if f.name != "label" else "class" for f in fields(Problem)])
-        writer.writerows(astuple(p) for p in self.problems())
-        atomic_write_text(path, text.getvalue())
+        names = [f.name if f.name != "label" else "class" for f in fields(Problem)]
+        atomic_write_text(path, csv_text(names, map(astuple, self.problems())))
 
     def tables(self, every_class: bool = False) -> list[Table]:
         """Tables for a terminal: by split, then by class.
@@ -294,13 +290,14 @@ def _cells(counts: Counts, columns: Sequence[str]) -> list[str]:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="")
     for i, column in enumerate(columns):
         number = i > 1 or column == "published"
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(visible(cell)) for cell in row))
     return table
 
 

@@ -13,6 +13,7 @@ from rlmba.experiments.figures.style import (
     curve,
     export,
     finish,
+    legend_text,
     strategy_styles,
     tidy,
 )
@@ -104,7 +105,7 @@ def _panel(
     styles = strategy_styles(name for name, _, _ in curves)
     for name, group, values in curves:
         band = band_of(len(curves))
-        curve(axis, group.labels, values, band=band, label=name, **styles[name])
+        curve(axis, group.labels, values, band=band, label=legend_text(name), **styles[name])
     axis.set_title(heading, fontsize=9)
     axis.set_xlabel("labeled samples")
     axis.set_ylabel(ylabel)

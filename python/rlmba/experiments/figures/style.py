@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlmba.experiments.curves import Array, Group
+from rlmba.markup import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS", "DASHES", "FORMATS", "canvas", "curve", "export", "finish", "key_line", "panels",
-    "seeds_text", "strategy_styles", "tidy",
+    "COLOURS", "DASHES", "FORMATS", "canvas", "curve", "export", "finish", "key_line", "legend_text",
+    "panels", "seeds_text", "strategy_styles", "tidy",
 ]  # fmt: skip
 
 # Okabe and Ito's colours without their yellow, which is lost on white; then darker ones.
@@ -138,7 +139,12 @@ def key_line(label: str, **style: Any) -> Any:
     """Make an entry of a legend."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, **style)
+    return Line2D([], [], label=legend_text(label), **style)
+
+
+def legend_text(name: str) -> str:
+    """A name as a legend shows it: matplotlib leaves out entries that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def finish(figure: Figure, title: str, handles: Sequence[Any]) -> None:
@@ -165,6 +171,7 @@ def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]
         "pdf": (FigureCanvasPdf, "print_pdf", {"CreationDate": None, "Creator": None}),
         "svg": (FigureCanvasSVG, "print_svg", {"Date": None, "Creator": None}),
     }
+    _as_it_is(figure)
     files = {}
     with mpl.rc_context({"svg.hashsalt": "rlmba", "pdf.fonttype": 42}):
         # Laid out once, not once a format.
@@ -176,6 +183,16 @@ def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]
             getattr(kind_of_canvas(figure), method)(out, metadata=metadata)
             files[kind] = out.getvalue()
     return files
+
+
+def _as_it_is(figure: Figure) -> None:
+    """Draw all text as it is: no dollar begins a formula, no control character reaches a file."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text.get_text():
+            text.set_parse_math(False)
+            text.set_text(visible(text.get_text()))
 
 
 def seeds_text(group: Group) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
-import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +11,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
+from rlmba import markup
 from rlmba.errors import UsageError
 from rlmba.experiments.content import Cell, FigureData, TableData
 from rlmba.experiments.curves import Group
@@ -167,11 +166,8 @@ def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
 
 
 def _csv_uri(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe=",;:() ", errors="replace")
+    text = markup.csv_text(columns, rows)
+    return "data:text/csv;charset=utf-8," + quote(text, safe=",;:() ", errors="replace")
 
 
 def _file_name(key: str) -> str:

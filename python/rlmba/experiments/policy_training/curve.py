@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rlmba.experiments.figures.style import canvas, export
 
 __all__ = ["draw_curve"]
 
 
 def draw_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     """Return against episodes as PNG: a panel a task, and one of the mean with its moving average."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tasks = sorted(history[0]["returns"])
     episodes = [h["episodes"] for h in history]
     panels = ["all", *tasks] if len(tasks) > 1 else ["all"]
-    figure = Figure(figsize=(5.2, 2.6 * len(panels) + 0.4), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
+    figure = canvas(5.2, 2.6 * len(panels) + 0.4)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
     for axis, name in zip(axes, panels, strict=True):
         values = [h["return"] if name == "all" else h["returns"][name] for h in history]
@@ -32,6 +29,4 @@ def draw_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("episodes")
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return export(figure, ["png"])["png"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rlmba.errors import CheckpointError, RunFolderError, UsageError
+from rlmba.markup import csv_text
 from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
 
 __all__ = ["FREE", "Progress", "TrainingFolder"]
@@ -138,13 +137,11 @@ class TrainingFolder:
 def curve(history: list[dict[str, Any]]) -> str:
     """The history as CSV, the return of each task in a column of its own."""
     tasks = sorted(history[0]["returns"]) if history else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     plain = ("step", "episodes", "return", "moving_return", "entropy", "gradient_norm")
-    writer.writerow([*plain, *(f"return:{task}" for task in tasks)])
-    for row in history:
-        writer.writerow([*(row[k] for k in plain), *(row["returns"][task] for task in tasks)])
-    return text.getvalue()
+    return csv_text(
+        [*plain, *(f"return:{task}" for task in tasks)],
+        ([*(row[k] for k in plain), *(row["returns"][task] for task in tasks)] for row in history),
+    )
 
 
 def _taken(path: Path) -> bool:

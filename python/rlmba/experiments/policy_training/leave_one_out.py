@@ -25,6 +25,7 @@ from rlmba.experiments.policy_training.runs import (
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
 from rlmba.experiments.statistics import paired
+from rlmba.experiments.tables.render import terminal
 from rlmba.storage import atomic_write_text
 from rlmba.types import RoundRecord
 
@@ -67,15 +68,7 @@ class LeaveOneOut:
 
     def tables(self) -> list[Table]:
         """The table for a terminal."""
-        from rich.table import Table
-
-        data = self.table()
-        made = Table(title=data.title, caption=" ".join(data.notes))
-        for i, column in enumerate(data.columns):
-            made.add_column(column, justify="right" if i else "left")
-        for row in data.rows:
-            made.add_row(*(cell.text for cell in row))
-        return [made]
+        return [terminal(self.table())]
 
 
 def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Comparison:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from rlmba import markup
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import STAGES, Array, Group
 from rlmba.experiments.scope import slug
@@ -121,11 +120,9 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Write rows as CSV; None and NaN are empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if _unknown(value) else value for value in row] for row in rows)
-    return out.getvalue()
+    return markup.csv_text(
+        header, (["" if _unknown(value) else value for value in row] for row in rows)
+    )
 
 
 def _unknown(value: object) -> bool:

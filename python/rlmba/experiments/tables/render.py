@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rlmba import markup
 from rlmba.experiments.content import Cell, TableData
 
 if TYPE_CHECKING:
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["comma_separated", "latex", "markdown", "terminal"]
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"$<$", ">": r"$>$", "|": r"$|$",
-    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "κ": r"$\kappa$",
-    "—": "---", "–": "--",
-}  # fmt: skip
 # Beyond this a page's width is too small for \small.
 _WIDE = 7
 
@@ -42,13 +34,19 @@ def markdown(table: TableData, *, level: int = 2) -> str:
     """
 
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
     def text(r: int, k: int, cell: Cell) -> str:
-        return f"**{cell.text}**" if (r, k) in table.bold and cell.text else cell.text
+        plain = markup.markdown(cell.text)
+        return f"**{plain}**" if (r, k) in table.bold and plain else plain
 
     rule = "|".join("---:" if _numeric(table, k) else "---" for k in range(len(table.columns)))
-    lines = [f"{'#' * level} {table.title}", "", line(table.columns), f"|{rule}|"]
+    lines = [
+        f"{'#' * level} {markup.markdown(table.title)}",
+        "",
+        line(map(markup.markdown, table.columns)),
+        f"|{rule}|",
+    ]
     lines += [line(text(r, k, c) for k, c in enumerate(row)) for r, row in enumerate(table.rows)]
     if table.notes:
         lines += ["", *_paragraph(table.notes)]
@@ -56,7 +54,8 @@ def markdown(table: TableData, *, level: int = 2) -> str:
 
 
 def _paragraph(notes: Sequence[str]) -> list[str]:
-    return [f"- {note}" for note in notes] if len(notes) > 1 else list(notes)
+    plain = [markup.markdown(note) for note in notes]
+    return [f"- {note}" for note in plain] if len(plain) > 1 else plain
 
 
 def comma_separated(table: TableData) -> str:
@@ -81,11 +80,7 @@ def comma_separated(table: TableData) -> str:
             if extra:
                 cells.append(cell.text)
         rows.append(cells)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return markup.csv_text(header, rows)
 
 
 def _is_number(text: str) -> bool:
@@ -94,10 +89,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def latex(table: TableData) -> str:
@@ -110,22 +101,22 @@ def latex(table: TableData) -> str:
         return "  " + " & ".join(cells) + r" \\"
 
     def text(r: int, k: int, cell: Cell) -> str:
-        escaped = _escaped(cell.text)
-        return rf"\textbf{{{escaped}}}" if (r, k) in table.bold and escaped else escaped
+        plain = markup.latex(cell.text)
+        return rf"\textbf{{{plain}}}" if (r, k) in table.bold and plain else plain
 
     across = range(len(table.columns))
     alignment = "".join("r" if _numeric(table, k) else "l" for k in across)
-    notes = [rf"  {{\footnotesize {_escaped(note)}\par}}" for note in table.notes]
+    notes = [rf"  {{\footnotesize {markup.latex(note)}\par}}" for note in table.notes]
     label = re.sub(r"[^\w.:-]+", "-", table.key)
     lines = [
         r"\begin{table}[t]",
         r"  \centering",
-        rf"  \caption{{{_escaped(table.title)}}}",
+        rf"  \caption{{{markup.latex(table.title)}}}",
         rf"  \label{{tab:{label}}}",
         r"  \scriptsize" if len(across) > _WIDE else r"  \small",
         rf"  \begin{{tabular}}{{{alignment}}}",
         r"  \toprule",
-        line(map(_escaped, table.columns)),
+        line(map(markup.latex, table.columns)),
         r"  \midrule",
         *(line(text(r, k, c) for k, c in enumerate(row)) for r, row in enumerate(table.rows)),
         r"  \bottomrule",
@@ -139,12 +130,13 @@ def latex(table: TableData) -> str:
 def terminal(table: TableData, *, notes: bool = True) -> Table:
     """Build a table for rich; ``notes`` become its caption."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    caption = markup.visible("\n".join(table.notes)) if notes and table.notes else None
     built = Table(
-        title=escape(table.title),
-        caption=escape("\n".join(table.notes)) if notes and table.notes else None,
+        title=Text(markup.visible(table.title), style="table.title"),
+        caption=None if caption is None else Text(caption, style="table.caption"),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
@@ -153,11 +145,13 @@ def terminal(table: TableData, *, notes: bool = True) -> Table:
     )
     for k, name in enumerate(table.columns):
         right = _numeric(table, k)
-        built.add_column(escape(name), justify="right" if right else "left", no_wrap=True)
+        built.add_column(
+            Text(markup.visible(name)), justify="right" if right else "left", no_wrap=True
+        )
     for r, row in enumerate(table.rows):
         built.add_row(
             *(
-                f"[bold]{escape(c.text)}[/bold]" if (r, k) in table.bold else escape(c.text)
+                Text(markup.visible(c.text), style="bold" if (r, k) in table.bold else "")
                 for k, c in enumerate(row)
             )
         )
