@@ -6,6 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_page_examples(page):
     assert result.failed == 0
 
 
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda p: p.name
+)
+def test_code_on_a_page_stands_in_fences(page):
+    fenced, outside = False, []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and re.match(r">>>|\.\.\. |    (?! *(?:[-*]|\d+\.) )\S", line):
+            outside.append(line)
+    assert not fenced
+    assert outside == []
+
+
 def test_pages_have_examples_to_run():
     text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
     assert len(doctest.DocTestParser().get_examples(text)) >= 5
@@ -86,6 +101,7 @@ def test_configuration_page_is_the_schema():
     """Rewrite the page's table with ``python tests/test_docs.py`` after changing the schema."""
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert configuration_table() in text
+    assert "typing." not in text
 
 
 def test_links_between_pages_lead_somewhere():

@@ -17,7 +17,7 @@ _ALWAYS = re.compile(r"[*`$|]|\\(?=[!-/:-@\[-`{-~])")
 _AT_A_WORDS_EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _PAIRS = re.compile(r"~~|!(?=\[)|\](?=[(\[:])")
-_BLOCK = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+>](?=\s|$)|\d+(?=[.)](?:\s|$))|={2,}$|-{2,}$)")
+_BLOCK = re.compile(r"^(?:#{1,6}(?=\s|$)|>|[-+](?=\s|$)|\d+(?=[.)](?:\s|$))|={2,}$|-{2,}$)")
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -103,8 +103,8 @@ def command(*words: object) -> str:
 def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     r"""Rows as CSV in which no text begins a formula of a spreadsheet; None is an empty cell.
 
-    Text cells and the header are guarded by an apostrophe (:func:`rlmba.spreadsheet.guarded`), other
-    values and texts that are numbers are written as they are.
+    Text cells and the header are guarded by an apostrophe (:func:`rlmba.spreadsheet.guarded`) and show
+    control characters as escapes; other values and texts that are numbers are written as they are.
 
     Examples
     --------
@@ -125,5 +125,5 @@ def _cell(value: object) -> object:
     try:
         float(value)
     except ValueError:
-        return guarded(value)
+        return guarded(visible(value))
     return value

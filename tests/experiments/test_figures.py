@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import matplotlib.colors
 import matplotlib.image
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from rlmba.experiments import statistics
-from rlmba.experiments.figures import scoped
+from rlmba.experiments.figures import scoped, single
 from rlmba.experiments.figures.ablation import figure7
 from rlmba.experiments.figures.assemble import scope_figures
 from rlmba.experiments.figures.ranks import critical_difference
@@ -140,3 +141,18 @@ def test_every_figure_of_a_scope_once():
     scope = scope_of(group("random", 0.4), group("rlmba", 0.5))
     keys = [figure.key for figure in scope_figures([scope])]
     assert keys == ["ranks_uniform", "figure5_a_uniform", "figure6_a_uniform", "weights_a_uniform"]
+
+
+@pytest.mark.parametrize("name", ["$", "cost $x^", "a_$b$", "_hidden", r"\frac", "\x1b[0m", "100%"])
+def test_names_are_drawn_as_they_are(name, recwarn):
+    groups = [
+        group("random", 0.4, dataset=name),
+        group(name, 0.5, dataset=name, variant=f"{name}=1"),
+        group("amcb-only", 0.45, dataset=name),
+    ]
+    heads = {"mm": groups[0].top1["mm"], name: groups[0].top1["mm"] - 0.2}
+    scope = scope_of(*(replace(g, top1=heads, contributions={name: heads[name]}) for g in groups))
+    for figure in scope_figures([scope]):
+        assert ElementTree.fromstring(figure.files["svg"]) is not None
+    assert [str(w.message) for w in recwarn if "legend" in str(w.message)] == []
+    assert single.learning_curve(replace(groups[1], top1=heads)).startswith(b"\x89PNG")

@@ -395,3 +395,12 @@ class TestConditions:
         assert conditions.conditions(scopes([plain, other])) is None
         elsewhere = make_group("badge", [0.5, 0.6], fusion="amcb", seeds=(7, 8))
         assert conditions.conditions(scopes([plain, elsewhere])) is None
+
+
+def test_names_are_text_on_a_terminal():
+    name = "[bold]:smile:[/] \x1b[31m"
+    table = TableData("t", name, (name, "b"), ((Cell(name), Cell("1.0", 1.0)),), (name,))
+    out = io.StringIO()
+    # The console of somebody else, with markup and emoji codes.
+    Console(file=out, width=120).print(render.terminal(table))
+    assert out.getvalue().count(r"[bold]:smile:[/] \x1b[31m") == 4
