@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import matplotlib.colors
 import matplotlib.image
@@ -153,6 +153,6 @@ def test_names_are_drawn_as_they_are(name, recwarn):
     heads = {"mm": groups[0].top1["mm"], name: groups[0].top1["mm"] - 0.2}
     scope = scope_of(*(replace(g, top1=heads, contributions={name: heads[name]}) for g in groups))
     for figure in scope_figures([scope]):
-        assert ElementTree.fromstring(figure.files["svg"]) is not None
+        assert ET.fromstring(figure.files["svg"]) is not None
     assert [str(w.message) for w in recwarn if "legend" in str(w.message)] == []
     assert single.learning_curve(replace(groups[1], top1=heads)).startswith(b"\x89PNG")
