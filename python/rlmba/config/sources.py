@@ -52,8 +52,7 @@ def preset_names() -> tuple[str, ...]:
     )
 
 
-def _mapping(text: str, source: str) -> dict[str, Any]:
-    values = yaml12.parse(text, source)
+def _mapping(values: Any, source: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -65,14 +64,12 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
 
 def _from_file(file: Path) -> _Source:
     try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: expected a YAML file in UTF-8 ({error.reason})") from error
+        values = yaml12.read(file)
     except OSError as error:
         raise UsageError(
             f"{file}: cannot read the configuration file ({error.strerror}); check the path"
         ) from error
-    return _Source(str(file), _mapping(text, str(file)))
+    return _Source(str(file), _mapping(values, str(file)))
 
 
 def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
@@ -241,7 +238,8 @@ def _preset(name: str) -> _Source:
     if name not in known:
         raise UsageError(f"preset: expected one of {', '.join(known)}, got {name!r}")
     source = f"preset {name}.yaml"
-    values = _mapping((_presets() / f"{name}.yaml").read_text(encoding="utf-8"), source)
+    text = (_presets() / f"{name}.yaml").read_text(encoding="utf-8")
+    values = _mapping(yaml12.parse(text, source), source)
     return _Source(source, {"dataset": name, **values})
 
 

@@ -17,9 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rlmba.config import RunConfig, dump_config
+from rlmba.config import RunConfig, dump_config, yaml12
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
@@ -103,8 +101,8 @@ def _read_info(path: Path) -> Mapping[str, Any]:
 def _read_config(path: Path) -> RunConfig:
     file = path / "config.yaml"
     try:
-        return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return RunConfig.model_validate(yaml12.read(file))
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
 
 

@@ -174,12 +174,11 @@ def _options(folder: Path) -> dict[str, Any]:
 
     file = folder / "config.yaml"
     try:
-        text = file.read_text(encoding="utf-8")
+        data = yaml12.read(file)
     except OSError as error:
         raise UsageError(
             f"{folder} is no project ({file.name}: {error.strerror or error}); make one with `rlmba init`"
         ) from error
-    data = yaml12.parse(text, str(file))
     project = data.get("project") if isinstance(data, dict) else None
     if not isinstance(project, dict) or project.get("annotator", "browser") != "browser":
         return {}

@@ -93,13 +93,7 @@ def _busy(output: Path, holder: str) -> RunFolderError:
 def _read(output: Path) -> dict[str, Any] | None:
     file = output / _FILE
     try:
-        text = file.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} cannot be read ({error}); give another --output") from error
-    try:
-        stored = yaml12.parse(text, str(file))
+        stored = yaml12.read(file)
         if stored["format"] != FORMAT:
             raise RunFolderError(
                 f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
@@ -107,6 +101,10 @@ def _read(output: Path) -> dict[str, Any] | None:
             )
         for key in ("sweep", "data", "common", "runs"):
             stored[key]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunFolderError(f"{file} cannot be read ({error}); give another --output") from error
     except (UsageError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); give another --output") from error
     return dict(stored)
