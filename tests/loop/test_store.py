@@ -123,6 +123,24 @@ def test_torn_last_line_is_cut(run, keep):
     assert log.read_bytes() == b"".join(lines[:2])
 
 
+@pytest.mark.parametrize("append", [False, True])
+def test_the_log_is_not_cut_or_appended_to_through_a_link(run, tmp_path, append):
+    victim = tmp_path / "victim"
+    victim.write_text((run / "rounds.jsonl").read_text() + "precious")
+    if append:
+        with RunStore.resume(run) as store:
+            (run / "rounds.jsonl").unlink()
+            (run / "rounds.jsonl").symlink_to(victim)
+            with pytest.raises(StorageError, match="found a symbolic link"):
+                commit(store, 3)
+    else:
+        (run / "rounds.jsonl").unlink()
+        (run / "rounds.jsonl").symlink_to(victim)
+        with pytest.raises(StorageError, match="found a symbolic link"), RunStore.resume(run):
+            pass
+    assert victim.read_text().endswith("precious")
+
+
 def test_damage_in_the_middle_is_an_error(run):
     log = run / "rounds.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)

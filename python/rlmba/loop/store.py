@@ -19,7 +19,7 @@ from typing import Any
 
 from rlmba.config import RunConfig, dump_config, yaml12
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
-from rlmba.storage import atomic_write_text, locked, make_folder
+from rlmba.storage import atomic_write_text, locked, make_folder, open_own
 from rlmba.types import RoundRecord
 
 __all__ = ["FORMAT", "RunStore", "RunView", "read_run", "read_split"]
@@ -204,9 +204,7 @@ class RunStore:
         with locked(path, partial(_busy, path)):
             store = cls(path, _read_config(path), info)
             store.records, end = _parse_lines(path / "rounds.jsonl")
-            log = path / "rounds.jsonl"
-            if log.exists() and log.stat().st_size > end:
-                os.truncate(log, end)
+            _cut(path / "rounds.jsonl", end)
             yield store
 
     @property
@@ -290,17 +288,31 @@ class RunStore:
         path = self.path / "rounds.jsonl"
         before = path.stat().st_size if path.exists() else 0
         try:
-            with path.open("ab") as log:
+            with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
                 log.write(line.encode())
                 log.flush()
                 os.fsync(log.fileno())
+        except StorageError:
+            raise
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.truncate(path, before)
+                _cut(path, before)
             raise StorageError(
                 f"could not append to {path} ({error.strerror or error}); earlier rounds are unharmed: free "
                 f"some space and go on with `rlmba run --resume --output {self.path}`"
             ) from error
+
+
+def _cut(log: Path, end: int) -> None:
+    """Cut off what a log has beyond its complete lines."""
+    if not log.exists():
+        return
+    descriptor = open_own(log, os.O_WRONLY)
+    try:
+        if os.fstat(descriptor).st_size > end:
+            os.ftruncate(descriptor, end)
+    finally:
+        os.close(descriptor)
 
 
 def _only_leftovers(path: Path) -> bool:
