@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlmba import trust
 from rlmba.annotators.browser.annotator import Browser
 from rlmba.errors import AnnotatorError, StorageError, UsageError
 
@@ -144,12 +145,17 @@ def serve(
     ------
     UsageError
         If this is no project.
+    TrustError
+        If the project's options open the page to other machines, and its user has not allowed it.
     AnnotatorError, StorageError
         As of :func:`start`.
     """
     from rlmba.annotators.browser.guard import is_loopback
+    from rlmba.annotators.registry import acts
 
     options = _options(folder)
+    if host is None:
+        trust.require(folder, acts("browser", folder, options))
     host = host or options.get("host", "127.0.0.1")
     port = options.get("port", 8757) if port is None else port
     server = start(folder, host, port)
