@@ -63,7 +63,7 @@ def load_class(
     match = _TARGET.fullmatch(target.strip())
     if match is None:
         raise UsageError(f"{named}: expected a class, written as module:Class")
-    found = _found(*match.groups(), named)
+    found = _found(match[1], match[2], named)
     wanted = _wanted(methods, base)
     if not inspect.isclass(found):
         raise UsageError(f"{named}: expected a class{wanted}, found {_a(type(found).__name__)}")
