@@ -17,7 +17,7 @@ from pathlib import Path
 from rlmba.errors import StorageError, TrustError
 from rlmba.storage import atomic_write_text, config_folder, locked, make_folder
 
-__all__ = ["allow", "allowed", "file", "forget", "require"]
+__all__ = ["allow", "allowed", "file", "forget", "links_out", "require", "require_inside"]
 
 _FORMAT = 1
 _Folders = dict[str, list[str]]
@@ -89,6 +89,42 @@ def require(folder: Path, acts: Sequence[str]) -> None:
             "may come from somebody else. If you want it, allow it for this folder with "
             f"`rlmba trust {shlex.quote(str(folder))}`"
         )
+
+
+def links_out(folder: Path) -> list[str]:
+    """Acts of a folder whose sub-folders are links that lead out of it, where files would be written.
+
+    Looked for in the folder and in its own sub-folders, which is as deep as anything is written.
+    """
+    inside = folder.resolve()
+    found = []
+    for entry in _folders(folder):
+        for sub in (entry, *([] if entry.is_symlink() else _folders(Path(entry)))):
+            target = Path(sub).resolve()
+            if sub.is_symlink() and not target.is_relative_to(inside):
+                link = os.path.relpath(sub, folder)
+                found.append(f"write through the link {link!r} to {str(target)!r}")
+    return found
+
+
+def require_inside(folder: Path) -> None:
+    """Raise unless what is written into a folder stays there, or may go where its links lead.
+
+    Raises
+    ------
+    TrustError
+        See :func:`require`.
+    """
+    require(folder, links_out(folder))
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    """Sub-folders, and links to folders; none where the folder cannot be looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
+    except OSError:
+        return []
 
 
 def allow(folder: Path, acts: Sequence[str]) -> None:

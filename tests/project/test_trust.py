@@ -209,7 +209,7 @@ class TestFolders:
         assert out.endswith("nothing was allowed\n")
         assert list(trust.allowed()) == [str(tmp_path / "other")]
         assert main(["trust"]) == 2
-        assert main(["trust", str(tmp_path / "gone")]) == 1  # no project
+        assert main(["trust", str(tmp_path / "gone")]) == 2
 
     def test_a_project_that_asks_for_nothing(self, project, capsys, settings):
         assert main(["trust", str(project)]) == 0
@@ -241,6 +241,56 @@ class TestFolders:
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
         with pytest.raises(StorageError, match="set XDG_CONFIG_HOME"):
             trust.allow(tmp_path, ["run a:B"])
+
+
+class TestLinks:
+    """Sub-folders that lead out of a folder, where files of known names would be written or deleted."""
+
+    @pytest.mark.parametrize("link", ["checkpoints", "tickets", "answers", "tickets/file"])
+    def test_nothing_is_written_through_them_until_allowed(self, project, tmp_path, link, capsys):
+        elsewhere = tmp_path / "elsewhere"
+        (elsewhere / "round_000").mkdir(parents=True)
+        place = project / link
+        place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            place.rmdir()
+        place.symlink_to(elsewhere)
+        message = f"write through the link '{link}' to '{elsewhere}'"
+        with pytest.raises(TrustError, match=message):
+            asked(project)
+        with pytest.raises(TrustError, match=message):
+            serve(project, port=0, say=print)
+        assert [p.name for p in elsewhere.iterdir()] == ["round_000"]
+        assert main(["trust", str(project)]) == 0
+        assert message in capsys.readouterr().out
+        assert asked(project).ticket == "round_000"
+
+    def test_links_within_the_folder_and_the_folder_itself_may_be_links(self, project, tmp_path):
+        (project / "tickets").mkdir()
+        (project / "answers").symlink_to("tickets")
+        (tmp_path / "link").symlink_to(project)
+        assert trust.links_out(tmp_path / "link") == []
+        assert asked(tmp_path / "link").ticket == "round_000"
+
+    def test_an_old_reports_list_deletes_nothing_elsewhere(self, tmp_path):
+        from rlmba.experiments.report import _listed
+
+        victim, report = tmp_path / "victim", tmp_path / "report"
+        victim.mkdir()
+        (report / "tables").mkdir(parents=True)
+        (report / "figures").symlink_to(victim)
+        names = [
+            "a.md",
+            "tables/b.md",
+            "figures/x",
+            "../victim/x",
+            str(victim / "x"),
+            "..",
+            "a\0/b",
+        ]
+        for kept, listed in ((names[:6], {"a.md", "tables/b.md"}), (names, set())):
+            (report / "report.json").write_text(json.dumps({"files": kept}))
+            assert _listed(report) == listed
 
 
 class TestReachingOut:

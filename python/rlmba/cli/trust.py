@@ -13,7 +13,8 @@ from rlmba.cli.app import app
 @app.command()
 def trust(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A project's folder.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="DIR", help="A project's or a run's folder.", show_default=False),
     ] = None,
     listed: Annotated[
         bool, typer.Option("--list", help="Say what is allowed in which folder.")
@@ -22,10 +23,10 @@ def trust(
         bool, typer.Option("--remove", help="Allow the folder nothing any more.")
     ] = False,
 ) -> None:
-    """Allow a project's files what they ask for: code to run, a server to use, a file elsewhere."""
+    """Allow a folder's files what they ask for: code to run, a server to use, a place elsewhere."""
     from rlmba import trust as trusted
     from rlmba.errors import UsageError
-    from rlmba.project.folder import read
+    from rlmba.project.folder import acts_of
 
     if listed:
         for path, acts in trusted.allowed().items():
@@ -36,7 +37,7 @@ def trust(
         acts = trusted.forget(folder)
         typer.echo("\n    ".join(["no longer allowed:", *acts]) if acts else "nothing was allowed")
     else:
-        acts = read(folder).acts()
+        acts = acts_of(folder)
         trusted.allow(folder, acts)
         typer.echo(
             "\n    ".join(["allowed from now on:", *acts]) if acts else "it asks for nothing"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlmba import trust
 from rlmba.errors import UsageError
 from rlmba.experiments.bmmal import read_groups
 from rlmba.experiments.curves import Group
@@ -217,6 +218,7 @@ def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
 def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]:
     """Write files as they come, and remove those of an earlier report that are not among them."""
     make_folder(output)
+    trust.require_inside(output)
     before = _listed(output)
     names = []
     for name, content in files:

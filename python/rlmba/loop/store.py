@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rlmba import trust
 from rlmba.config import RunConfig, dump_config, yaml12
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
 from rlmba.storage import atomic_write_text, locked, make_folder, open_own
@@ -175,6 +176,7 @@ class RunStore:
                 f"{path} already holds {what}: add --resume to go on with it, or give another --output"
             )
         make_folder(path)
+        trust.require_inside(path)
         with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")
@@ -199,8 +201,11 @@ class RunStore:
         ------
         RunFolderError
             If it is no run folder, damaged, or another process is writing it.
+        TrustError
+            If its sub-folders are links that lead out of it, and its user has not allowed that.
         """
         info = _read_info(path)
+        trust.require_inside(path)
         with locked(path, partial(_busy, path)):
             store = cls(path, _read_config(path), info)
             store.records, end = _parse_lines(path / "rounds.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,12 +14,12 @@ from typing import Any
 from rlmba import annotators, trust
 from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
-from rlmba.errors import RunFolderError
+from rlmba.errors import RunFolderError, UsageError
 from rlmba.loop.store import RunStore, RunView, read_run
 from rlmba.project.labels import LabelLog
 from rlmba.storage import atomic_write_text, is_plain_name
 
-__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "opened", "read"]
+__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read"]
 
 PROJECT_FREE_KEYS = (
     *FREE_KEYS,
@@ -150,10 +151,10 @@ class Project:
         return annotators.create(name, self.path, options)
 
     def acts(self) -> list[str]:
-        """What the project does beyond its folder: its annotator, and the one that has the open batch."""
+        """What the project does beyond its folder: its annotators' acts, and where its links lead."""
         asked = dict.fromkeys((self.config.project.annotator, *(self.pending() or ())[:1]))
         acts = (annotators.acts(n, self.path, o) for n, o in map(self._named, asked))
-        return list(dict.fromkeys(act for of_one in acts for act in of_one))
+        return list(dict.fromkeys([*itertools.chain(*acts), *trust.links_out(self.path)]))
 
     def tickets(self) -> list[tuple[str, str]]:
         """Annotator and ticket of every batch that was ever asked for, oldest first.
@@ -178,6 +179,23 @@ class Project:
         if name is None or name == project.annotator:
             return project.annotator, project.annotator_options
         return name, {}
+
+
+def acts_of(path: Path) -> list[str]:
+    """What the files of any folder ask for beyond it, as :mod:`rlmba.trust` keeps it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder.
+    RunFolderError
+        If it is a damaged project's.
+    """
+    if not path.is_dir():
+        raise UsageError(f"expected a folder, there is none at {path}")
+    if (path / "run.json").is_file() and read_run(path).info.get("project"):
+        return read(path).acts()
+    return trust.links_out(path)
 
 
 def read(path: Path) -> Project:

@@ -111,6 +111,7 @@ def start(
         raise UsageError(f"expected a project's folder, there is none at {folder}")
     if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
         raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
+    trust.require_inside(browser.folder)
     token = token or _kept_token(browser.folder / "browser.json")
     listener = _listener(host, port)
     config = uvicorn.Config(

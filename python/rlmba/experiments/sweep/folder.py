@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import rlmba
+from rlmba import trust
 from rlmba.config import FREE_KEYS, flat, yaml12
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
@@ -69,6 +70,7 @@ def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
     if stored is not None:
         _check_continues(stored, fresh, output)
     make_folder(output)
+    trust.require_inside(output)
     with locked(output, lambda holder: _busy(output, holder)):
         atomic_write_text(output / _FILE, yaml12.dump(fresh))
         yield
