@@ -39,6 +39,17 @@ class Nothing(Fine):
     def choose(self, pool, context, n, stages):
         return None
 
+@dataclass(kw_only=True)
+class Forgets(Fine):
+    name = "forgets"
+    fails: str = "learn"
+
+    def learn(self, feedback):
+        return 1 / (self.fails != "learn")
+
+    def state_dict(self):
+        return {"x": 1 / (self.fails != "state_dict")}
+
 class Unrelated:
     pass
 
@@ -53,6 +64,7 @@ POINTS = """
 [rlmba.strategies]
 fine = odd_strategies:Fine
 nothing = odd_strategies:Nothing
+forgets = odd_strategies:Forgets
 unrelated = odd_strategies:Unrelated
 nameless = odd_strategies:Nameless
 function = odd_strategies:function
@@ -173,3 +185,15 @@ def test_memory_is_not_the_packages_fault(capsys):
     with pytest.raises(PluginError) as caught:
         chosen(answer="""(_ for _ in ()).throw(RuntimeError("can't allocate memory"))""")
     assert failures.describe(caught.value, []).message.startswith("error: out of memory")
+
+
+@pytest.mark.parametrize("fails", ["learn", "state_dict"])
+def test_what_it_raises_in_a_run_is_said_of_the_package(fails, tmp_path):
+    from rlmba.loop import configure, run
+
+    options = {"strategy": "forgets", "strategy_options.fails": fails, "rounds": 1, "device": "cpu"}
+    config = configure({**options, "epochs": 1, "training.min_steps": 1, "model.width": 8})
+    with pytest.raises(
+        PluginError, match=r"'forgets', from the package 'odd-package', raised Zero"
+    ):
+        run(config, tmp_path / "run")

@@ -225,12 +225,26 @@ def load_config(
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
         merged = _merge(merged, _with_encoder_names(source.values))
+    text = json.dumps(merged, default=str, ensure_ascii=False)
+    _require_text(text)
     try:
         # JSON mode is strict where YAML already knows the type, and still reads paths from text.
-        return RunConfig.model_validate_json(json.dumps(merged, default=str), strict=True)
+        return RunConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems = [_explain(dict(e), sources) for e in error.errors(include_url=False)]
         raise UsageError("\n".join(problems)) from error
+
+
+def _require_text(text: str) -> None:
+    """Raise where a file's name, say, holds bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 30) : error.end + 20]
+        raise UsageError(
+            f"expected settings in UTF-8, got other bytes in {near!a}; rename the file, or give its "
+            "folder by a link with another name"
+        ) from error
 
 
 def _preset(name: str) -> _Source:
