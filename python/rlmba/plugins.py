@@ -7,13 +7,14 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from importlib.metadata import packages_distributions
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import Distribution, EntryPoint, distributions, packages_distributions
 from typing import Any
 
-from rlmba.errors import PluginError, RlmbaError, UsageError
+from rlmba.errors import PluginError, RlmbaError, RlmbaWarning, UsageError
 
-__all__ = ["blamed", "is_target", "load_class", "origin"]
+__all__ = ["blamed", "is_target", "load_class", "origin", "registered"]
 
 _PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _TARGET = re.compile(rf"({_PATH})\s*:\s*({_PATH})(?:\s*\[[^\]]*\])?")
@@ -28,6 +29,32 @@ def is_target(name: str) -> bool:
     (True, False, False)
     """
     return _TARGET.fullmatch(name) is not None
+
+
+def registered(group: str) -> dict[str, EntryPoint]:
+    """Entry points of a group in all installed packages, by name; nothing is imported.
+
+    A package whose list of them is damaged is left out with a warning, where the function of the
+    standard library would raise for all packages.
+    """
+    found: dict[str, EntryPoint] = {}
+    for package in distributions():
+        for point in _points(package, group):
+            found.setdefault(point.name, point)
+    return found
+
+
+def _points(package: Distribution, group: str) -> Iterable[EntryPoint]:
+    try:
+        return package.entry_points.select(group=group)
+    except Exception as error:  # of the reader of its files, which differs by version
+        warnings.warn(
+            f"the package at {getattr(package, '_path', package)} is left out, because its entry points "
+            f"cannot be read ({error}); install it again",
+            RlmbaWarning,
+            stacklevel=4,
+        )
+        return ()
 
 
 def load_class(

@@ -100,8 +100,10 @@ def links_out(folder: Path) -> list[str]:
     found = []
     for entry in _folders(folder):
         for sub in (entry, *([] if entry.is_symlink() else _folders(Path(entry)))):
+            if not sub.is_symlink():
+                continue
             target = Path(sub).resolve()
-            if sub.is_symlink() and not target.is_relative_to(inside):
+            if not target.is_relative_to(inside):
                 link = os.path.relpath(sub, folder)
                 found.append(f"write through the link {link!r} to {str(target)!r}")
     return found

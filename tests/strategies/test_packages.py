@@ -11,7 +11,7 @@ from contract import make_context, make_pool
 import rlmba
 from rlmba import strategies
 from rlmba.cli import main
-from rlmba.errors import PluginError, UsageError
+from rlmba.errors import PluginError, RlmbaWarning, UsageError
 
 CODE = """
 from dataclasses import dataclass
@@ -119,6 +119,15 @@ def test_a_broken_one_is_named_with_its_package(name):
     with pytest.raises(UsageError, match=r"of the package 'odd-package'") as caught:
         strategies.create(name)
     assert BROKEN[name] in str(caught.value)
+
+
+def test_a_package_with_damaged_metadata_is_left_out(tmp_path):
+    info = tmp_path / "damaged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: damaged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rlmba.strategies]\nno equals sign\n")
+    with pytest.warns(RlmbaWarning, match=r"damaged-1.0.dist-info is left out.*install it"):
+        assert {"random", "fine"} < set(strategies.names())
 
 
 def test_broken_ones_are_listed_and_stop_nothing(capsys):

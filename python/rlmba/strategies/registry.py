@@ -6,13 +6,12 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from rlmba.errors import UsageError
-from rlmba.plugins import blamed, load_class
+from rlmba.plugins import blamed, load_class, registered
 from rlmba.strategies.base import Strategy
 
 __all__ = ["create", "describe", "names", "options"]
@@ -33,20 +32,16 @@ _BUILT_IN: Mapping[str, str] = {
 _GROUP = "rlmba.strategies"
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=_GROUP)}
-
-
 def names() -> tuple[str, ...]:
     """Every registered name: built-in ones first, then those of the entry points `rlmba.strategies`.
 
     A package whose strategy cannot be loaded is among them; the other functions raise for its name.
     """
-    return (*_BUILT_IN, *sorted(set(_installed()) - set(_BUILT_IN)))
+    return (*_BUILT_IN, *sorted(set(registered(_GROUP)) - set(_BUILT_IN)))
 
 
 def _find(name: str) -> type[Strategy]:
-    point = None if name in _BUILT_IN else _installed().get(name)
+    point = None if name in _BUILT_IN else registered(_GROUP).get(name)
     if name not in _BUILT_IN and point is None:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
