@@ -56,6 +56,14 @@ def gpu_backends(request, tmp_path_factory, monkeypatch):
         )
 
 
+@pytest.fixture(autouse=True, scope="session")
+def users_settings(tmp_path_factory):
+    """Settings of a user who has none: what tests allow folders is not kept in the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

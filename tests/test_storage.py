@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
 
 import pytest
 
-from rlmba.errors import StorageError
-from rlmba.storage import atomic_write_bytes, atomic_write_text
+from rlmba.annotators.browser.answers import AnswerLog, Entry
+from rlmba.errors import RunFolderError, StorageError
+from rlmba.project.labels import Answer, LabelLog
+from rlmba.storage import (
+    atomic_write_bytes,
+    atomic_write_text,
+    config_folder,
+    holder,
+    is_plain_name,
+    locked,
+    open_own,
+)
 
 
 def test_writes_and_replaces_and_leaves_nothing_else(tmp_path):
@@ -68,3 +79,119 @@ def test_full_disk(tmp_path, monkeypatch):
         atomic_write_bytes(path, b"after")
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["weights"]
+
+
+def busy(other):
+    return RunFolderError(f"held by {other}")
+
+
+def enter(folder):
+    with locked(folder, busy):
+        return (folder / "lock").read_text()
+
+
+def test_a_lock_names_its_holder_and_is_gone_with_it(tmp_path):
+    with locked(tmp_path, busy):
+        assert holder(tmp_path).startswith(f"process {os.getpid()} on ")
+        with pytest.raises(RunFolderError, match=f"held by process {os.getpid()} on "):
+            enter(tmp_path)
+    assert holder(tmp_path) is None
+    assert enter(tmp_path).startswith(f"process {os.getpid()} on ")
+
+
+def test_what_a_lock_says_cannot_control_a_terminal(tmp_path):
+    with locked(tmp_path, busy):
+        (tmp_path / "lock").write_bytes(b"\x1b]0;owned\x07\xff\n" + b"x" * 10_000)
+        assert holder(tmp_path).startswith("]0;owned")
+        assert holder(tmp_path).isprintable()
+        assert len(holder(tmp_path)) < 201
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "folder"])
+def test_a_lock_that_is_no_regular_file_is_refused(tmp_path, kind):
+    """A received folder's ``lock`` may lead to any file of this user's."""
+    victim, folder = tmp_path / "victim", tmp_path / "received"
+    victim.write_text("precious")
+    folder.mkdir()
+    lock = folder / "lock"
+    if kind == "link":
+        lock.symlink_to(victim)
+    elif kind == "dangling":
+        lock.symlink_to(tmp_path / "made")
+    elif kind == "fifo":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    with pytest.raises(StorageError, match=r"expected a regular file|could not write into"):
+        enter(folder)
+    assert holder(folder) is None
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("refusal", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL"])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, refusal):
+    def flock(*_):
+        raise OSError(getattr(errno, refusal), "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for write in (
+        lambda: enter(tmp_path),
+        lambda: LabelLog(tmp_path / "labels.jsonl").append([Answer("a", "cat", "x")]),
+        lambda: AnswerLog(tmp_path / "answers.jsonl").append(Entry("a", "cat"), lambda _: True),
+    ):
+        with pytest.raises(StorageError, match=r"expected a file system with locks.*local disk"):
+            write()
+    assert holder(tmp_path) is None
+
+
+def test_logs_are_not_appended_to_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name, append in (
+        ("labels", lambda path: LabelLog(path).append([Answer("a", "cat", "x")])),
+        ("answers", lambda path: AnswerLog(path).append(Entry("a", "cat"), lambda _: True)),
+    ):
+        path = tmp_path / name
+        path.symlink_to(victim)
+        with pytest.raises(StorageError, match="expected a regular file, found a symbolic link"):
+            append(path)
+    assert victim.read_text() == "precious"
+
+
+def test_whole_files_replace_a_link_and_leave_what_it_leads_to(tmp_path):
+    victim, link = tmp_path / "victim", tmp_path / "link"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    atomic_write_text(link, "new")
+    assert (victim.read_text(), link.read_text(), link.is_symlink()) == ("precious", "new", False)
+
+
+@pytest.mark.timeout(20)
+def test_open_own_refuses_pipes_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY):
+        with pytest.raises(OSError):  # noqa: PT011 - ours, or the system's where nobody reads
+            open_own(tmp_path / "pipe", flags)
+    with pytest.raises(FileNotFoundError):
+        open_own(tmp_path / "none", os.O_RDONLY)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("round_003", True), ("Runde 3", True), ("a:b", True), ("", False), (".", False)]
+    + [(bad, False) for bad in ("..", "/etc/x", "../x", "a/b", "a\\b", "a\0b", "a\n", None, 3)],
+)
+def test_names_out_of_files(name, plain):
+    assert is_plain_name(name) is plain
+
+
+def test_settings_of_a_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert config_folder() == tmp_path / ".config" / "rlmba"
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    assert config_folder() == tmp_path / ".config" / "rlmba"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "x"))
+    assert config_folder() == tmp_path / "x" / "rlmba"

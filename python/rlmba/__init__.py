@@ -15,14 +15,17 @@ are first used:
     The active-learning loop and its run store.
 """
 
-from __future__ import annotations
-
+# Nothing else is imported here: `python -m rlmba` imports this with the current folder first on the path,
+# where a file csv.py would be taken for the module; `rlmba.__main__` then takes the folder off it.
 import importlib
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rlmba.strategies.direct import select
+
+    __version__: str
 
 __all__ = [
     "__version__",
@@ -40,13 +43,19 @@ __all__ = [
     "types",
 ]
 
-try:
-    __version__ = version("rlmba")
-except PackageNotFoundError:
-    __version__ = "0+unknown"
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rlmba")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    if name == "__version__":
+        return _version()
     if name == "select":
         return importlib.import_module("rlmba.strategies.direct").select
     if name in __all__:
@@ -54,5 +63,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted(__all__)

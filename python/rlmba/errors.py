@@ -13,12 +13,14 @@ __all__ = [
     "DataError",
     "NonFiniteError",
     "PeerError",
+    "PluginError",
     "RlmbaError",
     "RlmbaWarning",
     "RunFolderError",
     "ShapeError",
     "StorageError",
     "SweepError",
+    "TrustError",
     "UsageError",
     "WorkerError",
 ]
@@ -88,6 +90,14 @@ class SweepError(RlmbaError):
 
 class AnnotatorError(RlmbaError):
     """Those who label cannot be reached, or what they keep is missing, damaged or refused."""
+
+
+class PluginError(RlmbaError):
+    """A strategy or an annotator of another package raised, or returned something it must not."""
+
+
+class TrustError(RlmbaError):
+    """A folder asks for what only its user may allow, and has not: code to run, a server to send data to."""
 
 
 class RlmbaWarning(UserWarning):

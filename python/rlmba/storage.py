@@ -7,9 +7,11 @@ import fcntl
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from rlmba.errors import StorageError
 
@@ -18,9 +20,13 @@ __all__ = [
     "atomic_write_chunks",
     "atomic_write_text",
     "cache_folder",
+    "config_folder",
     "holder",
+    "is_plain_name",
+    "lock_file",
     "locked",
     "make_folder",
+    "open_own",
 ]
 
 
@@ -89,8 +95,31 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def cache_folder() -> Path:
     """The package's part of the user's cache folder, made or not: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "rlmba"
+    return _user_folder("XDG_CACHE_HOME", ".cache")
+
+
+def config_folder() -> Path:
+    """The package's part of the user's settings, made or not: ``$XDG_CONFIG_HOME`` or ``~/.config``."""
+    return _user_folder("XDG_CONFIG_HOME", ".config")
+
+
+def _user_folder(variable: str, name: str) -> Path:
+    base = Path(os.environ.get(variable, ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / name) / "rlmba"
+    except RuntimeError as error:
+        raise StorageError(
+            f"this user has no home folder ({error}); set {variable} to a folder of yours"
+        ) from error
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether something that came out of a file may be a file's name: one step, which stays in its folder."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and not any(c in "/\\" or not c.isprintable() for c in name)
+    )
 
 
 def make_folder(path: Path) -> None:
@@ -109,8 +138,63 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a regular file in a folder that may come from somebody else.
+
+    A symbolic link in the file's place could lead to any file of this user's, and a pipe would block:
+    both are refused.
+
+    Parameters
+    ----------
+    path : path
+    flags : int
+        As of :func:`os.open`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    StorageError
+        If it is no regular file.
+    """
+    found = "a symbolic link"
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError:
+        if not path.is_symlink():
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        found = "something else"
+    raise StorageError(f"{path}: expected a regular file, found {found}; move it away")
+
+
+def lock_file(descriptor: int, path: Path, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file, for as long as it is open; False where another process holds the lock.
+
+    Raises
+    ------
+    StorageError
+        If its file system has no locks.
+    """
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(descriptor, operation | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise StorageError(
+            f"{path} cannot be locked ({error.strerror or error}): expected a file system with locks, which "
+            "keep two processes from writing at once; use a folder on a local disk, or have this one "
+            "mounted with locks (Lustre: -o flock)"
+        ) from error
+    return True
+
+
 @contextmanager
-def locked(folder: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
+def locked(folder: Path, busy: Callable[[str], Exception], *, wait: bool = False) -> Iterator[None]:
     """Hold a folder's lock, the file ``lock``; the system releases it when the process ends, however it ends.
 
     Parameters
@@ -119,22 +203,24 @@ def locked(folder: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
         It must exist.
     busy : callable
         Makes the error to raise where another process holds it, from what names that process.
+    wait : bool
+        Wait for the other process instead.
 
     Raises
     ------
     StorageError
-        If the folder cannot be written to.
+        If the folder cannot be written to, its file system has no locks, or ``lock`` is no regular file.
     """
+    path = folder / "lock"
     try:
-        handle = (folder / "lock").open("a+")
+        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(f"could not write into {folder} ({error.strerror or error})") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            raise busy(handle.read().strip() or "another process") from None
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
+        if not lock_file(descriptor, path, wait=wait):
+            raise busy(_holder_in(handle))
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
@@ -142,17 +228,22 @@ def locked(folder: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
 
 
 def holder(folder: Path) -> str | None:
-    """What names the process that holds a folder's lock; None where none does."""
+    """What names the process that holds a folder's lock; None where none does, or none can."""
+    path = folder / "lock"
     try:
-        handle = (folder / "lock").open("r")
+        descriptor = open_own(path, os.O_RDONLY)
     except OSError:
         return None
-    with handle:
+    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return handle.read().strip() or "another process"
-    return None
+            return None if lock_file(descriptor, path, shared=True) else _holder_in(handle)
+        except StorageError:
+            return None
+
+
+def _holder_in(handle: TextIO) -> str:
+    """What a lock's holder wrote, as one line that cannot control a terminal."""
+    return "".join(filter(str.isprintable, handle.read(200))).strip() or "another process"
 
 
 def _flush_folder(folder: Path) -> None:

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from browser_project import CLASSES, Client, launch_label
 
-from rlmba.annotators import LabelBatch, Question
+from rlmba import trust
+from rlmba.annotators import LabelBatch, Question, acts
 from rlmba.annotators.browser import start
 from rlmba.annotators.browser.guard import is_loopback
 from rlmba.errors import AnnotatorError, UsageError
@@ -174,6 +175,7 @@ def test_the_command_takes_the_projects_options_and_warns_of_an_open_door(projec
     (project.folder / "config.yaml").write_text(
         "project:\n  annotator: browser\n  annotator_options: {host: 0.0.0.0, port: 0}\n"
     )
+    trust.allow(project.folder, acts("browser", project.folder, {"host": "0.0.0.0"}))
     process, url = launch_label(project.folder)
     try:
         warning = process.stdout.readline()

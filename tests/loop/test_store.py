@@ -75,6 +75,19 @@ def test_round_trip(run):
     assert len(read_run(run).records) == 4
 
 
+def test_the_configuration_is_read_as_it_was_written(tmp_path):
+    """``no`` is text, ``1e-05`` a number, in keys and values alike."""
+    options = {"no": 1e-05, "classes": ["no", "yes", "1:30", "010"], "off": "1e-05"}
+    config = RunConfig(dataset_options=options)
+    with RunStore.create(
+        tmp_path, config, info={}, environment={}, split={"validation": [], "initial": []}
+    ):
+        pass
+    assert read_run(tmp_path).config == config
+    (tmp_path / "config.yaml").write_text("dataset_options: {no: 1e-05, off: no}\n")
+    assert read_run(tmp_path).config.dataset_options == {"no": 1e-05, "off": "no"}
+
+
 def test_figures_unknown_or_not_kept_yet_are_read(run):
     """Lines of a time before f1, auroc and per_class were kept; and what is None stays None."""
     log = run / "rounds.jsonl"
@@ -108,6 +121,24 @@ def test_torn_last_line_is_cut(run, keep):
     with RunStore.resume(run) as store:
         assert len(store.records) == 2
     assert log.read_bytes() == b"".join(lines[:2])
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_the_log_is_not_cut_or_appended_to_through_a_link(run, tmp_path, append):
+    victim = tmp_path / "victim"
+    victim.write_text((run / "rounds.jsonl").read_text() + "precious")
+    if append:
+        with RunStore.resume(run) as store:
+            (run / "rounds.jsonl").unlink()
+            (run / "rounds.jsonl").symlink_to(victim)
+            with pytest.raises(StorageError, match="found a symbolic link"):
+                commit(store, 3)
+    else:
+        (run / "rounds.jsonl").unlink()
+        (run / "rounds.jsonl").symlink_to(victim)
+        with pytest.raises(StorageError, match="found a symbolic link"), RunStore.resume(run):
+            pass
+    assert victim.read_text().endswith("precious")
 
 
 def test_damage_in_the_middle_is_an_error(run):

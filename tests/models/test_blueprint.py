@@ -104,6 +104,21 @@ def test_a_configuration_of_no_known_kind(tmp_path):
         build_encoder(name, TOKENS, blueprint={"transformers": {"model_type": "no such"}})
 
 
+def test_no_kernels_are_fetched_that_a_configuration_names(tmp_path):
+    """``attn_implementation`` may be a repository, whose code transformers would run."""
+    path = bert(tmp_path / "weights")
+    file = path / "config.json"
+    named = {**json.loads(file.read_text()), "attn_implementation": "somebody/kernels"}
+    file.write_text(json.dumps(named))
+    name = f"transformers:{path}"
+    first = build_encoder(name, TOKENS)
+    blueprint = {"transformers": {**first.blueprint()["transformers"], **named}}
+    again = build_encoder(name, TOKENS, blueprint=blueprint)
+    for encoder in (first, again):
+        (network,) = (m for m in encoder.modules() if isinstance(m, BertModel))
+        assert network.config._attn_implementation in ("sdpa", "eager")
+
+
 def test_without_a_blueprint_weights_are_looked_for(tmp_path):
     path = resnet(tmp_path / "weights")
     blueprint = build_encoder("resnet18", IMAGE, {"weights": str(path)}).blueprint()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from rlmba.annotators.answers import read_labels
 from rlmba.annotators.base import Annotator, LabelBatch, Question
-from rlmba.annotators.registry import create, names
+from rlmba.annotators.registry import acts, create, names
 from rlmba.annotators.tickets import Tickets
 
-__all__ = ["Annotator", "LabelBatch", "Question", "Tickets", "create", "names", "read_labels"]
+__all__ = [
+    "Annotator",
+    "LabelBatch",
+    "Question",
+    "Tickets",
+    "acts",
+    "create",
+    "names",
+    "read_labels",
+]

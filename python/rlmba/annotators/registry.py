@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.base import Annotator
+from rlmba.annotators.own import Own
 from rlmba.errors import UsageError
+from rlmba.plugins import blamed, is_target, load_class
 
-__all__ = ["create", "names"]
+__all__ = ["acts", "create", "names"]
 
-_CLASSES: Mapping[str, tuple[str, str]] = {
-    "browser": ("browser", "Browser"),
-    "file": ("file", "LabelFile"),
-    "labelstudio": ("labelstudio", "LabelStudio"),
-    "oracle": ("oracle", "Oracle"),
+_CLASSES: Mapping[str, str] = {
+    "browser": "rlmba.annotators.browser:Browser",
+    "file": "rlmba.annotators.file:LabelFile",
+    "labelstudio": "rlmba.annotators.labelstudio:LabelStudio",
+    "oracle": "rlmba.annotators.oracle:Oracle",
 }
+
+_SERVER, _KEY = "http://localhost:8080", "LABEL_STUDIO_API_KEY"
+"""Label Studio as it is on this machine, and the environment variable that is meant for its key."""
 
 
 def names() -> tuple[str, ...]:
@@ -32,7 +37,8 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     Parameters
     ----------
     name : str
-        One of :func:`names`, or "module:Class" of your own.
+        One of :func:`names`, or "module:Class" of your own, which is imported: a name that comes out of a
+        folder's file is first to be allowed, see :func:`acts`.
     folder : path
         The project's folder.
     options : mapping
@@ -42,6 +48,8 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     ------
     UsageError
         If the name or an option is unknown, one is lacking, or a value is wrong.
+    PluginError
+        If making one's own raises.
     """
     cls = _find(name)
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -58,24 +66,61 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
             f"annotator {name!r} needs the option {lacking[0]!r}; give it with "
             f"--annotator-option {lacking[0]}=..., or as project.annotator_options.{lacking[0]}"
         )
-    made: Annotator = cls(folder, **(options or {}))
-    return made
+    if name in _CLASSES:
+        made: Annotator = cls(folder, **(options or {}))
+        return made
+    with blamed(cls, f"annotator {name!r}"):
+        return Own(cls(folder, **(options or {})), name)
+
+
+def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> list[str]:
+    """What an annotator does beyond its folder, which the user has to allow where a file asks for it.
+
+    Parameters
+    ----------
+    name, folder, options
+        As of :func:`create`.
+
+    Returns
+    -------
+    list of str
+        As :mod:`rlmba.trust` keeps it.
+
+    Examples
+    --------
+    >>> acts("my_labels:Longest", Path("p")), acts("file", Path("p"), {"path": "/etc/labels.csv"})
+    (['run my_labels:Longest'], ["write the file '/etc/labels.csv'"])
+    >>> acts("file", Path("p"), {"path": "labels.csv"}), acts("browser", Path("p"), {"host": "::1"})
+    ([], [])
+    """
+    given = dict(options or {})
+    if is_target(name):
+        return [f"run {name}"]
+    if name == "file" and given.get("path") is not None:
+        place = (folder / str(given["path"])).resolve()
+        return [] if place.is_relative_to(folder.resolve()) else [f"write the file {str(place)!r}"]
+    if name == "browser" and not _this_machine(host := str(given.get("host", "127.0.0.1"))):
+        return [f"serve the labeling page to other machines, on {host!r}"]
+    if name == "labelstudio":
+        url = given.get("url", _SERVER)
+        key = given.get("key_file") or f"${given.get('key_variable', _KEY)}"
+        if url and (url, key) != (_SERVER, f"${_KEY}"):
+            return [f"send questions and the key in {str(key)!r} to {str(url)!r}"]
+    return []
+
+
+def _this_machine(host: str) -> bool:
+    from rlmba.annotators.browser.guard import is_loopback
+
+    return is_loopback(host)
 
 
 def _find(name: str) -> Any:
-    module, colon, attribute = name.partition(":")
     if name in _CLASSES:
-        module, attribute = _CLASSES[name]
-        module = f"rlmba.annotators.{module}"
-    elif not colon:
+        module, _, attribute = _CLASSES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    if ":" not in name:
         raise UsageError(
             f'annotator: expected one of {list(names())}, or "module:Class", got {name!r}'
         )
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        if name in _CLASSES:
-            raise
-        raise UsageError(
-            f"annotator {name!r}: expected a class in a module that can be imported: {error}"
-        ) from error
+    return load_class(name, kind="annotator", methods=("request", "collect"))

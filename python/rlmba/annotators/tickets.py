@@ -9,7 +9,7 @@ from typing import Any
 
 from rlmba.annotators.base import LabelBatch
 from rlmba.errors import AnnotatorError
-from rlmba.storage import atomic_write_text, make_folder
+from rlmba.storage import atomic_write_text, is_plain_name, make_folder
 
 __all__ = ["Tickets"]
 
@@ -46,8 +46,10 @@ class Tickets:
         Raises
         ------
         AnnotatorError
-            If there is none, or its file is damaged.
+            If there is none, its file is damaged, or the ticket is no name.
         """
+        if not is_plain_name(ticket):
+            raise AnnotatorError(f"expected a ticket such as round_003, got {ticket!r:.200}")
         path = self.folder / f"{ticket}.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))

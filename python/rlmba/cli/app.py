@@ -20,6 +20,7 @@ COMMANDS = (
     "collect",
     "status",
     "loop",
+    "trust",
     "compare",
     "label",
     "report",

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlmba.errors import RlmbaError, UsageError
+from rlmba.errors import PluginError, RlmbaError, UsageError
 
 __all__ = ["Failure", "InterruptedRunError", "describe"]
 
@@ -38,6 +38,8 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
     """
     if isinstance(error, (InterruptedRunError, KeyboardInterrupt)):
         return Failure(f"interrupted{_resume(arguments)}", 130)
+    if isinstance(error, PluginError) and _out_of_memory(error.__cause__):
+        return Failure(f"error: out of memory; {_smaller(arguments)}", 1)
     if isinstance(error, RlmbaError):
         lines = (str(error) or type(error).__name__).splitlines()
         return Failure(
@@ -65,7 +67,7 @@ def _storage(error: OSError, arguments: Sequence[str]) -> str:
     return f"{error.strerror or ' '.join(str(error).split())}{where}"
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _out_of_memory(error: BaseException | None) -> bool:
     # torch raises a RuntimeError: its own class on a GPU, a plain one on a CPU.
     return (
         isinstance(error, MemoryError)

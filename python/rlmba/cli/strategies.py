@@ -11,8 +11,14 @@ from rlmba.cli.app import app
 def strategies() -> None:
     """List the registered strategies and their options."""
     from rlmba import strategies as registry
+    from rlmba.errors import UsageError
 
     for name in registry.names():
-        typer.echo(f"{name}: {registry.describe(name)}")
-        for option, default in registry.options(name).items():
+        try:
+            summary, options = registry.describe(name), registry.options(name)
+        except UsageError as error:
+            typer.echo(f"{name}: cannot be used: {error}")
+            continue
+        typer.echo(f"{name}: {summary}")
+        for option, default in options.items():
             typer.echo(f"    {option} = {default}")

@@ -52,8 +52,7 @@ def preset_names() -> tuple[str, ...]:
     )
 
 
-def _mapping(text: str, source: str) -> dict[str, Any]:
-    values = yaml12.parse(text, source)
+def _mapping(values: Any, source: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -65,14 +64,12 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
 
 def _from_file(file: Path) -> _Source:
     try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: expected a YAML file in UTF-8 ({error.reason})") from error
+        values = yaml12.read(file)
     except OSError as error:
         raise UsageError(
             f"{file}: cannot read the configuration file ({error.strerror}); check the path"
         ) from error
-    return _Source(str(file), _mapping(text, str(file)))
+    return _Source(str(file), _mapping(values, str(file)))
 
 
 def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
@@ -228,12 +225,26 @@ def load_config(
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
         merged = _merge(merged, _with_encoder_names(source.values))
+    text = json.dumps(merged, default=str, ensure_ascii=False)
+    _require_text(text)
     try:
         # JSON mode is strict where YAML already knows the type, and still reads paths from text.
-        return RunConfig.model_validate_json(json.dumps(merged, default=str), strict=True)
+        return RunConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems = [_explain(dict(e), sources) for e in error.errors(include_url=False)]
         raise UsageError("\n".join(problems)) from error
+
+
+def _require_text(text: str) -> None:
+    """Raise where a file's name, say, holds bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 30) : error.end + 20]
+        raise UsageError(
+            f"expected settings in UTF-8, got other bytes in {near!a}; rename the file, or give its "
+            "folder by a link with another name"
+        ) from error
 
 
 def _preset(name: str) -> _Source:
@@ -241,7 +252,8 @@ def _preset(name: str) -> _Source:
     if name not in known:
         raise UsageError(f"preset: expected one of {', '.join(known)}, got {name!r}")
     source = f"preset {name}.yaml"
-    values = _mapping((_presets() / f"{name}.yaml").read_text(encoding="utf-8"), source)
+    text = (_presets() / f"{name}.yaml").read_text(encoding="utf-8")
+    values = _mapping(yaml12.parse(text, source), source)
     return _Source(source, {"dataset": name, **values})
 
 

@@ -3,18 +3,34 @@
 Under 1.1 ``1e-3`` is a string, ``no`` and ``off`` are false, ``010`` is eight, ``1:30`` is ninety
 and a date becomes an object. Here numbers are numbers, only ``true`` and ``false`` are booleans,
 and what is left is text.
+
+Every YAML of the package is read here. A file may come from somebody else, so its size, its depth and
+what its aliases expand to are bounded.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rlmba.errors import UsageError
 
-__all__ = ["dump", "parse"]
+__all__ = ["MAX_BYTES", "dump", "parse", "read"]
+
+MAX_BYTES = 2**24
+"""Bytes of a file, and characters of a text, at most."""
+
+_DEPTH = 100
+"""Collections within each other at most."""
+
+_ALIASED = 1_000_000
+"""Characters and nodes that aliases may add to a document at most."""
+
+_DIGITS = 1_000
+"""Characters of a number at most; the largest float has 309 digits before its point."""
 
 _TAG = "tag:yaml.org,2002:"
 _FLOAT = (
@@ -31,22 +47,54 @@ _RESOLVERS: tuple[tuple[str, str, list[str]], ...] = (
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with 1.2's scalars, text keys, and no key given twice."""
+    """SafeLoader with 1.2's scalars, text keys, no key given twice, and bounds."""
 
     # Emptied: PyYAML's own table, which it keeps on the class, is the one of YAML 1.1.
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._aliased = 0
+        self._sizes: dict[yaml.Node, int] = {}  # of complete nodes, their aliases expanded
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            target = super().compose_node(parent, index)
+            if target not in self._sizes:
+                raise _invalid("an alias refers to itself", mark)
+            self._aliased += self._sizes[target]
+            if self._aliased > _ALIASED:
+                raise _invalid(
+                    f"aliases expand to more than {_ALIASED:,} characters; write out what they stand for, "
+                    "or drop them",
+                    mark,
+                )
+            return target
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise _invalid(f"expected at most {_DEPTH} levels of nesting, got more", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None:
+            self._sizes[node] = self._size(node)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            node.value = _whole_text(node)
+            return 1 + len(node.value)
+        pairs = node.value if isinstance(node, yaml.MappingNode) else [(n,) for n in node.value]
+        return 1 + sum(self._sizes[child] for pair in pairs for child in pair)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "expected a word as key, got a list or mapping", key.start_mark
-                )
+                raise _invalid("expected a word as key, got a list or mapping", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice", key.start_mark
-                )
+                raise _invalid(f"key {key.value!r} is given twice", key.start_mark)
             seen.add(key.value)
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
@@ -58,18 +106,41 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _invalid(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _whole_text(node: yaml.ScalarNode) -> str:
+    """A scalar's text; two escapes that make one character, as JSON writes them, are that character."""
+    text: str = node.value
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _invalid("expected text, got half of a surrogate pair", node.start_mark) from None
+
+
+def _number(node: yaml.ScalarNode) -> str:
+    if len(node.value) > _DIGITS:
+        raise _invalid(
+            f"expected a number of at most {_DIGITS:,} digits, got {len(node.value):,}; quote text",
+            node.start_mark,
+        )
+    return str(node.value)
+
+
 def _integer(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+    text = _number(node)
+    return int(text, 0 if text[:2] in ("0o", "0x") else 10)
 
 
 def _floating(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(re.sub(r"\.(?=[iInN])", "", node.value))
+    return float(re.sub(r"\.(?=[iInN])", "", _number(node)))
 
 
 def _refused(_: yaml.SafeLoader, node: yaml.Node) -> Any:
-    raise yaml.constructor.ConstructorError(
-        None, None, f"{node.tag} is not of the core schema", node.start_mark
-    )
+    raise _invalid(f"{node.tag} is not of the core schema", node.start_mark)
 
 
 def _build() -> None:
@@ -85,31 +156,24 @@ def _build() -> None:
 _build()
 
 
-def _refuse_cycles(value: Any, above: tuple[int, ...] = ()) -> None:
-    if id(value) in above:
-        raise ValueError("an alias refers to itself")
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in inside:
-        _refuse_cycles(item, (*above, id(value)))
-
-
 def parse(text: str, source: str) -> Any:
     """Read one YAML document; ``source`` names it in errors.
 
     Raises
     ------
     UsageError
-        If it is not YAML, names a key twice, or uses a tag outside the core schema. The message has
-        the line.
+        If it is not YAML, names a key twice, uses a tag outside the core schema, or is too large, too
+        deep or expands to too much. The message has the line.
 
     Examples
     --------
     >>> parse("[1e-3, no, 010, null, true, 2024-01-01]", "example")
     [0.001, 'no', 10, None, True, '2024-01-01']
     """
+    if len(text) > MAX_BYTES:
+        raise UsageError(_too_large(source))
     try:
-        value = yaml.load(text, Loader=_Loader)
-        _refuse_cycles(value)
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
@@ -117,7 +181,36 @@ def parse(text: str, source: str) -> Any:
         raise UsageError(f"{source}{where}: not valid YAML: {problem}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
-    return value
+
+
+def read(path: Path) -> Any:
+    """:func:`parse` of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened or read.
+    UsageError
+        If it is not in UTF-8 or larger than :data:`MAX_BYTES`; and as :func:`parse`.
+    """
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise UsageError(_too_large(str(path)))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: expected a YAML file in UTF-8, got another encoding at byte {error.start} "
+            f"({error.reason}); save it as UTF-8"
+        ) from error
+    return parse(text, str(path))
+
+
+def _too_large(source: str) -> str:
+    return (
+        f"{source}: expected YAML of at most {MAX_BYTES:,} bytes, got more; give a file of settings"
+    )
 
 
 def dump(data: Any) -> str:

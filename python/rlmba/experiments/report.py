@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlmba import trust
 from rlmba.errors import UsageError
 from rlmba.experiments.bmmal import read_groups
 from rlmba.experiments.curves import Group
@@ -217,6 +218,7 @@ def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
 def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]:
     """Write files as they come, and remove those of an earlier report that are not among them."""
     make_folder(output)
+    trust.require_inside(output)
     before = _listed(output)
     names = []
     for name, content in files:
@@ -233,10 +235,15 @@ def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]
 
 def _listed(output: Path) -> set[str]:
     """Files of the report that is in a folder, as its own list says; none where there is no list."""
+    inside = output.resolve()
     try:
         files = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))["files"]
-        names = {str(name) for name in files}
+        listed = {str(name): output / str(name) for name in files}
+        # Nothing outside the folder, whatever the list says and links lead to.
+        return {
+            name
+            for name, path in listed.items()
+            if path.name != ".." and path.parent.resolve().is_relative_to(inside)
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-    # Nothing outside the folder, whatever the list says.
-    return {n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts}

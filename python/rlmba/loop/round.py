@@ -189,7 +189,8 @@ def conclude(
             before = previous.validation.mm.top1 if previous.validation else 0.0
             raw = s.reward.raw(measured.validation.mm.top1, before, len(s.pool.labeled))
             smooth = s.reward.smooth(raw)
-            learned = dict(s.strategy.learn(Feedback(smooth, number, len(s.pool.labeled))))
+            with s.blamed():
+                learned = dict(s.strategy.learn(Feedback(smooth, number, len(s.pool.labeled))))
         reward = {"raw_reward": raw, "reward": smooth, "advantage": learned.pop("advantage", None)}
 
     record = RoundRecord(

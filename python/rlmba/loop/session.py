@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rlmba.loop.randomness import model_seed, stream
 from rlmba.loop.round0 import Round0
 from rlmba.loop.trained import WEIGHTS, describe_network, write_network
 from rlmba.method.reward import Reward
+from rlmba.plugins import blamed
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
 from rlmba.training import Loader, Mesh, load_model, load_tensors, save_model, save_tensors
@@ -140,9 +142,15 @@ class Session:
         }
         atomic_write_text(folder / "state.json", json.dumps(state) + "\n")
 
+    def blamed(self) -> AbstractContextManager[None]:
+        """Within it, what a strategy of another package raises is said to be its fault."""
+        return blamed(type(self.strategy), f"strategy {self.strategy.name!r}")
+
     def save_strategy(self, file: Path) -> None:
         """Write what the strategy has learned, and what it waits to learn from: a part of :meth:`save`."""
-        arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.strategy.state_dict().items()}
+        with self.blamed():
+            state = self.strategy.state_dict()
+            arrays = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
         save_tensors(file, arrays, config=self.identity())
 
     def restore(self, folder: Path, record: RoundRecord) -> None:
@@ -165,7 +173,8 @@ class Session:
     def restore_strategy(self, file: Path) -> None:
         """Load what the strategy has learned: a part of :meth:`restore`."""
         tensors = load_tensors(file, config=self.identity())
-        self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
+        with self.blamed():
+            self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
 
     def restore_state(self, folder: Path, record: RoundRecord) -> None:
         """Take up what one round hands to the next: a part of :meth:`restore`."""

@@ -17,11 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rlmba.config import RunConfig, dump_config
+from rlmba import trust
+from rlmba.config import RunConfig, dump_config, yaml12
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
-from rlmba.storage import atomic_write_text, locked, make_folder
+from rlmba.storage import atomic_write_text, locked, make_folder, open_own
 from rlmba.types import RoundRecord
 
 __all__ = ["FORMAT", "RunStore", "RunView", "read_run", "read_split"]
@@ -103,8 +102,8 @@ def _read_info(path: Path) -> Mapping[str, Any]:
 def _read_config(path: Path) -> RunConfig:
     file = path / "config.yaml"
     try:
-        return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return RunConfig.model_validate(yaml12.read(file))
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
 
 
@@ -177,6 +176,7 @@ class RunStore:
                 f"{path} already holds {what}: add --resume to go on with it, or give another --output"
             )
         make_folder(path)
+        trust.require_inside(path)
         with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")
@@ -201,14 +201,15 @@ class RunStore:
         ------
         RunFolderError
             If it is no run folder, damaged, or another process is writing it.
+        TrustError
+            If its sub-folders are links that lead out of it, and its user has not allowed that.
         """
         info = _read_info(path)
+        trust.require_inside(path)
         with locked(path, partial(_busy, path)):
             store = cls(path, _read_config(path), info)
             store.records, end = _parse_lines(path / "rounds.jsonl")
-            log = path / "rounds.jsonl"
-            if log.exists() and log.stat().st_size > end:
-                os.truncate(log, end)
+            _cut(path / "rounds.jsonl", end)
             yield store
 
     @property
@@ -292,17 +293,31 @@ class RunStore:
         path = self.path / "rounds.jsonl"
         before = path.stat().st_size if path.exists() else 0
         try:
-            with path.open("ab") as log:
+            with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
                 log.write(line.encode())
                 log.flush()
                 os.fsync(log.fileno())
+        except StorageError:
+            raise
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.truncate(path, before)
+                _cut(path, before)
             raise StorageError(
                 f"could not append to {path} ({error.strerror or error}); earlier rounds are unharmed: free "
                 f"some space and go on with `rlmba run --resume --output {self.path}`"
             ) from error
+
+
+def _cut(log: Path, end: int) -> None:
+    """Cut off what a log has beyond its complete lines."""
+    if not log.exists():
+        return
+    descriptor = open_own(log, os.O_WRONLY)
+    try:
+        if os.fstat(descriptor).st_size > end:
+            os.ftruncate(descriptor, end)
+    finally:
+        os.close(descriptor)
 
 
 def _only_leftovers(path: Path) -> bool:

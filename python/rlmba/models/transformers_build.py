@@ -123,7 +123,13 @@ def read_config(request: Request) -> Any:
         # Said aloud, or transformers may ask on the terminal whether to run a repository's code.
         return AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
 
-    return from_hub(read, request, _SPELLINGS.get(request.weights, ()))
+    return _without_code(from_hub(read, request, _SPELLINGS.get(request.weights, ())))
+
+
+def _without_code(config: Any) -> Any:
+    """A configuration of somebody else's may name a repository of kernels, which would be fetched and run."""
+    config._attn_implementation = None
+    return config
 
 
 def configuration(network: Any) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def _config_of(request: Request, blueprint: Blueprint) -> Any:
 
     known = dict(blueprint.get("transformers") or {})
     try:
-        return AutoConfig.for_model(known.pop("model_type"), **known)
+        return _without_code(AutoConfig.for_model(known.pop("model_type"), **known))
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(
             f"encoder {request.encoder!r} of {request.modality!r}: its configuration is not one that "

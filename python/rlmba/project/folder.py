@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlmba import annotators
+from rlmba import annotators, trust
 from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
-from rlmba.errors import RunFolderError
+from rlmba.errors import RunFolderError, UsageError
 from rlmba.loop.store import RunStore, RunView, read_run
 from rlmba.project.labels import LabelLog
-from rlmba.storage import atomic_write_text
+from rlmba.storage import atomic_write_text, is_plain_name
 
-__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "opened", "read"]
+__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read"]
 
 PROJECT_FREE_KEYS = (
     *FREE_KEYS,
@@ -119,7 +121,15 @@ class Project:
         if self.asked() is None or not path.exists():
             return None
         data = _json(path)
-        return str(data["annotator"]), str(data["ticket"])
+        name, ticket = (
+            (data.get("annotator"), data.get("ticket")) if isinstance(data, dict) else (0, 0)
+        )
+        if not is_plain_name(name) or not is_plain_name(ticket):
+            raise RunFolderError(
+                f"{path}: expected an annotator and a ticket by name, got {data!r:.200}; delete it, and "
+                f"hand the batch over again with `rlmba next {shlex.quote(str(self.path))}`"
+            )
+        return str(name), str(ticket)
 
     def keep_pending(self, number: int, annotator: str, ticket: str) -> None:
         """Write down who has the batch."""
@@ -133,15 +143,59 @@ class Project:
         ------
         UsageError
             If it is unknown, or an option is wrong.
+        TrustError
+            If it does what this user has not allowed; nothing of it was imported.
         """
-        chosen = self.config.project.annotator
-        options = self.config.project.annotator_options if name in (None, chosen) else {}
-        return annotators.create(name or chosen, self.path, options)
+        name, options = self._named(name)
+        trust.require(self.path, annotators.acts(name, self.path, options))
+        return annotators.create(name, self.path, options)
+
+    def acts(self) -> list[str]:
+        """What the project does beyond its folder: its annotators' acts, and where its links lead."""
+        asked = dict.fromkeys((self.config.project.annotator, *(self.pending() or ())[:1]))
+        acts = (annotators.acts(n, self.path, o) for n, o in map(self._named, asked))
+        return list(dict.fromkeys([*itertools.chain(*acts), *trust.links_out(self.path)]))
 
     def tickets(self) -> list[tuple[str, str]]:
-        """Annotator and ticket of every batch that was ever asked for, oldest first."""
-        found = (self.path / "tickets").glob("*/round_*.json")
-        return sorted(((p.parent.name, p.stem) for p in found), key=lambda t: (t[1], t[0]))
+        """Annotator and ticket of every batch that was ever asked for, oldest first.
+
+        Of the annotators that come with this package, and of the project's own: another name of a
+        folder names nobody.
+        """
+        built_in, own = annotators.names(), self.config.project.annotator
+        files = (self.path / "tickets").glob("*/round_*.json")
+        found = {(p.parent.name, p.stem) for p in files if p.parent.name in (*built_in, own)}
+        if own not in built_in:
+            # It may keep its tickets anywhere: those that have answers are known from the log.
+            sources = (answer.source.rpartition("/") for answer in self.log.answers)
+            found |= {(own, t) for name, _, t in sources if name == own and is_plain_name(t)}
+        if (pending := self.pending()) is not None:
+            found.add(pending)
+        return sorted(found, key=lambda t: (t[1], t[0]))
+
+    def _named(self, name: str | None) -> tuple[str, dict[str, Any]]:
+        """An annotator and its options; those of the configuration are of the one it names."""
+        project = self.config.project
+        if name is None or name == project.annotator:
+            return project.annotator, project.annotator_options
+        return name, {}
+
+
+def acts_of(path: Path) -> list[str]:
+    """What the files of any folder ask for beyond it, as :mod:`rlmba.trust` keeps it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder.
+    RunFolderError
+        If it is a damaged project's.
+    """
+    if not path.is_dir():
+        raise UsageError(f"expected a folder, there is none at {path}")
+    if (path / "run.json").is_file() and read_run(path).info.get("project"):
+        return read(path).acts()
+    return trust.links_out(path)
 
 
 def read(path: Path) -> Project:

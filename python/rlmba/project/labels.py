@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.errors import RunFolderError, StorageError
+from rlmba.storage import lock_file, open_own
 
 __all__ = ["Answer", "LabelLog"]
 
@@ -93,8 +93,9 @@ class LabelLog:
             return
         text = "".join(json.dumps(vars(a), ensure_ascii=False) + "\n" for a in new)
         try:
-            with self.path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            with os.fdopen(open_own(self.path, flags), "a+b") as file:
+                lock_file(file.fileno(), self.path, wait=True)
                 end = _whole_lines(file)
                 try:
                     file.truncate(end)
@@ -104,6 +105,8 @@ class LabelLog:
                 except OSError:
                     file.truncate(end)
                     raise
+        except StorageError:
+            raise
         except OSError as error:
             raise StorageError(
                 f"could not write to {self.path} ({error.strerror or error}); free some space and "

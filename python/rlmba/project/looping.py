@@ -119,9 +119,11 @@ def _page(path: Path, watcher: Watcher) -> Iterator[None]:
     if project.config.project.annotator != "browser":
         yield
         return
-    from rlmba.annotators.browser import start
+    from rlmba.annotators.browser import Browser
 
-    server = start(path, **project.config.project.annotator_options)
+    annotator = project.annotator()  # raises where the page is not allowed what its options say
+    assert isinstance(annotator, Browser)
+    server = annotator.start()
     try:
         watcher.serving(server.url)
         yield

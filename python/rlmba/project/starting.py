@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rlmba
-from rlmba import annotators
+from rlmba import annotators, trust
 from rlmba.config import RunConfig, load_config
 from rlmba.data import MultimodalDataset
 from rlmba.errors import DataError, UsageError
@@ -170,16 +170,17 @@ def start(path: Path, config: RunConfig) -> Started:
     DataError
         If the data cannot be used.
     StorageError
-        If the folder cannot be written.
+        If the folder cannot be written, or what its annotator is allowed cannot be kept.
     """
     if (path / "run.json").exists():
         raise UsageError(
             f"{path} holds a project or a run already; `{command('status', path)}` says how it stands. Give "
             "another folder for a new one"
         )
-    annotators.create(config.project.annotator, path, config.project.annotator_options)
-    truth = config.project.annotator_options.get("truth")
-    if config.project.annotator == "oracle" and not (path / str(truth)).is_file():
+    who = config.project
+    annotators.create(who.annotator, path, who.annotator_options)
+    truth = who.annotator_options.get("truth")
+    if who.annotator == "oracle" and not (path / str(truth)).is_file():
         raise UsageError(
             f"annotator 'oracle': truth: expected a table of labels, {truth} is no file"
         )
@@ -222,6 +223,9 @@ def start(path: Path, config: RunConfig) -> Started:
         path, resolved, info=info, environment=environment(), split=split
     ) as store:
         log_own_labels(LabelLog(path / "labels.jsonl"), source)
+        # What somebody asks for in the command that makes the folder is allowed there.
+        if acts := annotators.acts(who.annotator, path, who.annotator_options):
+            trust.allow(path, acts)
         lines = [*source.found(), *_decided(source, config, len(initial), len(validation))]
         return Started(store.path, tuple(lines))
 

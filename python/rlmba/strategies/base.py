@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.errors import NonFiniteError, UsageError
+from rlmba.errors import NonFiniteError, PluginError, UsageError
 from rlmba.kernels.common.arrays import to_host
+from rlmba.plugins import blamed, origin
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
 __all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
@@ -112,6 +113,9 @@ class Strategy(ABC):
             If n is no integer of 0..N.
         NonFiniteError
             If the model's outputs hold NaN or infinity; the message names the sample's id.
+        PluginError
+            If a strategy of another package raises, or returns anything but n distinct positions of the
+            pool and n scores.
         """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n <= len(pool):
             raise UsageError(
@@ -124,25 +128,38 @@ class Strategy(ABC):
         stages = Stages()
         if not self.on_device:
             pool = pool.host()
-        with kernels.record() as calls:
+        with kernels.record() as calls, blamed(type(self), f"strategy {self.name!r}"):
             try:
-                positions, scores = self.choose(pool, context, n, stages)
+                choice = self.choose(pool, context, n, stages)
             except NonFiniteError as error:
                 raise NonFiniteError(
                     f"{self.name}: sample {str(pool.ids[error.row])!r}: {error}", error.row
                 ) from error
-        positions = to_host(positions).astype(np.int64, copy=False)
-        if positions.shape != (n,) or len(np.unique(positions)) != n:
-            raise AssertionError(
-                f"strategy {self.name!r} broke its contract: {n} distinct positions were asked for, "
-                f"it returned shape {positions.shape} with {len(np.unique(positions))} distinct"
-            )
+        positions, scores = self._checked(choice, n, len(pool))
         return Selection(
             positions,
-            to_host(scores).astype(np.float64, copy=False),
+            scores,
             seconds=stages.seconds,
             backends={c.op: c.backend for c in calls},
         )
+
+    def _checked(
+        self, choice: Any, n: int, size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What :meth:`choose` returned, if it keeps the contract."""
+        try:
+            positions, scores = (_array(part) for part in choice)
+            found = _breach(positions, scores, n, size)
+        except (TypeError, ValueError, AttributeError):
+            found = f"{choice!r:.200}"
+        if not found:
+            return positions.astype(np.int64, copy=False), scores.astype(np.float64, copy=False)
+        whose = origin(type(self))
+        message = (
+            f"strategy {self.name!r}{f', from {whose},' * bool(whose)} broke its contract: expected {n} "
+            f"distinct integers within 0..{size - 1} and {n} scores, it returned {found}"
+        )
+        raise PluginError(f"{message}; the fault is there") if whose else AssertionError(message)
 
     @abstractmethod
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
@@ -160,3 +177,20 @@ class Strategy(ABC):
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Inverse of :meth:`state_dict`."""
         del state
+
+
+def _array(part: Any) -> NDArray[Any]:
+    return np.asarray(part) if isinstance(part, list | tuple) else to_host(part)
+
+
+def _breach(positions: NDArray[Any], scores: NDArray[Any], n: int, size: int) -> str:
+    """How positions and scores break the contract; "" where they keep it."""
+    if positions.dtype.kind not in "iu":
+        return f"positions of type {positions.dtype}"
+    if positions.shape != (n,) or len(np.unique(positions)) != n:
+        return f"positions of shape {positions.shape} with {len(np.unique(positions))} distinct"
+    if positions.min() < 0 or positions.max() >= size:
+        return f"positions within {positions.min()}..{positions.max()}"
+    if scores.shape != (n,) or scores.dtype.kind not in "iufb":
+        return f"scores of shape {scores.shape} and type {scores.dtype}"
+    return "scores that are NaN" if np.isnan(scores).any() else ""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import typing
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from rlmba.errors import UsageError
+from rlmba.plugins import blamed, load_class, registered
 from rlmba.strategies.base import Strategy
 
 __all__ = ["create", "describe", "names", "options"]
@@ -33,23 +32,31 @@ _BUILT_IN: Mapping[str, str] = {
 _GROUP = "rlmba.strategies"
 
 
-def _installed() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=_GROUP)}
-
-
 def names() -> tuple[str, ...]:
-    """Every registered name: built-in ones first, then those of the entry points `rlmba.strategies`."""
-    return (*_BUILT_IN, *sorted(set(_installed()) - set(_BUILT_IN)))
+    """Every registered name: built-in ones first, then those of the entry points `rlmba.strategies`.
+
+    A package whose strategy cannot be loaded is among them; the other functions raise for its name.
+    """
+    return (*_BUILT_IN, *sorted(set(registered(_GROUP)) - set(_BUILT_IN)))
 
 
 def _find(name: str) -> type[Strategy]:
-    target = _BUILT_IN.get(name) or _installed().get(name)
-    if target is None:
+    point = None if name in _BUILT_IN else registered(_GROUP).get(name)
+    if name not in _BUILT_IN and point is None:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"unknown strategy {name!r}: expected one of {', '.join(names())}{hint}")
-    module, _, attribute = target.partition(":")
-    return cast("type[Strategy]", getattr(importlib.import_module(module), attribute))
+    if point is None:
+        return load_class(_BUILT_IN[name], kind="strategy")
+    package = point.dist.name if point.dist is not None else ""
+    found = load_class(point.value, kind="strategy", base=Strategy, package=package)
+    lacking = [a for a in ("name", "summary") if not isinstance(getattr(found, a, None), str)]
+    if lacking or not dataclasses.is_dataclass(found):
+        raise UsageError(
+            f"strategy {name!r} of the package {package!r}: expected a dataclass with a name and a summary, "
+            f"found one without {lacking[0] if lacking else '@dataclass'}; repair or uninstall the package"
+        )
+    return cast("type[Strategy]", found)
 
 
 def options(name: str) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def options(name: str) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If the name is unknown.
+        If the name is unknown, or its package is broken.
     """
     found = {}
     for f in dataclasses.fields(cast("Any", _find(name))):
@@ -79,7 +86,10 @@ def create(name: str, **given: Any) -> Strategy:
     Raises
     ------
     UsageError
-        If the name or an option is unknown, or an option's value has the wrong type or range.
+        If the name or an option is unknown, an option's value has the wrong type or range, or the
+        strategy's package is broken.
+    PluginError
+        If a strategy of another package raises.
     """
     strategy = _find(name)
     known = options(name)
@@ -98,4 +108,5 @@ def create(name: str, **given: Any) -> Strategy:
             raise UsageError(
                 f"strategy option {name}.{key}: expected {wanted}, got {value!r}"
             ) from None
-    return strategy(**given)
+    with blamed(strategy, f"strategy {name!r}"):
+        return strategy(**given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.errors import StorageError
-from rlmba.storage import make_folder
+from rlmba.storage import lock_file, make_folder, open_own
 
 __all__ = ["Answer", "AnswerLog", "Answers", "Entry"]
 
@@ -155,11 +154,13 @@ class AnswerLog:
         """
         make_folder(self.path.parent)
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = open_own(self.path, os.O_RDWR | os.O_CREAT)
+        except StorageError:
+            raise
         except OSError as error:
             raise self._refused(error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_file(descriptor, self.path, wait=True)
             if wanted(self._parsed(descriptor)):
                 self._write(descriptor, entry.line())
             return self._parsed(descriptor)

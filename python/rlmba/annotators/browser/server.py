@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlmba import trust
 from rlmba.annotators.browser.annotator import Browser
 from rlmba.errors import AnnotatorError, StorageError, UsageError
 
@@ -110,6 +111,7 @@ def start(
         raise UsageError(f"expected a project's folder, there is none at {folder}")
     if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
         raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
+    trust.require_inside(browser.folder)
     token = token or _kept_token(browser.folder / "browser.json")
     listener = _listener(host, port)
     config = uvicorn.Config(
@@ -144,12 +146,17 @@ def serve(
     ------
     UsageError
         If this is no project.
+    TrustError
+        If the project's options open the page to other machines, and its user has not allowed it.
     AnnotatorError, StorageError
         As of :func:`start`.
     """
     from rlmba.annotators.browser.guard import is_loopback
+    from rlmba.annotators.registry import acts
 
     options = _options(folder)
+    if host is None:
+        trust.require(folder, acts("browser", folder, options))
     host = host or options.get("host", "127.0.0.1")
     port = options.get("port", 8757) if port is None else port
     server = start(folder, host, port)
@@ -174,12 +181,11 @@ def _options(folder: Path) -> dict[str, Any]:
 
     file = folder / "config.yaml"
     try:
-        text = file.read_text(encoding="utf-8")
+        data = yaml12.read(file)
     except OSError as error:
         raise UsageError(
             f"{folder} is no project ({file.name}: {error.strerror or error}); make one with `rlmba init`"
         ) from error
-    data = yaml12.parse(text, str(file))
     project = data.get("project") if isinstance(data, dict) else None
     if not isinstance(project, dict) or project.get("annotator", "browser") != "browser":
         return {}

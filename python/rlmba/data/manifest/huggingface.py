@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -142,7 +143,10 @@ def _from_hub(name: str, subset: str | None) -> dict[str, Any]:
     if why:
         raise refuse(why)
     try:
-        return _parts(datasets.load_dataset(name, subset))
+        # Its versions before 4 run a repository's own code unless told not to.
+        known = inspect.signature(datasets.load_dataset).parameters
+        no_code = {"trust_remote_code": False} if "trust_remote_code" in known else {}
+        return _parts(datasets.load_dataset(name, subset, **no_code))
     except MemoryError:
         raise
     except Exception as error:  # of the network, of the hub, of the library

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from rlmba import trust
 from rlmba.data.media import shards
 from rlmba.data.media.cache import cache_report
 from rlmba.data.media.catalogue import Catalogue, Sample
@@ -78,6 +79,7 @@ def prepare(
     recipe = with_vocabulary(recipe)
     _require_cache_or_nothing(out)
     make_folder(out)
+    trust.require_inside(out)
     with locked(out, partial(_busy, out)):
         plan = _plan(catalogue, recipe, out)
         _require_space(out, plan)

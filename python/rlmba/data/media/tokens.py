@@ -81,7 +81,10 @@ def load_tokenizer(name: str) -> Any:
 
     def read(**options: bool) -> Any:
         try:
-            return AutoTokenizer.from_pretrained(name, use_fast=True, **options)
+            # Said aloud, or transformers may ask on the terminal whether to run a repository's code.
+            return AutoTokenizer.from_pretrained(
+                name, use_fast=True, trust_remote_code=False, **options
+            )
         except MemoryError:
             raise
         except Exception as error:  # of the hub, of the network, of files: all mean there is none

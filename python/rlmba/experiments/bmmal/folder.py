@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rlmba.config import yaml12
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.types import MULTIMODAL
 
@@ -249,8 +248,8 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        settings = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
+        settings = yaml12.read(path)
+    except (OSError, UsageError) as error:
         raise RunFolderError(f"{path} is damaged: {error}; restore or remove it") from error
     if not isinstance(settings, dict):
         raise RunFolderError(f"{path}: expected settings by name; restore or remove it")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from rlmba import trust
 from rlmba.errors import CheckpointError, RunFolderError, UsageError
 from rlmba.markup import csv_text
 from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
@@ -84,6 +85,7 @@ class TrainingFolder:
                 f"{path} already holds {what}: add --resume to go on with it, or give another --output"
             )
         make_folder(path)
+        trust.require_inside(path)
         with locked(path, lambda holder: _busy(path, holder)):
             folder = cls(path, identity)
             yield folder, folder._read(file) if file.exists() else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import rlmba
+from rlmba import trust
 from rlmba.config import FREE_KEYS, flat, yaml12
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
@@ -69,6 +70,7 @@ def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
     if stored is not None:
         _check_continues(stored, fresh, output)
     make_folder(output)
+    trust.require_inside(output)
     with locked(output, lambda holder: _busy(output, holder)):
         atomic_write_text(output / _FILE, yaml12.dump(fresh))
         yield
@@ -93,13 +95,7 @@ def _busy(output: Path, holder: str) -> RunFolderError:
 def _read(output: Path) -> dict[str, Any] | None:
     file = output / _FILE
     try:
-        text = file.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} cannot be read ({error}); give another --output") from error
-    try:
-        stored = yaml12.parse(text, str(file))
+        stored = yaml12.read(file)
         if stored["format"] != FORMAT:
             raise RunFolderError(
                 f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
@@ -107,6 +103,10 @@ def _read(output: Path) -> dict[str, Any] | None:
             )
         for key in ("sweep", "data", "common", "runs"):
             stored[key]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunFolderError(f"{file} cannot be read ({error}); give another --output") from error
     except (UsageError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); give another --output") from error
     return dict(stored)

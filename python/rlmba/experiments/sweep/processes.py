@@ -19,7 +19,7 @@ from typing import Any
 from rlmba.errors import StorageError, UsageError
 from rlmba.experiments.sweep.variants import Job
 from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
-from rlmba.storage import make_folder
+from rlmba.storage import make_folder, open_own
 
 __all__ = ["LocalProcesses", "cores", "fitting_jobs"]
 
@@ -242,7 +242,9 @@ def _die_with_parent() -> None:
 def _print_into(log: str) -> None:
     """Send what this process prints into a file: the terminal is the other's."""
     try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = open_own(Path(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(f"could not write {log} ({error.strerror})") from error
     os.dup2(descriptor, 1)

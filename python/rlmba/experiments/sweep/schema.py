@@ -140,9 +140,7 @@ def read_sweep_file(file: Path) -> dict[str, Any]:
         If it cannot be read, is no YAML or no mapping.
     """
     try:
-        values = yaml12.parse(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: expected a YAML file in UTF-8 ({error.reason})") from error
+        values = yaml12.read(file)
     except OSError as error:
         raise UsageError(f"{file}: cannot read it ({error.strerror}); check the path") from error
     if values is not None and not isinstance(values, dict):

@@ -1,0 +1,44 @@
+"""`rlmba trust`: what a folder's files may do beyond the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def trust(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="A project's or a run's folder.", show_default=False),
+    ] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Say what is allowed in which folder.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Allow the folder nothing any more.")
+    ] = False,
+) -> None:
+    """Allow a folder's files what they ask for: code to run, a server to use, a place elsewhere."""
+    from rlmba import trust as trusted
+    from rlmba.errors import UsageError
+    from rlmba.project.folder import acts_of
+
+    if listed:
+        for path, acts in trusted.allowed().items():
+            typer.echo("\n    ".join([path, *acts]))
+    elif folder is None:
+        raise UsageError("expected a project's folder, `rlmba trust DIR`, or --list, got none")
+    elif remove:
+        acts = trusted.forget(folder)
+        typer.echo("\n    ".join(["no longer allowed:", *acts]) if acts else "nothing was allowed")
+    else:
+        acts = acts_of(folder)
+        trusted.allow(folder, acts)
+        typer.echo(
+            "\n    ".join(["allowed from now on:", *acts]) if acts else "it asks for nothing"
+        )

@@ -1,0 +1,186 @@
+"""What a user has allowed a folder to do beyond the folder itself.
+
+A folder may come from somebody else, and its files may name code to run, a server to send data to, or
+a file elsewhere to write. None of it happens before this user has allowed exactly that for that folder,
+by making the folder, or with ``rlmba trust``. It is kept in one file of the user's settings, by the
+folder's real path: a folder that was moved or copied, or that another user opens, asks again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlmba.errors import StorageError, TrustError
+from rlmba.storage import atomic_write_text, config_folder, locked, make_folder
+
+__all__ = ["allow", "allowed", "file", "forget", "links_out", "require", "require_inside"]
+
+_FORMAT = 1
+_Folders = dict[str, list[str]]
+
+
+def file() -> Path:
+    """Where it is kept."""
+    return config_folder() / "trusted.json"
+
+
+def allowed() -> dict[str, list[str]]:
+    """What is allowed, by the folder's real path.
+
+    Raises
+    ------
+    TrustError
+        If the file is damaged, or another user's.
+    """
+    path = file()
+    try:
+        owner = path.stat().st_uid
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrustError(f"{path} cannot be read ({error}); {_REPAIR}") from error
+    if owner not in (os.geteuid(), 0):
+        raise TrustError(
+            f"{path} belongs to another user (number {owner}), whose trust is not yours; set "
+            "XDG_CONFIG_HOME to a folder of yours"
+        )
+    folders = (
+        data.get("folders") if isinstance(data, dict) and data.get("format") == _FORMAT else None
+    )
+    if not isinstance(folders, dict) or not all(
+        isinstance(acts, list) and all(isinstance(act, str) for act in acts)
+        for acts in folders.values()
+    ):
+        raise TrustError(
+            f"{path}: expected what `rlmba trust` writes, found something else; {_REPAIR}"
+        )
+    return folders
+
+
+_REPAIR = "delete it, and allow folders again with `rlmba trust DIR`"
+
+
+def require(folder: Path, acts: Sequence[str]) -> None:
+    """Raise unless all of it is allowed for a folder.
+
+    Parameters
+    ----------
+    folder : path
+    acts : sequence of str
+        What the folder's files ask for, in full: "run my_labels:Longest".
+
+    Raises
+    ------
+    TrustError
+        With what was asked for, and the command that allows it.
+    """
+    if not acts:
+        return
+    known = set(allowed().get(_key(folder), ()))
+    lacking = [act for act in acts if act not in known]
+    if lacking:
+        raise TrustError(
+            f"{folder} asks to {'; to '.join(lacking)}; nothing of it was done, because files of a folder "
+            "may come from somebody else. If you want it, allow it for this folder with "
+            f"`rlmba trust {shlex.quote(str(folder))}`"
+        )
+
+
+def links_out(folder: Path) -> list[str]:
+    """Acts of a folder whose sub-folders are links that lead out of it, where files would be written.
+
+    Looked for in the folder and in its own sub-folders, which is as deep as anything is written.
+    """
+    inside = folder.resolve()
+    found = []
+    for entry in _folders(folder):
+        for sub in (entry, *([] if entry.is_symlink() else _folders(Path(entry)))):
+            if not sub.is_symlink():
+                continue
+            target = Path(sub).resolve()
+            if not target.is_relative_to(inside):
+                link = os.path.relpath(sub, folder)
+                found.append(f"write through the link {link!r} to {str(target)!r}")
+    return found
+
+
+def require_inside(folder: Path) -> None:
+    """Raise unless what is written into a folder stays there, or may go where its links lead.
+
+    Raises
+    ------
+    TrustError
+        See :func:`require`.
+    """
+    require(folder, links_out(folder))
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    """Sub-folders, and links to folders; none where the folder cannot be looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
+    except OSError:
+        return []
+
+
+def allow(folder: Path, acts: Sequence[str]) -> None:
+    """Allow it for a folder, in the place of what was allowed before.
+
+    Raises
+    ------
+    TrustError
+        If the file is damaged, or another user's.
+    StorageError
+        If it cannot be written.
+    """
+    if not acts:
+        forget(folder)
+        return
+
+    def change(folders: _Folders) -> None:
+        folders[_key(folder)] = list(acts)
+
+    _change(change)
+
+
+def forget(folder: Path) -> list[str]:
+    """Allow nothing for a folder any more, whether it exists or not; returns what was allowed.
+
+    Raises
+    ------
+    TrustError, StorageError
+        As :func:`allow`.
+    """
+    before: list[str] = []
+
+    def change(folders: _Folders) -> None:
+        before.extend(folders.pop(_key(folder), []))
+
+    if _key(folder) in allowed():
+        _change(change)
+    return before
+
+
+def _key(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def _change(change: Callable[[_Folders], None]) -> None:
+    path = file()
+    try:
+        make_folder(path.parent)
+        with locked(path.parent, lambda _: StorageError("unused"), wait=True):
+            folders = allowed()
+            change(folders)
+            data = {"format": _FORMAT, "folders": folders}
+            atomic_write_text(path, json.dumps(data, indent=1) + "\n")
+    except StorageError as error:
+        raise StorageError(
+            f"{error}\nWhat you allow is kept in {path}; set XDG_CONFIG_HOME to a folder that can be written"
+        ) from error
