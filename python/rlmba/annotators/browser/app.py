@@ -14,7 +14,7 @@ from rlmba.annotators.browser.answers import Answer, Answers, Entry
 from rlmba.annotators.browser.desk import AnsweredMeanwhileError, Batch, Desk
 from rlmba.annotators.browser.guard import Guard
 from rlmba.annotators.browser.media import Media, kind_of, printable, problem_with
-from rlmba.errors import DataError, RlmbaError, StorageError
+from rlmba.errors import DataError, RlmbaError, StorageError, UsageError
 
 __all__ = ["make_app"]
 
@@ -25,6 +25,7 @@ _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/presses.js": ("presses.js", "text/javascript; charset=utf-8"),
 }
 
 _Session = Annotated[str, Field(min_length=1, max_length=64)]
@@ -41,10 +42,14 @@ class _Ask(BaseModel):
 
 
 class _Say(BaseModel):
-    """A person has answered, or takes an answer back."""
+    """A person has answered, or takes an answer back.
+
+    ``key`` is that of the batch on the screen, ``base`` the version of the sample.
+    """
 
     model_config = ConfigDict(extra="forbid")
     ticket: str
+    key: str | None = None
     session: _Session
     id: str
     label: str | None
@@ -188,6 +193,11 @@ def _next(desk: _Desk, ask: _Ask) -> dict[str, Any]:
 def _answer(desk: _Desk, say: _Say) -> dict[str, Any]:
     """Write down what was said; it is on the disk when this returns."""
     batch = desk.batch(say.ticket)
+    if say.key not in (None, batch.key):
+        raise UsageError(
+            f"{say.ticket} was asked for again with other content since this sample was shown, so the answer "
+            "was not taken; look at the sample again and answer then"
+        )
     entry = Entry(say.id, say.label, say.by.strip(), say.session, say.undo)
     return _said(desk, batch, desk.answer(batch, entry, say.base))
 
