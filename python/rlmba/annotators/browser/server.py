@@ -103,6 +103,7 @@ def start(
     """
     import uvicorn
 
+    from rlmba.annotators.browser import connections
     from rlmba.annotators.browser.app import make_app
 
     browser = Browser(folder, host=host, port=port)
@@ -112,18 +113,26 @@ def start(
         raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
     token = token or _kept_token(browser.folder / "browser.json")
     listener = _listener(host, port)
+    connections.keep_alive(listener)
     config = uvicorn.Config(
         make_app(browser.folder, token, host),
         log_config=None,
-        log_level="warning",
+        # Below errors there are only what strangers send: it must not fill a disk.
+        log_level="error",
         access_log=False,
         lifespan="off",
+        http=connections.Connection,
+        limit_concurrency=connections.most_connections(),
+        loop="asyncio",
+        backlog=connections.AT_ONCE,
+        workers=1,
+        proxy_headers=False,
         ws="none",
         server_header=False,
         # Players keep connections open for as long as they are not done.
         timeout_graceful_shutdown=1,
     )
-    return Server(uvicorn.Server(config), listener, host, token)
+    return Server(connections.PageServer(config), listener, host, token)
 
 
 def serve(
