@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 import threading
@@ -112,7 +113,7 @@ def start(
     if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
         raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
     token = token or _kept_token(browser.folder / "browser.json")
-    listener = _listener(host, port)
+    listener = _listener(host, port, browser.folder)
     connections.keep_alive(listener)
     config = uvicorn.Config(
         make_app(browser.folder, token, host),
@@ -195,7 +196,7 @@ def _options(folder: Path) -> dict[str, Any]:
     return dict(project.get("annotator_options") or {})
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, folder: Path) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -216,9 +217,11 @@ def _listener(host: str, port: int) -> socket.socket:
             raise UsageError(
                 f"host: {host!r} is no address of this machine; try 127.0.0.1"
             ) from error
+        there = shlex.quote(str(folder))
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error})"
         raise AnnotatorError(
-            f"port {port} of {host} {reason}; give another with --port, or --port 0 for any that is free"
+            f"port {port} of {host} {reason}; `rlmba label {there} --port 0` takes any that is free, and "
+            f"`rlmba loop` goes by project.annotator_options.port in {there}/config.yaml"
         ) from error
     return listener
 
