@@ -239,6 +239,46 @@ def test_a_batch_that_comes_while_a_class_is_typed_gets_no_answer(visit, served,
     assert project.annotator.collect("round_001") == {"later 0": "pie"}
 
 
+def test_what_is_pressed_as_a_late_picture_appears_counts_for_none(visit, project, url):
+    page = visit(url)
+    shows(page, "sample 0")
+    held = []
+    page.route("**/media**", lambda route: held.append(route))  # noqa: PLW0108 - as above
+    act(page, "key")
+    shows(page, "sample 1")
+    settle(page)  # without the picture, after a second
+    page.evaluate(
+        "() => document.querySelector('#panes img').addEventListener('load', () => {"
+        " window.came = true;"
+        " document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '1', bubbles: true })); })"
+    )
+    for route in held:
+        route.continue_()
+    page.unroute("**/media**")
+    page.wait_for_function("() => window.came")
+    act(page, "key", "bird")
+    shows(page, "sample 2")
+    assert said(project) == [("sample 0", "dog"), ("sample 1", "bird")]
+
+
+def test_a_press_begun_too_early_counts_for_none_whatever_else_is_pressed(visit, project, url):
+    page = visit(url)
+    shows(page, "sample 0")
+    choice(page, "cat").focus()
+    page.evaluate("() => document.getElementById('model').toggleAttribute('hidden')")
+    page.wait_for_selector("body.fresh")
+    page.evaluate(
+        "() => { const at = document.activeElement, key = (type, code, key) =>"
+        " at.dispatchEvent(new KeyboardEvent(type, { key, code, bubbles: true }));"
+        " key('keydown', 'ShiftLeft', 'Shift'); key('keydown', 'Space', ' ');"
+        " key('keyup', 'ShiftLeft', 'Shift'); }"
+    )
+    settle(page)
+    page.evaluate("() => document.activeElement.click()")
+    page.wait_for_timeout(300)
+    assert not (project.folder / "answers").exists()
+
+
 def test_a_picture_of_the_batch_before_does_not_cover_the_next(visit, project, url, tmp_path):
     page = visit(url)
     shows(page, "sample 0")

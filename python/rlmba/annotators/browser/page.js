@@ -648,7 +648,8 @@ function typed(event) {
 $("filter").addEventListener("input", choices);
 $("filter").addEventListener("keydown", (event) => {
   if (event.key === "Escape") { event.target.value = ""; choices(); }
-  if (event.key !== "Enter" || event.isComposing || event.target.value.trim() === "" || !typed(event)) return;
+  if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
+  if (event.target.value.trim() === "" || !typed(event)) return;
   const [first] = found();
   if (first === undefined) notice("No class has that in its name.");
   else answer(first);

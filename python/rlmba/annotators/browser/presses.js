@@ -9,7 +9,7 @@ let view = 0; // counts what was on the screen
 let painted = Infinity; // when the present view was; a hidden tab paints nothing
 let complete = Promise.resolve(); // fulfilled when what is on the screen has been loaded
 let told = () => {};
-const begun = { key: null, pointer: null }; // presses that go on: {view, time}
+const begun = { key: null, pointer: null }; // presses that go on: {view, time, code}
 
 // Call when another sample or message is on the screen, with a promise where it is still loading; and,
 // without one, when something of it has come or moved.
@@ -46,17 +46,24 @@ export function meant(event) {
     // A click ends a press. Assistive software may send one without a beginning.
     const kind = event.detail > 0 ? "pointer" : "key";
     start = begun[kind] ?? start;
-    begun[kind] = null;
+    if (kind === "pointer") begun.pointer = null;
   }
   return start.view === view && settled(start.time);
 }
 
 function begin(kind, event) {
-  if (!event.repeat) begun[kind] = { view, time: event.timeStamp };
+  if (!event.repeat) begun[kind] = { view, time: event.timeStamp, code: event.code };
+  // A browser presses a button again and again while Enter is held down.
+  else if (event.key === "Enter" && event.target.matches("button, input")) event.preventDefault();
+}
+
+function end(event) {
+  // After the click that a key's release may cause.
+  if (begun.key?.code === event.code) setTimeout(() => { begun.key = null; });
 }
 
 document.addEventListener("pointerdown", (event) => begin("pointer", event), true);
 document.addEventListener("keydown", (event) => begin("key", event), true);
-document.addEventListener("keyup", () => setTimeout(() => { begun.key = null; }), true);
+document.addEventListener("keyup", end, true);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) changed(); });
 window.addEventListener("pageshow", () => changed());
