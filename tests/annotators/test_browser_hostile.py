@@ -82,6 +82,18 @@ def test_no_request_is_a_defect(asgi, method, path, query, headers):
     assert answer.status_code < 500
 
 
+@bounded
+@given(
+    name=st.sampled_from(["Range", "If-Range"]),
+    value=st.one_of(values, st.from_regex(r"bytes=[0-9,\- ]{0,40}", fullmatch=True)),
+)
+def test_no_range_of_a_file_is_a_defect(asgi, name, value):
+    query = {"ticket": "round_000", "id": "sample 0", "modality": "video"}
+    headers = [(b"Range", b"bytes=0-9"), (name.encode(), value.encode("latin-1", "replace"))]
+    assert asgi.get("/media", params=query, headers=headers[1:]).status_code < 500
+    assert asgi.get("/media", params=query, headers=headers).status_code < 500
+
+
 jsons = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 import rlmba
 from rlmba.annotators.browser import start
+from rlmba.cli import main
 from rlmba.cli.elsewhere import _OPTION, _SETTINGS, note, options_of
 from rlmba.cli.failures import describe
-from rlmba.errors import AnnotatorError, StorageError, UsageError
+from rlmba.errors import AnnotatorError, RlmbaWarning, StorageError, UsageError
 from rlmba.storage import make_folder
 
 ROOT = Path(rlmba.__file__).parent
@@ -60,7 +63,10 @@ def texts(path):
 
 
 FILES = [p for p in sorted(ROOT.rglob("*.py")) if "kernels" not in p.parts]
-QUOTED = re.compile(r"`rlmba ([a-z-]+(?: (?:check|prepare|features))?)([^`]*)`")
+# In backticks, or a line of its own.
+QUOTED = re.compile(
+    r"(?:`|^)rlmba ([a-z-]+(?: (?:check|prepare|features))?)([^`\n]*)", re.MULTILINE
+)
 
 
 def test_commands_that_messages_quote_have_their_options():
@@ -143,3 +149,19 @@ def test_a_port_that_is_taken_under_loop_and_a_folder_that_cannot_be_made(tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"could not make the folder .*another place"):
         make_folder(tmp_path / "file" / "folder")
+
+
+def test_a_warning_says_so_too(monkeypatch, capsys):
+    def advise(arguments):
+        warnings.warn("take `--set dataset_options.id=X`", RlmbaWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(warnings, "showwarning", _written)
+    monkeypatch.setattr("rlmba.cli._invoke", advise)
+    assert main(["next", "P"]) == 0
+    assert "X`; `rlmba next` has no --set: write the setting into" in capsys.readouterr().err
+
+
+def _written(message, category, filename, lineno, file=None, line=None):
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from rlmba.cli import failures
+from rlmba.cli import elsewhere, failures
 from rlmba.errors import RlmbaWarning
 
 __all__ = ["main"]
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     traceback.
     """
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
-    _shorten_warnings()
+    _shorten_warnings(arguments)
     try:
         return _invoke(arguments)
     except (Exception, KeyboardInterrupt) as error:
@@ -73,7 +73,7 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     return kept + arguments[end:], len(kept) < end
 
 
-def _shorten_warnings() -> None:
+def _shorten_warnings(arguments: Sequence[str]) -> None:
     """Print the package's own warnings as one line without the line of code that raised them."""
     default = warnings.formatwarning
 
@@ -85,7 +85,8 @@ def _shorten_warnings() -> None:
         line: str | None = None,
     ) -> str:
         if issubclass(category, RlmbaWarning):
-            return f"warning: {message}\n"
+            told = elsewhere.note(str(message), arguments)
+            return f"warning: {message}{'; ' * bool(told)}{told}\n"
         return default(message, category, filename, lineno, line)
 
     warnings.formatwarning = formatted
