@@ -65,5 +65,6 @@ function end(event) {
 document.addEventListener("pointerdown", (event) => begin("pointer", event), true);
 document.addEventListener("keydown", (event) => begin("key", event), true);
 document.addEventListener("keyup", end, true);
+window.addEventListener("blur", () => { begun.key = null; }); // its release is not heard of here
 document.addEventListener("visibilitychange", () => { if (!document.hidden) changed(); });
 window.addEventListener("pageshow", () => changed());
