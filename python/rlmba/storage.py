@@ -134,7 +134,8 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"could not make the folder {path} ({error.strerror or error}); give another --output"
+            f"could not make the folder {path} ({error.strerror or error}); make it yourself, or "
+            "name another place"
         ) from error
 
 

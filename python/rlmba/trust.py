@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlmba.errors import StorageError, TrustError
+from rlmba.markup import command
 from rlmba.storage import atomic_write_text, config_folder, locked, make_folder
 
 __all__ = ["allow", "allowed", "file", "forget", "links_out", "require", "require_inside"]
@@ -87,7 +87,7 @@ def require(folder: Path, acts: Sequence[str]) -> None:
         raise TrustError(
             f"{folder} asks to {'; to '.join(lacking)}; nothing of it was done, because files of a folder "
             "may come from somebody else. If you want it, allow it for this folder with "
-            f"`rlmba trust {shlex.quote(str(folder))}`"
+            f"`{command('trust', folder)}`"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -111,13 +112,15 @@ class Client:
         return self.get("/media", headers=headers, ticket=ticket, id=sample, modality=modality)
 
 
-def launch_label(folder, *arguments):
-    """`rlmba label` as a process of its own, and the link it prints."""
+def launch_label(folder, *arguments, descriptors=None):
+    """`rlmba label` as a process of its own, with so many descriptors, and the link it prints."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rlmba", "label", str(folder), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+    if descriptors is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (descriptors, descriptors))
     line = process.stdout.readline()
     if not line.startswith("label here: "):
         process.kill()

@@ -22,3 +22,57 @@ def page(project):
 @pytest.fixture
 def client(page):
     return Client(page.url)
+
+
+@pytest.fixture
+def served():
+    """Serve projects until after the pages have been closed."""
+    servers = []
+
+    def link(project):
+        servers.append(project.start())
+        return servers[-1].url
+
+    yield link
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Open the link in a browser of its own; the page must not complain, unless it is let to."""
+    contexts, wrong = [], []
+
+    def opened(url, *, quiet=True, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        if quiet:
+            page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+
+        def asked(dialog):
+            if dialog.type != "beforeunload":
+                wrong.append(f"dialog {dialog.message}")
+            dialog.accept()
+
+        page.on("dialog", asked)
+
+        def requested(request):
+            if not request.url.startswith((url.split("?")[0], "data:")):
+                wrong.append(f"request {request.url}")
+
+        page.on("request", requested)
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def url(project, served):
+    return served(project)

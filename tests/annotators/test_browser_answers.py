@@ -333,6 +333,30 @@ def test_the_page_goes_on_with_the_batch_that_is_pending(project, client, tmp_pa
     assert client.media("sample 0", "image", ticket="round_000").status_code == 200
 
 
+def test_an_answer_to_another_batch_than_that_on_the_screen_is_refused(project, client, tmp_path):
+    key = client.state()["key"]
+    assert client.say("sample 0", "cat", key=key).status_code == 200
+    project.ask(make_batch(tmp_path / "media", n=3))
+    refused = client.say("sample 1", "dog", key=key)
+    assert refused.status_code == 422
+    assert "asked for again" in refused.json()["message"]
+    assert client.say("sample 3", "dog").status_code == 422
+    assert client.say("sample 1", "dog", key=client.state()["key"]).status_code == 200
+    # What was on the screen before the next round counts for its own round.
+    key = client.state()["key"]
+    project.ask(make_batch(tmp_path / "media", number=1, prefix="later"))
+    assert client.say("sample 2", "bird", key=key).status_code == 200
+    for wrong in ({"ticket": "round_001"}, {"ticket": "round_001", "key": key}):
+        assert client.say("sample 2", "bird", **wrong).status_code == 422
+    assert client.say("later 0", "cat", ticket="round_001", key=key).status_code == 422
+    assert project.annotator.collect("round_000") == {
+        "sample 0": "cat",
+        "sample 1": "dog",
+        "sample 2": "bird",
+    }
+    assert project.annotator.collect("round_001") == {}
+
+
 def test_a_batch_asked_for_anew_is_another_one(project, client, tmp_path):
     key = client.state()["key"]
     project.ask(make_batch(tmp_path / "media"))

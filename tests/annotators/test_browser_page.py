@@ -8,94 +8,9 @@ import signal
 import pytest
 from browser_project import CLASSES, HOSTILE, Client, Project, launch_label, make_batch
 from media_files import write_clip, write_image
+from page_driver import counts, loaded, press, settle, shows, wait
 
 from rlmba.annotators import LabelBatch, Question
-
-
-@pytest.fixture
-def served():
-    """Serve projects until after the pages have been closed."""
-    servers = []
-
-    def link(project):
-        servers.append(project.start())
-        return servers[-1].url
-
-    yield link
-    for server in servers:
-        server.close()
-
-
-@pytest.fixture
-def visit(browser, served):
-    """Open the link in a browser of its own; the page must not complain, unless it is let to."""
-    contexts, wrong = [], []
-
-    def opened(url, *, quiet=True, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        if quiet:
-            page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-
-        def asked(dialog):
-            if dialog.type != "beforeunload":
-                wrong.append(f"dialog {dialog.message}")
-            dialog.accept()
-
-        page.on("dialog", asked)
-
-        def requested(request):
-            if not request.url.startswith((url.split("?")[0], "data:")):
-                wrong.append(f"request {request.url}")
-
-        page.on("request", requested)
-        page.goto(url)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-@pytest.fixture
-def url(project, served):
-    return served(project)
-
-
-def wait(page, selector, text):
-    """Until an element holds a text."""
-    page.locator(selector, has_text=text).wait_for(state="visible")
-
-
-def shows(page, name):
-    wait(page, "#about", f"{name} ·")
-
-
-def counts(page, text):
-    wait(page, "#count", text)
-
-
-def press(page, *keys):
-    """Keys one after another, each answer counted before the next sample is judged."""
-    for key in keys:
-        page.wait_for_selector("body:not(.busy)")
-        page.keyboard.press(key)
-
-
-def loaded(page, kind):
-    """Wait for a player to know what it plays; returns its seconds, or pixels of an image's width."""
-    page.wait_for_function(
-        "kind => { const e = document.querySelector(`#panes ${kind}`);"
-        " return e && (kind === 'img' ? e.complete && e.naturalWidth > 0 : e.readyState >= 1); }",
-        arg=kind,
-    )
-    return page.eval_on_selector(
-        f"#panes {kind}", "e => e.tagName === 'IMG' ? e.naturalWidth : e.duration"
-    )
 
 
 def test_a_whole_round_by_key_presses(visit, project, url):
@@ -308,6 +223,7 @@ def test_two_browsers_at_once(visit, project, url):
     wait(bob, "#conflict", "Your answer was: “dog”")
     bob.keyboard.press("1")  # is no answer to that
     bob.unroute("**/api/state**")
+    settle(bob)
     bob.keyboard.press("Enter")  # the button that has the focus: keep theirs
     bob.wait_for_selector("#conflict", state="hidden")
     wait(bob, "#about", "answered: “bird”, by Ann")
@@ -316,6 +232,8 @@ def test_two_browsers_at_once(visit, project, url):
     press(ann, "1")
     wait(ann, "#about", "answered: “cat”")
     press(bob, "2")
+    wait(bob, "#conflict", "Your answer was: “dog”")
+    settle(bob)
     bob.click("#replace")
     wait(bob, "#about", "answered: “dog”, by you")
     assert [a["label"] for a in project.answers() if a["id"] == "sample 0"] == [
@@ -329,7 +247,7 @@ def test_two_browsers_at_once(visit, project, url):
     wait(ann, "#notice", "Somebody else has just answered this one: “bird”, by Eve")
     press(ann, "1")
     wait(ann, "#conflict", "“bird”, by Eve")
-    ann.keyboard.press("Escape")
+    press(ann, "Escape")
     counts(ann, "3 of 4")
     press(bob, "ArrowRight", "ArrowRight", "ArrowRight")
     shows(bob, "sample 3")
@@ -356,7 +274,7 @@ def test_a_server_killed_midway_loses_nothing(visit, project):
         # As a kill in the middle of a line would leave it.
         with (project.folder / "answers" / "round_000.jsonl").open("a") as file:
             file.write('{"id": "sample 3", "lab')
-        page.keyboard.press("2")
+        press(page, "2")
         wait(page, "#link", "The connection is lost")
         wait(page, "#link", "Your last answer (“dog”) is kept here")
         page.keyboard.press("3")  # is not taken for the next sample's
@@ -474,12 +392,13 @@ def test_a_held_key_answers_once_and_combinations_do_nothing(visit, project, url
     shows(page, "sample 0")
     for keys in ("Control+1", "Alt+1", "Meta+1"):
         page.keyboard.press(keys)
+    settle(page)
     page.keyboard.down("1")
     page.keyboard.down("1")  # as the keyboard repeats it
     shows(page, "sample 1")
     page.keyboard.down("1")
     page.keyboard.up("1")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(600)
     assert project.annotator.collect("round_000") == {"sample 0": "cat"}
     # Two keys at once: the second was meant for no sample that was to be seen.
     press(page)
@@ -496,10 +415,16 @@ def test_a_keyboard_reaches_all_and_names_tell_what_it_is(visit, url):
     page = visit(url, color_scheme="dark")
     shows(page, "sample 0")
     page.get_by_role("button", name="2 dog").focus()
+    settle(page)
     page.keyboard.press("Enter")
     shows(page, "sample 1")
-    # The focus stays where the person left it.
-    assert page.evaluate("document.activeElement.innerText").split() == ["2", "dog", "1"]
+    assert page.evaluate("document.activeElement.id") == "work"
+    settle(page)
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.choice')"):
+            break
+    assert page.evaluate("document.activeElement.innerText").split() == ["1", "cat"]
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"

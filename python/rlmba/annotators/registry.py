@@ -64,7 +64,8 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     if lacking:
         raise UsageError(
             f"annotator {name!r} needs the option {lacking[0]!r}; give it with "
-            f"--annotator-option {lacking[0]}=..., or as project.annotator_options.{lacking[0]}"
+            f"`rlmba init DIR --annotator-option {lacking[0]}=...`, or as project.annotator_options."
+            f"{lacking[0]} in the project's config.yaml"
         )
     if name in _CLASSES:
         made: Annotator = cls(folder, **(options or {}))

@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from rlmba.cli import failures
+from rlmba.cli import elsewhere, failures
 from rlmba.cli.screen import say
 from rlmba.errors import RlmbaWarning
 from rlmba.markup import visible
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Processes started from here search the current folder for modules as little as this one does.
     os.environ["PYTHONSAFEPATH"] = "1"
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
-    _shorten_warnings()
+    _shorten_warnings(arguments)
     _print_anything()
     try:
         return _invoke(arguments)
@@ -86,7 +86,7 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     return kept + arguments[end:], len(kept) < end
 
 
-def _shorten_warnings() -> None:
+def _shorten_warnings(arguments: Sequence[str]) -> None:
     """Print the package's own warnings as one line without the line of code that raised them."""
     default = warnings.formatwarning
 
@@ -98,7 +98,8 @@ def _shorten_warnings() -> None:
         line: str | None = None,
     ) -> str:
         if issubclass(category, RlmbaWarning):
-            return visible(f"warning: {message}\n")
+            told = elsewhere.note(str(message), arguments)
+            return visible(f"warning: {message}{'; ' * bool(told)}{told}\n")
         return default(message, category, filename, lineno, line)
 
     warnings.formatwarning = formatted

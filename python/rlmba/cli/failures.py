@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlmba.cli.elsewhere import command_of, note, options_of
 from rlmba.errors import PluginError, RlmbaError, UsageError
 
 __all__ = ["Failure", "InterruptedRunError", "describe"]
@@ -42,6 +43,7 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(f"error: out of memory; {_smaller(arguments)}", 1)
     if isinstance(error, RlmbaError):
         lines = (str(error) or type(error).__name__).splitlines()
+        lines += filter(None, [note(str(error), arguments)])
         return Failure(
             "error: " + "\n       ".join(lines), 2 if isinstance(error, UsageError) else 1
         )
@@ -77,19 +79,23 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _smaller(arguments: Sequence[str]) -> str:
-    if arguments[:1] == ["select"]:
+    has = options_of().get(command_of(arguments), frozenset())
+    if "--dry-run" in has:
         return "`--dry-run` says how much is needed"
-    if arguments[:1] == ["data"]:
+    if "--workers" in has:
         return f"use fewer --workers{_resume(arguments)}"
-    fewer = "use fewer --jobs, " if arguments[:1] == ["compare"] else ""
+    if "--batch-size" in has:
+        return "use a smaller --batch-size"
+    fewer = "use fewer --jobs, " if "--jobs" in has else ""
     return (
-        f"{fewer}lower training.predict_batch_size or training.minibatch_size with --set, or use a smaller "
+        f"{fewer}lower training.predict_batch_size or training.minibatch_size "
+        f"{'with --set' if '--set' in has else 'in config.yaml of the folder'}, or use a smaller "
         f"pool{_resume(arguments)}"
     )
 
 
 def _resume(arguments: Sequence[str]) -> str:
-    if arguments[:1] == ["data"]:
+    if command_of(arguments) in ("data check", "data prepare"):
         return "; the same command goes on from there"
     if not arguments or arguments[0] not in ("run", "compare", "train-policy"):
         return ""

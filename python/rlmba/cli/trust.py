@@ -25,20 +25,19 @@ def trust(
 ) -> None:
     """Allow a folder's files what they ask for: code to run, a server to use, a place elsewhere."""
     from rlmba import trust as trusted
+    from rlmba.cli.screen import say
     from rlmba.errors import UsageError
     from rlmba.project.folder import acts_of
 
     if listed:
         for path, acts in trusted.allowed().items():
-            typer.echo("\n    ".join([path, *acts]))
+            say("\n    ".join([path, *acts]))
     elif folder is None:
         raise UsageError("expected a project's folder, `rlmba trust DIR`, or --list, got none")
     elif remove:
         acts = trusted.forget(folder)
-        typer.echo("\n    ".join(["no longer allowed:", *acts]) if acts else "nothing was allowed")
+        say("\n    ".join(["no longer allowed:", *acts]) if acts else "nothing was allowed")
     else:
         acts = acts_of(folder)
         trusted.allow(folder, acts)
-        typer.echo(
-            "\n    ".join(["allowed from now on:", *acts]) if acts else "it asks for nothing"
-        )
+        say("\n    ".join(["allowed from now on:", *acts]) if acts else "it asks for nothing")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from rlmba.data.encoding import Decoded, decode_text, is_marked
 from rlmba.errors import DataError, RlmbaWarning
 
 __all__ = ["decode", "read_cells"]
@@ -19,6 +19,7 @@ SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_ROWS = 1000
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"])"?[ \t]*(?:\r\n|[\r\n])', re.IGNORECASE)
+_OF_BYTES = ("utf-8-sig", "cp1252", "latin-1")
 _AS_CSV = 'save it as "CSV UTF-8" there and give that file'
 _NOT_TEXT = {
     b"PK\x03\x04": f"a spreadsheet's own file (.xlsx, .ods) or an archive; {_AS_CSV}",
@@ -26,13 +27,6 @@ _NOT_TEXT = {
     b"PAR1": "Parquet; name it .parquet",
     b"\x1f\x8b": "compressed (gzip); unpack it",
 }
-# The longer marks first: UTF-32's begins like UTF-16's.
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def decode(path: Path, data: bytes) -> str:
@@ -58,20 +52,18 @@ def decode(path: Path, data: bytes) -> str:
     for magic, what in _NOT_TEXT.items():
         if data.startswith(magic):
             raise DataError(f"{path}: expected text, this is {what}")
-    marked = data.startswith((codecs.BOM_UTF8, *(mark for mark, _ in _MARKS)))
-    data = data.removeprefix(codecs.BOM_UTF8)
-    encoding = next((e for mark, e in _MARKS if data.startswith(mark)), "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+    found = decode_text(data)
+    text = found.text
+    if found.bad is not None:
+        line = data.count(b"\n", 0, found.bad) + 1
         # A UTF-8 character before the bad byte: hardly chance, so the file is UTF-8 and damaged.
-        if marked or not data[: error.start].isascii():
+        if is_marked(data) or not data[: found.bad].isascii():
+            name = "UTF-8" if found.encoding in _OF_BYTES else found.encoding.upper()
             raise DataError(
-                f"{path}, line {line}: expected {encoding.upper()} as in the rest of the file, got other "
+                f"{path}, line {line}: expected {name} as in the rest of the file, got other "
                 "bytes; it is damaged, cut off or put together from several files: save it again as UTF-8"
-            ) from error
-        text = _windows(path, data, line)
+            )
+        _warn_of_windows(path, found, line)
     if "\0" in text:
         raise DataError(
             f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}: has NUL bytes, which no text "
@@ -83,21 +75,18 @@ def decode(path: Path, data: bytes) -> str:
     return text
 
 
-def _windows(path: Path, data: bytes, line: int) -> str:
-    try:
-        text = data.decode("cp1252")
-    except UnicodeDecodeError as error:
+def _warn_of_windows(path: Path, found: Decoded, line: int) -> None:
+    if found.encoding != "cp1252":
         raise DataError(
             f"{path}, line {line}: neither UTF-8 nor Windows-1252; save the file as UTF-8"
-        ) from error
-    shown = text.split("\n")[line - 1].strip()
+        )
+    shown = found.text.split("\n")[line - 1].strip()
     warnings.warn(
         f"{path} is not UTF-8 and was read as Windows-1252; if line {line} does not look right "
         f'({shown[:60]!r}), save the file as "CSV UTF-8" and give that',
         RlmbaWarning,
         stacklevel=4,
     )
-    return text
 
 
 def read_cells(path: Path, text: str) -> tuple[dict[str, list[str | None]], list[int]]:

@@ -171,9 +171,12 @@ class RunStore:
             If it cannot be written.
         """
         if path.exists() and (not path.is_dir() or not _only_leftovers(path)):
-            what = "a run" if (path / "run.json").exists() else "files that are not a run"
+            if not (path / "run.json").exists():
+                raise UsageError(
+                    f"{path} already holds files that are not a run; give a folder that is new or empty"
+                )
             raise UsageError(
-                f"{path} already holds {what}: add --resume to go on with it, or give another --output"
+                f"{path} already holds a run: add --resume to go on with it, or give another --output"
             )
         make_folder(path)
         trust.require_inside(path)

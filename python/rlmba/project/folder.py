@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.loop.store import RunStore, RunView, read_run
+from rlmba.markup import command
 from rlmba.project.labels import LabelLog
 from rlmba.storage import atomic_write_text, is_plain_name
 
@@ -127,7 +127,7 @@ class Project:
         if not is_plain_name(name) or not is_plain_name(ticket):
             raise RunFolderError(
                 f"{path}: expected an annotator and a ticket by name, got {data!r:.200}; delete it, and "
-                f"hand the batch over again with `rlmba next {shlex.quote(str(self.path))}`"
+                f"hand the batch over again with `{command('next', self.path)}`"
             )
         return str(name), str(ticket)
 

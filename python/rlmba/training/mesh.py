@@ -321,7 +321,7 @@ def _speaking() -> Iterator[None]:
         first = (str(error).splitlines() or [""])[0]
         raise PeerError(
             "another process of this run has ended, perhaps killed for want of memory; look at what "
-            f"its launcher says, and go on with the run by --resume ({first[:200]})"
+            f"its launcher says, and start the same again, a run with `rlmba run --resume` ({first[:200]})"
         ) from error
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import math
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlmba.annotators.browser.answers import Answer, Answers, Entry
 from rlmba.annotators.browser.desk import AnsweredMeanwhileError, Batch, Desk
 from rlmba.annotators.browser.guard import Guard
 from rlmba.annotators.browser.media import Media, kind_of, printable, problem_with
-from rlmba.errors import DataError, RlmbaError, StorageError
+from rlmba.errors import DataError, RlmbaError, StorageError, UsageError
 
 __all__ = ["make_app"]
 
@@ -25,9 +28,21 @@ _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/presses.js": ("presses.js", "text/javascript; charset=utf-8"),
 }
 
+_MESSAGE = 2000
+"""Characters of a message about a malformed request."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 _Session = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII: texts from files may hold code points that UTF-8 has no bytes for."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class _Ask(BaseModel):
@@ -41,16 +56,20 @@ class _Ask(BaseModel):
 
 
 class _Say(BaseModel):
-    """A person has answered, or takes an answer back."""
+    """A person has answered, or takes an answer back.
+
+    ``key`` is that of the batch on the screen, ``base`` the version of the sample.
+    """
 
     model_config = ConfigDict(extra="forbid")
     ticket: str
+    key: str | None = None
     session: _Session
     id: str
     label: str | None
     undo: bool = False
     by: str = Field("", max_length=200)
-    base: int
+    base: int = Field(ge=0, lt=2**53)
 
 
 def make_app(folder: Path, token: str, host: str) -> Guard:
@@ -65,7 +84,7 @@ def make_app(folder: Path, token: str, host: str) -> Guard:
     host : str
         Where the server listens.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, default_response_class=_Json)
     app.state.desk = Desk(folder)
     app.state.media = Media()
     pages = resources.files("rlmba.annotators.browser")
@@ -80,6 +99,8 @@ def make_app(folder: Path, token: str, host: str) -> Guard:
     app.add_api_route("/media", _media, response_model=None)
     app.add_exception_handler(AnsweredMeanwhileError, _conflict)
     app.add_exception_handler(RlmbaError, _problem)
+    app.add_exception_handler(ValidationError, _malformed)
+    app.add_exception_handler(RequestValidationError, _malformed)
     return Guard(app, token, host)
 
 
@@ -96,6 +117,19 @@ async def _desk(request: Request) -> Desk:
 
 
 _Desk = Annotated[Desk, Depends(_desk)]
+
+
+def _body(model: type[_Model]) -> Any:
+    """A dependency: the request's body as a model of it."""
+
+    async def read(request: Request) -> _Model:
+        type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if type_ != "application/json":
+            raise DataError(f"expected the content type application/json, got {type_!r}")
+        # By pydantic's reader: it refuses lone surrogates and deep nesting, which Python's lets through.
+        return model.model_validate_json(await request.body())
+
+    return Depends(read)
 
 
 # Plain functions: they wait for the disk, so they run in threads.
@@ -168,14 +202,19 @@ def _question(desk: _Desk, ticket: str, id: str) -> dict[str, Any]:  # noqa: A00
         "rank": question.rank,
         "purpose": question.purpose,
         "prediction": question.prediction,
-        "probability": question.probability,
-        "difficulty": question.difficulty,
+        "probability": _number(question.probability),
+        "difficulty": _number(question.difficulty),
         "texts": texts,
         "files": files,
     }
 
 
-def _next(desk: _Desk, ask: _Ask) -> dict[str, Any]:
+def _number(value: float | None) -> float | None:
+    """None where JSON has no such number."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _next(desk: _Desk, ask: Annotated[_Ask, _body(_Ask)]) -> dict[str, Any]:
     """The sample to show now (null: all is answered), and the one after."""
     now, then = [
         *desk.choose(desk.batch(ask.ticket), ask.session, ask.skipped, ask.leaving),
@@ -185,9 +224,14 @@ def _next(desk: _Desk, ask: _Ask) -> dict[str, Any]:
     return {"now": now, "then": then}
 
 
-def _answer(desk: _Desk, say: _Say) -> dict[str, Any]:
+def _answer(desk: _Desk, say: Annotated[_Say, _body(_Say)]) -> dict[str, Any]:
     """Write down what was said; it is on the disk when this returns."""
     batch = desk.batch(say.ticket)
+    if say.key not in (None, batch.key):
+        raise UsageError(
+            f"{say.ticket} was asked for again with other content since this sample was shown, so the answer "
+            "was not taken; look at the sample again and answer then"
+        )
     entry = Entry(say.id, say.label, say.by.strip(), say.session, say.undo)
     return _said(desk, batch, desk.answer(batch, entry, say.base))
 
@@ -196,7 +240,7 @@ def _media(request: Request, desk: _Desk, ticket: str, id: str, modality: str) -
     """A file of a sample. Which file that is, the batch says: no path comes from a request."""
     question = desk.batch(ticket).questions.get(id)
     if question is None or modality not in question.files:
-        return JSONResponse({"message": f"{ticket} has no {modality!r} of a sample {id!r}"}, 404)
+        return _Json({"message": f"{ticket} has no {modality!r} of a sample {id!r}"}, 404)
     media: Media = request.app.state.media
     content = media.content(modality, Path(question.files[modality]))
     headers = {"Cache-Control": "private, max-age=300"}
@@ -208,8 +252,15 @@ def _media(request: Request, desk: _Desk, ticket: str, id: str, modality: str) -
 async def _conflict(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
     assert isinstance(error, AnsweredMeanwhileError)
     there = {**_shown(error.answer), "version": error.answer.version}
-    return JSONResponse({"message": str(error), "there": there}, 409)
+    return _Json({"message": str(error), "there": there}, 409)
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
-    return JSONResponse({"message": str(error)}, 507 if isinstance(error, StorageError) else 422)
+    return _Json({"message": str(error)}, 507 if isinstance(error, StorageError) else 422)
+
+
+async def _malformed(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
+    """Name what is wrong, without what was sent: it may be no text that can be sent back."""
+    assert isinstance(error, ValidationError | RequestValidationError)
+    wrong = [f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()]
+    return _Json({"message": f"expected another request: {'; '.join(wrong)[:_MESSAGE]}"}, 422)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import html
 import ipaddress
+import re
 import secrets
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,6 +74,13 @@ class Guard:
             return
         request = Request(scope)
         refused = self._refused(request)
+        if refused is None:
+            try:
+                receive = await _received(receive)
+            except _TooLongError:
+                refused = _too_long()
+            except ClientDisconnect:
+                return
         fresh = refused is None and "token" in request.query_params
         is_file = scope["path"] == "/media"
 
@@ -83,6 +91,9 @@ class Guard:
                     headers[name] = value
                 headers["Content-Security-Policy"] = _FILE_POLICY if is_file else _PAGE_POLICY
                 headers.setdefault("Cache-Control", "no-store")
+                if refused is not None:
+                    # Who is refused has no use for the connection, and may be holding it on purpose.
+                    headers["Connection"] = "close"
                 if fresh:
                     headers.append(
                         "Set-Cookie",
@@ -104,12 +115,12 @@ class Guard:
             )
         if request.method in ("GET", "HEAD"):
             return None
-        origin = urlsplit(request.headers.get("origin", ""))
-        if origin.scheme not in ("http", "https") or origin.netloc != name:
+        if request.headers.get("origin") not in (f"http://{name}", f"https://{name}"):
             return _refusal("Answers are taken from this server's own page alone.")
         length = request.headers.get("content-length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > _BODY:
-            return JSONResponse({"message": f"expected at most {_BODY} bytes"}, 413)
+        # 20 digits: Python converts no number of thousands.
+        if re.fullmatch(r"[0-9]{1,20}", length) is None or int(length) > _BODY:
+            return _too_long()
         return None
 
     def _is_own(self, name: str) -> bool:
@@ -118,6 +129,38 @@ class Guard:
         except ValueError:
             return False
         return is_loopback(host) or host == self._host.lower()
+
+
+class _TooLongError(Exception):
+    """A request's body has more bytes than are read."""
+
+
+async def _received(receive: Receive) -> Receive:
+    """Read a request's body; returns what gives it to the application.
+
+    It is counted as it arrives: next to ``Transfer-Encoding: chunked`` a declared length means nothing.
+    """
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > _BODY:
+            raise _TooLongError
+    left: list[Message] = [{"type": "http.request", "body": bytes(body)}]
+
+    async def replayed() -> Message:
+        return left.pop() if left else await receive()
+
+    return replayed
+
+
+def _too_long() -> Response:
+    return JSONResponse(
+        {"message": f"expected at most {_BODY} bytes, and their number as Content-Length"}, 413
+    )
 
 
 def _refusal(message: str) -> Response:

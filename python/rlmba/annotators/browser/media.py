@@ -123,6 +123,12 @@ class Media:
         if problem:
             raise DataError(problem)
         kind = kind_of(modality, path)
+        try:
+            path.open("rb").close()  # before the answer has begun
+        except OSError as error:
+            raise DataError(
+                f"This file cannot be read ({error.strerror or error}): {printable(path)}"
+            ) from error
         if kind != "image":
             return Content(path, b"", {"video": VIDEO, "audio": AUDIO}[kind][path.suffix.lower()])
         try:

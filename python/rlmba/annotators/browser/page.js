@@ -1,614 +1,678 @@
-"use strict";
+import { changed, meant, onSettled, settled } from "./presses.js";
 
 // The page of one tab. The server knows which batch is open and what was answered; a tab knows what it
 // shows, what it has skipped, what it can undo, and the one answer that is not on the server's disk yet.
-(() => {
-  const $ = (id) => document.getElementById(id);
-  // Without s and u, which skip and undo.
-  const KEYS = [..."1234567890abcdefghijklmnopqrtvwxyz"];
-  const MANY = 30; // classes, beyond which one is found by typing
-  const POLL = 2000, RETRY = 1500, PATIENCE = 20000; // milliseconds
+const $ = (id) => document.getElementById(id);
+// Without s and u, which skip and undo.
+const KEYS = [..."1234567890abcdefghijklmnopqrtvwxyz"];
+const MANY = 30; // classes, beyond which one is found by typing
+const STALE = "Another sample has come while you typed. Look at it, press Esc, and name its class again.";
+// Milliseconds. LOADING: after these a sample is judged without what has not come of it.
+const LOADING = 1000, POLL = 2000, RETRY = 1500, PATIENCE = 20000;
 
-  class Refused extends Error {} // the token does not hold
-  class Answered extends Error {} // the server says what is wrong
+class Refused extends Error {} // the token does not hold
+class Answered extends Error {} // the server says what is wrong
 
-  const kept = {
-    get(name, otherwise) {
-      try { return JSON.parse(sessionStorage.getItem(`rlmba ${name}`)) ?? otherwise; } catch { return otherwise; }
-    },
-    set(name, value) {
-      try { sessionStorage.setItem(`rlmba ${name}`, JSON.stringify(value)); } catch { /* private mode */ }
-    },
+const kept = {
+  get(name, otherwise) {
+    try { return JSON.parse(sessionStorage.getItem(`rlmba ${name}`)) ?? otherwise; } catch { return otherwise; }
+  },
+  set(name, value) {
+    try { sessionStorage.setItem(`rlmba ${name}`, JSON.stringify(value)); } catch { /* private mode */ }
+  },
+};
+
+const session = kept.get("session", null) ??
+  Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
+// A tab that is duplicated copies what is kept, and would pass for this one: it is kept for a reload alone.
+window.addEventListener("pagehide", () => kept.set("session", session));
+window.addEventListener("pageshow", () => kept.set("session", null));
+
+let batch = null; // {ticket, key, round, open, ids}
+let said = { since: "", classes: [], versions: {}, answers: {} };
+let shown = null; // {question, base, again}: again where it had an answer when it was shown
+let own = { skipped: [], past: [] }; // of this batch; past: [{id, before, version}]
+let unsent = kept.get("unsent", null); // {body, before, again}
+let sending = false;
+let moving = false; // to another sample: what is pressed now is meant for neither
+let showing = 0; // counts what was shown, so that what comes late is not
+let after = null; // what to do once the server answers again
+let ahead = []; // media of the next sample, kept so that they load
+
+let loading = []; // promises of what the sample that is shown still loads
+let typing = null; // the sample for which a class is being typed
+
+// Answers count only while a sample is there to judge and nothing is unsent.
+const busy = () => moving || unsent !== null;
+
+function move(on) {
+  moving = on;
+  mark();
+}
+
+function mark() {
+  document.body.classList.toggle("fresh", !settled());
+  document.body.classList.toggle("busy", busy() || !settled());
+}
+
+// Asking the server
+
+async function ask(path, body) {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), PATIENCE);
+  const post = body && {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   };
-
-  const session = kept.get("session", null) ??
-    Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
-  // A tab that is duplicated copies what is kept, and would pass for this one: it is kept for a reload alone.
-  window.addEventListener("pagehide", () => kept.set("session", session));
-  window.addEventListener("pageshow", () => kept.set("session", null));
-
-  let batch = null; // {ticket, key, round, open, ids}
-  let said = { since: "", classes: [], versions: {}, answers: {} };
-  let shown = null; // {question, base, again}: again where it had an answer when it was shown
-  let own = { skipped: [], past: [] }; // of this batch; past: [{id, before, version}]
-  let unsent = kept.get("unsent", null); // {body, before, again}
-  let sending = false;
-  let moving = false; // to another sample: what is pressed now is meant for neither
-  let showing = 0; // counts what was shown, so that what comes late is not
-  let after = null; // what to do once the server answers again
-  let ahead = []; // media of the next sample, kept so that they load
-
-  // Keys count only while a sample is there to judge and nothing is unsent.
-  const busy = () => moving || unsent !== null;
-
-  function move(on) {
-    moving = on;
-    document.body.classList.toggle("busy", busy());
+  try {
+    const response = await fetch(path, { cache: "no-store", signal: patience.signal, ...post });
+    if (response.status === 403) throw new Refused();
+    const data = await response.json().catch(() => ({}));
+    return { status: response.status, data };
+  } finally {
+    clearTimeout(timer);
   }
+}
 
-  // Asking the server
+function lost(error) {
+  const keeps = unsent ? ` Your last answer (${spoken(unsent.body)}) is kept here and sent as soon as possible.` : "";
+  let why = "The connection is lost: is `rlmba label` running? Trying again.";
+  if (error instanceof Answered) why = error.message;
+  if (error instanceof Refused) why = "This page's link is not valid any more: open the one that `rlmba label` printed.";
+  link(why + keeps);
+}
 
-  async function ask(path, body) {
-    const patience = new AbortController();
-    const timer = setTimeout(() => patience.abort(), PATIENCE);
-    const post = body && {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-    };
-    try {
-      const response = await fetch(path, { cache: "no-store", signal: patience.signal, ...post });
-      if (response.status === 403) throw new Refused();
-      const data = await response.json().catch(() => ({}));
-      return { status: response.status, data };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
+function link(text) {
+  if ($("link").textContent !== text) $("link").textContent = text;
+  $("link").hidden = text === "";
+}
 
-  function lost(error) {
-    const keeps = unsent ? ` Your last answer (${spoken(unsent.body)}) is kept here and sent as soon as possible.` : "";
-    let why = "The connection is lost: is `rlmba label` running? Trying again.";
-    if (error instanceof Answered) why = error.message;
-    if (error instanceof Refused) why = "This page's link is not valid any more: open the one that `rlmba label` printed.";
-    link(why + keeps);
-  }
+const notice = (text) => { $("notice").textContent = text; };
+const spoken = (body) => body.undo ? "an undo" : body.label === null ? "cannot tell" : `“${body.label}”`;
+const address = (id, modality) => `media?${new URLSearchParams({ ticket: batch.ticket, id, modality })}`;
 
-  function link(text) {
-    if ($("link").textContent !== text) $("link").textContent = text;
-    $("link").hidden = text === "";
-  }
+// Which batch, and what was said of it
 
-  const notice = (text) => { $("notice").textContent = text; };
-  const spoken = (body) => body.undo ? "an undo" : body.label === null ? "cannot tell" : `“${body.label}”`;
-  const address = (id, modality) => `media?${new URLSearchParams({ ticket: batch.ticket, id, modality })}`;
-
-  // Which batch, and what was said of it
-
-  async function poll() {
-    try {
-      const at = shown ? shown.question.id : "";
-      const query = { session, ticket: batch ? batch.ticket : "", at, since: said.since };
-      const { status, data } = await ask(`api/state?${new URLSearchParams(query)}`);
-      if (status !== 200) {
-        link(data.message || `The server answers with error ${status}. Trying again.`);
-      } else {
-        if (!unsent) link("");
-        await told(data);
-      }
-    } catch (error) {
-      lost(error);
-    }
-    setTimeout(poll, POLL);
-  }
-
-  async function told(data) {
-    if (data.ticket === null) {
-      leave(data.message);
-      if (unsent) send();
-    } else if (!batch || data.key !== batch.key) {
-      await enter(data);
+async function poll() {
+  try {
+    const at = shown ? shown.question.id : "";
+    const query = { session, ticket: batch ? batch.ticket : "", at, since: said.since };
+    const { status, data } = await ask(`api/state?${new URLSearchParams(query)}`);
+    if (status !== 200) {
+      link(data.message || `The server answers with error ${status}. Trying again.`);
     } else {
-      if (data.since) take(data);
-      const todo = after;
-      after = null;
-      if (todo) await todo();
-      else if (!shown && !busy() && remaining() > 0) await next();
+      if (!unsent) link("");
+      await told(data);
     }
+  } catch (error) {
+    lost(error);
   }
+  setTimeout(poll, POLL);
+}
 
-  async function enter(data) {
-    const { status, data: opened } = await ask(`api/batch?${new URLSearchParams({ ticket: data.ticket })}`);
-    if (!data.since) data = (await ask("api/state")).data;
-    if (status !== 200 || opened.key !== data.key) return; // the next poll sees what came between
-    batch = opened;
-    shown = null;
+async function told(data) {
+  if (data.ticket === null) {
+    leave(data.message);
+    if (unsent) send();
+  } else if (!batch || data.key !== batch.key) {
+    await enter(data);
+  } else {
+    if (data.since) take(data);
+    const todo = after;
     after = null;
-    showing++;
-    own = kept.get(`batch ${batch.key}`, { skipped: [], past: [] });
-    take(data);
-    $("title").textContent = `Round ${batch.round}`;
-    notice("");
-    if (!unsent) { await next(); return; }
-    if (unsent.body.ticket === batch.ticket && batch.ids.includes(unsent.body.id)) {
-      await show(unsent.body.id, unsent.again);
-    }
-    send();
+    if (todo) await todo();
+    else if (!shown && !busy() && remaining() > 0) await next();
   }
+}
 
-  function leave(message) {
-    batch = null;
-    shown = null;
-    showing++;
-    said = { since: "", classes: [], versions: {}, answers: {} };
-    after = null;
-    move(false);
-    $("title").textContent = "rlmba label";
-    idle(message, false);
-    progress();
+async function enter(data) {
+  const { status, data: opened } = await ask(`api/batch?${new URLSearchParams({ ticket: data.ticket })}`);
+  if (!data.since) data = (await ask("api/state")).data;
+  if (status !== 200 || opened.key !== data.key) return; // the next poll sees what came between
+  batch = opened;
+  shown = null;
+  after = null;
+  showing++;
+  own = kept.get(`batch ${batch.key}`, { skipped: [], past: [] });
+  take(data);
+  $("title").textContent = `Round ${batch.round}`;
+  notice("");
+  if (!unsent) { await next(); return; }
+  if (unsent.body.ticket === batch.ticket && batch.ids.includes(unsent.body.id)) {
+    await show(unsent.body.id, unsent.again);
   }
+  send();
+}
 
-  function take(data) {
-    said = { since: data.since, classes: data.classes, versions: data.versions, answers: data.answers };
-    progress();
-    choices();
-    const there = overtaken();
-    // Not left by itself: a key that is being pressed would be taken for the next sample's.
-    if (there) notice(`Somebody else has just answered this one: ${who(there)}. → goes on.`);
-  }
+function leave(message) {
+  batch = null;
+  shown = null;
+  showing++;
+  said = { since: "", classes: [], versions: {}, answers: {} };
+  after = null;
+  move(false);
+  $("title").textContent = "rlmba label";
+  idle(message, false);
+  progress();
+}
 
-  function overtaken() {
-    const there = shown && !shown.again ? said.answers[shown.question.id] : undefined;
-    return there && there.session !== session ? there : undefined;
-  }
+function take(data) {
+  if (data.classes.length !== said.classes.length) changed();
+  said = { since: data.since, classes: data.classes, versions: data.versions, answers: data.answers };
+  progress();
+  choices();
+  const there = overtaken();
+  // Not left by itself: a key that is being pressed would be taken for the next sample's.
+  if (there) notice(`Somebody else has just answered this one: ${who(there)}. → goes on.`);
+}
 
-  const remaining = () => batch.ids.length - Object.keys(said.answers).length;
+function overtaken() {
+  const there = shown && !shown.again ? said.answers[shown.question.id] : undefined;
+  return there && there.session !== session ? there : undefined;
+}
 
-  function who(answer) {
-    const time = new Date(answer.time);
-    const at = Number.isNaN(time.getTime()) ? "" : ` at ${time.toLocaleTimeString()}`;
-    const name = answer.session === session ? "you" : answer.by || "somebody without a name";
-    return `${answer.label === null ? "cannot tell" : `“${answer.label}”`}, by ${name}${at}`;
-  }
+const remaining = () => batch.ids.length - Object.keys(said.answers).length;
 
-  // Showing a sample
+function who(answer) {
+  const time = new Date(answer.time);
+  const at = Number.isNaN(time.getTime()) ? "" : ` at ${time.toLocaleTimeString()}`;
+  const name = answer.session === session ? "you" : answer.by || "somebody without a name";
+  return `${answer.label === null ? "cannot tell" : `“${answer.label}”`}, by ${name}${at}`;
+}
 
-  async function next(leaving = "") {
-    try {
-      const turn = ++showing;
-      move(true);
-      const body = { ticket: batch.ticket, session, skipped: own.skipped, leaving };
-      const { status, data } = await ask("api/next", body);
-      if (turn !== showing) return;
-      if (status !== 200) throw new Answered(data.message || `The server answers with error ${status}.`);
-      if (data.now === null) {
-        shown = null;
-        move(false);
-        idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; under ` +
-          "`rlmba loop` that happens by itself. This page goes on with the next batch.", true);
-        return;
-      }
-      await show(data.now, false);
-      if (data.then !== null) prefetch(data.then);
-    } catch (error) {
-      after = () => next(leaving);
-      lost(error);
-    }
-  }
+// Showing a sample
 
-  async function question(id) {
-    const { status, data } = await ask(`api/question?${new URLSearchParams({ ticket: batch.ticket, id })}`);
-    if (status !== 200) throw new Answered(data.message || `The server answers with error ${status}.`);
-    return data;
-  }
-
-  async function show(id, again) {
+async function next(leaving = "") {
+  try {
     const turn = ++showing;
     move(true);
-    try {
-      const found = await question(id);
-      if (turn !== showing) return;
-      shown = { question: found, base: said.versions[id] ?? 0, again };
-      notice("");
-      draw();
+    const body = { ticket: batch.ticket, session, skipped: own.skipped, leaving };
+    const { status, data } = await ask("api/next", body);
+    if (turn !== showing) return;
+    if (status !== 200) throw new Answered(data.message || `The server answers with error ${status}.`);
+    if (data.now === null) {
+      shown = null;
       move(false);
-    } catch (error) {
-      after = () => show(id, again);
-      lost(error);
+      idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; under ` +
+        "`rlmba loop` that happens by itself. This page goes on with the next batch.", true);
+      return;
     }
+    await show(data.now, false);
+    if (data.then !== null) prefetch(data.then);
+  } catch (error) {
+    after = () => next(leaving);
+    lost(error);
   }
+}
 
-  function idle(message, has) {
-    panes([]);
-    $("idle").textContent = message;
-    $("idle").hidden = false;
-    $("work").hidden = true;
-    $("actions").hidden = !has;
+async function question(id) {
+  const { status, data } = await ask(`api/question?${new URLSearchParams({ ticket: batch.ticket, id })}`);
+  if (status !== 200) throw new Answered(data.message || `The server answers with error ${status}.`);
+  return data;
+}
+
+async function show(id, again) {
+  const turn = ++showing;
+  move(true);
+  try {
+    const found = await question(id);
+    if (turn !== showing) return;
+    shown = { question: found, base: said.versions[id] ?? 0, again };
+    notice("");
+    draw();
+    move(false);
+    arrived();
+  } catch (error) {
+    after = () => show(id, again);
+    lost(error);
   }
+}
 
-  function draw() {
-    const { question: q, again } = shown;
-    const answer = again ? said.answers[q.id] : undefined;
-    const aim = q.purpose === "validation" ? "to measure the model" : "to train the model";
-    $("about").textContent = `${q.id} · rank ${q.rank} of ${batch.ids.length} · asked ${aim}` +
-      (answer ? ` · answered: ${who(answer)}` : "");
-    panes([
-      ...q.files.map((file) => pane(file.modality, player(q, file))),
-      ...q.texts.map((text) => pane(text.modality, written(text))),
-    ]);
-    if (q.files.length + q.texts.length === 0) panes([pane("nothing to show", problem("This sample has neither files nor texts."))]);
-    guess();
-    choices();
-    $("idle").hidden = true;
-    $("work").hidden = false;
-    $("actions").hidden = false;
+function idle(message, has) {
+  panes([]);
+  loading = [];
+  $("idle").textContent = message;
+  $("idle").hidden = false;
+  $("work").hidden = true;
+  $("actions").hidden = !has;
+  arrived();
+}
+
+// Another view is there. What had the focus belonged to the one before: a press there must not reach
+// this one. A field in which somebody is typing keeps it, or the next letters would be taken for keys.
+function arrived() {
+  const enough = new Promise((done) => setTimeout(done, LOADING));
+  changed(Promise.race([Promise.all(loading), enough]));
+  if ($("zoom").open) $("zoom").close();
+  const at = document.activeElement;
+  if (at.matches("#filter, #name")) notice(shown ? STALE : "");
+  else if (at === document.body || at.closest("main")) (shown ? $("work") : $("idle")).focus({ preventScroll: true });
+}
+
+function draw() {
+  loading = [];
+  const { question: q, again } = shown;
+  const answer = again ? said.answers[q.id] : undefined;
+  const aim = q.purpose === "validation" ? "to measure the model" : "to train the model";
+  $("about").textContent = `${q.id} · rank ${q.rank} of ${batch.ids.length} · asked ${aim}` +
+    (answer ? ` · answered: ${who(answer)}` : "");
+  panes([
+    ...q.files.map((file) => pane(file.modality, player(q, file))),
+    ...q.texts.map((text) => pane(text.modality, written(text))),
+  ]);
+  if (q.files.length + q.texts.length === 0) panes([pane("nothing to show", problem("This sample has neither files nor texts."))]);
+  guess();
+  choices();
+  $("idle").hidden = true;
+  $("work").hidden = false;
+  $("actions").hidden = false;
+}
+
+function made(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+const problem = (text) => made("p", "problem", text);
+
+function panes(figures) {
+  // A player that is only removed may keep its connection, of which a browser has six.
+  for (const old of $("panes").querySelectorAll("audio, video")) release(old);
+  $("panes").replaceChildren(...figures);
+}
+
+function release(old) {
+  old.pause();
+  old.removeAttribute("src");
+  old.load();
+}
+
+function pane(modality, content) {
+  const figure = made("figure");
+  figure.append(made("figcaption", "", modality), content);
+  return figure;
+}
+
+function written(text) {
+  const box = made("div", "text", text.text);
+  box.tabIndex = 0;
+  box.dir = "auto";
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", text.modality);
+  if (text.cut > 0) box.append(made("p", "problem", `${text.cut} more characters are not shown.`));
+  return box;
+}
+
+function player(q, file) {
+  if (file.problem) return problem(file.problem);
+  const source = address(q.id, file.modality);
+  const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
+  let whole = element;
+  if (file.kind === "image") {
+    element.alt = `${file.modality} of ${q.id}`;
+    whole = made("button", "enlarge");
+    whole.type = "button";
+    whole.title = "enlarge";
+    whole.append(element);
+    whole.addEventListener("click", () => enlarge(source, element.alt));
+  } else {
+    element.controls = true;
+    element.preload = "metadata";
+    element.setAttribute("aria-label", file.modality);
   }
+  element.addEventListener("error", async () => {
+    if (!element.hasAttribute("src")) return; // released
+    whole.replaceWith(problem(await reason(source, file)));
+  });
+  loading.push(loaded(element));
+  element.src = source;
+  return whole;
+}
 
-  function made(tag, className, text) {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  }
+function loaded(element) {
+  return new Promise((done) => {
+    const come = () => { changed(); done(); };
+    for (const type of ["load", "loadedmetadata", "error"]) element.addEventListener(type, come);
+  });
+}
 
-  const problem = (text) => made("p", "problem", text);
+async function reason(source, file) {
+  try {
+    const response = await fetch(source, { headers: { Range: "bytes=0-0" } });
+    if (!response.ok) return (await response.json()).message;
+  } catch { /* the line above says that the connection is lost */ }
+  return `This browser cannot show this ${file.kind}: ${file.path}`;
+}
 
-  function panes(figures) {
-    // A player that is only removed may keep its connection, of which a browser has six.
-    for (const old of $("panes").querySelectorAll("audio, video")) release(old);
-    $("panes").replaceChildren(...figures);
-  }
+function enlarge(source, alt) {
+  $("large").src = source;
+  $("large").alt = alt;
+  $("zoom").showModal();
+}
 
-  function release(old) {
-    old.pause();
-    old.removeAttribute("src");
-    old.load();
-  }
-
-  function pane(modality, content) {
-    const figure = made("figure");
-    figure.append(made("figcaption", "", modality), content);
-    return figure;
-  }
-
-  function written(text) {
-    const box = made("div", "text", text.text);
-    box.tabIndex = 0;
-    box.dir = "auto";
-    box.setAttribute("role", "region");
-    box.setAttribute("aria-label", text.modality);
-    if (text.cut > 0) box.append(made("p", "problem", `${text.cut} more characters are not shown.`));
-    return box;
-  }
-
-  function player(q, file) {
-    if (file.problem) return problem(file.problem);
-    const source = address(q.id, file.modality);
-    const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
-    let whole = element;
-    if (file.kind === "image") {
-      element.alt = `${file.modality} of ${q.id}`;
-      whole = made("button", "enlarge");
-      whole.type = "button";
-      whole.title = "enlarge";
-      whole.append(element);
-      whole.addEventListener("click", () => enlarge(source, element.alt));
-    } else {
-      element.controls = true;
+async function prefetch(id) {
+  try {
+    const q = await question(id);
+    ahead.filter((old) => old.pause).forEach(release);
+    ahead = q.files.filter((file) => !file.problem).map((file) => {
+      const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
       element.preload = "metadata";
-      element.setAttribute("aria-label", file.modality);
-    }
-    element.addEventListener("error", async () => {
-      if (!element.hasAttribute("src")) return; // released
-      whole.replaceWith(problem(await reason(source, file)));
+      element.src = address(id, file.modality);
+      return element;
     });
-    element.src = source;
-    return whole;
+  } catch { /* it is asked for again when its turn comes */ }
+}
+
+function guess() {
+  const q = shown && shown.question;
+  const told = q && q.prediction !== null;
+  $("model").hidden = !$("guess").checked || !shown;
+  if (!shown) return;
+  const sure = told && q.probability !== null ? `, probability ${q.probability.toFixed(2)}` : "";
+  const hard = q.difficulty !== null ? `; difficulty ${q.difficulty.toPrecision(3)}` : "";
+  $("model").textContent = told ? `The model's guess: “${q.prediction}”${sure}${hard}` : "The model has no guess.";
+}
+
+// Classes and progress
+
+function progress() {
+  const answers = Object.values(said.answers);
+  const n = batch ? batch.ids.length : 0;
+  const unsure = answers.filter((answer) => answer.label === null).length;
+  $("bar").max = Math.max(1, n);
+  $("bar").value = answers.length;
+  $("count").textContent = batch ? `${answers.length} of ${n}, cannot tell: ${unsure}` : "";
+  $("unsure-count").textContent = unsure ? String(unsure) : "";
+}
+
+function found() {
+  const text = $("filter").value.trim().toLowerCase();
+  if (!text || said.classes.length <= MANY) return said.classes;
+  const place = (name) => name === text ? 0 : name.startsWith(text) ? 1 : name.includes(text) ? 2 : 3;
+  return said.classes
+    .map((name) => [place(name.toLowerCase()), name])
+    .filter(([rank]) => rank < 3)
+    .sort((a, b) => a[0] - b[0])
+    .map(([, name]) => name);
+}
+
+function choices() {
+  if (!batch) return;
+  const names = found();
+  $("find").hidden = said.classes.length <= MANY;
+  $("add").hidden = !batch.open;
+  const list = $("classes");
+  // Buttons stay where they can, and with them the focus.
+  if (JSON.stringify(names) !== list.dataset.names) {
+    list.dataset.names = JSON.stringify(names);
+    list.replaceChildren(...names.map(choice));
   }
-
-  async function reason(source, file) {
-    try {
-      const response = await fetch(source, { headers: { Range: "bytes=0-0" } });
-      if (!response.ok) return (await response.json()).message;
-    } catch { /* the line above says that the connection is lost */ }
-    return `This browser cannot show this ${file.kind}: ${file.path}`;
+  const counts = new Map();
+  for (const { label } of Object.values(said.answers)) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const answer = shown && shown.again ? said.answers[shown.question.id] : undefined;
+  for (const [place, button] of [...list.children].entries()) {
+    const n = counts.get(names[place]) ?? 0;
+    button.querySelector(".n").textContent = n ? String(n) : "";
+    button.setAttribute("aria-pressed", String(answer !== undefined && answer.label === names[place]));
+    button.classList.toggle("first", place === 0 && $("filter").value.trim() !== "");
   }
+  $("unsure").setAttribute("aria-pressed", String(answer !== undefined && answer.label === null));
+}
 
-  function enlarge(source, alt) {
-    $("large").src = source;
-    $("large").alt = alt;
-    $("zoom").showModal();
+function choice(name) {
+  const button = made("button", "choice");
+  const key = KEYS[said.classes.indexOf(name)];
+  button.type = "button";
+  if (key) {
+    button.append(made("kbd", "", key), " ");
+    button.setAttribute("aria-keyshortcuts", key);
   }
+  button.append(made("span", "", name), " ", made("span", "n"));
+  pressed(button, () => answer(name));
+  return button;
+}
 
-  async function prefetch(id) {
-    try {
-      const q = await question(id);
-      ahead.filter((old) => old.pause).forEach(release);
-      ahead = q.files.filter((file) => !file.problem).map((file) => {
-        const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
-        element.preload = "metadata";
-        element.src = address(id, file.modality);
-        return element;
-      });
-    } catch { /* it is asked for again when its turn comes */ }
+// Answering
+
+function pressed(button, act) {
+  button.addEventListener("click", (event) => { if (meant(event)) act(); });
+}
+
+function answer(label) {
+  if (!shown || busy()) return;
+  const { question: q, base, again } = shown;
+  for (const field of [$("filter"), $("name")]) {
+    field.value = "";
+    field.blur();
   }
+  choices();
+  say({ id: q.id, label, undo: false, base }, said.answers[q.id] ?? null, again);
+}
 
-  function guess() {
-    const q = shown && shown.question;
-    const told = q && q.prediction !== null;
-    $("model").hidden = !$("guess").checked || !shown;
-    if (!shown) return;
-    const sure = told && q.probability !== null ? `, probability ${q.probability.toFixed(2)}` : "";
-    const hard = q.difficulty !== null ? `; difficulty ${q.difficulty.toPrecision(3)}` : "";
-    $("model").textContent = told ? `The model's guess: “${q.prediction}”${sure}${hard}` : "The model has no guess.";
-  }
+function undo() {
+  if (!batch || busy()) return;
+  const last = own.past.at(-1);
+  if (!last) { notice("There is nothing to undo in this tab."); return; }
+  const back = last.before ? { label: last.before.label, undo: false } : { label: null, undo: true };
+  say({ id: last.id, ...back, base: last.version }, null, false, true);
+}
 
-  // Classes and progress
+function say(what, before, again, undoes = false) {
+  const body = { ticket: batch.ticket, key: batch.key, session, by: $("by").value.trim(), ...what };
+  unsent = { body, before: before && { label: before.label }, again, undoes };
+  kept.set("unsent", unsent);
+  send();
+}
 
-  function progress() {
-    const answers = Object.values(said.answers);
-    const n = batch ? batch.ids.length : 0;
-    const unsure = answers.filter((answer) => answer.label === null).length;
-    $("bar").max = Math.max(1, n);
-    $("bar").value = answers.length;
-    $("count").textContent = batch ? `${answers.length} of ${n}, cannot tell: ${unsure}` : "";
-    $("unsure-count").textContent = unsure ? String(unsure) : "";
-  }
-
-  function found() {
-    const text = $("filter").value.trim().toLowerCase();
-    if (!text || said.classes.length <= MANY) return said.classes;
-    const place = (name) => name === text ? 0 : name.startsWith(text) ? 1 : name.includes(text) ? 2 : 3;
-    return said.classes
-      .map((name) => [place(name.toLowerCase()), name])
-      .filter(([rank]) => rank < 3)
-      .sort((a, b) => a[0] - b[0])
-      .map(([, name]) => name);
-  }
-
-  function choices() {
-    if (!batch) return;
-    const names = found();
-    $("find").hidden = said.classes.length <= MANY;
-    $("add").hidden = !batch.open;
-    const list = $("classes");
-    // Buttons stay where they can, and with them the focus.
-    if (JSON.stringify(names) !== list.dataset.names) {
-      list.dataset.names = JSON.stringify(names);
-      list.replaceChildren(...names.map(choice));
-    }
-    const counts = new Map();
-    for (const { label } of Object.values(said.answers)) counts.set(label, (counts.get(label) ?? 0) + 1);
-    const answer = shown && shown.again ? said.answers[shown.question.id] : undefined;
-    for (const [place, button] of [...list.children].entries()) {
-      const n = counts.get(names[place]) ?? 0;
-      button.querySelector(".n").textContent = n ? String(n) : "";
-      button.setAttribute("aria-pressed", String(answer !== undefined && answer.label === names[place]));
-      button.classList.toggle("first", place === 0 && $("filter").value.trim() !== "");
-    }
-    $("unsure").setAttribute("aria-pressed", String(answer !== undefined && answer.label === null));
-  }
-
-  function choice(name) {
-    const button = made("button", "choice");
-    const key = KEYS[said.classes.indexOf(name)];
-    button.type = "button";
-    if (key) {
-      button.append(made("kbd", "", key), " ");
-      button.setAttribute("aria-keyshortcuts", key);
-    }
-    button.append(made("span", "", name), " ", made("span", "n"));
-    button.addEventListener("click", () => answer(name));
-    return button;
-  }
-
-  // Answering
-
-  function answer(label) {
-    if (!shown || busy()) return;
-    const { question: q, base, again } = shown;
-    say({ id: q.id, label, undo: false, base }, said.answers[q.id] ?? null, again);
-  }
-
-  function undo() {
-    if (!batch || busy()) return;
-    const last = own.past.at(-1);
-    if (!last) { notice("There is nothing to undo in this tab."); return; }
-    const back = last.before ? { label: last.before.label, undo: false } : { label: null, undo: true };
-    say({ id: last.id, ...back, base: last.version }, null, false, true);
-  }
-
-  function say(what, before, again, undoes = false) {
-    const body = { ticket: batch.ticket, session, by: $("by").value.trim(), ...what };
-    unsent = { body, before: before && { label: before.label }, again, undoes };
-    kept.set("unsent", unsent);
-    send();
-  }
-
-  async function send() {
-    if (sending || !unsent || $("conflict").open) return;
-    sending = true;
-    move(moving);
-    let retry = false;
-    try {
-      const { status, data } = await ask("api/answer", unsent.body);
-      if (status === 200) {
-        link("");
-        await accepted(data);
-      } else if (status === 409) {
-        link("");
-        conflict(data.there);
-      } else if (status >= 500) {
-        retry = true;
-        link(`Not saved yet: ${spoken(unsent.body)} is kept here and sent again. ${data.message ?? `Error ${status}.`}`);
-      } else {
-        link("");
-        const text = data.message ?? `The server refuses the answer (error ${status}).`;
-        await settle(false);
-        notice(text);
-      }
-    } catch (error) {
+async function send() {
+  if (sending || !unsent || $("conflict").open) return;
+  sending = true;
+  move(moving);
+  let retry = false;
+  try {
+    const { status, data } = await ask("api/answer", unsent.body);
+    if (status === 200) {
+      link("");
+      await accepted(data);
+    } else if (status === 409) {
+      link("");
+      conflict(data.there);
+    } else if (status >= 500) {
       retry = true;
-      lost(error);
+      link(`Not saved yet: ${spoken(unsent.body)} is kept here and sent again. ${data.message ?? `Error ${status}.`}`);
+    } else {
+      link("");
+      const text = data.message ?? `The server refuses the answer (error ${status}).`;
+      await settle(false);
+      notice(text);
     }
-    sending = false;
-    move(moving);
-    if (retry) setTimeout(send, RETRY);
+  } catch (error) {
+    retry = true;
+    lost(error);
   }
+  sending = false;
+  move(moving);
+  if (retry) setTimeout(send, RETRY);
+}
 
-  async function accepted(data) {
-    const { body, before, undoes } = unsent;
-    if (batch && body.ticket === batch.ticket) {
-      own.skipped = own.skipped.filter((id) => id !== body.id);
-      const there = data.answers[body.id];
-      if (undoes) own.past.pop();
-      // Who agrees with another's answer has written nothing that could be undone.
-      else if (there && there.session === session) {
-        own.past.push({ id: body.id, before, version: data.versions[body.id] });
-      }
-      kept.set(`batch ${batch.key}`, own);
-      take(data);
+async function accepted(data) {
+  const { body, before, undoes } = unsent;
+  if (batch && body.ticket === batch.ticket) {
+    own.skipped = own.skipped.filter((id) => id !== body.id);
+    const there = data.answers[body.id];
+    if (undoes) own.past.pop();
+    // Who agrees with another's answer has written nothing that could be undone.
+    else if (there && there.session === session) {
+      own.past.push({ id: body.id, before, version: data.versions[body.id] });
     }
-    await settle(true);
-  }
-
-  // Nothing is unsent any more: go on.
-  async function settle(done) {
-    const { body, again, undoes } = unsent;
-    unsent = null;
-    kept.set("unsent", null);
-    if (!batch) return;
-    const here = body.ticket === batch.ticket;
-    move(moving);
-    if (here && undoes) await show(body.id, body.id in said.answers);
-    else if (here && again) await show(body.id, true);
-    else if (done || !shown) await next();
-  }
-
-  function conflict(there) {
-    const { body } = unsent;
-    $("conflict-text").textContent =
-      `${body.id} has been answered meanwhile: ${who(there)}. Your answer was: ${spoken(body)}.`;
-    $("replace").onclick = () => {
-      body.base = there.version;
-      kept.set("unsent", unsent);
-      $("conflict").close();
-      send();
-    };
-    $("conflict").showModal();
-  }
-
-  // By the button or by Escape: what is there stays. After "replace" the answer is on its way already.
-  $("conflict").addEventListener("close", async () => {
-    if (sending || !unsent) return;
-    if (unsent.undoes && batch) {
-      own.past.pop();
-      kept.set(`batch ${batch.key}`, own);
-    }
-    try {
-      const { data } = await ask("api/state");
-      if (batch && data.key === batch.key) take(data);
-    } catch (error) {
-      lost(error);
-    }
-    await settle(true);
-  });
-
-  function skip() {
-    if (!shown || busy()) return;
-    if (shown.again || overtaken()) { look(1); return; }
-    const { id } = shown.question;
-    own.skipped = [...own.skipped.filter((other) => other !== id), id];
     kept.set(`batch ${batch.key}`, own);
-    next(id);
+    take(data);
   }
+  await settle(true);
+}
 
-  // Over the answers in the order in which they were first given; at their end is what is to be answered.
-  function look(step) {
-    if (!batch || busy()) return;
-    const trail = Object.entries(said.answers).sort((a, b) => a[1].first - b[1].first).map(([id]) => id);
-    const at = shown && shown.again ? trail.indexOf(shown.question.id) : trail.length;
-    const to = (at < 0 ? trail.length : at) + step;
-    if (to < 0) notice("This is the first answer.");
-    else if (to < trail.length) show(trail[to], true);
-    else if (at !== trail.length || overtaken()) next();
-  }
+// Nothing is unsent any more: go on.
+async function settle(done) {
+  const { body, again, undoes } = unsent;
+  unsent = null;
+  kept.set("unsent", null);
+  if (!batch) return;
+  const here = body.ticket === batch.ticket;
+  move(moving);
+  if (here && undoes) await show(body.id, body.id in said.answers);
+  else if (here && again) await show(body.id, true);
+  else if (done || !shown) await next();
+}
 
-  // Keys
-
-  function play() {
-    const media = $("panes").querySelector("audio, video");
-    if (media) media.paused ? media.play().catch(() => {}) : media.pause();
-  }
-
-  const ACTIONS = {
-    "?": () => answer(null), s: skip, u: undo, Backspace: undo,
-    ArrowLeft: () => look(-1), ArrowRight: () => look(1),
-    "/": () => { if (!$("find").hidden) $("filter").focus(); },
-    "+": () => { if (!$("add").hidden) $("name").focus(); },
+function conflict(there) {
+  const { body } = unsent;
+  $("conflict-text").textContent =
+    `${body.id} has been answered meanwhile: ${who(there)}. Your answer was: ${spoken(body)}.`;
+  $("replace").onclick = (event) => {
+    if (!meant(event)) return;
+    body.base = there.version;
+    kept.set("unsent", unsent);
+    $("conflict").close();
+    send();
   };
+  $("conflict").showModal();
+  changed();
+}
 
-  document.addEventListener("keydown", (event) => {
-    const at = event.target;
-    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-    if (document.querySelector("dialog[open]")) return;
-    if (at.matches("input:not([type=checkbox])")) {
-      if (event.key === "Escape") at.blur();
-      return;
-    }
-    const arrow = event.key.startsWith("Arrow");
-    if (at.matches("audio, video") && (arrow || event.key === " ")) return; // the player's own
-    if (event.key === " " && at === document.body) {
-      event.preventDefault();
-      play();
-      return;
-    }
-    if (event.repeat && !arrow) return; // a key that is held down answers once
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const place = KEYS.indexOf(key);
-    if (ACTIONS[key]) {
-      event.preventDefault();
-      ACTIONS[key]();
-    } else if (place >= 0 && place < said.classes.length) {
-      event.preventDefault();
-      answer(said.classes[place]);
-    }
-  });
+// By the button or by Escape: what is there stays. After "replace" the answer is on its way already.
+$("conflict").addEventListener("close", async () => {
+  if (sending || !unsent) return;
+  if (unsent.undoes && batch) {
+    own.past.pop();
+    kept.set(`batch ${batch.key}`, own);
+  }
+  try {
+    const { data } = await ask("api/state");
+    if (batch && data.key === batch.key) take(data);
+  } catch (error) {
+    lost(error);
+  }
+  await settle(true);
+});
 
-  $("unsure").addEventListener("click", () => answer(null));
-  $("skip").addEventListener("click", skip);
-  $("undo").addEventListener("click", undo);
-  $("back").addEventListener("click", () => look(-1));
-  $("forward").addEventListener("click", () => look(1));
-  $("keys").addEventListener("click", () => $("help").showModal());
-  $("zoom").addEventListener("click", () => $("zoom").close());
-  $("keep").addEventListener("click", () => $("conflict").close());
-  $("guess").addEventListener("change", guess);
-  $("filter").addEventListener("input", choices);
-  $("filter").addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.target.value = ""; choices(); }
-    if (event.key !== "Enter" || event.isComposing || event.target.value.trim() === "") return;
-    const [first] = found();
-    if (first === undefined) { notice("No class has that in its name."); return; }
-    event.target.value = "";
-    event.target.blur();
-    choices();
-    answer(first);
-  });
-  $("add").addEventListener("submit", (event) => {
+function skip() {
+  if (!shown || busy()) return;
+  if (shown.again || overtaken()) { look(1); return; }
+  const { id } = shown.question;
+  own.skipped = [...own.skipped.filter((other) => other !== id), id];
+  kept.set(`batch ${batch.key}`, own);
+  next(id);
+}
+
+// Over the answers in the order in which they were first given; at their end is what is to be answered.
+function look(step) {
+  if (!batch || busy()) return;
+  const trail = Object.entries(said.answers).sort((a, b) => a[1].first - b[1].first).map(([id]) => id);
+  const at = shown && shown.again ? trail.indexOf(shown.question.id) : trail.length;
+  const to = (at < 0 ? trail.length : at) + step;
+  if (to < 0) notice("This is the first answer.");
+  else if (to < trail.length) show(trail[to], true);
+  else if (at !== trail.length || overtaken()) next();
+}
+
+// Keys
+
+function play() {
+  const media = $("panes").querySelector("audio, video");
+  if (media) media.paused ? media.play().catch(() => {}) : media.pause();
+}
+
+const ACTIONS = {
+  "?": () => answer(null), s: skip, u: undo, Backspace: undo,
+  ArrowLeft: () => look(-1), ArrowRight: () => look(1),
+  "/": () => { if (!$("find").hidden) $("filter").focus(); },
+  "+": () => { if (!$("add").hidden) $("name").focus(); },
+};
+
+document.addEventListener("keydown", (event) => {
+  const at = event.target;
+  // While a word is being composed (229), keys belong to the input method.
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.keyCode === 229) return;
+  if (document.querySelector("dialog[open]")) return;
+  if (at.matches("input:not([type=checkbox])")) {
+    if (event.key === "Escape") at.blur();
+    return;
+  }
+  const arrow = event.key.startsWith("Arrow");
+  if (at.matches("audio, video") && (arrow || event.key === " ")) return; // the player's own
+  if (event.key === " " && at.matches("body, #work, #idle")) {
     event.preventDefault();
-    const name = $("name").value.trim();
-    if (name === "" || busy()) return;
-    $("name").value = "";
-    $("name").blur();
-    answer(name);
-  });
-  $("by").addEventListener("change", () => {
-    try { localStorage.setItem("rlmba by", $("by").value); } catch { /* private mode */ }
-  });
-  $("by").addEventListener("keydown", (event) => { if (event.key === "Enter") event.target.blur(); });
-  window.addEventListener("beforeunload", (event) => { if (unsent) event.preventDefault(); });
+    if (!event.repeat) play();
+    return;
+  }
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.shiftKey && key >= "a" && key <= "z") return; // digits and signs need it on some keyboards
+  const name = said.classes[KEYS.indexOf(key)];
+  if (ACTIONS[key]) {
+    event.preventDefault();
+    if (arrow || meant(event)) ACTIONS[key]();
+  } else if (name !== undefined && found().includes(name)) {
+    event.preventDefault();
+    if (meant(event)) answer(name);
+  }
+});
 
-  try { $("by").value = localStorage.getItem("rlmba by") ?? ""; } catch { /* private mode */ }
-  // The cookie has the token now; the address shall not show it to who looks over a shoulder.
-  if (location.search) history.replaceState(null, "", location.pathname);
-  poll();
-})();
+// A button that is clicked does not take the focus: Space plays, and Enter does not press it again.
+document.addEventListener("mousedown", (event) => {
+  if (!event.target.closest("#classes button, #actions button")) return;
+  event.preventDefault();
+  if (document.activeElement.matches("input")) document.activeElement.blur();
+});
+
+for (const [id, act] of Object.entries({
+  unsure: () => answer(null), skip, undo, back: () => look(-1), forward: () => look(1),
+  keys: () => $("help").showModal(), keep: () => $("conflict").close(),
+})) pressed($(id), act);
+for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("close", () => changed());
+$("conflict").addEventListener("cancel", (event) => { if (!meant(event)) event.preventDefault(); });
+// The second click of a double click may come before the close event.
+$("zoom").addEventListener("click", () => { $("zoom").close(); changed(); });
+$("guess").addEventListener("change", guess);
+
+for (const field of [$("filter"), $("name")]) {
+  for (const event of ["focus", "pointerdown"]) field.addEventListener(event, () => { typing = shown; });
+}
+
+// Whether a class that was typed is meant for the sample that is shown.
+function typed(event) {
+  if (typing !== shown) notice(STALE);
+  return typing === shown && meant(event);
+}
+
+$("filter").addEventListener("input", choices);
+$("filter").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") { event.target.value = ""; choices(); }
+  if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
+  if (event.target.value.trim() === "" || !typed(event)) return;
+  const [first] = found();
+  if (first === undefined) notice("No class has that in its name.");
+  else answer(first);
+});
+// Enter in the field presses the button.
+$("add").querySelector("button").addEventListener("click", (event) => { if (!typed(event)) event.preventDefault(); });
+$("add").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("name").value.trim();
+  if (name !== "") answer(name);
+});
+$("by").addEventListener("change", () => {
+  try { localStorage.setItem("rlmba by", $("by").value); } catch { /* private mode */ }
+});
+$("by").addEventListener("keydown", (event) => { if (event.key === "Enter") event.target.blur(); });
+window.addEventListener("beforeunload", (event) => { if (unsent) event.preventDefault(); });
+
+onSettled(mark);
+// What moves under a pointer: a click may have been aimed at what was there before.
+const layout = new ResizeObserver(() => changed());
+for (const id of ["link", "notice", "panes", "model"]) layout.observe($(id));
+
+try { $("by").value = localStorage.getItem("rlmba by") ?? ""; } catch { /* private mode */ }
+// The cookie has the token now; the address shall not show it to who looks over a shoulder.
+if (location.search) history.replaceState(null, "", location.pathname);
+poll();

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 import threading
@@ -104,6 +105,7 @@ def start(
     """
     import uvicorn
 
+    from rlmba.annotators.browser import connections
     from rlmba.annotators.browser.app import make_app
 
     browser = Browser(folder, host=host, port=port)
@@ -113,19 +115,27 @@ def start(
         raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
     trust.require_inside(browser.folder)
     token = token or _kept_token(browser.folder / "browser.json")
-    listener = _listener(host, port)
+    listener = _listener(host, port, browser.folder)
+    connections.keep_alive(listener)
     config = uvicorn.Config(
         make_app(browser.folder, token, host),
         log_config=None,
-        log_level="warning",
+        # Below errors there are only what strangers send: it must not fill a disk.
+        log_level="error",
         access_log=False,
         lifespan="off",
+        http=connections.Connection,
+        limit_concurrency=connections.most_connections(),
+        loop="asyncio",
+        backlog=connections.AT_ONCE,
+        workers=1,
+        proxy_headers=False,
         ws="none",
         server_header=False,
         # Players keep connections open for as long as they are not done.
         timeout_graceful_shutdown=1,
     )
-    return Server(uvicorn.Server(config), listener, host, token)
+    return Server(connections.PageServer(config), listener, host, token)
 
 
 def serve(
@@ -192,7 +202,7 @@ def _options(folder: Path) -> dict[str, Any]:
     return dict(project.get("annotator_options") or {})
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, folder: Path) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -213,9 +223,11 @@ def _listener(host: str, port: int) -> socket.socket:
             raise UsageError(
                 f"host: {host!r} is no address of this machine; try 127.0.0.1"
             ) from error
+        there = shlex.quote(str(folder))
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error})"
         raise AnnotatorError(
-            f"port {port} of {host} {reason}; give another with --port, or --port 0 for any that is free"
+            f"port {port} of {host} {reason}; `rlmba label {there} --port 0` takes any that is free, and "
+            f"`rlmba loop` goes by project.annotator_options.port in {there}/config.yaml"
         ) from error
     return listener
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rlmba.data.manifest.again import Again
 from rlmba.data.manifest.columns import FEATURES, Columns, find_columns
 from rlmba.data.manifest.dataset import ManifestDataset, Rows
-from rlmba.data.manifest.measures import usual_seconds, usual_side, usual_tokens
+from rlmba.data.manifest.measures import foreign_texts, usual_seconds, usual_side, usual_tokens
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
 from rlmba.data.manifest.rows import read_ids, read_labels, read_splits
 from rlmba.data.manifest.scale import Scale
@@ -192,6 +192,20 @@ def _reasons(left_out: Mapping[str, str]) -> str:
     )
 
 
+def _foreign(draft: Draft) -> str:
+    """What is to be said of texts that are not UTF-8; "" where all are."""
+    if not draft.text_is_file:
+        return ""
+    found = foreign_texts([s for s in draft.sources.by_modality.get("text", ()) if s is not None])
+    if not found:
+        return ""
+    return (
+        f"texts that are not UTF-8, of those looked at: {len(found):,}, the first {found[0]}; the network "
+        "and the people who label read them as Windows-1252. If letters do not look right there, save these "
+        "files as UTF-8"
+    )
+
+
 def _warn(draft: Draft) -> None:
     told = {i: why for i, why in draft.left_out.items() if "unlabeled" not in why}
     lines = [
@@ -199,6 +213,7 @@ def _warn(draft: Draft) -> None:
         if draft.sources.missing
         else "",
         f"of {len(draft.ids):,} rows {_reasons(told)}" if told else "",
+        _foreign(draft),
     ]
     for line in filter(None, lines):
         warnings.warn(f"{draft.table.path}: {line}", RlmbaWarning, stacklevel=4)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlmba.data.base import Modality
+from rlmba.data.encoding import read_text
 from rlmba.data.manifest.options import MEDIA, crop_of
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.content import Recipe
@@ -285,8 +286,7 @@ def _text_of(source: Source) -> str | None:
     text = source.text
     if text is None and source.path is not None:
         try:
-            with source.path.open(encoding="utf-8-sig", errors="replace") as file:
-                text = file.read(_SHOWN_CHARACTERS + 1)
+            text = read_text(source.path).text
         except OSError:
             return None
     if text is None:

@@ -89,7 +89,8 @@ def load_huggingface(
     labels = LabelOptions.checked(label, split, classes, unlabeled)
     if (path is None) == (name is None):
         raise UsageError(
-            "data set 'huggingface': expected a folder (--data-root) or a name of the hub "
+            "data set 'huggingface': expected a folder (`rlmba run --data-root FOLDER`, `rlmba init DIR "
+            "--huggingface FOLDER`) or a name of the hub "
             f"({set_option('name', 'NAME')}), got {'neither' if path is None else 'both'}"
         )
     parts = _from_hub(name, subset) if name is not None else _from_disk(Path(str(path)))
@@ -116,7 +117,8 @@ def _from_disk(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise DataError(
             f"{path}: no such folder; expected one that save_to_disk wrote. A data set of the hub is named "
-            f"with {set_option('name', 'NAME')} and no --data-root"
+            f"with {set_option('name', 'NAME')} and no `rlmba run --data-root`, or with `rlmba init DIR "
+            "--huggingface NAME`"
         )
     try:
         return _parts(datasets.load_from_disk(str(path)))
@@ -136,7 +138,8 @@ def _from_hub(name: str, subset: str | None) -> dict[str, Any]:
         return UsageError(
             f"option name: the data set {name!r} could not be had from the hub ({why}); check the name, the "
             "option subset and the network, set HF_HUB_OFFLINE=1 to take it from the cache, or write it to "
-            "a folder where there is a network (save_to_disk) and give that with --data-root"
+            "a folder where there is a network (save_to_disk) and give that (`rlmba run --data-root FOLDER`, "
+            "`rlmba init DIR --huggingface FOLDER`)"
         )
 
     why = "" if constants.HF_HUB_OFFLINE else out_of_reach(name, dataset=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from rlmba.data.encoding import read_text
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.decode import decode_sample
@@ -19,6 +21,7 @@ __all__ = [
     "LONGEST",
     "MOST_TOKENS",
     "SMALLEST",
+    "foreign_texts",
     "usual_seconds",
     "usual_side",
     "usual_tokens",
@@ -35,6 +38,7 @@ MOST_TOKENS = 100
 
 _LOOKED_AT = 24
 _TEXTS = 500
+_READ = 2000
 _STEP = 0.5
 
 
@@ -74,6 +78,16 @@ def usual_tokens(texts: Sequence[Source], recipe: Recipe) -> int:
         return MOST_TOKENS
     usual = float(np.quantile(lengths, 0.95, method="higher"))
     return min(MOST_TOKENS, max(8, 4 * math.ceil(usual / 4)))
+
+
+def foreign_texts(texts: Sequence[Source]) -> list[Path]:
+    """Files of texts that are not UTF-8, of 2,000 spread over all."""
+    found = []
+    for path in _spread([s.path for s in texts if s.path is not None], _READ):
+        with suppress(OSError):  # it is told where the text is missed
+            if read_text(path).bad is not None:
+                found.append(path)
+    return found
 
 
 _Item = TypeVar("_Item")

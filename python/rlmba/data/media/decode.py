@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rlmba.data.encoding import read_text
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.clips import read_clip
 from rlmba.data.media.content import Content, Recipe
@@ -75,20 +76,13 @@ def _text(source: Source, recipe: Recipe) -> Content:
         if problem := missing_or_empty(source.path):
             return unusable(problem)
         try:
-            text, flags = _decoded(source.path.read_bytes())
+            read = read_text(source.path)
         except OSError as error:
             return unusable(reason(error))
+        text, flags = read.text, () if read.bad is None else ("converted",)
     if not text.strip():
         return unusable("the text is empty")
     ids = tokenize(tokenizer, [text], recipe.tokens)[0]
     if ids[0] < 0:
         return unusable("the text holds no word")
     return Content(ids, flags=flags)
-
-
-def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """UTF-8, with or without a mark; else the Windows code page that old web pages are in."""
-    try:
-        return data.decode("utf-8-sig"), ()
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace"), ("converted",)

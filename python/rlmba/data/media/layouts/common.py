@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from rlmba.data.encoding import decode_text
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.errors import DataError
 
@@ -22,7 +23,6 @@ __all__ = [
     "class_key",
     "class_labels",
     "csv_rows",
-    "decode_text",
     "list_folder",
     "not_found",
     "published_classes",
@@ -110,32 +110,12 @@ def split_name(name: str) -> tuple[str, str]:
     return (stem, point + suffix.lower()) if stem else (name, "")
 
 
-def decode_text(data: bytes) -> tuple[str, bool]:
-    """Text of bytes in UTF-8, with or without a mark, or UTF-16 with one, or else Windows-1252.
-
-    Returns
-    -------
-    (str, bool)
-        The text, and whether it was none of the first two. Bytes that Windows-1252 does not define
-        are read as Latin-1, so that there is always an answer.
-    """
-    try:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return data.decode("utf-16"), False
-        return data.decode("utf-8-sig"), False
-    except UnicodeDecodeError:
-        try:
-            return data.decode("cp1252"), True
-        except UnicodeDecodeError:
-            return data.decode("latin-1"), True
-
-
 def csv_rows(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
     """Rows of a CSV file with the number of the line each ends on; blank lines are passed over."""
-    text, foreign = decode_text(read_list(path))
-    if foreign:
+    found = decode_text(read_list(path))
+    if found.bad is not None:
         notes.say(f"{path.name} is not UTF-8; it was read as Windows-1252")
-    reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""))
+    reader = csv.reader(io.StringIO(found.text.replace("\0", ""), newline=""))
     try:
         for row in reader:
             if any(cell.strip() for cell in row):

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from rlmba.data.encoding import decode_text, is_marked
 from rlmba.data.media.catalogue import Catalogue, Sample, Source
 from rlmba.data.media.layouts.common import (
     Notes,
@@ -17,7 +18,6 @@ from rlmba.data.media.layouts.common import (
     class_key,
     class_labels,
     csv_rows,
-    decode_text,
     list_folder,
     not_found,
     published_classes,
@@ -73,18 +73,18 @@ def ingredients(data: bytes) -> tuple[str, bool]:
         At most MAX_WORDS words, small, without punctuation, one blank between them; "" where there
         is no such place. And whether they are not UTF-8.
     """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        data = decode_text(data)[0].encode()
+    if is_marked(data):
+        data = decode_text(data).text.encode("utf-8", "replace")
     plain = data.translate(_PLAIN)
     start = len(plain)
     while (start := plain.rfind(_INGREDIENTS, 0, start)) >= 0:
         end = start + len(_INGREDIENTS)
         if plain[start - 1 : start].isalnum() or plain[end : end + 1].isalnum():
             continue
-        text, foreign = decode_text(plain[end:].replace(b"?", b" ? "))
-        words = text.lower().split(None, MAX_WORDS)[:MAX_WORDS]
+        found = decode_text(plain[end:].replace(b"?", b" ? "))
+        words = found.text.lower().split(None, MAX_WORDS)[:MAX_WORDS]
         if words:
-            return " ".join(words), foreign
+            return " ".join(words), found.bad is not None
     return "", False
 
 
@@ -294,7 +294,7 @@ def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
 
 def _entries(path: Path) -> list[Any]:
     try:
-        entries = json.loads(decode_text(read_list(path))[0])
+        entries = json.loads(decode_text(read_list(path)).text)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: expected JSON, got an error at line {error.lineno} ({error.msg}); the file may "

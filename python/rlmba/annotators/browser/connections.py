@@ -1,0 +1,135 @@
+"""Connections to the page: how many there may be, and for how long one may keep the server waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import socket
+from contextlib import suppress
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["Connection", "PageServer", "keep_alive", "most_connections"]
+
+REQUEST = 20.0
+"""Seconds within which a request must have arrived, from the connection or the answer before it."""
+
+AT_ONCE = 32
+"""Connections that are accepted before the first of them is looked at."""
+
+_MOST = 256
+_LEAST = 8
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SAY = 60.0
+"""Seconds between two messages that say the same."""
+
+
+def most_connections() -> int:
+    """How many connections there may be, for the descriptors that are free now.
+
+    A connection needs one, and another while it reads a file. A third of them stays free.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST
+    taken = 0
+    with suppress(OSError):
+        taken = len(os.listdir("/dev/fd"))  # noqa: PTH208 - their number alone
+    return max(_LEAST, min(_MOST, (soft - taken) // 3))
+
+
+def keep_alive(listener: socket.socket) -> None:
+    """Let connections whose other end is gone be noticed, a few minutes after."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class Connection(H11Protocol):
+    """A connection that is closed where no request comes on it, or one comes too slowly.
+
+    Where there are as many as the server's ``limit_concurrency``, the one that has waited longest without a
+    request makes room for a new one.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _waits_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Also close another one where there are too many."""
+        super().connection_made(transport)
+        self._waits_since = self.loop.time()
+        self._watch()
+        if len(self.connections) >= (self.limit_concurrency or _MOST):
+            waiting = [c for c in self.connections if isinstance(c, Connection) and c.is_waiting()]
+            min(waiting, key=lambda c: c._waits_since, default=self).end()
+
+    def data_received(self, data: bytes) -> None:
+        """Also see whether the request is whole now."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Also wait for the next request."""
+        super().on_response_complete()
+        self._waits_since = self.loop.time()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also forget the deadline."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def end(self) -> None:
+        """Close it at once."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _watch(self) -> None:
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._forget()
+        elif self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(REQUEST, self.end)
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class PageServer(uvicorn.Server):
+    """A server that stays quiet, and makes room, where the process has no descriptors left."""
+
+    _said = -_SAY
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also take charge of what goes wrong outside of requests."""
+        asyncio.get_running_loop().set_exception_handler(self._trouble)
+        await super().startup(sockets)
+
+    def _trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
+            loop.default_exception_handler(context)
+            return
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.is_waiting():
+                connection.end()
+        if loop.time() - self._said >= _SAY:
+            self._said = loop.time()
+            logging.getLogger("uvicorn.error").error(
+                "the page cannot accept connections for now (%s): end other programs, or start again with "
+                "a higher `ulimit -n`",
+                error.strerror,
+            )

@@ -1,0 +1,78 @@
+"""The text of a file: one rule of which encoding its bytes are in."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Decoded", "decode_text", "is_marked", "read_text"]
+
+# The longer marks first: UTF-32's begins like UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A text and how it was read.
+
+    Parameters
+    ----------
+    text : str
+        Without a byte order mark, line ends as they are.
+    encoding : str
+        Python's name of the encoding that it was read in.
+    bad : int or None
+        The first byte that is not of the encoding that was expected: that of the byte order mark, or
+        UTF-8. None where all are.
+    """
+
+    text: str
+    encoding: str
+    bad: int | None = None
+
+
+def is_marked(data: bytes) -> bool:
+    """Whether a file begins with a byte order mark."""
+    return data.startswith(tuple(mark for mark, _ in _MARKS))
+
+
+def decode_text(data: bytes) -> Decoded:
+    """Read bytes as text: by their byte order mark, else as UTF-8, else as Windows-1252.
+
+    There is always an answer: after a byte order mark, damaged places become U+FFFD, and bytes that
+    Windows-1252 does not define make the text Latin-1.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            try:
+                return Decoded(data.decode(encoding), encoding)
+            except UnicodeDecodeError as error:
+                # This codec counts from behind the mark, the others from the beginning.
+                bad = error.start + (len(mark) if encoding == "utf-8-sig" else 0)
+                return Decoded(data.decode(encoding, "replace"), encoding, bad)
+    try:
+        return Decoded(data.decode("utf-8"), "utf-8")
+    except UnicodeDecodeError as error:
+        bad = error.start
+    try:
+        return Decoded(data.decode("cp1252"), "cp1252", bad)
+    except UnicodeDecodeError:
+        return Decoded(data.decode("latin-1"), "latin-1", bad)
+
+
+def read_text(path: Path) -> Decoded:
+    """The text of a file that is nothing else.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    return decode_text(path.read_bytes())
