@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rlmba.annotators import LabelBatch, Question, create, read_labels
 from rlmba.annotators.file import LabelFile
-from rlmba.annotators.spreadsheet import guarded, guarded_name, unguarded
+from rlmba.spreadsheet import guarded, guarded_name, unguarded
 from rlmba.data.table import read_table, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
 

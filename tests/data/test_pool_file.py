@@ -210,10 +210,11 @@ class TestIds:
     @pytest.mark.parametrize(
         ("name", "text", "match"),
         [
-            ("x.csv", "name\na\n", "expected a column id"),
+            ("x.csv", "name\na\n", "expected a column 'id'"),
             ("x.json", "{", "no readable list"),
             ("x.json", "3", "no readable list"),
-            ("x.json", '{"samples": [{}]}', "no readable list"),
+            ("x.json", '{"samples": [{}]}', "row 1: expected an id"),
+            ("x.csv", "id,n\na,1\n,2\n", "line 3: expected an id, got an empty cell"),
         ],
     )
     def test_bad(self, tmp_path, name, text, match):

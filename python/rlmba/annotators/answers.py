@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlmba.annotators.spreadsheet import unguarded
+from rlmba.spreadsheet import unguarded
 from rlmba.errors import DataError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rlmba.annotators.answers import CANNOT_TELL, read_labels
 from rlmba.annotators.base import LabelBatch, Question
-from rlmba.annotators.spreadsheet import guarded, guarded_name, longest
+from rlmba.spreadsheet import guarded, guarded_name, longest
 from rlmba.annotators.tickets import Tickets
 from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
