@@ -220,7 +220,7 @@ def test_an_export_is_read_by_majority(offline):
         task(4, annotation("cat"), annotation("$image", was_cancelled=True)),
         task(5),
         task(6, annotation("cat"), round_=2),
-        task(9, annotation("nobody asked"), sample="elsewhere"),
+        task(9, sample="elsewhere"),
     )
     assert offline.collect(ticket) == {"a/0": "$image", "a/1": None, "a/3": "$image", "a/4": "cat"}
 
@@ -317,6 +317,66 @@ def test_csv(offline, encoding):
     assert offline.collect(ticket) == {"a/0": "cat", "a/1": "Vögel"}
 
 
+NUMBERS = tuple(Question(i, rank) for rank, i in enumerate(["7", "8", "007", "n/1"], start=1))
+
+
+@pytest.mark.parametrize("sample", [7, 7.0, "7", "7.0", " 7 "])
+@pytest.mark.parametrize("round_", [3, 3.0, "3", "3.0"])
+def test_ids_rounds_and_classes_as_other_programs_write_numbers(offline, sample, round_):
+    ticket = offline.request(batch(questions=NUMBERS, classes=("3", "10")))
+    exported(offline, task(0, annotation("3.0"), sample=sample, round_=round_))
+    assert offline.collect(ticket) == {"7": "3"}
+    exported(offline, {"id": 1, "sample_id": sample, "round": round_, "label": 10.0})
+    assert offline.collect(ticket) == {"7": "10"}
+
+
+def test_numbers_of_a_csv_that_pandas_or_a_spreadsheet_has_saved(offline):
+    ticket = offline.request(batch(questions=NUMBERS, classes=(), open_=True))
+    path = offline.folder / "labelstudio-export.csv"
+    path.write_text("id,label,round,sample_id\n1,3.0,3.0,7.0\n2,10.0,3.0,8.0\n3,,3.0,007\n")
+    assert offline.collect(ticket) == {"7": "3", "8": "10"}
+    path.write_bytes(
+        "\ufeffid;label;round;sample_id\r\n1;3,0;3,0;7,0\r\n2;CAT;3;n/1\r\n;;;\r\n".encode()
+    )
+    assert offline.collect(ticket) == {"7": "3", "n/1": "CAT"}
+
+
+def test_missing_values_are_no_answers(offline):
+    ticket = offline.request(batch(questions=NUMBERS, open_=True))
+    row = {"id": 1, "sample_id": "7", "round": 3}
+    exported(offline, {**row, "label": None}, {**row, "label": float("nan")})
+    assert offline.collect(ticket) == {}
+    exported(offline, {**row, "label": "nan"})
+    assert offline.collect(ticket) == {"7": "nan"}
+
+
+def test_answers_that_belong_to_nothing_are_counted_and_said(offline):
+    first = offline.request(batch(questions=NUMBERS))
+    latest = offline.request(batch(questions=(Question("x", 1),), round_=4))
+    exported(
+        offline,
+        task(0, annotation("cat"), sample="7"),
+        task(1, annotation("cat"), sample="nobody"),
+        task(2, annotation("cat"), sample="nothing", round_=4),
+        task(3, annotation("cat"), sample="7", round_=9),
+        task(4, annotation("cat"), sample="7", round_="three"),
+        task(5, annotation("cat"), sample=[7], round_=4),
+        task(6, annotation("cat", was_cancelled=True), sample="nobody"),
+        task(7, sample="nobody"),
+        task(8, annotation("cat"), sample="x", round_=4),
+    )
+    with pytest.warns(RlmbaWarning, match="not used") as said:
+        assert offline.collect(first) == {"7": "cat"}
+    assert "labelstudio: 1 answered tasks" in str(said[0].message)
+    assert "task 71: sample_id 'nobody' was not asked for in round 3" in str(said[0].message)
+    with pytest.warns(RlmbaWarning, match="not used") as said:
+        assert offline.collect(latest) == {"x": "cat"}
+    (message,) = [str(w.message) for w in said]
+    assert "4 answered tasks" in message
+    assert "task 72: sample_id 'nothing' was not asked for in round 4; " in message
+    assert "task 73: round 9 was not asked; task 74: round 'three' was not asked; ..." in message
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -329,7 +389,7 @@ def test_csv(offline, encoding):
             "expected a task with sample_id and round",
         ),
         ("labelstudio-export.json", "\xff\xfe", "could not be read"),
-        ("labelstudio-export.csv", "id,label,round,sample_id\n1,cat,3", "row 1 is not as long"),
+        ("labelstudio-export.csv", "id,label,round,sample_id\n1,cat,3", "line 2.*cut off"),
     ],
 )
 def test_damaged_exports(offline, name, content, said):

@@ -11,10 +11,10 @@ from typing import Any
 
 from rlmba.annotators.answers import CANNOT_TELL, read_labels
 from rlmba.annotators.base import LabelBatch, Question
-from rlmba.spreadsheet import guarded, guarded_name, longest
 from rlmba.annotators.tickets import Tickets
 from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
+from rlmba.spreadsheet import guarded, guarded_name, longest
 from rlmba.storage import atomic_write_bytes, make_folder
 
 __all__ = ["LabelFile"]
@@ -147,8 +147,7 @@ class LabelFile:
         return self._tickets.read(_ticket(round_))[0]
 
     def _newest(self) -> int | None:
-        numbers = (p.stem.removeprefix("round_") for p in self._tickets.folder.glob("round_*.json"))
-        return max((int(n) for n in numbers if n.isdecimal()), default=None)
+        return max(self._tickets.rounds(), default=None)
 
     def _archived(self, round_: int) -> Path:
         return self.folder / "labeled" / f"{_ticket(round_)}.csv"
