@@ -62,9 +62,9 @@ class ClassNames:
         for text in (unguarded(label), label):
             if alike := self._names.alike(text):
                 return alike[0] if len(alike) == 1 else None
-        if not self._open:
-            return None
         name = spaced(unguarded(label))
+        if not self._open or not name:
+            return None
         name = whole(name) if self._numbers else name
         self._names.add(name)
         return name
