@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlmba.cells import Names, all_numbers, as_text, class_names, is_missing, whole
+from rlmba.cells import Names, all_numbers, as_text, class_names, id_names, is_missing, whole
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,17 @@ def test_cells_that_mean_nothing(cell, match):
 @given(st.integers(-(2**53) + 1, 2**53 - 1))
 def test_an_integer_is_the_same_whatever_holds_it(n):
     known = Names([str(n)])
-    cells = [n, float(n), np.int64(n), Decimal(n), str(n), f"{n}.0", f"{n}.00", f"{n},0", f" {n}\xa0"]
+    cells = [
+        n,
+        float(n),
+        np.int64(n),
+        Decimal(n),
+        str(n),
+        f"{n}.0",
+        f"{n}.00",
+        f"{n},0",
+        f" {n}\xa0",
+    ]
     assert {known.find(as_text(cell) or "") for cell in cells} == {str(n)}
 
 
@@ -141,6 +151,20 @@ def test_known_classes_are_found_in_any_case():
 )
 def test_classes_that_nobody_has_listed(texts, names):
     assert class_names(texts) == names
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        (["7.0", "8", "-0.0"], ["7", "8", "0"]),
+        (["7.0", "7", "8"], ["7.0", "7", "8"]),
+        (["7.0", "7.0"], ["7", "7"]),
+        (["1.0", "1.10"], ["1.0", "1.10"]),
+        (["007", "8.0"], ["007", "8.0"]),
+    ],
+)
+def test_ids_of_a_table_of_samples(texts, names):
+    assert id_names(texts) == names
 
 
 def test_numbers_as_programs_write_them():

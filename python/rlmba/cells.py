@@ -24,8 +24,9 @@ these that exists and is only one name; see :class:`Names`:
 3. for classes, one that differs by upper and lower case as well;
 4. the same whole number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike.
 
-A column of labels whose classes nobody has listed has its texts as classes. If all of them are
-numbers, whole ones lose their fraction; see :func:`class_names`.
+A column of labels whose classes nobody has listed has its texts as classes, and the ids of a table of
+samples are its texts. If all in the column are numbers, whole ones lose their fraction; see
+:func:`class_names` and :func:`id_names`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ __all__ = [
     "as_text",
     "class_names",
     "folded",
+    "id_names",
     "is_missing",
     "spaced",
     "whole",
@@ -182,6 +184,20 @@ def class_names(texts: Sequence[str | None]) -> list[str | None]:
         return [None if text is None else whole(text) for text in texts]
     first: dict[str, str] = {}
     return [None if text is None else first.setdefault(spaced(text), text) for text in texts]
+
+
+def id_names(texts: Sequence[str]) -> list[str]:
+    """The ids of a table that says which samples there are.
+
+    In a column of numbers alone "7.0" is "7", unless both are there.
+
+    Examples
+    --------
+    >>> id_names(["7.0", "8"]), id_names(["7.0", "7"]), id_names(["7.0", "x"])
+    (['7', '8'], ['7.0', '7'], ['7.0', 'x'])
+    """
+    plain = [whole(text) for text in texts] if all_numbers(texts) else list(texts)
+    return plain if len(set(plain)) == len(set(texts)) else list(texts)
 
 
 class Names:

@@ -32,7 +32,6 @@ _DELIMITED = (".csv", ".tsv", ".txt")
 _JSON = (".jsonl", ".ndjson", ".json")
 READABLE = (*_DELIMITED, *_JSON, ".parquet")
 WRITABLE = (".csv", ".jsonl", ".parquet")
-_INT64 = 2**63 - 1
 _T = TypeVar("_T")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 
@@ -376,11 +375,10 @@ def _as_parquet(path: Path, columns: dict[str, list[Any]]) -> bytes:
 
 def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
     try:
-        # By itself pyarrow makes integers int64 alone.
-        beyond = (
-            all(isinstance(v, int) and v >= 0 for v in column) and max(column, default=0) > _INT64
-        )
-        return pa.array(column, pa.uint64() if beyond else None)
+        try:
+            return pa.array(column)
+        except OverflowError:  # by itself pyarrow makes integers int64 alone
+            return pa.array(column, pa.uint64())
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
 

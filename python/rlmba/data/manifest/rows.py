@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import Names, class_names
+from rlmba.cells import Names, class_names, id_names
 from rlmba.data.manifest.options import set_option
 from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
@@ -49,21 +49,20 @@ def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
     DataError
         If one is missing, is not such a name, or repeats; lines are named.
     """
-    ids: list[str] = []
+    texts = table.texts(column)
+    if None in texts:
+        raise DataError(
+            f"{table.place(texts.index(None))}: expected an id in column {column!r}, got an empty cell; "
+            f"fill it, or take another column with {set_option('id', 'COLUMN')}"
+        )
+    ids = id_names([text for text in texts if text is not None])
     first: dict[str, int] = {}
-    for row, text in enumerate(table.texts(column)):
-        if text is None:
-            raise DataError(
-                f"{table.place(row)}: expected an id in column {column!r}, got an empty cell; fill it, or "
-                f"take another column with {set_option('id', 'COLUMN')}"
-            )
+    for row, text in enumerate(ids):
         problem = one_line(text, _LONGEST) or _trick(text)
         if problem:
             raise DataError(f"{table.place(row)}: id {text[:80]!r}: {problem}; rename it")
-        if text in first:
+        if first.setdefault(text, row) != row:
             raise DataError(_repeated(table, text, first[text], row, label))
-        first[text] = row
-        ids.append(text)
     return ids
 
 
