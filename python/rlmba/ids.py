@@ -12,7 +12,7 @@ from rlmba.cells import Names, as_text, is_missing
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.spreadsheet import unguarded
 
-__all__ = ["as_ids", "id_texts", "labeled_ids", "locate", "not_storable"]
+__all__ = ["IdIndex", "as_ids", "id_texts", "labeled_ids", "not_storable"]
 
 _INSTEAD = {
     "b": "; booleans cannot tell samples apart",
@@ -95,32 +95,41 @@ def not_storable(text: str) -> str:
     return ""
 
 
-def locate(texts: Sequence[str], ids: NDArray[Any]) -> tuple[NDArray[np.int64], list[int]]:
-    """Where ids that somebody wrote down stand in a pool.
+class IdIndex:
+    """Where the ids of a pool stand.
 
     Parameters
     ----------
-    texts : sequence of str
-        See :class:`rlmba.cells.Names` for what they may be; an apostrophe that guards a cell against
-        spreadsheets is taken off.
     ids : array [N]
-        The pool's.
-
-    Returns
-    -------
-    (int64 array, list of int)
-        Positions in ``ids`` of those that are there, in order; and which of the texts are not.
+        As :func:`as_ids` gives them.
     """
-    position = {text: p for p, text in enumerate(id_texts(ids))}
-    names = Names(position)
-    found, unknown = [], []
-    for k, text in enumerate(texts):
-        name = names.find(text) or names.find(unguarded(text))
-        if name is None:
-            unknown.append(k)
-        else:
-            found.append(position[name])
-    return np.array(found, dtype=np.int64), unknown
+
+    def __init__(self, ids: NDArray[Any]) -> None:
+        self._position = {text: p for p, text in enumerate(id_texts(ids))}
+        self._names = Names(self._position)
+
+    def locate(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
+        """Positions in the pool of ids that somebody wrote down.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            See :class:`rlmba.cells.Names` for what they may be; an apostrophe that guards a cell against
+            spreadsheets is taken off.
+
+        Returns
+        -------
+        (int64 array, list of int)
+            Positions of those that are there, in order; and which of the texts are not.
+        """
+        found, unknown = [], []
+        for k, text in enumerate(texts):
+            name = self._names.find(text) or self._names.find(unguarded(text))
+            if name is None:
+                unknown.append(k)
+            else:
+                found.append(self._position[name])
+        return np.array(found, dtype=np.int64), unknown
 
 
 def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | None:
@@ -129,17 +138,17 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
     Parameters
     ----------
     given : anything
-        What a caller says is labeled: of one axis, text are ids; integers are ids where the pool's are
-        integers and has them all.
+        What a caller says is labeled: of one axis, text are ids; integers are ids where the pool's ids are
+        integers and these are among them.
     ids : array [N] or None
         The pool's.
 
     Raises
     ------
     DataError
-        If a text is no id of the pool.
+        If some are no ids of the pool.
     UsageError
-        If text was given for a pool without ids, or integers that could be ids and positions.
+        If text was given for a pool without ids, or integers that could be ids or positions.
     """
     if (
         isinstance(given, Mapping)
@@ -158,20 +167,21 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
         )
     if ids is None or (a.dtype.kind in "iu" and ids.dtype.kind not in "iuO"):
         return None
-    at, unknown = locate(id_texts(a), ids)
-    if a.dtype.kind not in "iu":
-        if unknown:
-            raise DataError(
-                f"labeled: id {as_text(a.tolist()[unknown[0]])!r} is not in the pool ({len(unknown)} are "
-                "not); drop it, or pass features of samples outside the pool"
+    texts = id_texts(a)
+    at, unknown = IdIndex(ids).locate(texts)
+    if a.dtype.kind in "iu":
+        if len(at) == 0:
+            return None
+        rows = int(a.min()) >= 0 and int(a.max()) < len(ids)
+        if rows and (unknown or not np.array_equal(at, a)):
+            raise UsageError(
+                "labeled: expected ids or positions, got integers that could be both, since the pool's ids "
+                "are integers; pass a mask: np.isin(ids, labeled) where they are ids"
             )
-        return at
     if unknown:
-        return None
-    if int(a.min()) >= 0 and int(a.max()) < len(ids) and not np.array_equal(at, a):
-        raise UsageError(
-            f"labeled: expected ids or positions, and the integers given ({int(a[0])}, ...) could be both, "
-            "since the pool has integers as ids; pass a mask: np.isin(ids, labeled) where they are ids"
+        raise DataError(
+            f"labeled: id {texts[unknown[0]]!r} is not in the pool ({len(unknown)} are not); drop it, or "
+            "pass features of samples outside the pool"
         )
     return at
 

@@ -238,6 +238,10 @@ class TestArguments:
             rlmba.select("margin", labeled=["a"], **given_)
         with pytest.raises(UsageError, match=r"could be both.*np\.isin"):
             rlmba.select("margin", ids=[3, 4, 5, 0, 1, 2], labeled=[0, 3], **given_)
+        with pytest.raises(UsageError, match="could be both"):
+            rlmba.select("margin", ids=[13, 4, 5, 10, 11, 12], labeled=[0, 4], **given_)
+        with pytest.raises(DataError, match="id '7' is not in the pool"):
+            rlmba.select("margin", ids=[13, 4, 5, 10, 11, 12], labeled=[13, 7], **given_)
         with pytest.raises(DataError, match="repeats"):
             rlmba.select("margin", ids=list("abcdef"), labeled=["a", "a"], **given_)
 

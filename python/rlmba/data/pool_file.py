@@ -16,7 +16,7 @@ from rlmba.cells import as_text, id_names, whole
 from rlmba.data.arrays import read_arrays
 from rlmba.data.table import Table, pyarrow_for, read_table, read_text
 from rlmba.errors import DataError, ShapeError, UsageError
-from rlmba.ids import as_ids, locate
+from rlmba.ids import IdIndex, as_ids
 
 __all__ = ["PoolFile", "read_ids", "read_labeled", "read_pool"]
 
@@ -195,6 +195,7 @@ def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, A
         If ids are given for a pool without ids, or a file of features or a mask is not the only one.
     """
     positions: list[NDArray[np.int64]] = []
+    index: IdIndex | None = None
     for path in paths:
         held = _held(path)
         if held is not None:
@@ -205,7 +206,9 @@ def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, A
                 )
             return held
         table = _listed(path)
-        positions.append(_positions(table) if ids is None else _find(table, ids))
+        if ids is not None:
+            index = index or IdIndex(ids)
+        positions.append(_positions(table) if index is None else _find(table, index))
     if not positions:
         return {}
     return {"labeled": np.unique(np.concatenate(positions))}
@@ -257,9 +260,9 @@ def _positions(table: Table) -> NDArray[np.int64]:
     return np.array(texts, dtype=np.int64)
 
 
-def _find(table: Table, ids: NDArray[Any]) -> NDArray[np.int64]:
+def _find(table: Table, index: IdIndex) -> NDArray[np.int64]:
     texts = table.ids()
-    found, unknown = locate(texts, ids)
+    found, unknown = index.locate(texts)
     if unknown:
         numbers = table.path.suffix.lower() == ".npy"
         raise DataError(
