@@ -59,18 +59,7 @@ def device_of(x: object) -> str:
 
 
 def to_numpy(x: ArrayLike) -> NDArray[Any]:
-    """A NumPy view of an array in CPU memory (a copy only for bfloat16, which NumPy lacks).
-
-    Raises
-    ------
-    ShapeError
-        If it is a masked array: what is masked would be read as if it were not.
-    """
-    if isinstance(x, np.ma.MaskedArray):
-        raise ShapeError(
-            "expected an array without a mask, got a masked array; drop or fill what is masked, and pass "
-            "np.asarray of it"
-        )
+    """A NumPy view of an array in CPU memory (a copy only for bfloat16, which NumPy lacks)."""
     if isinstance(x, np.ndarray):
         return x
     if _is_torch(x):

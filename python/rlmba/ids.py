@@ -150,11 +150,8 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
     UsageError
         If text was given for a pool without ids, or integers that could be ids or positions.
     """
-    if (
-        isinstance(given, Mapping)
-        or getattr(given, "ndim", 1) != 1
-        or not hasattr(given, "__len__")
-    ):
+    one_axis = len(getattr(given, "shape", (1,))) == 1 and hasattr(given, "__len__")
+    if isinstance(given, Mapping) or not one_axis:
         return None
     a = _array(given, "labeled")
     if a.ndim == 1 and a.dtype == object:
@@ -189,8 +186,8 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
 def _array(given: Any, name: str) -> NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray):
         raise ShapeError(
-            f"{name}: expected an array without a mask, got a masked array; drop or fill what is masked, "
-            "and pass np.asarray of it"
+            f"{name}: expected a plain array, got a masked array; drop the masked entries, or replace them "
+            "with .filled(value)"
         )
     if isinstance(given, np.ndarray):
         return given

@@ -245,12 +245,9 @@ class TestArguments:
         with pytest.raises(DataError, match="repeats"):
             rlmba.select("margin", ids=list("abcdef"), labeled=["a", "a"], **given_)
 
-    @pytest.mark.parametrize("name", ["ids", "logits", "features", "labeled", "present", "labels"])
+    @pytest.mark.parametrize("name", ["ids", "labeled"])
     def test_masked_arrays_are_refused(self, name):
-        arrays = {
-            "logits": LOGITS, "features": LOGITS, "labeled": np.array([0, 1]), "labels": np.array([0, 1]),
-            "ids": np.arange(N) + 50, "present": np.ones((N, 1)),
-        }  # fmt: skip
+        arrays = {"logits": LOGITS, "labeled": np.array([0, 1]), "ids": np.arange(N) + 50}
         arrays[name] = np.ma.masked_array(arrays[name], mask=False)
-        with pytest.raises(ShapeError, match="without a mask"):
+        with pytest.raises(ShapeError, match=f"{name}: expected a plain array, got a masked array"):
             rlmba.select("margin", n=1, **arrays)

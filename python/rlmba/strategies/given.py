@@ -236,7 +236,9 @@ class Given:
 
 
 def _array(given: Any) -> NDArray[Any]:
-    if isinstance(given, np.ndarray) or hasattr(given, "__dlpack__"):
+    if isinstance(given, np.ndarray):
+        return given
+    if hasattr(given, "__dlpack__"):
         return to_numpy(given)
     return np.asarray(given)
 
