@@ -377,6 +377,45 @@ def test_answers_that_belong_to_nothing_are_counted_and_said(offline):
     assert "task 73: round 9 was not asked; task 74: round 'three' was not asked; ..." in message
 
 
+class Server:
+    """A server that gives numbers back as another program has written them."""
+
+    def __init__(self):
+        self.there = []
+
+    def label_config(self, project):
+        return ""
+
+    def set_label_config(self, project, config):
+        pass
+
+    def tasks(self, project, round_):
+        return self.there
+
+    def add_tasks(self, project, tasks):
+        self.there += [
+            {**t, "id": len(self.there) + k, "annotations": []} for k, t in enumerate(tasks)
+        ]
+
+
+def test_questions_on_a_server_are_known_by_what_their_ids_mean(tmp_path, monkeypatch):
+    server = Server()
+    annotator = create("labelstudio", tmp_path, {"project": 1})
+    monkeypatch.setattr(annotator, "_connect", lambda: server)
+    ticket = annotator.request(batch(questions=NUMBERS))
+    assert len(server.there) == len(NUMBERS)
+    server.there[0]["data"] |= {"sample_id": 7, "round": "3.0"}
+    server.there[1]["data"] |= {"sample_id": 8.0}
+    assert annotator.request(batch(questions=NUMBERS)) == ticket
+    assert len(server.there) == len(NUMBERS)
+    server.there[0]["annotations"] = [annotation("cat"), annotation("$image")]
+    server.there[1]["annotations"] = [annotation("CAT")]
+    with pytest.warns(RlmbaWarning, match="equally divided on 1 questions"):
+        assert annotator.collect(ticket) == {"8": "cat"}
+    (again,) = server.there[len(NUMBERS) :]
+    assert (again["data"]["sample_id"], again["data"]["again"]) == (7, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
