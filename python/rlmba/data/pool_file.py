@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import as_text, id_names, whole
+from rlmba.cells import as_text, whole
 from rlmba.data.arrays import read_arrays
 from rlmba.data.table import Table, pyarrow_for, read_table, read_text
 from rlmba.errors import DataError, ShapeError, UsageError
@@ -113,7 +113,7 @@ def read_ids(path: Path) -> NDArray[Any]:
     table = _listed(path)
     cells, texts = table.column("id"), table.ids()
     integers = all(isinstance(cell, int) and not isinstance(cell, bool) for cell in cells)
-    return _named(path, cells if integers and cells else id_names(texts))
+    return _named(path, cells if integers and cells else texts)
 
 
 def _named(path: Path, ids: Any) -> NDArray[Any]:
