@@ -164,8 +164,7 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
         )
     if ids is None or (a.dtype.kind in "iu" and ids.dtype.kind not in "iuO"):
         return None
-    texts = id_texts(a)
-    at, unknown = IdIndex(ids).locate(texts)
+    at, unknown = _among(a, ids)
     if a.dtype.kind in "iu":
         if len(at) == 0:
             return None
@@ -177,10 +176,20 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
             )
     if unknown:
         raise DataError(
-            f"labeled: id {texts[unknown[0]]!r} is not in the pool ({len(unknown)} are not); drop it, or "
-            "pass features of samples outside the pool"
+            f"labeled: id {id_texts(a)[unknown[0]]!r} is not in the pool ({len(unknown)} are not); drop "
+            "it, or pass features of samples outside the pool"
         )
     return at
+
+
+def _among(a: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray[np.int64], Sequence[int]]:
+    """As :meth:`IdIndex.locate`, without an index where both are integers of a kind."""
+    if a.dtype.kind != ids.dtype.kind or a.dtype.kind not in "iu" or len(ids) == 0:
+        return IdIndex(ids).locate(id_texts(a))
+    order = np.argsort(ids, kind="stable")
+    at = order[np.minimum(np.searchsorted(ids, a, sorter=order), len(ids) - 1)]
+    known = ids[at] == a
+    return at[known], np.flatnonzero(~known).tolist()
 
 
 def _array(given: Any, name: str) -> NDArray[Any]:

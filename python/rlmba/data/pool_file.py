@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import as_text, whole
+from rlmba.cells import whole
 from rlmba.data.arrays import read_arrays
 from rlmba.data.table import Table, pyarrow_for, read_table, read_text
 from rlmba.errors import DataError, ShapeError, UsageError
@@ -250,13 +250,12 @@ def _positions(table: Table) -> NDArray[np.int64]:
             f"{table.path}: {strange!r} is no position, and a list of ids needs a pool with ids; add ids to "
             "the pool's file, or give them with --ids"
         )
-    if "position" in table.columns:
-        others = [whole(as_text(cell) or "") for cell in table.columns["position"]]
-        if others != texts:
-            raise UsageError(
-                f"{table.path}: was selected from a pool with ids, and this pool has none; add ids to the "
-                "pool's file, or give them with --ids"
-            )
+    others = table.texts("position") if "position" in table.columns else texts
+    if [whole(text or "") for text in others] != texts:
+        raise UsageError(
+            f"{table.path}: was selected from a pool with ids, and this pool has none; add ids to the "
+            "pool's file, or give them with --ids"
+        )
     return np.array(texts, dtype=np.int64)
 
 
