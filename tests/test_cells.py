@@ -40,7 +40,7 @@ from rlmba.cells import Names, all_numbers, as_text, class_names, id_names, is_m
         (Decimal("7.00"), "7"),
         (Decimal("7.50"), "7.5"),
         (Decimal(2**64), "18446744073709551616"),
-        (b" caf\xc3\xa9", "café"),
+        (b" \xc3\xa9t\xc3\xa9", "été"),
         (date(2020, 1, 2), "2020-01-02"),
         (datetime(2020, 1, 2, 3), "2020-01-02T03:00:00"),
         (datetime(2020, 1, 2, 3, 4, 5, 500_000, timezone.utc), "2020-01-02T03:04:05.5+00:00"),

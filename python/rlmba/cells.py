@@ -34,7 +34,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -130,7 +130,7 @@ def _moment(value: Any) -> str:
 
 # A bool is an int, too.
 _FORMS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
-    (str, lambda value: str(value).strip()),
+    (str, str.strip),
     (bool | np.bool_, lambda value: str(bool(value)).lower()),
     (int | np.integer, lambda value: str(int(value))),
     (float | Decimal | np.floating, _number_text),
@@ -207,7 +207,8 @@ class Names:
     ----------
     names : iterable of str
     case : bool
-        Upper and lower case are distinct. Classes are found without regard to case.
+        Whether names that differ by upper and lower case are different names, as for ids; classes are
+        found in any case.
 
     Examples
     --------
@@ -223,14 +224,14 @@ class Names:
         )
         self._alike: dict[int, dict[str, list[str]]] = {}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
     def add(self, name: str) -> None:
-        """From now on a known name, too."""
+        """Add a name to the known ones."""
         if name in self._names:
             return
         self._names[name] = None

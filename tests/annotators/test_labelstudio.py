@@ -377,6 +377,21 @@ def test_answers_that_belong_to_nothing_are_counted_and_said(offline):
     assert "task 73: round 9 was not asked; task 74: round 'three' was not asked; ..." in message
 
 
+def test_answers_in_other_controls_and_labels_that_are_no_text(offline):
+    ticket = offline.request(batch())
+    renamed, skipped = annotation("cat"), annotation("cat", was_cancelled=True)
+    for made in (renamed, skipped):
+        made["result"][0]["from_name"] = "choice"
+    exported(offline, task(0, renamed), task(1, skipped), task(2, annotation("cat")))
+    with pytest.warns(
+        RlmbaWarning, match=r"1 answered tasks are not used \(task 70: no answer in 'label'"
+    ):
+        assert offline.collect(ticket) == {"a/2": "cat"}
+    exported(offline, task(0, annotation({"a": 1})))
+    with pytest.raises(DataError, match=r"task 70 .*expected text or a number, got \{'a': 1\}"):
+        offline.collect(ticket)
+
+
 class Server:
     """A server that gives numbers back as another program has written them."""
 

@@ -85,7 +85,7 @@ class ClassNames:
 
 
 class AskedIds:
-    """Which of the ids that were asked for somebody has written.
+    """The ids that were asked for, as people and programs write them.
 
     Parameters
     ----------

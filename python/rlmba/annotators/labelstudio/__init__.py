@@ -305,8 +305,8 @@ def _warn_of_unused(decided: Decided) -> None:
             "; ..." if len(decided.unused) > _SHOWN else ""
         )
         warnings.warn(
-            f"labelstudio: {len(decided.unused)} answered tasks are about no question of this project and "
-            f"are not used ({shown}); correct their sample_id or round there, or leave them",
+            f"labelstudio: {len(decided.unused)} answered tasks are not used ({shown}); correct them in "
+            "Label Studio, or leave them",
             RlmbaWarning,
             stacklevel=3,
         )

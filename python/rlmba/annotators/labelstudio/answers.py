@@ -36,7 +36,7 @@ class Decided(NamedTuple):
     ties : mapping of id to int
         Questions whose answers are equally divided, and how many answers these are.
     unused : list of str
-        Tasks that people have answered and that are about no question, each with the reason.
+        Tasks that people have answered and whose answers do not count, each with the reason.
     """
 
     labels: dict[str, str | None]
@@ -120,7 +120,9 @@ def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
         sample = asked.question(task)
         if sample is not None:
             ballots[sample].extend(votes(asked, task))
-        elif not asked.other_round(task) and any(map(_says, task["annotations"])):
+            if any(map(_elsewhere, task["annotations"])):
+                unused.append(f"task {task['id']}: no answer in {CHOICES!r} nor {NEW_CLASS!r}")
+        elif not asked.other_round(task) and _answered(task):
             unused.append(f"task {task['id']}: {asked.why_not(task)}")
     labels: dict[str, str | None] = {}
     ties: dict[str, int] = {}
@@ -145,7 +147,10 @@ def votes(asked: Asked, task: Mapping[str, Any]) -> list[Vote]:
     """
     found = []
     for annotation in task["annotations"]:
-        said = _says(annotation)
+        try:
+            said = _says(annotation)
+        except ValueError as error:
+            raise DataError(f"{_place(task)}: {error}; correct the annotation there") from None
         if len(set(said)) > 1:
             raise DataError(
                 f"{_place(task)}: expected one class, got {sorted(set(said))}; "
@@ -157,13 +162,34 @@ def votes(asked: Asked, task: Mapping[str, Any]) -> list[Vote]:
     return found
 
 
+def _answered(task: Mapping[str, Any]) -> bool:
+    try:
+        return any(map(_says, task["annotations"]))
+    except ValueError:
+        return True
+
+
+def _elsewhere(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has something in other controls, and nothing in ours."""
+    controls = {item.get("from_name") for item in annotation.get("result") or ()}
+    return bool(controls - {CHOICES, NEW_CLASS} and not annotation.get("was_cancelled")) and not (
+        _says(annotation)
+    )
+
+
 def _says(annotation: Mapping[str, Any]) -> list[str]:
-    """Names that an annotation gives; none where it was cancelled or is empty."""
+    """Names that an annotation gives; none where it was cancelled or is empty.
+
+    Raises
+    ------
+    ValueError
+        If one is no text.
+    """
     if annotation.get("was_cancelled"):
         return []
     said = _said(annotation.get("result") or ())
     # Who writes a name means it, whatever is chosen above it.
-    return [name for name in said[NEW_CLASS] if name] or said[CHOICES]
+    return said[NEW_CLASS] or said[CHOICES]
 
 
 def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -175,7 +201,7 @@ def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
             continue
         cells = value.get("choices" if name == CHOICES else "text")
         cells = cells if isinstance(cells, list) else [cells]
-        said[name] += [text for text in map(_text, cells) if text is not None]
+        said[name] += [text for text in map(as_text, cells) if text is not None]
     return said
 
 
