@@ -96,6 +96,14 @@ def test_a_wrong_line_is_named_and_left_as_it_is(project, line, message):
     assert path.read_text() == text
 
 
+def test_lines_that_another_program_has_written(project):
+    path = project.folder / "answers" / "round_000.jsonl"
+    path.parent.mkdir()
+    lines = [("sample\xa00", "dog"), ("sample 0", "Cat"), ("sample 1", "dog")]
+    path.write_text("".join(json.dumps({"id": i, "label": name}) + "\n" for i, name in lines))
+    assert project.annotator.collect("round_000") == {"sample 0": "cat", "sample 1": "dog"}
+
+
 def test_an_open_batch_takes_other_classes(tmp_path):
     project = Project(tmp_path)
     ticket = project.ask(make_batch(tmp_path / "media", more=True))

@@ -328,6 +328,45 @@ def test_numbers_count_as_their_digits(tmp_path, suffix):
             read_labels(path, ids=["7"], classes=["0", "1"], open=False)
 
 
+def test_what_other_programs_make_of_ids_and_classes(tmp_path):
+    path = tmp_path / "l.csv"
+    ids, classes = ["7", "8", "007", "a b", "é"], ["3", "10", "2.5"]
+
+    def read(text: str, *, open_: bool = False, classes=classes) -> dict[str, str | None]:
+        path.write_text(text, encoding="utf-8")
+        return read_labels(path, ids=ids, classes=classes, open=open_)
+
+    assert read("id,label\n7.0,3.0\n8.0,\n007,10\na\xa0b,2.5\n") == {
+        "7": "3", "007": "10", "a b": "2.5",
+    }  # fmt: skip
+    assert read("id;label\r\n7,0;3,0\r\ne\u0301;10,0\r\n;\r\n") == {"7": "3", "é": "10"}
+    assert read("id,label\n7,3.0\n8,3\n", classes=["3", "3.0"]) == {"7": "3.0", "8": "3"}
+    assert read("id,label\n7,11.0\n8,11\n", open_=True) == {"7": "11", "8": "11"}
+    assert read("id,label\n7,3.0\n8,x\n", open_=True, classes=["x"]) == {"7": "3.0", "8": "x"}
+    with pytest.raises(DataError, match=r"id '07' was not asked for"):
+        read("id,label\n07,3\n")
+    with pytest.raises(DataError, match=r"line 3: id '7' has label '10' here and '3' in line 2"):
+        read("id,label\n7.0,3\n7,10\n")
+
+
+def test_missing_values_and_cells_that_are_no_text(tmp_path):
+    path = tmp_path / "l.jsonl"
+
+    def read(*labels: object) -> dict[str, str | None]:
+        rows = ({"id": 7 + i, "label": label} for i, label in enumerate(labels))
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return read_labels(path, ids=["7", "8", "9", "10"], classes=["nan", "1"], open=False)
+
+    assert read(float("nan"), "nan", None, 1.0) == {"8": "nan", "10": "1"}
+    with pytest.raises(DataError) as refused:
+        read([1], {"a": 1}, 2.0**60, float("inf"))
+    said = str(refused.value).splitlines()
+    assert "4 rows cannot be used" in said[0]
+    assert said[1].endswith("line 1: label: expected text or a number, got [1]")
+    assert "line 3: label: expected text or an integer, got the float" in said[3]
+    assert "line 4: label: expected text or a finite number" in said[4]
+
+
 def test_the_nearest_of_very_many_ids_is_found_at_once(tmp_path):
     path = tmp_path / "l.csv"
     ids = [f"{i:06d}_img" for i in range(30_000)]

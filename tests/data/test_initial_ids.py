@@ -51,6 +51,13 @@ def test_ids_as_bmmal_writes_them(given, ours):
     assert known_id(given, known) == ours
 
 
+def test_ids_as_other_programs_write_them(tmp_path):
+    data = named(["7", "8", "007", "a b", "é"], test=["t"])
+    file = tmp_path / "label.txt"
+    file.write_text("\ufeff7.0\r\n007\r\na\xa0b\r\ne\u0301\r\n", encoding="utf-8")
+    assert read_initial_ids(file, data) == ["7", "007", "a b", "é"]
+
+
 def sounds(folder):
     """Names of clips as BMMAL's code has them: those of their sound files."""
     return [path.stem for path in folder.rglob("*.wav")]

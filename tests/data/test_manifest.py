@@ -340,6 +340,55 @@ def test_labels_known_unknown_and_as_numbers(folder):
     assert load_manifest(path).classes == ()
 
 
+NUMBERED = {
+    "floats": ([1.0, 0.0, None, 2.0] * 3, ("0", "1", "2"), [1, 0, -1, 2]),
+    "fractions": ([1.0, 0.5, None, 2.0] * 3, ("0.5", "1", "2"), [1, 0, -1, 2]),
+    "large": ([2**53, 2**53 + 1, None, 2**64 - 1] * 3, None, [0, 1, -1, 2]),
+    "texts": (["1.0", "0", None, "nan"] * 3, ("0", "1.0", "nan"), [1, 0, -1, 2]),
+    "accents": (["é", "e\u0301", None, "z"] * 3, ("z", "é"), [1, 1, -1, 0]),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERED)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_labels_and_ids_mean_the_same_in_every_format(folder, kind, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    labels, classes, expected = NUMBERED[kind]
+    path = folder / f"numbered.{suffix}"
+    write_table(path, {"id": np.arange(N, dtype=float), "age": columns()["age"], "label": labels})
+    dataset = load_manifest(path)
+    assert dataset.classes == (classes or tuple(map(str, (2**53, 2**53 + 1, 2**64 - 1))))
+    assert dataset.labels[:4].tolist() == expected
+    assert dataset.ids.tolist() == [str(i) for i in range(N)]
+
+
+def test_labels_of_listed_classes(folder):
+    path = folder / "listed.jsonl"
+    only = {k: columns()[k] for k in ("id", "age")}
+    write_table(
+        path, {**only, "label": [3.0, "3.0", "10.0", 10, None, "CAT", "3", True, "x ", "X", 3, 3]}
+    )
+    dataset = load_manifest(path, classes=["cat", "3", "10", "true", "x"])
+    assert dataset.labels.tolist() == [1, 1, 2, 2, -1, 0, 1, 3, 4, 4, 1, 1]
+    both = load_manifest(path, classes=["cat", "3", "10", "true", "x", "3.0"])
+    assert both.labels.tolist() == [1, 5, 2, 2, -1, 0, 1, 3, 4, 4, 1, 1]
+
+
+def test_a_missing_number_in_json_is_missing(folder):
+    path = folder / "nan.jsonl"
+    rows = [{"id": i, "age": 1.5 * i, "label": c, "split": s} for i, (c, s) in enumerate(
+        [("a", "train"), (float("nan"), float("nan")), ("nan", None), ("b", "test")]
+    )]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    dataset = load_manifest(path)
+    assert dataset.classes == ("a", "b", "nan")
+    assert dataset.labels.tolist() == [0, -1, 2, 1]
+    path.write_text(json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], "split": ["test"]}))
+    with pytest.raises(DataError, match=r"line 2: column 'split': expected text or a number"):
+        load_manifest(path)
+
+
 def test_splits_and_v_of_the_manifest(folder):
     splits = ["train", "Val", "dev", "pool", "validation", "unlabeled", None, "eval", "TEST"] + [
         "train"

@@ -120,6 +120,18 @@ def test_sound_inside_rows_gets_its_suffix(saved, tmp_path):
     assert dataset.shown(0)["audio"].suffix == ".wav"
 
 
+def test_cells_mean_what_they_mean_in_any_table(saved):
+    columns = {
+        "id": [7.0, 8.0, 2.0**52, 9.0],
+        "x": [0.5, 1.5, 2.5, 3.5],
+        "label": [1.0, float("nan"), 0.0, None],
+    }
+    dataset = load_huggingface(saved(datasets.Dataset.from_dict(columns)))
+    assert dataset.ids.tolist() == ["7", "8", "4503599627370496", "9"]
+    assert dataset.classes == ("0", "1")
+    assert dataset.labels.tolist() == [1, -1, 0, -1]
+
+
 def test_two_columns_of_classes_have_to_be_told_apart(saved):
     data = (
         rows(4)

@@ -200,7 +200,7 @@ BAD = {
     "fewer labels": ({"labels": np.zeros(5, int)}, "expected 12 of them"),
     "one class": ({"labels": np.zeros(N, int)}, "two classes or more, got 1"),
     "classes": ({"classes": ["a", "b", "a"]}, "distinct names"),
-    "ids": ({"ids": ["s0", *(f"s{i}" for i in range(N - 1))]}, "'s0' repeats"),
+    "ids": ({"ids": ["s0", *(f"s{i}" for i in range(N - 1))]}, "'s0' stands at positions 0 and 1"),
     "blank id": ({"ids": ["a\nb", *(f"s{i}" for i in range(N - 1))]}, "non-empty line"),
     "split": ({"split": np.arange(N) % 3}, r"got \[2\] as well"),
     "no train": ({"split": np.ones(N, int)}, r"training samples \(0\), got none"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -210,10 +212,11 @@ class TestIds:
     @pytest.mark.parametrize(
         ("name", "text", "match"),
         [
-            ("x.csv", "name\na\n", "expected a column id"),
+            ("x.csv", "name\na\n", "expected a column 'id'"),
             ("x.json", "{", "no readable list"),
             ("x.json", "3", "no readable list"),
-            ("x.json", '{"samples": [{}]}', "no readable list"),
+            ("x.json", '{"samples": [{}]}', "row 1: expected an id"),
+            ("x.csv", "id,n\na,1\n,2\n", "line 3: expected an id, got an empty cell"),
         ],
     )
     def test_bad(self, tmp_path, name, text, match):
@@ -242,6 +245,37 @@ class TestLabeled:
         (tmp_path / "a.csv").write_text("id\n20\n7\n")
         found = read_labeled([tmp_path / "a.csv"], np.array([7, 100, 20]))
         assert found["labeled"].tolist() == [0, 2]
+
+    def test_lists_that_other_programs_have_saved(self, tmp_path):
+        ids = np.array(["007", "7", "=1", "a b", "ü"])
+        for name, text in {
+            "a.txt": "\ufeff007\r\n7.0\r\n\r\n=1\r\na\xa0b\r\n",
+            "b.csv": "\ufeffID;label\r\n'007;x\r\n7;\r\n'=1;\r\n a  b;y\r\n;\r\n",
+            "c.tsv": "id\tlabel\n007\tx\n7,0\t\n=1\t\na b\ty\n",
+            "d.jsonl": '{"id": "007"}\n{"id": 7.0}\n{"id": "=1"}\n{"id": "a b"}\n',
+            "e.json": '["007", 7, "=1", "a b"]',
+            "f.json": '[{"id": "007"}, {"id": 7}, {"id": "=1", "n": 1}, {"id": "a b"}]',
+        }.items():
+            (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+            assert read_labeled([tmp_path / name], ids)["labeled"].tolist() == [0, 1, 2, 3], name
+        (tmp_path / "u.txt").write_bytes("ü\r\n".encode("utf-16"))
+        assert read_labeled([tmp_path / "u.txt"], ids)["labeled"].tolist() == [4]
+
+    @pytest.mark.parametrize(
+        "values",
+        [[7, 8], [7.0, 8.0], ["7", "8"], [b"7", b"8"], [Decimal("7.0"), Decimal(8)], "dictionary"],
+    )
+    def test_columns_of_parquet(self, tmp_path, values):
+        pa = pytest.importorskip("pyarrow")
+        if isinstance(values, str):
+            values = pa.array(["7", "8"]).dictionary_encode()
+        parquet(tmp_path / "l.parquet", {"id": values, "label": [None, "x"]})
+        for ids in (np.array([6, 7, 8]), np.array(["6", "7", "8"])):
+            assert read_labeled([tmp_path / "l.parquet"], ids)["labeled"].tolist() == [1, 2]
+        when = pa.array([datetime(2020, 1, 1), datetime(2020, 1, 2)], pa.timestamp("ns"))
+        parquet(tmp_path / "l.parquet", {"id": when})
+        ids = np.array(["2020-01-02T00:00:00", "2020-01-01T00:00:00"])
+        assert read_labeled([tmp_path / "l.parquet"], ids)["labeled"].tolist() == [0, 1]
 
     def test_unknown_ids(self, tmp_path):
         (tmp_path / "a.csv").write_text("id\ns0\nnobody\n")

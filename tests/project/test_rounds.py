@@ -32,6 +32,7 @@ from rlmba.project.folder import opened, read
 from rlmba.project.labels import Answer, LabelLog
 from rlmba.project.starting import overrides, start
 from rlmba.project.status import status
+from rlmba.project.taking import collect
 
 
 @pytest.fixture
@@ -291,6 +292,16 @@ class TestCorrections:
         record = round_of(folder, truth).record
         assert record.labels == 9 + 6 + 1
         assert labels_of(folder)[labeled] == other
+
+    def test_names_that_people_gave_before_are_known(self, tmp_path, data):
+        folder = made(tmp_path / "p", data[0], classes=None)
+        table = tmp_path / "c.csv"
+        table.write_text("id,label\ns/000,Red Panda\ns/001,3\n")
+        with opened(folder) as project:
+            assert collect(project, labels=table) == (2, 0)
+            table.write_text("id,label\ns/000,red panda\ns/001,3.0\ns/002,RED  PANDA\n")
+            assert collect(project, labels=table) == (1, 0)
+        assert set(labels_of(folder).values()) == {"Red Panda", "3"}
 
     @pytest.mark.parametrize(
         ("row", "message"),

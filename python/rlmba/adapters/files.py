@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rlmba.config import yaml12
 from rlmba.data.batch_file import check_target, write_batch
 from rlmba.data.pool_file import read_ids, read_labeled, read_pool
-from rlmba.errors import UsageError
+from rlmba.errors import DataError, UsageError
+from rlmba.ids import as_ids, id_texts, not_storable
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Estimate, Workload, estimate
 from rlmba.strategies.direct import Batch, select
@@ -165,10 +166,12 @@ def plan(
     arguments = dict(read.arguments)
     if ids is not None:
         arguments["ids"] = read_ids(ids)
+    if arguments.get("ids") is not None:
+        arguments["ids"] = _storable(as_ids(arguments["ids"]))
     if labeled:
         # What is labeled in the pool's own file gives way, with its classes.
         arguments = {k: v for k, v in arguments.items() if k not in ("labeled", "labels")}
-        arguments |= read_labeled(labeled, arguments.get("ids"))
+        arguments |= _as_mask(read_labeled(labeled, arguments.get("ids")), arguments.get("ids"))
     work = workload(arguments, n)
     if not 0 <= n <= work.samples:
         raise UsageError(
@@ -185,6 +188,27 @@ def plan(
         given=sum(a.nbytes for a in _arrays(arguments.values())),
         unused=read.unused,
     )
+
+
+def _as_mask(read: dict[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
+    """What is labeled, as a mask where it is positions, which beside integer ids could be ids."""
+    at = read.get("labeled")
+    if ids is None or isinstance(at, Mapping) or at is None or at.ndim != 1 or at.dtype == np.bool_:
+        return read
+    mask = np.zeros(len(ids), dtype=np.bool_)
+    mask[at] = True
+    return {**read, "labeled": mask}
+
+
+def _storable(ids: NDArray[Any]) -> NDArray[Any]:
+    """Ids that come back from the batch's file, whichever it is."""
+    if ids.dtype.kind not in "iu":
+        for text in id_texts(ids):
+            if problem := not_storable(text):
+                raise DataError(
+                    f"ids: {text!r} {problem}, and no file would give it back; rename it"
+                )
+    return ids
 
 
 def workload(arguments: Mapping[str, Any], n: int) -> Workload:

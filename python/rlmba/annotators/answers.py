@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rlmba.cells import Names, all_numbers, as_text, folded, spaced, whole
 from rlmba.errors import DataError
 from rlmba.spreadsheet import unguarded
 
 if TYPE_CHECKING:
     from rlmba.data.table import Table
 
-__all__ = ["CANNOT_TELL", "ClassNames", "read_labels"]
+__all__ = ["CANNOT_TELL", "AskedIds", "ClassNames", "read_labels"]
 
 CANNOT_TELL = "?"
 """In place of a label: people cannot tell."""
@@ -35,19 +33,21 @@ class ClassNames:
         Known names.
     open : bool
         A label that is none of them is a new one.
+    numbers : bool
+        All labels that will be looked up are numbers: of new names, whole ones lose their fraction,
+        unless a known name is no number.
     """
 
-    def __init__(self, classes: Sequence[str], *, open: bool) -> None:  # noqa: A002 - as in LabelBatch
-        self._exact = set(classes)
-        self._folded: defaultdict[str, list[str]] = defaultdict(list)
-        for name in classes:
-            self._folded[_folded(name)].append(name)
+    def __init__(self, classes: Sequence[str], *, open: bool, numbers: bool = False) -> None:  # noqa: A002 - as in LabelBatch
+        self._names = Names(classes, case=False)
         self._open = open
+        self._numbers = numbers and all_numbers(classes)
 
     def find(self, label: str) -> str | None:
-        """The class meant: of that very name, else the only one that differs by case and blanks alone.
+        """The class that a label means by :class:`rlmba.cells.Names`; a guarding apostrophe does not count.
 
-        Else, where classes are open, the label itself, with single blanks, from then on a known name.
+        Where it means none and classes are open, it is itself a class, with single blanks, from then on a
+        known one.
 
         Parameters
         ----------
@@ -60,63 +60,58 @@ class ClassNames:
             None where it means none of them, or could mean several.
         """
         for text in (unguarded(label), label):
-            if text in self._exact:
-                return text
-            if alike := self._folded.get(_folded(text)):
+            if alike := self._names.alike(text):
                 return alike[0] if len(alike) == 1 else None
-        if not self._open:
+        name = spaced(unguarded(label))
+        if not self._open or not name:
             return None
-        name = _spaced(unguarded(label))
-        self._exact.add(name)
-        self._folded[_folded(name)].append(name)
+        name = whole(name) if self._numbers else name
+        self._names.add(name)
         return name
 
     def refusal(self, label: str) -> str:
         """Why :meth:`find` does not know a label, and which are allowed."""
-        if alike := self._folded.get(_folded(label)):
+        if alike := self._names.alike(unguarded(label)):
             return f"label {label!r} could be each of {alike}; write it exactly"
-        names = [name for group in self._folded.values() for name in group]
-        nearest = difflib.get_close_matches(_folded(label), list(self._folded), 1)
+        names = list(self._names)
+        nearest = difflib.get_close_matches(folded(label), [folded(name) for name in names], 1)
+        meant = next((name for name in names if nearest and folded(name) == nearest[0]), None)
         shown = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
         return (
             f"label {label!r} is no class"
-            + (f" (did you mean {self._folded[nearest[0]][0]!r}?)" if nearest else "")
+            + (f" (did you mean {meant!r}?)" if meant is not None else "")
             + f"; allowed: {shown}, and {CANNOT_TELL!r} for cannot tell"
         )
 
 
-class _Ids:
-    """Ids as a spreadsheet may have left them: guarded, blanks changed."""
+class AskedIds:
+    """The ids that were asked for, as people and programs write them.
+
+    Parameters
+    ----------
+    ids : iterable of str
+    """
 
     def __init__(self, ids: Iterable[str]) -> None:
-        self._exact = {str(i) for i in ids}
+        self._names = Names(str(i) for i in ids)
 
-    @cached_property
-    def _spaced(self) -> Mapping[str, list[str]]:
-        spaced = defaultdict(list)
-        for name in self._exact:
-            spaced[_spaced(name)].append(name)
-        return spaced
+    def find(self, cell: str) -> str | None:
+        """The id that a cell means by :class:`rlmba.cells.Names`, None where it means none of them."""
+        return self._names.find(unguarded(cell)) or self._names.find(cell)
 
     @cached_property
     def _sorted(self) -> list[str]:
-        return sorted(self._exact)
-
-    def find(self, cell: str) -> str | None:
-        for text in (unguarded(cell), cell):
-            if text in self._exact:
-                return text
-            alike = self._spaced.get(_spaced(text), [])
-            if len(alike) == 1:
-                return alike[0]
-        return None
+        return sorted(self._names)
 
     def refusal(self, cell: str) -> str:
+        """Why :meth:`find` does not know an id."""
+        if alike := self._names.alike(unguarded(cell)):
+            return f"id {cell!r} could be each of {alike[:5]}; write it exactly"
         candidates = self._sorted
         if len(candidates) > _MANY:  # difflib takes 10 µs for each
             ends = (cell[:3], cell[-3:])
-            alike = [c for c in candidates if c.startswith(ends[0]) or c.endswith(ends[1])]
-            candidates = alike[:_MANY]
+            near = [c for c in candidates if c.startswith(ends[0]) or c.endswith(ends[1])]
+            candidates = near[:_MANY]
         nearest = difflib.get_close_matches(cell, candidates, 1)
         return f"id {cell!r} was not asked for" + (
             f" (did you mean {nearest[0]!r}?)" if nearest else ""
@@ -133,10 +128,10 @@ def read_labels(
 ) -> dict[str, str | None]:
     """Labels by id from a table with the columns id and label, in any order; other columns do not matter.
 
-    An empty label is no answer; ``?`` means that people cannot tell. A label is a class's exact name,
-    else the only class that differs from it by case and blanks alone. Numbers count as their digits.
-    A row may be there twice if both say the same. An apostrophe that guards a cell against spreadsheets
-    is taken off.
+    An empty label is no answer; ``?`` means that people cannot tell. What ids and labels mean is said in
+    :mod:`rlmba.cells`: a class's exact name, else the only class that differs from it by blanks or case
+    alone, or is the same whole number. A row may be there twice if both say the same. An apostrophe that
+    guards a cell against spreadsheets is taken off.
 
     Parameters
     ----------
@@ -165,21 +160,23 @@ def read_labels(
     from rlmba.data.table import read_table
 
     table = read_table(Path(path))
-    known, names = _Ids(ids), ClassNames(classes, open=open)
-    found: dict[str, tuple[str | None, int]] = {}
     problems = _Problems(table)
-    cells = zip(table.lines, _column(table, "id"), _column(table, "label"), strict=True)
-    for line, written, label in cells:
-        if not written:
-            if label:
+    rows, labels = _cells(table, "id", problems), _cells(table, "label", problems)
+    written = [label for label in labels if label is not None and label != CANNOT_TELL]
+    known = AskedIds(ids)
+    names = ClassNames(classes, open=open, numbers=all_numbers(map(unguarded, written)))
+    found: dict[str, tuple[str | None, int]] = {}
+    for line, cell, label in zip(table.lines, rows, labels, strict=True):
+        if cell is None:
+            if label is not None:
                 problems.add(line, f"label {label!r} without an id".__str__)
             continue
-        name = known.find(written)
+        name = known.find(cell)
         if name is None:
             if others == "refuse":
-                problems.add(line, partial(known.refusal, written))
+                problems.add(line, partial(known.refusal, cell))
             continue
-        if not label:
+        if label is None:
             continue
         unsure = label == CANNOT_TELL and CANNOT_TELL not in classes
         meant = None if unsure else names.find(label)
@@ -193,16 +190,35 @@ def read_labels(
     return {name: label for name, (label, _) in found.items()}
 
 
+def _cells(table: Table, name: str, problems: _Problems) -> list[str | None]:
+    """A column as text; cells that are no text are problems, and then count as empty."""
+
+    def text(line: int, cell: Any) -> str | None:
+        try:
+            return as_text(cell)
+        except ValueError as error:
+            problems.add(line, f"{name}: {error}".__str__)
+            return None
+
+    return [text(line, c) for line, c in zip(table.lines, table.column(name), strict=True)]
+
+
 class _Problems:
     """What is wrong in a table, all of it told at once; the first few are looked into."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._shown: list[str] = []
-        self._count = 0
+        self._lines: set[int] = set()
+
+    @property
+    def _count(self) -> int:
+        return len(self._lines)
 
     def add(self, line: int, say: Callable[[], str]) -> None:
-        self._count += 1
+        if line in self._lines:
+            return
+        self._lines.add(line)
         if self._count <= _SHOWN_PROBLEMS:
             self._shown.append(f"{self._table.unit} {line}: {say()}")
 
@@ -227,35 +243,3 @@ class _Problems:
 def _conflict(name: str, label: str, earlier: tuple[str | None, int], unit: str) -> str:
     said = CANNOT_TELL if earlier[0] is None else earlier[0]
     return f"id {name!r} has label {label!r} here and {said!r} in {unit} {earlier[1]}; keep one"
-
-
-def _column(table: Table, name: str) -> Iterator[str]:
-    """A column's cells as text, "" where there is nothing."""
-    alike = [c for c in table.columns if c == name] or [
-        c for c in table.columns if _folded(c) == name
-    ]
-    if len(alike) != 1:
-        raise DataError(
-            f"{table.path}: expected "
-            + (f"one column {name!r}, got {alike}" if alike else f"a column {name!r}")
-            + f" among {list(table.columns)[:20]}; the header's names are id and label, a CSV's separator "
-            "one of , ; | and tab"
-        )
-    return map(_text, table.columns[alike[0]])
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a whole number beside missing ones, as pandas holds it
-    return json.dumps(value) if isinstance(value, list | dict) else str(value).strip()
-
-
-def _spaced(text: str) -> str:
-    """Single blanks between words, and one form of each accented letter."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
-
-
-def _folded(text: str) -> str:
-    return _spaced(text).casefold()

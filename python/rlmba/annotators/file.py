@@ -148,8 +148,7 @@ class LabelFile:
         return self._tickets.read(_ticket(round_))[0]
 
     def _newest(self) -> int | None:
-        numbers = (p.stem.removeprefix("round_") for p in self._tickets.folder.glob("round_*.json"))
-        return max((int(n) for n in numbers if n.isdecimal()), default=None)
+        return max(self._tickets.rounds(), default=None)
 
     def _archived(self, round_: int) -> Path:
         return self.folder / "labeled" / f"{_ticket(round_)}.csv"

@@ -40,6 +40,11 @@ class Tickets:
         atomic_write_text(self.folder / f"{ticket}.json", json.dumps(data, indent=1) + "\n")
         return ticket
 
+    def rounds(self) -> set[int]:
+        """Rounds whose batches are here."""
+        numbers = (path.stem.removeprefix("round_") for path in self.folder.glob("round_*.json"))
+        return {int(number) for number in numbers if number.isdecimal()}
+
     def read(self, ticket: str) -> tuple[LabelBatch, dict[str, Any]]:
         """The batch behind a ticket, and the notes on it.
 

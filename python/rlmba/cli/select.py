@@ -27,8 +27,9 @@ def select(
     labeled: Annotated[
         list[Path] | None,
         typer.Option(
-            help="What is labeled already: ids within the pool (.csv with a column id, .txt, ...; may "
-            "be repeated), or features of other samples (.npy, .npz, ...)."
+            help="What is labeled already: ids within the pool (.csv with a column id, .txt, .npy, ...; "
+            "may be repeated), positions where the pool has no ids, or features of other samples (.npz, "
+            "...)."
         ),
     ] = None,
     ids: Annotated[

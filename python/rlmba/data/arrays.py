@@ -14,7 +14,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.cells import as_text
 from rlmba.errors import DataError, RlmbaError, UsageError
+from rlmba.ids import as_ids
 
 __all__ = ["SUFFIXES", "read_arrays"]
 
@@ -131,7 +133,7 @@ def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     if "ids" in metadata and "ids" not in found:
-        found["ids"] = np.array(json.loads(metadata["ids"]))
+        found["ids"] = as_ids(json.loads(metadata["ids"]))
     return found
 
 
@@ -179,7 +181,13 @@ def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
             )
     elif not pa.types.is_fixed_size_list(whole.type):
         values: NDArray[Any] = whole.to_numpy(zero_copy_only=False)
-        return values.astype(np.str_) if values.dtype == object else values
+        if values.dtype != object:
+            return values
+        try:
+            texts = [v if isinstance(v, str) else as_text(v) or "" for v in values.tolist()]
+        except ValueError as error:
+            raise DataError(f"{path}: column {name!r}: {error}") from None
+        return np.array(texts, dtype=np.str_)
     flat = whole.flatten()
     if flat.null_count:
         raise DataError(f"{path}: column {name!r}: expected a number everywhere, got null")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.data.table import pyarrow_for, write_table
 from rlmba.errors import StorageError, UsageError
+from rlmba.ids import id_texts
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["SUFFIXES", "check_target", "write_batch"]
@@ -36,7 +38,7 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
     if not path.parent.is_dir():
         raise StorageError(f"{path.parent}: no such folder; create it first")
     if path.suffix.lower() == ".parquet":
-        _pyarrow(path)
+        pyarrow_for(path, "writing")
 
 
 def write_batch(
@@ -59,41 +61,28 @@ def write_batch(
     StorageError
         If it could not be written.
     """
-    names = [v.decode() if isinstance(v, bytes) else v for v in ids.tolist()]
-    columns: dict[str, list[Any]] = {
-        "rank": list(range(1, len(names) + 1)),
+    names = id_texts(ids) if ids.dtype.kind == "S" else ids.tolist()
+    columns: dict[str, Sequence[Any]] = {
+        "rank": range(1, len(names) + 1),
         "id": names,
         "position": positions.tolist(),
         "score": scores.tolist(),
     }
     suffix = path.suffix.lower()
-    buffer = io.BytesIO()
-    if suffix == ".csv":
-        text = io.StringIO(newline="")
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(zip(*columns.values(), strict=True))
-        buffer.write(text.getvalue().encode("utf-8"))
+    if suffix in (".csv", ".parquet"):
+        write_table(path, columns | {"id": _plain(ids).tolist() if suffix == ".parquet" else names})
     elif suffix == ".json":
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         held = {"strategy": strategy, "samples": rows}
-        buffer.write((json.dumps(held, indent=1) + "\n").encode("utf-8"))
+        atomic_write_bytes(path, (json.dumps(held, indent=1) + "\n").encode("utf-8"))
     elif suffix == ".npy":
-        np.save(buffer, np.array(names) if names else ids, allow_pickle=False)
-    elif suffix == ".parquet":
-        pa, pq = _pyarrow(path)
-        pq.write_table(pa.table(columns), buffer)
+        buffer = io.BytesIO()
+        np.save(buffer, _plain(ids), allow_pickle=False)
+        atomic_write_bytes(path, buffer.getvalue())
     else:
         raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
-    atomic_write_bytes(path, buffer.getvalue())
 
 
-def _pyarrow(path: Path) -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            f'{path}: writing parquet needs pyarrow; pip install "rlmba[parquet]"'
-        ) from error
-    return pa, pq
+def _plain(ids: NDArray[Any]) -> NDArray[Any]:
+    """Ids of one type: text where there are text and integers both, or integers beyond 64 bits."""
+    return np.array(id_texts(ids), dtype=np.str_) if ids.dtype.kind in "OS" else ids

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import DataError
+from rlmba.errors import DataError, ShapeError
+from rlmba.ids import as_ids, id_texts, not_storable
 from rlmba.types import MULTIMODAL
 
 __all__ = [
@@ -40,25 +41,13 @@ def check_names(arrays: Mapping[str, Any] | Iterable[str]) -> None:
 
 def check_ids(ids: Sequence[str] | NDArray[Any]) -> NDArray[np.str_]:
     """Sample ids as a str array: 1-D, distinct, one line each."""
-    array = np.asarray(ids)
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    elif array.dtype.kind in "iu":
-        array = array.astype(np.str_)
-    if array.ndim != 1 or array.dtype.kind != "U":
-        raise DataError(
-            f"ids: expected a 1-D array of strings or integers, "
-            f"got dtype {array.dtype} and shape {array.shape}"
-        )
-    values, counts = np.unique(array, return_counts=True)
-    if (counts > 1).any():
-        repeated = values[counts > 1]
-        raise DataError(
-            f"ids: expected distinct ids, {str(repeated[0])!r} repeats "
-            f"({len(repeated)} ids do); make them unique"
-        )
-    for value in values.tolist():
-        if not value or value != value.strip() or "\n" in value or "\r" in value:
+    try:
+        given = as_ids(ids)
+    except ShapeError as error:
+        raise DataError(f"{error}") from None
+    array = given if given.dtype.kind == "U" else np.array(id_texts(given), dtype=np.str_)
+    for value in array.tolist():
+        if not_storable(value) or "\n" in value or "\r" in value:
             raise DataError(f"ids: expected one non-empty line without outer blanks, got {value!r}")
     return array
 

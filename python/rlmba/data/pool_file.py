@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.cells import whole
 from rlmba.data.arrays import read_arrays
-from rlmba.errors import DataError, UsageError
+from rlmba.data.table import Table, pyarrow_for, read_table, read_text
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.ids import IdIndex, as_ids
 
 __all__ = ["PoolFile", "read_ids", "read_labeled", "read_pool"]
 
@@ -28,6 +31,7 @@ _PLAIN = (
     "fusion_weights",
 )
 _HEAD = ("weight", "bias")
+_ARRAYS = (".npy", ".npz", ".safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,43 +89,82 @@ def read_pool(path: Path, *, npy_holds: str | None = None) -> PoolFile:
 
 
 def read_ids(path: Path) -> NDArray[Any]:
-    """Ids from a file: ``.txt`` one a line, ``.csv`` or ``.parquet`` column ``id``, ``.json``, ``.npy``.
+    """Ids of a pool from a file, by the rule of :mod:`rlmba.cells`.
 
-    A ``.json`` is a list of ids, or what ``rlmba select`` writes.
+    Parameters
+    ----------
+    path : path
+        ``.txt`` with one a line; a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a column
+        ``id``; ``.json``, a list of ids or of objects with ``id``, or what ``rlmba select`` writes;
+        ``.npy``; ``ids`` of an ``.npz`` or ``.safetensors``.
+
+    Returns
+    -------
+    array [N]
+        Integers where all of them are, and not in a CSV, else text.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, or has no ids.
+        If the file is missing, unreadable, or has no ids, one is missing or repeats.
     """
-    suffix = path.suffix.lower()
+    if path.suffix.lower() in _ARRAYS:
+        return _named(path, _array_of_ids(path))
+    table = _listed(path)
+    cells, texts = table.column("id"), table.ids()
+    integers = all(isinstance(cell, int) and not isinstance(cell, bool) for cell in cells)
+    return _named(path, cells if integers and cells else texts)
+
+
+def _named(path: Path, ids: Any) -> NDArray[Any]:
+    """Checked ids; the file is named where they cannot be used."""
     try:
-        if suffix == ".txt":
-            lines = path.read_text(encoding="utf-8").split("\n")
-            return np.array([line for line in lines if line], dtype=np.str_)
-        if suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = csv.DictReader(file)
-                if "id" not in (rows.fieldnames or ()):
-                    raise DataError(f"{path}: expected a column id, got {rows.fieldnames}")
-                return np.array([row["id"] for row in rows], dtype=np.str_)
-        if suffix == ".json":
-            held = json.loads(path.read_text(encoding="utf-8"))
-            return np.array([s["id"] if isinstance(s, dict) else s for s in _samples(held)])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: no readable list of ids ({error})") from error
+        return as_ids(ids)
+    except (DataError, ShapeError) as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _array_of_ids(path: Path) -> NDArray[Any]:
     arrays = read_arrays(path, npy_holds="ids")
     if "ids" not in arrays:
         raise DataError(f"{path}: expected ids, got {sorted(arrays)}")
     return arrays["ids"]
 
 
-def _samples(held: Any) -> Sequence[Any]:
-    samples = held["samples"] if isinstance(held, dict) else held
+def _listed(path: Path) -> Table:
+    """A file's list of ids as a table with the column ``id``."""
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        if path.is_file() and path.stat().st_size == 0:
+            return Table(path, {"id": []}, [])
+        lines = enumerate(re.split(r"\r\n|[\r\n]", read_text(path)), start=1)
+        kept = [(number, line) for number, line in lines if line.strip()]
+        return Table(path, {"id": [line for _, line in kept]}, [number for number, _ in kept])
+    if suffix in _ARRAYS:
+        cells = list(np.atleast_1d(_array_of_ids(path)))
+    elif suffix == ".json":
+        held = _samples(path)
+        if all(isinstance(sample, dict) for sample in held):
+            names = dict.fromkeys(name for sample in held for name in sample)
+            columns = {name: [sample.get(name) for sample in held] for name in names or ("id",)}
+            return Table(path, columns, list(range(1, len(held) + 1)), "row")
+        cells = held
+    else:
+        return read_table(path)
+    return Table(path, {"id": cells}, list(range(1, len(cells) + 1)), "row")
+
+
+def _samples(path: Path) -> list[Any]:
+    text = read_text(path)
+    try:
+        held = json.loads(text)
+        samples = held["samples"] if isinstance(held, dict) else held
+    except (ValueError, KeyError, RecursionError):
+        samples = None
     if not isinstance(samples, list):
-        raise TypeError(f"expected a list of ids, got {type(held).__name__}")
+        raise DataError(
+            f"{path}: no readable list of ids; expected a JSON list of ids, or what `rlmba select` writes"
+        )
     return samples
 
 
@@ -131,42 +174,56 @@ def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, A
     Parameters
     ----------
     paths : sequence of path
-        Lists of ids within the pool, of any form :func:`read_ids` reads, such as batches selected
-        before; an id that occurs twice counts once. Or one file alone: a ``.npy`` of positions, a
-        mask or features [L, D], or a file in the layout of a pool with ``features`` (and ``labels``)
-        of samples outside the pool.
+        Lists of samples within the pool, of any form :func:`read_ids` reads, such as batches selected
+        before; one that occurs twice counts once. For a pool with ids they are ids, text or integers;
+        for one without they are positions. Or one file alone: a ``.npy`` with a mask or features
+        [L, D], or a file in the layout of a pool with ``features`` (and ``labels``) of samples outside
+        the pool.
     ids : array [N] or None
         The pool's.
+
+    Returns
+    -------
+    dict
+        ``labeled``, positions in the pool, a mask or features, and ``labels``, as far as there are any.
 
     Raises
     ------
     DataError
         If an id is not in the pool, or a file cannot be read.
     UsageError
-        If ids are given for a pool without ids, or a file of features is not the only one.
+        If ids are given for a pool without ids, or a file of features or a mask is not the only one.
     """
     positions: list[NDArray[np.int64]] = []
+    index: IdIndex | None = None
     for path in paths:
         held = _held(path)
         if held is not None:
             if len(paths) > 1:
                 raise UsageError(
-                    f"{path}: a file of features or positions must be the only one, got {len(paths)} "
-                    "files; several may only be lists of ids"
+                    f"{path}: a file of features or a mask must be the only one, got {len(paths)} "
+                    "files; several may only be lists of ids or positions"
                 )
             return held
-        positions.append(_find(path, read_ids(path), ids))
-    return {"labeled": np.unique(np.concatenate(positions))} if positions else {}
+        table = _listed(path)
+        if ids is not None:
+            index = index or IdIndex(ids)
+        positions.append(_positions(table) if index is None else _find(table, index))
+    if not positions:
+        return {}
+    return {"labeled": np.unique(np.concatenate(positions))}
 
 
 def _held(path: Path) -> dict[str, Any] | None:
-    """Features or positions of a file; None where it lists ids."""
+    """Features or a mask of a file; None where it lists samples."""
     suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz", ".safetensors", ".parquet"):
-        return None
     if suffix == ".npy":
         array = read_arrays(path, npy_holds="labeled")["labeled"]
-        return None if array.dtype.kind in "US" else {"labeled": array}
+        return {"labeled": array} if array.ndim > 1 or array.dtype == np.bool_ else None
+    if suffix == ".parquet" and not _has_features(path):
+        return None
+    if suffix not in (".npz", ".safetensors", ".parquet"):
+        return None
     arguments = read_pool(path).arguments
     if "features" not in arguments:
         return None
@@ -175,21 +232,41 @@ def _held(path: Path) -> dict[str, Any] | None:
     )
 
 
-def _find(path: Path, wanted: NDArray[Any], ids: NDArray[Any] | None) -> NDArray[np.int64]:
-    if ids is None:
+def _has_features(path: Path) -> bool:
+    pa, pq = pyarrow_for(path, "reading")
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowException, OSError):
+        return False  # said by who reads it
+    return any(re.fullmatch(r"features(/.+|_\d+)?", name) for name in names)
+
+
+def _positions(table: Table) -> NDArray[np.int64]:
+    """Positions in a pool without ids, as a batch of it lists them."""
+    texts = [whole(text) for text in table.ids()]
+    strange = next((text for text in texts if not re.fullmatch("0|[1-9][0-9]{0,17}", text)), None)
+    if strange is not None:
         raise UsageError(
-            f"{path}: a list of ids needs a pool with ids; add ids to the pool's file, or give them "
-            "with --ids"
+            f"{table.path}: {strange!r} is no position, and a list of ids needs a pool with ids; add ids to "
+            "the pool's file, or give them with --ids"
         )
-    pool = np.asarray(ids).astype(np.str_)
-    order = np.argsort(pool, kind="stable")
-    names = wanted.astype(np.str_)
-    at = np.searchsorted(pool, names, sorter=order)
-    found = order[np.minimum(at, len(pool) - 1)] if len(pool) else np.zeros(len(names), int)
-    unknown = pool[found] != names if len(pool) else np.ones(len(names), dtype=bool)
-    if unknown.any():
+    others = table.texts("position") if "position" in table.columns else texts
+    if [whole(text or "") for text in others] != texts:
+        raise UsageError(
+            f"{table.path}: was selected from a pool with ids, and this pool has none; add ids to the "
+            "pool's file, or give them with --ids"
+        )
+    return np.array(texts, dtype=np.int64)
+
+
+def _find(table: Table, index: IdIndex) -> NDArray[np.int64]:
+    texts = table.ids()
+    found, unknown = index.locate(texts)
+    if unknown:
+        numbers = table.path.suffix.lower() == ".npy"
         raise DataError(
-            f"{path}: id {str(names[unknown][0])!r} is not in the pool ({int(unknown.sum())} are not); "
+            f"{table.path}: id {texts[unknown[0]]!r} is not in the pool ({len(unknown)} are not); "
             "drop it, or give features of samples outside the pool"
+            + ("; positions are given as a mask (bool) of a pool that has ids" if numbers else "")
         )
-    return np.asarray(found, dtype=np.int64)
+    return found

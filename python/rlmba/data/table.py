@@ -5,23 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from rlmba.cells import as_text, folded
 from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["READABLE", "SEPARATORS", "WRITABLE", "Table", "read_table", "write_table"]
+__all__ = [
+    "READABLE",
+    "SEPARATORS",
+    "WRITABLE",
+    "Table",
+    "pyarrow_for",
+    "read_table",
+    "read_text",
+    "write_table",
+]
 
 _DELIMITED = (".csv", ".tsv", ".txt")
 _JSON = (".jsonl", ".ndjson", ".json")
 READABLE = (*_DELIMITED, *_JSON, ".parquet")
 WRITABLE = (".csv", ".jsonl", ".parquet")
+_T = TypeVar("_T")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 
 
@@ -53,6 +64,57 @@ class Table:
     def place(self, row: int) -> str:
         """Where a row is, for messages: the file, and "line 7" or "row 7"."""
         return f"{self.path}, {self.unit} {self.lines[row]}"
+
+    def column(self, name: str) -> list[Any]:
+        """The column of that name, else the only one whose name differs by case and blanks alone.
+
+        Raises
+        ------
+        DataError
+            If there is none, or there are several.
+        """
+        alike = [name] if name in self.columns else [c for c in self.columns if folded(c) == name]
+        if len(alike) == 1:
+            return self.columns[alike[0]]
+        raise DataError(
+            f"{self.path}: expected "
+            + (f"one column {name!r}, got {alike}" if alike else f"a column {name!r}")
+            + f" among {list(self.columns)[:20]}; name it so in the header. The separator of a CSV is one of "
+            "comma, semicolon, bar and tab"
+        )
+
+    def texts(self, name: str) -> list[str | None]:
+        """A column's cells as text, None where nothing is; see :mod:`rlmba.cells`.
+
+        Raises
+        ------
+        DataError
+            If there is no such column (see :meth:`column`), or a cell is no text; its place is named.
+        """
+        return [self._text(row, name, cell) for row, cell in enumerate(self.column(name))]
+
+    def _text(self, row: int, name: str, cell: Any) -> str | None:
+        try:
+            return as_text(cell)
+        except ValueError as error:
+            raise DataError(f"{self.place(row)}: column {name!r}: {error}") from None
+
+    def ids(self) -> list[str]:
+        """The column ``id`` as text.
+
+        Raises
+        ------
+        DataError
+            As :meth:`texts`; or if a row has no id.
+        """
+        found = []
+        for row, text in enumerate(self.texts("id")):
+            if text is None:
+                raise DataError(
+                    f"{self.place(row)}: expected an id, got an empty cell; fill it, or delete the row"
+                )
+            found.append(text)
+        return found
 
 
 def read_table(path: Path) -> Table:
@@ -94,22 +156,36 @@ def read_table(path: Path) -> Table:
         )
     if suffix not in READABLE:
         raise DataError(f"{path}: expected a name ending in {', '.join(READABLE)}")
+    if suffix == ".parquet":
+        return _opened(path, _read_parquet)
+    text = read_text(path)
+    if suffix in _DELIMITED:
+        return Table(path, *read_cells(path, text))
+    if suffix == ".json" and text.lstrip().startswith("["):
+        return _read_list(path, text)
+    return _read_lines(path, text)
+
+
+def read_text(path: Path) -> str:
+    """All of a text file; see :func:`rlmba.data.delimited.decode`.
+
+    Raises
+    ------
+    DataError
+        If it is missing, unreadable, empty, or no text.
+    """
+    return decode(path, _opened(path, Path.read_bytes))
+
+
+def _opened(path: Path, read: Callable[[Path], _T]) -> _T:
     try:
-        if suffix == ".parquet":
-            return _read_parquet(path)
-        data = path.read_bytes()
+        return read(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: expected a file, this is a folder") from None
     except OSError as error:
         raise DataError(f"{path}: could not be read ({error.strerror or error})") from error
-    text = decode(path, data)
-    if suffix in _DELIMITED:
-        return Table(path, *read_cells(path, text))
-    if suffix == ".json" and text.lstrip().startswith("["):
-        return _read_list(path, text)
-    return _read_lines(path, text)
 
 
 def _read_lines(path: Path, text: str) -> Table:
@@ -167,7 +243,7 @@ def _union(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _read_parquet(path: Path) -> Table:
-    pa, pq = _pyarrow(path, "reading")
+    pa, pq = pyarrow_for(path, "reading")
     with path.open("rb") as file:  # a path would be searched for partitions: split=train/a.parquet
         try:
             table = pq.ParquetFile(file).read()
@@ -290,7 +366,7 @@ def _as_csv(columns: dict[str, list[Any]], separator: str) -> str:
 
 
 def _as_parquet(path: Path, columns: dict[str, list[Any]]) -> bytes:
-    pa, pq = _pyarrow(path, "writing")
+    pa, pq = pyarrow_for(path, "writing")
     arrays = {name: _array(pa, path, name, column) for name, column in columns.items()}
     buffer = io.BytesIO()
     pq.write_table(pa.table(arrays), buffer)
@@ -299,12 +375,22 @@ def _as_parquet(path: Path, columns: dict[str, list[Any]]) -> bytes:
 
 def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
     try:
-        return pa.array(column)
+        try:
+            return pa.array(column)
+        except OverflowError:  # by itself pyarrow makes integers int64 alone
+            return pa.array(column, pa.uint64())
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
 
 
-def _pyarrow(path: Path, doing: str) -> tuple[Any, Any]:
+def pyarrow_for(path: Path, doing: str) -> tuple[Any, Any]:
+    """The modules ``pyarrow`` and ``pyarrow.parquet``.
+
+    Raises
+    ------
+    UsageError
+        If they are not installed.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

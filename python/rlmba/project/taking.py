@@ -76,13 +76,16 @@ def collect(project: Project, labels: Path | None = None) -> tuple[int, int]:
     news = _news(project)
     if labels is not None:
         source = load_source(project.config)
+        at_hand = {**before, **{n.id: n.label for n in news}}
+        is_open = not classes_are_given(project)
+        # Names that people have given before are known classes, too.
+        named = [name for name in at_hand.values() if name is not None] if is_open else []
         given = read_labels(
             labels,
             ids=set(source.ids[source.train_positions].tolist()),
-            classes=source.classes,
-            open=not classes_are_given(project),
+            classes=list(dict.fromkeys([*source.classes, *named])),
+            open=is_open,
         )
-        at_hand = {**before, **{n.id: n.label for n in news}}
         news += [
             Answer(i, name, str(labels))
             for i, name in given.items()

@@ -54,7 +54,7 @@ def select(
     features: ByModality | None = None,
     logits: ByModality | None = None,
     probabilities: ByModality | None = None,
-    labeled: ByModality | Sequence[int] | None = None,
+    labeled: ByModality | Sequence[int] | Sequence[str] | None = None,
     labels: ArrayLike | Sequence[int] | None = None,
     ids: ArrayLike | Sequence[str] | Sequence[int] | None = None,
     rng: Rng = None,
@@ -93,15 +93,18 @@ def select(
         of logits, which probabilities no longer tell: prefer logits there.
     labeled : array, optional
         Two axes, or a mapping of modalities as ``features``: features [L, D] of labeled samples
-        outside the arrays above. One axis: positions (int [L]) or a mask (bool [N]) of samples
-        *within* those arrays that are labeled already. These are never selected, serve as labeled
+        outside the arrays above. One axis: a mask (bool [N]), positions (int [L]) or ids of samples
+        *within* those arrays that are labeled already. Text is ids. Integers are ids where the pool's
+        ids are integers and they are among them; where they could be positions as well and mean other
+        samples, that is an error. These are never selected, serve as labeled
         samples, and positions in the result stay those of the arrays passed; the unlabeled rows that
         the strategy needs are copied once. A pool row equal to a row of labeled features
         stays in the pool: equal rows may be different samples.
     labels : int array [L], optional
         Classes of the labeled samples, in their order (of a mask: by rising position).
     ids : array [N] of distinct str or int, optional
-        Sample ids; errors name them, the result holds the chosen ones. Default: positions.
+        Sample ids; errors name them, the result holds the chosen ones, of the same kind. Default:
+        positions. Floats, dates and booleans are refused: give them as text.
     rng : int, numpy.random.Generator, torch.Generator or None
         An int seeds a generator; a generator is advanced; None takes fresh entropy.
     head : LinearHead or (weight [C, D], bias [C]), optional
@@ -129,7 +132,8 @@ def select(
         of range, an option is unknown. ShapeError, one of them, for shapes that disagree, and
         for features or logits of width 0.
     DataError
-        If probabilities do not sum to 1, ids or labeled positions repeat, a sample has no modality.
+        If probabilities do not sum to 1, ids or labeled samples repeat, a labeled id is not in the
+        pool, a sample has no modality.
         NonFiniteError, one of them, for NaN and infinity; it names the sample, and ``.row`` is its
         position in the arrays passed.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.ids import as_ids, id_texts, labeled_ids
 from rlmba.kernels.common.arrays import ArrayLike, require_finite, to_numpy
 from rlmba.strategies import intake
 from rlmba.strategies.base import Strategy
@@ -63,7 +64,7 @@ class Given:
         if dropout_logits is not None:
             self.dropout = intake.float_array(dropout_logits, "dropout_logits", ndim=3)
         self.n = self._size(ids)
-        self.ids = None if ids is None else intake.as_ids(_array(ids), self.n)
+        self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
         self.present = self._present(present)
         self.fusion_weights = numbers(fusion_weights)
@@ -142,7 +143,8 @@ class Given:
     def _labeled(self, given: Any) -> NDArray[Any] | None:
         if given is None:
             return None
-        at = intake.as_positions(given, self.n)
+        by_id = labeled_ids(given, self.ids)
+        at = intake.as_positions(given if by_id is None else by_id, self.n)
         if at is None:
             p = intake.parts(given, "labeled")
             names = self.names
@@ -180,7 +182,7 @@ class Given:
 
     def name(self, row: int) -> str:
         """What errors call the sample in ``row`` of the caller's arrays."""
-        return str(row) if self.ids is None else str(self.ids[row])
+        return str(row) if self.ids is None else id_texts(self.ids[row : row + 1])[0]
 
     def row_of(self, row: int) -> int:
         """The caller's row of a pool position."""
@@ -221,10 +223,9 @@ class Given:
         if dropout is not None and rows is not None:
             dropout = dropout[:, rows] if "dropout" in needs else None
         ids: Any = np.arange(self.n) if self.ids is None else self.ids
-        if ids.dtype.kind == "S":
-            ids = np.char.decode(ids, "utf-8")
+        ids = ids if rows is None else ids[rows]
         return PoolOutputs(
-            ids=(ids if rows is None else ids[rows]).astype(np.str_, copy=False),
+            ids=ids if ids.dtype.kind == "U" else np.array(id_texts(ids), dtype=np.str_),
             features=features,
             logits=logits,
             fused_features=fused_features,

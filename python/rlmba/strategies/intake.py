@@ -18,7 +18,6 @@ __all__ = [
     "ByModality",
     "Parts",
     "as_head",
-    "as_ids",
     "as_positions",
     "float_array",
     "fuse",
@@ -259,35 +258,6 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
             f"labeled: expected distinct positions, {values[counts > 1][0]} repeats; drop the copies"
         )
     return a.astype(np.int64)
-
-
-def as_ids(given: Any, n: int) -> NDArray[Any]:
-    """Ids [n] as the array the caller gave, distinct strings or integers.
-
-    Raises
-    ------
-    ShapeError
-        If there are not n of them on one axis, or they are neither strings nor integers.
-    DataError
-        If one repeats; the message names it and its positions.
-    """
-    a = given if isinstance(given, np.ndarray) else np.asarray(given)
-    if a.dtype == object:
-        a = np.array([str(v) if isinstance(v, str | int) else v for v in a.tolist()])
-    if a.shape != (n,) or a.dtype.kind not in "USiu":
-        raise ShapeError(
-            f"ids: expected {n} strings or integers, one a sample, "
-            f"got dtype {a.dtype} and shape {a.shape}"
-        )
-    if len(set(a.tolist())) < n:  # several times quicker than sorting strings
-        values, counts = np.unique(a, return_counts=True)
-        repeated = values[counts > 1]
-        places = np.flatnonzero(a == repeated[0])
-        raise DataError(
-            f"ids: expected distinct ids, {repeated[0].item()!r} stands at positions {places[0]} and "
-            f"{places[1]} ({len(repeated)} ids repeat); make them unique"
-        )
-    return a
 
 
 def as_head(given: Any) -> LinearHead | None:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlmba.annotators.answers import AskedIds, ClassNames
 from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.browser.answers import AnswerLog
 from rlmba.annotators.tickets import Tickets
@@ -87,19 +88,24 @@ class Browser:
                 "repair or delete the line, and its sample is asked again"
             )
         ids = [question.id for question in batch.questions]
-        for i in sorted(answers.current.keys() - set(ids)):
-            raise DataError(
-                f"{log.path}, line {answers.current[i].line}: expected an id of the batch, got {i!r}"
-                f"{nearest(i, ids)}; delete the line"
-            )
-        for answer in answers.current.values():
+        asked, classes = AskedIds(ids), ClassNames(batch.classes, open=batch.open)
+        found: dict[str, str | None] = {}
+        for i, answer in sorted(answers.current.items(), key=lambda item: item[1].line):
+            sample = asked.find(i)
+            if sample is None:
+                raise DataError(
+                    f"{log.path}, line {answer.line}: expected an id of the batch, got {i!r}"
+                    f"{nearest(i, ids)}; delete the line"
+                )
             label = answer.label
-            if label is not None and label not in batch.classes and not batch.open:
+            name = None if label is None else classes.find(label)
+            if label is not None and name is None:
                 raise DataError(
                     f"{log.path}, line {answer.line}: expected a class, one of {list(batch.classes)}, got "
                     f"{label!r}{nearest(label, batch.classes)}; correct the line, or answer again on the page"
                 )
-        return {i: answers.current[i].label for i in ids if i in answers.current}
+            found[sample] = name
+        return {i: found[i] for i in ids if i in found}
 
     def batch(self, ticket: str) -> LabelBatch:
         """The batch behind a ticket.

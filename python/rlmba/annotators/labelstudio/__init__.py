@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.labelstudio import labeling
-from rlmba.annotators.labelstudio.answers import Decided, decide, votes
+from rlmba.annotators.labelstudio.answers import Asked, Decided, decide, round_of, votes
 from rlmba.annotators.labelstudio.exports import read_export
 from rlmba.annotators.labelstudio.media import Inline, Local, Media, Upload
 from rlmba.annotators.labelstudio.projects import Projects
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelStudio"]
 
 _CHUNK = 25  # questions whose files are uploaded, and which are then imported, together
+_SHOWN = 3
 _MEDIA = ("upload", "local", "inline")
 
 
@@ -150,17 +151,19 @@ class LabelStudio:
             If an export cannot be read, or a label is none of the classes.
         """
         batch, notes = self.tickets.read(ticket)
+        asked = self._asked(batch)
         if self._url and self._export is None:
             server = self._connect()
             project = self._number(server)
             found = server.tasks(project, batch.round)
-            decided = decide(batch, found)
-            again = _unanswered(batch, found, decided)
+            decided = decide(asked, found)
+            again = _unanswered(asked, found, decided)
             if again:
                 server.add_tasks(project, again)
         else:
-            decided = decide(batch, self._exported(batch))
+            decided = decide(asked, self._exported(batch))
             self._write_again(ticket, decided)
+        _warn_of_unused(decided)
         if notes.get("ties", {}) != decided.ties:
             self.tickets.write(batch, notes | {"ties": decided.ties})
         if decided.ties:
@@ -174,6 +177,11 @@ class LabelStudio:
             )
         return decided.labels
 
+    def _asked(self, batch: LabelBatch) -> Asked:
+        """The batch; answers of unknown rounds are told once, with the latest one."""
+        rounds = self.tickets.rounds()
+        return Asked(batch, rounds if batch.round == max(rounds) else None)
+
     def _ask_server(self, batch: LabelBatch) -> None:
         server = self._connect()
         wanted = columns(batch)
@@ -182,7 +190,8 @@ class LabelStudio:
         config = labeling.grown(before, wanted, batch.classes, open_classes=batch.open)
         if not _same(before, config):
             server.set_label_config(project, config)
-        there = {task["data"].get("sample_id") for task in server.tasks(project, batch.round)}
+        asked = Asked(batch)
+        there = {asked.question(task) for task in server.tasks(project, batch.round)}
         missing = [question for question in batch.questions if question.id not in there]
         if not missing:
             return
@@ -213,7 +222,7 @@ class LabelStudio:
                 return []
             path = max(there, key=lambda p: p.stat().st_mtime)
         found = read_export(path)
-        if not any(task["data"].get("round") == batch.round for task in found):
+        if not any(round_of(task) == batch.round for task in found):
             warnings.warn(
                 f"{path}: no answers of round {batch.round} in it; export the project again when people "
                 "have labeled",
@@ -279,15 +288,28 @@ class LabelStudio:
 
 
 def _unanswered(
-    batch: LabelBatch, found: list[dict[str, Any]], decided: Decided
+    asked: Asked, found: list[dict[str, Any]], decided: Decided
 ) -> list[dict[str, Any]]:
     """Further tasks for questions without a majority, unless one of theirs still waits for an answer."""
     again = []
     for sample, count in decided.ties.items():
-        own = [task for task in found if task["data"].get("sample_id") == sample]
-        if all(votes(batch, task) for task in own):
+        own = [task for task in found if asked.question(task) == sample]
+        if all(votes(asked, task) for task in own):
             again.append(asked_again(own[0], count))
     return again
+
+
+def _warn_of_unused(decided: Decided) -> None:
+    if decided.unused:
+        shown = "; ".join(decided.unused[:_SHOWN]) + (
+            "; ..." if len(decided.unused) > _SHOWN else ""
+        )
+        warnings.warn(
+            f"labelstudio: {len(decided.unused)} answered tasks are not used ({shown}); correct them in "
+            "Label Studio, or leave them",
+            RlmbaWarning,
+            stacklevel=3,
+        )
 
 
 def _same(one: str, other: str) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from rlmba.annotators.answers import AskedIds, ClassNames
 from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, CHOICES, NEW_CLASS
+from rlmba.cells import as_text, whole
 from rlmba.errors import DataError
 
-__all__ = ["Decided", "decide", "votes"]
+__all__ = ["Asked", "Decided", "decide", "round_of", "votes"]
+
+_DIGITS = 10
+"""Rounds have fewer."""
 
 
 class Vote(NamedTuple):
@@ -30,13 +35,68 @@ class Decided(NamedTuple):
         Of the questions that are answered; None: people cannot tell.
     ties : mapping of id to int
         Questions whose answers are equally divided, and how many answers these are.
+    unused : list of str
+        Tasks that people have answered and whose answers do not count, each with the reason.
     """
 
     labels: dict[str, str | None]
     ties: dict[str, int]
+    unused: list[str]
 
 
-def decide(batch: LabelBatch, tasks: Iterable[Mapping[str, Any]]) -> Decided:
+class Asked:
+    """What was asked in a batch, as tasks that come back refer to it.
+
+    Parameters
+    ----------
+    batch : LabelBatch
+    rounds : collection of int or None
+        Rounds that have asked, too; None: any other may have.
+    """
+
+    def __init__(self, batch: LabelBatch, rounds: Collection[int] | None = None) -> None:
+        self.batch = batch
+        self.names = ClassNames(batch.classes, open=batch.open, numbers=True)
+        self._ids = AskedIds(question.id for question in batch.questions)
+        self._rounds = rounds
+
+    def question(self, task: Mapping[str, Any]) -> str | None:
+        """The sample's id, where the task is about a question of this batch."""
+        return None if self.why_not(task) is not None else self._sample(task)
+
+    def other_round(self, task: Mapping[str, Any]) -> bool:
+        """Whether the task belongs to another round that has asked."""
+        number = round_of(task)
+        return number != self.batch.round and (self._rounds is None or number in self._rounds)
+
+    def why_not(self, task: Mapping[str, Any]) -> str | None:
+        """Why the task is about no question of this batch; None where it is."""
+        data, number = task["data"], round_of(task)
+        if number != self.batch.round:
+            return f"round {data.get('round')!r} was not asked"
+        if self._sample(task) is None:
+            return f"sample_id {data.get('sample_id')!r} was not asked for in round {number}"
+        return None
+
+    def _sample(self, task: Mapping[str, Any]) -> str | None:
+        text = _text(task["data"].get("sample_id"))
+        return None if text is None else self._ids.find(text)
+
+
+def round_of(task: Mapping[str, Any]) -> int | None:
+    """The round of a task: a number, or text of one, as tables have it; None where it says none."""
+    text = whole(_text(task["data"].get("round")) or "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else None
+
+
+def _text(cell: Any) -> str | None:
+    try:
+        return as_text(cell)
+    except ValueError:
+        return None
+
+
+def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
     """The label of each question, by the majority of the votes on all of its tasks.
 
     Annotations marked as ground truth count alone where there are any. Of equally frequent labels none is
@@ -44,8 +104,8 @@ def decide(batch: LabelBatch, tasks: Iterable[Mapping[str, Any]]) -> Decided:
 
     Parameters
     ----------
-    batch : LabelBatch
-        What was asked. Tasks of other rounds, or about other samples, are passed over.
+    asked : Asked
+        What was asked. Tasks of other rounds that have asked are passed over.
     tasks : iterable of mapping
         With ``id``, ``data`` and ``annotations``, as Label Studio's API and its JSON export have them.
 
@@ -54,15 +114,19 @@ def decide(batch: LabelBatch, tasks: Iterable[Mapping[str, Any]]) -> Decided:
     DataError
         If an annotation's label is none of the batch's.
     """
-    asked = {question.id for question in batch.questions}
     ballots: dict[str, list[Vote]] = defaultdict(list)
+    unused = []
     for task in tasks:
-        sample = task["data"].get("sample_id")
-        if sample in asked and task["data"].get("round") == batch.round:
-            ballots[sample].extend(votes(batch, task))
+        sample = asked.question(task)
+        if sample is not None:
+            ballots[sample].extend(votes(asked, task))
+            if any(map(_elsewhere, task["annotations"])):
+                unused.append(f"task {task['id']}: no answer in {CHOICES!r} nor {NEW_CLASS!r}")
+        elif not asked.other_round(task) and _answered(task):
+            unused.append(f"task {task['id']}: {asked.why_not(task)}")
     labels: dict[str, str | None] = {}
     ties: dict[str, int] = {}
-    for question in batch.questions:
+    for question in asked.batch.questions:
         ballot = ballots.get(question.id, [])
         counted = [vote for vote in ballot if vote.truth] or ballot
         ranking = Counter(vote.label for vote in counted).most_common(2)
@@ -70,10 +134,10 @@ def decide(batch: LabelBatch, tasks: Iterable[Mapping[str, Any]]) -> Decided:
             ties[question.id] = len(counted)
         elif ranking:
             labels[question.id] = ranking[0][0]
-    return Decided(labels, ties)
+    return Decided(labels, ties, unused)
 
 
-def votes(batch: LabelBatch, task: Mapping[str, Any]) -> list[Vote]:
+def votes(asked: Asked, task: Mapping[str, Any]) -> list[Vote]:
     """What the annotations of a task say; those that were cancelled, or are empty, say nothing.
 
     Raises
@@ -83,46 +147,75 @@ def votes(batch: LabelBatch, task: Mapping[str, Any]) -> list[Vote]:
     """
     found = []
     for annotation in task["annotations"]:
-        if annotation.get("was_cancelled"):
-            continue
-        said = _said(annotation.get("result") or ())
-        if new := [name for name in said[NEW_CLASS] if name]:
-            said[CHOICES] = new  # who writes a name means it, whatever is chosen above it
-        if len(set(said[CHOICES])) > 1:
+        try:
+            said = _says(annotation)
+        except ValueError as error:
+            raise DataError(f"{_place(task)}: {error}; correct the annotation there") from None
+        if len(set(said)) > 1:
             raise DataError(
-                f"{_place(task)}: expected one class, got {sorted(set(said[CHOICES]))}; "
+                f"{_place(task)}: expected one class, got {sorted(set(said))}; "
                 "correct the annotation there"
             )
-        if said[CHOICES]:
-            label = _checked(batch, task, said[CHOICES][0])
+        if said:
+            label = _checked(asked, task, said[0])
             found.append(Vote(label, bool(annotation.get("ground_truth"))))
     return found
+
+
+def _answered(task: Mapping[str, Any]) -> bool:
+    try:
+        return any(map(_says, task["annotations"]))
+    except ValueError:
+        return True
+
+
+def _elsewhere(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has something in other controls, and nothing in ours."""
+    controls = {item.get("from_name") for item in annotation.get("result") or ()}
+    return bool(controls - {CHOICES, NEW_CLASS} and not annotation.get("was_cancelled")) and not (
+        _says(annotation)
+    )
+
+
+def _says(annotation: Mapping[str, Any]) -> list[str]:
+    """Names that an annotation gives; none where it was cancelled or is empty.
+
+    Raises
+    ------
+    ValueError
+        If one is no text.
+    """
+    if annotation.get("was_cancelled"):
+        return []
+    said = _said(annotation.get("result") or ())
+    # Who writes a name means it, whatever is chosen above it.
+    return said[NEW_CLASS] or said[CHOICES]
 
 
 def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Names by control, those of other controls left out."""
     said: dict[str, list[str]] = {CHOICES: [], NEW_CLASS: []}
     for item in result:
-        value = item.get("value") or {}
-        if item.get("from_name") == CHOICES:
-            said[CHOICES].extend(map(str, value.get("choices") or ()))
-        elif item.get("from_name") == NEW_CLASS:
-            text = value.get("text") or ()
-            said[NEW_CLASS].extend(
-                str(t).strip() for t in ([text] if isinstance(text, str) else text)
-            )
+        value, name = item.get("value") or {}, item.get("from_name")
+        if name not in said:
+            continue
+        cells = value.get("choices" if name == CHOICES else "text")
+        cells = cells if isinstance(cells, list) else [cells]
+        said[name] += [text for text in map(as_text, cells) if text is not None]
     return said
 
 
-def _checked(batch: LabelBatch, task: Mapping[str, Any], label: str) -> str | None:
+def _checked(asked: Asked, task: Mapping[str, Any], label: str) -> str | None:
     if label == CANNOT_TELL:
         return None
-    if label in batch.classes or batch.open:
-        return label
-    near = difflib.get_close_matches(label, batch.classes, 1, 0)
+    name = asked.names.find(label)
+    if name is not None:
+        return name
+    classes = asked.batch.classes
+    near = difflib.get_close_matches(label, classes, 1, 0)
     advice = f"; nearest is {near[0]!r}" if near else ""
     raise DataError(
-        f"{_place(task)}: label {label!r} is none of the classes ({_listed(batch.classes)}){advice}. If the "
+        f"{_place(task)}: label {label!r} is none of the classes ({_listed(classes)}){advice}. If the "
         "choice was renamed in the labeling config, name it as before and correct the annotation there; "
         "nothing of what was entered is lost"
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.labelstudio.labeling import CHOICES, NEW_CLASS
+from rlmba.data.table import read_table
 from rlmba.errors import DataError
 
 __all__ = ["read_export"]
@@ -28,32 +28,25 @@ def read_export(path: Path) -> list[dict[str, Any]]:
     DataError
         If the file is missing, damaged, or no such export.
     """
+    rows = _table(path) if path.suffix.lower() in (".csv", ".tsv") else _objects(path)
+    return [_task(path, i, row) for i, row in enumerate(rows, 1)]
+
+
+def _objects(path: Path) -> list[Mapping[str, Any]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: could not be read ({error}); {_HOW}") from None
-    parse = _table if path.suffix.lower() in (".csv", ".tsv") else _objects
-    return [_task(path, i, row) for i, row in enumerate(parse(path, text), 1)]
-
-
-def _objects(path: Path, text: str) -> list[Mapping[str, Any]]:
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected JSON, got {error}; {_HOW}") from None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise DataError(f"{path}: expected a list of tasks, got {type(rows).__name__}; {_HOW}")
     return rows
 
 
-def _table(path: Path, text: str) -> list[Mapping[str, Any]]:
-    csv.field_size_limit(1 << 30)  # a cell may hold a picture
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-    for i, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            raise DataError(f"{path}: row {i} is not as long as the header; {_HOW}")
-    return list(rows)
+def _table(path: Path) -> list[Mapping[str, Any]]:
+    columns = read_table(path).columns
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _task(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +63,7 @@ def _task(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
             f"{path}: entry {number}: expected a task with sample_id and round, got {sorted(map(str, row))}; "
             f"{_HOW}, of the project that the questions were imported into"
         )
-    flat = {"sample_id": str(row["sample_id"]), "round": _number(row["round"])}
+    flat = {"sample_id": row["sample_id"], "round": row["round"]}
     result = [
         {"from_name": name, "value": {key: _names(row.get(name), key)}}
         for name, key in ((CHOICES, "choices"), (NEW_CLASS, "text"))
@@ -78,18 +71,11 @@ def _task(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": row.get("id", number), "data": flat, "annotations": [{"result": result}]}
 
 
-def _names(cell: Any, key: str) -> list[str]:
+def _names(cell: Any, key: str) -> list[Any]:
     """A cell's names: one as it is, several as an object or a list, none where it is empty."""
     if isinstance(cell, str) and cell.startswith(f'{{"{key}":'):
-        cell = json.loads(cell)
+        with suppress(ValueError):  # damaged, it is no class, which is said
+            cell = json.loads(cell)
     if isinstance(cell, Mapping):
         cell = cell.get(key)
-    names = cell if isinstance(cell, list) else [cell]
-    return [str(name) for name in names if name not in (None, "")]
-
-
-def _number(cell: Any) -> int | None:
-    try:
-        return int(float(cell))
-    except (TypeError, ValueError, OverflowError):
-        return None
+    return cell if isinstance(cell, list) else [cell]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from rlmba.annotators.labelstudio.answers import round_of
 from rlmba.errors import AnnotatorError, UsageError
 
 __all__ = ["Server"]
@@ -110,7 +111,7 @@ class Server:
                     project=project, query=query, fields="all", page_size=200, request_options=_ONCE
                 )
             ]
-        return sorted((t for t in found if t["data"].get("round") == round_), key=lambda t: t["id"])
+        return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
 
     def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Import tasks: all of them or, if that fails, none."""

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.cells import as_text, is_missing
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
-from rlmba.data.manifest.values import RaggedError, as_text, is_empty, numbers_of, vectors_of
+from rlmba.data.manifest.values import RaggedError, numbers_of, vectors_of
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
@@ -296,7 +297,7 @@ def _by_name(
         if array is not None and column not in {*vectors, *media}:
             _check_name(column, column)
             vectors[column] = (column, array)
-        elif named is not None and any(not is_empty(v) for v in values):
+        elif named is not None and any(not is_missing(v) for v in values):
             candidates.setdefault("text" if named == _TEXT_FILE else named, []).append(column)
     for modality, columns in candidates.items():
         if modality in {*media, *vectors, *excluded} or (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.cells import Names, class_names, id_names
 from rlmba.data.manifest.options import set_option
-from rlmba.data.manifest.values import as_text, one_line
+from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
 from rlmba.errors import DataError
 
@@ -47,25 +49,20 @@ def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
     DataError
         If one is missing, is not such a name, or repeats; lines are named.
     """
-    ids: list[str] = []
+    texts = table.texts(column)
+    if None in texts:
+        raise DataError(
+            f"{table.place(texts.index(None))}: expected an id in column {column!r}, got an empty cell; "
+            f"fill it, or take another column with {set_option('id', 'COLUMN')}"
+        )
+    ids = id_names([text for text in texts if text is not None])
     first: dict[str, int] = {}
-    for row, value in enumerate(table.columns[column]):
-        try:
-            text = as_text(value)
-        except ValueError as error:
-            raise DataError(f"{table.place(row)}: id in column {column!r}: {error}") from None
-        if text is None:
-            raise DataError(
-                f"{table.place(row)}: expected an id in column {column!r}, got an empty cell; fill it, or "
-                f"take another column with {set_option('id', 'COLUMN')}"
-            )
+    for row, text in enumerate(ids):
         problem = one_line(text, _LONGEST) or _trick(text)
         if problem:
             raise DataError(f"{table.place(row)}: id {text[:80]!r}: {problem}; rename it")
-        if text in first:
+        if first.setdefault(text, row) != row:
             raise DataError(_repeated(table, text, first[text], row, label))
-        first[text] = row
-        ids.append(text)
     return ids
 
 
@@ -102,7 +99,8 @@ def read_labels(
     column : str or None
         None: no label is known.
     classes : sequence of str or None
-        None: those that occur, sorted, as numbers where all are.
+        Each label is the one that it means (:class:`rlmba.cells.Names`). None: those that occur
+        (:func:`rlmba.cells.class_names`), sorted, as numbers where all are.
 
     Returns
     -------
@@ -117,25 +115,26 @@ def read_labels(
     unknown = np.full(len(table), -1, np.int64)
     if column is None:
         return unknown, tuple(classes or ())
-    names: list[str | None] = []
-    for row, value in enumerate(table.columns[column]):
-        try:
-            name = as_text(value)
-        except ValueError as error:
-            raise DataError(f"{table.place(row)}: label in column {column!r}: {error}") from None
-        problem = "" if name is None else one_line(name, _LONGEST)
+    texts = table.texts(column)
+    for row, text in enumerate(texts):
+        problem = "" if text is None else one_line(text, _LONGEST)
         if problem:
             raise DataError(f"{table.place(row)}: label in column {column!r}: {problem}")
-        names.append(name)
-    found = tuple(classes) if classes is not None else _sorted({n for n in names if n is not None})
-    number = {name: k for k, name in enumerate(found)}
-    for row, name in enumerate(names):
-        if name is None:
-            continue
-        if name not in number:
-            raise DataError(f"{table.place(row)}: {_foreign(name, found)}")
-        unknown[row] = number[name]
-    return unknown, found
+    if classes is None:
+        found = class_names(texts)
+        names = _sorted({name for name in found if name is not None})
+    else:
+        known, names = Names(classes, case=False), tuple(classes)
+        meant = {text: known.find(text) for text in {t for t in texts if t is not None}}
+        for row, text in enumerate(texts):
+            if text is not None and meant[text] is None:
+                raise DataError(f"{table.place(row)}: {_foreign(text, names)}")
+        found = [None if text is None else meant[text] for text in texts]
+    number = {name: k for k, name in enumerate(names)}
+    for row, name in enumerate(found):
+        if name is not None:
+            unknown[row] = number[name]
+    return unknown, names
 
 
 def _foreign(name: str, classes: Sequence[str]) -> str:
@@ -152,9 +151,12 @@ def _foreign(name: str, classes: Sequence[str]) -> str:
 def _sorted(names: set[str]) -> tuple[str, ...]:
     """Sorted as numbers where all are, else as text."""
     try:
-        return tuple(sorted(names, key=lambda name: (float(name), name)))
+        numbers = {name: float(name) for name in names}
     except ValueError:
         return tuple(sorted(names))
+    if any(map(math.isnan, numbers.values())):  # a class called nan has no place among numbers
+        return tuple(sorted(names))
+    return tuple(sorted(names, key=lambda name: (numbers[name], name)))
 
 
 def read_splits(table: Table, column: str | None) -> NDArray[np.int64]:
@@ -167,13 +169,13 @@ def read_splits(table: Table, column: str | None) -> NDArray[np.int64]:
     """
     splits = np.zeros(len(table), np.int64)
     number = {name: k for k, names in enumerate(_SPLIT_NAMES) for name in names}
-    for row, value in enumerate([] if column is None else table.columns[column]):
-        name = value.strip().lower() if isinstance(value, str) else "" if value is None else value
+    for row, text in enumerate([] if column is None else table.texts(column)):
+        name = (text or "").lower()
         if name not in number:
             expected = "; ".join(", ".join(n for n in names if n) for names in _SPLIT_NAMES)
             raise DataError(
                 f"{table.place(row)}: split in column {column!r}: expected one of {expected}; or nothing, "
-                f"which is train; got {value!r}"
+                f"which is train; got {text!r}"
             )
         splits[row] = number[name]
     return splits

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlmba.cells import is_missing
 from rlmba.data.manifest.columns import Columns
 from rlmba.data.manifest.options import set_option
-from rlmba.data.manifest.values import as_text, is_empty, one_line
+from rlmba.data.manifest.values import one_line
 from rlmba.data.media.catalogue import Form, Source
 from rlmba.data.media.problems import missing_or_empty
 from rlmba.data.table import Table
@@ -50,7 +51,7 @@ class Sources:
 
 def texts_are_files(values: Sequence[Any], root: Path) -> bool:
     """Whether cells are paths of ``.txt`` files: all of them end so, and one of the files is there."""
-    texts = [v.strip() for v in values if not is_empty(v) and isinstance(v, str)]
+    texts = [v.strip() for v in values if not is_missing(v) and isinstance(v, str)]
     if not texts or not all(t.lower().endswith(".txt") and "\n" not in t for t in texts):
         return False
     return any(_exists(root / t) for t in texts)
@@ -121,19 +122,13 @@ def find_sources(
 
 
 def _texts(table: Table, column: str) -> list[Source | None]:
-    sources: list[Source | None] = []
-    for row, value in enumerate(table.columns[column]):
-        try:
-            text = as_text(value)
-        except ValueError as error:
-            raise DataError(f"{table.place(row)}: text in column {column!r}: {error}") from None
-        sources.append(None if text is None else Source("text", text=text))
-    return sources
+    texts = table.texts(column)
+    return [None if text is None else Source("text", text=text) for text in texts]
 
 
 def _path(table: Table, row: int, column: str, value: Any, root: Path) -> Path | None:
     """A cell as a path; None where it is empty."""
-    if is_empty(value):
+    if is_missing(value):
         return None
     start = f"{table.place(row)}: column {column!r}: expected "
     if not isinstance(value, str):

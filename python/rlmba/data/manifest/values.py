@@ -1,4 +1,4 @@
-"""Single cells of a table: texts, numbers, lists of numbers."""
+"""Single cells of a table: names of one line, numbers, lists of numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RaggedError", "as_text", "is_empty", "numbers_of", "one_line", "vectors_of"]
+from rlmba.cells import is_missing
+
+__all__ = ["RaggedError", "numbers_of", "one_line", "vectors_of"]
 
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -19,34 +21,6 @@ _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 class RaggedError(ValueError):
     """A column whose cells are not all of the form it is read for; the message says where."""
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing: no value, blanks alone, or a number that is none."""
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    return isinstance(value, float) and math.isnan(value)
-
-
-def as_text(value: Any) -> str | None:
-    """A cell as text without outer blanks, whole numbers without a fraction; None where it is empty.
-
-    Raises
-    ------
-    ValueError
-        If it is neither text nor a number.
-    """
-    if is_empty(value):
-        return None
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(int(value)) if float(value).is_integer() else str(value)
-    raise ValueError(f"expected text or a number, got {_short(value)}")
 
 
 def one_line(text: str, longest: int) -> str:
@@ -75,7 +49,7 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
         pass
     numbers = np.full(len(values), np.nan)
     for row, value in enumerate(values):
-        if is_empty(value) or (isinstance(value, str) and value.strip().lower() in _EMPTY):
+        if is_missing(value) or (isinstance(value, str) and value.strip().lower() in _EMPTY):
             continue
         try:
             number = float(value) if isinstance(value, str | int | float) else math.nan
@@ -98,13 +72,13 @@ def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
     RaggedError
         If others are not lists of finite numbers of the same length; its first argument is the row.
     """
-    first = next((v for v in values if not is_empty(v)), None)
+    first = next((v for v in values if not is_missing(v)), None)
     width = len(_list_of(first) or ())
     if not width:
         return None
     vectors = np.full((len(values), width), np.nan)
     for row, value in enumerate(values):
-        if is_empty(value):
+        if is_missing(value):
             continue
         numbers = _list_of(value)
         if numbers is None:

@@ -1,0 +1,267 @@
+"""What a cell of a table means as an id or a label: one rule for every reader.
+
+=============================================  ==================================================
+cell                                           meaning
+=============================================  ==================================================
+text                                           itself, without outer blanks (non-breaking ones
+                                               too); "nan", "NA" and "None" are texts as any other
+None, NaN, NaT, pandas' NA, blanks alone       missing
+an integer of any size and type                its digits
+a whole float or Decimal: 3.0, -0.0, 1e3       its digits: "3", "0", "1000"
+another float or Decimal: 0.5                  as it is printed: "0.5"
+a float of 2^53 and more, an infinite one      an error: the digits that it had are lost
+true, false                                    "true", "false"
+bytes                                          the text that they encode in UTF-8
+a date, a time                                 as in ISO 8601
+a list, an object, anything else               an error
+=============================================  ==================================================
+
+Where the possible names are known (the classes, the ids that were asked for), a cell means the first of
+these that exists and is only one name; see :class:`Names`:
+
+1. the name itself: "007" is another name than "7", and "3.0" another than "3" where both exist;
+2. one that differs by blanks inside or by how accented letters are composed;
+3. for classes, one that differs by upper and lower case as well;
+4. the same whole number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike.
+
+A column of labels whose classes nobody has listed has its texts as classes, and the ids of a table of
+samples are its texts. If all in the column are numbers, whole ones lose their fraction; see
+:func:`class_names` and :func:`id_names`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+__all__ = [
+    "Names",
+    "all_numbers",
+    "as_text",
+    "class_names",
+    "folded",
+    "id_names",
+    "is_missing",
+    "spaced",
+    "whole",
+]
+
+_EXACT = 2**53
+"""From here on a float stands for several integers."""
+
+# As programs write numbers: 1.10 and 007 are names.
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+|,00?|[.,]\d*[1-9])?", re.ASCII)
+_WHOLE = re.compile(r"(?P<digits>-?(?:0|[1-9]\d*))(?:\.0+|,00?)?", re.ASCII)
+_FRACTION_OF_SECOND = re.compile(r"\.(\d*?)0*(?!\d)", re.ASCII)
+# They are not seen, and some programs put them at a cell's beginning.
+_INVISIBLE = str.maketrans(dict.fromkeys("\ufeff\u200b\u2060"))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, NaT, pandas' NA, a masked entry, or blanks alone.
+
+    Examples
+    --------
+    >>> is_missing(float("nan")), is_missing(" "), is_missing("nan")
+    (True, True, False)
+    """
+    if isinstance(value, str | bytes):
+        return not value.strip()
+    if value is None or value is np.ma.masked or type(value).__name__ == "NAType":
+        return True
+    if isinstance(value, float | Decimal | np.floating | np.datetime64 | datetime):
+        return bool(value != value)  # noqa: PLR0124 - NaN and NaT alone
+    return False
+
+
+def as_text(value: Any) -> str | None:
+    """A cell as text; None where it is missing.
+
+    Raises
+    ------
+    ValueError
+        If it is no id and no label, by the rule above; the message has no place.
+
+    Examples
+    --------
+    >>> as_text(3.0), as_text(" 3.0 "), as_text(18446744073709551615), as_text(True), as_text(None)
+    ('3', '3.0', '18446744073709551615', 'true', None)
+    """
+    if is_missing(value):
+        return None
+    for types, text in _FORMS:
+        if isinstance(value, types):
+            return text(value)
+    raise ValueError(f"expected text or a number, got {_short(value)}")
+
+
+def _number_text(value: Any) -> str:
+    if not math.isfinite(value):
+        raise ValueError(f"expected text or a finite number, got {value}")
+    if value != int(value):
+        return str(value.normalize() if isinstance(value, Decimal) else value)
+    if not isinstance(value, Decimal) and abs(value) >= _EXACT:
+        raise ValueError(
+            f"expected text or an integer, got the float {value!s}, which does not keep all digits of a "
+            "number that large; write it as text or as an integer"
+        )
+    return str(int(value))
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"expected text in UTF-8, got the bytes {_short(value)}") from None
+
+
+def _moment(value: Any) -> str:
+    text = str(value) if isinstance(value, np.datetime64) else value.isoformat()
+    return _FRACTION_OF_SECOND.sub(lambda found: f".{found[1]}" if found[1] else "", text)
+
+
+# A bool is an int, too.
+_FORMS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (str, str.strip),
+    (bool | np.bool_, lambda value: str(bool(value)).lower()),
+    (int | np.integer, lambda value: str(int(value))),
+    (float | Decimal | np.floating, _number_text),
+    (bytes, _decoded),
+    (date | time | np.datetime64, _moment),
+    (UUID, str),
+)
+
+
+def whole(text: str) -> str:
+    """A whole number's digits, where a text is one with or without a fraction of zeros; else the text.
+
+    Examples
+    --------
+    >>> whole("3.0"), whole("-0.0"), whole("007.0"), whole("3.5"), whole("v3.0")
+    ('3', '0', '007.0', '3.5', 'v3.0')
+    """
+    found = _WHOLE.fullmatch(text)
+    if found is None:
+        return text
+    return "0" if found["digits"] == "-0" else found["digits"]
+
+
+def all_numbers(texts: Iterable[str]) -> bool:
+    """Whether all texts are numbers as programs write them: 3, -1.5, 3.0; not 007 nor 1.10."""
+    return all(_NUMBER.fullmatch(text) for text in texts)
+
+
+def spaced(text: str) -> str:
+    """Single blanks between words, no invisible characters, and one form of each accented letter."""
+    return unicodedata.normalize("NFC", " ".join(text.translate(_INVISIBLE).split()))
+
+
+def folded(text: str) -> str:
+    """As :func:`spaced`, and the same for upper and lower case."""
+    return spaced(text).casefold()
+
+
+def class_names(texts: Sequence[str | None]) -> list[str | None]:
+    """The classes of a column of labels, where nobody has listed them.
+
+    Of texts that differ only by blanks inside or by how accented letters are composed, the first is the
+    name. In a column of numbers alone, "3.0" is "3".
+
+    Examples
+    --------
+    >>> class_names(["3.0", None, "10", "2.5"]), class_names(["3.0", "x"])
+    (['3', None, '10', '2.5'], ['3.0', 'x'])
+    """
+    if all_numbers(text for text in texts if text is not None):
+        return [None if text is None else whole(text) for text in texts]
+    first: dict[str, str] = {}
+    return [None if text is None else first.setdefault(spaced(text), text) for text in texts]
+
+
+def id_names(texts: Sequence[str]) -> list[str]:
+    """The ids of a table that says which samples there are.
+
+    In a column of numbers alone "7.0" is "7", unless both are there.
+
+    Examples
+    --------
+    >>> id_names(["7.0", "8"]), id_names(["7.0", "7"]), id_names(["7.0", "x"])
+    (['7', '8'], ['7.0', '7'], ['7.0', 'x'])
+    """
+    plain = [whole(text) for text in texts] if all_numbers(texts) else list(texts)
+    return plain if len(set(plain)) == len(set(texts)) else list(texts)
+
+
+class Names:
+    """Known names, and which of them a cell means.
+
+    Parameters
+    ----------
+    names : iterable of str
+    case : bool
+        Whether names that differ by upper and lower case are different names, as for ids; classes are
+        found in any case.
+
+    Examples
+    --------
+    >>> names = Names(["3", "007"])
+    >>> names.find("3.0"), names.find("7"), Names(["3", "3.0"]).find("3.0")
+    ('3', None, '3.0')
+    """
+
+    def __init__(self, names: Iterable[str], *, case: bool = True) -> None:
+        self._names = dict.fromkeys(names)
+        self._keys: tuple[Callable[[str], str], ...] = (
+            (spaced, _number_key) if case else (spaced, folded, _number_key)
+        )
+        self._alike: dict[int, dict[str, list[str]]] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        """Add a name to the known ones."""
+        if name in self._names:
+            return
+        self._names[name] = None
+        for level, groups in self._alike.items():
+            groups.setdefault(self._keys[level](name), []).append(name)
+
+    def find(self, text: str) -> str | None:
+        """The name that a text means; None where it means none, or could mean several."""
+        alike = self.alike(text)
+        return alike[0] if len(alike) == 1 else None
+
+    def alike(self, text: str) -> list[str]:
+        """All names that a text could mean equally well."""
+        if text in self._names:
+            return [text]
+        for level, key in enumerate(self._keys):
+            if level not in self._alike:
+                groups: dict[str, list[str]] = {}
+                for name in self._names:
+                    groups.setdefault(key(name), []).append(name)
+                self._alike[level] = groups
+            if found := self._alike[level].get(key(text)):
+                return found
+        return []
+
+
+def _number_key(text: str) -> str:
+    return whole(spaced(text))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
