@@ -187,9 +187,11 @@ def conclude(
     if number > 0:
         with clock("policy"):
             before = previous.validation.mm.top1 if previous.validation else 0.0
-            raw = s.reward.raw(measured.validation.mm.top1, before, len(s.pool.labeled))
+            labels = len(s.pool.labeled)
+            raw = s.reward.raw(measured.validation.mm.top1, before, labels)
             smooth = s.reward.smooth(raw)
-            learned = dict(s.strategy.learn(Feedback(smooth, number, len(s.pool.labeled))))
+            start = s.reward.at_start(before, labels - len(under_way.ids))
+            learned = dict(s.strategy.learn(Feedback(smooth, number, labels, start)))
         reward = {"raw_reward": raw, "reward": smooth, "advantage": learned.pop("advantage", None)}
 
     record = RoundRecord(

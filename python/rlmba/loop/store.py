@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from rlmba.config import RunConfig, dump_config
+from rlmba.config import RunConfig, dump_config, with_earlier_options
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
@@ -103,7 +103,10 @@ def _read_info(path: Path) -> Mapping[str, Any]:
 def _read_config(path: Path) -> RunConfig:
     file = path / "config.yaml"
     try:
-        return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if isinstance(values, dict):
+            values = with_earlier_options(values)
+        return RunConfig.model_validate(values)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
 
