@@ -205,6 +205,9 @@ def test_resuming_with_other_settings_names_them(quick, tmp_path):
         run(change(quick, rounds=1, amcb={"tau": 0.5}), tmp_path / "r", resume=True)
     assert configure({}, resume_from=tmp_path / "r") == read_run(tmp_path / "r").config
     assert configure({"seed": 3}, resume_from=tmp_path / "r").seed == 3
+    # Nothing of the data set's preset comes in, not even where the run has an empty mapping.
+    whole = configure({"tensorboard": True}, resume_from=tmp_path / "r")
+    assert whole == change(read_run(tmp_path / "r").config, tensorboard=True)
 
 
 def test_damaged_checkpoints(quick, tmp_path):

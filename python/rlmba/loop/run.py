@@ -316,16 +316,14 @@ def configure(
     RunFolderError
         If ``resume_from`` holds a damaged or foreign run.
     """
-    layers: list[tuple[str, Mapping[str, Any]]] = []
+    base = None
     if resume_from is not None and (resume_from / "run.json").exists():
         if not overrides and not settings and file is None and preset is None:
             return read_run(resume_from).config
         if file is None:
             stored = read_run(resume_from).config.model_dump(mode="json")
-            layers = [(str(resume_from / "config.yaml"), stored)]
-    return load_config(
-        file=file, layers=layers, overrides=overrides, settings=settings, preset=preset
-    )
+            base = str(resume_from / "config.yaml"), stored
+    return load_config(file=file, overrides=overrides, settings=settings, preset=preset, base=base)
 
 
 def default_output(config: RunConfig, *, resume: bool = False) -> Path:
