@@ -25,12 +25,14 @@ class SequentialGcn(NamedTuple):
     """A trained graph network's view of its rows.
 
     ``scores`` [N]: how sure it is that a row is labeled, in [0, 1]; ``hidden`` [N, hidden]: features
-    of the first layer; ``affinity``: the one of the graph.
+    of the first layer; ``affinity``: the one of the graph; ``logits`` [N]: the output of the second
+    layer, whose sigmoid the scores are.
     """
 
     scores: Any
     hidden: Any
     affinity: str
+    logits: Any
 
 
 def _cpu(
@@ -39,7 +41,7 @@ def _cpu(
     seed: int,
     options: Options,
     affinity: str,
-) -> tuple[NDArray[Any], NDArray[Any], str]:
+) -> tuple[NDArray[Any], NDArray[Any], str, NDArray[Any]]:
     core = dispatch.require_core()
     n, width = features.shape
     graph = build(features, affinity)
@@ -71,7 +73,13 @@ def _cpu(
         scores,
         hidden,
     )
-    return scores, hidden, graph.affinity
+    # The parameters are the trained ones now. Logits do not saturate as their sigmoid does.
+    output_weights, output_bias = theta[-1 - options.hidden : -1], theta[-1]
+    # Not `@`: the order of BLAS's sums may depend on the number of threads.
+    q = np.einsum("ij,j->i", hidden, output_weights.astype(hidden.dtype))[:, None]
+    logits = np.empty_like(q)
+    core.graph_apply(x, norms, inverse_degrees, graph.shifted, q, logits)
+    return scores, hidden, graph.affinity, logits[:, 0] + output_bias
 
 
 def check_options(
@@ -160,8 +168,8 @@ def sequential_gcn(
     Returns
     -------
     SequentialGcn
-        ``scores`` [N] and ``hidden`` [N, hidden], not negative, of the dtype computed with, by the
-        trained network without dropout.
+        ``scores`` [N], ``hidden`` [N, hidden], not negative, and ``logits`` [N], of the dtype computed
+        with, by the trained network without dropout.
 
     Raises
     ------
@@ -226,8 +234,8 @@ def sequential_gcn(
             "labeled: expected at least one labeled and one unlabeled row, "
             f"got {int(mask.sum())} labeled of {len(f)}"
         )
-    scores, units, used = implementation(f, mask, seed_from(rng), options, affinity)
-    if not np.isfinite(scores).all() or not np.isfinite(units).all():
+    scores, units, used, logits = implementation(f, mask, seed_from(rng), options, affinity)
+    if not all(np.isfinite(a).all() for a in (scores, units, logits)):
         raise DataError(
             f"the training diverged: expected finite scores, got NaN with learning_rate={learning_rate}; "
             "lower it"
@@ -236,4 +244,5 @@ def sequential_gcn(
         arrays.like(scores.astype(f.dtype, copy=False), features),
         arrays.like(units.astype(f.dtype, copy=False), features),
         used,
+        arrays.like(logits.astype(f.dtype, copy=False), features),
     )

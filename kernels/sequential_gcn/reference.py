@@ -74,8 +74,8 @@ def sequential_gcn(
     seed: int,
     options: Options,
     affinity: str,
-) -> tuple[Matrix, Matrix, str]:
-    """Scores [N], hidden features [N, hidden], and the affinity used."""
+) -> tuple[Matrix, Matrix, str, Matrix]:
+    """Scores [N], hidden features [N, hidden], the affinity used, and logits [N]."""
     arrays.require_finite(features, "features")
     a = Adjacency(features, affinity)
     n, width = features.shape
@@ -97,12 +97,13 @@ def sequential_gcn(
             theta[cut + size : -1],
         )
         hidden = np.maximum(propagated @ first.T + b1, 0)
-        scores = sigmoid(a.apply((hidden * mask) @ w2[:, None])[:, 0] + theta[-1])
-        return hidden, scores, w2
+        logits = a.apply((hidden * mask) @ w2[:, None])[:, 0] + theta[-1]
+        return hidden, logits, w2
 
     for epoch in range(options.epochs):
         mask = scale * spec.kept(mask_seed, epoch, n, size, below).astype(np.float64)
-        hidden, scores, w2 = layers(mask)
+        hidden, logits, w2 = layers(mask)
+        scores = sigmoid(logits)
         r = pull * np.where(labeled, scores - 1, scores)
         g = a.apply_transposed(r[:, None])
         dz = g * w2 * mask * (hidden > 0)
@@ -110,8 +111,8 @@ def sequential_gcn(
             [(dz.T @ propagated).ravel(), dz.sum(axis=0), (hidden * mask).T @ g[:, 0], [r.sum()]]
         )
         _adam(theta, gradient, moments, epoch + 1, options)
-    hidden, scores, _ = layers(np.ones((n, size)))
-    return scores, hidden, a.affinity
+    hidden, logits, _ = layers(np.ones((n, size)))
+    return sigmoid(logits), hidden, a.affinity, logits
 
 
 def _adam(

@@ -203,6 +203,11 @@ class HeadMetrics:
     and some are not. Both are None where undefined and in records written before they were kept.
     ``per_class`` is the accuracy of each class in the order of the classes, None where no sample is
     of the class; empty where it was not asked for.
+
+    Where a modality is missing in some samples, its head is judged on the ``samples`` that have it,
+    and ``fused_top1`` is the fused head's Top-1 on those same samples (None where there is none of
+    them). Both are None for a head that is judged on every sample, and in records written before
+    they were kept.
     """
 
     top1: float
@@ -212,6 +217,8 @@ class HeadMetrics:
     f1: float | None = None
     auroc: float | None = None
     per_class: tuple[float | None, ...] = ()
+    samples: int | None = None
+    fused_top1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +237,17 @@ class Evaluation:
     def modalities(self) -> tuple[str, ...]:
         """Modality names in their fixed order."""
         return tuple(m for m in self.heads if m != MULTIMODAL)
+
+    def fused_top1(self, modality: str) -> float | None:
+        """Top-1 of the fused head on the samples that have ``modality``; None where none has it.
+
+        This is what the Top-1 of the modality's head may be compared with: samples that have a
+        modality can be easier or harder than the others.
+        """
+        head = self.heads[modality]
+        if head.samples is None:
+            return self.mm.top1
+        return head.fused_top1
 
 
 @dataclass(frozen=True)
@@ -426,7 +444,7 @@ class RoundRecord:
 
     ``weights`` is AMCB's w used in this round for scoring, ``fusion_weights`` those of the fusion the
     model was trained under, ``delta`` Eq 1 after training, ``contributions`` the normalized mean
-    Shapley values on V, each by modality. ``reward`` is smoothed, ``raw_reward`` is not. ``seconds``
+    Shapley values on V, each by modality. ``reward`` is smoothed where ``reward.smoothing`` asks for it, ``raw_reward`` never is. ``seconds``
     has ``predict``, ``select``, ``train``, ``validate`` and ``policy``; ``select_seconds`` splits
     ``select`` by stage.
     """

@@ -83,6 +83,25 @@ def test_balance_and_gap_at_the_edges():
     assert np.isnan(none.metrics["mm"]["nll"]).all()
 
 
+def test_modalities_are_compared_on_the_samples_that_have_them(write_run):
+    """Audio is there in easy samples only, where the fused head gains as much as it does."""
+
+    def easier(record):
+        for on in ("validation", "test"):
+            heads = record[on]["heads"]
+            gain = 0.25
+            heads["audio"]["top1"] = heads["image"]["top1"] + gain
+            heads["audio"] |= {"samples": 30, "fused_top1": heads["mm"]["top1"] + gain}
+
+    folder = write_run("a")
+    before = groups(folder)[0]
+    change_rounds(folder, easier)
+    group = groups(folder)[0]
+    assert before.fairness_gap.min() > 0.1
+    np.testing.assert_allclose(group.fairness_gap, 0, atol=1e-12)
+    np.testing.assert_allclose(group.top1["audio"] - group.top1["image"], 0.25)
+
+
 def test_a_label_names_the_strategy_and_does_not_average_over_strategies(write_run):
     found = groups(
         write_run("a", label="no AMCB"),

@@ -96,12 +96,13 @@ class TestPlainForms:
         below = gcn_spec.drop_below(0.3)
         scale = 1 / (1 - below / gcn_spec.LEVELS)
         masks = [gcn_spec.kept(mask_seed, e, 80, 128, below) * scale for e in range(30)]
-        scores, hidden = plain.dense_gcn(
+        scores, hidden, logits = plain.dense_gcn(
             features, labeled, gcn_spec.initial_parameters(start, 6, 128), masks
         )
         ours = kernels.sequential_gcn(features, labeled, rng=3, epochs=30)
         np.testing.assert_allclose(ours.scores, scores, atol=1e-9)
         np.testing.assert_allclose(ours.hidden, hidden, atol=1e-9)
+        np.testing.assert_allclose(ours.logits, logits, atol=1e-8)
 
 
 def test_growth_in_a_process_of_its_own():

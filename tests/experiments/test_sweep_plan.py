@@ -159,6 +159,16 @@ def test_relative_rewards_of_all_and_with_curves_of_ones_own(plan, tmp_path):
     assert made.jobs[1].config.reward.curves == [tmp_path]
 
 
+def test_a_comparison_runs_the_baselines_that_are_named(plan):
+    settings = {**TINY, "reward": {"kind": "relative", "baselines": ["random", "badge"]}}
+    made = plan(strategies=["rlmba", "random"], settings=settings, seeds=[0])
+    jobs = {job.label: job for job in made.jobs}
+    assert set(jobs) == {"round 0", "rlmba", "random", "badge"}
+    assert jobs["rlmba"].needs[1:] == ("cells/toy/amcb/random/seed0", "cells/toy/amcb/badge/seed0")
+    assert jobs["random"].config.reward.kind == "absolute"
+    assert made.notes == ("added badge: the reward of rlmba is relative to their curves",)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

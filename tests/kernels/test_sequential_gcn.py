@@ -27,7 +27,7 @@ def train_dense(
 ):
     """The published network with torch's own gradients and optimizer, the same weights and masks.
 
-    Returns scores [N] and hidden features [N, hidden].
+    Returns scores [N], hidden features [N, hidden] and logits [N].
     """
     n, width = features.shape
     start, mask_seed = spec.seeds(seed)
@@ -47,18 +47,18 @@ def train_dense(
 
     def forward(mask):
         h = torch.relu(a @ (x @ w1) + b1)
-        return h, torch.sigmoid(a @ ((h * mask) @ w2) + b2)[:, 0]
+        return h, (a @ ((h * mask) @ w2) + b2)[:, 0]
 
     for epoch in range(epochs):
         kept = torch.from_numpy(spec.kept(mask_seed, epoch, n, hidden, below)).to(dtype)
-        _, s = forward(kept / (1 - below / spec.LEVELS))
+        s = torch.sigmoid(forward(kept / (1 - below / spec.LEVELS))[1])
         loss = -torch.log(s[known]).mean() - 1.2 * torch.log(1 - s[~known]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        h, s = forward(1)
-    return s.numpy(), h.numpy()
+        h, z = forward(1)
+    return torch.sigmoid(z).numpy(), h.numpy(), z.numpy()
 
 
 def features_and_labels(rng, n, width, *, signed=False, dtype=np.float32):
@@ -73,9 +73,10 @@ def run(f, labeled, **options):
     return kernels.sequential_gcn(f, labeled, **({"rng": 3, "backend": "cpu"} | options))
 
 
-def assert_same(ours, scores, hidden, tolerance):
+def assert_same(ours, scores, hidden, logits, tolerance):
     np.testing.assert_allclose(ours.scores, scores, rtol=0, atol=tolerance)
     np.testing.assert_allclose(ours.hidden, hidden, rtol=0, atol=10 * tolerance * hidden.max())
+    np.testing.assert_allclose(ours.logits, logits, rtol=0, atol=10 * tolerance)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -86,9 +87,9 @@ def test_the_whole_training_is_that_of_the_dense_network(rng, backend, signed, d
     f, labeled = features_and_labels(rng, 150, 20, signed=signed, dtype=np.float64)
     ours = run(f, labeled, dropout=dropout, backend=backend)
     assert ours.affinity == ("shifted" if signed else "cosine")
-    scores, hidden = train_dense(f, labeled, 3, epochs=200, dropout=dropout, shifted=signed)
-    assert_same(ours, scores, hidden, 1e-9)
-    assert scores.std() > 0.02
+    exact = train_dense(f, labeled, 3, epochs=200, dropout=dropout, shifted=signed)
+    assert_same(ours, *exact, 1e-9)
+    assert exact[0].std() > 0.02
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -105,13 +106,13 @@ def test_matches_the_dense_network(rng, poisoned, product_isa, shape, signed, dt
     )
     tiles = dtype == "float32" and product_isa == "avx512" and width >= 32
     assert_same(ours, *exact, spec.TOLERANCE["float32 on tiles" if tiles else dtype])
-    assert ours.scores.dtype == ours.hidden.dtype == dtype
+    assert ours.scores.dtype == ours.hidden.dtype == ours.logits.dtype == dtype
 
 
 def test_float32_strays_as_torch_does(rng):
     """Over 200 epochs rounding grows, in torch's float32 as in ours; the picture stays the same."""
     f, labeled = features_and_labels(rng, 800, 64)
-    exact, _ = train_dense(f, labeled, 3, epochs=200)
+    exact, *_ = train_dense(f, labeled, 3, epochs=200)
     ours = run(f, labeled).scores
     assert np.abs(ours - exact).max() < 0.05
     assert np.corrcoef(ours, exact)[0, 1] > 0.999
@@ -145,6 +146,7 @@ def test_threads_do_not_change_a_bit(rng, product_isa, with_threads, dtype):
         result = with_threads(n, lambda: run(f, labeled, epochs=3, hidden=48))
         np.testing.assert_array_equal(result.scores, expected.scores)
         np.testing.assert_array_equal(result.hidden, expected.hidden)
+        np.testing.assert_array_equal(result.logits, expected.logits)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -7,10 +7,10 @@ from statistics import fmean
 
 import pytest
 
-from rlmba.config import RunConfig
+from rlmba.config import RELATIVE_TO, RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.loop import read_run, run
+from rlmba.loop import Cohort, read_run, run
 from rlmba.loop.baselines import baseline_curves
 from rlmba.loop.session import resolve
 
@@ -48,13 +48,9 @@ def sweep(tmp_path_factory):
     return out
 
 
-def resolved(curves, **update):
-    config = change(
-        RunConfig.model_validate(BASE),
-        strategy="rlmba-x",
-        reward={"kind": "relative", "curves": [str(c) for c in curves], "smoothing": 0.0},
-        **update,
-    )
+def resolved(curves, *, baselines=RELATIVE_TO, **update):
+    reward = {"kind": "relative", "curves": [str(c) for c in curves], "baselines": baselines}
+    config = change(RunConfig.model_validate(BASE), strategy="rlmba-x", reward=reward, **update)
     return resolve(config, load_dataset("digits"))[0]
 
 
@@ -85,13 +81,41 @@ def test_a_run_is_rewarded_against_it(sweep, tmp_path):
     assert run(config, torn, resume=True).records == records
 
 
-def test_a_named_run_folder_counts_whatever_its_strategy(sweep):
+def test_other_baselines_are_named(sweep):
     cells = sweep / "cells" / "digits" / "uniform"
-    one = baseline_curves(resolved([cells / "random" / "seed1"]))
-    assert one == [
-        {r.labels: r.validation.mm.top1 for r in read_run(cells / "random" / "seed1").records}
-    ]
-    assert len(baseline_curves(resolved([cells / "badge", cells / "bmmal" / "seed0"]))) == 2
+    one = [{r.labels: r.validation.mm.top1 for r in read_run(cells / "random" / "seed1").records}]
+    assert baseline_curves(resolved([cells / "random" / "seed1"], baselines=["random"])) == one
+    assert baseline_curves(resolved([cells / "random" / "seed1"], baselines=None)) == one
+    two = [cells / "badge", cells / "bmmal" / "seed0"]
+    assert len(baseline_curves(resolved(two, baselines=["bmmal", "badge"]))) == 2
+    assert len(baseline_curves(resolved([sweep], baselines=["badge"]))) == 1
+
+
+def test_a_mean_over_fewer_baselines_is_refused(sweep, tmp_path):
+    cells = sweep / "cells" / "digits" / "uniform"
+    with pytest.raises(
+        UsageError,
+        match=r"found none of gcnal, bmmal. `rlmba compare --strategies gcnal,bmmal --output DIR`.*"
+        r"fewer on purpose, set reward\.baselines=\[badge\]",
+    ):
+        baseline_curves(resolved([cells / "badge"]))
+    with pytest.raises(UsageError, match="found none of bmmal"):
+        run(resolved([cells / "badge", cells / "gcnal"]), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(
+        UsageError, match=r"seed1 is a run of random, and reward\.baselines is .gcnal"
+    ):
+        baseline_curves(resolved([sweep, cells / "random" / "seed1"]))
+    with pytest.raises(UsageError, match="found none of entropy"):
+        baseline_curves(resolved([sweep], baselines=["badge", "entropy"]))
+    with pytest.raises(ValueError, match="expected one or more strategies"):
+        resolved([sweep], baselines=[])
+
+
+def test_training_a_policy_needs_all_baselines_too(sweep):
+    cells = sweep / "cells" / "digits" / "uniform"
+    with pytest.raises(UsageError, match="found none of gcnal, bmmal"):
+        Cohort.build([resolved([cells / "badge"])])
 
 
 @pytest.mark.parametrize(
@@ -147,4 +171,4 @@ def test_a_baseline_that_is_not_finished_is_named(sweep, tmp_path):
     log = copy / "seed1" / "rounds.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
     with pytest.raises(UsageError, match=r"badge has no point at 40 labels.*seed1 has 2 rounds"):
-        baseline_curves(resolved([copy]))
+        baseline_curves(resolved([copy], baselines=["badge"]))

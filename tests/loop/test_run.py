@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from interrupting import StopAfter, Stopped
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from rlmba.config import RunConfig
@@ -12,6 +14,7 @@ from rlmba.data import load_dataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.loop import configure, default_output, read_run, run
 from rlmba.loop.session import resolve
+from rlmba.method.policy_file import read_policy
 
 
 def change(config: RunConfig, **update) -> RunConfig:
@@ -117,7 +120,8 @@ def test_relative_reward_reads_curves_of_runs(quick, tmp_path):
         run(change(short, strategy="random", seed=seed), tmp_path / f"random{seed}")
     run(change(short, strategy="margin"), tmp_path / "margin")
     folders = [tmp_path / "random0", tmp_path / "random1", tmp_path / "margin"]
-    config = change(short, reward={"kind": "relative", "curves": folders})
+    reward = {"kind": "relative", "curves": folders, "baselines": ["random", "margin"]}
+    config = change(short, reward=reward)
     records = run(config, tmp_path / "r").records
     curves = [[r.validation.mm.top1 for r in read_run(f).records] for f in folders]
     reference = (np.mean(curves[:2], axis=0) + np.array(curves[2])) / 2
@@ -143,12 +147,67 @@ def test_resume_after_each_round_gives_the_same_answer(quick, tmp_path):
             np.testing.assert_array_equal(tensor, b[key])
 
 
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [("rlmba", {"baseline": "moving"}), ("gcnal", {"embedding": "hidden", "epochs": 2})],
+)
+def test_a_run_of_an_earlier_version_goes_on_as_it_began(quick, tmp_path, strategy, options):
+    """Its configuration and checkpoints do not name options that came later."""
+    reward = {"smoothing": 0.9, "baselines": None}
+    before = change(quick, strategy=strategy, strategy_options=options, rounds=2, reward=reward)
+    whole = run(before, tmp_path / "whole")
+    folder = tmp_path / "old"
+    with pytest.raises(Stopped):
+        run(before, folder, observer=StopAfter(1))
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    del values["reward"]["baselines"]
+    del values["strategy_options"][next(iter(options))]
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    with safe_open(folder / "checkpoints/round_001/model.safetensors", "np") as file:
+        written = json.loads(file.metadata()["config"])
+    assert "baselines" not in written["reward"]
+    assert next(iter(options)) not in written["strategy_options"]
+    config = configure({"label": "old"}, resume_from=folder)
+    assert config == change(whole.config, label="old")
+    found = run(config, folder, resume=True)
+    assert [timeless(r) for r in found.records] == [timeless(r) for r in whole.records]
+    assert selections(folder) == selections(whole.path)
+    fresh = change(quick, strategy=strategy, rounds=2, reward={"smoothing": 0.9})
+    with pytest.raises(RunFolderError, match="holds a run of another configuration"):
+        run(fresh, folder, resume=True)
+
+
+def test_a_run_leaves_its_policy(quick, tmp_path):
+    """It starts another run; strategies without a policy, and policies that do not learn, leave none."""
+    taught = run(change(quick, strategy_options={"learning_rate": 0.1}), tmp_path / "a")
+    file = taught.path / "policy.safetensors"
+    policy = read_policy(file, strategy="rlmba")
+    assert (policy.facts["tasks"], policy.facts["rounds"]) == (["digits"], 3)
+    last = load_file(taught.path / "checkpoints/round_003/strategy.safetensors")
+    for key, array in policy.arrays.items():
+        np.testing.assert_array_equal(array, last[key])
+    options = {"policy_file": str(file), "explore": False}
+    used = run(change(quick, rounds=1, strategy_options=options), tmp_path / "b")
+    fresh = run(change(quick, rounds=1, strategy_options={"explore": False}), tmp_path / "c")
+    weights = [
+        load_file(r.path / "checkpoints/round_001/strategy.safetensors") for r in (used, fresh)
+    ]
+    name = "policy.network.last.weight"
+    np.testing.assert_array_equal(weights[0][name], last[name])
+    assert np.abs(weights[0][name]).max() > 0 == np.abs(weights[1][name]).max()
+    run(change(quick, rounds=1, strategy="rlmba-x"), tmp_path / "d")
+    assert not list(tmp_path.glob("[bcd]/policy.safetensors"))
+
+
 def test_resuming_with_other_settings_names_them(quick, tmp_path):
     run(change(quick, rounds=1), tmp_path / "r")
     with pytest.raises(RunFolderError, match=r"amcb\.tau is 1\.0 there and 0\.5 here"):
         run(change(quick, rounds=1, amcb={"tau": 0.5}), tmp_path / "r", resume=True)
     assert configure({}, resume_from=tmp_path / "r") == read_run(tmp_path / "r").config
     assert configure({"seed": 3}, resume_from=tmp_path / "r").seed == 3
+    # Nothing of the data set's preset comes in, not even where the run has an empty mapping.
+    whole = configure({"tensorboard": True}, resume_from=tmp_path / "r")
+    assert whole == change(read_run(tmp_path / "r").config, tensorboard=True)
 
 
 def test_damaged_checkpoints(quick, tmp_path):

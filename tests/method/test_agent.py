@@ -26,9 +26,9 @@ def candidates(rng, k=12):
 @pytest.fixture
 def taught(rng):
     agent = Agent(hidden=6, learning_rate=0.1, sharpness=3.0)
-    for reward in (0.3, 0.7, 0.2):
+    for labels, reward in ((10, 0.3), (20, 0.7), (30, 0.2)):
         agent.draw(state(rng), candidates(rng), 3, rng=rng)
-        agent.learn(reward)
+        agent.learn(reward, labels)
     return agent
 
 
@@ -108,7 +108,7 @@ class TestAgent:
         indices = taught.draw(s, c, 5, rng=None)
         z = taught.policy.scores(taught.standardizer.apply(s), c)
         np.testing.assert_array_equal(indices, np.argsort(-z)[:5])
-        assert taught.learn(0.9) == {}
+        assert taught.learn(0.9, 40) == {}
         for key, value in taught.state_dict().items():
             np.testing.assert_array_equal(value, before[key])
 
@@ -124,7 +124,7 @@ class TestAgent:
             a.draw(s, c, 4, rng=np.random.default_rng(1))
         for s, c in inputs:
             b.draw(s, c, 4, rng=np.random.default_rng(2))  # which is not used
-            assert b.learn(0.4) == {}
+            assert b.learn(0.4, 40) == {}
         assert len(a.draws) == 3
         for x, y, (s, c) in zip(a.draws, b.draws, inputs, strict=True):
             np.testing.assert_array_equal(x.taken.indices, y.taken.indices)
@@ -140,7 +140,7 @@ class TestAgent:
         s, c = state(rng), candidates(rng)
         for agent in (taught, other):
             agent.draw(s, c, 4, rng=np.random.default_rng(0))
-            agent.learn(0.6)
+            agent.learn(0.6, 40)
         for key, value in taught.state_dict().items():
             np.testing.assert_array_equal(value, other.state_dict()[key])
 
@@ -148,7 +148,7 @@ class TestAgent:
         other = Agent(hidden=6, learning_rate=0.1, sharpness=3.0, seed=4)
         taught.draw(state(rng), candidates(rng), 4, rng=rng)
         other.load_state_dict(taught.state_dict())
-        assert other.learn(0.6) == taught.learn(0.6)
+        assert other.learn(0.6, 50) == taught.learn(0.6, 50)
         assert not any(k.startswith("policy.pending") for k in taught.state_dict())
         for key, value in taught.state_dict().items():
             np.testing.assert_array_equal(value, other.state_dict()[key])
@@ -183,9 +183,9 @@ class TestFile:
         agent = Agent.load(saved, strategy="rlmba-x", learning_rate=0.1)
         s, c = state(rng), candidates(rng)
         before = agent.policy.scores(s, c)
-        for reward in (0.1, 0.9):
+        for labels, reward in ((10, 0.1), (20, 0.2), (30, 0.9)):
             agent.draw(s, c, 4, rng=rng)
-            agent.learn(reward)
+            agent.learn(reward, labels)
         assert not np.array_equal(before, agent.policy.scores(s, c))
 
     def test_other_strategy(self, saved):
@@ -240,6 +240,7 @@ class TestFile:
     ("option", "match"),
     [
         ({"baseline_momentum": 1.0}, "baseline_momentum"),
+        ({"baseline": "none"}, "baseline: expected one of"),
         ({"advantage_clip": -1.0}, "advantage_clip"),
         ({"sharpness": float("inf")}, "sharpness"),
         ({"hidden": 0}, "hidden"),

@@ -20,6 +20,20 @@ def test_gaps_are_modality_minus_multimodal():
     np.testing.assert_allclose(contribution_gaps(Evaluation(heads, 10)), [-0.1, 0.1])
 
 
+def test_gaps_are_over_the_samples_that_have_the_modality():
+    heads = {
+        "mm": HeadMetrics(0.6, 0.6, 1.0, 0.1),
+        "image": HeadMetrics(0.5, 0.5, 1.0, 0.1),
+        "text": HeadMetrics(0.9, 0.9, 1.0, 0.1, samples=4, fused_top1=0.7),
+        "sound": HeadMetrics(0.2, 0.2, 1.6, 0.0, samples=0),
+    }
+    delta = contribution_gaps(Evaluation(heads, 10))
+    # Nobody knows anything of "sound": it stands between the others.
+    np.testing.assert_allclose(delta, [-0.1, 0.2, 0.05])
+    alone = {h: heads[h] for h in ("mm", "sound")}
+    np.testing.assert_array_equal(contribution_gaps(Evaluation(alone, 10)), [0.0])
+
+
 @given(deltas, st.floats(1e-3, 10), st.floats(0, 0.5))
 def test_on_the_simplex_and_bounded_below(delta, tau, floor):
     w = balance_weights(delta, tau=tau, floor=floor)

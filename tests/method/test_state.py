@@ -75,6 +75,42 @@ def test_sizes_do_not_depend_on_modalities_or_classes(rng, m, c):
     assert (np.diff(x[:, 0]) <= 0).all()
 
 
+def test_an_absent_modality_is_no_disagreement(pool, rng):
+    """Features and state are those of the modalities that are there, whatever the other rows hold."""
+    n = len(pool)
+    w = np.array([0.3, 0.5, 0.2])
+    names = ("image", "audio", "text")
+    present = np.ones((n, 3), bool)
+    present[: n // 2, 1] = False
+    present[:, 2] = False
+    logits = {m: pool.logits["image"] + i for i, m in enumerate(names)}
+    full = replace(pool, features=dict.fromkeys(names, pool.fused_features), logits=logits)
+    one = replace(full, present=present)
+    picks = np.arange(n)
+    u = np.full((n, 3), 0.8)
+    scores = [
+        scoring.Score(np.zeros(n), u * x, np.zeros(n), u * x, np.zeros(n))
+        for x in (present, np.where(present, 1.0, rng.random((n, 3))))
+    ]
+    for score in scores:
+        x = candidate_features(one, w, score, picks)
+        columns = dict(zip(CANDIDATE_FEATURES, x.T, strict=True))
+        np.testing.assert_allclose(columns["uncertainty_spread"], 0, atol=1e-12)
+        np.testing.assert_allclose(columns["uncertainty_max"], 0.8)
+        np.testing.assert_allclose(columns["uncertainty_weighted"], 0.8)
+        state = dict(zip(STATE_FEATURES, state_vector(one, context(), score, None), strict=True))
+        assert state["uncertainty_mean"] == pytest.approx(0.8)
+        assert (state["uncertainty_spread"], state["uncertainty_std"]) == pytest.approx((0, 0))
+    part = rng.random((n, 3))
+    score = scoring.Score(np.zeros(n), part, np.zeros(n), part, np.zeros(n))
+    spread = candidate_features(one, w, score, picks)[
+        :, CANDIDATE_FEATURES.index("uncertainty_spread")
+    ]
+    np.testing.assert_allclose(
+        spread, [u[there].std() for u, there in zip(part, present, strict=True)]
+    )
+
+
 def test_equal_scores_have_no_preference(pool):
     flat = replace(pool, logits={k: np.zeros_like(z) for k, z in pool.logits.items()})
     w = np.array([0.5, 0.5])

@@ -8,7 +8,9 @@ from contract import StrategyContract, make_context, make_pool
 
 from rlmba import kernels, strategies
 from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.experiments.selection.plain import dense_gcn
 from rlmba.kernels.common.random import seed_from
+from rlmba.kernels.sequential_gcn import spec as gcn_spec
 
 
 def network(pool, context_seed, **options):
@@ -21,6 +23,16 @@ def network(pool, context_seed, **options):
     )
 
 
+def naive_k_center(rows, size, n):
+    """Greedy k-center of the first ``size`` rows, the others being the first centers."""
+    centers, picks = list(rows[size:]), []
+    for _ in range(n):
+        nearest = np.min([((rows[:size] - c) ** 2).sum(axis=1) for c in centers], axis=0)
+        picks.append(int(nearest.argmax()))
+        centers.append(rows[picks[-1]])
+    return picks
+
+
 class TestCoreGcn(StrategyContract):
     name = "gcnal"
     # Dropout is drawn by position; and sums over rows in another order round otherwise, which
@@ -28,18 +40,39 @@ class TestCoreGcn(StrategyContract):
     permutation_options = {"dropout": 0.0, "epochs": 5}
 
     @pytest.mark.parametrize("dropout", [0.0, 0.3])
+    def test_picks_are_those_of_the_published_dense_form(self, dropout):
+        """concat(hidden, logit) of the network on a dense adjacency, 129 columns, naive k-center."""
+        pool = make_pool(n=120, dtype=np.float64)
+        pool = replace(pool, fused_features=np.abs(pool.fused_features))
+        context = make_context(pool, seed=5)
+        context = replace(context, labeled_features=np.abs(context.labeled_features))
+        f = np.concatenate([pool.fused_features, context.labeled_features])
+        rows = np.arange(len(f))
+        start, mask_seed = gcn_spec.seeds(seed_from(np.random.default_rng(5)))
+        below = gcn_spec.drop_below(dropout)
+        scale = 1 / (1 - below / gcn_spec.LEVELS)
+        masks = (scale * gcn_spec.kept(mask_seed, e, len(f), 128, below) for e in range(200))
+        _, hidden, logits = dense_gcn(
+            f,
+            rows >= 120,
+            gcn_spec.initial_parameters(start, 6, 128),
+            masks,
+        )
+        published = np.hstack([hidden, logits[:, None]])
+        assert published.shape == (132, 129)
+        selection = self.create(dropout=dropout).query(pool, context, 20)
+        assert selection.positions.tolist() == naive_k_center(published, 120, 20)
+        assert selection.positions.tolist() != naive_k_center(hidden, 120, 20)
+
+    @pytest.mark.parametrize("dropout", [0.0, 0.3])
     def test_picks_are_a_naive_k_center_of_hidden_features(self, dropout):
         pool = make_pool(n=120, dtype=np.float64)
         context = make_context(pool, seed=5)
         context = replace(context, labeled_features=context.labeled_features.astype(np.float64))
-        selection = self.create(dropout=dropout).query(pool, context, 20)
+        strategy = self.create(dropout=dropout, embedding="hidden")
+        selection = strategy.query(pool, context, 20)
         hidden = network(pool, 5, dropout=dropout).hidden
-        centers, picks = list(hidden[120:]), []
-        for _ in range(20):
-            nearest = np.min([((hidden[:120] - c) ** 2).sum(axis=1) for c in centers], axis=0)
-            picks.append(int(nearest.argmax()))
-            centers.append(hidden[picks[-1]])
-        assert selection.positions.tolist() == picks
+        assert selection.positions.tolist() == naive_k_center(hidden, 120, 20)
         assert set(selection.seconds) == {"graph", "k_center"}
         assert selection.backends == {"sequential_gcn": "cpu", "k_center": "cpu"}
 
@@ -74,6 +107,7 @@ class TestCoreGcn(StrategyContract):
         ("options", "match"),
         [
             ({"variant": "mean"}, "gcnal: variant: expected one of"),
+            ({"embedding": "logit"}, "gcnal: embedding: expected one of"),
             ({"margin": 1.5}, "gcnal: margin"),
             ({"epochs": -1}, "gcnal: epochs"),
             ({"dropout": 1.0}, "gcnal: dropout"),

@@ -196,7 +196,7 @@ def test_learning_changes_the_draw_only_after_a_first_reward():
         strategies.create("rlmba", learning_rate=0.5),
     )
     a.query(pool, make_context(pool), 5)
-    assert a.learn(strategies.Feedback(0.5, 1, 10))["advantage"] == 0.0
+    assert a.learn(strategies.Feedback(0.5, 1, 10, (5, 0.5)))["advantage"] == 0.0
     a.query(pool, make_context(pool, seed=1), 5)
     b.load_state_dict(a.state_dict())
     figures = a.learn(strategies.Feedback(0.9, 2, 15))
@@ -218,7 +218,7 @@ def test_a_saved_policy_is_what_was_learned(name, tmp_path):
     torch.nn.init.normal_(last, std=20, generator=torch.Generator().manual_seed(0))
     for t, reward in enumerate((0.2, 0.9, 0.1, 0.8)):
         taught.query(pool, make_context(pool, seed=t), 10)
-        taught.learn(strategies.Feedback(reward, t, 10))
+        taught.learn(strategies.Feedback(reward, t, 10 * (t + 1)))
     file = tmp_path / "policy.safetensors"
     taught.agent.save(file, strategy=name, facts={"episodes": 1})
 

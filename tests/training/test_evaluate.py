@@ -11,6 +11,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
 from rlmba.errors import ShapeError, UsageError
+from rlmba.method.amcb import balance_weights, contribution_gaps
 from rlmba.training import evaluate, fit_temperature, fit_temperatures, head_log_probs
 from rlmba.types import PoolOutputs
 
@@ -109,12 +110,31 @@ def test_absent_modalities_are_not_judged(rng):
     pool = random_outputs(rng, present=present)
     y = rng.integers(4, size=200)
     result = evaluate(pool, y)
-    assert result.heads["b"] == evaluate(pool.take(np.arange(50)), y[:50]).heads["b"]
+    there = evaluate(pool.take(np.arange(50)), y[:50])
+    assert result.heads["b"] == replace(there.heads["b"], samples=50, fused_top1=there.mm.top1)
+    assert result.fused_top1("b") == there.mm.top1 != result.mm.top1
+    assert (result.heads["a"].samples, result.fused_top1("a")) == (None, result.mm.top1)
     none = random_outputs(rng, present=np.tile([True, False], (200, 1)))
     guess = evaluate(none, y).heads["b"]
     assert (guess.top1, guess.nll) == (0.25, pytest.approx(np.log(4)))
     assert (guess.f1, guess.auroc, guess.per_class) == (None, None, ())
+    assert (guess.samples, evaluate(none, y).fused_top1("b")) == (0, None)
     assert evaluate(none, y, per_class=True).heads["b"].per_class == (None,) * 4
+
+
+@pytest.mark.parametrize("predictor", ["fused", "pooled"])
+def test_a_modality_of_the_easier_samples_is_not_preferred(rng, predictor):
+    """All heads agree everywhere; "b" is there where they are right, and "c" nowhere."""
+    y = rng.integers(4, size=200)
+    said = np.where(np.arange(200) < 100, y, (y + rng.integers(2, size=200)) % 4)
+    logits = 6 * np.eye(4)[said]
+    present = np.ones((200, 3), bool)
+    present[100:, 1] = present[:, 2] = False
+    result = evaluate(outputs(*[logits] * 4, present=present), y, predictor=predictor)
+    assert result.heads["b"].top1 == 1 > result.mm.top1 + 0.1
+    delta = contribution_gaps(result)
+    np.testing.assert_array_equal(delta, 0)
+    np.testing.assert_allclose(balance_weights(delta, tau=0.1), 1 / 3)
 
 
 def test_pooled_is_the_normalized_sum_over_present_heads(rng):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from rlmba.config.describe import Key, keys
+from rlmba.config.earlier import with_earlier_options
 from rlmba.config.identity import differing, flat, identity, say_differing
 from rlmba.config.schema import (
     FREE_KEYS,
+    RELATIVE_TO,
     AmcbConfig,
     EncoderConfig,
     ModelConfig,
@@ -18,6 +20,7 @@ from rlmba.config.sources import dump_config, load_config, parse_settings, prese
 
 __all__ = [
     "FREE_KEYS",
+    "RELATIVE_TO",
     "AmcbConfig",
     "EncoderConfig",
     "Key",
@@ -35,4 +38,5 @@ __all__ = [
     "parse_settings",
     "preset_names",
     "say_differing",
+    "with_earlier_options",
 ]

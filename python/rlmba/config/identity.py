@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlmba.config.earlier import without_earlier_options
 from rlmba.config.schema import FREE_KEYS, RunConfig
 
 __all__ = ["differing", "flat", "identity", "say_differing"]
@@ -22,12 +23,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def identity(config: RunConfig, free: Sequence[str] = FREE_KEYS) -> dict[str, Any]:
-    """A configuration as JSON holds it, without the keys that are ``free``: those that change no result."""
+    """A configuration as JSON holds it, without the keys that are ``free``: those that change no result.
+
+    Options that earlier versions had not are left out where they say what those versions did.
+    """
     values = config.model_dump(mode="json")
     for key in free:
         section, _, name = key.rpartition(".")
         del (values[section] if section else values)[name]
-    return values
+    return without_earlier_options(values)
 
 
 def differing(

@@ -120,19 +120,30 @@ class AmcbConfig(_Section):
     """eps of the floor w~_m = (w_m + eps) / sum_j (w_j + eps)."""
 
 
+RELATIVE_TO = ("gcnal", "badge", "bmmal")
+"""The strategies whose mean curve the relative reward is measured from (Eq 9)."""
+
+
 class RewardConfig(_Section):
     """The policy's reward (Eq 8-9), on V."""
 
     kind: Literal["absolute", "incremental", "relative"] = "absolute"
     """"relative" needs ``curves``."""
-    smoothing: float = Field(0.9, ge=0, lt=1)
+    smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the exponential moving average of the reward; 0 turns it off."""
+    baselines: list[str] | None = list(RELATIVE_TO)
+    """Strategies (or labels of runs) whose curves "relative" needs, all of them; null: those that
+    ``curves`` happen to hold."""
     curves: list[Path] = []
     """Run folders of the baselines whose mean Top-1 at the same number of labels is subtracted, or folders
     with such run folders below them (`rlmba compare`)."""
 
     @model_validator(mode="after")
     def _curves_where_needed(self) -> RewardConfig:
+        if self.baselines is not None and not self.baselines:
+            raise ValueError(
+                "reward.baselines: expected one or more strategies, such as [gcnal, badge, bmmal], got []"
+            )
         if self.kind == "relative" and not self.curves:
             raise ValueError(
                 'reward.kind "relative" needs the curves of baselines under the same protocol: '

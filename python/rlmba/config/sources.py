@@ -170,6 +170,7 @@ def load_config(
     settings: Sequence[str] = (),
     preset: str | None = None,
     layers: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    base: tuple[str, Mapping[str, Any]] | None = None,
 ) -> RunConfig:
     """Merge every source of configuration and check the result.
 
@@ -192,6 +193,9 @@ def load_config(
     layers : sequence of (str, mapping)
         Sources between the file and the flags, later ones win: a name, by which errors call it, and
         values by key, dotted or nested.
+    base : (str, mapping) or None
+        A whole configuration that takes the place of defaults and of the data set's own preset, with
+        its name.
 
     Returns
     -------
@@ -211,17 +215,20 @@ def load_config(
     >>> config.seed, config.amcb.tau
     (3, 0.5)
     """
-    given = [] if file is None else [_from_file(file)]
+    given = [] if base is None else [_from_layer(*base)]
+    given += [] if file is None else [_from_file(file)]
     given += [_from_layer(*layer) for layer in layers]
     given += [_from_flags(overrides or {}), _from_settings(settings)]
     named = [s for s in given if "dataset" in s.values]
-    if preset is None:
+    if preset is None and base is not None:
+        sources = given
+    elif preset is None:
         default = RunConfig.model_fields["dataset"].default
         sources = [*_preset_of(named[-1].values["dataset"] if named else default), *given]
     else:
-        base = _preset(preset)
-        _check_same_dataset(preset, base, named)
-        sources = [base, *given]
+        chosen = _preset(preset)
+        _check_same_dataset(preset, chosen, named)
+        sources = [chosen, *given]
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
         merged = _merge(merged, _with_encoder_names(source.values))

@@ -192,6 +192,10 @@ def _group(members: list[RunView]) -> Group:
         **per_modality,
         seconds={s: np.array([_seconds(run.records, s) for run in members]) for s in STAGES},
         metrics=metrics,
+        fused_top1={
+            m: stack(lambda r, m=m: _number(_evaluation(r, on).fused_top1(m)))  # type: ignore[misc]
+            for m in modalities
+        },
         raw_reward=stack(lambda r: _number(r.raw_reward)),
         options=_options(members[0]),
         versions=_versions(members),

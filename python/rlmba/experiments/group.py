@@ -51,6 +51,9 @@ class Group:
     metrics : mapping of head to mapping of figure to float array [S, T]
         Every numeric figure of :class:`~rlmba.types.HeadMetrics`, :data:`METRICS` at least, of the same
         samples as Top-1; NaN where unknown. What is not given is filled in.
+    fused_top1 : mapping of modality to float array [S, T]
+        Top-1 of the fused head on the samples that have the modality, NaN where none has it; that on
+        all samples where it is not given.
     raw_reward : float array [S, T]
         The unsmoothed reward; NaN where there is none.
     options : mapping of str to str
@@ -77,6 +80,7 @@ class Group:
     fusion_weights: Mapping[str, Array]
     seconds: Mapping[str, Array]
     metrics: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    fused_top1: Mapping[str, Array] = field(default_factory=dict)
     raw_reward: Array = field(default_factory=_unknown)
     options: Mapping[str, str] = field(default_factory=dict)
     versions: tuple[str, ...] = ()
@@ -114,15 +118,26 @@ class Group:
         means: Array = self.top1[MULTIMODAL].mean(axis=1)
         return means
 
+    def comparable_top1(self, modality: str) -> Array:
+        """Top-1 of a modality's head [S, T] as modalities may be compared.
+
+        Where samples lack the modality, less what the fused head gains on the samples that have it.
+        NaN where no sample has it.
+        """
+        fused = self.top1.get(MULTIMODAL, _unknown())
+        given = self.fused_top1.get(modality)
+        top1: Array = self.top1[modality]
+        return top1 if given is None else top1 - (given - fused)
+
     @property
     def fairness_gap(self) -> Array:
-        """Largest minus smallest Top-1 of the modality heads [S, T], in [0, 1]; 0 for one modality.
+        """Largest minus smallest Top-1 of the modality heads [S, T], as they may be compared.
 
-        NaN where a modality's Top-1 is unknown, and where there is no modality.
+        0 for one modality. NaN where a modality's Top-1 is unknown, and where there is no modality.
         """
         if not self.modalities:
             return np.broadcast_to(_unknown(), (len(self.seeds), len(self.labels)))
-        heads = np.stack([self.top1[m] for m in self.modalities])
+        heads = np.stack([self.comparable_top1(m) for m in self.modalities])
         gap: Array = heads.max(axis=0) - heads.min(axis=0)
         return gap
 

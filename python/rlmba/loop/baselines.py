@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from rlmba.config import RunConfig, differing, identity
+from rlmba.config import RELATIVE_TO, RunConfig, differing, identity
 from rlmba.errors import UsageError
 from rlmba.loop.store import RunView, read_run
-from rlmba.method.reward import RELATIVE_TO
 
 __all__ = ["baseline_curves"]
 
@@ -30,10 +29,13 @@ _PROTOCOL = (
 _WITH_FUSION = {"amcb": "amcb", "adaptive": "adaptive_penalty"}
 """Keys that matter to a baseline's curve under one fusion only."""
 
-_MAKE = (
-    "`rlmba compare --strategies gcnal,badge,bmmal --output DIR` with this run's settings makes them: "
-    "then set reward.curves=[DIR]"
-)
+
+def _make(names: Iterable[str]) -> str:
+    """What a user can do where curves are missing."""
+    return (
+        f"`rlmba compare --strategies {','.join(names)} --output DIR` with this run's settings makes "
+        "them: then set reward.curves=[DIR]"
+    )
 
 
 def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
@@ -43,24 +45,23 @@ def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
     ----------
     config : RunConfig
         Resolved. ``reward.curves`` names run folders, or folders with run folders below them, such as
-        `rlmba compare` makes. Below a folder, runs of gcnal, badge and bmmal on this run's data,
-        fusion and predictor count, and copies of round 0 do not; a run folder that is named counts
-        whatever its strategy.
+        `rlmba compare` makes. Below a folder, runs of ``reward.baselines`` on this run's data, fusion
+        and predictor count, and copies of round 0 do not.
 
     Raises
     ------
     UsageError
-        If there is no such run, one followed another protocol than ``config``, or a curve lacks a
-        number of labels that this run will come to.
+        If one of ``reward.baselines`` has no such run, a run folder that is named is of none of them,
+        one followed another protocol than ``config``, or a curve lacks a number of labels that this
+        run will come to.
     RunFolderError
         If a folder is no run and has none below it, or a run is damaged.
     """
     by_strategy: dict[str, list[RunView]] = defaultdict(list)
     for path in config.reward.curves:
         for view in _views(path, config):
-            by_strategy[view.config.label or view.config.strategy].append(view)
-    if not by_strategy:
-        raise UsageError(f"reward.curves: expected at least one run, got none; {_MAKE}")
+            by_strategy[_name(view)].append(view)
+    _check_all_there(config, by_strategy)
     curves = []
     for name, views in by_strategy.items():
         runs = [{r.labels: r.validation.mm.top1 for r in view.records} for view in views]
@@ -70,30 +71,66 @@ def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
     return curves
 
 
+def _name(view: RunView) -> str:
+    """What a run is called among the baselines."""
+    return view.config.label or view.config.strategy
+
+
+def _wanted(config: RunConfig) -> Sequence[str]:
+    return RELATIVE_TO if config.reward.baselines is None else config.reward.baselines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"[{', '.join(names)}]"
+
+
+def _check_all_there(config: RunConfig, found: Mapping[str, list[RunView]]) -> None:
+    """Raise unless every baseline has a curve: a mean over fewer is another reward (Eq 9)."""
+    wanted = config.reward.baselines
+    if wanted is None and found:
+        return
+    missing = [name for name in _wanted(config) if name not in found]
+    if not missing:
+        return
+    subset = f"; to measure against fewer on purpose, set reward.baselines={_listed([*found])}"
+    raise UsageError(
+        f"reward.curves: expected runs of {', '.join(_wanted(config))}, found none of "
+        f"{', '.join(missing)}. {_make(missing)}, beside the ones that are there now"
+        f"{subset if found else ''}"
+    )
+
+
 def _views(path: Path, config: RunConfig) -> Iterator[RunView]:
     """The baselines' runs that a path stands for."""
     if (path / "run.json").exists() or not path.is_dir():
         view = read_run(path)
+        wanted = config.reward.baselines
+        if wanted is not None and _name(view) not in wanted:
+            raise UsageError(
+                f"reward.curves: {path} is a run of {_name(view)}, and reward.baselines is "
+                f"{_listed(wanted)}; leave it out, or name its strategy in reward.baselines"
+            )
         _refuse(view, _differences(view.config, config, _PROTOCOL))
         yield view
         return
     found = [read_run(folder) for folder in _runs_below(path)]
     if not found:
         raise UsageError(
-            f"reward.curves: {path} is no run folder, and there is none below it; {_MAKE}"
+            f"reward.curves: {path} is no run folder, and there is none below it; "
+            f"{_make(_wanted(config))}"
         )
     here = [v for v in found if not _differences(v.config, config, _SOURCE)]
-    ours = [v for v in here if v.config.strategy in RELATIVE_TO]
+    ours = [v for v in here if _name(v) in _wanted(config)]
     if not ours:
-        seen = sorted({v.config.strategy for v in here})
+        seen = sorted({_name(v) for v in here})
         why = (
             f"of {', '.join(seen)}"
             if here
             else "; ".join(_differences(found[0].config, config, _SOURCE))
         )
         raise UsageError(
-            f"reward.curves: expected runs of {', '.join(RELATIVE_TO)} below {path}, got {len(found)} runs "
-            f"{'' if here else 'of other data or fusion, as '}{why}; {_MAKE}"
+            f"reward.curves: expected runs of {', '.join(_wanted(config))} below {path}, got {len(found)} "
+            f"runs {'' if here else 'of other data or fusion, as '}{why}; {_make(_wanted(config))}"
         )
     for view in ours:
         _refuse(view, _differences(view.config, config, _PROTOCOL))
@@ -119,7 +156,7 @@ def _refuse(view: RunView, differences: list[str]) -> None:
     if differences:
         raise UsageError(
             f"reward.curves: {view.path} followed another protocol: {'; '.join(differences)}; rerun the "
-            f"baseline under this run's settings. {_MAKE}"
+            f"baseline under this run's settings. {_make([_name(view)])}"
         )
 
 

@@ -187,10 +187,12 @@ def conclude(
     if number > 0:
         with clock("policy"):
             before = previous.validation.mm.top1 if previous.validation else 0.0
-            raw = s.reward.raw(measured.validation.mm.top1, before, len(s.pool.labeled))
+            labels = len(s.pool.labeled)
+            raw = s.reward.raw(measured.validation.mm.top1, before, labels)
             smooth = s.reward.smooth(raw)
+            start = s.reward.at_start(before, labels - len(under_way.ids))
             with s.blamed():
-                learned = dict(s.strategy.learn(Feedback(smooth, number, len(s.pool.labeled))))
+                learned = dict(s.strategy.learn(Feedback(smooth, number, labels, start)))
         reward = {"raw_reward": raw, "reward": smooth, "advantage": learned.pop("advantage", None)}
 
     record = RoundRecord(

@@ -228,12 +228,17 @@ def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
     StorageError
         If something could not be written; the rounds before are unharmed.
     """
+
+    def save(folder: Path) -> None:
+        session.save(folder, outcome.record)
+        session.save_policy(store.path / "policy.safetensors", outcome.record)
+
     store.commit(
         outcome.record,
         ids=outcome.ids,
         labels=outcome.labels,
         scores=outcome.scores,
-        save=lambda folder: session.save(folder, outcome.record),
+        save=save,
     )
 
 
@@ -312,13 +317,14 @@ def configure(
     RunFolderError
         If ``resume_from`` holds a damaged or foreign run.
     """
+    base = None
     if resume_from is not None and (resume_from / "run.json").exists():
         if not overrides and not settings and file is None and preset is None:
             return read_run(resume_from).config
         if file is None:
-            file = resume_from / "config.yaml"
-            read_run(resume_from)
-    return load_config(file=file, overrides=overrides, settings=settings, preset=preset)
+            stored = read_run(resume_from).config.model_dump(mode="json")
+            base = str(resume_from / "config.yaml"), stored
+    return load_config(file=file, overrides=overrides, settings=settings, preset=preset, base=base)
 
 
 def default_output(config: RunConfig, *, resume: bool = False) -> Path:

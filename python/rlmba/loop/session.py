@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import rlmba
 from rlmba.config import FREE_KEYS, RunConfig, identity
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
@@ -27,6 +28,7 @@ from rlmba.method.reward import Reward
 from rlmba.plugins import blamed
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
+from rlmba.strategies.learned import LearnedDraw
 from rlmba.training import Loader, Mesh, load_model, load_tensors, save_model, save_tensors
 from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
@@ -145,6 +147,19 @@ class Session:
     def blamed(self) -> AbstractContextManager[None]:
         """Within it, what a strategy of another package raises is said to be its fault."""
         return blamed(type(self.strategy), f"strategy {self.strategy.name!r}")
+
+    def save_policy(self, file: Path, record: RoundRecord) -> None:
+        """Write the policy as a file to start from, where the strategy learns one (Algorithm 1)."""
+        if isinstance(self.strategy, LearnedDraw):
+            data = self.config.data or self.config.data_root
+            facts = {
+                "rlmba": rlmba.__version__,
+                "tasks": [self.config.dataset if data is None else data.stem],
+                "episodes": 1,
+                "rounds": record.round,
+                "labels": record.labels,
+            }
+            self.strategy.save_policy(file, facts)
 
     def save_strategy(self, file: Path) -> None:
         """Write what the strategy has learned, and what it waits to learn from: a part of :meth:`save`."""

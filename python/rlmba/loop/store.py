@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba import trust
-from rlmba.config import RunConfig, dump_config, yaml12
+from rlmba.config import RunConfig, dump_config, with_earlier_options, yaml12
 from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
 from rlmba.storage import atomic_write_text, locked, make_folder, open_own
 from rlmba.types import RoundRecord
@@ -102,7 +102,10 @@ def _read_info(path: Path) -> Mapping[str, Any]:
 def _read_config(path: Path) -> RunConfig:
     file = path / "config.yaml"
     try:
-        return RunConfig.model_validate(yaml12.read(file))
+        values = yaml12.read(file)
+        if isinstance(values, dict):
+            values = with_earlier_options(values)
+        return RunConfig.model_validate(values)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
 

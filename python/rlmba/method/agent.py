@@ -1,4 +1,4 @@
-"""All that a learned draw is made of: policy, running statistics of the state, moving baseline."""
+"""All that a learned draw is made of: policy, running statistics of the state, baseline."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import UsageError
 from rlmba.method.policy_file import PolicyFile, read_policy, write_policy
-from rlmba.method.reward import Baseline
+from rlmba.method.reward import Baseline, Point
 from rlmba.method.state import STATE_FEATURES, RunningStandardizer
 
 if TYPE_CHECKING:
@@ -29,10 +28,8 @@ class Agent:
     ----------
     hidden, learning_rate, seed, sharpness
         Of the :class:`~rlmba.method.policy.Policy`.
-    baseline_momentum : float
-        Weight of the past in the baseline b_t, in [0, 1).
-    advantage_clip : float or None
-        Bound of the advantage's size, > 0.
+    baseline, baseline_momentum, advantage_clip
+        Kind, momentum and clip of the :class:`~rlmba.method.reward.Baseline`.
     explore : bool
         False takes the n best by z instead of drawing, and learns nothing: neither weights, nor
         statistics of the state, nor baseline.
@@ -54,21 +51,18 @@ class Agent:
         learning_rate: float = 1e-3,
         seed: int = 0,
         sharpness: float = 1.0,
+        baseline: str = "expected",
         baseline_momentum: float = 0.9,
         advantage_clip: float | None = 1.0,
         explore: bool = True,
     ) -> None:
         from rlmba.method.policy import Policy
 
-        if not 0 <= baseline_momentum < 1:
-            raise UsageError(f"baseline_momentum: expected 0 <= x < 1, got {baseline_momentum}")
-        if advantage_clip is not None and not advantage_clip > 0:
-            raise UsageError(f"advantage_clip: expected > 0 or null, got {advantage_clip}")
         self.policy = Policy(
             hidden=hidden, learning_rate=learning_rate, seed=seed, sharpness=sharpness
         )
         self.standardizer = RunningStandardizer(len(STATE_FEATURES))
-        self.baseline = Baseline(baseline_momentum, advantage_clip)
+        self.baseline = Baseline(baseline, baseline_momentum, advantage_clip)
         self.explore = explore
 
     @classmethod
@@ -124,11 +118,14 @@ class Agent:
             return self.policy.best(self.standardizer.apply(state), candidates, n)
         return self.policy.draw(self.standardizer.update(state), candidates, n, rng=rng).indices
 
-    def learn(self, reward: float) -> Mapping[str, float]:
-        """One step on the last draw (Eq 13); returns advantage, baseline and gradient norm."""
+    def learn(self, reward: float, labels: int, start: Point | None = None) -> Mapping[str, float]:
+        """One step on the last draw (Eq 13); returns advantage, baseline and gradient norm.
+
+        The arguments are those of :meth:`~rlmba.method.reward.Baseline.advantage`.
+        """
         if not self.explore:
             return {}
-        advantage = self.baseline.advantage(reward)
+        advantage = self.baseline.advantage(reward, labels, start)
         norm = self.policy.learn(advantage)
         return {
             "advantage": advantage,
@@ -140,9 +137,7 @@ class Agent:
         """Arrays that restore it: weights, Adam's moments, statistics, baseline."""
         state = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
         state |= {f"state.{k}": v for k, v in self.standardizer.state_dict().items()}
-        if self.baseline.value is not None:
-            state["baseline"] = np.array([self.baseline.value])
-        return state
+        return state | self.baseline.state_dict()
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Inverse of :meth:`state_dict`.
@@ -158,7 +153,7 @@ class Agent:
 
         self.policy.load_state_dict(part("policy."))
         self.standardizer.load_state_dict(part("state."))
-        self.baseline.value = float(state["baseline"][0]) if "baseline" in state else None
+        self.baseline.load_state_dict(state)
 
 
 class Collected(NamedTuple):
@@ -213,9 +208,9 @@ class Collector(Agent):
         self.draws.append(Collected(state, Taken(seen, candidates, indices)))
         return indices
 
-    def learn(self, reward: float) -> Mapping[str, float]:
+    def learn(self, reward: float, labels: int, start: Point | None = None) -> Mapping[str, float]:
         """Nothing: who owns the agent learns, from all draws at once."""
-        del reward
+        del reward, labels, start
         return {}
 
 

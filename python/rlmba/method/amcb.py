@@ -12,14 +12,26 @@ __all__ = ["balance_weights", "contribution_gaps"]
 
 
 def contribution_gaps(validation: Evaluation) -> NDArray[np.float64]:
-    """delta_m = Top1_m - Top1_mm on V (Eq 1).
+    """delta_m = Top1_m - Top1_mm on V, both over the samples that have modality m (Eq 1).
 
     Returns
     -------
     float64 array [M]
-        In the evaluation's order of modalities, each in [-1, 1].
+        In the evaluation's order of modalities, each in [-1, 1]. A modality that no sample of V has
+        cannot be measured: it gets the mean of the others, which prefers it to none of them (0
+        where no modality can be measured).
+
+    Notes
+    -----
+    In an evaluation written before missing modalities were told apart, Top1_mm is over all of V.
     """
-    return np.array([validation.heads[m].top1 - validation.mm.top1 for m in validation.modalities])
+    delta = np.full(len(validation.modalities), np.nan)
+    for j, m in enumerate(validation.modalities):
+        fused = validation.fused_top1(m)
+        if fused is not None:
+            delta[j] = validation.heads[m].top1 - fused
+    measured = delta[~np.isnan(delta)]
+    return np.where(np.isnan(delta), measured.mean() if len(measured) else 0.0, delta)
 
 
 def balance_weights(

@@ -23,7 +23,7 @@ __all__ = ["FORMAT", "PolicyFile", "read_policy", "write_policy"]
 
 FORMAT = 1
 
-_MAKE = "give a policy.safetensors made by `rlmba train-policy`"
+_MAKE = "give a policy.safetensors that `rlmba train-policy` or a run with a policy has left"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Reward, advantage and their moving averages: Eq 8, 9 and 13.
+"""Reward, its baseline and the advantage: Eq 8, 9 and 13.
 
 Top-1 is always measured on V, never on test.
 """
@@ -9,13 +9,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlmba.errors import DataError, UsageError
 
-__all__ = ["RELATIVE_TO", "REWARDS", "Baseline", "Reward", "mean_curve"]
+__all__ = ["BASELINES", "REWARDS", "Baseline", "Point", "Reward", "expected_reward", "mean_curve"]
 
 REWARDS = ("absolute", "incremental", "relative")
-RELATIVE_TO = ("gcnal", "badge", "bmmal")
-"""The strategies whose mean curve the relative reward is measured from (Eq 8)."""
+BASELINES = ("expected", "moving")
+"""What a reward is compared with."""
+
+Point = tuple[int, float]
+"""A number of labels, and a reward."""
+
+_LEAST_ERROR = 1e-3
+"""The curve is fitted to the logarithm of 1 - r, which must not be 0."""
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
@@ -45,7 +54,7 @@ def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
 
 @dataclass
 class Reward:
-    """The reward r_t, smoothed by an exponential moving average.
+    """The reward r_t, which an exponential moving average may smooth.
 
     Parameters
     ----------
@@ -53,7 +62,8 @@ class Reward:
         Top1_t; Top1_t - Top1_{t-1}; or Top1_t minus the baselines' mean at the same number of labels
         (Eq 8-9).
     smoothing : float
-        Weight of the past in [0, 1): s_t = smoothing s_{t-1} + (1 - smoothing) r_t, s_1 = r_1.
+        Weight of the past in [0, 1): s_t = smoothing s_{t-1} + (1 - smoothing) r_t, s_1 = r_1. At 0,
+        the default, a batch is judged by its own round alone.
     curves : sequence of mappings
         Baselines' curves, for "relative".
 
@@ -64,7 +74,7 @@ class Reward:
     """
 
     kind: str = "absolute"
-    smoothing: float = 0.9
+    smoothing: float = 0.0
     curves: Sequence[Mapping[int, float]] = ()
     smoothed: float | None = None
 
@@ -86,6 +96,16 @@ class Reward:
             return top1 - previous_top1
         return top1 - mean_curve(self.curves, labels)
 
+    def at_start(self, top1: float, labels: int) -> Point | None:
+        """What a model would have been rewarded with that no batch has changed; None where undefined.
+
+        The first batch of a run is compared with it. An increment has no such value, nor has a
+        relative reward whose baselines' curves lack that number of labels.
+        """
+        if self.kind == "incremental" or any(labels not in curve for curve in self.curves):
+            return None
+        return labels, self.raw(top1, top1, labels)
+
     def smooth(self, raw: float) -> float:
         """Take r_t into the moving average and return it."""
         if self.smoothed is None:
@@ -95,29 +115,117 @@ class Reward:
         return self.smoothed
 
 
-@dataclass
-class Baseline:
-    """b_t, the exponential moving average of the rewards before t, and A_t = r_t - b_t (Eq 13).
+def expected_reward(points: Sequence[Point], labels: int, *, weight: float = 1.0) -> float | None:
+    """Predict a reward from the ones before it: 1 - r is a power of the number of labels.
 
-    The first reward has nothing to be compared with: its advantage is 0.
+    Errors of a model that learns fall about as a power of the labels that it has seen. The line
+    through (log labels, log(1 - r)) is fitted by weighted least squares and read at ``labels``.
 
     Parameters
     ----------
+    points : sequence of (labels, reward)
+        Oldest first; rewards of at most 1.
+    labels : int
+    weight : float
+        Each point weighs so much less than the next newer one, in (0, 1].
+
+    Returns
+    -------
+    float or None
+        None where fewer than two numbers of labels are known.
+
+    Examples
+    --------
+    >>> round(expected_reward([(100, 0.6), (200, 0.8)], 400), 6)
+    0.9
+    """
+    n = np.log([max(count, 1) for count, _ in points])
+    if len(set(n.tolist())) < 2:
+        return None
+    error = np.log(np.maximum([1 - reward for _, reward in points], _LEAST_ERROR))
+    w = weight ** np.arange(len(points))[::-1]
+    w = w / w.sum()
+    center = n - w @ n
+    slope = (w * center) @ error / ((w * center) @ center)
+    at = np.log(max(labels, 1)) - w @ n
+    return float(1 - np.exp(w @ error + slope * at))
+
+
+class Baseline:
+    """b_t, what a reward was to be expected to be, and A_t = r_t - b_t (Eq 13).
+
+    Parameters
+    ----------
+    kind : {"expected", "moving"}
+        "expected": the run's own rewards so far, extrapolated to the number of labels
+        (:func:`expected_reward`). "moving": the exponential moving average of the rewards before, as
+        published. On a rising curve almost every reward is above that.
     momentum : float
-        Weight of the past in [0, 1).
+        Weight of the past, in [0, 1) for "moving", in (0, 1) for "expected".
     clip : float or None
         Bound of the size of A_t; None leaves it as it is.
+
+    Attributes
+    ----------
+    value : float or None
+        "expected": b_t of the last reward. "moving": that of the next one.
+
+    Notes
+    -----
+    Where nothing can be expected yet the advantage is 0: "moving" for the first reward, "expected"
+    until two numbers of labels are known.
     """
 
-    momentum: float = 0.9
-    clip: float | None = 1.0
-    value: float | None = None
+    def __init__(
+        self, kind: str = "expected", momentum: float = 0.9, clip: float | None = 1.0
+    ) -> None:
+        if kind not in BASELINES:
+            raise UsageError(f"baseline: expected one of {BASELINES}, got {kind!r}")
+        low = "0 <=" if kind == "moving" else "0 <"
+        if not 0 <= momentum < 1 or (kind == "expected" and momentum == 0):
+            raise UsageError(f"baseline_momentum: expected {low} x < 1, got {momentum}")
+        if clip is not None and not clip > 0:
+            raise UsageError(f"advantage_clip: expected > 0 or null, got {clip}")
+        self.kind, self.momentum, self.clip = kind, momentum, clip
+        self.value: float | None = None
+        self._points: list[Point] = []
 
-    def advantage(self, reward: float) -> float:
-        """A_t of this reward, which is then taken into the average."""
-        if self.value is None:
-            self.value = reward
-            return 0.0
-        a = reward - self.value
-        self.value = self.momentum * self.value + (1 - self.momentum) * reward
+    def advantage(self, reward: float, labels: int, start: Point | None = None) -> float:
+        """A_t of this reward, which is then taken in.
+
+        Parameters
+        ----------
+        reward : float
+        labels : int
+            The number of labels that it was had with.
+        start : (int, float) or None
+            Labels and reward before the first batch, see :meth:`Reward.at_start`; used for the first
+            reward only.
+        """
+        if self.kind == "moving":
+            expected = self.value
+            past = reward if expected is None else expected
+            self.value = self.momentum * past + (1 - self.momentum) * reward
+        else:
+            if start is not None and not self._points:
+                self._points.append(start)
+            expected = expected_reward(self._points, labels, weight=self.momentum)
+            self.value = expected
+            self._points.append((labels, reward))
+        a = 0.0 if expected is None else reward - expected
         return a if self.clip is None else max(-self.clip, min(self.clip, a))
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Arrays that restore it, empty before the first reward."""
+        state = {}
+        if self.value is not None:
+            state["baseline"] = np.array([self.value])
+        if self._points:
+            state["baseline_points"] = np.array(self._points, dtype=np.float64)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.value = float(state["baseline"][0]) if "baseline" in state else None
+        points = state.get("baseline_points", np.empty((0, 2)))
+        self._points = [(int(labels), float(reward)) for labels, reward in points]

@@ -45,7 +45,8 @@ STATE_FEATURES = (
     "loss_slope",
     "gradient_norm",
 )
-"""What each entry of the state is; ``spread`` is the s.d. over modalities of their means."""
+"""What each entry of the state is; ``spread`` is the s.d. over modalities of their means. Modalities that
+no sample of the pool has take no part in ``uncertainty_*``."""
 
 CANDIDATE_FEATURES = (
     "score",
@@ -56,7 +57,8 @@ CANDIDATE_FEATURES = (
     "difficulty",
     "distance",
 )
-"""What each column of the candidates' features is."""
+"""What each column of the candidates' features is; ``spread`` is the s.d. over the modalities that the
+candidate has, 0 for one or none."""
 
 
 def state_vector(
@@ -83,9 +85,9 @@ def state_vector(
     balance = -(w * np.log(np.maximum(w, 1e-300))).sum() / np.log(m) if m > 1 else 1.0
     u = np.asarray(score.uncertainty, dtype=np.float64)
     known = np.ones(u.shape, dtype=bool) if pool.present is None else pool.present
-    columns = [u[known[:, j], j] for j in range(m)]
-    means = np.array([c.mean() if c.size else 0.0 for c in columns])
-    stds = np.array([c.std() if c.size else 0.0 for c in columns])
+    columns = [u[known[:, j], j] for j in range(m) if known[:, j].any()] or [np.zeros(1)]
+    means = np.array([c.mean() for c in columns])
+    stds = np.array([c.std() for c in columns])
     d = np.zeros(1) if distances is None else np.asarray(distances, dtype=np.float64)
     difficulty = np.asarray(score.difficulty, dtype=np.float64)
     return np.array(
@@ -141,7 +143,9 @@ def candidate_features(
     q = np.asarray(score.q, dtype=np.float64)[candidates] if base is None else base
     spread = q.std()
     u = np.asarray(score.normalized_uncertainty, dtype=np.float64)[candidates]
-    w = sample_weights(weights, None if pool.present is None else pool.present[candidates])
+    present = None if pool.present is None else pool.present[candidates]
+    w = sample_weights(weights, present)
+    known = np.ones(u.shape, dtype=bool) if present is None else present
     difficulty = np.asarray(kernels.minmax(score.difficulty), dtype=np.float64)[candidates]
     k = len(candidates)
     return np.stack(
@@ -149,13 +153,23 @@ def candidate_features(
             (q - q.mean()) / spread if spread > 0 else np.zeros(k),
             np.linspace(1.0, 0.0, k) if k > 1 else np.ones(k),
             (w * u).sum(axis=1),
-            u.max(axis=1),
-            u.std(axis=1),
+            u.max(axis=1, initial=0.0, where=known),
+            _spread(u, known),
             difficulty,
             np.asarray(score.normalized_distance, dtype=np.float64)[candidates],
         ],
         axis=1,
     )
+
+
+def _spread(u: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """S.d. [K] over the columns of ``u`` [K, M] that are known; 0 in rows without any."""
+    if known.all():
+        return np.asarray(u.std(axis=1), dtype=np.float64)
+    count = np.maximum(known.sum(axis=1), 1)
+    mean = u.sum(axis=1, where=known) / count
+    squares = ((u - mean[:, None]) ** 2).sum(axis=1, where=known)
+    return np.asarray(np.sqrt(squares / count), dtype=np.float64)
 
 
 class RunningStandardizer:

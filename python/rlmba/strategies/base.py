@@ -45,11 +45,16 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Feedback:
-    """What came of the last batch: the smoothed reward r_t, round number, labels bought so far."""
+    """What came of the last batch: the reward r_t, round number, labels bought so far.
+
+    ``start`` is the number of labels before the batch and the reward that the model was worth then,
+    None where that is undefined.
+    """
 
     reward: float
     round: int
     labels: int
+    start: tuple[int, float] | None = None
 
 
 class Stages:

@@ -178,7 +178,8 @@ def _gcnal(w: Workload, strategy: Strategy) -> Work:
         plain=0.2 * rows * hidden * epochs,
         memory=rows * (2.0 * w.width * w.itemsize + 16.0 * hidden),
     )
-    return training + _k_center(w.samples, hidden, w.batch + w.labeled)
+    column = getattr(strategy, "embedding", "hidden") == "hidden+logit"
+    return training + _k_center(w.samples, hidden + column, w.batch + w.labeled)
 
 
 def _gradients(w: Workload, width: float) -> Work:

@@ -17,6 +17,7 @@ from rlmba.types import PoolOutputs, QueryContext
 __all__ = ["Gcnal"]
 
 _VARIANTS = ("core", "uncertain")
+_EMBEDDINGS = ("hidden+logit", "hidden")
 
 
 @dataclass(kw_only=True)
@@ -25,13 +26,17 @@ class Gcnal(Strategy):
 
     A two-layer network on the graph of cosine affinities is trained to tell labeled samples from
     unlabeled ones (:func:`rlmba.kernels.sequential_gcn`). "core" (CoreGCN) then takes a greedy k-center
-    of its hidden features with the labeled samples as the first centers; "uncertain" (UncertainGCN)
+    of its ``embedding`` with the labeled samples as the first centers; "uncertain" (UncertainGCN)
     takes the samples whose score, how sure it is that a sample is labeled, lies nearest to ``margin``.
 
     Parameters
     ----------
     variant : {"core", "uncertain"}
         What is done with the trained network.
+    embedding : {"hidden+logit", "hidden"}
+        Where "core" measures distances: in the hidden features with the output before its sigmoid as
+        one more column (129 columns at the default width), as published, or in the hidden features
+        alone. The logit's column spreads samples by how labeled they look.
     epochs, hidden, dropout, learning_rate, weight_decay, unlabeled_weight, affinity
         Of the network and its training: see :func:`rlmba.kernels.sequential_gcn`.
     margin : float
@@ -57,6 +62,7 @@ class Gcnal(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"features", "labeled"})
 
     variant: str = "core"
+    embedding: str = "hidden+logit"
     epochs: int = 200
     hidden: int = 128
     dropout: float = 0.3
@@ -69,6 +75,10 @@ class Gcnal(Strategy):
     def __post_init__(self) -> None:
         if self.variant not in _VARIANTS:
             raise UsageError(f"gcnal: variant: expected one of {_VARIANTS}, got {self.variant!r}")
+        if self.embedding not in _EMBEDDINGS:
+            raise UsageError(
+                f"gcnal: embedding: expected one of {_EMBEDDINGS}, got {self.embedding!r}"
+            )
         if not (math.isfinite(self.margin) and 0 <= self.margin <= 1):
             raise UsageError(f"gcnal: margin: expected a number within [0, 1], got {self.margin}")
         try:
@@ -108,6 +118,8 @@ class Gcnal(Strategy):
                 best = kernels.top_k(-np.abs(network.scores[: len(pool)] - self.margin), n)
             return Choice(best.indices, best.values)
         with stages("k_center"):
-            hidden = network.hidden
-            result = kernels.k_center(hidden[: len(pool)], n, labeled=hidden[len(pool) :])
+            seen = network.hidden
+            if self.embedding == "hidden+logit":
+                seen = np.column_stack([seen, network.logits])
+            result = kernels.k_center(seen[: len(pool)], n, labeled=seen[len(pool) :])
         return Choice(result.indices, result.distances)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ class LearnedDraw(Strategy):
     policy : str
         "learned", or a fixed rule of the strategy.
     policy_file : str or None
-        A policy to start from, made by `rlmba train-policy` for the same strategy.
+        A policy to start from, made for the same strategy by `rlmba train-policy` or by a run that
+        learned one.
     explore : bool
         False takes the n best by the policy instead of drawing, and learns nothing: how a trained
         policy is used.
@@ -33,8 +35,11 @@ class LearnedDraw(Strategy):
     hidden, learning_rate, seed
         Of the policy network: its width, Adam's rate, its initial weights. With ``policy_file``,
         ``hidden`` and ``sharpness`` are the file's.
+    baseline : {"expected", "moving"}
+        What a reward is compared with (b_t of Eq 13): the reward that this run's own curve so far lets
+        expect at that number of labels, or the moving average of the rewards before, as published.
     baseline_momentum : float
-        Weight of the past in the baseline b_t (Eq 13).
+        Weight of the past in it: of the average, or of each point of the curve against the next newer.
     advantage_clip : float or None
         Bound of the advantage's size.
     """
@@ -46,6 +51,7 @@ class LearnedDraw(Strategy):
     hidden: int = 32
     learning_rate: float = 1e-3
     seed: int = 0
+    baseline: str = "expected"
     baseline_momentum: float = 0.9
     advantage_clip: float | None = 1.0
     agent: Agent | None = field(default=None, init=False, repr=False)
@@ -66,6 +72,7 @@ class LearnedDraw(Strategy):
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "sharpness": self.sharpness,
+            "baseline": self.baseline,
             "baseline_momentum": self.baseline_momentum,
             "advantage_clip": self.advantage_clip,
             "explore": self.explore,
@@ -80,7 +87,20 @@ class LearnedDraw(Strategy):
 
     def learn(self, feedback: Feedback) -> Mapping[str, float]:
         """One REINFORCE step on the last draw (Eq 13); nothing without a policy that explores."""
-        return {} if self.agent is None else self.agent.learn(feedback.reward)
+        if self.agent is None:
+            return {}
+        return self.agent.learn(feedback.reward, feedback.labels, feedback.start)
+
+    def save_policy(self, path: Path, facts: Mapping[str, Any]) -> None:
+        """Write the policy as it is now, for ``policy_file``; nothing without one that learns.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        if self.agent is not None and self.agent.explore:
+            self.agent.save(path, strategy=self.name, facts=facts)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Policy, optimizer, running statistics of the state, baseline."""

@@ -40,7 +40,8 @@ class Rlmba(LearnedDraw):
         False is the ablation: Eq 6 without its second term, and no k-means.
     policy : {"learned", "greedy", "uniform"}
         "greedy" takes the n best by q, "uniform" draws evenly among the candidates: the ablations.
-    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline_momentum, advantage_clip
+    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline, baseline_momentum,
+    advantage_clip
         Of the learned policy: :class:`~rlmba.strategies.learned.LearnedDraw`.
 
     Raises

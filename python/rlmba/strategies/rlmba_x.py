@@ -61,7 +61,8 @@ class RlmbaX(LearnedDraw):
     policy : {"none", "learned"}
         "learned" draws by a residual over the order of that walk. Before it has learned anything, and
         with ``explore=False``, it takes exactly the walk's samples in the walk's order.
-    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline_momentum, advantage_clip
+    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline, baseline_momentum,
+    advantage_clip
         Of the learned policy: :class:`~rlmba.strategies.learned.LearnedDraw`.
 
     Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -93,8 +94,9 @@ def evaluate(
     Returns
     -------
     Evaluation
-        A modality head is judged on the samples that have the modality; where none has, its figures
-        are those of a uniform guess (Top-1 1/C, NLL log C, ECE 0), its F1 and AUROC None. Classes
+        A modality head is judged on the samples that have the modality, and the fused head's Top-1 on
+        the same samples is kept with it; where none has, its figures are those of a uniform guess
+        (Top-1 1/C, NLL log C, ECE 0), its F1 and AUROC None. Classes
         tied for the largest probability count as the lowest of them; for AUROC two samples tied in a
         class's probability count as half in order.
 
@@ -105,7 +107,7 @@ def evaluate(
     ShapeError
         If the number of labels is not N.
     """
-    y = np.asarray(labels)
+    y = np.asarray(labels, dtype=np.int64)
     c = outputs.n_classes
     if y.shape != (len(outputs),):
         raise ShapeError(f"evaluate: expected {len(outputs)} labels, got shape {y.shape}")
@@ -116,12 +118,26 @@ def evaluate(
     log_probs = head_log_probs(outputs, predictor=predictor, temperatures=temperatures)
     heads = {}
     for column, (head, values) in enumerate(log_probs.items(), start=-1):
-        if head == MULTIMODAL or outputs.present is None:
+        there = None
+        if head != MULTIMODAL and outputs.present is not None:
+            there = outputs.present[:, column]
+        if there is None or there.all():
             heads[head] = _metrics(values, y, n_bins, per_class)
         else:
-            there = outputs.present[:, column]
-            heads[head] = _metrics(values[there], y[there], n_bins, per_class)
+            heads[head] = replace(
+                _metrics(values[there], y[there], n_bins, per_class),
+                samples=int(there.sum()),
+                fused_top1=_top1(log_probs[MULTIMODAL][there], y[there]) if there.any() else None,
+            )
     return Evaluation(heads=heads, size=len(y))
+
+
+def _top1(log_probs: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    guess, target = torch.from_numpy(log_probs.argmax(axis=1)), torch.from_numpy(y)
+    c = log_probs.shape[1]
+    return float(multiclass_accuracy(guess, target, c, average="micro", validate_args=False))
 
 
 def _metrics(
@@ -142,11 +158,10 @@ def _metrics(
             ece=0.0,
             per_class=(None,) * c if per_class else (),
         )
-    target = torch.from_numpy(np.asarray(y, dtype=np.int64))
+    target = torch.from_numpy(y)
     guess = torch.from_numpy(log_probs.argmax(axis=1))
     # Not above 1 by rounding: torchmetrics would take such rows for logits and squash them again.
     probs = torch.from_numpy(np.exp(log_probs).clip(0.0, 1.0))
-    top1 = multiclass_accuracy(guess, target, c, average="micro", validate_args=False)
     # Their macro averages would count classes that are guessed but never true, as 0.
     each = multiclass_accuracy(guess, target, c, average="none", validate_args=False)
     f1 = multiclass_f1_score(guess, target, c, average="none", validate_args=False)
@@ -156,7 +171,7 @@ def _metrics(
     )
     shares = zip(each.tolist(), occurs.tolist(), strict=True) if per_class else ()
     return HeadMetrics(
-        top1=float(top1),
+        top1=_top1(log_probs, y),
         top1_macro=float(each[occurs].double().mean()),
         nll=float(-log_probs[np.arange(n), y].mean()),
         ece=float(ece),

@@ -184,8 +184,10 @@ def dense_gcn(
     masks: Iterable[NDArray[Any]],
     *,
     hidden: int = 128,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """GCNAL's network on a dense adjacency, by autograd: scores [N] and hidden features [N, hidden].
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """GCNAL's network on a dense adjacency, by autograd.
+
+    Returns scores [N], hidden features [N, hidden] and logits [N].
 
     Parameters
     ----------
@@ -214,7 +216,8 @@ def dense_gcn(
         optimizer.step()
     with torch.no_grad():
         h = torch.relu(a @ (x @ w1) + b1)
-        return torch.sigmoid(a @ (h @ w2) + b2)[:, 0].numpy(), h.numpy()
+        logits = (a @ (h @ w2) + b2)[:, 0]
+        return torch.sigmoid(logits).numpy(), h.numpy(), logits.numpy()
 
 
 def dirichlet_variances(

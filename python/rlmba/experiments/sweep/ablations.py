@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlmba.config import RELATIVE_TO
+
 __all__ = ["ABLATIONS", "BASELINES", "Ablation"]
 
-BASELINES = ("gcnal", "badge", "bmmal")
-"""Strategies whose curves the relative reward is measured against (Eq 8)."""
+BASELINES = RELATIVE_TO
+"""Strategies whose curves the relative reward is measured against unless ``reward.baselines`` says (Eq 9)."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from rlmba.config import flat
@@ -19,7 +19,7 @@ from rlmba.experiments.sweep.variants import (
     Job,
     Variant,
     dataset_name,
-    relative_without_curves,
+    measured_against,
 )
 
 __all__ = ["Plan", "make_plan"]
@@ -125,13 +125,13 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
     common = flat(config.settings)
     for d in config.datasets:
         common |= flat(d.settings)
-    relative = [
-        s.name
+    against = {
+        s.name: measured_against(common | flat(s.settings) | flat(config.overrides))
         for s in strategies
         if s.name not in BASELINES
-        and relative_without_curves(common | flat(s.settings) | flat(config.overrides))
-    ]
-    if relative and (added := add(BASELINES)):
+    }
+    relative = [name for name, baselines in against.items() if baselines and name not in baselines]
+    if added := add(list(dict.fromkeys(chain.from_iterable(against.values())))):
         notes.append(
             f"added {added}: the reward of {', '.join(relative)} is relative to their curves"
         )

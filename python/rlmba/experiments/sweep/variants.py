@@ -16,7 +16,7 @@ from rlmba.experiments.sweep.schema import DatasetEntry, StrategyEntry, SweepCon
 if TYPE_CHECKING:
     from rlmba.data import MultimodalDataset
 
-__all__ = ["Datasets", "Job", "Variant", "dataset_name", "relative_without_curves"]
+__all__ = ["Datasets", "Job", "Variant", "dataset_name", "measured_against"]
 
 _ROUND0 = "round 0"
 # Keys that something else in the comparison decides.
@@ -84,7 +84,7 @@ class Variant:
     strategy: StrategyEntry | None
     fusion: str
     predictor: str
-    curves: bool = field(default=False, init=False)
+    baselines: tuple[str, ...] = field(default=(), init=False)
 
     @property
     def dataset_name(self) -> str:
@@ -125,10 +125,11 @@ class Variant:
         }
         if self.strategy is None:
             own["rounds"] = 0
-        if self.strategy is None or strategy.name in BASELINES:
+        against = measured_against(keys)
+        if self.strategy is None or strategy.name in (*BASELINES, *against):
             own["reward"] = {"kind": "absolute", "curves": []}
-        elif relative_without_curves(keys):
-            self.curves = True
+        elif against:
+            self.baselines = against
             own["reward.curves"] = ["."]  # each seed has its own
         # The data set first: options of a data set are dropped where a later source renames it.
         data = {
@@ -150,9 +151,10 @@ class Variant:
 
         changes: dict[str, Any] = {"seed": seed}
         needs: list[str] = []
-        if self.curves:
+        if self.baselines:
             needs += [
-                f"cells/{self.dataset_name}/{self.model}/{name}/seed{seed}" for name in BASELINES
+                f"cells/{self.dataset_name}/{self.model}/{name}/seed{seed}"
+                for name in self.baselines
             ]
             curves = [self.output / name for name in needs]
             changes["reward"] = base.reward.model_copy(update={"curves": curves})
@@ -202,9 +204,14 @@ def dataset_name(entry: DatasetEntry) -> str:
     return entry.name or (entry.data.stem if entry.data is not None else entry.dataset)
 
 
-def relative_without_curves(keys: Mapping[str, Any]) -> bool:
-    """Whether settings by dotted key ask for a relative reward and leave its baselines open."""
-    return keys.get("reward.kind") == "relative" and not keys.get("reward.curves")
+def measured_against(keys: Mapping[str, Any]) -> tuple[str, ...]:
+    """The baselines that a comparison must run for settings by dotted key.
+
+    None unless they ask for a relative reward and leave open where its curves are.
+    """
+    if keys.get("reward.kind") != "relative" or keys.get("reward.curves"):
+        return ()
+    return tuple(keys.get("reward.baselines") or BASELINES)
 
 
 def _refuse_owned(layer: str, keys: Mapping[str, Any]) -> None:

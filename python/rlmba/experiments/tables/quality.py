@@ -55,13 +55,14 @@ def fairness(scope: Scope) -> TableData | None:
         return None
     rows = []
     for row, group, at in chosen:
-        heads = {m: group.top1[m][:, at] for m in group.modalities}
-        weakest = min(heads, key=lambda m, heads=heads: float(heads[m].mean()))  # type: ignore[misc]
+        heads = {m: group.comparable_top1(m)[:, at] for m in group.modalities}
+        means = {m: float(np.nan_to_num(top1.mean(), nan=np.inf)) for m, top1 in heads.items()}
+        weakest = min(means, key=means.__getitem__)
         rows.append(
             (
                 text(group.dataset), text(scope.name(row)), text(int(group.labels[at])),
                 spread(group.fairness_gap[:, at]), spread(_over_rounds(group.fairness_gap)),
-                text(weakest), spread(heads[weakest]),
+                text(weakest), spread(group.top1[weakest][:, at]),
                 spread(group.balance[:, at]), spread(_over_rounds(group.balance)),
             )
         )  # fmt: skip
@@ -77,7 +78,9 @@ def fairness(scope: Scope) -> TableData | None:
         ),
         rows=tuple(rows),
         notes=scope.notes(
-            "Gap: largest minus smallest Top-1 of the modalities' own heads. Balance: entropy of "
+            "Gap: largest minus smallest Top-1 of the modalities' own heads; where a modality is "
+            "missing in some samples, less what the fused head gains on the samples that have it. "
+            "Balance: entropy of "
             "the normalized Shapley contributions over ln M, 1 where all contribute alike. At the "
             "budget, and as means over rounds (those that have one); mean ± s.d. over seeds.",
         ),
