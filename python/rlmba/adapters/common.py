@@ -118,15 +118,16 @@ def linear_head(
     if weight is None or bias is None:
         return None
     w, b = np.asarray(weight), np.asarray(bias).reshape(-1)
-    seen = probabilities.any(axis=0)
-    if len(w) == 1 and seen.sum() == 2:
+    classes = probabilities.shape[1]
+    seen = np.flatnonzero(probabilities.any(axis=0))
+    if len(w) == 1 and len(seen) == 2:
         w, b = np.vstack([np.zeros_like(w), w]), np.concatenate([np.zeros_like(b), b])
-    if len(w) == len(b) == seen.sum() < len(seen):
+    if len(w) == len(b) == len(seen) < classes:
         known_weight, known_bias = w, b
-        w = np.zeros((len(seen), w.shape[1]))
-        b = np.full(len(seen), np.log(PROBABILITY_FLOOR))
+        w = np.zeros((classes, w.shape[1]))
+        b = np.full(classes, np.log(PROBABILITY_FLOOR))
         w[seen], b[seen] = known_weight, known_bias
-    if w.shape != (probabilities.shape[1], features.shape[1]) or b.shape != (len(w),):
+    if w.shape != (classes, features.shape[1]) or b.shape != (len(w),):
         return None
     rows = slice(_CHECKED_ROWS)
     made = softmax(features[rows] @ w.T + b, axis=1)
