@@ -10,12 +10,13 @@ if __name__ == "__main__":
 
 from float64 import in_float64
 
-from rlmba.loop import network
+from rlmba.loop import network, trained
 
 
 def networks_in_float64(patch):
-    """Have runs of this process build such networks; ``patch`` is a ``pytest.MonkeyPatch``."""
-    patch.setattr(network, "build_classifier", _built(network.build_classifier))
+    """Have runs of this process build and load such networks; ``patch`` is a ``pytest.MonkeyPatch``."""
+    for module in (network, trained):
+        patch.setattr(module, "build_classifier", _built(module.build_classifier))
 
 
 def _built(build):
