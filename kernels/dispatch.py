@@ -67,7 +67,10 @@ def record() -> Iterator[list[Call]]:
 
 @functools.cache
 def core() -> ModuleType | None:
-    """The compiled CPU extension, or None (with one warning) where it cannot be imported."""
+    """The compiled CPU extension, or None (with one warning) where it cannot be imported.
+
+    ``RLMBA_MAX_CPU_ISA`` in the environment limits the instruction sets that it may use.
+    """
     try:
         from rlmba import _core
     except ImportError as error:
@@ -79,7 +82,18 @@ def core() -> ModuleType | None:
         )
         return None
     module: ModuleType = _core
+    limit = os.environ.get("RLMBA_MAX_CPU_ISA", "")
+    if limit:
+        _limit_instruction_set(module, limit)
     return module
+
+
+def _limit_instruction_set(module: Any, limit: str) -> None:
+    sets = ("generic", "avx2", "avx512")
+    if limit not in sets:
+        raise UsageError(f"RLMBA_MAX_CPU_ISA: expected one of {', '.join(sets)}, got {limit!r}")
+    module.set_isa(min(limit, module.best_isa(), key=sets.index))
+    module.allow_matrix_tiles(False)  # beyond AVX-512
 
 
 def require_core() -> Any:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rlmba.errors import UsageError
+
 __all__ = [
     "Backend",
     "Compiled",
@@ -181,7 +183,10 @@ def _try(name: str, needed: bool) -> Package:
 def _core() -> Compiled:
     try:
         from rlmba import _core as module
-    except ImportError as error:
+        from rlmba.kernels import dispatch
+
+        dispatch.core()  # limits the instruction set where that is asked for
+    except (ImportError, UsageError) as error:
         return Compiled("_core", False, f"not available ({_reason(error)})")
     return Compiled(
         "_core",

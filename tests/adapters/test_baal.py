@@ -120,7 +120,7 @@ def test_bad_input(rng):
     z[5, 1, 0] = np.nan
     with pytest.raises(NonFiniteError):
         RlmbaHeuristic("margin").get_uncertainties(z)
-    with pytest.raises(UsageError, match="expected the pool's features"):
+    with pytest.raises(UsageError, match="expected a pool, got no array"):
         ranking("random", 2)
 
 
@@ -130,3 +130,4 @@ def test_ranking(rng):
     order, scores = Precomputed(reverse=True).get_ranks(found)
     np.testing.assert_array_equal(order[:5], RlmbaHeuristic("margin")(z)[:5])
     assert sorted(scores)[-6:] == [0, 1, 2, 3, 4, 5]
+    assert np.count_nonzero(ranking("bald", 7, dropout_logits=rng.normal(size=(3, 40, 4)))) == 7

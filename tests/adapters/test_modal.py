@@ -162,3 +162,5 @@ def test_sparse_pools(models, digits, start):
     assert len(learner.query(sparse, n_instances=3, features=X[:, :8])[0]) == 3
     with pytest.raises(UsageError, match="sparse csr_matrix; pass features="):
         learner.query(sparse, n_instances=3)
+    with pytest.raises(UsageError, match=r"X_pool: .* masked"):
+        learner.query(np.ma.masked_less(X, 1), strategy="coreset")

@@ -102,8 +102,23 @@ def test_embeddings(task):
     assert np.isnan(seen[picks]).all()
     with pytest.raises(UsageError, match="embeddings: expected 600 rows"):
         query.query(X, seen, classifier(), embeddings=X[:10], batch_size=2)
+    with pytest.raises(UsageError, match=r"'deepfool' needs a classifier .* pass clf"):
+        RlmbaStrategy("deepfool").query(X, seen, classifier(), embeddings=3 * X)
     with pytest.raises(UsageError, match="candidates as samples"):
         query.query(X, seen, classifier(), embeddings=X, candidates=X[:50], batch_size=2)
+
+
+@pytest.mark.parametrize("name", ["deepfool", "bmmal"])
+def test_classes_without_a_label_yet(task, name):
+    """The classifier gives them probability 0; the choice is that among the classes it knows."""
+    X, y, seen = task
+    seen[y >= 7] = MISSING_LABEL
+    few = SklearnClassifier(LogisticRegression(max_iter=300), random_state=0)
+    picks = [
+        RlmbaStrategy(name, random_state=0).query(X, seen, clf, batch_size=9)
+        for clf in (classifier(), few)
+    ]
+    np.testing.assert_array_equal(*picks)
 
 
 @pytest.mark.parametrize("by_sample", [False, True])

@@ -130,6 +130,22 @@ def test_embeddings_of_the_classifier(texts, start, gives_proba):
     np.testing.assert_array_equal(picks, expected.positions)
 
 
+@pytest.mark.parametrize("name", ["random", "margin", "entropy"])
+def test_what_is_not_read_is_not_asked_for(texts, start, name):
+    """The classifier of these texts has no ``embed``."""
+    learner = learner_of(RlmbaStrategy(name, rng=1), texts, start)
+    assert not hasattr(learner.classifier, "embed")
+    if name == "random":
+        learner.classifier.predict_proba = None
+    assert not set(learner.query(9)) & set(start)
+
+
+def test_embeddings_that_no_linear_layer_is_on(texts, start):
+    learner = learner_of(RlmbaStrategy("deepfool"), texts, start)
+    with pytest.raises(UsageError, match=r"'deepfool' needs a classifier .* linear layer"):
+        learner.query(5, query_strategy_kwargs={"embeddings": texts[2]})
+
+
 def test_bad_input(texts, start):
     _, y, embeddings = texts
     learner = learner_of(RlmbaStrategy("margin"), texts, start)

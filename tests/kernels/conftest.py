@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rlmba import kernels
+from rlmba.kernels import dispatch
 
 ISAS = ["generic", "avx2", "avx512"]
 
@@ -33,13 +34,17 @@ def poisoned(monkeypatch):
 @contextlib.contextmanager
 def using(name):
     """An instruction set in use; skips where this machine or build lacks it."""
-    core = pytest.importorskip("rlmba._core")
+    core = dispatch.core()
+    if core is None:
+        pytest.skip("the compiled extension is not available")
     if ISAS.index(name) > ISAS.index(core.best_isa()):
         pytest.skip(f"this machine or build has no {name}")
     before = core.isa()
     core.set_isa(name)
-    yield core
-    core.set_isa(before)
+    try:
+        yield core
+    finally:
+        core.set_isa(before)
 
 
 @pytest.fixture(params=ISAS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -95,6 +98,26 @@ def test_without_a_gpu_the_interpreter_and_the_emulation_serve(machine):
     machine(cuda=EMULATED)
     assert dispatch.choose("op", "cuda", "cpu", GPU_FIRST) == "cuda"
     assert not kernels.backends()["triton"]
+
+
+def instruction_set(limit):
+    """What a process of its own uses, and what it says."""
+    code = "from rlmba import kernels; print(kernels.instruction_set())"
+    env = os.environ | {"RLMBA_MAX_CPU_ISA": limit}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip(), done.stderr
+
+
+def test_the_environment_limits_the_instruction_set():
+    core = pytest.importorskip("rlmba._core")
+    sets = ("generic", "avx2", "avx512")
+    for limit in sets[:2]:
+        assert instruction_set(limit)[0] == min(limit, core.best_isa(), key=sets.index)
+    found, complaint = instruction_set("sse9")
+    assert found == ""
+    assert "RLMBA_MAX_CPU_ISA: expected one of generic, avx2, avx512, got 'sse9'" in complaint
 
 
 def test_what_can_run_here():

@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from float64_runs import networks_in_float64
 from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
@@ -18,7 +19,8 @@ from rlmba.strategies.random import Random
 
 
 @pytest.fixture
-def features(tmp_path):
+def features(tmp_path, monkeypatch):
+    networks_in_float64(monkeypatch)
     rng = np.random.default_rng(0)
     y = np.arange(180) % 3
     np.savez(
@@ -69,7 +71,7 @@ def close(found, expected, where=""):
         for i, value in enumerate(expected):
             close(found[i], value, f"{where}[{i}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4), where
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-7), where
     else:
         assert found == expected, where
 

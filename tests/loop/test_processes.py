@@ -23,9 +23,12 @@ SETTINGS = [
 ]
 
 
-def arguments(path, *settings, more=()):
+FLOAT64 = [str(Path(__file__).with_name("float64_runs.py"))]
+
+
+def arguments(path, *settings, program=("-m", "rlmba")):
     flags = [x for s in (*SETTINGS, *settings) for x in ("--set", s)]
-    return ["-m", "rlmba", "run", *flags, "--output", str(path), *more]
+    return [*program, "run", *flags, "--output", str(path)]
 
 
 def records(path):
@@ -45,22 +48,25 @@ def close(found, expected, where=""):
         for key in expected:
             close(found[key], expected[key], f"{where}.{key}")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4), where
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-7), where
     else:
         assert found == expected, where
 
 
 @pytest.mark.slow
 def test_two_processes_choose_and_score_as_one(tmp_path):
-    """Under the launcher people use; figures agree up to the rounding of float32 sums."""
+    """Under the launcher people use."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.run(
-        [sys.executable, *arguments(alone)], env=env, capture_output=True, check=False
+        [sys.executable, *arguments(alone, program=FLOAT64)],
+        env=env,
+        capture_output=True,
+        check=False,
     )
     assert first.returncode == 0, first.stderr
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command = [sys.executable, *launcher, *arguments(together)]
+    command = [sys.executable, *launcher, *arguments(together, program=FLOAT64)]
     both = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert both.returncode == 0, both.stderr
     assert chosen(together) == chosen(alone)
@@ -125,16 +131,17 @@ def test_resumed_processes_all_have_the_weights(launch, tmp_path):
     """Each predicts its share of the pool with the checkpoint's weights, before any training."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole = [sys.executable, *arguments(alone, "rounds=3")]
+    whole = [sys.executable, *arguments(alone, "rounds=3", program=FLOAT64)]
     assert subprocess.run(whole, env=env, capture_output=True, check=False).returncode == 0
-    processes = launch(arguments(together, "rounds=3"))
+    command = arguments(together, "rounds=3", program=FLOAT64)
+    processes = launch(command)
     wait_for(together / "rounds.jsonl", processes)
     for process in processes:
         process.kill()
         process.communicate(timeout=60)
     done = len(records(together))
     assert done < 4
-    again = launch([*arguments(together, "rounds=3"), "--resume"])
+    again = launch([*command, "--resume"])
     said = [p.communicate(timeout=300)[1] for p in again]
     assert [p.returncode for p in again] == [0, 0], said
     assert chosen(together) == chosen(alone)

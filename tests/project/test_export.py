@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -30,8 +31,11 @@ from rlmba.project.export import export
 from rlmba.project.graph import ExportError, NetworkGraph, example_inputs, write_onnx
 from rlmba.project.predict import predict_file
 
-TOLERANCE = 2e-5
-"""Of float32 outputs of size about 2, after networks of up to 20 layers."""
+FACTOR = 16
+"""How many times farther from the results in float64 ONNX Runtime may be than torch, both in float32."""
+
+COARSE = 1e-2
+"""Far above what rounding can do to outputs of size about 2, and far below what a wrong graph does."""
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_command(folder, tmp_path):
 
 
 def test_what_it_says_of_the_graph(exported):
-    assert exported.difference < TOLERANCE
+    assert exported.difference < COARSE
     assert "differ from torch's by" in exported.lines()[1]
 
 
@@ -233,10 +237,11 @@ def made(modalities, encoders, *, fusion="amcb", predictor="pooled"):
     )
 
 
-def worst_difference(trained, path):
-    """Over batches of 1 and 5, with and without absent modalities and padded texts."""
+def worst_factor(trained, path):
+    """Over batches of 1 and 5, with and without absent modalities and padded texts; see FACTOR."""
     session = onnxruntime.InferenceSession(str(path))
     graph = NetworkGraph(trained).eval()
+    exactly = deepcopy(graph).double()
     assert [o.name for o in session.get_outputs()] == graph.outputs
     worst = 0.0
     for n in (1, 5):
@@ -250,15 +255,24 @@ def worst_difference(trained, path):
                 present[0, 0] = False
                 present[-1, 1] = n == 1
             with torch.no_grad():
-                wanted = graph(inputs, present)
+                plain = graph(inputs, present)
+                wide = [x.double() if x.is_floating_point() else x for x in inputs]
+                exact = exactly(wide, present)
             feeds = {m.name: x.numpy() for m, x in zip(trained.modalities, inputs, strict=True)}
             got = session.run(None, {**feeds, "present": present.numpy()})
-            for a, b in zip(wanted, got, strict=True):
-                assert b.shape == tuple(a.shape)
-                assert np.isfinite(b).all()
-                worst = max(worst, float(np.abs(a.numpy() - b).max()))
+            for ours, theirs, e in zip(got, plain, exact, strict=True):
+                assert ours.shape == tuple(e.shape)
+                assert np.isfinite(ours).all()
+                worst = max(worst, factor(ours, theirs, e.numpy()))
             np.testing.assert_allclose(got[0].sum(axis=1), 1, rtol=1e-6)
     return worst
+
+
+def factor(ours, plain, exact):
+    """The largest error of one float32 array over that of another; a few units of rounding are free."""
+    free = 8 * np.finfo(np.float32).eps * np.abs(exact).max()
+    ours, plain = (np.abs(np.asarray(x, dtype=np.float64) - exact).max() for x in (ours, plain))
+    return ours / max(plain, free)
 
 
 def test_every_family_is_in_a_pair():
@@ -277,10 +291,9 @@ def test_every_family_of_encoders(pair, clip, tmp_path):
             encoders[name] = {"name": "two-tower", **RANDOM, "config": str(clip)}
     trained = made(modalities, encoders)
     said = write_onnx(trained, tmp_path / "model.onnx")
-    found = worst_difference(trained, tmp_path / "model.onnx")
-    print(f"largest difference: {found:.2e}")  # noqa: T201 - seen with -rP; docs/use.md has it
-    assert found < TOLERANCE
-    assert said < TOLERANCE
+    print(f"largest difference: {said:.2e}")  # noqa: T201 - seen with -rP; docs/use.md has it
+    assert worst_factor(trained, tmp_path / "model.onnx") < FACTOR
+    assert said < COARSE
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -288,7 +301,7 @@ def test_concatenation_and_the_fused_predictor(tmp_path):
     modalities = [Modality("a", "features", (6,)), OTHER]
     trained = made(modalities, {}, fusion="concat", predictor="fused")
     write_onnx(trained, tmp_path / "model.onnx")
-    assert worst_difference(trained, tmp_path / "model.onnx") < TOLERANCE
+    assert worst_factor(trained, tmp_path / "model.onnx") < FACTOR
 
 
 def test_probabilities_are_those_of_predict(folder, exported):
@@ -303,7 +316,12 @@ def test_probabilities_are_those_of_predict(folder, exported):
     session = onnxruntime.InferenceSession(str(exported.path / "model.onnx"))
     got = session.run(["probabilities"], {**feeds, "present": batch.present.numpy()})[0]
     wanted = np.array([rows[f"p_{c}"] for c in trained.classes]).T
-    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    exactly = NetworkGraph(trained).double()
+    with torch.no_grad():
+        inputs = [batch.inputs[m].double() for m in trained.model.names]
+        exact = exactly(inputs, batch.present)[0].numpy()
+    assert factor(got, wanted, exact) < FACTOR
+    assert factor(wanted, got, exact) < FACTOR
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(tmp_path, monkeypatch):
@@ -312,7 +330,7 @@ def test_weights_too_large_for_one_file_lie_beside_it(tmp_path, monkeypatch):
     write_onnx(trained, tmp_path / "model.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     moved = shutil.move(tmp_path, tmp_path.with_name(f"{tmp_path.name}-moved"))
-    assert worst_difference(trained, f"{moved}/model.onnx") < TOLERANCE
+    assert worst_factor(trained, f"{moved}/model.onnx") < FACTOR
 
 
 class _Odd(Encoder):

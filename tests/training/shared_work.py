@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import torch
+from float64 import in_float64
 
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
@@ -45,8 +46,9 @@ def dataset():
 def trained(mesh, **config):
     """22 samples in minibatches of 7: the last has one sample, so one process has none of it."""
     data = dataset()
-    model = build_classifier(
-        data.modalities, 3, ModelConfig(width=8, dropout=0.4), "uniform", seed=mesh.rank
+    config_of_model = ModelConfig(width=8, dropout=0.4)
+    model = in_float64(
+        build_classifier(data.modalities, 3, config_of_model, "uniform", seed=mesh.rank)
     )
     positions, v = np.arange(22), np.arange(22, 27)
     diagnostics = fit(

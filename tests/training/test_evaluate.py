@@ -143,11 +143,13 @@ def test_pooled_is_the_normalized_sum_over_present_heads(rng):
     pool = random_outputs(rng, present=present)
     t = {"mm": 2.0, "a": 0.5, "b": 3.0}
     got = head_log_probs(pool, predictor="pooled", temperatures=t)
-    product = softmax(pool.fused_logits / 2.0, axis=1)
-    product = product * np.where(present[:, :1], softmax(pool.logits["a"] / 0.5, axis=1), 1)
-    product = product * np.where(present[:, 1:], softmax(pool.logits["b"] / 3.0, axis=1), 1)
+    a, b, fused = (
+        softmax(z.astype(np.float64) / t[m], axis=1)
+        for m, z in [*pool.logits.items(), ("mm", pool.fused_logits)]
+    )
+    product = fused * np.where(present[:, :1], a, 1) * np.where(present[:, 1:], b, 1)
     product /= product.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.exp(got["mm"]), product, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.exp(got["mm"]), product, rtol=1e-7)
     fused = head_log_probs(pool, temperatures=t)
     np.testing.assert_allclose(logsumexp(fused["mm"], axis=1), 0, atol=1e-9)
     np.testing.assert_array_equal(fused["a"], got["a"])

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from float64 import in_float64
 
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import load_digits
@@ -23,8 +24,12 @@ def digits():
     return load_digits()
 
 
-def trained(digits, *, epochs=4, n=70, seed=0, progress=None, checkpoint=None, v=30, **config):
+def trained(
+    digits, *, epochs=4, n=70, seed=0, progress=None, checkpoint=None, v=30, double=False, **config
+):
     model = build_classifier(digits.modalities, 10, SMALL, "uniform", seed=0)
+    if double:
+        in_float64(model)
     positions = digits.train_positions[:n]
     validation = digits.train_positions[100 : 100 + v]
     diagnostics = fit(
@@ -58,7 +63,7 @@ def by_epochs(digits):
     torch.set_num_threads(1)
     after = []
     for epochs in range(1, 6):
-        model, _ = trained(digits, epochs=epochs, **UNSTEADY)
+        model, _ = trained(digits, epochs=epochs, double=True, **UNSTEADY)
         after.append((nll(model, digits), model.state_dict()))
     return after
 
@@ -73,6 +78,7 @@ def test_the_best_epoch_is_kept_and_training_stops_after_it(
     model, diagnostics = trained(
         digits,
         epochs=epochs,
+        double=True,
         patience=patience,
         predict_batch_size=7,
         progress=lambda done, total: seen.append((done, total)),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from float64 import in_float64
 
 from rlmba.config import ModelConfig
 from rlmba.data import Batch, load_digits
@@ -26,7 +27,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def model(digits):
-    return build_classifier(digits.modalities, 10, SMALL, "uniform", seed=0)
+    return in_float64(build_classifier(digits.modalities, 10, SMALL, "uniform", seed=0))
 
 
 def arrays(outputs):
@@ -91,7 +92,7 @@ def test_what_turns_out_broken_while_reading_is_absent(digits, model, keep):
     np.testing.assert_array_equal(found.present, expected)
     others = positions[positions != 5]
     np.testing.assert_allclose(
-        found.fused_logits[others], whole.fused_logits[others], rtol=1e-4, atol=1e-5
+        found.fused_logits[others], whole.fused_logits[others], rtol=1e-6, atol=1e-9
     )
     assert np.abs(found.fused_features[5] - whole.fused_features[5]).max() > 1e-3
     fine = predict(model, Loader(Broken()), others, batch_size=4)

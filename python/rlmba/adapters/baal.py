@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -124,11 +125,16 @@ def ranking(
         As :func:`rlmba.select`.
     """
     chosen, given = split(strategy, arguments)
-    sizes = [given[k] for k in ("features", "logits", "probabilities") if given.get(k) is not None]
-    if not sizes:
-        raise UsageError("expected the pool's features, logits or probabilities, got none of them")
-    first = next(iter(sizes[0].values())) if isinstance(sizes[0], dict) else sizes[0]
     batch = select(chosen, n=n, rng=rng, **given)
-    scores = np.zeros(len(first))
+    scores = np.zeros(_pool_size(given))
     scores[batch.positions] = np.arange(len(batch), 0, -1)
     return scores
+
+
+def _pool_size(given: dict[str, Any]) -> int:
+    """The number of samples in arguments that :func:`rlmba.select` has accepted."""
+    for name in ("features", "logits", "probabilities", "ids"):
+        array = given.get(name)
+        if array is not None:
+            return len(next(iter(array.values())) if isinstance(array, Mapping) else array)
+    return int(np.shape(given["dropout_logits"])[1])

@@ -13,9 +13,20 @@ from scipy.special import softmax
 from rlmba.errors import UsageError
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.direct import select
+from rlmba.strategies.intake import PROBABILITY_FLOOR
 from rlmba.types import LinearHead
 
-__all__ = ["class_positions", "dense", "linear_head", "split"]
+__all__ = [
+    "READS_FEATURES",
+    "class_positions",
+    "dense",
+    "linear_head",
+    "require_head",
+    "split",
+]
+
+READS_FEATURES = frozenset({"features", "modality_features", "labeled", "head"})
+"""Needs of strategies that read features: others are spared them."""
 
 _ARGUMENTS = frozenset(
     name
@@ -58,8 +69,13 @@ def dense(X: Any, what: str) -> NDArray[Any]:
     ------
     UsageError
         If they are sparse or have other than two axes: what their features are is for the caller to
-        say.
+        say. If values are masked.
     """
+    if np.ma.is_masked(X):
+        raise UsageError(
+            f"{what}: expected features of every sample, got a masked array with masked values; fill "
+            "them or leave out those samples"
+        )
     if hasattr(X, "toarray"):
         raise UsageError(
             f"{what}: expected dense features, got a sparse {type(X).__name__}; pass features=, for "
@@ -91,8 +107,9 @@ def linear_head(
     """The linear layer of an estimator, where its probabilities are the softmax of that layer.
 
     ``coef_`` [C, D] and ``intercept_`` [C] as of scikit-learn's logistic regression; for two classes,
-    of which it keeps one row, the other is 0. None where there are none, or where they do not
-    reproduce ``probabilities`` from ``features``, as those of one-against-rest classifiers.
+    of which it keeps one row, the other is 0. A class that the estimator was not fitted to, whose
+    probabilities are 0, has weight 0. None where there are none, or where they do not reproduce
+    ``probabilities`` from ``features``, as those of one-against-rest classifiers.
     """
     for inner in ("estimator_", "estimator"):
         if not hasattr(estimator, "coef_") and hasattr(estimator, inner):
@@ -101,10 +118,32 @@ def linear_head(
     if weight is None or bias is None:
         return None
     w, b = np.asarray(weight), np.asarray(bias).reshape(-1)
-    if len(w) == 1 and probabilities.shape[1] == 2:
+    classes = probabilities.shape[1]
+    seen = np.flatnonzero(probabilities.any(axis=0))
+    if len(w) == 1 and len(seen) == 2:
         w, b = np.vstack([np.zeros_like(w), w]), np.concatenate([np.zeros_like(b), b])
-    if w.shape != (probabilities.shape[1], features.shape[1]) or b.shape != (len(w),):
+    if len(w) == len(b) == len(seen) < classes:
+        known_weight, known_bias = w, b
+        w = np.zeros((classes, w.shape[1]))
+        b = np.full(classes, np.log(PROBABILITY_FLOOR))
+        w[seen], b[seen] = known_weight, known_bias
+    if w.shape != (classes, features.shape[1]) or b.shape != (len(w),):
         return None
     rows = slice(_CHECKED_ROWS)
     made = softmax(features[rows] @ w.T + b, axis=1)
     return LinearHead(w, b) if np.allclose(made, probabilities[rows], atol=1e-3) else None
+
+
+def require_head(head: LinearHead | None, strategy: Strategy, wanted: str) -> None:
+    """Refuse a classifier without a linear layer over the features; ``wanted`` says what to pass.
+
+    Raises
+    ------
+    UsageError
+        If ``head`` is None.
+    """
+    if head is None:
+        raise UsageError(
+            f"strategy {strategy.name!r} needs a classifier whose probabilities are the softmax of a "
+            f"linear layer over the features, got none: pass {wanted}"
+        )

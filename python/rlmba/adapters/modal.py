@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import class_positions, dense, linear_head, split
+from rlmba.adapters.common import READS_FEATURES, class_positions, dense, linear_head, split
 from rlmba.errors import UsageError
 from rlmba.strategies import Strategy
 from rlmba.strategies.direct import select
@@ -62,7 +62,7 @@ def query(
     """
     chosen, given = split(strategy, arguments)
     needs = chosen.needs
-    wants_features = bool(needs & {"features", "modality_features", "labeled", "head"})
+    wants_features = bool(needs & READS_FEATURES)
     own_space = "features" not in given
     if own_space and wants_features:
         given["features"] = dense(X_pool, "X_pool")

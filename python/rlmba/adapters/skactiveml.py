@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import class_positions, dense, linear_head
+from rlmba.adapters.common import class_positions, dense, linear_head, require_head
 from rlmba.errors import UsageError
 from rlmba.strategies import create
 from rlmba.strategies.direct import Batch, select
+from rlmba.strategies.intake import PROBABILITY_FLOOR
+from rlmba.types import LinearHead
 
 try:
-    from skactiveml.base import SingleAnnotatorPoolQueryStrategy
-    from skactiveml.utils import MISSING_LABEL, is_labeled
+    from skactiveml.base import SingleAnnotatorPoolQueryStrategy, SkactivemlClassifier
+    from skactiveml.utils import MISSING_LABEL, check_equal_missing_label, check_type, is_labeled
     from sklearn.base import clone
+    from sklearn.utils import check_array, check_consistent_length
 except ImportError as error:
     raise ImportError(
         f'this adapter needs scikit-activeml ({error}); pip install "rlmba[skactiveml]"'
@@ -38,6 +41,11 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         What stands in ``y`` for an unlabeled sample.
     random_state : None or int or np.random.RandomState, default=None
         The random state to use.
+
+    Notes
+    -----
+    As in scikit-activeml, a query also works where no sample is labeled yet. ``gcnal``, which learns
+    from labeled samples, then chooses as ``coreset`` does.
     """
 
     def __init__(
@@ -73,9 +81,10 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         y : array-like of shape (n_samples,)
             Labels, ``missing_label`` where there is none.
         clf : skactiveml.base.SkactivemlClassifier, default=None
-            Its ``predict_proba`` gives the probabilities; needed by strategies that read logits.
+            Its ``predict_proba`` gives the probabilities; needed by strategies that read logits, not
+            used by others. Its ``missing_label`` must be that of this strategy.
         fit_clf : bool, default=True
-            Whether a clone of ``clf`` is fitted to ``X`` and ``y`` first.
+            Whether a clone of ``clf`` is fitted to ``X`` and ``y`` before it is used.
         sample_weight : array-like of shape (n_samples,), default=None
             For that fit.
         embeddings : array-like of shape (n_samples, d), default=None
@@ -102,14 +111,20 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         Raises
         ------
         UsageError, DataError
-            As :func:`rlmba.select`.
+            As :func:`rlmba.select`; if ``clf`` has another ``missing_label``.
+        TypeError
+            If ``clf`` is no classifier of scikit-activeml, or ``fit_clf`` no bool.
         ValueError
-            If a candidate index points to a labeled sample.
+            If a candidate index points to a labeled sample, or ``sample_weight`` has another length.
         """
         X, y, candidates, batch_size, return_utilities = self._validate_data(
             X, y, candidates, batch_size, return_utilities, reset=True
         )
         samples, mapping = self._transform_candidates(candidates, X, y, allow_only_unlabeled=True)
+        self._check_classifier(clf, fit_clf)
+        if sample_weight is not None:
+            sample_weight = check_array(sample_weight, ensure_2d=False)
+            check_consistent_length(sample_weight, y)
         space = X if embeddings is None else dense(embeddings, "embeddings")
         if embeddings is not None and (mapping is None or len(space) != len(X)):
             raise UsageError(
@@ -132,6 +147,19 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         pool = np.arange(total) if mapping is None else mapping
         return indices, _utilities(indices, pool, total)
 
+    def _check_classifier(self, clf: Any, fit_clf: Any) -> None:
+        check_type(fit_clf, "fit_clf", bool)
+        if clf is None:
+            return
+        check_type(clf, "clf", SkactivemlClassifier)
+        try:
+            check_equal_missing_label(clf.missing_label, self.missing_label_)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"clf: expected missing_label={self.missing_label_!r}, as this strategy has, got "
+                f"{clf.missing_label!r}; pass the same missing_label to both"
+            ) from error
+
     def _select(  # noqa: PLR0917
         self,
         features: NDArray[Any],
@@ -141,27 +169,49 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         dropout_logits: Any,
         n: int,
     ) -> Batch:
-        chosen = create(self.strategy, **dict(self.options or {}))
+        if not isinstance(self.options, Mapping | None):
+            raise UsageError(f"options: expected a mapping or None, got {self.options!r}")
+        check_type(self.strategy, "strategy", str)
+        chosen = create(self.strategy, **(self.options or {}))
         X, y, space = known
         at = is_labeled(y, self.missing_label_)
+        if "labeled" in chosen.needs and not at.any():
+            chosen = create("coreset")
         given: dict[str, Any] = {"features": features, "dropout_logits": dropout_logits}
         clf, fit, weight = classifier
-        if clf is not None and fit:
-            more = () if weight is None else (weight,)
-            clf = clone(clf).fit(X, y, *more)
+        classes = None
         if chosen.needs & {"logits", "modality_logits"}:
             if clf is None:
                 raise UsageError(
                     f"strategy {self.strategy!r} reads logits: pass clf, a classifier of scikit-activeml"
                 )
+            if fit:
+                clf = clone(clf).fit(X, y, *(() if weight is None else (weight,)))
             given["probabilities"] = np.asarray(clf.predict_proba(samples))
+            classes = getattr(clf, "classes_", None)
             if "head" in chosen.needs:
-                given["head"] = linear_head(clf, features, given["probabilities"])
-        if at.any() and space.shape[1] == features.shape[1]:
+                given["head"] = _head(clf, features, given["probabilities"])
+                require_head(
+                    given["head"],
+                    chosen,
+                    "clf, for example SklearnClassifier(LogisticRegression()), fitted to the features "
+                    "themselves, with no embeddings in their place",
+                )
+        if at.any():
             given["labeled"] = space[at]
-            given["labels"] = class_positions(y[at], getattr(clf, "classes_", None))
+            given["labels"] = class_positions(
+                y[at], np.unique(y[at]) if classes is None else classes
+            )
         rng = np.random.default_rng(self.random_state_.randint(2**31))
         return select(chosen, n=n, rng=rng, **given)
+
+
+def _head(clf: Any, features: NDArray[Any], probabilities: NDArray[Any]) -> LinearHead | None:
+    """The linear layer of a classifier, a constant one where there were no labels to fit it to."""
+    if getattr(clf, "is_fitted_", True):
+        return linear_head(clf, features, probabilities)
+    bias = np.log(np.maximum(probabilities[0], PROBABILITY_FLOOR))
+    return LinearHead(np.zeros((len(bias), features.shape[1])), bias)
 
 
 def _utilities(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import dense, linear_head
+from rlmba.adapters.common import READS_FEATURES, dense, linear_head, require_head
 from rlmba.errors import UsageError
 from rlmba.kernels.common.random import Rng
 from rlmba.strategies import create
@@ -27,8 +27,8 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
     """Any strategy of this package as one of small-text.
 
     Embeddings are those of the classifier's ``embed``, or given with the query. Probabilities are
-    those that ``embed`` returns beside them, else ``predict_proba`` of the unlabeled texts, and only
-    asked for where the strategy reads them.
+    those that ``embed`` returns with them, else ``predict_proba`` of the unlabeled texts. A strategy
+    that does not read embeddings or probabilities does not ask the classifier for them.
 
     Parameters
     ----------
@@ -72,7 +72,9 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
             If ``embeddings`` has another number of rows, labels are multi-label, or as
             :func:`rlmba.select`.
         """
-        if embeddings is not None:
+        if embeddings is None and not self._reads_features():
+            embeddings = np.empty((len(indices_unlabeled) + len(indices_labeled), 0))
+        elif embeddings is not None:
             embeddings = dense(embeddings, "embeddings")
             if len(embeddings) != len(dataset):
                 raise UsageError(
@@ -110,7 +112,9 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
         if hasattr(y, "toarray"):
             raise UsageError("expected one label a text, got multi-label y (a sparse matrix)")
         features = np.asarray(embeddings)[indices_unlabeled]
-        given: dict[str, Any] = {"features": features}
+        given: dict[str, Any] = {"ids": np.arange(len(features))}
+        if self._reads_features():
+            given["features"] = features
         if self.strategy.needs & {"logits", "modality_logits"}:
             if embeddings_proba is None:
                 p = clf.predict_proba(dataset[indices_unlabeled])
@@ -120,12 +124,20 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
             if "head" in self.strategy.needs:
                 model = getattr(clf, "model", clf)
                 given["head"] = linear_head(model, features, given["probabilities"])
-        if len(indices_labeled):
+                require_head(
+                    given["head"],
+                    self.strategy,
+                    "embeddings that the classifier's linear layer is on",
+                )
+        if len(indices_labeled) and "features" in given:
             given["labeled"] = np.asarray(embeddings)[indices_labeled]
             if y is not None:
                 given["labels"] = np.asarray(y, dtype=np.int64)
         batch = select(self.strategy, n=n, rng=self.rng, **given)
         return np.asarray(indices_unlabeled)[batch.positions]
+
+    def _reads_features(self) -> bool:
+        return bool(self.strategy.needs & READS_FEATURES)
 
     def __str__(self) -> str:
         return f"RlmbaStrategy({self.strategy.name!r})"
