@@ -268,6 +268,11 @@ class QueryContext:
         Fused features of the labeled samples under the current model.
     labels : int64 array [L] or None
         Their classes.
+    labeled_modalities : mapping of modality to float array [L, d] or None
+        Their features f_m(x), and
+    labeled_present : bool array [L, M] or None
+        which modalities they have (None: all), as in :class:`PoolOutputs`. Strategies complete
+        ``labeled_features`` by them; without them every labeled sample counts as complete.
     head : LinearHead or None
         The fused head behind ``fused_logits``; C as the pool's, D the width of its fused features.
     fusion_weights : float array [M] or None
@@ -286,6 +291,8 @@ class QueryContext:
     contributions: NDArray[np.float64] | None = None
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None
+    labeled_modalities: Mapping[str, NDArray[Any]] | None = None
+    labeled_present: NDArray[np.bool_] | None = None
     head: LinearHead | None = None
     fusion_weights: NDArray[np.float64] | None = None
     validation: Evaluation | None = None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.kernels.common.arrays import to_host
+from rlmba.strategies.absent import completed
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
 __all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
@@ -126,6 +127,8 @@ class Strategy(ABC):
             pool = pool.host()
         with kernels.record() as calls:
             try:
+                if "features" in self.needs:
+                    pool, context = completed(pool, context)
                 positions, scores = self.choose(pool, context, n, stages)
             except NonFiniteError as error:
                 raise NonFiniteError(
