@@ -187,7 +187,8 @@ def _from_nearest(
     rows: Any, groups: Sequence[_Group], fusion: _Fusion, shared: Sequence[int], modality: int
 ) -> Any:
     """A modality of the samples nearest to rows by shared modalities; None where no sample has all."""
-    nearest = values = None
+    nearest: Any = None
+    values: Any = None
     for group in groups:
         donors = group.having([*shared, modality])
         for start in range(0, len(donors), _BLOCK_ROWS):  # bounds the copies
@@ -215,7 +216,7 @@ def _mean(groups: Sequence[_Group], modality: int) -> Any:
 
 
 def _finite_rows(x: Any) -> NDArray[np.bool_]:
-    finite = np.isfinite(x) if isinstance(x, np.ndarray) else x.isfinite()
+    finite: Any = np.isfinite(x) if isinstance(x, np.ndarray) else x.isfinite()
     return to_host(finite.all(1))
 
 
