@@ -127,7 +127,7 @@ class _Group:
                     mine = fusion.coordinates(self.features, shared, rows[at])
                     value = _from_nearest(mine, groups, fusion, shared, m)
                 parts[m][beside(at, parts[m])] = _mean(groups, m) if value is None else value
-        fused = self.fused.copy() if isinstance(self.fused, np.ndarray) else self.fused.clone()
+        fused = np.array(self.fused) if isinstance(self.fused, np.ndarray) else self.fused.clone()
         fused[beside(rows, fused)] = fusion.fuse(parts)
         return fused
 
