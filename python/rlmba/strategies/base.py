@@ -149,7 +149,11 @@ class Strategy(ABC):
 
     @abstractmethod
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """The strategy's own rule; 1 <= n <= N is already checked."""
+        """The strategy's own rule; 1 <= n <= N is already checked.
+
+        Where "features" is in :attr:`needs`, ``pool.fused_features`` and ``context.labeled_features``
+        are completed where a sample lacks a modality: :func:`rlmba.strategies.absent.completed`.
+        """
 
     def learn(self, feedback: Feedback) -> Mapping[str, float]:
         """Take in what came of the last batch; returns figures for the round's record."""
