@@ -159,6 +159,15 @@ def test_the_same_in_any_order_memory_and_block(join, monkeypatch):
     np.testing.assert_array_equal(blocks.fused_features, expected.fused_features)
 
 
+@pytest.mark.parametrize("join", [False, True])
+def test_incomplete_samples_are_picked_as_often_as_others(join):
+    """30 % lack one: without completion 86 of the 100 farthest do, 11 in a concatenation."""
+    pool = make_incomplete_pool(absent=210)
+    pool = joined(pool) if join else pool
+    picked = create("coreset").query(pool, context(), 100).positions
+    assert 20 <= (~pool.present[picked].all(axis=1)).sum() <= 40
+
+
 class TestSelect:
     """The first rows are labeled, some of them incomplete: as positions, and as features."""
 

@@ -25,9 +25,9 @@ _TOLERANCE = 1e-3
 def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, QueryContext]:
     """Complete the fused features of samples that lack a modality, for distances between samples.
 
-    The feature of one modality alone spreads further than the mean of several, and the absent part of a
-    concatenation is zero. Either way an incomplete sample would be far from all others only because it
-    is incomplete. Its absent modality is therefore taken from the nearest sample that has it: nearest by
+    The feature of one modality alone spreads further than the mean of several: an incomplete sample
+    would be far from all others only because it is incomplete. In a concatenation, where the absent part
+    is zero, it would be near to all others. Its absent modality is therefore taken from the nearest sample that has it: nearest by
     the modalities that both have, among the pool and the labeled samples. Where no sample has both, the
     modality's mean is taken.
 
