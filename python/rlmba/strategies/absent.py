@@ -27,9 +27,9 @@ def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, Qu
 
     The feature of one modality alone spreads further than the mean of several: an incomplete sample
     would be far from all others only because it is incomplete. In a concatenation, where the absent part
-    is zero, it would be near to all others. Its absent modality is therefore taken from the nearest sample that has it: nearest by
-    the modalities that both have, among the pool and the labeled samples. Where no sample has both, the
-    modality's mean is taken.
+    is zero, it would be near to all others. Its absent modality is therefore taken from the nearest
+    sample that has it: nearest by the modalities that both have, among the pool and the labeled samples.
+    Where no sample has both, the modality's mean is taken.
 
     Parameters
     ----------
