@@ -286,6 +286,11 @@ class QueryContext:
         Fused features of the labeled samples under the current model.
     labels : int64 array [L] or None
         Their classes.
+    labeled_modalities : mapping of modality to float array [L, d] or None
+        Their features f_m(x), and
+    labeled_present : bool array [L, M] or None
+        which modalities they have (None: all), as in :class:`PoolOutputs`. Strategies complete
+        ``labeled_features`` by them; without them every labeled sample counts as complete.
     head : LinearHead or None
         The fused head behind ``fused_logits``; C as the pool's, D the width of its fused features.
     fusion_weights : float array [M] or None
@@ -304,6 +309,8 @@ class QueryContext:
     contributions: NDArray[np.float64] | None = None
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None
+    labeled_modalities: Mapping[str, NDArray[Any]] | None = None
+    labeled_present: NDArray[np.bool_] | None = None
     head: LinearHead | None = None
     fusion_weights: NDArray[np.float64] | None = None
     validation: Evaluation | None = None
@@ -444,7 +451,8 @@ class RoundRecord:
 
     ``weights`` is AMCB's w used in this round for scoring, ``fusion_weights`` those of the fusion the
     model was trained under, ``delta`` Eq 1 after training, ``contributions`` the normalized mean
-    Shapley values on V, each by modality. ``reward`` is smoothed where ``reward.smoothing`` asks for it, ``raw_reward`` never is. ``seconds``
+    Shapley values on V, each by modality. ``reward`` is
+    smoothed where ``reward.smoothing`` asks for it, ``raw_reward`` never is. ``seconds``
     has ``predict``, ``select``, ``train``, ``validate`` and ``policy``; ``select_seconds`` splits
     ``select`` by stage.
     """

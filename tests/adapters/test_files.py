@@ -35,6 +35,9 @@ def test_sizes_of_several_modalities(matrix):
 
 def test_what_is_made_on_the_way_in(matrix):
     assert workload({"features": matrix(8, np.float16)}, 1).made == N * 8 * 4
+    lacking = np.arange(2 * N).reshape(N, 2) != 3
+    given = {"features": {"a": matrix(8), "b": matrix(8)}, "present": lacking}
+    assert workload(given, 1).incomplete == 1
     assert workload({"probabilities": matrix(3)}, 1).made == N * 3 * 4
     mask = np.arange(N) < 10
     for labeled in (mask, np.arange(10)):

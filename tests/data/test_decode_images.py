@@ -160,6 +160,15 @@ def test_sixteen_bits(suffix, tmp_path):
     np.testing.assert_array_equal(content.array[..., 1], values >> 8)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_floats_that_are_no_numbers(value, tmp_path):
+    values = np.linspace(0, 1, 3600, dtype=np.float32).reshape(60, 60)
+    values[3, 4] = value
+    content = read_image(save(tmp_path / "a.tif", Image.fromarray(values)), 60)
+    assert content.array is None
+    assert content.problem == "not a readable image: it holds NaN or infinity"
+
+
 def test_floats(tmp_path):
     values = np.linspace(0, 1, 3600, dtype=np.float32).reshape(60, 60)
     content = read_image(save(tmp_path / "a.tif", Image.fromarray(values)), 60)

@@ -88,6 +88,16 @@ def test_channels_are_mixed(channels, tmp_path):
         np.testing.assert_allclose(same.array, 32_768 * one, atol=2)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (16_000, 7)])
+def test_floats_that_are_no_numbers(value, rate, channels, tmp_path):
+    values = np.repeat(0.5 * tone(rate=rate)[:, None], channels, 1)
+    values[1000, 0] = value
+    content = audio(write_wav(tmp_path / "a.wav", values, rate, kind="f32"))
+    assert content.array is None
+    assert content.problem == "the audio track cannot be decoded: it holds NaN or infinity"
+
+
 def test_padded_cut_short_silent(tmp_path):
     path = write_wav(tmp_path / "a.wav", 0.5 * tone(1.2))
     padded = audio(path)

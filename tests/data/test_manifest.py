@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from media_files import write_clip, write_image, write_wav
+from scipy.io import wavfile
 
 from rlmba.data import Pool, load_dataset, load_manifest
 from rlmba.data.table import write_table
@@ -224,6 +225,30 @@ def test_files_that_turn_out_unreadable_are_absent_and_the_cause_is_named(folder
     dataset = load_manifest(written(folder, Image_Path=images[1:2] * 2 + images[2:]), **SMALL)
     with pytest.warns(RlmbaWarning, match=r"bomb.png: 12000 x 6000 pixels, .* too many"):
         values(dataset)
+
+
+def test_sounds_and_images_of_nan_are_absent_and_named(folder):
+    bad = np.full((40, 40), np.nan, np.float32)
+    PIL.Image.fromarray(bad).save(folder / "nan.tif")
+    wavfile.write(folder / "nan.wav", 8000, bad.reshape(-1))
+    images = ["nan.tif"] + [f"{i}.jpg" for i in range(1, N)]
+    sounds = ["nan.wav"] + [f"wav/{i}.wav" for i in range(1, N)]
+    dataset = load_manifest(written(folder, Image_Path=images, wav=sounds), **SMALL)
+    named = r"audio .*nan.wav: .* NaN or infinity; image .*nan.tif: .* NaN or infinity"
+    with pytest.warns(RlmbaWarning, match=named):
+        batch = values(dataset)
+    assert batch.present.sum(dim=1).tolist() == [3] + [5] * (N - 1)
+    assert all(torch.isfinite(x).all() for x in batch.inputs.values() if x.is_floating_point())
+
+
+def test_a_list_with_nan_is_named(folder):
+    lists = [[float(i), float("nan") if i == 4 else 1.0] for i in range(N)]
+    with pytest.warns(RlmbaWarning, match=r"row 5: column 'emb' has a number that is not finite"):
+        dataset = load_manifest(written(folder, "m.parquet", emb=lists), **SMALL)
+    assert "emb" not in {m.name for m in dataset.modalities}
+    assert any("'emb' (has a number that is not finite" in line for line in dataset.found())
+    with pytest.raises(DataError, match=r"row 5: column 'emb' has a number that is not finite"):
+        load_manifest(folder / "m.parquet", columns={"emb": "emb"}, **SMALL)
 
 
 def test_shown_gives_texts_files_and_numbers(folder):

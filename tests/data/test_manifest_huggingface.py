@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import json
 import sys
 
 import numpy as np
@@ -130,6 +132,82 @@ def test_cells_mean_what_they_mean_in_any_table(saved):
     assert dataset.ids.tolist() == ["7", "8", "4503599627370496", "9"]
     assert dataset.classes == ("0", "1")
     assert dataset.labels.tolist() == [1, -1, 0, -1]
+
+
+FORMATS = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "polars": "polars",
+    "arrow": "pyarrow",
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_format_it_was_saved_with_changes_nothing(name, saved, tmp_path):
+    """Class labels with an empty one, lists, numbers, images inside rows, whole numbers as ids."""
+    pytest.importorskip(FORMATS[name])
+    plain = rows(4, kind=[0, None, 1, 0]).add_column("id", [7, 8, 9, 10])
+    expected = load_huggingface(saved(plain), media=tmp_path / "media")
+    for columns in (None, ["age"]):
+        formatted = datasets.DatasetDict({"train": plain.with_format(name, columns=columns)})
+        formatted.save_to_disk(str(tmp_path / f"{columns}"))
+        got = load_huggingface(tmp_path / f"{columns}", media=tmp_path / "media")
+        assert got.found()[1:] == expected.found()[1:]
+        batches = [
+            d.batch(np.arange(4), train=False, generator=None).inputs for d in (got, expected)
+        ]
+        for modality, values in batches[1].items():
+            assert (batches[0][modality] == values).all()
+        assert got.labels.tolist() == [0, -1, 1, 0]
+        assert got.ids.tolist() == ["7", "8", "9", "10"]
+
+
+def test_a_format_whose_library_is_not_there(saved):
+    path = saved(rows(4))
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, "_format_type": "jax"}))
+    if importlib.util.find_spec("jax"):
+        pytest.skip("jax is installed")
+    with pytest.raises(UsageError, match=r"JAX needs to be installed.*with_format\(None\)"):
+        load_huggingface(path)
+
+
+def test_rows_chosen_and_shuffled_before_they_were_saved(saved, tmp_path):
+    chosen = rows(8).shuffle(seed=1).select([3, 1, 5])
+    dataset = load_huggingface(saved(chosen), media=tmp_path / "media")
+    assert [dataset.shown(i)["text"] for i in range(3)] == chosen["caption"][:]
+    assert dataset.labels.tolist() == chosen["kind"][:]
+
+
+def test_what_is_nested_is_not_decoded(saved, tmp_path):
+    """Images in lists are no modality; that one is damaged does not matter."""
+    image = {"bytes": b"damaged", "path": None}
+    features = {
+        "text": datasets.Value("string"),
+        "label": datasets.Value("string"),
+        "pages": datasets.Sequence(datasets.Image()),
+        "page": {"scan": datasets.Image(), "note": datasets.Value("string")},
+    }
+    values = {
+        "text": ["one", None, "two"],
+        "label": ["x", "y", "x"],
+        "pages": [[image], [], None],
+        "page": [{"scan": image, "note": None}, None, None],
+    }
+    data = datasets.Dataset.from_dict(values, features=datasets.Features(features))
+    with pytest.warns(RlmbaWarning, match="1 left out"):
+        dataset = load_huggingface(saved(data), media=tmp_path / "media")
+    assert [m.name for m in dataset.modalities] == ["text"]
+    assert dataset.ids.tolist() == ["row-000000", "row-000002"]
+
+
+def test_parts_of_other_names(saved):
+    data = datasets.DatasetDict({"train": rows(4), "validation_matched": rows(2)})
+    with pytest.raises(DataError, match="remove 'validation_matched' and save the others"):
+        load_huggingface(saved(data))
 
 
 def test_two_columns_of_classes_have_to_be_told_apart(saved):

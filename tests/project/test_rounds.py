@@ -54,6 +54,16 @@ def assert_same_round(one, other, name):
 
 
 class TestFromNothing:
+    def test_samples_that_lack_a_modality_are_not_asked_for_first(self, tmp_path):
+        """5 of 300 lack one of two modalities; chance would ask for 0.15 of them."""
+        rows, _ = rows_of(300)
+        lacking = rows[::60]
+        for k, row in enumerate(lacking):
+            row["ab"[k % 2]] = None
+        folder = made(tmp_path / "p", write_manifest(tmp_path / "m.jsonl", rows))
+        ids = {q.id for q in asked(folder).batch.questions if q.purpose == "train"}
+        assert len(ids & {row["id"] for row in lacking}) <= 1
+
     def test_rounds(self, tmp_path, data):
         manifest, _, truth = data
         folder = made(tmp_path / "p", manifest)

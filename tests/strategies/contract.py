@@ -52,6 +52,34 @@ def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
     return QueryContext(rng=np.random.default_rng(seed), **(defaults | kwargs))
 
 
+def make_incomplete_pool(n=700, absent=7, seed=0) -> PoolOutputs:
+    """Two views of five classes, of which ``absent`` samples lack one; fused as a model fuses."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(5, size=n)
+    features = {
+        m: np.maximum(rng.normal(size=(5, 16))[truth] + rng.normal(size=(n, 16)), 0)
+        for m in ("m0", "m1")
+    }
+    logits = {m: f @ rng.normal(size=(16, 5)) / 4 for m, f in features.items()}
+    present = np.ones((n, 2), bool)
+    present[np.arange(absent), rng.integers(2, size=absent)] = False
+    weights = present / present.sum(axis=1, keepdims=True)
+
+    def fused(parts):
+        return np.einsum("nm,mnd->nd", weights, list(parts.values())).astype(np.float32)
+
+    pool = PoolOutputs(
+        ids=np.array([f"id-{i}" for i in range(n)]),
+        features={m: f.astype(np.float32) for m, f in features.items()},
+        logits={m: z.astype(np.float32) for m, z in logits.items()},
+        fused_features=fused(features),
+        fused_logits=fused(logits),
+        dropout_logits=np.repeat(fused(logits)[None], 2, axis=0),
+        present=present,
+    )
+    return pool.take(rng.permutation(n))
+
+
 class StrategyContract:
     name: str
     options: dict = {}
@@ -170,6 +198,21 @@ class StrategyContract:
         present[~present.any(axis=1), 1] = True
         selection = self.create().query(replace(pool, present=present), make_context(pool), 8)
         assert len(np.unique(selection.positions)) == 8
+
+    def test_samples_that_lack_a_modality_are_not_preferred(self):
+        """1 % lack one of two: 0.6 of the 60 picks would be their share."""
+        if "features" not in self.create().needs:
+            pytest.skip("takes no distances between features")
+        picked = 0
+        for seed in range(3):
+            pool = make_incomplete_pool(seed=seed)
+            context = make_context(
+                pool, seed=seed, labeled_features=pool.fused_features[-20:], weights=None
+            )
+            mine = pool.take(np.arange(len(pool) - 20))
+            chosen = self.create().query(mine, context, 20).positions
+            picked += int((~mine.present[chosen].all(axis=1)).sum())
+        assert picked <= 4
 
     uses_outputs = True
 

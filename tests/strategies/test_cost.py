@@ -75,6 +75,28 @@ def test_time(name, one_thread):
     pytest.fail(f"estimated over real seconds: {np.round(ratios, 2)}")
 
 
+def test_time_of_a_pool_with_missing_modalities(one_thread):
+    """Its incomplete samples are compared with all others before the strategy begins."""
+    size = replace(SIZE, batch=20, labeled=0, modalities=2, incomplete=6_000)
+    rng = np.random.default_rng(0)
+    features = {
+        m: rng.standard_normal((size.samples, size.width), dtype=np.float32) for m in ("a", "b")
+    }
+    present = np.ones((size.samples, 2), bool)
+    present[: size.incomplete, 0] = False
+    strategy, ratios = strategies.create("coreset"), []
+    for _ in range(4):
+        cost.measure_machine.cache_clear()
+        expected = cost.estimate(strategy, size).seconds
+        assert expected > 2 * cost.estimate(strategy, replace(size, incomplete=0)).seconds
+        start = time.perf_counter()
+        rlmba.select(strategy, n=size.batch, rng=0, features=features, present=present)
+        ratios.append(expected / (time.perf_counter() - start))
+        if 1 / FACTOR < ratios[-1] < FACTOR:
+            return
+    pytest.fail(f"estimated over real seconds: {np.round(ratios, 2)}")
+
+
 PEAK = """
     import json, re, sys
     from pathlib import Path

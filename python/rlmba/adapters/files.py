@@ -248,7 +248,13 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
         passes=0 if dropout is None else len(dropout),
         itemsize=itemsize,
         made=made,
+        incomplete=_incomplete(arguments.get("present")),
     )
+
+
+def _incomplete(present: Any) -> int:
+    """Samples that lack a modality; what is no table of modalities is refused when it is used."""
+    return 0 if np.ndim(present) != 2 else int((np.asarray(present) == 0).any(axis=1).sum())
 
 
 def _fused(features: Any, samples: int, itemsize: int) -> tuple[int, int]:

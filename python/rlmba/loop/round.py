@@ -246,6 +246,8 @@ def _look(s: Session, number: int) -> tuple[PoolOutputs, QueryContext]:
         contributions=s.state.delta,
         labeled_features=labeled.fused_features,
         labels=labels,
+        labeled_modalities=labeled.features,
+        labeled_present=labeled.present,
         head=LinearHead(*_fused_head(s)),
         fusion_weights=model.fusion_weights.cpu().numpy().astype(np.float64),
         validation=s.state.validation,

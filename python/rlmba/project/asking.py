@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rlmba import kernels
 from rlmba.annotators import LabelBatch, Question
 from rlmba.config import RunConfig
 from rlmba.kernels.common.arrays import to_host
@@ -18,8 +17,9 @@ from rlmba.method import efda
 from rlmba.project.folder import Asked, Project
 from rlmba.project.samples import Samples, classes_are_given, look
 from rlmba.project.session import LEAST_BATCH, restore, session_of
+from rlmba.strategies import create
 from rlmba.training import Mesh, head_log_probs
-from rlmba.types import MULTIMODAL
+from rlmba.types import MULTIMODAL, QueryContext
 
 __all__ = ["Asking", "ask", "lacking_validation", "least", "validation_size"]
 
@@ -157,14 +157,22 @@ def _cold_start(
         outputs = session.network.predict(pool.unlabeled)
         if (readable := outputs.readable) is not None:
             outputs = outputs.take(readable)
-        centers = None
+        context = QueryContext(rng=rng, fusion_weights=session.state.fusion_weights)
         if len(pool.labeled):
-            centers = to_host(session.network.predict(pool.labeled).fused_features)
+            labeled = session.network.predict(pool.labeled)
+            if (readable := labeled.readable) is not None:
+                labeled = labeled.take(readable)
+            context = replace(
+                context,
+                labeled_features=labeled.fused_features,
+                labeled_modalities=labeled.features,
+                labeled_present=labeled.present,
+            )
     with clock("select"):
         need = min(need, len(outputs))
-        cover = kernels.k_center(to_host(outputs.fused_features), need, labeled=centers)
-        ids = [str(i) for i in outputs.ids[cover.indices]]
-    scores = [float(d) if np.isfinite(d) else 0.0 for d in cover.distances]
+        cover = create("coreset").query(outputs.host(), context, need)
+        ids = [str(i) for i in outputs.ids[cover.positions]]
+    scores = [float(d) if np.isfinite(d) else 0.0 for d in cover.scores]
     return Asked(0, [*ids, *samples.wanted], list(samples.wanted), scores, clock.seconds, {}, {})
 
 

@@ -16,6 +16,7 @@ from rlmba import kernels
 from rlmba.errors import NonFiniteError, PluginError, UsageError
 from rlmba.kernels.common.arrays import to_host
 from rlmba.plugins import blamed, origin
+from rlmba.strategies.absent import completed
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
 __all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
@@ -135,6 +136,8 @@ class Strategy(ABC):
             pool = pool.host()
         with kernels.record() as calls, blamed(type(self), f"strategy {self.name!r}"):
             try:
+                if "features" in self.needs:
+                    pool, context = completed(pool, context)
                 choice = self.choose(pool, context, n, stages)
             except NonFiniteError as error:
                 raise NonFiniteError(
@@ -168,7 +171,11 @@ class Strategy(ABC):
 
     @abstractmethod
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """The strategy's own rule; 1 <= n <= N is already checked."""
+        """The strategy's own rule; 1 <= n <= N is already checked.
+
+        Where "features" is in :attr:`needs`, ``pool.fused_features`` and ``context.labeled_features``
+        are completed where a sample lacks a modality: :func:`rlmba.strategies.absent.completed`.
+        """
 
     def learn(self, feedback: Feedback) -> Mapping[str, float]:
         """Take in what came of the last batch; returns figures for the round's record."""

@@ -28,7 +28,8 @@ class Workload:
 
     ``samples`` N in the pool, ``batch`` n, ``classes`` C, ``width`` D of the fused features,
     ``modalities`` M, ``labeled`` L, ``passes`` K of dropout, ``itemsize`` bytes of a number, ``made``
-    bytes of arrays that must be made on the way in (fused features, the unlabeled rows, logarithms).
+    bytes of arrays that must be made on the way in (fused features, the unlabeled rows, logarithms),
+    ``incomplete`` samples that lack a modality.
     """
 
     samples: int
@@ -40,6 +41,7 @@ class Workload:
     passes: int = 0
     itemsize: int = 4
     made: int = 0
+    incomplete: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,18 @@ def _pool(w: Workload) -> Work:
     """Checks of the arrays and the ids, whatever the strategy."""
     return Work(
         moved=3.0 * w.made, plain=70.0 * w.samples, memory=w.made + 200.0 * w.samples + 2**20
+    )
+
+
+def _completing(w: Workload, strategy: Strategy) -> Work:
+    """Nearest complete samples of incomplete ones: :mod:`rlmba.strategies.absent`."""
+    if not w.incomplete or "features" not in strategy.needs:
+        return Work()
+    bytes_ = float(w.samples) * w.width * w.itemsize
+    return Work(
+        products=2.0 * w.incomplete * (w.samples - w.incomplete) * w.width,
+        moved=6.0 * w.modalities * bytes_,
+        memory=2.0 * bytes_ + 2**26,
     )
 
 
@@ -245,7 +259,7 @@ def estimate(
     if count is None:
         return None
     m = measure_machine() if machine is None else machine
-    w = _pool(workload) + count(workload, strategy)
+    w = _pool(workload) + _completing(workload, strategy) + count(workload, strategy)
     seconds = w.products / m.products + w.moved / m.moved + w.plain / m.plain
     return Estimate(seconds=seconds, memory=w.memory)
 

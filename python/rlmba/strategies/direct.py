@@ -113,7 +113,10 @@ def select(
         Fused logits of K stochastic passes.
     present : bool array [N, M], optional
         Which modalities a sample has, columns in the order of the mapping. Rows of an absent
-        modality may hold anything, NaN too; they are read as 0.
+        modality may hold anything, NaN too; they are read as 0. For distances between samples an
+        absent modality is taken from the nearest sample that has it
+        (:func:`rlmba.strategies.absent.completed`), which needs each modality's features: fused
+        features of your own making ("mm", or one array for several modalities) are used as they are.
     weights, temperatures, fusion_weights : float array [M], optional
         As in :class:`~rlmba.types.QueryContext`.
     **options
@@ -183,6 +186,8 @@ def select(
         fusion_weights=given.fusion_weights,
         labeled_features=given.labeled_features,
         labels=given.labels,
+        labeled_modalities=given.labeled_modalities,
+        labeled_present=given.labeled_present,
         head=made_head,
     )
     _check_widths(pool, context, strategy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class Given:
         Whether fused features are the modalities' end to end, as ``head`` reads them.
     ids, present, fusion_weights, labeled_features, labels
         As the arguments of :func:`rlmba.select`, or None.
+    labeled_modalities, labeled_present
+        As in :class:`~rlmba.types.QueryContext`; None where the modalities of labeled samples were not
+        given, or no sample lacks one.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Given:
         self.joined = head is not None and len(widths) > 1 and head.weight.shape[1] == sum(widths)
         self.features = self._fused(self.features)
         self.rows: NDArray[np.int64] | None = None
+        self.labeled_modalities: Mapping[str, NDArray[Any]] | None = None
+        self.labeled_present: NDArray[np.bool_] | None = None
         self.labeled_features = self._labeled(labeled)
         self.labels = self._labels(labels)
 
@@ -154,8 +159,10 @@ class Given:
                     f"got {tuple(p.modalities)}"
                 )
             found = p.fused
+            ordered = {m: p.modalities[m] for m in names if m in p.modalities}
+            if self.present is not None and len(ordered) == len(names) > 1:
+                self.labeled_modalities = ordered
             if found is None:
-                ordered = {m: p.modalities[m] for m in names}
                 found = intake.fuse(ordered, self.fusion_weights, None, joined=self.joined)
             require_finite(found, "labeled")
             return found if len(found) else None
@@ -164,6 +171,9 @@ class Given:
         self.rows = np.setdiff1d(np.arange(self.n), at).astype(np.int64)
         if self.features.fused is None:
             return None
+        if self.present is not None and self.features.modalities:
+            self.labeled_modalities = {m: f[at] for m, f in self.features.modalities.items()}
+            self.labeled_present = self.present[at]
         return np.ascontiguousarray(self.features.fused[at])
 
     def _labels(self, given: Any) -> NDArray[np.int64] | None:
@@ -212,6 +222,8 @@ class Given:
 
         def spread(p: Parts, kind: str, absent: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
             wanted = kind in needs, f"modality_{kind}" in needs
+            if kind == "features" and self.present is not None:  # to complete the fused ones
+                wanted = wanted[0], any(wanted)
             fused = taken(p.fused, any(wanted) if alone else wanted[0])
             own = {m: fused if alone else taken(p.modalities.get(m), wanted[1]) for m in self.names}
             by_name = {m: absent if a is None else a for m, a in own.items()}

@@ -137,13 +137,13 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     media, vectors = _by_option(table, chosen)
     excluded = {m for m, c in options.columns.items() if c is None}
     rest = [c for c in free if c not in wanted and _plain(c) not in excluded]
-    _by_name(table, rest, media, vectors, excluded)
+    unused = _by_name(table, rest, media, vectors, excluded)
     is_file = True if _TEXT_FILE in media else None
     if is_file:
         media["text"] = media.pop(_TEXT_FILE)
     used = {*media.values(), *(c for c, _ in vectors.values())}
     rest = [c for c in free if c not in used]
-    unused = {c: "not wanted" for c in rest if _plain(c) in excluded}
+    unused |= {c: "not wanted" for c in rest if _plain(c) in excluded}
     numbers = _numbers(table, wanted if options.features is not None else rest, options, unused)
     for column in rest:
         if column not in numbers and column not in unused:
@@ -278,8 +278,9 @@ def _by_name(
     media: dict[str, str],
     vectors: dict[str, tuple[str, NDArray[np.float64]]],
     excluded: set[str],
-) -> None:
-    """Add columns whose name or values say what they are."""
+) -> dict[str, str]:
+    """Add columns whose name or values say what they are; those that cannot be read, and why."""
+    broken: dict[str, str] = {}
     candidates: dict[str, list[str]] = {}
     for column in rest:
         named = next((m for m, names in _NAMES.items() if _plain(column) in names), None)
@@ -293,6 +294,7 @@ def _by_name(
                 RlmbaWarning,
                 stacklevel=5,
             )
+            broken[column] = f"{problem} in {table.place(row).rpartition(', ')[2]}"
             continue
         if array is not None and column not in {*vectors, *media}:
             _check_name(column, column)
@@ -312,6 +314,7 @@ def _by_name(
             )
         kind = _TEXT_FILE if _plain(own[0]) in _NAMES[_TEXT_FILE] else modality
         media[kind] = own[0]
+    return broken
 
 
 def _check_name(modality: str, column: str) -> None:

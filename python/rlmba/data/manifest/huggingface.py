@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load_huggingface"]
 
+_ROWS_AT_ONCE = 1000
+
 
 def load_huggingface(
     path: str | Path | None = None,
@@ -125,8 +127,14 @@ def _from_disk(path: Path) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # of Arrow, of JSON, of the library: all mean it cannot be read
+        if "needs to be installed" in str(error):
+            raise UsageError(
+                f"{path}: saved in a format whose library is not installed ({_line(error)}); install it, or "
+                "save the data set again after with_format(None)"
+            ) from error
         raise DataError(
-            f"{path}: not a folder that save_to_disk wrote, or damaged ({_line(error)}); write it again"
+            f"{path}: not a folder that save_to_disk wrote, or damaged, or with a part without rows "
+            f"({_line(error)}); write it again"
         ) from error
 
 
@@ -185,8 +193,15 @@ def _table(
     where: Path, parts: Mapping[str, Any], folder: Path, id_column: str, labels: LabelOptions
 ) -> Table:
     """All splits' rows as one table, what is inside rows written to files."""
+    from rlmba.data.manifest.rows import is_split
     from rlmba.data.table import Table
 
+    for split in parts:
+        if not is_split(split):
+            raise DataError(
+                f"{where}: expected parts named train, validation or test, got {list(parts)}; rename or "
+                f"remove {split!r} and save the others"
+            )
     names = list(dict.fromkeys(c for part in parts.values() for c in part.column_names))
     columns: dict[str, list[Any]] = {name: [] for name in names}
     given = id_column in names
@@ -206,14 +221,18 @@ def _table(
 
 
 def _values(part: Any, name: str, folder: Path) -> list[Any]:
-    """A column's cells as a table has them: class names, paths, texts, numbers, lists."""
-    feature = part.features[name]
-    kind = type(feature).__name__
-    if kind == "ClassLabel":
-        return [None if v is None or v < 0 else feature.names[v] for v in part[name]]
-    if kind not in ("Image", "Audio", "Video"):
-        return list(part[name])
+    """A column's cells as a table has them: class names, paths, texts, numbers, lists.
+
+    They are read as they are stored: whatever format the data set was saved with, and nothing decoded.
+    """
     from rlmba.data.manifest.embedded import as_file
 
-    encoded = part.select_columns([name]).cast_column(name, type(feature)(decode=False))
-    return [as_file(row[name], folder) for row in encoded]
+    feature = part.features[name]
+    kind = type(feature).__name__
+    stored = part.with_format("arrow").select_columns([name])
+    cells = [v for rows in stored.iter(_ROWS_AT_ONCE) for v in rows[name].to_pylist()]
+    if kind == "ClassLabel":
+        return [None if v is None or v < 0 else feature.names[v] for v in cells]
+    if kind in ("Image", "Audio", "Video"):
+        return [as_file(v, folder) for v in cells]
+    return cells

@@ -16,7 +16,7 @@ from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
 from rlmba.errors import DataError
 
-__all__ = ["SPLITS", "read_ids", "read_labels", "read_splits"]
+__all__ = ["SPLITS", "is_split", "read_ids", "read_labels", "read_splits"]
 
 _LONGEST = 200
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -29,6 +29,11 @@ _SPLIT_NAMES = (
     ("validation", "valid", "val", "dev"),
     ("test", "testing", "eval", "evaluation"),
 )
+
+
+def is_split(name: str) -> bool:
+    """Whether a name stands for one of :data:`SPLITS`, in any case."""
+    return any(name.strip().lower() in names for names in _SPLIT_NAMES)
 
 
 def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:

@@ -118,10 +118,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Greyscale of 16 or more bits to 8: integers by their high byte, floats from 0..1 or 0..255."""
+    """Greyscale of 16 or more bits to 8: integers by their high byte, floats from 0..1 or 0..255.
+
+    Raises
+    ------
+    ValueError
+        If a pixel is NaN or infinite.
+    """
     if values.dtype.kind == "f":
-        finite = np.nan_to_num(values.astype(np.float64))
-        scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
-        return np.clip(np.rint(scale * finite), 0, 255).astype(np.uint8)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds NaN or infinity")
+        scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
+        return np.clip(np.rint(scale * values.astype(np.float64)), 0, 255).astype(np.uint8)
     whole = np.clip(values.astype(np.int64), 0, 0xFFFF)
     return (whole >> 8).astype(np.uint8)

@@ -62,6 +62,11 @@ def mix(frames: Iterable[Any], rate: int, limit: int) -> NDArray[np.int16]:
     Channels are mixed as FFmpeg does (the mean of two), and as their mean where it does not know where
     they belong. Frames of another format than those before begin anew: what the resampler still holds
     is given out first.
+
+    Raises
+    ------
+    ValueError
+        If a frame of floats holds NaN or infinity.
     """
     parts: list[NDArray[np.int16]] = []
     count = 0
@@ -118,6 +123,8 @@ def _joined(group: Sequence[Any]) -> Any:
 
     first = group[0]
     values = np.concatenate([frame.to_ndarray() for frame in group], axis=1)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")  # 16 bits have neither: they would be noise
     format_name, layout = first.format.name, first.layout
     if not _known(layout):
         if not first.format.is_planar:

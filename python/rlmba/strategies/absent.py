@@ -1,0 +1,230 @@
+"""Fused features in which an absent modality takes no part in any distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba import kernels
+from rlmba.errors import ShapeError
+from rlmba.kernels.common.arrays import beside, to_host
+from rlmba.method.efda import sample_weights
+from rlmba.types import PoolOutputs, QueryContext
+
+__all__ = ["completed"]
+
+_BLOCK_ROWS = 2**14
+_CHECKED_ROWS = 200
+_TOLERANCE = 1e-3
+
+
+def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, QueryContext]:
+    """Complete the fused features of samples that lack a modality, for distances between samples.
+
+    The feature of one modality alone spreads further than the mean of several: an incomplete sample
+    would be far from all others only because it is incomplete. In a concatenation, where the absent part
+    is zero, it would be near to all others. Its absent modality is therefore taken from the nearest
+    sample that has it: nearest by the modalities that both have, among the pool and the labeled samples.
+    Where no sample has both, the modality's mean is taken.
+
+    Parameters
+    ----------
+    pool : PoolOutputs
+        NumPy arrays, or tensors, which stay where they are.
+    context : QueryContext
+        Labeled samples are completed where ``labeled_modalities`` holds their features.
+
+    Returns
+    -------
+    (PoolOutputs, QueryContext)
+        With other ``fused_features`` and ``labeled_features`` in the incomplete rows; all else is
+        unchanged, predictions and ``present`` too. The arguments themselves are returned where every
+        sample is complete, and where ``fused_features`` are neither the convex combination by
+        ``fusion_weights`` nor the concatenation, so that nobody knows how to complete them.
+
+    Raises
+    ------
+    ShapeError
+        If the labeled samples' modalities are not the pool's.
+
+    Notes
+    -----
+    Equally near samples: the pool comes before the labeled samples, then the lower position counts. Rows
+    that hold NaN or infinity are left as they are. O(A N D) time for A incomplete samples.
+    """
+    if all(p is None or p.all() for p in (pool.present, context.labeled_present)):
+        return pool, context
+    groups = [_Group.of(list(pool.features.values()), pool.fused_features, pool.present)]
+    if context.labeled_features is not None and context.labeled_modalities is not None:
+        groups.append(_labeled(pool, context))
+    fusion = _fusion_of(groups[0], context.fusion_weights_for(pool))
+    if fusion is None:
+        return pool, context
+    pool = replace(pool, fused_features=groups[0].completed(groups, fusion))
+    if len(groups) > 1:
+        context = replace(context, labeled_features=groups[1].completed(groups, fusion))
+    return pool, context
+
+
+@dataclass(frozen=True, eq=False)
+class _Fusion:
+    """How modalities make the fused features: ``weights`` [M], or None for the concatenation."""
+
+    weights: NDArray[np.float64] | None
+
+    def coordinates(self, features: Sequence[Any], which: Sequence[int], rows: Any) -> Any:
+        """What distances by the modalities ``which`` are taken between: [rows, sum of widths]."""
+        parts = [features[k][beside(rows, features[k])] for k in which]
+        if self.weights is not None and (w := self.weights[list(which)]).any():
+            parts = [f * float(v) for f, v in zip(parts, w, strict=True)]
+        return _joined(parts)
+
+    def fuse(self, parts: Sequence[Any]) -> Any:
+        """Fused features of samples that have every modality."""
+        if self.weights is None:
+            return _joined(parts)
+        return sum(f * float(v) for f, v in zip(parts, self.weights, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Samples: M arrays [n, d_m], the fused [n, D], bool [n, M] of what they have and can be used."""
+
+    features: Sequence[Any]
+    fused: Any
+    present: NDArray[np.bool_]
+    finite: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, features: Sequence[Any], fused: Any, present: NDArray[np.bool_] | None) -> _Group:
+        if present is None:
+            present = np.ones((len(fused), len(features)), np.bool_)
+        finite = _finite_rows(fused)
+        for k, f in enumerate(features):
+            finite &= _finite_rows(f) | ~present[:, k]
+        return cls(features, fused, present, finite)
+
+    def having(self, modalities: Sequence[int]) -> NDArray[np.int64]:
+        """Rows of finite numbers that have all of these modalities, rising."""
+        return np.flatnonzero(self.present[:, list(modalities)].all(axis=1) & self.finite)
+
+    def completed(self, groups: Sequence[_Group], fusion: _Fusion) -> Any:
+        """The fused features, those of incomplete rows with what they lack from other rows."""
+        rows = np.flatnonzero(~self.present.all(axis=1) & self.finite)
+        if not len(rows):
+            return self.fused
+        parts = [f[beside(rows, f)] for f in self.features]
+        for pattern in np.unique(self.present[rows], axis=0):
+            at = np.flatnonzero((self.present[rows] == pattern).all(axis=1))
+            shared = np.flatnonzero(pattern).tolist()
+            for m in np.flatnonzero(~pattern).tolist():
+                value = None
+                if shared:
+                    mine = fusion.coordinates(self.features, shared, rows[at])
+                    value = _from_nearest(mine, groups, fusion, shared, m)
+                parts[m][beside(at, parts[m])] = _mean(groups, m) if value is None else value
+        fused = np.array(self.fused) if isinstance(self.fused, np.ndarray) else self.fused.clone()
+        fused[beside(rows, fused)] = fusion.fuse(parts)
+        return fused
+
+
+def _labeled(pool: PoolOutputs, context: QueryContext) -> _Group:
+    given, fused = context.labeled_modalities or {}, context.labeled_for(pool)
+    rows = 0 if fused is None else len(fused)
+    expected = {m: (rows, f.shape[1]) for m, f in pool.features.items()}
+    got = {m: tuple(f.shape) for m, f in given.items()}
+    if got != expected:
+        raise ShapeError(
+            "QueryContext.labeled_modalities: expected the pool's modalities with one row for each "
+            f"labeled sample, {expected}, got {got}; take all from the same model"
+        )
+    present = context.labeled_present
+    if present is not None and present.shape != (rows, len(given)):
+        raise ShapeError(
+            f"QueryContext.labeled_present: expected shape {(rows, len(given))}, got {present.shape}"
+        )
+    features = [_alike(given[m], f) for m, f in pool.features.items()]
+    return _Group.of(features, _alike(context.labeled_features, pool.fused_features), present)
+
+
+def _alike(x: Any, other: Any) -> Any:
+    """``x`` in the memory and of the dtype of ``other``."""
+    if isinstance(other, np.ndarray):
+        return to_host(x).astype(other.dtype, copy=False)
+    return beside(x, other).to(other.dtype)
+
+
+def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
+    """The fusion that made a group's fused features; None where it is neither of ours.
+
+    Its complete rows tell, or all where there are none.
+    """
+    widths = [f.shape[1] for f in group.features]
+    joined = len(widths) > 1 and group.fused.shape[1] == sum(widths)
+    if not joined and any(width != group.fused.shape[1] for width in widths):
+        return None
+    rows = group.having(range(len(widths)))
+    rows = (rows if len(rows) else group.having([]))[:_CHECKED_ROWS]
+    there = group.present[rows]
+    parts = [
+        np.where(there[:, k, None], to_host(f[beside(rows, f)]).astype(np.float64), 0)
+        for k, f in enumerate(group.features)
+    ]
+    given = to_host(group.fused[beside(rows, group.fused)])
+    if joined:
+        made = _joined(parts)
+    else:
+        made = np.einsum("nm,mnd->nd", sample_weights(weights, there), np.stack(parts))
+    close = np.abs(made - given).max(initial=0) <= _TOLERANCE * np.abs(given).max(initial=0)
+    return _Fusion(None if joined else weights) if close else None
+
+
+def _from_nearest(
+    rows: Any, groups: Sequence[_Group], fusion: _Fusion, shared: Sequence[int], modality: int
+) -> Any:
+    """A modality of the samples nearest to rows by shared modalities; None where no sample has all."""
+    nearest: Any = None
+    values: Any = None
+    for group in groups:
+        donors = group.having([*shared, modality])
+        for start in range(0, len(donors), _BLOCK_ROWS):  # bounds the copies
+            block = donors[start : start + _BLOCK_ROWS]
+            found = kernels.min_distance(rows, fusion.coordinates(group.features, shared, block))
+            feature = group.features[modality]
+            theirs = feature[beside(block, feature)][found.indices]
+            if nearest is None:
+                nearest, values = found.distances, theirs
+                continue
+            closer = found.distances < nearest
+            nearest[closer], values[closer] = found.distances[closer], theirs[closer]
+    return values
+
+
+def _mean(groups: Sequence[_Group], modality: int) -> Any:
+    """The mean of a modality over all who have it; 0, which makes no distance, where nobody has."""
+    total, count = 0.0, 0
+    for group in groups:
+        rows = group.having([modality])
+        feature = group.features[modality]
+        total = total + to_host(feature[beside(rows, feature)]).sum(axis=0, dtype=np.float64)
+        count += len(rows)
+    return _alike(total / max(count, 1), groups[0].features[modality])
+
+
+def _finite_rows(x: Any) -> NDArray[np.bool_]:
+    finite: Any = np.isfinite(x) if isinstance(x, np.ndarray) else x.isfinite()
+    return to_host(finite.all(1))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts, axis=1)
+    import torch
+
+    return torch.cat(list(parts), dim=1)
