@@ -3,10 +3,11 @@
 file(GLOB RLMBA_CPU_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cpu/*.cpp)
 file(GLOB RLMBA_CORE_BINDINGS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/bindings/core*.cpp)
 
-set(RLMBA_ISAS generic)
+set(_rlmba_isas generic)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND RLMBA_ISAS avx2 avx512)
+  list(APPEND _rlmba_isas avx2 avx512)
 endif()
+set(RLMBA_ISAS "${_rlmba_isas}" CACHE STRING "Instruction sets to compile for: these, or generic alone")
 set(RLMBA_FLAGS_generic "")
 set(RLMBA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(RLMBA_FLAGS_avx512 ${RLMBA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl

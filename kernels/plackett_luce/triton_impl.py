@@ -40,8 +40,11 @@ def _log1p(x):
 
 
 @triton.jit(do_not_specialize=["seed"])
-def _noisy(logits, keys, bad, count, seed, step):
-    """Logits plus Gumbel noise."""
+def _noisy(logits, keys, bad, ends, count, seed, step):
+    """Logits minus the greatest plus Gumbel noise; ``ends``: the greatest, and the least float64.
+
+    Noise is lost in logits of 1e17 and more, but not in their differences.
+    """
     first_bad = tl.full((_BLOCK,), _VALID, tl.int64)
     seed = tl.zeros((), tl.int64) + seed
     for start in range(tl.program_id(0) * _BLOCK, count, step):
@@ -49,7 +52,8 @@ def _noisy(logits, keys, bad, count, seed, step):
         inside = place < count
         value = tl.load(logits + place, inside, other=0).to(tl.float64)
         first_bad = tl.where(is_finite(value), first_bad, tl.minimum(first_bad, place))
-        key = value - tl.log(-tl.log(uniform01(seed, place)))
+        below = tl.maximum(value - tl.load(ends), tl.load(ends + 1))
+        key = below - tl.log(-tl.log(uniform01(seed, place)))
         # Of zeros with either sign, sorting may take one for the larger.
         tl.store(keys + place, tl.where(key == 0, 0.0, key), inside)
     worst = tl.min(first_bad)
@@ -167,12 +171,17 @@ def _undrawn(logits, drawn, hazard, gradient, count, step):
 
 
 def noisy(logits: Tensor, seed: int, bad: Tensor) -> Tensor:
-    """Logits [K] plus Gumbel noise, float64; lowers ``bad`` to the first that is not finite."""
+    """Logits [K] minus the greatest plus Gumbel noise, float64.
+
+    Lowers ``bad`` to the first that is not finite.
+    """
     count = logits.shape[0]
     keys = torch.empty(count, dtype=torch.float64, device=logits.device)
+    ends = torch.full((2,), torch.finfo(torch.float64).min, dtype=torch.float64, device=keys.device)
+    ends[0] = logits.max()
     grid = min(programs(logits.device), triton.cdiv(count, _BLOCK.value))
     signed = seed - 2**64 if seed >= 2**63 else seed
-    _noisy[(grid,)](logits, keys, bad, count, signed, grid * _BLOCK.value)
+    _noisy[(grid,)](logits, keys, bad, ends, count, signed, grid * _BLOCK.value)
     return keys
 
 

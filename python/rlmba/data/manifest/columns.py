@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
-from rlmba.data.manifest.values import RaggedError, as_text, is_empty, numbers_of, vectors_of
+from rlmba.data.manifest.values import (
+    BeyondError,
+    RaggedError,
+    as_text,
+    is_empty,
+    numbers_of,
+    vectors_of,
+)
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
@@ -340,7 +347,7 @@ def _numbers(
                     f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing; "
                     "repair the row, or take the column out of the option features"
                 ) from None
-            if row and problem:
+            if problem and (row or isinstance(error, BeyondError)):
                 unused[column] = (
                     f"not all numbers: {problem} in {table.place(row).rpartition(', ')[2]}"
                 )
