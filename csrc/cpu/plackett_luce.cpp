@@ -13,8 +13,9 @@ std::int64_t top_k(VectorView<const double> values, std::int64_t k, std::int64_t
 
 namespace {
 
-// sum * exp(high) where `high` is the greatest logit that the sum has taken in: differences of logits
-// keep their digits however large the logits are. Without any, high is minus infinity and sum 0.
+// sum * exp(high) where `high` is the greatest logit that the sum has taken in: differences of
+// logits keep their digits however large the logits are. Without any, high is minus infinity and
+// sum 0.
 struct Total {
   double high = -INFINITY;
   double sum = 0;
@@ -85,7 +86,7 @@ double plackett_luce_log_prob(VectorView<const double> logits,
   // d/dz_i = [i drawn] - sum over the draws j that i took part in of exp(z_i) / remaining[j], of
   // which the sum of reciprocals is hazard / exp(high). `high` only falls from draw to draw.
   double hazard = 0;
-  double high = n > 0 ? remaining[0].high : 0;
+  double high = rest.high;
   for (std::int64_t j = 0; j < n; ++j) {
     hazard = hazard * ::exp(remaining[j].high - high) + 1 / remaining[j].sum;
     high = remaining[j].high;

@@ -216,14 +216,14 @@ def test_sparse_and_other_foreign_arrays_are_named(backend):
     sparse = pytest.importorskip("scipy.sparse")
     x = np.ones((3, 2))
     dense = torch.ones(3, 2)
-    for foreign, wanted in {
-        sparse.csr_matrix(x): r"csr_matrix; call .toarray\(\)",
-        sparse.coo_array(x): r"coo_array; call .toarray\(\)",
-        dense.to_sparse(): r"sparse tensor .*call .to_dense\(\)",
-        dense.to("meta"): "device meta, which has no values",
-        dense.to(torch.float8_e4m3fn): "float8_e4m3fn",
-        dense.to(torch.complex64): "real numbers.*complex64",
-    }.items():
+    for foreign, wanted in (
+        (sparse.csr_matrix(x), r"csr_matrix; call .toarray\(\)"),
+        (sparse.coo_array(x), r"coo_array; call .toarray\(\)"),
+        (dense.to_sparse(), r"sparse tensor .*call .to_dense\(\)"),
+        (dense.to("meta"), "device meta, which has no values"),
+        (dense.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (dense.to(torch.complex64), "real numbers.*complex64"),
+    ):
         for message in refused(foreign):
             assert re.search(wanted, message), message
 
