@@ -3,9 +3,14 @@
 file(GLOB RLMBA_CPU_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cpu/*.cpp)
 file(GLOB RLMBA_CORE_BINDINGS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/bindings/core*.cpp)
 
-set(RLMBA_ISAS generic)
+set(_rlmba_isas generic)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND RLMBA_ISAS avx2 avx512)
+  list(APPEND _rlmba_isas avx2 avx512)
+endif()
+set(RLMBA_ISAS "${_rlmba_isas}" CACHE STRING "Instruction sets to compile for: these, or generic alone")
+set(RLMBA_OPTIMIZE -O3)
+if(RLMBA_SANITIZE)
+  set(RLMBA_OPTIMIZE -O1)  # checked code takes many times as long to compile at -O3
 endif()
 set(RLMBA_FLAGS_generic "")
 set(RLMBA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
@@ -24,8 +29,8 @@ foreach(isa IN LISTS RLMBA_ISAS)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/csrc/include)
   target_compile_definitions(${target} PRIVATE RLMBA_ISA=${isa} RLMBA_ISA_${isa}=1)
   # No -ffast-math: finiteness checks and reproducible sums depend on IEEE semantics.
-  target_compile_options(${target} PRIVATE -O3 -fno-math-errno -fno-trapping-math -Wall -Wextra
-                         ${RLMBA_FLAGS_${isa}})
+  target_compile_options(${target} PRIVATE ${RLMBA_OPTIMIZE} -fno-math-errno -fno-trapping-math
+                         -Wall -Wextra ${RLMBA_FLAGS_${isa}})
   target_link_libraries(${target} PRIVATE OpenMP::OpenMP_CXX)
   target_link_libraries(_core PRIVATE ${target})
   target_compile_definitions(_core PRIVATE RLMBA_HAVE_${isa}=1)

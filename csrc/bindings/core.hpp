@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <stdexcept>
 
 #include "rlmba/view.hpp"
@@ -16,7 +17,15 @@ template <class T>
 using Array = py::array_t<T, 0>;
 
 template <class T>
+void require_aligned(const Array<T>& a) {
+  if (reinterpret_cast<std::uintptr_t>(a.data()) % alignof(T) != 0) {
+    throw std::invalid_argument("expected an aligned array");
+  }
+}
+
+template <class T>
 VectorView<const T> vector_view(const Array<T>& a) {
+  require_aligned(a);
   if (a.ndim() != 1 || (a.size() > 1 && a.strides(0) != static_cast<py::ssize_t>(sizeof(T)))) {
     throw std::invalid_argument("expected a contiguous 1-D array");
   }
@@ -25,6 +34,7 @@ VectorView<const T> vector_view(const Array<T>& a) {
 
 template <class T>
 MatrixView<const T> matrix_view(const Array<T>& a) {
+  require_aligned(a);
   // NumPy gives an empty array strides of its own choice.
   if (a.ndim() == 2 && a.size() == 0) return {a.data(), a.shape(0), a.shape(1), a.shape(1)};
   if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != static_cast<py::ssize_t>(sizeof(T))) ||

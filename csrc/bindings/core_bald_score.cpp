@@ -17,6 +17,7 @@ std::int64_t bald_score(const Array<T>& passes, bool logits, Array<double>& scor
                             passes.strides(0) % item != 0 || passes.strides(1) % item != 0)) {
     throw std::invalid_argument("expected contiguous rows");
   }
+  require_aligned(passes);
   const PassesView<T> view{passes.data(),   passes.shape(0),          passes.shape(1),
                            passes.shape(2), passes.strides(0) / item, passes.strides(1) / item};
   double* out = output(scores, view.rows);

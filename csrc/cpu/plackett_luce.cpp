@@ -1,5 +1,6 @@
 #include "rlmba/plackett_luce.hpp"
 
+#include <float.h>
 #include <math.h>
 
 #include "rlmba/random.hpp"
@@ -12,37 +13,56 @@ std::int64_t top_k(VectorView<const double> values, std::int64_t k, std::int64_t
 
 namespace {
 
-// log(exp(a) + exp(b)), either of which may be minus infinity.
-double log_add(double a, double b) {
-  const double high = a > b ? a : b;
-  if (high == -INFINITY) return high;
-  return high + ::log1p(::exp((a > b ? b : a) - high));
-}
-
-// log sum exp of the logits that `drawn` does not mark; minus infinity if it marks them all.
-double log_sum_rest(VectorView<const double> logits, const std::uint8_t* drawn) {
+// sum * exp(high) where `high` is the greatest logit that the sum has taken in: differences of
+// logits keep their digits however large the logits are. Without any, high is minus infinity and
+// sum 0.
+struct Total {
   double high = -INFINITY;
-  for (std::int64_t i = 0; i < logits.size; ++i) {
-    if (!drawn[i] && logits.data[i] > high) high = logits.data[i];
-  }
-  if (high == -INFINITY) return high;
   double sum = 0;
-  for (std::int64_t i = 0; i < logits.size; ++i) {
-    if (!drawn[i]) sum += ::exp(logits.data[i] - high);
+
+  RLMBA_INLINE void add(double z) {
+    if (z > high) {
+      sum = sum * ::exp(high - z) + 1;
+      high = z;
+    } else {
+      sum += ::exp(z - high);
+    }
   }
-  return high + ::log(sum);
+
+  // log(1 + this / exp(z)), which is small without loss where the sum is small beside exp(z).
+  RLMBA_INLINE double log_odds_against(double z) const {
+    if (high <= z) return ::log1p(sum * ::exp(high - z));
+    return (high - z) + ::log(sum + ::exp(z - high));
+  }
+};
+
+// The sum over the logits that `drawn` does not mark.
+Total total_of_rest(VectorView<const double> logits, const std::uint8_t* drawn) {
+  Total total;
+  for (std::int64_t i = 0; i < logits.size; ++i) {
+    if (!drawn[i] && logits.data[i] > total.high) total.high = logits.data[i];
+  }
+  for (std::int64_t i = 0; i < logits.size; ++i) {
+    if (!drawn[i]) total.sum += ::exp(logits.data[i] - total.high);
+  }
+  return total;
 }
 
 }  // namespace
 
 std::int64_t plackett_luce_draw(VectorView<const double> logits, std::int64_t n, std::uint64_t seed,
                                 std::int64_t* indices) {
+  double high = -DBL_MAX;
   for (std::int64_t i = 0; i < logits.size; ++i) {
     if (!(logits.data[i] - logits.data[i] == 0)) return i;
+    if (logits.data[i] > high) high = logits.data[i];
   }
   Scratch<double> keys(logits.size);
   for (std::int64_t i = 0; i < logits.size; ++i) {
-    keys[i] = logits.data[i] - ::log(-::log(uniform01(seed, static_cast<std::uint64_t>(i))));
+    // Noise is lost in logits of 1e17 and more, but not in their differences.
+    const double below = logits.data[i] - high;
+    keys[i] = (below < -DBL_MAX ? -DBL_MAX : below) -
+              ::log(-::log(uniform01(seed, static_cast<std::uint64_t>(i))));
   }
   return top_k(VectorView<const double>{keys.data(), logits.size}, n, indices);
 }
@@ -53,27 +73,27 @@ double plackett_luce_log_prob(VectorView<const double> logits,
   Scratch<std::uint8_t> drawn(logits.size);
   for (std::int64_t i = 0; i < logits.size; ++i) drawn[i] = 0;
   for (std::int64_t j = 0; j < n; ++j) drawn[indices.data[j]] = 1;
-  // remaining[j]: log sum exp of everything still there when item j is drawn, from last to first.
-  Scratch<double> remaining(n);
-  double log_sum = log_sum_rest(logits, drawn.data());
+  // remaining[j]: everything still there when item j is drawn, summed from last to first.
+  Scratch<Total> remaining(n);
+  Total rest = total_of_rest(logits, drawn.data());
   double log_prob = 0;
   for (std::int64_t j = n - 1; j >= 0; --j) {
     const double z = logits.data[indices.data[j]];
-    // z - log(exp(z) + exp(rest)), written so that a near-certain draw keeps its small
-    // log-probability.
-    log_prob -=
-        log_sum > z ? (log_sum - z) + ::log1p(::exp(z - log_sum)) : ::log1p(::exp(log_sum - z));
-    log_sum = log_add(z, log_sum);
-    remaining[j] = log_sum;
+    log_prob -= rest.log_odds_against(z);
+    rest.add(z);
+    remaining[j] = rest;
   }
-  // d/dz_i = [i drawn] - sum over the draws j that i took part in of exp(z_i - remaining[j]).
-  double log_hazard = -INFINITY;
+  // d/dz_i = [i drawn] - sum over the draws j that i took part in of exp(z_i) / remaining[j], of
+  // which the sum of reciprocals is hazard / exp(high). `high` only falls from draw to draw.
+  double hazard = 0;
+  double high = rest.high;
   for (std::int64_t j = 0; j < n; ++j) {
-    log_hazard = log_add(log_hazard, -remaining[j]);
-    gradient[indices.data[j]] = 1 - ::exp(logits.data[indices.data[j]] + log_hazard);
+    hazard = hazard * ::exp(remaining[j].high - high) + 1 / remaining[j].sum;
+    high = remaining[j].high;
+    gradient[indices.data[j]] = 1 - hazard * ::exp(logits.data[indices.data[j]] - high);
   }
   for (std::int64_t i = 0; i < logits.size; ++i) {
-    if (!drawn[i]) gradient[i] = -::exp(logits.data[i] + log_hazard);
+    if (!drawn[i]) gradient[i] = -hazard * ::exp(logits.data[i] - high);
   }
   return log_prob;
 }

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import mmap
 import operator
+import warnings
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, NonFiniteError, ShapeError, UsageError
+from rlmba.errors import (
+    BackendError,
+    DataError,
+    NonFiniteError,
+    RlmbaWarning,
+    ShapeError,
+    UsageError,
+)
+from rlmba.kernels.common import tables
 
 Float: TypeAlias = "NDArray[np.float32] | NDArray[np.float64]"
 
@@ -24,6 +34,7 @@ class SupportsDLPack(Protocol):
 
 ArrayLike: TypeAlias = "SupportsDLPack | NDArray[Any]"
 
+_WRAP = "wrap it in numpy.asarray"
 _CPU_DEVICES = {1, 3}  # kDLCPU, kDLCUDAHost
 
 
@@ -34,21 +45,19 @@ def _is_torch(x: object) -> bool:
 def device_of(x: object) -> str:
     """``"cpu"`` or ``"cuda"``: where the memory of an array lies.
 
+    What is no array counts as in CPU memory: :func:`to_numpy` says what is wrong with it.
+
     Raises
     ------
-    ShapeError
-        If ``x`` is not an array.
     BackendError
         If it lies on a device of another kind.
     """
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) or not isinstance(x, SupportsDLPack) or tables.is_table(x):
         return "cpu"
-    if not isinstance(x, SupportsDLPack):
-        raise ShapeError(
-            f"expected a NumPy array, a torch tensor or an array with DLPack, got {type(x).__name__}; "
-            "wrap it in numpy.asarray"
-        )
-    kind = int(x.__dlpack_device__()[0])
+    try:
+        kind = int(x.__dlpack_device__()[0])
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        return "cpu"
     if kind in _CPU_DEVICES:
         return "cpu"
     if kind == 2:
@@ -58,19 +67,133 @@ def device_of(x: object) -> str:
     )
 
 
-def to_numpy(x: ArrayLike) -> NDArray[Any]:
-    """A NumPy view of an array in CPU memory (a copy only for bfloat16, which NumPy lacks)."""
+def to_numpy(x: ArrayLike, name: str = "array") -> NDArray[Any]:
+    """A NumPy array of an array in CPU memory, aligned and of native byte order.
+
+    It is a view wherever the memory can be read as it lies. A copy is made of bfloat16, which NumPy
+    lacks, of misaligned memory and of another byte order.
+
+    Raises
+    ------
+    ShapeError
+        If it is no array of numbers that can be read; the message says how to convert it.
+    """
+    a = view(x, name)
+    if a.dtype.isnative and a.flags.aligned:
+        return a
+    say_copied(a, name, "misaligned or of another byte order")
+    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", subok=False)
+
+
+def view(x: ArrayLike, name: str) -> NDArray[Any]:
+    """As :func:`to_numpy`, but misaligned memory and another byte order are left as they are."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise ShapeError(
+            f"{name}: expected a plain array, got a masked array; "
+            "drop the masked entries, or replace them with .filled(value)"
+        )
     if isinstance(x, np.ndarray):
-        return x
-    if _is_torch(x):
+        return np.asarray(x)
+    if tables.is_table(x):
+        return tables.to_numpy(x, name)
+    if _is_torch(x) and hasattr(x, "detach"):
+        require_readable(x, name)
         import torch
 
-        tensor: Any = x.detach()  # type: ignore[union-attr]
+        tensor: Any = x.detach()
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        view: NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
-        return view
-    return np.from_dlpack(x)
+        try:
+            found: NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
+        except (RuntimeError, TypeError) as error:
+            raise not_read(x, name, error, f"of dtype {tensor.dtype}, ") from error
+        return found
+    if not isinstance(x, SupportsDLPack):
+        raise ShapeError(
+            f"{name}: expected a NumPy array, a torch tensor or an array with DLPack, "
+            f"got {_type_name(x)}; {_conversion(x)}"
+        )
+    try:
+        return np.from_dlpack(x)
+    except Exception as error:  # whatever a foreign library raises
+        raise not_read(x, name, error) from error
+
+
+def not_read(x: object, name: str, error: Exception, detail: str = "") -> ShapeError:
+    """The error for an array whose library would not hand over its memory."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ShapeError(
+        f"{name}: expected an array whose memory can be read, got {_type_name(x)} {detail}"
+        f"which cannot be ({reason}); convert it to a NumPy array of float32 or float64"
+    )
+
+
+def _type_name(x: object) -> str:
+    kind = type(x)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}."
+    return module + kind.__qualname__
+
+
+def _conversion(x: object) -> str:
+    """How to make an array of an object that is none, by the methods that it has."""
+    for method in ("toarray", "todense", "to_dense"):
+        if hasattr(x, method):
+            return (
+                f"call .{method}() where the result fits in memory, or reduce its columns first "
+                "(for example with sklearn.decomposition.TruncatedSVD)"
+            )
+    return _WRAP
+
+
+def require_readable(x: Any, name: str) -> None:
+    """Raise :class:`ShapeError` for a torch tensor without plain memory: sparse, quantized or meta."""
+    import torch
+
+    if x.is_nested:
+        kind, advice = "a nested tensor", "call .to_padded_tensor(0) or pass its parts"
+    elif x.layout != torch.strided:
+        kind, advice = (
+            f"a sparse tensor ({x.layout})",
+            "call .to_dense() or reduce its columns first",
+        )
+    elif x.is_quantized:
+        kind, advice = "a quantized tensor", "call .dequantize()"
+    elif x.is_meta:
+        kind, advice = "a tensor on the device meta, which has no values", "pass one that has"
+    else:
+        return
+    raise ShapeError(f"{name}: expected a dense tensor, got {kind}; {advice}")
+
+
+def _is_mapped(a: Any) -> bool:
+    while a is not None:
+        if isinstance(a, mmap.mmap):
+            return True
+        a = a.obj if isinstance(a, memoryview) else getattr(a, "base", None)
+    return False
+
+
+def say_copied(a: NDArray[Any], name: str, why: str) -> None:
+    """Warn where an array that is copied whole is a memory-mapped file: no ``max_memory`` bounds it."""
+    if _is_mapped(a):
+        warnings.warn(
+            f"{name}: the memory-mapped array ({a.nbytes / 2**20:.0f} MiB) is {why} and is copied "
+            "whole into memory; save it as float32 or float64 in row order to read it in place",
+            RlmbaWarning,
+            stacklevel=4,
+        )
+
+
+def is_array(x: object) -> bool:
+    """Whether :func:`to_numpy` is to read ``x``, rather than numpy.asarray as it does a list."""
+    return isinstance(x, SupportsDLPack) or tables.is_table(x) or _conversion(x) != _WRAP
+
+
+def address(x: object) -> int | None:
+    """Where the memory of an array begins, to tell a view from a copy; None where it does not say."""
+    if isinstance(x, np.ndarray):
+        return int(x.ctypes.data)
+    return int(x.data_ptr()) if hasattr(x, "data_ptr") else None
 
 
 def like(result: NDArray[Any], original: ArrayLike) -> Any:
@@ -87,15 +210,17 @@ def like(result: NDArray[Any], original: ArrayLike) -> Any:
     return result
 
 
-def to_host(x: ArrayLike) -> NDArray[Any]:
-    """A NumPy array of any array, wherever it lies: a copy only where that is GPU memory."""
+def to_host(x: ArrayLike, name: str = "array") -> NDArray[Any]:
+    """A NumPy array of any array, wherever it lies: as :func:`to_numpy`, after a copy from GPU memory."""
     if device_of(x) == "cpu":
-        return to_numpy(x)
-    if _is_torch(x):
-        return to_numpy(x.cpu())  # type: ignore[union-attr]
+        return to_numpy(x, name)
     import torch
 
-    return to_numpy(torch.utils.dlpack.from_dlpack(x).cpu())
+    try:
+        tensor = x if isinstance(x, torch.Tensor) else torch.utils.dlpack.from_dlpack(x)
+    except Exception as error:  # whatever a foreign library raises
+        raise not_read(x, name, error) from error
+    return to_numpy(tensor.cpu(), name)
 
 
 def beside(x: NDArray[Any], other: ArrayLike) -> Any:
@@ -125,30 +250,57 @@ def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
     Raises
     ------
     ShapeError
-        For another rank or a dtype that is not real.
+        For what is no array, another rank or a dtype that is not real.
+    DataError
+        For an integer that float64 cannot hold.
     """
-    a = to_numpy(x)
+    a = to_numpy(x, name)
     require_rank(a.shape, name, ndim)
-    if a.dtype in (np.float32, np.float64):
-        if not a.dtype.isnative:
-            a = a.astype(a.dtype.newbyteorder("="))
-    elif a.dtype == np.float16:
-        a = a.astype(np.float32)
-    elif a.dtype.kind in "iub":
-        a = a.astype(np.float64)
-    else:
-        raise ShapeError(f"{name}: expected real numbers, got dtype {a.dtype}")
-    item = a.itemsize
-    rows_in_place = (
-        a.ndim >= 1
-        and (a.shape[-1] <= 1 or a.strides[-1] == item)
-        and all(s % item == 0 and s >= 0 for s in a.strides)
-    )
-    if a.ndim in (1, 3):
-        return a if rows_in_place else np.ascontiguousarray(a)
-    if a.ndim == 2 and rows_in_place and (a.shape[0] <= 1 or a.strides[0] >= a.shape[1] * item):
+    if a.dtype == np.float16:
+        say_copied(a, name, "of half precision")
+        return a.astype(np.float32, order="C")
+    if a.dtype.kind in "iub":
+        say_copied(a, name, f"of dtype {a.dtype}")
+        wide = a.astype(np.float64, order="C")
+        require_exact(a, wide, name)
+        return wide
+    if a.dtype not in (np.float32, np.float64):
+        raise ShapeError(f"{name}: {not_real(a.dtype)}")
+    if _rows_in_place(a):
         return a
+    say_copied(a, name, "not stored row by row")
     return np.ascontiguousarray(a)
+
+
+def not_real(dtype: Any) -> str:
+    """What is wrong with an array of a dtype that kernels do not read."""
+    return (
+        f"expected real numbers, got dtype {str(dtype).removeprefix('torch.')}; "
+        "convert it to float32 or float64, or encode it as numbers"
+    )
+
+
+def _rows_in_place(a: NDArray[Any]) -> bool:
+    """Whether rows lie one after another (there may be gaps between them), each contiguous."""
+    item = a.itemsize
+    if a.ndim not in (1, 2, 3) or any(s < 0 or s % item for s in a.strides):
+        return False
+    if a.shape[-1] > 1 and a.strides[-1] != item:
+        return False
+    return a.ndim != 2 or a.shape[0] <= 1 or a.strides[0] >= a.shape[1] * item
+
+
+def require_exact(given: NDArray[Any], wide: NDArray[np.float64], name: str) -> None:
+    """Raise :class:`DataError` for the first integer of ``given`` that float64 rounds."""
+    if given.dtype.itemsize < 8:
+        return
+    for place in np.argwhere(np.abs(wide) >= 2.0**53).tolist():
+        at = tuple(place)
+        if int(given[at]) != int(wide[at]):
+            raise DataError(
+                f"{name}[{', '.join(map(str, at))}] is {given[at]}: expected integers that float64 "
+                "holds, all up to 2**53; pass ranks, or differences from the smallest"
+            )
 
 
 def as_count(value: Any, name: str, *, low: int, high: int | None = None) -> int:
@@ -175,6 +327,56 @@ def require_finite(a: NDArray[Any], name: str) -> None:
     if not finite.all():
         bad = ~finite if a.ndim == 1 else ~finite.reshape(a.shape[0], -1).all(axis=1)
         raise non_finite(a, name, int(np.argmax(bad)))
+
+
+def cast(a: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
+    """``a`` in ``dtype``: itself where it is of that dtype.
+
+    Raises
+    ------
+    NonFiniteError
+        Naming the first row that holds NaN, infinity or a number beyond the range of ``dtype``; not
+        raised where nothing is converted.
+    """
+    if a.dtype == dtype:
+        return a
+    with np.errstate(over="ignore"):
+        b = a.astype(dtype)
+    require_range(a, b, name)
+    return b
+
+
+def require_range(given: NDArray[Any], converted: NDArray[Any], name: str) -> None:
+    """Raise :class:`NonFiniteError` for the first row of ``converted`` that is not finite.
+
+    ``given`` are the numbers as they were passed.
+    """
+    finite = np.isfinite(converted)
+    if not finite.all():
+        row = int(np.argmax(~finite.reshape(len(finite), -1).all(axis=1)))
+        raise out_of_range(given[row], converted.dtype, name, row)
+
+
+def out_of_range(values: Any, dtype: Any, name: str, row: int) -> NonFiniteError:
+    """The error for row ``row``, of which not all ``values`` are finite in ``dtype``.
+
+    It tells a number that is too large for the dtype from one that was not finite.
+    """
+    flat = np.ravel(values)
+    if not np.isfinite(flat).all():
+        return non_finite_row(values, name, row)
+    with np.errstate(over="ignore"):
+        column = int(np.argmax(~np.isfinite(flat.astype(dtype))))
+    place = f"{name}[{row}]" if np.ndim(values) == 0 else f"{name}[{row}, {column}]"
+    return NonFiniteError(
+        f"{place} {beyond(flat[column], dtype)}; scale the data, or drop or repair row {row}", row
+    )
+
+
+def beyond(value: Any, dtype: Any) -> str:
+    """What is wrong with a finite number that ``dtype`` cannot hold."""
+    limit = np.finfo(dtype)
+    return f"is {value}: expected numbers that {limit.dtype} holds, up to {limit.max:.4g}"
 
 
 def non_finite(a: NDArray[Any], name: str, row: int) -> NonFiniteError:

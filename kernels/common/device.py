@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.kernels import dispatch
-from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.common import arrays, distances, tables
 
 __all__ = [
     "ALL_VALID",
@@ -26,6 +26,7 @@ __all__ = [
     "Tile",
     "as_float",
     "as_rows",
+    "cast",
     "flag",
     "home",
     "like",
@@ -33,6 +34,7 @@ __all__ = [
     "on",
     "ordered_keys",
     "raise_non_finite",
+    "raise_out_of_range",
     "read_flag",
     "result_dtype",
     "stream",
@@ -51,22 +53,43 @@ _cuda: Any = torch.cuda  # parts of it have no types
 _FLOAT = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def tensor(x: arrays.ArrayLike) -> Tensor:
-    """Any array as a torch tensor that shares its memory, wherever that is."""
+def tensor(x: arrays.ArrayLike, name: str = "array") -> Tensor:
+    """Any array as a torch tensor that shares its memory, wherever that is.
+
+    As in :func:`arrays.to_numpy`, misaligned memory and another byte order are copied.
+
+    Raises
+    ------
+    ShapeError
+        If it is no array of numbers that torch can read; the message says how to convert it.
+    """
     if isinstance(x, Tensor):
-        return x.detach().resolve_conj().resolve_neg()
-    if isinstance(x, np.ndarray):
-        if not x.dtype.isnative:
-            x = x.astype(x.dtype.newbyteorder("="))
-        if any(s < 0 for s in x.strides):
-            x = np.ascontiguousarray(x)
-        if not x.flags.writeable:
-            # torch has no read-only tensors; inputs are not written to.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                return torch.from_numpy(x)
-        return torch.from_numpy(x)
-    return torch.utils.dlpack.from_dlpack(x)
+        arrays.require_readable(x, name)
+        return _aligned(x.detach().resolve_conj().resolve_neg())
+    foreign = isinstance(x, arrays.SupportsDLPack) and not isinstance(x, np.ndarray)
+    if foreign and not tables.is_table(x):
+        try:
+            return _aligned(torch.utils.dlpack.from_dlpack(x))
+        except Exception as error:  # whatever a foreign library raises
+            raise arrays.not_read(x, name, error) from error
+    a = arrays.to_numpy(x, name)
+    if any(s < 0 or s % a.itemsize for s in a.strides):
+        a = np.ascontiguousarray(a)
+    try:
+        if a.flags.writeable:
+            return torch.from_numpy(a)
+        # torch has no read-only tensors; inputs are not written to.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(a)
+    except TypeError:  # strings, objects, extended precision
+        raise ShapeError(f"{name}: {arrays.not_real(a.dtype)}") from None
+
+
+def _aligned(t: Tensor) -> Tensor:
+    """``t``, or a copy where kernels on the CPU would read across the bounds of its elements."""
+    on_cpu = t.device.type == "cpu" and type(t) is Tensor  # others need not have memory
+    return t.clone() if on_cpu and t.data_ptr() % t.element_size() else t
 
 
 def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Tensor:
@@ -78,14 +101,18 @@ def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> 
     Raises
     ------
     ShapeError
-        For another rank or a dtype that is not real.
+        For what is no array, another rank or a dtype that is not real.
+    DataError
+        For an integer in CPU memory that float64 cannot hold.
     """
-    t = tensor(x)
+    t = tensor(x, name)
     arrays.require_rank(tuple(t.shape), name, ndim)
     if t.dtype not in _FLOAT:
-        if t.is_complex():
-            raise ShapeError(f"{name}: expected real numbers, got dtype {t.dtype}")
-        t = t.to(torch.float64)
+        if t.is_complex() or t.is_floating_point():
+            raise ShapeError(f"{name}: {arrays.not_real(t.dtype)}")
+        given, t = t, t.to(torch.float64)
+        if given.device.type == "cpu" and type(given) is Tensor:
+            arrays.require_exact(given.numpy(), t.numpy(), name)
     if t.ndim >= 1 and t.shape[-1] > 1 and t.stride(-1) != 1:
         t = t.contiguous()
     return t
@@ -107,6 +134,23 @@ def as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
 def result_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype computed with: float64 where any input is, else float32."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def cast(t: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """As :func:`arrays.cast`. Nothing is checked while a CUDA graph is being captured.
+
+    Raises
+    ------
+    NonFiniteError
+        As there.
+    """
+    if t.dtype == dtype:
+        return t
+    converted = t.to(dtype)
+    if not capturing(t.device) and not bool(converted.isfinite().all()):
+        bad = ~converted.isfinite().reshape(len(t), -1).all(dim=1)
+        raise_out_of_range(t, dtype, name, int(bad.to(torch.uint8).argmax()))
+    return converted
 
 
 def home(*tensors: Tensor) -> torch.device:
@@ -202,6 +246,12 @@ def raise_non_finite(t: Tensor, name: str, row: int) -> NoReturn:
     raise NonFiniteError(
         f"{place} is {values[column]}: expected finite numbers; drop or repair row {row}", row
     )
+
+
+def raise_out_of_range(t: Tensor, dtype: torch.dtype, name: str, row: int) -> NoReturn:
+    """Raise :class:`NonFiniteError` for row ``row`` of ``t``, not all of which is finite in ``dtype``."""
+    values = t[row].to("cpu", torch.float64).numpy()
+    raise arrays.out_of_range(values, str(dtype).removeprefix("torch."), name, row)
 
 
 class Tile(NamedTuple):

@@ -175,9 +175,11 @@ def numbers(value: Any, name: str) -> NDArray[np.float64]:
         If it is none of these.
     """
     try:
-        if isinstance(value, arrays.SupportsDLPack):
-            value = arrays.to_numpy(value)
+        if arrays.is_array(value):
+            value = arrays.to_numpy(value, name)
         return np.asarray(value, dtype=np.float64)
+    except ShapeError:
+        raise
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: expected numbers, got {value!r} ({error})") from None
 
@@ -224,7 +226,7 @@ def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     DataError
         If a row has no modality at all.
     """
-    p = arrays.to_numpy(value)
+    p = arrays.to_numpy(value, "present")
     if p.dtype != np.bool_ or p.shape != (rows, m):
         raise ShapeError(
             f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"

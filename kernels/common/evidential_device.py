@@ -141,7 +141,7 @@ def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
     ShapeError
         For another shape or dtype.
     """
-    p = device.tensor(value)
+    p = device.tensor(value, "present")
     shape = (given.rows, len(given.tensors))
     if p.dtype != torch.bool or tuple(p.shape) != shape:
         kind = str(p.dtype).removeprefix("torch.")

@@ -57,10 +57,7 @@ def _distances(value: arrays.ArrayLike, given: evidential.Modalities) -> arrays.
     if d.shape != (given.rows,):
         raise ShapeError(f"distances: expected shape ({given.rows},), got {d.shape}")
     arrays.require_finite(d, "distances")
-    with np.errstate(over="ignore"):
-        converted: arrays.Float = np.ascontiguousarray(d, dtype=given.dtype)
-    arrays.require_finite(converted, "distances (as float32)")
-    return converted
+    return np.ascontiguousarray(arrays.cast(d, given.dtype, "distances"))
 
 
 def _weights(value: Any, m: int) -> NDArray[np.float64]:

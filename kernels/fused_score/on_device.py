@@ -126,9 +126,7 @@ def _distances(value: arrays.ArrayLike, given: evidential_device.Modalities) -> 
     converted = d.to(given.dtype).contiguous()
 
     def fail(row: int) -> NoReturn:
-        if torch.isfinite(d[row]):
-            device.raise_non_finite(converted, "distances (as float32)", row)
-        device.raise_non_finite(d, "distances", row)
+        device.raise_out_of_range(d, converted.dtype, "distances", row)
 
     given.checks.append((evidential_device.first_true(~torch.isfinite(converted)), fail))
     return converted

@@ -201,7 +201,7 @@ def gradient_kmeans_plusplus(
         factors = Factors(
             a.astype(dtype, copy=False),
             [part.astype(dtype, copy=False) for part in z],
-            None if s is None else np.ascontiguousarray(s.astype(dtype, copy=False)),
+            None if s is None else np.ascontiguousarray(arrays.cast(s, dtype, "scales")),
         )
         implementation = draw if name == "cpu" else _reference
         indices, squared = implementation(factors, n, seed, first, max_memory=max_memory)

@@ -31,6 +31,8 @@ def gradient_kmeans_plusplus(  # noqa: PLR0917
     a, z, s, n, first = check(
         device.as_rows, device.as_float, residuals, features, n, scales, first, max_memory
     )
+    if s is not None and s.dtype == torch.float64:
+        s = device.cast(s, device.result_dtype(a, *z), "scales")
     seed = seed_from(rng)
     if n == 0:
         indices = torch.empty(0, dtype=torch.int64)

@@ -57,10 +57,7 @@ def _centers(
     checks.require_same_memory(labeled, features)
     rows = distances.as_rows(labeled, "labeled")
     checks.require_width(rows.shape, x.shape[1])
-    if rows.dtype != x.dtype:
-        arrays.require_finite(rows, "labeled")
-    with np.errstate(over="ignore"):
-        return rows.astype(x.dtype, copy=False)
+    return arrays.cast(rows, x.dtype, "labeled")
 
 
 def k_center(

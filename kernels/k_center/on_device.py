@@ -143,7 +143,9 @@ def k_center(
     where, dtype = device.home(x, given), device.result_dtype(x)
     rows = device.Rows([x], where, max_memory)
     centers = device.to_device(given, where)
-    centers = (centers if given.dtype == x.dtype else centers.to(dtype)).contiguous()
+    if given.dtype != x.dtype:
+        centers = device.cast(centers, dtype, "labeled")
+    centers = centers.contiguous()
     picks_given = int(n > 0 and (first is not None or not len(centers)))
     with device.on(where):
         search = _Search(rows, width, n)

@@ -23,7 +23,7 @@ def _cpu(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -> 
 
 
 def _mask(mask: arrays.ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    m = arrays.to_numpy(mask)
+    m = arrays.to_numpy(mask, "mask")
     if m.dtype != np.bool_ or m.shape not in (shape, shape[:1]):
         raise ShapeError(
             f"mask: expected a bool array of shape {shape[:1]} or {shape}, got {m.dtype} {m.shape}"
@@ -32,16 +32,12 @@ def _mask(mask: arrays.ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _output(out: arrays.ArrayLike, x: arrays.Float) -> arrays.Float:
-    o = arrays.to_numpy(out)
-    if (
-        o.shape != x.shape
-        or o.dtype != x.dtype
-        or not o.flags.c_contiguous
-        or not o.flags.writeable
-    ):
+    o = arrays.view(out, "out")
+    fits = o.shape == x.shape and o.dtype == x.dtype and o.flags.carray
+    if not (fits and arrays.address(out) in (None, o.ctypes.data)):
         raise ShapeError(
-            f"out: expected a contiguous, writable {x.dtype} array of shape {x.shape}, "
-            f"got {o.dtype} {o.shape}"
+            f"out: expected a contiguous, aligned, writable {x.dtype} array of shape {x.shape}, "
+            f"got {getattr(out, 'dtype', o.dtype)} {o.shape}"
         )
     return o
 

@@ -14,7 +14,7 @@ from rlmba.kernels.common import arrays, device
 
 
 def _mask(mask: arrays.ArrayLike, shape: tuple[int, ...], where: torch.device) -> Tensor:
-    m = device.tensor(mask)
+    m = device.tensor(mask, "mask")
     if m.dtype != torch.bool or tuple(m.shape) not in (shape, shape[:1]):
         raise ShapeError(
             f"mask: expected a bool array of shape {shape[:1]} or {shape}, "
@@ -26,12 +26,14 @@ def _mask(mask: arrays.ArrayLike, shape: tuple[int, ...], where: torch.device) -
 
 
 def _output(out: arrays.ArrayLike, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    o = device.tensor(out)
+    o = device.tensor(out, "out")
     writable = not isinstance(out, np.ndarray) or out.flags.writeable
-    if tuple(o.shape) != shape or o.dtype != dtype or not o.is_contiguous() or not writable:
+    copied = arrays.address(out) not in (None, o.data_ptr())
+    fits = tuple(o.shape) == shape and o.dtype == dtype and o.is_contiguous()
+    if copied or not (fits and writable):
         raise ShapeError(
-            f"out: expected a contiguous, writable {str(dtype).removeprefix('torch.')} array of shape "
-            f"{shape}, got {str(o.dtype).removeprefix('torch.')} {tuple(o.shape)}"
+            f"out: expected a contiguous, aligned, writable {str(dtype).removeprefix('torch.')} array "
+            f"of shape {shape}, got {str(o.dtype).removeprefix('torch.')} {tuple(o.shape)}"
         )
     return o
 

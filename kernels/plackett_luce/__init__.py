@@ -160,8 +160,8 @@ def plackett_luce_log_prob(
 
 
 def _indices(indices: Any, size: int) -> NDArray[np.int64]:
-    if isinstance(indices, arrays.SupportsDLPack):
-        i = arrays.to_numpy(indices)
+    if arrays.is_array(indices):
+        i = arrays.to_numpy(indices, "indices")
     else:
         i = np.asarray(indices, dtype=None if len(indices) else np.int64)
     if i.ndim != 1 or i.dtype.kind not in "iu":

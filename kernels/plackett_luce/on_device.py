@@ -48,8 +48,8 @@ def _logits(logits: arrays.ArrayLike) -> tuple[Tensor, torch.device]:
 
 
 def _indices(indices: Any) -> Tensor:
-    if isinstance(indices, arrays.SupportsDLPack):
-        i = device.tensor(indices)
+    if arrays.is_array(indices):
+        i = device.tensor(indices, "indices")
     else:
         i = torch.from_numpy(np.asarray(indices, dtype=None if len(indices) else np.int64))
     if i.ndim != 1 or i.is_floating_point() or i.is_complex() or i.dtype == torch.bool:

@@ -10,7 +10,11 @@ from rlmba.kernels.common import random
 
 def draw(logits: NDArray[np.float64], n: int, seed: int) -> NDArray[np.int64]:
     """The n largest of logits + Gumbel noise."""
-    keys = logits - np.log(-np.log(random.uniform01(seed, 0, len(logits))))
+    with np.errstate(over="ignore"):
+        below = logits - logits.max(initial=-np.finfo(np.float64).max)
+    # Noise is lost in logits of 1e17 and more, but not in their differences.
+    below = np.maximum(below, -np.finfo(np.float64).max)
+    keys = below - np.log(-np.log(random.uniform01(seed, 0, len(logits))))
     return np.argsort(-keys, kind="stable")[:n].astype(np.int64)
 
 

@@ -1,7 +1,7 @@
 """Triton form of :mod:`rlmba.kernels.plackett_luce`.
 
-Sums of exponentials are pairs (high, sum) that stand for sum * exp(high); sum is at least 1 where the
-sum has a term, and high minus infinity where it has none.
+Sums of exponentials are pairs (high, sum) that stand for sum * exp(high), high minus infinity where the
+sum has no term: differences of logits keep their digits however large the logits are.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def _log1p(x):
 
 
 @triton.jit(do_not_specialize=["seed"])
-def _noisy(logits, keys, bad, count, seed, step):
-    """Logits plus Gumbel noise."""
+def _noisy(logits, keys, bad, ends, count, seed, step):
+    """Logits minus the greatest plus Gumbel noise; ``ends``: the greatest, and the least float64.
+
+    Noise is lost in logits of 1e17 and more, but not in their differences.
+    """
     first_bad = tl.full((_BLOCK,), _VALID, tl.int64)
     seed = tl.zeros((), tl.int64) + seed
     for start in range(tl.program_id(0) * _BLOCK, count, step):
@@ -49,7 +52,8 @@ def _noisy(logits, keys, bad, count, seed, step):
         inside = place < count
         value = tl.load(logits + place, inside, other=0).to(tl.float64)
         first_bad = tl.where(is_finite(value), first_bad, tl.minimum(first_bad, place))
-        key = value - tl.log(-tl.log(uniform01(seed, place)))
+        below = tl.maximum(value - tl.load(ends), tl.load(ends + 1))
+        key = below - tl.log(-tl.log(uniform01(seed, place)))
         # Of zeros with either sign, sorting may take one for the larger.
         tl.store(keys + place, tl.where(key == 0, 0.0, key), inside)
     worst = tl.min(first_bad)
@@ -102,13 +106,15 @@ def _rest(logits, drawn, rests, bad, count, step, parts):
 
 @triton.jit
 def _remaining(logits, safe, rests, remaining, n, parts, PARTS: tl.constexpr, SCAN: tl.constexpr):
-    """The log-sum-exp of what remains when item j is drawn, j = n for after the last; one program."""
+    """The sum [2, n + 1] of what remains when item j is drawn, j = n for after the last; one program."""
     part = tl.arange(0, PARTS)
     some = tl.load(rests + part, part < parts, other=float("-inf"))
     high = tl.max(some)
     some_sums = tl.load(rests + parts + part, part < parts, other=0)
     total = tl.sum(some_sums * tl.exp(some - _shift(high)))
-    tl.store(remaining + n, high + tl.log(total))
+    sums_from = remaining + n + 1
+    tl.store(remaining + n, high)
+    tl.store(sums_from + n, total)
     lane = tl.arange(0, SCAN)
     for block in range(tl.cdiv(n, SCAN)):
         place = n - (block + 1) * SCAN + lane
@@ -118,7 +124,8 @@ def _remaining(logits, safe, rests, remaining, n, parts, PARTS: tl.constexpr, SC
         one = tl.where(inside, 1.0, 0.0).to(tl.float64)
         highs, sums = tl.associative_scan((z, one), 0, _join, reverse=True)
         highs, sums = _join(highs, sums, high, total)
-        tl.store(remaining + place, highs + tl.log(sums), inside)
+        tl.store(remaining + place, highs, inside)
+        tl.store(sums_from + place, sums, inside)
         high = tl.sum(tl.where(lane == 0, highs, 0.0))
         total = tl.sum(tl.where(lane == 0, sums, 0.0))
 
@@ -127,9 +134,10 @@ def _remaining(logits, safe, rests, remaining, n, parts, PARTS: tl.constexpr, SC
 def _drawn(logits, safe, remaining, hazard, log_prob, gradient, n, SCAN: tl.constexpr):
     """The log-probability, and the gradient of what is drawn; one program.
 
-    By z_i it is [i drawn] - exp(z_i) times the sum of exp(-remaining[j]) over the draws j that i took
-    part in; `hazard` becomes the logarithm of that sum over all of them.
+    By z_i it is [i drawn] - exp(z_i) times the sum of 1 / remaining[j] over the draws j that i took
+    part in; `hazard` [2] becomes that sum over all of them.
     """
+    sums_from = remaining + n + 1
     high = tl.full((), float("-inf"), tl.float64)
     total = tl.zeros((), tl.float64)
     value = tl.zeros((SCAN,), tl.float64)
@@ -140,39 +148,48 @@ def _drawn(logits, safe, remaining, hazard, log_prob, gradient, n, SCAN: tl.cons
         index = tl.load(safe + place, inside, other=0)
         z = tl.load(logits + index, inside, other=0).to(tl.float64)
         before = tl.load(remaining + place, inside, other=float("inf"))
+        before_sum = tl.load(sums_from + place, inside, other=1)
         after = tl.load(remaining + place + 1, inside, other=0)
-        # z - log(exp(z) + exp(after)), so that a draw that is nearly certain keeps its digits.
+        after_sum = tl.load(sums_from + place + 1, inside, other=0)
+        # log(1 + after / exp(z)), so that a draw that is nearly certain keeps its digits.
         near = tl.exp(-tl.abs(after - z))
-        lost = tl.where(after > z, after - z, 0.0) + _log1p(near)
+        likely = _log1p(after_sum * near)
+        lost = tl.where(after > z, (after - z) + tl.log(after_sum + near), likely)
         value -= tl.where(inside, lost, 0.0)
         one = tl.where(inside, 1.0, 0.0).to(tl.float64)
-        highs, sums = tl.associative_scan((-before, one), 0, _join)
+        highs, sums = tl.associative_scan((-before, one / before_sum), 0, _join)
         highs, sums = _join(highs, sums, high, total)
-        tl.store(gradient + index, 1.0 - tl.exp(z + (highs + tl.log(sums))), inside)
+        tl.store(gradient + index, 1.0 - sums * tl.exp(z + highs), inside)
         high = tl.sum(tl.where(lane == SCAN - 1, highs, 0.0))
         total = tl.sum(tl.where(lane == SCAN - 1, sums, 0.0))
-    tl.store(hazard, high + tl.log(total))
+    tl.store(hazard, high)
+    tl.store(hazard + 1, total)
     tl.store(log_prob, tl.sum(value))
 
 
 @triton.jit
 def _undrawn(logits, drawn, hazard, gradient, count, step):
     """The gradient of what is not drawn."""
-    log_hazard = tl.load(hazard)
+    high, total = tl.load(hazard), tl.load(hazard + 1)
     for start in range(tl.program_id(0) * _BLOCK, count, step):
         place = start + tl.arange(0, _BLOCK).to(tl.int64)
         left = (place < count) & (tl.load(drawn + place, place < count, other=1) == 0)
         z = tl.load(logits + place, left, other=0).to(tl.float64)
-        tl.store(gradient + place, -tl.exp(z + log_hazard), left)
+        tl.store(gradient + place, -total * tl.exp(z + high), left)
 
 
 def noisy(logits: Tensor, seed: int, bad: Tensor) -> Tensor:
-    """Logits [K] plus Gumbel noise, float64; lowers ``bad`` to the first that is not finite."""
+    """Logits [K] minus the greatest plus Gumbel noise, float64.
+
+    Lowers ``bad`` to the first that is not finite.
+    """
     count = logits.shape[0]
     keys = torch.empty(count, dtype=torch.float64, device=logits.device)
+    ends = torch.full((2,), torch.finfo(torch.float64).min, dtype=torch.float64, device=keys.device)
+    ends[0] = logits.max()
     grid = min(programs(logits.device), triton.cdiv(count, _BLOCK.value))
     signed = seed - 2**64 if seed >= 2**63 else seed
-    _noisy[(grid,)](logits, keys, bad, count, signed, grid * _BLOCK.value)
+    _noisy[(grid,)](logits, keys, bad, ends, count, signed, grid * _BLOCK.value)
     return keys
 
 
@@ -187,8 +204,8 @@ def log_prob(logits: Tensor, indices: Tensor, bad: Tensor) -> tuple[Tensor, Tens
     most = programs(where)
     safe = torch.empty(n, dtype=torch.int64, device=where)
     drawn = torch.zeros(count, dtype=torch.int32, device=where)
-    remaining = torch.empty(n + 1, dtype=torch.float64, device=where)
-    value, hazard = torch.empty(2, 1, dtype=torch.float64, device=where)
+    remaining = torch.empty(2, n + 1, dtype=torch.float64, device=where)
+    value, hazard = torch.empty(3, dtype=torch.float64, device=where).split([1, 2])
     gradient = torch.empty(count, dtype=torch.float64, device=where)
     if n:
         grid = min(most, triton.cdiv(n, _BLOCK.value))

@@ -224,7 +224,7 @@ def sequential_gcn(
         affinity=affinity,
     )
     f = distances.as_rows(features, "features")
-    mask = arrays.to_numpy(labeled)
+    mask = arrays.to_numpy(labeled, "labeled")
     if mask.dtype != np.bool_ or mask.shape != (len(f),):
         raise ShapeError(
             f"labeled: expected a bool array of shape ({len(f)},), got {mask.dtype} {mask.shape}"

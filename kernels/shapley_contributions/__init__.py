@@ -76,7 +76,7 @@ def _cpu(game: Game) -> NDArray[np.float64]:
 
 
 def _classes(labels: arrays.ArrayLike, rows: int, classes: int) -> NDArray[np.int64]:
-    y = arrays.to_numpy(labels)
+    y = arrays.to_numpy(labels, "labels")
     if y.dtype.kind not in "iu" or y.shape != (rows,):
         raise ShapeError(
             f"labels: expected integers of shape ({rows},), one class a row, got {y.dtype} {y.shape}"
@@ -100,7 +100,7 @@ def checked_bias(value: Any, classes: int) -> NDArray[np.float64]:
 
 
 def _presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
-    p = arrays.to_numpy(value)
+    p = arrays.to_numpy(value, "present")
     if p.dtype != np.bool_ or p.shape != (rows, m):
         raise ShapeError(
             f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"

@@ -61,7 +61,7 @@ def shapley_contributions(
 
 def _labels(value: arrays.ArrayLike, n: int, c: int, where: torch.device) -> Any:
     """Labels int64 on the device, the flag of the first outside 0..c-1, and what raises its error."""
-    y = device.tensor(value)
+    y = device.tensor(value, "labels")
     if y.is_floating_point() or y.dtype in (torch.bool, torch.complex64) or tuple(y.shape) != (n,):
         kind = str(y.dtype).removeprefix("torch.")
         raise ShapeError(
@@ -87,7 +87,7 @@ def _bias(value: Any, c: int, where: torch.device) -> Tensor:
 
 
 def _presence(value: arrays.ArrayLike, n: int, m: int, where: torch.device) -> Tensor:
-    p = device.tensor(value)
+    p = device.tensor(value, "present")
     if p.dtype != torch.bool or tuple(p.shape) != (n, m):
         kind = str(p.dtype).removeprefix("torch.")
         raise ShapeError(

@@ -271,3 +271,35 @@ def test_options_that_cannot_be(table, option, value, match):
     refused(path, UsageError, match, **{option: value})
     with pytest.raises(UsageError, match="has no option 'lable'"):
         load_dataset("manifest", data=path, options={"lable": "x"})
+
+
+def test_numbers_beyond_float32_are_named(table):
+    rows = [f"{i},{i % 2},{1.5 * i}" for i in range(8)]
+    path = table("id,label,size", *rows, "8,0,1e39")
+    refused(
+        path,
+        DataError,
+        r"line 10: column 'size' holds '1e39', which exceeds float32",
+        features=["size"],
+    )
+    refused(path, UsageError, "'size' not used .*1e39', which exceeds float32.* in line 10")
+    path = table("id,label,size", "8,0,1e39", *rows)
+    refused(path, UsageError, "'size' not used .*1e39', which exceeds float32.* in line 2")
+
+
+def test_lists_with_a_number_beyond_float32_are_named(table):
+    lines = [f'{{"id": "{i}", "label": {i % 2}, "emb": [1, {i}]}}' for i in range(8)]
+    path = table(*lines, '{"id": "8", "label": 0, "emb": [1, -4e38]}', name="m.jsonl")
+    problem = "line 9.*emb.*-4e\\+38 at place 1 of its list, which exceeds float32"
+    refused(path, DataError, problem, columns={"emb": "emb"})
+    with pytest.warns(RlmbaWarning, match=problem + ".*the column is not used"):
+        refused(path, UsageError, "expected something to learn from")
+
+
+def test_numbers_too_far_from_the_others_are_named(table):
+    lines = [
+        f'{{"id": "{i}", "label": {i % 2}, "emb": [1, {i}e-9], "split": "train"}}' for i in range(8)
+    ]
+    far = '{"id": "far", "label": 0, "emb": [1, 3e38], "split": "test"}'
+    path = table(*lines, far, name="m.jsonl")
+    refused(path, DataError, "sample 'far': expected numbers that float32 holds once standardized")

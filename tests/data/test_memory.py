@@ -248,3 +248,39 @@ def test_registry():
         load_dataset("digits", options={"size": 3})
     with pytest.raises(UsageError, match="registered already"):
         register("digits", build, source="none")
+
+
+def one_modality(values, **changes):
+    return build(arrays={"x": values}, kinds={"x": "features"}, **changes)
+
+
+def test_a_number_beyond_float32_is_named_where_it_is_read():
+    """It is finite in float64, and would be infinite in the batch of some later round."""
+    values = np.zeros((N, 3))
+    values[7, 2] = 1e39
+    with pytest.raises(
+        DataError,
+        match=r"'x' of sample 's7': expected numbers within float32.* got 1e\+39 at value 2",
+    ):
+        one_modality(values)
+    present = np.ones((N, 1), bool)
+    values[7] = np.nan
+    values[3, 1] = -np.inf
+    with pytest.raises(DataError, match="'s3': expected finite numbers, got -inf at value 1"):
+        build(arrays={"x": values, "z": np.zeros((N, 1))}, kinds={"x": "features", "z": "features"},
+              present=np.column_stack([np.arange(N) != 7, present[:, 0]]))  # fmt: skip
+
+
+def test_a_number_that_standardizing_takes_beyond_float32_is_named():
+    values = np.random.default_rng(0).normal(size=(N, 3)) * 1e-6
+    values[10] = 3e38
+    with pytest.raises(
+        DataError, match="'s10': expected numbers that float32 holds once standardized"
+    ):
+        one_modality(values)
+
+
+def test_features_below_what_float32_resolves_are_constant():
+    values = np.random.default_rng(0).normal(size=(N, 3)) * 1e-60
+    batch = everything(one_modality(values), range(N))
+    assert torch.equal(batch.inputs["x"], torch.zeros(N, 3))

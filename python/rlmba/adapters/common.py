@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from rlmba.errors import UsageError
+from rlmba.kernels.common.arrays import is_array, to_host
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.direct import select
 from rlmba.strategies.intake import PROBABILITY_FLOOR
@@ -81,7 +82,7 @@ def dense(X: Any, what: str) -> NDArray[Any]:
             f"{what}: expected dense features, got a sparse {type(X).__name__}; pass features=, for "
             "example a truncated SVD of it"
         )
-    a = np.asarray(X)
+    a = to_host(X, what) if is_array(X) else np.asarray(X)
     if a.ndim != 2 or a.dtype.kind not in "fiub":
         raise UsageError(
             f"{what}: expected features [N, D], got dtype {a.dtype} and shape {a.shape}; "

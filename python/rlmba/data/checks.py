@@ -13,6 +13,8 @@ from rlmba.ids import as_ids, id_texts, not_storable
 from rlmba.types import MULTIMODAL
 
 __all__ = [
+    "CHUNK_ROWS",
+    "as_loaded",
     "check_finite",
     "check_ids",
     "check_labels",
@@ -21,7 +23,8 @@ __all__ = [
     "check_split",
 ]
 
-_CHUNK_ROWS = 8192
+CHUNK_ROWS = 8192
+"""Samples that a check of all looks at together."""
 
 
 def check_names(arrays: Mapping[str, Any] | Iterable[str]) -> None:
@@ -130,16 +133,30 @@ def check_present(
 def check_finite(
     modality: str, array: NDArray[Any], has: NDArray[np.bool_], ids: NDArray[np.str_]
 ) -> None:
-    """Raise :class:`DataError` for the first sample that has the modality with NaN or infinity."""
-    for start in range(0, len(array), _CHUNK_ROWS):
-        rows = array[start : start + _CHUNK_ROWS]
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-        bad = ~finite & has[start : start + _CHUNK_ROWS]
+    """Raise :class:`DataError` for the first sample that has the modality with NaN or infinity.
+
+    A number beyond float32, which networks compute with, counts as infinite: it would become that when
+    the sample is loaded.
+    """
+    for start in range(0, len(array), CHUNK_ROWS):
+        rows = array[start : start + CHUNK_ROWS]
+        finite = np.isfinite(as_loaded(rows)).reshape(len(rows), -1).all(axis=1)
+        bad = ~finite & has[start : start + CHUNK_ROWS]
         if bad.any():
             at = start + int(np.argmax(bad))
             values = np.ravel(array[at])
-            place = int(np.argmax(~np.isfinite(values)))
+            place = int(np.argmax(~np.isfinite(as_loaded(values))))
+            if np.isfinite(values[place]):
+                wanted, advice = "numbers within float32, up to 3.4e38", "scale the modality, or "
+            else:
+                wanted, advice = "finite numbers", ""
             raise DataError(
-                f"modality {modality!r} of sample {str(ids[at])!r}: expected finite numbers, got "
-                f"{values[place]} at value {place}; drop or repair the sample"
+                f"modality {modality!r} of sample {str(ids[at])!r}: expected {wanted}, got "
+                f"{values[place]} at value {place}; {advice}drop or repair the sample"
             )
+
+
+def as_loaded(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as batches hold them: float32, infinite where they are beyond its range."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)

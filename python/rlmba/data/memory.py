@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rlmba.data.base import KINDS, Batch, Kind, Modality, MultimodalDataset
 from rlmba.data.checks import (
+    CHUNK_ROWS,
     check_finite,
     check_ids,
     check_labels,
@@ -128,6 +129,8 @@ class InMemoryDataset(MultimodalDataset):
                 converter = converter_from(reading["arrays"][m])
                 self._check_alike(m, array, has, reading["arrays"][m])
             self._converters[m] = converter
+            if array.dtype.kind == "f":
+                self._check_converted(m, array, has, converter)
             modalities.append(
                 Modality(
                     m,
@@ -179,6 +182,29 @@ class InMemoryDataset(MultimodalDataset):
             raise DataError(f"modality {name!r}: expected a training sample that has it, got none")
         last = array.ndim == 4 and array.shape[-1] in (1, 3, 4)
         return fit_converter(kind, array, train, channels_last=last)
+
+    def _check_converted(
+        self, name: str, array: NDArray[Any], has: NDArray[np.bool_], converter: Converter
+    ) -> None:
+        """Raise :class:`DataError` for the first sample that float32 cannot hold once standardized."""
+        if converter.mean is None or converter.deviation is None:
+            return
+        least = min(1.0, float(converter.deviation.min()))
+        bound = float(np.finfo(np.float32).max) / 4 * least
+        far = float(np.abs(converter.mean).max()) >= bound
+        for start in range(0, len(array), CHUNK_ROWS):
+            at = start + np.flatnonzero(has[start : start + CHUNK_ROWS])
+            rows = array[at]
+            if not far and float(np.abs(rows).max(initial=0)) < bound:
+                continue  # nearly always
+            finite = converter(rows).isfinite().flatten(1).all(dim=1).numpy()
+            if not finite.all():
+                sample = self.ids[at[int(np.argmin(finite))]]
+                raise DataError(
+                    f"modality {name!r} of sample {str(sample)!r}: expected numbers that float32 holds "
+                    "once standardized, got one too far from the mean of the training samples; "
+                    "scale the modality, or drop or repair the sample"
+                )
 
     def _check_alike(
         self, name: str, array: NDArray[Any], has: NDArray[np.bool_], known: Mapping[str, Any]

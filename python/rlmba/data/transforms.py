@@ -123,11 +123,13 @@ def fit_converter(
     deviation = np.sqrt(square / count)
     # Rounding leaves a constant feature a tiny deviation, which would blow up what differs later.
     deviation[deviation <= 1e-9 * np.abs(mean)] = 1.0
+    narrow = deviation[0].astype(np.float32)
+    narrow[narrow == 0] = 1.0  # what varies by less than float32 resolves is constant in it
     return Converter(
         kind,
         scale=scale,
         mean=mean[0].astype(np.float32),
-        deviation=deviation[0].astype(np.float32),
+        deviation=narrow,
         channels_last=channels_last,
     )
 

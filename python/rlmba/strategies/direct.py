@@ -181,8 +181,8 @@ def select(
         pool = pool.on(gpu)
     context = QueryContext(
         rng=rng if isinstance(rng, np.random.Generator) else np.random.default_rng(_seed(rng)),
-        weights=numbers(weights),
-        temperatures=numbers(temperatures),
+        weights=numbers(weights, "weights"),
+        temperatures=numbers(temperatures, "temperatures"),
         fusion_weights=given.fusion_weights,
         labeled_features=given.labeled_features,
         labels=given.labels,

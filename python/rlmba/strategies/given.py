@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.ids import as_ids, id_texts, labeled_ids
-from rlmba.kernels.common.arrays import ArrayLike, require_finite, to_numpy
+from rlmba.kernels.common import evidential
+from rlmba.kernels.common.arrays import ArrayLike, is_array, require_finite, to_host
 from rlmba.strategies import intake
 from rlmba.strategies.base import Strategy
 from rlmba.strategies.intake import ByModality, Parts
@@ -70,7 +71,7 @@ class Given:
         self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
         self.present = self._present(present)
-        self.fusion_weights = numbers(fusion_weights)
+        self.fusion_weights = numbers(fusion_weights, "fusion_weights")
         widths = [f.shape[1] for f in self.features.modalities.values()]
         self.joined = head is not None and len(widths) > 1 and head.weight.shape[1] == sum(widths)
         self.features = self._fused(self.features)
@@ -111,7 +112,7 @@ class Given:
     def _present(self, given: Any) -> NDArray[np.bool_] | None:
         if given is None:
             return None
-        a = _array(given)
+        a = _array(given, "present")
         if a.shape != (self.n, len(self.names)) or not np.isin(a, [0, 1]).all():
             raise ShapeError(
                 f"present: expected 0 or 1 for {self.n} samples and the modalities {self.names}, "
@@ -179,7 +180,7 @@ class Given:
     def _labels(self, given: Any) -> NDArray[np.int64] | None:
         if given is None:
             return None
-        a = _array(given)
+        a = _array(given, "labels")
         size = self.n - len(self.rows) if self.rows is not None else None
         if size is None and self.labeled_features is not None:
             size = len(self.labeled_features)
@@ -247,17 +248,16 @@ class Given:
         )
 
 
-def _array(given: Any) -> NDArray[Any]:
-    if isinstance(given, np.ndarray):
-        return given
-    if hasattr(given, "__dlpack__"):
-        return to_numpy(given)
-    return np.asarray(given)
+def _array(given: Any, name: str) -> NDArray[Any]:
+    return to_host(given, name) if is_array(given) else np.asarray(given)
 
 
-def numbers(given: Any) -> NDArray[np.float64] | None:
-    """float64 of anything that holds numbers; None stays None."""
-    if given is None:
-        return None
-    a = np.asarray(given if isinstance(given, Sequence) else to_numpy(given))
-    return np.asarray(a, dtype=np.float64)
+def numbers(given: Any, name: str) -> NDArray[np.float64] | None:
+    """float64 of anything that holds numbers; None stays None.
+
+    Raises
+    ------
+    UsageError
+        If it holds something else; the message calls it ``name``.
+    """
+    return None if given is None else evidential.numbers(given, name)

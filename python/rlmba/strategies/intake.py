@@ -9,8 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, DataError, ShapeError, UsageError
-from rlmba.kernels.common.arrays import ArrayLike, as_float, device_of, require_finite, to_numpy
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.kernels.common.arrays import (
+    ArrayLike,
+    as_float,
+    device_of,
+    is_array,
+    require_finite,
+    to_host,
+)
 from rlmba.types import MULTIMODAL, LinearHead
 
 __all__ = [
@@ -52,8 +59,9 @@ def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
     Parameters
     ----------
     x : array
-        NumPy, torch or DLPack. float16 and bfloat16 become float32, integers and booleans float64; a
-        torch tensor in GPU memory is copied to the host.
+        NumPy, torch, DLPack, or a numeric column or table of pandas, polars or pyarrow. float16 and
+        bfloat16 become float32, integers and booleans float64; an array in GPU memory is copied to the
+        host.
     name : str
         For messages.
     ndim : int
@@ -64,7 +72,7 @@ def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
     ShapeError
         If it is no array of that rank and of real numbers, or its last axis has width 0.
     BackendError
-        If it lies on a device NumPy cannot read and is no torch tensor.
+        If it lies on a device that neither NumPy nor torch can read.
     """
     if isinstance(x, Sequence):
         raise ShapeError(
@@ -72,13 +80,7 @@ def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
             "wrap it in numpy.asarray"
         )
     if device_of(x) == "cuda":
-        to_host = getattr(x, "cpu", None)
-        if to_host is None:
-            raise BackendError(
-                f"{name}: expected an array in CPU memory or a torch tensor, got {type(x).__name__} "
-                "in GPU memory; copy it to the host"
-            )
-        x = to_host()
+        x = to_host(x, name)
     a: NDArray[Any] = as_float(x, name, ndim=ndim)
     if a.shape[-1] == 0:
         raise ShapeError(f"{name}: expected at least one column, got shape {a.shape}")
@@ -232,7 +234,7 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
     """
     if isinstance(given, Mapping):
         return None
-    a = np.asarray(given) if isinstance(given, Sequence | range) else to_numpy(given)
+    a = to_host(given, "labeled") if is_array(given) else np.asarray(given)
     if a.ndim != 1:
         return None
     if a.size == 0:

@@ -238,15 +238,16 @@ def _finish(
         if m not in values
     }
     recipe = _recipe(options, sources) if again is None else again.recipe
+    ids = [draft.ids[row] for row in kept.tolist()]
     rows = Rows(
-        ids=[draft.ids[row] for row in kept.tolist()],
+        ids=ids,
         labels=draft.labels[kept],
         classes=draft.classes,
         splits=splits,
         modalities=draft.modalities,
         present=draft.present[kept],
         sources=sources,
-        numbers={m: scales[m](v) for m, v in values.items()},
+        numbers={m: scales[m](v, ids) for m, v in values.items()},
         told={c: v[kept] for c, v in draft.columns.numbers.items()},
     )
     columns = {m: c for m, c in draft.columns.of().items() if m in draft.modalities}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rlmba.cells import as_text, is_missing
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
-from rlmba.data.manifest.values import RaggedError, numbers_of, vectors_of
+from rlmba.data.manifest.values import BeyondError, RaggedError, numbers_of, vectors_of
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
@@ -344,7 +344,7 @@ def _numbers(
                     f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing; "
                     "repair the row, or take the column out of the option features"
                 ) from None
-            if row and problem:
+            if problem and (row or isinstance(error, BeyondError)):
                 unused[column] = (
                     f"not all numbers: {problem} in {table.place(row).rpartition(', ')[2]}"
                 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rlmba.data.checks import as_loaded
+from rlmba.errors import DataError
 
 __all__ = ["Scale"]
 
@@ -35,10 +38,26 @@ class Scale:
         deviation[deviation <= 1e-9 * np.abs(mean)] = 1.0
         return cls(mean, deviation)
 
-    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Standardize [n, D]; NaN becomes the mean."""
+    def __call__(self, values: NDArray[np.float64], ids: Sequence[str]) -> NDArray[np.float32]:
+        """Standardize [n, D]; NaN becomes the mean.
+
+        Raises
+        ------
+        DataError
+            If a number is so far from the mean that float32 cannot hold the result; the message names
+            the sample of ``ids`` [n] and the column.
+        """
         filled = np.where(np.isnan(values), self.mean, values)
-        return ((filled - self.mean) / self.deviation).astype(np.float32)
+        scaled = as_loaded((filled - self.mean) / self.deviation)
+        beyond = np.argwhere(np.isinf(scaled))
+        if len(beyond):
+            row, column = beyond[0].tolist()
+            raise DataError(
+                f"sample {ids[row]!r}: expected numbers that float32 holds once standardized, got "
+                f"{values[row, column]} in column {column} of mean {self.mean[column]:.6g} and deviation "
+                f"{self.deviation[column]:.6g}; repair or drop the row"
+            )
+        return scaled
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -13,14 +13,19 @@ from numpy.typing import NDArray
 
 from rlmba.cells import is_missing
 
-__all__ = ["RaggedError", "numbers_of", "one_line", "vectors_of"]
+__all__ = ["BeyondError", "RaggedError", "numbers_of", "one_line", "vectors_of"]
 
+_LARGEST = float(np.finfo(np.float32).max)
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class RaggedError(ValueError):
     """A column whose cells are not all of the form it is read for; the message says where."""
+
+
+class BeyondError(RaggedError):
+    """A column of numbers of which one is beyond float32, which networks compute with."""
 
 
 def one_line(text: str, longest: int) -> str:
@@ -38,12 +43,12 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
     Raises
     ------
     RaggedError
-        If one is not a finite number; its argument is the row.
+        If one is not a finite number within float32; its argument is the row.
     """
     try:
         # A whole column at once, where it is as simple as most are.
         numbers = np.array([math.nan if v is None else v for v in values], np.float64)
-        if numbers.ndim == 1 and not np.isinf(numbers).any():
+        if numbers.ndim == 1 and not (np.abs(numbers) > _LARGEST).any():
             return numbers
     except (TypeError, ValueError, OverflowError):
         pass
@@ -57,6 +62,8 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
             number = math.nan
         if not math.isfinite(number):
             raise RaggedError(row, f"holds {_short(value)}")
+        if abs(number) > _LARGEST:
+            raise BeyondError(row, f"holds {_short(value)}, which exceeds float32 (3.4e38)")
         numbers[row] = number
     return numbers
 
@@ -70,7 +77,8 @@ def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
     Raises
     ------
     RaggedError
-        If others are not lists of finite numbers of the same length; its first argument is the row.
+        If others are not lists of finite numbers within float32, of the same length; its first argument
+        is the row.
     """
     first = next((v for v in values if not is_missing(v)), None)
     width = len(_list_of(first) or ())
@@ -87,6 +95,12 @@ def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
             raise RaggedError(row, f"has a list of {len(numbers)} numbers, the first has {width}")
         if not all(map(math.isfinite, numbers)):
             raise RaggedError(row, "has a number that is not finite in its list")
+        if max(map(abs, numbers)) > _LARGEST:
+            place = int(np.argmax(np.abs(numbers) > _LARGEST))
+            raise BeyondError(
+                row,
+                f"has {numbers[place]} at place {place} of its list, which exceeds float32 (3.4e38)",
+            )
         vectors[row] = numbers
     return vectors
 
