@@ -5,6 +5,15 @@ from __future__ import annotations
 from rlmba.annotators.answers import read_labels
 from rlmba.annotators.base import Annotator, LabelBatch, Question
 from rlmba.annotators.registry import create, names
-from rlmba.annotators.tickets import Tickets
+from rlmba.annotators.tickets import Pending, Tickets
 
-__all__ = ["Annotator", "LabelBatch", "Question", "Tickets", "create", "names", "read_labels"]
+__all__ = [
+    "Annotator",
+    "LabelBatch",
+    "Pending",
+    "Question",
+    "Tickets",
+    "create",
+    "names",
+    "read_labels",
+]

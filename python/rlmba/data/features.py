@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from rlmba.data.base import KINDS, Kind, MultimodalDataset
 from rlmba.data.memory import InMemoryDataset
 from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.reading.arrays import read_npz
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["guess_kind", "load_features", "save_features"]
@@ -107,7 +106,7 @@ def load_features(
         If an option names what is not there.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays = read_npz(path)
     if reading is not None:
         return _read_alike(path, arrays, reading)
     for name, meaning in (("y", "labels"), (split, "split")):
@@ -239,31 +238,6 @@ def _read_alike(
         partial=True,
         reading=reading,
     )
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a .npz written by numpy.savez")
-    if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{path}: not a readable .npz, which is a zip of named arrays; it may be truncated or "
-            "another format: write or copy it again"
-        )
-    arrays = {}
-    name = None
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                arrays[name] = archive[name]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        where = str(path) if name is None else f"{path}, array {name!r}"
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
-            what = "expected plain numeric arrays, got one that needs pickle, which is never loaded"
-            raise DataError(f"{where}: {what}; save it as numbers or as a str array") from error
-        raise DataError(
-            f"{where}: not a readable .npz ({error}); it may be truncated, write or copy it again"
-        ) from error
-    return arrays
 
 
 def _modality_names(arrays: Mapping[str, NDArray[Any]]) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 
 from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
+from rlmba.reading.files import read_bytes
+from rlmba.reading.parquet import pyarrow_for, read_parquet
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["READABLE", "SEPARATORS", "WRITABLE", "Table", "read_table", "write_table"]
@@ -94,16 +98,9 @@ def read_table(path: Path) -> Table:
         )
     if suffix not in READABLE:
         raise DataError(f"{path}: expected a name ending in {', '.join(READABLE)}")
-    try:
-        if suffix == ".parquet":
-            return _read_parquet(path)
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: expected a file, this is a folder") from None
-    except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error})") from error
+    if suffix == ".parquet":
+        return read_parquet(path, partial(_of_parquet, path))
+    data = read_bytes(path, advice="check the path", largest=sys.maxsize)
     text = decode(path, data)
     if suffix in _DELIMITED:
         return Table(path, *read_cells(path, text))
@@ -166,13 +163,7 @@ def _union(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def _read_parquet(path: Path) -> Table:
-    pa, pq = _pyarrow(path, "reading")
-    with path.open("rb") as file:  # a path would be searched for partitions: split=train/a.parquet
-        try:
-            table = pq.ParquetFile(file).read()
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: is no Parquet, or damaged ({error})") from error
+def _of_parquet(path: Path, table: Any) -> Table:
     names = list(table.column_names)
     for name in names:
         if not name.strip():
@@ -290,7 +281,7 @@ def _as_csv(columns: dict[str, list[Any]], separator: str) -> str:
 
 
 def _as_parquet(path: Path, columns: dict[str, list[Any]]) -> bytes:
-    pa, pq = _pyarrow(path, "writing")
+    pa, pq = pyarrow_for(path, "writing")
     arrays = {name: _array(pa, path, name, column) for name, column in columns.items()}
     buffer = io.BytesIO()
     pq.write_table(pa.table(arrays), buffer)
@@ -302,14 +293,3 @@ def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
         return pa.array(column)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
-
-
-def _pyarrow(path: Path, doing: str) -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            f'{path}: {doing} parquet needs pyarrow; pip install "rlmba[parquet]"'
-        ) from error
-    return pa, pq

@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from rlmba.config import RunConfig, dump_config
-from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
+from rlmba.errors import RunFolderError, StorageError, UsageError
+from rlmba.reading.structured import read_json, read_json_lines, read_versioned
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
 __all__ = ["FORMAT", "RunStore", "RunView", "read_run", "read_split"]
 
 FORMAT = 1
+_RESTORE = "restore it or start a new run"
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,21 @@ class RunView:
     info: Mapping[str, Any]
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing: the run folder is damaged or foreign") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunFolderError(
-            f"{path} is damaged ({error}); restore it or start a new run"
-        ) from error
+class _Info(BaseModel, extra="allow"):
+    """What readers look for in ``run.json``."""
+
+    format: int
+    rlmba: str = ""
+    project: bool = False
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """What a round has labeled, in the order chosen."""
+
+    ids: list[str]
+    labels: list[int]
 
 
 def _dump_json(data: Any) -> str:
@@ -56,26 +65,14 @@ def _dump_json(data: Any) -> str:
 
 def _parse_lines(path: Path) -> tuple[list[RoundRecord], int]:
     """Complete records and the length in bytes they take; an incomplete last line is left out."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return [], 0
-    records: list[RoundRecord] = []
-    end = 0
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            record = RoundRecord.from_dict(json.loads(line))
-        except (ValueError, DataError) as error:
-            raise RunFolderError(f"{path}, line {number} is damaged: {error}") from error
-        if record.round != len(records):
+    records, size = read_json_lines(path, RoundRecord, advice=_RESTORE, error=RunFolderError)
+    for number, record in enumerate(records):
+        if record.round != number:
             raise RunFolderError(
-                f"{path}, line {number}: expected round {len(records)}, got {record.round}; "
+                f"{path}, line {number + 1}: expected round {number}, got {record.round}; "
                 "the folder was changed by hand"
             )
-        records.append(record)
-        end += len(line) + 1
-    return records, end
+    return records, size
 
 
 def _read_info(path: Path) -> Mapping[str, Any]:
@@ -87,17 +84,16 @@ def _read_info(path: Path) -> Mapping[str, Any]:
         raise RunFolderError(
             f"{path} has no run.json: it is not a run folder; give a folder made by `rlmba run`"
         )
-    info = _read_json(path / "run.json")
-    if not isinstance(info, dict) or "format" not in info:
-        raise RunFolderError(
-            f"{path / 'run.json'}: not written by rlmba; give a folder made by `rlmba run`"
-        )
-    if info["format"] != FORMAT:
-        raise RunFolderError(
-            f"{path}: run folder format {info['format']}, this version reads {FORMAT}; use the version "
-            f"of rlmba that wrote it ({info.get('rlmba', 'unknown')})"
-        )
-    return info
+    info = read_versioned(
+        path / "run.json",
+        _Info,
+        FORMAT,
+        what="run folder",
+        advice=_RESTORE,
+        foreign="give a folder made by `rlmba run`",
+        error=RunFolderError,
+    )
+    return info.model_dump(exclude_unset=True)
 
 
 def _read_config(path: Path) -> RunConfig:
@@ -131,11 +127,10 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
     RunFolderError
         If ``split.json`` is missing or damaged.
     """
-    split = _read_json(path / "split.json")
-    if not isinstance(split, dict) or not {"validation", "initial"} <= set(split):
-        raise RunFolderError(
-            f"{path / 'split.json'} is damaged: expected validation and initial ids"
-        )
+    file = path / "split.json"
+    split = read_json(file, dict[str, list[str]], advice=_RESTORE, error=RunFolderError)
+    if not {"validation", "initial"} <= set(split):
+        raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {_RESTORE}")
     return split
 
 
@@ -225,9 +220,15 @@ class RunStore:
         ids: list[str] = []
         labels: list[int] = []
         for record in self.records:
-            selection = _read_json(self.path / "selected" / f"round_{record.round:03d}.json")
-            ids += selection["ids"]
-            labels += selection["labels"]
+            file = self.path / "selected" / f"round_{record.round:03d}.json"
+            selected = read_json(file, _Selected, advice=_RESTORE, error=RunFolderError)
+            if len(selected.ids) != len(selected.labels):
+                raise RunFolderError(
+                    f"{file} is damaged: {len(selected.ids)} ids, but {len(selected.labels)} labels; "
+                    f"{_RESTORE}"
+                )
+            ids += selected.ids
+            labels += selected.labels
         return ids, labels
 
     def checkpoint(self) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import UsageError
+from rlmba.errors import CheckpointError, UsageError
 from rlmba.method.policy_file import PolicyFile, read_policy, write_policy
 from rlmba.method.reward import Baseline
 from rlmba.method.state import STATE_FEATURES, RunningStandardizer
@@ -82,7 +82,10 @@ class Agent:
         """
         saved = read_policy(path, strategy=strategy)
         agent = cls(**{**options, **saved.options})
-        agent.load_state_dict(saved.arrays)
+        try:
+            agent.load_state_dict(saved.arrays)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}; restore the file or train it again") from error
         return agent
 
     def save(
@@ -150,15 +153,18 @@ class Agent:
         Raises
         ------
         CheckpointError
-            If it was made with other options.
+            If it was made with other options, or something is missing or of another shape.
         """
 
         def part(prefix: str) -> _Arrays:
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
-        self.policy.load_state_dict(part("policy."))
-        self.standardizer.load_state_dict(part("state."))
-        self.baseline.value = float(state["baseline"][0]) if "baseline" in state else None
+        try:
+            self.policy.load_state_dict(part("policy."))
+            self.standardizer.load_state_dict(part("state."))
+            self.baseline.value = float(state["baseline"][0]) if "baseline" in state else None
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"the state of the policy is damaged ({error!r})") from error
 
 
 class Collected(NamedTuple):

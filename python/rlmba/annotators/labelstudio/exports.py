@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.labelstudio.labeling import CHOICES, NEW_CLASS
 from rlmba.errors import DataError
+from rlmba.reading.files import read_text
+from rlmba.reading.structured import parse_json
 
 __all__ = ["read_export"]
 
@@ -28,28 +29,22 @@ def read_export(path: Path) -> list[dict[str, Any]]:
     DataError
         If the file is missing, damaged, or no such export.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: could not be read ({error}); {_HOW}") from None
+    text = read_text(path, advice=_HOW)
     parse = _table if path.suffix.lower() in (".csv", ".tsv") else _objects
     return [_task(path, i, row) for i, row in enumerate(parse(path, text), 1)]
 
 
 def _objects(path: Path, text: str) -> list[Mapping[str, Any]]:
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: expected JSON, got {error}; {_HOW}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise DataError(f"{path}: expected a list of tasks, got {type(rows).__name__}; {_HOW}")
-    return rows
+    return parse_json(text, list[Mapping[str, Any]], str(path), advice=_HOW, finite=False)
 
 
 def _table(path: Path, text: str) -> list[Mapping[str, Any]]:
     csv.field_size_limit(1 << 30)  # a cell may hold a picture
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{path} is damaged ({error}); {_HOW}") from error
     for i, row in enumerate(rows, 1):
         if None in row or None in row.values():
             raise DataError(f"{path}: row {i} is not as long as the header; {_HOW}")
@@ -72,16 +67,16 @@ def _task(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         )
     flat = {"sample_id": str(row["sample_id"]), "round": _number(row["round"])}
     result = [
-        {"from_name": name, "value": {key: _names(row.get(name), key)}}
+        {"from_name": name, "value": {key: _names(path, row.get(name), key)}}
         for name, key in ((CHOICES, "choices"), (NEW_CLASS, "text"))
     ]
     return {"id": row.get("id", number), "data": flat, "annotations": [{"result": result}]}
 
 
-def _names(cell: Any, key: str) -> list[str]:
+def _names(path: Path, cell: Any, key: str) -> list[str]:
     """A cell's names: one as it is, several as an object or a list, none where it is empty."""
     if isinstance(cell, str) and cell.startswith(f'{{"{key}":'):
-        cell = json.loads(cell)
+        cell = parse_json(cell, dict[str, Any], f"{path}: the cell {cell[:40]!r}", advice=_HOW)
     if isinstance(cell, Mapping):
         cell = cell.get(key)
     names = cell if isinstance(cell, list) else [cell]
