@@ -29,7 +29,10 @@ class Kept:
         ('{"name": "a", "sizes": [1, "2"]}', r"\(sizes\.1: expected a valid integer, found '2'"),
         ('{"name": 7, "sizes": []}', r"\(name: expected a valid string, found 7"),
         ('{"sizes": []}', r"\(name: expected a value, found none"),
-        ('{"name": "a", "sizes": [true], "share": "1"}', r"valid integer, found True \(and 1 more\)"),
+        (
+            '{"name": "a", "sizes": [true], "share": "1"}',
+            r"valid integer, found True \(and 1 more\)",
+        ),
         ('{"name": "a", "name": "b", "sizes": []}', "the name 'name' is there twice"),
         ('{"name": "a", "sizes": [], "share": NaN}', "expected a finite number, found NaN"),
         ('{"name": "a", "sizes": [], "share": 1e999}', "expected a finite number, found 1e999"),
@@ -61,7 +64,9 @@ def test_lines_but_the_last_if_it_is_torn(tmp_path):
     path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
     assert read_json_lines(path, dict[str, int], advice=ADVICE) == ([{"a": 1}, {"a": 2}], 18)
     path.write_text('{"a": 1}\n{"a": "b"}\n')
-    with pytest.raises(DataError, match=r"f\.jsonl, line 2 is damaged \(a: expected a valid integer"):
+    with pytest.raises(
+        DataError, match=r"f\.jsonl, line 2 is damaged \(a: expected a valid integer"
+    ):
         read_json_lines(path, dict[str, int], advice=ADVICE)
 
 
@@ -100,7 +105,9 @@ def test_a_file_of_any_size_is_not_read_into_memory(tmp_path):
     path = tmp_path / "f.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(DataError, match="expected at most 1,073,741,824 bytes, found 1,099,511,627,776"):
+    with pytest.raises(
+        DataError, match="expected at most 1,073,741,824 bytes, found 1,099,511,627,776"
+    ):
         read_json(path, Any, advice=ADVICE)
 
 
@@ -109,5 +116,7 @@ def test_text_of_another_encoding_is_named_with_its_line(tmp_path):
     path.write_bytes("\ufeffone\r\ntwo é\n".encode())
     assert read_text(path, advice=ADVICE) == "one\r\ntwo é\n"
     path.write_bytes("one\ntwo é\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"f\.txt, line 2: expected text in UTF-8, found the byte 0xe9"):
+    with pytest.raises(
+        DataError, match=r"f\.txt, line 2: expected text in UTF-8, found the byte 0xe9"
+    ):
         read_text(path, advice=ADVICE)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,6 +124,7 @@ def load_features(
     n = len(y) if y.ndim else 0
     every = _modality_names(arrays)
     chosen = _chosen(path, modalities, every)
+    _check_types(path, arrays, ("y", split, "present", *chosen))
     unknown = sorted(set(kinds or {}) - set(chosen))
     if unknown:
         raise UsageError(f"option kinds: expected modalities of {chosen}, got {unknown}")
@@ -137,18 +139,19 @@ def load_features(
             f"{path}: expected labels of all test samples, got -1 in row {int(np.argmax(lost))}; drop it, "
             "or make it a training sample"
         )
-    return InMemoryDataset(
-        path.stem,
-        {m: arrays[m] for m in chosen},
-        kinds=guessed,
-        labels=y,
-        classes=_classes(path, arrays.get("classes"), y),
-        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
-        split=arrays[split],
-        present=_present(path, arrays.get("present"), every, chosen),
-        sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
-        partial=bool(unknown.any()),
-    )
+    with _naming(path):
+        return InMemoryDataset(
+            path.stem,
+            {m: arrays[m] for m in chosen},
+            kinds=guessed,
+            labels=y,
+            classes=_classes(path, arrays.get("classes"), y),
+            ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+            split=arrays[split],
+            present=_present(path, arrays.get("present"), every, chosen),
+            sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
+            partial=bool(unknown.any()),
+        )
 
 
 def save_features(
@@ -216,6 +219,7 @@ def _read_alike(
     n = lengths[there[0]]
     if len(set(lengths.values())) > 1 or n == 0:
         raise DataError(f"{path}: expected arrays with a row for each sample, got {lengths} rows")
+    _check_types(path, arrays, ("present", *there))
     given = _present(path, arrays.get("present"), _modality_names(arrays), there)
     present = np.zeros((n, len(wanted)), np.bool_)
     columns = [list(wanted).index(m) for m in there]
@@ -225,19 +229,39 @@ def _read_alike(
     }
     ids = arrays.get("ids")
     rates = {m: w["sample_rate"] for m, w in wanted.items() if w["sample_rate"] is not None}
-    return InMemoryDataset(
-        path.stem,
-        {m: arrays[m] if m in arrays else missing[m] for m in wanted},
-        kinds={m: w["kind"] for m, w in wanted.items()},
-        labels=np.full(n, -1),
-        classes=(),
-        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
-        split=np.zeros(n, np.uint8),
-        present=None if present.all() else present,
-        sample_rates=rates,
-        partial=True,
-        reading=reading,
-    )
+    with _naming(path):
+        return InMemoryDataset(
+            path.stem,
+            {m: arrays[m] if m in arrays else missing[m] for m in wanted},
+            kinds={m: w["kind"] for m, w in wanted.items()},
+            labels=np.full(n, -1),
+            classes=(),
+            ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+            split=np.zeros(n, np.uint8),
+            present=None if present.all() else present,
+            sample_rates=rates,
+            partial=True,
+            reading=reading,
+        )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A block whose errors name the file."""
+    try:
+        yield
+    except (DataError, UsageError) as error:
+        error.args = (f"{path}: {error}",)
+        raise
+
+
+def _check_types(path: Path, arrays: Mapping[str, NDArray[Any]], names: Collection[str]) -> None:
+    """Raise where an array does not hold numbers, such as dates or records."""
+    for name in names:
+        if name in arrays and arrays[name].dtype.kind not in "biuf":
+            raise DataError(
+                f"{path}: expected numbers in the array {name!r}, got {arrays[name].dtype}; convert them"
+            )
 
 
 def _modality_names(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
