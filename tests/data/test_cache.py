@@ -358,7 +358,7 @@ def test_damaged_list_of_samples(cache):
     with pytest.raises(DataError, match="the checksum of samples-"):
         read_cache_info(cache)
     samples.unlink()
-    with pytest.raises(DataError, match="samples-.*no such file; delete the folder"):
+    with pytest.raises(DataError, match=r"samples-.*no such file; delete the folder"):
         CacheReader(cache)
 
 

@@ -128,7 +128,10 @@ def load_features(
     unknown = sorted(set(kinds or {}) - set(chosen))
     if unknown:
         raise UsageError(f"option kinds: expected modalities of {chosen}, got {unknown}")
-    guessed = {m: cast("Kind", (kinds or {}).get(m) or guess_kind(m, arrays[m])) for m in chosen}
+    with _naming(path):
+        guessed = {
+            m: cast("Kind", (kinds or {}).get(m) or guess_kind(m, arrays[m])) for m in chosen
+        }
     for m, kind in guessed.items():
         if kind not in KINDS:
             raise UsageError(f"option kinds: expected for {m!r} one of {list(KINDS)}, got {kind!r}")

@@ -225,21 +225,26 @@ def read_plan(folder: Path) -> Plan:
     DataError
         If the folder is no cache, of another format, or damaged.
     """
-    file = folder / HEADER
+    file, before = folder / HEADER, None
     again = "delete the folder and run `rlmba data prepare` again"
     if not file.is_file():
         raise DataError(
             f"{folder}: expected a cache made by `rlmba data prepare`, found no {HEADER} there"
         )
-    header = read_versioned(
-        file,
-        _Header,
-        FORMAT,
-        what="cache",
-        advice=again,
-        foreign="give a folder made by `rlmba data prepare`",
-        otherwise="prepare it again into another folder, or ",
-    )
+    while True:
+        header = read_versioned(
+            file,
+            _Header,
+            FORMAT,
+            what="cache",
+            advice=again,
+            foreign="give a folder made by `rlmba data prepare`",
+            otherwise="prepare it again into another folder, or ",
+        )
+        # A list is removed once the header points to another: a reader of the old one looks again.
+        if (folder / header.samples.file).is_file() or header == before:
+            break
+        before = header
     lists = _read_lists(folder, header, again)
     return Plan(
         **{f.name: getattr(header, f.name) for f in fields(Plan) if hasattr(header, f.name)},
