@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlmba.config.describe import Key, keys
-from rlmba.config.identity import differing, flat, identity, say_differing
+from rlmba.config.identity import PLACES, deciding, differing, flat, identity, say_differing
 from rlmba.config.schema import (
     FREE_KEYS,
     AmcbConfig,
@@ -18,6 +18,7 @@ from rlmba.config.sources import dump_config, load_config, parse_settings, prese
 
 __all__ = [
     "FREE_KEYS",
+    "PLACES",
     "AmcbConfig",
     "EncoderConfig",
     "Key",
@@ -26,6 +27,7 @@ __all__ = [
     "RewardConfig",
     "RunConfig",
     "TrainingConfig",
+    "deciding",
     "differing",
     "dump_config",
     "flat",

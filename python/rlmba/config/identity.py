@@ -7,7 +7,16 @@ from typing import Any
 
 from rlmba.config.schema import FREE_KEYS, RunConfig
 
-__all__ = ["differing", "flat", "identity", "say_differing"]
+__all__ = ["PLACES", "deciding", "differing", "flat", "identity", "say_differing"]
+
+PLACES = (
+    "data",
+    "data_root",
+    "initial_ids",
+    "dataset_options.root",
+    "dataset_options.media",
+)
+"""Dotted keys that say where something is. What is there is compared otherwise, so that it may be moved."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -37,6 +46,11 @@ def differing(
     a, b = flat(theirs), flat(ours)
     pairs = {k: (a.get(k, absent), b.get(k, absent)) for k in sorted({*a, *b})}
     return {k: (x, y) for k, (x, y) in pairs.items() if x != y}
+
+
+def deciding(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Those of :func:`differing` that are not :data:`PLACES`."""
+    return {k: v for k, v in differences.items() if k not in PLACES}
 
 
 def say_differing(differences: Mapping[str, tuple[Any, Any]]) -> str:

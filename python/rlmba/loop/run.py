@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import rlmba
 from rlmba import kernels
-from rlmba.config import RunConfig, differing, identity, load_config, say_differing
+from rlmba.config import RunConfig, deciding, differing, identity, load_config, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
@@ -22,7 +22,7 @@ from rlmba.loop.events import EventWriter
 from rlmba.loop.frozen import load_data
 from rlmba.loop.round import RoundOutcome, run_round
 from rlmba.loop.session import Session, build_network, resolve
-from rlmba.loop.store import RunStore, read_run
+from rlmba.loop.store import RunStore, places, read_run
 from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 
@@ -191,6 +191,7 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
                     "restore the data or start a new run"
                 )
             session.pool = _restored_pool(store, dataset, pool)
+            store.moved(config)
             if not store.records:
                 session.start()
             else:
@@ -259,7 +260,7 @@ def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
     RunFolderError
         Naming every key that differs.
     """
-    if differences := differing(identity(stored), identity(given)):
+    if differences := deciding(differing(identity(stored), identity(given))):
         raise RunFolderError(
             f"{path} holds a run of another configuration: {say_differing(differences)}. Resume it "
             "with its own settings (`rlmba run --resume --output DIR` alone takes them from the folder) or "
@@ -316,7 +317,7 @@ def configure(
             return read_run(resume_from).config
         if file is None:
             file = resume_from / "config.yaml"
-            read_run(resume_from)
+            overrides = {**places(read_run(resume_from).config), **overrides}
     return load_config(file=file, overrides=overrides, settings=settings, preset=preset)
 
 

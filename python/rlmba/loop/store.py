@@ -26,10 +26,12 @@ from rlmba.reading.structured import read_json, read_json_lines, read_versioned
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
-__all__ = ["FORMAT", "RunStore", "RunView", "read_run", "read_split"]
+__all__ = ["FORMAT", "RunStore", "RunView", "places", "read_run", "read_split"]
 
 FORMAT = 1
 _RESTORE = "restore it or start a new run"
+_PATHS = ("data", "data_root", "initial_ids")
+"""Keys of the configuration that are paths to what a run is made of."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,10 @@ def _read_info(path: Path) -> Mapping[str, Any]:
 def _read_config(path: Path) -> RunConfig:
     file = path / "config.yaml"
     try:
-        return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        config = RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
+    return _placed(config, path)
 
 
 def read_run(path: Path) -> RunView:
@@ -175,7 +178,7 @@ class RunStore:
         with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")
-            atomic_write_text(path / "config.yaml", dump_config(config))
+            atomic_write_text(path / "config.yaml", dump_config(_carried(config, path)))
             atomic_write_text(path / "environment.json", _dump_json(environment))
             atomic_write_text(path / "split.json", _dump_json(split))
             full = {
@@ -205,6 +208,21 @@ class RunStore:
             if log.exists() and log.stat().st_size > end:
                 os.truncate(log, end)
             yield store
+
+    def moved(self, config: RunConfig) -> None:
+        """Keep where the data are now: the next time they are looked for there.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        update = {k: getattr(config, k) for k in (*_PATHS, "dataset_options")}
+        now = self.config.model_copy(update=update)
+        if now != self.config:
+            text = dump_config(_carried(now, self.path))
+            atomic_write_text(self.path / "config.yaml", text)
+            self.config = now
 
     @property
     def training_file(self) -> Path:
@@ -304,6 +322,26 @@ class RunStore:
                 f"could not append to {path} ({error.strerror or error}); earlier rounds are unharmed: free "
                 f"some space and go on with `rlmba run --resume --output {self.path}`"
             ) from error
+
+
+def places(config: RunConfig) -> dict[str, Path]:
+    """Paths to what a run is made of, by key of the configuration, as far as they are given."""
+    return {k: p for k in _PATHS if (p := getattr(config, k)) is not None}
+
+
+def _carried(config: RunConfig, path: Path) -> RunConfig:
+    """The configuration with paths inside the run folder relative to it: they move with it."""
+    folder = path.resolve()
+    given = places(config)
+    inside = {k: p.relative_to(folder) for k, p in given.items() if p.is_relative_to(folder)}
+    return config.model_copy(update=inside)
+
+
+def _placed(config: RunConfig, path: Path) -> RunConfig:
+    """Inverse of :func:`_carried`."""
+    given = places(config)
+    inside = {k: path.resolve() / p for k, p in given.items() if not p.is_absolute()}
+    return config.model_copy(update={k: p for k, p in inside.items() if p.exists()})
 
 
 def _only_leftovers(path: Path) -> bool:

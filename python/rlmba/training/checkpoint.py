@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from rlmba.config import differing
+from rlmba.config import deciding, differing
 from rlmba.errors import CheckpointError, DataError
 from rlmba.reading.arrays import read_tensors
 from rlmba.reading.structured import parse_json
@@ -72,10 +72,11 @@ def load_tensors(path: str | Path, *, config: Mapping[str, Any]) -> dict[str, to
         advice="restore the file, or start a new run",
         error=CheckpointError,
     )
-    if metadata.get("config_hash") != config_hash(config):
+    if metadata.get("config_hash") != config_hash(config) and (
+        difference := _difference(metadata, config)
+    ):
         raise CheckpointError(
-            f"{path}: expected a checkpoint of this configuration, got another: "
-            f"{_difference(metadata.get('config'), config)}"
+            f"{path}: expected a checkpoint of this configuration, got another: {difference}"
         )
     return tensors
 
@@ -124,7 +125,9 @@ def _canonical(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def _difference(stored: str | None, config: Mapping[str, Any]) -> str:
+def _difference(metadata: Mapping[str, str], config: Mapping[str, Any]) -> str:
+    """In what a checkpoint's configuration differs; "" where that is only where data are."""
+    stored = metadata.get("config")
     if stored is None:
         return "it states none; it was not written by this package"
     try:
@@ -132,9 +135,10 @@ def _difference(stored: str | None, config: Mapping[str, Any]) -> str:
     except DataError:
         return "its recorded configuration is damaged"
     now = json.loads(_canonical(config))
-    found = differing(before, now, absent="absent")
-    parts = [f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()]
-    return _some(parts) if parts else "its recorded configuration is damaged"
+    if config_hash(before) != metadata.get("config_hash"):
+        return "its recorded configuration is damaged"
+    found = deciding(differing(before, now, absent="absent"))
+    return _some([f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()])
 
 
 def _some(parts: list[str]) -> str:

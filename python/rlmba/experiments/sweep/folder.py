@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 import rlmba
-from rlmba.config import FREE_KEYS, flat, yaml12
+from rlmba.config import FREE_KEYS, PLACES, flat, yaml12
 from rlmba.errors import DataError, RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
@@ -41,7 +41,7 @@ __all__ = [
 
 FORMAT = 1
 _FILE = "sweep.yaml"
-_UNCOMPARED = set(FREE_KEYS)
+_UNCOMPARED = {*FREE_KEYS, *PLACES}
 
 
 class _Run(BaseModel):

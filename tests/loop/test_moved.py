@@ -1,0 +1,108 @@
+"""Folders and data that have been moved or copied between the parts of a run."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from interrupting import StopAfter, Stopped
+
+from rlmba.config import RunConfig
+from rlmba.errors import DataError, RunFolderError
+from rlmba.experiments import make_report
+from rlmba.loop import Trained, configure, run
+from rlmba.loop.store import read_run
+
+
+def write_data(path, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(80) % 4
+    image = rng.normal(size=(80, 6)).astype(np.float32) + y[:, None]
+    sound = rng.normal(size=(80, 5)).astype(np.float32) - y[:, None]
+    path.parent.mkdir(exist_ok=True, parents=True)
+    np.savez(path, image=image, sound=sound, y=y, split=(np.arange(80) % 5 == 4).astype(np.uint8))
+    return path
+
+
+def config(data, **more):
+    values = {"rounds": 2, "initial_labels": 8, "batch_size": 6, "epochs": 1, "device": "cpu"}
+    return RunConfig.model_validate(
+        {"dataset": "features", "data": data, "model": {"width": 8}, **values, **more}
+    )
+
+
+def interrupted(data, folder, **more):
+    with pytest.raises(Stopped):
+        run(config(data, **more), folder, observer=StopAfter(1))
+
+
+def selected(folder):
+    return [p.read_bytes() for p in sorted((folder / "selected").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run's selections."""
+    base = tmp_path_factory.mktemp("whole")
+    return selected(run(config(write_data(base / "x.npz")), base / "r").path)
+
+
+def test_a_run_folder_that_was_moved(tmp_path, whole):
+    interrupted(write_data(tmp_path / "x.npz"), tmp_path / "a")
+    moved = shutil.move(tmp_path / "a", tmp_path / "b")
+    run(configure({}, resume_from=moved), moved, resume=True)
+    assert selected(moved) == whole
+    assert make_report([moved], moved / "report").files
+    assert Trained.load(moved).round == 2
+
+
+def test_data_that_were_moved(tmp_path, whole):
+    folder = tmp_path / "r"
+    interrupted(write_data(tmp_path / "old" / "x.npz"), folder)
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(DataError, match=r"old/x\.npz: no such file .*new place with --data"):
+        run(configure({}, resume_from=folder), folder, resume=True)
+    given = configure({"data": tmp_path / "new" / "x.npz"}, resume_from=folder)
+    with pytest.raises(Stopped):
+        run(given, folder, resume=True, observer=StopAfter(2))
+    assert read_run(folder).config.data == tmp_path / "new" / "x.npz"
+    run(configure({}, resume_from=folder), folder, resume=True)
+    assert selected(folder) == whole
+
+
+def test_other_data_under_another_name_are_refused(tmp_path):
+    folder = tmp_path / "r"
+    interrupted(write_data(tmp_path / "x.npz"), folder)
+    other = write_data(tmp_path / "other" / "x.npz", seed=1)
+    with pytest.raises(RunFolderError, match="run on other data"):
+        run(configure({"data": other}, resume_from=folder), folder, resume=True)
+    with pytest.raises(RunFolderError, match="seed is 0 there and 1 here"):
+        run(configure({"seed": 1}, resume_from=folder), folder, resume=True)
+
+
+def test_initial_ids_that_were_moved(tmp_path):
+    data = write_data(tmp_path / "x.npz")
+    ids = tmp_path / "ids.txt"
+    ids.write_text("".join(f"x-{i:06d}\n" for i in (0, 1, 2, 3, 5, 6, 7, 8)))
+    interrupted(data, tmp_path / "r", initial_ids=ids)
+    ids.rename(moved := tmp_path / "moved.txt")
+    given = configure({"initial_ids": moved}, resume_from=tmp_path / "r")
+    assert len(run(given, tmp_path / "r", resume=True).records) == 3
+
+
+def test_data_inside_the_run_folder_move_with_it(tmp_path, whole, monkeypatch):
+    interrupted(write_data(tmp_path / "x.npz"), tmp_path / "a")
+    (tmp_path / "x.npz").rename(tmp_path / "a" / "x.npz")
+    given = configure({"data": tmp_path / "a" / "x.npz"}, resume_from=tmp_path / "a")
+    with pytest.raises(Stopped):
+        run(given, tmp_path / "a", resume=True, observer=StopAfter(2))
+    stored = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert stored["data"] == "x.npz"
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "a")
+    monkeypatch.chdir(tmp_path / "b")
+    for more in ({}, {"tensorboard": False}):
+        run(configure(more, resume_from=tmp_path / "b"), tmp_path / "b", resume=True)
+    assert selected(tmp_path / "b") == whole
