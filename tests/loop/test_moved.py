@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import yaml
 from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
@@ -92,17 +91,19 @@ def test_initial_ids_that_were_moved(tmp_path):
     assert len(run(given, tmp_path / "r", resume=True).records) == 3
 
 
-def test_data_inside_the_run_folder_move_with_it(tmp_path, whole, monkeypatch):
-    interrupted(write_data(tmp_path / "x.npz"), tmp_path / "a")
-    (tmp_path / "x.npz").rename(tmp_path / "a" / "x.npz")
-    given = configure({"data": tmp_path / "a" / "x.npz"}, resume_from=tmp_path / "a")
+@pytest.mark.parametrize("place", ["d/x.npz", "d/r/x.npz", "x.npz"])
+def test_data_that_move_with_the_folder_are_found(tmp_path, whole, place):
+    """Beside it, inside, or in another folder: as they were as seen from the run folder."""
+    data, base = tmp_path / "one" / place, tmp_path / "one"
+    folder = base / "d" / "r"
+    interrupted(write_data(base / "x" / "x.npz"), folder)
+    shutil.copy(base / "x" / "x.npz", data)
+    given = configure({"data": data}, resume_from=folder)
     with pytest.raises(Stopped):
-        run(given, tmp_path / "a", resume=True, observer=StopAfter(2))
-    stored = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
-    assert stored["data"] == "x.npz"
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    shutil.rmtree(tmp_path / "a")
-    monkeypatch.chdir(tmp_path / "b")
+        run(given, folder, resume=True, observer=StopAfter(2))
+    shutil.move(base, tmp_path / "two")
+    folder = tmp_path / "two" / "d" / "r"
+    assert read_run(folder).config.data == tmp_path / "two" / place
     for more in ({}, {"tensorboard": False}):
-        run(configure(more, resume_from=tmp_path / "b"), tmp_path / "b", resume=True)
-    assert selected(tmp_path / "b") == whole
+        run(configure(more, resume_from=folder), folder, resume=True)
+    assert selected(folder) == whole

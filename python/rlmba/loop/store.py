@@ -51,6 +51,7 @@ class _Info(BaseModel, extra="allow"):
     rlmba: str = ""
     project: bool = False
     fingerprint: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,13 @@ def _read_info(path: Path) -> Mapping[str, Any]:
     return info.model_dump(exclude_unset=True)
 
 
-def _read_config(path: Path) -> RunConfig:
+def _read_config(path: Path, info: Mapping[str, Any]) -> RunConfig:
     file = path / "config.yaml"
     try:
         config = RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
-    return _placed(config, path)
+    return _placed(config, info.get("folder", ""), path)
 
 
 def read_run(path: Path) -> RunView:
@@ -119,7 +120,7 @@ def read_run(path: Path) -> RunView:
     path = Path(path)
     info = _read_info(path)
     records, _ = _parse_lines(path / "rounds.jsonl")
-    return RunView(path, _read_config(path), records, info)
+    return RunView(path, _read_config(path, info), records, info)
 
 
 def read_split(path: Path) -> Mapping[str, list[str]]:
@@ -178,12 +179,13 @@ class RunStore:
         with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")
-            atomic_write_text(path / "config.yaml", dump_config(_carried(config, path)))
+            atomic_write_text(path / "config.yaml", dump_config(config))
             atomic_write_text(path / "environment.json", _dump_json(environment))
             atomic_write_text(path / "split.json", _dump_json(split))
             full = {
                 "format": FORMAT,
                 **info,
+                "folder": str(path.resolve()),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             # Written last: a folder with run.json has all the rest.
@@ -202,7 +204,7 @@ class RunStore:
         """
         info = _read_info(path)
         with locked(path, partial(_busy, path)):
-            store = cls(path, _read_config(path), info)
+            store = cls(path, _read_config(path, info), info)
             store.records, end = _parse_lines(path / "rounds.jsonl")
             log = path / "rounds.jsonl"
             if log.exists() and log.stat().st_size > end:
@@ -220,9 +222,9 @@ class RunStore:
         update = {k: getattr(config, k) for k in (*_PATHS, "dataset_options")}
         now = self.config.model_copy(update=update)
         if now != self.config:
-            text = dump_config(_carried(now, self.path))
-            atomic_write_text(self.path / "config.yaml", text)
-            self.config = now
+            atomic_write_text(self.path / "config.yaml", dump_config(now))
+            self.config, self.info = now, {**self.info, "folder": str(self.path.resolve())}
+            atomic_write_text(self.path / "run.json", _dump_json(self.info))
 
     @property
     def training_file(self) -> Path:
@@ -329,19 +331,17 @@ def places(config: RunConfig) -> dict[str, Path]:
     return {k: p for k in _PATHS if (p := getattr(config, k)) is not None}
 
 
-def _carried(config: RunConfig, path: Path) -> RunConfig:
-    """The configuration with paths inside the run folder relative to it: they move with it."""
-    folder = path.resolve()
-    given = places(config)
-    inside = {k: p.relative_to(folder) for k, p in given.items() if p.is_relative_to(folder)}
-    return config.model_copy(update=inside)
+def _placed(config: RunConfig, was: str, path: Path) -> RunConfig:
+    """The configuration with paths that are gone replaced by what was moved along with the folder.
 
-
-def _placed(config: RunConfig, path: Path) -> RunConfig:
-    """Inverse of :func:`_carried`."""
-    given = places(config)
-    inside = {k: path.resolve() / p for k, p in given.items() if not p.is_absolute()}
-    return config.model_copy(update={k: p for k, p in inside.items() if p.exists()})
+    ``was`` is where the folder was when they were written.
+    """
+    along = {
+        key: Path(os.path.normpath(path.resolve() / os.path.relpath(place, was)))
+        for key, place in places(config).items()
+        if was and place.is_absolute() and not place.exists()
+    }
+    return config.model_copy(update={k: p for k, p in along.items() if p.exists()})
 
 
 def _only_leftovers(path: Path) -> bool:
