@@ -6,13 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
-from rlmba.errors import DataError, RunFolderError
+from rlmba.errors import CheckpointError, DataError, RunFolderError
 from rlmba.experiments import make_report
 from rlmba.loop import Trained, configure, run
-from rlmba.loop.store import read_run
+from rlmba.loop.store import RunStore, read_run
+from rlmba.training import load_tensors, save_tensors
 
 
 def write_data(path, seed=0):
@@ -107,3 +109,35 @@ def test_data_that_move_with_the_folder_are_found(tmp_path, whole, place):
     for more in ({}, {"tensorboard": False}):
         run(configure(more, resume_from=folder), folder, resume=True)
     assert selected(folder) == whole
+
+
+def test_baselines_and_policies_that_move_with_a_comparison(tmp_path):
+    base, folder = tmp_path / "one", tmp_path / "one" / "cells" / "rlmba"
+    baseline, policy = base / "cells" / "badge", base / "policy.safetensors"
+    baseline.mkdir(parents=True)
+    policy.touch()
+    stored = config(
+        write_data(tmp_path / "x.npz"),
+        reward={"kind": "relative", "curves": [baseline]},
+        strategy_options={"policy_file": str(policy)},
+    )
+    with RunStore.create(folder, stored, info={}, environment={}, split={}):
+        pass
+    shutil.copytree(base, tmp_path / "two")
+    read = read_run(tmp_path / "two" / "cells" / "rlmba").config
+    assert read.reward.curves == [tmp_path / "two" / "cells" / "badge"]
+    assert read.strategy_options["policy_file"] == str(policy)  # it is still there
+    assert read.data == tmp_path / "x.npz"
+    shutil.rmtree(base)
+    read = read_run(tmp_path / "two" / "cells" / "rlmba").config
+    assert read.strategy_options["policy_file"] == str(tmp_path / "two" / "policy.safetensors")
+
+
+def test_a_checkpoint_belongs_to_its_run_wherever_files_are(tmp_path):
+    file = tmp_path / "t.safetensors"
+    identity = {"seed": 0, "data": "/a", "reward": {"curves": ["/b"]}}
+    save_tensors(file, {"x": torch.ones(2)}, config=identity)
+    moved = {**identity, "data": "/c", "reward": {"curves": ["/d", "/e"]}}
+    assert load_tensors(file, config=moved)["x"].tolist() == [1, 1]
+    with pytest.raises(CheckpointError, match=r"seed was 0 and is 1$"):
+        load_tensors(file, config={**moved, "seed": 1})

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from rlmba.config.describe import Key, keys
-from rlmba.config.identity import PLACES, deciding, differing, flat, identity, say_differing
+from rlmba.config.identity import (
+    COMPARED,
+    PLACES,
+    deciding,
+    differing,
+    flat,
+    identity,
+    say_differing,
+)
 from rlmba.config.schema import (
     FREE_KEYS,
     AmcbConfig,
@@ -17,6 +25,7 @@ from rlmba.config.schema import (
 from rlmba.config.sources import dump_config, load_config, parse_settings, preset_names
 
 __all__ = [
+    "COMPARED",
     "FREE_KEYS",
     "PLACES",
     "AmcbConfig",

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlmba.config.schema import FREE_KEYS, RunConfig
 
-__all__ = ["PLACES", "deciding", "differing", "flat", "identity", "say_differing"]
+__all__ = ["COMPARED", "PLACES", "deciding", "differing", "flat", "identity", "say_differing"]
 
 PLACES = (
     "data",
@@ -17,6 +17,8 @@ PLACES = (
     "dataset_options.media",
 )
 """Dotted keys that say where something is. What is there is compared otherwise, so that it may be moved."""
+COMPARED = ("reward.curves", "strategy_options.policy_file")
+"""Further such keys, of things that are not compared otherwise: a run may not be resumed with others."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -48,9 +50,11 @@ def differing(
     return {k: (x, y) for k, (x, y) in pairs.items() if x != y}
 
 
-def deciding(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Those of :func:`differing` that are not :data:`PLACES`."""
-    return {k: v for k, v in differences.items() if k not in PLACES}
+def deciding(
+    differences: Mapping[str, tuple[Any, Any]], places: Sequence[str] = PLACES
+) -> dict[str, tuple[Any, Any]]:
+    """Those of :func:`differing` that are not ``places``."""
+    return {k: v for k, v in differences.items() if k not in places}
 
 
 def say_differing(differences: Mapping[str, tuple[Any, Any]]) -> str:

@@ -185,7 +185,7 @@ class RunStore:
             full = {
                 "format": FORMAT,
                 **info,
-                "folder": str(path.resolve()),
+                "folder": str(path.absolute()),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             # Written last: a folder with run.json has all the rest.
@@ -223,7 +223,7 @@ class RunStore:
         now = self.config.model_copy(update=update)
         if now != self.config:
             atomic_write_text(self.path / "config.yaml", dump_config(now))
-            self.config, self.info = now, {**self.info, "folder": str(self.path.resolve())}
+            self.config, self.info = now, {**self.info, "folder": str(self.path.absolute())}
             atomic_write_text(self.path / "run.json", _dump_json(self.info))
 
     @property
@@ -332,16 +332,24 @@ def places(config: RunConfig) -> dict[str, Path]:
 
 
 def _placed(config: RunConfig, was: str, path: Path) -> RunConfig:
-    """The configuration with paths that are gone replaced by what was moved along with the folder.
+    """The configuration with paths of what was moved along with the folder, which was at ``was`` before."""
+    here = path.absolute()
+    if was in ("", str(here)):
+        return config
 
-    ``was`` is where the folder was when they were written.
-    """
-    along = {
-        key: Path(os.path.normpath(path.resolve() / os.path.relpath(place, was)))
-        for key, place in places(config).items()
-        if was and place.is_absolute() and not place.exists()
-    }
-    return config.model_copy(update={k: p for k, p in along.items() if p.exists()})
+    def along(place: Path, *, gone: bool) -> Path:
+        moved = Path(os.path.normpath(here / os.path.relpath(place, was)))
+        stays = not place.is_absolute() or (gone and place.exists()) or not moved.exists()
+        return place if stays else moved
+
+    # What a run is compared with is its own copy even where the original is still there.
+    curves = [along(p, gone=False) for p in config.reward.curves]
+    update: dict[str, Any] = {k: along(p, gone=True) for k, p in places(config).items()}
+    update["reward"] = config.reward.model_copy(update={"curves": curves})
+    options = dict(config.strategy_options)
+    if isinstance(policy := options.get("policy_file"), str):
+        options["policy_file"] = str(along(Path(policy), gone=True))
+    return config.model_copy(update={**update, "strategy_options": options})
 
 
 def _only_leftovers(path: Path) -> bool:

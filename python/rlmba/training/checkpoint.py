@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from rlmba.config import deciding, differing
+from rlmba.config import COMPARED, PLACES, deciding, differing
 from rlmba.errors import CheckpointError, DataError
 from rlmba.reading.arrays import read_tensors
 from rlmba.reading.structured import parse_json
@@ -137,7 +137,8 @@ def _difference(metadata: Mapping[str, str], config: Mapping[str, Any]) -> str:
     now = json.loads(_canonical(config))
     if config_hash(before) != metadata.get("config_hash"):
         return "its recorded configuration is damaged"
-    found = deciding(differing(before, now, absent="absent"))
+    # Whoever resumes has compared the run's configuration; a file of it may have been moved since.
+    found = deciding(differing(before, now, absent="absent"), (*PLACES, *COMPARED))
     return _some([f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()])
 
 

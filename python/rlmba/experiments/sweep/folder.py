@@ -26,7 +26,7 @@ from rlmba.experiments.sweep.variants import Job
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json, said
 from rlmba.storage import atomic_write_text, locked, make_folder
-from rlmba.types import RoundRecord
+from rlmba.types import MULTIMODAL
 
 __all__ = [
     "Failure",
@@ -233,6 +233,25 @@ class Newest:
     top1: float | None = None
 
 
+@dataclass(frozen=True)
+class _Top1:
+    top1: float
+
+
+@dataclass(frozen=True)
+class _Figures:
+    heads: dict[str, _Top1]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """What :func:`newest` looks at in a run's last line."""
+
+    labels: int
+    test: _Figures | None = None
+    validation: _Figures | None = None
+
+
 def newest(folder: Path) -> Newest:
     """Read a run's newest figures, while it goes on or after; Top-1 on test, else on V.
 
@@ -243,10 +262,11 @@ def newest(folder: Path) -> Newest:
         lines = (find_bytes(file, advice="") or b"").split(b"\n")[:-1]
         if not lines:
             return Newest()
-        last = parse_json(lines[-1], RoundRecord, str(file), advice="")
-    except DataError:
+        last = parse_json(lines[-1], _Last, str(file), advice="")
+        figures = last.test or last.validation
+        return Newest(len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None)
+    except (DataError, KeyError):
         return Newest()
-    return Newest(len(lines), last.labels, (last.test or last.validation).mm.top1)
 
 
 def drop_model(job: Job) -> None:
