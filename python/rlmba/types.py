@@ -228,6 +228,12 @@ class Evaluation:
     heads: Mapping[str, HeadMetrics]
     size: int
 
+    def __post_init__(self) -> None:
+        if MULTIMODAL not in self.heads:
+            raise DataError(
+                f"Evaluation: expected the fused head {MULTIMODAL!r}, got {list(self.heads)}"
+            )
+
     @property
     def mm(self) -> HeadMetrics:
         """The fused head's figures."""
@@ -479,28 +485,3 @@ class RoundRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, numbers and strings, ready for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> RoundRecord:
-        """Inverse of :meth:`to_dict`.
-
-        Raises
-        ------
-        DataError
-            If a field is missing or unknown.
-        """
-        try:
-            values = dict(data)
-            for name in ("validation", "test"):
-                if values[name] is not None:
-                    heads = {
-                        h: HeadMetrics(**{**m, "per_class": tuple(m.get("per_class", ()))})
-                        for h, m in values[name]["heads"].items()
-                    }
-                    values[name] = Evaluation(heads=heads, size=int(values[name]["size"]))
-            values["training"] = TrainingDiagnostics(**values["training"])
-            return cls(**values)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"not a round record of this version ({error}); expected the fields of RoundRecord"
-            ) from error

@@ -434,15 +434,15 @@ def test_questions_on_a_server_are_known_by_what_their_ids_mean(tmp_path, monkey
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("labelstudio-export.json", '[{"id": 1, "anno', "expected JSON"),
-        ("labelstudio-export.json", '{"id": 1}', "expected a list of tasks"),
+        ("labelstudio-export.json", '[{"id": 1, "anno', "is damaged"),
+        ("labelstudio-export.json", '{"id": 1}', "expected a valid array"),
         ("labelstudio-export.json", '[{"id": 1, "data": {}}]', "task 1: expected annotations"),
         (
             "labelstudio-export.json",
             '[{"id": 1, "image": "x"}]',
             "expected a task with sample_id and round",
         ),
-        ("labelstudio-export.json", "\xff\xfe", "could not be read"),
+        ("labelstudio-export.json", "\xff\xfe", "line 1: expected text in UTF-8"),
         ("labelstudio-export.csv", "id,label,round,sample_id\n1,cat,3", "line 2.*cut off"),
     ],
 )
@@ -465,7 +465,7 @@ def test_an_export_of_another_round_is_pointed_out(offline):
 def test_a_named_export_is_read_though_there_is_a_server(tmp_path):
     create("labelstudio", tmp_path, {"url": ""}).request(batch())
     named = create("labelstudio", tmp_path, {"export": "mine.json"})
-    with pytest.raises(DataError, match=r"mine\.json: could not be read"):
+    with pytest.raises(DataError, match=r"mine\.json: no such file"):
         named.collect("round_003")
     exported(named, task(0, annotation("cat")), name="mine.json")
     assert named.collect("round_003") == {"a/0": "cat"}
@@ -508,7 +508,7 @@ def test_a_key_that_cannot_be_read_is_not_printed(tmp_path, monkeypatch):
     ) as caught:
         create("labelstudio", tmp_path, {"key_variable": "OTHER"}).request(batch())
     assert "secrets" not in str(caught.value)
-    with pytest.raises(AnnotatorError, match="could not be read"):
+    with pytest.raises(AnnotatorError, match="absent: no such file"):
         create("labelstudio", tmp_path, {"key_file": "absent"}).request(batch())
 
 

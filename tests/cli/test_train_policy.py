@@ -114,5 +114,5 @@ def test_a_policy_is_refused_where_it_does_not_belong(
     assert use(policy, tmp_path / "r", "--data", sets[0], *arguments) == code
     assert message in capsys.readouterr().err
     assert use(tmp_path / "none", tmp_path / "r", "--data", sets[0], "--strategy", "rlmba-x") == 1
-    assert "there is no such file" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()

@@ -91,6 +91,23 @@ def decode_slowly(sample, recipe):
     return decode(sample, recipe)
 
 
+def die_at_rename(count, number, when):
+    """Kill this process and its relatives before or after rename ``number`` of them all, from 0."""
+    replace = os.replace
+
+    def dying(old, new):
+        with Path(count).open("ab") as file:
+            file.write(b".")
+            last = file.tell() == number + 1
+        if last and when == "before":
+            os.killpg(0, signal.SIGKILL)
+        replace(old, new)
+        if last:
+            os.killpg(0, signal.SIGKILL)
+
+    os.replace = dying
+
+
 def decode_forever(sample, recipe):
     with Path(os.environ[LOG]).open("a") as log:
         log.write(f"{sample.id}\n")

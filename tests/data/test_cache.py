@@ -342,7 +342,7 @@ def test_other_versions_and_foreign_folders(cache, tmp_path):
             read_cache_info(path)
     assert is_cache(cache)
     edit(cache / "cache.json", format=99)
-    with pytest.raises(DataError, match=r"cache format 99, this version reads 1; prepare it anew"):
+    with pytest.raises(DataError, match=r"cache format 99, this version reads 1; prepare it again"):
         read_cache_info(cache)
     (cache / "cache.json").write_text("[]")
     with pytest.raises(DataError, match="not written by rlmba"):
@@ -358,7 +358,7 @@ def test_damaged_list_of_samples(cache):
     with pytest.raises(DataError, match="the checksum of samples-"):
         read_cache_info(cache)
     samples.unlink()
-    with pytest.raises(DataError, match="FileNotFoundError"):
+    with pytest.raises(DataError, match=r"samples-.*no such file; delete the folder"):
         CacheReader(cache)
 
 

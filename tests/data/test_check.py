@@ -208,7 +208,7 @@ def test_index_of_something_else(source, index, tmp_path):
     with pytest.raises(DataError, match="is no index of a check"):
         look(source, index)
     assert index.read_text() == "a note"
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="found a folder; give another --index"):
         look(source, tmp_path)
 
 

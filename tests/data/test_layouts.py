@@ -270,7 +270,7 @@ def test_food101_lists_made_elsewhere_find_their_images(tmp_path):
 @pytest.mark.parametrize("text", ["[{", '{"id": 1}', ""])
 def test_food101_broken_lists_are_named(tmp_path, text):
     (tmp_path / "train.json").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"train\.json: expected"):
+    with pytest.raises(DataError, match=r"train\.json is damaged .*expected a list of"):
         find_catalogue("food101", tmp_path)
 
 

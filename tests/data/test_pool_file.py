@@ -165,7 +165,7 @@ def test_damaged_files(tmp_path, suffix):
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
     path.write_bytes(b"\x10" + b"nonsense" * 20)
-    with pytest.raises(DataError, match=f"not a readable .{suffix}"):
+    with pytest.raises(DataError, match=f"readable .{suffix}"):
         read_pool(path, npy_holds="features")
 
 

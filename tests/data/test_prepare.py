@@ -16,11 +16,12 @@ import cache_media
 import numpy as np
 import pytest
 
-from rlmba.data.media import work
-from rlmba.data.media.cache import CacheReader, read_cache_info, verify
+from rlmba.data.media import plan, work
+from rlmba.data.media.cache import CacheReader, is_cache, read_cache_info, verify
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError, StorageError, UsageError
+from rlmba.reading.structured import read_versioned
 
 SCRIPT = """
 import sys
@@ -209,6 +210,81 @@ def test_killed_at_any_moment_it_leaves_nothing_to_be_taken_for_good(
     time.sleep(0.2)  # for its workers to end
     make(source, out)
     assert content(out) == whole
+
+
+def test_killed_at_any_rename_it_goes_on_and_readers_see_whole_caches_alone(
+    source, tmp_path, log, whole
+):
+    """The list of samples, the header, a shard, its note; at last the last note of all."""
+    out = tmp_path / "c"
+    moments = [
+        (0, "before"),
+        (0, "after"),
+        (1, "before"),
+        (0, "before"),
+        (1, "after"),
+        (4, "before"),
+    ]
+    for number, when in moments:
+        kill_at_rename(tmp_path, source, out, number, when)
+        read_all(out)
+    make(source, out)
+    assert content(out) == whole
+
+    last = out / "shards" / "00007.json"
+    for when in ("before", "after"):
+        last.unlink(missing_ok=True)
+        kill_at_rename(tmp_path, source, out, 1, when)
+        assert last.exists() == (when == "after")
+        read_all(out)
+    before = len(log())
+    make(source, out)
+    assert len(log()) == before
+    assert content(out) == whole
+
+
+def kill_at_rename(tmp_path, source, out, number, when):
+    """Prepare, and kill -9 all its processes before or after one of the renames that make a file whole."""
+    script = tmp_path / f"kill_{number}_{when}.py"
+    dying = (
+        f"cache_media.die_at_rename({str(script.with_suffix('.count'))!r}, {number}, {when!r})\n"
+    )
+    script.with_suffix(".count").write_bytes(b"")
+    guard = 'if __name__ == "__main__"'
+    script.write_text(script_text("decode").replace(guard, dying + guard).replace("=2", "=1"))
+    done = subprocess.run(
+        [sys.executable, str(script), str(source.root), str(out)],
+        start_new_session=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+def read_all(out):
+    """What readers do with a cache; there may be none yet."""
+    if is_cache(out):
+        info = read_cache_info(out)
+        reader = CacheReader(out)
+        assert len(reader) == len(info.ids)
+        for position in range(len(reader)):
+            reader.read(position)
+        verify(out)
+
+
+def test_a_reader_of_a_list_of_samples_that_has_just_been_replaced(tmp_path, monkeypatch):
+    out = tmp_path / "c"
+    make(cache_media.make_files(tmp_path / "media", 10), out)
+    stale = plan.read_versioned(out / "cache.json", plan._Header, 1, what="", advice="", foreign="")
+    make(cache_media.make_files(tmp_path / "media", 20), out)
+    headers = [stale]
+
+    def read(*args, **more):
+        return headers.pop() if headers else read_versioned(*args, **more)
+
+    monkeypatch.setattr(plan, "read_versioned", read)
+    assert read_cache_info(out).planned == 20
+    assert not headers
 
 
 def test_shard_without_note_or_of_another_size_is_made_again(source, tmp_path, whole):

@@ -195,7 +195,7 @@ class TestFile:
             Agent.load(saved, strategy="rlmba")
 
     def test_missing_and_foreign(self, saved, tmp_path):
-        with pytest.raises(CheckpointError, match="there is no such file; give a policy"):
+        with pytest.raises(CheckpointError, match="no such file; give a policy"):
             Agent.load(tmp_path / "none", strategy="rlmba-x")
         (tmp_path / "text").write_text("not a policy")
         with pytest.raises(CheckpointError, match="text: expected a policy, got"):

@@ -67,7 +67,7 @@ def test_other_weights_are_refused_and_leave_the_model_alone(tmp_path):
 
 def test_damaged_missing_and_foreign_files(tmp_path):
     path = tmp_path / "m.safetensors"
-    with pytest.raises(CheckpointError, match="expected a readable safetensors"):
+    with pytest.raises(CheckpointError, match=r"m\.safetensors: no such file"):
         load_tensors(path, config=CONFIG)
     save_tensors(path, {"a": torch.arange(1000.0)}, config=CONFIG)
     whole = path.read_bytes()

@@ -11,10 +11,11 @@ from float64 import in_float64
 from rlmba.config import ModelConfig
 from rlmba.data import Batch, load_digits
 from rlmba.errors import StorageError, UsageError
+from rlmba.machine import available_memory
 from rlmba.models import build_classifier
 from rlmba.strategies import create
 from rlmba.training import Loader, predict
-from rlmba.training.arrays import available_memory, empty_arrays
+from rlmba.training.arrays import empty_arrays
 from rlmba.types import QueryContext
 
 SMALL = ModelConfig(width=16, encoders={"image": {"channels": [4, 8]}, "audio": {"channels": [4]}})

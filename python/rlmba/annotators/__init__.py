@@ -5,11 +5,12 @@ from __future__ import annotations
 from rlmba.annotators.answers import read_labels
 from rlmba.annotators.base import Annotator, LabelBatch, Question
 from rlmba.annotators.registry import acts, create, names
-from rlmba.annotators.tickets import Tickets
+from rlmba.annotators.tickets import Pending, Tickets
 
 __all__ = [
     "Annotator",
     "LabelBatch",
+    "Pending",
     "Question",
     "Tickets",
     "acts",

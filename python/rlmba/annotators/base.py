@@ -75,17 +75,6 @@ class LabelBatch:
         """As JSON holds it."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> LabelBatch:
-        """Inverse of :meth:`to_dict`."""
-        return cls(
-            data["round"],
-            tuple(data["classes"]),
-            data["open"],
-            data["weights"],
-            tuple(Question(**q) for q in data["questions"]),
-        )
-
 
 class Annotator(Protocol):
     """Takes a batch of questions and later gives their labels.

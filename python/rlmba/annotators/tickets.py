@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.base import LabelBatch
 from rlmba.errors import AnnotatorError
+from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, is_plain_name, make_folder
 
-__all__ = ["Tickets"]
+__all__ = ["Pending", "Tickets"]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Who has the batch of a ``round`` now, under which ``ticket``: a project's ``pending.json``."""
+
+    round: int
+    annotator: str
+    ticket: str
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    """A batch's file."""
+
+    batch: LabelBatch
+    notes: dict[str, Any]
 
 
 class Tickets:
@@ -56,14 +75,10 @@ class Tickets:
         if not is_plain_name(ticket):
             raise AnnotatorError(f"expected a ticket such as round_003, got {ticket!r:.200}")
         path = self.folder / f"{ticket}.json"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            return LabelBatch.from_dict(data["batch"]), dict(data["notes"])
-        except FileNotFoundError:
+        advice = "delete it and ask again with `rlmba next`"
+        kept = find_json(path, _Ticket, advice=advice, error=AnnotatorError, finite=False)
+        if kept is None:
             raise AnnotatorError(
                 f"{path}: expected a batch that was asked for, found none; ask again with `rlmba next`"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AnnotatorError(
-                f"{path} is damaged ({error!r}); delete it and ask again with `rlmba next`"
-            ) from error
+            )
+        return kept.batch, kept.notes

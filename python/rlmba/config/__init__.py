@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from rlmba.config.describe import Key, keys
 from rlmba.config.earlier import with_earlier_options
-from rlmba.config.identity import differing, flat, identity, say_differing
+from rlmba.config.identity import (
+    COMPARED,
+    PLACES,
+    deciding,
+    differing,
+    flat,
+    identity,
+    say_differing,
+)
 from rlmba.config.schema import (
     FREE_KEYS,
     RELATIVE_TO,
@@ -19,7 +27,9 @@ from rlmba.config.schema import (
 from rlmba.config.sources import dump_config, load_config, parse_settings, preset_names
 
 __all__ = [
+    "COMPARED",
     "FREE_KEYS",
+    "PLACES",
     "RELATIVE_TO",
     "AmcbConfig",
     "EncoderConfig",
@@ -29,6 +39,7 @@ __all__ = [
     "RewardConfig",
     "RunConfig",
     "TrainingConfig",
+    "deciding",
     "differing",
     "dump_config",
     "flat",

@@ -8,7 +8,18 @@ from typing import Any
 from rlmba.config.earlier import without_earlier_options
 from rlmba.config.schema import FREE_KEYS, RunConfig
 
-__all__ = ["differing", "flat", "identity", "say_differing"]
+__all__ = ["COMPARED", "PLACES", "deciding", "differing", "flat", "identity", "say_differing"]
+
+PLACES = (
+    "data",
+    "data_root",
+    "initial_ids",
+    "dataset_options.root",
+    "dataset_options.media",
+)
+"""Dotted keys that say where something is. What is there is compared otherwise, so that it may be moved."""
+COMPARED = ("reward.curves", "strategy_options.policy_file")
+"""Further such keys, of things that are not compared otherwise: a run may not be resumed with others."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -41,6 +52,13 @@ def differing(
     a, b = flat(theirs), flat(ours)
     pairs = {k: (a.get(k, absent), b.get(k, absent)) for k in sorted({*a, *b})}
     return {k: (x, y) for k, (x, y) in pairs.items() if x != y}
+
+
+def deciding(
+    differences: Mapping[str, tuple[Any, Any]], places: Sequence[str] = PLACES
+) -> dict[str, tuple[Any, Any]]:
+    """Those of :func:`differing` that are not ``places``."""
+    return {k: v for k, v in differences.items() if k not in places}
 
 
 def say_differing(differences: Mapping[str, tuple[Any, Any]]) -> str:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.cells import as_text
-from rlmba.errors import DataError, RlmbaError, UsageError
+from rlmba.errors import DataError, UsageError
 from rlmba.ids import as_ids
+from rlmba.reading.arrays import read_npy, read_npz, read_tensors
+from rlmba.reading.parquet import read_parquet
+from rlmba.reading.structured import parse_json
 
 __all__ = ["SUFFIXES", "read_arrays"]
 
 SUFFIXES = (".npz", ".npy", ".parquet", ".safetensors")
 
 _NUMBERED = re.compile(r"(?P<name>.+)_(?P<column>\d+)")
-_LOCAL_HEADER = 30  # bytes of a zip member's header before its name
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_AGAIN = "it may be truncated or another format; write or copy it again"
 
 
 def read_arrays(path: Path, *, npy_holds: str | None = None) -> dict[str, NDArray[Any]]:
@@ -53,98 +51,29 @@ def read_arrays(path: Path, *, npy_holds: str | None = None) -> dict[str, NDArra
         raise UsageError(
             f"{path}: expected a file of {', '.join(SUFFIXES)}, got {suffix or 'none'}"
         )
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     if suffix == ".npy" and npy_holds is None:
         raise UsageError(
             f"{path}: a .npy holds one array without a name; say what it is, features or logits, "
             "with --npy-holds"
         )
-    try:
-        if suffix == ".npz":
-            return _npz(path)
-        if suffix == ".npy":
-            return {str(npy_holds): np.load(path, mmap_mode="r", allow_pickle=False)}
-        return _parquet(path) if suffix == ".parquet" else _safetensors(path)
-    except RlmbaError:
-        raise
-    except _UNREADABLE as error:
-        hint = "it may be truncated or another format; write or copy it again"
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
-            hint = "save plain numbers or a str array: what needs pickle is never loaded"
-        raise DataError(f"{path}: not a readable {suffix} ({error}); {hint}") from error
-
-
-def _npz(path: Path) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
-        for member in archive.infolist():
-            with archive.open(member) as file:
-                mapped = _mapped(path, raw, member, file)
-            if mapped is None:
-                with archive.open(member) as file:
-                    mapped = np.lib.format.read_array(file, allow_pickle=False)
-            found[member.filename.removesuffix(".npy")] = mapped
-    return found
-
-
-def _mapped(
-    path: Path, raw: IO[bytes], member: zipfile.ZipInfo, file: IO[bytes]
-) -> NDArray[Any] | None:
-    """Map the member's array where its bytes lie in the file as they shall lie in memory."""
-    if member.compress_type != zipfile.ZIP_STORED:
-        return None
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        return None
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read(file)
-    raw.seek(member.header_offset + _LOCAL_HEADER - 4)
-    name, extra = struct.unpack("<HH", raw.read(4))
-    offset = member.header_offset + _LOCAL_HEADER + name + extra + file.tell()
-    if dtype.hasobject or 0 in shape or not shape or offset % max(dtype.alignment, 1):
-        return None
-    order: Any = "F" if fortran else "C"
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+    if suffix == ".npz":
+        return read_npz(path, mapped=True)
+    if suffix == ".npy":
+        return {str(npy_holds): read_npy(path)}
+    if suffix == ".parquet":
+        return read_parquet(path, partial(_columns, path))
+    return _safetensors(path)
 
 
 def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    def opened(framework: str) -> Any:
-        opener: Any = safe_open
-        return opener(str(path), framework=framework)
-
-    found: dict[str, NDArray[Any]] = {}
-    try:
-        with opened("np") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            keys = list(file.keys())
-            bfloat = [k for k in keys if file.get_slice(k).get_dtype() == "BF16"]
-            found = {k: file.get_tensor(k) for k in keys if k not in bfloat}
-        if bfloat:
-            # NumPy has no bfloat16; torch, which has, is only imported for it.
-            with opened("pt") as file:
-                found |= {k: file.get_tensor(k).float().numpy() for k in bfloat}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    metadata, found = read_tensors(path, "np", what="a readable .safetensors", advice=_AGAIN)
     if "ids" in metadata and "ids" not in found:
-        found["ids"] = as_ids(json.loads(metadata["ids"]))
+        place = f"{path}, metadata ids"
+        found["ids"] = as_ids(parse_json(metadata["ids"], list[str | int], place, advice=_AGAIN))
     return found
 
 
-def _parquet(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            f'{path}: reading parquet needs pyarrow; pip install "rlmba[parquet]"'
-        ) from error
-    table: Any = pq.read_table(str(path), memory_map=True)  # type: ignore[no-untyped-call, unused-ignore]
+def _columns(path: Path, table: Any) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {}
     numbered: dict[str, dict[int, NDArray[Any]]] = {}
     for name in table.column_names:

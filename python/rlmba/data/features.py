@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from rlmba.data.base import KINDS, Kind, MultimodalDataset
 from rlmba.data.memory import InMemoryDataset
 from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.reading.arrays import read_npz
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["guess_kind", "load_features", "save_features"]
@@ -107,7 +107,7 @@ def load_features(
         If an option names what is not there.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays = read_npz(path)
     if reading is not None:
         return _read_alike(path, arrays, reading)
     for name, meaning in (("y", "labels"), (split, "split")):
@@ -124,10 +124,14 @@ def load_features(
     n = len(y) if y.ndim else 0
     every = _modality_names(arrays)
     chosen = _chosen(path, modalities, every)
+    _check_types(path, arrays, ("y", split, "present", *chosen))
     unknown = sorted(set(kinds or {}) - set(chosen))
     if unknown:
         raise UsageError(f"option kinds: expected modalities of {chosen}, got {unknown}")
-    guessed = {m: cast("Kind", (kinds or {}).get(m) or guess_kind(m, arrays[m])) for m in chosen}
+    with _naming(path):
+        guessed = {
+            m: cast("Kind", (kinds or {}).get(m) or guess_kind(m, arrays[m])) for m in chosen
+        }
     for m, kind in guessed.items():
         if kind not in KINDS:
             raise UsageError(f"option kinds: expected for {m!r} one of {list(KINDS)}, got {kind!r}")
@@ -138,18 +142,19 @@ def load_features(
             f"{path}: expected labels of all test samples, got -1 in row {int(np.argmax(lost))}; drop it, "
             "or make it a training sample"
         )
-    return InMemoryDataset(
-        path.stem,
-        {m: arrays[m] for m in chosen},
-        kinds=guessed,
-        labels=y,
-        classes=_classes(path, arrays.get("classes"), y),
-        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
-        split=arrays[split],
-        present=_present(path, arrays.get("present"), every, chosen),
-        sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
-        partial=bool(unknown.any()),
-    )
+    with _naming(path):
+        return InMemoryDataset(
+            path.stem,
+            {m: arrays[m] for m in chosen},
+            kinds=guessed,
+            labels=y,
+            classes=_classes(path, arrays.get("classes"), y),
+            ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+            split=arrays[split],
+            present=_present(path, arrays.get("present"), every, chosen),
+            sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
+            partial=bool(unknown.any()),
+        )
 
 
 def save_features(
@@ -217,6 +222,7 @@ def _read_alike(
     n = lengths[there[0]]
     if len(set(lengths.values())) > 1 or n == 0:
         raise DataError(f"{path}: expected arrays with a row for each sample, got {lengths} rows")
+    _check_types(path, arrays, ("present", *there))
     given = _present(path, arrays.get("present"), _modality_names(arrays), there)
     present = np.zeros((n, len(wanted)), np.bool_)
     columns = [list(wanted).index(m) for m in there]
@@ -226,44 +232,39 @@ def _read_alike(
     }
     ids = arrays.get("ids")
     rates = {m: w["sample_rate"] for m, w in wanted.items() if w["sample_rate"] is not None}
-    return InMemoryDataset(
-        path.stem,
-        {m: arrays[m] if m in arrays else missing[m] for m in wanted},
-        kinds={m: w["kind"] for m, w in wanted.items()},
-        labels=np.full(n, -1),
-        classes=(),
-        ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
-        split=np.zeros(n, np.uint8),
-        present=None if present.all() else present,
-        sample_rates=rates,
-        partial=True,
-        reading=reading,
-    )
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a .npz written by numpy.savez")
-    if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{path}: not a readable .npz, which is a zip of named arrays; it may be truncated or "
-            "another format: write or copy it again"
+    with _naming(path):
+        return InMemoryDataset(
+            path.stem,
+            {m: arrays[m] if m in arrays else missing[m] for m in wanted},
+            kinds={m: w["kind"] for m, w in wanted.items()},
+            labels=np.full(n, -1),
+            classes=(),
+            ids=[f"{path.stem}-{i:06d}" for i in range(n)] if ids is None else ids,
+            split=np.zeros(n, np.uint8),
+            present=None if present.all() else present,
+            sample_rates=rates,
+            partial=True,
+            reading=reading,
         )
-    arrays = {}
-    name = None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A block whose errors name the file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                arrays[name] = archive[name]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        where = str(path) if name is None else f"{path}, array {name!r}"
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
-            what = "expected plain numeric arrays, got one that needs pickle, which is never loaded"
-            raise DataError(f"{where}: {what}; save it as numbers or as a str array") from error
-        raise DataError(
-            f"{where}: not a readable .npz ({error}); it may be truncated, write or copy it again"
-        ) from error
-    return arrays
+        yield
+    except (DataError, UsageError) as error:
+        error.args = (f"{path}: {error}",)
+        raise
+
+
+def _check_types(path: Path, arrays: Mapping[str, NDArray[Any]], names: Collection[str]) -> None:
+    """Raise where an array does not hold numbers, such as dates or records."""
+    for name in names:
+        if name in arrays and arrays[name].dtype.kind not in "biuf":
+            raise DataError(
+                f"{path}: expected numbers in the array {name!r}, got {arrays[name].dtype}; convert them"
+            )
 
 
 def _modality_names(arrays: Mapping[str, NDArray[Any]]) -> list[str]:

@@ -10,6 +10,7 @@ from rlmba.cells import Names
 from rlmba.data.base import MultimodalDataset
 from rlmba.data.media.layouts.clips import parse_name
 from rlmba.errors import DataError, UsageError
+from rlmba.reading.files import read_text, require_file
 
 __all__ = ["known_id", "read_initial_ids"]
 
@@ -103,17 +104,11 @@ def read_initial_ids(path: Path, dataset: MultimodalDataset) -> list[str]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Number and text of the lines that are not empty."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        hint = (
-            "give a file of ids, such as its version_0/label.txt" if path.is_dir() else "check it"
-        )
-        raise UsageError(
-            f"initial_ids: cannot read {path} ({error.strerror or error}); {hint}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"initial_ids: expected text in UTF-8 in {path}, got {error}") from error
+    advice = (
+        "give initial_ids a file of ids in UTF-8, such as version_0/label.txt of BMMAL's folders"
+    )
+    require_file(path, advice=advice, error=UsageError)
+    text = read_text(path, advice=advice)
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         raise DataError(f"initial_ids: expected an id a line in {path}, got an empty file")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,8 @@ import numpy as np
 from rlmba.cells import as_text, folded
 from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
+from rlmba.reading.files import read_bytes
+from rlmba.reading.parquet import pyarrow_for, read_parquet
 from rlmba.storage import atomic_write_bytes
 
 __all__ = [
@@ -157,7 +161,7 @@ def read_table(path: Path) -> Table:
     if suffix not in READABLE:
         raise DataError(f"{path}: expected a name ending in {', '.join(READABLE)}")
     if suffix == ".parquet":
-        return _opened(path, _read_parquet)
+        return read_parquet(path, partial(_of_parquet, path))
     text = read_text(path)
     if suffix in _DELIMITED:
         return Table(path, *read_cells(path, text))
@@ -174,18 +178,7 @@ def read_text(path: Path) -> str:
     DataError
         If it is missing, unreadable, empty, or no text.
     """
-    return decode(path, _opened(path, Path.read_bytes))
-
-
-def _opened(path: Path, read: Callable[[Path], _T]) -> _T:
-    try:
-        return read(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: expected a file, this is a folder") from None
-    except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error})") from error
+    return decode(path, read_bytes(path, advice="check the path", largest=sys.maxsize))
 
 
 def _read_lines(path: Path, text: str) -> Table:
@@ -242,13 +235,7 @@ def _union(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def _read_parquet(path: Path) -> Table:
-    pa, pq = pyarrow_for(path, "reading")
-    with path.open("rb") as file:  # a path would be searched for partitions: split=train/a.parquet
-        try:
-            table = pq.ParquetFile(file).read()
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: is no Parquet, or damaged ({error})") from error
+def _of_parquet(path: Path, table: Any) -> Table:
     names = list(table.column_names)
     for name in names:
         if not name.strip():
@@ -381,21 +368,3 @@ def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
             return pa.array(column, pa.uint64())
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
-
-
-def pyarrow_for(path: Path, doing: str) -> tuple[Any, Any]:
-    """The modules ``pyarrow`` and ``pyarrow.parquet``.
-
-    Raises
-    ------
-    UsageError
-        If they are not installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            f'{path}: {doing} parquet needs pyarrow; pip install "rlmba[parquet]"'
-        ) from error
-    return pa, pq

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlmba.errors import RunFolderError
+from rlmba.errors import DataError, RunFolderError
 from rlmba.experiments.bmmal import is_bmmal_run
+from rlmba.reading.structured import find_json
 
 __all__ = ["Found", "find_runs"]
 
@@ -87,10 +87,10 @@ def _unusable(run: Path) -> str | None:
     failure = run / "failure.json"
     if failure.is_file():
         try:
-            error = str(json.loads(failure.read_text(encoding="utf-8"))["error"])
-        except (OSError, ValueError, KeyError, TypeError):
-            error = f"see {failure}"
-        return f"failed: {error}"
+            said = find_json(failure, dict[str, str], advice="delete it") or {}
+        except DataError:
+            said = {}
+        return f"failed: {said.get('error') or f'see {failure}'}"
     if is_bmmal_run(run):
         return None
     try:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmba import trust
-from rlmba.errors import UsageError
+from rlmba.errors import DataError, UsageError
 from rlmba.experiments.bmmal import read_groups
 from rlmba.experiments.curves import Group
 from rlmba.experiments.figures import single
 from rlmba.experiments.found import Found, find_runs
 from rlmba.experiments.tables import overview, render
+from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]
         names.append(name)
     atomic_write_text(output / _MANIFEST, json.dumps({"files": sorted(names)}, indent=1) + "\n")
     for name in before - {*names, _MANIFEST}:
-        (output / name).unlink(missing_ok=True)
+        if (output / name).is_file():
+            (output / name).unlink()
     return tuple(output / name for name in (*names, _MANIFEST))
 
 
@@ -237,13 +239,12 @@ def _listed(output: Path) -> set[str]:
     """Files of the report that is in a folder, as its own list says; none where there is no list."""
     inside = output.resolve()
     try:
-        files = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))["files"]
-        listed = {str(name): output / str(name) for name in files}
+        listed = find_json(output / _MANIFEST, dict[str, list[str]], advice="delete it")
         # Nothing outside the folder, whatever the list says and links lead to.
         return {
             name
-            for name, path in listed.items()
-            if path.name != ".." and path.parent.resolve().is_relative_to(inside)
+            for name in (listed or {}).get("files", [])
+            if Path(name).name != ".." and (output / name).parent.resolve().is_relative_to(inside)
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, OSError, ValueError):
         return set()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
 from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset, load_features
+from rlmba.errors import DataError
 from rlmba.loop.randomness import model_seed
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
@@ -152,7 +153,20 @@ def on_features(config: ModelConfig) -> ModelConfig:
 
 
 def load_source(config: RunConfig) -> MultimodalDataset:
-    """The data set that a configuration names, as it is."""
+    """The data set that a configuration names, as it is.
+
+    Raises
+    ------
+    DataError
+        If it cannot be used, or is no longer where the configuration says.
+    """
+    for place, flag in ((config.data, "data"), (config.data_root, "data-root")):
+        if place is not None and not place.exists():
+            key = flag.replace("-", "_")
+            raise DataError(
+                f"{place}: no such file or folder; if the data were moved, give their new place with "
+                f"--{flag}, or as {key} in a project's config.yaml"
+            )
     return load_dataset(
         config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlmba.config import RunConfig, differing, identity, say_differing
+from rlmba.config import RunConfig, deciding, differing, identity, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.loop.store import RunView, read_run, read_split
@@ -73,7 +73,7 @@ class Round0:
                 f"round0: {folder} keeps no model of round 0 (only the last round's is kept); make one "
                 "with `rlmba run --set rounds=0 --output DIR`"
             )
-        if differences := differing(round0_identity(run.config), round0_identity(config)):
+        if differences := deciding(differing(round0_identity(run.config), round0_identity(config))):
             raise UsageError(
                 f"round0: {folder} was trained by another protocol: {say_differing(differences)}; give "
                 "one of the same, or leave round0 out"

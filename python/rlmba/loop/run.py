@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import rlmba
 from rlmba import kernels
-from rlmba.config import RunConfig, differing, identity, load_config, say_differing
+from rlmba.config import RunConfig, deciding, differing, identity, load_config, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
@@ -192,6 +192,7 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
                     "restore the data or start a new run"
                 )
             session.pool = _restored_pool(store, dataset, pool)
+            store.moved(config)
             if not store.records:
                 session.start()
             else:
@@ -265,7 +266,7 @@ def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
     RunFolderError
         Naming every key that differs.
     """
-    if differences := differing(identity(stored), identity(given)):
+    if differences := deciding(differing(identity(stored), identity(given))):
         raise RunFolderError(
             f"{path} holds a run of another configuration: {say_differing(differences)}. Resume it "
             "with its own settings (`rlmba run --resume --output DIR` alone takes them from the folder) or "

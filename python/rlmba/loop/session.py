@@ -26,6 +26,7 @@ from rlmba.loop.round0 import Round0
 from rlmba.loop.trained import WEIGHTS, describe_network, write_network
 from rlmba.method.reward import Reward
 from rlmba.plugins import blamed
+from rlmba.reading.structured import read_json
 from rlmba.storage import atomic_write_text
 from rlmba.strategies import Strategy, create, options
 from rlmba.strategies.learned import LearnedDraw
@@ -54,6 +55,15 @@ class LoopState:
     def start(cls, m: int) -> LoopState:
         """Before round 0: uniform weights, nothing known."""
         return cls(np.full(m, 1 / m), np.full(m, 1 / m), np.ones(m), np.zeros(m))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """The file ``state.json`` of a checkpoint."""
+
+    weights: list[float]
+    fusion_weights: list[float]
+    smoothed_reward: float | None
 
 
 @dataclass
@@ -188,22 +198,30 @@ class Session:
     def restore_strategy(self, file: Path) -> None:
         """Load what the strategy has learned: a part of :meth:`restore`."""
         tensors = load_tensors(file, config=self.identity())
-        with self.blamed():
-            self.strategy.load_state_dict({k: v.numpy() for k, v in tensors.items()})
+        arrays = {
+            k: v.float().numpy() if v.dtype == torch.bfloat16 else v.numpy()
+            for k, v in tensors.items()
+        }
+        try:
+            with self.blamed():
+                self.strategy.load_state_dict(arrays)
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {error}") from error
 
     def restore_state(self, folder: Path, record: RoundRecord) -> None:
         """Take up what one round hands to the next: a part of :meth:`restore`."""
-        try:
-            saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            self.reward.smoothed = saved["smoothed_reward"]
-            weights, fusion_weights = saved["weights"], saved["fusion_weights"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder / 'state.json'} is missing or damaged ({error!r}); start a new run"
-            ) from error
+        file, advice = folder / "state.json", "restore it or start a new run"
+        saved = read_json(file, _Saved, advice=advice, error=CheckpointError)
+        for found in (saved.weights, saved.fusion_weights):
+            if len(found) != len(self.modalities):
+                raise CheckpointError(
+                    f"{file} is damaged: expected a weight of each of {list(self.modalities)}, found "
+                    f"{len(found)}; {advice}"
+                )
+        self.reward.smoothed = saved.smoothed_reward
         self.state = LoopState(
-            weights=np.asarray(weights, dtype=np.float64),
-            fusion_weights=np.asarray(fusion_weights, dtype=np.float64),
+            weights=np.asarray(saved.weights, dtype=np.float64),
+            fusion_weights=np.asarray(saved.fusion_weights, dtype=np.float64),
             temperatures=self._by_modality(record.temperatures),
             delta=self._by_modality(record.delta),
             validation=record.validation,
@@ -224,6 +242,11 @@ class Session:
         return {m: float(v) for m, v in zip(self.modalities, values, strict=True)}
 
     def _by_modality(self, record: Mapping[str, float]) -> NDArray[np.float64]:
+        if lacking := [m for m in self.modalities if m not in record]:
+            raise CheckpointError(
+                f"the last line of rounds.jsonl is damaged: expected numbers of {list(self.modalities)}, "
+                f"found none of {lacking}; restore it or start a new run"
+            )
         return np.array([record[m] for m in self.modalities])
 
 

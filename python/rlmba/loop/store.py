@@ -17,15 +17,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from rlmba import trust
 from rlmba.config import RunConfig, dump_config, with_earlier_options, yaml12
-from rlmba.errors import DataError, RunFolderError, StorageError, UsageError
+from rlmba.errors import RunFolderError, StorageError, UsageError
+from rlmba.reading.structured import read_json, read_json_lines, read_versioned
 from rlmba.storage import atomic_write_text, locked, make_folder, open_own
 from rlmba.types import RoundRecord
 
-__all__ = ["FORMAT", "RunStore", "RunView", "read_run", "read_split"]
+__all__ = ["FORMAT", "RunStore", "RunView", "places", "read_run", "read_split"]
 
 FORMAT = 1
+_RESTORE = "restore it or start a new run"
+_PATHS = ("data", "data_root", "initial_ids")
+"""Keys of the configuration that are paths to what a run is made of."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,22 @@ class RunView:
     info: Mapping[str, Any]
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing: the run folder is damaged or foreign") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunFolderError(
-            f"{path} is damaged ({error}); restore it or start a new run"
-        ) from error
+class _Info(BaseModel, extra="allow"):
+    """What readers look for in ``run.json``."""
+
+    format: int
+    rlmba: str = ""
+    project: bool = False
+    fingerprint: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """What a round has labeled, in the order chosen."""
+
+    ids: list[str]
+    labels: list[int]
 
 
 def _dump_json(data: Any) -> str:
@@ -55,26 +68,14 @@ def _dump_json(data: Any) -> str:
 
 def _parse_lines(path: Path) -> tuple[list[RoundRecord], int]:
     """Complete records and the length in bytes they take; an incomplete last line is left out."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return [], 0
-    records: list[RoundRecord] = []
-    end = 0
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            record = RoundRecord.from_dict(json.loads(line))
-        except (ValueError, DataError) as error:
-            raise RunFolderError(f"{path}, line {number} is damaged: {error}") from error
-        if record.round != len(records):
+    records, size = read_json_lines(path, RoundRecord, advice=_RESTORE, error=RunFolderError)
+    for number, record in enumerate(records):
+        if record.round != number:
             raise RunFolderError(
-                f"{path}, line {number}: expected round {len(records)}, got {record.round}; "
+                f"{path}, line {number + 1}: expected round {number}, got {record.round}; "
                 "the folder was changed by hand"
             )
-        records.append(record)
-        end += len(line) + 1
-    return records, end
+    return records, size
 
 
 def _read_info(path: Path) -> Mapping[str, Any]:
@@ -86,28 +87,28 @@ def _read_info(path: Path) -> Mapping[str, Any]:
         raise RunFolderError(
             f"{path} has no run.json: it is not a run folder; give a folder made by `rlmba run`"
         )
-    info = _read_json(path / "run.json")
-    if not isinstance(info, dict) or "format" not in info:
-        raise RunFolderError(
-            f"{path / 'run.json'}: not written by rlmba; give a folder made by `rlmba run`"
-        )
-    if info["format"] != FORMAT:
-        raise RunFolderError(
-            f"{path}: run folder format {info['format']}, this version reads {FORMAT}; use the version "
-            f"of rlmba that wrote it ({info.get('rlmba', 'unknown')})"
-        )
-    return info
+    info = read_versioned(
+        path / "run.json",
+        _Info,
+        FORMAT,
+        what="run folder",
+        advice=_RESTORE,
+        foreign="give a folder made by `rlmba run`",
+        error=RunFolderError,
+    )
+    return info.model_dump(exclude_unset=True)
 
 
-def _read_config(path: Path) -> RunConfig:
+def _read_config(path: Path, info: Mapping[str, Any]) -> RunConfig:
     file = path / "config.yaml"
     try:
         values = yaml12.read(file)
         if isinstance(values, dict):
             values = with_earlier_options(values)
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
+    return _placed(config, info.get("folder", ""), path)
 
 
 def read_run(path: Path) -> RunView:
@@ -122,7 +123,7 @@ def read_run(path: Path) -> RunView:
     path = Path(path)
     info = _read_info(path)
     records, _ = _parse_lines(path / "rounds.jsonl")
-    return RunView(path, _read_config(path), records, info)
+    return RunView(path, _read_config(path, info), records, info)
 
 
 def read_split(path: Path) -> Mapping[str, list[str]]:
@@ -133,11 +134,10 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
     RunFolderError
         If ``split.json`` is missing or damaged.
     """
-    split = _read_json(path / "split.json")
-    if not isinstance(split, dict) or not {"validation", "initial"} <= set(split):
-        raise RunFolderError(
-            f"{path / 'split.json'} is damaged: expected validation and initial ids"
-        )
+    file = path / "split.json"
+    split = read_json(file, dict[str, list[str]], advice=_RESTORE, error=RunFolderError)
+    if not {"validation", "initial"} <= set(split):
+        raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {_RESTORE}")
     return split
 
 
@@ -192,6 +192,7 @@ class RunStore:
             full = {
                 "format": FORMAT,
                 **info,
+                "folder": str(path.absolute()),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             # Written last: a folder with run.json has all the rest.
@@ -213,10 +214,25 @@ class RunStore:
         info = _read_info(path)
         trust.require_inside(path)
         with locked(path, partial(_busy, path)):
-            store = cls(path, _read_config(path), info)
+            store = cls(path, _read_config(path, info), info)
             store.records, end = _parse_lines(path / "rounds.jsonl")
             _cut(path / "rounds.jsonl", end)
             yield store
+
+    def moved(self, config: RunConfig) -> None:
+        """Keep where the data are now: the next time they are looked for there.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        update = {k: getattr(config, k) for k in (*_PATHS, "dataset_options")}
+        now = self.config.model_copy(update=update)
+        if now != self.config:
+            atomic_write_text(self.path / "config.yaml", dump_config(now))
+            self.config, self.info = now, {**self.info, "folder": str(self.path.absolute())}
+            atomic_write_text(self.path / "run.json", _dump_json(self.info))
 
     @property
     def training_file(self) -> Path:
@@ -232,9 +248,15 @@ class RunStore:
         ids: list[str] = []
         labels: list[int] = []
         for record in self.records:
-            selection = _read_json(self.path / "selected" / f"round_{record.round:03d}.json")
-            ids += selection["ids"]
-            labels += selection["labels"]
+            file = self.path / "selected" / f"round_{record.round:03d}.json"
+            selected = read_json(file, _Selected, advice=_RESTORE, error=RunFolderError)
+            if len(selected.ids) != len(selected.labels):
+                raise RunFolderError(
+                    f"{file} is damaged: {len(selected.ids)} ids, but {len(selected.labels)} labels; "
+                    f"{_RESTORE}"
+                )
+            ids += selected.ids
+            labels += selected.labels
         return ids, labels
 
     def checkpoint(self) -> Path:
@@ -324,6 +346,32 @@ def _cut(log: Path, end: int) -> None:
             os.ftruncate(descriptor, end)
     finally:
         os.close(descriptor)
+
+
+def places(config: RunConfig) -> dict[str, Path]:
+    """Paths to what a run is made of, by key of the configuration, as far as they are given."""
+    return {k: p for k in _PATHS if (p := getattr(config, k)) is not None}
+
+
+def _placed(config: RunConfig, was: str, path: Path) -> RunConfig:
+    """The configuration with paths of what was moved along with the folder, which was at ``was`` before."""
+    here = path.absolute()
+    if was in ("", str(here)):
+        return config
+
+    def along(place: Path, *, gone: bool) -> Path:
+        moved = Path(os.path.normpath(here / os.path.relpath(place, was)))
+        stays = not place.is_absolute() or (gone and place.exists()) or not moved.exists()
+        return place if stays else moved
+
+    # What a run is compared with is its own copy even where the original is still there.
+    curves = [along(p, gone=False) for p in config.reward.curves]
+    update: dict[str, Any] = {k: along(p, gone=True) for k, p in places(config).items()}
+    update["reward"] = config.reward.model_copy(update={"curves": curves})
+    options = dict(config.strategy_options)
+    if isinstance(policy := options.get("policy_file"), str):
+        options["policy_file"] = str(along(Path(policy), gone=True))
+    return config.model_copy(update={**update, "strategy_options": options})
 
 
 def _only_leftovers(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import nn
 
 import rlmba
@@ -19,6 +20,7 @@ from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.loop.frozen import ENCODERS, FrozenDataset
 from rlmba.loop.store import read_run
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
+from rlmba.reading.structured import read_versioned
 from rlmba.storage import atomic_write_text
 from rlmba.training import load_model
 from rlmba.types import MULTIMODAL, RoundRecord
@@ -28,8 +30,10 @@ __all__ = [
     "FORMAT",
     "NETWORK",
     "WEIGHTS",
+    "Description",
     "Trained",
     "describe_network",
+    "read_document",
     "write_network",
 ]
 
@@ -40,6 +44,24 @@ NETWORK = "network.json"
 WEIGHTS = "model.safetensors"
 EXPORTED = "config.json"
 """The same in a folder made by `rlmba export`, which has more in it."""
+
+
+class Description(BaseModel, extra="allow"):
+    """The file :data:`NETWORK`, as :func:`describe_network` makes it."""
+
+    format: int
+    rlmba: str
+    dataset: str
+    round: int
+    labels: int
+    classes: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    temperatures: dict[str, float]
+    weights: dict[str, float]
+    reading: dict[str, Any]
+    blueprints: dict[str, dict[str, Any]]
+    config: dict[str, Any]
+    identity: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,37 +156,37 @@ class Trained:
 
     @classmethod
     def _read(cls, folder: Path, name: str) -> Trained:
-        document = _document(folder, name)
+        said = read_document(folder, name)
         try:
-            config = RunConfig.model_validate(document["config"])
-            modalities = tuple(_modality(m) for m in document["modalities"])
+            config = RunConfig.model_validate(said.config)
+            modalities = said.modalities
             model = build_classifier(
                 modalities,
-                len(document["classes"]),
+                len(said.classes),
                 config.model,
                 config.fusion,
                 seed=config.seed,
-                blueprints=document["blueprints"],
+                blueprints=said.blueprints,
             )
             if config.model.frozen:
                 encoders = [Standardized(cast("Encoder", e)) for e in model.encoders]
                 model.encoders = nn.ModuleList(encoders)
             trained = cls(
                 model=model,
-                classes=tuple(document["classes"]),
+                classes=said.classes,
                 modalities=modalities,
-                temperatures=_numbers(document["temperatures"], modalities),
-                fused_temperature=float(document["temperatures"][MULTIMODAL]),
-                weights=_numbers(document["weights"], modalities),
+                temperatures=_numbers(said.temperatures, modalities),
+                fused_temperature=said.temperatures[MULTIMODAL],
+                weights=_numbers(said.weights, modalities),
                 predictor=config.predictor,
                 config=config,
-                reading=document["reading"],
-                dataset=document["dataset"],
-                round=int(document["round"]),
-                labels=int(document["labels"]),
-                document=document,
+                reading=said.reading,
+                dataset=said.dataset,
+                round=said.round,
+                labels=said.labels,
+                document=said.model_dump(),
             )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             if isinstance(error, UsageError | DataError):
                 raise CheckpointError(
                     f"{folder}: the network cannot be built here: {error}"
@@ -173,7 +195,7 @@ class Trained:
                 f"{folder / name} is damaged ({error!r}); restore it, or train another round"
             ) from error
         also = [folder / ENCODERS] if config.model.frozen and name == NETWORK else []
-        load_model(folder / WEIGHTS, model, config=document["identity"], also=also)
+        load_model(folder / WEIGHTS, model, config=said.identity, also=also)
         model.eval()
         return trained
 
@@ -240,7 +262,21 @@ def write_network(folder: Path, document: Mapping[str, Any]) -> None:
     atomic_write_text(folder / NETWORK, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def _document(folder: Path, name: str) -> Mapping[str, Any]:
+def read_document(folder: Path, name: str) -> Description:
+    """Read what :func:`describe_network` said.
+
+    Parameters
+    ----------
+    folder : path
+        A checkpoint's, or an exported one.
+    name : str
+        :data:`NETWORK` or :data:`EXPORTED`.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, damaged, or of another format.
+    """
     path = folder / name
     if not path.is_file():
         if (folder / WEIGHTS).is_file():
@@ -251,26 +287,15 @@ def _document(folder: Path, name: str) -> Mapping[str, Any]:
         raise CheckpointError(
             f"{folder}: expected a checkpoint, found none; restore it, or start a new run"
         )
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}); restore it, or train another round"
-        ) from error
-    if not isinstance(document, dict) or "format" not in document:
-        raise CheckpointError(f"{path}: not written by rlmba; give a run folder or an exported one")
-    if document["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {document['format']}, this version reads {FORMAT}; use the version of rlmba "
-            f"that wrote it ({document.get('rlmba', 'unknown')})"
-        )
-    return document
-
-
-def _modality(values: Mapping[str, Any]) -> Modality:
-    """Inverse of ``dataclasses.asdict``, JSON's lists tuples again."""
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Modality(**fields)
+    return read_versioned(
+        path,
+        Description,
+        FORMAT,
+        what="network",
+        advice="restore it, or train another round",
+        foreign="give a run folder or an exported one",
+        error=CheckpointError,
+    )
 
 
 def _numbers(by_name: Mapping[str, float], modalities: tuple[Modality, ...]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.errors import CheckpointError
 from rlmba.method.policy_file import PolicyFile, read_policy, write_policy
 from rlmba.method.reward import Baseline, Point
 from rlmba.method.state import STATE_FEATURES, RunningStandardizer
@@ -76,7 +77,10 @@ class Agent:
         """
         saved = read_policy(path, strategy=strategy)
         agent = cls(**{**options, **saved.options})
-        agent.load_state_dict(saved.arrays)
+        try:
+            agent.load_state_dict(saved.arrays)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}; restore the file or train it again") from error
         return agent
 
     def save(
@@ -145,15 +149,18 @@ class Agent:
         Raises
         ------
         CheckpointError
-            If it was made with other options.
+            If it was made with other options, or something is missing or of another shape.
         """
 
         def part(prefix: str) -> _Arrays:
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
-        self.policy.load_state_dict(part("policy."))
-        self.standardizer.load_state_dict(part("state."))
-        self.baseline.load_state_dict(state)
+        try:
+            self.policy.load_state_dict(part("policy."))
+            self.standardizer.load_state_dict(part("state."))
+            self.baseline.load_state_dict(state)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"the state of the policy is damaged ({error!r})") from error
 
 
 class Collected(NamedTuple):

@@ -6,17 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rlmba.errors import CheckpointError
 from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES
+from rlmba.reading.arrays import read_tensors
+from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["FORMAT", "PolicyFile", "read_policy", "write_policy"]
@@ -24,6 +25,16 @@ __all__ = ["FORMAT", "PolicyFile", "read_policy", "write_policy"]
 FORMAT = 1
 
 _MAKE = "give a policy.safetensors that `rlmba train-policy` or a run with a policy has left"
+_RESTORE = "restore the file or train it again"
+_KEYS = ("strategy", "options", "facts", "state_features", "candidate_features", "sha256")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Options that belong to a policy."""
+
+    hidden: int
+    sharpness: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +90,9 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
         by a version that describes states or candidates otherwise.
     """
     path = Path(path)
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        why = "there is no such file" if not path.exists() else str(error)
-        raise CheckpointError(f"{path}: expected a policy, got: {why}; {_MAKE}") from error
+    metadata, arrays = read_tensors(
+        path, "np", what="a policy", advice=_MAKE, error=CheckpointError
+    )
     if "rlmba_policy" not in metadata:
         raise CheckpointError(
             f"{path}: expected a policy, got a safetensors file of something else; {_MAKE}"
@@ -94,19 +101,32 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
         raise CheckpointError(
             f"{path}: policy format {metadata['rlmba_policy']}, this version reads {FORMAT}; train it anew"
         )
-    try:
-        policy = PolicyFile(
-            metadata["strategy"],
-            json.loads(metadata["options"]),
-            json.loads(metadata["facts"]),
-            arrays,
-        )
-        described = {k: json.loads(metadata[k]) for k in ("state_features", "candidate_features")}
-        digest = metadata.pop("sha256")
-    except (KeyError, ValueError) as error:
+    if lacking := [key for key in _KEYS if key not in metadata]:
         raise CheckpointError(
-            f"{path}: the policy is damaged ({error!r}); train it anew"
-        ) from error
+            f"{path}: the policy is damaged (it does not state its {lacking[0]}); train it again"
+        )
+
+    def parsed(key: str, type_: Any) -> Any:
+        place = f"{path}: the policy's {key}"
+        return parse_json(
+            metadata[key], type_, place, advice=_RESTORE, error=CheckpointError, finite=False
+        )
+
+    options = parsed("options", _Options)
+    # A number of another file could ask for a network that no memory holds.
+    if not 0 < options.hidden <= sum(a.size for a in arrays.values()):
+        raise CheckpointError(
+            f"{path}: the policy is damaged (hidden is {options.hidden}, which its weights are not); "
+            f"{_RESTORE}"
+        )
+    policy = PolicyFile(
+        metadata["strategy"],
+        asdict(options),
+        parsed("facts", dict[str, Any]),
+        arrays,
+    )
+    described = {k: parsed(k, list[str]) for k in ("state_features", "candidate_features")}
+    digest = metadata.pop("sha256")
     if digest != _digest(metadata, arrays):
         raise CheckpointError(
             f"{path}: the policy is damaged (checksums differ); restore the file or train it anew"

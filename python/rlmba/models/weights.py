@@ -111,6 +111,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise DataError(
             f"{path}: expected a state dict, got {type(state).__name__} without tensors"
         )
+    if strange := [k for k in state if not isinstance(k, str)]:
+        raise DataError(f"{path}: expected a state dict with names as keys, got {strange[0]!r:.60}")
     return state
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from rlmba import annotators, trust
-from rlmba.annotators import Annotator
+from rlmba.annotators import Annotator, Pending
 from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.loop.store import RunStore, RunView, read_run
+from rlmba.loop.store import RunStore, RunView, read_run, read_split
 from rlmba.markup import command
 from rlmba.project.labels import LabelLog
+from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, is_plain_name
 
 __all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read"]
@@ -80,7 +81,7 @@ class Project:
 
     def split(self) -> dict[str, list[str]]:
         """Ids of V (``validation``), and of the samples that were labeled from the start (``initial``)."""
-        return dict(_json(self.path / "split.json"))
+        return dict(read_split(self.path))
 
     def set_aside(self, validation: list[str]) -> None:
         """Make V these samples."""
@@ -90,16 +91,10 @@ class Project:
     def asked(self) -> Asked | None:
         """The batch that was chosen last, if it has not been trained on."""
         path = self.path / "asked.json"
-        if not path.exists():
-            return None
-        try:
-            asked = Asked(**_json(path))
-        except TypeError as error:
-            raise RunFolderError(
-                f"{path} is damaged ({error}); delete it, `rlmba next` chooses anew"
-            ) from error
+        advice = "delete it, and `rlmba next` chooses a new batch"
+        asked = find_json(path, Asked, advice=advice, error=RunFolderError)
         # A round that was committed just before a crash left its batch behind.
-        return asked if asked.round == self.rounds else None
+        return asked if asked is not None and asked.round == self.rounds else None
 
     def keep_asked(self, asked: Asked) -> None:
         """Write a batch down."""
@@ -117,24 +112,24 @@ class Project:
 
     def pending(self) -> tuple[str, str] | None:
         """Annotator and ticket of the batch that people have, if they have one."""
-        path = self.path / "pending.json"
-        if self.asked() is None or not path.exists():
+        if self.asked() is None:
             return None
-        data = _json(path)
-        name, ticket = (
-            (data.get("annotator"), data.get("ticket")) if isinstance(data, dict) else (0, 0)
-        )
-        if not is_plain_name(name) or not is_plain_name(ticket):
+        path = self.path / "pending.json"
+        advice = f"delete it, and hand the batch over again with `{command('next', self.path)}`"
+        pending = find_json(path, Pending, advice=advice, error=RunFolderError)
+        if pending is None:
+            return None
+        if not (is_plain_name(pending.annotator) and is_plain_name(pending.ticket)):
             raise RunFolderError(
-                f"{path}: expected an annotator and a ticket by name, got {data!r:.200}; delete it, and "
-                f"hand the batch over again with `{command('next', self.path)}`"
+                f"{path}: expected an annotator and a ticket by name, got {pending.annotator!r:.200} and "
+                f"{pending.ticket!r:.200}; {advice}"
             )
-        return str(name), str(ticket)
+        return pending.annotator, pending.ticket
 
     def keep_pending(self, number: int, annotator: str, ticket: str) -> None:
         """Write down who has the batch."""
-        data = {"round": number, "annotator": annotator, "ticket": ticket}
-        atomic_write_text(self.path / "pending.json", json.dumps(data) + "\n")
+        text = json.dumps(asdict(Pending(number, annotator, ticket))) + "\n"
+        atomic_write_text(self.path / "pending.json", text)
 
     def annotator(self, name: str | None = None) -> Annotator:
         """The project's annotator, or the one of that name.
@@ -239,10 +234,3 @@ def _viewed(path: Path) -> RunView:
             "made by `rlmba init DIR --manifest FILE`"
         )
     return view
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is missing or damaged ({error}); restore it") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.errors import RunFolderError, StorageError
+from rlmba.reading.structured import read_json_lines
 from rlmba.storage import lock_file, open_own
 
 __all__ = ["Answer", "LabelLog"]
@@ -58,10 +59,8 @@ class LabelLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.answers: list[Answer] = []
-        raw = path.read_bytes() if path.exists() else b""
-        for number, line in enumerate(raw.split(b"\n")[:-1], start=1):
-            self.answers.append(_parsed(line, f"{path}, line {number}"))
+        advice = "repair or delete the line"
+        self.answers, _ = read_json_lines(path, Answer, advice=advice, error=RunFolderError)
 
     def current(self) -> dict[str, str | None]:
         """Class name by sample id, the latest answer to each, in the order of the first answers."""
@@ -113,13 +112,6 @@ class LabelLog:
                 "collect again"
             ) from error
         self.answers += new
-
-
-def _parsed(line: bytes, place: str) -> Answer:
-    try:
-        return Answer(**json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{place} is damaged ({error}); repair or delete the line") from error
 
 
 def _whole_lines(file: Any) -> int:

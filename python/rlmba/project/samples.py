@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data import MultimodalDataset, Pool
-from rlmba.errors import CheckpointError, DataError, RlmbaWarning, UsageError
+from rlmba.errors import DataError, RlmbaWarning, UsageError
 from rlmba.loop.frozen import load_data
+from rlmba.loop.trained import NETWORK, read_document
 from rlmba.markup import command
 from rlmba.project.folder import Project
 from rlmba.project.labels import LabelLog
@@ -198,11 +198,7 @@ def trained_classes(project: Project) -> tuple[str, ...]:
     """Class names of the last round's network; none before round 0."""
     if not project.rounds:
         return ()
-    path = project.writable().checkpoint() / "network.json"
-    try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["classes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is missing or damaged ({error!r}); restore it") from error
+    return read_document(project.writable().checkpoint(), NETWORK).classes
 
 
 def _overlay(

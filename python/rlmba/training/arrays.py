@@ -13,35 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import StorageError, UsageError
+from rlmba.machine import available_memory
 
-__all__ = ["available_memory", "empty_arrays"]
+__all__ = ["empty_arrays"]
 
 _Key = TypeVar("_Key")
-
-
-def available_memory() -> int:
-    """Bytes this process may still use without swapping, by the system and by its control group."""
-    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    lines = _lines("/proc/meminfo")
-    free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        most, now = ("".join(_lines(path)).strip() for path in (limit, used))
-        if most.isdigit() and now.isdigit():
-            free.append(max(0, int(most) - int(now)))
-    return min(free)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return []
 
 
 def empty_arrays(
@@ -56,8 +32,8 @@ def empty_arrays(
     ----------
     shapes : mapping of key to shape
     memory : int or None
-        Bytes they may take together; None: half of :func:`available_memory`. Where they would take
-        more, each is a :class:`numpy.memmap` of a file without a name, whose room is reserved
+        Bytes they may take together; None: half of :func:`rlmba.machine.available_memory`. Where they
+        would take more, each is a :class:`numpy.memmap` of a file without a name, whose room is reserved
         now and given back when the array goes, however the process ends.
     folder : path or None
         Where such files are; None: the system's folder for temporary files.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from rlmba.config import differing
-from rlmba.errors import CheckpointError
+from rlmba.config import COMPARED, PLACES, deciding, differing
+from rlmba.errors import CheckpointError, DataError
+from rlmba.reading.arrays import read_tensors
+from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["config_hash", "load_model", "load_tensors", "save_model", "save_tensors"]
@@ -64,19 +65,18 @@ def load_tensors(path: str | Path, *, config: Mapping[str, Any]) -> dict[str, to
         If the file is missing, damaged, or of another configuration; the message names the keys
         that differ.
     """
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
+    metadata, tensors = read_tensors(
+        Path(path),
+        "pt",
+        what="a readable safetensors checkpoint",
+        advice="restore the file, or start a new run",
+        error=CheckpointError,
+    )
+    if metadata.get("config_hash") != config_hash(config) and (
+        difference := _difference(metadata, config)
+    ):
         raise CheckpointError(
-            f"{path}: expected a readable safetensors checkpoint, got: {error}; "
-            "start the run anew, or restore the file"
-        ) from error
-    if metadata.get("config_hash") != config_hash(config):
-        raise CheckpointError(
-            f"{path}: expected a checkpoint of this configuration, got another: "
-            f"{_difference(metadata.get('config'), config)}"
+            f"{path}: expected a checkpoint of this configuration, got another: {difference}"
         )
     return tensors
 
@@ -109,11 +109,13 @@ def load_model(
     own = model.state_dict()
     problems = [f"{n} is missing" for n in own if n not in tensors]
     problems += [f"{n} is not the model's" for n in tensors if n not in own]
+    both = [(n, tensors[n], own[n]) for n in own if n in tensors]
     problems += [
-        f"{n} has shape {tuple(tensors[n].shape)}, not {tuple(own[n].shape)}"
-        for n in own
-        if n in tensors and tensors[n].shape != own[n].shape
+        f"{n} has shape {tuple(t.shape)}, not {tuple(o.shape)}"
+        for n, t, o in both
+        if t.shape != o.shape
     ]
+    problems += [f"{n} is {t.dtype}, not {o.dtype}" for n, t, o in both if t.dtype != o.dtype]
     if problems:
         raise CheckpointError(f"{path}: expected the weights of this model, but {_some(problems)}")
     model.load_state_dict(tensors)
@@ -123,17 +125,21 @@ def _canonical(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def _difference(stored: str | None, config: Mapping[str, Any]) -> str:
-    try:
-        before = json.loads(stored or "")
-    except json.JSONDecodeError:
+def _difference(metadata: Mapping[str, str], config: Mapping[str, Any]) -> str:
+    """In what a checkpoint's configuration differs; "" where that is only where data are."""
+    stored = metadata.get("config")
+    if stored is None:
         return "it states none; it was not written by this package"
-    if not isinstance(before, dict):
+    try:
+        before = parse_json(stored, dict[str, Any], "it", advice="", finite=False)
+    except DataError:
         return "its recorded configuration is damaged"
     now = json.loads(_canonical(config))
-    found = differing(before, now, absent="absent")
-    parts = [f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()]
-    return _some(parts) if parts else "its recorded configuration is damaged"
+    if config_hash(before) != metadata.get("config_hash"):
+        return "its recorded configuration is damaged"
+    # Whoever resumes has compared the run's configuration; a file of it may have been moved since.
+    found = deciding(differing(before, now, absent="absent"), (*PLACES, *COMPARED))
+    return _some([f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()])
 
 
 def _some(parts: list[str]) -> str:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from rlmba.config import TrainingConfig
 from rlmba.data.base import Batch
-from rlmba.errors import UsageError
+from rlmba.errors import CheckpointError, UsageError
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.randomness import seeded
 from rlmba.training.diagnostics import check_finite, slope
@@ -167,7 +167,18 @@ class _Training:
                 k: torch.empty(s, dtype=d, device=mesh.device) for k, (s, d) in shapes.items()
             }
         mesh.copy_from_main(tensors.values())
-        self._moving.restore(tensors, facts, mesh)
+        try:
+            if len(self._state.losses) != self._plan.epochs:
+                raise ValueError(f"losses of {len(self._state.losses)} epochs")
+            self._moving.restore(tensors, facts, mesh)
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            file = "the file of this training" if checkpoint is None else checkpoint.path
+            raise CheckpointError(
+                f"{file} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the training "
+                "starts from its beginning"
+            ) from error
 
     def run(
         self, loader: Loader, checkpoint: FitCheckpoint | None, progress: Progress | None

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlmba.errors import CheckpointError
+from rlmba.errors import CheckpointError, DataError
 from rlmba.models.classifier import MultimodalClassifier
+from rlmba.reading.structured import parse_json
 from rlmba.training.checkpoint import load_tensors, save_tensors
 from rlmba.training.mesh import Mesh
 
@@ -91,6 +92,15 @@ def _random_states(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
+@dataclass(frozen=True)
+class _Saved:
+    """What the file of a training has beside tensors."""
+
+    state: FitState
+    groups: list[dict[str, Any]]
+    scheduler: dict[str, Any]
+
+
 class FitCheckpoint:
     """A file that a training is saved to from time to time, and taken up from.
 
@@ -133,8 +143,8 @@ class FitCheckpoint:
         """What was saved last; None where there is nothing of this training."""
         try:
             tensors = load_tensors(self.path, config=self._identity)
-            facts = json.loads(bytes(tensors.pop("facts").tolist()))
-            state = FitState(**facts.pop("state"))
-        except (CheckpointError, KeyError, TypeError, ValueError):
+            text = bytes(tensors.pop("facts").tolist())
+            saved = parse_json(text, _Saved, str(self.path), advice="delete it", finite=False)
+        except (CheckpointError, DataError, KeyError, TypeError, ValueError):
             return None
-        return state, tensors, facts
+        return saved.state, tensors, {"groups": saved.groups, "scheduler": saved.scheduler}

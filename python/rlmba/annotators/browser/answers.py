@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from rlmba.errors import StorageError
+from pydantic import BaseModel
+
+from rlmba.errors import DataError, StorageError
+from rlmba.reading.structured import parse_json
 from rlmba.storage import lock_file, make_folder, open_own
 
 __all__ = ["Answer", "AnswerLog", "Answers", "Entry"]
@@ -96,6 +98,17 @@ class Answers:
     versions: dict[str, int] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     damaged: list[int] = field(default_factory=list)
+
+
+class _Line(BaseModel):
+    """A line of the file, as :meth:`Entry.line` makes it."""
+
+    id: str
+    label: str | None = None
+    by: str = ""
+    time: str = ""
+    session: str = ""
+    undo: bool = False
 
 
 class AnswerLog:
@@ -237,18 +250,12 @@ def _parse(raw: bytes, revision: str) -> Answers:
 def _entry(row: bytes) -> tuple[Entry, str] | None:
     """A line and its time, None if it is not one of ours."""
     try:
-        data: Any = json.loads(row)
-    except ValueError:
+        said = parse_json(row, _Line, "", advice="")
+    except DataError:
         return None
-    if not isinstance(data, Mapping) or not isinstance(data.get("id"), str):
+    if not said.undo and "label" not in said.model_fields_set:
         return None
-    undo, label = data.get("undo", False), data.get("label")
-    texts = [data.get(key, "") for key in ("by", "time", "session")]
-    known = undo is True or (undo is False and "label" in data)
-    if not known or not isinstance(label, str | None) or not all(isinstance(t, str) for t in texts):
-        return None
-    by, time, session = texts
-    return Entry(data["id"], label, by, session, undo), time
+    return Entry(said.id, said.label, said.by, said.session, said.undo), said.time
 
 
 def _all_of(descriptor: int) -> bytes:

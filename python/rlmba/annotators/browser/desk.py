@@ -14,7 +14,9 @@ from pathlib import Path
 from rlmba.annotators.base import LabelBatch, Question
 from rlmba.annotators.browser.annotator import Browser, nearest
 from rlmba.annotators.browser.answers import Answer, AnswerLog, Answers, Entry
+from rlmba.annotators.tickets import Pending
 from rlmba.errors import AnnotatorError, UsageError
+from rlmba.reading.structured import find_json
 
 __all__ = ["AnsweredMeanwhileError", "Batch", "Desk"]
 
@@ -81,16 +83,16 @@ class Desk:
     def current(self) -> Batch | str:
         """The batch to label now, or why there is none."""
         try:
-            data = json.loads(self._pending.read_text(encoding="utf-8"))
-            number, annotator, ticket = data["round"], str(data["annotator"]), str(data["ticket"])
-        except FileNotFoundError:
-            return "No batch to label now: the model is learning, or `rlmba next` has not been run."
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return f"{self._pending} cannot be read ({error!r}): run `rlmba next` again."
-        if annotator != "browser":
-            return f"Round {number} is not labeled here: it went to the annotator {annotator!r}."
-        try:
-            return self.batch(ticket)
+            advice = "run `rlmba next` again"
+            pending = find_json(self._pending, Pending, advice=advice, error=AnnotatorError)
+            if pending is None:
+                return "No batch to label now: the model is learning, or `rlmba next` has not been run."
+            if pending.annotator != "browser":
+                return (
+                    f"Round {pending.round} is not labeled here: it went to the annotator "
+                    f"{pending.annotator!r}."
+                )
+            return self.batch(pending.ticket)
         except AnnotatorError as error:
             return str(error)
 

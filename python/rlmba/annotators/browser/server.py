@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from rlmba import trust
 from rlmba.annotators.browser.annotator import Browser
-from rlmba.errors import AnnotatorError, StorageError, UsageError
+from rlmba.errors import AnnotatorError, DataError, StorageError, UsageError
+from rlmba.reading.structured import find_json
 
 if TYPE_CHECKING:
     import uvicorn
@@ -234,14 +235,12 @@ def _listener(host: str, port: int, folder: Path) -> socket.socket:
 
 def _kept_token(path: Path) -> str:
     """The token of a project, drawn where there is none; nobody else may read the file."""
-    try:
-        token = json.loads(path.read_text(encoding="utf-8"))["token"]
-        if isinstance(token, str) and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
+    with suppress(DataError):  # a damaged one is replaced
+        token = (find_json(path, dict[str, str], advice="delete it") or {}).get("token", "")
+        if re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
             with suppress(OSError):  # as on file systems without modes
                 path.chmod(0o600)
             return token
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     token = secrets.token_urlsafe(32)
     try:
         # Made for the owner alone, before there is something in it.

@@ -19,6 +19,8 @@ from rlmba.annotators.labelstudio.projects import Projects
 from rlmba.annotators.labelstudio.tasks import asked_again, columns, tasks
 from rlmba.annotators.tickets import Tickets
 from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
+from rlmba.reading.files import read_text
+from rlmba.reading.structured import read_json
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
@@ -204,7 +206,8 @@ class LabelStudio:
     def _write_import(self, batch: LabelBatch, ticket: str) -> None:
         make_folder(self._own)
         path = self._own / "labeling_config.xml"
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        advice = "delete it: it is made again"
+        before = read_text(path, advice=advice, error=AnnotatorError) if path.is_file() else ""
         config = labeling.grown(before, columns(batch), batch.classes, open_classes=batch.open)
         made = tasks(batch, batch.questions, self._way(None, None), labeling.variables(config))
         if config != before:
@@ -237,13 +240,10 @@ class LabelStudio:
         if not decided.ties:
             path.unlink(missing_ok=True)
             return
-        try:
-            made = json.loads(source.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise AnnotatorError(
-                f"{source}: expected the tasks of this round, could not read them ({error}); ask again with "
-                "`rlmba next`"
-            ) from None
+        advice = "ask again with `rlmba next`"
+        made = read_json(source, list[dict[str, Any]], advice=advice, error=AnnotatorError)
+        if not all(isinstance(t.get("data"), dict) and "sample_id" in t["data"] for t in made):
+            raise AnnotatorError(f"{source} is damaged: expected tasks with a sample_id; {advice}")
         ties = decided.ties
         chosen = [t for t in made if t["data"]["sample_id"] in ties]
         again = [asked_again(t, ties[t["data"]["sample_id"]]) for t in chosen]
@@ -268,13 +268,8 @@ class LabelStudio:
 
     def _key(self) -> str:
         if self._key_file is not None:
-            try:
-                key = self._key_file.read_text(encoding="utf-8").strip()
-            except (OSError, ValueError) as error:
-                raise AnnotatorError(
-                    f"{self._key_file}: the key to Label Studio could not be read "
-                    f"({type(error).__name__}); correct the annotator's option key_file"
-                ) from None
+            advice = "correct the annotator's option key_file"
+            key = read_text(self._key_file, advice=advice, error=AnnotatorError).strip()
             place = str(self._key_file)
         else:
             key = os.environ.get(self._key_variable, "").strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from rlmba.annotators.labelstudio.labeling import CHOICES, NEW_CLASS
 from rlmba.data.table import read_table
 from rlmba.errors import DataError
+from rlmba.reading.files import read_text
+from rlmba.reading.structured import parse_json
 
 __all__ = ["read_export"]
 
@@ -33,15 +34,8 @@ def read_export(path: Path) -> list[dict[str, Any]]:
 
 
 def _objects(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: could not be read ({error}); {_HOW}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected JSON, got {error}; {_HOW}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise DataError(f"{path}: expected a list of tasks, got {type(rows).__name__}; {_HOW}")
-    return rows
+    text = read_text(path, advice=_HOW)
+    return parse_json(text, list[Mapping[str, Any]], str(path), advice=_HOW, finite=False)
 
 
 def _table(path: Path) -> list[Mapping[str, Any]]:
@@ -65,17 +59,17 @@ def _task(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         )
     flat = {"sample_id": row["sample_id"], "round": row["round"]}
     result = [
-        {"from_name": name, "value": {key: _names(row.get(name), key)}}
+        {"from_name": name, "value": {key: _names(path, row.get(name), key)}}
         for name, key in ((CHOICES, "choices"), (NEW_CLASS, "text"))
     ]
     return {"id": row.get("id", number), "data": flat, "annotations": [{"result": result}]}
 
 
-def _names(cell: Any, key: str) -> list[Any]:
+def _names(path: Path, cell: Any, key: str) -> list[Any]:
     """A cell's names: one as it is, several as an object or a list, none where it is empty."""
     if isinstance(cell, str) and cell.startswith(f'{{"{key}":'):
-        with suppress(ValueError):  # damaged, it is no class, which is said
-            cell = json.loads(cell)
+        with suppress(DataError):  # damaged, it is no class, which is said
+            cell = parse_json(cell, dict[str, Any], f"{path}: the cell {cell[:40]!r}", advice=_HOW)
     if isinstance(cell, Mapping):
         cell = cell.get(key)
     return cell if isinstance(cell, list) else [cell]

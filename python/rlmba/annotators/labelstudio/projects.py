@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlmba.errors import AnnotatorError
+from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ _TEXTS = {
     "questions": "Questions of rlmba.",
     "files": "Files that questions of rlmba show; nothing to label here. Keep it as long as these are asked.",
 }
+
+
+@dataclass
+class _State:
+    """The file: our mark, and the numbers of projects by kind, by the server's address."""
+
+    mark: str
+    servers: dict[str, dict[str, int]]
 
 
 class Projects:
@@ -51,10 +61,10 @@ class Projects:
             If there is none and it shall not be made, or the server cannot be asked.
         """
         state = self._read()
-        known: dict[str, int] = state["servers"].setdefault(server.url, {})
+        known = state.servers.setdefault(server.url, {})
         if kind in known:
             return known[kind]
-        mark = f"[rlmba {state['mark']} {kind}]"
+        mark = f"[rlmba {state.mark} {kind}]"
         number = server.find_project(mark)
         if number is None and not make:
             raise AnnotatorError(
@@ -74,18 +84,13 @@ class Projects:
         self._write(state)
         return number
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            state = json.loads(self.path.read_text(encoding="utf-8"))
-            return {"mark": str(state["mark"]), "servers": dict(state["servers"])}
-        except FileNotFoundError:
-            return {"mark": secrets.token_hex(8), "servers": {}}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AnnotatorError(
-                f"{self.path} is damaged ({error!r}): set the annotator's option project to the number in "
-                "the address of its page, and delete the file"
-            ) from None
+    def _read(self) -> _State:
+        advice = (
+            "delete it, and set the annotator's option project to the number in its page's address"
+        )
+        state = find_json(self.path, _State, advice=advice, error=AnnotatorError)
+        return _State(secrets.token_hex(8), {}) if state is None else state
 
-    def _write(self, state: dict[str, Any]) -> None:
+    def _write(self, state: _State) -> None:
         make_folder(self.path.parent)
-        atomic_write_text(self.path, json.dumps(state, indent=1) + "\n")
+        atomic_write_text(self.path, json.dumps(asdict(state), indent=1) + "\n")

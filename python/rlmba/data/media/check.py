@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.data.media.content import Recipe
@@ -17,12 +17,15 @@ from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
+from rlmba.reading.files import find_bytes
+from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_text, cache_folder
 
 __all__ = ["Examine", "check", "default_index", "known_outcomes"]
 
 _FORMAT = 1
 _CHUNK = 16
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -141,17 +144,12 @@ def known_outcomes(
         If the index is of another data set or recipe, or no index.
     """
     file = Path(index) if index is not None else default_index(catalogue, recipe)
-    try:
-        data = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error}); give another --index") from error
+    data = find_bytes(file, advice="give another --index")
     if not data:
         return {}
     lines = data.split(b"\n")[:-1] or [b""]  # what follows the last line's end is torn
-    facts = _line(lines[0])
-    if "format" not in facts:
+    facts = _line(lines[0], dict[str, Any])
+    if facts is None or "format" not in facts:
         raise DataError(f"{file} is no index of a check; give another --index")
     if facts != _facts(catalogue, recipe):
         raise DataError(
@@ -160,10 +158,10 @@ def known_outcomes(
         )
     samples = {s.id: s for s in catalogue.samples}
     known: dict[str, Outcome] = {}
-    for line in map(_line, lines[1:]):
-        sample = samples.get(str(line.get("id")))
-        if sample is not None:
-            known[sample.id] = Outcome.from_dict(line)
+    for line in lines[1:]:
+        said = _line(line, _Known)
+        if said is not None and said.id in samples:
+            known[said.id] = Outcome(said.problems, said.flags, said.keys)
     return {i: outcome for i, outcome in known.items() if outcome.current(samples[i])}
 
 
@@ -178,13 +176,19 @@ def _facts(catalogue: Catalogue, recipe: Recipe) -> dict[str, Any]:
     return loaded
 
 
-def _line(line: bytes) -> dict[str, Any]:
-    """A line of an index; empty where it is torn, as one is after a crash."""
+@dataclass(frozen=True, kw_only=True)
+class _Known(Outcome):
+    """A line of an index: what became of a sample."""
+
+    id: str
+
+
+def _line(line: bytes, type_: type[_T]) -> _T | None:
+    """A line of an index; None where it is torn, as one is after a crash."""
     try:
-        data = json.loads(line)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
+        return parse_json(line, type_, "", advice="")
+    except DataError:
+        return None
 
 
 def _opened(file: Path, catalogue: Catalogue, recipe: Recipe) -> BinaryIO:

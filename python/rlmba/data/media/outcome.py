@@ -68,15 +68,6 @@ class Outcome:
         parts = {"problems": self.problems, "flags": self.flags, "keys": self.keys}
         return {name: dict(part) for name, part in parts.items() if part}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
-        """Inverse of :meth:`to_dict`."""
-        return cls(
-            {str(m): str(p) for m, p in data.get("problems", {}).items()},
-            {str(m): tuple(map(str, f)) for m, f in data.get("flags", {}).items()},
-            {str(m): (int(k[0]), int(k[1])) for m, k in data.get("keys", {}).items()},
-        )
-
 
 def key_of(source: Source | None) -> Key:
     """Key of the file behind a source, of all files of a folder, or of a text in memory."""

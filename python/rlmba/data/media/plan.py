@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from rlmba.data.media import shards
 from rlmba.data.media.catalogue import Catalogue, Sample, split_checksum
 from rlmba.data.media.content import Recipe
 from rlmba.errors import DataError
+from rlmba.reading.files import read_bytes
+from rlmba.reading.structured import parse_json, read_versioned
 from rlmba.storage import atomic_write_text
 
 __all__ = ["FORMAT", "HEADER", "NOWHERE", "Plan", "differences", "read_plan", "write_plan"]
@@ -27,6 +28,38 @@ NOWHERE = -1
 _SHARD_BYTES = 256 << 20
 _SHARDS = 256
 _LEAST = 8
+
+
+@dataclass(frozen=True)
+class _Pointer:
+    """The file with the list of samples, and its checksum."""
+
+    file: str
+    blake2b: str
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The file :data:`HEADER`."""
+
+    name: str
+    layout: str
+    root: str
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    recipe: Recipe
+    published: dict[str, int]
+    samples: _Pointer
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """The list of samples; see :class:`Plan`."""
+
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    test: tuple[bool, ...]
+    shard: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -192,57 +225,49 @@ def read_plan(folder: Path) -> Plan:
     DataError
         If the folder is no cache, of another format, or damaged.
     """
-    file = folder / HEADER
+    file, before = folder / HEADER, None
     again = "delete the folder and run `rlmba data prepare` again"
-    try:
-        header = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not file.is_file():
         raise DataError(
             f"{folder}: expected a cache made by `rlmba data prepare`, found no {HEADER} there"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{file} is damaged ({error}); {again}") from error
-    if not isinstance(header, dict) or "format" not in header:
-        raise DataError(
-            f"{file} was not written by rlmba; give a folder made by `rlmba data prepare`"
         )
-    if header["format"] != FORMAT:
-        raise DataError(
-            f"{folder}: cache format {header['format']}, this version reads {FORMAT}; prepare it anew into "
-            f"another folder, or use the version of rlmba that wrote it ({header.get('rlmba', 'unknown')})"
+    while True:
+        header = read_versioned(
+            file,
+            _Header,
+            FORMAT,
+            what="cache",
+            advice=again,
+            foreign="give a folder made by `rlmba data prepare`",
+            otherwise="prepare it again into another folder, or ",
         )
-    try:
-        lists = _read_lists(folder, header["samples"])
-        return _plan_of(header, lists)
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise DataError(
-            f"{folder} is damaged ({type(error).__name__}: {error}); {again}"
-        ) from error
-
-
-def _read_lists(folder: Path, pointer: Mapping[str, str]) -> Any:
-    data = (folder / pointer["file"]).read_bytes()
-    if hashlib.blake2b(data, digest_size=16).hexdigest() != pointer["blake2b"]:
-        raise ValueError(f"the checksum of {pointer['file']} is wrong")
-    return json.loads(data)
-
-
-def _plan_of(header: Mapping[str, Any], lists: Mapping[str, Any]) -> Plan:
-    recipe = dict(header["recipe"])
-    recipe["frame_size"] = tuple(recipe["frame_size"])
+        # A list is removed once the header points to another: a reader of the old one looks again.
+        if (folder / header.samples.file).is_file() or header == before:
+            break
+        before = header
+    lists = _read_lists(folder, header, again)
     return Plan(
-        name=str(header["name"]),
-        layout=str(header["layout"]),
-        root=str(header["root"]),
-        modalities=tuple(header["modalities"]),
-        classes=tuple(header["classes"]),
-        recipe=Recipe(**recipe),
-        published=dict(header["published"]),
-        ids=tuple(lists["ids"]),
-        labels=tuple(lists["labels"]),
-        test=tuple(lists["test"]),
-        shard=tuple(lists["shard"]),
+        **{f.name: getattr(header, f.name) for f in fields(Plan) if hasattr(header, f.name)},
+        **{f.name: getattr(lists, f.name) for f in fields(_Lists)},
     )
+
+
+def _read_lists(folder: Path, header: _Header, again: str) -> _Lists:
+    pointer = header.samples
+    if Path(pointer.file).name != pointer.file:
+        raise DataError(f"{folder / HEADER} is damaged: {pointer.file!r} is no file of it; {again}")
+    file = folder / pointer.file
+    data = read_bytes(file, advice=again)
+    if hashlib.blake2b(data, digest_size=16).hexdigest() != pointer.blake2b:
+        raise DataError(f"{folder} is damaged: the checksum of {pointer.file} is wrong; {again}")
+    lists = parse_json(data, _Lists, str(file), advice=again)
+    if len({len(lists.ids), len(lists.labels), len(lists.test), len(lists.shard)}) > 1:
+        raise DataError(f"{file} is damaged: its lists are of different lengths; {again}")
+    if lists.labels and not 0 <= min(lists.labels) <= max(lists.labels) < len(header.classes):
+        raise DataError(
+            f"{file} is damaged: labels beyond the {len(header.classes)} classes; {again}"
+        )
+    return lists
 
 
 def _has_file(sample: Sample) -> bool:

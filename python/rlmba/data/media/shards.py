@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.outcome import Outcome
 from rlmba.errors import DataError
+from rlmba.reading.structured import find_json, parse_json
 from rlmba.storage import atomic_write_chunks, atomic_write_text
 
 __all__ = [
@@ -59,6 +60,17 @@ class Note:
     size: int
     checksum: str
     ids: tuple[str, ...]
+    outcomes: Mapping[str, Outcome]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A note's file."""
+
+    format: int
+    bytes: int
+    blake2b: str
+    samples: tuple[str, ...]
     outcomes: Mapping[str, Outcome]
 
 
@@ -229,16 +241,14 @@ def read_note(cache: Path, number: int) -> Note | None:
         If it is damaged.
     """
     file = note_file(cache, number)
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        if data["format"] != _NOTE_FORMAT:
-            raise ValueError(f"format {data['format']}, expected {_NOTE_FORMAT}")
-        outcomes = {str(i): Outcome.from_dict(o) for i, o in data["outcomes"].items()}
-        return Note(int(data["bytes"]), str(data["blake2b"]), tuple(data["samples"]), outcomes)
-    except FileNotFoundError:
+    kept = find_json(file, _Kept, advice=_repair(file))
+    if kept is None:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is damaged ({error}); {_repair(file)}") from error
+    if kept.format != _NOTE_FORMAT:
+        raise DataError(
+            f"{file} is damaged: format {kept.format}, expected {_NOTE_FORMAT}; {_repair(file)}"
+        )
+    return Note(kept.bytes, kept.blake2b, kept.samples, kept.outcomes)
 
 
 def _repair(file: Path) -> str:
@@ -290,11 +300,9 @@ class Shard:
             raise DataError(
                 f"{file} is damaged: {len(mapped):,} bytes, {size:,} were written; {_repair(file)}"
             )
-        try:
-            self._arrays = _views(mapped)
-            self._present = self._arrays.pop("present").tolist()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{file} is damaged ({error}); {_repair(file)}") from error
+        self._file = file
+        self._arrays = _views(file, mapped)
+        self._present = self._arrays.pop("present", np.zeros(0, np.bool_)).tolist()
         names = [m for m in self._arrays if "." not in m]
         if len(self._present) and len(names) != len(self._present[0]):
             raise DataError(f"{file} is damaged: arrays are missing; {_repair(file)}")
@@ -304,37 +312,54 @@ class Shard:
 
         ``modalities`` in the cache's order.
         """
+        try:
+            present = zip(modalities, self._present[row], strict=True)
+            return {m: self._view(row, m) if there else None for m, there in present}
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{self._file} is damaged: row {row} does not fit ({error}); {_repair(self._file)}"
+            ) from error
+
+    def _view(self, row: int, modality: str) -> NDArray[Any]:
         arrays = self._arrays
-        sample: dict[str, NDArray[Any] | None] = {}
-        for modality, there in zip(modalities, self._present[row], strict=True):
-            if not there:
-                sample[modality] = None
-            elif modality == _RAGGED:
-                start, end = arrays[f"{modality}.offsets"][row : row + 2]
-                height, width = arrays[f"{modality}.sizes"][row]
-                sample[modality] = arrays[modality][start:end].reshape(height, width, 3)
-            else:
-                sample[modality] = arrays[modality][row]
-        return sample
+        if modality != _RAGGED:
+            sample: NDArray[Any] = arrays[modality][row]
+            return sample
+        start, end = arrays[f"{modality}.offsets"][row : row + 2]
+        height, width = arrays[f"{modality}.sizes"][row]
+        return arrays[modality][start:end].reshape(height, width, 3)
 
 
-def _views(mapped: mmap.mmap) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class _Entry:
+    """Where a tensor lies in a shard."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def _views(file: Path, mapped: mmap.mmap) -> dict[str, NDArray[Any]]:
     length = int.from_bytes(mapped[:8], "little")
     if length > len(mapped) - 8:
-        raise ValueError("the header is cut off")
-    header = json.loads(mapped[8 : 8 + length])
-    header.pop("__metadata__", None)
+        raise DataError(f"{file} is damaged: the header is cut off; {_repair(file)}")
+    header = parse_json(
+        mapped[8 : 8 + length], dict[str, _Entry | dict[str, str]], str(file), advice=_repair(file)
+    )
     start = 8 + length
     views: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
-        dtype = np.dtype(_TYPES[entry["dtype"]])
-        offset, end = entry["data_offsets"]
-        shape = tuple(entry["shape"])
+        if not isinstance(entry, _Entry):  # its metadata
+            continue
+        dtype = np.dtype(_TYPES.get(entry.dtype, "V0"))
+        (offset, end), shape = entry.data_offsets, entry.shape
         if (
-            end - offset != dtype.itemsize * prod(shape)
+            not dtype.itemsize
+            or min(shape, default=0) < 0
+            or end - offset != dtype.itemsize * prod(shape)
             or not 0 <= offset <= end <= len(mapped) - start
         ):
-            raise ValueError(f"the place of {name!r} is wrong")
+            raise DataError(f"{file} is damaged: the place of {name!r} is wrong; {_repair(file)}")
         flat = np.frombuffer(mapped, dtype, prod(shape), start + offset)
         views[name] = flat.reshape(shape)
     return views

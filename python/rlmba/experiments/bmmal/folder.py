@@ -12,6 +12,7 @@ from typing import Any
 
 from rlmba.config import yaml12
 from rlmba.errors import RunFolderError, UsageError
+from rlmba.reading.files import read_text
 from rlmba.types import MULTIMODAL
 
 __all__ = ["CODE", "FIGURES", "BmmalRun", "is_bmmal_run", "read_bmmal_run"]
@@ -151,7 +152,7 @@ def read_bmmal_run(
         strategy=ours,
         variant=CODE + more,
         fusion=_fusion(settings),
-        seed=int(_asked("seed", told, path)) if seed is None else seed,
+        seed=_seed(told, path) if seed is None else seed,
         labels=labels,
         figures={
             head: {name: column(f"{title}/{what}") for name, what in FIGURES.items()}
@@ -178,7 +179,12 @@ def _versions(path: Path) -> dict[int, Path]:
 def _read_metrics(path: Path, last: int) -> tuple[list[str], list[list[float]]]:
     """Column titles and a row of numbers for each round 0 to ``last``."""
     text = _text(path)
-    lines = list(csv.reader(text.splitlines()))
+    try:
+        lines = list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise RunFolderError(
+            f"{path} is damaged: {error}; restore it, or leave the run out"
+        ) from error
     titles = lines[0][1:] if lines else []
     if f"{MULTIMODAL.upper()}/Top-1" not in titles or titles[-1] != "query_time":
         raise RunFolderError(
@@ -237,10 +243,7 @@ def _read_labels(path: Path, versions: Mapping[int, Path], last: int) -> tuple[i
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from error
+    return read_text(path, advice="restore it, or leave the run out", error=RunFolderError)
 
 
 def _read_settings(path: Path) -> Mapping[str, Any]:
@@ -268,6 +271,17 @@ def _asked(what: str, told: Mapping[str, str], path: Path) -> str:
             f"code does (a link will do), or give {what} to read_bmmal_run"
         )
     return told[what]
+
+
+def _seed(told: Mapping[str, str], path: Path) -> int:
+    text = _asked("seed", told, path)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise RunFolderError(
+            f"{path}: expected manual_seed in its {_SETTINGS} to be an integer, got {text[:40]!r}; correct "
+            "it, or give seed to read_bmmal_run"
+        ) from error
 
 
 def _fusion(settings: Mapping[str, Any]) -> str:

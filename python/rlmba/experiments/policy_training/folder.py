@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rlmba import trust
 from rlmba.errors import CheckpointError, RunFolderError, UsageError
 from rlmba.markup import csv_text
+from rlmba.reading.arrays import read_tensors
+from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
 
 __all__ = ["FREE", "Progress", "TrainingFolder"]
@@ -24,6 +25,9 @@ __all__ = ["FREE", "Progress", "TrainingFolder"]
 FORMAT = 1
 FREE = ("episodes", "patience")
 """Settings under which a training may go on otherwise."""
+
+_FIGURES = ("step", "episodes", "return", "moving_return", "entropy", "gradient_norm")
+"""Numbers of a step in the history, which has the return by task as well: ``returns``."""
 
 _Arrays = dict[str, NDArray[Any]]
 
@@ -111,18 +115,24 @@ class TrainingFolder:
         atomic_write_text(self.path / "returns.csv", curve(progress.history))
 
     def _read(self, file: Path) -> Progress:
-        try:
-            with safe_open(file, framework="np") as tensors:
-                metadata = tensors.metadata() or {}
-                arrays = {k: tensors.get_tensor(k) for k in tensors.keys()}  # noqa: SIM118 - no mapping
-            if metadata["rlmba_policy_training"] != str(FORMAT):
-                raise ValueError(f"format {metadata['rlmba_policy_training']}, expected {FORMAT}")
-            history, identity = json.loads(metadata["history"]), json.loads(metadata["identity"])
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        what, advice = "the checkpoint of a training", "restore it, or give another --output"
+        metadata, arrays = read_tensors(file, "np", what=what, advice=advice, error=CheckpointError)
+        if (number := metadata.get("rlmba_policy_training")) != str(FORMAT):
+            found = f"another of format {number}" if number else "another file"
+            raise CheckpointError(f"{file}: expected {what}, got: {found}; {advice}")
+
+        def parsed(key: str, type_: Any) -> Any:
+            text, place = metadata.get(key, ""), f"{file}: its {key}"
+            return parse_json(
+                text, type_, place, advice=advice, error=CheckpointError, finite=False
+            )
+
+        history = parsed("history", list[dict[str, int | float | dict[str, float]]])
+        identity = parsed("identity", dict[str, Any])
+        if not all(map(_is_step, history)):
             raise CheckpointError(
-                f"{file}: expected the checkpoint of a training, got: {error!r}; start anew in another "
-                "--output"
-            ) from error
+                f"{file}: its history is damaged: expected {', '.join(_FIGURES)} of each step; {advice}"
+            )
         differing = _differing(identity, self.identity)
         if differing:
             raise RunFolderError(
@@ -139,11 +149,18 @@ class TrainingFolder:
 def curve(history: list[dict[str, Any]]) -> str:
     """The history as CSV, the return of each task in a column of its own."""
     tasks = sorted(history[0]["returns"]) if history else []
-    plain = ("step", "episodes", "return", "moving_return", "entropy", "gradient_norm")
     return csv_text(
-        [*plain, *(f"return:{task}" for task in tasks)],
-        ([*(row[k] for k in plain), *(row["returns"][task] for task in tasks)] for row in history),
+        [*_FIGURES, *(f"return:{task}" for task in tasks)],
+        (
+            [*(row[k] for k in _FIGURES), *(row["returns"][task] for task in tasks)]
+            for row in history
+        ),
     )
+
+
+def _is_step(row: Mapping[str, Any]) -> bool:
+    numbers = all(isinstance(row.get(key), int | float) for key in _FIGURES)
+    return numbers and isinstance(row.get("returns"), dict)
 
 
 def _taken(path: Path) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlmba.config import RunConfig
-from rlmba.errors import UsageError
+from rlmba.errors import DataError, UsageError
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.policy_training.runs import (
     RULES,
@@ -26,6 +26,7 @@ from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
 from rlmba.experiments.statistics import paired
 from rlmba.experiments.tables.render import terminal
+from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text
 from rlmba.types import RoundRecord
 
@@ -53,6 +54,13 @@ class Comparison:
     rule: tuple[float, ...]
     difference: float
     p: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored(Comparison):
+    """A comparison in its file, after so many ``steps`` of training."""
+
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -174,11 +182,10 @@ def _compared(config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int)
     """The comparison in a file, if it is that of this training and these seeds, or a new one."""
     wanted = list(range(config.seed, config.seed + seeds))
     steps = len(trained.history)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored.pop("steps") == steps and stored["seeds"] == wanted:
-            sequences = {k: tuple(stored[k]) for k in ("seeds", "policy", "rule")}
-            return Comparison(**{**stored, **sequences})
+    with contextlib.suppress(DataError):  # a damaged one is made again
+        stored = find_json(file, _Stored, advice="delete it", finite=False)
+        if stored is not None and stored.steps == steps and list(stored.seeds) == wanted:
+            return Comparison(**{f.name: getattr(stored, f.name) for f in fields(Comparison)})
     comparison = compare_policy(config, trained.policy, wanted)
     atomic_write_text(file, json.dumps({**asdict(comparison), "steps": steps}, indent=1) + "\n")
     return comparison

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import rlmba
-from rlmba.errors import DataError
+from rlmba.errors import CheckpointError, DataError
 from rlmba.experiments.policy_training.credit import advantages
 from rlmba.experiments.policy_training.curve import draw_curve
 from rlmba.experiments.policy_training.episodes import Environment, Episode
@@ -79,7 +79,12 @@ def train_policy(
     }
     with TrainingFolder.open(Path(output), identity, resume=resume) as (folder, before):
         progress = before or Progress(agent.state_dict())
-        agent.load_state_dict(progress.agent)
+        try:
+            agent.load_state_dict(progress.agent)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder.path}: {error}; start again in another --output"
+            ) from error
         while not _done(progress.history, settings):
             first = len(progress.history) * settings.parallel
             episodes = environment.run(agent, range(first, first + settings.parallel))

@@ -15,14 +15,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 import rlmba
 from rlmba import trust
-from rlmba.config import FREE_KEYS, flat, yaml12
-from rlmba.errors import RunFolderError, UsageError
+from rlmba.config import FREE_KEYS, PLACES, flat, yaml12
+from rlmba.errors import DataError, RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
 from rlmba.experiments.sweep.variants import Job
+from rlmba.reading.files import find_bytes
+from rlmba.reading.structured import parse_json, said
 from rlmba.storage import atomic_write_text, locked, make_folder
+from rlmba.types import MULTIMODAL
 
 __all__ = [
     "Failure",
@@ -37,7 +42,25 @@ __all__ = [
 
 FORMAT = 1
 _FILE = "sweep.yaml"
-_UNCOMPARED = set(FREE_KEYS)
+_UNCOMPARED = {*FREE_KEYS, *PLACES}
+
+
+class _Run(BaseModel):
+    """What one strategy on a data set has of its own."""
+
+    seeds: list[int]
+    own: dict[str, Any]
+
+
+class _Stored(BaseModel):
+    """The file ``sweep.yaml``."""
+
+    format: int
+    rlmba: str = ""
+    sweep: dict[str, Any]
+    data: dict[str, str]
+    common: dict[str, Any]
+    runs: dict[str, _Run]
 
 
 @contextlib.contextmanager
@@ -85,7 +108,12 @@ def stored_sweep(output: Path) -> SweepConfig | None:
         If it is damaged.
     """
     stored = _read(output)
-    return None if stored is None else load_sweep(stored["sweep"])
+    try:
+        return None if stored is None else load_sweep(stored["sweep"])
+    except UsageError as error:
+        raise RunFolderError(
+            f"{output / _FILE} is damaged ({error}); give another --output"
+        ) from error
 
 
 def _busy(output: Path, holder: str) -> RunFolderError:
@@ -101,15 +129,16 @@ def _read(output: Path) -> dict[str, Any] | None:
                 f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
                 f"rlmba that wrote it ({stored.get('rlmba', 'unknown')})"
             )
-        for key in ("sweep", "data", "common", "runs"):
-            stored[key]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise RunFolderError(f"{file} cannot be read ({error}); give another --output") from error
     except (UsageError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); give another --output") from error
-    return dict(stored)
+    try:
+        return _Stored.model_validate(stored, strict=True).model_dump()
+    except ValidationError as error:
+        raise RunFolderError(f"{file} is damaged: {said(error)}; give another --output") from error
 
 
 def _contents(plan: Plan) -> dict[str, Any]:
@@ -204,17 +233,39 @@ class Newest:
     top1: float | None = None
 
 
+@dataclass(frozen=True)
+class _Top1:
+    top1: float
+
+
+@dataclass(frozen=True)
+class _Figures:
+    heads: dict[str, _Top1]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """What :func:`newest` looks at in a run's last line."""
+
+    labels: int
+    test: _Figures | None = None
+    validation: _Figures | None = None
+
+
 def newest(folder: Path) -> Newest:
     """Read a run's newest figures, while it goes on or after; Top-1 on test, else on V.
 
     What cannot be read counts as nothing: the run itself will say what is wrong.
     """
+    file = folder / "rounds.jsonl"
     try:
-        lines = (folder / "rounds.jsonl").read_bytes().split(b"\n")[:-1]
-        last = json.loads(lines[-1])
-        figures = last["test"] or last["validation"]
-        return Newest(len(lines), int(last["labels"]), float(figures["heads"]["mm"]["top1"]))
-    except (OSError, IndexError, ValueError, KeyError, TypeError):
+        lines = (find_bytes(file, advice="") or b"").split(b"\n")[:-1]
+        if not lines:
+            return Newest()
+        last = parse_json(lines[-1], _Last, str(file), advice="")
+        figures = last.test or last.validation
+        return Newest(len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None)
+    except (DataError, KeyError):
         return Newest()
 
 

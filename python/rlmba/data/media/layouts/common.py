@@ -15,6 +15,7 @@ from pathlib import Path
 from rlmba.data.encoding import decode_text
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.errors import DataError
+from rlmba.reading.files import read_bytes
 
 __all__ = [
     "PUBLISHED",
@@ -129,12 +130,7 @@ def csv_rows(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
 
 def read_list(path: Path) -> bytes:
     """Bytes of a file that names the samples."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: expected a list of samples, got: {error.strerror or error}; check the path"
-        ) from error
+    return read_bytes(path, advice="give a list of samples")
 
 
 def unique(candidates: Iterable[Sample], notes: Notes) -> list[Sample]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from rlmba.data.media.layouts.common import (
     read_list,
     split_name,
 )
-from rlmba.errors import DataError
+from rlmba.reading.structured import parse_json
 
 __all__ = ["LAYOUTS", "MAX_WORDS", "ingredients", "read"]
 
@@ -293,19 +292,12 @@ def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
 
 
 def _entries(path: Path) -> list[Any]:
-    try:
-        entries = json.loads(decode_text(read_list(path)).text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: expected JSON, got an error at line {error.lineno} ({error.msg}); the file may "
-            "be cut off: make it anew"
-        ) from error
-    if not isinstance(entries, list):
-        raise DataError(
-            f"{path}: expected a list of {{id, label, text_tokens, img_path}}, got "
-            f"{type(entries).__name__}; is it BMMAL's list of {NAME}?"
-        )
-    return entries
+    advice = (
+        "expected a list of {id, label, text_tokens, img_path}, as BMMAL's; the file may be cut off: make it "
+        "again"
+    )
+    text = decode_text(read_list(path)).text
+    return parse_json(text, list[Any], str(path), advice=advice, finite=False)
 
 
 def _fields(entry: object) -> tuple[str, str, str] | None:

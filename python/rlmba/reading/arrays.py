@@ -1,0 +1,233 @@
+"""Arrays by name: ``.npz`` and ``.npy`` without pickle, safetensors."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import DataError, RlmbaError
+from rlmba.machine import total_memory
+from rlmba.reading.files import require_file
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["read_npy", "read_npz", "read_tensors", "require_memory"]
+
+_AGAIN = "it may be truncated or another format; write or copy it again"
+_PLAIN = "save plain numbers or a str array: objects need pickle, which is never loaded"
+_LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+_FLOATS = {"F16", "F32", "F64"}
+_TYPES = _FLOATS | {"BOOL"} | {f"{kind}{bits}" for kind in "UI" for bits in (8, 16, 32, 64)}
+_BFLOAT = "BF16"
+
+_Header = tuple[tuple[int, ...], bool, "np.dtype[Any]"]
+
+
+def read_npz(path: Path, *, mapped: bool = False) -> dict[str, NDArray[Any]]:
+    """Every array of a ``.npz`` by name.
+
+    Parameters
+    ----------
+    path : path
+    mapped : bool
+        Map arrays that are stored uncompressed and aligned instead of reading them.
+
+    Raises
+    ------
+    DataError
+        If there is no such file; it is no zip, or cut off; a member is no array, is there twice, needs
+        pickle, or is not as long as its header says; or the arrays do not fit into memory.
+    """
+    require_file(path, advice="expected a .npz written by numpy.savez")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not a readable .npz, which is a zip of named arrays; {_AGAIN}")
+    found: dict[str, NDArray[Any]] = {}
+    with _reading(path, ".npz"), zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            with _reading(path, ".npz", name):
+                if name in found:
+                    raise ValueError("the array is there twice")
+                array = _map(path, archive, member, raw) if mapped else None
+                found[name] = _load(archive, member) if array is None else array
+    return found
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy``, memory-mapped.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it is cut off, is another format, or needs pickle.
+    """
+    require_file(path, advice="expected a .npy written by numpy.save")
+    with _reading(path, ".npy"), path.open("rb") as file:
+        shape, fortran, dtype = _header(file, path.stat().st_size)
+        if 0 in shape or not shape:
+            file.seek(0)
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+        return _memmap(path, shape, fortran, dtype, file.tell())
+
+
+@contextmanager
+def _reading(path: Path, suffix: str, name: str | None = None) -> Iterator[None]:
+    """A block whose errors become one that names the file and the array."""
+    try:
+        yield
+    except (RlmbaError, MemoryError):
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise nearly everything on a damaged file
+        where = str(path) if name is None else f"{path}, array {name!r}"
+        pickled = "pickle" in str(error).lower() or "object" in str(error).lower()
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{where}: not a readable {suffix} ({reason}); {_PLAIN if pickled else _AGAIN}"
+        ) from error
+
+
+def _header(file: IO[bytes], size: int) -> _Header:
+    """Shape, order and type of an array of which ``size`` bytes are there, with its header."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"version {version} of the format is not read")
+    if dtype.hasobject:
+        raise ValueError("an array of objects, which needs pickle")
+    # Python's integers: NumPy's would overflow before they are found too large.
+    wanted = dtype.itemsize
+    for extent in shape:
+        wanted *= extent
+    if any(extent < 0 for extent in shape) or wanted != size - file.tell():
+        raise ValueError(
+            f"{list(shape)} of {dtype} takes {wanted:,} bytes, but {size - file.tell():,} are there"
+        )
+    return shape, fortran, dtype
+
+
+def _load(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as file:
+        _header(file, member.file_size)
+    require_memory(Path(str(archive.filename)), member.file_size)
+    with archive.open(member) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):  # the end is where the checksum is compared
+            raise ValueError("there is more than the array")
+    return array
+
+
+def _map(
+    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, raw: IO[bytes]
+) -> NDArray[Any] | None:
+    """Map a member's array where its bytes lie in the file as they shall lie in memory."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        return None
+    with archive.open(member) as file:
+        shape, fortran, dtype = _header(file, member.file_size)
+        start = file.tell()
+    raw.seek(member.header_offset + _LOCAL_HEADER - 4)
+    name, extra = struct.unpack("<HH", raw.read(4))
+    offset = member.header_offset + _LOCAL_HEADER + name + extra + start
+    if 0 in shape or not shape or offset % max(dtype.alignment, 1):
+        return None
+    return _memmap(path, shape, fortran, dtype, offset)
+
+
+def _memmap(
+    path: Path, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], offset: int
+) -> NDArray[Any]:
+    order: Any = "F" if fortran else "C"
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+
+
+def require_memory(path: Path, size: int) -> None:
+    """Raise where a file's content can never fit into memory: a small file may claim to hold any amount.
+
+    Raises
+    ------
+    DataError
+    """
+    memory = total_memory()
+    if size > memory:
+        raise DataError(
+            f"{path}: says that it holds {size:,} bytes, more than the {memory:,} bytes of memory here; "
+            "use a machine with more memory, or check where the file is from"
+        )
+
+
+@overload
+def read_tensors(
+    path: Path, framework: Literal["np"], *, what: str, advice: str, error: type[RlmbaError] = ...
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]: ...
+
+
+@overload
+def read_tensors(
+    path: Path, framework: Literal["pt"], *, what: str, advice: str, error: type[RlmbaError] = ...
+) -> tuple[dict[str, str], dict[str, torch.Tensor]]: ...
+
+
+def read_tensors(
+    path: Path,
+    framework: Literal["np", "pt"],
+    *,
+    what: str,
+    advice: str,
+    error: type[RlmbaError] = DataError,
+) -> tuple[dict[str, str], Any]:
+    """Metadata and tensors by name of a safetensors file, in main memory.
+
+    Parameters
+    ----------
+    path : path
+    framework : {"np", "pt"}
+        NumPy arrays, in which bfloat16 becomes float32, or torch tensors.
+    what, advice : str
+        What the file should be, and what to do if it is not, for the message.
+    error : type of RlmbaError
+        What to raise.
+
+    Raises
+    ------
+    RlmbaError
+        Of the given class, if the file is missing, damaged or another, or has a tensor of a type that
+        not both NumPy and torch can compute with, such as float8.
+    """
+    from safetensors import safe_open
+
+    require_file(path, advice=advice, error=error)
+    opener: Any = safe_open
+    try:
+        with opener(str(path), framework=framework) as file:
+            metadata = dict(file.metadata() or {})
+            types = {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
+            for name, type_ in types.items():
+                if type_ not in _TYPES | {_BFLOAT}:
+                    raise ValueError(f"tensor {name!r} is of the type {type_}, which is not read")
+            apart = framework == "np"  # NumPy has no bfloat16
+            tensors = {n: file.get_tensor(n) for n in types if not (apart and types[n] == _BFLOAT)}
+        if len(tensors) < len(types):
+            with opener(str(path), framework="pt") as file:
+                tensors |= {
+                    n: file.get_tensor(n).float().numpy() for n in types if n not in tensors
+                }
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as reason:  # safetensors raises its own, OSError, and what NumPy and torch raise
+        text = " ".join(str(reason).split()) or type(reason).__name__
+        raise error(f"{path}: expected {what}, got: {text}; {advice}") from reason
+    return metadata, {name: tensors[name] for name in types}

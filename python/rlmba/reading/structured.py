@@ -1,0 +1,219 @@
+"""JSON that is checked against a type, as a whole or line by line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from rlmba.errors import DataError, RlmbaError
+from rlmba.reading.files import find_bytes
+
+__all__ = ["find_json", "parse_json", "read_json", "read_json_lines", "read_versioned", "said"]
+
+_T = TypeVar("_T")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_SHOWN = 60
+_BITS = 64
+
+
+def parse_json(
+    data: bytes | str,
+    type_: type[_T],
+    place: str,
+    *,
+    advice: str,
+    error: type[RlmbaError] = DataError,
+    finite: bool = True,
+) -> _T:
+    """JSON as a value of a type.
+
+    Parameters
+    ----------
+    data : bytes or str
+        In UTF-8. No name may be there twice in an object, and no integer be beyond 64 bits.
+    type_ : type
+        A dataclass, or anything that pydantic can check, such as ``dict[str, list[str]]``. Dataclasses
+        ignore names that they do not have. Nothing is converted: "3" is no number.
+    place : str
+        Where the JSON is from, for the message: a file, or a file and a line.
+    advice : str
+        What to do about it, for the message.
+    error : type of RlmbaError
+        What to raise.
+    finite : bool
+        Whether NaN and infinity are refused.
+
+    Raises
+    ------
+    RlmbaError
+        Of the given class, with the line and column of the text or the key of the value at fault.
+    """
+    schema: Any = type_  # types are hashable, which mypy does not know
+    adapter = _adapter(schema)
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = json.loads(
+            text,
+            object_pairs_hook=_distinct,
+            parse_int=_integer,
+            parse_float=_finite if finite else None,
+            parse_constant=_refuse if finite else None,
+        )
+        if _HALF.search(text):
+            # Half a character, as of a file's name that is not UTF-8: pydantic's own parser refuses it.
+            checked: _T = adapter.validate_python(value)
+        else:
+            checked = adapter.validate_json(data, strict=True)
+    except ValidationError as reason:
+        raise error(f"{place} is damaged ({said(reason)}); {advice}") from reason
+    except RecursionError as reason:
+        raise error(f"{place} is damaged (it is nested too deeply); {advice}") from reason
+    except ValueError as reason:  # no UTF-8, no JSON, or refused by a function below
+        raise error(f"{place} is damaged ({reason}); {advice}") from reason
+    return checked
+
+
+def find_json(
+    path: Path,
+    type_: type[_T],
+    *,
+    advice: str,
+    error: type[RlmbaError] = DataError,
+    finite: bool = True,
+) -> _T | None:
+    """A JSON file as a value of a type; None where there is no such file. See :func:`parse_json`."""
+    data = find_bytes(path, advice=advice, error=error)
+    if data is None:
+        return None
+    return parse_json(data, type_, str(path), advice=advice, error=error, finite=finite)
+
+
+def read_json(
+    path: Path,
+    type_: type[_T],
+    *,
+    advice: str,
+    error: type[RlmbaError] = DataError,
+    finite: bool = True,
+) -> _T:
+    """As :func:`find_json`; a missing file is an error as well."""
+    value = find_json(path, type_, advice=advice, error=error, finite=finite)
+    if value is None:
+        raise error(f"{path}: no such file; {advice}")
+    return value
+
+
+def read_versioned(
+    path: Path,
+    type_: type[_T],
+    version: int,
+    *,
+    what: str,
+    advice: str,
+    foreign: str,
+    otherwise: str = "",
+    error: type[RlmbaError] = DataError,
+) -> _T:
+    """As :func:`read_json`, of a file whose ``format`` says by which version of its layout to read it.
+
+    Parameters
+    ----------
+    version : int
+        The only format that is read.
+    what : str
+        What has this format: "run folder".
+    advice, foreign : str
+        What to do about a damaged file, and about one that rlmba did not write.
+    otherwise : str
+        What to do about another format, ending in "or ", before using the version that wrote it.
+    """
+    found = read_json(path, Any, advice=advice, error=error)
+    if not isinstance(found, dict) or "format" not in found:
+        raise error(f"{path} was not written by rlmba; {foreign}")
+    number, wrote = (str(found.get(key, "unknown"))[:_SHOWN] for key in ("format", "rlmba"))
+    if number != str(version):
+        raise error(
+            f"{path}: {what} format {number}, this version reads {version}; {otherwise}use the version of "
+            f"rlmba that wrote it ({wrote})"
+        )
+    return read_json(path, type_, advice=advice, error=error)
+
+
+def read_json_lines(
+    path: Path, type_: type[_T], *, advice: str, error: type[RlmbaError] = DataError
+) -> tuple[list[_T], int]:
+    """Values of a file with one on each line, to which lines are appended.
+
+    A last line without a line end is still being written, or was cut off by a crash: it does not count.
+
+    Returns
+    -------
+    values : list
+        None where there is no such file.
+    size : int
+        Bytes of the lines that count.
+
+    Raises
+    ------
+    RlmbaError
+        Of the given class, with the number of the line; see :func:`parse_json`.
+    """
+    data = find_bytes(path, advice=advice, error=error) or b""
+    lines = data.split(b"\n")[:-1]
+    values = [
+        parse_json(line, type_, f"{path}, line {number}", advice=advice, error=error)
+        for number, line in enumerate(lines, start=1)
+    ]
+    return values, sum(len(line) + 1 for line in lines)
+
+
+def said(found: ValidationError) -> str:
+    """What pydantic found first, in a line: the key, what was expected, what was found."""
+    first, *more = found.errors(include_url=False)
+    key = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "missing":
+        text = "expected a value, found none"
+    elif first["type"] == "json_invalid":
+        text = first["msg"]
+    else:
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        text = f"{first['msg'].replace('Input should be', 'expected')}, found {shown}"
+    return (f"{key}: {text}" if key else text) + (f" (and {len(more)} more)" if more else "")
+
+
+@functools.cache
+def _adapter(type_: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(type_)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:_SHOWN]!r} is there twice")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _BITS or not -(2 ** (_BITS - 1)) <= int(text) < 2**_BITS:
+        raise ValueError(f"expected an integer of {_BITS} bits, found {text[:_SHOWN]}")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"expected a finite number, found {text[:_SHOWN]}")
+    return number
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"expected a finite number, found {text}")
