@@ -9,12 +9,17 @@ import re
 import shlex
 import string
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rlmba import markup
+from rlmba.data.batch_file import write_batch
+from rlmba.data.table import read_table
+from rlmba.ids import IdIndex
+from rlmba.project.streamed import write_streamed
 
 HOSTILE = [
     "$x$", "a $ b", "[bold]", "*a*", "_a_", "a_b", "`a`", "``", "a|b", "<b>", "&amp;", "\\", "\\*", "# a",
@@ -88,3 +93,17 @@ def test_latex_has_no_bare_special_character(text):
         markup.latex(text),
     )
     assert not re.search(r"[\\&%$#_{}~^\[\]*\n\x00-\x1f]", plain)
+
+
+def test_batches_and_predictions_have_no_formula_as_csv(tmp_path):
+    ids = np.array(["=1+1", "@user", "-5", "a"])
+    write_batch(
+        tmp_path / "b.csv", strategy="x", ids=ids, positions=np.arange(4), scores=np.zeros(4)
+    )
+    assert read_table(tmp_path / "b.csv").columns["id"] == ["'=1+1", "'@user", "-5", "a"]
+    assert IdIndex(ids).locate(["'=1+1", "'@user", "-5"])[0].tolist() == [0, 1, 2]
+    rows = [{"id": ids.tolist(), "class": ["=c", None, "d", "e"], "probability": [-0.5] * 4}]
+    write_streamed(tmp_path / "p.csv", rows, texts={"id", "class"}, about=1)
+    assert (tmp_path / "p.csv").read_text().splitlines()[1:3] == ["'=1+1,'=c,-0.5", "'@user,,-0.5"]
+    write_streamed(tmp_path / "p.jsonl", rows, texts={"id", "class"}, about=1)
+    assert '"=1+1"' in (tmp_path / "p.jsonl").read_text()

@@ -9,7 +9,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from rlmba.spreadsheet import guarded
+from rlmba.spreadsheet import guarded_cell
 
 __all__ = ["command", "csv_text", "latex", "markdown", "markdown_code", "visible"]
 
@@ -120,10 +120,4 @@ def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return guarded(visible(value))
-    return value
+    return guarded_cell(visible(value) if isinstance(value, str) else value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["guarded", "guarded_name", "longest", "unguarded"]
+__all__ = ["guarded", "guarded_cell", "guarded_name", "longest", "unguarded"]
 
 # What begins a formula, at a cell's beginning or, should the file be split by another separator than it
 # was written with, after one. The wide forms count as the narrow ones in East Asian settings.
@@ -30,6 +30,23 @@ def guarded(text: str) -> str:
     ("'=1+1", "a;'=1+1", 'a = b')
     """
     return _GUARD.sub(r"\1'", text)
+
+
+def guarded_cell(value: object) -> object:
+    """A value of any kind as a cell: text that is no number as :func:`guarded`, others as they are.
+
+    Examples
+    --------
+    >>> guarded_cell("@user"), guarded_cell("-5"), guarded_cell(-5)
+    ("'@user", '-5', -5)
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return guarded(value)
+    return value
 
 
 def guarded_name(text: str) -> str:

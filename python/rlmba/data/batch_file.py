@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rlmba.data.table import pyarrow_for, write_table
 from rlmba.errors import StorageError, UsageError
 from rlmba.ids import id_texts
+from rlmba.spreadsheet import guarded_cell
 from rlmba.storage import atomic_write_bytes
 
 __all__ = ["SUFFIXES", "check_target", "write_batch"]
@@ -52,7 +53,8 @@ def write_batch(
     """Write a batch in chosen order, whole or not at all.
 
     ``.csv`` and ``.parquet`` have the columns rank (from 1), id, position (in the pool's file), score;
-    ``.json`` the same as ``samples``, beside the strategy; ``.npy`` the ids alone.
+    ``.json`` the same as ``samples``, beside the strategy; ``.npy`` the ids alone. In ``.csv`` an apostrophe
+    guards ids that would begin a formula; readers of ids take it off.
 
     Raises
     ------
@@ -69,8 +71,10 @@ def write_batch(
         "score": scores.tolist(),
     }
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".parquet"):
-        write_table(path, columns | {"id": _plain(ids).tolist() if suffix == ".parquet" else names})
+    if suffix == ".csv":
+        write_table(path, columns | {"id": list(map(guarded_cell, names))})
+    elif suffix == ".parquet":
+        write_table(path, columns | {"id": _plain(ids).tolist()})
     elif suffix == ".json":
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         held = {"strategy": strategy, "samples": rows}

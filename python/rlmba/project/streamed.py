@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlmba.errors import DataError, UsageError
+from rlmba.spreadsheet import guarded_cell
 from rlmba.storage import atomic_write_chunks
 
 __all__ = ["SUFFIXES", "check_target", "write_streamed"]
@@ -47,7 +48,8 @@ def write_streamed(
     Parameters
     ----------
     path : path
-        ``.csv`` (None is an empty cell), ``.jsonl`` (null) or ``.parquet``.
+        ``.csv`` (None is an empty cell; an apostrophe guards texts that would begin a formula),
+        ``.jsonl`` (null) or ``.parquet``.
     chunks : iterable of mapping of str to sequence
         One or more, all with the same columns of the same types. What it raises is passed on, and
         leaves no file.
@@ -81,8 +83,8 @@ def _as_csv(chunks: Iterable[Rows], _: Collection[str]) -> Iterator[bytes]:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if number == 0:
-            writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+            writer.writerow(map(guarded_cell, columns))
+        writer.writerows(map(guarded_cell, row) for row in zip(*columns.values(), strict=True))
         yield text.getvalue().encode("utf-8")
 
 
