@@ -101,6 +101,8 @@ def select_all(folder: Path, given: dict[str, Path], formats: list[str]) -> list
 @example(np.array([4, 3, 1, 0, 5, 2]), "npz", ["npy", "npy", "npy"])
 @example(np.array([2**64 - 1, 2**63, 5, 2**53, 2**53 + 1, 0], np.uint64), "npz", list(BATCHES[1:]))
 @example(np.array([2**64 - 1, 2**63, 5, 2**53, 2**53 + 1, 0], np.uint64), "json", list(BATCHES[1:]))
+@example(np.array([2**70, -1, 2**64, 0, 1, 2], object), "json", ["npy", "parquet", "json"])
+@example(np.array([1, "a", "2.0", 2, "b", "é"], object), "json", ["npy", "parquet", "json"])
 @example(np.array(["3", "3.0", "03", "003", "-3", "3,0"]), "npz", ["csv", "csv", "csv"])
 @example(np.array(["7.0", "8.0", "9.0", "10.0", "11.0", "12.0"]), "csv", ["csv", "npy", "parquet"])
 def test_no_sample_is_selected_twice(ids, form, formats):
