@@ -93,7 +93,9 @@ def load_class(
     found = _found(match[1], match[2], named)
     wanted = _wanted(methods, base)
     if not inspect.isclass(found):
-        raise UsageError(f"{named}: expected a class{wanted}, found {_a(type(found).__name__)}")
+        raise UsageError(
+            f"{named}: expected a class{wanted}, found an object of the type {type(found).__name__}"
+        )
     missing = [
         name for name in methods if not _is_method(inspect.getattr_static(found, name, None))
     ]
@@ -133,10 +135,6 @@ def _wanted(methods: Sequence[str], base: type | None) -> str:
 
 def _is_method(found: object) -> bool:
     return callable(found) or isinstance(found, classmethod | staticmethod)
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _line(error: BaseException) -> str:
