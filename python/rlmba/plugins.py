@@ -87,7 +87,7 @@ def load_class(
     """
     by = f" of the package {package!r}" if package else ""
     named = f"{kind} {target!r}{by}"
-    match = _TARGET.fullmatch(target.strip())
+    match = _TARGET.fullmatch(target)
     if match is None:
         raise UsageError(f"{named}: expected a class, written as module:Class")
     found = _found(match[1], match[2], named)
@@ -122,7 +122,7 @@ def _found(module: str, path: str, named: str) -> Any:
         ) from error
     try:
         return functools.reduce(getattr, path.split("."), found)
-    except AttributeError as error:
+    except Exception as error:  # a module may have a __getattr__ of its own
         raise UsageError(
             f"{named}: expected a class in a module that can be imported, found none: {error}"
         ) from error

@@ -124,6 +124,15 @@ class TestCode:
             asked(project)
         assert called == []
 
+    @pytest.mark.parametrize(
+        "name", ["' knows_all:Knows'", '"knows_all:Knows\\n"', "x/knows_all:Knows"]
+    )
+    def test_no_way_of_writing_a_name_passes_by(self, project, marker, name):
+        rename_annotator(project, name)
+        with pytest.raises(UsageError, match="written as module:Class"):
+            asked(project)
+        assert not marker.exists()
+
     def test_folders_of_tickets_name_nobody(self, project, marker, monkeypatch):
         called = []
         monkeypatch.setattr(os, "system", called.append)
