@@ -87,13 +87,15 @@ def load_class(
     """
     by = f" of the package {package!r}" if package else ""
     named = f"{kind} {target!r}{by}"
-    match = _TARGET.fullmatch(target.strip())
+    match = _TARGET.fullmatch(target)
     if match is None:
         raise UsageError(f"{named}: expected a class, written as module:Class")
     found = _found(match[1], match[2], named)
     wanted = _wanted(methods, base)
     if not inspect.isclass(found):
-        raise UsageError(f"{named}: expected a class{wanted}, found {_a(type(found).__name__)}")
+        raise UsageError(
+            f"{named}: expected a class{wanted}, found an object of the type {type(found).__name__}"
+        )
     missing = [
         name for name in methods if not _is_method(inspect.getattr_static(found, name, None))
     ]
@@ -120,7 +122,7 @@ def _found(module: str, path: str, named: str) -> Any:
         ) from error
     try:
         return functools.reduce(getattr, path.split("."), found)
-    except AttributeError as error:
+    except Exception as error:  # a module may have a __getattr__ of its own
         raise UsageError(
             f"{named}: expected a class in a module that can be imported, found none: {error}"
         ) from error
@@ -133,10 +135,6 @@ def _wanted(methods: Sequence[str], base: type | None) -> str:
 
 def _is_method(found: object) -> bool:
     return callable(found) or isinstance(found, classmethod | staticmethod)
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from rlmba.storage import atomic_write_text, config_folder, locked, make_folder
 __all__ = ["allow", "allowed", "file", "forget", "links_out", "require", "require_inside"]
 
 _FORMAT = 1
+_REPAIR = "delete it, and allow folders again with `rlmba trust DIR`"
 _Folders = dict[str, list[str]]
 
 
@@ -60,9 +61,6 @@ def allowed() -> dict[str, list[str]]:
             f"{path}: expected what `rlmba trust` writes, found something else; {_REPAIR}"
         )
     return folders
-
-
-_REPAIR = "delete it, and allow folders again with `rlmba trust DIR`"
 
 
 def require(folder: Path, acts: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlmba.annotators import LabelBatch, Question, create, names
-from rlmba.errors import UsageError
+from rlmba.errors import PluginError, UsageError
 
 OWN = """
 class Constant:
@@ -18,12 +18,29 @@ class Constant:
 
     def collect(self, ticket):
         return {ticket: self.answer}
+
+
+class Telling(type):
+    def __getattr__(cls, name):
+        raise SystemExit(f"called for {name}")
+
+
+class Lacking(metaclass=Telling):
+    def request(self, batch):
+        return "x"
+
+
+class Failing(Constant):
+    def __init__(self, folder):
+        raise OSError("no camera")
 """
 
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     (tmp_path / "my_annotators.py").write_text(OWN)
+    (tmp_path / "my_raising.py").write_text("{}['x']")
+    (tmp_path / "my_leaving.py").write_text("raise SystemExit(0)")
     monkeypatch.syspath_prepend(tmp_path)
     yield "my_annotators:Constant"
     sys.modules.pop("my_annotators", None)
@@ -47,12 +64,31 @@ def test_ones_own_class_by_name(own, tmp_path):
         ("my_annotators:Other", {}, "expected a class in a module.*Other"),
         ("no_such_module_here:Other", {}, "no_such_module_here"),
         (":Other", {}, "expected a class"),
+        (
+            "os:system",
+            {},
+            "a class with the methods request and collect, found an object of the type builtin_function",
+        ),
+        ("os:environ", {}, "of the type _Environ"),
+        ("json:JSONDecoder", {}, "found one without request"),
+        ("my_annotators:Lacking", {}, "found one without collect"),
+        ("my_raising:Own", {}, "importing the module my_raising raised KeyError: 'x'"),
+        ("my_leaving:Own", {}, "importing the module my_leaving raised SystemExit: 0"),
+        ("../my_annotators:Constant", {}, "expected a class, written as module:Class"),
+        ("my_annotators:Constant()", {}, "expected a class, written as module:Class"),
         ("spreadsheet", {}, r"expected one of \['browser', 'file', 'labelstudio', 'oracle'\]"),
     ],
 )
 def test_what_cannot_be_made_is_said(own, tmp_path, name, options, said):
     with pytest.raises(UsageError, match=said):
         create(name, Path(tmp_path), options)
+
+
+def test_making_ones_own_fails(own, tmp_path):
+    with pytest.raises(
+        PluginError, match=r"Failing', from the module 'my_annotators', raised OSErr"
+    ):
+        create("my_annotators:Failing", tmp_path)
 
 
 def test_names():

@@ -124,6 +124,15 @@ class TestCode:
             asked(project)
         assert called == []
 
+    @pytest.mark.parametrize(
+        "name", ["' knows_all:Knows'", '"knows_all:Knows\\n"', "x/knows_all:Knows"]
+    )
+    def test_no_way_of_writing_a_name_passes_by(self, project, marker, name):
+        rename_annotator(project, name)
+        with pytest.raises(UsageError, match="written as module:Class"):
+            asked(project)
+        assert not marker.exists()
+
     def test_folders_of_tickets_name_nobody(self, project, marker, monkeypatch):
         called = []
         monkeypatch.setattr(os, "system", called.append)
@@ -143,7 +152,7 @@ class TestCode:
         [
             ({"annotator": "knows_all:Knows", "ticket": "round_000"}, TrustError, "run knows_all"),
             ({"annotator": "../x:y", "ticket": "round_000"}, RunFolderError, "by name"),
-            ({"annotator": "file", "ticket": "../../x"}, RunFolderError, "by name.*rlmba next"),
+            ({"annotator": "file", "ticket": "../../x"}, RunFolderError, "by name|damaged"),
             ({"annotator": "file", "ticket": "/etc/x"}, RunFolderError, "by name"),
             ({"annotator": "file", "ticket": 3}, RunFolderError, "by name"),
             ({"annotator": "file"}, RunFolderError, "by name"),

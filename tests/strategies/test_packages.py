@@ -78,7 +78,7 @@ random = odd_strategies:Fine
 BROKEN = {
     "unrelated": "expected a class derived from rlmba.strategies.Strategy, found one that is derived",
     "nameless": "expected a dataclass with a name and a summary, found one without name",
-    "function": "expected a class derived from rlmba.strategies.Strategy, found a function",
+    "function": "derived from rlmba.strategies.Strategy, found an object of the type function",
     "gone": "found none: module 'odd_strategies' has no attribute 'Gone'",
     "no-module": "found no module 'odd_nowhere'",
     "raising": "importing the module odd_raising raised ZeroDivisionError",

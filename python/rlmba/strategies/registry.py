@@ -49,7 +49,7 @@ def _find(name: str) -> type[Strategy]:
     if point is None:
         return load_class(_BUILT_IN[name], kind="strategy")
     package = point.dist.name if point.dist is not None else ""
-    found = load_class(point.value, kind="strategy", base=Strategy, package=package)
+    found = load_class(point.value.strip(), kind="strategy", base=Strategy, package=package)
     lacking = [a for a in ("name", "summary") if not isinstance(getattr(found, a, None), str)]
     if lacking or not dataclasses.is_dataclass(found):
         raise UsageError(

@@ -79,6 +79,9 @@ def _variant(value: Any) -> Any:
     }
 
 
+_MOST_SEEDS = 10_000
+
+
 def _seeds(value: Any) -> Any:
     if isinstance(value, int):
         return [value]
@@ -86,12 +89,14 @@ def _seeds(value: Any) -> Any:
         return value
     seeds: list[int] = []
     for part in value.split(","):
-        span = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        span = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
         first, last = (int(span[1]), int(span[2] or span[1])) if span else (1, 0)
         if last < first:
             raise ValueError(
                 f"expected numbers and rising ranges such as 0-7 or 0,2,5-7, got {value!r}"
             )
+        if last - first >= _MOST_SEEDS:
+            raise ValueError(f"expected ranges of at most {_MOST_SEEDS:,} seeds, got {part!r}")
         seeds += range(first, last + 1)
     return seeds
 
