@@ -26,7 +26,9 @@ def run(
     ] = None,
     policy: Annotated[
         Path | None,
-        typer.Option(help="A policy of strategy rlmba-x or rlmba, by `rlmba train-policy` or left by a run."),
+        typer.Option(
+            help="A policy of strategy rlmba-x or rlmba, by `rlmba train-policy` or left by a run."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides everything random. [default: 0]")
