@@ -457,10 +457,9 @@ class RoundRecord:
 
     ``weights`` is AMCB's w used in this round for scoring, ``fusion_weights`` those of the fusion the
     model was trained under, ``delta`` Eq 1 after training, ``contributions`` the normalized mean
-    Shapley values on V, each by modality. ``reward`` is
-    smoothed where ``reward.smoothing`` asks for it, ``raw_reward`` never is. ``seconds``
-    has ``predict``, ``select``, ``train``, ``validate`` and ``policy``; ``select_seconds`` splits
-    ``select`` by stage.
+    Shapley values on V, each by modality. ``raw_reward`` is r_t, ``reward`` the same after smoothing
+    (``reward.smoothing``). ``seconds`` has ``predict``, ``select``, ``train``, ``validate`` and
+    ``policy``; ``select_seconds`` splits ``select`` by stage.
     """
 
     round: int
