@@ -11,6 +11,7 @@ from rlmba.errors import UsageError
 from rlmba.experiments import selection
 from rlmba.experiments.selection import plain
 from rlmba.kernels.sequential_gcn import spec as gcn_spec
+from rlmba.types import LinearHead
 
 SMALL = selection.Size(rows=400, classes=7, width=24, batch=30, labeled=20)
 
@@ -70,11 +71,13 @@ class TestPlainForms:
 
     def test_deepfool(self):
         case = selection.make_case(SMALL)
-        ours = kernels.deepfool_distance(case.pool.fused_logits[:20], case.context.head.weight)
-        lengths, classes = plain.deepfool_iteration(
-            case.context.head, case.pool.fused_features[:20]
+        features = case.pool.fused_features[:20].astype(np.float64)
+        head = LinearHead(
+            case.context.head.weight.astype(np.float64), case.context.head.bias.astype(np.float64)
         )
-        np.testing.assert_allclose(lengths, ours.distances, rtol=1e-3)
+        ours = kernels.deepfool_distance(features @ head.weight.T + head.bias, head.weight)
+        lengths, classes = plain.deepfool_iteration(head, features)
+        np.testing.assert_allclose(lengths, ours.distances, rtol=1e-6)
         np.testing.assert_array_equal(classes, ours.classes)
 
     def test_gradients(self):

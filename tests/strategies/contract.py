@@ -148,7 +148,7 @@ class StrategyContract:
         if self.draws_by_position:
             self.check_permuting_keeps_the_law()
             return
-        pool = make_pool()
+        pool = make_pool(dtype=np.float64)  # sums of a row may depend on where it lies
         order = np.random.default_rng(8).permutation(len(pool))
         more = self.permutation_options or {}
         a = self.create(**more).query(pool, make_context(pool), 11)

@@ -156,7 +156,7 @@ def same_work(found, expected, **tolerance):
 def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
     """Up to the rounding of sums; predictions are rounded to float32 last."""
     for process in launch([SCRIPT, tmp_path]):
-        _, complaints = process.communicate(timeout=120)
+        _, complaints = process.communicate(timeout=600)
         assert process.returncode == 0, complaints
     for name, expected in alone.items():
         with np.load(tmp_path / f"{name}.npz") as found:

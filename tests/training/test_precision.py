@@ -61,7 +61,8 @@ def test_bf16_learns_as_fp32_does_and_keeps_heads_and_weights_in_float32(digits)
         outputs = predict(model, Loader(digits), positions, batch_size=256, mesh=mesh)
         assert outputs.fused_logits.dtype == np.float32
         found[name] = evaluate(outputs, truth).mm
-    assert found["bf16"].top1 == pytest.approx(found["fp32"].top1, abs=0.05)
+    # Likelihoods: a few of 497 predictions turn with any other rounding.
+    assert found["bf16"].nll == pytest.approx(found["fp32"].nll, rel=0.05)
     # Logits rounded to bf16's 8 bits would leave far fewer distinct numbers.
     assert len(np.unique(outputs.fused_logits)) > 0.9 * outputs.fused_logits.size
 
