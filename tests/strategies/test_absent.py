@@ -145,17 +145,25 @@ class TestWhatIsLeft:
 
 @pytest.mark.parametrize("join", [False, True])
 def test_the_same_in_any_order_memory_and_block(join, monkeypatch):
-    pool = make_incomplete_pool(n=300, absent=90)
-    pool = joined(pool) if join else pool
-    expected, _ = completed(pool, context())
+    every = make_incomplete_pool(n=320, absent=90)
+    every = joined(every) if join else every
+    pool, labeled = every.take(np.arange(300)), every.take(np.arange(300, 320))
+    given = context(
+        labeled_features=labeled.fused_features,
+        labeled_modalities=labeled.features,
+        labeled_present=labeled.present,
+    )
+    expected, known = completed(pool, given)
     order = np.random.default_rng(3).permutation(len(pool))
-    permuted, _ = completed(pool.take(order), context())
+    permuted, _ = completed(pool.take(order), given)
     np.testing.assert_array_equal(permuted.fused_features, expected.fused_features[order])
-    tensors, _ = completed(pool.on("cuda" if torch.cuda.is_available() else "cpu"), context())
+    tensors, after = completed(pool.on("cuda" if torch.cuda.is_available() else "cpu"), given)
     assert isinstance(tensors.fused_features, torch.Tensor)
     np.testing.assert_allclose(tensors.host().fused_features, expected.fused_features, rtol=1e-6)
+    assert isinstance(after.labeled_features, np.ndarray)
+    np.testing.assert_allclose(after.labeled_features, known.labeled_features, rtol=1e-6)
     monkeypatch.setattr("rlmba.strategies.absent._BLOCK_ROWS", 7)
-    blocks, _ = completed(pool, context())
+    blocks, _ = completed(pool, given)
     np.testing.assert_array_equal(blocks.fused_features, expected.fused_features)
 
 

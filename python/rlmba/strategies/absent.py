@@ -66,7 +66,8 @@ def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, Qu
         return pool, context
     pool = replace(pool, fused_features=groups[0].completed(groups, fusion))
     if len(groups) > 1:
-        context = replace(context, labeled_features=groups[1].completed(groups, fusion))
+        labeled = to_host(groups[1].completed(groups, fusion))
+        context = replace(context, labeled_features=labeled)
     return pool, context
 
 
