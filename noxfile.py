@@ -1,6 +1,9 @@
-"""One word for each chore: ``nox -s lint``, ``tests``, ``portable``, ``docs``, ``bench``."""
+"""One word for each chore: ``nox -s lint``, ``tests``, ``portable``, ``sanitize``, ``docs``, ``bench``."""
 
 from __future__ import annotations
+
+import subprocess
+from pathlib import Path
 
 import nox
 
@@ -60,3 +63,42 @@ def bench(session: nox.Session) -> None:
     """Benchmarks; results are kept as JSON."""
     session.install(".[bench]")
     session.run("pytest", "bench", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("kind", ["address,undefined", "thread"], ids=["memory", "threads"])
+def sanitize(session: nox.Session, kind: str) -> None:
+    """The CPU kernels' tests on an extension built with AddressSanitizer and UBSan, or ThreadSanitizer.
+
+    Arguments go to pytest. What Triton or the CUDA emulator serves is left out.
+    """
+    settings = {
+        "cmake.define.RLMBA_SANITIZE": kind,
+        "cmake.define.RLMBA_CUDA": "OFF",
+        "build-dir": f"build/sanitize-{session.name.partition('-')[2]}",
+    }
+    session.install(".[test]", *(f"--config-settings={k}={v}" for k, v in settings.items()))
+    python = ["python"]
+    env = {"OMP_NUM_THREADS": "4"}
+    if kind == "thread":
+        # GCC's OpenMP runtime synchronizes in ways that ThreadSanitizer does not see. LLVM's serves
+        # the same code, and its tool Archer reports every fork, join, barrier and reduction.
+        archer = max(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"), default=None)
+        if archer is None:
+            session.error("libarcher.so was not found: install LLVM's OpenMP runtime (libomp-dev)")
+        env["LD_PRELOAD"] = f"{_library('libtsan.so')} {archer.with_name('libomp.so')}"
+        env["OMP_TOOL_LIBRARIES"] = str(archer)
+        env["TSAN_OPTIONS"] = "ignore_noninstrumented_modules=1:halt_on_error=1:exitcode=66"
+        python = ["setarch", "-R", "python"]  # it needs fixed addresses
+    else:
+        env["LD_PRELOAD"] = f"{_library('libasan.so')} {_library('libstdc++.so')}"
+        env["ASAN_OPTIONS"] = "detect_leaks=0"  # Python and torch keep memory until the end
+        env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
+    options = ["-n", "0", "-m", "not gpu", *(session.posargs or ["tests/kernels"])]
+    session.run(*python, "-m", "pytest", *options, env=env, external=True)
+
+
+def _library(name: str) -> str:
+    """Where the compiler keeps one of its libraries."""
+    command = ["g++", f"-print-file-name={name}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rlmba import kernels
+from rlmba.errors import DataError
 
 BACKENDS = ["cpu", "reference", "triton", "cuda"]
 SHIFT = {"float32": 2.0**16, "float64": 2.0**40}
@@ -205,3 +206,38 @@ def test_plackett_luce_draws_from_the_ends_of_the_range(backend):
     drawn = kernels.plackett_luce(z, 4, rng=1, backend=backend)
     assert sorted(drawn.indices[:2].tolist()) == [1, 3]
     assert sorted(drawn.indices.tolist()) == [0, 1, 2, 3]
+
+
+@of("cpu", "reference", "triton")
+@pytest.mark.parametrize("scale", [2.0**80, 2.0**-70])
+def test_squares_beyond_float32(rng, backend, scale):
+    """Distances that float32 holds are exact, though their squares are beyond its range."""
+    x, centers = (rng.normal(size=(n, 5)).astype(np.float32) for n in (60, 9))
+    moved, moved_centers = x * np.float32(scale), centers * np.float32(scale)
+    for plain, scaled in (
+        (kernels.k_center(x, 6), kernels.k_center(moved, 6, backend=backend)),
+        (
+            kernels.min_distance(x, centers),
+            kernels.min_distance(moved, moved_centers, backend=backend),
+        ),
+        (
+            kernels.kmeans_plusplus(x, 6, rng=0),
+            kernels.kmeans_plusplus(moved, 6, rng=0, backend=backend),
+        ),
+    ):
+        np.testing.assert_array_equal(scaled.indices, plain.indices)
+        np.testing.assert_allclose(scaled.distances / scale, plain.distances, rtol=1e-6)
+
+
+@of("cpu", "reference", "triton")
+def test_squares_beyond_float64(rng, backend):
+    x = rng.normal(size=(20, 3)) * 1e160
+    for call in (
+        lambda: kernels.k_center(x, 3, backend=backend),
+        lambda: kernels.min_distance(x, x[:2].copy(), backend=backend),
+        lambda: kernels.kmeans_plusplus(x, 3, rng=0, backend=backend),
+        lambda: kernels.kmeans(x, 3, rng=0, backend=backend),
+        lambda: kernels.gradient_kmeans_plusplus(x, x, 3, rng=0, backend=backend),
+    ):
+        with pytest.raises(DataError, match=r"overflow; scale the data"):
+            call()
