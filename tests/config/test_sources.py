@@ -205,7 +205,7 @@ def test_bad_settings(settings, message):
 
 def test_a_file_whose_name_is_not_utf_8():
     with pytest.raises(UsageError, match=r"expected settings in UTF-8.*\\udcff\.npz.*rename"):
-        load_config(overrides={"data": Path("caf\udcff.npz")})
+        load_config(overrides={"data": Path("x\udcff.npz")})
 
 
 def test_every_problem_is_told_at_once_with_its_source(tmp_path):
