@@ -45,12 +45,12 @@ def test_options_that_differ_are_never_averaged_and_are_said(write_run):
     found = groups(
         write_run("a"),
         write_run("b", "amcb.enabled=false", seed=1),
-        write_run("c", "amcb.enabled=false", "strategy_options.kappa=3", seed=2),
+        write_run("c", "amcb.enabled=false", "strategy_options.baseline=moving", seed=2),
     )
     assert [g.variant for g in found] == [
-        "amcb.enabled=True, strategy_options.kappa=unset",
-        "amcb.enabled=False, strategy_options.kappa=unset",
-        "amcb.enabled=False, strategy_options.kappa=3",
+        "amcb.enabled=True, strategy_options.baseline=unset",
+        "amcb.enabled=False, strategy_options.baseline=unset",
+        "amcb.enabled=False, strategy_options.baseline=moving",
     ]
     assert "amcb.enabled=False" in found[1].name
 

@@ -28,6 +28,7 @@ from safetensors.numpy import load_file
 from rlmba.errors import DataError, RlmbaWarning, RunFolderError, UsageError
 from rlmba.loop import configure, run
 from rlmba.loop.store import read_run
+from rlmba.method.policy_file import read_policy
 from rlmba.project.folder import opened, read
 from rlmba.project.labels import Answer, LabelLog
 from rlmba.project.starting import overrides, start
@@ -376,6 +377,11 @@ class TestTrouble:
         assert records[0].advantage == records[1].advantage
         assert records[0].policy == records[1].policy
         assert_same_round(*folders, "round_001")
+        a, b = (read_policy(f / "policy.safetensors", strategy="rlmba") for f in folders)
+        assert a.facts == b.facts
+        assert a.facts["rounds"] == 1
+        for key, array in a.arrays.items():
+            np.testing.assert_array_equal(array, b.arrays[key])
 
     def test_a_crash_after_the_round_leaves_no_open_batch(self, tmp_path, data):
         manifest, _, truth = data

@@ -24,12 +24,13 @@ def with_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """A run folder's configuration, with the options that were not there yet when it was written.
 
     A run folder names every option, so one that is missing is younger than the folder. Such a run
-    goes on as it began, whatever the defaults are now.
+    goes on as it began, whatever the defaults are now. A section without any option is none of a run
+    folder's, and stays as it is.
     """
     filled = dict(values)
     for section, earlier in _earlier(values).items():
-        given = filled.get(section, {})
-        if earlier and isinstance(given, Mapping):
+        given = filled.get(section)
+        if earlier and given and isinstance(given, Mapping):
             filled[section] = {**earlier, **given}
     return filled
 
