@@ -18,7 +18,7 @@ from rlmba.adapters.files import plan
 from rlmba.data.pool_file import read_ids
 from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, ShapeError, UsageError
-from rlmba.ids import as_ids, id_texts, not_storable
+from rlmba.ids import IdIndex, as_ids, id_texts, not_storable
 
 pytest.importorskip("pyarrow")
 
@@ -86,7 +86,10 @@ def select_all(folder: Path, given: dict[str, Path], formats: list[str]) -> list
         batches.append(job.run().batch)
         before.append(out)
         read = read_ids(out)
-        assert id_texts(read) == id_texts(batches[-1].ids)
+        found, unknown = IdIndex(batches[-1].ids).locate(id_texts(read))
+        assert (found.tolist(), unknown) == ([0, 1], [])
+        if suffix != "csv":  # which guards what would begin a formula
+            assert id_texts(read) == id_texts(batches[-1].ids)
         if suffix != "csv" and batches[-1].ids.dtype.kind in "iu":
             assert read.dtype.kind in "iu"
     return batches
