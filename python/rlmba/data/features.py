@@ -258,7 +258,7 @@ def _described(reading: Mapping[str, Any]) -> Mapping[str, Any]:
             tuple(map(int, said["shape"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"option reading: expected what a data set of arrays says of itself ({error!r} is amiss); take it "
+            f"option reading: expected what a data set of arrays says of itself, {error!r}; take it "
             "from that data set"
         ) from error
     return wanted
