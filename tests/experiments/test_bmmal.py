@@ -209,7 +209,10 @@ DAMAGE = {
     "no accuracy": (lambda f: top1(f, ""), "got nan"),
     "percent": (lambda f: top1(f, "51.3"), "got 51.3"),
     "a word": (lambda f: top1(f, "good"), "expected numbers"),
-    "no text": (lambda f: (f / LAST).write_bytes(b"\xff\xfe\x00"), "cannot be read"),
+    "no text": (
+        lambda f: (f / LAST).write_bytes(b"\xff\xfe\x00"),
+        "line 1: expected text in UTF-8",
+    ),
     "settings damaged": (lambda f: (f / SETTINGS).write_text("a: [1"), "is damaged"),
     "settings of another kind": (lambda f: (f / SETTINGS).write_text("- 1\n"), "settings by name"),
     "no figures yet": (

@@ -214,7 +214,7 @@ def _read_alike(
     path: Path, arrays: Mapping[str, NDArray[Any]], reading: Mapping[str, Any]
 ) -> InMemoryDataset:
     """A file's samples for a network that was trained on others."""
-    wanted: Mapping[str, Any] = reading["arrays"]
+    wanted = _described(reading)
     there = [m for m in wanted if m in arrays]
     if not there:
         raise DataError(f"{path}: expected an array of {list(wanted)}, got {list(arrays)}")
@@ -246,6 +246,22 @@ def _read_alike(
             partial=True,
             reading=reading,
         )
+
+
+def _described(reading: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is said of each modality's arrays."""
+    try:
+        wanted = dict(reading["arrays"])
+        for said in wanted.values():
+            if not {"kind", "shape", "sample_rate"} <= set(said) or said["kind"] not in KINDS:
+                raise ValueError(f"got {said!r:.60}")
+            tuple(map(int, said["shape"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"option reading: expected what a data set of arrays says of itself, {error!r}; take it "
+            "from that data set"
+        ) from error
+    return wanted
 
 
 @contextmanager
