@@ -22,7 +22,8 @@ these that exists and is only one name; see :class:`Names`:
 1. the name itself: "007" is another name than "7", and "3.0" another than "3" where both exist;
 2. one that differs by blanks inside or by how accented letters are composed;
 3. for classes, one that differs by upper and lower case as well;
-4. the same whole number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike.
+4. the same number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike, and so are
+   "0.5" and "0,5".
 
 A column of labels whose classes nobody has listed has its texts as classes, and the ids of a table of
 samples are its texts. If all in the column are numbers, whole ones lose their fraction; see
@@ -259,7 +260,8 @@ class Names:
 
 
 def _number_key(text: str) -> str:
-    return whole(spaced(text))
+    text = whole(spaced(text))
+    return text.replace(",", ".") if _NUMBER.fullmatch(text) else text
 
 
 def _short(value: Any) -> str:

@@ -128,7 +128,7 @@ def test_cells_larger_than_the_csv_modules_limit(write):
         (b",,,\n", "only empty cells"),
         (b"sep=;\n", "only empty cells"),
         (b"id,label,id\n1,x,2\n", "line 1: the name 'id' stands over column 1 and over column 3"),
-        (b",id\n0,a\n", "line 1: column 1 has no name, but in line 2 the cell '0'"),
+        (b",id\n0,a\n", "line 1: column 1 has no name, but in line 2 the cell '0'; .*index=False"),
         (b"id,label\na,x\nb\nc,y\n", "line 3: expected 2 cells as in the header, got 1.*quotes"),
         (b"id,label\na,x\nb,y,z\n", "line 3: expected 2 cells as in the header, got 3"),
         (b"id,label\na,x\nb", "line 3: expected 2 cells as in the header, got 1.*cut off"),

@@ -83,8 +83,12 @@ class Table:
         raise DataError(
             f"{self.path}: expected "
             + (f"one column {name!r}, got {alike}" if alike else f"a column {name!r}")
-            + f" among {list(self.columns)[:20]}; name it so in the header. The separator of a CSV is one of "
-            "comma, semicolon, bar and tab"
+            + f" among {list(self.columns)[:20]}; "
+            + (
+                "name it so in the header. The separator of a CSV is one of comma, semicolon, bar and tab"
+                if self.path.suffix.lower() in _DELIMITED
+                else "rename a column"
+            )
         )
 
     def texts(self, name: str) -> list[str | None]:
