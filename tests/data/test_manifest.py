@@ -122,6 +122,15 @@ def test_only_features_get_noise_in_training_and_parts_of_a_batch_agree(folder):
     assert 0.01 < noise.std() < 0.3
 
 
+def test_a_decimal_comma_is_named_where_it_leaves_a_column_out(folder):
+    commas = ["1,5", "2,25", "-3,5"] * (N // 3)
+    with pytest.warns(
+        RlmbaWarning, match="column 'dose' is not used: numbers with a decimal comma"
+    ):
+        dataset = load_manifest(written(folder, dose=commas), **SMALL)
+    assert "'dose' (numbers with a decimal comma: write them with a point)" in dataset.found()[-1]
+
+
 def test_found_says_what_is_taken_and_what_is_not(folder):
     path = written(
         folder,

@@ -238,6 +238,16 @@ def test_parquet(tmp_path):
             read_table(tmp_path / f"{name}.parquet")
 
 
+def test_an_index_of_pandas_that_counts_rows_is_a_column_where_it_has_a_name(tmp_path):
+    pd, pq = pytest.importorskip("pandas"), pytest.importorskip("pyarrow.parquet")
+    frame = pd.DataFrame({"label": ["a", "b", "c"]}, index=pd.RangeIndex(7, 10, name="id"))
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").ids() == ["7", "8", "9"]
+    pq.write_table(pq.read_table(tmp_path / "t.parquet").slice(1), tmp_path / "part.parquet")
+    with pytest.raises(DataError, match="expected a column 'id' among .*; rename a column"):
+        read_table(tmp_path / "part.parquet").ids()
+
+
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
