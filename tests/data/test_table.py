@@ -244,7 +244,7 @@ def test_an_index_of_pandas_that_counts_rows_is_a_column_where_it_has_a_name(tmp
     frame.to_parquet(tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet").ids() == ["7", "8", "9"]
     pq.write_table(pq.read_table(tmp_path / "t.parquet").slice(1), tmp_path / "part.parquet")
-    with pytest.raises(DataError, match="expected a column 'id' among .*; rename a column"):
+    with pytest.raises(DataError, match=r"expected a column 'id' among .*; rename a column"):
         read_table(tmp_path / "part.parquet").ids()
 
 
