@@ -51,6 +51,7 @@ __all__ = [
     "folded",
     "id_names",
     "is_missing",
+    "missing_words",
     "spaced",
     "whole",
 ]
@@ -62,6 +63,7 @@ _EXACT = 2**53
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+|,00?|[.,]\d*[1-9])?", re.ASCII)
 _WHOLE = re.compile(r"(?P<digits>-?(?:0|[1-9]\d*))(?:\.0+|,00?)?", re.ASCII)
 _FRACTION_OF_SECOND = re.compile(r"\.(\d*?)0*(?!\d)", re.ASCII)
+_MISSING_WORDS = frozenset({"nan", "na", "n/a", "nat", "null", "none"})
 # They are not seen, and some programs put them at a cell's beginning.
 _INVISIBLE = str.maketrans(dict.fromkeys("\ufeff\u200b\u2060"))
 
@@ -199,6 +201,17 @@ def id_names(texts: Sequence[str]) -> list[str]:
     """
     plain = [whole(text) for text in texts] if all_numbers(texts) else list(texts)
     return plain if len(set(plain)) == len(set(texts)) else list(texts)
+
+
+def missing_words(names: Iterable[str]) -> list[str]:
+    """Those names that programs write where a value is missing; as classes they are worth a warning.
+
+    Examples
+    --------
+    >>> missing_words(["cat", "NaN", "#N/A"])
+    ['NaN', '#N/A']
+    """
+    return [name for name in names if name.strip("<>#").casefold() in _MISSING_WORDS]
 
 
 class Names:

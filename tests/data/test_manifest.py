@@ -122,6 +122,15 @@ def test_only_features_get_noise_in_training_and_parts_of_a_batch_agree(folder):
     assert 0.01 < noise.std() < 0.3
 
 
+def test_a_missing_value_as_text_is_a_class_with_a_warning(folder):
+    labels = ["cat", "dog", "None"] * (N // 3)
+    with pytest.warns(
+        RlmbaWarning, match="'None' in column 'label' counts as a class; where no label"
+    ):
+        dataset = load_manifest(written(folder, label=labels), **SMALL)
+    assert dataset.classes == ("None", "cat", "dog")
+
+
 def test_a_decimal_comma_is_named_where_it_leaves_a_column_out(folder):
     commas = ["1,5", "2,25", "-3,5"] * (N // 3)
     with pytest.warns(
