@@ -22,7 +22,8 @@ these that exists and is only one name; see :class:`Names`:
 1. the name itself: "007" is another name than "7", and "3.0" another than "3" where both exist;
 2. one that differs by blanks inside or by how accented letters are composed;
 3. for classes, one that differs by upper and lower case as well;
-4. the same whole number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike.
+4. the same number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike, and so are
+   "0.5" and "0,5".
 
 A column of labels whose classes nobody has listed has its texts as classes, and the ids of a table of
 samples are its texts. If all in the column are numbers, whole ones lose their fraction; see
@@ -50,6 +51,7 @@ __all__ = [
     "folded",
     "id_names",
     "is_missing",
+    "missing_words",
     "spaced",
     "whole",
 ]
@@ -61,6 +63,7 @@ _EXACT = 2**53
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+|,00?|[.,]\d*[1-9])?", re.ASCII)
 _WHOLE = re.compile(r"(?P<digits>-?(?:0|[1-9]\d*))(?:\.0+|,00?)?", re.ASCII)
 _FRACTION_OF_SECOND = re.compile(r"\.(\d*?)0*(?!\d)", re.ASCII)
+_MISSING_WORDS = frozenset({"nan", "na", "n/a", "nat", "null", "none"})
 # They are not seen, and some programs put them at a cell's beginning.
 _INVISIBLE = str.maketrans(dict.fromkeys("\ufeff\u200b\u2060"))
 
@@ -200,6 +203,17 @@ def id_names(texts: Sequence[str]) -> list[str]:
     return plain if len(set(plain)) == len(set(texts)) else list(texts)
 
 
+def missing_words(names: Iterable[str]) -> list[str]:
+    """Those names that programs write where a value is missing; as classes they are worth a warning.
+
+    Examples
+    --------
+    >>> missing_words(["cat", "NaN", "#N/A"])
+    ['NaN', '#N/A']
+    """
+    return [name for name in names if name.strip("<>#").casefold() in _MISSING_WORDS]
+
+
 class Names:
     """Known names, and which of them a cell means.
 
@@ -259,7 +273,8 @@ class Names:
 
 
 def _number_key(text: str) -> str:
-    return whole(spaced(text))
+    text = whole(spaced(text))
+    return text.replace(",", ".") if _NUMBER.fullmatch(text) else text
 
 
 def _short(value: Any) -> str:

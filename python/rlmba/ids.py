@@ -51,7 +51,13 @@ def as_ids(given: Any, n: int | None = None) -> NDArray[Any]:
     if a.dtype == object and a.ndim == 1:
         a = _of_objects(a, n)
     elif a.dtype.kind == "T":
-        a = a.astype(np.str_)
+        a = np.array(a.tolist(), dtype=np.str_)
+    elif a.dtype.kind == "f" and a.ndim == 1 and np.isnan(a).any():
+        at = int(np.argmax(np.isnan(a)))
+        raise ShapeError(
+            f"ids: expected {len(a)} strings or integers, one a sample, got nothing at position {at} "
+            f"({int(np.isnan(a).sum())} are missing); fill them, or leave these samples out"
+        )
     if a.ndim != 1 or (n is not None and len(a) != n) or a.dtype.kind not in "USiuO":
         count = "" if n is None else f"{n} "
         raise ShapeError(
@@ -204,6 +210,10 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         given = given.detach().cpu()
     if hasattr(given, "to_pylist"):  # pyarrow
         given = given.to_pylist()
+    if hasattr(given, "to_list") and "128" in str(
+        given.dtype
+    ):  # polars: NumPy has no such integers
+        given = given.to_list()
     if hasattr(given, "__array__"):
         return np.asarray(given)
     if hasattr(given, "__dlpack__"):

@@ -336,7 +336,8 @@ class QueryContext:
         w = np.asarray(self.weights, dtype=np.float64)
         if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
             raise UsageError(
-                f"QueryContext.weights: expected {m} numbers >= 0 with sum 1 for {pool.modalities}, got {w}"
+                f"QueryContext.weights: expected {m} numbers >= 0 with sum 1 for {pool.modalities}, got {w}; "
+                "divide them by their sum"
             )
         return w
 

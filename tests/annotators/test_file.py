@@ -307,6 +307,19 @@ def test_open_classes_take_new_names(tmp_path):
     assert read == {"a": "dog", "b": "red panda", "c": "red panda", "d": "=x", "e": None}
 
 
+def test_a_missing_value_as_text_is_a_class_with_a_warning_where_classes_are_open(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,label\na,NaN\nb,#N/A\nc,cat\n")
+    with pytest.warns(
+        RlmbaWarning, match="'#N/A', 'NaN' counts as a new class; .* leave these cells"
+    ):
+        found = read_labels(path, ids=["a", "b", "c"], classes=["cat"], open=True)
+    assert found == {"a": "NaN", "b": "#N/A", "c": "cat"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # classes that are listed are meant
+        read_labels(path, ids=["a", "b", "c"], classes=["cat", "nan", "#N/A"], open=True)
+
+
 def test_open_classes_of_a_later_round_are_known_to_corrections(tmp_path):
     first = LabelFile(tmp_path).request(batch_of("a", open_=True, classes=()))
     LabelFile(tmp_path).request(batch_of("b", round_=1, open_=True, classes=("Emu",)))

@@ -44,6 +44,15 @@ def test_there_is_always_a_text():
     assert (damaged.text, damaged.bad) == ("a\ufffd", 4)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_known_by_its_nul_bytes(encoding):
+    for text in (TEXT, "plain words", "猫が好き cat"):
+        found = decode_text(text.encode(encoding))
+        assert (found.text, found.encoding, found.bad) == (text, encoding, None)
+    for data in (b"ab\0cdefgh", b"\0\0\0\0", b"\0a\0"):  # other bytes with NUL
+        assert decode_text(data).text == data.decode()
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_people_are_shown_what_the_network_reads(tmp_path, encoding):
     names = [f"{k}.txt" for k in range(6)]

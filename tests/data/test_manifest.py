@@ -122,6 +122,24 @@ def test_only_features_get_noise_in_training_and_parts_of_a_batch_agree(folder):
     assert 0.01 < noise.std() < 0.3
 
 
+def test_a_missing_value_as_text_is_a_class_with_a_warning(folder):
+    labels = ["cat", "dog", "None"] * (N // 3)
+    with pytest.warns(
+        RlmbaWarning, match="'None' in column 'label' counts as a class; where no label"
+    ):
+        dataset = load_manifest(written(folder, label=labels), **SMALL)
+    assert dataset.classes == ("None", "cat", "dog")
+
+
+def test_a_decimal_comma_is_named_where_it_leaves_a_column_out(folder):
+    commas = ["1,5", "2,25", "-3,5"] * (N // 3)
+    with pytest.warns(
+        RlmbaWarning, match="column 'dose' is not used: numbers with a decimal comma"
+    ):
+        dataset = load_manifest(written(folder, dose=commas), **SMALL)
+    assert "'dose' (numbers with a decimal comma: write them with a point)" in dataset.found()[-1]
+
+
 def test_found_says_what_is_taken_and_what_is_not(folder):
     path = written(
         folder,
@@ -234,7 +252,7 @@ def test_sounds_and_images_of_nan_are_absent_and_named(folder):
     images = ["nan.tif"] + [f"{i}.jpg" for i in range(1, N)]
     sounds = ["nan.wav"] + [f"wav/{i}.wav" for i in range(1, N)]
     dataset = load_manifest(written(folder, Image_Path=images, wav=sounds), **SMALL)
-    named = r"audio .*nan.wav: .* NaN or infinity; image .*nan.tif: .* NaN or infinity"
+    named = r"audio .*nan.wav: .* NaN, infinity or .*; image .*nan.tif: .* NaN or infinity"
     with pytest.warns(RlmbaWarning, match=named):
         batch = values(dataset)
     assert batch.present.sum(dim=1).tolist() == [3] + [5] * (N - 1)

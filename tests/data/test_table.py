@@ -128,14 +128,13 @@ def test_cells_larger_than_the_csv_modules_limit(write):
         (b",,,\n", "only empty cells"),
         (b"sep=;\n", "only empty cells"),
         (b"id,label,id\n1,x,2\n", "line 1: the name 'id' stands over column 1 and over column 3"),
-        (b",id\n0,a\n", "line 1: column 1 has no name, but in line 2 the cell '0'"),
+        (b",id\n0,a\n", "line 1: column 1 has no name, but in line 2 the cell '0'; .*index=False"),
         (b"id,label\na,x\nb\nc,y\n", "line 3: expected 2 cells as in the header, got 1.*quotes"),
         (b"id,label\na,x\nb,y,z\n", "line 3: expected 2 cells as in the header, got 3"),
         (b"id,label\na,x\nb", "line 3: expected 2 cells as in the header, got 1.*cut off"),
         (b'id,label\na,x\nb,"half of\na text', "line 3: .*cut off"),
         (b'id,label\na,"x" y\n', "line 2: .*quote"),
         (b"id,label\na,x\0\n", "line 2: has NUL bytes"),
-        ("id,label\na,x\n".encode("utf-16-le"), "NUL bytes.*UTF-16"),
         (
             "id,label\né,x\nà,y\n".encode() + b"b,\xe9\n",
             "line 4: expected UTF-8",
@@ -236,6 +235,16 @@ def test_parquet(tmp_path):
     for name, said in [("twice", "two columns 'id'"), ("unnamed", "no name"), ("half", "damaged")]:
         with pytest.raises(DataError, match=said):
             read_table(tmp_path / f"{name}.parquet")
+
+
+def test_an_index_of_pandas_that_counts_rows_is_a_column_where_it_has_a_name(tmp_path):
+    pd, pq = pytest.importorskip("pandas"), pytest.importorskip("pyarrow.parquet")
+    frame = pd.DataFrame({"label": ["a", "b", "c"]}, index=pd.RangeIndex(7, 10, name="id"))
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").ids() == ["7", "8", "9"]
+    pq.write_table(pq.read_table(tmp_path / "t.parquet").slice(1), tmp_path / "part.parquet")
+    with pytest.raises(DataError, match=r"expected a column 'id' among .*; rename a column"):
+        read_table(tmp_path / "part.parquet").ids()
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):

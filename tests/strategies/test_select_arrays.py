@@ -150,8 +150,9 @@ class TestIds:
             np.array([f"s{i}".encode() for i in range(N)]),
             np.array([f"s{i}" for i in range(N)], dtype=object),
             torch.arange(N) * 2,
+            np.array([f"s{i}" for i in range(N)], dtype=np.dtypes.StringDType()),
         ],
-        ids=["list", "int32", "bytes", "object", "torch"],
+        ids=["list", "int32", "bytes", "object", "torch", "StringDType"],
     )
     def test_in_and_out(self, logits, ids):
         batch = rlmba.select("margin", logits=logits, ids=ids, n=5)
@@ -173,6 +174,19 @@ class TestIds:
         with pytest.raises(ShapeError, match=f"ids: expected {N} strings or integers"):
             rlmba.select("margin", logits=logits, ids=ids, n=5)
 
+    def test_what_pandas_makes_of_a_missing_id_is_named_missing(self, logits):
+        pd = pytest.importorskip("pandas")
+        for dtype in (None, "Int64"):
+            ids = pd.Series([7, None, *range(100, 98 + N)], dtype=dtype)
+            with pytest.raises(ShapeError, match=r"got nothing at position 1 \(1 are missing\)"):
+                rlmba.select("margin", logits=logits, ids=ids, n=5)
+
+    def test_integers_that_numpy_lacks(self, logits):
+        pl = pytest.importorskip("polars")
+        ids = pl.Series(range(N)).cast(pl.Int128)
+        batch = rlmba.select("margin", logits=logits, ids=ids, n=5)
+        np.testing.assert_array_equal(batch.ids, batch.positions)
+
 
 class TestLabeled:
     @pytest.mark.parametrize(
@@ -180,7 +194,8 @@ class TestLabeled:
         [
             ([0, 60], UsageError, r"within 0\.\.59, got 60 at 1"),
             ([-1], UsageError, "got -1"),
-            ([3, 5, 3], DataError, "3 repeats"),
+            ([3, 5, 3], DataError, "3 repeats; drop"),
+            ([1, 0] * (N // 2), DataError, "repeats; give a mask as bool"),
             (np.ones(59, dtype=bool), UsageError, "mask of 60 entries"),
             (np.array([0.0, 1.0]), ShapeError, "positions .integers., a mask"),
             (np.full((2, D), np.inf), NonFiniteError, "labeled"),
@@ -206,9 +221,11 @@ class TestLabeled:
         assert sorted(batch.positions) == list(range(N))
 
     @pytest.mark.parametrize(
-        "nothing", [[], np.empty(0), np.zeros(N, dtype=bool), np.empty((0, D))]
+        "nothing", [[], np.empty(0), np.zeros(N, dtype=bool), np.empty((0, D)), "Series", "Index"]
     )
     def test_none_is_labeled(self, features, nothing):
+        if isinstance(nothing, str):  # empty, they are of the type object
+            nothing = getattr(pytest.importorskip("pandas"), nothing)([], dtype=object)
         strategy = Probe()
         rlmba.select(strategy, features=features, labeled=nothing, n=N)
         assert strategy.context.labeled_features is None
@@ -243,6 +260,36 @@ class TestModalities:
         fused = features + 1
         rlmba.select(strategy, features={"a": features, "b": features, "mm": fused}, n=1)
         np.testing.assert_array_equal(strategy.pool.fused_features, fused)
+
+    @pytest.mark.parametrize("kind", ["mapping", "pandas", "polars", "pyarrow"])
+    def test_what_names_its_modalities_is_read_by_name(self, features, kind):
+        strategy = Probe()
+        lacks = np.arange(N) == 5
+        columns = {"text": ~lacks, "image": np.ones(N, bool)}
+        weights = {"text": 0.75, "image": 0.25}
+        if kind == "mapping":
+            present = columns
+        elif kind == "pandas":
+            pd = pytest.importorskip("pandas")
+            present, weights = pd.DataFrame(columns), pd.Series(weights)
+        elif kind == "polars":
+            present = pytest.importorskip("polars").DataFrame(columns)
+        else:
+            present = pytest.importorskip("pyarrow").table(columns)
+        given = {"weights": weights, "temperatures": weights, "fusion_weights": weights}
+        two = {"image": features, "text": 3 * features}
+        rlmba.select(strategy, features=two, present=present, **given, n=1)
+        context = strategy.context
+        for found in (context.weights, context.temperatures, context.fusion_weights):
+            assert found.tolist() == [0.25, 0.75]
+        assert strategy.pool.present[4:6].tolist() == [[True, True], [True, False]]
+        np.testing.assert_allclose(strategy.pool.fused_features[4], 2.5 * features[4], rtol=1e-6)
+
+    @pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 0.5, "c": 0.5}, {}])
+    def test_other_names_are_refused(self, features, weights):
+        two = {"a": features, "b": features}
+        with pytest.raises(UsageError, match=r"weights: expected one entry for .*'a', 'b'"):
+            rlmba.select("random", features=two, weights=weights, n=1)
 
     def test_labeled_by_modality(self, features):
         strategy = Probe()

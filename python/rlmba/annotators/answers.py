@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlmba.cells import Names, all_numbers, as_text, folded, spaced, whole
-from rlmba.errors import DataError
+from rlmba.cells import Names, all_numbers, as_text, folded, missing_words, spaced, whole
+from rlmba.errors import DataError, RlmbaWarning
 from rlmba.spreadsheet import unguarded
 
 if TYPE_CHECKING:
@@ -187,7 +188,18 @@ def read_labels(
         if earlier[0] != meant:
             problems.add(line, partial(_conflict, name, label, earlier, table.unit))
     problems.check()
+    _warn_of_missing(table, {label for label, _ in found.values() if label} - set(classes))
     return {name: label for name, (label, _) in found.items()}
+
+
+def _warn_of_missing(table: Table, new: Iterable[str]) -> None:
+    if words := missing_words(sorted(new)):
+        warnings.warn(
+            f"{table.path}: {', '.join(map(repr, words))} counts as a new class; if it stands for no answer, "
+            "leave these cells empty",
+            RlmbaWarning,
+            stacklevel=3,
+        )
 
 
 def _cells(table: Table, name: str, problems: _Problems) -> list[str | None]:

@@ -214,7 +214,8 @@ def _named(
             if filled is not None:
                 raise DataError(
                     f"{path}, line {header_line}: column {number} has no name, but in line {lines[filled]} "
-                    f"the cell {str(column[filled])[:40]!r}; name it, or delete it"
+                    f"the cell {str(column[filled])[:40]!r}; name it, or delete it (pandas writes its row "
+                    "numbers so, unless told index=False)"
                 )
         elif name in named:
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def is_marked(data: bytes) -> bool:
 def decode_text(data: bytes) -> Decoded:
     """Read bytes as text: by their byte order mark, else as UTF-8, else as Windows-1252.
 
+    UTF-16 without a mark is known by its NUL bytes, of which no other text has any: every second byte of
+    a Latin text is one.
+
     There is always an answer: after a byte order mark, damaged places become U+FFFD, and bytes that
     Windows-1252 does not define make the text Latin-1.
     """
@@ -57,6 +61,8 @@ def decode_text(data: bytes) -> Decoded:
                 # This codec counts from behind the mark, the others from the beginning.
                 bad = error.start + (len(mark) if encoding == "utf-8-sig" else 0)
                 return Decoded(data.decode(encoding, "replace"), encoding, bad)
+    if (unmarked := _unmarked_utf16(data)) is not None:
+        return unmarked
     try:
         return Decoded(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError as error:
@@ -65,6 +71,16 @@ def decode_text(data: bytes) -> Decoded:
         return Decoded(data.decode("cp1252"), "cp1252", bad)
     except UnicodeDecodeError:
         return Decoded(data.decode("latin-1"), "latin-1", bad)
+
+
+def _unmarked_utf16(data: bytes) -> Decoded | None:
+    if 4 * data.count(0) < len(data) or not data:
+        return None
+    encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+    with suppress(UnicodeDecodeError):
+        text = data.decode(encoding)
+        return None if "\0" in text else Decoded(text, encoding)
+    return None
 
 
 def read_text(path: Path) -> Decoded:

@@ -179,7 +179,10 @@ class InMemoryDataset(MultimodalDataset):
     ) -> Converter:
         train = self.train_positions[has[self.train_positions]]
         if not len(train):
-            raise DataError(f"modality {name!r}: expected a training sample that has it, got none")
+            raise DataError(
+                f"modality {name!r}: expected a training sample that has it, got none; leave it out by "
+                "naming the others in the option modalities"
+            )
         last = array.ndim == 4 and array.shape[-1] in (1, 3, 4)
         return fit_converter(kind, array, train, channels_last=last)
 

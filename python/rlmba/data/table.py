@@ -83,8 +83,12 @@ class Table:
         raise DataError(
             f"{self.path}: expected "
             + (f"one column {name!r}, got {alike}" if alike else f"a column {name!r}")
-            + f" among {list(self.columns)[:20]}; name it so in the header. The separator of a CSV is one of "
-            "comma, semicolon, bar and tab"
+            + f" among {list(self.columns)[:20]}; "
+            + (
+                "name it so in the header. The separator of a CSV is one of comma, semicolon, bar and tab"
+                if self.path.suffix.lower() in _DELIMITED
+                else "rename a column"
+            )
         )
 
     def texts(self, name: str) -> list[str | None]:
@@ -243,7 +247,17 @@ def _of_parquet(path: Path, table: Any) -> Table:
         if names.count(name) > 1:
             raise DataError(f"{path}: there are two columns {name!r}; rename one")
     columns = {name: table.column(name).to_pylist() for name in names}
+    columns = _counted(table) | columns
     return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
+
+
+def _counted(table: Any) -> dict[str, list[Any]]:
+    """A named index of pandas that counts the rows: only the file's metadata has it."""
+    about = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+    ranges = [c for c in about.get("index_columns", ()) if isinstance(c, dict) and c.get("name")]
+    found = {c["name"]: list(range(c["start"], c["stop"], c["step"])) for c in ranges}
+    # Other programs copy the metadata when they leave out rows.
+    return {name: counts for name, counts in found.items() if len(counts) == table.num_rows}
 
 
 def write_table(

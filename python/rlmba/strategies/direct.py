@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from rlmba.kernels.common.arrays import ArrayLike
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.strategies import intake
 from rlmba.strategies.base import Strategy
-from rlmba.strategies.given import Given, numbers
+from rlmba.strategies.given import Given
 from rlmba.strategies.intake import ByModality
 from rlmba.strategies.registry import create
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
@@ -61,9 +61,9 @@ def select(
     head: LinearHead | tuple[ArrayLike, ArrayLike] | None = None,
     dropout_logits: ArrayLike | None = None,
     present: ArrayLike | None = None,
-    weights: ArrayLike | Sequence[float] | None = None,
-    temperatures: ArrayLike | Sequence[float] | None = None,
-    fusion_weights: ArrayLike | Sequence[float] | None = None,
+    weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
+    temperatures: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
+    fusion_weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     **options: Any,
 ) -> Batch:
     """Pick ``n`` samples by a strategy, from arrays alone.
@@ -112,13 +112,14 @@ def select(
     dropout_logits : array [K, N, C], optional
         Fused logits of K stochastic passes.
     present : bool array [N, M], optional
-        Which modalities a sample has, columns in the order of the mapping. Rows of an absent
+        Which modalities a sample has, columns in the order of the mapping; or columns by modality, as
+        a mapping or a data frame. Rows of an absent
         modality may hold anything, NaN too; they are read as 0. For distances between samples an
         absent modality is taken from the nearest sample that has it
         (:func:`rlmba.strategies.absent.completed`), which needs each modality's features: fused
         features of your own making ("mm", or one array for several modalities) are used as they are.
-    weights, temperatures, fusion_weights : float array [M], optional
-        As in :class:`~rlmba.types.QueryContext`.
+    weights, temperatures, fusion_weights : float array [M] or mapping of modality to float, optional
+        As in :class:`~rlmba.types.QueryContext`. Without names they are in the order of the mappings.
     **options
         The strategy's own options; only with a name.
 
@@ -181,8 +182,8 @@ def select(
         pool = pool.on(gpu)
     context = QueryContext(
         rng=rng if isinstance(rng, np.random.Generator) else np.random.default_rng(_seed(rng)),
-        weights=numbers(weights, "weights"),
-        temperatures=numbers(temperatures, "temperatures"),
+        weights=given.numbers(weights, "weights"),
+        temperatures=given.numbers(temperatures, "temperatures"),
         fusion_weights=given.fusion_weights,
         labeled_features=given.labeled_features,
         labels=given.labels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from rlmba.strategies.base import Strategy
 from rlmba.strategies.intake import ByModality, Parts
 from rlmba.types import LinearHead, PoolOutputs
 
-__all__ = ["Given", "numbers"]
+__all__ = ["Given"]
 
 _LONE = "features"
 """The name of the only modality where a plain array was passed."""
@@ -71,7 +71,7 @@ class Given:
         self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
         self.present = self._present(present)
-        self.fusion_weights = numbers(fusion_weights, "fusion_weights")
+        self.fusion_weights = self.numbers(fusion_weights, "fusion_weights")
         widths = [f.shape[1] for f in self.features.modalities.values()]
         self.joined = head is not None and len(widths) > 1 and head.weight.shape[1] == sum(widths)
         self.features = self._fused(self.features)
@@ -112,7 +112,7 @@ class Given:
     def _present(self, given: Any) -> NDArray[np.bool_] | None:
         if given is None:
             return None
-        a = _array(given, "present")
+        a = _by_name(given, self.names, "present", _array)
         if a.shape != (self.n, len(self.names)) or not np.isin(a, [0, 1]).all():
             raise ShapeError(
                 f"present: expected 0 or 1 for {self.n} samples and the modalities {self.names}, "
@@ -188,8 +188,30 @@ class Given:
             raise ShapeError(
                 f"labels: expected {size or 0} integers, one a labeled sample, "
                 f"got dtype {a.dtype} and shape {a.shape}"
+                + (
+                    ""
+                    if a.dtype.kind in "iu"
+                    else "; give the numbers of the classes, with .astype(int)"
+                )
             )
         return a.astype(np.int64) if size else None
+
+    def numbers(self, given: Any, name: str) -> NDArray[np.float64] | None:
+        """One number for each modality as float64 [M]; None stays None.
+
+        Parameters
+        ----------
+        given : array-like [M], or mapping or series by modality, or None
+            Without names they are in the order of :attr:`names`.
+        name : str
+            For messages.
+
+        Raises
+        ------
+        UsageError
+            If it holds something else than numbers, or has other names.
+        """
+        return None if given is None else _by_name(given, self.names, name, evidential.numbers)
 
     def name(self, row: int) -> str:
         """What errors call the sample in ``row`` of the caller's arrays."""
@@ -252,12 +274,32 @@ def _array(given: Any, name: str) -> NDArray[Any]:
     return to_host(given, name) if is_array(given) else np.asarray(given)
 
 
-def numbers(given: Any, name: str) -> NDArray[np.float64] | None:
-    """float64 of anything that holds numbers; None stays None.
+def _by_name(
+    given: Any, names: tuple[str, ...], name: str, read: Callable[[Any, str], NDArray[Any]]
+) -> NDArray[Any]:
+    """An array whose last axis are the modalities, in the order of ``names``.
 
-    Raises
-    ------
-    UsageError
-        If it holds something else; the message calls it ``name``.
+    A mapping is read by its keys, a series or a table by the names of its entries or columns where these
+    are the modalities' names; all else is in that order already.
     """
-    return None if given is None else evidential.numbers(given, name)
+    if isinstance(given, Mapping):
+        found = [read(value, f"{name}[{key!r}]") for key, value in given.items()]
+        a, labels = np.stack(found, axis=-1) if found else np.empty(0), list(given)
+    else:
+        a, labels = read(given, name), _labels(given)
+        if not set(labels) & set(names):
+            return a
+    if sorted(map(str, labels)) != sorted(names):
+        raise UsageError(
+            f"{name}: expected one entry for each of the modalities {names}, got entries for {labels}"
+        )
+    return a[..., [labels.index(m) for m in names]]
+
+
+def _labels(given: Any) -> list[Any]:
+    """What a series of pandas calls its entries, or a table of any library its columns."""
+    for attribute in ("column_names", "columns", "index"):
+        labels = getattr(given, attribute, None)
+        if labels is not None and not callable(labels):
+            return list(labels)
+    return []

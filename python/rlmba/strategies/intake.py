@@ -193,7 +193,8 @@ def fuse(
     w = np.full(m, 1.0 / m) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
         raise UsageError(
-            f"fusion_weights: expected {m} numbers >= 0 with sum 1 for {tuple(features)}, got {weights}"
+            f"fusion_weights: expected {m} numbers >= 0 with sum 1 for {tuple(features)}, got {weights}; "
+            "divide them by their sum"
         )
     arrays = list(features.values())
     if joined or len({a.shape[1] for a in arrays}) > 1:
@@ -234,6 +235,9 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
     """
     if isinstance(given, Mapping):
         return None
+    one_axis = len(getattr(given, "shape", ())) == 1
+    if one_axis and len(given) == 0:  # of any type: an empty column of a table has none of its own
+        return np.empty(0, dtype=np.int64)
     a = to_host(given, "labeled") if is_array(given) else np.asarray(given)
     if a.ndim != 1:
         return None
@@ -247,6 +251,11 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
         raise ShapeError(
             "labeled: expected positions (integers), a mask (bool) or features [L, D], "
             f"got dtype {a.dtype} and shape {a.shape}"
+            + (
+                "; convert them with .astype(np.int64) or .astype(bool)"
+                if a.dtype.kind in "fO"
+                else ""
+            )
         )
     if a.min() < 0 or a.max() >= n:
         at = int(np.argmax((a < 0) | (a >= n)))
@@ -256,8 +265,10 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
         )
     values, counts = np.unique(a, return_counts=True)
     if (counts > 1).any():
+        mask = len(a) == n and values.max() <= 1
         raise DataError(
-            f"labeled: expected distinct positions, {values[counts > 1][0]} repeats; drop the copies"
+            f"labeled: expected distinct positions, {values[counts > 1][0]} repeats; "
+            + ("give a mask as bool, with .astype(bool)" if mask else "drop the copies")
         )
     return a.astype(np.int64)
 

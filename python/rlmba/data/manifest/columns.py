@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import as_text, is_missing
+from rlmba.cells import all_numbers, as_text, is_missing
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
 from rlmba.data.manifest.values import BeyondError, RaggedError, numbers_of, vectors_of
 from rlmba.data.table import Table
@@ -344,7 +344,15 @@ def _numbers(
                     f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing; "
                     "repair the row, or take the column out of the option features"
                 ) from None
-            if problem and (row or isinstance(error, BeyondError)):
+            texts = [cell for cell in table.columns[column] if isinstance(cell, str)]
+            if any("," in text for text in texts) and all_numbers(texts):
+                unused[column] = "numbers with a decimal comma: write them with a point"
+                warnings.warn(
+                    f"{table.path}: column {column!r} is not used: {unused[column]}",
+                    RlmbaWarning,
+                    stacklevel=2,
+                )
+            elif problem and (row or isinstance(error, BeyondError)):
                 unused[column] = (
                     f"not all numbers: {problem} in {table.place(row).rpartition(', ')[2]}"
                 )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import Names, class_names, id_names
+from rlmba.cells import Names, class_names, id_names, missing_words
 from rlmba.data.manifest.options import set_option
 from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
-from rlmba.errors import DataError
+from rlmba.errors import DataError, RlmbaWarning
 
 __all__ = ["SPLITS", "is_split", "read_ids", "read_labels", "read_splits"]
 
@@ -128,6 +129,13 @@ def read_labels(
     if classes is None:
         found = class_names(texts)
         names = _sorted({name for name in found if name is not None})
+        if words := missing_words(names):
+            warnings.warn(
+                f"{table.path}: {', '.join(map(repr, words))} in column {column!r} counts as a class; where "
+                "no label is known, leave the cell empty, or else name all classes in the option classes",
+                RlmbaWarning,
+                stacklevel=4,
+            )
     else:
         known, names = Names(classes, case=False), tuple(classes)
         meant = {text: known.find(text) for text in {t for t in texts if t is not None}}

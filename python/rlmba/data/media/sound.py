@@ -123,8 +123,11 @@ def _joined(group: Sequence[Any]) -> Any:
 
     first = group[0]
     values = np.concatenate([frame.to_ndarray() for frame in group], axis=1)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("it holds NaN or infinity")  # 16 bits have neither: they would be noise
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # a double may be finite, and infinite in float32
+            finite = np.isfinite(values.astype(np.float32, copy=False)).all()
+        if not finite:  # 16 bits have neither: they would be noise
+            raise ValueError("it holds NaN, infinity or a number beyond float32")
     format_name, layout = first.format.name, first.layout
     if not _known(layout):
         if not first.format.is_planar:
