@@ -192,7 +192,7 @@ def _options(folder: Path) -> dict[str, Any]:
 
     file = folder / "config.yaml"
     try:
-        data = yaml12.read(file)
+        data = yaml12.read(file, regular=True)
     except OSError as error:
         raise UsageError(
             f"{folder} is no project ({file.name}: {error.strerror or error}); make one with `rlmba init`"
