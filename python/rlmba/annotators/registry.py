@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from rlmba.annotators.base import Annotator
 from rlmba.annotators.own import Own
 from rlmba.errors import UsageError
 from rlmba.plugins import blamed, is_target, load_class
-from rlmba.reading.structured import said
+from rlmba.reading.options import check_types
 from rlmba.trust import outside
 
 __all__ = ["acts", "create", "names"]
@@ -73,7 +70,7 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
             f"{lacking[0]} in the project's config.yaml"
         )
     if name in _CLASSES:
-        _check_types(name, cls, options or {})
+        check_types(cls.__init__, options or {}, f"annotator {name!r}")
         made: Annotator = cls(folder, **(options or {}))
         return made
     with blamed(cls, f"annotator {name!r}"):
@@ -114,21 +111,6 @@ def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> l
         if url and (url, key) != (_SERVER, f"${_KEY}"):
             return [f"send questions and the key in {str(key)!r} to {str(url)!r}"]
     return []
-
-
-def _check_types(name: str, cls: type[Any], options: Mapping[str, Any]) -> None:
-    """Raise unless each option has the type that its class says; no path has a NUL byte."""
-    types = get_type_hints(cls.__init__)
-    for key, value in options.items():
-        try:
-            # JSON mode is strict, and still reads paths from text.
-            text = json.dumps(value, default=str)
-            TypeAdapter(types[key]).validate_json(text, strict=True)
-            problem = "expected text without NUL bytes" if "\0" in str(value) else ""
-        except ValidationError as error:
-            problem = said(error)
-        if problem:
-            raise UsageError(f"annotator {name!r}, option {key}: {problem}")
 
 
 def _this_machine(host: str) -> bool:
