@@ -59,6 +59,6 @@ def test_data_sets_take_or_refuse_it(tmp_path, value):
 
 def test_encoders_and_strategies_name_it():
     with pytest.raises(UsageError, match="option window_ms: expected a valid number"):
-        build_encoder("spectrogram-cnn", Modality("a", (1200,), "waveform"), {"window_ms": "x"})
+        build_encoder("spectrogram-cnn", Modality("a", "waveform", (1200,)), {"window_ms": "x"})
     with pytest.raises(UsageError, match="option hidden: expected an integer of 64 bits"):
         create("rlmba", hidden=10**30)
