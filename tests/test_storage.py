@@ -168,6 +168,19 @@ def test_whole_files_replace_a_link_and_leave_what_it_leads_to(tmp_path):
     assert (victim.read_text(), link.read_text(), link.is_symlink()) == ("precious", "new", False)
 
 
+def test_nothing_is_written_to_a_file_that_has_another_name(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("lock", "labels.jsonl"):
+        (tmp_path / name).hardlink_to(victim)
+    with pytest.raises(StorageError, match=r"has another name .a hard link.*put a copy"):
+        enter(tmp_path)
+    with pytest.raises(StorageError, match="has another name"):
+        os.close(open_own(tmp_path / "labels.jsonl", os.O_WRONLY | os.O_APPEND))
+    os.close(open_own(tmp_path / "labels.jsonl", os.O_RDONLY))
+    assert victim.read_text() == "precious"
+
+
 @pytest.mark.timeout(20)
 def test_open_own_refuses_pipes_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")

@@ -142,8 +142,8 @@ def make_folder(path: Path) -> None:
 def open_own(path: Path, flags: int) -> int:
     """A descriptor of a regular file in a folder that may come from somebody else.
 
-    A symbolic link in the file's place could lead to any file of this user's, and a pipe would block:
-    both are refused.
+    A link in the file's place could be any file of this user's, and a pipe would block: both are
+    refused. A hard link may be read.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def open_own(path: Path, flags: int) -> int:
     OSError
         If it cannot be opened.
     StorageError
-        If it is no regular file.
+        If it is no regular file, or is to be written to and has another name.
     """
     found = "a symbolic link"
     try:
@@ -165,10 +165,17 @@ def open_own(path: Path, flags: int) -> int:
         if not path.is_symlink():
             raise
     else:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        linked = status.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR)
+        if stat.S_ISREG(status.st_mode) and not linked:
             return descriptor
         os.close(descriptor)
         found = "something else"
+        if linked:
+            raise StorageError(
+                f"{path}: expected a file of this folder alone, found one that has another name (a hard "
+                "link), under which it would change too; put a copy in its place"
+            )
     raise StorageError(f"{path}: expected a regular file, found {found}; move it away")
 
 

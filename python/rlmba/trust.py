@@ -17,7 +17,16 @@ from rlmba.errors import StorageError, TrustError
 from rlmba.markup import command
 from rlmba.storage import atomic_write_text, config_folder, locked, make_folder
 
-__all__ = ["allow", "allowed", "file", "forget", "links_out", "require", "require_inside"]
+__all__ = [
+    "allow",
+    "allowed",
+    "file",
+    "forget",
+    "links_out",
+    "outside",
+    "require",
+    "require_inside",
+]
 
 _FORMAT = 1
 _REPAIR = "delete it, and allow folders again with `rlmba trust DIR`"
@@ -105,6 +114,27 @@ def links_out(folder: Path) -> list[str]:
                 link = os.path.relpath(sub, folder)
                 found.append(f"write through the link {link!r} to {str(target)!r}")
     return found
+
+
+def outside(folder: Path, place: Path | str) -> str | None:
+    """The real path of a place that a folder's files name, where it is not within the folder.
+
+    Parameters
+    ----------
+    folder : path
+    place : path or str
+        Relative to the folder, unless absolute.
+
+    Examples
+    --------
+    >>> outside(Path("p"), "labels.csv"), outside(Path("p"), "/etc/labels.csv")
+    (None, '/etc/labels.csv')
+    """
+    try:
+        real = os.path.realpath(folder / place)
+    except ValueError:  # a NUL byte: nothing is there, as opening it says
+        return str(place)
+    return None if Path(real).is_relative_to(folder.resolve()) else real
 
 
 def require_inside(folder: Path) -> None:

@@ -149,13 +149,17 @@ def test_what_a_batch_holds_can_always_be_sent(tmp_path):
     project = Project(tmp_path / "project")
     question = Question(
         "a", 1, prediction="\ud800", probability=float("nan"), difficulty=float("inf"),
-        texts={"text": "lone \udfff"},
+        texts={"text": "lone \udfff"}, files={"image": "\ud800.png", "sound": "\udc80.wav"},
     )  # fmt: skip
     project.ask(LabelBatch(0, ("cat", "\ud801"), False, {}, (question,)))
     client = TestClient(make_app(project.folder, TOKEN, "127.0.0.1"), base_url="http://localhost")
     client.get("/", params={"token": TOKEN})
     told = client.get("/api/question", params={"ticket": "round_000", "id": "a"}).json()
     assert told["texts"][0]["text"] == "lone \udfff"
+    assert [file["path"] for file in told["files"]] == ["\ufffd.png", "\ufffd.wav"]
+    for modality in ("image", "sound"):
+        query = {"ticket": "round_000", "id": "a", "modality": modality}
+        assert client.get("/media", params=query).status_code == 422
     assert (told["probability"], told["difficulty"]) == (None, None)
     assert client.get("/api/state").json()["classes"] == ["cat", "\ud801"]
 

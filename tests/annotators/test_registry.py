@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import inspect
 import sys
 from pathlib import Path
 
 import pytest
 
 from rlmba.annotators import LabelBatch, Question, create, names
-from rlmba.errors import PluginError, UsageError
+from rlmba.errors import PluginError, RlmbaError, UsageError
 
 OWN = """
 class Constant:
@@ -82,6 +84,37 @@ def test_ones_own_class_by_name(own, tmp_path):
 def test_what_cannot_be_made_is_said(own, tmp_path, name, options, said):
     with pytest.raises(UsageError, match=said):
         create(name, Path(tmp_path), options)
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "value", [["x"], {"a": 1}, 5, -1, True, 1.5, "", "a\0.csv", "\ud800.csv", float("nan")]
+)
+def test_options_of_any_type_are_taken_or_refused(tmp_path, name, value):
+    """What a folder's file may hold."""
+    for option in options_of(name):
+        needed = {"labelstudio": {"url": ""}, "oracle": {"truth": "truth.csv"}}.get(name, {})
+        with contextlib.suppress(RlmbaError):
+            create(name, tmp_path, needed | {option: value})
+
+
+def options_of(name):
+    found = create(name, Path("p"), {"truth": "t.csv"} if name == "oracle" else {})
+    return [p.name for p in inspect.signature(type(found)).parameters.values()][1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("labelstudio", {"url": ["x"]}, r"option url: expected a valid string, found \['x'\]"),
+        ("labelstudio", {"timeout": "soon"}, "option timeout: expected a valid number"),
+        ("file", {"path": "a\0.csv"}, "option path: expected text without NUL bytes"),
+        ("file", {"path": ["x"]}, "option path: "),
+    ],
+)
+def test_an_option_of_another_type_is_named(tmp_path, name, options, said):
+    with pytest.raises(UsageError, match=said):
+        create(name, tmp_path, options)
 
 
 def test_making_ones_own_fails(own, tmp_path):

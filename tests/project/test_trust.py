@@ -150,14 +150,26 @@ class TestCode:
     @pytest.mark.parametrize(
         ("pending", "error", "message"),
         [
-            ({"annotator": "knows_all:Knows", "ticket": "round_000"}, TrustError, "run knows_all"),
-            ({"annotator": "../x:y", "ticket": "round_000"}, RunFolderError, "by name"),
-            ({"annotator": "file", "ticket": "../../x"}, RunFolderError, "by name|damaged"),
-            ({"annotator": "file", "ticket": "/etc/x"}, RunFolderError, "by name"),
-            ({"annotator": "file", "ticket": 3}, RunFolderError, "by name"),
-            ({"annotator": "file"}, RunFolderError, "by name"),
-            (["file", "round_000"], RunFolderError, "by name"),
-            ({"annotator": "nobody", "ticket": "round_000"}, UsageError, "expected one of"),
+            (
+                {"round": 0, "annotator": "knows_all:Knows", "ticket": "round_000"},
+                TrustError,
+                "run knows_all",
+            ),
+            ({"round": 0, "annotator": "../x:y", "ticket": "round_000"}, RunFolderError, "by name"),
+            (
+                {"round": 0, "annotator": "file", "ticket": "../../x"},
+                RunFolderError,
+                "by name|damaged",
+            ),
+            ({"round": 0, "annotator": "file", "ticket": "/etc/x"}, RunFolderError, "by name"),
+            ({"round": 0, "annotator": "file", "ticket": 3}, RunFolderError, "ticket: expected"),
+            ({"round": 0, "annotator": "file"}, RunFolderError, "ticket: expected"),
+            (["file", "round_000"], RunFolderError, "expected an object"),
+            (
+                {"round": 0, "annotator": "nobody", "ticket": "round_000"},
+                UsageError,
+                "expected one of",
+            ),
         ],
     )
     def test_a_pending_file_of_somebody_else(self, project, marker, pending, error, message):
@@ -345,6 +357,43 @@ class TestReachingOut:
         trust.require(project, read(project).acts())
 
     @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("  features_folder: {}\n  frozen: true", "keep features in the folder '{}'"),
+            ("  frozen: false\ndataset_options: {{media: {}}}", "keep media in the folder '{}'"),
+        ],
+    )
+    def test_what_a_config_keeps_elsewhere_is_to_be_allowed(
+        self, project, tmp_path, setting, message
+    ):
+        file, place = project / "config.yaml", tmp_path / "elsewhere"
+        text = file.read_text().replace("  features_folder: null\n", "")
+        if "dataset_options" in setting:
+            text = text.replace("dataset_options:", "model_options:", 1)
+            head, _, rest = text.partition("model_options:")
+            text = head + rest[rest.index("\nlabel:") + 1 :]
+        file.write_text(text.replace("  frozen: false", setting.format(place)))
+        with pytest.raises(TrustError, match=message.format(place)):
+            asked(project)
+        assert not place.exists()
+        assert read(project).acts() == [message.format(place)]
+        trust.allow(project, read(project).acts())
+        with opened(project):
+            pass
+
+    def test_a_place_for_features_that_is_typed_is_allowed(self, tmp_path, manifest):
+        place = tmp_path / "features"
+        settings = (f"model.features_folder={place}", "model.frozen=true")
+        assert asked(made(tmp_path / "q", manifest, *settings)).ticket == "round_000"
+        inside = f"model.features_folder={tmp_path / 'r' / 'features'}"
+        assert read(made(tmp_path / "r", manifest, inside)).acts() == []
+
+    def test_places_that_are_none(self, tmp_path):
+        (tmp_path / "loop.csv").symlink_to("loop.csv")
+        assert acts("file", tmp_path, {"path": "loop.csv"}) == []
+        assert acts("file", tmp_path, {"path": "a\0.csv"}) == ["write the file 'a\\x00.csv'"]
+
+    @pytest.mark.parametrize(
         ("name", "options"),
         [
             ("browser", {}),
@@ -373,6 +422,33 @@ class TestReachingOut:
         folder = made(tmp_path / "q", manifest, annotator_options={"path": str(place)})
         asked(folder)
         assert place.exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["config.yaml", "answers/round_000.jsonl", "tickets/x/lock"])
+def test_no_command_waits_for_a_pipe_in_a_files_place(project, name):
+    if name.startswith("answers"):
+        rename_annotator(project, "browser")
+        asked(project)
+    file = project / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    if name.startswith("tickets"):
+        assert status(project)
+        return
+    with pytest.raises((RunFolderError, StorageError), match="expected a file, found a pipe"):
+        taken(project)
+    if name == "config.yaml":
+        with pytest.raises(UsageError, match="expected a file, found a pipe"):
+            serve(project, port=0, say=print)
+
+
+@pytest.mark.parametrize("options", ["[1]", "words", "5"])
+def test_options_that_are_no_mapping(project, options):
+    rename_annotator(project, "browser", options)
+    with pytest.raises(UsageError, match=r"annotator_options: expected options by name, got"):
+        serve(project, port=0, say=print)
 
 
 def test_modules_of_the_current_folder_are_not_imported(tmp_path, project):

@@ -15,6 +15,7 @@ from rlmba.annotators.tickets import Tickets
 from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
 from rlmba.markup import command
+from rlmba.reading.files import open_regular
 from rlmba.spreadsheet import guarded, guarded_name, longest
 from rlmba.storage import atomic_write_bytes, make_folder
 
@@ -227,7 +228,8 @@ def _writable(text: str) -> str:
 def _copy(source: Path, target: Path) -> None:
     make_folder(target.parent)
     try:
-        content = source.read_bytes()
+        with open(source, "rb", opener=open_regular) as file:
+            content = file.read()
     except OSError as error:
         raise StorageError(f"could not read {source} ({error.strerror or error})") from error
     atomic_write_bytes(target, content)

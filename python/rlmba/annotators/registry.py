@@ -12,6 +12,8 @@ from rlmba.annotators.base import Annotator
 from rlmba.annotators.own import Own
 from rlmba.errors import UsageError
 from rlmba.plugins import blamed, is_target, load_class
+from rlmba.reading.options import check_types
+from rlmba.trust import outside
 
 __all__ = ["acts", "create", "names"]
 
@@ -68,6 +70,7 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
             f"{lacking[0]} in the project's config.yaml"
         )
     if name in _CLASSES:
+        check_types(cls.__init__, options or {}, f"annotator {name!r}")
         made: Annotator = cls(folder, **(options or {}))
         return made
     with blamed(cls, f"annotator {name!r}"):
@@ -98,8 +101,8 @@ def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> l
     if is_target(name):
         return [f"run {name}"]
     if name == "file" and given.get("path") is not None:
-        place = (folder / str(given["path"])).resolve()
-        return [] if place.is_relative_to(folder.resolve()) else [f"write the file {str(place)!r}"]
+        place = outside(folder, str(given["path"]))
+        return [] if place is None else [f"write the file {place!r}"]
     if name == "browser" and not _this_machine(host := str(given.get("host", "127.0.0.1"))):
         return [f"serve the labeling page to other machines, on {host!r}"]
     if name == "labelstudio":

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from rlmba.errors import UsageError
+from rlmba.reading.files import open_regular
 
 __all__ = ["MAX_BYTES", "dump", "parse", "read"]
 
@@ -183,8 +184,15 @@ def parse(text: str, source: str) -> Any:
         raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def read(path: Path) -> Any:
+def read(path: Path, *, regular: bool = False) -> Any:
     """:func:`parse` of a file.
+
+    Parameters
+    ----------
+    path : path
+    regular : bool
+        Refuse pipes and devices. A user may name one; in a folder that may come from somebody else, it
+        would block.
 
     Raises
     ------
@@ -193,7 +201,7 @@ def read(path: Path) -> Any:
     UsageError
         If it is not in UTF-8 or larger than :data:`MAX_BYTES`; and as :func:`parse`.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular if regular else None) as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise UsageError(_too_large(str(path)))

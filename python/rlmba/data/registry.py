@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from rlmba.data.base import MultimodalDataset
 from rlmba.errors import UsageError
+from rlmba.reading.options import explained
 
 __all__ = ["Source", "describe", "load_dataset", "names", "register"]
 
@@ -121,4 +122,5 @@ def load_dataset(
             + (f"one of {known}" if known else "none at all")
         )
     sources = [given[wanted]] if wanted else []
-    return entry.loader(*sources, **(options or {}))
+    with explained(entry.loader, options or {}, f"data set {name!r}"):
+        return entry.loader(*sources, **(options or {}))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlmba.errors import DataError, RunFolderError
 from rlmba.experiments.bmmal import is_bmmal_run
+from rlmba.reading.files import open_regular
 from rlmba.reading.structured import find_json
 
 __all__ = ["Found", "find_runs"]
@@ -94,7 +95,7 @@ def _unusable(run: Path) -> str | None:
     if is_bmmal_run(run):
         return None
     try:
-        with (run / "rounds.jsonl").open("rb") as log:
+        with open(run / "rounds.jsonl", "rb", opener=open_regular) as log:
             complete = log.readline().endswith(b"\n")
     except OSError:
         complete = False

@@ -102,7 +102,7 @@ def _read_info(path: Path) -> Mapping[str, Any]:
 def _read_config(path: Path, info: Mapping[str, Any]) -> RunConfig:
     file = path / "config.yaml"
     try:
-        values = yaml12.read(file)
+        values = yaml12.read(file, regular=True)
         if isinstance(values, dict):
             values = with_earlier_options(values)
         config = RunConfig.model_validate(values)

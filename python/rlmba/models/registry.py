@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from rlmba.data.base import KINDS, Modality
 from rlmba.errors import UsageError
 from rlmba.models.blueprint import Blueprint, rebuilding
+from rlmba.reading.options import explained
 
 __all__ = [
     "Description",
@@ -223,7 +224,8 @@ def build_encoder(
             f"encoder {name!r} of {modality.name!r} has no option {unknown[0]!r}: "
             f"expected one of {known}"
         )
-    with rebuilding(blueprint):
+    owner = f"encoder {name!r} of {modality.name!r}"
+    with rebuilding(blueprint), explained(cls.__init__, options or {}, owner):
         return cls(modality, *member, **(options or {}))
 
 

@@ -20,7 +20,7 @@ from rlmba.project.labels import LabelLog
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, is_plain_name
 
-__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read"]
+__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read", "written_by"]
 
 PROJECT_FREE_KEYS = (
     *FREE_KEYS,
@@ -146,10 +146,11 @@ class Project:
         return annotators.create(name, self.path, options)
 
     def acts(self) -> list[str]:
-        """What the project does beyond its folder: its annotators' acts, and where its links lead."""
+        """What the project does beyond its folder: its annotators' acts, what it writes, where links lead."""
         asked = dict.fromkeys((self.config.project.annotator, *(self.pending() or ())[:1]))
         acts = (annotators.acts(n, self.path, o) for n, o in map(self._named, asked))
-        return list(dict.fromkeys([*itertools.chain(*acts), *trust.links_out(self.path)]))
+        written = written_by(self.config, self.path)
+        return list(dict.fromkeys([*itertools.chain(*acts), *written, *trust.links_out(self.path)]))
 
     def tickets(self) -> list[tuple[str, str]]:
         """Annotator and ticket of every batch that was ever asked for, oldest first.
@@ -174,6 +175,18 @@ class Project:
         if name is None or name == project.annotator:
             return project.annotator, project.annotator_options
         return name, {}
+
+
+def written_by(config: RunConfig, folder: Path) -> list[str]:
+    """Acts of a configuration that has files kept outside of its folder."""
+    media = config.dataset_options.get("media")
+    kept = {"features": config.model.features_folder, "media": media}
+    found = []
+    for what, place in kept.items():
+        # Unlike an annotator's, these paths count from the current folder.
+        if place and (real := trust.outside(folder, Path.cwd() / str(place))) is not None:
+            found.append(f"keep {what} in the folder {real!r}")
+    return found
 
 
 def acts_of(path: Path) -> list[str]:
@@ -213,8 +226,10 @@ def opened(path: Path) -> Iterator[Project]:
     ------
     RunFolderError
         If the folder is no project's, damaged, or another process is writing it.
+    TrustError
+        If files would be written elsewhere, and its user has not allowed it.
     """
-    _viewed(path)
+    trust.require(path, written_by(_viewed(path).config, path))
     with RunStore.resume(path) as store:
         log = LabelLog(path / "labels.jsonl")
         yield Project(path, store.config, log, len(store.records), store)

@@ -23,6 +23,7 @@ from rlmba.loop.store import RunStore
 from rlmba.markup import command
 from rlmba.models import build_encoder
 from rlmba.project.asking import lacking_validation, least, validation_size
+from rlmba.project.folder import written_by
 from rlmba.project.labels import LabelLog
 from rlmba.project.samples import classes_of, log_own_labels
 from rlmba.project.session import batch_size
@@ -224,7 +225,8 @@ def start(path: Path, config: RunConfig) -> Started:
     ) as store:
         log_own_labels(LabelLog(path / "labels.jsonl"), source)
         # What somebody asks for in the command that makes the folder is allowed there.
-        if acts := annotators.acts(who.annotator, path, who.annotator_options):
+        own = annotators.acts(who.annotator, path, who.annotator_options)
+        if acts := [*own, *written_by(resolved, path)]:
             trust.allow(path, acts)
         lines = [*source.found(), *_decided(source, config, len(initial), len(validation))]
         return Started(store.path, tuple(lines))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from rlmba.errors import DataError, RlmbaError
 
-__all__ = ["LARGEST", "find_bytes", "read_bytes", "read_text", "require_file"]
+__all__ = ["LARGEST", "find_bytes", "open_regular", "read_bytes", "read_text", "require_file"]
 
 LARGEST = 1 << 30
 """Bytes of the largest file that is read as a whole; those that rlmba writes are far smaller."""
@@ -101,6 +102,21 @@ def require_file(path: Path, *, advice: str, error: type[RlmbaError] = DataError
         raise error(f"{path} could not be read ({why}); {advice}") from reason
     if problem:
         raise error(f"{path}: {problem}; {advice}")
+
+
+def open_regular(path: str, flags: int) -> int:
+    """An ``opener`` for :func:`open` that takes regular files alone: a pipe would wait for its other end.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is something else; ``strerror`` says what.
+    """
+    descriptor = _open(path, flags)
+    if problem := _unfit(os.fstat(descriptor), None):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, problem, path)
+    return descriptor
 
 
 def _open(path: str, flags: int) -> int:

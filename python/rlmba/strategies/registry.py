@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlmba.errors import UsageError
 from rlmba.plugins import blamed, load_class, registered
+from rlmba.reading.options import explained
 from rlmba.strategies.base import Strategy
 
 __all__ = ["create", "describe", "names", "options"]
@@ -108,5 +109,6 @@ def create(name: str, **given: Any) -> Strategy:
             raise UsageError(
                 f"strategy option {name}.{key}: expected {wanted}, got {value!r}"
             ) from None
-    with blamed(strategy, f"strategy {name!r}"):
+    owner = f"strategy {name!r}"
+    with blamed(strategy, owner), explained(strategy.__init__, given, owner):
         return strategy(**given)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from rlmba.errors import DataError, StorageError
+from rlmba.reading.files import open_regular
 from rlmba.reading.structured import parse_json
 from rlmba.storage import lock_file, make_folder, open_own
 
@@ -136,7 +137,7 @@ class AnswerLog:
             If it is there and cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=open_regular) as file:
                 return self._parsed(file.fileno())
         except FileNotFoundError:
             return Answers()

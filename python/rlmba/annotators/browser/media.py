@@ -224,5 +224,5 @@ def _first_line(error: Exception) -> str:
 
 
 def printable(path: Path) -> str:
-    """A path that may hold bytes that are no text."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A path without what is no text: bytes of its name, or half a character of a batch's file."""
+    return str(path).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

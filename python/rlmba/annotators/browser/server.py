@@ -49,9 +49,8 @@ class Server:
         self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}/?token={token}"
         self._server = server
         self._listener = listener
-        self._thread = threading.Thread(
-            target=server.run, args=([listener],), name="rlmba label", daemon=True
-        )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rlmba label", daemon=True)
         self._thread.start()
         while not server.started and self._thread.is_alive():
             time.sleep(0.01)
@@ -59,9 +58,17 @@ class Server:
             listener.close()
             raise AnnotatorError(f"the page could not be served on {host}:{self.port}")
 
+    def _run(self) -> None:
+        try:
+            self._server.run([self._listener])
+        finally:
+            self._ended.set()
+
     def wait(self) -> None:
         """Return when it has ended."""
-        self._thread.join()
+        # Not by joining the thread: before Python 3.13 a join that Ctrl-C interrupts counts as done,
+        # and closing would no longer wait for the answers in flight.
+        self._ended.wait()
 
     def close(self) -> None:
         """End it; what was answered is on the disk already."""
@@ -192,7 +199,7 @@ def _options(folder: Path) -> dict[str, Any]:
 
     file = folder / "config.yaml"
     try:
-        data = yaml12.read(file)
+        data = yaml12.read(file, regular=True)
     except OSError as error:
         raise UsageError(
             f"{folder} is no project ({file.name}: {error.strerror or error}); make one with `rlmba init`"
@@ -200,7 +207,12 @@ def _options(folder: Path) -> dict[str, Any]:
     project = data.get("project") if isinstance(data, dict) else None
     if not isinstance(project, dict) or project.get("annotator", "browser") != "browser":
         return {}
-    return dict(project.get("annotator_options") or {})
+    options = project.get("annotator_options") or {}
+    if not isinstance(options, dict):
+        raise UsageError(
+            f"{file}: project.annotator_options: expected options by name, got {options!r:.200}"
+        )
+    return options
 
 
 def _listener(host: str, port: int, folder: Path) -> socket.socket:

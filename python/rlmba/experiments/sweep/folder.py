@@ -123,7 +123,7 @@ def _busy(output: Path, holder: str) -> RunFolderError:
 def _read(output: Path) -> dict[str, Any] | None:
     file = output / _FILE
     try:
-        stored = yaml12.read(file)
+        stored = yaml12.read(file, regular=True)
         if stored["format"] != FORMAT:
             raise RunFolderError(
                 f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
