@@ -38,10 +38,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 from uuid import UUID
-
-import numpy as np
 
 __all__ = [
     "Names",
@@ -78,9 +77,9 @@ def is_missing(value: Any) -> bool:
     """
     if isinstance(value, str | bytes):
         return not value.strip()
-    if value is None or value is np.ma.masked or type(value).__name__ == "NAType":
+    if value is None or type(value).__name__ in ("NAType", "MaskedConstant"):
         return True
-    if isinstance(value, float | Decimal | np.floating | np.datetime64 | datetime):
+    if isinstance(value, Real | Decimal | datetime) or _is_numpy(value, "datetime64"):
         return bool(value != value)  # noqa: PLR0124 - NaN and NaT alone
     return False
 
@@ -100,10 +99,22 @@ def as_text(value: Any) -> str | None:
     """
     if is_missing(value):
         return None
+    if _is_numpy(value, "bool", "bool_"):
+        value = bool(value)
     for types, text in _FORMS:
         if isinstance(value, types):
             return text(value)
+    if _is_numpy(value, "datetime64"):
+        return _moment(value)
     raise ValueError(f"expected text or a number, got {_short(value)}")
+
+
+def _is_numpy(value: Any, *names: str) -> bool:
+    """Whether a value is a scalar of NumPy of these types; its numbers are Integral and Real anyway.
+
+    NumPy is not imported: annotators that meet no array start without it.
+    """
+    return type(value).__module__ == "numpy" and type(value).__name__ in names
 
 
 def _number_text(value: Any) -> str:
@@ -127,18 +138,18 @@ def _decoded(value: bytes) -> str:
 
 
 def _moment(value: Any) -> str:
-    text = str(value) if isinstance(value, np.datetime64) else value.isoformat()
+    text = str(value) if _is_numpy(value, "datetime64") else value.isoformat()
     return _FRACTION_OF_SECOND.sub(lambda found: f".{found[1]}" if found[1] else "", text)
 
 
 # A bool is an int, too.
 _FORMS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (str, str.strip),
-    (bool | np.bool_, lambda value: str(bool(value)).lower()),
-    (int | np.integer, lambda value: str(int(value))),
-    (float | Decimal | np.floating, _number_text),
+    (bool, lambda value: str(value).lower()),
+    (Integral, lambda value: str(int(value))),
+    (Real | Decimal, _number_text),
     (bytes, _decoded),
-    (date | time | np.datetime64, _moment),
+    (date | time, _moment),
     (UUID, str),
 )
 
