@@ -7,9 +7,17 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import Distribution, EntryPoint, distributions, packages_distributions
+from importlib.metadata import (
+    Distribution,
+    EntryPoint,
+    distribution,
+    distributions,
+    packages_distributions,
+)
+from pathlib import Path
 from typing import Any
 
 from rlmba.errors import PluginError, RlmbaError, RlmbaWarning, UsageError
@@ -147,8 +155,12 @@ def origin(cls: type) -> str:
     top = cls.__module__.partition(".")[0]
     if top == "rlmba":
         return ""
-    packages = packages_distributions().get(top)
-    return f"the package {packages[0]!r}" if packages else f"the module {cls.__module__!r}"
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    for package in packages_distributions().get(top, ()):
+        # A package that only has a folder of that name is another one: many bring a folder "tests".
+        if Path(file).is_relative_to(str(distribution(package).locate_file(""))):
+            return f"the package {package!r}"
+    return f"the module {cls.__module__!r}"
 
 
 @contextlib.contextmanager

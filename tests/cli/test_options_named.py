@@ -22,6 +22,7 @@ ROOT = Path(rlmba.__file__).parent
 RUNS = ("run", "compare", "train-policy")
 # Which commands print the messages of a file or folder; the longest prefix counts.
 PRINTED_BY = {
+    "annotators/file.py": ("collect",),
     "adapters/files.py": ("select",),
     "cli/compare.py": ("compare",),
     "data/arrays.py": ("select",),
@@ -39,6 +40,7 @@ PRINTED_BY = {
     "project/export.py": ("export",),
     "project/graph.py": ("export",),
     "project/predict.py": ("predict",),
+    "project/samples.py": ("collect",),
     "project/starting.py": ("init",),
     "project/streamed.py": ("predict",),
 }

@@ -199,7 +199,7 @@ def test_vggsound_the_list_may_lie_beside_the_clips_or_elsewhere(tmp_path):
     )
     assert [s.complete for s in given.samples] == [True]
     assert find_catalogue("vggsound", tmp_path).samples == given.samples
-    with pytest.raises(DataError, match=r"nowhere\.csv: expected a list of samples"):
+    with pytest.raises(DataError, match=r"nowhere\.csv: no such file; give a list of samples"):
         find_catalogue("vggsound", tmp_path, annotations=[tmp_path / "nowhere.csv"])
     (tmp_path / "lists" / "vggsound.csv").write_text("a,b,c\n", encoding="utf-8")
     with pytest.raises(DataError, match="expected lines 'id,start second,label,split'"):

@@ -154,16 +154,16 @@ def test_an_accuracy_that_is_no_number_is_an_error_that_says_where(write_run, va
             record["test"]["heads"]["audio"]["top1"] = json.loads(value)
 
     change_rounds(folder, damage)
-    with pytest.raises(RunFolderError, match=r"a, round 2: expected top1 of head 'audio'.* got "):
+    with pytest.raises(RunFolderError, match=r"rounds.jsonl, line 3 is damaged.*found"):
         groups(folder)
 
 
-def test_other_figures_may_be_unknown(write_run):
+def test_f1_may_be_unknown_of_one_head(write_run):
     folder = write_run("a")
-    change_rounds(folder, lambda record: record["test"]["heads"]["mm"].update(nll=None))
+    change_rounds(folder, lambda record: record["test"]["heads"]["image"].update(f1=0.5))
     (group,) = groups(folder)
-    assert np.isnan(group.metrics["mm"]["nll"]).all()
-    assert not np.isnan(group.metrics["image"]["nll"]).any()
+    assert np.isnan(group.metrics["mm"]["f1"]).all()
+    assert not np.isnan(group.metrics["image"]["f1"]).any()
 
 
 def test_f1_and_auroc_where_runs_have_them(write_run):

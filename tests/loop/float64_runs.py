@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 from float64 import in_float64
 
+from rlmba.errors import CheckpointError
 from rlmba.loop import network, trained
 
 
@@ -17,10 +18,24 @@ def networks_in_float64(patch):
     """Have runs of this process build and load such networks; ``patch`` is a ``pytest.MonkeyPatch``."""
     for module in (network, trained):
         patch.setattr(module, "build_classifier", _built(module.build_classifier))
+    patch.setattr(trained, "load_model", _loaded(trained.load_model))
 
 
 def _built(build):
     return lambda *given, **options: in_float64(build(*given, **options))
+
+
+def _loaded(load):
+    """Weights of a run in float32 too, whose type a checkpoint's reader does not change by itself."""
+
+    def loaded(path, model, **options):
+        try:
+            load(path, model, **options)
+        except CheckpointError:
+            load(path, model.float(), **options)
+            model.double()
+
+    return loaded
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from float64_runs import networks_in_float64
 from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
-from rlmba.errors import RunFolderError, UsageError
+from rlmba.errors import PluginError, RunFolderError, UsageError
 from rlmba.loop import Cohort, RunResult, run, run_together, together_key
 from rlmba.strategies import Strategy
 from rlmba.strategies.random import Random
@@ -123,7 +123,9 @@ def test_one_that_fails_leaves_the_others(features, tmp_path):
     for number in (0, 1):
         assert len(cohort.round(number)) == 3
     outcomes = cohort.advance(2, cohort.sessions)
-    assert isinstance(outcomes[1], RuntimeError)
+    assert isinstance(outcomes[1], PluginError)
+    assert "from the module" in str(outcomes[1])
+    assert isinstance(outcomes[1].__cause__, RuntimeError)
     expected = run(features("random", 2), tmp_path / "alone").records[-1]
     close(plain(outcomes[2].record), plain(expected))
     occupied = tmp_path / "occupied"

@@ -62,7 +62,7 @@ def test_resuming_needs_the_same_file(quick, ids, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="expected 29, the number of initial ids, got 30"):
         run(stored, tmp_path / "r", resume=True)
     file.unlink()
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(UsageError, match="no such file"):
         run(stored, tmp_path / "r", resume=True)
     file.write_text("\n".join(ids) + "\n")
     resumed = run(stored, tmp_path / "r", resume=True)

@@ -26,8 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Every error is one message on standard error. ``--debug``, anywhere before ``--``, adds the
     traceback.
     """
-    # Processes started from here search the current folder for modules as little as this one does.
-    os.environ["PYTHONSAFEPATH"] = "1"
+    if argv is None:
+        # Processes started from here search the current folder for modules as little as this one does.
+        os.environ["PYTHONSAFEPATH"] = "1"
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     _shorten_warnings(arguments)
     _print_anything()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def read_npz(path: Path, *, mapped: bool = False) -> dict[str, NDArray[Any]]:
                 if name in found:
                     raise ValueError("the array is there twice")
                 array = _map(path, archive, member, raw) if mapped else None
-                found[name] = _load(archive, member) if array is None else array
+                found[name] = _readable(_load(archive, member) if array is None else array)
     return found
 
 
@@ -76,7 +77,7 @@ def read_npy(path: Path) -> NDArray[Any]:
             file.seek(0)
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             return array
-        return _memmap(path, shape, fortran, dtype, file.tell())
+        return _readable(_memmap(path, shape, fortran, dtype, file.tell()))
 
 
 @contextmanager
@@ -93,6 +94,17 @@ def _reading(path: Path, suffix: str, name: str | None = None) -> Iterator[None]
         raise DataError(
             f"{where}: not a readable {suffix} ({reason}); {_PLAIN if pickled else _AGAIN}"
         ) from error
+
+
+def _readable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, unless it is of text with numbers that stand for no character."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).view(
+            np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
+        )
+        if codes.max() > sys.maxunicode:
+            raise ValueError(f"it has text with the code {codes.max()}, which is no character")
+    return array
 
 
 def _header(file: IO[bytes], size: int) -> _Header:
