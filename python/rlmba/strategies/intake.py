@@ -253,7 +253,7 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
             f"got dtype {a.dtype} and shape {a.shape}"
             + (
                 "; convert them with .astype(np.int64) or .astype(bool)"
-                if a.dtype.kind in "fO"
+                if a.dtype.kind in ("f", "O")
                 else ""
             )
         )
