@@ -337,8 +337,8 @@ class TestReachingOut:
             ),
             (
                 "file",
-                "{path: /tmp/elsewhere/labels.csv}",
-                "write the file '/tmp/elsewhere/labels.csv'",
+                "{path: /srv/elsewhere/labels.csv}",
+                "write the file '/srv/elsewhere/labels.csv'",
             ),
             ("file", "{path: ../labels.csv}", "write the file"),
             (
@@ -401,8 +401,8 @@ class TestReachingOut:
             ("file", {}),
             ("file", {"path": "sub/labels.csv"}),
             ("labelstudio", {}),
-            ("labelstudio", {"url": None, "export": "/tmp/export.json"}),
-            ("oracle", {"truth": "/tmp/truth.csv"}),
+            ("labelstudio", {"url": None, "export": "/srv/export.json"}),
+            ("oracle", {"truth": "/srv/truth.csv"}),
         ],
     )
     def test_what_stays_in_the_folder_and_on_this_machine_asks_for_nothing(
