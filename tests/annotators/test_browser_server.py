@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import stat
@@ -112,6 +113,19 @@ def test_the_token_outlives_the_server_and_is_the_owners_alone(project):
         with project.start() as third:
             assert len(Client(third.url).token) >= 32
             assert third.url.split("?")[1] != url.split("?")[1]
+
+
+def test_who_made_the_folder_does_not_know_the_token(project, tmp_path, monkeypatch):
+    with project.start() as server:
+        mine = Client(server.url).token
+    assert mine not in (project.folder / "browser.json").read_text()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of somebody else"))
+    with project.start() as server:
+        theirs = Client(server.url).token
+    assert theirs != mine
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.devnull)
+    with project.start() as server:
+        assert Client(server.url).token not in (mine, theirs)
 
 
 def test_a_token_may_be_given_and_must_be_one(project):

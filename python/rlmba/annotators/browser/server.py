@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hmac
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from rlmba import trust
 from rlmba.annotators.browser.annotator import Browser
 from rlmba.errors import AnnotatorError, DataError, StorageError, UsageError
 from rlmba.reading.structured import find_json
+from rlmba.storage import config_folder, make_folder
 
 if TYPE_CHECKING:
     import uvicorn
@@ -99,8 +102,9 @@ def start(
     port : int
         0: any that is free.
     token : str or None
-        What the link must hold: letters, digits, "-" and "_", 16 at least. None: that of
-        ``browser.json`` in the folder, drawn and kept there at first, so that open pages survive a restart.
+        What the link must hold: letters, digits, "-" and "_", 16 at least. None: made
+        of ``browser.json`` in the folder and of the user's settings, both drawn at first and kept, so that
+        open pages survive a restart.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def start(
     if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
         raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
     trust.require_inside(browser.folder)
-    token = token or _kept_token(browser.folder / "browser.json")
+    token = token or _link_token(browser.folder / "browser.json")
     listener = _listener(host, port, browser.folder)
     connections.keep_alive(listener)
     config = uvicorn.Config(
@@ -245,8 +249,24 @@ def _listener(host: str, port: int, folder: Path) -> socket.socket:
     return listener
 
 
-def _kept_token(path: Path) -> str:
-    """The token of a project, drawn where there is none; nobody else may read the file."""
+def _link_token(path: Path) -> str:
+    """The token of a folder's link: of what the folder's file and the user's own settings keep.
+
+    Whoever made the folder knows its file, but not the user's half. Without a place for settings the
+    token lasts as long as the process.
+    """
+    try:
+        settings = config_folder()
+        make_folder(settings)
+        mine = _kept_secret(settings / "pages.json")
+    except StorageError:
+        mine = secrets.token_urlsafe(32)
+    made = hmac.digest(mine.encode(), _kept_secret(path).encode(), "sha256")
+    return base64.urlsafe_b64encode(made).decode().rstrip("=")
+
+
+def _kept_secret(path: Path) -> str:
+    """What a file keeps, drawn where there is none; nobody else may read the file."""
     with suppress(DataError):  # a damaged one is replaced
         token = (find_json(path, dict[str, str], advice="delete it") or {}).get("token", "")
         if re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
