@@ -38,7 +38,7 @@ def test_the_registry_makes_it_with_its_options(tmp_path):
     with pytest.raises(UsageError, match="has no option 'colour'"):
         create("browser", tmp_path, {"colour": "red"})
     for wrong in ({"port": 65536}, {"port": "80"}, {"port": True}, {"host": ""}):
-        with pytest.raises(UsageError, match=f"browser: {next(iter(wrong))}: expected"):
+        with pytest.raises(UsageError, match=f"{next(iter(wrong))}: expected"):
             create("browser", tmp_path, wrong)
 
 

@@ -480,7 +480,7 @@ def test_a_named_export_is_read_though_there_is_a_server(tmp_path):
         ({"media": "magic"}, "media: expected one of"),
         ({"media": "upload", "url": ""}, "needs a server"),
         ({"media": "local"}, "needs document_root"),
-        ({"project": "3"}, "project: expected a number"),
+        ({"project": "3"}, "option project: expected a valid integer"),
         ({"timeout": 0}, "timeout: expected seconds"),
         ({"server": "x"}, "has no option 'server'"),
     ],
