@@ -79,8 +79,9 @@ class Converter:
         if self.scale != 1.0:
             values /= np.float32(self.scale)
         if self.mean is not None and self.deviation is not None:
-            values -= self.mean
-            values /= self.deviation
+            with np.errstate(over="ignore"):  # a result beyond float32 is named by its sample later
+                values -= self.mean
+                values /= self.deviation
         return torch.from_numpy(values)
 
 
