@@ -19,6 +19,7 @@ from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
 from rlmba.reading.files import read_bytes
 from rlmba.reading.parquet import pyarrow_for, read_parquet
+from rlmba.reading.structured import distinct
 from rlmba.storage import atomic_write_bytes
 
 __all__ = [
@@ -192,7 +193,7 @@ def _read_lines(path: Path, text: str) -> Table:
             continue
         place = f"{path}, line {line}"
         try:
-            value = json.loads(content, object_pairs_hook=_object)
+            value = json.loads(content, object_pairs_hook=distinct)
         except (ValueError, RecursionError) as error:
             last = line == text.count("\n") + 1
             raise DataError(
@@ -206,7 +207,7 @@ def _read_lines(path: Path, text: str) -> Table:
 
 def _read_list(path: Path, text: str) -> Table:
     try:
-        values = json.loads(text, object_pairs_hook=_object)
+        values = json.loads(text, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: expected a JSON list of objects: {error}; is the file cut off?"
@@ -215,15 +216,6 @@ def _read_list(path: Path, text: str) -> Table:
         raise DataError(f"{path}: the list is empty; expected an object for each row")
     records = [_checked(v, f"{path}, row {i}") for i, v in enumerate(values, start=1)]
     return Table(path, _union(records), list(range(1, len(records) + 1)), "row")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is there twice; rename or delete one")
-    return found
 
 
 def _checked(value: Any, place: str) -> dict[str, Any]:

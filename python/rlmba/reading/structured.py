@@ -14,7 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 from rlmba.errors import DataError, RlmbaError
 from rlmba.reading.files import find_bytes
 
-__all__ = ["find_json", "parse_json", "read_json", "read_json_lines", "read_versioned", "said"]
+__all__ = [
+    "distinct",
+    "find_json",
+    "parse_json",
+    "read_json",
+    "read_json_lines",
+    "read_versioned",
+    "said",
+]
 
 _T = TypeVar("_T")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -60,7 +68,7 @@ def parse_json(
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         value = json.loads(
             text,
-            object_pairs_hook=_distinct,
+            object_pairs_hook=distinct,
             parse_int=_integer,
             parse_float=_finite if finite else None,
             parse_constant=_refuse if finite else None,
@@ -193,12 +201,13 @@ def _adapter(type_: Any) -> TypeAdapter[Any]:
     return TypeAdapter(type_)
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object, for ``object_pairs_hook``; a ValueError where a name is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:_SHOWN]!r} is there twice")
+        raise ValueError(f"the name {twice[:_SHOWN]!r} is there twice; rename or delete one")
     return found
 
 
