@@ -24,7 +24,7 @@ from rlmba.config import load_config
 from rlmba.data.media.folder import prepare_folder
 from rlmba.data.media.layouts import published_classes
 from rlmba.environment import processor
-from rlmba.loop import run
+from rlmba.learner import run
 
 PAPER = {"predict": 155.41, "select": 33.48, "policy": 0.23}
 """RL-MBA's seconds a round on Food101, on one workstation GPU; training and validation are not given

@@ -18,8 +18,8 @@ import numpy as np
 from bench.common import machine_info
 from rlmba import kernels
 from rlmba.data import load_features
-from rlmba.loop import configure
-from rlmba.loop.session import build_network
+from rlmba.learner import configure
+from rlmba.learner.session import build_network
 from rlmba.training import Mesh, evaluate
 
 

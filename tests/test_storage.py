@@ -10,7 +10,7 @@ import pytest
 
 from rlmba.annotators.browser.answers import AnswerLog, Entry
 from rlmba.errors import RunFolderError, StorageError
-from rlmba.project.labels import Answer, LabelLog
+from rlmba.runfolder.labels import Answer, LabelLog
 from rlmba.storage import (
     atomic_write_bytes,
     atomic_write_text,

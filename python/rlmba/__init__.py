@@ -11,8 +11,8 @@ are first used:
     Query strategies on arrays.
 ``rlmba.method``
     RL-MBA's own equations.
-``rlmba.loop``
-    The active-learning loop and its run store.
+``rlmba.learner``
+    The active-learning loop.
 """
 
 # Nothing else is imported here: `python -m rlmba` imports this with the current folder first on the path,
@@ -34,7 +34,7 @@ __all__ = [
     "errors",
     "experiments",
     "kernels",
-    "loop",
+    "learner",
     "method",
     "models",
     "select",

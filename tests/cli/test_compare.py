@@ -14,7 +14,7 @@ from sweep_runs import SETTINGS, newest_lines, write_features
 
 from rlmba.cli import main
 from rlmba.config import load_config
-from rlmba.loop import read_run, run
+from rlmba.learner import read_run, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
 

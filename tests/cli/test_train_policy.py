@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlmba.cli import main
-from rlmba.loop import read_run
+from rlmba.learner import read_run
 from rlmba.method.policy_file import read_policy
 
 TINY = [

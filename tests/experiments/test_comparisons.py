@@ -19,7 +19,7 @@ from rlmba.experiments.statistics import (
     paired,
     protocol_differences,
 )
-from rlmba.loop.store import read_run
+from rlmba.runfolder.store import read_run
 
 from .made_groups import at_any_speed, make_group
 

@@ -5,7 +5,7 @@ import pytest
 
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments import group_runs
-from rlmba.loop.store import read_run
+from rlmba.runfolder.store import read_run
 
 from .conftest import top1_of
 

@@ -19,7 +19,7 @@ from rlmba.experiments.content import Cell, FigureData, TableData
 from rlmba.experiments.curves import group_runs
 from rlmba.experiments.html import render
 from rlmba.experiments.html.scope import Names, Scope, columns_of, rows_of
-from rlmba.loop.store import read_run
+from rlmba.runfolder.store import read_run
 
 HOSTILE = "</script><script>window.harm = 1</script><img src=x onerror='window.harm = 2'>\"&'"
 PNG = base64.b64decode(

@@ -29,7 +29,7 @@ from rlmba.experiments.policy_training import (
     returns,
     train_policy,
 )
-from rlmba.loop import run
+from rlmba.learner import run
 from rlmba.method.agent import Agent, Collector
 from rlmba.method.policy_file import read_policy
 from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES

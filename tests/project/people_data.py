@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rlmba.loop import configure
+from rlmba.learner import configure
 from rlmba.project.asking import Asking, ask
 from rlmba.project.folder import opened
 from rlmba.project.starting import overrides, start

@@ -23,7 +23,7 @@ from rlmba.cli.app import application
 from rlmba.config import ModelConfig, RunConfig
 from rlmba.data import Modality
 from rlmba.errors import UsageError
-from rlmba.loop import Trained, run
+from rlmba.learner import Trained, run
 from rlmba.models import Encoder, build_classifier
 from rlmba.models.registry import _REGISTRY, register_encoder
 from rlmba.project import graph as graph_module

@@ -11,7 +11,7 @@ from people_data import QUICK, rows_of
 
 from rlmba.cli import main
 from rlmba.errors import UsageError
-from rlmba.loop import configure
+from rlmba.learner import configure
 from rlmba.project.starting import overrides, start
 
 CLASSES = {"cat": "$cat_$", "dog": "[bold]dog", "owl": "=owl|`x`"}

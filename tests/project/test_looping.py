@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from rlmba.cli.app import application
 from rlmba.errors import AnnotatorError
-from rlmba.loop.store import read_run
 from rlmba.project import loop, status
+from rlmba.runfolder.store import read_run
 
 
 class Watching:

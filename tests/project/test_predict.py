@@ -23,7 +23,7 @@ from rlmba.errors import (
     StorageError,
     UsageError,
 )
-from rlmba.loop import Trained, run
+from rlmba.learner import Trained, run
 from rlmba.project import predict as module
 from rlmba.project.predict import describe_samples, predict_file, read_new
 from rlmba.project.streamed import write_streamed
@@ -106,7 +106,7 @@ def test_a_row_a_sample(folder, new, tmp_path):
 
 def test_of_the_runs_own_samples_it_says_what_the_run_found(folder, tmp_path):
     """Test Top-1 from the file is the one in the run's log, with labels and split left out of the file."""
-    from rlmba.loop import read_run
+    from rlmba.learner import read_run
 
     view = read_run(folder)
     own = np.load(view.config.data)

@@ -26,14 +26,14 @@ from people_data import (
 from safetensors.numpy import load_file
 
 from rlmba.errors import DataError, RlmbaWarning, RunFolderError, UsageError
-from rlmba.loop import configure, run
-from rlmba.loop.store import read_run
+from rlmba.learner import configure, run
 from rlmba.method.policy_file import read_policy
 from rlmba.project.folder import opened, read
-from rlmba.project.labels import Answer, LabelLog
 from rlmba.project.starting import overrides, start
 from rlmba.project.status import status
 from rlmba.project.taking import collect
+from rlmba.runfolder.labels import Answer, LabelLog
+from rlmba.runfolder.store import read_run
 
 
 @pytest.fixture

@@ -25,13 +25,13 @@ from rlmba.errors import CheckpointError, RlmbaError
 from rlmba.experiments.found import find_runs
 from rlmba.experiments.policy_training.folder import Progress, TrainingFolder
 from rlmba.experiments.sweep.folder import Failure, newest, write_failure
-from rlmba.loop import Trained, run
-from rlmba.loop.session import Session
-from rlmba.loop.store import RunStore, read_run
+from rlmba.learner import Trained, run
+from rlmba.learner.session import Session
 from rlmba.method.agent import Agent
 from rlmba.method.policy_file import read_policy
 from rlmba.project.folder import Asked, Project
-from rlmba.project.labels import Answer, LabelLog
+from rlmba.runfolder.labels import Answer, LabelLog
+from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import load_model, load_tensors
 from rlmba.training.checkpoint import save_tensors
 

@@ -198,7 +198,7 @@ def test_memory_is_not_the_packages_fault(capsys):
 
 @pytest.mark.parametrize("fails", ["learn", "state_dict"])
 def test_what_it_raises_in_a_run_is_said_of_the_package(fails, tmp_path):
-    from rlmba.loop import configure, run
+    from rlmba.learner import configure, run
 
     options = {"strategy": "forgets", "strategy_options.fails": fails, "rounds": 1, "device": "cpu"}
     config = configure({**options, "epochs": 1, "training.min_steps": 1, "model.width": 8})

@@ -99,7 +99,7 @@ def test_compiled_encoders_give_the_same_numbers_under_the_same_names(rng):
 def test_compiling_without_a_compiler_is_an_error_before_any_work(tmp_path):
     code = """
 from rlmba.config import RunConfig
-from rlmba.loop import run
+from rlmba.learner import run
 run(RunConfig(dataset="digits", device="cpu", training={"compile": True}), __import__("pathlib").Path("out"))
 """
     env = os.environ | {"CXX": "/no/such/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rlmba.annotators.answers import read_labels
-from rlmba.annotators.base import Annotator, LabelBatch, Question
+from rlmba.annotators.base import Annotator
 from rlmba.annotators.registry import acts, create, names
-from rlmba.annotators.tickets import Pending, Tickets
+from rlmba.runfolder.batches import LabelBatch, Pending, Question, Tickets
 
 __all__ = [
     "Annotator",

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlmba.annotators.answers import read_labels
-from rlmba.annotators.base import LabelBatch
-from rlmba.annotators.tickets import Tickets
 from rlmba.errors import AnnotatorError
+from rlmba.runfolder.batches import LabelBatch, Tickets
 
 __all__ = ["Oracle"]
 

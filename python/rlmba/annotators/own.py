@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlmba.annotators.base import Annotator, LabelBatch
+from rlmba.annotators.base import Annotator
 from rlmba.errors import PluginError
 from rlmba.plugins import blamed
+from rlmba.runfolder.batches import LabelBatch
 from rlmba.storage import is_plain_name
 
 __all__ = ["Own"]

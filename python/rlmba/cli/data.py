@@ -131,7 +131,7 @@ def features(
     from rlmba.cli.counter import counter
     from rlmba.cli.screen import say
     from rlmba.config import load_config
-    from rlmba.loop import write_features
+    from rlmba.learner import write_features
     from rlmba.markup import command
 
     configured = load_config(

@@ -47,7 +47,7 @@ def init(
     from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.config import parse_settings
-    from rlmba.loop import configure
+    from rlmba.learner import configure
     from rlmba.markup import command
     from rlmba.project.starting import overrides, start
 

@@ -26,7 +26,7 @@ __all__ = ["steps", "watcher"]
 
 
 class _Watcher:
-    """Observer of a run: see :class:`rlmba.loop.Observer`."""
+    """Observer of a run: see :class:`rlmba.learner.Observer`."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder = folder

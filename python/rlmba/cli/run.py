@@ -58,8 +58,8 @@ def run(
     from rlmba.cli.progress import watcher
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
-    from rlmba.loop import configure, default_output
-    from rlmba.loop import run as run_loop
+    from rlmba.learner import configure, default_output
+    from rlmba.learner import run as run_loop
     from rlmba.training import launched
 
     flags: dict[str, Any] = {

@@ -21,7 +21,7 @@ from rlmba.experiments.protocol import say_differences, say_seeds, say_versions
 from rlmba.types import MULTIMODAL, Evaluation, HeadMetrics, RoundRecord
 
 if TYPE_CHECKING:
-    from rlmba.loop.store import RunView
+    from rlmba.runfolder.store import RunView
 
 __all__ = ["STAGES", "Array", "Group", "dataset_label", "group_runs"]
 

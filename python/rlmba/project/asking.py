@@ -10,9 +10,9 @@ import numpy as np
 from rlmba.annotators import LabelBatch, Question
 from rlmba.config import RunConfig
 from rlmba.kernels.common.arrays import to_host
-from rlmba.loop.randomness import stream
-from rlmba.loop.round import Clock, choose
-from rlmba.loop.session import Session
+from rlmba.learner.randomness import stream
+from rlmba.learner.round import Clock, choose
+from rlmba.learner.session import Session
 from rlmba.method import efda
 from rlmba.project.folder import Asked, Project
 from rlmba.project.samples import Samples, classes_are_given, look

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.errors import UsageError
-from rlmba.loop.trained import EXPORTED, WEIGHTS, Trained
+from rlmba.learner.trained import EXPORTED, WEIGHTS, Trained
 from rlmba.markup import command, markdown_code
 from rlmba.project.graph import PRESENT, ExportError, NetworkGraph, write_onnx
 from rlmba.storage import atomic_write_text, make_folder
@@ -55,7 +55,7 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
     """Write a run's trained network so that it can be used without the run.
 
     The folder has ``model.safetensors``; ``config.json``, which is all that
-    :meth:`rlmba.loop.Trained.load` needs beside the weights, and how inputs are prepared; ``README.md``;
+    :meth:`rlmba.learner.Trained.load` needs beside the weights, and how inputs are prepared; ``README.md``;
     and, where asked for, ``model.onnx``. ``config.json`` is written last: a folder that has it is whole.
 
     Parameters
@@ -207,7 +207,7 @@ Trained on {dataset}, round {round}, {labels} labels, with rlmba {version}. Clas
 
 {command}```python
 import torch
-from rlmba.loop import Trained
+from rlmba.learner import Trained
 
 trained = Trained.load(".")
 inputs = {{{zeros}}}

@@ -14,10 +14,10 @@ from rlmba import annotators, trust
 from rlmba.annotators import Annotator, Pending
 from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.loop.store import RunStore, RunView, read_run, read_split
 from rlmba.markup import command
-from rlmba.project.labels import LabelLog
 from rlmba.reading.structured import find_json
+from rlmba.runfolder.labels import LabelLog
+from rlmba.runfolder.store import RunStore, RunView, read_run, read_split
 from rlmba.storage import atomic_write_text, is_plain_name
 
 __all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read", "written_by"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlmba.errors import RlmbaError, StorageError, UsageError
-from rlmba.loop.trained import Trained
+from rlmba.learner.trained import Trained
 
 __all__ = ["OPSET", "PRESENT", "ExportError", "NetworkGraph", "example_inputs", "write_onnx"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rlmba.data import MultimodalDataset, load_dataset
 from rlmba.errors import DataError, UsageError
-from rlmba.loop.trained import Trained
+from rlmba.learner.trained import Trained
 from rlmba.method.efda import difficulty, sample_weights
 from rlmba.project.streamed import Rows, check_target, write_streamed
 from rlmba.training import Loader, Mesh, head_log_probs, predict
@@ -120,7 +120,7 @@ def predict_file(
     Raises
     ------
     RunFolderError
-        If the network cannot be loaded; see :meth:`rlmba.loop.Trained.load`.
+        If the network cannot be loaded; see :meth:`rlmba.learner.Trained.load`.
     UsageError
         If an argument is wrong; known before any sample is read.
     DataError

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import DataError, RlmbaWarning, UsageError
-from rlmba.loop.frozen import load_data
-from rlmba.loop.trained import NETWORK, read_document
+from rlmba.learner.frozen import load_data
+from rlmba.learner.trained import NETWORK, read_document
 from rlmba.markup import command
 from rlmba.project.folder import Project
-from rlmba.project.labels import LabelLog
+from rlmba.runfolder.labels import LabelLog
 from rlmba.training import Mesh
 
 __all__ = [

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from rlmba.config import RunConfig
-from rlmba.loop.session import Session, build_network
+from rlmba.learner.session import Session, build_network
 from rlmba.project.folder import PROJECT_FREE_KEYS, Project
 from rlmba.project.samples import Samples
 from rlmba.training import Mesh, worker_deaths

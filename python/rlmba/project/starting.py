@@ -16,17 +16,17 @@ from rlmba import annotators, trust
 from rlmba.config import RunConfig, load_config
 from rlmba.data import MultimodalDataset
 from rlmba.errors import DataError, UsageError
-from rlmba.loop.frozen import load_source
-from rlmba.loop.randomness import stream
-from rlmba.loop.run import environment
-from rlmba.loop.store import RunStore
+from rlmba.learner.frozen import load_source
+from rlmba.learner.randomness import stream
+from rlmba.learner.run import environment
 from rlmba.markup import command
 from rlmba.models import build_encoder
 from rlmba.project.asking import lacking_validation, least, validation_size
 from rlmba.project.folder import written_by
-from rlmba.project.labels import LabelLog
 from rlmba.project.samples import classes_of, log_own_labels
 from rlmba.project.session import batch_size
+from rlmba.runfolder.labels import LabelLog
+from rlmba.runfolder.store import RunStore
 from rlmba.strategies import create, options
 
 __all__ = ["Started", "overrides", "start"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlmba.errors import RlmbaError
-from rlmba.loop.store import read_run
 from rlmba.project.advice import Advice, advise
 from rlmba.project.folder import Project, read
 from rlmba.project.session import batch_size
+from rlmba.runfolder.store import read_run
 from rlmba.storage import holder
 from rlmba.types import RoundRecord
 

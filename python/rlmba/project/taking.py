@@ -11,12 +11,11 @@ import numpy as np
 
 from rlmba.annotators import read_labels
 from rlmba.errors import RlmbaError, RlmbaWarning, UsageError
-from rlmba.loop.frozen import load_source
-from rlmba.loop.round import Clock, RoundUnderWay, conclude, train
-from rlmba.loop.run import keep
-from rlmba.loop.session import Session
+from rlmba.learner.frozen import load_source
+from rlmba.learner.round import Clock, RoundUnderWay, conclude, train
+from rlmba.learner.run import keep
+from rlmba.learner.session import Session
 from rlmba.project.folder import Asked, Project
-from rlmba.project.labels import Answer
 from rlmba.project.samples import (
     Samples,
     check_trainable,
@@ -25,6 +24,7 @@ from rlmba.project.samples import (
     trained_classes,
 )
 from rlmba.project.session import restore, session_of
+from rlmba.runfolder.labels import Answer
 from rlmba.training import Mesh
 from rlmba.types import RoundRecord, Selection
 

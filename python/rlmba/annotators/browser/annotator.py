@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmba.annotators.answers import AskedIds, ClassNames
-from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.browser.answers import AnswerLog
-from rlmba.annotators.tickets import Tickets
 from rlmba.errors import AnnotatorError, DataError, UsageError
+from rlmba.runfolder.batches import LabelBatch, Tickets
 
 if TYPE_CHECKING:
     from rlmba.annotators.browser.server import Server

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlmba.annotators.base import LabelBatch, Question
 from rlmba.annotators.browser.annotator import Browser, nearest
 from rlmba.annotators.browser.answers import Answer, AnswerLog, Answers, Entry
-from rlmba.annotators.tickets import Pending
 from rlmba.errors import AnnotatorError, UsageError
 from rlmba.reading.structured import find_json
+from rlmba.runfolder.batches import LabelBatch, Pending, Question
 
 __all__ = ["AnsweredMeanwhileError", "Batch", "Desk"]
 

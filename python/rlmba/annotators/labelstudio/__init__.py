@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.labelstudio import labeling
 from rlmba.annotators.labelstudio.answers import Asked, Decided, decide, round_of, votes
 from rlmba.annotators.labelstudio.exports import read_export
 from rlmba.annotators.labelstudio.media import Inline, Local, Media, Upload
 from rlmba.annotators.labelstudio.projects import Projects
 from rlmba.annotators.labelstudio.tasks import asked_again, columns, tasks
-from rlmba.annotators.tickets import Tickets
 from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
 from rlmba.reading.files import read_text
 from rlmba.reading.structured import read_json
+from rlmba.runfolder.batches import LabelBatch, Tickets
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rlmba.annotators.answers import AskedIds, ClassNames
-from rlmba.annotators.base import LabelBatch
 from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, CHOICES, NEW_CLASS
 from rlmba.cells import as_text, whole
 from rlmba.errors import DataError
+from rlmba.runfolder.batches import LabelBatch
 
 __all__ = ["Asked", "Decided", "decide", "round_of", "votes"]
 

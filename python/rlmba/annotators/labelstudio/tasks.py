@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlmba.annotators.base import LabelBatch, Question
 from rlmba.annotators.labelstudio.labeling import CHOICES, Column, column
 from rlmba.annotators.labelstudio.media import Media, tag_of
 from rlmba.errors import RlmbaWarning
+from rlmba.runfolder.batches import LabelBatch, Question
 
 __all__ = ["asked_again", "columns", "tasks"]
 

@@ -74,7 +74,7 @@ def read_groups(paths: Sequence[Path], *, strict: bool = False) -> list[Group]:
     UsageError
         If there is none, a seed is there twice, or BMMAL's folder does not tell what it is of.
     """
-    from rlmba.loop.store import read_run
+    from rlmba.runfolder.store import read_run
 
     foreign = [path for path in map(Path, paths) if is_bmmal_run(path)]
     own = [path for path in map(Path, paths) if path not in foreign]

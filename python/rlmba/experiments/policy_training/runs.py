@@ -12,7 +12,7 @@ from rlmba.config import RunConfig, identity, load_config
 from rlmba.errors import UsageError
 from rlmba.experiments.policy_training.episodes import Episode
 from rlmba.experiments.policy_training.settings import PolicyTraining
-from rlmba.loop import Cohort
+from rlmba.learner import Cohort
 from rlmba.method.agent import Agent, Collector
 from rlmba.strategies import create
 from rlmba.strategies.learned import LearnedDraw
@@ -124,7 +124,7 @@ def agent_of(config: RunConfig) -> Agent:
 def run_all(
     configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None
 ) -> list[list[RoundRecord]]:
-    """Run configurations of one :func:`~rlmba.loop.together_key` in memory, from round 0 to the last.
+    """Run configurations of one :func:`~rlmba.learner.together_key` in memory, from round 0 to the last.
 
     Parameters
     ----------

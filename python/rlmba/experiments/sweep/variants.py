@@ -146,8 +146,8 @@ class Variant:
         round0: Job | None = None,
     ) -> Job:
         """One seed's run, resolved; from ``round0`` where it would train the same one."""
-        from rlmba.loop.round0 import round0_identity
-        from rlmba.loop.session import resolve
+        from rlmba.learner.round0 import round0_identity
+        from rlmba.learner.session import resolve
 
         changes: dict[str, Any] = {"seed": seed}
         needs: list[str] = []

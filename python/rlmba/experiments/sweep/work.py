@@ -27,17 +27,17 @@ class Runner(Protocol):
 
 
 class LoopRunner:
-    """Makes runs with :mod:`rlmba.loop`."""
+    """Makes runs with :mod:`rlmba.learner`."""
 
     def key(self, config: RunConfig) -> str | None:
-        """See :func:`rlmba.loop.together_key`."""
-        from rlmba.loop import together_key
+        """See :func:`rlmba.learner.together_key`."""
+        from rlmba.learner import together_key
 
         return together_key(config)
 
     def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
-        """One by :func:`rlmba.loop.run`, several by :func:`rlmba.loop.run_together`."""
-        from rlmba.loop import run, run_together
+        """One by :func:`rlmba.learner.run`, several by :func:`rlmba.learner.run_together`."""
+        from rlmba.learner import run, run_together
 
         if len(configs) > 1:
             results = run_together(list(configs), list(folders), resume=True)

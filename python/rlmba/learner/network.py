@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
-from rlmba.loop.frozen import on_features
+from rlmba.learner.frozen import on_features
 from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.training import (
     FitCheckpoint,

@@ -12,13 +12,13 @@ from typing import ParamSpec, TypeVar
 
 from rlmba.config import RunConfig, identity
 from rlmba.errors import UsageError
-from rlmba.loop.frozen import load_data
-from rlmba.loop.randomness import fit_seed
-from rlmba.loop.round import RoundOutcome, RoundUnderWay, conclude, query, train
-from rlmba.loop.round0 import one_convex
-from rlmba.loop.run import Observer, RunResult, keep, opened
-from rlmba.loop.session import Session, build_network, resolve
-from rlmba.loop.store import RunStore
+from rlmba.learner.frozen import load_data
+from rlmba.learner.randomness import fit_seed
+from rlmba.learner.round import RoundOutcome, RoundUnderWay, conclude, query, train
+from rlmba.learner.round0 import one_convex
+from rlmba.learner.run import Observer, RunResult, keep, opened
+from rlmba.learner.session import Session, build_network, resolve
+from rlmba.runfolder.store import RunStore
 from rlmba.training import (
     Loader,
     Mesh,
@@ -200,7 +200,7 @@ def run_together(
 ) -> list[RunResult | Exception]:
     """Run several configurations at once, each into its own run folder.
 
-    Every run chooses, trains and records as :func:`~rlmba.loop.run` does it; small networks over data
+    Every run chooses, trains and records as :func:`~rlmba.learner.run` does it; small networks over data
     in memory are trained with stacked parameters, which gives each run the same figures to rounding.
 
     Parameters

@@ -18,12 +18,12 @@ from rlmba.config import FREE_KEYS, RunConfig, identity
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.errors import CheckpointError, UsageError
-from rlmba.loop.baselines import baseline_curves
-from rlmba.loop.frozen import FrozenDataset
-from rlmba.loop.network import Network
-from rlmba.loop.randomness import model_seed, stream
-from rlmba.loop.round0 import Round0
-from rlmba.loop.trained import WEIGHTS, describe_network, write_network
+from rlmba.learner.baselines import baseline_curves
+from rlmba.learner.frozen import FrozenDataset
+from rlmba.learner.network import Network
+from rlmba.learner.randomness import model_seed, stream
+from rlmba.learner.round0 import Round0
+from rlmba.learner.trained import WEIGHTS, describe_network, write_network
 from rlmba.method.reward import Reward
 from rlmba.plugins import blamed
 from rlmba.reading.structured import read_json
@@ -119,7 +119,7 @@ class Session:
     def save(self, folder: Path, record: RoundRecord) -> None:
         """Write all that :meth:`restore` needs: model and strategy as safetensors, the rest as JSON.
 
-        Beside the model stands what :class:`~rlmba.loop.trained.Trained` needs to use it alone.
+        Beside the model stands what :class:`~rlmba.learner.trained.Trained` needs to use it alone.
 
         Parameters
         ----------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rlmba.loop.cohort import Cohort, run_together, together_key
-from rlmba.loop.frozen import write_features
-from rlmba.loop.run import Observer, RunResult, configure, default_output, run
-from rlmba.loop.store import RunView, read_run
-from rlmba.loop.trained import Trained
+from rlmba.learner.cohort import Cohort, run_together, together_key
+from rlmba.learner.frozen import write_features
+from rlmba.learner.run import Observer, RunResult, configure, default_output, run
+from rlmba.learner.trained import Trained
+from rlmba.runfolder.store import RunView, read_run
 
 __all__ = [
     "Cohort",

@@ -4,16 +4,82 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlmba.annotators.base import LabelBatch
 from rlmba.errors import AnnotatorError
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, is_plain_name, make_folder
 
-__all__ = ["Pending", "Tickets"]
+__all__ = ["LabelBatch", "Pending", "Question", "Tickets"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One sample that somebody shall label.
+
+    Parameters
+    ----------
+    id : str
+        The sample's id.
+    rank : int
+        From 1, in the order chosen.
+    purpose : {"train", "validation"}
+        What the label is for.
+    score : float or None
+        The strategy's, larger for what it wanted more.
+    difficulty : float or None
+        U(x), the mean variance of the fused Dirichlet (Eq 4), larger for what the model knows less of.
+    prediction : str or None
+        The class that the model would give it.
+    probability : float or None
+        The model's probability of that class.
+    texts : mapping of modality to str
+        What can be read of the sample.
+    files : mapping of modality to str
+        Absolute paths of what can be looked at or listened to. Which player suits is the modality's name
+        ("image", "video", "audio") or, failing that, the file's type.
+    """
+
+    id: str
+    rank: int
+    purpose: str = "train"
+    score: float | None = None
+    difficulty: float | None = None
+    prediction: str | None = None
+    probability: float | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Samples to label together.
+
+    Parameters
+    ----------
+    round : int
+        The round that asks, from 0.
+    classes : tuple of str
+        Names a label may have.
+    open : bool
+        A label may also be a new name, which becomes a class.
+    weights : mapping of modality to float
+        AMCB's weights in this round, with sum 1.
+    questions : tuple of Question
+        In the order of their rank; ids are distinct.
+    """
+
+    round: int
+    classes: tuple[str, ...]
+    open: bool
+    weights: Mapping[str, float]
+    questions: tuple[Question, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

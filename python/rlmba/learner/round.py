@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import DataError
-from rlmba.loop.randomness import fit_seed, stream
-from rlmba.loop.session import LoopState, Session
+from rlmba.learner.randomness import fit_seed, stream
+from rlmba.learner.session import LoopState, Session
 from rlmba.method import amcb
 from rlmba.strategies import Feedback
 from rlmba.training import (

@@ -9,8 +9,8 @@ from typing import Any
 from rlmba.config import RunConfig, deciding, differing, identity, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.loop.store import RunView, read_run, read_split
 from rlmba.models import MultimodalClassifier
+from rlmba.runfolder.store import RunView, read_run, read_split
 from rlmba.training import load_model
 from rlmba.types import TrainingDiagnostics
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from rlmba.config import RELATIVE_TO, RunConfig, differing, identity
 from rlmba.errors import UsageError
-from rlmba.loop.store import RunView, read_run
+from rlmba.runfolder.store import RunView, read_run
 
 __all__ = ["baseline_curves"]
 

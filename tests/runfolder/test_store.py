@@ -11,7 +11,7 @@ import pytest
 
 from rlmba.config import RunConfig
 from rlmba.errors import RunFolderError, StorageError, UsageError
-from rlmba.loop.store import RunStore, read_run
+from rlmba.runfolder.store import RunStore, read_run
 from rlmba.storage import atomic_write_bytes
 from rlmba.types import Evaluation, HeadMetrics, RoundRecord, TrainingDiagnostics
 
@@ -196,7 +196,7 @@ def test_what_a_kill_during_creation_leaves_can_be_created_again(tmp_path):
 
 def test_second_process_is_refused(run):
     script = (
-        "import sys; from pathlib import Path; from rlmba.loop.store import RunStore\n"
+        "import sys; from pathlib import Path; from rlmba.runfolder.store import RunStore\n"
         "with RunStore.resume(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen(

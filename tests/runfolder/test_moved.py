@@ -12,8 +12,8 @@ from interrupting import StopAfter, Stopped
 from rlmba.config import RunConfig
 from rlmba.errors import CheckpointError, DataError, RunFolderError
 from rlmba.experiments import make_report
-from rlmba.loop import Trained, configure, run
-from rlmba.loop.store import RunStore, read_run
+from rlmba.learner import Trained, configure, run
+from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import load_tensors, save_tensors
 
 

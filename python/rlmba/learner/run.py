@@ -18,12 +18,12 @@ from rlmba.config import RunConfig, deciding, differing, identity, load_config, 
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
-from rlmba.loop.events import EventWriter
-from rlmba.loop.frozen import load_data
-from rlmba.loop.round import RoundOutcome, run_round
-from rlmba.loop.session import Session, build_network, resolve
-from rlmba.loop.store import RunStore, read_run
+from rlmba.learner.events import EventWriter
+from rlmba.learner.frozen import load_data
+from rlmba.learner.round import RoundOutcome, run_round
+from rlmba.learner.session import Session, build_network, resolve
 from rlmba.markup import command
+from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 

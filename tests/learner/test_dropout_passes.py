@@ -7,7 +7,7 @@ from scipy.special import softmax
 from rlmba.cli import main
 from rlmba.config import RunConfig
 from rlmba.errors import UsageError
-from rlmba.loop import read_run, run
+from rlmba.learner import read_run, run
 from rlmba.strategies.bald import Bald
 
 
@@ -62,7 +62,7 @@ def test_a_run_reproduces(bald, tmp_path):
 
 
 def test_other_strategies_get_no_passes(quick, tmp_path, monkeypatch):
-    from rlmba.loop import round as module
+    from rlmba.learner import round as module
 
     def refuse(*_args, **_options):
         raise AssertionError("nobody asked for dropout passes")

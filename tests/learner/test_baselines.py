@@ -10,9 +10,9 @@ import pytest
 from rlmba.config import RELATIVE_TO, RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.loop import Cohort, read_run, run
-from rlmba.loop.baselines import baseline_curves
-from rlmba.loop.session import resolve
+from rlmba.learner import Cohort, read_run, run
+from rlmba.learner.baselines import baseline_curves
+from rlmba.learner.session import resolve
 
 
 def change(config, **update):

@@ -13,7 +13,7 @@ from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
 from rlmba.errors import PluginError, RunFolderError, UsageError
-from rlmba.loop import Cohort, RunResult, run, run_together, together_key
+from rlmba.learner import Cohort, RunResult, run, run_together, together_key
 from rlmba.strategies import Strategy
 from rlmba.strategies.random import Random
 

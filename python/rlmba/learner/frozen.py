@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rlmba.config import ModelConfig, RunConfig
 from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset, load_features
 from rlmba.errors import DataError
-from rlmba.loop.randomness import model_seed
+from rlmba.learner.randomness import model_seed
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
 from rlmba.training import Loader, Mesh, features_name, frozen_features, save_tensors

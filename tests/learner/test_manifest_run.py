@@ -11,7 +11,7 @@ from media_files import write_image
 from rlmba.config import load_config
 from rlmba.data.table import write_table
 from rlmba.errors import RlmbaWarning, UsageError
-from rlmba.loop.run import run
+from rlmba.learner.run import run
 
 N = 60
 
@@ -78,7 +78,7 @@ def test_unlabeled_rows_are_refused_or_dropped(folder, tmp_path):
 
 def test_frozen_encoders_keep_what_the_rows_are(folder, tmp_path):
     from rlmba.data import load_manifest
-    from rlmba.loop.frozen import load_data
+    from rlmba.learner.frozen import load_data
     from rlmba.training import Mesh
 
     settings = ("model.frozen=true", f"model.features_folder={tmp_path}")

@@ -11,7 +11,7 @@ from interrupting import StopAfter, Stopped
 from rlmba.config import RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import DataError, RunFolderError, UsageError
-from rlmba.loop import configure, read_run, run
+from rlmba.learner import configure, read_run, run
 
 
 @pytest.fixture

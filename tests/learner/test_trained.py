@@ -12,7 +12,7 @@ import torch
 from rlmba.config import RunConfig
 from rlmba.data import load_digits, load_features
 from rlmba.errors import CheckpointError, RunFolderError
-from rlmba.loop import Trained, run
+from rlmba.learner import Trained, run
 from rlmba.training import Loader, evaluate, predict
 
 SETTINGS = {
@@ -159,7 +159,7 @@ def test_no_checkpoint(copy):
 
 def test_a_run_that_moves_on_meanwhile(finished, monkeypatch, tmp_path):
     """A round that is complete when the records are read may be gone when its weights are."""
-    from rlmba.loop import trained as module
+    from rlmba.learner import trained as module
 
     folder = shutil.copytree(finished.path, tmp_path / "moving")
     seen = []

@@ -11,7 +11,7 @@ if __name__ == "__main__":
 from float64 import in_float64
 
 from rlmba.errors import CheckpointError
-from rlmba.loop import network, trained
+from rlmba.learner import network, trained
 
 
 def networks_in_float64(patch):

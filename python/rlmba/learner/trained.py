@@ -17,10 +17,10 @@ import rlmba
 from rlmba.config import RunConfig
 from rlmba.data import Modality, MultimodalDataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
-from rlmba.loop.frozen import ENCODERS, FrozenDataset
-from rlmba.loop.store import read_run
+from rlmba.learner.frozen import ENCODERS, FrozenDataset
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.reading.structured import read_versioned
+from rlmba.runfolder.store import read_run
 from rlmba.storage import atomic_write_text
 from rlmba.training import load_model
 from rlmba.types import MULTIMODAL, RoundRecord

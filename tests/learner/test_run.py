@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 from rlmba.config import RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
-from rlmba.loop import configure, default_output, read_run, run
-from rlmba.loop.session import resolve
+from rlmba.learner import configure, default_output, read_run, run
+from rlmba.learner.session import resolve
 from rlmba.method.policy_file import read_policy
 
 
