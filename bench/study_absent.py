@@ -21,7 +21,7 @@ import numpy as np
 from bench.common import machine_info
 from rlmba.data import load_features
 from rlmba.learner import configure
-from rlmba.learner.session import build_network
+from rlmba.learner.network import build_network
 from rlmba.strategies import create
 from rlmba.training import Mesh
 from rlmba.types import LinearHead, QueryContext

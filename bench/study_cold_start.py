@@ -19,7 +19,7 @@ from bench.common import machine_info
 from rlmba import kernels
 from rlmba.data import load_features
 from rlmba.learner import configure
-from rlmba.learner.session import build_network
+from rlmba.learner.network import build_network
 from rlmba.training import Mesh, evaluate
 
 

@@ -10,9 +10,9 @@ import pytest
 from rlmba.config import RELATIVE_TO, RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.learner import Cohort, read_run, run
+from rlmba.learner import TrainedTogether, read_run, run
 from rlmba.learner.baselines import baseline_curves
-from rlmba.learner.session import resolve
+from rlmba.learner.settings import resolve
 
 
 def change(config, **update):
@@ -115,7 +115,7 @@ def test_a_mean_over_fewer_baselines_is_refused(sweep, tmp_path):
 def test_training_a_policy_needs_all_baselines_too(sweep):
     cells = sweep / "cells" / "digits" / "uniform"
     with pytest.raises(UsageError, match="found none of gcnal, bmmal"):
-        Cohort.build([resolved([cells / "badge"])])
+        TrainedTogether.build([resolved([cells / "badge"])])
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_run_reproduces(bald, tmp_path):
 
 
 def test_other_strategies_get_no_passes(quick, tmp_path, monkeypatch):
-    from rlmba.learner import round as module
+    from rlmba.learner import network as module
 
     def refuse(*_args, **_options):
         raise AssertionError("nobody asked for dropout passes")

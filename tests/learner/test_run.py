@@ -13,7 +13,7 @@ from rlmba.config import RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.learner import configure, default_output, read_run, run
-from rlmba.learner.session import resolve
+from rlmba.learner.settings import resolve
 from rlmba.method.policy_file import read_policy
 
 

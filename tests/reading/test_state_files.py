@@ -26,7 +26,7 @@ from rlmba.experiments.found import find_runs
 from rlmba.experiments.policy_training.folder import Progress, TrainingFolder
 from rlmba.experiments.sweep.folder import Failure, newest, write_failure
 from rlmba.learner import Trained, run
-from rlmba.learner.session import Session
+from rlmba.learner.state import read_state
 from rlmba.method.agent import Agent
 from rlmba.method.policy_file import read_policy
 from rlmba.project.folder import Asked, Project
@@ -60,9 +60,7 @@ def resumed(path):
         records = store.records
     if records:
         names = tuple(records[-1].weights)
-        session = SimpleNamespace(modalities=names, reward=SimpleNamespace(smoothed=None))
-        session._by_modality = lambda record: Session._by_modality(session, record)
-        Session.restore_state(session, path / "checkpoints" / "round_001", records[-1])
+        read_state(path / "checkpoints" / "round_001", records[-1], names)
     newest(path)
 
 

@@ -1,4 +1,4 @@
-"""Labels that are known already: rehearsals of a project without people."""
+"""Labels that are known already: experiments, and rehearsals of a project without people."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlmba.annotators.answers import read_labels
+from rlmba.data import MultimodalDataset
 from rlmba.errors import AnnotatorError
 from rlmba.runfolder.batches import LabelBatch, Tickets
 
-__all__ = ["Oracle"]
+__all__ = ["DatasetOracle", "Oracle"]
 
 
 class Oracle:
@@ -54,3 +55,36 @@ class Oracle:
                 f"have none, the first is {missing[0]!r}; add them there"
             )
         return {name: labels[name] for name in asked}
+
+
+class DatasetOracle:
+    """Answers from the true labels of a data set, at once and from memory: the annotator of experiments.
+
+    Parameters
+    ----------
+    dataset : MultimodalDataset
+    """
+
+    def __init__(self, dataset: MultimodalDataset) -> None:
+        self._dataset = dataset
+        self._position = {str(i): p for p, i in enumerate(dataset.ids.tolist())}
+        self._asked: dict[str, list[str]] = {}
+
+    def request(self, batch: LabelBatch) -> str:
+        """Remember the batch; returns its ticket."""
+        ticket = f"round_{batch.round:03d}"
+        self._asked = {ticket: [question.id for question in batch.questions]}
+        return ticket
+
+    def collect(self, ticket: str) -> Mapping[str, str | None]:
+        """The true class of every sample of the batch.
+
+        Raises
+        ------
+        AnnotatorError
+            If that batch was not the last one.
+        """
+        if ticket not in self._asked:
+            raise AnnotatorError(f"expected the ticket of the last batch, got {ticket!r}")
+        labels, classes = self._dataset.labels, self._dataset.classes
+        return {i: classes[labels[self._position[i]]] for i in self._asked[ticket]}

@@ -1,19 +1,25 @@
-"""The active-learning loop: the round, the run, the run folder."""
+"""The learner: propose a batch, have it answered, learn from it, evaluate."""
 
 from __future__ import annotations
 
-from rlmba.learner.cohort import Cohort, run_together, together_key
+from rlmba.learner.active_learner import ActiveLearner, Predictions
+from rlmba.learner.experiment import Observer, RunResult, run
 from rlmba.learner.frozen import write_features
-from rlmba.learner.run import Observer, RunResult, configure, default_output, run
+from rlmba.learner.own_model import FitAndOutputs
+from rlmba.learner.settings import configure, default_output
+from rlmba.learner.together import TrainedTogether, run_together, together_key
 from rlmba.learner.trained import Trained
 from rlmba.runfolder.store import RunView, read_run
 
 __all__ = [
-    "Cohort",
+    "ActiveLearner",
+    "FitAndOutputs",
     "Observer",
+    "Predictions",
     "RunResult",
     "RunView",
     "Trained",
+    "TrainedTogether",
     "configure",
     "default_output",
     "read_run",

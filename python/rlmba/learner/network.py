@@ -1,11 +1,11 @@
-"""The network of a run, trained and asked by all of the run's processes together."""
+"""This package's network, trained and evaluated by all processes of a run together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,36 +13,43 @@ from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
-from rlmba.learner.frozen import on_features
+from rlmba.learner.frozen import FrozenDataset, on_features
+from rlmba.learner.randomness import model_seed
+from rlmba.learner.trained import WEIGHTS, describe_network, write_network
 from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.training import (
     FitCheckpoint,
     Loader,
     Mesh,
     compile_encoders,
+    dropout_logits,
     fit,
     fits_beside,
     labeled_checksum,
+    load_model,
     predict,
+    save_model,
 )
-from rlmba.types import PoolOutputs, TrainingDiagnostics
+from rlmba.types import LinearHead, PoolOutputs, RoundRecord, TrainingDiagnostics
 
-__all__ = ["Network"]
+__all__ = ["Network", "build_network"]
 
 
 @dataclass
 class Network:
-    """A model, where it runs, and what reads its samples.
+    """A :class:`~rlmba.learner.model.Model`: a multimodal classifier, its device, and its data loader.
 
-    The main process calls :meth:`fit` and :meth:`predict`; the others, in :meth:`follow`, are told of
-    each call and take their share of it.
+    The main process calls :meth:`fit` and :meth:`predict`; the other processes run :meth:`follow`, which
+    receives each call and does their share of the work.
     """
 
     config: RunConfig
+    dataset: MultimodalDataset
     mesh: Mesh
     loader: Loader
     model: MultimodalClassifier
     initial_weights: Mapping[str, torch.Tensor]
+    fixed_fusion: ClassVar[bool] = False
 
     @classmethod
     def build(
@@ -55,27 +62,24 @@ class Network:
         loader: Loader | None = None,
     ) -> Network:
         """The network before round 0, its initial weights decided by ``seed``."""
-        model = build_classifier(
-            dataset.modalities,
-            len(dataset.classes),
-            on_features(config.model),
-            config.fusion,
-            seed=seed,
-        )
-        mesh.place(model)
-        if config.training.compile:
-            compile_encoders(model)
+        model, initial = _new_classifier(config, dataset, mesh, seed)
         loader = loader or Loader(
             dataset,
             mesh.device,
             workers=config.training.workers,
             prefetch=config.training.prefetch,
         )
-        initial = {k: v.clone() for k, v in model.state_dict().items() if k != "fusion_weights"}
-        return cls(config, mesh, loader, model, initial)
+        return cls(config, dataset, mesh, loader, model, initial)
+
+    def set_classes(self, classes: Sequence[str]) -> None:
+        """Start again from initial weights, with an output for each of the data set's classes."""
+        del classes  # the data set has them
+        self.model, self.initial_weights = _new_classifier(
+            self.config, self.dataset, self.mesh, model_seed(self.config.seed)
+        )
 
     def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
-        """What the model says of samples; with ``keep`` on its GPU, where they fit there.
+        """Features and logits of samples; with ``keep``, on the model's GPU where they fit.
 
         Parameters
         ----------
@@ -83,8 +87,7 @@ class Network:
             Dataset positions.
         keep : bool
         """
-        weights = self.model.fusion_weights.cpu().numpy().astype(np.float64)
-        self._tell("predict", positions, weights)
+        self._tell("predict", positions, self.fusion_weights)
         return self._predict(positions, keep=keep and fits_beside(self.model, len(positions)))
 
     def fit(
@@ -129,11 +132,80 @@ class Network:
         self._tell("share")
         self._share()
 
+    def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs:
+        """Outputs under the initial weights: random or pretrained encoders tell samples apart, too."""
+        return self.predict(positions)
+
+    def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:
+        """See :func:`rlmba.training.dropout_logits`."""
+        return dropout_logits(
+            self.model,
+            outputs.fused_features,
+            passes,
+            batch_size=self.config.training.predict_batch_size,
+            seed=seed,
+        )
+
+    def head(self) -> LinearHead:
+        """Weight [C, D] and bias [C] of the fused head."""
+        head = self.model.fused_head
+        return LinearHead(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
+
+    @property
+    def fusion_weights(self) -> NDArray[np.float64]:
+        """w of the convex fusion [M]."""
+        return self.model.fusion_weights.cpu().numpy().astype(np.float64)
+
+    def set_fusion_weights(self, weights: NDArray[np.float64]) -> None:
+        """Fuse with these weights from now on."""
+        self.model.set_fusion_weights(weights)
+
+    def save(
+        self,
+        folder: Path,
+        *,
+        config: RunConfig,
+        identity: Mapping[str, Any],
+        weights: Mapping[str, float],
+        record: RoundRecord,
+    ) -> None:
+        """Write the weights, and what :class:`~rlmba.learner.Trained` needs to use them alone.
+
+        Raises
+        ------
+        StorageError
+            If a file cannot be written.
+        """
+        save_model(folder / WEIGHTS, self.model, config=identity)
+        if isinstance(self.dataset, FrozenDataset):
+            self.dataset.save_encoders(folder, identity)
+        document = describe_network(
+            self.model,
+            self.dataset,
+            config=config,
+            identity=identity,
+            weights=weights,
+            record=record,
+        )
+        write_network(folder, document)
+
+    def restore(self, folder: Path, *, identity: Mapping[str, Any]) -> bool:
+        """Load the weights, in every process.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, damaged or of another configuration.
+        """
+        load_model(folder / WEIGHTS, self.model, config=identity)
+        self.share()
+        return True
+
     def follow(self) -> Any:
-        """Do what the main process tells, until it is done; returns what it leaves with."""
+        """Serve the main process's calls until it sends :meth:`release`; returns what that carried."""
         while True:
             name, arguments = self.mesh.broadcast()
-            if name == "done":
+            if name == "release":
                 return arguments[0]
             if name == "fit":
                 self._fit(*arguments)
@@ -144,9 +216,9 @@ class Network:
                 self.model.set_fusion_weights(weights)
                 self._predict(positions)
 
-    def done(self, farewell: Any) -> None:
-        """Let the other processes go, with something to leave with."""
-        self._tell("done", farewell)
+    def release(self, result: Any) -> None:
+        """End :meth:`follow` in the other processes, which return ``result``."""
+        self._tell("release", result)
 
     def _share(self) -> None:
         self.mesh.copy_from_main(self.model.state_dict().values())
@@ -185,3 +257,31 @@ class Network:
             validation=validation,
             checkpoint=checkpoint,
         )
+
+
+def build_network(
+    config: RunConfig, dataset: MultimodalDataset, mesh: Mesh, loader: Loader | None = None
+) -> Network:
+    """The network of a resolved configuration, in any process of the run.
+
+    ``loader`` is a loader of the same data set to share; None makes a new one.
+    """
+    return Network.build(config, dataset, mesh, seed=model_seed(config.seed), loader=loader)
+
+
+def _new_classifier(
+    config: RunConfig, dataset: MultimodalDataset, mesh: Mesh, seed: int
+) -> tuple[MultimodalClassifier, Mapping[str, torch.Tensor]]:
+    """A classifier with initial weights, and a copy of them."""
+    model = build_classifier(
+        dataset.modalities,
+        max(2, len(dataset.classes)),  # a project may know no class yet
+        on_features(config.model),
+        config.fusion,
+        seed=seed,
+    )
+    mesh.place(model)
+    if config.training.compile:
+        compile_encoders(model)
+    initial = {k: v.clone() for k, v in model.state_dict().items() if k != "fusion_weights"}
+    return model, initial

@@ -77,6 +77,14 @@ class LabelBatch:
     weights: Mapping[str, float]
     questions: tuple[Question, ...]
 
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the samples, in the order of their rank."""
+        return [question.id for question in self.questions]
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self)

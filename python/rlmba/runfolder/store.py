@@ -60,6 +60,7 @@ class _Selected:
 
     ids: list[str]
     labels: list[int]
+    scores: list[float]
 
 
 def _dump_json(data: Any) -> str:
@@ -243,21 +244,37 @@ class RunStore:
         """Ids of the validation and initial samples."""
         return read_split(self.path)
 
+    def set_validation(self, ids: Sequence[str]) -> None:
+        """Keep which samples are set aside for the validation set."""
+        split = {**self.split(), "validation": list(ids)}
+        atomic_write_text(self.path / "split.json", _dump_json(split))
+
     def labeled(self) -> tuple[list[str], list[int]]:
         """Ids in the order they were labeled and their labels, over all complete rounds."""
         ids: list[str] = []
         labels: list[int] = []
         for record in self.records:
-            file = self.path / "selected" / f"round_{record.round:03d}.json"
-            selected = read_json(file, _Selected, advice=_RESTORE, error=RunFolderError)
-            if len(selected.ids) != len(selected.labels):
-                raise RunFolderError(
-                    f"{file} is damaged: {len(selected.ids)} ids, but {len(selected.labels)} labels; "
-                    f"{_RESTORE}"
-                )
-            ids += selected.ids
-            labels += selected.labels
+            some_ids, some_labels, _ = self.selected(record.round)
+            ids += some_ids
+            labels += some_labels
         return ids, labels
+
+    def selected(self, round_number: int) -> tuple[list[str], list[int], list[float]]:
+        """Ids, labels and scores of the samples that a complete round labeled, in the order chosen.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is missing or damaged.
+        """
+        file = self.path / "selected" / f"round_{round_number:03d}.json"
+        found = read_json(file, _Selected, advice=_RESTORE, error=RunFolderError)
+        if not len(found.ids) == len(found.labels) == len(found.scores):
+            raise RunFolderError(
+                f"{file} is damaged: {len(found.ids)} ids, but {len(found.labels)} labels and "
+                f"{len(found.scores)} scores; {_RESTORE}"
+            )
+        return found.ids, found.labels, found.scores
 
     def checkpoint(self) -> Path:
         """Folder with the checkpoint of the last complete round.

@@ -12,7 +12,7 @@ from rlmba.config import RunConfig, identity, load_config
 from rlmba.errors import UsageError
 from rlmba.experiments.policy_training.episodes import Episode
 from rlmba.experiments.policy_training.settings import PolicyTraining
-from rlmba.learner import Cohort
+from rlmba.learner import TrainedTogether
 from rlmba.method.agent import Agent, Collector
 from rlmba.strategies import create
 from rlmba.strategies.learned import LearnedDraw
@@ -136,12 +136,13 @@ def run_all(
     -------
     list of lists of RoundRecord [K]
     """
-    cohort = Cohort.build(configs)
-    with cohort.loader:
-        for session, agent in zip(cohort.sessions, agents or (), strict=bool(agents)):
-            session.strategy.agent = agent  # type: ignore[attr-defined] # with_policy saw to that
-        rounds = [cohort.round(t) for t in range(int(cohort.sessions[0].config.rounds or 0) + 1)]
-    return [[outcomes[k].record for outcomes in rounds] for k in range(len(configs))]
+    together = TrainedTogether.build(configs)
+    with together.loader:
+        for learner, agent in zip(together.learners, agents or (), strict=bool(agents)):
+            learner.use_agent(agent)
+        for _ in range(int(together.learners[0].config.rounds or 0) + 1):
+            together.round()
+    return [learner.records for learner in together.learners]
 
 
 class ActiveLearning:

@@ -147,7 +147,7 @@ class Variant:
     ) -> Job:
         """One seed's run, resolved; from ``round0`` where it would train the same one."""
         from rlmba.learner.round0 import round0_identity
-        from rlmba.learner.session import resolve
+        from rlmba.learner.settings import resolve
 
         changes: dict[str, Any] = {"seed": seed}
         needs: list[str] = []

@@ -1,42 +1,34 @@
-"""A whole run: set up or resume, round after round, into a run folder."""
+"""An experiment: active learning on a labeled data set, into a run folder, with an oracle as annotator."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
-import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import rlmba
-from rlmba import kernels
-from rlmba.config import RunConfig, deciding, differing, identity, load_config, say_differing
+from rlmba.annotators import Annotator
+from rlmba.annotators.oracle import DatasetOracle
+from rlmba.config import RunConfig, deciding, differing, identity, say_differing
 from rlmba.data import MultimodalDataset, Pool
-from rlmba.environment import versions
 from rlmba.errors import DataError, RunFolderError
+from rlmba.learner.active_learner import ActiveLearner
+from rlmba.learner.drive import drive
 from rlmba.learner.events import EventWriter
 from rlmba.learner.frozen import load_data
-from rlmba.learner.round import RoundOutcome, run_round
-from rlmba.learner.session import Session, build_network, resolve
+from rlmba.learner.labels import Labels
+from rlmba.learner.network import build_network
+from rlmba.learner.query import NothingToAsk
+from rlmba.learner.rounds import silent
+from rlmba.learner.settings import environment, resolve
 from rlmba.markup import command
 from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import Mesh, worker_deaths
 from rlmba.types import RoundRecord
 
-__all__ = [
-    "Observer",
-    "RunResult",
-    "configure",
-    "default_output",
-    "environment",
-    "keep",
-    "opened",
-    "run",
-]
+__all__ = ["Observer", "RunResult", "ask_oracle", "opened", "run"]
 
 
 class Observer(Protocol):
@@ -135,10 +127,13 @@ def _lead(
     mesh.broadcast((config, dataset.fingerprint() if mesh.size > 1 else ""))
     network = build_network(config, dataset, mesh)
     with network.loader, worker_deaths(network.loader):
-        session = Session.build(config, dataset, pool, network)
-        result = _run(session, output, resume=resume, observer=observer)
-    network.done(result.records)
-    return result
+        learner = ActiveLearner(config, Labels.of_pool(dataset, pool), network)
+        with opened(learner, output, resume=resume) as store:
+            observer.begin(config, len(store.records))
+            with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
+                drive(_Experiment(learner, events, observer))
+    network.release(learner.records)
+    return RunResult(output, learner.config, learner.records)
 
 
 def _follow(output: Path, mesh: Mesh) -> RunResult:
@@ -156,24 +151,58 @@ def _follow(output: Path, mesh: Mesh) -> RunResult:
     return RunResult(output, config, records)
 
 
-def _run(session: Session, output: Path, *, resume: bool, observer: Observer) -> RunResult:
-    """Start or resume in the run folder."""
-    with opened(session, output, resume=resume) as store:
-        config = session.config
-        session.training_file = store.training_file
-        observer.begin(config, len(store.records))
-        with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
-            for number in range(len(store.records), int(config.rounds or 0) + 1):
-                outcome = run_round(session, number, partial(observer.stage, number))
-                keep(store, session, outcome)
-                events.write(outcome.record)
-                observer.round(outcome.record)
-        return RunResult(store.path, config, store.records)
+class _Experiment:
+    """The :class:`~rlmba.learner.drive.Rounds` of an experiment, whose oracle answers at once."""
+
+    def __init__(self, learner: ActiveLearner, events: EventWriter, observer: Observer) -> None:
+        self._learner = learner
+        self._oracle = DatasetOracle(learner.labels.dataset)
+        self._events = events
+        self._observer = observer
+        self._ticket: str | None = None
+
+    def finished(self) -> str | None:
+        rounds = int(self._learner.config.rounds or 0)
+        return f"all {rounds} rounds are complete" if self._learner.round > rounds else None
+
+    def ask(self) -> str | None:
+        self._ticket = ask_oracle(self._learner, self._oracle, self._announce)
+        return None
+
+    def answers(self) -> tuple[int, int, str]:
+        return 0, 0, ""
+
+    def learn(self) -> None:
+        if self._ticket is not None:
+            self._learner.add_answers(self._oracle.collect(self._ticket))
+        record = self._learner.learn(announce=self._announce).record
+        self._events.write(record)
+        self._observer.round(record)
+
+    def _announce(self, stage: str) -> None:
+        self._observer.stage(self._learner.round, stage)
+
+
+def ask_oracle(
+    learner: ActiveLearner, oracle: Annotator, announce: Callable[[str], None] = silent
+) -> str | None:
+    """Propose the coming round's batch to an annotator; the ticket, None in round 0.
+
+    Round 0 of an experiment learns from the samples that were labeled at the start.
+    """
+    if learner.round == 0:
+        return None
+    pending = learner.propose(announce=announce)
+    if isinstance(pending, NothingToAsk):
+        raise DataError(f"round {learner.round}: {pending.why}; start again with fewer rounds")
+    ticket = oracle.request(learner.batch(pending, details=False))
+    learner.keep_pending(pending, write=False)  # a resumed run proposes the same batch
+    return ticket
 
 
 @contextlib.contextmanager
-def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore]:
-    """A session's run folder, new, or taken up with the session set to where it ends.
+def opened(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[RunStore]:
+    """An experiment's run folder: new, or resumed with the learner set to where it ended.
 
     Raises
     ------
@@ -182,7 +211,7 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
     UsageError
         If it holds something and ``resume`` is not set.
     """
-    config, dataset, pool = session.config, session.dataset, session.pool
+    config, dataset, pool = learner.config, learner.labels.dataset, learner.labels.pool
     if resume and (output / "run.json").exists():
         with RunStore.resume(output) as store:
             check_same(store.config, config, output)
@@ -191,15 +220,14 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
                     f"{output} was run on other data than {config.dataset!r} holds now (checksums differ); "
                     "restore the data or start a new run"
                 )
-            session.pool = _restored_pool(store, dataset, pool)
+            learner.use_pool(_restored_pool(store, dataset, pool))
             store.moved(config)
+            learner.resume(store)
             if not store.records:
-                session.start()
-            else:
-                session.restore(store.checkpoint(), store.records[-1])
+                learner.find_round0()
             yield store
         return
-    session.start()
+    learner.find_round0()
     with RunStore.create(
         output,
         config,
@@ -218,29 +246,8 @@ def opened(session: Session, output: Path, *, resume: bool) -> Iterator[RunStore
             "initial": [str(i) for i in pool.initial_ids],
         },
     ) as store:
+        learner.resume(store)
         yield store
-
-
-def keep(store: RunStore, session: Session, outcome: RoundOutcome) -> None:
-    """Make a session's last round permanent.
-
-    Raises
-    ------
-    StorageError
-        If something could not be written; the rounds before are unharmed.
-    """
-
-    def save(folder: Path) -> None:
-        session.save(folder, outcome.record)
-        session.save_policy(store.path / "policy.safetensors", outcome.record)
-
-    store.commit(
-        outcome.record,
-        ids=outcome.ids,
-        labels=outcome.labels,
-        scores=outcome.scores,
-        save=save,
-    )
 
 
 def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> Pool:
@@ -272,68 +279,3 @@ def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
             "with its own settings (`rlmba run --resume --output DIR` alone takes them from the folder) or "
             "start a new run"
         )
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine of this process, for the run folder."""
-    return {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "kernels": {
-            "backends": kernels.backends(),
-            "instruction_set": kernels.instruction_set(),
-            "threads": kernels.num_threads(),
-        },
-    }
-
-
-def configure(
-    overrides: Mapping[str, Any],
-    *,
-    settings: Sequence[str] = (),
-    file: Path | None = None,
-    preset: str | None = None,
-    resume_from: Path | None = None,
-) -> RunConfig:
-    """The configuration asked for, or, when resuming, the stored one with what was asked on top.
-
-    Parameters
-    ----------
-    overrides : mapping
-        Keys of RunConfig given one by one; relative paths are taken from the working directory.
-    settings : sequence of str
-        "KEY=VALUE", above everything else.
-    file : path or None
-        A YAML file, below both.
-    preset : str or None
-        A preset in place of the data set's own, below all of these.
-    resume_from : path or None
-        A run folder. With a run in it, its configuration takes the place of defaults and presets.
-
-    Raises
-    ------
-    UsageError
-        If a key or value is wrong.
-    RunFolderError
-        If ``resume_from`` holds a damaged or foreign run.
-    """
-    base = None
-    if resume_from is not None and (resume_from / "run.json").exists():
-        if not overrides and not settings and file is None and preset is None:
-            return read_run(resume_from).config
-        if file is None:
-            stored = read_run(resume_from).config.model_dump(mode="json")
-            base = str(resume_from / "config.yaml"), stored
-    return load_config(file=file, overrides=overrides, settings=settings, preset=preset, base=base)
-
-
-def default_output(config: RunConfig, *, resume: bool = False) -> Path:
-    """`runs/<dataset>-<strategy>-seed<seed>`; a number is added where that is taken, unless resuming."""
-    name = config.data.stem if config.data is not None else config.dataset
-    base = Path("runs") / f"{name}-{config.strategy}-seed{config.seed}"
-    if resume or not base.exists():
-        return base
-    return next(
-        p for i in itertools.count(2) if not (p := base.with_name(f"{base.name}-{i}")).exists()
-    )

@@ -13,7 +13,13 @@ from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
 from rlmba.errors import PluginError, RunFolderError, UsageError
-from rlmba.learner import Cohort, RunResult, run, run_together, together_key
+from rlmba.learner import (
+    RunResult,
+    TrainedTogether,
+    run,
+    run_together,
+    together_key,
+)
 from rlmba.strategies import Strategy
 from rlmba.strategies.random import Random
 
@@ -91,14 +97,14 @@ def test_runs_together_are_the_runs_alone(features, tmp_path):
             close(plain(found), plain(expected))
 
 
-def test_a_killed_cohort_goes_on_where_it_was(features, tmp_path):
+def test_stopped_runs_go_on_where_they_were(features, tmp_path):
     configs = [features(seed=seed, rounds=3) for seed in (0, 1)]
     whole = run_together(configs, [tmp_path / "a0", tmp_path / "a1"])
 
     folders = [tmp_path / "b0", tmp_path / "b1"]
     with pytest.raises(Stopped):
         run_together(configs, folders, observers=[StopAfter(1), None])
-    assert [len(chosen(f)) for f in folders] == [2, 1]  # the second lost the round in flight
+    assert [len(chosen(f)) for f in folders] == [2, 2]
     again = run_together(configs, folders, resume=True)
     for a, b in zip(whole, again, strict=True):
         assert isinstance(b, RunResult)
@@ -118,11 +124,11 @@ class Falls(Strategy):
 
 
 def test_one_that_fails_leaves_the_others(features, tmp_path):
-    cohort = Cohort.build([features("random", seed) for seed in (0, 1, 2)])
-    cohort.sessions[1].strategy = Falls()
-    for number in (0, 1):
-        assert len(cohort.round(number)) == 3
-    outcomes = cohort.advance(2, cohort.sessions)
+    together = TrainedTogether.build([features("random", seed) for seed in (0, 1, 2)])
+    together.learners[1].strategy = Falls()
+    for _ in range(2):
+        assert len(together.round()) == 3
+    outcomes = together.advance(together.learners)
     assert isinstance(outcomes[1], PluginError)
     assert "from the module" in str(outcomes[1])
     assert isinstance(outcomes[1].__cause__, RuntimeError)
@@ -145,7 +151,7 @@ def test_what_may_go_together(features):
         assert together_key(features(**change)) != key
     assert together_key(features(training={"patience": 1})) is None
     with pytest.raises(UsageError, match="run them apart"):
-        Cohort.build([features(), features(epochs=4)])
+        TrainedTogether.build([features(), features(epochs=4)])
 
 
 def test_round0_is_taken_over(features, tmp_path):
@@ -188,8 +194,8 @@ def test_a_round0_that_does_not_fit_is_refused(features, tmp_path):
 
 
 def test_the_record_of_a_fit_counts_its_share(features):
-    """Seconds of training are a cohort's, divided: they add up to what it took."""
-    cohort = Cohort.build([features("random", seed) for seed in (0, 1)])
-    records = [o.record for o in cohort.round(0)]
+    """Seconds of training are shared between the runs: they add up to what it took."""
+    together = TrainedTogether.build([features("random", seed) for seed in (0, 1)])
+    records = [o.record for o in together.round()]
     assert records[0].seconds["train"] == records[1].seconds["train"] > 0
     assert dataclasses.asdict(records[0].training)["steps"] == 3

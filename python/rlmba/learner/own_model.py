@@ -1,0 +1,381 @@
+"""A model of the user's own: two functions, ``fit`` and ``outputs``, behind a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlmba.config import RunConfig
+from rlmba.data import Batch, Modality, MultimodalDataset
+from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.kernels.common.arrays import is_array, to_host
+from rlmba.plugins import blamed
+from rlmba.training import load_tensors, save_tensors
+from rlmba.types import (
+    MULTIMODAL,
+    LinearHead,
+    PoolOutputs,
+    RoundRecord,
+    TrainingDiagnostics,
+)
+
+__all__ = ["FitAndOutputs", "OwnModel", "SampleList"]
+
+_WEIGHTS = "own_model.safetensors"
+_KEYS = ("features", "logits", "head", "dropout_logits", "present")
+
+
+class FitAndOutputs(Protocol):
+    """What a model of the user's own offers to a learner. Samples are rows 0 to N-1 of the user's data.
+
+    A model that is a ``torch.nn.Module``, or has ``state_dict`` and ``load_state_dict`` of tensors, is
+    saved and loaded with the learner. Any other model is trained again when a learner is loaded.
+    """
+
+    def fit(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> object:
+        """Train on the labeled samples.
+
+        Parameters
+        ----------
+        rows : int64 array [L]
+            Distinct, in the order of labeling.
+        labels : int64 array [L]
+            Positions in the classes, 0 to C-1. Some class may have no sample yet.
+        """
+        ...
+
+    def outputs(self, rows: NDArray[np.int64]) -> Mapping[str, Any]:
+        """Features and logits of samples, in the order of ``rows``, without dropout or augmentation.
+
+        Parameters
+        ----------
+        rows : int64 array [n]
+            Distinct.
+
+        Returns
+        -------
+        mapping
+            ``features`` : array [n, D], or a mapping of modality to array [n, d]; ``logits`` : array [n, C],
+            or a mapping of modality to array [n, C] with the fused ones under "mm"; and, where a strategy
+            needs them: ``head``, (weight [C, D], bias [C]) of the linear layer behind the fused logits;
+            ``dropout_logits`` : array [K, n, C]; ``present`` : bool array [n, M], which modalities a sample
+            has. NumPy arrays or torch tensors. Fused features are ``features["mm"]``, or else the
+            modalities' features one after another.
+        """
+        ...
+
+
+class SampleList(MultimodalDataset):
+    """Samples of which only ids, labels and the split are known here; the user's model has the data.
+
+    Parameters
+    ----------
+    ids : str array [N]
+        Distinct.
+    classes : sequence of str
+    labels : int64 array [N]
+        -1 where unknown.
+    test : bool array [N]
+        Which samples are test samples.
+    modalities : sequence of str
+        As the model names them.
+    name : str
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        ids: NDArray[np.str_],
+        *,
+        classes: Sequence[str],
+        labels: NDArray[np.int64],
+        test: NDArray[np.bool_],
+        modalities: Sequence[str],
+        name: str = "own model",
+    ) -> None:
+        self.name = name
+        self.ids = ids
+        self.classes = tuple(classes)
+        self.labels = labels
+        self.modalities = tuple(Modality(m, "features", (1,)) for m in modalities)
+        self.train_positions = np.flatnonzero(~test).astype(np.int64)
+        self.test_positions = np.flatnonzero(test).astype(np.int64)
+        self.present = None
+
+    def fingerprint(self) -> str:
+        """Checksum of the ids, in their order."""
+        import hashlib
+
+        text = "\0".join(map(str, self.ids.tolist())).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+    def load(self, *_: Any, **__: Any) -> Batch:
+        """There is nothing to load: the user's model reads the samples."""
+        raise UsageError("the samples of an own model are read by that model alone")
+
+
+class OwnModel:
+    """A :class:`~rlmba.learner.model.Model` over the user's ``fit`` and ``outputs``.
+
+    Parameters
+    ----------
+    model : FitAndOutputs
+    dataset : SampleList
+    features : mapping of modality to array [N, d], or None
+        What the samples are compared by before the model is trained; None: the first batch is random.
+
+    Raises
+    ------
+    UsageError
+        If the model lacks a method.
+    ShapeError, DataError
+        If the features are no finite numbers [N, d].
+    """
+
+    fixed_fusion: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: FitAndOutputs,
+        dataset: SampleList,
+        features: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name in ("fit", "outputs"):
+            if not callable(getattr(model, name, None)):
+                raise UsageError(
+                    f"model: expected an object with the methods fit(rows, labels) and outputs(rows), "
+                    f"{type(model).__name__} has no {name}"
+                )
+        self._model = model
+        self._dataset = dataset
+        self._head: LinearHead | None = None
+        names = tuple(m.name for m in dataset.modalities)
+        self._features = None
+        if features is not None:
+            self._features = _by_modality(features, "features", names, dataset.ids, None)
+        m = len(names)
+        self._weights: NDArray[np.float64] = np.full(m, 1 / m)
+
+    def set_classes(self, classes: Sequence[str]) -> None:
+        """Nothing to do: the next :meth:`fit` brings labels of the new classes."""
+
+    def fit(
+        self,
+        positions: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        validation: tuple[NDArray[np.int64], NDArray[np.int64]],
+        *,
+        seed: int,
+        checkpoint: object = None,
+    ) -> TrainingDiagnostics:
+        """Train the user's model; torch's and NumPy's global generators are seeded for it, and restored."""
+        with blamed(type(self._model), "fit of the model"), _seeded(seed):
+            self._model.fit(positions.copy(), labels.copy())
+        return TrainingDiagnostics()
+
+    def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
+        """The user's outputs, checked.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If they are not what :meth:`FitAndOutputs.outputs` promises.
+        """
+        ids = self._dataset.ids[positions]
+        with blamed(type(self._model), "outputs of the model"):
+            given = self._model.outputs(positions.copy())
+        if isinstance(given, PoolOutputs):
+            given = _as_mapping(given)
+        if not isinstance(given, Mapping) or not {"features", "logits"} <= set(given):
+            found = list(given) if isinstance(given, Mapping) else type(given).__name__
+            raise DataError(
+                f"outputs of the model: expected a mapping with 'features' and 'logits', got {found}"
+            )
+        if unknown := sorted(set(map(str, given)) - set(_KEYS)):
+            raise DataError(
+                f"outputs of the model: expected the keys {list(_KEYS)}, got {unknown[0]!r} as well"
+            )
+        names = tuple(m.name for m in self._dataset.modalities)
+        classes = max(2, len(self._dataset.classes))
+        features = _by_modality(given["features"], "features", names, ids, None)
+        logits = _by_modality(given["logits"], "logits", names, ids, classes)
+        fused = features.pop(MULTIMODAL, None)
+        if fused is None:
+            fused = np.concatenate([features[m] for m in names], axis=1)
+        self._head = _head(given.get("head"), classes, fused.shape[1])
+        dropout = given.get("dropout_logits")
+        present = given.get("present")
+        return PoolOutputs(
+            ids=ids,
+            features=features,
+            logits={m: logits[m] for m in names},
+            fused_features=fused,
+            fused_logits=logits[MULTIMODAL] if len(names) > 1 else logits[names[0]],
+            present=None if present is None else _array(present, "present").astype(np.bool_),
+            dropout_logits=None if dropout is None else _array(dropout, "dropout_logits"),
+        )
+
+    def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs | None:
+        """The features that the samples are compared by before training, with logits of zero."""
+        if self._features is None:
+            return None
+        features = {m: a[positions] for m, a in self._features.items()}
+        logits = np.zeros((len(positions), max(2, len(self._dataset.classes))), np.float32)
+        return PoolOutputs(
+            ids=self._dataset.ids[positions],
+            features=features,
+            logits=dict.fromkeys(features, logits),
+            fused_features=np.concatenate(list(features.values()), axis=1),
+            fused_logits=logits,
+        )
+
+    def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:
+        """The model's own ``dropout_logits``, of as many passes as it makes."""
+        if outputs.dropout_logits is None:
+            raise UsageError(
+                f"this strategy compares {passes} passes with dropout: expected 'dropout_logits' [K, n, C] "
+                "among the outputs of the model, got none; add them, or choose another strategy"
+            )
+        return outputs.dropout_logits
+
+    def head(self) -> LinearHead | None:
+        """The head that the last outputs came with."""
+        return self._head
+
+    @property
+    def fusion_weights(self) -> NDArray[np.float64]:
+        """Uniform: the model fuses in its own way."""
+        return self._weights
+
+    def set_fusion_weights(self, weights: NDArray[np.float64]) -> None:
+        """Nothing to do: the model fuses in its own way."""
+
+    def save(
+        self,
+        folder: Path,
+        *,
+        config: RunConfig,
+        identity: Mapping[str, Any],
+        weights: Mapping[str, float],
+        record: RoundRecord,
+    ) -> None:
+        """Write the model's ``state_dict``, where it has one."""
+        if (state := self._state()) is not None:
+            save_tensors(folder / _WEIGHTS, state, config=identity)
+
+    def restore(self, folder: Path, *, identity: Mapping[str, Any]) -> bool:
+        """Load the model's ``state_dict``; False where none was saved, and the model has to be trained."""
+        file = folder / _WEIGHTS
+        if self._state() is None or not file.exists():
+            return False
+        state = load_tensors(file, config=identity)
+        with blamed(type(self._model), "load_state_dict of the model"):
+            self._model.load_state_dict(state)  # type: ignore[attr-defined] # _state saw to that
+        return True
+
+    def _state(self) -> dict[str, torch.Tensor] | None:
+        if not (hasattr(self._model, "state_dict") and hasattr(self._model, "load_state_dict")):
+            return None
+        with blamed(type(self._model), "state_dict of the model"):
+            state = self._model.state_dict()
+        if not all(isinstance(v, torch.Tensor) for v in state.values()):
+            return None
+        return {str(k): v.detach().cpu().clone().contiguous() for k, v in state.items()}
+
+
+class _seeded:  # noqa: N801 - used as a function
+    """Global generators seeded within, and as before afterwards: people's training code draws from them."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._numpy = np.random.get_state()  # noqa: NPY002
+        self._torch = torch.get_rng_state()
+        np.random.seed(self._seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *_: object) -> None:
+        np.random.set_state(self._numpy)  # noqa: NPY002
+        torch.set_rng_state(self._torch)
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    if isinstance(given, torch.Tensor):
+        given = given.detach()
+    return to_host(given) if is_array(given) else np.asarray(given)
+
+
+def _by_modality(
+    given: Any, what: str, names: tuple[str, ...], ids: NDArray[np.str_], width: int | None
+) -> dict[str, NDArray[Any]]:
+    """Checked float arrays [n, width] by modality, and the fused one under "mm" where it is given."""
+    by_name = dict(given) if isinstance(given, Mapping) else {names[0]: given}
+    if not isinstance(given, Mapping) and len(names) > 1:
+        raise DataError(
+            f"outputs of the model: {what}: expected a mapping of {list(names)} to arrays, got one array"
+        )
+    wanted = {*names, *([MULTIMODAL] if what == "logits" and len(names) > 1 else [])}
+    if not wanted <= set(by_name) or set(by_name) - wanted - {MULTIMODAL}:
+        raise DataError(
+            f"outputs of the model: {what}: expected the keys {sorted(wanted)}, got {list(by_name)}"
+        )
+    found = {}
+    for name, value in by_name.items():
+        array = _array(value, what)
+        place = f"outputs of the model: {what} of {name!r}"
+        if array.ndim != 2 or len(array) != len(ids) or (width and array.shape[1] != width):
+            shape = f"[{len(ids)}, {width or 'D'}]"
+            raise ShapeError(
+                f"{place}: expected shape {shape}, a row for each of the samples asked for"
+                f"{' and a column for each class' if width else ''}, got {list(array.shape)}"
+            )
+        if array.dtype.kind not in "fiu":
+            raise DataError(f"{place}: expected numbers, got dtype {array.dtype}")
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float32)
+        if not (finite := np.isfinite(array).all(axis=1)).all():
+            row = int(np.argmin(finite))
+            raise DataError(
+                f"{place}: expected finite numbers, the row of sample {str(ids[row])!r} holds NaN or "
+                "infinity; look at this sample's input, or lower the learning rate"
+            )
+        found[name] = array
+    return found
+
+
+def _head(given: Any, classes: int, width: int) -> LinearHead | None:
+    if given is None:
+        return None
+    head = given if isinstance(given, LinearHead) else None
+    if head is None:
+        try:
+            weight, bias = given
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                "outputs of the model: head: expected (weight [C, D], bias [C]), got "
+                f"{type(given).__name__}"
+            ) from error
+        head = LinearHead(_array(weight, "head"), _array(bias, "head"))
+    if head.weight.shape != (classes, width):
+        raise ShapeError(
+            f"outputs of the model: head: expected weight [{classes}, {width}] for these logits and "
+            f"features, got {list(head.weight.shape)}"
+        )
+    return head
+
+
+def _as_mapping(outputs: PoolOutputs) -> dict[str, Any]:
+    given = {
+        "features": {**outputs.features, MULTIMODAL: outputs.fused_features},
+        "logits": {**outputs.logits, MULTIMODAL: outputs.fused_logits},
+        "present": outputs.present,
+        "dropout_logits": outputs.dropout_logits,
+    }
+    return {k: v for k, v in given.items() if v is not None}

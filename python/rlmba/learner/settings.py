@@ -1,0 +1,159 @@
+"""The configuration of a run: what was asked for, and what is derived from the data."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlmba import kernels
+from rlmba.config import RunConfig, load_config
+from rlmba.data import MultimodalDataset, Pool
+from rlmba.data.initial_ids import read_initial_ids
+from rlmba.environment import versions
+from rlmba.errors import UsageError
+from rlmba.learner.randomness import stream
+from rlmba.runfolder.store import read_run
+from rlmba.strategies import create, options
+
+__all__ = ["configure", "default_output", "environment", "resolve", "strategy_options"]
+
+
+def configure(
+    overrides: Mapping[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    file: Path | None = None,
+    preset: str | None = None,
+    resume_from: Path | None = None,
+) -> RunConfig:
+    """The configuration asked for, or, when resuming, the stored one with what was asked on top.
+
+    Parameters
+    ----------
+    overrides : mapping
+        Keys of RunConfig given one by one; relative paths are taken from the working directory.
+    settings : sequence of str
+        "KEY=VALUE", above everything else.
+    file : path or None
+        A YAML file, below both.
+    preset : str or None
+        A preset in place of the data set's own, below all of these.
+    resume_from : path or None
+        A run folder. With a run in it, its configuration takes the place of defaults and presets.
+
+    Raises
+    ------
+    UsageError
+        If a key or value is wrong.
+    RunFolderError
+        If ``resume_from`` holds a damaged or foreign run.
+    """
+    base = None
+    if resume_from is not None and (resume_from / "run.json").exists():
+        if not overrides and not settings and file is None and preset is None:
+            return read_run(resume_from).config
+        if file is None:
+            stored = read_run(resume_from).config.model_dump(mode="json")
+            base = str(resume_from / "config.yaml"), stored
+    return load_config(file=file, overrides=overrides, settings=settings, preset=preset, base=base)
+
+
+def default_output(config: RunConfig, *, resume: bool = False) -> Path:
+    """`runs/<dataset>-<strategy>-seed<seed>`; a number is added where that is taken, unless resuming."""
+    name = config.data.stem if config.data is not None else config.dataset
+    base = Path("runs") / f"{name}-{config.strategy}-seed{config.seed}"
+    if resume or not base.exists():
+        return base
+    return next(
+        p for i in itertools.count(2) if not (p := base.with_name(f"{base.name}-{i}")).exists()
+    )
+
+
+def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:
+    """Fill in what is derived from the data and check the budget before any work is done.
+
+    Returns
+    -------
+    (RunConfig, Pool)
+        The configuration with nothing left open, and the pool split by it.
+
+    Raises
+    ------
+    UsageError
+        If the initial labels and the batches together exceed the training samples outside the validation set, a
+        strategy option is unknown, the strategy compares passes with dropout and there is none, or
+        ``initial_ids`` cannot be read, lacks a class, or is not of ``initial_labels`` samples.
+    DataError
+        If ``initial_ids`` has ids that are not of this data set's training samples, or the data
+        cannot be split.
+    """
+    classes = len(dataset.classes)
+    chosen = strategy_options(config)
+    given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
+    pool = Pool.create(
+        dataset,
+        validation_fraction=config.validation_fraction,
+        initial_labels=config.initial_labels or (2 * classes if given is None else len(given)),
+        initial_sampling=config.initial_sampling,
+        rng=stream(config.seed, "split"),
+        initial_ids=given,
+    )
+    initial = len(pool.labeled)
+    batch = config.batch_size or 2 * classes
+    room = len(pool.unlabeled)
+    rounds = min(8, room // batch) if config.rounds is None else config.rounds
+    if rounds * batch > room:
+        raise UsageError(
+            f"the budget exceeds the pool: {initial} initial labels + {rounds} rounds of {batch} = "
+            f"{initial + rounds * batch}, but {initial + room} training samples lie outside the "
+            f"{len(pool.validation)} of the validation set; at this batch_size at most {room // batch} rounds"
+        )
+    resolved = config.model_copy(
+        update={
+            "initial_labels": initial,
+            "batch_size": batch,
+            "rounds": rounds,
+            "strategy_options": chosen,
+            "data": config.data and config.data.resolve(),
+            "data_root": config.data_root and config.data_root.resolve(),
+            "round0": config.round0 and config.round0.resolve(),
+            "initial_ids": config.initial_ids and config.initial_ids.resolve(),
+        }
+    )
+    return resolved, pool
+
+
+def strategy_options(config: RunConfig) -> dict[str, Any]:
+    """Every option of the configured strategy.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown or wrong, or the strategy compares passes with dropout and there is none.
+    """
+    chosen = {**options(config.strategy), **config.strategy_options}
+    strategy = create(config.strategy, **chosen)
+    if strategy.dropout_passes and config.model.dropout == 0:
+        raise UsageError(
+            f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
+            "model.dropout is 0 and they would all agree; set model.dropout (the default is 0.1)"
+        )
+    return chosen
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine of this process, for the run folder."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "kernels": {
+            "backends": kernels.backends(),
+            "instruction_set": kernels.instruction_set(),
+            "threads": kernels.num_threads(),
+        },
+    }

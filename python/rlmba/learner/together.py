@@ -1,0 +1,276 @@
+"""Experiments of one network, advanced round by round, with their networks trained together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from rlmba.annotators.oracle import DatasetOracle
+from rlmba.config import RunConfig, identity
+from rlmba.errors import UsageError
+from rlmba.learner.active_learner import ActiveLearner
+from rlmba.learner.experiment import Observer, RunResult, ask_oracle, opened
+from rlmba.learner.frozen import load_data
+from rlmba.learner.labels import Labels
+from rlmba.learner.network import Network, build_network
+from rlmba.learner.randomness import fit_seed
+from rlmba.learner.round0 import one_convex
+from rlmba.learner.rounds import Outcome
+from rlmba.learner.settings import resolve
+from rlmba.training import (
+    Loader,
+    Mesh,
+    Samples,
+    fit_together,
+    go_together,
+    trains_alone,
+    worker_deaths,
+)
+from rlmba.types import TrainingDiagnostics
+
+__all__ = ["TrainedTogether", "run_together", "together_key"]
+
+# What the runs may differ in: none of it decides the network or how it is trained.
+_APART = (
+    "seed",
+    "strategy",
+    "strategy_options",
+    "amcb",
+    "reward",
+    "predictor",
+    "adaptive_penalty",
+    "rounds",
+)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def together_key(config: RunConfig) -> str | None:
+    """What runs must have in common to go through :func:`run_together` to advantage.
+
+    Returns
+    -------
+    str or None
+        Runs of equal keys learn one data set with one network under one protocol and differ in seed,
+        strategy, its options, or convex fusion. None: this run goes best alone.
+    """
+    if config.tensorboard or trains_alone(config.training):
+        return None
+    values = one_convex({k: v for k, v in identity(config).items() if k not in _APART})
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+@dataclass
+class TrainedTogether:
+    """Learners that advance round by round, their networks trained together where possible.
+
+    Attributes
+    ----------
+    learners : list of ActiveLearner [K]
+    loader : Loader
+        Of the data set that they share.
+    mesh : Mesh
+    """
+
+    learners: list[ActiveLearner]
+    loader: Loader
+    mesh: Mesh
+
+    @classmethod
+    def build(cls, configs: Sequence[RunConfig]) -> TrainedTogether:
+        """Load the data once and set every run up, before round 0.
+
+        Parameters
+        ----------
+        configs : sequence of RunConfig [K]
+            Of one :func:`together_key`, resolved or not.
+
+        Raises
+        ------
+        UsageError
+            If there is none, their keys differ, or one cannot be met.
+        """
+        if not configs or len({together_key(c) for c in configs}) != 1:
+            raise UsageError(
+                "expected one or more runs of one data set, network and protocol to train together, got "
+                f"{len(configs)} of different ones; run them one by one"
+            )
+        first = configs[0]
+        mesh = Mesh.open(first.device, first.training.precision)
+        if mesh.size > 1:
+            raise UsageError(
+                "runs are trained together in a single process, got one of several launched together; "
+                "start it without a launcher"
+            )
+        dataset = load_data(first, mesh)
+        loader = Loader(
+            dataset,
+            mesh.device,
+            workers=first.training.workers,
+            prefetch=first.training.prefetch,
+        )
+        learners = []
+        for config in configs:
+            resolved, pool = resolve(config, dataset)
+            network = build_network(resolved, dataset, mesh, loader)
+            learners.append(ActiveLearner(resolved, Labels.of_pool(dataset, pool), network))
+        return cls(learners, loader, mesh)
+
+    def round(self) -> list[Outcome]:
+        """Advance every learner by one round; all of them must be at the same round.
+
+        Raises
+        ------
+        Exception
+            The first error of any learner.
+        """
+        outcomes = self.advance(self.learners)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return [o for o in outcomes if isinstance(o, Outcome)]
+
+    def advance(self, learners: Sequence[ActiveLearner]) -> list[Outcome | Exception]:
+        """Advance some learners, all at the same round; the error of one leaves the others unharmed."""
+        asked = [_attempt(_ask, learner) for learner in learners]
+        going = [
+            learner
+            for learner, error in zip(learners, asked, strict=True)
+            if not isinstance(error, Exception)
+        ]
+        trained = iter(self._train(going))
+        outcomes: list[Outcome | Exception] = []
+        for learner, error in zip(learners, asked, strict=True):
+            result = error if isinstance(error, Exception) else next(trained)
+            if isinstance(result, Exception):
+                outcomes.append(result)
+            elif result is not None:
+                outcomes.append(_attempt(learner.conclude, *result))
+        return outcomes
+
+    def _train(
+        self, learners: Sequence[ActiveLearner]
+    ) -> list[tuple[TrainingDiagnostics, float] | Exception]:
+        """How the training of each went, and its seconds."""
+        sizes = {len(learner.labels.pool.labeled) for learner in learners}
+        taken = any(learner.takes_round0_over for learner in learners)
+        networks = [n for learner in learners if isinstance(n := learner.model, Network)]
+        if len(learners) < 2 or len(sizes) > 1 or taken or not self._stackable(learners[0]):
+            return [_attempt(_trained_alone, learner) for learner in learners]
+        start = time.perf_counter()
+        for learner in learners:
+            learner.begin_training()
+        for network in networks:
+            network.rewind()
+        samples = [
+            Samples(pool.labeled, pool.labels, fit_seed(learner.config.seed, learner.round))
+            for learner in learners
+            for pool in [learner.labels.pool]
+        ]
+        config = learners[0].config
+        results = fit_together(
+            [network.model for network in networks],
+            self.loader,
+            samples,
+            config.training,
+            epochs=config.epochs,
+            mesh=self.mesh,
+        )
+        share = (time.perf_counter() - start) / len(learners)
+        return [r if isinstance(r, Exception) else (r, share) for r in results]
+
+    def _stackable(self, learner: ActiveLearner) -> bool:
+        network = learner.model
+        return isinstance(network, Network) and go_together(
+            network.model, learner.labels.dataset, learner.config.training
+        )
+
+
+def _ask(learner: ActiveLearner) -> None:
+    """Propose the coming round's batch and take in its true labels."""
+    oracle = DatasetOracle(learner.labels.dataset)
+    if (ticket := ask_oracle(learner, oracle)) is not None:
+        learner.add_answers(oracle.collect(ticket))
+
+
+def _trained_alone(learner: ActiveLearner) -> tuple[TrainingDiagnostics, float]:
+    start = time.perf_counter()
+    return learner.train(), time.perf_counter() - start
+
+
+def run_together(
+    configs: Sequence[RunConfig],
+    outputs: Sequence[Path],
+    *,
+    resume: bool = False,
+    observers: Sequence[Observer | None] | None = None,
+) -> list[RunResult | Exception]:
+    """Run several configurations at once, each into its own run folder.
+
+    Every run chooses, trains and records as :func:`~rlmba.learner.run` does; small networks over data
+    in memory are trained with stacked parameters, which gives each run the same figures to rounding.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig [K]
+        Of one :func:`together_key`.
+    outputs : sequence of path [K]
+    resume : bool
+        Go on with the runs that are there.
+    observers : sequence of Observer or None [K]
+
+    Returns
+    -------
+    list of RunResult or Exception [K]
+        What ended a run; the others are unharmed by it.
+
+    Raises
+    ------
+    UsageError
+        If the keys differ, or a configuration cannot be met; nothing is written then.
+    DataError
+        If the data cannot be used; nothing is written then.
+    """
+    together = TrainedTogether.build(configs)
+    watching = list(observers or [None] * len(configs))
+    results: list[RunResult | Exception | None] = [None] * len(configs)
+    running: dict[int, ActiveLearner] = {}
+    with contextlib.ExitStack() as stack, together.loader, worker_deaths(together.loader):
+        for k, (learner, output) in enumerate(zip(together.learners, outputs, strict=True)):
+            try:
+                stack.enter_context(opened(learner, Path(output), resume=resume))
+            except Exception as error:
+                results[k] = error
+                continue
+            running[k] = learner
+            if (observer := watching[k]) is not None:
+                observer.begin(learner.config, learner.round)
+        while left := [k for k, s in running.items() if results[k] is None and not _done(s)]:
+            number = min(running[k].round for k in left)
+            members = [k for k in left if running[k].round == number]
+            outcomes = together.advance([running[k] for k in members])
+            for k, outcome in zip(members, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    results[k] = outcome
+                elif (observer := watching[k]) is not None:
+                    observer.round(outcome.record)
+        for k, learner in running.items():
+            results[k] = results[k] or RunResult(Path(outputs[k]), learner.config, learner.records)
+    return [r for r in results if r is not None]
+
+
+def _done(learner: ActiveLearner) -> bool:
+    return learner.round > int(learner.config.rounds or 0)
+
+
+def _attempt(function: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs) -> _R | Exception:
+    """A function's result, or the error that it raised."""
+    try:
+        return function(*arguments, **named)
+    except Exception as error:
+        return error
