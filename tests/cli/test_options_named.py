@@ -36,11 +36,11 @@ PRINTED_BY = {
     "experiments/report.py": ("report",),
     "experiments/scope.py": ("report",),
     "experiments/sweep/": ("compare",),
-    "loop/store.py": RUNS[:1],
+    "runfolder/store.py": RUNS[:1],
     "project/export.py": ("export",),
     "project/graph.py": ("export",),
     "project/predict.py": ("predict",),
-    "project/samples.py": ("collect",),
+    "learner/rounds.py": ("collect",),
     "project/starting.py": ("init",),
     "project/streamed.py": ("predict",),
 }

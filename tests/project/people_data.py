@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from rlmba.learner import configure
-from rlmba.project.asking import Asking, ask
-from rlmba.project.folder import opened
+from rlmba.project.collect import Collected, collect
+from rlmba.project.folder import open_project
+from rlmba.project.query import Query, ask
 from rlmba.project.starting import overrides, start
-from rlmba.project.taking import Taking, take
 
 NAMES = ("cat", "dog", "owl")
 QUICK = (
@@ -59,14 +59,14 @@ def made(
     return folder
 
 
-def asked(folder: Path) -> Asking:
-    with opened(folder) as project:
+def asked(folder: Path) -> Query:
+    with open_project(folder) as project:
         return ask(project)
 
 
-def taken(folder: Path, **options: Any) -> Taking:
-    with opened(folder) as project:
-        return take(project, **options)
+def taken(folder: Path, **options: Any) -> Collected:
+    with open_project(folder) as project:
+        return collect(project, **options)
 
 
 def fill(folder: Path, answers: Mapping[str, str], *, most: int | None = None) -> list[str]:
@@ -86,7 +86,7 @@ def fill(folder: Path, answers: Mapping[str, str], *, most: int | None = None) -
     return done
 
 
-def round_of(folder: Path, answers: Mapping[str, str]) -> Taking:
+def round_of(folder: Path, answers: Mapping[str, str]) -> Collected:
     """A whole round: ask, fill in, take."""
     assert asked(folder).batch is not None
     fill(folder, answers)

@@ -8,7 +8,7 @@ import pytest
 from people_data import asked, fill, made, round_of, rows_of, taken, write_manifest
 
 from rlmba.errors import DataError
-from rlmba.project.folder import opened
+from rlmba.project.folder import open_project
 from rlmba.project.status import status
 
 
@@ -28,7 +28,7 @@ def goes_on(folder, truth, rounds):
     status(folder)
     fill(folder, truth)
     taken(folder)
-    with opened(folder) as project:
+    with open_project(folder) as project:
         assert project.rounds == rounds
     assert asked(folder).batch is not None
 

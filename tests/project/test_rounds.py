@@ -28,10 +28,10 @@ from safetensors.numpy import load_file
 from rlmba.errors import DataError, RlmbaWarning, RunFolderError, UsageError
 from rlmba.learner import configure, run
 from rlmba.method.policy_file import read_policy
-from rlmba.project.folder import opened, read
+from rlmba.project.collect import collect_answers
+from rlmba.project.folder import open_project, read_project
 from rlmba.project.starting import overrides, start
 from rlmba.project.status import status
-from rlmba.project.taking import collect
 from rlmba.runfolder.labels import Answer, LabelLog
 from rlmba.runfolder.store import read_run
 
@@ -126,7 +126,7 @@ class TestFromNothing:
         first = asked(folder)
         done = fill(folder, truth, most=5)
         again = asked(folder)
-        assert again.again
+        assert again.repeated
         assert again.batch == first.batch
         taking = taken(folder)
         assert (taking.new, taking.answered, taking.asked) == (5, 5, 21)
@@ -143,7 +143,7 @@ class TestFromNothing:
         taking = taken(folder, partial=True)
         assert (taking.record.round, taking.record.selected, taking.record.labels) == (1, 4, 13)
         rest = {q.id for q in batch.questions} - set(done)
-        with opened(folder) as project:
+        with open_project(folder) as project:
             assert not rest & set(project.log.current())
         assert asked(folder).batch.round == 2
 
@@ -213,7 +213,7 @@ class TestLabelsThatExist:
             row["label"] = truth[row["id"]] if i < 60 else None
             row["split"] = "test" if i < 20 else ""
         folder = made(tmp_path / "p", write_manifest(tmp_path / "m.jsonl", rows))
-        split = read(folder).split()
+        split = read_project(folder).split()
         assert len(split["validation"]) == 12
         assert len(split["initial"]) == 28
         made_ready = asked(folder)
@@ -281,7 +281,7 @@ class TestCorrections:
         file = folder / "config.yaml"
         text = file.read_text().replace("annotator: oracle", "annotator: file")
         file.write_text(re.sub(r"annotator_options:\n.*\n", "annotator_options: {}\n", text))
-        assert asked(folder).again
+        assert asked(folder).repeated
         fill(folder, truth)
         with pytest.warns(RlmbaWarning, match="annotator 'oracle', of earlier rounds"):
             assert taken(folder).record.round == 1
@@ -308,10 +308,10 @@ class TestCorrections:
         folder = made(tmp_path / "p", data[0], classes=None)
         table = tmp_path / "c.csv"
         table.write_text("id,label\ns/000,Red Panda\ns/001,3\n")
-        with opened(folder) as project:
-            assert collect(project, labels=table) == (2, 0)
+        with open_project(folder) as project:
+            assert collect_answers(project, labels=table) == (2, 0)
             table.write_text("id,label\ns/000,red panda\ns/001,3.0\ns/002,RED  PANDA\n")
-            assert collect(project, labels=table) == (1, 0)
+            assert collect_answers(project, labels=table) == (1, 0)
         assert set(labels_of(folder).values()) == {"Red Panda", "3"}
 
     @pytest.mark.parametrize(
@@ -334,12 +334,12 @@ class TestCorrections:
 class TestTrouble:
     def test_a_folder_in_use(self, tmp_path, data):
         folder = made(tmp_path / "p", data[0])
-        with opened(folder):
-            code = f"from rlmba.project.folder import opened; opened({str(folder)!r})"
+        with open_project(folder):
+            code = f"from rlmba.project.folder import open_project; open_project({str(folder)!r})"
             code = textwrap.dedent(f"""
                 from pathlib import Path
-                from rlmba.project.folder import opened
-                with opened(Path({str(folder)!r})):
+                from rlmba.project.folder import open_project
+                with open_project(Path({str(folder)!r})):
                     pass
             """)
             other = subprocess.run(
@@ -361,13 +361,13 @@ class TestTrouble:
             import os, signal, sys
             sys.path[:] = {sys.path!r}
             from pathlib import Path
-            import rlmba.project.taking as t
+            from rlmba.learner import ActiveLearner
+            from rlmba.project import collect, open_project
             def dead(*_, **__):
                 os.kill(os.getpid(), signal.SIGKILL)
-            t.conclude = dead
-            from rlmba.project.folder import opened
-            with opened(Path({str(folders[0])!r})) as project:
-                t.take(project)
+            ActiveLearner.conclude = dead
+            with open_project(Path({str(folders[0])!r})) as project:
+                collect(project)
         """)
         killed = subprocess.run([sys.executable, "-c", code], check=False)
         assert killed.returncode == -signal.SIGKILL
@@ -387,13 +387,11 @@ class TestTrouble:
         manifest, _, truth = data
         folder = made(tmp_path / "p", manifest)
         asked(folder)
-        stale = (folder / "asked.json").read_text(), (folder / "pending.json").read_text()
+        stale = (folder / "pending.json").read_text()
         fill(folder, truth)
         taken(folder)
-        (folder / "asked.json").write_text(stale[0])
-        (folder / "pending.json").write_text(stale[1])
-        assert read(folder).asked() is None
-        assert read(folder).pending() is None
+        (folder / "pending.json").write_text(stale)
+        assert read_project(folder).pending() is None
         assert asked(folder).batch.round == 1
 
     def test_samples_that_vanish(self, tmp_path, data):
@@ -414,7 +412,7 @@ class TestTrouble:
     def test_a_run_is_no_project_nor_the_other_way_round(self, tmp_path, data):
         folder = made(tmp_path / "p", data[0])
         with pytest.raises(RunFolderError, match="rlmba next"):
-            run(read(folder).config, folder, resume=True)
+            run(read_project(folder).config, folder, resume=True)
         experiment = tmp_path / "run"
         run(configure({"rounds": 0, "epochs": 1, "training.min_steps": 0}), experiment)
         with pytest.raises(RunFolderError, match="rlmba init"):

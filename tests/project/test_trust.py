@@ -17,8 +17,8 @@ from rlmba.annotators import acts
 from rlmba.annotators.browser import serve
 from rlmba.cli import main
 from rlmba.errors import PluginError, RunFolderError, StorageError, TrustError, UsageError
-from rlmba.project.folder import opened, read
-from rlmba.project.looping import loop
+from rlmba.project.folder import open_project, read_project
+from rlmba.project.loop import loop
 from rlmba.project.status import status
 
 OWN = """
@@ -109,7 +109,7 @@ class TestCode:
         for round_ in (0, 1):
             asked(folder)
             assert taken(folder).record.round == round_
-        with opened(folder) as project:
+        with open_project(folder) as project:
             assert project.tickets() == [
                 ("knows_all:Knows", "round_000"),
                 ("knows_all:Knows", "round_001"),
@@ -163,7 +163,7 @@ class TestCode:
             ),
             ({"round": 0, "annotator": "file", "ticket": "/etc/x"}, RunFolderError, "by name"),
             ({"round": 0, "annotator": "file", "ticket": 3}, RunFolderError, "ticket: expected"),
-            ({"round": 0, "annotator": "file"}, RunFolderError, "ticket: expected"),
+            ({"ticket": ""}, RunFolderError, "by name"),
             (["file", "round_000"], RunFolderError, "expected an object"),
             (
                 {"round": 0, "annotator": "nobody", "ticket": "round_000"},
@@ -174,11 +174,14 @@ class TestCode:
     )
     def test_a_pending_file_of_somebody_else(self, project, marker, pending, error, message):
         asked(project)
-        (project / "pending.json").write_text(json.dumps(pending))
+        file = project / "pending.json"
+        if isinstance(pending, dict):
+            pending = {**json.loads(file.read_text()), **pending}
+        file.write_text(json.dumps(pending))
         with pytest.raises(error, match=message):
             taken(project)
         assert not marker.exists()
-        (project / "pending.json").unlink()
+        file.unlink()
         asked(project)
         assert taken(project).asked > 0
 
@@ -352,9 +355,9 @@ class TestReachingOut:
         rename_annotator(project, name, options)
         with pytest.raises(TrustError, match=f"asks to .*{message}"):
             asked(project)
-        assert read(project).acts()
-        trust.allow(project, read(project).acts())
-        trust.require(project, read(project).acts())
+        assert read_project(project).acts()
+        trust.allow(project, read_project(project).acts())
+        trust.require(project, read_project(project).acts())
 
     @pytest.mark.parametrize(
         ("setting", "message"),
@@ -376,9 +379,9 @@ class TestReachingOut:
         with pytest.raises(TrustError, match=message.format(place)):
             asked(project)
         assert not place.exists()
-        assert read(project).acts() == [message.format(place)]
-        trust.allow(project, read(project).acts())
-        with opened(project):
+        assert read_project(project).acts() == [message.format(place)]
+        trust.allow(project, read_project(project).acts())
+        with open_project(project):
             pass
 
     def test_a_place_for_features_that_is_typed_is_allowed(self, tmp_path, manifest):
@@ -386,7 +389,7 @@ class TestReachingOut:
         settings = (f"model.features_folder={place}", "model.frozen=true")
         assert asked(made(tmp_path / "q", manifest, *settings)).ticket == "round_000"
         inside = f"model.features_folder={tmp_path / 'r' / 'features'}"
-        assert read(made(tmp_path / "r", manifest, inside)).acts() == []
+        assert read_project(made(tmp_path / "r", manifest, inside)).acts() == []
 
     def test_places_that_are_none(self, tmp_path):
         (tmp_path / "loop.csv").symlink_to("loop.csv")

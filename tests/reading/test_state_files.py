@@ -29,8 +29,9 @@ from rlmba.learner import Trained, run
 from rlmba.learner.state import read_state
 from rlmba.method.agent import Agent
 from rlmba.method.policy_file import read_policy
-from rlmba.project.folder import Asked, Project
+from rlmba.project.folder import Project
 from rlmba.runfolder.labels import Answer, LabelLog
+from rlmba.runfolder.pending import PendingRound, write_pending
 from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import load_model, load_tensors
 from rlmba.training.checkpoint import save_tensors
@@ -103,16 +104,17 @@ def batch(folder):
 
 @pytest.fixture
 def project(tmp_path):
-    made = Project(tmp_path, RunConfig(), LabelLog(tmp_path / "labels.jsonl"), 1)
-    made.keep_asked(Asked(1, ["s0", "s1"], ["s1"], [0.5], {"predict": 0.1}, {}, {"top_k": "cpu"}))
+    made = Project(tmp_path, RunConfig(), LabelLog(tmp_path / "labels.jsonl"), [])
     ticket = Tickets(tmp_path / "tickets" / "browser").write(batch(tmp_path), {"again": 1})
-    made.keep_pending(1, "browser", ticket)
+    seconds, backends = {"predict": 0.1}, {"top_k": "cpu"}
+    pending = PendingRound(1, ["s0", "s1"], ["s1"], [0.5], seconds, {}, backends, "browser", ticket)
+    write_pending(tmp_path, pending)
     made.log.append([Answer("s0", "a", "manifest"), Answer("s1", None, f"browser/{ticket}")])
     return made
 
 
 def looked_at(path):
-    there = Project(path, RunConfig(), LabelLog(path / "labels.jsonl"), 1)
+    there = Project(path, RunConfig(), LabelLog(path / "labels.jsonl"), [])
     there.pending()
     there.log.current()
     Tickets(path / "tickets" / "browser").read("round_001")
@@ -121,9 +123,7 @@ def looked_at(path):
         assert "round" in desk or "rlmba next" in desk or "annotator" in desk
 
 
-@pytest.mark.parametrize(
-    "name", ["asked.json", "pending.json", "labels.jsonl", "tickets/browser/round_001.json"]
-)
+@pytest.mark.parametrize("name", ["pending.json", "labels.jsonl", "tickets/browser/round_001.json"])
 @BOUNDED
 @given(data=st.data())
 def test_project_folder(project, name, data):

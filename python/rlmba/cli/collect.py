@@ -22,15 +22,15 @@ def collect(
     ] = None,
 ) -> None:
     """Take in labels; once the batch is complete, train on all there are and close the round."""
-    from rlmba.cli.people import say_taking, stages
+    from rlmba.cli.people import say_collected, stages
     from rlmba.cli.screen import say
-    from rlmba.project.folder import opened
+    from rlmba.project.collect import collect as collect_labels
+    from rlmba.project.folder import open_project
     from rlmba.project.status import advice_of
-    from rlmba.project.taking import take
 
-    with stages() as announce, opened(folder) as project:
-        taking = take(project, partial=partial, labels=labels, announce=announce)
-        said = advice_of(project, project.writable().records)
-    say_taking(folder, taking)
-    if taking.record is not None and said is not None:
+    with stages() as announce, open_project(folder) as project:
+        found = collect_labels(project, partial=partial, labels=labels, announce=announce)
+        said = advice_of(project, project.records)
+    say_collected(folder, found)
+    if found.record is not None and said is not None:
         say(said.text)

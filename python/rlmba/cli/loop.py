@@ -11,12 +11,12 @@ import typer
 from rlmba.cli.app import app
 
 if TYPE_CHECKING:
-    from rlmba.project.asking import Asking
-    from rlmba.project.taking import Taking
+    from rlmba.project.collect import Collected
+    from rlmba.project.query import Query
 
 
 class _Watcher:
-    """See :class:`rlmba.project.looping.Watcher`."""
+    """See :class:`rlmba.project.loop.Watcher`."""
 
     def __init__(self, folder: Path, stage: Callable[[str], None]) -> None:
         self._folder = folder
@@ -27,12 +27,12 @@ class _Watcher:
 
         say(f"label here: {url}")
 
-    def asked(self, asking: Asking) -> None:
+    def asked(self, query: Query) -> None:
         from rlmba.cli.screen import say
 
-        if asking.batch is not None:
-            n = len(asking.batch.questions)
-            say(f"round {asking.batch.round}: {n} samples are with {asking.annotator}")
+        if query.batch is not None:
+            n = len(query.batch.questions)
+            say(f"round {query.batch.round}: {n} samples are with {query.annotator}")
 
     def waiting(self, answered: int, asked: int, trouble: str) -> None:
         from rlmba.cli.screen import say
@@ -41,14 +41,14 @@ class _Watcher:
         if trouble:
             say(f"waiting; answers cannot be looked at: {trouble}")
 
-    def taken(self, taking: Taking) -> None:
+    def collected(self, found: Collected) -> None:
         from rlmba.cli.people import say_round
         from rlmba.cli.screen import say
 
-        if taking.record is not None:
-            say_round(taking.record)
-        elif taking.why:
-            say(taking.why)
+        if found.record is not None:
+            say_round(found.record)
+        elif found.why:
+            say(found.why)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def loop(
     from rlmba.cli.people import next_step, stages
     from rlmba.cli.screen import say
     from rlmba.markup import command
-    from rlmba.project.looping import loop as go
+    from rlmba.project.loop import loop as go
 
     with stages() as announce:
         why = go(folder, _Watcher(folder, announce), rounds=rounds, until_advised=until_advised)

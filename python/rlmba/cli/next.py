@@ -15,10 +15,10 @@ def next_batch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
 ) -> None:
     """Choose what to label next and hand it to the annotator; a batch that is out is handed over again."""
-    from rlmba.cli.people import say_asking, stages
-    from rlmba.project.asking import ask
-    from rlmba.project.folder import opened
+    from rlmba.cli.people import say_query, stages
+    from rlmba.project.folder import open_project
+    from rlmba.project.query import ask
 
-    with stages() as announce, opened(folder) as project:
-        asking = ask(project, announce)
-    say_asking(folder, asking)
+    with stages() as announce, open_project(folder) as project:
+        query = ask(project, announce)
+    say_query(folder, query)

@@ -13,10 +13,10 @@ from rlmba.markup import command
 from rlmba.types import RoundRecord
 
 if TYPE_CHECKING:
-    from rlmba.project.asking import Asking
-    from rlmba.project.taking import Taking
+    from rlmba.project.collect import Collected
+    from rlmba.project.query import Query
 
-__all__ = ["next_step", "say_asking", "say_round", "say_taking", "stages"]
+__all__ = ["next_step", "say_collected", "say_query", "say_round", "stages"]
 
 
 def next_step(*commands: str, between: str = "or") -> None:
@@ -34,27 +34,27 @@ def stages() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def say_asking(folder: Path, asking: Asking) -> None:
+def say_query(folder: Path, query: Query) -> None:
     """Which batch is out, and where."""
-    batch = asking.batch
+    batch = query.batch
     if batch is None:
-        say(asking.why)
-        if asking.ready:
+        say(query.why)
+        if query.ready:
             next_step(command("collect", folder))
         return
     training = sum(q.purpose == "train" for q in batch.questions)
     validating = len(batch.questions) - training
     parts = [f"{training} to train on"] if training else []
     parts += [f"{validating} to validate with"] if validating else []
-    verb = "is still out" if asking.again else "is out"
+    verb = "is still out" if query.repeated else "is out"
     say(f"round {batch.round}: a batch of {len(batch.questions)} {verb}: {', '.join(parts)}")
-    for line in _where(folder, asking):
+    for line in _where(folder, query):
         say(line)
-    next_step(*_label_with(folder, asking.annotator), command("collect", folder), between="then")
+    next_step(*_label_with(folder, query.annotator), command("collect", folder), between="then")
 
 
-def _where(folder: Path, asking: Asking) -> list[str]:
-    if asking.annotator == "file":
+def _where(folder: Path, query: Query) -> list[str]:
+    if query.annotator == "file":
         return [str(folder / "to_label.csv")]
     return []
 
@@ -63,19 +63,19 @@ def _label_with(folder: Path, annotator: str) -> list[str]:
     return [command("label", folder)] if annotator == "browser" else []
 
 
-def say_taking(folder: Path, taking: Taking) -> None:
+def say_collected(folder: Path, found: Collected) -> None:
     """What was collected, and the round, if it is complete."""
-    if taking.new:
-        corrected = f", {taking.corrected} of them corrections" if taking.corrected else ""
-        say(f"{taking.new} new answers{corrected}")
-    if taking.record is not None:
-        say_round(taking.record)
+    if found.new:
+        corrected = f", {found.corrected} of them corrections" if found.corrected else ""
+        say(f"{found.new} new answers{corrected}")
+    if found.record is not None:
+        say_round(found.record)
         next_step(command("next", folder), command("status", folder))
         return
-    if taking.asked:
-        say(f"{taking.answered} of {taking.asked} samples of the batch are answered")
-    say(taking.why)
-    if taking.answered and taking.missing:
+    if found.asked:
+        say(f"{found.answered} of {found.asked} samples of the batch are answered")
+    say(found.why)
+    if found.answered and found.missing:
         next_step(command("collect", folder, "--partial"), "label the rest and collect again")
 
 
@@ -84,4 +84,6 @@ def say_round(record: RoundRecord) -> None:
     v = record.validation
     heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in v.heads.items())
     test = f"  test {record.test.mm.top1:.3f}" if record.test is not None else ""
-    say(f"round {record.round}: {record.labels} labels; on {v.size} of V: {heads}{test}")
+    say(
+        f"round {record.round}: {record.labels} labels; on {v.size} validation samples: {heads}{test}"
+    )

@@ -167,7 +167,7 @@ class ActiveLearner(RoundLearner):
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> ActiveLearner:
-        """A learner on a data set, such as :func:`rlmba.data.load_manifest` reads, with this package's network.
+        """A learner on a data set, as :func:`rlmba.data.load_manifest` reads one, with this package's network.
 
         Parameters
         ----------
@@ -257,7 +257,8 @@ class ActiveLearner(RoundLearner):
             dataset,
             {i: name for i, name in answers.items() if i in training},
             [str(i) for i in dataset.ids[validation]],
-            discover=True,
+            given=config.dataset_options.get("classes") is not None,
+            follow=True,
         )
         if model is None:
             mesh = Mesh.open(config.device, config.training.precision)
@@ -352,7 +353,7 @@ class ActiveLearner(RoundLearner):
             If ids or labels cannot be used; nothing is taken in then. If the batch is complete and there
             is still too little to train on; the labels are kept.
         """
-        self.add_answers(self.labels.checked(ids, labels, given=self.classes_are_given))
+        self.add_answers(self.labels.checked(ids, labels))
         if self.pending is None:
             return None
         missing = self.unanswered()
@@ -589,8 +590,8 @@ class ActiveLearner(RoundLearner):
             )
         if differences := differing(identity(view.config), identity(self.config)):
             raise RunFolderError(
-                f"{folder} was saved with other settings: {say_differing(differences)}; make the learner with "
-                "the same ones"
+                f"{folder} was saved with other settings: {say_differing(differences)}; make the "
+                "learner with the same ones"
             )
         if view.info.get("fingerprint") != self._fingerprint:
             raise RunFolderError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data import MultimodalDataset, Pool
-from rlmba.errors import UsageError
+from rlmba.errors import DataError, UsageError
 from rlmba.learner.randomness import stream
 
 __all__ = ["Labels", "drawn_validation", "own_labels"]
@@ -26,16 +26,18 @@ class Labels:
     ----------
     dataset : MultimodalDataset
         What the model sees. Its ``labels`` are true labels (experiments), or are made to follow the answers
-        (``discover``).
+        (``follow``).
     answers : mapping of str to (str or None)
         Class name by sample id, in the order of the first answers; None: people cannot tell.
     validation : sequence of str
         Ids that are set aside for the validation set, labeled or not.
     classes : sequence of str or None
         The classes of the model's outputs; None: those of ``dataset``.
-    discover : bool
-        The data set's classes and labels are made to follow the answers: answers with a class in
-        ``classes`` count, and a training sample without an answer has no label.
+    given : bool
+        The classes are those that the data set names; otherwise a new name in an answer is a new class.
+    follow : bool
+        The data set's classes and labels are made to follow the answers: those with a class in ``classes``
+        count, and a training sample without an answer has no label. Otherwise its labels are the truth.
     pool : Pool or None
         The pool that follows from all this, where it is made already.
 
@@ -57,16 +59,18 @@ class Labels:
         validation: Sequence[str],
         *,
         classes: Sequence[str] | None = None,
-        discover: bool = False,
+        given: bool = True,
+        follow: bool = False,
         pool: Pool | None = None,
     ) -> None:
         self.dataset = dataset
         self.source = dataset.source or dataset
         self.named_classes = tuple(self.source.classes)
         self.answers = dict(answers)
-        self.discover = discover
+        self.given = given
+        self.follow = follow
         self._aside = dict.fromkeys(validation)
-        self._own = own_labels(self.source) if discover else {}
+        self._own = own_labels(self.source) if follow else {}
         self._position = {str(i): p for p, i in enumerate(dataset.ids.tolist())}
         training = np.zeros(len(dataset), np.bool_)
         training[self.source.train_positions] = True
@@ -87,7 +91,12 @@ class Labels:
     def replaced(self, answers: Mapping[str, str | None], validation: Sequence[str]) -> Labels:
         """The same samples and classes under other answers."""
         return Labels(
-            self.dataset, answers, validation, classes=self.classes, discover=self.discover
+            self.dataset,
+            answers,
+            validation,
+            classes=self.classes,
+            given=self.given,
+            follow=self.follow,
         )
 
     def is_sample(self, id_: str) -> bool:
@@ -111,7 +120,7 @@ class Labels:
 
     def add(self, answers: Mapping[str, str | None]) -> None:
         """Take in answers, which :meth:`checked` has seen; the latest answer to a sample counts."""
-        plain = not self.discover or (
+        plain = not self.follow or (
             all(name in self.classes for name in answers.values())
             and not any(i in self.answers or i in self._aside for i in answers)
         )
@@ -120,7 +129,7 @@ class Labels:
             number = {name: c for c, name in enumerate(self.classes)}
             labels = [number[str(name)] for name in answers.values()]
             self.pool.label(list(answers), labels)
-            if self.discover:
+            if self.follow:
                 self.dataset.labels[self.pool.labeled[len(self.pool.labeled) - len(labels) :]] = (
                     labels
                 )
@@ -128,7 +137,7 @@ class Labels:
             self._sort()
 
     def checked(
-        self, ids: Sequence[str], labels: Sequence[str | int | None], *, given: bool
+        self, ids: Sequence[str], labels: Sequence[str | int | None]
     ) -> dict[str, str | None]:
         """Answers by id; nothing changes.
 
@@ -136,10 +145,8 @@ class Labels:
         ----------
         ids : sequence of str
         labels : sequence of str, int or None
-            Class names; an integer is a position in ``classes`` where the classes are given, else a class
-            of that name. None: people cannot tell.
-        given : bool
-            The classes are given; otherwise a new name is a new class.
+            Class names; an integer is a position in the given classes, or, where classes are not given, the
+            class of that name. None: people cannot tell.
 
         Raises
         ------
@@ -156,31 +163,31 @@ class Labels:
         problems = []
         for id_, label in zip(names, said, strict=True):
             try:
-                name = self._class(label, given=given)
+                name = self._class(label)
                 if not self.is_sample(id_):
                     raise UsageError(f"id {id_!r} is of no training sample{self._nearest(id_)}")
                 if found.setdefault(id_, name) != name:
                     raise UsageError(f"id {id_!r} has two labels, {found[id_]!r} and {name!r}")
-            except UsageError as error:
+            except UsageError as error:  # noqa: PERF203 - all of them are told at once
                 problems.append(str(error))
         if problems:
             more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
             raise UsageError(f"tell: nothing was taken in: {'; '.join(problems[:5])}{more}")
         return found
 
-    def _class(self, label: object, *, given: bool) -> str | None:
+    def _class(self, label: object) -> str | None:
         if label is None:
             return None
         classes = self.named_classes
         if isinstance(label, int | np.integer) and not isinstance(label, bool | np.bool_):
-            if given and 0 <= int(label) < len(classes):
-                return str(classes[int(label)])
-            if not given:
+            if not self.given:
                 return str(int(label))
+            if 0 <= int(label) < len(classes):
+                return classes[int(label)]
             raise UsageError(f"label {label} is no position in the {len(classes)} classes")
         if not isinstance(label, str) or not label.strip():
             raise UsageError(f"expected a class name, a class number or None, got {label!r:.100}")
-        if given and label not in classes:
+        if self.given and label not in classes:
             close = difflib.get_close_matches(label, classes, n=1)
             hint = f" (nearest: {close[0]!r})" if close else ""
             raise UsageError(f"label {label!r} is none of the classes {list(classes)[:20]}{hint}")
@@ -199,17 +206,27 @@ class Labels:
         """Dataset position of a sample; None where it is not in the data."""
         return self._position.get(id_)
 
-    def answers_outside(self, classes: Sequence[str]) -> tuple[str, str] | None:
-        """A sample whose label is none of some classes, and that label; None where there is none."""
-        known = set(classes)
-        strange = ((i, n) for i, n in self.answers.items() if n is not None and n not in known)
-        return next(strange, None)
+    def next_classes(self, remedy: str) -> tuple[str, ...]:
+        """The classes of the next training: the given ones, or those that answers and test samples have.
 
-    def used_classes(self) -> tuple[str, ...]:
-        """The present classes that some answer or test sample has, then new ones in order of their names."""
-        used = {name for name in self.answers.values() if name is not None}
-        used |= {self._own[str(i)] for i in self.source.ids[self.source.test_positions]}
-        return (*(c for c in self.classes if c in used), *sorted(used - set(self.classes)))
+        Classes of the model that are still used keep their order; new ones follow, sorted by name.
+
+        Raises
+        ------
+        DataError
+            If an answer is none of the given classes; the message ends in ``remedy``.
+        """
+        named = {name: i for i, name in self.answers.items() if name is not None}
+        if not self.given:
+            test = (str(i) for i in self.source.ids[self.source.test_positions])
+            used = {*named, *(self._own[i] for i in test)}
+            return (*(c for c in self.classes if c in used), *sorted(used - set(self.classes)))
+        if strange := [name for name in named if name not in self.named_classes]:
+            raise DataError(
+                f"sample {named[strange[0]]!r} has the label {strange[0]!r}, which is none of the classes "
+                f"{list(self.named_classes)}; {remedy}"
+            )
+        return self.named_classes
 
     def set_aside(self, ids: Iterable[str]) -> None:
         """Put more samples aside for the validation set."""
@@ -255,7 +272,7 @@ class Labels:
         known = set(self.classes)
         usable = {i: name for i, name in self.answers.items() if self.is_sample(i)}
         labels = {i: name for i, name in usable.items() if name is not None and name in known}
-        if self.discover:
+        if self.follow:
             self._overlay(labels)
         labeled = [i for i in labels if i not in self._aside]
         self.pool = Pool.restore(

@@ -1,4 +1,4 @@
-"""This package's network, trained and evaluated by all processes of a run together."""
+"""The network of this package, trained and evaluated by all processes of a run together."""
 
 from __future__ import annotations
 

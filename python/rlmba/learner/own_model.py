@@ -169,17 +169,17 @@ class OwnModel:
         self,
         positions: NDArray[np.int64],
         labels: NDArray[np.int64],
-        validation: tuple[NDArray[np.int64], NDArray[np.int64]],
+        validation: object,  # noqa: ARG002 - our network stops early by it
         *,
         seed: int,
-        checkpoint: object = None,
+        checkpoint: object = None,  # noqa: ARG002 - our network resumes from it
     ) -> TrainingDiagnostics:
         """Train the user's model; torch's and NumPy's global generators are seeded for it, and restored."""
         with blamed(type(self._model), "fit of the model"), _seeded(seed):
             self._model.fit(positions.copy(), labels.copy())
         return TrainingDiagnostics()
 
-    def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
+    def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:  # noqa: ARG002
         """The user's outputs, checked.
 
         Raises
@@ -235,7 +235,7 @@ class OwnModel:
             fused_logits=logits,
         )
 
-    def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:
+    def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:  # noqa: ARG002
         """The model's own ``dropout_logits``, of as many passes as it makes."""
         if outputs.dropout_logits is None:
             raise UsageError(
@@ -260,10 +260,10 @@ class OwnModel:
         self,
         folder: Path,
         *,
-        config: RunConfig,
+        config: RunConfig,  # noqa: ARG002
         identity: Mapping[str, Any],
-        weights: Mapping[str, float],
-        record: RoundRecord,
+        weights: Mapping[str, float],  # noqa: ARG002
+        record: RoundRecord,  # noqa: ARG002
     ) -> None:
         """Write the model's ``state_dict``, where it has one."""
         if (state := self._state()) is not None:
@@ -309,7 +309,7 @@ class _seeded:  # noqa: N801 - used as a function
 def _array(given: Any, name: str) -> NDArray[Any]:
     if isinstance(given, torch.Tensor):
         given = given.detach()
-    return to_host(given) if is_array(given) else np.asarray(given)
+    return to_host(given, name) if is_array(given) else np.asarray(given)
 
 
 def _by_modality(

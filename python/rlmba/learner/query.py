@@ -32,6 +32,7 @@ __all__ = [
     "missing_validation",
     "query",
     "readable_only",
+    "validation_size",
 ]
 
 Announce = Callable[[str], None]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import rlmba
 from rlmba.config import FREE_KEYS, RunConfig, identity
 from rlmba.data import Pool
-from rlmba.errors import CheckpointError, DataError, RlmbaWarning, UsageError
+from rlmba.errors import CheckpointError, RlmbaWarning, UsageError
 from rlmba.learner.baselines import baseline_curves
 from rlmba.learner.labels import Labels
 from rlmba.learner.measure import measure
@@ -52,7 +52,7 @@ from rlmba.strategies.learned import LearnedDraw
 from rlmba.training import load_tensors, save_tensors
 from rlmba.types import RoundRecord, TrainingDiagnostics
 
-__all__ = ["Outcome", "RoundLearner", "silent"]
+__all__ = ["Outcome", "RoundLearner", "class_remedy", "silent"]
 
 _STRATEGY = "strategy.safetensors"
 
@@ -79,6 +79,14 @@ class Outcome:
     ids: list[str]
     labels: list[int]
     scores: list[float]
+
+
+def class_remedy(folder: Path) -> str:
+    """What to do where the label of a sample in a project is none of the given classes."""
+    return (
+        f"add it to dataset_options.classes in {folder / 'config.yaml'}, or correct the label in "
+        f"{folder / 'labels.jsonl'} with `{command('collect', folder)} --labels FILE`"
+    )
 
 
 class RoundLearner:
@@ -157,7 +165,7 @@ class RoundLearner:
     @property
     def classes_are_given(self) -> bool:
         """Whether the classes are a given list; otherwise a new name in an answer is a new class."""
-        return self.config.dataset_options.get("classes") is not None
+        return self.labels.given
 
     @property
     def answered(self) -> int:
@@ -195,7 +203,7 @@ class RoundLearner:
             return cold_start(self, n, clock)
         self.load_model()
         self.model.set_fusion_weights(self.state.fusion_weights)
-        wanted = self.labels.unlabeled_validation if self.labels.discover else []
+        wanted = self.labels.unlabeled_validation if self.labels.follow else []
         room = len(self.labels.pool.unlabeled)
         if room == 0 and not wanted:
             return NothingToAsk("every sample of the pool is labeled")
@@ -310,7 +318,7 @@ class RoundLearner:
         DataError
             If an answer is none of the given classes.
         """
-        if self.labels.discover:
+        if self.labels.follow:
             self._settle_classes()
             self.labels.check_trainable()
 
@@ -386,16 +394,7 @@ class RoundLearner:
 
     def _settle_classes(self) -> None:
         """Make the given classes, or those that labels have, the classes of the model."""
-        before = self.classes
-        classes = self.labels.named_classes
-        if not self.classes_are_given:
-            classes = self.labels.used_classes()
-        elif strange := self.labels.answers_outside(classes):
-            id_, name = strange
-            raise DataError(
-                f"sample {id_!r} has the label {name!r}, which is none of the classes {list(classes)}; "
-                f"{self._remedy()}"
-            )
+        before, classes = self.classes, self.labels.next_classes(self._remedy())
         if classes == before:
             return
         if self.config.training.warm_start and self.records:
@@ -412,11 +411,7 @@ class RoundLearner:
     def _remedy(self) -> str:
         if self.store is None:
             return "tell the right label, or make a learner with more classes"
-        folder = self.store.path
-        return (
-            f"add it to dataset_options.classes in {folder / 'config.yaml'}, or correct the label in "
-            f"{folder / 'labels.jsonl'} with `{command('collect', folder)} --labels FILE`"
-        )
+        return class_remedy(self.store.path)
 
     @property
     def weights(self) -> dict[str, float]:

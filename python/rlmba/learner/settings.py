@@ -84,8 +84,8 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     Raises
     ------
     UsageError
-        If the initial labels and the batches together exceed the training samples outside the validation set, a
-        strategy option is unknown, the strategy compares passes with dropout and there is none, or
+        If the initial labels and the batches together exceed the training samples outside the validation
+        set, a strategy option is unknown, the strategy compares passes with dropout and there is none, or
         ``initial_ids`` cannot be read, lacks a class, or is not of ``initial_labels`` samples.
     DataError
         If ``initial_ids`` has ids that are not of this data set's training samples, or the data

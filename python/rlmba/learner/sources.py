@@ -68,7 +68,8 @@ def arrays_dataset(
     for m, kind in (kinds or {}).items():
         if m not in found or kind not in KINDS:
             raise UsageError(
-                f"kinds: expected one of {list(KINDS)} for modalities of {list(found)}, got {kind!r} for {m!r}"
+                f"kinds: expected one of {list(KINDS)} for modalities of {list(found)}, got {kind!r} "
+                f"for {m!r}"
             )
     names, numbers = _numbered(labels, classes, n)
     if isinstance(present, Mapping):
@@ -156,7 +157,7 @@ def _numbered(
         raise ShapeError(f"labels: expected one for each of the {n} samples, got {len(said)}")
     texts: list[str | None] = []
     for row, label in enumerate(said):
-        if label is None or label == -1 or label == "":
+        if label is None or label in (-1, ""):
             texts.append(None)
         elif isinstance(label, str):
             texts.append(label)

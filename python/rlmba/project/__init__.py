@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from rlmba.project.asking import Asking, ask
-from rlmba.project.folder import Project, opened, read
-from rlmba.project.looping import Watcher, loop
+from rlmba.project.collect import Collected, collect, collect_answers
+from rlmba.project.folder import Project, open_project, read_project
+from rlmba.project.loop import Watcher, loop
+from rlmba.project.query import Query, ask
 from rlmba.project.starting import Started, overrides, start
 from rlmba.project.status import Status, status
-from rlmba.project.taking import Taking, collect, take
 
 __all__ = [
-    "Asking",
+    "Collected",
     "Project",
+    "Query",
     "Started",
     "Status",
-    "Taking",
     "Watcher",
     "ask",
     "collect",
+    "collect_answers",
     "loop",
-    "opened",
+    "open_project",
     "overrides",
-    "read",
+    "read_project",
     "start",
     "status",
-    "take",
 ]

@@ -1,26 +1,32 @@
-"""A project's folder: a run folder that labels come into, and the batch that people have now."""
+"""A project's folder: a run folder with a log of labels, and the batch that annotators have."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlmba import annotators, trust
-from rlmba.annotators import Annotator, Pending
+from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.markup import command
-from rlmba.reading.structured import find_json
 from rlmba.runfolder.labels import LabelLog
+from rlmba.runfolder.pending import PendingRound, read_pending
 from rlmba.runfolder.store import RunStore, RunView, read_run, read_split
-from rlmba.storage import atomic_write_text, is_plain_name
+from rlmba.storage import is_plain_name
+from rlmba.types import RoundRecord
 
-__all__ = ["PROJECT_FREE_KEYS", "Asked", "Project", "acts_of", "opened", "read", "written_by"]
+__all__ = [
+    "PROJECT_FREE_KEYS",
+    "Project",
+    "acts_of",
+    "open_project",
+    "read_project",
+    "written_by",
+]
 
 PROJECT_FREE_KEYS = (
     *FREE_KEYS,
@@ -35,43 +41,26 @@ PROJECT_FREE_KEYS = (
 """Keys of a project's configuration that may be changed at any time."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A batch that was chosen and has not been trained on.
-
-    Parameters
-    ----------
-    round : int
-        The round it belongs to.
-    ids : list of str
-        In the order chosen; samples of V last.
-    validation : list of str
-        Those of ``ids`` whose labels are for V.
-    scores : list of float
-        The strategy's, of ``ids`` that are not for V.
-    seconds, select_seconds, backends : mapping
-        As :class:`rlmba.types.RoundRecord` has them, so far.
-    """
-
-    round: int
-    ids: list[str]
-    validation: list[str]
-    scores: list[float]
-    seconds: Mapping[str, float]
-    select_seconds: Mapping[str, float]
-    backends: Mapping[str, str]
-
-
 @dataclass
 class Project:
-    """A project's folder; made by :func:`opened` to write, by :func:`read` to look."""
+    """A project's folder; made by :func:`open_project` to write, by :func:`read_project` to look."""
 
     path: Path
     config: RunConfig
     log: LabelLog
-    rounds: int
-    """Complete rounds; the last one is ``rounds - 1``."""
+    records: list[RoundRecord]
+    """Of the complete rounds."""
     store: RunStore | None = None
+
+    @property
+    def rounds(self) -> int:
+        """Number of complete rounds; the last one is ``rounds - 1``."""
+        return len(self.records)
+
+    @property
+    def classes_are_given(self) -> bool:
+        """Whether the classes are a given list; otherwise new names become classes."""
+        return self.config.dataset_options.get("classes") is not None
 
     def writable(self) -> RunStore:
         """The run folder, where it is open for writing."""
@@ -80,56 +69,14 @@ class Project:
         return self.store
 
     def split(self) -> dict[str, list[str]]:
-        """Ids of V (``validation``), and of the samples that were labeled from the start (``initial``)."""
+        """Ids of the validation set (``validation``) and of the first labeled samples (``initial``)."""
         return dict(read_split(self.path))
 
-    def set_aside(self, validation: list[str]) -> None:
-        """Make V these samples."""
-        text = json.dumps({**self.split(), "validation": validation}, indent=1) + "\n"
-        atomic_write_text(self.path / "split.json", text)
-
-    def asked(self) -> Asked | None:
+    def pending(self) -> PendingRound | None:
         """The batch that was chosen last, if it has not been trained on."""
-        path = self.path / "asked.json"
-        advice = "delete it, and `rlmba next` chooses a new batch"
-        asked = find_json(path, Asked, advice=advice, error=RunFolderError)
+        pending = read_pending(self.path)
         # A round that was committed just before a crash left its batch behind.
-        return asked if asked is not None and asked.round == self.rounds else None
-
-    def keep_asked(self, asked: Asked) -> None:
-        """Write a batch down."""
-        atomic_write_text(self.path / "asked.json", json.dumps(asdict(asked), indent=1) + "\n")
-
-    @property
-    def asked_strategy(self) -> Path:
-        """What the strategy waits to learn from, after it has chosen."""
-        return self.path / "asked.safetensors"
-
-    def forget_asked(self) -> None:
-        """The batch is trained on: nobody is to label it any more."""
-        for name in ("pending.json", "asked.json", "asked.safetensors"):
-            (self.path / name).unlink(missing_ok=True)
-
-    def pending(self) -> tuple[str, str] | None:
-        """Annotator and ticket of the batch that people have, if they have one."""
-        if self.asked() is None:
-            return None
-        path = self.path / "pending.json"
-        advice = f"delete it, and hand the batch over again with `{command('next', self.path)}`"
-        pending = find_json(path, Pending, advice=advice, error=RunFolderError)
-        if pending is None:
-            return None
-        if not (is_plain_name(pending.annotator) and is_plain_name(pending.ticket)):
-            raise RunFolderError(
-                f"{path}: expected an annotator and a ticket by name, got {pending.annotator!r:.200} and "
-                f"{pending.ticket!r:.200}; {advice}"
-            )
-        return pending.annotator, pending.ticket
-
-    def keep_pending(self, number: int, annotator: str, ticket: str) -> None:
-        """Write down who has the batch."""
-        text = json.dumps(asdict(Pending(number, annotator, ticket))) + "\n"
-        atomic_write_text(self.path / "pending.json", text)
+        return pending if pending and pending.ids and pending.round == self.rounds else None
 
     def annotator(self, name: str | None = None) -> Annotator:
         """The project's annotator, or the one of that name.
@@ -147,7 +94,9 @@ class Project:
 
     def acts(self) -> list[str]:
         """What the project does beyond its folder: its annotators' acts, what it writes, where links lead."""
-        asked = dict.fromkeys((self.config.project.annotator, *(self.pending() or ())[:1]))
+        pending = self.pending()
+        waiting = [pending.annotator] if pending and pending.annotator else []
+        asked = dict.fromkeys((self.config.project.annotator, *waiting))
         acts = (annotators.acts(n, self.path, o) for n, o in map(self._named, asked))
         written = written_by(self.config, self.path)
         return list(dict.fromkeys([*itertools.chain(*acts), *written, *trust.links_out(self.path)]))
@@ -165,8 +114,8 @@ class Project:
             # It may keep its tickets anywhere: those that have answers are known from the log.
             sources = (answer.source.rpartition("/") for answer in self.log.answers)
             found |= {(own, t) for name, _, t in sources if name == own and is_plain_name(t)}
-        if (pending := self.pending()) is not None:
-            found.add(pending)
+        if (pending := self.pending()) is not None and pending.ticket:
+            found.add((pending.annotator, pending.ticket))
         return sorted(found, key=lambda t: (t[1], t[0]))
 
     def _named(self, name: str | None) -> tuple[str, dict[str, Any]]:
@@ -202,11 +151,11 @@ def acts_of(path: Path) -> list[str]:
     if not path.is_dir():
         raise UsageError(f"expected a folder, there is none at {path}")
     if (path / "run.json").is_file() and read_run(path).info.get("project"):
-        return read(path).acts()
+        return read_project(path).acts()
     return trust.links_out(path)
 
 
-def read(path: Path) -> Project:
+def read_project(path: Path) -> Project:
     """A project to look at, while another process may be writing it.
 
     Raises
@@ -215,11 +164,11 @@ def read(path: Path) -> Project:
         If the folder is no project's, or damaged.
     """
     view = _viewed(path)
-    return Project(path, view.config, LabelLog(path / "labels.jsonl"), len(view.records))
+    return Project(path, view.config, LabelLog(path / "labels.jsonl"), view.records)
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Project]:
+def open_project(path: Path) -> Iterator[Project]:
     """A project to go on with, locked against other processes.
 
     Raises
@@ -232,7 +181,7 @@ def opened(path: Path) -> Iterator[Project]:
     trust.require(path, written_by(_viewed(path).config, path))
     with RunStore.resume(path) as store:
         log = LabelLog(path / "labels.jsonl")
-        yield Project(path, store.config, log, len(store.records), store)
+        yield Project(path, store.config, log, store.records, store)
 
 
 def _viewed(path: Path) -> RunView:

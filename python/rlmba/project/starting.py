@@ -1,15 +1,13 @@
-"""A new project: look at the data, set V aside, write the folder."""
+"""A new project: read the data, set the validation set aside, write the folder."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import rlmba
 from rlmba import annotators, trust
@@ -17,26 +15,25 @@ from rlmba.config import RunConfig, load_config
 from rlmba.data import MultimodalDataset
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.frozen import load_source
-from rlmba.learner.randomness import stream
-from rlmba.learner.run import environment
+from rlmba.learner.labels import drawn_validation
+from rlmba.learner.query import (
+    batch_size,
+    initial_size,
+    missing_validation,
+    validation_size,
+)
+from rlmba.learner.settings import environment, strategy_options
 from rlmba.markup import command
 from rlmba.models import build_encoder
-from rlmba.project.asking import lacking_validation, least, validation_size
 from rlmba.project.folder import written_by
-from rlmba.project.samples import classes_of, log_own_labels
-from rlmba.project.session import batch_size
+from rlmba.project.learner import class_names, log_own_labels
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.store import RunStore
-from rlmba.strategies import create, options
 
 __all__ = ["Started", "overrides", "start"]
 
 _PATHS = frozenset({"document_root", "export", "key_file", "path", "truth"})
 """Options of annotators that name files."""
-
-_TOO_FEW = 3
-"""A class with fewer labels than this gives none of them to V."""
-
 
 _BASIS: Mapping[str, Any] = {
     "strategy": "rlmba-x",
@@ -185,24 +182,23 @@ def start(path: Path, config: RunConfig) -> Started:
         raise UsageError(
             f"annotator 'oracle': truth: expected a table of labels, {truth} is no file"
         )
-    strategy_options = {**options(config.strategy), **config.strategy_options}
-    strategy = create(config.strategy, **strategy_options)
-    if strategy.dropout_passes and config.model.dropout == 0:
-        raise UsageError(
-            f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
-            "model.dropout is 0; set it (the default is 0.1)"
-        )
+    chosen = strategy_options(config)
     source = _source(config)
     labeled = source.train_positions[source.labels[source.train_positions] >= 0]
     if len(source.train_positions) < 4:
         raise DataError(
             f"expected four samples or more to choose from, got {len(source.train_positions)}"
         )
-    validation = _validation(source, labeled, config)
+    validation = drawn_validation(
+        source,
+        wanted=validation_size(config, len(source.classes)),
+        fraction=config.validation_fraction,
+        seed=config.seed,
+    )
     initial = np.setdiff1d(labeled, validation, assume_unique=True)
     resolved = config.model_copy(
         update={
-            "strategy_options": strategy_options,
+            "strategy_options": chosen,
             "dataset_options": {**source.settled, **config.dataset_options},
             "data": config.data and config.data.resolve(),
             "data_root": config.data_root and config.data_root.resolve(),
@@ -232,41 +228,20 @@ def start(path: Path, config: RunConfig) -> Started:
         return Started(store.path, tuple(lines))
 
 
-def _validation(
-    source: MultimodalDataset, labeled: NDArray[np.int64], config: RunConfig
-) -> NDArray[np.int64]:
-    """Positions of V: the data set's own, or some of the labeled ones, as even over classes as they are."""
-    if source.validation_positions is not None:
-        return source.validation_positions
-    y = source.labels[labeled]
-    wanted = max(
-        validation_size(config, len(source.classes)),
-        round(config.validation_fraction * len(labeled)),
-    )
-    rng = stream(config.seed, "split")
-    share = np.full(len(labeled), np.inf)
-    for c, n in Counter(y.tolist()).items():
-        if n >= _TOO_FEW:
-            share[y == c] = (rng.permutation(n) + rng.random()) / n
-    # The lowest shares take of every class in proportion; no more than a third of what there is.
-    count = min(wanted, len(labeled) // 3, int(np.isfinite(share).sum()))
-    return np.sort(labeled[np.argsort(share, kind="stable")[:count]])
-
-
 def _decided(
     source: MultimodalDataset, config: RunConfig, initial: int, validation: int
 ) -> list[str]:
     """What the project will do, in words."""
     given = config.dataset_options.get("classes") is not None
-    names = list(source.classes) if given else classes_of(source)
+    names = list(source.classes) if given else class_names(source)
     n = len(names)
     shown = ", ".join(names[:8]) + (", ..." if n > 8 else "")
     classes = f"classes: {n} ({shown})" if n else "classes: none known yet"
     room = len(source.train_positions) - initial - validation
-    lacking = lacking_validation(config, n, validation, room)
+    lacking = missing_validation(config, n, validation, room)
     if source.validation_positions is not None:
         lacking = int((source.labels[source.validation_positions] < 0).sum())
-    cold = max(0, least(config, n) - initial)
+    cold = max(0, initial_size(config, n) - initial)
     asked = [f"{cold} to start from" if cold else "", f"{lacking} to validate with" * bool(lacking)]
     first = " and ".join(a for a in asked if a)
     then = (

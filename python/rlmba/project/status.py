@@ -8,9 +8,7 @@ from pathlib import Path
 
 from rlmba.errors import RlmbaError
 from rlmba.project.advice import Advice, advise
-from rlmba.project.folder import Project, read
-from rlmba.project.session import batch_size
-from rlmba.runfolder.store import read_run
+from rlmba.project.folder import Project, read_project
 from rlmba.storage import holder
 from rlmba.types import RoundRecord
 
@@ -59,8 +57,8 @@ def status(path: Path) -> Status:
     RunFolderError
         If the folder is no project's, or damaged.
     """
-    project = read(path)
-    records = read_run(path).records
+    project = read_project(path)
+    records = project.records
     counts = Counter(project.log.current().values())
     name, answered, size, trouble = open_batch(project)
     return Status(
@@ -77,10 +75,12 @@ def status(path: Path) -> Status:
 
 
 def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
-    """Whether the next batch is worth it, from the curve on V; None without rounds."""
+    """Whether the next batch is worth it, from the curve on the validation set; None without rounds."""
     if not records:
         return None
     import numpy as np
+
+    from rlmba.learner.query import batch_size
 
     heads = [r.validation.mm for r in records]
     sizes = np.array([r.validation.size for r in records], dtype=np.int64)
@@ -93,14 +93,14 @@ def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
 
 def open_batch(project: Project) -> tuple[str, int, int, str]:
     """Who has the open batch, answers to it so far, its size, and why they could not be looked at."""
-    asked, pending = project.asked(), project.pending()
-    if asked is None or pending is None:
+    pending = project.pending()
+    if pending is None or not pending.ticket:
         return "", 0, 0, ""
-    name, ticket = pending
+    name, ticket = pending.annotator, pending.ticket
     known = set(project.log.current())
     trouble = ""
     try:
         known |= set(project.annotator(name).collect(ticket))
     except RlmbaError as error:
         trouble = str(error)
-    return name, len(known.intersection(asked.ids)), len(asked.ids), trouble
+    return name, len(known.intersection(pending.ids)), len(pending.ids), trouble

@@ -78,9 +78,7 @@ def read_pending(folder: Path) -> PendingRound | None:
     path = folder / _FILE
     advice = f"delete it, and `{command('next', folder)}` chooses a batch or hands it over again"
     pending = find_json(path, PendingRound, advice=advice, error=RunFolderError)
-    earlier = find_json(
-        folder / _EARLIER_FILE, PendingRound, advice=advice, error=RunFolderError
-    )
+    earlier = find_json(folder / _EARLIER_FILE, PendingRound, advice=advice, error=RunFolderError)
     if earlier is not None:
         # Earlier versions kept the batch and who has it in two files.
         handed = pending if pending is not None and pending.round == earlier.round else earlier
@@ -93,7 +91,7 @@ def read_pending(folder: Path) -> PendingRound | None:
             f"validation set, found {len(pending.scores)}; {advice}"
         )
     for name in (pending.annotator, pending.ticket):
-        if name and not is_plain_name(name) or bool(pending.annotator) != bool(pending.ticket):
+        if (name and not is_plain_name(name)) or bool(pending.annotator) != bool(pending.ticket):
             raise RunFolderError(
                 f"{path}: expected an annotator and a ticket by name, got {pending.annotator!r:.200} and "
                 f"{pending.ticket!r:.200}; {advice}"

@@ -27,14 +27,14 @@ class Watching:
     def stage(self, name):
         self.stages.append(name)
 
-    def asked(self, asking):
-        self.batches.append(asking.batch)
+    def asked(self, query):
+        self.batches.append(query.batch)
 
     def waiting(self, answered, asked, trouble):
         self.waits.append((answered, asked, trouble))
 
-    def taken(self, taking):
-        self.rounds.append(taking.record.round)
+    def collected(self, found):
+        self.rounds.append(found.record.round)
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_commands(tmp_path, oracle):
     assert "7 of 30 answered, with file" in say("status", folder)
     fill(folder, truth)
     out = say("collect", folder)
-    assert "round 0: 10 labels; on 20 of V: mm" in out
+    assert "round 0: 10 labels; on 20 validation samples: mm" in out
     out = say("loop", folder, "--rounds", 0, code=2)
     assert "round 1" in say("next", folder)
     fill(folder, truth)

@@ -1,0 +1,113 @@
+"""The learner of a project: the data as they are now, with the labels of its log."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from rlmba.data import MultimodalDataset
+from rlmba.errors import RlmbaWarning
+from rlmba.learner import ActiveLearner
+from rlmba.learner.frozen import load_data
+from rlmba.learner.labels import Labels, own_labels
+from rlmba.learner.network import build_network
+from rlmba.learner.query import Announce
+from rlmba.learner.rounds import class_remedy
+from rlmba.learner.trained import NETWORK, read_document
+from rlmba.project.folder import PROJECT_FREE_KEYS, Project
+from rlmba.runfolder.labels import LabelLog
+from rlmba.training import Mesh, worker_deaths
+
+__all__ = ["class_names", "log_own_labels", "opened_learner"]
+
+_NAMED = 5
+MANIFEST = "manifest"
+"""Source, in the log, of labels that the data set itself has."""
+
+
+@contextlib.contextmanager
+def opened_learner(project: Project, announce: Announce) -> Iterator[ActiveLearner]:
+    """A learner that continues after the project's last round, with the batch that is out.
+
+    Labels that are new in the data set are written to the project's log first.
+
+    Parameters
+    ----------
+    project : Project
+        Opened to write.
+    announce : callable
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used, or, before round 0, a label in the log is none of the given classes.
+    CheckpointError
+        If the folder's checkpoint does not fit the configuration.
+    """
+    config, store = project.config, project.writable()
+    mesh = Mesh.open(config.device, config.training.precision)
+    announce("reading the data")
+    dataset = load_data(config, mesh)
+    labels = _labels(project, dataset)
+    network = build_network(config, dataset, mesh)
+    with network.loader, worker_deaths(network.loader):
+        learner = ActiveLearner(
+            config, labels, network, log=project.log, free_keys=PROJECT_FREE_KEYS
+        )
+        learner.resume(store)
+        yield learner
+
+
+def _labels(project: Project, dataset: MultimodalDataset) -> Labels:
+    source = dataset.source or dataset
+    log_own_labels(project.log, source)
+    answers = project.log.current()
+    _warn_of_lost(answers, source)
+    own = source.validation_positions
+    fixed = [] if own is None else [str(i) for i in source.ids[own]]
+    labels = Labels(
+        dataset,
+        answers,
+        [*project.split()["validation"], *fixed],
+        classes=_trained_classes(project),
+        given=project.classes_are_given,
+        follow=True,
+    )
+    if not project.rounds:
+        labels.set_classes(labels.next_classes(class_remedy(project.path)))
+    return labels
+
+
+def log_own_labels(log: LabelLog, source: MultimodalDataset) -> None:
+    """Write the training labels of the data set itself that are new into the log."""
+    own = own_labels(source)
+    train = map(str, source.ids[source.train_positions])
+    log.append(log.news(MANIFEST, {i: own[i] for i in train if i in own}))
+
+
+def _warn_of_lost(answers: dict[str, str | None], source: MultimodalDataset) -> None:
+    here = {str(i) for i in source.ids[source.train_positions]}
+    lost = [i for i in answers if i not in here]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} labeled samples are no longer in the data, or all of their files are gone: "
+            f"{', '.join(map(repr, lost[:_NAMED]))}{', ...' if len(lost) > _NAMED else ''}; their labels "
+            "are kept, and count again once the samples are back",
+            RlmbaWarning,
+            stacklevel=4,
+        )
+
+
+def _trained_classes(project: Project) -> tuple[str, ...]:
+    """Class names of the last round's network; none before round 0."""
+    if not project.rounds:
+        return ()
+    return read_document(project.writable().checkpoint(), NETWORK).classes
+
+
+def class_names(source: MultimodalDataset) -> list[str]:
+    """Names of the classes that a data set's own labels have, in its order."""
+    return [source.classes[c] for c in np.unique(source.labels[source.labels >= 0]).tolist()]
