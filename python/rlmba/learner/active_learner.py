@@ -167,7 +167,7 @@ class ActiveLearner(RoundLearner):
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> ActiveLearner:
-        """A learner on a data set, as :func:`rlmba.data.load_manifest` reads one, with this package's network.
+        """A learner on a data set, as :func:`rlmba.data.load_manifest` reads one, with our network.
 
         Parameters
         ----------

@@ -223,6 +223,7 @@ def opened(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[Ru
             learner.use_pool(_restored_pool(store, dataset, pool))
             store.moved(config)
             learner.resume(store)
+            learner.load_model()  # a damaged checkpoint ends the run before any work
             if not store.records:
                 learner.find_round0()
             yield store
