@@ -3,6 +3,8 @@
 Importing this package loads neither torch nor the compiled extension; its parts are loaded when they
 are first used:
 
+``rlmba.ActiveLearner``
+    Ask for a batch, tell its labels: on arrays, a data set, or a model of your own.
 ``rlmba.select``
     Any strategy in one call on arrays.
 ``rlmba.kernels``
@@ -12,7 +14,7 @@ are first used:
 ``rlmba.method``
     RL-MBA's own equations.
 ``rlmba.learner``
-    The active-learning loop.
+    The active-learning loop, experiments, trained networks.
 """
 
 # Nothing else is imported here: `python -m rlmba` imports this with the current folder first on the path,
@@ -23,11 +25,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rlmba.learner.active_learner import ActiveLearner
     from rlmba.strategies.direct import select
 
     __version__: str
 
 __all__ = [
+    "ActiveLearner",
     "__version__",
     "config",
     "data",
@@ -56,6 +60,8 @@ def _version() -> str:
 def __getattr__(name: str) -> "Any":
     if name == "__version__":
         return _version()
+    if name == "ActiveLearner":
+        return importlib.import_module("rlmba.learner").ActiveLearner
     if name == "select":
         return importlib.import_module("rlmba.strategies.direct").select
     if name in __all__:

@@ -166,7 +166,7 @@ def cold_start(learner: RoundLearner, n: int | None, clock: Clock) -> PendingRou
     learner : RoundLearner
         More samples may be set aside for its validation set.
     n : int or None
-        Samples outside the validation set; None: as many as are needed to start.
+        Samples outside the validation set, where some are needed; None: as many as are needed to start.
     clock : Clock
     """
     config, labels = learner.config, learner.labels
@@ -180,10 +180,10 @@ def cold_start(learner: RoundLearner, n: int | None, clock: Clock) -> PendingRou
         learner.set_aside([str(i) for i in drawn])
         wanted = [*wanted, *(str(i) for i in drawn)]
     pool = labels.pool
-    need = max(0, initial_size(config, classes) - len(pool.labeled)) if n is None else n
+    need = max(0, initial_size(config, classes) - len(pool.labeled))
     if need == 0 and labels.labeled_classes < 2:
         need = batch_size(config, classes)
-    need = min(need, len(pool.unlabeled))
+    need = min(n if need and n else need, len(pool.unlabeled))
     if need == 0 and not wanted:
         ready = labels.labeled_classes >= 2 and bool(len(pool.validation))
         enough = (

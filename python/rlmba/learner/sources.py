@@ -191,11 +191,7 @@ def _ids(ids: Sequence[str] | NDArray[Any] | None, n: int) -> NDArray[np.str_]:
     found = np.arange(n) if ids is None else as_ids(ids)
     if len(found) != n:
         raise ShapeError(f"ids: expected one for each of the {n} samples, got {len(found)}")
-    texts = np.array(id_texts(found), dtype=np.str_)
-    values, counts = np.unique(texts, return_counts=True)
-    if (counts > 1).any():
-        raise DataError(f"ids: expected distinct ids, {str(values[counts > 1][0])!r} repeats")
-    return texts
+    return np.array(id_texts(found), dtype=np.str_)
 
 
 def _test(test: Any, labels: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
