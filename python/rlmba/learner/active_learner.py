@@ -262,8 +262,9 @@ class ActiveLearner(RoundLearner):
         )
         if model is None:
             mesh = Mesh.open(config.device, config.training.precision)
-            model = build_network(config, dataset, mesh)
-        learner = cls(config, labels, model)
+            learner = cls(config, labels, build_network(config, dataset, mesh))
+        else:
+            learner = cls(config, labels, model)
         learner._fingerprint = fingerprint
         learner._told = [Answer(i, name, "given") for i, name in labels.answers.items()]
         return learner

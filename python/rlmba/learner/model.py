@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class Model(Protocol):
     :class:`rlmba.learner.own_model.OwnModel` wraps a model of the user's.
     """
 
-    fixed_fusion: bool
+    fixed_fusion: ClassVar[bool]
     """The model fuses its modalities in its own way: no fusion weights are worked out for it."""
 
     def set_classes(self, classes: Sequence[str]) -> None:

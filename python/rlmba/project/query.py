@@ -60,13 +60,12 @@ def ask(project: Project, announce: Announce = silent) -> Query:
     annotator = project.annotator()  # its options are checked before any work
     with opened_learner(project, announce) as learner:
         repeated = learner.pending is not None
-        if learner.pending is None:
-            proposed = learner.propose(announce=announce)
-            if isinstance(proposed, NothingToAsk):
-                return Query(ready=proposed.ready, why=proposed.why)
-            learner.keep_pending(proposed)
+        pending = learner.pending or learner.propose(announce=announce)
+        if isinstance(pending, NothingToAsk):
+            return Query(ready=pending.ready, why=pending.why)
+        if not repeated:
+            learner.keep_pending(pending)
         announce("asking for labels")
-        pending = learner.pending or proposed
         batch = learner.batch(pending)
         ticket = annotator.request(batch)
         learner.keep_pending(replace(pending, annotator=name, ticket=ticket))
