@@ -53,9 +53,10 @@ def portable(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Examples in docstrings and docs/, and what docs/ says of the configuration."""
-    session.install(".[test]")
+    """Run the examples in docstrings and docs/, then build the site in build/site; needs no network."""
+    session.install(".[docs,test]")
     session.run("pytest", "tests/test_docs.py", *session.posargs)
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-c", "docs", ".", "build/site")
 
 
 @nox.session
