@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import download_reference, pending_xref
 
 import rlmba
 
@@ -93,13 +93,17 @@ def _is_field(_: Any, what: str, name: str, value: Any, skip: bool, options: Any
     return True if (value.__doc__ or "").startswith("Alias for field number") else None
 
 
-def _unlink(app: Any, document: nodes.document) -> None:
-    """Make links to what only the repository holds, folders and notes, plain text on the site."""
+def _outside(app: Any, document: nodes.document) -> None:
+    """Links to what is no page of the site: notes are downloads, folders plain text."""
     page = Path(app.env.doc2path(app.env.docname))
     for link in list(document.findall(pending_xref)):
         target = link.get("reftarget", "")
-        elsewhere = link.get("refdomain") == "doc" and target not in app.env.found_docs
-        if link.get("reftype") == "myst" and (elsewhere or (page.parent / target).is_dir()):
+        if link.get("reftype") != "myst":
+            continue
+        if link.get("refdomain") == "doc" and target not in app.env.found_docs:
+            note = f"/{target}.md"
+            link.replace_self(download_reference("", "", *link.children, reftarget=note))
+        elif (page.parent / target).is_dir():
             link.replace_self(link.children)
 
 
@@ -122,4 +126,4 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", _command_line)
     app.connect("source-read", _read)
     app.connect("autodoc-skip-member", _is_field)
-    app.connect("doctree-read", _unlink)
+    app.connect("doctree-read", _outside, priority=400)  # before downloads are collected

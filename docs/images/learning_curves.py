@@ -6,9 +6,6 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 FOLDER = Path(__file__).parent
