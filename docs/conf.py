@@ -48,6 +48,7 @@ autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 # Libraries of the extras whose adapters are documented: the site is the same with and without them.
 autodoc_mock_imports = ["baal", "skactiveml", "small_text"]
+smartquotes = False  # "--option" stays as it is
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -88,9 +89,10 @@ def _read(_: Any, name: str, source: list[str]) -> None:
         source[0] = _listings(source[0])
 
 
-def _is_field(_: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out the fields of named tuples, which their class's docstring describes."""
-    return True if (value.__doc__ or "").startswith("Alias for field number") else None
+def _skip(_: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out fields of named tuples, which their class describes, and pydantic's settings."""
+    field = (value.__doc__ or "").startswith("Alias for field number")
+    return True if field or name == "model_config" else None
 
 
 def _outside(app: Any, document: nodes.document) -> None:
@@ -100,9 +102,10 @@ def _outside(app: Any, document: nodes.document) -> None:
         target = link.get("reftarget", "")
         if link.get("reftype") != "myst":
             continue
-        if link.get("refdomain") == "doc" and target not in app.env.found_docs:
-            note = f"/{target}.md"
-            link.replace_self(download_reference("", "", *link.children, reftarget=note))
+        if link.get("refdomain") == "doc":
+            if target not in app.env.found_docs:
+                note = f"/{target}.md"
+                link.replace_self(download_reference("", "", *link.children, reftarget=note))
         elif (page.parent / target).is_dir():
             link.replace_self(link.children)
 
@@ -119,11 +122,12 @@ def _command_line(app: Any) -> None:
         text = get_docs_for_click(obj=command, ctx=context, name="rlmba", title="Command line")
     # Its list of commands cuts their summaries short; the headings below say the same.
     text = re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n", "", text)
+    text = re.sub(r"(`[^`\n]+`)|<", lambda found: found[1] or r"\<", text)  # <name> is not HTML
     (ROOT / "docs" / "reference" / "cli.md").write_text(text, encoding="utf-8")
 
 
 def setup(app: Any) -> None:
     app.connect("builder-inited", _command_line)
     app.connect("source-read", _read)
-    app.connect("autodoc-skip-member", _is_field)
+    app.connect("autodoc-skip-member", _skip)
     app.connect("doctree-read", _outside, priority=400)  # before downloads are collected
