@@ -18,7 +18,6 @@ import rlmba
 ROOT = Path(__file__).parents[1]
 
 project = "rlmba"
-author = "the rlmba authors"
 release = version = rlmba.__version__
 
 root_doc = "docs/index"
@@ -56,6 +55,7 @@ html_theme = "furo"
 html_title = f"rlmba {release}"
 html_additional_pages = {"index": "redirect.html"}  # the site's address without a page
 html_copy_source = False
+html_show_copyright = False
 
 
 def _sidebar(text: str) -> str:
