@@ -24,8 +24,8 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-# What processors without some instructions, and other numbers of threads, would do: the variables limit
-# torch's own kernels, oneDNN's, this package's, and OpenMP.
+# Simulates processors without some instructions, and other numbers of threads: the variables limit
+# torch's kernels, oneDNN's, this package's, and OpenMP.
 PROCESSORS = (
     {"ATEN_CPU_CAPABILITY": "default"},
     {"ATEN_CPU_CAPABILITY": "avx2"},
@@ -40,10 +40,10 @@ PROCESSORS = (
 
 @nox.session
 def portable(session: nox.Session) -> None:
-    """The test suite as other processors would run it, one after the other; arguments go to pytest.
+    """Run the test suite once for each simulated processor; arguments go to pytest.
 
-    Without tests of GPU code, and without test_time: it compares a kernel's time, which is limited here,
-    with NumPy's, which is not.
+    Tests of GPU code are excluded, and so is test_time: it compares a kernel, which these variables
+    limit, with NumPy, which they do not.
     """
     session.install(".[test]")
     chosen = ["-m", "not gpu", "--deselect", "tests/strategies/test_cost.py::test_time"]
@@ -53,9 +53,10 @@ def portable(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Examples in docstrings and docs/, and what docs/ says of the configuration."""
-    session.install(".[test]")
+    """Run the examples in docstrings and docs/, then build the site in build/site; needs no network."""
+    session.install(".[docs,test]")
     session.run("pytest", "tests/test_docs.py", *session.posargs)
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-c", "docs", ".", "build/site")
 
 
 @nox.session
@@ -68,9 +69,9 @@ def bench(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("kind", ["address,undefined", "thread"], ids=["memory", "threads"])
 def sanitize(session: nox.Session, kind: str) -> None:
-    """The CPU kernels' tests on an extension built with AddressSanitizer and UBSan, or ThreadSanitizer.
+    """Test the CPU kernels, built with AddressSanitizer and UBSan, or with ThreadSanitizer.
 
-    Arguments go to pytest. What Triton or the CUDA emulator serves is left out.
+    Arguments go to pytest. Tests that need Triton or the CUDA emulator are excluded.
     """
     settings = {
         "cmake.define.RLMBA_SANITIZE": kind,
@@ -79,11 +80,11 @@ def sanitize(session: nox.Session, kind: str) -> None:
     }
     session.install(".[test]", *(f"--config-settings={k}={v}" for k, v in settings.items()))
     python = ["python"]
-    # Threads that wait must not spin: tests have more of them than the machine has cores.
+    # Waiting threads must not spin: the tests use more threads than the machine has cores.
     env = {"OMP_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"}
     if kind == "thread":
-        # GCC's OpenMP runtime synchronizes in ways that ThreadSanitizer does not see. LLVM's serves
-        # the same code, and its tool Archer reports every fork, join, barrier and reduction.
+        # ThreadSanitizer does not see how GCC's OpenMP runtime synchronizes. LLVM's runtime runs the
+        # same code, and its tool Archer reports every fork, join, barrier and reduction.
         archer = max(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"), default=None)
         if archer is None:
             session.error("libarcher.so was not found: install LLVM's OpenMP runtime (libomp-dev)")
@@ -100,6 +101,6 @@ def sanitize(session: nox.Session, kind: str) -> None:
 
 
 def _library(name: str) -> str:
-    """Where the compiler keeps one of its libraries."""
+    """Path of one of the compiler's libraries."""
     command = ["g++", f"-print-file-name={name}"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Acquisition kernels without the rest: NumPy arrays in, positions out.
+"""Use one acquisition kernel on a NumPy array.
 
 Run it: ``python examples/kernels_on_arrays.py``
 """
@@ -19,6 +19,6 @@ print("positions of the five largest of a million scores:", best.indices.tolist(
 print("their values:", np.round(best.values, 3).tolist())
 print("served by:", [f"{call.op} on {call.backend}" for call in calls])
 
-# Torch tensors come back as torch tensors; a backend asked for by name never falls back.
+# Torch tensors give torch tensors. A backend that is named never falls back to another one.
 naive = kernels.top_k(scores, 5, backend="reference")
 assert best.indices.tolist() == naive.indices.tolist()

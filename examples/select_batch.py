@@ -1,4 +1,4 @@
-"""Let RL-MBA and its variant pick a batch from arrays of another code: no model, no data set of ours.
+"""Select a batch with RL-MBA and with rlmba-x from the outputs of your own model.
 
 Run it: ``python examples/select_batch.py``
 """
@@ -12,13 +12,13 @@ import rlmba
 rng = np.random.default_rng(0)
 n, classes, width = 2_000, 10, 64
 
-# What your own model says of all samples: features and logits of each modality's head, logits of the
-# fused one ("mm"). The fused features are made of the modalities', or passed as "mm" too.
+# The outputs of your model for all samples: features and logits of each modality, and the logits of
+# the fused head ("mm"). Fused features are computed from the modalities, or passed as "mm" as well.
 features = {m: rng.normal(size=(n, width)).astype(np.float32) for m in ("image", "text")}
 logits = {m: 3 * rng.normal(size=(n, classes)).astype(np.float32) for m in ("image", "text", "mm")}
 ids = [f"sample-{i}" for i in range(n)]
 
-# Labeled samples among them are never selected; positions in the answer are rows of these arrays.
+# Labeled samples are never selected; positions in the result are rows of these arrays.
 labeled = rng.choice(n, size=100, replace=False)
 
 for name in ("rlmba", "rlmba-x"):
@@ -36,7 +36,7 @@ for name in ("rlmba", "rlmba-x"):
     milliseconds = {stage: round(1e3 * s, 1) for stage, s in batch.seconds.items()}
     print(name, batch.ids[:3], milliseconds, dict(batch.backends))
 
-# Probabilities do where a strategy only compares classes; ids are optional.
+# Probabilities are enough for a strategy that only compares classes; ids are optional.
 p = np.exp(logits["mm"])
 p /= p.sum(axis=1, keepdims=True)
 print("margin", rlmba.select("margin", probabilities=p, n=3).positions)

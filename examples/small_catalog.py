@@ -1,12 +1,12 @@
-"""A folder such as people have: pictures, captions, hardly a label. For docs/tutorial.md; needs no network.
+"""Write a folder of images and captions with almost no labels, for docs/tutorial.md. Needs no network.
 
-The pictures are scikit-learn's scans of handwritten digits, 1 to 9; the captions are made up: what a typist
-might note of a figure's strokes, wrong or vague now and then. Some pictures and some captions are missing.
+The images are scikit-learn's scans of the handwritten digits 1 to 9. The captions are invented notes about
+their strokes, some of them vague or wrong. Some images and some captions are missing.
 
     python examples/small_catalog.py catalog
 
-writes `manifest.csv` (400 samples without label, 100 of a test split with theirs), `new.csv` (40 more),
-`images/`, and `truth.csv`, the labels of `manifest.csv`, which only a rehearsal may look at.
+writes `manifest.csv` (400 samples without labels, 100 of a test split with labels), `new.csv` (40 more
+samples), `images/`, and `truth.csv`, the labels of `manifest.csv`, which only a rehearsal may use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POOL, TEST, NEW = 400, 100, 40
 SIDE = 32
 MISSING_IMAGE, MISSING_CAPTION = 0.04, 0.06
 
-# Several digits share each word, so that a caption alone does not settle which one it is.
+# Several digits share each word, so a caption alone does not determine the digit.
 STROKES = {
     1: ("upright", "line", "thin", "flag"),
     2: ("bow", "foot", "flat", "swan"),
@@ -40,14 +40,14 @@ FILLERS = ("blue ink", "pencil", "smudged", "form B", "a bit faint", "page 2")
 
 
 def caption(digit: int, rng: np.random.Generator) -> str:
-    """Two words of the digit's strokes, one time in five of another's, and a word that says nothing."""
+    """Two words for the digit's strokes, one time in five for another digit's, and a meaningless one."""
     about = digit if rng.random() < 0.8 else int(rng.integers(1, 10))
     words = rng.choice(STROKES[about], 2, replace=False)
     return f"{words[0]}, {words[1]}, {rng.choice(FILLERS)}"
 
 
 def save_picture(scan: np.ndarray, path: Path) -> None:
-    """A scan of 8 x 8 in 17 shades as a grey PNG, enlarged."""
+    """Save a scan of 8 x 8 pixels in 17 shades as an enlarged gray PNG."""
     pixels = np.rint(255 - scan * (255 / 16)).astype(np.uint8)
     Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
 

@@ -1,6 +1,6 @@
-"""Small sets of real multimodal samples as flat features: images, sounds and sensors averaged down.
+"""Reduce real multimodal data sets to flat features: images, sounds and sensors, averaged over cells.
 
-Takes raw arrays (.npz with one array per modality, y, split) and writes arrays that one layer learns
+Reads raw arrays (.npz with one array per modality, y, split) and writes arrays that one layer learns
 within seconds, so that a comparison of many strategies and seeds takes an hour and not a week.
 
     python examples/small_sets.py av_digits.npz utd_mhad.npz wiki.npz --output sets
@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Cells of neighbouring values that are averaged, by axis after the first; what is not here stays.
+# Cells of neighboring values that are averaged, by axis after the first; other arrays stay unchanged.
 CELLS = {
     "av_digits": {"image": (2, 2), "logmel": (2, 2)},
     "utd_mhad": {"depth": (1, 4, 4), "skeleton": (4, 1), "inertial": (4, 1)},
 }
-# Arrays that are left out: the raw form of another one, or another split.
+# Arrays that are not used: the raw form of another array, or another split.
 LEFT_OUT = {"av_digits": {"audio", "split_speaker"}}
 
 
 def averaged(x: NDArray[np.generic], cells: tuple[int, ...]) -> NDArray[np.float32]:
-    """Means over cells of an array [N, ...], flat: float32 [N, D]."""
+    """Average an array [N, ...] over cells and flatten it: float32 [N, D]."""
     shape = [len(x)]
     for size, cell in zip(x.shape[1:], cells, strict=True):
         shape += [size // cell, cell]
@@ -33,7 +33,7 @@ def averaged(x: NDArray[np.generic], cells: tuple[int, ...]) -> NDArray[np.float
 
 
 def prepare(source: Path, folder: Path) -> Path:
-    """Write one set's features into a folder."""
+    """Write the features of one data set into a folder."""
     with np.load(source) as file:
         arrays = {k: file[k] for k in file if k not in LEFT_OUT.get(source.stem, ())}
     for name, cells in CELLS.get(source.stem, {}).items():

@@ -1,4 +1,4 @@
-"""Our strategies in baal's loop. Run it: ``python examples/with_baal.py``.
+"""Use rlmba's strategies in baal's loop. Run it: ``python examples/with_baal.py``.
 
 Needs ``pip install "rlmba[baal]"``.
 """
@@ -21,17 +21,17 @@ QUERY = 30
 
 
 def arrays(dataset):
-    """Features of the samples that a baal data set, or its pool, holds."""
+    """Features of the samples in a baal data set or its pool."""
     return np.stack([dataset[i][0].numpy() for i in range(len(dataset))])
 
 
 def predict(pool):
-    """baal's axes: [samples, classes, passes]; here one pass."""
+    """Predict with baal's axes [samples, classes, passes]; here one pass."""
     return classifier.predict_proba(arrays(pool))[..., None]
 
 
 def rank(pool):
-    """Strategies that compose a batch need features: rank the pool before baal sees it."""
+    """Rank the pool for baal, by a strategy that needs features to compose a batch."""
     return ranking(
         "rlmba-x",
         QUERY,

@@ -1,4 +1,4 @@
-"""Our strategies in modAL's learner. Run it: ``python examples/with_modal.py``.
+"""Use rlmba's strategies in modAL's learner. Run it: ``python examples/with_modal.py``.
 
 Needs ``pip install "rlmba[modal]"`` (the distribution is called modAL-python).
 """
@@ -18,11 +18,11 @@ X, y = load_digits(return_X_y=True)
 X = X / 16.0
 labeled, pool = np.arange(30), np.arange(30, len(X))
 
-# A generator goes on from query to query; an int would start each one with the same numbers.
+# A generator advances from query to query; an int would draw the same numbers in each.
 strategy = partial(query, strategy="rlmba-x", rng=np.random.default_rng(0))
 
 for _ in range(3):
-    # A new learner a round, as modAL's teach() does not work with scikit-learn 1.8 and newer.
+    # A new learner each round, because modAL's teach() fails with scikit-learn 1.8 and newer.
     learner = ActiveLearner(
         LogisticRegression(max_iter=500), strategy, X_training=X[labeled], y_training=y[labeled]
     )

@@ -1,4 +1,4 @@
-"""Our strategies in scikit-activeml's loop. Run it: ``python examples/with_scikit_activeml.py``.
+"""Use rlmba's strategies in scikit-activeml's loop. Run it: ``python examples/with_scikit_activeml.py``.
 
 Needs ``pip install "rlmba[skactiveml]"``.
 """

@@ -1,4 +1,4 @@
-"""Our strategies in small-text's learner. Run it: ``python examples/with_small_text.py``.
+"""Use rlmba's strategies in small-text's learner. Run it: ``python examples/with_small_text.py``.
 
 Needs ``pip install "rlmba[small-text]"``.
 """
@@ -41,7 +41,7 @@ learner = PoolBasedActiveLearner(
 start = np.concatenate([np.flatnonzero(y == c)[:3] for c in range(3)])
 learner.initialize_data(start, y[start])
 for _ in range(3):
-    # One row of embeddings for each text of the data set; a classifier with embed() needs none.
+    # One row of embeddings for each text of the data set. A classifier with embed() does not need them.
     picks = learner.query(20, query_strategy_kwargs={"embeddings": embeddings})
     learner.update(y[picks])
     right = (learner.classifier.predict(dataset) == y).mean()

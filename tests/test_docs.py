@@ -1,4 +1,4 @@
-"""What the documentation shows, runs; what it says of options, is so."""
+"""Examples in the documentation run, its links and lists are complete, its tables match the code."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from rlmba.config import keys
 ROOT = Path(__file__).parents[1]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+LINKED = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "kernels" / "README.md",
+    ROOT / "docs" / "reference" / "index.md",
+]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -104,13 +111,46 @@ def test_configuration_page_is_the_schema():
     assert "typing." not in text
 
 
-def test_links_between_pages_lead_somewhere():
-    import re
+def links(page):
+    """Relative targets of a page's links and images, without anchors."""
+    found = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    return [target for target in found if "://" not in target]
 
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    assert [target for target in links(page) if not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_in_the_index():
+    """The index is the sidebar of the site."""
+    index = ROOT / "docs" / "index.md"
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {index.name}
+    assert pages <= set(links(index))
+    reference = ROOT / "docs" / "reference"
+    assert {page.name for page in reference.glob("*.rst")} == {
+        target for target in links(reference / "index.md") if target.endswith(".rst")
+    }
+
+
+def test_every_public_module_is_in_the_reference():
+    pages = (ROOT / "docs" / "reference").glob("*.rst")
+    documented = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    names = re.findall(r"^\.\. auto\w+:: (\S+)", documented, re.MULTILINE)
+    rooms = {*rlmba.__all__, "adapters", "annotators", "runfolder"} - {"__version__"}
+    assert {f"rlmba.{name}" for name in rooms} <= set(names)
+
+
+def test_every_example_is_in_the_gallery():
+    page = ROOT / "docs" / "examples.md"
+    assert {f"../examples/{script.name}" for script in EXAMPLES} <= set(links(page))
+
+
+@pytest.mark.parametrize(
+    "image", sorted((ROOT / "docs" / "images").glob("*.png")), ids=lambda p: p.name
+)
+def test_images_are_small(image):
+    assert image.stat().st_size < 150_000
 
 
 def configuration_table() -> str:

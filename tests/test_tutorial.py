@@ -1,4 +1,4 @@
-"""Every command of docs/tutorial.md, run in order in one folder; what the page shows is what is printed."""
+"""Run every command of docs/tutorial.md in order, and compare its output with what the page shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def blocks(language, text):
-    """(line, content) of the page's blocks in a language, with the output shown right after each."""
+    """Yield line, content and shown output of each code block in a language."""
     pattern = rf"^```{language}\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?"
     for found in re.finditer(pattern, text, re.DOTALL | re.MULTILINE):
         line = text.count("\n", 0, found.start()) + 1
@@ -35,7 +35,7 @@ def masked(line):
 
 
 def shown_is_printed(shown, printed):
-    """Every line that is shown was printed, numbers and what follows "..." aside, in this order."""
+    """Every line that is shown was printed, in this order, except for numbers and what "..." stands for."""
     rest = iter(masked(line) for line in printed.splitlines())
     for line in shown:
         start, cut, _ = masked(line).partition("...")
@@ -43,7 +43,7 @@ def shown_is_printed(shown, printed):
 
 
 class Person:
-    """Somebody at the page: opens the link and answers all that is asked, over HTTP as the page does."""
+    """A person at the label page: opens the link and answers every question, over HTTP as the page does."""
 
     def __init__(self, link, truth):
         parts = urllib.parse.urlsplit(link)
@@ -76,7 +76,7 @@ class Person:
 
 
 def label_in_browser(command, folder, environment):
-    """Run ``rlmba label`` as shown, on a free port; answer everything; Ctrl-C."""
+    """Run ``rlmba label`` as shown, on a free port; answer everything; press Ctrl-C."""
     with subprocess.Popen(
         ["rlmba", *command.split()[1:], "--port", "0"],
         cwd=folder,
@@ -116,7 +116,7 @@ def run(script, folder, environment):
 
 
 def test_no_command_is_left_out():
-    """The test runs blocks of bash: no other block has commands, and output follows what printed it."""
+    """All commands are in bash blocks, which the test runs, and output follows the block that prints it."""
     text = PAGE.read_text(encoding="utf-8")
     assert set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) == {"bash", "text"}
     assert text.count("```text") == sum(bool(shown) for *_, shown in blocks("bash", text))
@@ -139,12 +139,12 @@ def test_tutorial(tmp_path):
             printed = label_in_browser(script.strip(), tmp_path, environment)
         else:
             printed = run(script, tmp_path, environment)
-        sys.stdout.write(f"--- line {line}\n{script}{printed}")  # read where the test fails
+        sys.stdout.write(f"--- line {line}\n{script}{printed}")  # shown if the test fails
         shown_is_printed(shown, printed)
     with (tmp_path / "predicted.csv").open(encoding="utf-8-sig") as file:
         predicted = list(csv.DictReader(file))
     assert len(predicted) == 40
     assert {row["id"] for row in predicted} == {f"fig-{i:04d}" for i in range(500, 540)}
     rounds = (tmp_path / "rehearsal" / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    # Chance is one in nine.
+    # Random guessing has one in nine.
     assert json.loads(rounds[-1])["test"]["heads"]["mm"]["top1"] > 0.4

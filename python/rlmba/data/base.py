@@ -66,7 +66,7 @@ class Modality:
 class Batch(NamedTuple):
     """Samples of every modality, in the data set's order of modalities.
 
-    Finished, ``inputs`` maps modality to a tensor [n, *shape], ready for a model; ``present`` is
+    Finished, ``inputs`` maps modality to a tensor ``[n, *shape]``, ready for a model; ``present`` is
     bool [n, M], or None when every sample has every modality. Inputs of absent modalities are
     finite and mean nothing. As :meth:`MultimodalDataset.load` leaves it, ``inputs`` may be in a
     compact form of the data set's own, with ``draws``, the random numbers that decide the

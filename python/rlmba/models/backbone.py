@@ -55,7 +55,7 @@ class Backbone(Encoder):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch [n, *modality.shape] to [n, out_features]."""
+        """Map a batch ``[n, *modality.shape]`` to ``[n, out_features]``."""
         if self.scale is not None and self.shift is not None:
             x = x * self.scale + self.shift
         if self.memory_format is not None:

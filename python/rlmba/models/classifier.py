@@ -186,7 +186,7 @@ class MultimodalClassifier(nn.Module):
 
         Parameters
         ----------
-        inputs : mapping of modality to tensor [n, *shape]
+        inputs : mapping of modality to tensor ``[n, *shape]``
             As a data set's batch holds them, on the model's device.
         present : bool tensor [n, M] or None
             Absent modalities take no part in the fused features: see :func:`fuse`; in a

@@ -43,6 +43,6 @@ class Mlp(Encoder):
         self.out_features = width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [n, *shape] to [n, out_features]."""
+        """Map ``[n, *shape]`` to ``[n, out_features]``."""
         y: Tensor = self.layers(x.flatten(1))
         return y

@@ -1,7 +1,7 @@
 """Encoders by name.
 
-An encoder is a ``torch.nn.Module`` that maps one modality's batch tensor [n, *shape] to [n,
-``out_features``]. To add one, small or pretrained: write its class in a file of its own, with the
+An encoder is a ``torch.nn.Module`` that maps one modality's batch tensor ``[n, *shape]`` to
+``[n, out_features]``. To add one, small or pretrained: write its class in a file of its own, with the
 modality as its only positional argument and its options keyword-only, decorate it with
 :func:`register_encoder`, and import the file in ``rlmba/models/__init__.py``. Weights are to be
 loaded in its constructor, so that a missing file is an error before any work starts. A library of
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
     memory_format: torch.memory_format | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch [n, *modality.shape] to [n, out_features]."""
+        """Map a batch ``[n, *modality.shape]`` to ``[n, out_features]``."""
         raise NotImplementedError
 
     def blueprint(self) -> Blueprint:

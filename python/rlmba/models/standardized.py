@@ -44,7 +44,7 @@ class Standardized(Encoder):
             self.register_buffer(name, values)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch [n, *modality.shape] to [n, out_features]."""
+        """Map a batch ``[n, *modality.shape]`` to ``[n, out_features]``."""
         features: Tensor = self.encoder(x)
         return (features.float() - self.mean) / self.deviation
 

@@ -99,7 +99,7 @@ class Gcnal(Strategy):
         }
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are distances at the moment of choice, or -|score - margin|; ties by position.
+        """Scores are distances at the moment of choice, or ``-|score - margin|``; ties by position.
 
         Dropout is drawn by position, so permuting the pool gives another draw of the same law.
         """
