@@ -362,3 +362,15 @@ def test_a_large_file_in_seconds(tmp_path):
     table = read_table(tmp_path / "t.csv")
     assert process_time() - start < 20  # 1.3 s of one core where it was written
     assert table.columns == columns
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_a_lone_surrogate_is_refused_and_its_place_named(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    rows = [{"id": "a", "text": "\U0001f600"}, {"id": "b", "text": "cut \ud83d"}]
+    path.write_text(
+        json.dumps(rows) if suffix == ".json" else "".join(json.dumps(r) + "\n" for r in rows)
+    )
+    place = r"t\.json: " if suffix == ".json" else r"t\.jsonl, line 2: "
+    with pytest.raises(DataError, match=rf"{place}.*lone surrogate .*cut.*correct it"):
+        read_table(path)

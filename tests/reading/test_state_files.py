@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -186,6 +187,13 @@ def test_cache(cache, name, data):
     (file,) = cache.path.glob(name)
     new = data.draw(mutated_json(file.read_text()))
     read_or_refused(file, new, lambda: all_of(cache.path))
+
+
+def test_a_class_of_a_cache_that_no_file_can_hold(cache):
+    file = cache.path / "cache.json"
+    whole = json.loads(file.read_text())
+    content = json.dumps({**whole, "classes": ["\ud800", *whole["classes"][1:]]}).encode()
+    read_or_refused(file, content, lambda: all_of(cache.path))
 
 
 @BOUNDED

@@ -19,7 +19,7 @@ from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
 from rlmba.reading.files import read_bytes
 from rlmba.reading.parquet import pyarrow_for, read_parquet
-from rlmba.reading.structured import distinct
+from rlmba.reading.structured import distinct, require_characters
 from rlmba.storage import atomic_write_bytes
 
 __all__ = [
@@ -201,6 +201,7 @@ def _read_lines(path: Path, text: str) -> Table:
                 + ("; the file is cut off: copy or make it again" if last else "")
             ) from error
         records.append(_checked(value, place))
+        _require_characters(place, content, value)
         lines.append(line)
     return Table(path, _union(records), lines)
 
@@ -215,6 +216,7 @@ def _read_list(path: Path, text: str) -> Table:
     if not values:
         raise DataError(f"{path}: the list is empty; expected an object for each row")
     records = [_checked(v, f"{path}, row {i}") for i, v in enumerate(values, start=1)]
+    _require_characters(str(path), text, values)
     return Table(path, _union(records), list(range(1, len(records) + 1)), "row")
 
 
@@ -224,6 +226,13 @@ def _checked(value: Any, place: str) -> dict[str, Any]:
     if not all(name.strip() for name in value):
         raise DataError(f"{place}: has a value without a name; name it, or delete it")
     return value
+
+
+def _require_characters(place: str, text: str, value: Any) -> None:
+    try:
+        require_characters(text, value)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}; correct it") from None
 
 
 def _union(records: list[dict[str, Any]]) -> dict[str, list[Any]]:

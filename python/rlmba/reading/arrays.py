@@ -24,6 +24,7 @@ __all__ = ["read_npy", "read_npz", "read_tensors", "require_memory"]
 
 _AGAIN = "it may be truncated or another format; write or copy it again"
 _PLAIN = "save plain numbers or a str array: objects need pickle, which is never loaded"
+_SURROGATES = (0xD800, 0xDFFF)
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 _FLOATS = {"F16", "F32", "F64"}
 _TYPES = _FLOATS | {"BOOL"} | {f"{kind}{bits}" for kind in "UI" for bits in (8, 16, 32, 64)}
@@ -97,13 +98,15 @@ def _reading(path: Path, suffix: str, name: str | None = None) -> Iterator[None]
 
 
 def _readable(array: NDArray[Any]) -> NDArray[Any]:
-    """The array itself, unless it is of text with numbers that stand for no character."""
+    """The array, unless it is text with a code that is no character: a lone surrogate or beyond Unicode."""
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
         codes = np.ascontiguousarray(array).view(
             np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
         )
         if codes.max() > sys.maxunicode:
             raise ValueError(f"it has text with the code {codes.max()}, which is no character")
+        if ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any():
+            raise ValueError("it has text with half a character (a lone surrogate)")
     return array
 
 

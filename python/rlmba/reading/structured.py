@@ -21,11 +21,13 @@ __all__ = [
     "read_json",
     "read_json_lines",
     "read_versioned",
+    "require_characters",
     "said",
 ]
 
 _T = TypeVar("_T")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 60
 _BITS = 64
 
@@ -38,6 +40,7 @@ def parse_json(
     advice: str,
     error: type[RlmbaError] = DataError,
     finite: bool = True,
+    surrogates: bool = False,
 ) -> _T:
     """JSON as a value of a type.
 
@@ -56,6 +59,9 @@ def parse_json(
         What to raise.
     finite : bool
         Whether NaN and infinity are refused.
+    surrogates : bool
+        Whether text may hold lone surrogates, which cannot be encoded as UTF-8. The path of a file whose
+        name is not UTF-8 has some.
 
     Raises
     ------
@@ -73,8 +79,10 @@ def parse_json(
             parse_float=_finite if finite else None,
             parse_constant=_refuse if finite else None,
         )
-        if _HALF.search(text):
-            # Half a character, as of a file's name that is not UTF-8: pydantic's own parser refuses it.
+        if not surrogates:
+            require_characters(text, value)
+        if surrogates and _ESCAPED_SURROGATE.search(text):
+            # pydantic's own parser refuses lone surrogates.
             checked: _T = adapter.validate_python(value)
         else:
             checked = adapter.validate_json(data, strict=True)
@@ -94,12 +102,15 @@ def find_json(
     advice: str,
     error: type[RlmbaError] = DataError,
     finite: bool = True,
+    surrogates: bool = False,
 ) -> _T | None:
     """A JSON file as a value of a type; None where there is no such file. See :func:`parse_json`."""
     data = find_bytes(path, advice=advice, error=error)
     if data is None:
         return None
-    return parse_json(data, type_, str(path), advice=advice, error=error, finite=finite)
+    return parse_json(
+        data, type_, str(path), advice=advice, error=error, finite=finite, surrogates=surrogates
+    )
 
 
 def read_json(
@@ -209,6 +220,36 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name {twice[:_SHOWN]!r} is there twice; rename or delete one")
     return found
+
+
+def require_characters(text: str, value: Any) -> None:
+    """Raise where a value read from JSON has a lone surrogate, in a name or in a text.
+
+    Parameters
+    ----------
+    text : str
+        The JSON itself, which says quickly that there is none.
+    value : object
+        What was read from it.
+
+    Raises
+    ------
+    ValueError
+    """
+    if _ESCAPED_SURROGATE.search(text) and (found := _with_surrogate(value)) is not None:
+        raise ValueError(
+            f"expected whole characters, found a lone surrogate (half a character) in {found[:_SHOWN]!r}"
+        )
+
+
+def _with_surrogate(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value if _SURROGATE.search(value) else None
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return next((text for item in value if (text := _with_surrogate(item)) is not None), None)
+    return None
 
 
 def _integer(text: str) -> int:

@@ -17,6 +17,7 @@ from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
+from rlmba.markup import visible
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_text, cache_folder
@@ -169,7 +170,7 @@ def _facts(catalogue: Catalogue, recipe: Recipe) -> dict[str, Any]:
     facts = {
         "format": _FORMAT,
         "name": catalogue.name,
-        "root": str(catalogue.root.resolve()),
+        "root": visible(str(catalogue.root.resolve())),
         "recipe": asdict(recipe),
     }
     loaded: dict[str, Any] = json.loads(json.dumps(facts))  # tuples as they come back

@@ -14,6 +14,7 @@ from rlmba.data.media import shards
 from rlmba.data.media.catalogue import Catalogue, Sample, split_checksum
 from rlmba.data.media.content import Recipe
 from rlmba.errors import DataError
+from rlmba.markup import visible
 from rlmba.reading.files import read_bytes
 from rlmba.reading.structured import parse_json, read_versioned
 from rlmba.storage import atomic_write_text
@@ -88,7 +89,7 @@ class Plan:
         return cls(
             name=catalogue.name,
             layout=catalogue.layout,
-            root=str(catalogue.root.resolve()),
+            root=visible(str(catalogue.root.resolve())),
             modalities=catalogue.modalities,
             classes=catalogue.classes,
             recipe=recipe,

@@ -15,6 +15,8 @@ from pathlib import Path
 from rlmba.data.encoding import decode_text
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.errors import DataError
+from rlmba.ids import not_storable
+from rlmba.markup import visible
 from rlmba.reading.files import read_bytes
 
 __all__ = [
@@ -68,7 +70,7 @@ class Notes:
 
     def add(self, remark: str, instance: str) -> None:
         """Remark the same of one more instance."""
-        self._instances[remark].append(instance)
+        self._instances[remark].append(visible(instance))
 
     def say(self, line: str) -> None:
         """Remark something once."""
@@ -143,6 +145,10 @@ def unique(candidates: Iterable[Sample], notes: Notes) -> list[Sample]:
         if sample.id in taken:
             notes.add(
                 "samples that occur again (in another class, split or file), left out", sample.id
+            )
+        elif not_storable(sample.id):
+            notes.add(
+                "samples whose file name is not UTF-8 or ends in a blank, left out", sample.id
             )
         else:
             taken[sample.id] = sample

@@ -297,7 +297,7 @@ def _entries(path: Path) -> list[Any]:
         "again"
     )
     text = decode_text(read_list(path)).text
-    return parse_json(text, list[Any], str(path), advice=advice, finite=False)
+    return parse_json(text, list[Any], str(path), advice=advice, finite=False, surrogates=True)
 
 
 def _fields(entry: object) -> tuple[str, str, str] | None:
@@ -311,8 +311,9 @@ def _fields(entry: object) -> tuple[str, str, str] | None:
         tokens = " ".join(map(str, tokens))
     if not isinstance(tokens, str):
         return None
-    words = tokens.split(None, MAX_WORDS)[:MAX_WORDS]
-    return label, image.replace("\\", "/"), " ".join(words)
+    words = " ".join(tokens.split(None, MAX_WORDS)[:MAX_WORDS])
+    # Tokenizers and checksums take whole characters alone.
+    return label, image.replace("\\", "/"), words.encode("utf-8", "replace").decode("utf-8")
 
 
 def _from_titles(root: Path, files: tuple[Path, ...], notes: Notes) -> Iterator[Sample]:
