@@ -17,7 +17,7 @@ a list, an object, anything else               an error
 =============================================  ==================================================
 
 Where the possible names are known (the classes, the ids that were asked for), a cell means the first of
-these that exists and is only one name; see :class:`Names`:
+these that exists and is only one name; see :class:`NameIndex`:
 
 1. the name itself: "007" is another name than "7", and "3.0" another than "3" where both exist;
 2. one that differs by blanks inside or by how accented letters are composed;
@@ -43,7 +43,7 @@ from typing import Any
 from uuid import UUID
 
 __all__ = [
-    "Names",
+    "NameIndex",
     "all_numbers",
     "as_text",
     "class_names",
@@ -225,7 +225,7 @@ def missing_words(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.strip("<>#").casefold() in _MISSING_WORDS]
 
 
-class Names:
+class NameIndex:
     """Known names, and which of them a cell means.
 
     Parameters
@@ -237,8 +237,8 @@ class Names:
 
     Examples
     --------
-    >>> names = Names(["3", "007"])
-    >>> names.find("3.0"), names.find("7"), Names(["3", "3.0"]).find("3.0")
+    >>> names = NameIndex(["3", "007"])
+    >>> names.find("3.0"), names.find("7"), NameIndex(["3", "3.0"]).find("3.0")
     ('3', None, '3.0')
     """
 

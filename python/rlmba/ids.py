@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import Names, as_text, is_missing
+from rlmba.cells import NameIndex, as_text, is_missing
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.spreadsheet import unguarded
 
@@ -112,7 +112,7 @@ class IdIndex:
 
     def __init__(self, ids: NDArray[Any]) -> None:
         self._position = {text: p for p, text in enumerate(id_texts(ids))}
-        self._names = Names(self._position)
+        self._names = NameIndex(self._position)
 
     def locate(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
         """Positions in the pool of ids that somebody wrote down.
@@ -120,7 +120,7 @@ class IdIndex:
         Parameters
         ----------
         texts : sequence of str
-            See :class:`rlmba.cells.Names` for what they may be; an apostrophe that guards a cell against
+            See :class:`rlmba.cells.NameIndex` for what they may be; an apostrophe that guards a cell against
             spreadsheets is taken off.
 
         Returns

@@ -1,6 +1,6 @@
 """Small real media files, and whole data sets of them in the layouts that people have on disk.
 
-Content depends on the class: its colour, the pitch of its sound, the words of its text, so that a
+MediaContent depends on the class: its colour, the pitch of its sound, the words of its text, so that a
 model can learn it. Everything is drawn from seeds; two runs write the same files.
 """
 

@@ -125,7 +125,7 @@ def test_only_features_get_noise_in_training_and_parts_of_a_batch_agree(folder):
 def test_a_missing_value_as_text_is_a_class_with_a_warning(folder):
     labels = ["cat", "dog", "None"] * (N // 3)
     with pytest.warns(
-        RlmbaWarning, match="'None' in column 'label' counts as a class; where no label"
+        RlmbaWarning, match="'None' in column 'label' counts as a class; if it means"
     ):
         dataset = load_manifest(written(folder, label=labels), **SMALL)
     assert dataset.classes == ("None", "cat", "dog")
@@ -134,10 +134,10 @@ def test_a_missing_value_as_text_is_a_class_with_a_warning(folder):
 def test_a_decimal_comma_is_named_where_it_leaves_a_column_out(folder):
     commas = ["1,5", "2,25", "-3,5"] * (N // 3)
     with pytest.warns(
-        RlmbaWarning, match="column 'dose' is not used: numbers with a decimal comma"
+        RlmbaWarning, match="column 'dose' is not used: its numbers have a decimal comma"
     ):
         dataset = load_manifest(written(folder, dose=commas), **SMALL)
-    assert "'dose' (numbers with a decimal comma: write them with a point)" in dataset.found()[-1]
+    assert "'dose' (its numbers have a decimal comma: write them with a point)" in dataset.found()[-1]
 
 
 def test_found_says_what_is_taken_and_what_is_not(folder):
@@ -157,9 +157,9 @@ def test_found_says_what_is_taken_and_what_is_not(folder):
     assert "features: 2 columns of numbers: 'age', 'weight'" in told
     assert "emb: lists of 3 numbers" in told
     assert "12 of 12 rows have one (cat 6, dog 6)" in told
-    assert "'index' (a count or a score by its name)" in told
+    assert "'index' (named like a row counter or a score)" in told
     assert "'count' (counts the rows)" in told
-    assert "'category' (a label by its name)" in told
+    assert "'category' (named like a label)" in told
     assert "'mixed' (not all numbers: holds 'five' in line 6)" in told
     assert dataset.settled == {
         "columns": {"text": "caption", "image": "Image_Path", "audio": "wav", "emb": "emb"},
@@ -197,7 +197,7 @@ def test_empty_cells_and_missing_files_are_absent_modalities(folder):
         caption=["" if i == 1 else "word" for i in range(N)],
     )
     with pytest.warns(
-        RlmbaWarning, match="2 files that rows name cannot be used: 's/1' .*gone.jpg: no such"
+        RlmbaWarning, match="2 files named in the table cannot be used: 's/1' .*gone.jpg: no such"
     ):
         dataset = load_manifest(path, **SMALL)
     assert [m.name for m in dataset.modalities] == ["text", "image", "features"]
@@ -221,7 +221,7 @@ def test_rows_without_anything_are_left_out_even_labeled_ones(folder):
         dataset = load_manifest(path, **SMALL)
     said = " ".join(str(w.message) for w in caught)
     assert "of 12 rows 1 left out (none of its files is there): 's/0'" in said
-    assert "1 left out (nothing in it but empty cells): 's/5'" in said
+    assert "1 left out (all of its cells are empty): 's/5'" in said
     assert len(dataset) == 10
     assert set(dataset.left_out) == {"s/0", "s/5"}
     assert "s/0" not in dataset.ids.tolist()
@@ -355,9 +355,7 @@ def test_reading_a_table_that_lacks_columns(folder):
     ]
     assert values(dataset).inputs["image"].shape == (2, 3, 28, 28)
     write_table(path, {"id": ["n1"], "words": ["a"]})
-    with pytest.raises(
-        DataError, match=r"expected columns .*, as the data had that was learned from"
-    ):
+    with pytest.raises(DataError, match=r"expected columns .*, as in the training data"):
         load_manifest(path, reading=reading)
     assert load_manifest(path, reading=reading, columns={"text": "words"}).shown(0) == {"text": "a"}
     write_table(path, {"id": ["n1"], "emb": [[1.0]]})
@@ -365,7 +363,7 @@ def test_reading_a_table_that_lacks_columns(folder):
         DataError, match=r"expected lists of 3 numbers in column 'emb', .* got lists of 1"
     ):
         load_manifest(path, reading=reading)
-    with pytest.raises(UsageError, match="option reading: expected what the data set"):
+    with pytest.raises(UsageError, match="option reading: expected the reading\\(\\) of a data set"):
         load_manifest(path, reading={"recipe": {}})
 
 

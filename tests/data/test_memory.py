@@ -275,7 +275,7 @@ def test_a_number_that_standardizing_takes_beyond_float32_is_named():
     values = np.random.default_rng(0).normal(size=(N, 3)) * 1e-6
     values[10] = 3e38
     with pytest.raises(
-        DataError, match="'s10': expected numbers that float32 holds once standardized"
+        DataError, match="'s10': expected numbers within float32 after standardization"
     ):
         one_modality(values)
 

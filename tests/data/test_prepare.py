@@ -558,7 +558,7 @@ def test_samples_that_vanish_before_their_turn_are_missing(source, tmp_path):
 
 
 def test_sizes_of_shards_follow_the_recipe(source):
-    from rlmba.data.media.plan import Plan
+    from rlmba.data.media.plan import CachePlan
 
     file = source.samples[0].sources["image"]
 
@@ -568,7 +568,7 @@ def test_sizes_of_shards_follow_the_recipe(source):
         catalogue = cache_media.Catalogue(
             "vggsound", source.root, "clips", modalities, ("a",), many, {}
         )
-        plan = Plan.empty(catalogue, recipe).extended(many)
+        plan = CachePlan.empty(catalogue, recipe).extended(many)
         sizes = np.bincount(plan.shard)
         assert sizes.sum() == len(many)
         assert np.ptp(sizes) <= 1

@@ -33,7 +33,7 @@ _OWNED = (("dataset", "dataset_options"), ("strategy", "strategy_options"))
 
 
 @dataclass(frozen=True)
-class _Source:
+class _ConfigSource:
     name: str
     values: dict[str, Any]
 
@@ -62,14 +62,14 @@ def _mapping(values: Any, source: str) -> dict[str, Any]:
     return values
 
 
-def _from_file(file: Path) -> _Source:
+def _from_file(file: Path) -> _ConfigSource:
     try:
         values = yaml12.read(file)
     except OSError as error:
         raise UsageError(
             f"{file}: cannot read the configuration file ({error.strerror}); check the path"
         ) from error
-    return _Source(str(file), _mapping(values, str(file)))
+    return _ConfigSource(str(file), _mapping(values, str(file)))
 
 
 def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
@@ -86,7 +86,7 @@ def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
     into[steps[-1]] = value
 
 
-def _from_settings(settings: Sequence[str]) -> _Source:
+def _from_settings(settings: Sequence[str]) -> _ConfigSource:
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -95,7 +95,7 @@ def _from_settings(settings: Sequence[str]) -> _Source:
                 f"{setting!r}: expected KEY=VALUE, such as rounds=5; KEY=null for no value"
             )
         _nested(key.strip(), yaml12.parse(text, f"--set {setting!r}"), values, setting)
-    return _Source("--set", values)
+    return _ConfigSource("--set", values)
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -114,19 +114,19 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return _from_settings(settings).values
 
 
-def _from_layer(name: str, layer: Mapping[str, Any]) -> _Source:
+def _from_layer(name: str, layer: Mapping[str, Any]) -> _ConfigSource:
     values: dict[str, Any] = {}
     for key, value in layer.items():
         _nested(key, copy.deepcopy(value), values, f"{name}: {key}")
-    return _Source(name, values)
+    return _ConfigSource(name, values)
 
 
-def _from_flags(overrides: Mapping[str, Any]) -> _Source:
+def _from_flags(overrides: Mapping[str, Any]) -> _ConfigSource:
     values: dict[str, Any] = {}
     for key, value in overrides.items():
         if value is not None:
             _nested(key, value, values, key)
-    return _Source("command line", values)
+    return _ConfigSource("command line", values)
 
 
 def _with_encoder_names(values: dict[str, Any]) -> dict[str, Any]:
@@ -254,17 +254,17 @@ def _require_text(text: str) -> None:
         ) from error
 
 
-def _preset(name: str) -> _Source:
+def _preset(name: str) -> _ConfigSource:
     known = preset_names()
     if name not in known:
         raise UsageError(f"preset: expected one of {', '.join(known)}, got {name!r}")
     source = f"preset {name}.yaml"
     text = (_presets() / f"{name}.yaml").read_text(encoding="utf-8")
     values = _mapping(yaml12.parse(text, source), source)
-    return _Source(source, {"dataset": name, **values})
+    return _ConfigSource(source, {"dataset": name, **values})
 
 
-def _preset_of(dataset: Any) -> Iterator[_Source]:
+def _preset_of(dataset: Any) -> Iterator[_ConfigSource]:
     """Find a data set's own preset: the one with its name, unless that is of another data set."""
     if dataset in preset_names():
         source = _preset(dataset)
@@ -272,7 +272,7 @@ def _preset_of(dataset: Any) -> Iterator[_Source]:
             yield source
 
 
-def _check_same_dataset(preset: str, base: _Source, named: Sequence[_Source]) -> None:
+def _check_same_dataset(preset: str, base: _ConfigSource, named: Sequence[_ConfigSource]) -> None:
     for source in named:
         if source.values["dataset"] != base.values["dataset"]:
             raise UsageError(
@@ -281,7 +281,7 @@ def _check_same_dataset(preset: str, base: _Source, named: Sequence[_Source]) ->
             )
 
 
-def _origin(location: Sequence[str | int], sources: Sequence[_Source]) -> str:
+def _origin(location: Sequence[str | int], sources: Sequence[_ConfigSource]) -> str:
     for source in reversed(sources):
         value: Any = source.values
         for step in location:
@@ -295,7 +295,7 @@ def _origin(location: Sequence[str | int], sources: Sequence[_Source]) -> str:
     return ""
 
 
-def _explain(error: dict[str, Any], sources: Sequence[_Source]) -> str:
+def _explain(error: dict[str, Any], sources: Sequence[_ConfigSource]) -> str:
     location: tuple[str | int, ...] = error["loc"]
     key = ".".join(map(str, location))
     origin = _origin(location, sources)

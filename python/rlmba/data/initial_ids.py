@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from rlmba.cells import Names
+from rlmba.cells import NameIndex
 from rlmba.data.base import MultimodalDataset
 from rlmba.data.media.layouts.clips import parse_name
 from rlmba.errors import DataError, UsageError
@@ -57,7 +57,7 @@ def read_initial_ids(path: Path, dataset: MultimodalDataset) -> list[str]:
     ----------
     path : path
         Text in UTF-8, an id a line; empty lines do not count. BMMAL's ``version_0/label.txt`` is one;
-        see :func:`known_id` and :class:`rlmba.cells.Names` for what its ids mean.
+        see :func:`known_id` and :class:`rlmba.cells.NameIndex` for what its ids mean.
     dataset : MultimodalDataset
 
     Returns
@@ -73,7 +73,7 @@ def read_initial_ids(path: Path, dataset: MultimodalDataset) -> list[str]:
         If it is empty or no text, or an id is unknown, there twice, or of a test sample.
     """
     lines = _lines(path)
-    names = Names(dataset.ids.tolist())
+    names = NameIndex(dataset.ids.tolist())
     position_of = {id_: p for p, id_ in enumerate(dataset.ids.tolist())}
     test = set(dataset.test_positions.tolist())
     unknown: list[tuple[int, str]] = []

@@ -12,8 +12,15 @@ from typing import Any, BinaryIO, TypeVar
 
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine, missing
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.outcome import (
+    CRASHED,
+    Decode,
+    DecodeOutcome,
+    default_decode,
+    examine,
+    missing,
+)
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
@@ -37,7 +44,7 @@ class Examine:
     recipe: Recipe
     decode: Decode
 
-    def run(self, tick: Callable[[], None]) -> list[Outcome]:
+    def run(self, tick: Callable[[], None]) -> list[DecodeOutcome]:
         """Outcomes of the samples, in their order."""
         outcomes = []
         for sample in self.samples:
@@ -52,10 +59,10 @@ def check(
     *,
     workers: int | None = None,
     decode: Decode | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     index: str | Path | None = None,
     quick: bool = False,
-) -> Report:
+) -> MediaReport:
     """Read every sample a catalogue lists and count what is missing, unreadable or odd.
 
     Results are appended to an index as they come, so that a check that was stopped goes on where
@@ -81,7 +88,7 @@ def check(
 
     Returns
     -------
-    Report
+    MediaReport
 
     Raises
     ------
@@ -114,7 +121,7 @@ def check(
     return _report(catalogue, [outcomes[s.id] for s in catalogue.samples], file)
 
 
-def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, Outcome]]:
+def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, DecodeOutcome]]:
     """What a task found; one that died is done again sample by sample."""
     if not isinstance(result, Died):
         yield from zip(task.samples, result, strict=True)
@@ -134,7 +141,7 @@ def default_index(catalogue: Catalogue, recipe: Recipe) -> Path:
 
 def known_outcomes(
     catalogue: Catalogue, recipe: Recipe, index: str | Path | None = None
-) -> Mapping[str, Outcome]:
+) -> Mapping[str, DecodeOutcome]:
     """What earlier checks found, by id, of samples whose files are still what they were.
 
     Reads the index alone, and looks at each file's size and time. Empty where there is none.
@@ -158,11 +165,11 @@ def known_outcomes(
             "version; give another --index"
         )
     samples = {s.id: s for s in catalogue.samples}
-    known: dict[str, Outcome] = {}
+    known: dict[str, DecodeOutcome] = {}
     for line in lines[1:]:
         said = _line(line, _Known)
         if said is not None and said.id in samples:
-            known[said.id] = Outcome(said.problems, said.flags, said.keys)
+            known[said.id] = DecodeOutcome(said.problems, said.flags, said.keys)
     return {i: outcome for i, outcome in known.items() if outcome.current(samples[i])}
 
 
@@ -178,7 +185,7 @@ def _facts(catalogue: Catalogue, recipe: Recipe) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known(Outcome):
+class _Known(DecodeOutcome):
     """A line of an index: what became of a sample."""
 
     id: str
@@ -226,10 +233,10 @@ def _append(log: BinaryIO, file: Path, line: Mapping[str, Any]) -> None:
 
 
 def _report(
-    catalogue: Catalogue, outcomes: Sequence[Outcome], place: Path | None, quick: bool = False
-) -> Report:
+    catalogue: Catalogue, outcomes: Sequence[DecodeOutcome], place: Path | None, quick: bool = False
+) -> MediaReport:
     samples = catalogue.samples
-    return Report(
+    return MediaReport(
         name=catalogue.name,
         layout=catalogue.layout,
         root=str(catalogue.root),

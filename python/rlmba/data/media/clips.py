@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.media import sound
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.frames import is_still, midpoints
 from rlmba.data.media.packets import Step, necessary
 from rlmba.data.media.problems import missing_or_empty, reason, unusable
@@ -23,7 +23,7 @@ __all__ = ["read_clip"]
 _SLACK = 0.5
 
 
-def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Content]:
+def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, MediaContent]:
     """Video frames and sound of a file, opened and read once.
 
     Parameters
@@ -39,7 +39,7 @@ def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Con
 
     Returns
     -------
-    dict of str to Content
+    dict of str to MediaContent
         Of each kind. The first video stream that is no cover picture and the first audio stream are
         taken, each from its own beginning.
     """
@@ -181,7 +181,7 @@ def _endless(container: Any) -> bool:
         return file.read(8)[4:] == b"\xff\xff\xff\xff"
 
 
-def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> Content:
+def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> MediaContent:
     import av
 
     if track is None:
@@ -225,7 +225,7 @@ def _decoded(stream: Any, steps: Iterable[Step]) -> Iterator[Any]:
     yield from frames(None)
 
 
-class _Schedule(NamedTuple):
+class _FrameSchedule(NamedTuple):
     """When which frame of a track shows: in seconds from its first frame, ``wanted`` in ``unit``."""
 
     times: NDArray[np.float64]
@@ -235,7 +235,7 @@ class _Schedule(NamedTuple):
     ends: float
 
 
-def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _Schedule | None:
+def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _FrameSchedule | None:
     """The wanted times of a track, and which frame shows at each; None if it has no frame."""
     packets = track.packets
     gap = 1 / float(track.stream.average_rate or track.stream.base_rate or 25)
@@ -256,10 +256,10 @@ def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _Schedule | None:
     times = midpoints(recipe.frames, length)
     # Half a microsecond of grace: a frame that begins at the very moment shows already.
     at = np.searchsorted(since, times + 5e-7, side="right") - 1
-    return _Schedule(times, shown[at], unit, length, ends)
+    return _FrameSchedule(times, shown[at], unit, length, ends)
 
 
-def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
+def _video(track: _Track, recipe: Recipe, damaged: bool) -> MediaContent:
     """The wanted frames of a track whose packets were read."""
     schedule = _schedule(track, recipe, damaged)
     if schedule is None:
@@ -281,7 +281,7 @@ def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
         "still": is_still(array),
         "rotated": any(turned for _, turned in pictures),
     }
-    return Content(array, flags=tuple(f for f, holds in flags.items() if holds))
+    return MediaContent(array, flags=tuple(f for f, holds in flags.items() if holds))
 
 
 def _shown(track: _Track, wanted: frozenset[int]) -> Iterator[tuple[int, Any]]:

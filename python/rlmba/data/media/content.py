@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-__all__ = ["Content", "Reader", "Recipe"]
+__all__ = ["MediaContent", "Reader", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recipe:
     vocabulary: int = 0
 
 
-class Content(NamedTuple):
+class MediaContent(NamedTuple):
     """One modality of one sample, decoded.
 
     ``array`` is uint8 [H, W, 3] of an image (shorter side ``image_side``), uint8 [frames, h, w, 3] of
@@ -67,7 +67,7 @@ class Reader(Protocol):
     """Decoded samples by dataset position: from media files as they are, or from a cache of them."""
 
     def read(self, position: int) -> Mapping[str, NDArray[Any] | None]:
-        """Arrays of a sample by modality, as :class:`Content` has them, perhaps memory-mapped.
+        """Arrays of a sample by modality, as :class:`MediaContent` has them, perhaps memory-mapped.
 
         None where the sample lacks the modality or it cannot be read, which is no error.
         """

@@ -9,7 +9,7 @@ from rlmba.data.media.cache import is_cache, verify
 from rlmba.data.media.check import check
 from rlmba.data.media.outcome import Decode
 from rlmba.data.media.prepare import prepare
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def check_folder(
     index: Path | None = None,
     quick: bool = False,
     decode: Decode | None = None,
-    progress: Progress | None = None,
-) -> Report:
+    progress: OnProgress | None = None,
+) -> MediaReport:
     """:func:`~rlmba.data.media.check.check` of a folder, :func:`~rlmba.data.media.cache.verify` of a cache.
 
     Parameters
@@ -88,8 +88,8 @@ def prepare_folder(
     tokenizer: str = "",
     workers: int | None = None,
     decode: Decode | None = None,
-    progress: Progress | None = None,
-) -> Report:
+    progress: OnProgress | None = None,
+) -> MediaReport:
     """:func:`~rlmba.data.media.prepare.prepare` of a folder; options as :func:`check_folder`.
 
     Raises
@@ -103,7 +103,7 @@ def prepare_folder(
     return prepare(catalogue, recipe, cache, workers=workers, decode=decode, progress=progress)
 
 
-def require_usable(report: Report) -> None:
+def require_usable(report: MediaReport) -> None:
     """Refuse a data set of which nothing can be used.
 
     Raises

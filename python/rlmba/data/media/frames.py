@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.images import MAX_PIXELS, load_rgb
 from rlmba.data.media.problems import reason, unusable
 
@@ -31,7 +31,7 @@ def is_still(frames: NDArray[np.uint8]) -> bool:
     return all(int(np.abs(frame - first).max()) <= STILL for frame in frames[1:])
 
 
-def read_frames(path: Path, recipe: Recipe) -> Content:
+def read_frames(path: Path, recipe: Recipe) -> MediaContent:
     """Frames of a folder of ``frame_<k>.jpg``, in the order of k, spread evenly over them.
 
     Parameters
@@ -43,7 +43,7 @@ def read_frames(path: Path, recipe: Recipe) -> Content:
 
     Returns
     -------
-    Content
+    MediaContent
         uint8 [frames, h, w, 3]. Of n files number floor((i + 0.5) n / frames) is frame i. Files that
         cannot be read are passed over, which the flag "truncated" says, while at least half are
         left. Flags: "short" where the files are less than half of ``frames``, "still".
@@ -67,7 +67,7 @@ def read_frames(path: Path, recipe: Recipe) -> Content:
                 "short": 2 * count < recipe.frames,
                 "still": is_still(array),
             }
-            return Content(array, flags=tuple(f for f, holds in flags.items() if holds))
+            return MediaContent(array, flags=tuple(f for f, holds in flags.items() if holds))
         files = [p for p in files if p not in damaged]
     return unusable(f"{count - len(files)} or more of {count} frames cannot be read")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.content import Content
+from rlmba.data.media.content import MediaContent
 from rlmba.data.media.problems import missing_or_empty, reason, unusable
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
     return int(side * width / height), side
 
 
-def read_image(path: Path, side: int) -> Content:
+def read_image(path: Path, side: int) -> MediaContent:
     """An image file as RGB pixels, resized.
 
     Parameters
@@ -50,7 +50,7 @@ def read_image(path: Path, side: int) -> Content:
 
     Returns
     -------
-    Content
+    MediaContent
         uint8 [H, W, 3]. Flags: "rotated" where the file asks for it (it is done), "converted" from
         greyscale, a palette, CMYK or 16 bits, or where transparency was laid on white. A problem
         where the file is missing, truncated, no image, or larger than 2**26 pixels.
@@ -70,7 +70,7 @@ def read_image(path: Path, side: int) -> Content:
             # The orientation may have exchanged the sides.
             target = resized_size(*((height, width) if _swaps(image) else (width, height)), side)
             resized = upright.resize(target, Image.Resampling.BILINEAR)
-            return Content(np.array(resized), flags=flags)
+            return MediaContent(np.array(resized), flags=flags)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's parsers raise nearly everything on a damaged file

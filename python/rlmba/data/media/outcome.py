@@ -11,15 +11,24 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from rlmba.data.media.catalogue import Sample, Source
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.errors import DataError, RlmbaError
 
-__all__ = ["CRASHED", "Decode", "Key", "Outcome", "default_decode", "examine", "key_of", "missing"]
+__all__ = [
+    "CRASHED",
+    "Decode",
+    "DecodeOutcome",
+    "FileKey",
+    "default_decode",
+    "examine",
+    "key_of",
+    "missing",
+]
 
-Decode: TypeAlias = Callable[[Sample, Recipe], Mapping[str, Content]]
+Decode: TypeAlias = Callable[[Sample, Recipe], Mapping[str, MediaContent]]
 """Reads a sample: content by modality. Must be importable by name in a worker process."""
 
-Key: TypeAlias = tuple[int, int] | None
+FileKey: TypeAlias = tuple[int, int] | None
 """What tells a changed file: its size and the time it was changed, in nanoseconds; None: no file."""
 
 CRASHED = "the decoder crashed on it"
@@ -27,7 +36,7 @@ _NO_FILE = "no file"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DecodeOutcome:
     """What became of reading one sample.
 
     Parameters
@@ -36,13 +45,13 @@ class Outcome:
         Modalities without content, and why.
     flags : mapping of modality to tuple of str
         What is odd about those that have it.
-    keys : mapping of modality to Key
+    keys : mapping of modality to FileKey
         Of the files as they were; a modality that is not listed had no file.
     """
 
     problems: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    keys: Mapping[str, Key] = field(default_factory=dict)
+    keys: Mapping[str, FileKey] = field(default_factory=dict)
 
     @property
     def missing(self) -> bool:
@@ -69,8 +78,8 @@ class Outcome:
         return {name: dict(part) for name, part in parts.items() if part}
 
 
-def key_of(source: Source | None) -> Key:
-    """Key of the file behind a source, of all files of a folder, or of a text in memory."""
+def key_of(source: Source | None) -> FileKey:
+    """FileKey of the file behind a source, of all files of a folder, or of a text in memory."""
     if source is None:
         return None
     if source.path is None:
@@ -85,9 +94,9 @@ def key_of(source: Source | None) -> Key:
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
-def missing(sample: Sample) -> Outcome:
-    """Outcome that looking alone gives: which modalities have no file, the rest taken for good."""
-    return Outcome({m: _NO_FILE for m, s in sample.sources.items() if s is None})
+def missing(sample: Sample) -> DecodeOutcome:
+    """DecodeOutcome that looking alone gives: which modalities have no file, the rest taken for good."""
+    return DecodeOutcome({m: _NO_FILE for m, s in sample.sources.items() if s is None})
 
 
 def default_decode() -> Decode:
@@ -99,7 +108,7 @@ def default_decode() -> Decode:
 
 def examine(
     sample: Sample, recipe: Recipe, decode: Decode, crash: str = ""
-) -> tuple[dict[str, NDArray[Any] | None], Outcome]:
+) -> tuple[dict[str, NDArray[Any] | None], DecodeOutcome]:
     """Read a sample: its arrays by modality, and what is to be said about it.
 
     Whatever goes wrong with the sample's own files is a problem of that sample and no error.
@@ -122,7 +131,7 @@ def examine(
     flags: dict[str, tuple[str, ...]] = {}
     arrays: dict[str, NDArray[Any] | None] = {}
     for modality in sample.sources:
-        content = contents.get(modality, Content(None))
+        content = contents.get(modality, MediaContent(None))
         arrays[modality] = content.array if modality in keys else None
         if modality not in keys:
             problems[modality] = _NO_FILE
@@ -130,12 +139,14 @@ def examine(
             problems[modality] = " ".join(content.problem.split()) or "the decoder gave nothing"
         elif content.flags:
             flags[modality] = content.flags
-    return arrays, Outcome(problems, flags, keys)
+    return arrays, DecodeOutcome(problems, flags, keys)
 
 
-def _decoded(sample: Sample, recipe: Recipe, decode: Decode, crash: str) -> Mapping[str, Content]:
+def _decoded(
+    sample: Sample, recipe: Recipe, decode: Decode, crash: str
+) -> Mapping[str, MediaContent]:
     if crash:
-        return {m: Content(None, crash) for m in sample.sources}
+        return {m: MediaContent(None, crash) for m in sample.sources}
     try:
         return decode(sample, recipe)
     except MemoryError:
@@ -143,4 +154,4 @@ def _decoded(sample: Sample, recipe: Recipe, decode: Decode, crash: str) -> Mapp
     except Exception as error:
         if isinstance(error, RlmbaError) and not isinstance(error, DataError):
             raise
-        return {m: Content(None, f"{type(error).__name__}: {error}") for m in sample.sources}
+        return {m: MediaContent(None, f"{type(error).__name__}: {error}") for m in sample.sources}

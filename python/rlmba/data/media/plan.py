@@ -19,7 +19,7 @@ from rlmba.reading.files import read_bytes
 from rlmba.reading.structured import parse_json, read_versioned
 from rlmba.storage import atomic_write_text
 
-__all__ = ["FORMAT", "HEADER", "NOWHERE", "Plan", "differences", "read_plan", "write_plan"]
+__all__ = ["FORMAT", "HEADER", "NOWHERE", "CachePlan", "differences", "read_plan", "write_plan"]
 
 FORMAT = 1
 HEADER = "cache.json"
@@ -55,7 +55,7 @@ class _Header:
 
 @dataclass(frozen=True)
 class _Lists:
-    """The list of samples; see :class:`Plan`."""
+    """The list of samples; see :class:`CachePlan`."""
 
     ids: tuple[str, ...]
     labels: tuple[int, ...]
@@ -64,7 +64,7 @@ class _Lists:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """What a cache is to hold; everything in ``cache.json`` and the list of samples beside it.
 
     ``ids``, ``labels``, ``test`` and ``shard`` have one entry a sample, in order of first mention;
@@ -84,7 +84,7 @@ class Plan:
     shard: tuple[int, ...]
 
     @classmethod
-    def empty(cls, catalogue: Catalogue, recipe: Recipe) -> Plan:
+    def empty(cls, catalogue: Catalogue, recipe: Recipe) -> CachePlan:
         """Of no samples yet, for those of a catalogue."""
         return cls(
             name=catalogue.name,
@@ -112,7 +112,7 @@ class Plan:
                 members.setdefault(number, []).append(sample)
         return {number: sorted(members[number], key=_rank) for number in sorted(members)}
 
-    def extended(self, samples: Sequence[Sample], repaired: Collection[str] = ()) -> Plan:
+    def extended(self, samples: Sequence[Sample], repaired: Collection[str] = ()) -> CachePlan:
         """The plan with what it lacks dealt to new shards; itself where it lacks nothing.
 
         Parameters
@@ -170,7 +170,7 @@ class Plan:
         )
 
 
-def differences(plan: Plan, other: Plan) -> list[str]:
+def differences(plan: CachePlan, other: CachePlan) -> list[str]:
     """What makes samples of two plans unfit for one cache, a line each."""
     found = [
         f"{what}: {getattr(plan, what)} in the cache, {getattr(other, what)} asked for"
@@ -193,7 +193,7 @@ def recipe_differences(cached: Recipe, asked: Recipe) -> list[str]:
     ]
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
+def write_plan(folder: Path, plan: CachePlan) -> None:
     """Write the list of samples under a name of its own, then the header that points to it."""
     lists = {"ids": plan.ids, "labels": plan.labels, "test": plan.test, "shard": plan.shard}
     text = json.dumps(lists, separators=(",", ":"), ensure_ascii=False)
@@ -218,7 +218,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
             old.unlink(missing_ok=True)
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path) -> CachePlan:
     """Read what a cache is to hold.
 
     Raises
@@ -247,8 +247,8 @@ def read_plan(folder: Path) -> Plan:
             break
         before = header
     lists = _read_lists(folder, header, again)
-    return Plan(
-        **{f.name: getattr(header, f.name) for f in fields(Plan) if hasattr(header, f.name)},
+    return CachePlan(
+        **{f.name: getattr(header, f.name) for f in fields(CachePlan) if hasattr(header, f.name)},
         **{f.name: getattr(lists, f.name) for f in fields(_Lists)},
     )
 

@@ -15,9 +15,9 @@ from rlmba.data.media.cache import cache_report
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.data.media.check import Examine
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine
-from rlmba.data.media.plan import HEADER, NOWHERE, Plan, differences, read_plan, write_plan
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.outcome import CRASHED, Decode, DecodeOutcome, default_decode, examine
+from rlmba.data.media.plan import HEADER, NOWHERE, CachePlan, differences, read_plan, write_plan
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError, UsageError
@@ -37,8 +37,8 @@ def prepare(
     *,
     workers: int | None = None,
     decode: Decode | None = None,
-    progress: Progress | None = None,
-) -> Report:
+    progress: OnProgress | None = None,
+) -> MediaReport:
     """Decode what a catalogue lists into a cache, or go on with one.
 
     Shards that are finished stay; with all of them there, nothing is done. Samples that the
@@ -63,7 +63,7 @@ def prepare(
 
     Returns
     -------
-    Report
+    MediaReport
 
     Raises
     ------
@@ -87,7 +87,7 @@ def prepare(
         if not (out / HEADER).is_file() or read_plan(out) != plan:
             write_plan(out, plan)
         _clean(out, plan)
-        job = _Job(catalogue, plan, decode or default_decode(), out)
+        job = _Preparation(catalogue, plan, decode or default_decode(), out)
         try:
             job.run(workers or default_workers(), progress)
         finally:
@@ -109,7 +109,7 @@ class _MakeShard:
 
     def run(self, tick: Callable[[], None]) -> None:
         rows: dict[str, shards.Arrays] = {}
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, DecodeOutcome] = {}
         for sample in self.samples:
             crash = self.crashes.get(sample.id, "")
             arrays, outcome = examine(sample, self.recipe, self.decode, crash)
@@ -117,18 +117,18 @@ class _MakeShard:
                 rows[sample.id] = {m: arrays.get(m) for m in self.modalities}
             if outcome.problems or outcome.flags:
                 keys = {m: k for m, k in outcome.keys.items() if m in outcome.problems}
-                outcomes[sample.id] = Outcome(outcome.problems, outcome.flags, keys)
+                outcomes[sample.id] = DecodeOutcome(outcome.problems, outcome.flags, keys)
             tick()
         shards.write_shard(self.cache, self.number, rows, outcomes, self.recipe)
 
 
-class _Job:
+class _Preparation:
     """Making all the shards that are not there."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        plan: Plan,
+        plan: CachePlan,
         decode: Decode,
         out: Path,
     ) -> None:
@@ -143,7 +143,7 @@ class _Job:
         self._deaths: Counter[int] = Counter()
         self._probing: dict[str, int] = {}
 
-    def run(self, workers: int, progress: Progress | None) -> None:
+    def run(self, workers: int, progress: OnProgress | None) -> None:
         total = sum(map(len, self._members.values()))
         done = total - sum(len(self._members[n]) for n in self._todo)
         shown = done
@@ -219,9 +219,9 @@ class _Job:
         )
 
 
-def _plan(catalogue: Catalogue, recipe: Recipe, out: Path) -> Plan:
+def _plan(catalogue: Catalogue, recipe: Recipe, out: Path) -> CachePlan:
     """The cache's plan, with what the catalogue has gained since it was made."""
-    fresh = Plan.empty(catalogue, recipe)
+    fresh = CachePlan.empty(catalogue, recipe)
     if not (out / HEADER).is_file():
         return fresh.extended(catalogue.samples)
     plan = read_plan(out)
@@ -233,7 +233,7 @@ def _plan(catalogue: Catalogue, recipe: Recipe, out: Path) -> Plan:
     return plan.extended(catalogue.samples, _repaired(catalogue, plan, out))
 
 
-def _repaired(catalogue: Catalogue, plan: Plan, out: Path) -> set[str]:
+def _repaired(catalogue: Catalogue, plan: CachePlan, out: Path) -> set[str]:
     """Ids that finished shards could not read, and whose files have changed since."""
     shard = dict(zip(plan.ids, plan.shard, strict=True))
     samples = {s.id: s for s in catalogue.samples}
@@ -247,7 +247,7 @@ def _repaired(catalogue: Catalogue, plan: Plan, out: Path) -> set[str]:
     return repaired
 
 
-def _unfinished(out: Path, plan: Plan) -> list[int]:
+def _unfinished(out: Path, plan: CachePlan) -> list[int]:
     """Shards that are not there, or not as long as they were written."""
     lacking = []
     for number in sorted(set(plan.shard) - {NOWHERE}):
@@ -258,7 +258,7 @@ def _unfinished(out: Path, plan: Plan) -> list[int]:
     return lacking
 
 
-def _clean(out: Path, plan: Plan) -> None:
+def _clean(out: Path, plan: CachePlan) -> None:
     """Remove temporary files, and shards without a note: what a process left that was killed."""
     lacking = {shards.shard_file(out, n) for n in _unfinished(out, plan)}
     leftover = [*out.glob(".*.tmp"), *(out / shards.FOLDER).glob(".*.tmp")]
@@ -278,7 +278,7 @@ def _require_cache_or_nothing(out: Path) -> None:
         )
 
 
-def _require_space(out: Path, plan: Plan) -> None:
+def _require_space(out: Path, plan: CachePlan) -> None:
     todo = set(_unfinished(out, plan))
     samples = sum(n in todo for n in plan.shard)
     least, typical = shards.sample_bytes(plan.modalities, plan.recipe)

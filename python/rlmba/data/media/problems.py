@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlmba.data.media.content import Content
+from rlmba.data.media.content import MediaContent
 
 __all__ = ["MISSING", "missing_or_empty", "reason", "unusable"]
 
 MISSING = "missing"
-"""Problem of a modality whose file was not found when the data set was read."""
+"""MediaProblem of a modality whose file was not found when the data set was read."""
 
 _LENGTH = 160
 
 
-def unusable(problem: str) -> Content:
-    """Content that could not be read, and why."""
-    return Content(None, problem)
+def unusable(problem: str) -> MediaContent:
+    """MediaContent that could not be read, and why."""
+    return MediaContent(None, problem)
 
 
 def reason(error: BaseException) -> str:

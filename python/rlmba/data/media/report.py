@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rlmba.data.media.catalogue import split_checksum
-from rlmba.data.media.outcome import Outcome
+from rlmba.data.media.outcome import DecodeOutcome
 from rlmba.markup import csv_text, visible
 from rlmba.storage import atomic_write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Counts", "Problem", "Progress", "Report"]
+__all__ = ["Counts", "MediaProblem", "MediaReport", "OnProgress"]
 
-Progress: TypeAlias = Callable[[int, int], None]
+OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with what is done and what there is in all."""
 
 _SHOWN = 20
@@ -60,7 +60,7 @@ class Counts:
     usable: int = 0
     waiting: int = 0
 
-    def add(self, outcome: Outcome | None, modalities: int) -> None:
+    def add(self, outcome: DecodeOutcome | None, modalities: int) -> None:
         """Count one sample; None is one that waits."""
         self.listed += 1
         if outcome is None:
@@ -80,7 +80,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Problem:
+class MediaProblem:
     """One thing to say about one modality of one sample: ``kind`` is missing, unreadable or flagged."""
 
     id: str
@@ -92,7 +92,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Report:
+class MediaReport:
     """What there is of a data set.
 
     Parameters
@@ -103,7 +103,7 @@ class Report:
     published : mapping of split to int
         Number of samples the publication counts.
     ids, labels, test : sequences, one entry a sample
-    outcomes : sequence of Outcome or None
+    outcomes : sequence of DecodeOutcome or None
         Of each sample; None where it is not prepared yet.
     notes : tuple of str
         What was noticed on reading the lists.
@@ -122,7 +122,7 @@ class Report:
     ids: Sequence[str]
     labels: Sequence[int]
     test: Sequence[bool]
-    outcomes: Sequence[Outcome | None]
+    outcomes: Sequence[DecodeOutcome | None]
     notes: tuple[str, ...] = ()
     place: Path | None = None
     quick: bool = False
@@ -183,7 +183,7 @@ class Report:
             [self.test[i] for i in kept],
         )
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> Iterator[MediaProblem]:
         """What is missing, unreadable or flagged, in the order of the samples."""
         for i, outcome in enumerate(self.outcomes):
             if outcome is None:
@@ -191,9 +191,9 @@ class Report:
             about = (self.ids[i], _split(self.test[i]), self.classes[self.labels[i]])
             for m, text in outcome.problems.items():
                 kind = "missing" if outcome.keys.get(m) is None else "unreadable"
-                yield Problem(*about, m, kind, text)
+                yield MediaProblem(*about, m, kind, text)
             for m, flags in outcome.flags.items():
-                yield Problem(*about, m, "flagged", " ".join(flags))
+                yield MediaProblem(*about, m, "flagged", " ".join(flags))
 
     def write_problems(self, path: Path) -> None:
         """Write :meth:`problems` as CSV, with a header.
@@ -203,7 +203,7 @@ class Report:
         StorageError
             If it cannot be written.
         """
-        names = [f.name if f.name != "label" else "class" for f in fields(Problem)]
+        names = [f.name if f.name != "label" else "class" for f in fields(MediaProblem)]
         atomic_write_text(path, csv_text(names, map(astuple, self.problems())))
 
     def tables(self, every_class: bool = False) -> list[Table]:
@@ -269,7 +269,7 @@ class Report:
         return lines
 
 
-def _sentences(problems: Sequence[Problem]) -> list[str]:
+def _sentences(problems: Sequence[MediaProblem]) -> list[str]:
     """A line each; modalities of a sample of which the same is to be said share one."""
     lines = []
     for (kind, split, label, sample, text), group in groupby(

@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import Outcome
+from rlmba.data.media.outcome import DecodeOutcome
 from rlmba.errors import DataError
 from rlmba.reading.structured import find_json, parse_json
 from rlmba.storage import atomic_write_chunks, atomic_write_text
 
 __all__ = [
     "FOLDER",
-    "Note",
     "Shard",
+    "ShardNote",
     "note_file",
     "read_note",
     "sample_bytes",
@@ -50,7 +50,7 @@ Arrays: TypeAlias = Mapping[str, "NDArray[Any] | None"]
 
 
 @dataclass(frozen=True)
-class Note:
+class ShardNote:
     """What is known of a finished shard: its length and BLAKE2b, ids by row, outcomes by id.
 
     ``outcomes`` has those samples alone of which there is something to say; such without any
@@ -60,7 +60,7 @@ class Note:
     size: int
     checksum: str
     ids: tuple[str, ...]
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, DecodeOutcome]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Kept:
     bytes: int
     blake2b: str
     samples: tuple[str, ...]
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, DecodeOutcome]
 
 
 def shard_file(cache: Path, number: int) -> Path:
@@ -110,9 +110,9 @@ def write_shard(
     cache: Path,
     number: int,
     rows: Mapping[str, Arrays],
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[str, DecodeOutcome],
     recipe: Recipe,
-) -> Note:
+) -> ShardNote:
     """Write a shard, then its note.
 
     Parameters
@@ -121,7 +121,7 @@ def write_shard(
     number : int
     rows : mapping of id to mapping of modality to array or None
         In the order of the rows to be; the same modalities for each.
-    outcomes : mapping of id to Outcome
+    outcomes : mapping of id to DecodeOutcome
     recipe : Recipe
 
     Raises
@@ -145,7 +145,7 @@ def write_shard(
                 yield view
 
     atomic_write_chunks(shard_file(cache, number), chunks(), length)
-    note = Note(length, digest.hexdigest(), tuple(rows), outcomes)
+    note = ShardNote(length, digest.hexdigest(), tuple(rows), outcomes)
     lines = {
         "format": _NOTE_FORMAT,
         "bytes": note.size,
@@ -232,7 +232,7 @@ def _header(tensors: Mapping[str, _Tensor], ids: Sequence[str]) -> tuple[bytes, 
     return len(text).to_bytes(8, "little") + text, 8 + len(text) + end
 
 
-def read_note(cache: Path, number: int) -> Note | None:
+def read_note(cache: Path, number: int) -> ShardNote | None:
     """The note of a shard; None where the shard is not finished.
 
     Raises
@@ -248,7 +248,7 @@ def read_note(cache: Path, number: int) -> Note | None:
         raise DataError(
             f"{file} is damaged: format {kept.format}, expected {_NOTE_FORMAT}; {_repair(file)}"
         )
-    return Note(kept.bytes, kept.blake2b, kept.samples, kept.outcomes)
+    return ShardNote(kept.bytes, kept.blake2b, kept.samples, kept.outcomes)
 
 
 def _repair(file: Path) -> str:
@@ -259,7 +259,7 @@ def _repair(file: Path) -> str:
     )
 
 
-def verify_shard(cache: Path, number: int, note: Note) -> str:
+def verify_shard(cache: Path, number: int, note: ShardNote) -> str:
     """Read a shard whole; what is wrong with it, "" where nothing is."""
     file = shard_file(cache, number)
     digest = hashlib.blake2b(digest_size=32)
@@ -331,7 +331,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _TensorEntry:
     """Where a tensor lies in a shard."""
 
     dtype: str
@@ -344,12 +344,15 @@ def _views(file: Path, mapped: mmap.mmap) -> dict[str, NDArray[Any]]:
     if length > len(mapped) - 8:
         raise DataError(f"{file} is damaged: the header is cut off; {_repair(file)}")
     header = parse_json(
-        mapped[8 : 8 + length], dict[str, _Entry | dict[str, str]], str(file), advice=_repair(file)
+        mapped[8 : 8 + length],
+        dict[str, _TensorEntry | dict[str, str]],
+        str(file),
+        advice=_repair(file),
     )
     start = 8 + length
     views: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
-        if not isinstance(entry, _Entry):  # its metadata
+        if not isinstance(entry, _TensorEntry):  # its metadata
             continue
         dtype = np.dtype(_TYPES.get(entry.dtype, "V0"))
         (offset, end), shape = entry.data_offsets, entry.shape

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.problems import unusable
 
 __all__ = ["mix", "to_content"]
@@ -17,7 +17,7 @@ __all__ = ["mix", "to_content"]
 _TOLERANCE = 0.25
 
 
-def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) -> Content:
+def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) -> MediaContent:
     """Sound as content: mixed, cut or padded.
 
     Parameters
@@ -31,7 +31,7 @@ def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) ->
 
     Returns
     -------
-    Content
+    MediaContent
         int16 [seconds * sample_rate]. Flags "silent", "short", "truncated" as of content.
     """
     wanted = round(recipe.seconds * recipe.sample_rate)
@@ -53,7 +53,7 @@ def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) ->
         flags += ("silent",)
     sound = np.zeros(wanted, np.int16)
     sound[: len(samples)] = samples
-    return Content(sound, flags=flags)
+    return MediaContent(sound, flags=flags)
 
 
 def mix(frames: Iterable[Any], rate: int, limit: int) -> NDArray[np.int16]:

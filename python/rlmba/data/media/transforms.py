@@ -71,7 +71,7 @@ class Form(ABC):
         Parameters
         ----------
         array : array
-            As :class:`rlmba.data.media.content.Content` has it, perhaps memory-mapped; no more of
+            As :class:`rlmba.data.media.content.MediaContent` has it, perhaps memory-mapped; no more of
             it is read than is copied.
         place : float64 array [places] or None
             Uniform in [0, 1): where to cut in training; None: where evaluation does.

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rlmba.data.media.catalogue import Form, Sample, Source
-from rlmba.data.media.layouts.common import Notes, class_key, list_folder, split_name
+from rlmba.data.media.catalogue import Sample, Source, StorageForm
+from rlmba.data.media.layouts.common import Remarks, class_key, list_folder, split_name
 
 __all__ = [
     "MODALITIES",
-    "Forms",
-    "Found",
+    "FormsOfModalities",
+    "FoundFile",
+    "FoundMedia",
     "Listed",
-    "Media",
     "find_media",
     "parse_name",
     "samples_of",
@@ -62,7 +62,7 @@ def parse_name(stem: str) -> tuple[str, int, int] | None:
     return video, -1 if start is None else int(start), -1 if end is None else int(end)
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """A file or folder of one clip: as tuples compare, the preferred one is the least."""
 
     split_rank: int
@@ -83,20 +83,20 @@ class Listed(NamedTuple):
     split: str
 
 
-Key: TypeAlias = tuple[str, int]
-Forms: TypeAlias = tuple[tuple[Form, dict[Key, list[Found]]], ...]
+ClipKey: TypeAlias = tuple[str, int]
+FormsOfModalities: TypeAlias = tuple[tuple[StorageForm, dict[ClipKey, list[FoundFile]]], ...]
 
 
 @dataclass
-class Media:
+class FoundMedia:
     """What lies in a folder: by YouTube id and first second (-1: not in the name).
 
     ``lists`` are its CSV files.
     """
 
-    clips: dict[Key, list[Found]] = field(default_factory=dict)
-    frames: dict[Key, list[Found]] = field(default_factory=dict)
-    sounds: dict[Key, list[Found]] = field(default_factory=dict)
+    clips: dict[ClipKey, list[FoundFile]] = field(default_factory=dict)
+    frames: dict[ClipKey, list[FoundFile]] = field(default_factory=dict)
+    sounds: dict[ClipKey, list[FoundFile]] = field(default_factory=dict)
     lists: list[Path] = field(default_factory=list)
 
     def layouts(self) -> list[str]:
@@ -105,14 +105,14 @@ class Media:
         there = {"frames": bool(self.frames or self.sounds), "clips": bool(self.clips)}
         return sorted((k for k in there if there[k]), key=lambda k: -counts[k])
 
-    def by_modality(self, layout: str) -> Forms:
+    def by_modality(self, layout: str) -> FormsOfModalities:
         """The form and what is there of it, of video and of audio."""
         if layout == "clips":
             return ("clip", self.clips), ("clip", self.clips)
         return ("frames", self.frames), ("wav", self.sounds)
 
 
-def find_media(root: Path, labels: Mapping[str, int], notes: Notes) -> Media:
+def find_media(root: Path, labels: Mapping[str, int], notes: Remarks) -> FoundMedia:
     """Walk the folders below a root that are named after splits, classes and kinds of media.
 
     Parameters
@@ -121,7 +121,7 @@ def find_media(root: Path, labels: Mapping[str, int], notes: Notes) -> Media:
         Where to begin; four levels below are visited.
     labels : mapping of class key to int
         The classes whose folders are entered.
-    notes : Notes
+    notes : Remarks
         Where folders that were not entered, and media that are no clip, are remarked.
     """
     walk = _Walk(labels, notes)
@@ -132,8 +132,8 @@ def find_media(root: Path, labels: Mapping[str, int], notes: Notes) -> Media:
 class _Walk:
     """A walk through folders; see :func:`find_media`."""
 
-    def __init__(self, labels: Mapping[str, int], notes: Notes) -> None:
-        self.media = Media()
+    def __init__(self, labels: Mapping[str, int], notes: Remarks) -> None:
+        self.media = FoundMedia()
         self._labels = labels
         self._notes = notes
 
@@ -163,7 +163,7 @@ class _Walk:
                 self._notes.add(remark, below + name)
                 continue
             video, start, end = parsed
-            found = Found(rank, label, SUFFIXES.get(suffix, 0), entry.path, split, end)
+            found = FoundFile(rank, label, SUFFIXES.get(suffix, 0), entry.path, split, end)
             kind.setdefault((video, start), []).append(found)
 
     def _inside(self, name: str, split: str, label: int) -> tuple[str, int] | None:
@@ -177,11 +177,11 @@ class _Walk:
 
 
 def samples_of(
-    media: Media,
+    media: FoundMedia,
     layout: str,
     listed: Sequence[Listed],
     name_of: Callable[[Listed], str],
-    notes: Notes,
+    notes: Remarks,
 ) -> Iterator[Sample]:
     """Samples of lists, and of folders where no list names the split.
 
@@ -190,7 +190,7 @@ def samples_of(
 
     Parameters
     ----------
-    media : Media
+    media : FoundMedia
         What is on disk.
     layout : str
         "clips" or "frames".
@@ -199,7 +199,7 @@ def samples_of(
         listed are remarked and left out.
     name_of : callable
         The id of a clip.
-    notes : Notes
+    notes : Remarks
         Where what is left out is remarked.
     """
     forms = media.by_modality(layout)
@@ -229,7 +229,7 @@ def samples_of(
             notes.add(f"clips of the split {entry.split!r}, not used beside {test!r}", entry.video)
 
 
-def _test_split(candidates: Iterable[Listed], forms: Forms) -> str:
+def _test_split(candidates: Iterable[Listed], forms: FormsOfModalities) -> str:
     """Which of the splits "test" and "val" is tested on."""
     named: dict[str, bool] = {}
     for entry in candidates:
@@ -239,7 +239,7 @@ def _test_split(candidates: Iterable[Listed], forms: Forms) -> str:
     return order[0] if order else "test"
 
 
-def _files(entry: Listed, found: Mapping[Key, list[Found]]) -> list[Found]:
+def _files(entry: Listed, found: Mapping[ClipKey, list[FoundFile]]) -> list[FoundFile]:
     """Files of a clip, by its second, or named after its video alone."""
     return found.get((entry.video, entry.start)) or found.get((entry.video, -1)) or []
 
@@ -248,8 +248,8 @@ def _sample(
     entry: Listed,
     name: str,
     test: bool,
-    forms: Forms,
-    notes: Notes,
+    forms: FormsOfModalities,
+    notes: Remarks,
 ) -> Sample:
     """A sample with its preferred files: of its own split and class where there are such."""
     sources: dict[str, Source | None] = {}

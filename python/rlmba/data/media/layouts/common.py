@@ -21,7 +21,7 @@ from rlmba.reading.files import read_bytes
 
 __all__ = [
     "PUBLISHED",
-    "Notes",
+    "Remarks",
     "catalogue",
     "class_key",
     "class_labels",
@@ -61,7 +61,7 @@ def class_labels(name: str) -> Mapping[str, int]:
     return {class_key(c): k for k, c in enumerate(published_classes(name))}
 
 
-class Notes:
+class Remarks:
     """Remarks about single files, lines or samples, counted by what is remarked."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ def split_name(name: str) -> tuple[str, str]:
     return (stem, point + suffix.lower()) if stem else (name, "")
 
 
-def csv_rows(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path, notes: Remarks) -> Iterator[tuple[int, list[str]]]:
     """Rows of a CSV file with the number of the line each ends on; blank lines are passed over."""
     found = decode_text(read_list(path))
     if found.bad is not None:
@@ -135,7 +135,7 @@ def read_list(path: Path) -> bytes:
     return read_bytes(path, advice="give a list of samples")
 
 
-def unique(candidates: Iterable[Sample], notes: Notes) -> list[Sample]:
+def unique(candidates: Iterable[Sample], notes: Remarks) -> list[Sample]:
     """Samples sorted by (test, class, id); of an id that occurs twice, the first in that order.
 
     So a clip of two splits stays in the training split, and no test sample was trained on.
@@ -162,7 +162,7 @@ def catalogue(
     *,
     layout: str,
     modalities: Sequence[str],
-    notes: Notes,
+    notes: Remarks,
 ) -> Catalogue:
     """A catalogue of the candidates that remain, with what was noticed."""
     samples = unique(candidates, notes)

@@ -12,7 +12,7 @@ from typing import Any
 from rlmba.data.encoding import decode_text, is_marked
 from rlmba.data.media.catalogue import Catalogue, Sample, Source
 from rlmba.data.media.layouts.common import (
-    Notes,
+    Remarks,
     catalogue,
     class_key,
     class_labels,
@@ -94,7 +94,7 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         wanted = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}
         raise not_found(NAME, root, wanted, MARKS, SOURCE)
     chosen = layout or there[0]
-    notes = Notes()
+    notes = Remarks()
     if layout is None and there[1:]:
         notes.say(
             f"layout {chosen!r} is read; the folder has {', '.join(map(repr, there[1:]))} too"
@@ -128,7 +128,7 @@ def _layouts(root: Path, lists: tuple[Path, ...]) -> list[str]:
 
 
 def _sample(
-    name: str, label: int, split: str, *, text: str, image: str | None, notes: Notes
+    name: str, label: int, split: str, *, text: str, image: str | None, notes: Remarks
 ) -> Sample:
     if not image:
         notes.add("samples without an image", name)
@@ -151,7 +151,7 @@ def _sample_id(class_name: str, stem: str) -> str:
     return stem if stem.startswith(f"{class_name}_") else f"{class_name}_{stem}"
 
 
-def _from_folders(root: Path, notes: Notes) -> Iterator[Sample]:
+def _from_folders(root: Path, notes: Remarks) -> Iterator[Sample]:
     labels = class_labels(NAME)
     folders: list[tuple[int, str, str]] = []
     for split in _SPLITS:
@@ -262,7 +262,7 @@ class _Images:
         return self._listed(folder, name)
 
 
-def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
+def _from_json(root: Path, notes: Remarks) -> Iterator[Sample]:
     labels, classes = class_labels(NAME), published_classes(NAME)
     images = _Images(root)
     for split in _SPLITS:
@@ -316,7 +316,7 @@ def _fields(entry: object) -> tuple[str, str, str] | None:
     return label, image.replace("\\", "/"), words.encode("utf-8", "replace").decode("utf-8")
 
 
-def _from_titles(root: Path, files: tuple[Path, ...], notes: Notes) -> Iterator[Sample]:
+def _from_titles(root: Path, files: tuple[Path, ...], notes: Remarks) -> Iterator[Sample]:
     labels, classes = class_labels(NAME), published_classes(NAME)
     images = _Images(root)
     for path in files:

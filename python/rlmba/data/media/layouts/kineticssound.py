@@ -15,7 +15,7 @@ from rlmba.data.media.layouts.clips import (
     samples_of,
 )
 from rlmba.data.media.layouts.common import (
-    Notes,
+    Remarks,
     catalogue,
     class_key,
     class_labels,
@@ -49,7 +49,7 @@ _SECONDS = 10
 
 def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     """Catalogue of a folder of KineticsSound; see :func:`rlmba.data.media.layouts.find_catalogue`."""
-    notes = Notes()
+    notes = Remarks()
     media = find_media(root, class_labels(NAME), notes)
     listed: list[Listed] = []
     named = False
@@ -78,7 +78,7 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     return catalogue(NAME, root, samples, layout=chosen, modalities=MODALITIES, notes=notes)
 
 
-def _chosen(root: Path, samples: Iterable[Sample], notes: Notes) -> Iterator[Sample]:
+def _chosen(root: Path, samples: Iterable[Sample], notes: Remarks) -> Iterator[Sample]:
     """Samples that BMMAL's lists name, where these lie in the root; of a split without one, all."""
     lists = {test: root / f"my_{'test' if test else 'train'}.txt" for test in (False, True)}
     left: dict[bool, set[str]] = {}
@@ -99,7 +99,7 @@ def _chosen(root: Path, samples: Iterable[Sample], notes: Notes) -> Iterator[Sam
             notes.add(f"videos that {lists[test].name} names, found nowhere", video)
 
 
-def _kinetics_list(path: Path, notes: Notes) -> list[Listed] | None:
+def _kinetics_list(path: Path, notes: Remarks) -> list[Listed] | None:
     """Clips of the 31 classes in a Kinetics CSV; None where the file is another."""
     labels = class_labels(NAME)
     by_name = next((v for k, v in SPLITS.items() if k in path.stem.lower()), "")

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlmba.data.media.catalogue import Catalogue
-from rlmba.data.media.layouts.clips import MODALITIES, Forms, Listed, find_media, samples_of
+from rlmba.data.media.layouts.clips import (
+    MODALITIES,
+    FormsOfModalities,
+    Listed,
+    find_media,
+    samples_of,
+)
 from rlmba.data.media.layouts.common import (
-    Notes,
+    Remarks,
     catalogue,
     class_key,
     class_labels,
@@ -39,7 +45,7 @@ MARKS = (LIST, "train", "test", "video", "videos", "frames")
 
 def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     """Catalogue of a folder of VGGSound; see :func:`rlmba.data.media.layouts.find_catalogue`."""
-    notes = Notes()
+    notes = Remarks()
     media = find_media(root, class_labels(NAME), notes)
     listed: list[Listed] = []
     paths = lists or _find_list(root, media.lists)
@@ -66,7 +72,7 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     return catalogue(NAME, root, samples, layout=chosen, modalities=MODALITIES, notes=notes)
 
 
-def _sorted_by_class(forms: Forms) -> bool:
+def _sorted_by_class(forms: FormsOfModalities) -> bool:
     return any(p.split and p.label >= 0 for _, f in forms for v in f.values() for p in v)
 
 
@@ -84,7 +90,7 @@ def _find_list(root: Path, below: list[Path]) -> tuple[Path, ...]:
     return tuple(found[:1])
 
 
-def _vggsound_list(path: Path, notes: Notes) -> list[Listed]:
+def _vggsound_list(path: Path, notes: Remarks) -> list[Listed]:
     labels = class_labels(NAME)
     by_label: dict[str, int] = {}
     listed = []
