@@ -324,7 +324,7 @@ def test_food101_with_several_layouts_reads_the_first_or_the_one_asked_for(tmp_p
     media_files.make_food101(tmp_path, "folders", damages=("no-ingredients",))
     found = find_catalogue("food101", tmp_path)
     assert found.layout == "json"
-    assert "layout 'json' is read; the folder has 'folders' too" in found.notes
+    assert "layout 'json' is read; the folder also has 'folders' too" in found.notes
     other = find_catalogue("food101", tmp_path, layout="folders")
     assert len(other.samples) == len(found.samples) + 1
     with pytest.raises(DataError, match=r"titles: train_titles\.csv") as error:
@@ -371,7 +371,7 @@ def test_a_layout_without_a_single_sample_is_an_error(tmp_path, name):
         touch(tmp_path / "laughing" / "aaaaaaaaaaa_000001_000011.mp4")
     else:
         touch(tmp_path / "train" / "hail" / "aaaaaaaaaaa.mp4")
-    with pytest.raises(DataError, match="found none that is of a published class"):
+    with pytest.raises(DataError, match="found none with a published class"):
         find_catalogue(name, tmp_path)
 
 

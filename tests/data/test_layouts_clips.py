@@ -67,7 +67,7 @@ def test_kineticssound_tests_on_the_test_split_before_the_validation_split(tmp_p
         touch(tmp_path / split / "laughing" / f"{c * 11}_000001_000011.mp4")
     found = find_catalogue("kineticssound", tmp_path)
     assert [(s.id[0], s.test) for s in found.samples] == [("a", False), ("c", True)]
-    assert notes(found, "split 'val', not used beside 'test'").endswith("(" + "b" * 11 + ")")
+    assert notes(found, "split 'val', not used with 'test'").endswith("(" + "b" * 11 + ")")
 
 
 def test_kineticssound_lists_with_other_classes_and_lines_that_cannot_be_read(tmp_path):
@@ -89,7 +89,7 @@ def test_kineticssound_lists_with_other_classes_and_lines_that_cannot_be_read(tm
         ("aaaaaaaaaaa_000001_000011", False, True),
         ("ccccccccccc_000005_000015", True, True),
     ]
-    assert "all.csv: 1 clips of other classes of Kinetics are not used" in found.notes
+    assert "all.csv: 1 clips of other Kinetics classes are not used" in found.notes
     assert notes(found, "lines of lists").endswith("2 (all.csv:5, all.csv:6)")
     assert notes(found, "does not name").endswith("(zzzzzzzzzzz_000001_000011.mp4)")
     with pytest.raises(DataError, match="columns label, youtube_id"):
@@ -111,7 +111,7 @@ def test_kineticssound_tests_on_the_validation_split_where_no_test_clip_is_there
         ("a", False, True),
         ("b", True, True),
     ]
-    assert notes(found, "split 'test', not used beside 'val'").endswith("(" + "c" * 11 + ")")
+    assert notes(found, "split 'test', not used with 'val'").endswith("(" + "c" * 11 + ")")
 
 
 def test_kineticssound_of_the_clips_of_kinetics_those_of_bmmals_lists_are_taken(tmp_path):
@@ -123,8 +123,8 @@ def test_kineticssound_of_the_clips_of_kinetics_those_of_bmmals_lists_are_taken(
     found = find_catalogue("kineticssound", tmp_path)
     assert [(s.id[0], s.test) for s in found.samples] == [("a", False), ("c", False), ("e", True)]
     assert set(found.notes) == {
-        "clips that my_train.txt does not name, left out: 1 (bbbbbbbbbb__000001_000011)",
-        "videos that my_train.txt names, found nowhere: 1 (dddddddddd_)",
+        "clips that my_train.txt left out: 1 (bbbbbbbbbb__000001_000011)",
+        "videos that my_train.txt that were not found: 1 (dddddddddd_)",
     }
 
 
@@ -238,7 +238,7 @@ def test_vggsound_of_a_clip_in_two_folders_that_of_the_listed_class_is_taken(tmp
     found = find_catalogue("vggsound", tmp_path)
     assert [s.sources["audio"].path for s in found.samples] == [own]
     assert [n.split(":")[0] for n in found.notes] == [
-        "clips in more than one file, the first taken"
+        "clips in more than one file, the first is used"
     ]
 
 
@@ -247,7 +247,7 @@ def test_the_layout_with_more_complete_clips_is_read(tmp_path):
     touch(tmp_path / f"{made[0].id}.mp4")
     found = find_catalogue("vggsound", tmp_path)
     assert found.layout == "frames"
-    assert "layout 'frames' is read; the folder has 'clips' too" in found.notes
+    assert "layout 'frames' is read; the folder also has 'clips' too" in found.notes
     clips = find_catalogue("vggsound", tmp_path, layout="clips")
     assert [s.id for s in clips.samples] == [s.id for s in found.samples]
     assert [s.id for s in clips.samples if s.complete] == [made[0].id]

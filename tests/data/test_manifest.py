@@ -137,7 +137,9 @@ def test_a_decimal_comma_is_named_where_it_leaves_a_column_out(folder):
         RlmbaWarning, match="column 'dose' is not used: its numbers have a decimal comma"
     ):
         dataset = load_manifest(written(folder, dose=commas), **SMALL)
-    assert "'dose' (its numbers have a decimal comma: write them with a point)" in dataset.found()[-1]
+    assert (
+        "'dose' (its numbers have a decimal comma: write them with a point)" in dataset.found()[-1]
+    )
 
 
 def test_found_says_what_is_taken_and_what_is_not(folder):
@@ -363,7 +365,9 @@ def test_reading_a_table_that_lacks_columns(folder):
         DataError, match=r"expected lists of 3 numbers in column 'emb', .* got lists of 1"
     ):
         load_manifest(path, reading=reading)
-    with pytest.raises(UsageError, match="option reading: expected the reading\\(\\) of a data set"):
+    with pytest.raises(
+        UsageError, match="option reading: expected the reading\\(\\) of a data set"
+    ):
         load_manifest(path, reading={"recipe": {}})
 
 

@@ -142,7 +142,9 @@ def test_two_columns_that_could_be_the_image(table):
 
 def test_nothing_to_learn_from(table):
     refused(
-        table("id,notes,label", "a,x y,c", "b,z,d"), UsageError, "expected a column of images, texts"
+        table("id,notes,label", "a,x y,c", "b,z,d"),
+        UsageError,
+        "expected a column of images, texts",
     )
     refused(table("id,n"), DataError, "m.csv")
 
@@ -155,9 +157,7 @@ def test_features_that_are_no_numbers(table):
         "line 3: column 'n' holds 'x', expected a number or an empty cell",
         features=["n"],
     )
-    refused(
-        path, UsageError, "expected columns without another use, got 'id'", features=["id"]
-    )
+    refused(path, UsageError, "expected columns without another use, got 'id'", features=["id"])
     refused(path, UsageError, "option features: expected a list", features="n")
     path = table("id,n,m", "a,1e400,2", "b,2,3.5")
     refused(path, DataError, "line 2: column 'n' holds '1e400'", features=["n"])

@@ -369,7 +369,7 @@ def test_decoder_that_never_works(source, tmp_path, monkeypatch):
 def test_what_no_sample_survives_stops_at_once(source, tmp_path):
     with pytest.raises(UsageError, match="no tokenizer there"):
         make(source, tmp_path / "a", decode=cache_media.decode_without_tokenizer)
-    with pytest.raises(DataError, match="it does not follow the recipe"):
+    with pytest.raises(DataError, match="correct the decoder"):
         make(source, tmp_path / "b", decode=cache_media.decode_wrong_shape)
     assert [p.name for p in (tmp_path / "b" / "shards").iterdir()] == []
     with pytest.raises(UsageError, match="at least 1, got -1"):
@@ -461,9 +461,9 @@ def test_too_small_a_disk_is_refused_before_anything_is_decoded(source, tmp_path
 
 def test_folder_of_something_else(source, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something that is no cache"):
+    with pytest.raises(UsageError, match="holds something other than a cache"):
         make(source, tmp_path)
-    with pytest.raises(UsageError, match="holds something that is no cache"):
+    with pytest.raises(UsageError, match="holds something other than a cache"):
         make(source, tmp_path / "notes.txt")
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -477,7 +477,7 @@ def test_cache_of_something_else(source, tmp_path):
     other = cache_media.Catalogue(
         "vggsound", source.root, "clips", ("video",), source.classes, [], {}
     )
-    with pytest.raises(DataError, match="name: food101 in the cache, vggsound asked for"):
+    with pytest.raises(DataError, match="name: food101 in the cache, vggsound requested"):
         make(other, tmp_path / "c")
     moved = [cache_media.Sample(s.id, s.label, not s.test, s.sources) for s in source.samples]
     changed = cache_media.Catalogue(

@@ -1,4 +1,4 @@
-"""A sample's media files as arrays."""
+"""Decode a sample's media files to arrays."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ def decode_sample(sample: Sample, recipe: Recipe) -> dict[str, MediaContent]:
     Parameters
     ----------
     sample : Sample
-        Where its modalities are stored. What comes from one file is read in one pass over it.
+        Where its modalities are stored. Modalities in the same file are read in one pass over it.
     recipe : Recipe
         What is taken from the files.
 
     Returns
     -------
     dict of modality to MediaContent
-        In the sample's order. What is missing or cannot be read has a problem instead of an array;
-        nothing is raised for it.
+        In the sample's order. A modality that is missing or unreadable has a problem instead of an
+        array; this raises no error.
 
     Raises
     ------
     UsageError
-        If the recipe's tokenizer cannot be loaded, or a modality cannot come from a source of its
-        form.
+        If the recipe's tokenizer cannot be loaded, or a source of this form cannot hold the modality.
     """
     contents: dict[str, MediaContent] = {}
     clips: dict[Path, list[str]] = {}

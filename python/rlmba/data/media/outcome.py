@@ -1,4 +1,4 @@
-"""What became of reading one sample, as it is kept on disk and counted."""
+"""The outcome of reading one sample, which is stored on disk and counted."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 Decode: TypeAlias = Callable[[Sample, Recipe], Mapping[str, MediaContent]]
-"""Reads a sample: content by modality. Must be importable by name in a worker process."""
+"""A function that reads a sample: content by modality. A worker process must be able to import it."""
 
 FileKey: TypeAlias = tuple[int, int] | None
-"""What tells a changed file: its size and the time it was changed, in nanoseconds; None: no file."""
+"""Size and modification time (nanoseconds) of a file, to detect changes; None if there is no file."""
 
 CRASHED = "the decoder crashed on it"
 _NO_FILE = "no file"
@@ -37,16 +37,16 @@ _NO_FILE = "no file"
 
 @dataclass(frozen=True)
 class DecodeOutcome:
-    """What became of reading one sample.
+    """The outcome of reading one sample.
 
     Parameters
     ----------
     problems : mapping of modality to str
         Modalities without content, and why.
     flags : mapping of modality to tuple of str
-        What is odd about those that have it.
+        What is odd about modalities with content.
     keys : mapping of modality to FileKey
-        Of the files as they were; a modality that is not listed had no file.
+        The files when they were read; a modality that is not listed had no file.
     """
 
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -64,11 +64,11 @@ class DecodeOutcome:
         return any(self.keys.get(m) is not None for m in self.problems)
 
     def current(self, sample: Sample) -> bool:
-        """Whether the files are what they were."""
+        """Whether the files have not changed since they were read."""
         return all(key_of(s) == self.keys.get(m) for m, s in sample.sources.items())
 
     def repaired(self, sample: Sample) -> bool:
-        """Whether a file that was missing or unreadable is now there, or another one."""
+        """Whether a file that was missing or unreadable now exists or has changed."""
         keys = {m: key_of(sample.sources.get(m)) for m in self.problems}
         return any(k is not None and k != self.keys.get(m) for m, k in keys.items())
 
@@ -79,7 +79,7 @@ class DecodeOutcome:
 
 
 def key_of(source: Source | None) -> FileKey:
-    """FileKey of the file behind a source, of all files of a folder, or of a text in memory."""
+    """The key of a source's file, of all files of its folder, or of its text."""
     if source is None:
         return None
     if source.path is None:
@@ -95,7 +95,7 @@ def key_of(source: Source | None) -> FileKey:
 
 
 def missing(sample: Sample) -> DecodeOutcome:
-    """DecodeOutcome that looking alone gives: which modalities have no file, the rest taken for good."""
+    """The outcome without reading: modalities without a file are missing, all others count as good."""
     return DecodeOutcome({m: _NO_FILE for m, s in sample.sources.items() if s is None})
 
 
@@ -109,21 +109,21 @@ def default_decode() -> Decode:
 def examine(
     sample: Sample, recipe: Recipe, decode: Decode, crash: str = ""
 ) -> tuple[dict[str, NDArray[Any] | None], DecodeOutcome]:
-    """Read a sample: its arrays by modality, and what is to be said about it.
+    """Read a sample: its arrays by modality, and the outcome.
 
-    Whatever goes wrong with the sample's own files is a problem of that sample and no error.
+    A failure to read the sample's own files is recorded in the outcome and raises no error.
 
     Parameters
     ----------
     sample, recipe : Sample, Recipe
     decode : Decode
     crash : str
-        If not empty, the sample is not read but has this problem.
+        If not empty, the sample is not read, and this is its problem.
 
     Raises
     ------
     RlmbaError
-        What no other sample would survive either, such as a missing tokenizer.
+        For a failure that affects all samples, such as a missing tokenizer.
     """
     keys = {m: key for m, s in sample.sources.items() if (key := key_of(s)) is not None}
     contents = _decoded(sample, recipe, decode, crash) if keys else {}
@@ -136,7 +136,7 @@ def examine(
         if modality not in keys:
             problems[modality] = _NO_FILE
         elif content.array is None:
-            problems[modality] = " ".join(content.problem.split()) or "the decoder gave nothing"
+            problems[modality] = " ".join(content.problem.split()) or "the decoder returned nothing"
         elif content.flags:
             flags[modality] = content.flags
     return arrays, DecodeOutcome(problems, flags, keys)

@@ -1,4 +1,4 @@
-"""VGGSound: clips of ten seconds of 309 classes, in which what is heard is seen."""
+"""VGGSound: clips of ten seconds in 309 classes, in which the source of the sound is visible."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         raise not_found(NAME, root, wanted, MARKS, SOURCE)
     chosen = layout or (there[0] if there else "clips")
     if layout is None and there[1:]:
-        notes.say(f"layout {chosen!r} is read; the folder has {there[1]!r} too")
+        notes.say(f"layout {chosen!r} is read; the folder also has {there[1]!r}")
     if not paths and not _sorted_by_class(media.by_modality(chosen)):
         raise DataError(
-            f"{root}: found clips, but neither {LIST}, which names their class and split, nor "
+            f"{root}: found clips, but neither {LIST}, which lists their class and split, nor "
             f"folders {{train,test}}/<class>/; put {LIST} there or give it as annotations.\n"
             f"The data: {SOURCE}"
         )
@@ -77,7 +77,7 @@ def _sorted_by_class(forms: FormsOfModalities) -> bool:
 
 
 def _find_list(root: Path, below: list[Path]) -> tuple[Path, ...]:
-    """``vggsound.csv`` in the folders that were walked, or in one just below the root."""
+    """``vggsound.csv`` in the folders that were visited, or in a folder directly below the root."""
     found = [p for p in below if p.name.lower() == LIST]
     if not found:
         found = [
@@ -96,7 +96,7 @@ def _vggsound_list(path: Path, notes: Remarks) -> list[Listed]:
     listed = []
     for line, row in csv_rows(path, notes):
         split = row[-1].strip().lower()
-        # A label whose commas are not quoted spreads over several cells.
+        # A label with unquoted commas is split into several cells.
         label = ",".join(row[2:-1]).strip()
         if len(row) < 4 or split not in ("train", "test") or not row[1].strip().isdigit():
             notes.add(f"lines of {path.name} that cannot be read, left out", f"line {line}")
@@ -111,7 +111,7 @@ def _vggsound_list(path: Path, notes: Remarks) -> list[Listed]:
         listed.append(Listed(row[0].strip(), int(row[1]), -1, by_label[label], split))
     if not listed:
         raise DataError(
-            f"{path}: expected lines 'id,start second,label,split' with labels of VGGSound, got none; "
-            f"is it {LIST} as published?"
+            f"{path}: expected lines 'id,start second,label,split' with labels of VGGSound, found none; "
+            f"give {LIST} as published"
         )
     return listed
