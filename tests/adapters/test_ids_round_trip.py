@@ -132,7 +132,7 @@ def test_a_batch_of_a_pool_with_ids_is_no_list_of_positions(tmp_path, suffix):
     np.savez(tmp_path / "bare.npz", logits=LOGITS)
     out = tmp_path / f"b.{suffix}"
     plan(tmp_path / "pool.npz", 2, strategy="margin", out=out).run()
-    with pytest.raises(UsageError, match="selected from a pool with ids, and this pool has none"):
+    with pytest.raises(UsageError, match="selected from a pool with ids, but this pool has none"):
         plan(tmp_path / "bare.npz", 2, strategy="margin", labeled=[out], dry_run=True)
 
 
@@ -162,7 +162,7 @@ def test_integers_of_a_pool_with_ids_are_ids(tmp_path):
     job = plan(**given, labeled=[tmp_path / "l.npy"])
     assert np.flatnonzero(job.arguments["labeled"]).tolist() == [2, 5]
     np.save(tmp_path / "l.npy", np.array([1, 2]))
-    with pytest.raises(DataError, match=r"id '2' is not in the pool .*given as a mask"):
+    with pytest.raises(DataError, match=r"id '2' is not in the pool .*use a mask"):
         plan(**given, labeled=[tmp_path / "l.npy"])
     np.save(tmp_path / "l.npy", np.arange(N) == 3)
     job = plan(**given, labeled=[tmp_path / "l.npy"])

@@ -246,7 +246,7 @@ def test_shard_of_nothing_and_of_no_image(tmp_path):
     [
         (
             {"text": np.zeros(5, np.int32)},
-            r"expected text as int32 \[6\], the decoder returned int32 \[5\]",
+            r"expected text as int32 \[6\], but the decoder returned int32 \[5\]",
         ),
         ({"text": np.zeros(6, np.int64)}, "gave int64"),
         ({"image": np.zeros((4, 4), np.uint8)}, r"expected image as uint8 \[H, W, 3\]"),

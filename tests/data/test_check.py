@@ -198,7 +198,7 @@ def test_default_index_lies_in_the_users_cache_folder(source, tmp_path, monkeypa
 
 def test_index_of_something_else(source, index, tmp_path):
     look(source, index)
-    with pytest.raises(DataError, match="or of another recipe"):
+    with pytest.raises(DataError, match="or was written with another recipe"):
         check(source, Recipe(), index=index, decode=cache_media.decode)
     index.write_text("id,label\n1,2\n")
     with pytest.raises(DataError, match="is not the index of a check; give another --index"):

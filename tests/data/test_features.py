@@ -109,7 +109,7 @@ def test_bad_options(load, options, message):
         ({"y": np.arange(N) % 2 * 2 - 2}, "from 0 up, or -1 where unknown, got -2 in row 0"),
         (
             {"y": np.where(np.arange(N) < N - 1, np.arange(N) % 2, -1)},
-            f"labels of all test samples, got -1 in row {N - 1}",
+            f"label for every test sample, got -1 in row {N - 1}",
         ),
         ({"y": np.arange(N) % 2 * 10**12}, "out of range.* class 1 never occurs"),
         ({"y": np.zeros(N, int)}, "two classes or more"),

@@ -166,7 +166,7 @@ def test_given_ids_that_no_pool_can_start_from():
     ids = [*of_class(data, 0, 2), *of_class(data, 1, 2)]
     with pytest.raises(UsageError, match="expected 4, the number of initial ids, got 5"):
         create(data, ids, n=5)
-    with pytest.raises(UsageError, match=r"got none of \['c1'\]; take ids of them in, too"):
+    with pytest.raises(UsageError, match=r"got none of \['c1'\]; add ids of these classes"):
         create(data, ids[:2])
     with pytest.raises(DataError, match=f"'{ids[0]}' twice"):
         create(data, [*ids, ids[0]])

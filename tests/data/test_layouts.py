@@ -324,7 +324,7 @@ def test_food101_with_several_layouts_reads_the_first_or_the_one_asked_for(tmp_p
     media_files.make_food101(tmp_path, "folders", damages=("no-ingredients",))
     found = find_catalogue("food101", tmp_path)
     assert found.layout == "json"
-    assert "layout 'json' is read; the folder also has 'folders' too" in found.notes
+    assert "layout 'json' is read; the folder also has 'folders'" in found.notes
     other = find_catalogue("food101", tmp_path, layout="folders")
     assert len(other.samples) == len(found.samples) + 1
     with pytest.raises(DataError, match=r"titles: train_titles\.csv") as error:

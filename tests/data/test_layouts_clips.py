@@ -123,8 +123,8 @@ def test_kineticssound_of_the_clips_of_kinetics_those_of_bmmals_lists_are_taken(
     found = find_catalogue("kineticssound", tmp_path)
     assert [(s.id[0], s.test) for s in found.samples] == [("a", False), ("c", False), ("e", True)]
     assert set(found.notes) == {
-        "clips that my_train.txt left out: 1 (bbbbbbbbbb__000001_000011)",
-        "videos that my_train.txt that were not found: 1 (dddddddddd_)",
+        "clips that are not in my_train.txt, left out: 1 (bbbbbbbbbb__000001_000011)",
+        "videos in my_train.txt that were not found: 1 (dddddddddd_)",
     }
 
 
@@ -215,7 +215,7 @@ def test_vggsound_clips_sorted_by_class_need_no_list(tmp_path):
         ("aaaaaaaaaaa_000001", "bee, wasp, etc. buzzing", False),
         ("bbbbbbbbbbb_000001", "playing violin, fiddle", True),
     ]
-    assert notes(found, "in no list").endswith("1 (ccccccccccc_000001.mp4)")
+    assert notes(found, "that no list names").endswith("1 (ccccccccccc_000001.mp4)")
 
 
 def test_vggsound_the_list_decides_class_and_split(tmp_path):
@@ -247,7 +247,7 @@ def test_the_layout_with_more_complete_clips_is_read(tmp_path):
     touch(tmp_path / f"{made[0].id}.mp4")
     found = find_catalogue("vggsound", tmp_path)
     assert found.layout == "frames"
-    assert "layout 'frames' is read; the folder also has 'clips' too" in found.notes
+    assert "layout 'frames' is read; the folder also has 'clips'" in found.notes
     clips = find_catalogue("vggsound", tmp_path, layout="clips")
     assert [s.id for s in clips.samples] == [s.id for s in found.samples]
     assert [s.id for s in clips.samples if s.complete] == [made[0].id]

@@ -223,8 +223,8 @@ def test_absolute_paths_and_root(table, tmp_path):
     refused(
         path,
         DataError,
-        r"none of the 2 files of column 'image' \(image\) can be used; the first is .*sub/9.jpg \(no such file\)"
-        r".*root=FOLDER.*columns.image=null",
+        r"none of the 2 files of column 'image' \(image\) can be used; the first is .*sub/9.jpg "
+        r"\(no such file\).*root=FOLDER.*columns.image=null",
     )
 
 

@@ -207,7 +207,7 @@ BAD = {
     "nothing": ({"arrays": {}, "kinds": {}}, "at least one modality"),
     "mm": (
         {"arrays": {"mm": np.ones((N, 2))}, "kinds": {"mm": "features"}},
-        "names the fused head",
+        "is the name of the fused head",
     ),
     "present": ({"present": np.zeros((N, 6), int)}, "'s0' has none"),
     "present shape": ({"present": np.ones((N, 2), int)}, "12 samples and 6 modalities"),

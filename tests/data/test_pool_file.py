@@ -147,10 +147,10 @@ def test_parquet_mask_and_labels(tmp_path, arrays):
     ("columns", "match"),
     [
         ({"features_0": [1.0], "features_2": [1.0]}, "features_1 is missing"),
-        ({"features": [[1.0], [1.0, 2.0]]}, "lists of one length"),
+        ({"features": [[1.0], [1.0, 2.0]]}, "lists of equal length"),
         ({"features": [[1.0], None]}, "got null"),
         ({"features": [[1.0], [None]]}, "number everywhere"),
-        ({"other": [1.0]}, "named as rlmba.select's"),
+        ({"other": [1.0]}, "with the names of rlmba.select's"),
     ],
 )
 def test_bad_parquet(tmp_path, columns, match):
@@ -213,8 +213,8 @@ class TestIds:
         ("name", "text", "match"),
         [
             ("x.csv", "name\na\n", "expected a column 'id'"),
-            ("x.json", "{", "no readable list"),
-            ("x.json", "3", "no readable list"),
+            ("x.json", "{", "expected a JSON list of ids"),
+            ("x.json", "3", "expected a JSON list of ids"),
             ("x.json", '{"samples": [{}]}', "row 1: expected an id"),
             ("x.csv", "id,n\na,1\n,2\n", "line 3: expected an id, got an empty cell"),
         ],
@@ -283,7 +283,7 @@ class TestLabeled:
             read_labeled([tmp_path / "a.csv"], np.array(["s0", "zz"]))
         with pytest.raises(DataError, match="not in the pool"):
             read_labeled([tmp_path / "a.csv"], np.array([], dtype=np.str_))
-        with pytest.raises(UsageError, match="needs a pool with ids"):
+        with pytest.raises(UsageError, match="is not a position, and the pool has no ids"):
             read_labeled([tmp_path / "a.csv"], None)
 
     def test_features_and_positions(self, tmp_path, arrays):

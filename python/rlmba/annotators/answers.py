@@ -45,7 +45,7 @@ class ClassNames:
         self._numbers = numbers and all_numbers(classes)
 
     def find(self, label: str) -> str | None:
-        """The class that a label means by :class:`rlmba.cells.NameIndex`; a guarding apostrophe does not count.
+        """The class that a label means by :class:`~rlmba.cells.NameIndex`, without a guarding apostrophe.
 
         Where it means none and classes are open, it is itself a class, with single blanks, from then on a
         known one.

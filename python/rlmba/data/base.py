@@ -131,13 +131,13 @@ class MultimodalDataset(ABC):
 
     def _set_samples(
         self,
+        *,
         ids: Sequence[str] | NDArray[Any],
         labels: NDArray[Any],
         classes: Sequence[str],
         test: NDArray[Any],
         modalities: Sequence[str],
         present: NDArray[Any] | None,
-        *,
         partial: bool,
     ) -> None:
         """Check and set the attributes that describe the samples.

@@ -99,7 +99,15 @@ class InMemoryDataset(MultimodalDataset):
         reading: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self._set_samples(ids, labels, classes, split, list(arrays), present, partial=partial)
+        self._set_samples(
+            ids=ids,
+            labels=labels,
+            classes=classes,
+            test=split,
+            modalities=list(arrays),
+            present=present,
+            partial=partial,
+        )
         n = len(self.ids)
         rates = sample_rates or {}
         self._arrays = {m: self._checked(m, a, kinds[m], n) for m, a in arrays.items()}

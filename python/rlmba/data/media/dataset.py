@@ -96,7 +96,15 @@ class MediaDataset(MultimodalDataset):
         self.name = name
         self.reader = reader
         self.recipe = recipe
-        self._set_samples(ids, labels, classes, test, modalities, present, partial=partial)
+        self._set_samples(
+            ids=ids,
+            labels=labels,
+            classes=classes,
+            test=test,
+            modalities=modalities,
+            present=present,
+            partial=partial,
+        )
         self._forms = [
             (forms or {}).get(m) or form_of(m, recipe, vocabulary=vocabulary) for m in modalities
         ]

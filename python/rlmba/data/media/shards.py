@@ -252,7 +252,9 @@ def read_note(cache: Path, number: int) -> ShardNote | None:
 
 def _repair(file: Path) -> str:
     """The advice about a damaged shard."""
-    return f"delete {file.with_suffix('.json')} and run `rlmba data prepare` again, which makes missing shards"
+    return (
+        f"delete {file.with_suffix('.json')} and run `rlmba data prepare` again to make this shard"
+    )
 
 
 def verify_shard(cache: Path, number: int, note: ShardNote) -> str:
