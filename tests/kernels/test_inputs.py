@@ -267,7 +267,7 @@ def test_columns_without_numbers_are_named():
         (pa.table({"n": [1.0, None]}), "column 'n' with 1 missing"),
         (pl.LazyFrame(text), r"LazyFrame; call .collect\(\)"),
         (pd.DataFrame({"s": pd.arrays.SparseArray([0.0, 1.0])}), r"call .sparse.to_dense\(\)"),
-        (pa.array([[1.0], [2.0, 3.0]]), "lists of equal length"),
+        (pa.array([[1.0], [2.0, 3.0]]), "lists of one length"),
     ):
         with pytest.raises(ShapeError, match=f"x: .*{wanted}"):
             kernels.kmeans_plusplus(table, 1, rng=0)
