@@ -178,8 +178,8 @@ def test_integers_of_a_pool_with_ids_are_ids(tmp_path):
         (np.array([b"\xff", b"b", b"c", b"d", b"e", b"f"]), "expected text in UTF-8"),
         (np.arange(N) / 2, r"got dtype float64.*\.astype\(str\)"),
         (np.arange(N).astype("datetime64[D]"), "give dates as text"),
-        (np.arange(N) == 1, "booleans cannot tell"),
-        (np.array([3, 1, 3, 4, 5, 6]), "3 stands at positions 0 and 2"),
+        (np.arange(N) == 1, "booleans cannot distinguish"),
+        (np.array([3, 1, 3, 4, 5, 6]), "3 is at positions 0 and 2"),
     ],
 )
 def test_ids_that_no_file_gives_back_are_refused_before_the_work(tmp_path, ids, match):
@@ -200,7 +200,7 @@ class TestArguments:
         assert ids(np.array([1, 2, 3, 4, 5, 6], dtype=object)).dtype == np.int64
         assert set(ids([2**70, -1, 2, 3, 4, 5]).tolist()) == {2**70, -1, 2, 3, 4, 5}
         assert set(ids([1, "a", "b", 2, "1.0", "c"]).tolist()) == {1, "a", "b", 2, "1.0", "c"}
-        with pytest.raises(DataError, match="'1' stands at positions 0 and 5"):
+        with pytest.raises(DataError, match="'1' is at positions 0 and 5"):
             ids([1, "a", "b", 2, "c", "1"])
         for wrong, match in (
             ([1, None, 2, 3, 4, 5], "got nothing at position 1"),

@@ -248,9 +248,9 @@ def test_shard_of_nothing_and_of_no_image(tmp_path):
             {"text": np.zeros(5, np.int32)},
             r"expected text as int32 \[6\], but the decoder returned int32 \[5\]",
         ),
-        ({"text": np.zeros(6, np.int64)}, "gave int64"),
+        ({"text": np.zeros(6, np.int64)}, "returned int64"),
         ({"image": np.zeros((4, 4), np.uint8)}, r"expected image as uint8 \[H, W, 3\]"),
-        ({"image": np.zeros((4, 4, 3), np.float32)}, "gave float32"),
+        ({"image": np.zeros((4, 4, 3), np.float32)}, "returned float32"),
     ],
 )
 def test_arrays_against_the_recipe_are_refused(tmp_path, wrong, message):

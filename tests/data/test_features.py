@@ -121,7 +121,7 @@ def test_bad_options(load, options, message):
         ({"image": None, "text": None}, "at least one modality array"),
         ({"split": np.full(N, 3)}, "got \\[3\\] as well"),
         ({"present": np.ones((N, 5))}, r"expected present \[N, 2\]"),
-        ({"ids": np.zeros(N, int)}, "0 stands at positions 0 and 1"),
+        ({"ids": np.zeros(N, int)}, "0 is at positions 0 and 1"),
         ({"image": np.zeros((N, 1, 1, 1, 1))}, "2 to 4 axes"),
     ],
 )

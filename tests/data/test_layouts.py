@@ -313,7 +313,7 @@ def test_food101_titles_may_lie_anywhere_and_lack_lines(tmp_path):
     ]
     assert found.samples[0].sources["text"].text == 'Pho, "the soup"'
     assert found.samples[1].sources["text"].text == "Crème de pho"
-    assert notes(found, "no known split").endswith("(titles.csv:5)")
+    assert notes(found, "lines without a split").endswith("(titles.csv:5)")
     assert notes(found, "not published").endswith("(titles.csv:6)")
     assert notes(found, "without image, title and class").endswith("(titles.csv:7)")
     assert "titles.csv is not UTF-8; it was read as Windows-1252" in found.notes

@@ -59,7 +59,7 @@ def test_kineticssound_takes_its_31_classes_out_of_all_of_kinetics(tmp_path):
     assert notes(found, "folders not entered") == (
         "folders not entered: 2 (test/archery, train/zumba)"
     )
-    assert notes(found, "no clip").endswith("(train/laughing/notes.mp4)")
+    assert notes(found, "files that are not clips").endswith("(train/laughing/notes.mp4)")
 
 
 def test_kineticssound_tests_on_the_test_split_before_the_validation_split(tmp_path):
@@ -91,7 +91,7 @@ def test_kineticssound_lists_with_other_classes_and_lines_that_cannot_be_read(tm
     ]
     assert "all.csv: 1 clips of other Kinetics classes are not used" in found.notes
     assert notes(found, "lines of lists").endswith("2 (all.csv:5, all.csv:6)")
-    assert notes(found, "does not name").endswith("(zzzzzzzzzzz_000001_000011.mp4)")
+    assert notes(found, "that are not in the list").endswith("(zzzzzzzzzzz_000001_000011.mp4)")
     with pytest.raises(DataError, match="columns label, youtube_id"):
         find_catalogue("kineticssound", tmp_path, annotations=tmp_path / "other.csv")
 
@@ -164,7 +164,7 @@ def test_vggsound_clips_under_other_suffixes_and_in_several_files(tmp_path):
         ("bbbbbbbbbbb_000030", "bbbbbbbbbbb_000030.MKV"),
     ]
     assert notes(found, "in more than one file").endswith("1 (-bcdefghij__000007)")
-    assert notes(found, "does not name").endswith("1 (bbbbbbbbbbb_000031.mp4)")
+    assert notes(found, "that are not in the list").endswith("1 (bbbbbbbbbbb_000031.mp4)")
 
 
 def test_vggsound_lines_that_cannot_be_read_and_other_classes(tmp_path):

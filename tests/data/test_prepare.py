@@ -451,7 +451,7 @@ def test_file_that_may_not_grow(source, tmp_path):
 def test_too_small_a_disk_is_refused_before_anything_is_decoded(source, tmp_path, log):
     recipe = Recipe(image_side=10_000_000, tokens=6)
     with pytest.raises(
-        StorageError, match=r"59 samples need about [\d,]+ bytes, 17,700,000,000,001,416 "
+        StorageError, match=r"59 samples need about [\d,]+ bytes, at least 17,700,000,000,001,416"
     ):
         make(source, tmp_path / "c", recipe=recipe)
     assert log() == []
@@ -471,7 +471,7 @@ def test_folder_of_something_else(source, tmp_path):
 def test_cache_of_something_else(source, tmp_path):
     make(source, tmp_path / "c")
     with pytest.raises(
-        DataError, match=r"another --cache.*\nrecipe, tokens: 6 in the cache, 8 asked"
+        DataError, match=r"another --cache.*\nrecipe, tokens: 6 in the cache, 8 requested"
     ):
         make(source, tmp_path / "c", recipe=Recipe(image_side=16, tokens=8))
     other = cache_media.Catalogue(

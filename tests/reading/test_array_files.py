@@ -155,7 +155,7 @@ def test_a_small_file_that_says_it_holds_more_than_memory(tmp_path, monkeypatch)
     path = npz(tmp_path / "x.npz", np.savez_compressed, **arrays(), zeros=zeros)
     for read in (load_features, read_arrays):
         with pytest.raises(
-            DataError, match=r"x\.npz: says that it holds 1,920,\d+ bytes, more than"
+            DataError, match=r"x\.npz claims to hold 1,920,\d+ bytes, more than"
         ):
             read(path)
 
