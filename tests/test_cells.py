@@ -71,8 +71,8 @@ def test_missing_cells():
         ({"a": 1}, "text or a number"),
         (timedelta(1), "text or a number"),
         (float("inf"), "a finite number"),
-        (2.0**53, "does not keep all digits"),
-        (1e22, "does not keep all digits"),
+        (2.0**53, "too large to keep all digits"),
+        (1e22, "too large to keep all digits"),
         (b"\xff", "UTF-8"),
     ],
 )

@@ -121,7 +121,7 @@ def test_npy_is_mapped(tmp_path, arrays):
     assert isinstance(read["features"], np.memmap)
     with pytest.raises(UsageError, match="--npy-holds"):
         read_pool(tmp_path / "f.npy")
-    with pytest.raises(DataError, match=r"named as rlmba\.select's arguments"):
+    with pytest.raises(DataError, match=r"names of rlmba\.select's arguments"):
         read_pool(tmp_path / "f.npy", npy_holds="nonsense")
 
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="pickle"):
         read_pool(tmp_path / "o.npz")
     np.savez(tmp_path / "h.npz", **{"head/weight": np.ones((2, 2))})
-    with pytest.raises(DataError, match="head/weight alone"):
+    with pytest.raises(DataError, match="only head/weight"):
         read_pool(tmp_path / "h.npz")
 
 
@@ -296,7 +296,7 @@ class TestLabeled:
         np.testing.assert_array_equal(read["labels"], np.arange(N))
         assert read_labeled([tmp_path / "p.npy"], None)["labeled"].tolist() == [1, 2]
         assert read_labeled([tmp_path / "ids.npy"], arrays["ids"])["labeled"].tolist() == [3, 4]
-        with pytest.raises(UsageError, match="must be the only one"):
+        with pytest.raises(UsageError, match="must be the only file"):
             read_labeled([tmp_path / "f.npz", tmp_path / "p.npy"], None)
 
 
@@ -345,5 +345,5 @@ class TestBatchFile:
             check_target(tmp_path / "b.csv")
         check_target(tmp_path / "b.csv", overwrite=True)
         (tmp_path / "d.csv").mkdir()
-        with pytest.raises(UsageError, match="there already"):
+        with pytest.raises(UsageError, match="already exists"):
             check_target(tmp_path / "d.csv", overwrite=True)

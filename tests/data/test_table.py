@@ -143,7 +143,7 @@ def test_cells_larger_than_the_csv_modules_limit(write):
         (codecs.BOM_UTF8 + b"id,label\na,\xe9\n", "line 2: expected UTF-8"),
         (codecs.BOM_UTF16_LE + b"i\0d", "expected UTF-16"),
         (b"id,label\na,\x81\n", "line 2: expected UTF-8 or Windows-1252"),
-        (b"PAR1 and so on", "this is Parquet"),
+        (b"PAR1 and so on", "expected text, got a Parquet file"),
         (b"\xd0\xcf\x11\xe0 and so on", r"\.xls.*CSV UTF-8"),
     ],
 )
@@ -204,7 +204,7 @@ def test_json_of_either_form(write, name):
         ("t.jsonl", '{"id": 1\n{"id": 2}\n', "line 1: expected a JSON object"),
         ("t.jsonl", '{"id": 1}\n[1, 2]\n', r"line 2: expected a JSON object.*\[1, 2\]"),
         ("t.jsonl", '{"id": 1}\n\n"x"\n', "line 3: expected a JSON object"),
-        ("t.jsonl", '{"id": 1, "id": 2}\n', "line 1.*'id' is there twice"),
+        ("t.jsonl", '{"id": 1, "id": 2}\n', "line 1.*'id' occurs twice"),
         ("t.jsonl", '{"id": 1, "": 2}\n', "line 1.*without a name"),
         ("t.jsonl", '{"id": ' + "[" * 100_000 + "\n", "line 1: expected a JSON object"),
         ("t.jsonl", "\n", "is empty"),

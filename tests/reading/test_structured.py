@@ -33,7 +33,7 @@ class Kept:
             '{"name": "a", "sizes": [true], "share": "1"}',
             r"valid integer, found True \(and 1 more\)",
         ),
-        ('{"name": "a", "name": "b", "sizes": []}', "the name 'name' is there twice"),
+        ('{"name": "a", "name": "b", "sizes": []}', "the name 'name' occurs twice"),
         ('{"name": "a", "sizes": [], "share": NaN}', "expected a finite number, found NaN"),
         ('{"name": "a", "sizes": [], "share": 1e999}', "expected a finite number, found 1e999"),
         ('{"name": "a", "sizes": [18446744073709551616]}', "expected an integer of 64 bits"),
