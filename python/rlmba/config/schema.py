@@ -168,7 +168,7 @@ class ProjectConfig(_Section):
 
 
 class RunConfig(_Section):
-    """Everything that decides a run. ``null`` values are derived from the data; run folders have the result."""
+    """Everything that decides a run. ``null`` values are derived from the data, and saved with the run."""
 
     dataset: str = "digits"
     """A registered data set."""

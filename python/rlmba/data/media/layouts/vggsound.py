@@ -35,7 +35,7 @@ LAYOUTS: Mapping[str, str] = {
     ),
     "clips": (
         f"{LIST} (id, start second, label, split; no header) with clips <id>_<start, 6 digits>.mp4 "
-        "(or .mkv, .webm, .avi) beside it, below video/ or below {train,test}/; or clips below "
+        "(or .mkv, .webm, .avi) next to it, below video/ or below {train,test}/; or clips below "
         "{train,test}/<class>/ without the list"
     ),
 }
