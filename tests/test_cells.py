@@ -1,4 +1,4 @@
-"""What a cell means: one rule for ids, labels and what is missing."""
+"""The meaning of a cell: one rule for ids, labels and missing values."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def make_files(root, n=60, *, missing=(), broken=(), no_text=(), gray=()):
 
 
 def catalogue(root, n=60):
-    """What lies there, of n samples."""
+    """The catalogue of n samples in this folder."""
     samples = []
     for k in range(n):
         image = root / CLASSES[k % 3] / f"s{k:03d}.jpg"

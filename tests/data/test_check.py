@@ -41,7 +41,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Ids in the order they were decoded."""
+    """Ids in the order in which they were decoded."""
     file = tmp_path / "decoded"
     monkeypatch.setenv(cache_media.LOG, str(file))
     return lambda: file.read_text().split() if file.exists() else []

@@ -1,4 +1,4 @@
-"""One rule of the encoding of texts: what people are shown is what the network reads."""
+"""One rule for the encoding of texts: people see what the network reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people get wrong in a manifest, and what they are told."""
+"""Mistakes in a manifest, and their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlmba.errors import DataError, RlmbaWarning, UsageError
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes a manifest: a header and rows, beside two images."""
+    """Writes a manifest with a header and rows, next to two images."""
     for i in range(2):
         write_image(tmp_path / f"{i}.jpg", seed=i)
 

@@ -1,4 +1,4 @@
-"""Pools in files: every format gives the same arguments; what is wrong is named."""
+"""Pools in files: every format gives the same arguments, and errors name what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of arrays, tables and weights that come from anywhere: read, or refused by name."""
+"""Files of arrays, tables and weights from any source are read, or refused with their name."""
 
 from __future__ import annotations
 

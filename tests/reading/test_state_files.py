@@ -1,4 +1,4 @@
-"""Every file in which rlmba keeps its state: whatever it has become, it is read or refused by name."""
+"""All state files of rlmba: however damaged, a file is read, or refused with its name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def finished(tmp_path_factory):
 
 
 def resumed(path):
-    """All that going on with a run reads, but for its model."""
+    """Read everything that resuming a run reads, except its model."""
     with RunStore.resume(path) as store:
         store.split()
         store.labeled()
