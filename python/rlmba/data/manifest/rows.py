@@ -82,14 +82,14 @@ def _trick(text: str) -> str:
     return ""
 
 
-def _repeated(table: Table, text: str, first: int, again: int, label: str | None) -> str:
+def _repeated(table: Table, text: str, first: int, second: int, label: str | None) -> str:
     difference = ""
     if label is not None:
-        labels = [table.columns[label][row] for row in (first, again)]
+        labels = [table.columns[label][row] for row in (first, second)]
         if labels[0] != labels[1]:
             difference = f", labeled {labels[0]!r} and {labels[1]!r}"
     return (
-        f"{table.place(again)}: expected distinct ids, but {text!r} is already in {table.unit} "
+        f"{table.place(second)}: expected distinct ids, but {text!r} is already in {table.unit} "
         f"{table.lines[first]}{difference}; keep one of them"
     )
 

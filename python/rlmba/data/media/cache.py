@@ -126,10 +126,10 @@ def read_cache_info(
     ids = np.array(usable, dtype=np.str_)
     labels = np.array([about[i][0] for i in usable], dtype=np.int64)
     test = np.array([about[i][1] for i in usable], dtype=np.bool_)
-    said = {s: o for s, o in zip(plan.ids, outcomes, strict=True) if o is not None}
+    known = {s: o for s, o in zip(plan.ids, outcomes, strict=True) if o is not None}
     present = np.ones((len(usable), len(plan.modalities)), np.bool_)
     for row, i in enumerate(usable):
-        if lacking := said[i].problems:
+        if lacking := known[i].problems:
             present[row] = [m not in lacking for m in plan.modalities]
     return CacheInfo(
         path=Path(path),
@@ -142,8 +142,8 @@ def read_cache_info(
         test=test,
         present=present,
         fingerprint=_fingerprint(contents, split_checksum(plan.classes, ids, labels, test)),
-        problems={s: o.problems for s, o in said.items() if o.problems},
-        flags={s: o.flags for s, o in said.items() if o.flags},
+        problems={s: o.problems for s, o in known.items() if o.problems},
+        flags={s: o.flags for s, o in known.items() if o.flags},
         planned=len(plan.ids),
         waiting=outcomes.count(None),
     )

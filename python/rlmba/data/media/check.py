@@ -166,9 +166,9 @@ def known_outcomes(
     samples = {s.id: s for s in catalogue.samples}
     known: dict[str, DecodeOutcome] = {}
     for line in lines[1:]:
-        said = _line(line, _Known)
-        if said is not None and said.id in samples:
-            known[said.id] = DecodeOutcome(said.problems, said.flags, said.keys)
+        entry = _line(line, _Known)
+        if entry is not None and entry.id in samples:
+            known[entry.id] = DecodeOutcome(entry.problems, entry.flags, entry.keys)
     return {i: outcome for i, outcome in known.items() if outcome.current(samples[i])}
 
 

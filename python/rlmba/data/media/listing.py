@@ -305,7 +305,7 @@ def _nothing_left(listing: Listing, choice: SampleChoice) -> str:
         f"{int((~listing.present[:, m]).sum()):,} lack {name}"
         for m, name in enumerate(listing.modalities)
     ]
-    asked = [
+    requested = [
         f"{option}={value!r}"
         for option, value in vars(choice).items()
         if value != SampleChoice.__dataclass_fields__[option].default
@@ -314,7 +314,7 @@ def _nothing_left(listing: Listing, choice: SampleChoice) -> str:
         f"{listing.name}: no sample is left to train on: {len(listing.ids):,} listed "
         f"({int((~listing.test).sum()):,} for training), {', '.join(lacking)}, "
         f"{int(listing.flagged.sum()):,} flagged"
-        + (f"; chosen by {', '.join(asked)}" if asked else "")
+        + (f"; chosen by {', '.join(requested)}" if requested else "")
         + f". `rlmba data check {listing.name} {listing.where}` lists what is missing; the option "
         'incomplete="keep" keeps samples that lack a modality'
     )

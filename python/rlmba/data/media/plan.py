@@ -185,13 +185,10 @@ def differences(plan: CachePlan, other: CachePlan) -> list[str]:
     return found + recipe_differences(plan.recipe, other.recipe)
 
 
-def recipe_differences(cached: Recipe, asked: Recipe) -> list[str]:
+def recipe_differences(cached: Recipe, requested: Recipe) -> list[str]:
     """Fields in which two recipes differ, one line each."""
-    return [
-        f"recipe, {f.name}: {getattr(cached, f.name)!r} in the cache, {getattr(asked, f.name)!r} requested"
-        for f in fields(Recipe)
-        if getattr(cached, f.name) != getattr(asked, f.name)
-    ]
+    pairs = [(f.name, getattr(cached, f.name), getattr(requested, f.name)) for f in fields(Recipe)]
+    return [f"recipe, {n}: {a!r} in the cache, {b!r} requested" for n, a, b in pairs if a != b]
 
 
 def write_plan(folder: Path, plan: CachePlan) -> None:
@@ -228,7 +225,7 @@ def read_plan(folder: Path) -> CachePlan:
         If the folder is not a cache, has another format, or is damaged.
     """
     file, before = folder / HEADER, None
-    again = "delete the folder and run `rlmba data prepare` again"
+    advice = "delete the folder and run `rlmba data prepare` again"
     if not file.is_file():
         raise DataError(
             f"{folder}: expected a cache made by `rlmba data prepare`, but it has no {HEADER}; give the "
@@ -240,7 +237,7 @@ def read_plan(folder: Path) -> CachePlan:
             _Header,
             FORMAT,
             what="cache",
-            advice=again,
+            advice=advice,
             foreign="give a folder made by `rlmba data prepare`",
             otherwise="prepare it again into another folder, or ",
         )
@@ -248,29 +245,29 @@ def read_plan(folder: Path) -> CachePlan:
         if (folder / header.samples.file).is_file() or header == before:
             break
         before = header
-    lists = _read_lists(folder, header, again)
+    lists = _read_lists(folder, header, advice)
     return CachePlan(
         **{f.name: getattr(header, f.name) for f in fields(CachePlan) if hasattr(header, f.name)},
         **{f.name: getattr(lists, f.name) for f in fields(_Lists)},
     )
 
 
-def _read_lists(folder: Path, header: _Header, again: str) -> _Lists:
+def _read_lists(folder: Path, header: _Header, advice: str) -> _Lists:
     pointer = header.samples
     if Path(pointer.file).name != pointer.file:
         raise DataError(
-            f"{folder / HEADER} is damaged: {pointer.file!r} is not a file of the cache; {again}"
+            f"{folder / HEADER} is damaged: {pointer.file!r} is not a file of the cache; {advice}"
         )
     file = folder / pointer.file
-    data = read_bytes(file, advice=again)
+    data = read_bytes(file, advice=advice)
     if hashlib.blake2b(data, digest_size=16).hexdigest() != pointer.blake2b:
-        raise DataError(f"{folder} is damaged: the checksum of {pointer.file} is wrong; {again}")
-    lists = parse_json(data, _Lists, str(file), advice=again)
+        raise DataError(f"{folder} is damaged: the checksum of {pointer.file} is wrong; {advice}")
+    lists = parse_json(data, _Lists, str(file), advice=advice)
     if len({len(lists.ids), len(lists.labels), len(lists.test), len(lists.shard)}) > 1:
-        raise DataError(f"{file} is damaged: its lists have different lengths; {again}")
+        raise DataError(f"{file} is damaged: its lists have different lengths; {advice}")
     if lists.labels and not 0 <= min(lists.labels) <= max(lists.labels) < len(header.classes):
         raise DataError(
-            f"{file} is damaged: labels beyond the {len(header.classes)} classes; {again}"
+            f"{file} is damaged: labels beyond the {len(header.classes)} classes; {advice}"
         )
     return lists
 
