@@ -12,7 +12,7 @@ from rlmba.cells import NameIndex, as_text, is_missing
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.spreadsheet import unguarded
 
-__all__ = ["IdIndex", "as_ids", "id_texts", "labeled_ids", "not_storable"]
+__all__ = ["IdIndex", "as_ids", "has_surrogate", "id_texts", "labeled_ids", "not_storable"]
 
 _INSTEAD = {
     "b": "; booleans cannot distinguish samples",
@@ -95,9 +95,14 @@ def not_storable(text: str) -> str:
         return "is empty"
     if text != text.strip():
         return "has blanks around it"
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if "\0" in text or has_surrogate(text):
         return "has a NUL byte or half a character (a lone surrogate)"
     return ""
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a text has a lone surrogate, which is half a character and cannot be encoded as UTF-8."""
+    return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
 class IdIndex:

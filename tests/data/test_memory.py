@@ -200,6 +200,7 @@ BAD = {
     "fewer labels": ({"labels": np.zeros(5, int)}, "expected 12 labels"),
     "one class": ({"labels": np.zeros(N, int)}, "two classes or more, got 1"),
     "classes": ({"classes": ["a", "b", "a"]}, "distinct names"),
+    "half a class": ({"classes": ["a", "b", "\ud800"]}, "half a character"),
     "ids": ({"ids": ["s0", *(f"s{i}" for i in range(N - 1))]}, "'s0' is at positions 0 and 1"),
     "blank id": ({"ids": ["a\nb", *(f"s{i}" for i in range(N - 1))]}, "non-empty line"),
     "split": ({"split": np.arange(N) % 3}, r"got \[2\] as well"),

@@ -262,3 +262,11 @@ def test_weights_under_other_names(tmp_path, state):
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(RlmbaError, match=r"w\.pt"):
         read_state(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["classes", "ids"])
+def test_text_with_half_a_character_is_refused(tmp_path, name):
+    text = {"classes": ["a", "\ud800"], "ids": [f"s{i}" for i in range(N - 1)] + ["\udcff"]}[name]
+    path = npz(tmp_path / "x.npz", **arrays() | {name: np.array(text)})
+    with pytest.raises(DataError, match=rf"x\.npz, array '{name}': .*half a character"):
+        load_features(path)

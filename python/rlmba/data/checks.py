@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import DataError, ShapeError
-from rlmba.ids import as_ids, id_texts, not_storable
+from rlmba.ids import as_ids, has_surrogate, id_texts, not_storable
 from rlmba.types import MULTIMODAL
 
 __all__ = [
@@ -84,6 +84,11 @@ def check_labels(
         )
     if len(set(classes)) != len(classes):
         raise DataError(f"classes: expected distinct names, got {list(classes)}")
+    if halves := [name for name in classes if has_surrogate(name)]:
+        raise DataError(
+            f"classes: expected whole characters, got {halves[0]!r} with half a character (a lone "
+            "surrogate); rename the class"
+        )
     if not partial and len(np.unique(array)) < 2:
         raise DataError(
             f"labels: expected two classes or more, got {len(np.unique(array))}; "
