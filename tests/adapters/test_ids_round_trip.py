@@ -243,9 +243,9 @@ class TestArguments:
             rlmba.select("margin", ids=list("abcdef"), labeled=["a", "x"], **given_)
         with pytest.raises(UsageError, match="expected positions for a pool without ids, got 'a'"):
             rlmba.select("margin", labeled=["a"], **given_)
-        with pytest.raises(UsageError, match=r"could be both.*np\.isin"):
+        with pytest.raises(UsageError, match=r"could be either.*np\.isin"):
             rlmba.select("margin", ids=[3, 4, 5, 0, 1, 2], labeled=[0, 3], **given_)
-        with pytest.raises(UsageError, match="could be both"):
+        with pytest.raises(UsageError, match="could be either"):
             rlmba.select("margin", ids=[13, 4, 5, 10, 11, 12], labeled=[0, 4], **given_)
         with pytest.raises(DataError, match="id '7' is not in the pool"):
             rlmba.select("margin", ids=[13, 4, 5, 10, 11, 12], labeled=[13, 7], **given_)

@@ -158,7 +158,7 @@ def read_versioned(
     number, wrote = (str(found.get(key, "unknown"))[:_SHOWN] for key in ("format", "rlmba"))
     if number != str(version):
         raise error(
-            f"{path}: {what} format {number}, but this version reads {version}; {otherwise}use the version "
+            f"{path}: {what} format {number}, this version reads {version}; {otherwise}use the version "
             f"of rlmba that wrote it ({wrote})"
         )
     return read_json(path, type_, advice=advice, error=error)
