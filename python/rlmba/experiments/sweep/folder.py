@@ -138,7 +138,9 @@ def _read(output: Path) -> dict[str, Any] | None:
     try:
         return _Stored.model_validate(stored, strict=True).model_dump()
     except ValidationError as error:
-        raise RunFolderError(f"{file} is damaged: {first_error(error)}; give another --output") from error
+        raise RunFolderError(
+            f"{file} is damaged: {first_error(error)}; give another --output"
+        ) from error
 
 
 def _contents(plan: Plan) -> dict[str, Any]:
