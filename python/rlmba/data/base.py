@@ -68,7 +68,7 @@ class Modality:
 class Batch(NamedTuple):
     """Samples of every modality, in the data set's order of modalities.
 
-    In a finished batch, ``inputs`` maps each modality to a tensor [n, *shape] for the model, and
+    In a finished batch, ``inputs`` maps each modality to a tensor ``[n, *shape]`` for the model, and
     ``present`` is bool [n, M], or None if every sample has every modality. Inputs of missing modalities
     are finite but arbitrary. In a batch from :meth:`MultimodalDataset.load`, ``inputs`` may have a
     compact form that only the data set knows, and ``draws`` are the random numbers for the augmentation

@@ -88,7 +88,7 @@ def _unusable(run: Path) -> str | None:
     failure = run / "failure.json"
     if failure.is_file():
         try:
-            said = find_json(failure, dict[str, str], advice="delete it", surrogates=True) or {}
+            said = find_json(failure, dict[str, str], advice="delete it") or {}
         except DataError:
             said = {}
         return f"failed: {said.get('error') or f'see {failure}'}"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from rlmba.errors import RlmbaError, UsageError
-from rlmba.reading.structured import first_error
+from rlmba.reading.structured import said
 
 __all__ = ["check_types", "explained", "takes_options_of"]
 
@@ -79,7 +79,7 @@ def check_types(function: Callable[..., Any], options: Mapping[str, Any], owner:
             adapter.validate_json(json.dumps(value, default=_plain), strict=True)
             problem = "expected text without NUL bytes" if "\0" in str(value) else ""
         except ValidationError as error:
-            problem = first_error(error)
+            problem = said(error)
         if not problem and isinstance(value, float) and not math.isfinite(value):
             problem = f"expected a finite number, found {value}"
         if not problem and isinstance(value, int) and abs(value) >= _INTEGERS:

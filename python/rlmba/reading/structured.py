@@ -17,7 +17,7 @@ from rlmba.reading.files import find_bytes
 __all__ = [
     "distinct",
     "find_json",
-    "first_error",
+    "said",
     "parse_json",
     "read_json",
     "read_json_lines",
@@ -87,7 +87,7 @@ def parse_json(
         else:
             checked = adapter.validate_json(data, strict=True)
     except ValidationError as reason:
-        raise error(f"{place} is damaged ({first_error(reason)}); {advice}") from reason
+        raise error(f"{place} is damaged ({said(reason)}); {advice}") from reason
     except RecursionError as reason:
         raise error(f"{place} is damaged (it is nested too deeply); {advice}") from reason
     except ValueError as reason:  # no UTF-8, no JSON, or refused by a function below
@@ -192,7 +192,7 @@ def read_json_lines(
     return values, sum(len(line) + 1 for line in lines)
 
 
-def first_error(found: ValidationError) -> str:
+def said(found: ValidationError) -> str:
     """The first error that pydantic found, in one line: the key, what was expected, what was found."""
     first, *more = found.errors(include_url=False)
     key = ".".join(str(step) for step in first["loc"])

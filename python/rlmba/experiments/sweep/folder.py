@@ -25,7 +25,7 @@ from rlmba.experiments.sweep.plan import Plan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
 from rlmba.experiments.sweep.variants import Job
 from rlmba.reading.files import find_bytes
-from rlmba.reading.structured import first_error, parse_json
+from rlmba.reading.structured import parse_json, said
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import MULTIMODAL
 
@@ -138,9 +138,7 @@ def _read(output: Path) -> dict[str, Any] | None:
     try:
         return _Stored.model_validate(stored, strict=True).model_dump()
     except ValidationError as error:
-        raise RunFolderError(
-            f"{file} is damaged: {first_error(error)}; give another --output"
-        ) from error
+        raise RunFolderError(f"{file} is damaged: {said(error)}; give another --output") from error
 
 
 def _contents(plan: Plan) -> dict[str, Any]:
