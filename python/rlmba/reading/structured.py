@@ -17,12 +17,12 @@ from rlmba.reading.files import find_bytes
 __all__ = [
     "distinct",
     "find_json",
-    "said",
     "parse_json",
     "read_json",
     "read_json_lines",
     "read_versioned",
     "require_characters",
+    "said",
 ]
 
 _T = TypeVar("_T")
