@@ -16,7 +16,7 @@ from rlmba.data.media import shards
 from rlmba.data.media.cache import CacheReader, read_cache_info
 from rlmba.data.media.catalogue import Catalogue, Sample, Source
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.plan import Plan, write_plan
+from rlmba.data.media.plan import CachePlan, write_plan
 
 N, BATCH = 512, 32
 MODALITIES = ("video", "audio")
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     source = {m: Source("clip", folder) for m in MODALITIES}
     samples = [Sample(f"c{k:03d}", 0, False, source) for k in range(N)]
     catalogue = Catalogue("vggsound", folder, "clips", MODALITIES, ("a",), samples, {})
-    plan = Plan.empty(catalogue, Recipe()).extended(samples)
+    plan = CachePlan.empty(catalogue, Recipe()).extended(samples)
     write_plan(cache, plan)
     for number, ids in plan.members().items():
         rows = {i: clip(int(i[1:])) for i in ids}

@@ -1,4 +1,4 @@
-"""What a cell means: one rule for ids, labels and what is missing."""
+"""The meaning of a cell: one rule for ids, labels and missing values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlmba.cells import Names, all_numbers, as_text, class_names, id_names, is_missing, whole
+from rlmba.cells import NameIndex, all_numbers, as_text, class_names, id_names, is_missing, whole
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_missing_cells():
         ({"a": 1}, "text or a number"),
         (timedelta(1), "text or a number"),
         (float("inf"), "a finite number"),
-        (2.0**53, "does not keep all digits"),
-        (1e22, "does not keep all digits"),
+        (2.0**53, "too large to keep all digits"),
+        (1e22, "too large to keep all digits"),
         (b"\xff", "UTF-8"),
     ],
 )
@@ -83,7 +83,7 @@ def test_cells_that_mean_nothing(cell, match):
 
 @given(st.integers(-(2**53) + 1, 2**53 - 1))
 def test_an_integer_is_the_same_whatever_holds_it(n):
-    known = Names([str(n)])
+    known = NameIndex([str(n)])
     cells = [
         n,
         float(n),
@@ -126,11 +126,11 @@ def test_an_integer_is_the_same_whatever_holds_it(n):
     ],
 )
 def test_known_names(names, cell, name):
-    assert Names(names).find(cell) == name
+    assert NameIndex(names).find(cell) == name
 
 
 def test_known_classes_are_found_in_any_case():
-    classes = Names(["cat", "Dog", "DOG", "true", "1"], case=False)
+    classes = NameIndex(["cat", "Dog", "DOG", "true", "1"], case=False)
     assert classes.find("CAT") == "cat"
     assert classes.find("dog") is None
     assert classes.alike("dog") == ["Dog", "DOG"]

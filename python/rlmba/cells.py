@@ -1,33 +1,34 @@
-"""What a cell of a table means as an id or a label: one rule for every reader.
+"""The meaning of a table's cell as an id or a label: one rule for every reader.
 
 =============================================  ==================================================
 cell                                           meaning
 =============================================  ==================================================
-text                                           itself, without outer blanks (non-breaking ones
-                                               too); "nan", "NA" and "None" are texts as any other
-None, NaN, NaT, pandas' NA, blanks alone       missing
+text                                           itself, without leading and trailing blanks, even
+                                               non-breaking ones; "nan", "NA" and "None" are
+                                               ordinary texts
+None, NaN, NaT, pandas' NA, only blanks        missing
 an integer of any size and type                its digits
 a whole float or Decimal: 3.0, -0.0, 1e3       its digits: "3", "0", "1000"
 another float or Decimal: 0.5                  as it is printed: "0.5"
-a float of 2^53 and more, an infinite one      an error: the digits that it had are lost
+a float of 2^53 or more, or infinite           an error: its original digits are lost
 true, false                                    "true", "false"
 bytes                                          the text that they encode in UTF-8
-a date, a time                                 as in ISO 8601
+a date, a time                                 its ISO 8601 form
 a list, an object, anything else               an error
 =============================================  ==================================================
 
-Where the possible names are known (the classes, the ids that were asked for), a cell means the first of
-these that exists and is only one name; see :class:`Names`:
+If the possible names are known (the classes, or the ids of a batch), a cell means the first of these that
+exists and is unambiguous; see :class:`NameIndex`:
 
-1. the name itself: "007" is another name than "7", and "3.0" another than "3" where both exist;
-2. one that differs by blanks inside or by how accented letters are composed;
-3. for classes, one that differs by upper and lower case as well;
-4. the same number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are alike, and so are
+1. the name itself: "007" and "7" are different names, and so are "3.0" and "3" if both exist;
+2. a name that differs in blanks between words or in the composition of accented letters;
+3. for classes, a name that differs in upper and lower case;
+4. the same number: "3.0" (as pandas and spreadsheets rewrite 3), "3,0" and "3" are equal, and so are
    "0.5" and "0,5".
 
-A column of labels whose classes nobody has listed has its texts as classes, and the ids of a table of
-samples are its texts. If all in the column are numbers, whole ones lose their fraction; see
-:func:`class_names` and :func:`id_names`.
+If the classes are not listed, the texts of the label column are the classes. The ids of a table of samples
+are the texts of its id column. If all texts of such a column are numbers, whole numbers lose their
+fraction; see :func:`class_names` and :func:`id_names`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from typing import Any
 from uuid import UUID
 
 __all__ = [
-    "Names",
+    "NameIndex",
     "all_numbers",
     "as_text",
     "class_names",
@@ -56,19 +57,19 @@ __all__ = [
 ]
 
 _EXACT = 2**53
-"""From here on a float stands for several integers."""
+"""From this number on, a float represents several integers."""
 
-# As programs write numbers: 1.10 and 007 are names.
+# Numbers as programs write them; 1.10 and 007 are names.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+|,00?|[.,]\d*[1-9])?", re.ASCII)
 _WHOLE = re.compile(r"(?P<digits>-?(?:0|[1-9]\d*))(?:\.0+|,00?)?", re.ASCII)
 _FRACTION_OF_SECOND = re.compile(r"\.(\d*?)0*(?!\d)", re.ASCII)
 _MISSING_WORDS = frozenset({"nan", "na", "n/a", "nat", "null", "none"})
-# They are not seen, and some programs put them at a cell's beginning.
+# Invisible characters that some programs put at the beginning of a cell.
 _INVISIBLE = str.maketrans(dict.fromkeys("\ufeff\u200b\u2060"))
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, NaT, pandas' NA, a masked entry, or blanks alone.
+    """Whether a cell is missing: None, NaN, NaT, pandas' NA, a masked entry, or only blanks.
 
     Examples
     --------
@@ -85,12 +86,12 @@ def is_missing(value: Any) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as text; None where it is missing.
+    """A cell as text; None if it is missing.
 
     Raises
     ------
     ValueError
-        If it is no id and no label, by the rule above; the message has no place.
+        If it cannot be an id or a label by the rule above. The message does not name the cell's place.
 
     Examples
     --------
@@ -110,9 +111,9 @@ def as_text(value: Any) -> str | None:
 
 
 def _is_numpy(value: Any, *names: str) -> bool:
-    """Whether a value is a scalar of NumPy of these types; its numbers are Integral and Real anyway.
+    """Whether a value is a NumPy scalar of these types; NumPy's numbers are Integral or Real anyway.
 
-    NumPy is not imported: annotators that meet no array start without it.
+    NumPy is not imported, so that annotators without arrays start faster.
     """
     return type(value).__module__ == "numpy" and type(value).__name__ in names
 
@@ -124,8 +125,8 @@ def _number_text(value: Any) -> str:
         return str(value.normalize() if isinstance(value, Decimal) else value)
     if not isinstance(value, Decimal) and abs(value) >= _EXACT:
         raise ValueError(
-            f"expected text or an integer, got the float {value!s}, which does not keep all digits of a "
-            "number that large; write it as text or as an integer"
+            f"expected text or an integer, got the float {value!s}, which is too large to keep all digits; "
+            "write it as text or as an integer"
         )
     return str(int(value))
 
@@ -142,7 +143,7 @@ def _moment(value: Any) -> str:
     return _FRACTION_OF_SECOND.sub(lambda found: f".{found[1]}" if found[1] else "", text)
 
 
-# A bool is an int, too.
+# bool comes before Integral, since it is an int as well.
 _FORMS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (str, str.strip),
     (bool, lambda value: str(value).lower()),
@@ -155,7 +156,7 @@ _FORMS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
 
 
 def whole(text: str) -> str:
-    """A whole number's digits, where a text is one with or without a fraction of zeros; else the text.
+    """The digits of a whole number, written with or without a fraction of zeros; otherwise the text.
 
     Examples
     --------
@@ -169,25 +170,25 @@ def whole(text: str) -> str:
 
 
 def all_numbers(texts: Iterable[str]) -> bool:
-    """Whether all texts are numbers as programs write them: 3, -1.5, 3.0; not 007 nor 1.10."""
+    """Whether all texts are numbers as programs write them: 3, -1.5, 3.0, but not 007 or 1.10."""
     return all(_NUMBER.fullmatch(text) for text in texts)
 
 
 def spaced(text: str) -> str:
-    """Single blanks between words, no invisible characters, and one form of each accented letter."""
+    """A text with single blanks between words, no invisible characters, and composed accented letters."""
     return unicodedata.normalize("NFC", " ".join(text.translate(_INVISIBLE).split()))
 
 
 def folded(text: str) -> str:
-    """As :func:`spaced`, and the same for upper and lower case."""
+    """As :func:`spaced`, without the difference between upper and lower case."""
     return spaced(text).casefold()
 
 
 def class_names(texts: Sequence[str | None]) -> list[str | None]:
-    """The classes of a column of labels, where nobody has listed them.
+    """The classes of a label column, if the classes are not listed.
 
-    Of texts that differ only by blanks inside or by how accented letters are composed, the first is the
-    name. In a column of numbers alone, "3.0" is "3".
+    If texts differ only in blanks between words or in the composition of accented letters, the first is
+    the name of the class. If all labels are numbers, "3.0" becomes "3".
 
     Examples
     --------
@@ -201,9 +202,9 @@ def class_names(texts: Sequence[str | None]) -> list[str | None]:
 
 
 def id_names(texts: Sequence[str]) -> list[str]:
-    """The ids of a table that says which samples there are.
+    """The ids of a table of samples.
 
-    In a column of numbers alone "7.0" is "7", unless both are there.
+    If all ids are numbers, "7.0" becomes "7", unless both occur.
 
     Examples
     --------
@@ -215,7 +216,7 @@ def id_names(texts: Sequence[str]) -> list[str]:
 
 
 def missing_words(names: Iterable[str]) -> list[str]:
-    """Those names that programs write where a value is missing; as classes they are worth a warning.
+    """The names that programs write for a missing value; as classes they deserve a warning.
 
     Examples
     --------
@@ -225,20 +226,19 @@ def missing_words(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.strip("<>#").casefold() in _MISSING_WORDS]
 
 
-class Names:
-    """Known names, and which of them a cell means.
+class NameIndex:
+    """Known names, and a search for the name that a cell means.
 
     Parameters
     ----------
     names : iterable of str
     case : bool
-        Whether names that differ by upper and lower case are different names, as for ids; classes are
-        found in any case.
+        Whether upper and lower case make a difference, as in ids but not in classes.
 
     Examples
     --------
-    >>> names = Names(["3", "007"])
-    >>> names.find("3.0"), names.find("7"), Names(["3", "3.0"]).find("3.0")
+    >>> names = NameIndex(["3", "007"])
+    >>> names.find("3.0"), names.find("7"), NameIndex(["3", "3.0"]).find("3.0")
     ('3', None, '3.0')
     """
 
@@ -264,7 +264,7 @@ class Names:
             groups.setdefault(self._keys[level](name), []).append(name)
 
     def find(self, text: str) -> str | None:
-        """The name that a text means; None where it means none, or could mean several."""
+        """The name that a text means; None if it means none, or could mean several."""
         alike = self.alike(text)
         return alike[0] if len(alike) == 1 else None
 

@@ -1,17 +1,17 @@
-"""Whether a hub of models and data sets is within reach, asked once and briefly."""
+"""Check with one short request whether a model or data set can be fetched from the hub."""
 
 from __future__ import annotations
 
 __all__ = ["PATIENCE", "out_of_reach"]
 
 PATIENCE = 10.0
-"""Seconds that a connection may give no answer."""
+"""Seconds to wait for an answer."""
 
 
 def out_of_reach(name: str, *, dataset: bool = False) -> str:
-    """Why the Hugging Face hub does not give a repository, a model's or a data set's; "" if it does.
+    """Why a model or data set cannot be fetched from the Hugging Face hub; "" if it can.
 
-    One request: left to themselves, its libraries ask six times for each file.
+    It makes one request, while the hub's libraries would retry six times for each file.
     """
     import huggingface_hub
 
@@ -21,8 +21,8 @@ def out_of_reach(name: str, *, dataset: bool = False) -> str:
             return ""
         url = huggingface_hub.hf_hub_url(name, "config.json")
         huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
-    except Exception as error:  # of the HTTP library, which differs by version, or of the hub
+    except Exception as error:  # the HTTP library, which differs by version, or the hub
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0].rstrip(".") if lines else type(error).__name__
-        return f"{'' if dataset else 'not cached, and '}not to be fetched ({reason})"
+        return f"{'' if dataset else 'not cached, and '}cannot be fetched ({reason})"
     return ""

@@ -1,4 +1,4 @@
-"""Ids of samples as arrays: which kinds there are, and where the ids of a list stand in a pool."""
+"""Ids of samples as arrays, and the positions of listed ids in a pool."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import Names, as_text, is_missing
+from rlmba.cells import NameIndex, as_text, is_missing
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.spreadsheet import unguarded
 
-__all__ = ["IdIndex", "as_ids", "id_texts", "labeled_ids", "not_storable"]
+__all__ = ["IdIndex", "as_ids", "has_surrogate", "id_texts", "labeled_ids", "not_storable"]
 
 _INSTEAD = {
-    "b": "; booleans cannot tell samples apart",
+    "b": "; booleans cannot distinguish samples",
     "f": "; floats do not keep all digits: convert them with .astype(np.int64) or .astype(str)",
     "M": "; give dates as text: .astype(str)",
     "m": "; give durations as text: .astype(str)",
@@ -23,29 +23,28 @@ _INSTEAD = {
 
 
 def as_ids(given: Any, n: int | None = None) -> NDArray[Any]:
-    """Ids as an array: distinct texts or integers.
+    """Ids as an array of distinct texts or integers.
 
     Parameters
     ----------
     given : array or sequence of str, bytes or int
-        Of NumPy, torch, pandas, pyarrow or polars, or a list.
+        An array of NumPy, torch, pandas, pyarrow or polars, or a list.
     n : int or None
-        How many are expected.
+        The expected number of ids.
 
     Returns
     -------
     array
-        Of the kind given: a NumPy array of text, bytes or integers as it is, in this machine's byte
-        order. Lists and object arrays of text become text, those of integers int64, or uint64 where
-        they need it; with larger integers, or with text and integers both, they stay objects.
+        A NumPy array of text, bytes or integers is returned as it is, in native byte order. Lists and
+        object arrays of text become text; those of integers become int64, or uint64 if needed. Larger
+        integers, and a mixture of text and integers, stay objects.
 
     Raises
     ------
     ShapeError
-        If there are not n of them on one axis, they are neither text nor integers, or entries of a
-        masked array are hidden.
+        If there are not n ids on one axis, they are neither text nor integers, or the array is masked.
     DataError
-        If one is missing, repeats or is no UTF-8; the message names it and its position.
+        If an id is missing, repeated or not UTF-8; the message names it and its position.
     """
     a = _array(given, "ids")
     if a.dtype == object and a.ndim == 1:
@@ -55,30 +54,30 @@ def as_ids(given: Any, n: int | None = None) -> NDArray[Any]:
     elif a.dtype.kind == "f" and a.ndim == 1 and np.isnan(a).any():
         at = int(np.argmax(np.isnan(a)))
         raise ShapeError(
-            f"ids: expected {len(a)} strings or integers, one a sample, got nothing at position {at} "
+            f"ids: expected {len(a)} strings or integers, one per sample, got nothing at position {at} "
             f"({int(np.isnan(a).sum())} are missing); fill them, or leave these samples out"
         )
     if a.ndim != 1 or (n is not None and len(a) != n) or a.dtype.kind not in "USiuO":
         count = "" if n is None else f"{n} "
         raise ShapeError(
-            f"ids: expected {count}strings or integers, one a sample, got dtype {a.dtype} and shape "
+            f"ids: expected {count}strings or integers, one per sample, got dtype {a.dtype} and shape "
             f"{a.shape}{_INSTEAD.get(a.dtype.kind, '')}"
         )
     if not a.dtype.isnative:
         a = a.astype(a.dtype.newbyteorder("="))
     values = id_texts(a) if a.dtype.kind in "SO" else a.tolist()
-    if len(set(values)) < len(values):  # several times quicker than sorting strings
+    if len(set(values)) < len(values):  # several times faster than sorting strings
         _refuse_repeated(values)
     return a
 
 
 def id_texts(ids: NDArray[Any]) -> list[str]:
-    """Ids as text, by which those of all kinds are compared.
+    """Ids as text, which is how ids of different types are compared.
 
     Raises
     ------
     DataError
-        If bytes are no UTF-8.
+        If bytes are not UTF-8.
     """
     if ids.dtype.kind != "S":
         return [str(v) for v in ids.tolist()]
@@ -91,42 +90,47 @@ def id_texts(ids: NDArray[Any]) -> list[str]:
 
 
 def not_storable(text: str) -> str:
-    """Why an id would not come back from a file; "" where it would."""
+    """Why an id cannot be stored in a file and read back unchanged; "" if it can."""
     if not text:
         return "is empty"
     if text != text.strip():
         return "has blanks around it"
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if "\0" in text or has_surrogate(text):
         return "has a NUL byte or half a character (a lone surrogate)"
     return ""
 
 
+def has_surrogate(text: str) -> bool:
+    """Whether a text has a lone surrogate, which is half a character and cannot be encoded as UTF-8."""
+    return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
+
+
 class IdIndex:
-    """Where the ids of a pool stand.
+    """Finds the positions of ids in a pool.
 
     Parameters
     ----------
     ids : array [N]
-        As :func:`as_ids` gives them.
+        As returned by :func:`as_ids`.
     """
 
     def __init__(self, ids: NDArray[Any]) -> None:
         self._position = {text: p for p, text in enumerate(id_texts(ids))}
-        self._names = Names(self._position)
+        self._names = NameIndex(self._position)
 
     def locate(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
-        """Positions in the pool of ids that somebody wrote down.
+        """Positions of ids in the pool.
 
         Parameters
         ----------
         texts : sequence of str
-            See :class:`rlmba.cells.Names` for what they may be; an apostrophe that guards a cell against
-            spreadsheets is taken off.
+            Ids as people or programs write them; see :class:`rlmba.cells.NameIndex`. An apostrophe that
+            guards a cell against spreadsheets is removed.
 
         Returns
         -------
         (int64 array, list of int)
-            Positions of those that are there, in order; and which of the texts are not.
+            Positions of the ids that were found, in order, and indices of the texts that were not.
         """
         found, unknown = [], []
         for k, text in enumerate(texts):
@@ -139,22 +143,22 @@ class IdIndex:
 
 
 def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | None:
-    """Positions of labeled samples that are named by their ids; None where they are not.
+    """Positions of labeled samples that are given by id; None if they are given in another way.
 
     Parameters
     ----------
     given : anything
-        What a caller says is labeled: of one axis, text are ids; integers are ids where the pool's ids are
-        integers and these are among them.
+        The argument ``labeled`` of a caller. With one axis, texts are ids, and integers are ids if the
+        pool's ids are integers and include them.
     ids : array [N] or None
-        The pool's.
+        The ids of the pool.
 
     Raises
     ------
     DataError
-        If some are no ids of the pool.
+        If some are not ids of the pool.
     UsageError
-        If text was given for a pool without ids, or integers that could be ids or positions.
+        If text is given for a pool without ids, or integers that could be ids or positions.
     """
     one_axis = len(getattr(given, "shape", (1,))) == 1 and hasattr(given, "__len__")
     if isinstance(given, Mapping) or not one_axis:
@@ -177,8 +181,8 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
         rows = int(a.min()) >= 0 and int(a.max()) < len(ids)
         if rows and (unknown or not np.array_equal(at, a)):
             raise UsageError(
-                "labeled: expected ids or positions, got integers that could be both, since the pool's ids "
-                "are integers; pass a mask: np.isin(ids, labeled) where they are ids"
+                "labeled: expected ids or positions, got integers that could be either, since the pool's ids "
+                "are integers; pass a mask, which is np.isin(ids, labeled) if they are ids"
             )
     if unknown:
         raise DataError(
@@ -189,7 +193,7 @@ def labeled_ids(given: Any, ids: NDArray[Any] | None) -> NDArray[np.int64] | Non
 
 
 def _among(a: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray[np.int64], Sequence[int]]:
-    """As :meth:`IdIndex.locate`, without an index where both are integers of a kind."""
+    """As :meth:`IdIndex.locate`, but without an index if both are integers of the same kind."""
     if a.dtype.kind != ids.dtype.kind or a.dtype.kind not in "iu" or len(ids) == 0:
         return IdIndex(ids).locate(id_texts(a))
     order = np.argsort(ids, kind="stable")
@@ -218,12 +222,13 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         return np.asarray(given)
     if hasattr(given, "__dlpack__"):
         return np.from_dlpack(given)
-    # Not np.asarray, which turns integers of 2^63 and more into floats, and beside text into text.
+    # Not np.asarray, which converts integers of 2^63 and more to floats, and all integers to text if some
+    # entries are text.
     return np.fromiter(given, dtype=object)
 
 
 def _plain(objects: NDArray[Any]) -> NDArray[Any] | None:
-    """Objects as text or integers where they are all the one or the other; None if some are neither."""
+    """Objects as an array of text or integers if all are of one type; None if some are neither."""
     values = [v.item() if isinstance(v, np.generic) else v for v in objects.tolist()]
     kinds = {type(v) for v in values}
     if kinds <= {str}:
@@ -247,7 +252,7 @@ def _of_objects(a: NDArray[Any], n: int | None) -> NDArray[Any]:
     )
     what = "nothing" if is_missing(values[at]) else f"{values[at]!r}"
     raise ShapeError(
-        f"ids: expected {len(values) if n is None else n} strings or integers, one a sample, got {what} "
+        f"ids: expected {len(values) if n is None else n} strings or integers, one per sample, got {what} "
         f"at position {at}{_INSTEAD.get(np.asarray(values[at]).dtype.kind, '')}"
     )
 
@@ -260,6 +265,6 @@ def _refuse_repeated(values: list[Any]) -> None:
             repeated.setdefault(value, (first[value], p))
     value, (one, other) = next(iter(repeated.items()))
     raise DataError(
-        f"ids: expected distinct ids, {value!r} stands at positions {one} and {other} ({len(repeated)} ids "
+        f"ids: expected distinct ids, but {value!r} is at positions {one} and {other} ({len(repeated)} ids "
         "repeat); make them unique"
     )

@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""The memory that this process may use."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _GROUPS = (
         "/sys/fs/cgroup/memory/memory.usage_in_bytes",
     ),
 )
-"""Files with the limit of the process's control group, and with what of it is used."""
+"""Files with the memory limit of the process's control group, and with its usage."""
 
 
 def available_memory() -> int:
-    """Bytes this process may still use without swapping, by the system and by its control group."""
+    """Bytes that this process may still use without swapping, by system and control group."""
     lines = _lines("/proc/meminfo")
     free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     return min([_physical(), *free, *(max(0, limit - used) for limit, used in _limits())])
 
 
 def total_memory() -> int:
-    """Bytes of memory that this process could have if nothing else used any."""
+    """Bytes of memory that this process could use if no other process used any."""
     return min([_physical(), *(limit for limit, _ in _limits())])
 
 

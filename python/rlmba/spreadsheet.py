@@ -1,4 +1,4 @@
-"""Cells that spreadsheets neither run as formulas nor rewrite as other numbers and dates."""
+"""Guard cells so that spreadsheets neither run them as formulas nor rewrite them as numbers or dates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 __all__ = ["guarded", "guarded_cell", "guarded_name", "longest", "unguarded"]
 
-# What begins a formula, at a cell's beginning or, should the file be split by another separator than it
-# was written with, after one. The wide forms count as the narrow ones in East Asian settings.
+# These characters start a formula at the beginning of a cell, and after any separator, in case the file is
+# split by another one. The full-width forms count as the usual ones in East Asian locales.
 _FORMULA = r"[=+\-@\t\r\n＝＋－＠]"
 _GUARD = re.compile(rf"(^|[,;|\t\r\n\"])(?='*{_FORMULA})")
 _GUARDED = re.compile(rf"(^|[,;|\t\r\n\"])'(?='*{_FORMULA})")
@@ -22,7 +22,7 @@ _LONGEST = 32_000
 
 
 def guarded(text: str) -> str:
-    """A text as a cell: an apostrophe stands before whatever would begin a formula.
+    """A text as a cell, with an apostrophe before everything that would start a formula.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def guarded(text: str) -> str:
 
 
 def guarded_cell(value: object) -> object:
-    """A value of any kind as a cell: text that is no number as :func:`guarded`, others as they are.
+    """A value as a cell: text that is not a number is :func:`guarded`, other values do not change.
 
     Examples
     --------
@@ -50,9 +50,10 @@ def guarded_cell(value: object) -> object:
 
 
 def guarded_name(text: str) -> str:
-    """An id or class as a cell: as :func:`guarded`, also where it looks like a number or date.
+    """An id or class as a cell: as :func:`guarded`, and also guarded if it looks like a number or date.
 
-    A spreadsheet would save ``007`` as ``7``, ``1-2`` as a day. Plain integers of up to nine digits stay.
+    A spreadsheet would save ``007`` as ``7`` and ``1-2`` as a date. Plain integers of up to nine digits do
+    not change.
 
     Examples
     --------
@@ -78,5 +79,5 @@ def unguarded(cell: str) -> str:
 
 
 def longest(text: str) -> str:
-    """Cut to what a spreadsheet's cell holds; more would spill into further rows."""
+    """Truncate a text to what a spreadsheet cell holds; a longer one would spill into other rows."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " […]"

@@ -132,7 +132,7 @@ def test_a_batch_of_a_pool_with_ids_is_no_list_of_positions(tmp_path, suffix):
     np.savez(tmp_path / "bare.npz", logits=LOGITS)
     out = tmp_path / f"b.{suffix}"
     plan(tmp_path / "pool.npz", 2, strategy="margin", out=out).run()
-    with pytest.raises(UsageError, match="selected from a pool with ids, and this pool has none"):
+    with pytest.raises(UsageError, match="selected from a pool with ids, but this pool has none"):
         plan(tmp_path / "bare.npz", 2, strategy="margin", labeled=[out], dry_run=True)
 
 
@@ -162,7 +162,7 @@ def test_integers_of_a_pool_with_ids_are_ids(tmp_path):
     job = plan(**given, labeled=[tmp_path / "l.npy"])
     assert np.flatnonzero(job.arguments["labeled"]).tolist() == [2, 5]
     np.save(tmp_path / "l.npy", np.array([1, 2]))
-    with pytest.raises(DataError, match=r"id '2' is not in the pool .*given as a mask"):
+    with pytest.raises(DataError, match=r"id '2' is not in the pool .*use a mask"):
         plan(**given, labeled=[tmp_path / "l.npy"])
     np.save(tmp_path / "l.npy", np.arange(N) == 3)
     job = plan(**given, labeled=[tmp_path / "l.npy"])
@@ -178,8 +178,8 @@ def test_integers_of_a_pool_with_ids_are_ids(tmp_path):
         (np.array([b"\xff", b"b", b"c", b"d", b"e", b"f"]), "expected text in UTF-8"),
         (np.arange(N) / 2, r"got dtype float64.*\.astype\(str\)"),
         (np.arange(N).astype("datetime64[D]"), "give dates as text"),
-        (np.arange(N) == 1, "booleans cannot tell"),
-        (np.array([3, 1, 3, 4, 5, 6]), "3 stands at positions 0 and 2"),
+        (np.arange(N) == 1, "booleans cannot distinguish"),
+        (np.array([3, 1, 3, 4, 5, 6]), "3 is at positions 0 and 2"),
     ],
 )
 def test_ids_that_no_file_gives_back_are_refused_before_the_work(tmp_path, ids, match):
@@ -200,7 +200,7 @@ class TestArguments:
         assert ids(np.array([1, 2, 3, 4, 5, 6], dtype=object)).dtype == np.int64
         assert set(ids([2**70, -1, 2, 3, 4, 5]).tolist()) == {2**70, -1, 2, 3, 4, 5}
         assert set(ids([1, "a", "b", 2, "1.0", "c"]).tolist()) == {1, "a", "b", 2, "1.0", "c"}
-        with pytest.raises(DataError, match="'1' stands at positions 0 and 5"):
+        with pytest.raises(DataError, match="'1' is at positions 0 and 5"):
             ids([1, "a", "b", 2, "c", "1"])
         for wrong, match in (
             ([1, None, 2, 3, 4, 5], "got nothing at position 1"),
@@ -243,9 +243,9 @@ class TestArguments:
             rlmba.select("margin", ids=list("abcdef"), labeled=["a", "x"], **given_)
         with pytest.raises(UsageError, match="expected positions for a pool without ids, got 'a'"):
             rlmba.select("margin", labeled=["a"], **given_)
-        with pytest.raises(UsageError, match=r"could be both.*np\.isin"):
+        with pytest.raises(UsageError, match=r"could be either.*np\.isin"):
             rlmba.select("margin", ids=[3, 4, 5, 0, 1, 2], labeled=[0, 3], **given_)
-        with pytest.raises(UsageError, match="could be both"):
+        with pytest.raises(UsageError, match="could be either"):
             rlmba.select("margin", ids=[13, 4, 5, 10, 11, 12], labeled=[0, 4], **given_)
         with pytest.raises(DataError, match="id '7' is not in the pool"):
             rlmba.select("margin", ids=[13, 4, 5, 10, 11, 12], labeled=[13, 7], **given_)

@@ -154,7 +154,7 @@ def test_bad_requests(rlmba, food, vgg, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("")
     code, errors = refused("prepare", "vggsound", vgg, "--cache", tmp_path / "mine")
-    assert (code, "holds something that is no cache" in errors) == (2, True)
+    assert (code, "holds something other than a cache" in errors) == (2, True)
 
 
 def test_options_that_do_not_fit_a_cache(rlmba, food, tmp_path):
@@ -175,7 +175,7 @@ def test_nothing_usable_is_exit_code_1(rlmba, tmp_path):
     code, lines, errors = rlmba("data", "check", "vggsound", root)
     assert code == 1
     assert row(lines, "train", "105,243") == ["2", "0", "2", "0", "0", "0", "0"]
-    assert "error: no sample of vggsound is usable of 2 listed" in errors
+    assert "error: none of the 2 samples of vggsound listed" in errors
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path):

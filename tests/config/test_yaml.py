@@ -1,4 +1,4 @@
-"""YAML of somebody else's: read within bounds, or refused at once with the place named."""
+"""YAML from other people: read within limits, or refused with an error that names the place."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rlmba.data.media.catalogue import Catalogue, Sample, Source
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.errors import UsageError
 
 CLASSES = ("ant", "bee", "cat")
@@ -41,7 +41,7 @@ def make_files(root, n=60, *, missing=(), broken=(), no_text=(), gray=()):
 
 
 def catalogue(root, n=60):
-    """What lies there, of n samples."""
+    """The catalogue of n samples in this folder."""
     samples = []
     for k in range(n):
         image = root / CLASSES[k % 3] / f"s{k:03d}.jpg"
@@ -65,8 +65,8 @@ def decode(sample, recipe):
             log.write(f"{sample.id}\n")
     image, text = sample.sources["image"], sample.sources["text"]
     return {
-        "image": Content(None) if image is None else read_image(image.path),
-        "text": Content(None) if text is None else read_text(text.path, recipe),
+        "image": MediaContent(None) if image is None else read_image(image.path),
+        "text": MediaContent(None) if text is None else read_text(text.path, recipe),
     }
 
 
@@ -74,16 +74,16 @@ def read_image(path):
     try:
         with Image.open(path) as image:
             flags = () if image.mode == "RGB" else ("converted",)
-            return Content(np.asarray(image.convert("RGB")), flags=flags)
+            return MediaContent(np.asarray(image.convert("RGB")), flags=flags)
     except OSError as error:
-        return Content(None, f"Pillow: {error}")
+        return MediaContent(None, f"Pillow: {error}")
 
 
 def read_text(path, recipe):
     lengths = [len(w) for w in path.read_text().split()][: recipe.tokens]
     ids = np.full(recipe.tokens, -1, np.int32)
     ids[: len(lengths)] = lengths
-    return Content(ids)
+    return MediaContent(ids)
 
 
 def decode_slowly(sample, recipe):
@@ -136,7 +136,7 @@ def decode_or_raise(sample, recipe):
 
 def decode_wrong_shape(sample, recipe):
     contents = decode(sample, recipe)
-    return {**contents, "text": Content(np.zeros(3, np.int32))}
+    return {**contents, "text": MediaContent(np.zeros(3, np.int32))}
 
 
 def decode_without_tokenizer(sample, recipe):
@@ -150,4 +150,4 @@ def die_at_once(sample, recipe):
 def decode_large(sample, recipe):
     """Images of half a megabyte each, whatever the file."""
     contents = decode(sample, recipe)
-    return {**contents, "image": Content(np.full((400, 400, 3), 7, np.uint8))}
+    return {**contents, "image": MediaContent(np.full((400, 400, 3), 7, np.uint8))}

@@ -1,4 +1,4 @@
-"""What the tests of layouts share."""
+"""Helpers for the tests of layouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHORT = {"train": 2, "test": 1, "seconds": 0.3}
 
 
 def notes(catalogue, words):
-    """The one note that has these words."""
+    """The only note that contains these words."""
     (line,) = [n for n in catalogue.notes if words in n]
     return line
 

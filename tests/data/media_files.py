@@ -1,6 +1,6 @@
 """Small real media files, and whole data sets of them in the layouts that people have on disk.
 
-Content depends on the class: its colour, the pitch of its sound, the words of its text, so that a
+MediaContent depends on the class: its colour, the pitch of its sound, the words of its text, so that a
 model can learn it. Everything is drawn from seeds; two runs write the same files.
 """
 
@@ -84,7 +84,7 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Made:
-    """A sample that was written, or meant to be: its damage says what is wrong with it, "" nothing."""
+    """A sample and its damage, or "" if it is intact."""
 
     id: str
     class_name: str
@@ -93,7 +93,7 @@ class Made:
 
 
 def color(label, jitter=0.0):
-    """The colour of a class, uint8 [3]: hues far apart, brightness alternating."""
+    """The color of a class, uint8 [3]: distant hues and alternating brightness."""
     hue = (0.61803 * label + jitter) % 1.0
     return np.round(255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.55 + 0.4 * (label % 2)))).astype(
         np.uint8
@@ -360,7 +360,7 @@ def _food_text(damage, seed, label, class_name):
 
 
 def _write_food_json(path, rows):
-    """A list as BMMAL's preprocessing leaves it: what has no text is not in it."""
+    """A list as BMMAL's preprocessing writes it, without samples that have no text."""
     entries = []
     for sample, name, image, data, _ in rows:
         text = (data or b"").decode("cp1252").lower()

@@ -13,8 +13,8 @@ from rlmba.data.media import shards
 from rlmba.data.media.cache import CacheReader, is_cache, read_cache_info, verify
 from rlmba.data.media.catalogue import split_checksum
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import Outcome
-from rlmba.data.media.plan import Plan, write_plan
+from rlmba.data.media.outcome import DecodeOutcome
+from rlmba.data.media.plan import CachePlan, write_plan
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError
 
@@ -118,7 +118,7 @@ def test_order_of_positions_is_that_of_the_ids_given(finished):
         np.testing.assert_array_equal(
             reader.read(position)["image"], every.read(place[sample])["image"]
         )
-    with pytest.raises(DataError, match=r"does not hold 1 of 2 samples, 's003' first"):
+    with pytest.raises(DataError, match=r"lacks 1 of 2 samples, the first is 's003'"):
         CacheReader(finished, ["s001", "s003"])
 
 
@@ -187,13 +187,13 @@ def test_half_built_cache_gives_what_is_there(source, cache):
     for position, sample in enumerate(info.ids.tolist()):
         text = decoded(source, sample)["text"].array
         assert text is None or np.array_equal(reader.read(position)["text"], text)
-    with pytest.raises(DataError, match=r"does not hold 1 .*to its end"):
+    with pytest.raises(DataError, match=r"lacks 1 .*let `rlmba data prepare` finish"):
         CacheReader(cache, gone[:1])
     assert info.fingerprint != whole.fingerprint
 
 
 def test_cache_without_a_finished_shard(source, tmp_path):
-    plan = Plan.empty(source, cache_media.RECIPE).extended(source.samples)
+    plan = CachePlan.empty(source, cache_media.RECIPE).extended(source.samples)
     write_plan(tmp_path, plan)
     info = read_cache_info(tmp_path)
     assert (len(info.ids), info.planned, info.waiting) == (0, 60, 59)
@@ -212,7 +212,7 @@ def test_clips_go_in_at_their_shape_and_what_is_absent_is_filled(tmp_path):
         "b": {"video": None, "audio": audio},
         "c": {"video": video[:, ::-1], "audio": audio[::-1]},
     }
-    note = shards.write_shard(tmp_path, 3, rows, {"z": Outcome({"video": "x"})}, recipe)
+    note = shards.write_shard(tmp_path, 3, rows, {"z": DecodeOutcome({"video": "x"})}, recipe)
     file = shards.shard_file(tmp_path, 3)
     arrays = load_file(file)
     assert not arrays["audio"][0].any()
@@ -246,11 +246,11 @@ def test_shard_of_nothing_and_of_no_image(tmp_path):
     [
         (
             {"text": np.zeros(5, np.int32)},
-            r"expected text as int32 \[6\], the decoder gave int32 \[5\]",
+            r"expected text as int32 \[6\], but the decoder returned int32 \[5\]",
         ),
-        ({"text": np.zeros(6, np.int64)}, "gave int64"),
+        ({"text": np.zeros(6, np.int64)}, "returned int64"),
         ({"image": np.zeros((4, 4), np.uint8)}, r"expected image as uint8 \[H, W, 3\]"),
-        ({"image": np.zeros((4, 4, 3), np.float32)}, "gave float32"),
+        ({"image": np.zeros((4, 4, 3), np.float32)}, "returned float32"),
     ],
 )
 def test_arrays_against_the_recipe_are_refused(tmp_path, wrong, message):
@@ -299,9 +299,7 @@ def test_shard_of_another_size(cache):
     file = cache / "shards" / "00002.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     reader = CacheReader(cache)
-    with pytest.raises(
-        DataError, match=r"00002\.safetensors is damaged: .* bytes, .* were written; delete"
-    ):
+    with pytest.raises(DataError, match=r"00002\.safetensors is damaged: it has .* bytes; delete"):
         [reader.read(i) for i in range(59)]
     with pytest.raises(DataError, match="1 of 8 shards"):
         verify(cache)
@@ -364,7 +362,7 @@ def test_damaged_list_of_samples(cache):
 
 def test_of_another_data_set_or_recipe_than_asked(cache):
     read_cache_info(cache, name="food101", recipe=cache_media.RECIPE)
-    with pytest.raises(DataError, match="is a cache of 'food101', 'vggsound' was asked for"):
+    with pytest.raises(DataError, match="is a cache of 'food101', expected one of 'vggsound'"):
         read_cache_info(cache, name="vggsound")
-    with pytest.raises(DataError, match="recipe, image_side: 16 in the cache, 256 asked for"):
+    with pytest.raises(DataError, match="recipe, image_side: 16 in the cache, 256 requested"):
         read_cache_info(cache, recipe=Recipe(tokens=6))

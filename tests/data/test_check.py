@@ -41,7 +41,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Ids in the order they were decoded."""
+    """Ids in the order in which they were decoded."""
     file = tmp_path / "decoded"
     monkeypatch.setenv(cache_media.LOG, str(file))
     return lambda: file.read_text().split() if file.exists() else []
@@ -198,14 +198,14 @@ def test_default_index_lies_in_the_users_cache_folder(source, tmp_path, monkeypa
 
 def test_index_of_something_else(source, index, tmp_path):
     look(source, index)
-    with pytest.raises(DataError, match="or of another recipe"):
+    with pytest.raises(DataError, match="or was written with another recipe"):
         check(source, Recipe(), index=index, decode=cache_media.decode)
     index.write_text("id,label\n1,2\n")
-    with pytest.raises(DataError, match="is no index of a check; give another --index"):
+    with pytest.raises(DataError, match="is not the index of a check; give another --index"):
         look(source, index)
     assert index.read_text() == "id,label\n1,2\n"
     index.write_text("a note")
-    with pytest.raises(DataError, match="is no index of a check"):
+    with pytest.raises(DataError, match="is not the index of a check"):
         look(source, index)
     assert index.read_text() == "a note"
     with pytest.raises(DataError, match="found a folder; give another --index"):
@@ -219,7 +219,7 @@ def test_index_that_cannot_be_written(source, tmp_path):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, old[1]))
     try:
-        with pytest.raises(StorageError, match=r"what it holds stays"):
+        with pytest.raises(StorageError, match=r"its results so far are kept"):
             look(source, tmp_path / "index.jsonl")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

@@ -198,7 +198,7 @@ def test_no_tokenizer(tmp_path):
 
 
 def test_arrays_can_be_written_to(tmp_path):
-    """What torch makes tensors of has to be."""
+    """torch needs writable arrays."""
     path = media_files.write_clip(tmp_path / "a.mp4", seconds=1)
     contents = decode_sample(sample(video=Source("clip", path), audio=Source("clip", path)), RECIPE)
     contents |= decode_sample(food(tmp_path), RECIPE)

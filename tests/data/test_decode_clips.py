@@ -1,4 +1,4 @@
-"""Video of clips: the right frames, as a full decode has them, and each kind of damage."""
+"""Video of clips: the frames equal those of a full decode, and each kind of damage is reported."""
 
 import shutil
 import subprocess
@@ -179,7 +179,7 @@ def test_beyond_the_seconds_nothing_is_read(tmp_path):
 
 
 def test_variable_frame_rate(tmp_path):
-    """The frame that shows at a time, however long it has shown."""
+    """The frame displayed at a time, however long it has been displayed."""
     from fractions import Fraction
 
     rng = np.random.default_rng(3)
@@ -202,7 +202,7 @@ def test_first_time_need_not_be_zero(shift, tmp_path):
 
 
 def test_edit_list(tmp_path):
-    """What was cut off before the first frame shown is decoded where it is referred to, and not shown."""
+    """Frames before the first displayed one are decoded if they are referred to, but not displayed."""
     source = write(tmp_path / "whole.mp4", 250, options={"g": "250"})
     cut = tmp_path / "cut.mp4"
     with av.open(str(source)) as given, av.open(str(cut), "w") as out:
@@ -342,7 +342,7 @@ def test_truncated_with_its_index_in_front(tmp_path):
 
 
 def test_damaged_in_the_middle(tmp_path):
-    """What cannot be decoded costs its own frames only."""
+    """A packet that cannot be decoded affects only its own frames."""
     path = write(tmp_path / "clip.mkv", options={"g": "25", "bf": "0"})
     data = bytearray(path.read_bytes())
     middle = len(data) // 2

@@ -209,7 +209,7 @@ def test_not_readable(tmp_path):
 
 @pytest.mark.parametrize("size", [(9_000, 8_000), (12_000, 12_000), (30_000, 30_000)])
 def test_bombs(size, tmp_path):
-    """Refused by the size in the header: nothing of it is decoded."""
+    """Refused by the size in the header, without decoding."""
     parts = [b"IHDR" + struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0), b"IDAT" + bytes(50)]
     chunks = [struct.pack(">I", len(p) - 4) + p + struct.pack(">I", zlib.crc32(p)) for p in parts]
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))

@@ -163,7 +163,7 @@ def test_truncated(tmp_path):
 
 
 def test_format_that_changes_midway(tmp_path):
-    """Joined streams change their rate and channels: the second half begins anew."""
+    """Joined streams change their rate and channels, so resampling starts again."""
     a = media_files.write_clip(
         tmp_path / "a.ts", video=False, kind=".mp4", codecs=("", "mp2"), seconds=1
     )
@@ -188,7 +188,7 @@ def test_format_that_changes_midway(tmp_path):
 
 
 def test_wav_of_unknown_length(tmp_path):
-    """As programs that write to a pipe leave it: the sizes in the header mean nothing."""
+    """Programs that write to a pipe leave wrong sizes in the header."""
     path = write_wav(tmp_path / "a.wav", 0.5 * tone(1.5))
     data = bytearray(path.read_bytes())
     for at in (4, 40):

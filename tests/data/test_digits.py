@@ -54,7 +54,7 @@ def test_same_data_each_time(digits):
 
 
 def test_now_the_image_now_the_sound_is_the_better_witness(digits):
-    """Plain linear models see it: errors of one modality fall mostly where the other is right."""
+    """With linear models, most errors of one modality are on samples where the other is right."""
     batch = digits.batch(np.arange(1797), train=False, generator=None)
     sound = batch.inputs["audio"].numpy()
     power = np.log(np.abs(np.fft.rfft(sound * np.hanning(1200))) ** 2 + 1e-9)[:, 80:240]

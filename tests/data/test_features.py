@@ -78,7 +78,7 @@ def test_what_is_saved_is_read_back(load, tmp_path, rng):
         np.testing.assert_array_equal(held["text"], features["text"])
     with pytest.raises(ShapeError, match=r"'text': expected \[10, D\], got shape \(9, 3\)"):
         save_features(path, dataset, {"text": features["text"][:9]})
-    with pytest.raises(ShapeError, match="'split2': this name is taken"):
+    with pytest.raises(ShapeError, match="'split2': this name is reserved"):
         save_features(path, dataset, {"split2": features["text"]})
 
 
@@ -109,11 +109,11 @@ def test_bad_options(load, options, message):
         ({"y": np.arange(N) % 2 * 2 - 2}, "from 0 up, or -1 where unknown, got -2 in row 0"),
         (
             {"y": np.where(np.arange(N) < N - 1, np.arange(N) % 2, -1)},
-            f"labels of all test samples, got -1 in row {N - 1}",
+            f"label for every test sample, got -1 in row {N - 1}",
         ),
         ({"y": np.arange(N) % 2 * 10**12}, "out of range.* class 1 never occurs"),
         ({"y": np.zeros(N, int)}, "two classes or more"),
-        ({"y": np.zeros((N, 2), int)}, "labels: expected 10 of them"),
+        ({"y": np.zeros((N, 2), int)}, "labels: expected 10 labels"),
         ({"classes": np.array(["only", "two"]), "y": np.arange(N) % 3}, "toy-000002' has 2"),
         ({"image": np.zeros((N + 1, 3))}, "'image': expected 10 rows"),
         ({"image": np.full((N, 3), np.nan)}, "'image' of sample 'toy-000000'"),
@@ -121,7 +121,7 @@ def test_bad_options(load, options, message):
         ({"image": None, "text": None}, "at least one modality array"),
         ({"split": np.full(N, 3)}, "got \\[3\\] as well"),
         ({"present": np.ones((N, 5))}, r"expected present \[N, 2\]"),
-        ({"ids": np.zeros(N, int)}, "0 stands at positions 0 and 1"),
+        ({"ids": np.zeros(N, int)}, "0 is at positions 0 and 1"),
         ({"image": np.zeros((N, 1, 1, 1, 1))}, "2 to 4 axes"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_file_is_read_in_its_order(tmp_path):
             DataError,
             r"2 of the 3 ids.*line 2: 'ramen_1'.*'pizza_1'",
         ),
-        (b"pizza_1\npizza_pizza_1.jpg\n", DataError, r"'pizza_1' in line 1 and in line 2"),
+        (b"pizza_1\npizza_pizza_1.jpg\n", DataError, r"'pizza_1' in lines 1 and 2"),
         (b"pizza_1\nsushi_9\n", DataError, "line 2: 'sushi_9' is in the test split"),
         (b"\xff\xfe\x00", DataError, "UTF-8"),
     ],
@@ -121,7 +121,7 @@ def test_files_that_are_not_there(tmp_path):
     data = named(["pizza_1", "sushi_1"])
     with pytest.raises(UsageError, match="no such file"):
         read_initial_ids(tmp_path / "label.txt", data)
-    with pytest.raises(UsageError, match="found a folder; give"):
+    with pytest.raises(UsageError, match="found a folder; set initial_ids"):
         read_initial_ids(tmp_path, data)
 
 
@@ -166,7 +166,7 @@ def test_given_ids_that_no_pool_can_start_from():
     ids = [*of_class(data, 0, 2), *of_class(data, 1, 2)]
     with pytest.raises(UsageError, match="expected 4, the number of initial ids, got 5"):
         create(data, ids, n=5)
-    with pytest.raises(UsageError, match=r"got none of \['c1'\]; take ids of them in, too"):
+    with pytest.raises(UsageError, match=r"got none of \['c1'\]; add ids of these classes"):
         create(data, ids[:2])
     with pytest.raises(DataError, match=f"'{ids[0]}' twice"):
         create(data, [*ids, ids[0]])

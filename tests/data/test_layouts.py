@@ -190,6 +190,19 @@ def test_food101_damages_are_counted_and_never_fatal(tmp_path):
     assert plain == " ".join(plain.split())
 
 
+def test_food101_file_names_that_are_not_utf8_are_counted(tmp_path):
+    media_files.make_food101(tmp_path, train=1, test=1)
+    image = next((tmp_path / "images" / "train").rglob("*.jpg"))
+    foreign = os.fsencode(image.parent) + b"/name\xe9.jpg"
+    try:
+        os.link(image, foreign)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    found = find_catalogue("food101", tmp_path)
+    assert r"name\udce9" in notes(found, "file name is not UTF-8")
+    assert "name" not in "".join(s.id for s in found.samples)
+
+
 def test_food101_text_that_cannot_be_opened_is_counted(tmp_path):
     media_files.make_food101(tmp_path, train=1, test=1)
     text = tmp_path / "texts_txt" / "baklava" / "baklava_4.txt"
@@ -242,7 +255,7 @@ def test_food101_lists_made_elsewhere_find_their_images(tmp_path):
     media_files.write_image(tmp_path / "elsewhere" / "pizza_3.jpg")
     entries = [
         entry(0, "/workspace/UPMC_Food101/images/train/pizza/pizza_0.jpg"),
-        entry(1, "images/train/pizza/pizza_1.jpg"),
+        entry(1, "images/train/pizza/pizza_1.jpg", tokens=("a", "b", "half of \ud83d")),
         entry(2, r"D:\food\images\train\pizza\pizza_2.jpg"),
         entry(3, str(tmp_path / "elsewhere" / "pizza_3.jpg")),
         entry(4, "images/train/pizza/pizza_4.jpg"),
@@ -258,7 +271,7 @@ def test_food101_lists_made_elsewhere_find_their_images(tmp_path):
     for k in range(4):
         assert samples[f"pizza_{k}"].sources["image"].path.name == f"pizza_{k}.jpg"
         assert samples[f"pizza_{k}"].sources["image"].path.is_file()
-        assert samples[f"pizza_{k}"].sources["text"].text == "a b"
+        assert samples[f"pizza_{k}"].sources["text"].text == ("a b half of ?" if k == 1 else "a b")
     assert samples["pizza_4"].sources["image"] is None
     assert samples["pizza_5"].sources["text"] is None
     assert "there is no test.json: the test split is empty" in found.notes
@@ -300,7 +313,7 @@ def test_food101_titles_may_lie_anywhere_and_lack_lines(tmp_path):
     ]
     assert found.samples[0].sources["text"].text == 'Pho, "the soup"'
     assert found.samples[1].sources["text"].text == "Crème de pho"
-    assert notes(found, "no known split").endswith("(titles.csv:5)")
+    assert notes(found, "lines without a split").endswith("(titles.csv:5)")
     assert notes(found, "not published").endswith("(titles.csv:6)")
     assert notes(found, "without image, title and class").endswith("(titles.csv:7)")
     assert "titles.csv is not UTF-8; it was read as Windows-1252" in found.notes
@@ -311,7 +324,7 @@ def test_food101_with_several_layouts_reads_the_first_or_the_one_asked_for(tmp_p
     media_files.make_food101(tmp_path, "folders", damages=("no-ingredients",))
     found = find_catalogue("food101", tmp_path)
     assert found.layout == "json"
-    assert "layout 'json' is read; the folder has 'folders' too" in found.notes
+    assert "layout 'json' is read; the folder also has 'folders'" in found.notes
     other = find_catalogue("food101", tmp_path, layout="folders")
     assert len(other.samples) == len(found.samples) + 1
     with pytest.raises(DataError, match=r"titles: train_titles\.csv") as error:
@@ -358,7 +371,7 @@ def test_a_layout_without_a_single_sample_is_an_error(tmp_path, name):
         touch(tmp_path / "laughing" / "aaaaaaaaaaa_000001_000011.mp4")
     else:
         touch(tmp_path / "train" / "hail" / "aaaaaaaaaaa.mp4")
-    with pytest.raises(DataError, match="found none that is of a published class"):
+    with pytest.raises(DataError, match="found none with a published class"):
         find_catalogue(name, tmp_path)
 
 

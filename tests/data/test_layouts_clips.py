@@ -59,7 +59,7 @@ def test_kineticssound_takes_its_31_classes_out_of_all_of_kinetics(tmp_path):
     assert notes(found, "folders not entered") == (
         "folders not entered: 2 (test/archery, train/zumba)"
     )
-    assert notes(found, "no clip").endswith("(train/laughing/notes.mp4)")
+    assert notes(found, "files that are not clips").endswith("(train/laughing/notes.mp4)")
 
 
 def test_kineticssound_tests_on_the_test_split_before_the_validation_split(tmp_path):
@@ -67,7 +67,7 @@ def test_kineticssound_tests_on_the_test_split_before_the_validation_split(tmp_p
         touch(tmp_path / split / "laughing" / f"{c * 11}_000001_000011.mp4")
     found = find_catalogue("kineticssound", tmp_path)
     assert [(s.id[0], s.test) for s in found.samples] == [("a", False), ("c", True)]
-    assert notes(found, "split 'val', not used beside 'test'").endswith("(" + "b" * 11 + ")")
+    assert notes(found, "split 'val', not used with 'test'").endswith("(" + "b" * 11 + ")")
 
 
 def test_kineticssound_lists_with_other_classes_and_lines_that_cannot_be_read(tmp_path):
@@ -89,9 +89,9 @@ def test_kineticssound_lists_with_other_classes_and_lines_that_cannot_be_read(tm
         ("aaaaaaaaaaa_000001_000011", False, True),
         ("ccccccccccc_000005_000015", True, True),
     ]
-    assert "all.csv: 1 clips of other classes of Kinetics are not used" in found.notes
+    assert "all.csv: 1 clips of other Kinetics classes are not used" in found.notes
     assert notes(found, "lines of lists").endswith("2 (all.csv:5, all.csv:6)")
-    assert notes(found, "does not name").endswith("(zzzzzzzzzzz_000001_000011.mp4)")
+    assert notes(found, "that are not in the list").endswith("(zzzzzzzzzzz_000001_000011.mp4)")
     with pytest.raises(DataError, match="columns label, youtube_id"):
         find_catalogue("kineticssound", tmp_path, annotations=tmp_path / "other.csv")
 
@@ -111,7 +111,7 @@ def test_kineticssound_tests_on_the_validation_split_where_no_test_clip_is_there
         ("a", False, True),
         ("b", True, True),
     ]
-    assert notes(found, "split 'test', not used beside 'val'").endswith("(" + "c" * 11 + ")")
+    assert notes(found, "split 'test', not used with 'val'").endswith("(" + "c" * 11 + ")")
 
 
 def test_kineticssound_of_the_clips_of_kinetics_those_of_bmmals_lists_are_taken(tmp_path):
@@ -123,8 +123,8 @@ def test_kineticssound_of_the_clips_of_kinetics_those_of_bmmals_lists_are_taken(
     found = find_catalogue("kineticssound", tmp_path)
     assert [(s.id[0], s.test) for s in found.samples] == [("a", False), ("c", False), ("e", True)]
     assert set(found.notes) == {
-        "clips that my_train.txt does not name, left out: 1 (bbbbbbbbbb__000001_000011)",
-        "videos that my_train.txt names, found nowhere: 1 (dddddddddd_)",
+        "clips that are not in my_train.txt, left out: 1 (bbbbbbbbbb__000001_000011)",
+        "videos in my_train.txt that were not found: 1 (dddddddddd_)",
     }
 
 
@@ -164,7 +164,7 @@ def test_vggsound_clips_under_other_suffixes_and_in_several_files(tmp_path):
         ("bbbbbbbbbbb_000030", "bbbbbbbbbbb_000030.MKV"),
     ]
     assert notes(found, "in more than one file").endswith("1 (-bcdefghij__000007)")
-    assert notes(found, "does not name").endswith("1 (bbbbbbbbbbb_000031.mp4)")
+    assert notes(found, "that are not in the list").endswith("1 (bbbbbbbbbbb_000031.mp4)")
 
 
 def test_vggsound_lines_that_cannot_be_read_and_other_classes(tmp_path):
@@ -215,7 +215,7 @@ def test_vggsound_clips_sorted_by_class_need_no_list(tmp_path):
         ("aaaaaaaaaaa_000001", "bee, wasp, etc. buzzing", False),
         ("bbbbbbbbbbb_000001", "playing violin, fiddle", True),
     ]
-    assert notes(found, "in no list").endswith("1 (ccccccccccc_000001.mp4)")
+    assert notes(found, "that no list names").endswith("1 (ccccccccccc_000001.mp4)")
 
 
 def test_vggsound_the_list_decides_class_and_split(tmp_path):
@@ -238,7 +238,7 @@ def test_vggsound_of_a_clip_in_two_folders_that_of_the_listed_class_is_taken(tmp
     found = find_catalogue("vggsound", tmp_path)
     assert [s.sources["audio"].path for s in found.samples] == [own]
     assert [n.split(":")[0] for n in found.notes] == [
-        "clips in more than one file, the first taken"
+        "clips in more than one file, the first is used"
     ]
 
 
@@ -247,7 +247,7 @@ def test_the_layout_with_more_complete_clips_is_read(tmp_path):
     touch(tmp_path / f"{made[0].id}.mp4")
     found = find_catalogue("vggsound", tmp_path)
     assert found.layout == "frames"
-    assert "layout 'frames' is read; the folder has 'clips' too" in found.notes
+    assert "layout 'frames' is read; the folder also has 'clips'" in found.notes
     clips = find_catalogue("vggsound", tmp_path, layout="clips")
     assert [s.id for s in clips.samples] == [s.id for s in found.samples]
     assert [s.id for s in clips.samples if s.complete] == [made[0].id]

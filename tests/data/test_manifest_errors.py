@@ -1,4 +1,4 @@
-"""What people get wrong in a manifest, and what they are told."""
+"""Mistakes in a manifest, and their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlmba.errors import DataError, RlmbaWarning, UsageError
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes a manifest: a header and rows, beside two images."""
+    """Writes a manifest with a header and rows, next to two images."""
     for i in range(2):
         write_image(tmp_path / f"{i}.jpg", seed=i)
 
@@ -74,10 +74,10 @@ def test_the_same_id_twice_with_different_labels(table):
     refused(
         path,
         DataError,
-        "line 4: expected distinct ids, 'a' is in line 2 already, labeled 'cat' and 'dog'",
+        "line 4: expected distinct ids, but 'a' is already in line 2, labeled 'cat' and 'dog'",
     )
     path = table("id,n,label", "a,1,cat", "b,2,dog", "a,7,cat")
-    refused(path, DataError, "'a' is in line 2 already; keep one of them")
+    refused(path, DataError, "'a' is already in line 2; keep one of them")
 
 
 def test_no_column_of_ids_suggests_one(table):
@@ -85,10 +85,10 @@ def test_no_column_of_ids_suggests_one(table):
     refused(
         path,
         DataError,
-        r"expected a column 'id' .*'name', 'n' would do: `--set dataset_options.id=name`",
+        r"expected a column 'id' .*'name', 'n' can be used: `--set dataset_options.id=name`",
     )
     assert load_manifest(path, id="name").ids.tolist() == ["x", "y"]
-    refused(table("name,n", "x,1", "x,1"), DataError, "none of them is distinct in each row")
+    refused(table("name,n", "x,1", "x,1"), DataError, "none of them has distinct values")
     assert load_manifest(table("ID,n", "x,1.5", "y,1")).ids.tolist() == ["x", "y"]
 
 
@@ -97,7 +97,7 @@ def test_labels_outside_the_classes(table):
     refused(
         path,
         DataError,
-        "line 4: label 'Dgo' is not one of the classes; did you mean 'dog'. They are 'cat', 'dog'",
+        "line 4: label 'Dgo' is not one of the classes; did you mean 'dog'. The classes are 'cat', 'dog'",
         classes=["cat", "dog"],
     )
     refused(
@@ -123,9 +123,9 @@ def test_columns_that_do_not_exist(table):
     )
     refused(path, UsageError, "option features: .* has no column 'age'", features=["age"])
     refused(path, UsageError, "option split: .* has no column 'part'", split="part")
-    refused(path, UsageError, "a column of its own .* 'picture' for 'text' and 'image'",
+    refused(path, UsageError, "a different column for each .* 'picture' for both 'text' and 'image'",
             columns={"image": "picture", "text": "picture"})  # fmt: skip
-    refused(path, UsageError, "got 'id' for 'image' and 'id'", columns={"image": "id"})
+    refused(path, UsageError, "got 'id' for both 'image' and 'id'", columns={"image": "id"})
     refused(path, UsageError, "expected 'smell' to be one of", columns={"smell": "picture"})
     refused(path, UsageError, "option columns: expected modalities", columns=["picture"])
 
@@ -142,7 +142,9 @@ def test_two_columns_that_could_be_the_image(table):
 
 def test_nothing_to_learn_from(table):
     refused(
-        table("id,notes,label", "a,x y,c", "b,z,d"), UsageError, "expected something to learn from"
+        table("id,notes,label", "a,x y,c", "b,z,d"),
+        UsageError,
+        "expected a column of images, texts",
     )
     refused(table("id,n"), DataError, "m.csv")
 
@@ -152,12 +154,10 @@ def test_features_that_are_no_numbers(table):
     refused(
         path,
         DataError,
-        "line 3: column 'n' holds 'x', expected a number or nothing",
+        "line 3: column 'n' holds 'x', expected a number or an empty cell",
         features=["n"],
     )
-    refused(
-        path, UsageError, "expected columns that are nothing else yet, got 'id'", features=["id"]
-    )
+    refused(path, UsageError, "expected columns without another use, got 'id'", features=["id"])
     refused(path, UsageError, "option features: expected a list", features="n")
     path = table("id,n,m", "a,1e400,2", "b,2,3.5")
     refused(path, DataError, "line 2: column 'n' holds '1e400'", features=["n"])
@@ -169,7 +169,7 @@ def test_lists_of_different_length_are_not_used_unless_asked_for(table):
         '{"id": "a", "n": 1, "emb": [1, 2]}', '{"id": "b", "n": 2.5, "emb": [1]}', name="m.jsonl"
     )
     with pytest.warns(
-        RlmbaWarning, match="line 2: column 'emb' has a list of 1 numbers, the first has 2"
+        RlmbaWarning, match="line 2: column 'emb' has a list of 1 numbers, the first list has 2"
     ):
         dataset = load_manifest(path)
     assert [m.name for m in dataset.modalities] == ["features"]
@@ -182,7 +182,7 @@ def test_lists_of_different_length_are_not_used_unless_asked_for(table):
         r"column 'features' would be the modality 'features'.*columns.embedding=features",
     )
     path = table('{"id": "a", "mm": [1, 2]}', '{"id": "b", "mm": [1, 4]}', name="m.jsonl")
-    refused(path, UsageError, "'mm' cannot be a modality's name")
+    refused(path, UsageError, "'mm' cannot be the name of a modality")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_lists_of_different_length_are_not_used_unless_asked_for(table):
             "expected a path below .*, got '../secret.jpg', which leads out of it; .*root=FOLDER",
         ),
         ("a\\..\\..\\b.jpg", "which leads out of it"),
-        ("https://x.org/0.jpg", "expected the path of a file here, got the address"),
+        ("https://x.org/0.jpg", "expected the path of a local file, got the address"),
         ("0\x00.jpg", "without control characters"),
     ],
 )
@@ -223,8 +223,8 @@ def test_absolute_paths_and_root(table, tmp_path):
     refused(
         path,
         DataError,
-        r"none of the 2 files of column 'image' \(image\) is there; the first is .*sub/9.jpg \(no such file\)"
-        r".*root=FOLDER.*columns.image=null",
+        r"none of the 2 files of column 'image' \(image\) can be used; the first is .*sub/9.jpg "
+        r"\(no such file\).*root=FOLDER.*columns.image=null",
     )
 
 
@@ -262,7 +262,7 @@ def test_unknown_splits(table):
         ("seconds", float("nan"), "expected a number above 0"),
         ("sound", "yes", "expected true or false"),
         ("id", "", "expected the name of a column"),
-        ("sound", True, "expected videos whose sound could be taken"),
+        ("sound", True, "expected a column of videos"),
         ("tokenizer", "/no/such/folder", "no tokenizer was found"),
     ],
 )
@@ -290,10 +290,10 @@ def test_numbers_beyond_float32_are_named(table):
 def test_lists_with_a_number_beyond_float32_are_named(table):
     lines = [f'{{"id": "{i}", "label": {i % 2}, "emb": [1, {i}]}}' for i in range(8)]
     path = table(*lines, '{"id": "8", "label": 0, "emb": [1, -4e38]}', name="m.jsonl")
-    problem = "line 9.*emb.*-4e\\+38 at place 1 of its list, which exceeds float32"
+    problem = "line 9.*emb.*-4e\\+38 at position 1 of its list, which exceeds float32"
     refused(path, DataError, problem, columns={"emb": "emb"})
     with pytest.warns(RlmbaWarning, match=problem + ".*the column is not used"):
-        refused(path, UsageError, "expected something to learn from")
+        refused(path, UsageError, "expected a column of images, texts")
 
 
 def test_numbers_too_far_from_the_others_are_named(table):
@@ -302,4 +302,4 @@ def test_numbers_too_far_from_the_others_are_named(table):
     ]
     far = '{"id": "far", "label": 0, "emb": [1, 3e38], "split": "test"}'
     path = table(*lines, far, name="m.jsonl")
-    refused(path, DataError, "sample 'far': expected numbers that float32 holds once standardized")
+    refused(path, DataError, "sample 'far': expected numbers within float32 after standardization")

@@ -217,7 +217,7 @@ def test_two_columns_of_classes_have_to_be_told_apart(saved):
         .cast_column("other", datasets.ClassLabel(names=["a", "b"]))
     )
     path = saved(data)
-    with pytest.raises(UsageError, match=r"\['kind', 'other'\]; say which .*label=kind"):
+    with pytest.raises(UsageError, match=r"\['kind', 'other'\]; choose the label .*label=kind"):
         load_huggingface(path)
     assert load_huggingface(path, label="other", columns={"image": None}).classes == ("a", "b")
 
@@ -225,7 +225,7 @@ def test_two_columns_of_classes_have_to_be_told_apart(saved):
 def test_what_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"no such folder; .*dataset_options.name=NAME"):
         load_huggingface(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="not a folder that save_to_disk wrote, or damaged"):
+    with pytest.raises(DataError, match="expected a folder that save_to_disk wrote"):
         load_huggingface(tmp_path)
     with pytest.raises(UsageError, match=r"a folder .* or a name of the hub .* got neither"):
         load_dataset("huggingface")
@@ -241,7 +241,7 @@ def test_a_name_that_the_hub_does_not_give(monkeypatch):
         "rlmba.data.manifest.huggingface.out_of_reach", lambda name, dataset: "no route"
     )
     with pytest.raises(
-        UsageError, match=r"'a/b' could not be had from the hub \(no route\); .*save_to_disk"
+        UsageError, match=r"'a/b' could not be loaded from the hub \(no route\); .*save_to_disk"
     ):
         load_huggingface(name="a/b")
 

@@ -301,7 +301,7 @@ def test_fingerprint_tells_data_apart(clip_arrays):
         ({"labels": np.full(N, 3)}, "expected 0 to 2"),
         ({"test": np.ones(N, np.bool_)}, "expected training samples"),
         ({"present": np.zeros((N, 2), np.bool_)}, "at least one modality for each sample"),
-        ({"modalities": ["video", "mm"]}, "names the fused head"),
+        ({"modalities": ["video", "mm"]}, "is the name of the fused head"),
     ],
 )
 def test_bad_data_are_refused(clip_arrays, changes, message):

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 
 def read(path):
-    """Frames uint8 [n, h, w, 3] and sound [channels, t] of a clip, None where there is no such."""
+    """Frames uint8 [n, h, w, 3] and sound [channels, t] of a clip; None if it has none."""
     with av.open(str(path)) as clip:
         streams = {s.type for s in clip.streams}
         frames = None

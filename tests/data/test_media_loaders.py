@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:vggsound.*published:rlmba.errors
 
 @pytest.fixture(autouse=True)
 def own_index(tmp_path_factory, monkeypatch):
-    """Results of checks are kept in the user's cache folder: here in one of each test's own."""
+    """Each test has its own cache folder, where results of checks are kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user")))
 
 

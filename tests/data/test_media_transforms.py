@@ -24,7 +24,7 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def images():
-    """Images of every kind that formulas stumble over: black, white, gray, two equal channels, faint."""
+    """Images that are difficult for the formulas: black, white, gray, two equal channels, faint."""
     x = torch.rand(12, 3, 40, 56, generator=generator())
     x[0], x[1] = 0, 1
     x[2] = x[2, :1]
@@ -336,7 +336,7 @@ def test_empty_batches():
 
 @pytest.mark.parametrize("name", ["text", "image", "video", "audio"])
 def test_a_batch_is_finished_where_it_lies_with_draws_on_the_cpu(name):
-    """A device without memory: whatever is made elsewhere than on it cannot be combined with it."""
+    """A device without memory; tensors on another device cannot be combined with it."""
     form = transforms.form_of(name, Recipe(), vocabulary=9)
     draws = form.draw(8, generator())
     found = form.finish(form.compact(form.buffer(8)).to("meta"), draws)

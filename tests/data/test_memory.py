@@ -189,7 +189,7 @@ def spoiled(value):
 
 BAD = {
     "length": (replaced("mel", np.zeros((N - 1, 4, 6))), "'mel': expected 12 rows"),
-    "nan": (spoiled(np.nan), "'numbers' of sample 's7': .* got nan at value 2"),
+    "nan": (spoiled(np.nan), "'numbers' of sample 's7': .* got nan at position 2"),
     "inf": (spoiled(-np.inf), "'numbers' of sample 's7': .* got -inf"),
     "object": (replaced("numbers", np.array([None] * N)), "numeric array, got dtype object"),
     "empty": (replaced("numbers", np.zeros((N, 0))), "'numbers': expected values, got empty"),
@@ -197,17 +197,18 @@ BAD = {
     "label": ({"labels": [*range(3), 3] * 3}, "'s3' has 3"),
     "negative label": ({"labels": np.arange(N) % 3 - 1}, "'s0' has -1"),
     "float labels": ({"labels": np.arange(N) % 3 / 1.0}, "integers 0 to 2, got dtype float64"),
-    "fewer labels": ({"labels": np.zeros(5, int)}, "expected 12 of them"),
+    "fewer labels": ({"labels": np.zeros(5, int)}, "expected 12 labels"),
     "one class": ({"labels": np.zeros(N, int)}, "two classes or more, got 1"),
     "classes": ({"classes": ["a", "b", "a"]}, "distinct names"),
-    "ids": ({"ids": ["s0", *(f"s{i}" for i in range(N - 1))]}, "'s0' stands at positions 0 and 1"),
+    "half a class": ({"classes": ["a", "b", "\ud800"]}, "half a character"),
+    "ids": ({"ids": ["s0", *(f"s{i}" for i in range(N - 1))]}, "'s0' is at positions 0 and 1"),
     "blank id": ({"ids": ["a\nb", *(f"s{i}" for i in range(N - 1))]}, "non-empty line"),
     "split": ({"split": np.arange(N) % 3}, r"got \[2\] as well"),
     "no train": ({"split": np.ones(N, int)}, r"training samples \(0\), got none"),
     "nothing": ({"arrays": {}, "kinds": {}}, "at least one modality"),
     "mm": (
         {"arrays": {"mm": np.ones((N, 2))}, "kinds": {"mm": "features"}},
-        "names the fused head",
+        "is the name of the fused head",
     ),
     "present": ({"present": np.zeros((N, 6), int)}, "'s0' has none"),
     "present shape": ({"present": np.ones((N, 2), int)}, "12 samples and 6 modalities"),
@@ -260,13 +261,13 @@ def test_a_number_beyond_float32_is_named_where_it_is_read():
     values[7, 2] = 1e39
     with pytest.raises(
         DataError,
-        match=r"'x' of sample 's7': expected numbers within float32.* got 1e\+39 at value 2",
+        match=r"'x' of sample 's7': expected numbers within float32.* got 1e\+39 at position 2",
     ):
         one_modality(values)
     present = np.ones((N, 1), bool)
     values[7] = np.nan
     values[3, 1] = -np.inf
-    with pytest.raises(DataError, match="'s3': expected finite numbers, got -inf at value 1"):
+    with pytest.raises(DataError, match="'s3': expected finite numbers, got -inf at position 1"):
         build(arrays={"x": values, "z": np.zeros((N, 1))}, kinds={"x": "features", "z": "features"},
               present=np.column_stack([np.arange(N) != 7, present[:, 0]]))  # fmt: skip
 
@@ -275,7 +276,7 @@ def test_a_number_that_standardizing_takes_beyond_float32_is_named():
     values = np.random.default_rng(0).normal(size=(N, 3)) * 1e-6
     values[10] = 3e38
     with pytest.raises(
-        DataError, match="'s10': expected numbers that float32 holds once standardized"
+        DataError, match="'s10': expected numbers within float32 after standardization"
     ):
         one_modality(values)
 

@@ -126,7 +126,7 @@ def test_impossible_requests():
     empty = dataset([20, 20, 0])
     with pytest.raises(DataError, match=r"every class, got none of \['c2'\]"):
         create(empty, 5)
-    with pytest.raises(DataError, match="three training samples"):
+    with pytest.raises(DataError, match="three or more training samples"):
         create(dataset([2, 2]), 2)
 
 
@@ -145,7 +145,7 @@ def test_restore():
         np.testing.assert_array_equal(getattr(again, name), getattr(pool, name))
     v, lab, y = pool.validation_ids.tolist(), pool.labeled_ids.tolist(), pool.labels.tolist()
     for validation, labeled, labels, message in [
-        (["nobody"], lab, y, "'nobody'; these are other data"),
+        (["nobody"], lab, y, "'nobody'; the data have changed"),
         ([str(data.ids[-1])], lab, y, "training samples"),
         ([*v, lab[0]], lab, y, "twice"),
         (v, lab, y[:-1], "expected 5 integers"),

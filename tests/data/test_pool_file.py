@@ -1,4 +1,4 @@
-"""Pools in files: every format gives the same arguments; what is wrong is named."""
+"""Pools in files: every format gives the same arguments, and errors name what is wrong."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_npy_is_mapped(tmp_path, arrays):
     assert isinstance(read["features"], np.memmap)
     with pytest.raises(UsageError, match="--npy-holds"):
         read_pool(tmp_path / "f.npy")
-    with pytest.raises(DataError, match=r"named as rlmba\.select's arguments"):
+    with pytest.raises(DataError, match=r"names of rlmba\.select's arguments"):
         read_pool(tmp_path / "f.npy", npy_holds="nonsense")
 
 
@@ -147,10 +147,10 @@ def test_parquet_mask_and_labels(tmp_path, arrays):
     ("columns", "match"),
     [
         ({"features_0": [1.0], "features_2": [1.0]}, "features_1 is missing"),
-        ({"features": [[1.0], [1.0, 2.0]]}, "lists of one length"),
+        ({"features": [[1.0], [1.0, 2.0]]}, "lists of equal length"),
         ({"features": [[1.0], None]}, "got null"),
         ({"features": [[1.0], [None]]}, "number everywhere"),
-        ({"other": [1.0]}, "named as rlmba.select's"),
+        ({"other": [1.0]}, "with the names of rlmba.select's"),
     ],
 )
 def test_bad_parquet(tmp_path, columns, match):
@@ -186,7 +186,7 @@ def test_what_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="pickle"):
         read_pool(tmp_path / "o.npz")
     np.savez(tmp_path / "h.npz", **{"head/weight": np.ones((2, 2))})
-    with pytest.raises(DataError, match="head/weight alone"):
+    with pytest.raises(DataError, match="only head/weight"):
         read_pool(tmp_path / "h.npz")
 
 
@@ -213,8 +213,8 @@ class TestIds:
         ("name", "text", "match"),
         [
             ("x.csv", "name\na\n", "expected a column 'id'"),
-            ("x.json", "{", "no readable list"),
-            ("x.json", "3", "no readable list"),
+            ("x.json", "{", "expected a JSON list of ids"),
+            ("x.json", "3", "expected a JSON list of ids"),
             ("x.json", '{"samples": [{}]}', "row 1: expected an id"),
             ("x.csv", "id,n\na,1\n,2\n", "line 3: expected an id, got an empty cell"),
         ],
@@ -283,7 +283,7 @@ class TestLabeled:
             read_labeled([tmp_path / "a.csv"], np.array(["s0", "zz"]))
         with pytest.raises(DataError, match="not in the pool"):
             read_labeled([tmp_path / "a.csv"], np.array([], dtype=np.str_))
-        with pytest.raises(UsageError, match="needs a pool with ids"):
+        with pytest.raises(UsageError, match="is not a position, and the pool has no ids"):
             read_labeled([tmp_path / "a.csv"], None)
 
     def test_features_and_positions(self, tmp_path, arrays):
@@ -296,7 +296,7 @@ class TestLabeled:
         np.testing.assert_array_equal(read["labels"], np.arange(N))
         assert read_labeled([tmp_path / "p.npy"], None)["labeled"].tolist() == [1, 2]
         assert read_labeled([tmp_path / "ids.npy"], arrays["ids"])["labeled"].tolist() == [3, 4]
-        with pytest.raises(UsageError, match="must be the only one"):
+        with pytest.raises(UsageError, match="must be the only file"):
             read_labeled([tmp_path / "f.npz", tmp_path / "p.npy"], None)
 
 
@@ -345,5 +345,5 @@ class TestBatchFile:
             check_target(tmp_path / "b.csv")
         check_target(tmp_path / "b.csv", overwrite=True)
         (tmp_path / "d.csv").mkdir()
-        with pytest.raises(UsageError, match="there already"):
+        with pytest.raises(UsageError, match="already exists"):
             check_target(tmp_path / "d.csv", overwrite=True)

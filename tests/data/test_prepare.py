@@ -6,96 +6,19 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cache_media
 import numpy as np
 import pytest
+from prepare_helpers import content, finished, make, script_text
 
-from rlmba.data.media import plan, work
-from rlmba.data.media.cache import CacheReader, is_cache, read_cache_info, verify
+from rlmba.data.media import work
+from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError, StorageError, UsageError
-from rlmba.reading.structured import read_versioned
-
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import cache_media
-from rlmba.data.media.prepare import prepare
-if __name__ == "__main__":
-    root, out = map(Path, sys.argv[1:])
-    prepare(cache_media.catalogue(root), cache_media.RECIPE, out, workers=2,
-            decode=cache_media.{decode})
-"""
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    root = tmp_path_factory.mktemp("media")
-    return cache_media.make_files(root, missing=(3,), broken=(5,), no_text=(9,), gray=(10,))
-
-
-@pytest.fixture(scope="module")
-def whole(source, tmp_path_factory):
-    """What a cache of them holds that was made in one go."""
-    out = tmp_path_factory.mktemp("whole") / "c"
-    make(source, out)
-    return content(out)
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch):
-    """Ids in the order they were decoded."""
-    file = tmp_path / "decoded"
-    monkeypatch.setenv(cache_media.LOG, str(file))
-    return lambda: file.read_text().split() if file.exists() else []
-
-
-def make(source, out, *, workers=1, decode=cache_media.decode, recipe=cache_media.RECIPE, **more):
-    return prepare(source, recipe, out, workers=workers, decode=decode, **more)
-
-
-def content(out):
-    """Bytes of all that makes up a cache."""
-    return {
-        str(p.relative_to(out)): p.read_bytes()
-        for p in sorted(out.rglob("*"))
-        if p.is_file() and p.name != "lock"
-    }
-
-
-def script_text(decode="decode_slowly"):
-    return SCRIPT.format(tests=str(Path(cache_media.__file__).parent), decode=decode)
-
-
-def start(tmp_path, source, out, decode="decode_slowly"):
-    script = tmp_path / "script.py"
-    script.write_text(script_text(decode))
-    return subprocess.Popen(
-        [sys.executable, str(script), str(source.root), str(out)], stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def finished(out):
-    return len(list((out / "shards").glob("*.json")))
-
-
-def children(process):
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 def test_report_and_progress(source, tmp_path):
@@ -145,190 +68,6 @@ def test_running_it_again_does_nothing(source, tmp_path, log):
     assert (again.checksum, again.totals) == (first.checksum, first.totals)
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(source, tmp_path, log, whole):
-    out = tmp_path / "c"
-    process = start(tmp_path, source, out)
-    wait_for(lambda: finished(out) >= 3)
-    workers = children(process.pid)
-    assert len(workers) >= 2
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
-    # Workers end with their parent, whatever they were doing.
-    wait_for(lambda: not any(Path(f"/proc/{w}/cmdline").exists() for w in workers), 20)
-    done = finished(out)
-    assert 3 <= done < 8
-    kept = {p.name: p.stat().st_ino for p in (out / "shards").iterdir() if p.suffix == ".json"}
-    info = read_cache_info(out)
-    assert (info.waiting > 0, len(info.ids) > 0) == (True, True)
-    reader = CacheReader(out)
-    for position in range(len(reader)):
-        reader.read(position)
-    # What a kill at another moment may leave.
-    for name in (".00007.safetensors.0123abcd.tmp", "00099.safetensors.tmp"):
-        (out / "shards" / name).write_bytes(b"half")
-    (out / "shards" / "00099.safetensors.tmp").unlink()
-    (out / ".cache.json.0123abcd.tmp").write_text("half")
-
-    before = len(log())
-    make(source, out, workers=2)
-    assert len(log()) - before == info.waiting
-    assert content(out) == whole
-    assert {n: (out / "shards" / n).stat().st_ino for n in kept} == kept
-
-
-def test_workers_do_not_outlive_their_parent(source, tmp_path, log):
-    """Not even those whose decoder never comes back."""
-    process = start(tmp_path, source, tmp_path / "c", "decode_forever")
-    wait_for(lambda: len(log()) == 2)
-    workers = children(process.pid)
-    process.kill()
-    process.wait()
-    process.stderr.close()
-    wait_for(lambda: not any(Path(f"/proc/{w}/cmdline").exists() for w in workers), 20)
-
-
-def test_stopped_by_an_error_it_leaves_no_half_file(source, tmp_path, log):
-    with pytest.raises(UsageError, match="stop"):
-        make(source, tmp_path / "c", decode=cache_media.leave_half_a_file)
-    assert list((tmp_path / "c" / "shards").iterdir()) == []
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.4])
-def test_killed_at_any_moment_it_leaves_nothing_to_be_taken_for_good(
-    source, tmp_path, delay, whole
-):
-    out = tmp_path / "c"
-    process = start(tmp_path, source, out)
-    wait_for(out.is_dir)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
-    if (out / "cache.json").exists():
-        verify(out)
-    time.sleep(0.2)  # for its workers to end
-    make(source, out)
-    assert content(out) == whole
-
-
-def test_killed_at_any_rename_it_goes_on_and_readers_see_whole_caches_alone(
-    source, tmp_path, log, whole
-):
-    """The list of samples, the header, a shard, its note; at last the last note of all."""
-    out = tmp_path / "c"
-    moments = [
-        (0, "before"),
-        (0, "after"),
-        (1, "before"),
-        (0, "before"),
-        (1, "after"),
-        (4, "before"),
-    ]
-    for number, when in moments:
-        kill_at_rename(tmp_path, source, out, number, when)
-        read_all(out)
-    make(source, out)
-    assert content(out) == whole
-
-    last = out / "shards" / "00007.json"
-    for when in ("before", "after"):
-        last.unlink(missing_ok=True)
-        kill_at_rename(tmp_path, source, out, 1, when)
-        assert last.exists() == (when == "after")
-        read_all(out)
-    before = len(log())
-    make(source, out)
-    assert len(log()) == before
-    assert content(out) == whole
-
-
-def kill_at_rename(tmp_path, source, out, number, when):
-    """Prepare, and kill -9 all its processes before or after one of the renames that make a file whole."""
-    script = tmp_path / f"kill_{number}_{when}.py"
-    dying = (
-        f"cache_media.die_at_rename({str(script.with_suffix('.count'))!r}, {number}, {when!r})\n"
-    )
-    script.with_suffix(".count").write_bytes(b"")
-    guard = 'if __name__ == "__main__"'
-    script.write_text(script_text("decode").replace(guard, dying + guard).replace("=2", "=1"))
-    done = subprocess.run(
-        [sys.executable, str(script), str(source.root), str(out)],
-        start_new_session=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
-
-
-def read_all(out):
-    """What readers do with a cache; there may be none yet."""
-    if is_cache(out):
-        info = read_cache_info(out)
-        reader = CacheReader(out)
-        assert len(reader) == len(info.ids)
-        for position in range(len(reader)):
-            reader.read(position)
-        verify(out)
-
-
-def test_a_reader_of_a_list_of_samples_that_has_just_been_replaced(tmp_path, monkeypatch):
-    out = tmp_path / "c"
-    make(cache_media.make_files(tmp_path / "media", 10), out)
-    stale = plan.read_versioned(out / "cache.json", plan._Header, 1, what="", advice="", foreign="")
-    make(cache_media.make_files(tmp_path / "media", 20), out)
-    headers = [stale]
-
-    def read(*args, **more):
-        return headers.pop() if headers else read_versioned(*args, **more)
-
-    monkeypatch.setattr(plan, "read_versioned", read)
-    assert read_cache_info(out).planned == 20
-    assert not headers
-
-
-def test_shard_without_note_or_of_another_size_is_made_again(source, tmp_path, whole):
-    make(source, tmp_path / "c")
-    shards = tmp_path / "c" / "shards"
-    (shards / "00001.json").unlink()
-    (shards / "00002.safetensors").write_bytes(b"short")
-    (shards / "00003.safetensors").unlink()
-    make(source, tmp_path / "c")
-    assert content(tmp_path / "c") == whole
-
-
-def test_interrupted_by_the_keyboard(source, tmp_path):
-    out = tmp_path / "c"
-    process = start(tmp_path, source, out)
-    wait_for(lambda: finished(out) >= 1)
-    workers = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert errors.count("KeyboardInterrupt") == 1
-    wait_for(lambda: not any(Path(f"/proc/{w}").exists() for w in workers), 20)
-    names = [p.name for p in (out / "shards").iterdir()]
-    assert not [n for n in names if n.endswith(".tmp")]
-    assert {Path(n).stem for n in names if n.endswith("safetensors")} == {
-        Path(n).stem for n in names if n.endswith("json")
-    }
-    make(source, out)
-    verify(out)
-
-
-def test_two_at_once(source, tmp_path):
-    out = tmp_path / "c"
-    process = start(tmp_path, source, out)
-    try:
-        wait_for((out / "cache.json").exists)
-        with pytest.raises(
-            DataError, match=f"is being prepared by process {process.pid} on .*wait"
-        ):
-            make(source, out)
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_decoder_that_crashes_costs_its_samples_and_no_others(source, tmp_path, log):
     out = tmp_path / "c"
     report = make(source, out, workers=2, decode=cache_media.decode_or_die)
@@ -369,7 +108,7 @@ def test_decoder_that_never_works(source, tmp_path, monkeypatch):
 def test_what_no_sample_survives_stops_at_once(source, tmp_path):
     with pytest.raises(UsageError, match="no tokenizer there"):
         make(source, tmp_path / "a", decode=cache_media.decode_without_tokenizer)
-    with pytest.raises(DataError, match="it does not follow the recipe"):
+    with pytest.raises(DataError, match="correct the decoder"):
         make(source, tmp_path / "b", decode=cache_media.decode_wrong_shape)
     assert [p.name for p in (tmp_path / "b" / "shards").iterdir()] == []
     with pytest.raises(UsageError, match="at least 1, got -1"):
@@ -451,7 +190,7 @@ def test_file_that_may_not_grow(source, tmp_path):
 def test_too_small_a_disk_is_refused_before_anything_is_decoded(source, tmp_path, log):
     recipe = Recipe(image_side=10_000_000, tokens=6)
     with pytest.raises(
-        StorageError, match=r"59 samples need about [\d,]+ bytes, 17,700,000,000,001,416 "
+        StorageError, match=r"59 samples need about [\d,]+ bytes, at least 17,700,000,000,001,416"
     ):
         make(source, tmp_path / "c", recipe=recipe)
     assert log() == []
@@ -461,9 +200,9 @@ def test_too_small_a_disk_is_refused_before_anything_is_decoded(source, tmp_path
 
 def test_folder_of_something_else(source, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something that is no cache"):
+    with pytest.raises(UsageError, match="holds something other than a cache"):
         make(source, tmp_path)
-    with pytest.raises(UsageError, match="holds something that is no cache"):
+    with pytest.raises(UsageError, match="holds something other than a cache"):
         make(source, tmp_path / "notes.txt")
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -471,13 +210,13 @@ def test_folder_of_something_else(source, tmp_path):
 def test_cache_of_something_else(source, tmp_path):
     make(source, tmp_path / "c")
     with pytest.raises(
-        DataError, match=r"another --cache.*\nrecipe, tokens: 6 in the cache, 8 asked"
+        DataError, match=r"another --cache.*\nrecipe, tokens: 6 in the cache, 8 requested"
     ):
         make(source, tmp_path / "c", recipe=Recipe(image_side=16, tokens=8))
     other = cache_media.Catalogue(
         "vggsound", source.root, "clips", ("video",), source.classes, [], {}
     )
-    with pytest.raises(DataError, match="name: food101 in the cache, vggsound asked for"):
+    with pytest.raises(DataError, match="name: food101 in the cache, vggsound requested"):
         make(other, tmp_path / "c")
     moved = [cache_media.Sample(s.id, s.label, not s.test, s.sources) for s in source.samples]
     changed = cache_media.Catalogue(
@@ -558,7 +297,7 @@ def test_samples_that_vanish_before_their_turn_are_missing(source, tmp_path):
 
 
 def test_sizes_of_shards_follow_the_recipe(source):
-    from rlmba.data.media.plan import Plan
+    from rlmba.data.media.plan import CachePlan
 
     file = source.samples[0].sources["image"]
 
@@ -568,7 +307,7 @@ def test_sizes_of_shards_follow_the_recipe(source):
         catalogue = cache_media.Catalogue(
             "vggsound", source.root, "clips", modalities, ("a",), many, {}
         )
-        plan = Plan.empty(catalogue, recipe).extended(many)
+        plan = CachePlan.empty(catalogue, recipe).extended(many)
         sizes = np.bincount(plan.shard)
         assert sizes.sum() == len(many)
         assert np.ptp(sizes) <= 1

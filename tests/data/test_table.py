@@ -127,14 +127,14 @@ def test_cells_larger_than_the_csv_modules_limit(write):
         (b"\xef\xbb\xbf\r\n \r\n", "is empty"),
         (b",,,\n", "only empty cells"),
         (b"sep=;\n", "only empty cells"),
-        (b"id,label,id\n1,x,2\n", "line 1: the name 'id' stands over column 1 and over column 3"),
-        (b",id\n0,a\n", "line 1: column 1 has no name, but in line 2 the cell '0'; .*index=False"),
+        (b"id,label,id\n1,x,2\n", "line 1: columns 1 and 3 have the same name 'id'"),
+        (b",id\n0,a\n", "line 1: column 1 has no name, but line 2 has '0' in it; .*index=False"),
         (b"id,label\na,x\nb\nc,y\n", "line 3: expected 2 cells as in the header, got 1.*quotes"),
         (b"id,label\na,x\nb,y,z\n", "line 3: expected 2 cells as in the header, got 3"),
         (b"id,label\na,x\nb", "line 3: expected 2 cells as in the header, got 1.*cut off"),
         (b'id,label\na,x\nb,"half of\na text', "line 3: .*cut off"),
         (b'id,label\na,"x" y\n', "line 2: .*quote"),
-        (b"id,label\na,x\0\n", "line 2: has NUL bytes"),
+        (b"id,label\na,x\0\n", "line 2: expected text, got NUL bytes"),
         (
             "id,label\né,x\nà,y\n".encode() + b"b,\xe9\n",
             "line 4: expected UTF-8",
@@ -142,8 +142,8 @@ def test_cells_larger_than_the_csv_modules_limit(write):
         ("id,label\né,x\nà".encode()[:-1], "line 3: expected UTF-8.*cut off"),
         (codecs.BOM_UTF8 + b"id,label\na,\xe9\n", "line 2: expected UTF-8"),
         (codecs.BOM_UTF16_LE + b"i\0d", "expected UTF-16"),
-        (b"id,label\na,\x81\n", "line 2: neither UTF-8 nor Windows-1252"),
-        (b"PAR1 and so on", "this is Parquet"),
+        (b"id,label\na,\x81\n", "line 2: expected UTF-8 or Windows-1252"),
+        (b"PAR1 and so on", "expected text, got a Parquet file"),
         (b"\xd0\xcf\x11\xe0 and so on", r"\.xls.*CSV UTF-8"),
     ],
 )
@@ -204,7 +204,7 @@ def test_json_of_either_form(write, name):
         ("t.jsonl", '{"id": 1\n{"id": 2}\n', "line 1: expected a JSON object"),
         ("t.jsonl", '{"id": 1}\n[1, 2]\n', r"line 2: expected a JSON object.*\[1, 2\]"),
         ("t.jsonl", '{"id": 1}\n\n"x"\n', "line 3: expected a JSON object"),
-        ("t.jsonl", '{"id": 1, "id": 2}\n', "line 1.*'id' is there twice"),
+        ("t.jsonl", '{"id": 1, "id": 2}\n', "line 1.*'id' occurs twice"),
         ("t.jsonl", '{"id": 1, "": 2}\n', "line 1.*without a name"),
         ("t.jsonl", '{"id": ' + "[" * 100_000 + "\n", "line 1: expected a JSON object"),
         ("t.jsonl", "\n", "is empty"),
@@ -300,7 +300,7 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
     assert path.read_text() == "before"
     with pytest.raises(UsageError, match=r"\.jsonl"):
         write_table(tmp_path / "t.xlsx", {"id": ["a"]})
-    with pytest.raises(DataError, match="column 'x' does not fit Parquet"):
+    with pytest.raises(DataError, match="column 'x' cannot be stored in Parquet"):
         write_table(tmp_path / "t.parquet", {"x": [1, "a"]})
     with pytest.raises(StorageError):
         write_table(tmp_path / "none" / "t.csv", {"id": ["a"]})
@@ -362,3 +362,15 @@ def test_a_large_file_in_seconds(tmp_path):
     table = read_table(tmp_path / "t.csv")
     assert process_time() - start < 20  # 1.3 s of one core where it was written
     assert table.columns == columns
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_a_lone_surrogate_is_refused_and_its_place_named(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    rows = [{"id": "a", "text": "\U0001f600"}, {"id": "b", "text": "cut \ud83d"}]
+    path.write_text(
+        json.dumps(rows) if suffix == ".json" else "".join(json.dumps(r) + "\n" for r in rows)
+    )
+    place = r"t\.json: " if suffix == ".json" else r"t\.jsonl, line 2: "
+    with pytest.raises(DataError, match=rf"{place}.*lone surrogate .*cut.*correct it"):
+        read_table(path)

@@ -56,7 +56,9 @@ def test_resuming_needs_the_same_file(quick, ids, tmp_path, monkeypatch):
     assert stored.initial_ids == file
     for changed in ([*ids[1:], ids[0]], [*ids[:-1], str(whole.path)]):
         file.write_text("\n".join(changed) + "\n")
-        with pytest.raises((RunFolderError, DataError), match=r"started from other|of no sample"):
+        with pytest.raises(
+            (RunFolderError, DataError), match=r"started from other|are not in the data set"
+        ):
             run(stored, tmp_path / "r", resume=True)
     file.write_text("\n".join(ids[:-1]) + "\n")
     with pytest.raises(UsageError, match="expected 29, the number of initial ids, got 30"):

@@ -221,7 +221,7 @@ def test_one_modality_alone_is_enough(folder, new, tmp_path):
         ({"sound": np.zeros((4, 9))}, r"shape \[3\].*got \[9\]"),
         ({"sound": np.full((4, 3), np.nan)}, "sound"),
         ({"other": np.zeros((4, 3))}, r"expected an array of \['sound', 'motion'\]"),
-        ({"sound": np.zeros((4, 3)), "motion": np.zeros((5, 5, 4))}, "a row for each sample"),
+        ({"sound": np.zeros((4, 3)), "motion": np.zeros((5, 5, 4))}, "one row per sample"),
         ({"sound": np.zeros((4, 3)), "ids": np.array(["a", "b", "a", "c"])}, "'a'"),
     ],
 )

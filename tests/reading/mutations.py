@@ -1,4 +1,4 @@
-"""Files as they should not be: real ones with bytes, JSON values or types changed."""
+"""Damaged files: real files with changed bytes, JSON values or types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of arrays, tables and weights that come from anywhere: read, or refused by name."""
+"""Files of arrays, tables and weights from any source are read, or refused with their name."""
 
 from __future__ import annotations
 
@@ -129,9 +129,9 @@ def header(shape, descr="<f8"):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (header((10**12,)) + bytes(8), r"takes 8,000,000,000,000 bytes, but 8 are there"),
-        (header((2**62, 2**62)) + bytes(8), "bytes, but 8 are there"),
-        (header((-1,)) + bytes(8), "bytes, but 8 are there"),
+        (header((10**12,)) + bytes(8), r"takes 8,000,000,000,000 bytes, but there are 8"),
+        (header((2**62, 2**62)) + bytes(8), "bytes, but there are 8"),
+        (header((-1,)) + bytes(8), "bytes, but there are 8"),
         (header((1,), "|O") + bytes(8), "pickle"),
         (b"\x93NUMPY\x09\x00" + bytes(99), "version"),
         (b"", "not a readable"),
@@ -154,9 +154,7 @@ def test_a_small_file_that_says_it_holds_more_than_memory(tmp_path, monkeypatch)
     zeros = np.zeros((N, 20_000))
     path = npz(tmp_path / "x.npz", np.savez_compressed, **arrays(), zeros=zeros)
     for read in (load_features, read_arrays):
-        with pytest.raises(
-            DataError, match=r"x\.npz: says that it holds 1,920,\d+ bytes, more than"
-        ):
+        with pytest.raises(DataError, match=r"x\.npz claims to hold 1,920,\d+ bytes, more than"):
             read(path)
 
 
@@ -264,3 +262,11 @@ def test_weights_under_other_names(tmp_path, state):
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(RlmbaError, match=r"w\.pt"):
         read_state(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["classes", "ids"])
+def test_text_with_half_a_character_is_refused(tmp_path, name):
+    text = {"classes": ["a", "\ud800"], "ids": [f"s{i}" for i in range(N - 1)] + ["\udcff"]}[name]
+    path = npz(tmp_path / "x.npz", **arrays() | {name: np.array(text)})
+    with pytest.raises(DataError, match=rf"x\.npz, array '{name}': .*half a character"):
+        load_features(path)

@@ -1,16 +1,19 @@
-"""Options out of a file: of another type they are named, and never a defect."""
+"""Options from a file: an option of a wrong type is named in a clear error."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
+import re
 
 import numpy as np
 import pytest
 
+from rlmba import data
 from rlmba.data import Modality, load_dataset
 from rlmba.errors import RlmbaError, UsageError
 from rlmba.models import build_encoder
-from rlmba.reading.options import check_types, explained
+from rlmba.reading.options import check_types, explained, takes_options_of
 from rlmba.strategies import create
 
 VALUES = [True, 5, -1, 1.5, float("nan"), "", "x", "a\0b", ["x"], [1], {}, {"a": 1}, [[]]]
@@ -62,3 +65,35 @@ def test_encoders_and_strategies_name_it():
         build_encoder("spectrogram-cnn", Modality("a", "waveform", (1200,)), {"window_ms": "x"})
     with pytest.raises(UsageError, match="option hidden: expected an integer of 64 bits"):
         create("rlmba", hidden=10**30)
+
+
+def test_a_function_names_the_options_that_it_passes_on():
+    def shared(*, size: int = 1, name: str | None = None):
+        return size, name
+
+    @takes_options_of(shared, without=("name",))
+    def taker(path: str, *, own: bool = True, **options):
+        return path, own, shared(**options)
+
+    assert str(inspect.signature(taker)) == "(path: 'str', *, own: 'bool' = True, size: int = 1)"
+    assert taker("a", size=3) == ("a", True, (3, None))
+    with pytest.raises(UsageError, match="option size: expected a valid integer"):
+        check_types(taker, {"size": "x", "own": True}, "thing")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
+        taker("a", sizes=3)
+
+
+@pytest.mark.parametrize("loader", [data.load_manifest, data.load_food101])
+def test_every_option_of_a_loader_is_documented(loader):
+    documented = re.findall(r"^(\w+) : ", inspect.getdoc(loader), re.MULTILINE)
+    assert sorted(documented) == sorted(inspect.signature(loader).parameters)
+
+
+def test_options_of_similar_loaders():
+    def options(loader):
+        return set(inspect.signature(loader).parameters) - {"path", "root"}
+
+    own = {"name", "subset", "media"}
+    assert options(data.load_huggingface) - own == options(data.load_manifest)
+    assert options(data.load_vggsound) == options(data.load_food101) - {"tokenizer"}
+    assert options(data.load_kineticssound) == options(data.load_vggsound)

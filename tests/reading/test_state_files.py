@@ -1,7 +1,8 @@
-"""Every file in which rlmba keeps its state: whatever it has become, it is read or refused by name."""
+"""All state files of rlmba: however damaged, a file is read, or refused with its name."""
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -54,7 +55,7 @@ def finished(tmp_path_factory):
 
 
 def resumed(path):
-    """All that going on with a run reads, but for its model."""
+    """Read everything that resuming a run reads, except its model."""
     with RunStore.resume(path) as store:
         store.split()
         store.labeled()
@@ -184,6 +185,13 @@ def test_cache(cache, name, data):
     (file,) = cache.path.glob(name)
     new = data.draw(mutated_json(file.read_text()))
     read_or_refused(file, new, lambda: all_of(cache.path))
+
+
+def test_a_class_of_a_cache_that_no_file_can_hold(cache):
+    file = cache.path / "cache.json"
+    whole = json.loads(file.read_text())
+    content = json.dumps({**whole, "classes": ["\ud800", *whole["classes"][1:]]}).encode()
+    read_or_refused(file, content, lambda: all_of(cache.path))
 
 
 @BOUNDED

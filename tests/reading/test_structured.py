@@ -33,7 +33,7 @@ class Kept:
             '{"name": "a", "sizes": [true], "share": "1"}',
             r"valid integer, found True \(and 1 more\)",
         ),
-        ('{"name": "a", "name": "b", "sizes": []}', "the name 'name' is there twice"),
+        ('{"name": "a", "name": "b", "sizes": []}', "the name 'name' occurs twice"),
         ('{"name": "a", "sizes": [], "share": NaN}', "expected a finite number, found NaN"),
         ('{"name": "a", "sizes": [], "share": 1e999}', "expected a finite number, found 1e999"),
         ('{"name": "a", "sizes": [18446744073709551616]}', "expected an integer of 64 bits"),
@@ -54,8 +54,20 @@ def test_the_file_and_the_place_are_named(tmp_path, text, said):
 def test_what_is_right_is_read():
     text = json.dumps({"name": "a", "sizes": [1, 2], "share": 1, "later": None})
     assert parse_json(text, Kept, "here", advice=ADVICE) == Kept("a", (1, 2), 1.0)
-    whole = {"name": "half \ud800", "sizes": [3]}
-    assert parse_json(json.dumps(whole), Kept, "here", advice=ADVICE) == Kept("half \ud800", (3,))
+    emoji = json.dumps({"name": "\U0001f600", "sizes": [3]})
+    assert parse_json(emoji, Kept, "here", advice=ADVICE) == Kept("\U0001f600", (3,))
+
+
+@pytest.mark.parametrize("place", ["value", "name", "list"])
+def test_lone_surrogates_are_refused_unless_a_path_may_have_them(place):
+    half = "half \ud800"
+    value = {"value": {"a": half}, "name": {half: "a"}, "list": {"a": ["b", {"c": half}]}}[place]
+    text = json.dumps(value)
+    with pytest.raises(
+        DataError, match=r"here is damaged \(.*a lone surrogate .*half.*; restore it"
+    ):
+        parse_json(text, dict[str, Any], "here", advice=ADVICE)
+    assert parse_json(text, dict[str, Any], "here", advice=ADVICE, surrogates=True) == value
 
 
 def test_lines_but_the_last_if_it_is_torn(tmp_path):

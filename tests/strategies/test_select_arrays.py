@@ -166,7 +166,7 @@ class TestIds:
     def test_duplicates(self, logits):
         ids = [f"s{i}" for i in range(N)]
         ids[41] = "s7"
-        with pytest.raises(DataError, match="'s7' stands at positions 7 and 41"):
+        with pytest.raises(DataError, match="'s7' is at positions 7 and 41"):
             rlmba.select("margin", logits=logits, ids=ids, n=5)
 
     @pytest.mark.parametrize("ids", [["a"], np.zeros(N), [None] * N])

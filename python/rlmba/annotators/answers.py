@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlmba.cells import Names, all_numbers, as_text, folded, missing_words, spaced, whole
+from rlmba.cells import NameIndex, all_numbers, as_text, folded, missing_words, spaced, whole
 from rlmba.errors import DataError, RlmbaWarning
 from rlmba.spreadsheet import unguarded
 
@@ -40,12 +40,12 @@ class ClassNames:
     """
 
     def __init__(self, classes: Sequence[str], *, open: bool, numbers: bool = False) -> None:  # noqa: A002 - as in LabelBatch
-        self._names = Names(classes, case=False)
+        self._names = NameIndex(classes, case=False)
         self._open = open
         self._numbers = numbers and all_numbers(classes)
 
     def find(self, label: str) -> str | None:
-        """The class that a label means by :class:`rlmba.cells.Names`; a guarding apostrophe does not count.
+        """The class that a label means by :class:`~rlmba.cells.NameIndex`, without a guarding apostrophe.
 
         Where it means none and classes are open, it is itself a class, with single blanks, from then on a
         known one.
@@ -94,10 +94,10 @@ class AskedIds:
     """
 
     def __init__(self, ids: Iterable[str]) -> None:
-        self._names = Names(str(i) for i in ids)
+        self._names = NameIndex(str(i) for i in ids)
 
     def find(self, cell: str) -> str | None:
-        """The id that a cell means by :class:`rlmba.cells.Names`, None where it means none of them."""
+        """The id that a cell means by :class:`rlmba.cells.NameIndex`, None where it means none of them."""
         return self._names.find(unguarded(cell)) or self._names.find(cell)
 
     @cached_property

@@ -10,7 +10,7 @@ import typer
 from rlmba.cli.app import app
 
 if TYPE_CHECKING:
-    from rlmba.data.media.report import Report
+    from rlmba.data.media.report import MediaReport
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data", help="Check and prepare data sets of media files.")
@@ -145,7 +145,7 @@ def features(
     say(f"{out}\n{command('run', '--dataset', 'features', '--data', out)}")
 
 
-def _show(report: Report, every_class: bool, problems: Path | None) -> None:
+def _show(report: MediaReport, every_class: bool, problems: Path | None) -> None:
     from rlmba.cli.screen import console, say
     from rlmba.data.media.folder import require_usable
 

@@ -1,4 +1,4 @@
-"""Configuration of a run: typed, documented, checked before any work starts."""
+"""The configuration of a run: typed, documented, and checked before any work starts."""
 
 from __future__ import annotations
 

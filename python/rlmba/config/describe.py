@@ -1,4 +1,4 @@
-"""The schema in words: every key with its type, bounds, default and meaning."""
+"""Describe the schema: every key with its type, bounds, default and meaning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BOUNDS = ((at.Ge, "ge", ">="), (at.Gt, "gt", ">"), (at.Le, "le", "<="), (at.Lt,
 
 @dataclass(frozen=True)
 class Key:
-    """One key: its dotted ``name``, what it expects, its default and what it means."""
+    """A key: its dotted ``name``, expected values, default and meaning."""
 
     name: str
     expected: str
@@ -48,7 +48,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 def _type_words(annotation: Any) -> str:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        # A Field of pydantic keeps its bounds in `metadata`.
+        # pydantic's Field keeps its bounds in `metadata`.
         bounds = [b for item in args[1:] for b in getattr(item, "metadata", (item,))]
         words = expected(args[0], bounds)
     elif annotation in _WORDS:
@@ -71,7 +71,7 @@ def _type_words(annotation: Any) -> str:
 
 
 def expected(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """Say what a value must be, in words, with its bounds.
+    """The expected value in words, with its bounds.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def expected(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 
 def field_at(location: Sequence[str | int]) -> tuple[Any, list[Any]] | None:
-    """Find the annotation and bounds of the key at ``location``; None if there is no such key."""
+    """The annotation and bounds of the key at ``location``; None if there is no such key."""
     annotation: Any = RunConfig
     metadata: list[Any] = []
     for step in location:
@@ -133,5 +133,5 @@ def _default(field: FieldInfo) -> Any:
 
 
 def keys() -> tuple[Key, ...]:
-    """List every key of :class:`~rlmba.config.RunConfig`, in the order of the schema."""
+    """All keys of :class:`~rlmba.config.RunConfig`, in the order of the schema."""
     return tuple(_walk(RunConfig, ""))

@@ -1,4 +1,4 @@
-"""Options that configurations written by earlier versions lack, at the values that those versions had."""
+"""Options that earlier versions did not write, with the values that match their behavior."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def with_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A run folder's configuration, with the options that were not there yet when it was written.
+    """Complete a run folder's configuration with options that did not exist when it was written.
 
-    A run folder names every option, so one that is missing is younger than the folder. Such a run
-    goes on as it began, whatever the defaults are now. A section without any option is none of a run
-    folder's, and stays as it is.
+    A run folder contains every option, so a missing option is newer than the folder. The run then
+    continues as it began, whatever the defaults are now. A section without options does not come from a
+    run folder and does not change.
     """
     filled = dict(values)
     for section, earlier in _earlier(values).items():
@@ -36,9 +36,9 @@ def with_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the options that say what earlier versions did without being told.
+    """Remove options that have the values which match earlier versions.
 
-    So a run of an earlier version and the checkpoints it left are one and the same.
+    So the configuration of an earlier version equals that of its run folder today.
     """
     left = dict(values)
     for section, earlier in _earlier(values).items():

@@ -1,4 +1,4 @@
-"""What decides a run, and in what two runs differ."""
+"""The settings that decide a run's results, and the differences between two configurations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PLACES = (
     "dataset_options.root",
     "dataset_options.media",
 )
-"""Dotted keys that say where something is. What is there is compared otherwise, so that it may be moved."""
+"""Dotted keys that are paths. Their content is compared in another way, so it may be moved."""
 COMPARED = ("reward.curves", "strategy_options.policy_file")
-"""Further such keys, of things that are not compared otherwise: a run may not be resumed with others."""
+"""Other keys that are paths. Their content is not compared, so a run may not be resumed with other paths."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key; an empty mapping is a value."""
+    """Nested values by dotted key; an empty mapping counts as a value."""
     out: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -34,9 +34,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def identity(config: RunConfig, free: Sequence[str] = FREE_KEYS) -> dict[str, Any]:
-    """A configuration as JSON holds it, without the keys that are ``free``: those that change no result.
+    """A configuration as JSON values, without the ``free`` keys, which do not change results.
 
-    Options that earlier versions had not are left out where they say what those versions did.
+    Options that earlier versions did not have are left out if they match the behavior of those versions.
     """
     values = config.model_dump(mode="json")
     for key in free:
@@ -48,7 +48,7 @@ def identity(config: RunConfig, free: Sequence[str] = FREE_KEYS) -> dict[str, An
 def differing(
     theirs: Mapping[str, Any], ours: Mapping[str, Any], *, absent: Any = None
 ) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys in which nested values differ, sorted: theirs and ours, ``absent`` for none."""
+    """Dotted keys in which nested values differ, sorted, with both values; ``absent`` if there is none."""
     a, b = flat(theirs), flat(ours)
     pairs = {k: (a.get(k, absent), b.get(k, absent)) for k in sorted({*a, *b})}
     return {k: (x, y) for k, (x, y) in pairs.items() if x != y}
@@ -57,10 +57,10 @@ def differing(
 def deciding(
     differences: Mapping[str, tuple[Any, Any]], places: Sequence[str] = PLACES
 ) -> dict[str, tuple[Any, Any]]:
-    """Those of :func:`differing` that are not ``places``."""
+    """The differences of :func:`differing` without the keys in ``places``."""
     return {k: v for k, v in differences.items() if k not in places}
 
 
 def say_differing(differences: Mapping[str, tuple[Any, Any]]) -> str:
-    """What :func:`differing` found, as a part of a message."""
+    """The differences of :func:`differing` as part of a message."""
     return "; ".join(f"{k} is {a!r} there and {b!r} here" for k, (a, b) in differences.items())

@@ -18,32 +18,32 @@ class _Section(BaseModel):
 
 
 class EncoderConfig(_Section):
-    """One modality's encoder. Keys beside ``name`` are options of that encoder."""
+    """The encoder of one modality. All keys except ``name`` are options of that encoder."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: str = "auto"
-    """A registered encoder, or "auto": chosen from the modality's kind and shape."""
+    """A registered encoder, or "auto" to choose one by the modality's kind and shape."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """Everything but the name."""
+        """All keys except the name."""
         return dict(self.model_extra or {})
 
 
 class ModelConfig(_Section):
-    """The network: encoders, projection width, fusion."""
+    """The network: its encoders, projection width and dropout."""
 
     width: int = Field(512, ge=1)
-    """d, the width every modality is projected to."""
+    """Width d that every modality is projected to."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    """Dropout before each linear head, in training."""
+    """Dropout rate before each linear head, during training."""
     encoders: dict[str, EncoderConfig] = {}
-    """Encoder by modality; modalities not named get "auto"."""
+    """Encoder of each modality; modalities that are not listed get "auto"."""
     frozen: bool = False
-    """Run encoders once over every sample, and train only what follows on their features."""
+    """Run encoders once over all samples, and train only projections and heads on their features."""
     features_folder: Path | None = None
-    """Where features of frozen encoders are kept; null: the user's cache folder."""
+    """Folder for the features of frozen encoders; null: in the user's cache folder."""
 
 
 FREE_KEYS = (
@@ -57,86 +57,88 @@ FREE_KEYS = (
     "training.checkpoint_minutes",
     "training.spill_folder",
 )
-"""Keys that change no result: a run may be resumed under others."""
+"""Keys that do not change results: a run may be resumed with other values."""
 
 
 class TrainingConfig(_Section):
-    """One round's training, from the same initial weights every round unless ``warm_start``."""
+    """Training in one round, which starts from the same initial weights unless ``warm_start`` is set."""
 
     minibatch_size: int = Field(32, ge=1)
-    """Samples per optimizer step, over all processes together."""
+    """Samples per optimizer step, summed over all processes."""
     gradient_accumulation: int = Field(1, ge=1)
-    """Parts a minibatch is cut into, one after another, where it does not fit into memory."""
+    """Number of parts in which a minibatch is processed, to save memory."""
     learning_rate: float = Field(1e-3, gt=0)
-    """AdamW's rate for heads and projections, and for encoders without their own."""
+    """Learning rate of heads and projections, and of encoders without their own rate."""
     encoder_learning_rates: dict[str, float] = {}
-    """Rate by modality for its encoder."""
+    """Learning rate of each modality's encoder."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """"adamw" decouples weight decay from the gradient; "adam" adds it to the gradient."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
-    """Decay of the optimizer's averages of the gradient and of its square."""
+    """Decay rates of the optimizer's averages of the gradient and of its square."""
     weight_decay: float = Field(0.01, ge=0)
-    """Weight decay of weights; biases and norms have none."""
+    """Weight decay; biases and normalization layers have none."""
     schedule: Literal["step", "cosine", "constant"] = "step"
-    """"step" divides the rate by 10 at every epoch of ``milestones``."""
+    """Learning rate schedule; "step" divides the rate by 10 at each epoch in ``milestones``."""
     milestones: list[_Epoch] | None = None
-    """Epochs for "step"; null: after two thirds of all epochs (the paper: epoch 10 of 15)."""
+    """Epochs for "step"; null: after two thirds of all epochs (in the paper, epoch 10 of 15)."""
     max_grad_norm: float | None = Field(None, gt=0)
-    """The l2 norm that a longer gradient is cut to; null: none."""
+    """Gradients with a larger l2 norm are clipped to this norm; null: no clipping."""
     warmup_epochs: int = Field(0, ge=0)
-    """Epochs over which the rate first rises to its full height."""
+    """Epochs in which the learning rate rises to its full value."""
     min_steps: int = Field(0, ge=0)
-    """Epochs are added until this many optimizer steps are reached: for very small labeled sets."""
+    """Add epochs until there are this many optimizer steps; useful for very small labeled sets."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many epochs without a lower NLL on V, and keep the best epoch's weights."""
+    """Stop after this many epochs without a lower NLL on the validation set, and use the weights of the
+    best epoch; null: train all epochs."""
     augment: bool = True
     """Apply the data set's light augmentation to minibatches."""
     warm_start: bool = False
-    """Go on from the last round's weights instead of the initial ones."""
+    """Continue with the last round's weights instead of the initial ones."""
     predict_batch_size: int = Field(512, ge=1)
     """Samples per forward pass without gradients, in each process."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the encoders' arithmetic; "auto": bf16 on a GPU that has it, else fp32."""
+    """Precision of the encoders; "auto": bf16 on a GPU that supports it, otherwise fp32."""
     compile: bool = False
     """Compile the encoders with torch.compile, which needs a C++ compiler."""
     workers: int | None = Field(None, ge=0)
-    """Processes that load data; null: none for data in memory, else one a core."""
+    """Processes that load data; null: none for data in memory, otherwise one per core."""
     prefetch: int = Field(2, ge=1)
-    """Batches each of them loads ahead."""
+    """Batches that each of these processes loads in advance."""
     checkpoint_minutes: float | None = Field(None, gt=0)
-    """Save a round's training so often, so that a killed run loses no more; null: once a round."""
+    """Minutes between checkpoints within a round, which limit what a killed run loses; null: one checkpoint
+    per round."""
     spill_folder: Path | None = None
-    """Where outputs for a pool that outgrow free memory are mapped; null: the system's own folder."""
+    """Folder for outputs of a pool that do not fit into free memory; null: the system's temporary folder."""
 
 
 class AmcbConfig(_Section):
     """Adaptive modality contribution balancing (Eq 1-2)."""
 
     enabled: bool = True
-    """False is the ablation: uniform weights in fusion, scoring and state."""
+    """Whether to use it; false is the ablation with uniform weights in fusion, scoring and state."""
     tau: float = Field(1.0, gt=0)
-    """Temperature of Eq 2."""
+    """Temperature in Eq 2."""
     floor: float = Field(1e-3, ge=0)
-    """eps of the floor w~_m = (w_m + eps) / sum_j (w_j + eps)."""
+    """eps in the floor w~_m = (w_m + eps) / sum_j (w_j + eps)."""
 
 
 RELATIVE_TO = ("gcnal", "badge", "bmmal")
-"""The strategies whose mean curve the relative reward is measured from (Eq 9)."""
+"""The strategies whose mean learning curve is the baseline of the relative reward (Eq 9)."""
 
 
 class RewardConfig(_Section):
-    """The policy's reward (Eq 8-9), on V."""
+    """The policy's reward (Eq 8-9), measured on the validation set."""
 
     kind: Literal["absolute", "incremental", "relative"] = "absolute"
-    """"relative" needs ``curves``."""
+    """Kind of reward; "relative" needs ``curves``."""
     smoothing: float = Field(0.0, ge=0, lt=1)
-    """Weight of the past in the exponential moving average of the reward; 0 turns it off."""
+    """Weight of the past in the exponential moving average of the reward; 0: no smoothing."""
     baselines: list[str] | None = list(RELATIVE_TO)
-    """Strategies (or labels of runs) whose curves "relative" needs, all of them; null: those that
-    ``curves`` happen to hold."""
+    """Strategies (or labels of runs) that must all be in ``curves`` for "relative"; null: whatever
+    ``curves`` contain."""
     curves: list[Path] = []
-    """Run folders of the baselines whose mean Top-1 at the same number of labels is subtracted, or folders
-    with such run folders below them (`rlmba compare`)."""
+    """Run folders of the baselines, or folders that contain such run folders (`rlmba compare`). Their mean
+    Top-1 at the same number of labels is subtracted."""
 
     @model_validator(mode="after")
     def _curves_where_needed(self) -> RewardConfig:
@@ -154,64 +156,65 @@ class RewardConfig(_Section):
 
 
 class ProjectConfig(_Section):
-    """A project: labels come from people. What `rlmba init` works out and `rlmba next` goes by."""
+    """A project, in which people label; `rlmba init` writes this section and `rlmba next` uses it."""
 
     annotator: str = "browser"
-    """Who labels: browser, file, labelstudio, or oracle for a rehearsal."""
+    """The annotator: browser, file, labelstudio, or oracle for a rehearsal."""
     annotator_options: dict[str, Any] = {}
     """Options of the annotator."""
     validation_labels: int | None = Field(None, ge=1)
-    """Labels of V, asked for at the start where there are fewer; null: twice the number of classes, 20 at
-    least."""
+    """Labels in the validation set; missing ones are requested at the start. null: twice the number of
+    classes, at least 20."""
 
 
 class RunConfig(_Section):
-    """Everything that decides a run. ``null`` means: derived from the data, and written resolved."""
+    """Everything that decides a run. ``null`` values are derived from the data, and saved with the run."""
 
     dataset: str = "digits"
     """A registered data set."""
     data: Path | None = None
-    """A file, for data sets that are one (``features``)."""
+    """The file of a data set that is read from a file, such as ``features``."""
     data_root: Path | None = None
-    """A folder, for data sets that are one."""
+    """The folder of a data set that is read from a folder."""
     dataset_options: dict[str, Any] = {}
-    """Options of the data set (``features``: ``modalities``, ``split``)."""
+    """Options of the data set, such as ``modalities`` and ``split`` of ``features``."""
     label: str | None = None
-    """The strategy's name in tables and figures; null: ``strategy``. For ablations."""
+    """The strategy's name in tables and figures, for example of an ablation; null: ``strategy``."""
     strategy: str = "rlmba"
     """A registered strategy."""
     strategy_options: dict[str, Any] = {}
     """Options of the strategy; `rlmba strategies` lists them."""
     seed: int = Field(0, ge=0)
-    """Decides splits, initial labels, initial weights, minibatches and draws."""
+    """Seed of splits, initial labels, initial weights, minibatches and random selections."""
     rounds: int | None = Field(None, ge=0)
-    """T, rounds of querying after round 0; null: 8, or as many as the pool allows."""
+    """T, the number of query rounds after round 0; null: 8, or as many as the pool allows."""
     batch_size: int | None = Field(None, ge=1)
-    """b, labels queried each round; null: twice the number of classes."""
+    """b, the number of labels queried per round; null: twice the number of classes."""
     initial_labels: int | None = Field(None, ge=1)
-    """Labels of round 0; null: twice the number of classes."""
+    """Number of labels in round 0; null: twice the number of classes."""
     initial_sampling: Literal["stratified", "random"] = "stratified"
-    """"stratified" takes every class at least once; "random" fails if it misses one."""
+    """How initial samples are drawn; "stratified" includes every class, "random" fails if a class is
+    missing."""
     initial_ids: Path | None = None
-    """A file of ids, one a line, to start from in place of drawn initial labels (BMMAL's ``label.txt``)."""
+    """A file with one id per line, which replaces drawn initial samples (such as BMMAL's ``label.txt``)."""
     round0: Path | None = None
-    """A run folder whose round 0 is taken over where it was trained alike, instead of training it again."""
+    """A run folder whose round 0 is reused if it was trained with the same settings."""
     validation_fraction: float = Field(0.1, gt=0, lt=1)
-    """Share of the training samples set aside as V, stratified, never queried."""
+    """Share of the training samples in the validation set, which is stratified and never queried."""
     epochs: int = Field(15, ge=1)
-    """E, epochs of training each round."""
+    """E, the number of training epochs per round."""
     fusion: Literal["amcb", "adaptive", "uniform", "concat"] = "amcb"
-    """How modalities are fused; independent of the strategy."""
+    """How modalities are fused, independently of the strategy."""
     predictor: Literal["fused", "pooled"] = "fused"
-    """"pooled" adds the calibrated log-probabilities of all heads."""
+    """The predictor; "pooled" adds the calibrated log-probabilities of all heads."""
     adaptive_penalty: float = Field(1.0, ge=0)
-    """lambda of the adaptive fusion: the pull towards uniform weights."""
+    """lambda of the adaptive fusion, which pulls the weights towards uniform ones."""
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     amcb: AmcbConfig = AmcbConfig()
     reward: RewardConfig = RewardConfig()
     project: ProjectConfig = ProjectConfig()
     device: str = "auto"
-    """"auto", "cpu" or a torch device."""
+    """The device: "auto", "cpu" or a torch device."""
     tensorboard: bool = False
     """Write TensorBoard events into the run folder."""

@@ -1,8 +1,8 @@
-"""Where a run's configuration comes from, and what is said when a source is wrong.
+"""The sources of a run's configuration, and the errors about them.
 
-Lowest to highest: the schema's defaults, a preset (the data set's own, or one given by name), a YAML
-file, flags of the command line, ``--set KEY=VALUE``. Mappings are merged key by key; everything else
-is replaced.
+In ascending order of precedence, they are the schema's defaults, a preset (that of the data set, or one
+given by name), a YAML file, command-line flags, and ``--set KEY=VALUE``. Mappings are merged key by key;
+all other values are replaced.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["dump_config", "load_config", "parse_settings", "preset_names"]
 
-# A name and the options that mean nothing under another name.
+# A name, and the options that belong to it.
 _OWNED = (("dataset", "dataset_options"), ("strategy", "strategy_options"))
 
 
 @dataclass(frozen=True)
-class _Source:
+class _ConfigSource:
     name: str
     values: dict[str, Any]
 
@@ -43,7 +43,7 @@ def _presets() -> Traversable:
 
 
 def preset_names() -> tuple[str, ...]:
-    """List the presets, sorted: each data set's own has its name, others name their data set inside."""
+    """Names of all presets, sorted. A data set's default preset has its name; others name the data set."""
     folder = _presets()
     if not folder.is_dir():
         return ()
@@ -62,14 +62,14 @@ def _mapping(values: Any, source: str) -> dict[str, Any]:
     return values
 
 
-def _from_file(file: Path) -> _Source:
+def _from_file(file: Path) -> _ConfigSource:
     try:
         values = yaml12.read(file)
     except OSError as error:
         raise UsageError(
             f"{file}: cannot read the configuration file ({error.strerror}); check the path"
         ) from error
-    return _Source(str(file), _mapping(values, str(file)))
+    return _ConfigSource(str(file), _mapping(values, str(file)))
 
 
 def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
@@ -86,7 +86,7 @@ def _nested(key: str, value: Any, into: dict[str, Any], given: str) -> None:
     into[steps[-1]] = value
 
 
-def _from_settings(settings: Sequence[str]) -> _Source:
+def _from_settings(settings: Sequence[str]) -> _ConfigSource:
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -95,16 +95,16 @@ def _from_settings(settings: Sequence[str]) -> _Source:
                 f"{setting!r}: expected KEY=VALUE, such as rounds=5; KEY=null for no value"
             )
         _nested(key.strip(), yaml12.parse(text, f"--set {setting!r}"), values, setting)
-    return _Source("--set", values)
+    return _ConfigSource("--set", values)
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` settings into nested mappings, as ``--set`` does; later ones win.
+    """Parse ``KEY=VALUE`` settings into nested mappings, as ``--set`` does; later ones take precedence.
 
     Raises
     ------
     UsageError
-        If one is malformed. Keys are not checked: :func:`load_config` does.
+        If a setting is malformed. :func:`load_config` checks the keys.
 
     Examples
     --------
@@ -114,23 +114,23 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return _from_settings(settings).values
 
 
-def _from_layer(name: str, layer: Mapping[str, Any]) -> _Source:
+def _from_layer(name: str, layer: Mapping[str, Any]) -> _ConfigSource:
     values: dict[str, Any] = {}
     for key, value in layer.items():
         _nested(key, copy.deepcopy(value), values, f"{name}: {key}")
-    return _Source(name, values)
+    return _ConfigSource(name, values)
 
 
-def _from_flags(overrides: Mapping[str, Any]) -> _Source:
+def _from_flags(overrides: Mapping[str, Any]) -> _ConfigSource:
     values: dict[str, Any] = {}
     for key, value in overrides.items():
         if value is not None:
             _nested(key, value, values, key)
-    return _Source("command line", values)
+    return _ConfigSource("command line", values)
 
 
 def _with_encoder_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Spell out ``encoders: {image: cnn}`` as ``encoders: {image: {name: cnn}}``."""
+    """Expand ``encoders: {image: cnn}`` to ``encoders: {image: {name: cnn}}``."""
     model = values.get("model")
     if isinstance(model, dict) and isinstance(model.get("encoders"), dict):
         encoders = {
@@ -172,42 +172,41 @@ def load_config(
     layers: Sequence[tuple[str, Mapping[str, Any]]] = (),
     base: tuple[str, Mapping[str, Any]] | None = None,
 ) -> RunConfig:
-    """Merge every source of configuration and check the result.
+    """Merge all sources of configuration and check the result.
 
-    Options belong to the name they were given for: a source that changes ``dataset``, ``strategy``
-    or an encoder's ``name`` drops the ``dataset_options``, ``strategy_options`` or encoder options
-    of the sources below it.
+    Options belong to a name. So if a source changes ``dataset``, ``strategy`` or the ``name`` of an
+    encoder, the ``dataset_options``, ``strategy_options`` or encoder options of the sources below it are
+    dropped.
 
     Parameters
     ----------
     file : Path or None
         A YAML file (``--config``). Relative paths in it are relative to the working folder.
     overrides : mapping of dotted key to value
-        Flags given on the command line; None means the flag was not given.
+        Command-line flags; None means that a flag was not given.
     settings : sequence of str
-        ``KEY=VALUE`` (``--set``), later ones win. KEY may be dotted. VALUE is YAML 1.2: bare words
-        are text, ``[a, b]`` is a list, ``null`` is no value, ``1e-3`` is a number.
+        ``KEY=VALUE`` (``--set``); later ones take precedence. KEY may be dotted. VALUE is YAML 1.2: bare
+        words are text, ``[a, b]`` is a list, ``null`` is no value, ``1e-3`` is a number.
     preset : str or None
-        One of :func:`preset_names` (``--preset``), in place of the data set's own; it sets the data
-        set as well, which no other source may change.
+        One of :func:`preset_names` (``--preset``), instead of the default preset of the data set. It also
+        sets the data set, which no other source may change.
     layers : sequence of (str, mapping)
-        Sources between the file and the flags, later ones win: a name, by which errors call it, and
-        values by key, dotted or nested.
+        Sources between the file and the flags; later ones take precedence. Each is a name for error
+        messages, and values by dotted or nested key.
     base : (str, mapping) or None
-        A whole configuration that takes the place of defaults and of the data set's own preset, with
-        its name.
+        A name and a complete configuration, which replaces the defaults and the default preset.
 
     Returns
     -------
     RunConfig
-        Checked, frozen.
+        The checked, frozen configuration.
 
     Raises
     ------
     UsageError
-        With one line per problem: an unknown key (and the nearest valid one), a value of the wrong
-        type or out of range, a malformed setting, an unreadable or malformed file, an unknown
-        preset or one of another data set.
+        With one line per problem: an unknown key (with the nearest valid one), a value of the wrong type
+        or out of range, a malformed setting, an unreadable or malformed file, an unknown preset, or a
+        preset of another data set.
 
     Examples
     --------
@@ -235,7 +234,7 @@ def load_config(
     text = json.dumps(merged, default=str, ensure_ascii=False)
     _require_text(text)
     try:
-        # JSON mode is strict where YAML already knows the type, and still reads paths from text.
+        # Strict JSON mode keeps the types that YAML has given, and still reads paths from text.
         return RunConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems = [_explain(dict(e), sources) for e in error.errors(include_url=False)]
@@ -243,7 +242,7 @@ def load_config(
 
 
 def _require_text(text: str) -> None:
-    """Raise where a file's name, say, holds bytes that are no UTF-8."""
+    """Raise if a value, such as the name of a file, is not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -254,25 +253,25 @@ def _require_text(text: str) -> None:
         ) from error
 
 
-def _preset(name: str) -> _Source:
+def _preset(name: str) -> _ConfigSource:
     known = preset_names()
     if name not in known:
         raise UsageError(f"preset: expected one of {', '.join(known)}, got {name!r}")
     source = f"preset {name}.yaml"
     text = (_presets() / f"{name}.yaml").read_text(encoding="utf-8")
     values = _mapping(yaml12.parse(text, source), source)
-    return _Source(source, {"dataset": name, **values})
+    return _ConfigSource(source, {"dataset": name, **values})
 
 
-def _preset_of(dataset: Any) -> Iterator[_Source]:
-    """Find a data set's own preset: the one with its name, unless that is of another data set."""
+def _preset_of(dataset: Any) -> Iterator[_ConfigSource]:
+    """The default preset of a data set, which has its name, unless it is for another data set."""
     if dataset in preset_names():
         source = _preset(dataset)
         if source.values["dataset"] == dataset:
             yield source
 
 
-def _check_same_dataset(preset: str, base: _Source, named: Sequence[_Source]) -> None:
+def _check_same_dataset(preset: str, base: _ConfigSource, named: Sequence[_ConfigSource]) -> None:
     for source in named:
         if source.values["dataset"] != base.values["dataset"]:
             raise UsageError(
@@ -281,7 +280,7 @@ def _check_same_dataset(preset: str, base: _Source, named: Sequence[_Source]) ->
             )
 
 
-def _origin(location: Sequence[str | int], sources: Sequence[_Source]) -> str:
+def _origin(location: Sequence[str | int], sources: Sequence[_ConfigSource]) -> str:
     for source in reversed(sources):
         value: Any = source.values
         for step in location:
@@ -295,7 +294,7 @@ def _origin(location: Sequence[str | int], sources: Sequence[_Source]) -> str:
     return ""
 
 
-def _explain(error: dict[str, Any], sources: Sequence[_Source]) -> str:
+def _explain(error: dict[str, Any], sources: Sequence[_ConfigSource]) -> str:
     location: tuple[str | int, ...] = error["loc"]
     key = ".".join(map(str, location))
     origin = _origin(location, sources)
@@ -315,7 +314,7 @@ def _nearest(location: Sequence[str | int]) -> str:
     here = sorted({n[len(prefix) :].split(".")[0] for n in every if n.startswith(prefix)})
     wrong = str(location[-1])
     close = [prefix + n for n in difflib.get_close_matches(wrong, here, n=1)]
-    # A key of another section: `tau` means `amcb.tau`.
+    # A key of another section, such as `tau` for `amcb.tau`.
     close += [n for n in every if n.rpartition(".")[2] == wrong]
     close += [n for n in difflib.get_close_matches(prefix + wrong, every, n=1) if n not in close]
     guess = f"; did you mean {close[0]!r}?" if close else "."
@@ -324,10 +323,9 @@ def _nearest(location: Sequence[str | int]) -> str:
 
 
 def dump_config(config: RunConfig) -> str:
-    """Write the whole configuration as YAML, in the schema's order.
+    """The whole configuration as YAML, in the order of the schema.
 
-    :func:`load_config` reads it back to an equal configuration, and the same configuration always
-    gives the same text.
+    :func:`load_config` reads an equal configuration from it, and equal configurations give the same text.
     """
     return yaml12.dump(_plain(config.model_dump()))
 

@@ -1,11 +1,11 @@
-"""YAML as users mean it: the core schema of YAML 1.2 instead of PyYAML's 1.1.
+"""Read and write YAML with the core schema of YAML 1.2 instead of PyYAML's 1.1.
 
-Under 1.1 ``1e-3`` is a string, ``no`` and ``off`` are false, ``010`` is eight, ``1:30`` is ninety
-and a date becomes an object. Here numbers are numbers, only ``true`` and ``false`` are booleans,
-and what is left is text.
+In YAML 1.1, ``1e-3`` is a string, ``no`` and ``off`` are false, ``010`` is eight, ``1:30`` is ninety and a
+date becomes an object. Here all numbers are numbers, only ``true`` and ``false`` are booleans, and
+everything else is text.
 
-Every YAML of the package is read here. A file may come from somebody else, so its size, its depth and
-what its aliases expand to are bounded.
+All YAML files of the package are read by this module. A file may come from another person, so its size, its
+depth and the expansion of its aliases are limited.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from rlmba.reading.files import open_regular
 __all__ = ["MAX_BYTES", "dump", "parse", "read"]
 
 MAX_BYTES = 2**24
-"""Bytes of a file, and characters of a text, at most."""
+"""The most bytes of a file, or characters of a text."""
 
 _DEPTH = 100
-"""Collections within each other at most."""
+"""The most levels of nesting."""
 
 _ALIASED = 1_000_000
-"""Characters and nodes that aliases may add to a document at most."""
+"""The most characters and nodes that aliases may add to a document."""
 
 _DIGITS = 1_000
-"""Characters of a number at most; the largest float has 309 digits before its point."""
+"""The most characters of a number; the largest float has 309 digits before its decimal point."""
 
 _TAG = "tag:yaml.org,2002:"
 _FLOAT = (
     r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
-# Tag, form, and the first characters it can have ("" is the empty scalar).
+# Tag, pattern, and the possible first characters ("" is the empty scalar).
 _RESOLVERS: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -48,16 +48,16 @@ _RESOLVERS: tuple[tuple[str, str, list[str]], ...] = (
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with 1.2's scalars, text keys, no key given twice, and bounds."""
+    """SafeLoader with the scalars of YAML 1.2, text keys, no repeated keys, and limits."""
 
-    # Emptied: PyYAML's own table, which it keeps on the class, is the one of YAML 1.1.
+    # Empty, since PyYAML's own table, which is on the class, is that of YAML 1.1.
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
         self._aliased = 0
-        self._sizes: dict[yaml.Node, int] = {}  # of complete nodes, their aliases expanded
+        self._sizes: dict[yaml.Node, int] = {}  # of complete nodes, with expanded aliases
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -68,8 +68,8 @@ class _Loader(yaml.SafeLoader):
             self._aliased += self._sizes[target]
             if self._aliased > _ALIASED:
                 raise _invalid(
-                    f"aliases expand to more than {_ALIASED:,} characters; write out what they stand for, "
-                    "or drop them",
+                    f"aliases expand to more than {_ALIASED:,} characters; write their content out, or "
+                    "remove them",
                     mark,
                 )
             return target
@@ -101,7 +101,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes text either version of YAML would read as something else."""
+    """SafeDumper that quotes text which YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -112,7 +112,7 @@ def _invalid(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
 
 
 def _whole_text(node: yaml.ScalarNode) -> str:
-    """A scalar's text; two escapes that make one character, as JSON writes them, are that character."""
+    """A scalar's text; two escapes for one character, as JSON writes them, become that character."""
     text: str = node.value
     if text.isascii():
         return text
@@ -141,7 +141,7 @@ def _floating(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 
 
 def _refused(_: yaml.SafeLoader, node: yaml.Node) -> Any:
-    raise _invalid(f"{node.tag} is not of the core schema", node.start_mark)
+    raise _invalid(f"the tag {node.tag} is not in the core schema; remove it", node.start_mark)
 
 
 def _build() -> None:
@@ -158,13 +158,13 @@ _build()
 
 
 def parse(text: str, source: str) -> Any:
-    """Read one YAML document; ``source`` names it in errors.
+    """Parse one YAML document; ``source`` is its name in errors.
 
     Raises
     ------
     UsageError
-        If it is not YAML, names a key twice, uses a tag outside the core schema, or is too large, too
-        deep or expands to too much. The message has the line.
+        If it is not YAML, repeats a key, uses a tag outside the core schema, is too large or nested too
+        deeply, or its aliases expand to too much. The message has the line.
 
     Examples
     --------
@@ -185,21 +185,21 @@ def parse(text: str, source: str) -> Any:
 
 
 def read(path: Path, *, regular: bool = False) -> Any:
-    """:func:`parse` of a file.
+    """:func:`parse` a file.
 
     Parameters
     ----------
     path : path
     regular : bool
-        Refuse pipes and devices. A user may name one; in a folder that may come from somebody else, it
+        Whether to refuse pipes and devices. A user may give one, but in a folder from another person it
         would block.
 
     Raises
     ------
     OSError
-        If it cannot be opened or read.
+        If the file cannot be opened or read.
     UsageError
-        If it is not in UTF-8 or larger than :data:`MAX_BYTES`; and as :func:`parse`.
+        If the file is not UTF-8 or is larger than :data:`MAX_BYTES`, and as :func:`parse`.
     """
     with open(path, "rb", opener=open_regular if regular else None) as file:
         raw = file.read(MAX_BYTES + 1)
@@ -216,13 +216,11 @@ def read(path: Path, *, regular: bool = False) -> Any:
 
 
 def _too_large(source: str) -> str:
-    return (
-        f"{source}: expected YAML of at most {MAX_BYTES:,} bytes, got more; give a file of settings"
-    )
+    return f"{source}: expected YAML of at most {MAX_BYTES:,} bytes, got more; give a configuration file"
 
 
 def dump(data: Any) -> str:
-    """Block-style YAML in the order of ``data`` that :func:`parse` reads back unchanged."""
+    """Block-style YAML in the order of ``data``, which :func:`parse` reads back unchanged."""
     text: str = yaml.dump(
         data,
         Dumper=_Dumper,

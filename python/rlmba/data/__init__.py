@@ -1,4 +1,4 @@
-"""Data sets and the pool of samples they give."""
+"""Data sets, and the pool of their samples."""
 
 from __future__ import annotations
 

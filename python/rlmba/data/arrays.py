@@ -1,4 +1,4 @@
-"""Named arrays out of a file: ``.npz``, ``.npy``, ``.parquet``, ``.safetensors``."""
+"""Read named arrays from a file: ``.npz``, ``.npy``, ``.parquet`` or ``.safetensors``."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ _AGAIN = "it may be truncated or another format; write or copy it again"
 
 
 def read_arrays(path: Path, *, npy_holds: str | None = None) -> dict[str, NDArray[Any]]:
-    """Every array of a file by name.
+    """Read all arrays of a file, by name.
 
     Parameters
     ----------
     path : path
-        ``.npz``: its arrays; those that are stored uncompressed and aligned are memory-mapped.
-        ``.npy``: one array, memory-mapped. ``.safetensors``: its tensors, bfloat16 as float32;
-        ids may be a JSON list under ``ids`` in its metadata. ``.parquet``: a column of numbers,
-        booleans or strings is an array [N]; a list column whose lists are equally long, or columns
-        ``name_0``, ``name_1``, ... are an array [N, D]; ``id`` is read as ``ids``.
+        ``.npz``: its arrays; arrays that are stored uncompressed and aligned are memory-mapped.
+        ``.npy``: one array, memory-mapped. ``.safetensors``: its tensors, with bfloat16 as float32;
+        ids may also be a JSON list under ``ids`` in the metadata. ``.parquet``: a column of numbers,
+        booleans or strings becomes an array [N]; a column of lists of equal length, or the columns
+        ``name_0``, ``name_1``, ..., become an array [N, D]; ``id`` is read as ``ids``.
     npy_holds : str, optional
-        The name of the array in a ``.npy``.
+        The name for the array of a ``.npy`` file.
 
     Raises
     ------
     DataError
-        If there is no such file, or it cannot be read without pickle, or is damaged.
+        If there is no such file, or it is damaged or needs pickle.
     UsageError
-        If the suffix is another, ``npy_holds`` is missing, or pyarrow is and the file needs it.
+        If the suffix is not one of these, ``npy_holds`` is missing, or pyarrow is needed but not
+        installed.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -53,8 +54,8 @@ def read_arrays(path: Path, *, npy_holds: str | None = None) -> dict[str, NDArra
         )
     if suffix == ".npy" and npy_holds is None:
         raise UsageError(
-            f"{path}: a .npy holds one array without a name; say what it is, features or logits, "
-            "with --npy-holds"
+            f"{path}: a .npy file holds one array without a name; say what it holds, such as features or "
+            "logits, with --npy-holds"
         )
     if suffix == ".npz":
         return read_npz(path, mapped=True)
@@ -87,8 +88,8 @@ def _columns(path: Path, table: Any) -> dict[str, NDArray[Any]]:
         missing = sorted(set(range(max(columns) + 1)) - set(columns))
         if missing:
             raise DataError(
-                f"{path}: expected columns {name}_0 to {name}_{max(columns)}, "
-                f"{name}_{missing[0]} is missing"
+                f"{path}: expected columns {name}_0 to {name}_{max(columns)}, but "
+                f"{name}_{missing[0]} is missing; add it"
             )
         found[name] = np.stack([columns[i] for i in range(len(columns))], axis=1)
     return found
@@ -100,13 +101,13 @@ def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
     if column.null_count:
         raise DataError(f"{path}: column {name!r}: expected a value in every row, got null")
     whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # more than one array can hold
+    if isinstance(whole, pa.ChunkedArray):  # too large for one array of this type
         whole = pa.concat_arrays(whole.chunks)
     if pa.types.is_list(whole.type) or pa.types.is_large_list(whole.type):
         widths = np.unique(whole.value_lengths().to_numpy())
         if len(widths) != 1:
             raise DataError(
-                f"{path}: column {name!r}: expected lists of one length, got {widths[:5].tolist()}"
+                f"{path}: column {name!r}: expected lists of equal length, got {widths[:5].tolist()}"
             )
     elif not pa.types.is_fixed_size_list(whole.type):
         values: NDArray[Any] = whole.to_numpy(zero_copy_only=False)

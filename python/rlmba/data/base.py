@@ -1,4 +1,4 @@
-"""What every data set offers: samples with stable ids, several modalities, a fixed split."""
+"""The interface of a data set: samples with stable ids, several modalities and a fixed split."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.data.checks import check_ids, check_labels, check_names, check_present, check_split
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,34 +24,34 @@ Kind: TypeAlias = Literal[
 ]
 
 KINDS: tuple[str, ...] = get_args(Kind)
-"""Kinds of modality, which decide conversion, augmentation and the default encoder."""
+"""Kinds of modality. The kind decides conversion, augmentation and the default encoder."""
 
 
 @dataclass(frozen=True)
 class Modality:
-    """What one modality's tensors look like.
+    """The form of one modality's tensors.
 
     Parameters
     ----------
     name : str
-        Its name, distinct within a data set and not "mm".
+        Distinct within a data set, and not "mm".
     kind : str
         "features" (D,), "image" (C, H, W), "video" (C, T, H, W), "waveform" (T,), "spectrogram"
         (C, F, T), "tokens" (T,) or "sequence" (T, F).
     shape : tuple of int
         Shape of one sample in a batch, as listed for its kind.
     dtype : str
-        Of the batch's tensor: "float32", or "int64" for tokens.
+        Type of the batch's tensor: "float32", or "int64" for tokens.
     sample_rate : float or None
-        Samples per second of a waveform, where known.
+        Samples per second of a waveform, if known.
     vocabulary : int or None
-        Number of distinct token ids of tokens: ids lie below it.
+        For tokens: all ids are smaller than this number.
     padding : int
-        What stands for "no token" in tokens: 0, or -1 where a tokenizer uses 0 for a token or pads
-        with one that means something else as well.
+        For tokens: the value that means "no token". It is 0, or -1 if the tokenizer uses 0 for a token,
+        or pads with a token that also has another meaning.
     mean, deviation : tuple of float or None
-        Of images and videos that were standardized per channel with these constants, after scaling
-        to [0, 1]; None where it was done otherwise. An encoder trained under others can convert.
+        For images and videos that were scaled to [0, 1] and then standardized per channel with these
+        constants; otherwise None. An encoder that expects other constants can convert.
     """
 
     name: str
@@ -66,11 +68,11 @@ class Modality:
 class Batch(NamedTuple):
     """Samples of every modality, in the data set's order of modalities.
 
-    Finished, ``inputs`` maps modality to a tensor ``[n, *shape]``, ready for a model; ``present`` is
-    bool [n, M], or None when every sample has every modality. Inputs of absent modalities are
-    finite and mean nothing. As :meth:`MultimodalDataset.load` leaves it, ``inputs`` may be in a
-    compact form of the data set's own, with ``draws``, the random numbers that decide the
-    augmentation :meth:`MultimodalDataset.finish` has yet to apply.
+    In a finished batch, ``inputs`` maps each modality to a tensor ``[n, *shape]`` for the model, and
+    ``present`` is bool [n, M], or None if every sample has every modality. Inputs of missing modalities
+    are finite but arbitrary. In a batch from :meth:`MultimodalDataset.load`, ``inputs`` may have a
+    compact form that only the data set knows, and ``draws`` are the random numbers for the augmentation
+    that :meth:`MultimodalDataset.finish` still has to apply.
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -90,22 +92,25 @@ class MultimodalDataset(ABC):
     modalities : tuple of Modality
         In their fixed order.
     ids : str array [n]
-        Stable sample ids by dataset position, distinct.
+        Distinct, stable sample ids by dataset position.
     labels : int64 array [n]
-        True classes by dataset position: only the oracle annotator and evaluation may look. -1 where
-        nobody knows; not so in a test split.
+        True classes by dataset position; only the oracle annotator and evaluation may read them. -1 if
+        the class is unknown, which test samples may not have.
     train_positions, test_positions : int64 array
-        Dataset positions of the split, rising and disjoint; test may be empty.
+        Dataset positions of the splits, ascending and disjoint. The test split may be empty.
     validation_positions : int64 array or None
-        Those of ``train_positions`` that are set aside as V, rising; None where V is to be drawn.
+        The part of ``train_positions`` that is the validation set, ascending; None if the validation
+        set is to be drawn.
     present : bool array [n, M] or None
-        Which modalities each sample has; None when all have all.
+        Which modalities each sample has; None if all samples have all modalities.
     in_memory : bool
-        Loading a batch is a matter of indexing: not worth processes of its own.
+        Whether loading a batch is only indexing, so that worker processes would not pay.
     settled : mapping of str to object
-        Options that were worked out from the data, with which it is read the same after it has grown.
+        Options that were derived from the data. If they are passed explicitly, the data is read in the
+        same way after rows have been added.
     source : MultimodalDataset or None
-        The data set whose samples these are features of: what people look at, at the same positions.
+        For a data set of features: the original data set, with the same positions, that people are
+        shown.
     """
 
     name: str
@@ -124,9 +129,47 @@ class MultimodalDataset(ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def _set_samples(
+        self,
+        *,
+        ids: Sequence[str] | NDArray[Any],
+        labels: NDArray[Any],
+        classes: Sequence[str],
+        test: NDArray[Any],
+        modalities: Sequence[str],
+        present: NDArray[Any] | None,
+        partial: bool,
+    ) -> None:
+        """Check and set the attributes that describe the samples.
+
+        Parameters
+        ----------
+        ids, labels, classes, present
+            As the attributes.
+        test : integer or boolean array [n]
+            0 for training samples, 1 for test samples.
+        modalities : sequence of str
+            Names, in the order of the columns of ``present``.
+        partial : bool
+            Whether labels may be unknown (-1), and classes fewer than two.
+
+        Raises
+        ------
+        DataError
+            If one of them cannot be used.
+        """
+        self.ids = check_ids(ids)
+        check_names(modalities)
+        self.classes = tuple(str(c) for c in classes)
+        self.labels = check_labels(labels, self.classes, self.ids, partial=partial)
+        train = check_split(test, len(self.ids))
+        self.train_positions = np.flatnonzero(train).astype(np.int64)
+        self.test_positions = np.flatnonzero(~train).astype(np.int64)
+        self.present = check_present(present, self.ids, tuple(modalities))
+
     @abstractmethod
     def fingerprint(self) -> str:
-        """Checksum of ids, labels, split and content: equal only for the same data."""
+        """Checksum of ids, labels, split and content, which is equal only for equal data."""
 
     @abstractmethod
     def load(
@@ -137,39 +180,39 @@ class MultimodalDataset(ABC):
         generator: torch.Generator | None,
         rows: slice | None = None,
     ) -> Batch:
-        """Read samples: the part of a batch's work that runs in worker processes.
+        """Read samples. This part of the work on a batch runs in worker processes.
 
         Parameters
         ----------
         positions : int64 array [n]
-            Dataset positions, in any order, repeats allowed.
+            Dataset positions, in any order; repeats are allowed.
         train : bool
-            Apply, or draw, the data set's augmentation.
+            Whether to apply the data set's augmentation, or to draw its random numbers.
         generator : torch.Generator or None
-            Source of the augmentation's randomness; needed, and used, only with ``train``. Its state
-            afterwards does not depend on ``rows``.
+            Randomness of the augmentation; required and used only with ``train``. Its final state does
+            not depend on ``rows``.
         rows : slice or None
-            Which of ``positions`` to read; None: all. A batch may be read in parts, or each part by
-            another process: a sample's augmentation is what it is in the whole batch. So draw for
-            all of ``positions`` and take these rows of the draws.
+            The part of ``positions`` to read; None: all. Several processes may read parts of a batch,
+            and each sample must be augmented as in the whole batch. So draw random numbers for all
+            ``positions`` and use those of the requested rows.
 
         Returns
         -------
         Batch
-            On the CPU, rows in the order of ``positions[rows]``, for :meth:`finish`. ``present`` may
-            lack what the data set's own says is there, where a sample turned out not to be readable;
-            nothing may be left of it.
+            A batch on the CPU for :meth:`finish`, rows in the order of ``positions[rows]``. Its
+            ``present`` is False for a modality that turned out to be unreadable, even for all
+            modalities of a sample.
         """
 
     def shown(self, position: int) -> Mapping[str, str | Path]:
-        """What a person can look at to label a sample, by modality: a text, or the path of a file.
+        """What a person is shown to label a sample: a text or the path of a file, by modality.
 
-        Modalities that cannot be shown, or that the sample lacks, are not in it.
+        Modalities that cannot be shown, or that the sample lacks, are left out.
         """
         return {} if self.source is None else self.source.shown(position)
 
     def found(self) -> Sequence[str]:
-        """What was found when the data was read, a line each, for whoever brings it."""
+        """What was found when the data was read, one line each, for the user."""
         parts = [f"{len(self.train_positions):,} for training"]
         parts += [f"{len(self.test_positions):,} for testing"] if len(self.test_positions) else []
         kinds = ", ".join(
@@ -178,14 +221,14 @@ class MultimodalDataset(ABC):
         return [f"{len(self):,} samples: {', '.join(parts)}", f"modalities: {kinds}"]
 
     def reading(self) -> Mapping[str, Any]:
-        """What is needed, beside a file, to read new samples as these were read; JSON can hold it."""
+        """What is needed to read new samples in the same way as these; it can be stored as JSON."""
         return {} if self.source is None else self.source.reading()
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:
-        """Move what :meth:`load` read to a device and make it ready for a model there.
+        """Move a batch from :meth:`load` to a device and make it ready for the model.
 
-        Draws no random numbers, so that a batch is the same wherever it is finished, up to
-        rounding. Unless a data set says otherwise, moving is all there is to do.
+        It draws no random numbers, so that the result is the same on every device, up to rounding. By
+        default it only moves the tensors.
         """
         return Batch(
             {m: x.to(device, non_blocking=True) for m, x in batch.inputs.items()},

@@ -1,4 +1,4 @@
-"""A selected batch as a file: ``.csv``, ``.json``, ``.npy``, ``.parquet``."""
+"""Write a selected batch to a file: ``.csv``, ``.json``, ``.npy`` or ``.parquet``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SUFFIXES = (".csv", ".json", ".npy", ".parquet")
 
 
 def check_target(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse before the work what could not be written after it.
+    """Check before the work that its result can be written.
 
     Raises
     ------
     UsageError
-        If the suffix is not one of ``SUFFIXES``, or the file is there and may not be replaced.
+        If the suffix is not one of ``SUFFIXES``, or the file exists and may not be replaced.
     StorageError
-        If its folder is not there.
+        If the folder does not exist.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
     if path.is_dir() or (path.exists() and not overwrite):
-        raise UsageError(f"{path}: is there already; give another name, or --force to replace it")
+        raise UsageError(f"{path} already exists; give another name, or --force to replace it")
     if not path.parent.is_dir():
         raise StorageError(f"{path.parent}: no such folder; create it first")
     if path.suffix.lower() == ".parquet":
@@ -50,18 +50,18 @@ def write_batch(
     positions: NDArray[np.int64],
     scores: NDArray[np.float64],
 ) -> None:
-    """Write a batch in chosen order, whole or not at all.
+    """Write a batch in the order of selection; the file is written completely or not at all.
 
-    ``.csv`` and ``.parquet`` have the columns rank (from 1), id, position (in the pool's file), score;
-    ``.json`` the same as ``samples``, beside the strategy; ``.npy`` the ids alone. In ``.csv`` an apostrophe
-    guards ids that would begin a formula; readers of ids take it off.
+    ``.csv`` and ``.parquet`` have the columns rank (from 1), id, position (in the pool's file) and score.
+    ``.json`` has the strategy, and the same values as a list ``samples``. ``.npy`` has only the ids. In
+    ``.csv``, an apostrophe precedes ids that a spreadsheet would run as formulas; readers of ids remove it.
 
     Raises
     ------
     UsageError
-        If the suffix is none of these.
+        If the suffix is not one of these.
     StorageError
-        If it could not be written.
+        If the file could not be written.
     """
     names = id_texts(ids) if ids.dtype.kind == "S" else ids.tolist()
     columns: dict[str, Sequence[Any]] = {
@@ -88,5 +88,5 @@ def write_batch(
 
 
 def _plain(ids: NDArray[Any]) -> NDArray[Any]:
-    """Ids of one type: text where there are text and integers both, or integers beyond 64 bits."""
+    """Ids of one type: text if there are both text and integers, or integers of more than 64 bits."""
     return np.array(id_texts(ids), dtype=np.str_) if ids.dtype.kind in "OS" else ids

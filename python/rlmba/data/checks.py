@@ -1,4 +1,4 @@
-"""Checks of arrays that shall become a data set; each error names the sample or the modality."""
+"""Check the arrays of a data set; each error names the sample or the modality."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import DataError, ShapeError
-from rlmba.ids import as_ids, id_texts, not_storable
+from rlmba.ids import as_ids, has_surrogate, id_texts, not_storable
 from rlmba.types import MULTIMODAL
 
 __all__ = [
@@ -24,26 +24,26 @@ __all__ = [
 ]
 
 CHUNK_ROWS = 8192
-"""Samples that a check of all looks at together."""
+"""Samples that are checked at a time."""
 
 
 def check_names(arrays: Mapping[str, Any] | Iterable[str]) -> None:
-    """Modality names: at least one, none empty, none the name of the fused head."""
+    """Check modality names: at least one, none empty, and none the name of the fused head."""
     names = list(arrays)
     if not names:
         raise DataError(
-            "expected at least one modality, got none; name them with the option modalities"
+            "expected at least one modality, got none; list them in the option modalities"
         )
     for name in names:
         if name in ("", MULTIMODAL):
             raise DataError(
                 f"modality {name!r}: expected a name other than '' and {MULTIMODAL!r}, "
-                "which names the fused head; rename the array"
+                "which is the name of the fused head; rename the array"
             )
 
 
 def check_ids(ids: Sequence[str] | NDArray[Any]) -> NDArray[np.str_]:
-    """Sample ids as a str array: 1-D, distinct, one line each."""
+    """Check sample ids, which are distinct and one line each; returns a 1-D str array."""
     try:
         given = as_ids(ids)
     except ShapeError as error:
@@ -51,7 +51,9 @@ def check_ids(ids: Sequence[str] | NDArray[Any]) -> NDArray[np.str_]:
     array = given if given.dtype.kind == "U" else np.array(id_texts(given), dtype=np.str_)
     for value in array.tolist():
         if not_storable(value) or "\n" in value or "\r" in value:
-            raise DataError(f"ids: expected one non-empty line without outer blanks, got {value!r}")
+            raise DataError(
+                f"ids: expected one non-empty line without leading or trailing blanks, got {value!r}"
+            )
     return array
 
 
@@ -62,13 +64,13 @@ def check_labels(
     *,
     partial: bool = False,
 ) -> NDArray[np.int64]:
-    """Labels as int64 [n], each a position in ``classes``; two classes or more occur.
+    """Check labels, which are positions in ``classes`` with at least two classes; returns int64 [n].
 
-    With ``partial`` a label may be -1 (unknown), and none need to be known.
+    With ``partial``, labels may be -1 (unknown), and fewer classes may occur.
     """
     array = np.asarray(labels)
     if array.shape != ids.shape:
-        raise DataError(f"labels: expected {len(ids)} of them, got shape {array.shape}")
+        raise DataError(f"labels: expected {len(ids)} labels, got shape {array.shape}")
     if array.dtype.kind not in "iu":
         raise DataError(
             f"labels: expected integers 0 to {len(classes) - 1}, got dtype {array.dtype}"
@@ -77,11 +79,16 @@ def check_labels(
     if bad.any():
         at = int(np.argmax(bad))
         raise DataError(
-            f"labels: expected 0 to {len(classes) - 1} for {len(classes)} classes, "
+            f"labels: expected 0 to {len(classes) - 1} for {len(classes)} classes, but "
             f"sample {str(ids[at])!r} has {array[at]} ({int(bad.sum())} are out of range)"
         )
     if len(set(classes)) != len(classes):
         raise DataError(f"classes: expected distinct names, got {list(classes)}")
+    if halves := [name for name in classes if has_surrogate(name)]:
+        raise DataError(
+            f"classes: expected whole characters, got {halves[0]!r} with half a character (a lone "
+            "surrogate); rename the class"
+        )
     if not partial and len(np.unique(array)) < 2:
         raise DataError(
             f"labels: expected two classes or more, got {len(np.unique(array))}; "
@@ -91,7 +98,7 @@ def check_labels(
 
 
 def check_split(split: NDArray[Any], n: int) -> NDArray[np.bool_]:
-    """Bool [n], true of training samples, from 0 (train) and 1 (test)."""
+    """Check a split of 0 (train) and 1 (test); returns bool [n], True for training samples."""
     array = np.asarray(split)
     if array.shape != (n,) or array.dtype.kind not in "biu":
         raise DataError(
@@ -111,7 +118,7 @@ def check_split(split: NDArray[Any], n: int) -> NDArray[np.bool_]:
 def check_present(
     present: NDArray[Any] | None, ids: NDArray[np.str_], modalities: tuple[str, ...]
 ) -> NDArray[np.bool_] | None:
-    """Bool [n, M] or None, at least one modality for each sample."""
+    """Check which modalities samples have, at least one each; returns bool [n, M], or None for all."""
     if present is None:
         return None
     array = np.asarray(present)
@@ -124,7 +131,7 @@ def check_present(
     empty = ~array.any(axis=1)
     if empty.any():
         raise DataError(
-            f"present: expected at least one modality for each sample, "
+            f"present: expected at least one modality for each sample, but "
             f"{str(ids[int(np.argmax(empty))])!r} has none of {list(modalities)}; drop it"
         )
     return None if array.all() else array
@@ -133,10 +140,10 @@ def check_present(
 def check_finite(
     modality: str, array: NDArray[Any], has: NDArray[np.bool_], ids: NDArray[np.str_]
 ) -> None:
-    """Raise :class:`DataError` for the first sample that has the modality with NaN or infinity.
+    """Raise :class:`DataError` for the first sample whose values of the modality are not finite.
 
-    A number beyond float32, which networks compute with, counts as infinite: it would become that when
-    the sample is loaded.
+    A number beyond float32, which networks compute with, is an error too, because it would become
+    infinite when the sample is loaded.
     """
     for start in range(0, len(array), CHUNK_ROWS):
         rows = array[start : start + CHUNK_ROWS]
@@ -152,11 +159,11 @@ def check_finite(
                 wanted, advice = "finite numbers", ""
             raise DataError(
                 f"modality {modality!r} of sample {str(ids[at])!r}: expected {wanted}, got "
-                f"{values[place]} at value {place}; {advice}drop or repair the sample"
+                f"{values[place]} at position {place}; {advice}drop or repair the sample"
             )
 
 
 def as_loaded(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Numbers as batches hold them: float32, infinite where they are beyond its range."""
+    """Numbers as they are in batches: float32, and infinite if they exceed its range."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)

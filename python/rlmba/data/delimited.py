@@ -1,4 +1,4 @@
-"""Text as spreadsheets save it: which encoding, which separator, which cells."""
+"""Delimited text as spreadsheets save it: detect encoding and separator, and read the cells."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SAMPLE_ROWS = 1000
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"])"?[ \t]*(?:\r\n|[\r\n])', re.IGNORECASE)
 _OF_BYTES = ("utf-8-sig", "cp1252", "latin-1")
-_AS_CSV = 'save it as "CSV UTF-8" there and give that file'
+_AS_CSV = 'save it as "CSV UTF-8" in the spreadsheet program and give that file'
 _NOT_TEXT = {
-    b"PK\x03\x04": f"a spreadsheet's own file (.xlsx, .ods) or an archive; {_AS_CSV}",
-    b"\xd0\xcf\x11\xe0": f"an old spreadsheet's own file (.xls); {_AS_CSV}",
-    b"PAR1": "Parquet; name it .parquet",
-    b"\x1f\x8b": "compressed (gzip); unpack it",
+    b"PK\x03\x04": f"a spreadsheet file (.xlsx, .ods) or an archive; {_AS_CSV}",
+    b"\xd0\xcf\x11\xe0": f"an old spreadsheet file (.xls); {_AS_CSV}",
+    b"PAR1": "a Parquet file; rename it to .parquet",
+    b"\x1f\x8b": "compressed with gzip; decompress it",
 }
 
 
 def decode(path: Path, data: bytes) -> str:
-    """Text of a file: by its byte order mark, else UTF-8, else Windows-1252 with a warning.
+    """Decode a file: by its byte order mark, else as UTF-8, else as Windows-1252 with a warning.
 
     Parameters
     ----------
@@ -42,32 +42,32 @@ def decode(path: Path, data: bytes) -> str:
     Returns
     -------
     str
-        Without the mark, line ends as they are.
+        Without the byte order mark, with unchanged line ends.
 
     Raises
     ------
     DataError
-        If it is no text at all, is damaged, or is empty but for blanks.
+        If the file is not text, is damaged, or has only blanks.
     """
     for magic, what in _NOT_TEXT.items():
         if data.startswith(magic):
-            raise DataError(f"{path}: expected text, this is {what}")
+            raise DataError(f"{path}: expected text, got {what}")
     found = decode_text(data)
     text = found.text
     if found.bad is not None:
         line = data.count(b"\n", 0, found.bad) + 1
-        # A UTF-8 character before the bad byte: hardly chance, so the file is UTF-8 and damaged.
+        # A UTF-8 character before the bad byte is hardly chance: the file is UTF-8 and damaged.
         if is_marked(data) or not data[: found.bad].isascii():
             name = "UTF-8" if found.encoding in _OF_BYTES else found.encoding.upper()
             raise DataError(
                 f"{path}, line {line}: expected {name} as in the rest of the file, got other "
-                "bytes; it is damaged, cut off or put together from several files: save it again as UTF-8"
+                "bytes; the file is damaged, cut off or joined from several files: save it again as UTF-8"
             )
         _warn_of_windows(path, found, line)
     if "\0" in text:
         raise DataError(
-            f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}: has NUL bytes, which no text "
-            'has; if it is UTF-16, save it again as "CSV UTF-8", else the file is damaged'
+            f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}: expected text, got NUL bytes; "
+            'if the file is UTF-16, save it again as "CSV UTF-8", otherwise it is damaged'
         )
     text = text.removeprefix("\ufeff")
     if not text.strip():
@@ -78,7 +78,7 @@ def decode(path: Path, data: bytes) -> str:
 def _warn_of_windows(path: Path, found: Decoded, line: int) -> None:
     if found.encoding != "cp1252":
         raise DataError(
-            f"{path}, line {line}: neither UTF-8 nor Windows-1252; save the file as UTF-8"
+            f"{path}, line {line}: expected UTF-8 or Windows-1252, got other bytes; save the file as UTF-8"
         )
     shown = found.text.split("\n")[line - 1].strip()
     warnings.warn(
@@ -90,34 +90,35 @@ def _warn_of_windows(path: Path, found: Decoded, line: int) -> None:
 
 
 def read_cells(path: Path, text: str) -> tuple[dict[str, list[str | None]], list[int]]:
-    r"""Columns of delimited text, and the line where each row begins.
+    r"""Read the columns of delimited text, and the line where each row begins.
 
-    The separator is the one of ``, ; tab |`` that splits the header and then the same number of
-    cells off the rows; of several, the one with the most columns. A first line ``sep=;`` decides, and
-    so does a tab in the header of a ``.tsv``. Cells may be quoted by ``"``, with separators, line ends
-    and doubled quotes inside. Rows without content, and unnamed columns without content, are left out.
+    The separator is the one of ``, ; tab |`` that splits the header and the rows into the same number of
+    cells; if several do, it is the one with the most columns. A first line such as ``sep=;`` takes
+    precedence, and so does a tab in the header of a ``.tsv`` file. Cells may be quoted with ``"`` and then
+    contain separators, line ends and doubled quotes. Empty rows, and empty columns without a name, are
+    left out.
 
     Parameters
     ----------
     path : path
-        For messages; its suffix.
+        For messages and for its suffix.
     text : str
-        All of it.
+        The whole text.
 
     Returns
     -------
     columns : dict of str to list
-        Cells without outer blanks, None where nothing is left.
+        Cells without leading and trailing blanks; None for an empty cell.
     lines : list of int
-        From 1.
+        Line numbers, from 1.
 
     Raises
     ------
     DataError
-        If a name is missing or twice there, a row has fewer or more cells than the header, or a quote
-        is not closed.
+        If a column name is missing or repeated, a row has fewer or more cells than the header, or a
+        quote is not closed.
     """
-    # The limit is the process's: raised and left, since other threads may be reading as well.
+    # The limit applies to the whole process. It is not lowered again, since other threads may be reading.
     csv.field_size_limit(max(csv.field_size_limit(), min(sys.maxsize, 2**31 - 1)))
     start, separator = 0, None
     if given := _SEP_LINE.match(text):
@@ -139,7 +140,7 @@ def read_cells(path: Path, text: str) -> tuple[dict[str, list[str | None]], list
                 + (
                     "the file seems to be cut off: save or copy it again"
                     if cut
-                    else "a cell with the separator or a line end in it must stand in quotes"
+                    else "put a cell that contains the separator or a line end in quotes"
                 )
             )
         rows.append(row[: len(header)])
@@ -150,14 +151,14 @@ def read_cells(path: Path, text: str) -> tuple[dict[str, list[str | None]], list
 
 
 def _lines(text: str, start: int = 0) -> Iterator[str]:
-    """Lines with their ends; only CR and LF end one, unlike for str.splitlines."""
+    """Lines with their line ends; unlike str.splitlines, only CR and LF end a line."""
     return (match[0] for match in _LINE.finditer(text, start))
 
 
 def _records(
     path: Path, lines: Iterable[str], separator: str, first: int
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows with content, with the line where each begins."""
+    """Rows that are not empty, each with the line where it begins."""
     reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
     line = first
     try:
@@ -167,14 +168,14 @@ def _records(
             line = first + reader.line_num
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {line}: {error} (separator {separator!r}). A quoted cell is closed by a quote "
-            "right before the separator or the line's end, and a quote inside it stands twice; is the "
-            "file cut off?"
+            f"{path}, line {line}: {error} (separator {separator!r}). A quoted cell must end with a quote "
+            "directly before the separator or the line end, and a quote inside it must be doubled; check "
+            "the line, and whether the file is cut off"
         ) from error
 
 
 def _fits(row: list[str], width: int) -> bool:
-    """Has as many cells, or more of which the further ones are empty."""
+    """Whether a row has ``width`` cells, apart from empty cells at its end."""
     return len(row) >= width and not "".join(row[width:]).strip()
 
 
@@ -213,14 +214,14 @@ def _named(
             filled = next((i for i, cell in enumerate(column) if cell is not None), None)
             if filled is not None:
                 raise DataError(
-                    f"{path}, line {header_line}: column {number} has no name, but in line {lines[filled]} "
-                    f"the cell {str(column[filled])[:40]!r}; name it, or delete it (pandas writes its row "
-                    "numbers so, unless told index=False)"
+                    f"{path}, line {header_line}: column {number} has no name, but line {lines[filled]} "
+                    f"has {str(column[filled])[:40]!r} in it; name the column, or delete it (pandas writes "
+                    "row numbers in such a column, unless given index=False)"
                 )
         elif name in named:
             raise DataError(
-                f"{path}, line {header_line}: the name {name!r} stands over column {where[name]} and over "
-                f"column {number}; rename or delete one"
+                f"{path}, line {header_line}: columns {where[name]} and {number} have the same name "
+                f"{name!r}; rename or delete one"
             )
         else:
             named[name], where[name] = column, number

@@ -1,4 +1,4 @@
-"""``digits``: the embedded data set; needs no file."""
+"""The built-in data set ``digits``, which needs no file."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _COLUMN = np.array([1, 0, 1, 2, 0, 1, 2, 0, 1, 2])
 _LENGTH = 1200
 _TEST_SHARE = 0.2766
 _SEED = 20_140_611
-"""Of everything drawn here; the data never depend on a run's seed."""
+"""The seed of all random numbers here, so that the data do not depend on a run's seed."""
 
 
 def keypad_tones(
     digits: NDArray[np.int64], length: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Dual tones of ITU-T Q.23 keypad digits, both of amplitude 1, each with a phase of its own.
+    """Dual tones of ITU-T Q.23 keypad digits, both with amplitude 1 and a random phase.
 
     Parameters
     ----------
     digits : int64 array [n]
         0 to 9.
     length : int
-        Samples, at :data:`SAMPLE_RATE`.
+        Number of samples at :data:`SAMPLE_RATE`.
     rng : numpy.random.Generator
         Draws the phases.
 
@@ -49,14 +49,13 @@ def keypad_tones(
 
 
 def load_digits() -> InMemoryDataset:
-    """Handwritten digits seen and heard: 1,797 samples, 10 classes, 1,300 for training.
+    """Handwritten digits as image and sound: 1,797 samples, 10 classes, 1,300 for training.
 
-    ``image`` (uint8 [8, 8]): real scans of handwritten digits (scikit-learn's copy of the UCI test
-    set), with noise added. ``audio`` (int16 [1200], 8 kHz, 0.15 s): synthesized, not recorded: the
-    keypad tone pair (ITU-T Q.23) of the same digit with random phase, level and noise. The noise of
-    every sample leans to one side or the other, so that now the image and now the sound is the
-    better witness. Noise and split come from one fixed seed; ids are ``digits-00000`` and so on, by
-    the scan's place in scikit-learn's array.
+    ``image`` (uint8 [8, 8]) is a scan of a handwritten digit (scikit-learn's copy of the UCI test set)
+    with added noise. ``audio`` (int16 [1200], 8 kHz, 0.15 s) is synthesized: the keypad tone pair (ITU-T
+    Q.23) of the same digit with random phase, level and noise. Each sample has more noise in one
+    modality and less in the other, so that the more informative modality varies. Noise and split come
+    from a fixed seed. Ids are ``digits-00000`` and so on, by the position in scikit-learn's array.
     """
     from sklearn.datasets import load_digits as load_scans
 
@@ -80,7 +79,7 @@ def load_digits() -> InMemoryDataset:
 def _noisy_scans(
     scans: NDArray[np.float64], lean: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Ink 0 to 16 becomes 48 to 208; normal noise, from little (lean 0) to much (lean 1)."""
+    """Map ink 0..16 to 48..208 and add normal noise, from little (lean 0) to much (lean 1)."""
     deviation = (0.05 + 0.55 * lean**2)[:, None]
     ink = scans / 16 + deviation * rng.standard_normal(scans.shape)
     return np.clip(np.rint(48 + 160 * ink), 0, 255).astype(np.uint8).reshape(-1, 8, 8)
@@ -89,7 +88,7 @@ def _noisy_scans(
 def _noisy_tones(
     labels: NDArray[np.int64], lean: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int16]:
-    """Tones in white noise, whose ratio falls from +6 dB (lean 0) to -20 dB (lean 1)."""
+    """Tones in white noise; the signal-to-noise ratio falls from +6 dB (lean 0) to -20 dB (lean 1)."""
     tones = keypad_tones(labels, _LENGTH, rng)
     ratio = 10 ** ((6 - 26 * lean) / 20)[:, None]
     level = 10 ** (rng.uniform(-20, 0, (len(labels), 1)) / 20)

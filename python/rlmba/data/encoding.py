@@ -1,4 +1,4 @@
-"""The text of a file: one rule of which encoding its bytes are in."""
+"""Decode the text of a file: one rule for its encoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["Decoded", "decode_text", "is_marked", "read_text"]
 
-# The longer marks first: UTF-32's begins like UTF-16's.
+# Longer marks first, since UTF-32's begins like UTF-16's.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -21,17 +21,17 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class Decoded:
-    """A text and how it was read.
+    """A decoded text.
 
     Parameters
     ----------
     text : str
-        Without a byte order mark, line ends as they are.
+        Without a byte order mark, with unchanged line ends.
     encoding : str
-        Python's name of the encoding that it was read in.
+        Python's name of the encoding.
     bad : int or None
-        The first byte that is not of the encoding that was expected: that of the byte order mark, or
-        UTF-8. None where all are.
+        Position of the first byte that is not valid in the expected encoding, which is that of the byte
+        order mark or UTF-8; None if all bytes are valid.
     """
 
     text: str
@@ -45,20 +45,20 @@ def is_marked(data: bytes) -> bool:
 
 
 def decode_text(data: bytes) -> Decoded:
-    """Read bytes as text: by their byte order mark, else as UTF-8, else as Windows-1252.
+    """Decode bytes: by their byte order mark, else as UTF-8, else as Windows-1252.
 
-    UTF-16 without a mark is known by its NUL bytes, of which no other text has any: every second byte of
-    a Latin text is one.
+    UTF-16 without a mark is recognized by its NUL bytes: in Latin text every second byte is NUL, and other
+    encodings have none.
 
-    There is always an answer: after a byte order mark, damaged places become U+FFFD, and bytes that
-    Windows-1252 does not define make the text Latin-1.
+    This never fails. After a byte order mark, invalid bytes become U+FFFD, and if a byte is undefined in
+    Windows-1252, the text is decoded as Latin-1.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:
                 return Decoded(data.decode(encoding), encoding)
             except UnicodeDecodeError as error:
-                # This codec counts from behind the mark, the others from the beginning.
+                # This codec counts from after the mark, the others from the beginning.
                 bad = error.start + (len(mark) if encoding == "utf-8-sig" else 0)
                 return Decoded(data.decode(encoding, "replace"), encoding, bad)
     if (unmarked := _unmarked_utf16(data)) is not None:
@@ -84,11 +84,11 @@ def _unmarked_utf16(data: bytes) -> Decoded | None:
 
 
 def read_text(path: Path) -> Decoded:
-    """The text of a file that is nothing else.
+    """Decode a text file.
 
     Raises
     ------
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     return decode_text(path.read_bytes())

@@ -1,4 +1,4 @@
-"""``features``: any ``.npz`` of precomputed or raw arrays, read and written."""
+"""The data set ``features``: read and write a ``.npz`` file of precomputed or raw arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFAULT_SAMPLE_RATE = 8000.0
 
 
 def guess_kind(name: str, array: NDArray[Any]) -> Kind:
-    """Guess the kind of modality that an array [N, ...] most likely is, by shape, dtype and name.
+    """Guess the kind of modality of an array [N, ...] from its shape, dtype and name.
 
     ========================  ==================  ======================================
     shape                     dtype               kind
@@ -35,16 +35,16 @@ def guess_kind(name: str, array: NDArray[Any]) -> Kind:
     [N, D], shorter           16-bit integer      features
     [N, T]                    32 or 64-bit int    tokens
     [N, H, W]                 uint8               image
-    [N, T, F]                 other               sequence, or spectrogram where the
-                                                  name has "spec" or "mel" in it
-    four axes                 any                 image ([N, H, W, C] for C of 1, 3, 4
-                                                  in the last place, else [N, C, H, W])
+    [N, T, F]                 other               sequence, or spectrogram if the name
+                                                  contains "spec" or "mel"
+    four axes                 any                 image ([N, H, W, C] if the last axis
+                                                  is 1, 3 or 4, else [N, C, H, W])
     ========================  ==================  ======================================
 
     Raises
     ------
     DataError
-        For another number of axes.
+        If the array has another number of axes.
     """
     if array.ndim == 2:
         size = array.dtype.itemsize if array.dtype.kind in "iu" else 0
@@ -72,39 +72,39 @@ def load_features(
     sample_rate: float = _DEFAULT_SAMPLE_RATE,
     reading: Mapping[str, Any] | None = None,
 ) -> InMemoryDataset:
-    """Your own arrays: a .npz with one array per modality, labels and a split.
+    """Your own arrays: a .npz file with one array per modality, labels and a split.
 
-    Modality arrays are [N, ...], ``y`` [N] and ``split`` [N]; nothing is unpickled.
+    Modality arrays are [N, ...], ``y`` is [N] and ``split`` is [N]. Nothing is unpickled.
 
     Parameters
     ----------
     path : path
-        The file. ``y``: integers from 0, -1 where the class is unknown; ``split``: 0 of training
-        samples, 1 of test samples. ``ids`` [N] and ``classes`` [C] are optional; ids default to the
-        file's stem and the row, ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and has one
-        column for each modality array, in the order of the file.
+        The file. ``y`` holds integers from 0, or -1 if the class is unknown; ``split`` is 0 for training
+        samples and 1 for test samples. ``ids`` [N] and ``classes`` [C] are optional. The default ids are
+        the file's stem and the row, such as ``wiki-000017``. ``present`` [N, M] (0 or 1) is optional and
+        has one column per modality array, in the order of the file.
     modalities : sequence of str, optional
-        Arrays to use, in this order. By default all with two axes or more, in the order of the
-        file; arrays with one axis are taken for notes on the samples. Name them where a file holds
-        one modality twice, raw and preprocessed.
+        Arrays to use, in this order. The default is all arrays with two or more axes, in the order of
+        the file; arrays with one axis are ignored. List them if a file holds a modality twice, such as
+        raw and preprocessed.
     split : str
-        The array that holds the split.
+        The name of the array that holds the split.
     kinds : mapping of modality to kind, optional
         Overrides :func:`guess_kind`.
     sample_rate : float
         Samples per second of waveforms.
     reading : mapping, optional
-        What ``reading()`` of another such data set said: the file's samples are read as its were, for a
-        network trained on them. Only arrays of its modalities are looked for, and a sample has none of
-        one that is not there; ``y``, ``split`` and ``classes`` are not needed and not read. No other
-        option matters then.
+        The ``reading()`` of another such data set. The samples are then read as that data set's were, for
+        a network that was trained on it. Only arrays of its modalities are read, and samples lack a
+        modality without an array. ``y``, ``split`` and ``classes`` are not read, and no other option has
+        an effect.
 
     Raises
     ------
     DataError
-        If the file or what is in it cannot be used.
+        If the file or its content cannot be used.
     UsageError
-        If an option names what is not there.
+        If an option names something that is not in the file.
     """
     path = Path(path)
     arrays = read_npz(path)
@@ -139,8 +139,8 @@ def load_features(
     unknown = y == -1
     if unknown.shape == arrays[split].shape and (lost := unknown & (arrays[split] == 1)).any():
         raise DataError(
-            f"{path}: expected labels of all test samples, got -1 in row {int(np.argmax(lost))}; drop it, "
-            "or make it a training sample"
+            f"{path}: expected a label for every test sample, got -1 in row {int(np.argmax(lost))}; drop the "
+            "row, or make it a training sample"
         )
     with _naming(path):
         return InMemoryDataset(
@@ -163,16 +163,16 @@ def save_features(
     features: Mapping[str, NDArray[Any]],
     present: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write features of a data set's samples so that :func:`load_features` reads them.
+    """Write features of a data set's samples to a file for :func:`load_features`.
 
-    Ids, labels, classes and split are the data set's. The file replaces another as a whole.
+    Ids, labels, classes and split are those of the data set. An existing file is replaced atomically.
 
     Parameters
     ----------
     path : path
-        A ``.npz``; its folder must exist.
+        A ``.npz`` file; its folder must exist.
     dataset : MultimodalDataset
-        Whose samples they are.
+        The data set of the samples.
     features : mapping of modality to float array [n, D]
         By dataset position.
     present : bool array [n, M] or None
@@ -181,9 +181,9 @@ def save_features(
     Raises
     ------
     ShapeError
-        If an array has another number of rows, or its name is taken by something else in the file.
+        If an array has another number of rows, or its name is reserved in such a file.
     StorageError
-        If it cannot be written.
+        If the file cannot be written.
     """
     for name, array in features.items():
         if array.ndim != 2 or len(array) != len(dataset):
@@ -192,7 +192,7 @@ def save_features(
             )
         if name in _RESERVED or name.startswith("split"):
             raise ShapeError(
-                f"modality {name!r}: this name is taken in a file of features; rename it"
+                f"modality {name!r}: this name is reserved in a file of features; rename the modality"
             )
     split = np.zeros(len(dataset), np.uint8)
     split[dataset.test_positions] = 1
@@ -213,7 +213,7 @@ def save_features(
 def _read_alike(
     path: Path, arrays: Mapping[str, NDArray[Any]], reading: Mapping[str, Any]
 ) -> InMemoryDataset:
-    """A file's samples for a network that was trained on others."""
+    """A file's samples for a network that was trained on other data."""
     wanted = _described(reading)
     there = [m for m in wanted if m in arrays]
     if not there:
@@ -221,7 +221,7 @@ def _read_alike(
     lengths = {m: len(arrays[m]) if arrays[m].ndim else 0 for m in there}
     n = lengths[there[0]]
     if len(set(lengths.values())) > 1 or n == 0:
-        raise DataError(f"{path}: expected arrays with a row for each sample, got {lengths} rows")
+        raise DataError(f"{path}: expected arrays with one row per sample, got {lengths} rows")
     _check_types(path, arrays, ("present", *there))
     given = _present(path, arrays.get("present"), _modality_names(arrays), there)
     present = np.zeros((n, len(wanted)), np.bool_)
@@ -249,24 +249,25 @@ def _read_alike(
 
 
 def _described(reading: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is said of each modality's arrays."""
+    """The description of each modality's array in a ``reading()``."""
     try:
         wanted = dict(reading["arrays"])
-        for said in wanted.values():
-            if not {"kind", "shape", "sample_rate"} <= set(said) or said["kind"] not in KINDS:
-                raise ValueError(f"got {said!r:.60}")
-            tuple(map(int, said["shape"]))
+        for described in wanted.values():
+            keys = {"kind", "shape", "sample_rate"}
+            if not keys <= set(described) or described["kind"] not in KINDS:
+                raise ValueError(f"got {described!r:.60}")
+            tuple(map(int, described["shape"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"option reading: expected what a data set of arrays says of itself, {error!r}; take it "
-            "from that data set"
+            f"option reading: expected the reading() of a data set of arrays, got a mapping that lacks or "
+            f"damages a part ({error!r}); take it from that data set"
         ) from error
     return wanted
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """A block whose errors name the file."""
+    """A block whose errors are prefixed with the file's name."""
     try:
         yield
     except (DataError, UsageError) as error:
@@ -275,7 +276,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _check_types(path: Path, arrays: Mapping[str, NDArray[Any]], names: Collection[str]) -> None:
-    """Raise where an array does not hold numbers, such as dates or records."""
+    """Raise if an array does not hold numbers, but for example dates or records."""
     for name in names:
         if name in arrays and arrays[name].dtype.kind not in "biuf":
             raise DataError(
@@ -284,7 +285,7 @@ def _check_types(path: Path, arrays: Mapping[str, NDArray[Any]], names: Collecti
 
 
 def _modality_names(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
-    """List the arrays that may be modalities; one of another length is let through, to be named."""
+    """The arrays that may be modalities; arrays of another length are included and refused later."""
     return [
         name
         for name, a in arrays.items()
@@ -309,7 +310,7 @@ def _chosen(path: Path, modalities: Sequence[str] | None, every: list[str]) -> l
 
 
 def _classes(path: Path, classes: NDArray[Any] | None, y: NDArray[Any]) -> list[str]:
-    """Class names; without them every class from 0 to the largest label must occur."""
+    """Class names; without an array of names, every class from 0 to the largest label must occur."""
     if classes is not None:
         if classes.ndim != 1 or classes.dtype.kind not in "USiu":
             raise DataError(
@@ -329,7 +330,7 @@ def _classes(path: Path, classes: NDArray[Any] | None, y: NDArray[Any]) -> list[
         raise DataError(
             f"{path}: labels y out of range: expected 0 to C-1 with every class present, got "
             f"{values[-1]} for {len(values)} classes, and class {int(gaps[0])} never occurs; "
-            "renumber y, or add an array classes with a name for each"
+            "renumber y, or add an array classes with the name of each class"
         )
     return [str(c) for c in range(len(values))]
 
@@ -341,7 +342,7 @@ def _present(
         return None
     if present.ndim != 2 or present.shape[1] != len(every):
         raise DataError(
-            f"{path}: expected present [N, {len(every)}], a column for each of {every}, "
+            f"{path}: expected present [N, {len(every)}], with one column for each of {every}, "
             f"got shape {present.shape}"
         )
     return present[:, [every.index(m) for m in chosen]]

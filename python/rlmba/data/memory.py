@@ -1,24 +1,17 @@
-"""Data sets whose samples lie in memory as NumPy arrays."""
+"""Data sets whose samples are NumPy arrays in memory."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.base import KINDS, Batch, Kind, Modality, MultimodalDataset
-from rlmba.data.checks import (
-    CHUNK_ROWS,
-    check_finite,
-    check_ids,
-    check_labels,
-    check_names,
-    check_present,
-    check_split,
-)
+from rlmba.data.checks import CHUNK_ROWS, check_finite
 from rlmba.data.transforms import (
     Converter,
     augment,
@@ -45,22 +38,22 @@ _RANKS: dict[str, tuple[int, ...]] = {
 
 
 class InMemoryDataset(MultimodalDataset):
-    """Arrays kept as they are stored, converted batch by batch.
+    """Arrays that are kept as they are stored and converted batch by batch.
 
-    uint8 images become [C, H, W], divided by 255 and standardized per channel; int16 waveforms are
-    scaled to [-1, 1]; features are standardized each, sequences per sensor channel, spectrograms
-    per channel. All statistics come from the training samples that have the modality, once.
+    uint8 images become [C, H, W] and are divided by 255 and standardized per channel. int16 waveforms
+    are scaled to [-1, 1]. Each feature is standardized, sequences per sensor channel, and spectrograms
+    per channel. The statistics are computed once, over the training samples that have the modality.
 
     Parameters
     ----------
     name : str
         Name of the data set.
     arrays : mapping of modality to array [n, ...]
-        In the order the modalities shall have: features [n, D], image [n, H, W], [n, C, H, W] or
-        [n, H, W, C] (C of 1, 3 or 4 in the last place), waveform [n, T], spectrogram [n, F, T] or
-        [n, C, F, T], tokens [n, T] (integers >= 0, 0 is padding), sequence [n, T, F].
+        In the order of the modalities: features [n, D], image [n, H, W], [n, C, H, W] or [n, H, W, C]
+        (with C of 1, 3 or 4), waveform [n, T], spectrogram [n, F, T] or [n, C, F, T], tokens [n, T]
+        (integers >= 0, where 0 is padding), sequence [n, T, F].
     kinds : mapping of modality to kind
-        One of :data:`rlmba.data.KINDS` for each.
+        One of :data:`rlmba.data.KINDS` for each modality.
     labels : integer array [n]
         Positions into ``classes``.
     classes : sequence of str
@@ -68,17 +61,17 @@ class InMemoryDataset(MultimodalDataset):
     ids : sequence of str
         Distinct sample ids.
     split : integer or boolean array [n]
-        0 of training samples, 1 of test samples.
+        0 for training samples, 1 for test samples.
     present : bool array [n, M] or None
-        Which modalities each sample has, columns in the order of ``arrays``. Values of absent
+        Which modalities each sample has, columns in the order of ``arrays``. Values of missing
         modalities are never read.
     sample_rates : mapping of modality to float
         Samples per second of waveforms.
     partial : bool
-        Labels may be unknown (-1), and classes fewer than two.
+        Whether labels may be unknown (-1), and classes fewer than two.
     reading : mapping or None
-        What :meth:`reading` said of another data set: values are converted as its were, nothing is
-        worked out from these. Its modalities, shapes and token ids are what is expected here.
+        The :meth:`reading` of another data set. Values are converted as in that data set, and its
+        modalities, shapes and token ids are expected here.
 
     Raises
     ------
@@ -106,15 +99,16 @@ class InMemoryDataset(MultimodalDataset):
         reading: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self.ids = check_ids(ids)
+        self._set_samples(
+            ids=ids,
+            labels=labels,
+            classes=classes,
+            test=split,
+            modalities=list(arrays),
+            present=present,
+            partial=partial,
+        )
         n = len(self.ids)
-        check_names(arrays)
-        self.classes = tuple(str(c) for c in classes)
-        self.labels = check_labels(labels, self.classes, self.ids, partial=partial)
-        train = check_split(split, n)
-        self.train_positions = np.flatnonzero(train).astype(np.int64)
-        self.test_positions = np.flatnonzero(~train).astype(np.int64)
-        self.present = check_present(present, self.ids, tuple(arrays))
         rates = sample_rates or {}
         self._arrays = {m: self._checked(m, a, kinds[m], n) for m, a in arrays.items()}
         self._converters = {}
@@ -146,7 +140,6 @@ class InMemoryDataset(MultimodalDataset):
                 )
             )
         self.modalities = tuple(modalities)
-        self._fingerprint: str | None = None
 
     @staticmethod
     def _checked(name: str, array: NDArray[Any], kind: str, n: int) -> NDArray[Any]:
@@ -156,7 +149,7 @@ class InMemoryDataset(MultimodalDataset):
             raise DataError(f"modality {name!r}: expected a numeric array, got dtype {array.dtype}")
         if array.ndim == 0 or len(array) != n:
             raise DataError(
-                f"modality {name!r}: expected {n} rows, one for each label, "
+                f"modality {name!r}: expected {n} rows, one per label, "
                 f"got shape {array.shape}; drop or add samples"
             )
         if array.size == 0:
@@ -181,7 +174,7 @@ class InMemoryDataset(MultimodalDataset):
         if not len(train):
             raise DataError(
                 f"modality {name!r}: expected a training sample that has it, got none; leave it out by "
-                "naming the others in the option modalities"
+                "listing only the others in the option modalities"
             )
         last = array.ndim == 4 and array.shape[-1] in (1, 3, 4)
         return fit_converter(kind, array, train, channels_last=last)
@@ -189,7 +182,7 @@ class InMemoryDataset(MultimodalDataset):
     def _check_converted(
         self, name: str, array: NDArray[Any], has: NDArray[np.bool_], converter: Converter
     ) -> None:
-        """Raise :class:`DataError` for the first sample that float32 cannot hold once standardized."""
+        """Raise :class:`DataError` for the first sample that exceeds float32 after standardization."""
         if converter.mean is None or converter.deviation is None:
             return
         least = min(1.0, float(converter.deviation.min()))
@@ -199,13 +192,13 @@ class InMemoryDataset(MultimodalDataset):
             at = start + np.flatnonzero(has[start : start + CHUNK_ROWS])
             rows = array[at]
             if not far and float(np.abs(rows).max(initial=0)) < bound:
-                continue  # nearly always
+                continue  # the usual case
             finite = converter(rows).isfinite().flatten(1).all(dim=1).numpy()
             if not finite.all():
                 sample = self.ids[at[int(np.argmin(finite))]]
                 raise DataError(
-                    f"modality {name!r} of sample {str(sample)!r}: expected numbers that float32 holds "
-                    "once standardized, got one too far from the mean of the training samples; "
+                    f"modality {name!r} of sample {str(sample)!r}: expected numbers within float32 after "
+                    "standardization, got one too far from the mean of the training samples; "
                     "scale the modality, or drop or repair the sample"
                 )
 
@@ -246,21 +239,23 @@ class InMemoryDataset(MultimodalDataset):
 
     def fingerprint(self) -> str:
         """Checksum (BLAKE2b, 128 bits, hexadecimal) of ids, labels, split, classes and arrays."""
-        if self._fingerprint is None:
-            digest = hashlib.blake2b(digest_size=16)
-            digest.update("\0".join([*self.classes, "", *self.ids.tolist()]).encode())
-            parts: dict[str, NDArray[Any] | None] = {
-                "labels": self.labels,
-                "train": self.train_positions,
-                "present": self.present,
-                **{f"modality {m}": a for m, a in self._arrays.items()},
-            }
-            for name, array in parts.items():
-                if array is not None:
-                    digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-                    digest.update(np.ascontiguousarray(array).data)
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        return self._checksum
+
+    @cached_property
+    def _checksum(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update("\0".join([*self.classes, "", *self.ids.tolist()]).encode())
+        parts: dict[str, NDArray[Any] | None] = {
+            "labels": self.labels,
+            "train": self.train_positions,
+            "present": self.present,
+            **{f"modality {m}": a for m, a in self._arrays.items()},
+        }
+        for name, array in parts.items():
+            if array is not None:
+                digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def load(
         self,

@@ -1,8 +1,8 @@
-"""The pool: who is labeled, who is not, who validates; the only owner of index spaces.
+"""The pool: which samples are labeled, unlabeled or in the validation set; the owner of index spaces.
 
-Three spaces name a sample. Its *id* is a stable string. Its *dataset position* is its row in the
-data set. Its *pool position* is its rank among the unlabeled samples, and changes with every
-labeling.
+A sample is addressed in three ways. Its *id* is a stable string. Its *dataset position* is its row in the
+data set. Its *pool position* is its rank among the unlabeled samples, which changes whenever samples are
+labeled.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Positions = NDArray[np.int64]
 
 
 class Pool:
-    """Training samples of a data set, parted into validation, labeled and unlabeled.
+    """The training samples of a data set: the validation set, the labeled set and the unlabeled pool.
 
-    Made by :meth:`create` or :meth:`restore`; changed only by :meth:`label`, which does all it was
-    asked or nothing. Arrays handed out are read-only.
+    :meth:`create` and :meth:`restore` make a pool, and only :meth:`label` changes it, completely or not at
+    all. Its arrays are read-only.
     """
 
     def __init__(
@@ -74,37 +74,38 @@ class Pool:
         rng: np.random.Generator,
         initial_ids: Sequence[str] | None = None,
     ) -> Pool:
-        """Set V aside and draw the initial labels.
+        """Draw the validation set and the initially labeled samples.
 
         Parameters
         ----------
         dataset : MultimodalDataset
-            Its true labels stratify, and label the initial samples. Its ``validation_positions``, where
-            there are some, are V.
+            Its true labels are used for stratification and for the initial samples. If it has
+            ``validation_positions``, these are the validation set.
         validation_fraction : float
-            Else the share of each class's training samples that goes to V, rounded, at least one where
-            the class has three or more, none where it has fewer.
+            Otherwise, the share of each class's training samples for the validation set. It is rounded
+            to at least one sample for a class with three or more, and to none for a smaller class.
         initial_labels : int
-            How many of the rest are labeled at the start.
+            How many of the other samples are labeled at the start.
         initial_sampling : {"stratified", "random"}
-            "stratified": one of every class, what is left in proportion to the classes' frequencies
-            (largest remainders, ties to the lower class). "random": uniform without replacement.
+            "stratified" draws one sample per class and the others in proportion to the frequencies of
+            the classes (largest remainders; ties go to the lower class). "random" draws uniformly
+            without replacement.
         rng : numpy.random.Generator
-            Draws both; equal generators give equal pools.
+            Generator for both draws; equal generators give equal pools.
         initial_ids : sequence of str or None
-            Training samples that are labeled at the start, in this order, in place of drawn ones:
-            then ``initial_labels`` is their number, and V is drawn from the others, of each class as
-            many as else where there are so many.
+            Training samples to label at the start, in this order, instead of drawing them. Then
+            ``initial_labels`` is their number, and the validation set is drawn from the other samples:
+            as many per class as otherwise, as far as there are enough.
 
         Raises
         ------
         DataError
-            If a class has no training sample, none can be validated, or ``initial_ids`` has an id that
-            is of no training sample, of V, or there twice.
+            If a class has no training sample, no class is large enough for the validation set, or
+            ``initial_ids`` has an id that repeats, is not a training sample or is in the validation set.
         UsageError
-            If a training sample has no label, fewer labels than classes or more than samples are asked
-            for, ``initial_labels`` is not the number of ``initial_ids``, or a class is missing from these
-            or from randomly drawn initial labels.
+            If a training sample has no label, ``initial_labels`` is less than the number of classes or
+            more than the number of samples, it is not the number of ``initial_ids``, or a class is
+            missing among these or among randomly drawn samples.
         """
         classes = dataset.classes
         require_labels(dataset)
@@ -126,11 +127,11 @@ class Pool:
                     f"initial_labels: expected {len(given)}, the number of initial ids, got "
                     f"{initial_labels}; set initial_labels={len(given)}, or leave it out"
                 )
-            return cls._started(dataset, validation, given, "take ids of them in, too")
+            return cls._started(dataset, validation, given, "add ids of these classes")
         if not len(classes) <= initial_labels <= len(rest):
             raise UsageError(
-                f"initial_labels: expected {len(classes)} (one for each class) to {len(rest)} "
-                f"(the training samples outside validation), got {initial_labels}"
+                f"initial_labels: expected {len(classes)} (one per class) to {len(rest)} "
+                f"(the training samples outside the validation set), got {initial_labels}"
             )
         y = dataset.labels[rest]
         if initial_sampling == "stratified":
@@ -145,7 +146,7 @@ class Pool:
     def _started(
         cls, dataset: MultimodalDataset, validation: Positions, labeled: Positions, remedy: str
     ) -> Pool:
-        """A pool with these initial labels, of every class."""
+        """A pool with these initial samples, which must include every class."""
         classes, labels = dataset.classes, dataset.labels[labeled]
         missing = np.setdiff1d(np.arange(len(classes)), labels)
         if len(missing):
@@ -166,20 +167,20 @@ class Pool:
         n_initial: int | None = None,
         excluded_ids: Sequence[str] | NDArray[np.str_] = (),
     ) -> Pool:
-        """Rebuild a pool as it was, from ids.
+        """Restore a pool from ids.
 
         Parameters
         ----------
         dataset : MultimodalDataset
             The same data as before.
         validation_ids, labeled_ids : sequences of str
-            V, and the labeled samples in the order of labeling.
+            The validation set, and the labeled samples in the order of labeling.
         labels : int sequence [len(labeled_ids)]
-            Their annotated classes.
+            Annotated classes of the labeled samples.
         n_initial : int or None
             How many of the first labeled samples were the initial ones; None: all.
         excluded_ids : sequence of str
-            Training samples that are neither and are never to be queried.
+            Other training samples that are never queried.
 
         Raises
         ------
@@ -189,7 +190,7 @@ class Pool:
         positions = _training_positions(
             dataset,
             [*validation_ids, *labeled_ids, *excluded_ids],
-            "; these are other data than before",
+            "; the data have changed",
         )
         held, given = len(validation_ids), len(labeled_ids)
         initial = len(labeled_ids) if n_initial is None else n_initial
@@ -206,17 +207,17 @@ class Pool:
 
     @property
     def validation(self) -> Positions:
-        """V as dataset positions, rising."""
+        """The validation set as dataset positions, ascending."""
         return self._validation
 
     @property
     def test(self) -> Positions:
-        """Test samples as dataset positions, rising."""
+        """The test samples as dataset positions, ascending."""
         return self._test
 
     @property
     def labeled(self) -> Positions:
-        """Labeled samples as dataset positions, in the order of labeling."""
+        """The labeled samples as dataset positions, in the order of labeling."""
         return self._labeled
 
     @property
@@ -226,7 +227,7 @@ class Pool:
 
     @property
     def unlabeled(self) -> Positions:
-        """Unlabeled samples as dataset positions, rising: entry i is pool position i."""
+        """The unlabeled samples as dataset positions, ascending: entry i is pool position i."""
         return self._unlabeled
 
     @property
@@ -250,7 +251,7 @@ class Pool:
         Raises
         ------
         UsageError
-            If a position is not within the pool.
+            If a position is not in the pool.
         """
         positions = np.asarray(pool_positions, dtype=np.int64)
         outside = (positions < 0) | (positions >= len(self._unlabeled))
@@ -267,28 +268,28 @@ class Pool:
         Raises
         ------
         UsageError
-            If one is not in the unlabeled pool.
+            If an id is not in the unlabeled pool.
         """
         return np.searchsorted(self._unlabeled, self._unlabeled_positions(ids)).astype(np.int64)
 
     def label(
         self, ids: Sequence[str] | NDArray[np.str_], labels: Sequence[int] | NDArray[np.int64]
     ) -> None:
-        """Move samples from the unlabeled to the labeled ones, with their annotated classes.
+        """Move samples from the unlabeled pool to the labeled set, with their annotated classes.
 
         Parameters
         ----------
         ids : sequence of str
-            Distinct, all in the unlabeled pool. They are appended in this order.
+            Distinct ids in the unlabeled pool. They are appended in this order.
         labels : int sequence [len(ids)]
             Classes 0 to C-1.
 
         Raises
         ------
         UsageError
-            If an id repeats or is not in the unlabeled pool; nothing has changed then.
+            If an id repeats or is not in the unlabeled pool; the pool is unchanged.
         DataError
-            If a label is out of range or one is missing; nothing has changed then.
+            If a label is missing or out of range; the pool is unchanged.
         """
         positions = self._unlabeled_positions(ids)
         values, counts = np.unique(positions, return_counts=True)
@@ -326,7 +327,7 @@ def _positions(position_of: dict[str, int], ids: Sequence[str] | NDArray[np.str_
 def _training_positions(
     dataset: MultimodalDataset, ids: Sequence[str] | NDArray[np.str_], remark: str = ""
 ) -> Positions:
-    """Dataset positions of training samples, in the order of their ids."""
+    """Dataset positions of training samples, in the order of ``ids``."""
     position_of = {id_: p for p, id_ in enumerate(dataset.ids.tolist())}
     training = np.zeros(len(dataset), np.bool_)
     training[dataset.train_positions] = True
@@ -338,7 +339,9 @@ def _training_positions(
                 f"expected ids of training samples of {dataset.name!r}, got {id_!r}{remark}"
             )
         if id_ in seen:
-            raise DataError(f"expected each sample once, in V or labeled, got {id_!r} twice")
+            raise DataError(
+                f"expected each sample once, in the validation set or labeled, got {id_!r} twice"
+            )
         seen.add(id_)
     return _positions(position_of, ids)
 

@@ -1,4 +1,4 @@
-"""A pool and its labeled samples out of files, as the arguments of ``rlmba.select``."""
+"""Read a pool and its labeled samples from files, as the arguments of ``rlmba.select``."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ _ARRAYS = (".npy", ".npz", ".safetensors")
 
 @dataclass(frozen=True, eq=False)
 class PoolFile:
-    """What a file holds: keyword ``arguments`` of ``rlmba.select``, and names it has no use for."""
+    """The content of a file: keyword ``arguments`` for ``rlmba.select``, and names of other arrays."""
 
     arguments: Mapping[str, Any]
     unused: tuple[str, ...] = field(default=())
 
 
 def read_pool(path: Path, *, npy_holds: str | None = None) -> PoolFile:
-    """Read a pool: arrays named as the arguments of ``rlmba.select``.
+    """Read a pool: arrays with the names of the arguments of ``rlmba.select``.
 
     Parameters
     ----------
     path : path
         See :func:`rlmba.data.arrays.read_arrays`. ``features``, ``logits``, ``probabilities`` and
-        ``labeled`` are the array itself, or ``features/<modality>`` and so on, one for each modality;
-        where there are both, the plain name is the fused array. ``ids``, ``labels``,
+        ``labeled`` are either one array, or one array per modality named ``features/<modality>`` and so
+        on; if both exist, the plain name is the fused array. The other names are ``ids``, ``labels``,
         ``dropout_logits``, ``present``, ``weights``, ``temperatures``, ``fusion_weights``,
-        ``head/weight`` and ``head/bias`` are themselves. In a parquet file, which has one row a
-        sample, ``labels`` are those of the rows that ``labeled`` marks.
+        ``head/weight`` and ``head/bias``. In a Parquet file, which has one row per sample, only the
+        ``labels`` of rows that ``labeled`` marks are used.
     npy_holds : str, optional
-        What a ``.npy`` is: "features", "logits" or "probabilities".
+        What a ``.npy`` file holds: "features", "logits" or "probabilities".
 
     Raises
     ------
     DataError, UsageError
-        As :func:`~rlmba.data.arrays.read_arrays`; and if the file has none of these names.
+        As :func:`~rlmba.data.arrays.read_arrays`, or if the file has none of these names.
     """
     arrays = read_arrays(path, npy_holds=npy_holds)
     arguments: dict[str, Any] = {name: arrays[name] for name in _PLAIN if name in arrays}
@@ -72,7 +72,7 @@ def read_pool(path: Path, *, npy_holds: str | None = None) -> PoolFile:
             arguments[kind] = arrays[kind]
     given = [part for part in _HEAD if f"head/{part}" in arrays]
     if len(given) == 1:
-        raise DataError(f"{path}: expected head/weight and head/bias, got head/{given[0]} alone")
+        raise DataError(f"{path}: expected head/weight and head/bias, got only head/{given[0]}")
     if given:
         arguments["head"] = tuple(arrays[f"head/{part}"] for part in _HEAD)
     mask = arguments.get("labeled")
@@ -82,31 +82,31 @@ def read_pool(path: Path, *, npy_holds: str | None = None) -> PoolFile:
     unused = [k for k in arrays if k not in used and k.partition("/")[0] not in _BY_MODALITY]
     if not arguments:
         raise DataError(
-            f"{path}: expected arrays named as rlmba.select's arguments (features, logits, ids, "
+            f"{path}: expected arrays with the names of rlmba.select's arguments (features, logits, ids, "
             f"...), got {sorted(arrays) or 'none'}; rename them"
         )
     return PoolFile(arguments, tuple(unused))
 
 
 def read_ids(path: Path) -> NDArray[Any]:
-    """Ids of a pool from a file, by the rule of :mod:`rlmba.cells`.
+    """Read the ids of a pool from a file, by the rules of :mod:`rlmba.cells`.
 
     Parameters
     ----------
     path : path
-        ``.txt`` with one a line; a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a column
-        ``id``; ``.json``, a list of ids or of objects with ``id``, or what ``rlmba select`` writes;
-        ``.npy``; ``ids`` of an ``.npz`` or ``.safetensors``.
+        ``.txt`` with one id per line; a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a
+        column ``id``; ``.json`` with a list of ids or of objects with ``id``, or as written by ``rlmba
+        select``; ``.npy``; or ``.npz`` and ``.safetensors`` with an array ``ids``.
 
     Returns
     -------
     array [N]
-        Integers where all of them are, and not in a CSV, else text.
+        Integers if all ids are integers and the file is not a CSV file; otherwise text.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, or has no ids, one is missing or repeats.
+        If the file is missing or unreadable or has no ids, or an id is missing or repeated.
     """
     if path.suffix.lower() in _ARRAYS:
         return _named(path, _array_of_ids(path))
@@ -117,7 +117,7 @@ def read_ids(path: Path) -> NDArray[Any]:
 
 
 def _named(path: Path, ids: Any) -> NDArray[Any]:
-    """Checked ids; the file is named where they cannot be used."""
+    """Check ids; an error names the file."""
     try:
         return as_ids(ids)
     except (DataError, ShapeError) as error:
@@ -132,7 +132,7 @@ def _array_of_ids(path: Path) -> NDArray[Any]:
 
 
 def _listed(path: Path) -> Table:
-    """A file's list of ids as a table with the column ``id``."""
+    """The list of ids in a file, as a table with the column ``id``."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
         if path.is_file() and path.stat().st_size == 0:
@@ -163,36 +163,35 @@ def _samples(path: Path) -> list[Any]:
         samples = None
     if not isinstance(samples, list):
         raise DataError(
-            f"{path}: no readable list of ids; expected a JSON list of ids, or what `rlmba select` writes"
+            f"{path}: expected a JSON list of ids, or a file that `rlmba select` wrote, got other content"
         )
     return samples
 
 
 def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, Any]:
-    """Read what is labeled, as the arguments ``labeled`` and ``labels`` of ``rlmba.select``.
+    """Read the labeled samples, as the arguments ``labeled`` and ``labels`` of ``rlmba.select``.
 
     Parameters
     ----------
     paths : sequence of path
-        Lists of samples within the pool, of any form :func:`read_ids` reads, such as batches selected
-        before; one that occurs twice counts once. For a pool with ids they are ids, text or integers;
-        for one without they are positions. Or one file alone: a ``.npy`` with a mask or features
-        [L, D], or a file in the layout of a pool with ``features`` (and ``labels``) of samples outside
-        the pool.
+        Lists of samples in the pool, in any form that :func:`read_ids` reads, such as earlier batches. A
+        sample that occurs twice counts once. They are ids if the pool has ids, and otherwise positions.
+        Alternatively, a single file: a ``.npy`` file with a mask or with features [L, D], or a file like
+        that of a pool with ``features`` (and ``labels``) of samples outside the pool.
     ids : array [N] or None
-        The pool's.
+        The ids of the pool.
 
     Returns
     -------
     dict
-        ``labeled``, positions in the pool, a mask or features, and ``labels``, as far as there are any.
+        ``labeled`` (positions in the pool, a mask, or features) and ``labels``, as far as given.
 
     Raises
     ------
     DataError
         If an id is not in the pool, or a file cannot be read.
     UsageError
-        If ids are given for a pool without ids, or a file of features or a mask is not the only one.
+        If ids are given for a pool without ids, or a file with features or a mask is not the only file.
     """
     positions: list[NDArray[np.int64]] = []
     index: IdIndex | None = None
@@ -201,8 +200,8 @@ def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, A
         if held is not None:
             if len(paths) > 1:
                 raise UsageError(
-                    f"{path}: a file of features or a mask must be the only one, got {len(paths)} "
-                    "files; several may only be lists of ids or positions"
+                    f"{path}: a file with features or a mask must be the only file, got {len(paths)} "
+                    "files; give several files only if they are lists of ids or positions"
                 )
             return held
         table = _listed(path)
@@ -215,7 +214,7 @@ def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, A
 
 
 def _held(path: Path) -> dict[str, Any] | None:
-    """Features or a mask of a file; None where it lists samples."""
+    """The features or the mask in a file; None if the file lists samples."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         array = read_arrays(path, npy_holds="labeled")["labeled"]
@@ -237,23 +236,23 @@ def _has_features(path: Path) -> bool:
     try:
         names = pq.read_schema(path).names
     except (pa.ArrowException, OSError):
-        return False  # said by who reads it
+        return False  # the reader of the table reports it
     return any(re.fullmatch(r"features(/.+|_\d+)?", name) for name in names)
 
 
 def _positions(table: Table) -> NDArray[np.int64]:
-    """Positions in a pool without ids, as a batch of it lists them."""
+    """Positions in a pool without ids, from a list of samples."""
     texts = [whole(text) for text in table.ids()]
     strange = next((text for text in texts if not re.fullmatch("0|[1-9][0-9]{0,17}", text)), None)
     if strange is not None:
         raise UsageError(
-            f"{table.path}: {strange!r} is no position, and a list of ids needs a pool with ids; add ids to "
-            "the pool's file, or give them with --ids"
+            f"{table.path}: {strange!r} is not a position, and the pool has no ids; add ids to the pool's "
+            "file, or give them with --ids"
         )
     others = table.texts("position") if "position" in table.columns else texts
     if [whole(text or "") for text in others] != texts:
         raise UsageError(
-            f"{table.path}: was selected from a pool with ids, and this pool has none; add ids to the "
+            f"{table.path} was selected from a pool with ids, but this pool has none; add ids to the "
             "pool's file, or give them with --ids"
         )
     return np.array(texts, dtype=np.int64)
@@ -267,6 +266,6 @@ def _find(table: Table, index: IdIndex) -> NDArray[np.int64]:
         raise DataError(
             f"{table.path}: id {texts[unknown[0]]!r} is not in the pool ({len(unknown)} are not); "
             "drop it, or give features of samples outside the pool"
-            + ("; positions are given as a mask (bool) of a pool that has ids" if numbers else "")
+            + ("; to give positions in a pool with ids, use a mask (bool)" if numbers else "")
         )
     return found

@@ -1,4 +1,4 @@
-"""Which training samples validate and which start a run: what has to hold, and the draws."""
+"""Draw the validation set and the initial samples, and check what they require."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Positions = NDArray[np.int64]
 
 
 def require_labels(dataset: MultimodalDataset) -> None:
-    """An experiment takes labels from the data set: all of them have to be there."""
+    """Raise unless all training samples have labels, which an experiment takes from the data set."""
     train = dataset.train_positions
     unknown = int((dataset.labels[train] < 0).sum())
     if unknown:
-        drop = "`--set dataset_options.unlabeled=drop` runs an experiment on the labeled ones alone"
+        drop = "`--set dataset_options.unlabeled=drop` runs an experiment on the labeled rows only"
         raise UsageError(
-            f"{unknown:,} of {len(train):,} training rows of {dataset.name!r} have no label, and an "
-            "experiment has to know all of them; `rlmba init` starts a project in which people label them"
+            f"{unknown:,} of {len(train):,} training rows of {dataset.name!r} have no label, but an "
+            "experiment needs all labels; `rlmba init` starts a project in which people label the rows"
             + (f", or {drop}" if unknown < len(train) else "")
         )
     if len(dataset.classes) < 2:
@@ -38,7 +38,7 @@ def require_labels(dataset: MultimodalDataset) -> None:
 
 
 def require_every_class(dataset: MultimodalDataset, train: Positions) -> None:
-    """Every class has a sample among these, all of them labeled."""
+    """Raise unless every class has a sample among these labeled training samples."""
     counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
     if (counts == 0).any():
         names = [dataset.classes[c] for c in np.flatnonzero(counts == 0)[:5]]
@@ -48,12 +48,12 @@ def require_every_class(dataset: MultimodalDataset, train: Positions) -> None:
 def require_outside(
     dataset: MultimodalDataset, given: Positions | None, validation: Positions
 ) -> None:
-    """None of the given initial samples validates."""
+    """Raise if an initial sample is in the validation set."""
     both = np.intersect1d(validation, [] if given is None else given)
     if len(both):
         raise DataError(
             f"expected initial ids outside the data set's own validation split, got "
-            f"{str(dataset.ids[both[0]])!r} ({len(both)} are in both); take them out of one of them"
+            f"{str(dataset.ids[both[0]])!r} ({len(both)} are in both); remove them from one of the two"
         )
 
 
@@ -63,7 +63,7 @@ def drawn_validation(
     given: Positions | None,
     rng: np.random.Generator,
 ) -> Positions:
-    """V, drawn from the training samples that were not given, rising."""
+    """The validation set, drawn from the training samples outside ``given``; ascending positions."""
     classes, train = dataset.classes, dataset.train_positions
     y = dataset.labels[train]
     counts = np.bincount(y, minlength=len(classes))
@@ -75,7 +75,7 @@ def drawn_validation(
         held = np.minimum(held, np.bincount(y, minlength=len(classes)))
     if not held.any():
         raise DataError(
-            "expected a class with three training samples or more to validate on"
+            "expected a class with three or more training samples, for the validation set"
             + ("" if given is None else ", one of them not among the initial ids")
         )
     return np.sort(draw_per_class(train, y, held, rng))
@@ -90,7 +90,7 @@ def draw_per_class(
 
 
 def proportional(available: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Part ``n`` over classes: one each, the rest by largest remainder, at most ``available``."""
+    """Distribute ``n`` over classes: at least one each, the rest by largest remainder."""
     quota = n * available / available.sum()
     shares = np.minimum(np.maximum(np.floor(quota).astype(np.int64), 1), available)
     while shares.sum() != n:

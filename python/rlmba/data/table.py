@@ -1,4 +1,4 @@
-"""Tables as people keep them, read and written: CSV in all its kinds, JSON Lines, Parquet."""
+"""Read and write tables: CSV in all its variants, JSON Lines and Parquet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlmba.data.delimited import SEPARATORS, decode, read_cells
 from rlmba.errors import DataError, UsageError
 from rlmba.reading.files import read_bytes
 from rlmba.reading.parquet import pyarrow_for, read_parquet
-from rlmba.reading.structured import distinct
+from rlmba.reading.structured import distinct, require_characters
 from rlmba.storage import atomic_write_bytes
 
 __all__ = [
@@ -43,17 +43,17 @@ _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, and where each row stands in the file.
+    """The columns of a table, and the place of each row in the file.
 
     Parameters
     ----------
     path : path
         The file.
     columns : dict of str to list
-        In the file's order. Cells of delimited text are str without outer blanks, those of JSON and
-        Parquet what they are there; None where there is nothing.
+        Columns of equal length, in the file's order. Cells of delimited text are str without leading and
+        trailing blanks. Cells of JSON and Parquet keep their type. Empty cells are None.
     lines : list of int
-        Of each row, from 1: the line where it begins; in Parquet and a JSON list its number.
+        The line where each row begins, from 1; in Parquet and a JSON list, the row's number.
     unit : {"line", "row"}
         What ``lines`` counts.
     """
@@ -67,16 +67,16 @@ class Table:
         return len(self.lines)
 
     def place(self, row: int) -> str:
-        """Where a row is, for messages: the file, and "line 7" or "row 7"."""
+        """The place of a row for messages: the file, and "line 7" or "row 7"."""
         return f"{self.path}, {self.unit} {self.lines[row]}"
 
     def column(self, name: str) -> list[Any]:
-        """The column of that name, else the only one whose name differs by case and blanks alone.
+        """The column with this name, or else the only one whose name differs only by case and blanks.
 
         Raises
         ------
         DataError
-            If there is none, or there are several.
+            If there is no such column, or several.
         """
         alike = [name] if name in self.columns else [c for c in self.columns if folded(c) == name]
         if len(alike) == 1:
@@ -86,19 +86,20 @@ class Table:
             + (f"one column {name!r}, got {alike}" if alike else f"a column {name!r}")
             + f" among {list(self.columns)[:20]}; "
             + (
-                "name it so in the header. The separator of a CSV is one of comma, semicolon, bar and tab"
+                "put this name in the header. CSV columns are separated by comma, semicolon, bar or tab"
                 if self.path.suffix.lower() in _DELIMITED
                 else "rename a column"
             )
         )
 
     def texts(self, name: str) -> list[str | None]:
-        """A column's cells as text, None where nothing is; see :mod:`rlmba.cells`.
+        """A column's cells as text, with None for an empty cell; see :mod:`rlmba.cells`.
 
         Raises
         ------
         DataError
-            If there is no such column (see :meth:`column`), or a cell is no text; its place is named.
+            If there is no such column (see :meth:`column`), or a cell is not text or a number; the
+            message names its place.
         """
         return [self._text(row, name, cell) for row, cell in enumerate(self.column(name))]
 
@@ -114,7 +115,7 @@ class Table:
         Raises
         ------
         DataError
-            As :meth:`texts`; or if a row has no id.
+            As :meth:`texts`, or if a row has no id.
         """
         found = []
         for row, text in enumerate(self.texts("id")):
@@ -127,14 +128,14 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    r"""Read a table; its suffix says which kind it is.
+    r"""Read a table; the suffix gives its format.
 
     ``.csv``, ``.tsv``, ``.txt``
-        Text with a header, as spreadsheets save it: UTF-8, UTF-16 or, with a warning, Windows-1252;
-        separated by ``, ; tab |``, whichever fits header and rows; see
-        :func:`rlmba.data.delimited.read_cells`. All cells are text: "0,5" stays what it is.
+        Text with a header, as spreadsheets save it: UTF-8, UTF-16 or (with a warning) Windows-1252,
+        separated by ``, ; tab |``, whichever fits the header and the rows; see
+        :func:`rlmba.data.delimited.read_cells`. All cells are text: "0,5" is not converted.
     ``.jsonl``, ``.ndjson``
-        A JSON object a line; rows may have different names, None where one lacks a name.
+        One JSON object per line. Rows may have different names; a missing one is None.
     ``.json``
         A list of objects, or as ``.jsonl``.
     ``.parquet``
@@ -147,21 +148,21 @@ def read_table(path: Path) -> Table:
     Returns
     -------
     Table
-        No rows where there is only a header.
+        Without rows if the file has only a header.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, empty, damaged or of another kind, names are missing or
-        twice there, or a row does not fit; the message names the line.
+        If the file is missing, unreadable, empty, damaged or of another format, a column name is missing
+        or repeated, or a row does not fit. The message names the line.
     UsageError
-        If Parquet cannot be read for want of pyarrow.
+        If the file is Parquet and pyarrow is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in _SPREADSHEETS:
         raise DataError(
-            f'{path}: a spreadsheet\'s own file cannot be read; save it as "CSV UTF-8" and give that file'
+            f'{path}: spreadsheet files cannot be read; save the table as "CSV UTF-8" and give that file'
         )
     if suffix not in READABLE:
         raise DataError(f"{path}: expected a name ending in {', '.join(READABLE)}")
@@ -176,12 +177,12 @@ def read_table(path: Path) -> Table:
 
 
 def read_text(path: Path) -> str:
-    """All of a text file; see :func:`rlmba.data.delimited.decode`.
+    """Read a text file; see :func:`rlmba.data.delimited.decode`.
 
     Raises
     ------
     DataError
-        If it is missing, unreadable, empty, or no text.
+        If the file is missing, unreadable, empty or not text.
     """
     return decode(path, read_bytes(path, advice="check the path", largest=sys.maxsize))
 
@@ -201,6 +202,7 @@ def _read_lines(path: Path, text: str) -> Table:
                 + ("; the file is cut off: copy or make it again" if last else "")
             ) from error
         records.append(_checked(value, place))
+        _require_characters(place, content, value)
         lines.append(line)
     return Table(path, _union(records), lines)
 
@@ -213,8 +215,9 @@ def _read_list(path: Path, text: str) -> Table:
             f"{path}: expected a JSON list of objects: {error}; is the file cut off?"
         ) from error
     if not values:
-        raise DataError(f"{path}: the list is empty; expected an object for each row")
+        raise DataError(f"{path}: the list is empty; expected one object per row")
     records = [_checked(v, f"{path}, row {i}") for i, v in enumerate(values, start=1)]
+    _require_characters(str(path), text, values)
     return Table(path, _union(records), list(range(1, len(records) + 1)), "row")
 
 
@@ -224,6 +227,13 @@ def _checked(value: Any, place: str) -> dict[str, Any]:
     if not all(name.strip() for name in value):
         raise DataError(f"{place}: has a value without a name; name it, or delete it")
     return value
+
+
+def _require_characters(place: str, text: str, value: Any) -> None:
+    try:
+        require_characters(text, value)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}; correct it") from None
 
 
 def _union(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -244,11 +254,11 @@ def _of_parquet(path: Path, table: Any) -> Table:
 
 
 def _counted(table: Any) -> dict[str, list[Any]]:
-    """A named index of pandas that counts the rows: only the file's metadata has it."""
+    """A named pandas index that counts the rows, which is only in the file's metadata."""
     about = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
     ranges = [c for c in about.get("index_columns", ()) if isinstance(c, dict) and c.get("name")]
     found = {c["name"]: list(range(c["start"], c["stop"], c["step"])) for c in ranges}
-    # Other programs copy the metadata when they leave out rows.
+    # Programs that drop rows may copy the metadata unchanged.
     return {name: counts for name, counts in found.items() if len(counts) == table.num_rows}
 
 
@@ -259,31 +269,32 @@ def write_table(
     bom: bool = False,
     separator: str = ",",
 ) -> None:
-    """Write a table, whole or not at all; its suffix says which kind: ``.csv``, ``.jsonl``, ``.parquet``.
+    """Write a table, completely or not at all; the suffix gives the format.
 
-    :func:`read_table` reads the same back, but that CSV holds everything as text without outer blanks,
-    nothing where there is None or "", lists as JSON, and no row that is empty; and that JSON Lines of no
-    row hold no columns.
+    It is one of ``.csv``, ``.jsonl`` and ``.parquet``. :func:`read_table` reads the same table, with these
+    exceptions. CSV stores everything as text without leading and trailing blanks, None and "" as an empty
+    cell, lists as JSON, and no empty rows. JSON Lines without rows have no columns.
 
     Parameters
     ----------
     path : path
-        A file there is replaced; its folder must exist.
+        An existing file is replaced; the folder must exist.
     columns : mapping of str to sequence
-        Of equal length; NumPy arrays as well. NaN counts as None.
+        Sequences or NumPy arrays of equal length. NaN counts as None.
     bom : bool
-        Begin a CSV with a byte order mark, without which Excel does not take it for UTF-8.
+        Whether a CSV file begins with a byte order mark, which Excel needs to recognize UTF-8.
     separator : str
-        Of a CSV: a comma, semicolon, tab or bar.
+        The separator of CSV: a comma, semicolon, tab or bar.
 
     Raises
     ------
     UsageError
-        If the suffix or the separator is another, lengths differ, or pyarrow is needed and not there.
+        If the suffix or the separator is not one of these, lengths differ, or pyarrow is needed but not
+        installed.
     DataError
-        If a value cannot be written in such a file.
+        If a value cannot be written in this format.
     StorageError
-        If it could not be written; what was there is unharmed.
+        If the file could not be written; an existing file is unchanged.
     """
     path = Path(path)
     if separator not in SEPARATORS:
@@ -306,7 +317,7 @@ def write_table(
         raise UsageError(f"{path}: expected a name ending in {', '.join(WRITABLE)}")
     if "\0" in text:
         at = text.index("\0")
-        raise DataError(f"{path}: {text[max(0, at - 20) : at + 20]!r} has a NUL byte; correct it")
+        raise DataError(f"{path}: {text[max(0, at - 20) : at + 20]!r} has a NUL byte; remove it")
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -331,7 +342,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Lines(list[str]):
-    """Takes rows from csv.writer; it quotes both characters of its line end, of which LF is kept."""
+    """Collects rows of csv.writer with LF as line end; the writer's CR LF makes it quote both characters."""
 
     def write(self, row: str) -> None:
         self.append(row.removesuffix("\r\n") + "\n")
@@ -339,9 +350,9 @@ class _Lines(list[str]):
 
 def _as_csv(columns: dict[str, list[Any]], separator: str) -> str:
     if len(columns) == 1:
-        separator = ","  # which a reader assumes where the header shows none
+        separator = ","  # a reader assumes it if the header has no separator
     lines = _Lines()
-    # Separators are told apart by the header: none may stand there unquoted but the one that is meant.
+    # Readers detect the separator by the header, so quote a header that contains another separator.
     doubtful = any(character in name for name in columns for character in SEPARATORS)
     csv.writer(
         lines,
@@ -370,7 +381,10 @@ def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
     try:
         try:
             return pa.array(column)
-        except OverflowError:  # by itself pyarrow makes integers int64 alone
+        except OverflowError:  # by default pyarrow converts integers to int64 only
             return pa.array(column, pa.uint64())
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
+        raise DataError(
+            f"{path}: column {name!r} cannot be stored in Parquet ({error}); give its values one type, or "
+            "write .jsonl"
+        ) from error

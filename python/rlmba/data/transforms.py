@@ -1,4 +1,4 @@
-"""From stored rows to float tensors, and the light augmentation of training, by kind."""
+"""Convert stored rows to tensors, and augment training samples lightly, by kind of modality."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _STATISTICS_AXES: dict[Kind, tuple[int, ...]] = {
     "spectrogram": (0, 2, 3),
     "sequence": (0, 1),
 }
-"""Axes over which mean and deviation are taken: per feature, per channel, per sensor channel."""
+"""Axes over which mean and standard deviation are computed: per feature, channel or sensor channel."""
 
 
 def full_scale(dtype: np.dtype[Any]) -> float:
-    """Return the value that becomes 1: 255 of uint8, 32768 of int16; 1 of floating point."""
+    """The stored value that becomes 1: 255 for uint8, 32768 for int16, 1 for floating point."""
     if dtype.kind == "u":
         return float(np.iinfo(dtype).max)
     if dtype.kind == "i":
@@ -47,11 +47,11 @@ def full_scale(dtype: np.dtype[Any]) -> float:
 
 @dataclass(frozen=True)
 class Converter:
-    """Stored rows to the tensor of a batch.
+    """Converts stored rows to the tensor of a batch.
 
-    Rows become float32, are divided by ``scale`` and standardized by ``mean`` and ``deviation``
-    (broadcast over one row; None leaves them), except tokens, which become int64.
-    ``channels_last`` images are moved to [C, H, W].
+    Tokens become int64. Other rows become float32, are divided by ``scale`` and standardized with ``mean``
+    and ``deviation``, which are broadcast over one row; None skips this step. ``channels_last`` images are
+    rearranged to [C, H, W].
     """
 
     kind: Kind
@@ -61,7 +61,7 @@ class Converter:
     channels_last: bool = False
 
     def arrange(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows in the axes of their kind, values untouched."""
+        """Rows with the axes of their kind; values do not change."""
         if self.kind in ("image", "spectrogram"):
             if rows.ndim == 3:
                 return rows[:, None]
@@ -79,7 +79,7 @@ class Converter:
         if self.scale != 1.0:
             values /= np.float32(self.scale)
         if self.mean is not None and self.deviation is not None:
-            with np.errstate(over="ignore"):  # a result beyond float32 is named by its sample later
+            with np.errstate(over="ignore"):  # checked later, with a message that names the sample
                 values -= self.mean
                 values /= self.deviation
         return torch.from_numpy(values)
@@ -88,7 +88,7 @@ class Converter:
 def fit_converter(
     kind: Kind, array: NDArray[Any], train: NDArray[np.int64], *, channels_last: bool = False
 ) -> Converter:
-    """Make the converter of a modality, its statistics taken from the training rows.
+    """Make the converter of a modality, with statistics of the training rows.
 
     Parameters
     ----------
@@ -97,10 +97,10 @@ def fit_converter(
     array : array [n, ...]
         All rows as stored.
     train : int64 array
-        Positions whose values give mean and standard deviation (float64, two passes). A constant
-        feature keeps deviation 1.
+        Positions for mean and standard deviation (float64, two passes). A constant feature gets
+        deviation 1.
     channels_last : bool
-        Images are stored [H, W, C].
+        Whether images are stored as [H, W, C].
     """
     scale = full_scale(array.dtype) if kind in ("image", "video", "waveform") else 1.0
     bare = Converter(kind, scale=scale, channels_last=channels_last)
@@ -122,10 +122,10 @@ def fit_converter(
     mean = total / count
     square = sum(((values(chunk) - mean) ** 2).sum(axis=axes, keepdims=True) for chunk in chunks)
     deviation = np.sqrt(square / count)
-    # Rounding leaves a constant feature a tiny deviation, which would blow up what differs later.
+    # Rounding gives a constant feature a tiny deviation, which would magnify later differences.
     deviation[deviation <= 1e-9 * np.abs(mean)] = 1.0
     narrow = deviation[0].astype(np.float32)
-    narrow[narrow == 0] = 1.0  # what varies by less than float32 resolves is constant in it
+    narrow[narrow == 0] = 1.0  # a feature that varies less than float32 resolves is constant
     return Converter(
         kind,
         scale=scale,
@@ -136,7 +136,7 @@ def fit_converter(
 
 
 def describe_converter(converter: Converter) -> dict[str, Any]:
-    """A converter as JSON holds it, for :func:`converter_from`."""
+    """A converter as a mapping that can be stored as JSON, for :func:`converter_from`."""
 
     def listed(values: NDArray[np.float32] | None) -> Any:
         return None if values is None else values.tolist()
@@ -151,7 +151,7 @@ def describe_converter(converter: Converter) -> dict[str, Any]:
 
 
 def converter_from(known: Mapping[str, Any]) -> Converter:
-    """Inverse of :func:`describe_converter`, to the last bit."""
+    """Inverse of :func:`describe_converter`, exact to the last bit."""
 
     def array(values: Any) -> NDArray[np.float32] | None:
         return None if values is None else np.array(values, dtype=np.float32)
@@ -173,13 +173,13 @@ def augment(
     whole: int | None = None,
     rows: slice = slice(None),
 ) -> torch.Tensor:
-    """Lightly changed copies of a batch, none of which changes a class.
+    """Augment a batch lightly, so that classes do not change.
 
-    Images and spectrograms are shifted by up to a twelfth of their side (a spectrogram in time
-    only), waveforms by up to a twelfth of their length, zeros coming in; features and sequences get
-    normal noise of a tenth of their deviation; tokens are left.
+    Images and spectrograms are shifted by up to 1/12 of their side (a spectrogram only in time), and
+    waveforms by up to 1/12 of their length; zeros fill the gap. Features and sequences get normal noise
+    of a tenth of their standard deviation. Tokens do not change.
 
-    Where ``x`` is ``rows`` of a batch of ``whole`` samples, each is changed as in that batch.
+    If ``x`` is ``rows`` of a batch of ``whole`` samples, each sample is changed as in the whole batch.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def augment(
 
 
 def _moved(x: torch.Tensor, axis: int, offsets: torch.Tensor) -> torch.Tensor:
-    """Each sample moved along ``axis`` by its own offset, zeros coming in; ``offsets`` [n, 1]."""
+    """Shift each sample along ``axis`` by its own offset of ``offsets`` [n, 1]; zeros fill the gap."""
     import torch
 
     length = x.shape[axis]

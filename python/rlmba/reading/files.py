@@ -1,4 +1,4 @@
-"""The content of files: bytes and text."""
+"""Read the bytes or the text of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlmba.errors import DataError, RlmbaError
 __all__ = ["LARGEST", "find_bytes", "open_regular", "read_bytes", "read_text", "require_file"]
 
 LARGEST = 1 << 30
-"""Bytes of the largest file that is read as a whole; those that rlmba writes are far smaller."""
+"""Bytes of the largest file that is read completely; files that rlmba writes are far smaller."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -25,7 +25,7 @@ _KINDS = (
 def find_bytes(
     path: Path, *, advice: str, error: type[RlmbaError] = DataError, largest: int = LARGEST
 ) -> bytes | None:
-    """All bytes of a file; None where there is none.
+    """All bytes of a file; None if there is no file.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def find_bytes(
     advice : str
         What to do about a file that cannot be read, for the message.
     error : type of RlmbaError
-        What to raise.
+        The class of the error.
     largest : int
-        The most bytes it may have.
+        The most bytes that the file may have.
 
     Raises
     ------
     RlmbaError
-        Of the given class, if it is no regular file, too large, or cannot be read.
+        Of the given class, if it is not a regular file, is too large, or cannot be read.
     """
     try:
         with open(path, "rb", opener=_open) as file:
@@ -61,7 +61,7 @@ def find_bytes(
 def read_bytes(
     path: Path, *, advice: str, error: type[RlmbaError] = DataError, largest: int = LARGEST
 ) -> bytes:
-    """As :func:`find_bytes`; a missing file is an error as well."""
+    """As :func:`find_bytes`, but a missing file is an error."""
     data = find_bytes(path, advice=advice, error=error, largest=largest)
     if data is None:
         raise error(f"{path}: no such file; {advice}")
@@ -69,10 +69,9 @@ def read_bytes(
 
 
 def read_text(path: Path, *, advice: str, error: type[RlmbaError] = DataError) -> str:
-    """A file's text in UTF-8, without a byte order mark, line ends as they are.
+    """The text of a UTF-8 file, without a byte order mark, with unchanged line ends.
 
-    Parameters and errors are those of :func:`read_bytes`; other encodings are an error that names the
-    line.
+    Parameters and errors are those of :func:`read_bytes`. Another encoding is an error that names the line.
     """
     data = read_bytes(path, advice=advice, error=error)
     try:
@@ -86,7 +85,7 @@ def read_text(path: Path, *, advice: str, error: type[RlmbaError] = DataError) -
 
 
 def require_file(path: Path, *, advice: str, error: type[RlmbaError] = DataError) -> None:
-    """Raise unless there is a regular file: for readers that open a path themselves.
+    """Raise unless the path is a regular file; for readers that open the path themselves.
 
     Raises
     ------
@@ -105,12 +104,12 @@ def require_file(path: Path, *, advice: str, error: type[RlmbaError] = DataError
 
 
 def open_regular(path: str, flags: int) -> int:
-    """An ``opener`` for :func:`open` that takes regular files alone: a pipe would wait for its other end.
+    """An ``opener`` for :func:`open` that accepts only regular files, since a pipe could block.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or is something else; ``strerror`` says what.
+        If the path cannot be opened or is not a regular file; ``strerror`` gives the reason.
     """
     descriptor = _open(path, flags)
     if problem := _unfit(os.fstat(descriptor), None):
@@ -120,12 +119,12 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def _open(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a pipe waits for somebody to write into it.
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _unfit(status: os.stat_result, largest: int | None) -> str:
-    """Why something is not read; "" where it is."""
+    """Why a path is not read; "" if it is."""
     if not stat.S_ISREG(status.st_mode):
         found = next((name for holds, name in _KINDS if holds(status.st_mode)), "something else")
         return f"expected a file, found {found}"

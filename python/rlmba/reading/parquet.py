@@ -1,4 +1,4 @@
-"""Parquet, through pyarrow where that is installed."""
+"""Read Parquet with pyarrow, if that is installed."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ _T = TypeVar("_T")
 
 
 def read_parquet(path: Path, taken: Callable[[Any], _T]) -> _T:
-    """What a function takes from a Parquet file's table.
+    """Apply a function to the table of a Parquet file.
 
     Parameters
     ----------
     path : path
     taken : callable
-        Is given the ``pyarrow.Table``; converting its values may fail on a damaged file as well.
+        Called with the ``pyarrow.Table``. Its errors are reported as those of a damaged file, because
+        converting values may fail for such a file.
 
     Raises
     ------
     DataError
-        If the file is missing, is no Parquet, is damaged, or can never fit into memory.
+        If the file is missing or damaged, has another format, or does not fit into memory.
     UsageError
         If pyarrow is not installed.
     """
     _, pq = pyarrow_for(path, "reading")
     require_file(path, advice="check the path")
     try:
-        # A path given to read_table would be searched for partitions: split=train/a.parquet.
+        # read_table would interpret a path such as split=train/a.parquet as partitions.
         with pq.ParquetFile(str(path), memory_map=True) as file:
             about = file.metadata
             require_memory(path, about.num_rows * max(1, about.num_columns))
             return taken(file.read())
     except (RlmbaError, MemoryError):
         raise
-    except Exception as error:  # Arrow's errors are of a dozen kinds, Python's own among them
+    except Exception as error:  # Arrow raises a dozen kinds, including built-in exceptions
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path}: not a readable .parquet ({reason}); it may be damaged, truncated or another format; "
+            f"{path}: not a readable .parquet ({reason}); it may be damaged, truncated or in another format; "
             "write or copy it again"
         ) from error
 
 
 def pyarrow_for(path: Path, doing: str) -> tuple[Any, Any]:
-    """The modules ``pyarrow`` and ``pyarrow.parquet``; ``doing`` is what the file is needed for.
+    """The modules ``pyarrow`` and ``pyarrow.parquet``; ``doing`` is "reading" or "writing".
 
     Raises
     ------
     UsageError
-        If it is not installed.
+        If pyarrow is not installed.
     """
     try:
         import pyarrow as pa

@@ -1,4 +1,4 @@
-"""JSON that is checked against a type, as a whole or line by line."""
+"""Read JSON and check it against a type, as a whole file or line by line."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ __all__ = [
     "read_json",
     "read_json_lines",
     "read_versioned",
+    "require_characters",
     "said",
 ]
 
 _T = TypeVar("_T")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 60
 _BITS = 64
 
@@ -38,31 +40,35 @@ def parse_json(
     advice: str,
     error: type[RlmbaError] = DataError,
     finite: bool = True,
+    surrogates: bool = False,
 ) -> _T:
-    """JSON as a value of a type.
+    """Parse JSON as a value of a type.
 
     Parameters
     ----------
     data : bytes or str
-        In UTF-8. No name may be there twice in an object, and no integer be beyond 64 bits.
+        JSON in UTF-8. A name may not be repeated in an object, and integers have at most 64 bits.
     type_ : type
-        A dataclass, or anything that pydantic can check, such as ``dict[str, list[str]]``. Dataclasses
-        ignore names that they do not have. Nothing is converted: "3" is no number.
+        A dataclass, or any other type that pydantic can check, such as ``dict[str, list[str]]``.
+        Dataclasses ignore unknown names. Nothing is converted: "3" is not a number.
     place : str
-        Where the JSON is from, for the message: a file, or a file and a line.
+        The origin of the JSON, for the message: a file, or a file and a line.
     advice : str
-        What to do about it, for the message.
+        What to do about invalid JSON, for the message.
     error : type of RlmbaError
-        What to raise.
+        The class of the error.
     finite : bool
         Whether NaN and infinity are refused.
+    surrogates : bool
+        Whether text may contain lone surrogates, which cannot be encoded as UTF-8. The path of a file
+        whose name is not UTF-8 contains some.
 
     Raises
     ------
     RlmbaError
-        Of the given class, with the line and column of the text or the key of the value at fault.
+        Of the given class, with the line and column of a syntax error or the key of a wrong value.
     """
-    schema: Any = type_  # types are hashable, which mypy does not know
+    schema: Any = type_  # mypy does not know that types are hashable
     adapter = _adapter(schema)
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
@@ -73,8 +79,10 @@ def parse_json(
             parse_float=_finite if finite else None,
             parse_constant=_refuse if finite else None,
         )
-        if _HALF.search(text):
-            # Half a character, as of a file's name that is not UTF-8: pydantic's own parser refuses it.
+        if not surrogates:
+            require_characters(text, value)
+        if surrogates and _ESCAPED_SURROGATE.search(text):
+            # pydantic's own parser refuses lone surrogates.
             checked: _T = adapter.validate_python(value)
         else:
             checked = adapter.validate_json(data, strict=True)
@@ -94,12 +102,15 @@ def find_json(
     advice: str,
     error: type[RlmbaError] = DataError,
     finite: bool = True,
+    surrogates: bool = False,
 ) -> _T | None:
-    """A JSON file as a value of a type; None where there is no such file. See :func:`parse_json`."""
+    """Parse a JSON file as a value of a type; None if there is no such file. See :func:`parse_json`."""
     data = find_bytes(path, advice=advice, error=error)
     if data is None:
         return None
-    return parse_json(data, type_, str(path), advice=advice, error=error, finite=finite)
+    return parse_json(
+        data, type_, str(path), advice=advice, error=error, finite=finite, surrogates=surrogates
+    )
 
 
 def read_json(
@@ -110,7 +121,7 @@ def read_json(
     error: type[RlmbaError] = DataError,
     finite: bool = True,
 ) -> _T:
-    """As :func:`find_json`; a missing file is an error as well."""
+    """As :func:`find_json`, but a missing file is an error."""
     value = find_json(path, type_, advice=advice, error=error, finite=finite)
     if value is None:
         raise error(f"{path}: no such file; {advice}")
@@ -128,18 +139,18 @@ def read_versioned(
     otherwise: str = "",
     error: type[RlmbaError] = DataError,
 ) -> _T:
-    """As :func:`read_json`, of a file whose ``format`` says by which version of its layout to read it.
+    """As :func:`read_json`, for a file whose ``format`` is the version of its layout.
 
     Parameters
     ----------
     version : int
-        The only format that is read.
+        The only format that can be read.
     what : str
-        What has this format: "run folder".
+        What has this format, such as "run folder".
     advice, foreign : str
-        What to do about a damaged file, and about one that rlmba did not write.
+        What to do about a damaged file, and about a file that rlmba did not write.
     otherwise : str
-        What to do about another format, ending in "or ", before using the version that wrote it.
+        What to do about another format, besides using the version that wrote it; it ends in "or ".
     """
     found = read_json(path, Any, advice=advice, error=error)
     if not isinstance(found, dict) or "format" not in found:
@@ -147,8 +158,8 @@ def read_versioned(
     number, wrote = (str(found.get(key, "unknown"))[:_SHOWN] for key in ("format", "rlmba"))
     if number != str(version):
         raise error(
-            f"{path}: {what} format {number}, this version reads {version}; {otherwise}use the version of "
-            f"rlmba that wrote it ({wrote})"
+            f"{path}: {what} format {number}, this version reads {version}; {otherwise}use the version "
+            f"of rlmba that wrote it ({wrote})"
         )
     return read_json(path, type_, advice=advice, error=error)
 
@@ -156,16 +167,16 @@ def read_versioned(
 def read_json_lines(
     path: Path, type_: type[_T], *, advice: str, error: type[RlmbaError] = DataError
 ) -> tuple[list[_T], int]:
-    """Values of a file with one on each line, to which lines are appended.
+    """Parse a file of JSON lines, to which lines are appended.
 
-    A last line without a line end is still being written, or was cut off by a crash: it does not count.
+    A last line without a line end is ignored: it is being written, or a crash has truncated it.
 
     Returns
     -------
     values : list
-        None where there is no such file.
+        Empty if there is no such file.
     size : int
-        Bytes of the lines that count.
+        Bytes of the complete lines.
 
     Raises
     ------
@@ -182,7 +193,7 @@ def read_json_lines(
 
 
 def said(found: ValidationError) -> str:
-    """What pydantic found first, in a line: the key, what was expected, what was found."""
+    """The first error that pydantic found, in one line: the key, what was expected, what was found."""
     first, *more = found.errors(include_url=False)
     key = ".".join(str(step) for step in first["loc"])
     if first["type"] == "missing":
@@ -202,13 +213,43 @@ def _adapter(type_: Any) -> TypeAdapter[Any]:
 
 
 def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object, for ``object_pairs_hook``; a ValueError where a name is there twice."""
+    """Build a JSON object, for ``object_pairs_hook``; a repeated name is a ValueError."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:_SHOWN]!r} is there twice; rename or delete one")
+        raise ValueError(f"the name {twice[:_SHOWN]!r} occurs twice; rename or delete one")
     return found
+
+
+def require_characters(text: str, value: Any) -> None:
+    """Raise where a value read from JSON has a lone surrogate, in a name or in a text.
+
+    Parameters
+    ----------
+    text : str
+        The JSON itself, which says quickly that there is none.
+    value : object
+        What was read from it.
+
+    Raises
+    ------
+    ValueError
+    """
+    if _ESCAPED_SURROGATE.search(text) and (found := _with_surrogate(value)) is not None:
+        raise ValueError(
+            f"expected whole characters, found a lone surrogate (half a character) in {found[:_SHOWN]!r}"
+        )
+
+
+def _with_surrogate(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value if _SURROGATE.search(value) else None
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return next((text for item in value if (text := _with_surrogate(item)) is not None), None)
+    return None
 
 
 def _integer(text: str) -> int:

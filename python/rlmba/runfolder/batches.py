@@ -150,7 +150,9 @@ class Tickets:
             raise AnnotatorError(f"expected a ticket such as round_003, got {ticket!r:.200}")
         path = self.folder / f"{ticket}.json"
         advice = "delete it and ask again with `rlmba next`"
-        kept = find_json(path, _Ticket, advice=advice, error=AnnotatorError, finite=False)
+        kept = find_json(
+            path, _Ticket, advice=advice, error=AnnotatorError, finite=False, surrogates=True
+        )
         if kept is None:
             raise AnnotatorError(
                 f"{path}: expected a batch that was asked for, found none; ask again with `rlmba next`"

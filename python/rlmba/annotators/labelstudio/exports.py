@@ -35,7 +35,9 @@ def read_export(path: Path) -> list[dict[str, Any]]:
 
 def _objects(path: Path) -> list[Mapping[str, Any]]:
     text = read_text(path, advice=_HOW)
-    return parse_json(text, list[Mapping[str, Any]], str(path), advice=_HOW, finite=False)
+    return parse_json(
+        text, list[Mapping[str, Any]], str(path), advice=_HOW, finite=False, surrogates=True
+    )
 
 
 def _table(path: Path) -> list[Mapping[str, Any]]:

@@ -1,1 +1,1 @@
-"""Data sets of one's own: a table of files, texts and numbers, with labels as far as there are some."""
+"""The user's own data: a table of files, texts and numbers, with labels for some or all rows."""

@@ -1,4 +1,4 @@
-"""Which column of a table is what: the id, the label, a modality, a feature, or nothing."""
+"""Identify the columns of a table: the id, the label, the split, modalities and features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlmba.errors import DataError, RlmbaWarning, UsageError
 __all__ = ["FEATURES", "Columns", "find_columns", "find_id", "named"]
 
 FEATURES = "features"
-"""Modality of all columns that hold one number in each cell."""
+"""The modality formed by all columns that hold one number in each cell."""
 
 _TEXT_FILE = "text_file"
 _FILE_ENDS = ("path", "file", "filename")
@@ -44,31 +44,31 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _COUNTERS = frozenset(
     {"", "index", "idx", "row", "rank", "score", "difficulty", "line", "nr", "no"}
 )
-_FEW = 4  # rows in which a number may count by accident
+_FEW = 4  # in so few rows, numbers may be consecutive by accident
 _LIKE_LABELS = frozenset({"class", "category", "target", "y", "label", "labels", "label_id"})
-# Names that mean something else where modalities are named.
+# These names have another meaning where modalities are named.
 _RESERVED = frozenset({"mm", "unreadable", _TEXT_FILE})
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a table is what.
+    """The meaning of each column of a table.
 
     Parameters
     ----------
     id : str
     label, split : str or None
-        None where there is none.
+        None if the table has no such column.
     media : mapping of modality to str
-        Column of each of "text", "image", "video", "audio" that is there, in this order.
+        The columns of "text", "image", "video" and "audio", as far as there are any, in this order.
     text_is_file : bool or None
-        Whether the column of texts holds paths by its name; None: its values tell.
+        Whether the name of the text column says that it holds paths; None: its values decide.
     numbers : mapping of str to float64 array [n]
-        Columns of :data:`FEATURES`, NaN where a cell is empty.
+        The columns of :data:`FEATURES`; NaN where a cell is empty.
     vectors : mapping of modality to (str, float64 array [n, D])
-        Columns that hold a list of numbers in each cell, rows of NaN where it is empty.
+        Columns with a list of numbers in each cell; a row of NaN where a cell is empty.
     unused : mapping of str to str
-        Columns left over, and why.
+        Columns that are not used, and why.
     """
 
     id: str
@@ -82,21 +82,21 @@ class Columns:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of all modalities in their order."""
+        """Names of all modalities, in order."""
         return (*self.media, *([FEATURES] if self.numbers else []), *self.vectors)
 
     def of(self) -> dict[str, str]:
-        """Column by modality, but for the numbers."""
+        """Column by modality, except the columns of single numbers."""
         return {**self.media, **{m: column for m, (column, _) in self.vectors.items()}}
 
 
 def find_id(table: Table, name: str) -> str:
-    """The column of ids: by its name, in any case.
+    """The column of ids, by its name in upper or lower case.
 
     Raises
     ------
     DataError
-        If there is none; columns that could be it are named.
+        If there is none; the message names columns that could be used.
     """
     found = named(table, name)
     if found is not None:
@@ -106,23 +106,23 @@ def find_id(table: Table, name: str) -> str:
         f"{table.path}: expected a column {name!r} with a distinct id in each row, got "
         f"{list(table.columns)}; "
         + (
-            f"{', '.join(map(repr, possible[:5]))} would do: {set_option('id', possible[0])}"
+            f"{', '.join(map(repr, possible[:5]))} can be used: {set_option('id', possible[0])}"
             if possible
-            else "none of them is distinct in each row: add one"
+            else "none of them has distinct values: add a column of ids"
         )
     )
 
 
 def find_columns(table: Table, options: Options, labels: LabelOptions) -> Columns:
-    """Which column is what, by the options, by names and by values.
+    """Identify the columns by the options, by their names and by their values.
 
     Raises
     ------
     DataError
-        If a column that is needed is not there, or holds something else than it should.
+        If a column that is needed is not there, or holds values of another kind.
     UsageError
-        If an option names a column that is not there, two columns could be one modality, or there is
-        nothing to learn from.
+        If an option names a column that is not there, two columns could be the same modality, or there
+        is no modality at all.
     """
     taken = {"id": find_id(table, options.id)}
     for key, name in (("label", labels.label), ("split", labels.split)):
@@ -150,8 +150,8 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
             unused[column] = "neither numbers nor the name of a modality"
     if FEATURES in vectors and numbers:
         raise UsageError(
-            f"{table.path}: column {vectors[FEATURES][0]!r} would be the modality {FEATURES!r}, and so "
-            f"would the numbers of {list(numbers)}; give it another name with "
+            f"{table.path}: column {vectors[FEATURES][0]!r} would be the modality {FEATURES!r}, but so "
+            f"would the columns of numbers {list(numbers)}; give it another name with "
             f"{set_option('columns.embedding', vectors[FEATURES][0])}, or leave the numbers out with "
             f"{set_option('features', '[]')}"
         )
@@ -167,8 +167,8 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     )
     if not columns.modalities:
         raise UsageError(
-            f"{table.path}: expected something to learn from (a column of images, texts, sounds, videos or "
-            f"numbers), got {list(table.columns)}"
+            f"{table.path}: expected a column of images, texts, sounds, videos or numbers, got "
+            f"{list(table.columns)}"
             + "".join(f", {c!r} not used ({why})" for c, why in unused.items())
             + f"; name a column with, say, {set_option('columns.image', 'COLUMN')}"
         )
@@ -176,7 +176,7 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
 
 
 def named(table: Table, name: str) -> str | None:
-    """The column with a name, in any case where only one has it so; None where there is none."""
+    """The column with this name, or the only one that differs by upper and lower case; None: no column."""
     if name in table.columns:
         return name
     same = [c for c in table.columns if c.lower() == name.lower()]
@@ -204,7 +204,7 @@ def _distinct(values: Sequence[Any]) -> bool:
 def _chosen(
     table: Table, columns: Mapping[str, str | None], taken: Mapping[str, str]
 ) -> dict[str, str]:
-    """Columns that the option gives to modalities, checked."""
+    """Columns that the option ``columns`` assigns to modalities, checked."""
     chosen: dict[str, str] = {}
     for modality, name in columns.items():
         if name is None:
@@ -216,8 +216,8 @@ def _chosen(
         other = next((k for k, c in before.items() if c == column), None)
         if other is not None:
             raise UsageError(
-                f"option columns: expected a column of its own for each modality, got {column!r} for "
-                f"{modality!r} and {other!r}"
+                f"option columns: expected a different column for each modality, got {column!r} for "
+                f"both {modality!r} and {other!r}"
             )
         chosen[modality] = column
     if "text" in chosen and _TEXT_FILE in chosen:
@@ -236,8 +236,8 @@ def _numbers_wanted(
             raise UsageError(f"option features: {_no_column(table, name)}")
         if column not in free or column in wanted:
             raise UsageError(
-                f"option features: expected columns that are nothing else yet, got {column!r}, which is "
-                "the id, the label, the split, a modality, or there twice"
+                f"option features: expected columns without another use, got {column!r}, which is the id, "
+                "the label, the split or a modality, or is listed twice"
             )
         wanted.append(column)
     return wanted
@@ -246,7 +246,7 @@ def _numbers_wanted(
 def _by_option(
     table: Table, chosen: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, tuple[str, NDArray[np.float64]]]]:
-    """Media and vectors of the columns that the option gives to modalities."""
+    """Media and vectors among the columns that the option ``columns`` names."""
     media: dict[str, str] = {}
     vectors: dict[str, tuple[str, NDArray[np.float64]]] = {}
     for modality, column in chosen.items():
@@ -279,7 +279,7 @@ def _by_name(
     vectors: dict[str, tuple[str, NDArray[np.float64]]],
     excluded: set[str],
 ) -> dict[str, str]:
-    """Add columns whose name or values say what they are; those that cannot be read, and why."""
+    """Add columns that are recognized by name or values; returns columns that are damaged, and why."""
     broken: dict[str, str] = {}
     candidates: dict[str, list[str]] = {}
     for column in rest:
@@ -310,7 +310,7 @@ def _by_name(
         if len(own) > 1:
             raise UsageError(
                 f"{table.path}: columns {', '.join(map(repr, own))} could each be the modality "
-                f"{modality!r}; say which is with {set_option(f'columns.{modality}', own[0])}"
+                f"{modality!r}; choose one with {set_option(f'columns.{modality}', own[0])}"
             )
         kind = _TEXT_FILE if _plain(own[0]) in _NAMES[_TEXT_FILE] else modality
         media[kind] = own[0]
@@ -320,15 +320,15 @@ def _by_name(
 def _check_name(modality: str, column: str) -> None:
     if modality in _RESERVED or not modality or modality != modality.strip():
         raise UsageError(
-            f"column {column!r} holds lists of numbers, but {modality!r} cannot be a modality's name; "
-            f"give it another with {set_option('columns.embedding', column or 'COLUMN')}"
+            f"column {column!r} holds lists of numbers, but {modality!r} cannot be the name of a modality; "
+            f"give it another name with {set_option('columns.embedding', column or 'COLUMN')}"
         )
 
 
 def _numbers(
     table: Table, columns: Sequence[str], options: Options, unused: dict[str, str]
 ) -> dict[str, NDArray[np.float64]]:
-    """Numeric columns among ``columns``; notes on the others go to ``unused``."""
+    """Numeric columns among ``columns``; the others are added to ``unused``, with the reason."""
     if options.features is None and FEATURES in options.columns and not options.columns[FEATURES]:
         return {}
     found: dict[str, NDArray[np.float64]] = {}
@@ -341,12 +341,12 @@ def _numbers(
             row, problem = error.args
             if options.features is not None:
                 raise DataError(
-                    f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing; "
-                    "repair the row, or take the column out of the option features"
+                    f"{table.place(row)}: column {column!r} {problem}, expected a number or an empty cell; "
+                    "repair the row, or remove the column from the option features"
                 ) from None
             texts = [cell for cell in table.columns[column] if isinstance(cell, str)]
             if any("," in text for text in texts) and all_numbers(texts):
-                unused[column] = "numbers with a decimal comma: write them with a point"
+                unused[column] = "its numbers have a decimal comma: write them with a point"
                 warnings.warn(
                     f"{table.path}: column {column!r} is not used: {unused[column]}",
                     RlmbaWarning,
@@ -366,15 +366,15 @@ def _numbers(
 
 
 def _no_feature(column: str, numbers: NDArray[np.float64]) -> str:
-    """Why a column of numbers is no feature; "" if it is one."""
+    """Why a column of numbers is not a feature; "" if it is."""
     there = numbers[~np.isnan(numbers)]
     if not len(there):
         return "empty"
     name = _plain(column)
     if name in _COUNTERS or name.startswith("unnamed"):
-        return "a count or a score by its name"
+        return "named like a row counter or a score"
     if name in _LIKE_LABELS:
-        return "a label by its name"
+        return "named like a label"
     if len(there) == len(numbers) > _FEW and there[0] in (0, 1) and (np.diff(there) == 1).all():
         return "counts the rows"
     return ""

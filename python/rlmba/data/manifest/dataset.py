@@ -1,4 +1,4 @@
-"""A table's rows as a data set."""
+"""The data set of a table's rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rlmba.data.media.listing import FileFacts
 from rlmba.data.media.reader import RawReader
 from rlmba.data.media.transforms import Audio, Form, Image
 
-__all__ = ["ManifestDataset", "ManifestReader", "Numbers", "Rows"]
+__all__ = ["ManifestDataset", "ManifestReader", "ManifestRows", "Numbers"]
 
 _NOISE = 0.1
 _SHOWN_CHARACTERS = 20_000
@@ -32,7 +32,7 @@ _SHOWN_NUMBERS = 40
 
 
 class Numbers(Form):
-    """Standardized numbers [D]; in training with normal noise of a tenth of their deviation."""
+    """Standardized numbers [D]; training adds normal noise of a tenth of their standard deviation."""
 
     def __init__(self, name: str, width: int) -> None:
         self.modality = Modality(name, "features", (width,))
@@ -44,7 +44,7 @@ class Numbers(Form):
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """See :meth:`Form.take`; all of it."""
+        """See :meth:`Form.take`; copies everything."""
         del place
         out[:] = array
 
@@ -60,7 +60,7 @@ class Numbers(Form):
 
 
 class ManifestReader(RawReader):
-    """Decodes a row's files at every read, and has its numbers: a Reader.
+    """A Reader that decodes a row's files at every read and holds its numbers.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class ManifestReader(RawReader):
     recipe : Recipe
         What is taken from the files.
     numbers : mapping of modality to float32 array [n, D]
-        Standardized; rows of those that lack the modality mean nothing.
+        Standardized; the row of a sample that lacks the modality is arbitrary.
     """
 
     def __init__(
@@ -88,25 +88,25 @@ class ManifestReader(RawReader):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What becomes a data set: rows by position, all that was left out already gone.
+class ManifestRows:
+    """The rows of a data set, by position, without those that were left out.
 
     Parameters
     ----------
     ids : sequence of str
     labels : int64 array [n]
-        -1 where unknown.
+        -1 if unknown.
     classes : tuple of str
     splits : int64 array [n]
-        0 of training, 1 of validation, 2 of test.
+        0 for training, 1 for validation, 2 for test.
     modalities : tuple of str
     present : bool array [n, M]
     sources : mapping of modality to sequence of Source or None
-        Of each medium.
+        Files and texts.
     numbers : mapping of modality to float32 array [n, D]
         Standardized.
-    told : mapping of str to float64 array [n]
-        Numbers as they were, by column, NaN where empty: what people are shown.
+    shown_numbers : mapping of str to float64 array [n]
+        The original numbers by column, which people are shown; NaN where a cell is empty.
     """
 
     ids: Sequence[str]
@@ -117,12 +117,12 @@ class Rows:
     present: NDArray[np.bool_]
     sources: Mapping[str, Sequence[Source | None]]
     numbers: Mapping[str, NDArray[np.float32]]
-    told: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    shown_numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Content:
-    """Checksum of files, texts and numbers; called once, when needed."""
+class _ContentChecksum:
+    """Computes the checksum of files, texts and numbers; called once, when it is needed."""
 
     files: FileFacts
     numbers: Mapping[str, NDArray[np.float32]]
@@ -136,19 +136,19 @@ class _Content:
 
 
 class ManifestDataset(MediaDataset):
-    """Rows of a manifest: files decoded in workers, texts, and numbers.
+    """The rows of a table: texts, numbers, and files that are decoded in worker processes.
 
-    Made by :func:`rlmba.data.load_manifest` and :func:`rlmba.data.load_huggingface`.
+    :func:`rlmba.data.load_manifest` and :func:`rlmba.data.load_huggingface` make it.
 
     Parameters
     ----------
     name : str
         Name of the data set.
-    rows : Rows
+    rows : ManifestRows
     recipe : Recipe
         What is taken from files.
     root : path
-        Where relative paths began.
+        The folder that relative paths start from.
     reading : mapping
         See :meth:`reading`.
     found : sequence of str
@@ -163,14 +163,14 @@ class ManifestDataset(MediaDataset):
     left_out : mapping of str to str
         Ids of rows that are not in the data set, and why.
     settled : mapping of str to object
-        Options that were worked out from the data: with these given, rows that are added later
-        change neither the modalities nor the shape of what is read.
+        Options that were derived from the data. If they are passed explicitly, rows that are added
+        later change neither the modalities nor their shapes.
     """
 
     def __init__(
         self,
         name: str,
-        rows: Rows,
+        rows: ManifestRows,
         *,
         recipe: Recipe,
         root: Path,
@@ -204,7 +204,7 @@ class ManifestDataset(MediaDataset):
             recipe=recipe,
             present=rows.present,
             vocabulary=recipe.vocabulary or None,
-            content=_Content(FileFacts(root, samples), rows.numbers),
+            content=_ContentChecksum(FileFacts(root, samples), rows.numbers),
             forms=forms,
             partial=True,
         )
@@ -218,12 +218,12 @@ class ManifestDataset(MediaDataset):
         self.left_out = left_out
         self.settled = settled
         self._samples = samples
-        self._told = rows.told
+        self._shown_numbers = rows.shown_numbers
         self._reading = reading
         self._found = found
 
     def found(self) -> list[str]:
-        """What was found, a line each: rows, modalities and their columns, labels, what is missing."""
+        """What was found, one line each: rows, modalities with their columns, labels, missing files."""
         return list(self._found)
 
     def reading(self) -> Mapping[str, Any]:
@@ -231,7 +231,7 @@ class ManifestDataset(MediaDataset):
         return self._reading
 
     def fingerprint(self) -> str:
-        """Checksum as of the other media; V, where it is given, is part of it."""
+        """Checksum as for other media, including the validation split if there is one."""
         whole = super().fingerprint()
         if self.validation_positions is None:
             return whole
@@ -240,10 +240,10 @@ class ManifestDataset(MediaDataset):
         return digest.hexdigest()
 
     def shown(self, position: int) -> Mapping[str, str | Path]:
-        """Texts, paths of files, and the numbers of single columns as text.
+        """Texts, paths of files, and single numbers as text, by modality.
 
-        A text is cut after 20,000 characters. The sound of a video is heard with it: it is not there by
-        itself. Lists of numbers are not shown. Files that have vanished are left out.
+        A text is cut after 20,000 characters. The sound of a video is not listed separately, since the
+        video includes it. Lists of numbers and files that no longer exist are left out.
         """
         sources = self._samples[position].sources
         shown: dict[str, str | Path] = {}
@@ -257,14 +257,14 @@ class ManifestDataset(MediaDataset):
                     shown[modality] = text
             elif source.path is not None and source.path.is_file():
                 shown[modality] = source.path
-        if numbers := self._numbers_told(position):
+        if numbers := self._numbers_as_text(position):
             shown["features"] = numbers
         return shown
 
-    def _numbers_told(self, position: int) -> str:
+    def _numbers_as_text(self, position: int) -> str:
         lines = [
             f"{column}: {values[position]:.6g}"
-            for column, values in self._told.items()
+            for column, values in self._shown_numbers.items()
             if not np.isnan(values[position])
         ]
         more = len(lines) - _SHOWN_NUMBERS
@@ -274,12 +274,12 @@ class ManifestDataset(MediaDataset):
         position = min(self.problems)
         sample = self._samples[position]
         contents = decode_sample(sample, self.recipe)
-        told = []
+        found = []
         for modality in sorted(self.problems[position]):
             source = sample.sources[modality]
             where = "" if source is None or source.path is None else f" {source.path}"
-            told.append(f"{modality}{where}: {contents[modality].problem or 'it can be read now'}")
-        return f"The first: {'; '.join(told)}. Repair or replace these files"
+            found.append(f"{modality}{where}: {contents[modality].problem or 'it can be read now'}")
+        return f"The first: {'; '.join(found)}. Repair or replace these files"
 
 
 def _text_of(source: Source) -> str | None:

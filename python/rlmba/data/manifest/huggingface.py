@@ -1,16 +1,17 @@
-"""``huggingface``: rows of a `datasets` folder, or of a set on the hub, as a data set."""
+"""The data set ``huggingface``: rows of a `datasets` folder, or of a data set on the hub."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmba.data.manifest.options import LabelOptions, Options, set_option
+from rlmba.data.manifest.options import LabelOptions, checked_options, set_option
 from rlmba.errors import DataError, UsageError
 from rlmba.hub import out_of_reach
+from rlmba.reading.options import takes_options_of
 from rlmba.storage import cache_folder
 
 if TYPE_CHECKING:
@@ -22,73 +23,52 @@ __all__ = ["load_huggingface"]
 _ROWS_AT_ONCE = 1000
 
 
+@takes_options_of(checked_options, without=("root",))
 def load_huggingface(
     path: str | Path | None = None,
     *,
     name: str | None = None,
     subset: str | None = None,
     media: str | Path | None = None,
-    id: str = "id",  # noqa: A002 - the name of the column, as people write it
-    label: str = "label",
-    split: str = "split",
-    columns: Mapping[str, str | None] | None = None,
-    features: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    unlabeled: str = "keep",
-    sound: bool = False,
-    tokenizer: str = "words",
-    image_side: int | None = None,
-    frames: int = 10,
-    seconds: float | None = None,
-    sample_rate: int = 16_000,
-    tokens: int | None = None,
     reading: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> ManifestDataset:
     """Your own data: a `datasets` folder (``save_to_disk``), or a data set of the Hugging Face hub by name.
 
-    Needs the extra ``hf``. Options that are not listed are those of :func:`rlmba.data.load_manifest`.
+    Needs the extra ``hf``. All options of :func:`rlmba.data.load_manifest` except ``root`` can be given;
+    only those that mean something else here are listed.
 
     Parameters
     ----------
     path : path, optional
-        What ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote; splits by their names.
+        A folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote. Its splits keep
+        their names.
     name : str, optional
-        A name of the hub in its place, where there is a network, or with ``HF_HUB_OFFLINE=1`` a data
-        set that is in its cache.
+        The name of a data set on the hub, instead of a folder. It needs a network, or
+        ``HF_HUB_OFFLINE=1`` and the data set in the hub's cache.
     subset : str, optional
-        The configuration of a data set of the hub that has several.
+        The configuration, if the data set on the hub has several.
     media : path, optional
-        Folder that images, sounds and videos inside the rows are written to as files, named by their
-        content; by default one in the user's cache folder. Those that are there are not written again.
-    id : str
-        The column of ids; without one, rows are named by split and number, ``train-000017``.
-    label : str
-        The column of classes: integers of a ``ClassLabel`` get their names. Where there is no column
-        "label", it is the only ``ClassLabel``.
+        Folder into which images, sounds and videos inside the rows are written as files, named by a
+        checksum of their content; by default a folder in the user's cache folder. Files that are there
+        already are not written again.
+    id : str, default "id"
+        The column of ids. Without one, rows are named by split and number, such as ``train-000017``.
+    label : str, default "label"
+        The column of classes. The integers of a ``ClassLabel`` become its names. If there is no column
+        "label", the only ``ClassLabel`` is used.
 
     Raises
     ------
     DataError
-        If it cannot be read or used; the message names the row.
+        If the data cannot be read or used; the message names the row.
     UsageError
-        If ``datasets`` is not installed, there is no such name or no network, or an option is wrong.
+        If ``datasets`` is not installed, the name is unknown, there is no network, or an option is
+        invalid.
     """
     from rlmba.data.manifest.build import build
 
-    options = Options.checked(
-        id=id,
-        columns=columns,
-        features=features,
-        root=None,
-        sound=sound,
-        tokenizer=tokenizer,
-        image_side=image_side,
-        frames=frames,
-        seconds=seconds,
-        sample_rate=sample_rate,
-        tokens=tokens,
-    )
-    labels = LabelOptions.checked(label, split, classes, unlabeled)
+    sample_options, label_options = checked_options(root=None, **options)
     if (path is None) == (name is None):
         raise UsageError(
             "data set 'huggingface': expected a folder (`rlmba run --data-root FOLDER`, `rlmba init DIR "
@@ -98,9 +78,9 @@ def load_huggingface(
     parts = _from_hub(name, subset) if name is not None else _from_disk(Path(str(path)))
     where = Path(str(path if name is None else name))
     folder = cache_folder() / "huggingface" if media is None else Path(media)
-    labels = _with_classes(parts, labels)
-    table = _table(where, parts, folder.absolute(), options.id, labels)
-    return build(table, where.name, options, labels, reading)
+    label_options = _with_classes(parts, label_options)
+    table = _table(where, parts, folder.absolute(), sample_options.id, label_options)
+    return build(table, where.name, sample_options, label_options, reading)
 
 
 def _library() -> Any:
@@ -118,23 +98,23 @@ def _from_disk(path: Path) -> dict[str, Any]:
     datasets = _library()
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such folder; expected one that save_to_disk wrote. A data set of the hub is named "
-            f"with {set_option('name', 'NAME')} and no `rlmba run --data-root`, or with `rlmba init DIR "
-            "--huggingface NAME`"
+            f"{path}: no such folder; expected one that save_to_disk wrote. To use a data set of the hub, "
+            f"name it with {set_option('name', 'NAME')} instead of `rlmba run --data-root`, or with "
+            "`rlmba init DIR --huggingface NAME`"
         )
     try:
         return _parts(datasets.load_from_disk(str(path)))
     except MemoryError:
         raise
-    except Exception as error:  # of Arrow, of JSON, of the library: all mean it cannot be read
+    except Exception as error:  # Arrow, JSON and the library raise many kinds
         if "needs to be installed" in str(error):
             raise UsageError(
                 f"{path}: saved in a format whose library is not installed ({_line(error)}); install it, or "
                 "save the data set again after with_format(None)"
             ) from error
         raise DataError(
-            f"{path}: not a folder that save_to_disk wrote, or damaged, or with a part without rows "
-            f"({_line(error)}); write it again"
+            f"{path}: expected a folder that save_to_disk wrote, with rows in every part, but it cannot be "
+            f"read ({_line(error)}); write it again"
         ) from error
 
 
@@ -144,23 +124,23 @@ def _from_hub(name: str, subset: str | None) -> dict[str, Any]:
 
     def refuse(why: str) -> UsageError:
         return UsageError(
-            f"option name: the data set {name!r} could not be had from the hub ({why}); check the name, the "
-            "option subset and the network, set HF_HUB_OFFLINE=1 to take it from the cache, or write it to "
-            "a folder where there is a network (save_to_disk) and give that (`rlmba run --data-root FOLDER`, "
-            "`rlmba init DIR --huggingface FOLDER`)"
+            f"option name: the data set {name!r} could not be loaded from the hub ({why}); check the name, "
+            "the option subset and the network, set HF_HUB_OFFLINE=1 to use the hub's cache, or save the "
+            "data set to a folder on a machine with a network (save_to_disk) and give that folder (`rlmba "
+            "run --data-root FOLDER`, `rlmba init DIR --huggingface FOLDER`)"
         )
 
     why = "" if constants.HF_HUB_OFFLINE else out_of_reach(name, dataset=True)
     if why:
         raise refuse(why)
     try:
-        # Its versions before 4 run a repository's own code unless told not to.
+        # Before version 4, datasets runs a repository's own code unless told not to.
         known = inspect.signature(datasets.load_dataset).parameters
         no_code = {"trust_remote_code": False} if "trust_remote_code" in known else {}
         return _parts(datasets.load_dataset(name, subset, **no_code))
     except MemoryError:
         raise
-    except Exception as error:  # of the network, of the hub, of the library
+    except Exception as error:  # the network, the hub and the library raise many kinds
         raise refuse(_line(error)) from error
 
 
@@ -169,18 +149,18 @@ def _line(error: BaseException) -> str:
 
 
 def _parts(loaded: Any) -> dict[str, Any]:
-    """Splits by name; "" for a data set without."""
+    """Splits by name; a data set without splits has the name ""."""
     return dict(loaded) if isinstance(loaded, dict) else {"": loaded}
 
 
 def _with_classes(parts: Mapping[str, Any], labels: LabelOptions) -> LabelOptions:
-    """Labels from a ``ClassLabel``: its column where none is named so, its names as the classes."""
+    """The label options, with the column and the classes of a ``ClassLabel`` where none are given."""
     features = next(iter(parts.values())).features
     named = {c: list(f.names) for c, f in features.items() if type(f).__name__ == "ClassLabel"}
     if labels.label == "label" and "label" not in features and named:
         if len(named) > 1:
             raise UsageError(
-                f"expected one column of classes, got {list(named)}; say which is the label with "
+                f"expected one column of classes, got {list(named)}; choose the label with "
                 f"{set_option('label', next(iter(named)))}"
             )
         labels = replace(labels, label=next(iter(named)))
@@ -192,7 +172,7 @@ def _with_classes(parts: Mapping[str, Any], labels: LabelOptions) -> LabelOption
 def _table(
     where: Path, parts: Mapping[str, Any], folder: Path, id_column: str, labels: LabelOptions
 ) -> Table:
-    """All splits' rows as one table, what is inside rows written to files."""
+    """The rows of all splits as one table; media inside the rows are written to files."""
     from rlmba.data.manifest.rows import is_split
     from rlmba.data.table import Table
 
@@ -221,11 +201,12 @@ def _table(
 
 
 def _values(part: Any, name: str, folder: Path) -> list[Any]:
-    """A column's cells as a table has them: class names, paths, texts, numbers, lists.
+    """A column's cells as a table has them: class names, paths, texts, numbers or lists.
 
-    They are read as they are stored: whatever format the data set was saved with, and nothing decoded.
+    Cells are read as they are stored: the format that the data set was saved with has no effect, and no
+    media are decoded.
     """
-    from rlmba.data.manifest.embedded import as_file
+    from rlmba.data.manifest.embedded_files import as_file
 
     feature = part.features[name]
     kind = type(feature).__name__

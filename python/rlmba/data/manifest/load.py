@@ -1,12 +1,13 @@
-"""``manifest``: a table of files, texts and numbers as a data set."""
+"""The data set ``manifest``: a table of files, texts and numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmba.data.manifest.options import LabelOptions, Options
+from rlmba.data.manifest.options import checked_options
+from rlmba.reading.options import takes_options_of
 
 if TYPE_CHECKING:
     from rlmba.data.manifest.dataset import ManifestDataset
@@ -14,117 +15,90 @@ if TYPE_CHECKING:
 __all__ = ["load_manifest"]
 
 
+@takes_options_of(checked_options)
 def load_manifest(
-    path: str | Path,
-    *,
-    id: str = "id",  # noqa: A002 - the name of the column, as people write it
-    label: str = "label",
-    split: str = "split",
-    columns: Mapping[str, str | None] | None = None,
-    features: Sequence[str] | None = None,
-    root: str | Path | None = None,
-    classes: Sequence[str] | None = None,
-    unlabeled: str = "keep",
-    sound: bool = False,
-    tokenizer: str = "words",
-    image_side: int | None = None,
-    frames: int = 10,
-    seconds: float | None = None,
-    sample_rate: int = 16_000,
-    tokens: int | None = None,
-    reading: Mapping[str, Any] | None = None,
+    path: str | Path, *, reading: Mapping[str, Any] | None = None, **options: Any
 ) -> ManifestDataset:
     """Your own data: a table (CSV, JSON Lines, Parquet) of files, texts and numbers, labels where known.
 
-    A row has an id and any of image, text, audio, video and features; an empty cell, and a file that
-    is missing or cannot be read, mean that it lacks that modality. Rows that have none are left out.
+    Each row has an id and any of the modalities image, text, audio, video and features. An empty cell
+    means that the row lacks the modality, and so does a file that is missing or unreadable. Rows without
+    any modality are left out.
 
     Parameters
     ----------
     path : path
-        The table: see :func:`rlmba.data.table.read_table`.
-    id : str
-        The column of ids, distinct names of one line and at most 200 characters.
-    label : str
-        The column of classes, empty where nobody knows. It may be missing.
-    split : str
-        The column of splits: train (also unlabeled, pool, or nothing), validation (val, dev), test
-        (eval). It may be missing: then all is for training. Rows of test without a label are left out.
+        The table; see :func:`rlmba.data.table.read_table`.
+    id : str, default "id"
+        The column of ids. Ids are distinct, one line each, and have at most 200 characters.
+    label : str, default "label"
+        The column of classes, with an empty cell where the class is unknown. The table may lack it.
+    split : str, default "split"
+        The column of splits: train (also unlabeled, pool, or an empty cell), validation (val, dev) or
+        test (eval). If the table lacks it, all rows are for training. Test rows without a label are
+        left out.
     columns : mapping of modality to column, optional
-        Which column is "image", "text", "text_file", "audio", "video", or a modality of another name
-        that holds a list of numbers in each row; null for a modality that is not wanted. Others are found:
-        media by the usual names of their columns, in any case, lists of numbers by their values, under the
-        column's name.
+        The column of each of "image", "text", "text_file", "audio" and "video", or of a modality with
+        another name whose column holds a list of numbers in each row. None leaves a modality out. The
+        other columns are recognized: media by their usual names in upper or lower case, and lists of
+        numbers by their values, under the column's name.
     features : sequence of str, optional
-        Columns of single numbers that together are the modality "features"; [] for none. By default
-        all that hold nothing but numbers, but for counts of rows and those named like a rank, a score
-        or a class. A single empty cell gets the column's mean over the training rows; a row without
-        any of them lacks the modality.
+        Columns of single numbers that together form the modality "features"; [] for none. The default
+        is every column that holds only numbers, except row counters and columns named like a rank, a
+        score or a class. A single empty cell is replaced by the column's mean over the training rows; a
+        row whose numbers are all missing lacks the modality.
     root : path, optional
-        Where relative paths begin; the table's folder by default. They may not lead out of it;
-        absolute paths are taken as they are.
+        The folder that relative paths start from; the table's folder by default. Relative paths may not
+        lead out of it. Absolute paths are used as they are.
     classes : sequence of str, optional
-        The classes in their order; a label outside is an error. By default those that occur, sorted,
-        as numbers where all are.
-    unlabeled : {"keep", "drop"}
-        What becomes of training rows without a label.
-    sound : bool
-        The sound of videos is the modality "audio", where no column is.
-    tokenizer : str
+        The classes in their order; any other label is an error. The default is all labels that occur,
+        sorted, numerically if all of them are numbers.
+    unlabeled : {"keep", "drop"}, default "keep"
+        What to do with training rows that have no label.
+    sound : bool, default False
+        Use the sound of the videos as the modality "audio". No column may be that modality then.
+    tokenizer : str, default "words"
         "words", which needs no files, or a local folder or hub name of a transformers tokenizer.
     image_side : int, optional
-        Pixels of an image's shorter side, 32 or more; a square of seven eighths of it is what the
-        network sees, 224 at most. By default that of half of the images here, 32 to 128. 256 is usual
-        for networks that were trained before.
-    frames : int
-        Frames taken from a video; half of them are seen at a time.
+        The shorter side of an image in pixels, at least 32. The network sees a square of 7/8 of it, at
+        most 224 pixels. The default is the median of the images, between 32 and 128. Pretrained
+        networks usually expect 256.
+    frames : int, default 10
+        Frames taken from a video; the network sees half of them at a time.
     seconds : float, optional
-        Length of sounds and videos that is looked at, from their beginning. By default what suffices for
-        nine in ten of those here, 5 at most.
-    sample_rate : int
-        Samples per second that sound is brought to.
+        How much of a sound or video is used, from its beginning. The default is a length that nine in
+        ten files do not exceed, at most 5.
+    sample_rate : int, default 16000
+        Samples per second that sound is resampled to.
     tokens : int, optional
-        Tokens of a text, cut or padded. By default what suffices for 19 in 20 of those here, 100 at
-        most.
+        Tokens of a text; texts are cut or padded to it. The default is a length that 19 in 20 texts do
+        not exceed, at most 100.
     reading : mapping, optional
-        :meth:`~rlmba.data.MultimodalDataset.reading` of another data set: rows are read as its were,
-        and are all for training. Labels and splits are not looked at; of the options only ``id``,
-        ``columns``, ``root`` and ``classes`` count.
+        The :meth:`~rlmba.data.MultimodalDataset.reading` of another data set. The rows are then read
+        as that data set's were, and all of them are for training. Labels and splits are not read, and
+        only the options ``id``, ``columns``, ``root`` and ``classes`` have an effect.
 
     Returns
     -------
     ManifestDataset
-        Modalities in the order text, image, video, audio, features, lists of numbers; labels -1 where
-        unknown.
+        Modalities in the order text, image, video, audio, features, lists of numbers. Unknown labels
+        are -1.
 
     Warns
     -----
     RlmbaWarning
-        Where files are missing, rows are left out, or a column of lists cannot be used.
+        If files are missing, rows are left out, or a column of lists cannot be used.
 
     Raises
     ------
     DataError
         If the table cannot be used; the message names the line.
     UsageError
-        If an option is wrong, or has to be given because two columns could be the same.
+        If an option is invalid, or is needed because two columns could be the same modality.
     """
     from rlmba.data.manifest.build import build
     from rlmba.data.table import read_table
 
-    options = Options.checked(
-        id=id,
-        columns=columns,
-        features=features,
-        root=root,
-        sound=sound,
-        tokenizer=tokenizer,
-        image_side=image_side,
-        frames=frames,
-        seconds=seconds,
-        sample_rate=sample_rate,
-        tokens=tokens,
-    )
-    labels = LabelOptions.checked(label, split, classes, unlabeled)
+    sample_options, label_options = checked_options(**options)
     path = Path(path)
-    return build(read_table(path), path.stem, options, labels, reading)
+    return build(read_table(path), path.stem, sample_options, label_options, reading)

@@ -1,4 +1,4 @@
-"""How much there is of sounds, clips, images and texts: measured on some of them."""
+"""Typical lengths and sizes of sounds, clips, images and texts, measured on a sample of them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 LONGEST = 5.0
-"""Seconds that are taken at most where nobody says how many."""
+"""The most seconds that are used by default."""
 
 LARGEST, SMALLEST = 128, 32
-"""Pixels of the shorter side of images that are taken at most and at least, where nobody says how many."""
+"""The largest and the smallest shorter side of images, in pixels, by default."""
 
 MOST_TOKENS = 100
-"""Tokens of a text that are taken at most where nobody says how many."""
+"""The most tokens of a text that are used by default."""
 
 _LOOKED_AT = 24
 _TEXTS = 500
@@ -43,9 +43,9 @@ _STEP = 0.5
 
 
 def usual_seconds(paths: Sequence[Path]) -> float:
-    """Seconds that nine in ten files do not exceed, of 24 spread over all; rounded up to halves, 0.5 to 5.
+    """A length in seconds that nine in ten files do not exceed, measured on 24 of them.
 
-    :data:`LONGEST` where none of these can be opened.
+    It is rounded up to half seconds and is between 0.5 and 5. :data:`LONGEST` if none can be opened.
     """
     lengths = [s for s in map(_seconds, _spread(paths)) if s is not None]
     if not lengths:
@@ -55,18 +55,18 @@ def usual_seconds(paths: Sequence[Path]) -> float:
 
 
 def usual_side(paths: Sequence[Path]) -> int:
-    """Median of the shorter sides in pixels of 24 images spread over all, 32 to 128.
+    """The median shorter side of 24 images in pixels, between 32 and 128.
 
-    :data:`LARGEST` where none of these can be opened.
+    :data:`LARGEST` if none can be opened.
     """
     sides = [s for s in map(_side, _spread(paths)) if s is not None]
     return int(np.clip(np.median(sides), SMALLEST, LARGEST)) if sides else LARGEST
 
 
 def usual_tokens(texts: Sequence[Source], recipe: Recipe) -> int:
-    """Tokens that 19 in 20 texts do not exceed, of 500 spread over all; a multiple of 4, 8 to 100.
+    """A number of tokens that 19 in 20 texts do not exceed, measured on 500 of them.
 
-    :data:`MOST_TOKENS` where none of these can be read.
+    It is a multiple of 4 between 8 and 100. :data:`MOST_TOKENS` if none can be read.
     """
     at_most = replace(recipe, tokens=MOST_TOKENS)
     read = (
@@ -81,10 +81,10 @@ def usual_tokens(texts: Sequence[Source], recipe: Recipe) -> int:
 
 
 def foreign_texts(texts: Sequence[Source]) -> list[Path]:
-    """Files of texts that are not UTF-8, of 2,000 spread over all."""
+    """Text files that are not UTF-8, among 2,000 of them."""
     found = []
     for path in _spread([s.path for s in texts if s.path is not None], _READ):
-        with suppress(OSError):  # it is told where the text is missed
+        with suppress(OSError):  # reported when the text is read
             if read_text(path).bad is not None:
                 found.append(path)
     return found
@@ -106,7 +106,7 @@ def _side(path: Path) -> int | None:
             return min(image.size)
     except MemoryError:
         raise
-    except Exception:  # Pillow's parsers raise nearly everything on a damaged file
+    except Exception:  # Pillow raises almost any exception on a damaged file
         return None
 
 

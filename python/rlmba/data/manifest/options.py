@@ -1,4 +1,4 @@
-"""What may be asked of a table that becomes a data set."""
+"""Options of the data sets ``manifest`` and ``huggingface``, checked."""
 
 from __future__ import annotations
 
@@ -12,46 +12,30 @@ from rlmba.data.manifest.measures import SMALLEST
 from rlmba.data.media.content import Recipe
 from rlmba.errors import UsageError
 
-__all__ = ["MEDIA", "LabelOptions", "Options", "crop_of", "set_option"]
+__all__ = ["MEDIA", "LabelOptions", "Options", "checked_options", "crop_of", "set_option"]
 
 MEDIA = ("text", "image", "video", "audio")
-"""Modalities that come from files or texts, in the order a data set has them."""
+"""Modalities that come from files or texts, in the order they have in a data set."""
 
 _LARGEST_CROP = 224
 
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """What is read of labels; see :func:`rlmba.data.load_manifest` for each."""
+    """Options about labels and splits; :func:`rlmba.data.load_manifest` explains each."""
 
     label: str = "label"
     split: str = "split"
     classes: tuple[str, ...] | None = None
     unlabeled: str = "keep"
 
-    @classmethod
-    def checked(
-        cls, label: str, split: str, classes: Sequence[Any] | None, unlabeled: str
-    ) -> LabelOptions:
-        """Options as they came, checked.
-
-        Raises
-        ------
-        UsageError
-            If one is not what it can be.
-        """
-        if unlabeled not in ("keep", "drop"):
-            raise UsageError(f'option unlabeled: expected "keep" or "drop", got {unlabeled!r}')
-        names = None if classes is None else _class_names(classes)
-        return cls(_column("label", label), _column("split", split), names, unlabeled)
-
 
 @dataclass(frozen=True)
 class Options:
-    """What is read of samples; see :func:`rlmba.data.load_manifest` for each.
+    """Options about samples; :func:`rlmba.data.load_manifest` explains each.
 
-    ``columns`` maps modality to column, None for a modality that is not wanted; ``seconds``,
-    ``image_side`` and ``tokens`` None mean measured.
+    ``columns`` maps each modality to its column, or to None if the modality is not wanted. If
+    ``seconds``, ``image_side`` or ``tokens`` is None, it is measured on the data.
     """
 
     id: str
@@ -64,92 +48,105 @@ class Options:
     image_side: int | None
     tokens: int | None
 
-    @classmethod
-    def checked(
-        cls,
-        *,
-        id: str,  # noqa: A002 - the option's name
-        columns: Mapping[str, str | None] | None,
-        features: Sequence[str] | None,
-        root: str | Path | None,
-        sound: bool,
-        tokenizer: str,
-        image_side: int | None,
-        frames: int,
-        seconds: float | None,
-        sample_rate: int,
-        tokens: int | None,
-    ) -> Options:
-        """Options as they came, checked.
 
-        Raises
-        ------
-        UsageError
-            If one is not what it can be.
-        """
-        if columns is not None and not isinstance(columns, Mapping):
-            raise UsageError(
-                f"option columns: expected modalities and their columns, such as "
-                f"{{image: photo, text: caption}}, got {columns!r}"
-            )
-        for modality, column in (columns or {}).items():
-            if not isinstance(modality, str) or not isinstance(column, str | None):
-                raise UsageError(
-                    f"option columns: expected the name of a column for each modality, null for "
-                    f"none, got {modality!r}: {column!r}"
-                )
-        if features is not None and (
-            isinstance(features, str) or not all(isinstance(f, str) for f in features)
-        ):
-            raise UsageError(
-                f"option features: expected a list of columns, [] for none, got {features!r}"
-            )
-        if not isinstance(sound, bool):
-            raise UsageError(f"option sound: expected true or false, got {sound!r}")
-        side = SMALLEST if image_side is None else image_side
-        numbers = {"image_side": side, "frames": frames, "sample_rate": sample_rate}
-        least = {"image_side": SMALLEST, "frames": 2, "sample_rate": 1000, "tokens": 1}
-        length = 1 if tokens is None else tokens
-        for name, value in {**numbers, "tokens": length}.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
-                raise UsageError(
-                    f"option {name}: expected an integer >= {least[name]}, got {value!r}"
-                )
-        if seconds is not None and (
-            isinstance(seconds, bool)
-            or not isinstance(seconds, int | float)
-            or not math.isfinite(seconds)
-            or seconds <= 0
-        ):
-            raise UsageError(f"option seconds: expected a number above 0 or null, got {seconds!r}")
-        recipe = Recipe(
-            image_side=side,
-            frames=frames,
-            sample_rate=sample_rate,
-            tokens=length,
-            tokenizer=tokenizer,
-        )
-        return cls(
-            id=_column("id", id),
-            columns=dict(columns or {}),
-            features=None if features is None else tuple(features),
-            root=None if root is None else Path(root),
-            sound=sound,
-            recipe=recipe,
-            seconds=None if seconds is None else float(seconds),
-            image_side=image_side,
-            tokens=tokens,
-        )
+def checked_options(
+    *,
+    id: str = "id",  # noqa: A002 - the name of the column, as people write it
+    label: str = "label",
+    split: str = "split",
+    columns: Mapping[str, str | None] | None = None,
+    features: Sequence[str] | None = None,
+    root: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    unlabeled: str = "keep",
+    sound: bool = False,
+    tokenizer: str = "words",
+    image_side: int | None = None,
+    frames: int = 10,
+    seconds: float | None = None,
+    sample_rate: int = 16_000,
+    tokens: int | None = None,
+) -> tuple[Options, LabelOptions]:
+    """Check the options of a data set that is a table; :func:`rlmba.data.load_manifest` explains each.
+
+    Raises
+    ------
+    UsageError
+        If an option has a value that it cannot have.
+    """
+    _check_columns(columns, features)
+    if not isinstance(sound, bool):
+        raise UsageError(f"option sound: expected true or false, got {sound!r}")
+    if unlabeled not in ("keep", "drop"):
+        raise UsageError(f'option unlabeled: expected "keep" or "drop", got {unlabeled!r}')
+    side = SMALLEST if image_side is None else image_side
+    length = 1 if tokens is None else tokens
+    _check_integer("image_side", side, SMALLEST)
+    _check_integer("frames", frames, 2)
+    _check_integer("sample_rate", sample_rate, 1000)
+    _check_integer("tokens", length, 1)
+    if seconds is not None and (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not math.isfinite(seconds)
+        or seconds <= 0
+    ):
+        raise UsageError(f"option seconds: expected a number above 0 or null, got {seconds!r}")
+    recipe = Recipe(
+        image_side=side,
+        frames=frames,
+        sample_rate=sample_rate,
+        tokens=length,
+        tokenizer=tokenizer,
+    )
+    options = Options(
+        id=_column("id", id),
+        columns=dict(columns or {}),
+        features=None if features is None else tuple(features),
+        root=None if root is None else Path(root),
+        sound=sound,
+        recipe=recipe,
+        seconds=None if seconds is None else float(seconds),
+        image_side=image_side,
+        tokens=tokens,
+    )
+    names = None if classes is None else _class_names(classes)
+    return options, LabelOptions(_column("label", label), _column("split", split), names, unlabeled)
 
 
 def crop_of(image_side: int) -> int:
-    """Side of the square that is cut from images: seven eighths of the shorter side, 224 at most."""
+    """Side of the square that is cut from an image: 7/8 of the shorter side, at most 224 pixels."""
     return min(_LARGEST_CROP, round(image_side * 7 / 8))
 
 
 def set_option(key: str, value: str) -> str:
-    """How an option is given on the command line, for messages."""
+    """The command-line setting of a data set option, for messages."""
     return f"`--set dataset_options.{key}={value}`"
+
+
+def _check_columns(columns: Any, features: Any) -> None:
+    if columns is not None and not isinstance(columns, Mapping):
+        raise UsageError(
+            f"option columns: expected modalities and their columns, such as "
+            f"{{image: photo, text: caption}}, got {columns!r}"
+        )
+    for modality, column in (columns or {}).items():
+        if not isinstance(modality, str) or not isinstance(column, str | None):
+            raise UsageError(
+                f"option columns: expected the name of a column for each modality, or null for "
+                f"none, got {modality!r}: {column!r}"
+            )
+    if features is not None and (
+        isinstance(features, str) or not all(isinstance(f, str) for f in features)
+    ):
+        raise UsageError(
+            f"option features: expected a list of columns, or [] for none, got {features!r}"
+        )
+
+
+def _check_integer(option: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"option {option}: expected an integer >= {least}, got {value!r}")
 
 
 def _column(option: str, name: Any) -> str:

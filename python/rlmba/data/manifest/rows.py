@@ -1,4 +1,4 @@
-"""Ids, labels and splits of a table's rows."""
+"""Read the ids, labels and splits of a table's rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import Names, class_names, id_names, missing_words
+from rlmba.cells import NameIndex, class_names, id_names, missing_words
 from rlmba.data.manifest.options import set_option
 from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
@@ -23,7 +23,7 @@ _LONGEST = 200
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 SPLITS = ("train", "validation", "test")
-"""Parts of a data set, by the number that :func:`read_splits` gives."""
+"""The splits of a data set; :func:`read_splits` returns positions in it."""
 
 _SPLIT_NAMES = (
     ("", "train", "training", "unlabeled", "unlabelled", "unsupervised", "pool"),
@@ -33,33 +33,33 @@ _SPLIT_NAMES = (
 
 
 def is_split(name: str) -> bool:
-    """Whether a name stands for one of :data:`SPLITS`, in any case."""
+    """Whether a name means one of :data:`SPLITS`, in upper or lower case."""
     return any(name.strip().lower() in names for names in _SPLIT_NAMES)
 
 
 def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
     """Ids of all rows.
 
-    An id is a name: other programs put it into addresses and file names. It is one line of at most
-    200 characters; ``/`` may part it, but it is neither an absolute path nor leads upwards.
+    Other programs use ids in addresses and file names. So an id is one line of at most 200 characters.
+    It may contain slashes, but it is neither an absolute path nor contains ``..``.
 
     Parameters
     ----------
     table : Table
     column : str
     label : str or None
-        The column of labels, which is quoted where an id repeats.
+        The column of labels, for the message about an id that occurs twice.
 
     Raises
     ------
     DataError
-        If one is missing, is not such a name, or repeats; lines are named.
+        If an id is missing, invalid or repeated; the message names the lines.
     """
     texts = table.texts(column)
     if None in texts:
         raise DataError(
             f"{table.place(texts.index(None))}: expected an id in column {column!r}, got an empty cell; "
-            f"fill it, or take another column with {set_option('id', 'COLUMN')}"
+            f"fill it, or use another column with {set_option('id', 'COLUMN')}"
         )
     ids = id_names([text for text in texts if text is not None])
     first: dict[str, int] = {}
@@ -73,7 +73,7 @@ def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
 
 
 def _trick(text: str) -> str:
-    """What is wrong with an id as part of an address or a file name; "" where nothing is."""
+    """Why an id cannot be part of an address or a file name; "" if it can."""
     parts = re.split(r"[/\\]", text)
     if not parts[0] or _DRIVE.match(text):
         return "expected a name, not an absolute path"
@@ -82,41 +82,41 @@ def _trick(text: str) -> str:
     return ""
 
 
-def _repeated(table: Table, text: str, first: int, again: int, label: str | None) -> str:
-    told = ""
+def _repeated(table: Table, text: str, first: int, second: int, label: str | None) -> str:
+    difference = ""
     if label is not None:
-        labels = [table.columns[label][row] for row in (first, again)]
+        labels = [table.columns[label][row] for row in (first, second)]
         if labels[0] != labels[1]:
-            told = f", labeled {labels[0]!r} and {labels[1]!r}"
+            difference = f", labeled {labels[0]!r} and {labels[1]!r}"
     return (
-        f"{table.place(again)}: expected distinct ids, {text!r} is in {table.unit} "
-        f"{table.lines[first]} already{told}; keep one of them"
+        f"{table.place(second)}: expected distinct ids, but {text!r} is already in {table.unit} "
+        f"{table.lines[first]}{difference}; keep one of them"
     )
 
 
 def read_labels(
     table: Table, column: str | None, classes: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels of all rows as positions in the classes.
+    """Labels of all rows, as positions in the classes.
 
     Parameters
     ----------
     table : Table
     column : str or None
-        None: no label is known.
+        None if no label is known.
     classes : sequence of str or None
-        Each label is the one that it means (:class:`rlmba.cells.Names`). None: those that occur
-        (:func:`rlmba.cells.class_names`), sorted, as numbers where all are.
+        The classes; :class:`rlmba.cells.NameIndex` decides which of them a label means. None: the labels that
+        occur (:func:`rlmba.cells.class_names`), sorted, numerically if all of them are numbers.
 
     Returns
     -------
     (int64 array [n], tuple of str)
-        -1 where a cell is empty; and the classes.
+        The labels, -1 where a cell is empty, and the classes.
 
     Raises
     ------
     DataError
-        If a label is not of the classes, or cannot be a class.
+        If a label is not one of the classes, or cannot be the name of a class.
     """
     unknown = np.full(len(table), -1, np.int64)
     if column is None:
@@ -131,13 +131,14 @@ def read_labels(
         names = _sorted({name for name in found if name is not None})
         if words := missing_words(names):
             warnings.warn(
-                f"{table.path}: {', '.join(map(repr, words))} in column {column!r} counts as a class; where "
-                "no label is known, leave the cell empty, or else name all classes in the option classes",
+                f"{table.path}: {', '.join(map(repr, words))} in column {column!r} counts as a class; if it "
+                "means that the label is unknown, leave the cell empty, otherwise list all classes in the "
+                "option classes",
                 RlmbaWarning,
                 stacklevel=4,
             )
     else:
-        known, names = Names(classes, case=False), tuple(classes)
+        known, names = NameIndex(classes, case=False), tuple(classes)
         meant = {text: known.find(text) for text in {t for t in texts if t is not None}}
         for row, text in enumerate(texts):
             if text is not None and meant[text] is None:
@@ -156,29 +157,31 @@ def _foreign(name: str, classes: Sequence[str]) -> str:
     guess = f"; did you mean {lower[close[0]]!r}?" if close else ";"
     listed = ", ".join(map(repr, classes[:20])) + (", ..." if len(classes) > 20 else "")
     return (
-        f"label {name!r} is not one of the classes{guess} They are {listed}: change the label, or add it "
-        "to the option classes"
+        f"label {name!r} is not one of the classes{guess} The classes are {listed}: change the label, or "
+        "add it to the option classes"
     )
 
 
 def _sorted(names: set[str]) -> tuple[str, ...]:
-    """Sorted as numbers where all are, else as text."""
+    """Names sorted numerically if all of them are numbers, otherwise as text."""
     try:
         numbers = {name: float(name) for name in names}
     except ValueError:
         return tuple(sorted(names))
-    if any(map(math.isnan, numbers.values())):  # a class called nan has no place among numbers
+    if any(map(math.isnan, numbers.values())):  # NaN has no order
         return tuple(sorted(names))
     return tuple(sorted(names, key=lambda name: (numbers[name], name)))
 
 
 def read_splits(table: Table, column: str | None) -> NDArray[np.int64]:
-    """Which of :data:`SPLITS` each row belongs to: int64 [n], 0 where there is no column or nothing in it.
+    """The split of each row, as a position in :data:`SPLITS`: int64 [n].
+
+    It is 0 if there is no column, or the cell is empty.
 
     Raises
     ------
     DataError
-        If a cell names something else.
+        If a cell does not name a split.
     """
     splits = np.zeros(len(table), np.int64)
     number = {name: k for k, names in enumerate(_SPLIT_NAMES) for name in names}
@@ -187,8 +190,8 @@ def read_splits(table: Table, column: str | None) -> NDArray[np.int64]:
         if name not in number:
             expected = "; ".join(", ".join(n for n in names if n) for names in _SPLIT_NAMES)
             raise DataError(
-                f"{table.place(row)}: split in column {column!r}: expected one of {expected}; or nothing, "
-                f"which is train; got {text!r}"
+                f"{table.place(row)}: split in column {column!r}: expected one of {expected}; or an empty "
+                f"cell, which means train; got {text!r}"
             )
         splits[row] = number[name]
     return splits

@@ -1,4 +1,4 @@
-"""Mean and deviation of numbers, by which they are standardized."""
+"""Mean and standard deviation of numbers, which standardize them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Scale"]
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and deviation of each of D columns: float64 [D]."""
+    """Mean and standard deviation of each of D columns: float64 [D]."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
 
     @classmethod
     def fit(cls, values: NDArray[np.float64], rows: NDArray[np.int64]) -> Scale:
-        """Of these rows [n, D], each column of those that have it (NaN: has not).
+        """Fit to some rows of values [n, D]; NaN marks a missing value and is ignored.
 
-        A constant column keeps deviation 1; one that no row has mean 0.
+        A constant column gets deviation 1. A column without any value also gets mean 0.
         """
         taken = values[rows]
         there = ~np.isnan(taken)
@@ -34,7 +34,7 @@ class Scale:
         mean = np.where(there, taken, 0.0).sum(axis=0) / count
         square = np.where(there, (taken - mean) ** 2, 0.0).sum(axis=0)
         deviation = np.sqrt(square / count)
-        # Rounding leaves a constant column a tiny deviation, which would blow up what differs later.
+        # Rounding gives a constant column a tiny deviation, which would magnify later differences.
         deviation[deviation <= 1e-9 * np.abs(mean)] = 1.0
         return cls(mean, deviation)
 
@@ -44,8 +44,8 @@ class Scale:
         Raises
         ------
         DataError
-            If a number is so far from the mean that float32 cannot hold the result; the message names
-            the sample of ``ids`` [n] and the column.
+            If a number is so far from the mean that the result exceeds float32. The message names the
+            sample by ``ids`` [n], and the column.
         """
         filled = np.where(np.isnan(values), self.mean, values)
         scaled = as_loaded((filled - self.mean) / self.deviation)
@@ -53,9 +53,9 @@ class Scale:
         if len(beyond):
             row, column = beyond[0].tolist()
             raise DataError(
-                f"sample {ids[row]!r}: expected numbers that float32 holds once standardized, got "
-                f"{values[row, column]} in column {column} of mean {self.mean[column]:.6g} and deviation "
-                f"{self.deviation[column]:.6g}; repair or drop the row"
+                f"sample {ids[row]!r}: expected numbers within float32 after standardization, got "
+                f"{values[row, column]} in column {column} with mean {self.mean[column]:.6g} and standard "
+                f"deviation {self.deviation[column]:.6g}; repair or drop the row"
             )
         return scaled
 

@@ -1,4 +1,4 @@
-"""Files and texts that a table's cells name."""
+"""Find the files and texts that the cells of a table name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rlmba.cells import is_missing
 from rlmba.data.manifest.columns import Columns
 from rlmba.data.manifest.options import set_option
 from rlmba.data.manifest.values import one_line
-from rlmba.data.media.catalogue import Form, Source
+from rlmba.data.media.catalogue import Source, StorageForm
 from rlmba.data.media.problems import missing_or_empty
 from rlmba.data.table import Table
 from rlmba.errors import DataError
 
 __all__ = ["Missing", "Sources", "find_sources", "texts_are_files"]
 
-_FORMS: dict[str, Form] = {"text": "text", "image": "image", "video": "clip", "audio": "wav"}
+_FORMS: dict[str, StorageForm] = {"text": "text", "image": "image", "video": "clip", "audio": "wav"}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]+://", re.IGNORECASE)
 _LONGEST_PATH = 4096
 _LARGEST_TEXT = 2**24
@@ -29,7 +29,7 @@ _THREADS = 16
 
 @dataclass(frozen=True)
 class Missing:
-    """A file that a row names and that cannot be used."""
+    """A file that a row names but that cannot be used."""
 
     row: int
     modality: str
@@ -39,10 +39,10 @@ class Missing:
 
 @dataclass
 class Sources:
-    """What there is of each row.
+    """The files and texts of all rows.
 
-    ``by_modality`` holds a list as long as the table for each modality, None where the row has
-    nothing of it; ``missing`` the files that are named but not there.
+    ``by_modality`` maps each modality to a list as long as the table, with None where the row lacks the
+    modality. ``missing`` lists the files that rows name but that cannot be used.
     """
 
     by_modality: dict[str, list[Source | None]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Sources:
 
 
 def texts_are_files(values: Sequence[Any], root: Path) -> bool:
-    """Whether cells are paths of ``.txt`` files: all of them end so, and one of the files is there."""
+    """Whether cells are paths of ``.txt`` files: all of them end in .txt, and at least one file exists."""
     texts = [v.strip() for v in values if not is_missing(v) and isinstance(v, str)]
     if not texts or not all(t.lower().endswith(".txt") and "\n" not in t for t in texts):
         return False
@@ -73,20 +73,20 @@ def find_sources(
     ----------
     table : Table
     columns : Columns
-        ``media`` is used.
+        Only ``media`` is used.
     root : path
-        Where relative paths begin; they may not leave it.
+        The folder that relative paths start from; they may not lead out of it.
     text_is_file : bool
-        Texts are in files.
+        Whether texts are in files.
     sound : bool
-        Videos give the modality "audio" as well.
+        Whether videos also give the modality "audio".
     strict : bool
-        Refuse a modality all of whose files are missing.
+        Whether it is an error if all files of a modality are missing.
 
     Raises
     ------
     DataError
-        If a cell is no path, leads out of the root, or nothing is where a whole column says.
+        If a cell is not a path, or leads out of the root, or no file of a column exists.
     """
     found = Sources()
     for modality, column in columns.media.items():
@@ -110,8 +110,8 @@ def find_sources(
         if strict and named and not any(sources):
             first = next(m for m in found.missing if m.modality == modality)
             raise DataError(
-                f"{table.path}: none of the {named:,} files of column {column!r} ({modality}) is there; the "
-                f"first is {first.path} ({first.why}). Bring them back, say where they are with "
+                f"{table.path}: none of the {named:,} files of column {column!r} ({modality}) can be used; "
+                f"the first is {first.path} ({first.why}). Restore the files, give their folder with "
                 f"{set_option('root', 'FOLDER')}, or leave the column out with "
                 f"{set_option(f'columns.{modality}', 'null')}"
             )
@@ -127,34 +127,34 @@ def _texts(table: Table, column: str) -> list[Source | None]:
 
 
 def _path(table: Table, row: int, column: str, value: Any, root: Path) -> Path | None:
-    """A cell as a path; None where it is empty."""
+    """A cell as a path; None if it is empty."""
     if is_missing(value):
         return None
     start = f"{table.place(row)}: column {column!r}: expected "
     if not isinstance(value, str):
         raise DataError(
-            f"{start}the path of a file, got a {type(value).__name__}; files inside a table are read by the "
-            "data set huggingface"
+            f"{start}the path of a file, got a {type(value).__name__}; use the data set huggingface for "
+            "files that are embedded in a table"
         )
     text = value.strip()
     if problem := one_line(text, _LONGEST_PATH):
         raise DataError(f"{start}the path of a file: {problem}, got {text[:80]!r}")
     if _ADDRESS.match(text):
         raise DataError(
-            f"{start}the path of a file here, got the address {text[:80]!r}; fetch the files and name "
-            "them by their paths"
+            f"{start}the path of a local file, got the address {text[:80]!r}; download the files and give "
+            "their paths"
         )
     path = Path(text)
     if not path.is_absolute() and ".." in re.split(r"[/\\]", text):
         raise DataError(
             f"{start}a path below {root}, got {text!r}, which leads out of it; give the folder that "
-            f"holds all files with {set_option('root', 'FOLDER')}, or an absolute path"
+            f"contains all files with {set_option('root', 'FOLDER')}, or an absolute path"
         )
     return root / path
 
 
 def _look(path: Path | None) -> tuple[Path | None, str]:
-    """Where a file is, and what is wrong with it; also where a path has a Windows program's backslashes."""
+    """Where a file is, and why it cannot be used; backslashes are tried as slashes."""
     if path is None:
         return None, ""
     why = missing_or_empty(path)
@@ -167,4 +167,4 @@ def _look(path: Path | None) -> tuple[Path | None, str]:
 
 def _too_large(path: Path) -> str:
     size = path.stat().st_size
-    return f"a text of {size / 2**20:,.0f} MiB, at most 16 are read" if size > _LARGEST_TEXT else ""
+    return f"a text of {size / 2**20:,.0f} MiB, expected at most 16" if size > _LARGEST_TEXT else ""

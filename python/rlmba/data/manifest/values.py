@@ -1,4 +1,4 @@
-"""Single cells of a table: names of one line, numbers, lists of numbers."""
+"""Parse cells of a table: one-line names, numbers, lists of numbers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class RaggedError(ValueError):
-    """A column whose cells are not all of the form it is read for; the message says where."""
+    """Not all cells of a column have the expected form; the arguments are the row and the problem."""
 
 
 class BeyondError(RaggedError):
-    """A column of numbers of which one is beyond float32, which networks compute with."""
+    """A number in a column exceeds float32, which networks compute with."""
 
 
 def one_line(text: str, longest: int) -> str:
-    """What is wrong with a name that has to be one short line; "" where nothing is."""
+    """Why a text is not one short line; "" if it is."""
     if len(text) > longest:
         return f"expected at most {longest} characters, got {len(text):,}"
     if any(unicodedata.category(c) in _CONTROL for c in text):
@@ -38,15 +38,15 @@ def one_line(text: str, longest: int) -> str:
 
 
 def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Cells as numbers, NaN where a cell is empty ("NaN" and "NA" count as empty): float64 [n].
+    """Cells as numbers: float64 [n]; NaN where a cell is empty or reads "NaN", "NA" or the like.
 
     Raises
     ------
     RaggedError
-        If one is not a finite number within float32; its argument is the row.
+        If a cell is not a finite number within float32; the first argument is the row.
     """
     try:
-        # A whole column at once, where it is as simple as most are.
+        # Most columns can be converted at once.
         numbers = np.array([math.nan if v is None else v for v in values], np.float64)
         if numbers.ndim == 1 and not (np.abs(numbers) > _LARGEST).any():
             return numbers
@@ -69,16 +69,16 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
-    """Cells that are lists of numbers, one as long as the other: float64 [n, D], rows of NaN where empty.
+    """Cells that are lists of numbers of equal length: float64 [n, D]; a row of NaN where a cell is empty.
 
-    A list may be the text of a JSON list. None where the first cell that is not empty is no list of
-    numbers: the column is something else.
+    A list may be written as JSON text. Returns None if the first cell that is not empty is not a list of
+    numbers: then the column holds something else.
 
     Raises
     ------
     RaggedError
-        If others are not lists of finite numbers within float32, of the same length; its first argument
-        is the row.
+        If another cell is not a list of finite numbers within float32 of the same length; the first
+        argument is the row.
     """
     first = next((v for v in values if not is_missing(v)), None)
     width = len(_list_of(first) or ())
@@ -92,14 +92,16 @@ def vectors_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
         if numbers is None:
             raise RaggedError(row, f"holds {_short(value)}")
         if len(numbers) != width:
-            raise RaggedError(row, f"has a list of {len(numbers)} numbers, the first has {width}")
+            raise RaggedError(
+                row, f"has a list of {len(numbers)} numbers, the first list has {width}"
+            )
         if not all(map(math.isfinite, numbers)):
             raise RaggedError(row, "has a number that is not finite in its list")
         if max(map(abs, numbers)) > _LARGEST:
             place = int(np.argmax(np.abs(numbers) > _LARGEST))
             raise BeyondError(
                 row,
-                f"has {numbers[place]} at place {place} of its list, which exceeds float32 (3.4e38)",
+                f"has {numbers[place]} at position {place} of its list, which exceeds float32 (3.4e38)",
             )
         vectors[row] = numbers
     return vectors

@@ -1,3 +1,3 @@
-"""Data sets of media files: what lies on disk, decoding it, and keeping it ready to read."""
+"""Data sets of media files: find the files, decode them, and cache the result."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Colour jitter, grayscale and blur of whole batches, with parameters of each image's own.
+"""Color jitter, grayscale and blur of whole batches, with separate parameters for each image.
 
-torchvision's transforms draw one set of parameters for a batch. These do what its functions do to
-one image, for images [n, 3, H, W] of float32 in [0, 1] and a tensor [n] of parameters; values are
-not rounded to 8 bits between steps.
+torchvision's transforms draw one set of parameters per batch. The functions here take images
+[n, 3, H, W], float32 in [0, 1], and a tensor [n] of parameters, and do to each image what torchvision's
+functions do to one image. Values are not rounded to 8 bits between steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 BLUR_SIZE = 23
-"""Taps of the blur's kernel along each axis: an odd number near a tenth of an image's side."""
+"""Taps of the blur kernel along each axis: an odd number near a tenth of an image's side."""
 
 _GRAY = (0.2989, 0.587, 0.114)
 
@@ -34,16 +34,16 @@ _GRAY = (0.2989, 0.587, 0.114)
 def change_where(
     x: Tensor, mask: Tensor, function: Callable[..., Tensor], *parameters: Tensor
 ) -> None:
-    """Replace the samples of ``x`` at which ``mask`` is true by what ``function`` makes of them.
+    """Replace the samples of ``x`` for which ``mask`` is true by the result of ``function``.
 
     Parameters
     ----------
     x : tensor [n, ...]
         Changed in place.
     mask : bool tensor [n]
-        Best on the CPU wherever ``x`` lies: nothing waits for the device then.
+        Preferably on the CPU, so that nothing waits for the device of ``x``.
     function : callable
-        Takes k samples, and the rows of ``parameters`` that belong to them.
+        Takes k samples and their rows of ``parameters``.
     parameters : tensors [n, ...]
         On the device of ``x``.
     """
@@ -58,7 +58,7 @@ def _each(values: Tensor) -> Tensor:
 
 
 def grayscale(x: Tensor) -> Tensor:
-    """Luma [n, 1, H, W] of images, by the weights of ITU-R BT.601 as torchvision rounds them."""
+    """Luma [n, 1, H, W] of images, with the weights of ITU-R BT.601 as torchvision rounds them."""
     r, g, b = x.unbind(1)
     return (r * _GRAY[0]).add_(g, alpha=_GRAY[1]).add_(b, alpha=_GRAY[2])[:, None]
 
@@ -69,25 +69,25 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the mean of each image's luma; factor 0 leaves that alone."""
+    """Blend with the mean of each image's luma; factor 0 gives only that mean."""
     mean = grayscale(x).mean(dim=(1, 2, 3))
     return (x * _each(factor)).add_(_each((1 - factor) * mean)).clamp_(0, 1)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the luma; factor 0 leaves that alone."""
+    """Blend with the luma; factor 0 gives only the luma."""
     return torch.lerp(grayscale(x), x, _each(factor)).clamp_(0, 1)
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by ``shift`` [n] of a full circle, saturation and value as they are.
+    """Rotate the hue by ``shift`` [n] of a full circle; saturation and value do not change.
 
-    With value V, chroma C and hue h in sixths of a circle, a channel is V - C w, where the weight
-    w = clamp(2 - |3 - |h - o||, 0, 1) falls to 0 around the channel's own hue o: 0, 2, 4 of red,
-    green, blue. Nothing here branches: selecting is the slow part on a CPU.
+    With value V, chroma C and hue h in sixths of a circle, a channel is V - C w. The weight
+    w = clamp(2 - |3 - |h - o||, 0, 1) falls to 0 around the channel's own hue o, which is 0, 2 and 4 for
+    red, green and blue. The code has no branches, because selecting elements is slow on a CPU.
     """
     r, g, b = x.unbind(1)
-    # Comparing in place gives 0 and 1 in x's dtype, many times faster than through bool.
+    # Comparing in place gives 0 and 1 in x's dtype, which is many times faster than through bool.
     green_below = g.clone().lt_(b)
     middle, low = torch.maximum(g, b), torch.minimum(g, b)
     red_below = r.clone().lt_(middle)
@@ -114,17 +114,17 @@ _STEPS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 
 
 def jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """Apply brightness, contrast, saturation and hue in each image's own order, in place.
+    """Adjust brightness, contrast, saturation and hue in place, in a separate order for each image.
 
     Parameters
     ----------
     x : float32 tensor [n, 3, H, W]
         Overwritten.
     factors : float32 tensor [n, 4]
-        Of brightness, contrast, saturation and hue.
+        Factors of brightness, contrast and saturation, and the shift of the hue.
     order : integer tensor [n, 4]
-        Which of them, 0 to 3, comes first, second, ...; -1: none. Best on the CPU wherever ``x``
-        lies: it decides what is computed.
+        Which adjustment, 0 to 3, comes first, second, ...; -1: none. Preferably on the CPU, since it
+        decides what is computed.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def _bands(taps: Tensor, side: int) -> Tensor:
-    """[n, side, side]: at [i, j] the weight of pixel i in blurred pixel j, borders reflected."""
+    """[n, side, side]: entry [i, j] is the weight of pixel i in blurred pixel j; borders are reflected."""
     n, count = taps.shape
     half = count // 2
     wide = side + 2 * half
@@ -152,15 +152,15 @@ def _bands(taps: Tensor, side: int) -> Tensor:
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Blur by a Gaussian of standard deviation ``sigma`` [n] > 0 pixels, borders reflected.
+    """Blur with a Gaussian of standard deviation ``sigma`` [n] > 0 pixels; borders are reflected.
 
-    The kernel, :data:`BLUR_SIZE` taps along each axis, is separable: each axis is one product with a
-    banded matrix, which runs many times faster than a convolution with a kernel for each image.
-    Sides must be longer than half of the kernel.
+    The kernel has :data:`BLUR_SIZE` taps along each axis and is separable. Each axis is one product with
+    a banded matrix, which is many times faster than a convolution with a different kernel for each
+    image. Sides must be longer than half of the kernel.
     """
     offsets = torch.arange(BLUR_SIZE, device=x.device) - BLUR_SIZE // 2
     taps = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)
-    # What adds nothing in float32 may be denormal, with which a CPU multiplies very slowly.
+    # Taps too small to matter in float32 may be denormal, which makes products very slow on a CPU.
     taps = functional.threshold(taps, 1e-12, 0.0)
     height, width = x.shape[2:]
     across = _bands(taps, width)

@@ -1,8 +1,8 @@
-"""A prepared data set: media files decoded once, in shards that are read at the speed of memory.
+"""A cache of a data set: media files that were decoded once, in shards that are memory-mapped.
 
-A folder with ``cache.json`` (what is to be in it, by which recipe), the list of samples it points to,
-and ``shards/`` as :mod:`rlmba.data.media.shards` has them. It can be used while it is being made: what
-its finished shards hold is there.
+A cache is a folder with ``cache.json`` (what it will hold, and by which recipe), the list of samples
+that this file points to, and ``shards/`` (see :mod:`rlmba.data.media.shards`). It can be used while it
+is being made: the content of finished shards is available.
 """
 
 from __future__ import annotations
@@ -21,62 +21,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.media import shards
-from rlmba.data.media.catalogue import split_checksum
+from rlmba.data.media.catalogue import SampleTable, split_checksum
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import Outcome
-from rlmba.data.media.plan import HEADER, NOWHERE, Plan, read_plan, recipe_differences
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.outcome import DecodeOutcome
+from rlmba.data.media.plan import HEADER, NOWHERE, CachePlan, read_plan, recipe_differences
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.work import default_workers
 from rlmba.errors import DataError
 
 __all__ = ["CacheInfo", "CacheReader", "is_cache", "read_cache_info", "verify"]
 
 _OPEN_SHARDS = 256
-"""Shards mapped at a time: each costs a file descriptor, of which a process often has 1,024."""
+"""Shards mapped at a time. Each needs a file descriptor, and the limit of a process is often 1,024."""
 
-_FINE = Outcome()
+_FINE = DecodeOutcome()
 
 
-@dataclass(frozen=True)
-class CacheInfo:
-    """What a cache holds now: of its finished shards, the samples with any content.
+@dataclass(frozen=True, kw_only=True)
+class CacheInfo(SampleTable):
+    """What a cache holds now: the samples of its finished shards that have any content.
+
+    Samples are in the order of (test, label, id), which does not depend on how the cache was made. Each
+    has at least one modality.
 
     Parameters
     ----------
     path : path
-    name : str
-        The data set.
-    classes, modalities : tuple of str
-        As the catalogue had them.
-    recipe : Recipe
-        How its content was made.
-    ids : str array [n]
-        In order of (test, label, id), however the cache came about.
-    labels : int64 array [n]
-    test : bool array [n]
-    present : bool array [n, M]
-        Which modalities there are, at least one of each sample.
     fingerprint : str
-        Checksum of all that and of the content: equal only for the same.
+        Checksum of the samples, the recipe and the content: equal only for equal data.
     problems : mapping of id to mapping of modality to str
-        What could not be had, and why; also of samples that are not in ``ids``.
+        Modalities that could not be read, and why; also for samples that are not in ``ids``.
     flags : mapping of id to mapping of modality to tuple of str
-        What is odd.
+        What is odd about a modality.
     planned : int
-        Samples the data set lists.
+        Number of samples that the data set lists.
     waiting : int
-        Those among them whose shard is not there yet.
+        How many of them are in shards that are not finished.
     """
 
     path: Path
-    name: str
-    classes: tuple[str, ...]
-    modalities: tuple[str, ...]
-    recipe: Recipe
-    ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    test: NDArray[np.bool_]
-    present: NDArray[np.bool_]
     fingerprint: str
     problems: Mapping[str, Mapping[str, str]]
     flags: Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -86,10 +69,10 @@ class CacheInfo:
 
 @dataclass(frozen=True)
 class _Contents:
-    """A cache as its files say: its plan, its finished shards, where each sample with content lies."""
+    """A cache's plan, the notes of its finished shards, and the shard and row of each sample."""
 
-    plan: Plan
-    notes: Mapping[int, shards.Note]
+    plan: CachePlan
+    notes: Mapping[int, shards.ShardNote]
     place: Mapping[str, tuple[int, int]]
 
     def usable(self) -> list[str]:
@@ -97,10 +80,10 @@ class _Contents:
         every = zip(self.plan.test, self.plan.labels, self.plan.ids, strict=True)
         return [i for _, _, i in sorted(every) if i in self.place]
 
-    def outcomes(self) -> list[Outcome | None]:
-        """Of each sample planned; None while its shard is not there."""
+    def outcomes(self) -> list[DecodeOutcome | None]:
+        """The outcome of each planned sample; None while its shard is not finished."""
         plan = self.plan
-        nowhere = Outcome(dict.fromkeys(plan.modalities, "no file"))
+        nowhere = DecodeOutcome(dict.fromkeys(plan.modalities, "no file"))
         return [
             nowhere
             if number == NOWHERE
@@ -112,7 +95,7 @@ class _Contents:
 
 
 def is_cache(path: str | Path) -> bool:
-    """Whether a folder is a cache, or the beginning of one."""
+    """Whether a folder is a cache, finished or not."""
     return (Path(path) / HEADER).is_file()
 
 
@@ -125,14 +108,14 @@ def read_cache_info(
     ----------
     path : path
     name : str, optional
-        The data set it has to be of.
+        The data set that the cache must be of.
     recipe : Recipe, optional
-        The recipe it has to follow.
+        The recipe that the cache must follow.
 
     Raises
     ------
     DataError
-        If the folder is no cache, of another format, name or recipe, or damaged.
+        If the folder is not a cache, has another format, name or recipe, or is damaged.
     """
     contents = _read(Path(path))
     plan = contents.plan
@@ -143,10 +126,10 @@ def read_cache_info(
     ids = np.array(usable, dtype=np.str_)
     labels = np.array([about[i][0] for i in usable], dtype=np.int64)
     test = np.array([about[i][1] for i in usable], dtype=np.bool_)
-    said = {s: o for s, o in zip(plan.ids, outcomes, strict=True) if o is not None}
+    known = {s: o for s, o in zip(plan.ids, outcomes, strict=True) if o is not None}
     present = np.ones((len(usable), len(plan.modalities)), np.bool_)
     for row, i in enumerate(usable):
-        if lacking := said[i].problems:
+        if lacking := known[i].problems:
             present[row] = [m not in lacking for m in plan.modalities]
     return CacheInfo(
         path=Path(path),
@@ -159,31 +142,31 @@ def read_cache_info(
         test=test,
         present=present,
         fingerprint=_fingerprint(contents, split_checksum(plan.classes, ids, labels, test)),
-        problems={s: o.problems for s, o in said.items() if o.problems},
-        flags={s: o.flags for s, o in said.items() if o.flags},
+        problems={s: o.problems for s, o in known.items() if o.problems},
+        flags={s: o.flags for s, o in known.items() if o.flags},
         planned=len(plan.ids),
         waiting=outcomes.count(None),
     )
 
 
 class CacheReader:
-    """Reads samples of a cache as views into its files; a :class:`~rlmba.data.media.content.Reader`.
+    """A :class:`~rlmba.data.media.content.Reader` that returns views into the files of a cache.
 
-    Threads may share it. Pickled, it takes its list of samples along and opens files when it reads.
+    Threads may share it. It can be pickled: a copy keeps the list of samples and opens the files itself.
 
     Parameters
     ----------
     path : path
         The cache, finished or not.
     ids : sequence of str, optional
-        The samples in the order of their positions; by default those of :func:`read_cache_info`.
+        The samples by position; by default those of :func:`read_cache_info`.
     open_shards : int
-        Shards mapped at a time, those used last.
+        How many shards stay mapped; the least recently used one is closed first.
 
     Raises
     ------
     DataError
-        As :func:`read_cache_info`, or if an id is not there (yet).
+        As :func:`read_cache_info`, or if the cache does not hold an id (yet).
     """
 
     def __init__(
@@ -199,8 +182,8 @@ class CacheReader:
         lacking = [i for i in wanted if i not in contents.place]
         if lacking:
             raise DataError(
-                f"{self._path} does not hold {len(lacking):,} of {len(wanted):,} samples, {lacking[0]!r} "
-                "first: leave them out, or run `rlmba data prepare` to its end"
+                f"{self._path} lacks {len(lacking):,} of {len(wanted):,} samples, the first is "
+                f"{lacking[0]!r}: leave them out, or let `rlmba data prepare` finish"
             )
         places = np.array([contents.place[i] for i in wanted], np.int32).reshape(-1, 2)
         self._places = places
@@ -224,14 +207,14 @@ class CacheReader:
         return len(self._places)
 
     def read(self, position: int) -> dict[str, NDArray[Any] | None]:
-        """Arrays of a sample by modality, None where it lacks one.
+        """Arrays of a sample by modality; None for a modality that it lacks.
 
-        They are read-only and lie in the cache's file, which stays open while one of them is there.
+        The arrays are read-only views into a file of the cache, which stays open as long as they exist.
 
         Raises
         ------
         DataError
-            If its shard is damaged.
+            If the sample's shard is damaged.
         """
         number, row = self._places[position].tolist()
         return self._shard(number).row(row, self._modalities)
@@ -253,24 +236,24 @@ def verify(
     *,
     name: str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
-) -> Report:
+    progress: OnProgress | None = None,
+) -> MediaReport:
     """Read every finished shard and compare it with its checksum.
 
     Parameters
     ----------
     path : path
     name : str, optional
-        The data set it has to be of.
+        The data set that the cache must be of.
     workers : int, optional
-        Threads; as many as there are cores by default.
+        Number of threads; by default one per core.
     progress : callable, optional
-        Called with the number of shards done, and of all.
+        Called with the number of shards that are done and their total.
 
     Raises
     ------
     DataError
-        If shards are damaged: all of them are named.
+        If shards are damaged; the message names all of them.
     """
     folder = Path(path)
     contents = _read(folder)
@@ -286,21 +269,21 @@ def verify(
                 progress(done, len(numbers))
     if wrong:
         raise DataError(
-            f"{len(wrong):,} of {len(numbers):,} shards of {folder} are damaged; delete the .json beside "
-            "each and run `rlmba data prepare` again, which makes those that are not there:\n"
+            f"{len(wrong):,} of {len(numbers):,} shards of {folder} are damaged; delete the .json file of "
+            "each and run `rlmba data prepare` again, which makes these shards again:\n"
             + "\n".join(wrong)
         )
     return _report(folder, contents)
 
 
-def cache_report(path: Path, notes: Sequence[str] = ()) -> Report:
-    """What a cache holds, counted; ``notes`` are handed on."""
+def cache_report(path: Path, notes: Sequence[str] = ()) -> MediaReport:
+    """The counts of what a cache holds, with ``notes`` added."""
     return _report(path, _read(path), notes)
 
 
-def _report(path: Path, contents: _Contents, notes: Sequence[str] = ()) -> Report:
+def _report(path: Path, contents: _Contents, notes: Sequence[str] = ()) -> MediaReport:
     plan = contents.plan
-    return Report(
+    return MediaReport(
         name=plan.name,
         layout=plan.layout,
         root=plan.root,
@@ -330,14 +313,14 @@ def _read(path: Path) -> _Contents:
     return _Contents(plan, notes, place)
 
 
-def _require(path: Path, plan: Plan, name: str | None, recipe: Recipe | None) -> None:
+def _require(path: Path, plan: CachePlan, name: str | None, recipe: Recipe | None) -> None:
     if name is not None and name != plan.name:
         raise DataError(
-            f"{path} is a cache of {plan.name!r}, {name!r} was asked for; give the cache of that one"
+            f"{path} is a cache of {plan.name!r}, expected one of {name!r}; give the cache of that data set"
         )
     if recipe is not None and (lines := recipe_differences(plan.recipe, recipe)):
         raise DataError(
-            f"{path} was made by another recipe; prepare one into another folder, or ask for this one:\n"
+            f"{path} was made by another recipe; prepare another folder, or use the recipe of this one:\n"
             + "\n".join(lines)
         )
 

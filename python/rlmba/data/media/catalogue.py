@@ -1,4 +1,4 @@
-"""What a data set of media files consists of: which samples, of which class and split, from where."""
+"""The samples of a data set of media files: their ids, classes, splits and files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Catalogue", "Form", "Sample", "Source", "split_checksum"]
+from rlmba.data.media.content import Recipe
 
-Form: TypeAlias = Literal["image", "text", "clip", "frames", "wav"]
-"""How a modality's content is stored: an image file; text; a video file, with its sound; a folder of
-``frame_<k>.jpg``; a sound file."""
+__all__ = ["Catalogue", "Sample", "SampleTable", "Source", "StorageForm", "split_checksum"]
+
+StorageForm: TypeAlias = Literal["image", "text", "clip", "frames", "wav"]
+"""How a modality is stored: an image file, text, a video file with its sound, a folder of
+``frame_<k>.jpg`` files, or a sound file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +31,28 @@ class Source:
     path : path or None
         The file or folder; None for text that was read with the catalogue.
     text : str or None
-        The text itself, of text only.
+        The text itself; None for other modalities.
     """
 
-    form: Form
+    form: StorageForm
     path: Path | None = None
     text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample as the data set's lists or folders name it.
+    """A sample that the lists or folders of a data set name.
 
     Parameters
     ----------
     id : str
-        Stable: the same sample has the same id on every machine and in every layout.
+        The same on every machine and in every layout.
     label : int
         Position in the catalogue's classes.
     test : bool
-        Whether it belongs to the test split.
+        Whether the sample belongs to the test split.
     sources : mapping of modality to Source or None
-        None where its file is missing.
+        None if the file is missing.
     """
 
     id: str
@@ -66,16 +68,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Every sample that a root's lists or folders name, missing files included.
+    """All samples that the lists or folders of a data set name, including those with missing files.
 
     Parameters
     ----------
     name : str
         The data set: "food101", "kineticssound" or "vggsound".
     root : path
-        Where it was read.
+        The folder that was read.
     layout : str
-        Which of the layouts of that data set was found there.
+        The layout that was found in the folder.
     modalities : tuple of str
         In their fixed order.
     classes : tuple of str
@@ -83,9 +85,9 @@ class Catalogue:
     samples : sequence of Sample
         Sorted by (test, class, id); ids are distinct.
     published : mapping of split to int
-        Number of samples the publication counts, for "train" and "test".
+        The published numbers of samples, for "train" and "test".
     notes : sequence of str
-        What was noticed on reading: lines skipped, files that belong to no sample, ids twice.
+        Remarks about the folder: skipped lines, files that belong to no sample, repeated ids.
     """
 
     name: str
@@ -98,16 +100,45 @@ class Catalogue:
     notes: Sequence[str] = field(default=())
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleTable:
+    """Samples that can be loaded, as columns with one entry per sample.
+
+    Parameters
+    ----------
+    name : str
+        The data set.
+    classes, modalities : tuple of str
+    recipe : Recipe
+        How the content is made from the media files.
+    ids : str array [n]
+    labels : int64 array [n]
+    test : bool array [n]
+        Whether a sample belongs to the test split.
+    present : bool array [n, M]
+        Which modalities a sample has.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    modalities: tuple[str, ...]
+    recipe: Recipe
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    test: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+
+
 def split_checksum(
     classes: Sequence[str],
     ids: Sequence[str] | NDArray[np.str_],
     labels: Sequence[int] | NDArray[np.int64],
     test: Sequence[bool] | NDArray[np.bool_],
 ) -> str:
-    """Checksum of which samples are in which split and class: BLAKE2b, 128 bits, hexadecimal.
+    """Checksum of the split and class of every sample: BLAKE2b, 128 bits, hexadecimal.
 
-    The order of the samples plays no part: two people who get the same one train and test on the
-    same samples.
+    It does not depend on the order of the samples. Two people with the same checksum train and test on
+    the same samples.
     """
     lines = sorted(
         f"{'test' if t else 'train'}\t{classes[int(y)]}\t{i}"

@@ -1,4 +1,4 @@
-"""Checking a data set's files: the reading that preparing does, without keeping what is read."""
+"""Check the files of a data set: read them as preparation does, but without storing the content."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from typing import Any, BinaryIO, TypeVar
 
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine, missing
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.outcome import (
+    CRASHED,
+    Decode,
+    DecodeOutcome,
+    default_decode,
+    examine,
+    missing,
+)
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError
+from rlmba.markup import visible
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_text, cache_folder
@@ -30,14 +38,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Examine:
-    """Task: read samples and say what became of each."""
+    """Task: read samples and return the outcome of each."""
 
     samples: Sequence[Sample]
     recipe: Recipe
     decode: Decode
 
-    def run(self, tick: Callable[[], None]) -> list[Outcome]:
-        """Outcomes of the samples, in their order."""
+    def run(self, tick: Callable[[], None]) -> list[DecodeOutcome]:
+        """Outcomes of the samples, in order."""
         outcomes = []
         for sample in self.samples:
             outcomes.append(examine(sample, self.recipe, self.decode)[1])
@@ -51,45 +59,44 @@ def check(
     *,
     workers: int | None = None,
     decode: Decode | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     index: str | Path | None = None,
     quick: bool = False,
-) -> Report:
-    """Read every sample a catalogue lists and count what is missing, unreadable or odd.
+) -> MediaReport:
+    """Read every sample of a catalogue and count what is missing, unreadable or odd.
 
-    Results are appended to an index as they come, so that a check that was stopped goes on where
-    it was, and one that is run again reads only files that have changed: those of another size or
-    time of change.
+    Results are appended to an index as they arrive. So an interrupted check continues where it stopped,
+    and a later check reads only files whose size or modification time has changed.
 
     Parameters
     ----------
     catalogue : Catalogue
     recipe : Recipe
     workers : int, optional
-        Processes; as many as there are cores by default. A script that calls this must do so
-        below ``if __name__ == "__main__":``.
+        Number of processes; by default one per core. A script must call this function below
+        ``if __name__ == "__main__":``.
     decode : Decode, optional
-        :func:`rlmba.data.media.decode.decode_sample` by default. A sample that ends its process is
-        found and counted as unreadable.
+        :func:`rlmba.data.media.decode.decode_sample` by default. A sample that crashes its process is
+        identified and counted as unreadable.
     progress : callable, optional
-        Called with the number of samples done, and of all.
+        Called with the number of samples that are done and their total.
     index : path, optional
         The file of results; :func:`default_index` by default.
     quick : bool
-        Only look for files: nothing is read, no index used.
+        Whether to only look for files, without reading them or using an index.
 
     Returns
     -------
-    Report
+    MediaReport
 
     Raises
     ------
     DataError
-        If the index is of another data set or recipe, or no index.
+        If the index belongs to another data set or recipe, or the file is not an index.
     StorageError
         If the index cannot be written.
     UsageError
-        If there is no tokenizer, or workers cannot start.
+        If the tokenizer cannot be loaded, or workers cannot start.
     """
     if quick:
         return _report(catalogue, [missing(s) for s in catalogue.samples], None, quick=True)
@@ -113,8 +120,8 @@ def check(
     return _report(catalogue, [outcomes[s.id] for s in catalogue.samples], file)
 
 
-def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, Outcome]]:
-    """What a task found; one that died is done again sample by sample."""
+def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, DecodeOutcome]]:
+    """The outcomes of a task; if its worker died, each sample is submitted again alone."""
     if not isinstance(result, Died):
         yield from zip(task.samples, result, strict=True)
     elif len(task.samples) > 1:
@@ -125,7 +132,7 @@ def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, Outcom
 
 
 def default_index(catalogue: Catalogue, recipe: Recipe) -> Path:
-    """Where the results of checking these files by this recipe are kept, in the user's cache folder."""
+    """The file in the user's cache folder for the results of checking these files with this recipe."""
     facts = json.dumps(_facts(catalogue, recipe), sort_keys=True)
     digest = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
     return cache_folder() / "index" / f"{digest}.jsonl"
@@ -133,35 +140,35 @@ def default_index(catalogue: Catalogue, recipe: Recipe) -> Path:
 
 def known_outcomes(
     catalogue: Catalogue, recipe: Recipe, index: str | Path | None = None
-) -> Mapping[str, Outcome]:
-    """What earlier checks found, by id, of samples whose files are still what they were.
+) -> Mapping[str, DecodeOutcome]:
+    """Outcomes of earlier checks by id, for samples whose files have not changed since.
 
-    Reads the index alone, and looks at each file's size and time. Empty where there is none.
+    It reads only the index, and each file's size and modification time. Empty if there is no index.
 
     Raises
     ------
     DataError
-        If the index is of another data set or recipe, or no index.
+        If the index belongs to another data set or recipe, or the file is not an index.
     """
     file = Path(index) if index is not None else default_index(catalogue, recipe)
     data = find_bytes(file, advice="give another --index")
     if not data:
         return {}
-    lines = data.split(b"\n")[:-1] or [b""]  # what follows the last line's end is torn
+    lines = data.split(b"\n")[:-1] or [b""]  # a last line without a line end is incomplete
     facts = _line(lines[0], dict[str, Any])
     if facts is None or "format" not in facts:
-        raise DataError(f"{file} is no index of a check; give another --index")
+        raise DataError(f"{file} is not the index of a check; give another --index")
     if facts != _facts(catalogue, recipe):
         raise DataError(
-            f"{file} is the index of {facts.get('name')} in {facts.get('root')}, or of another recipe or "
-            "version; give another --index"
+            f"{file} is the index of {facts.get('name')} in {facts.get('root')}, or was written with another "
+            "recipe or version; give another --index"
         )
     samples = {s.id: s for s in catalogue.samples}
-    known: dict[str, Outcome] = {}
+    known: dict[str, DecodeOutcome] = {}
     for line in lines[1:]:
-        said = _line(line, _Known)
-        if said is not None and said.id in samples:
-            known[said.id] = Outcome(said.problems, said.flags, said.keys)
+        entry = _line(line, _Known)
+        if entry is not None and entry.id in samples:
+            known[entry.id] = DecodeOutcome(entry.problems, entry.flags, entry.keys)
     return {i: outcome for i, outcome in known.items() if outcome.current(samples[i])}
 
 
@@ -169,22 +176,22 @@ def _facts(catalogue: Catalogue, recipe: Recipe) -> dict[str, Any]:
     facts = {
         "format": _FORMAT,
         "name": catalogue.name,
-        "root": str(catalogue.root.resolve()),
+        "root": visible(str(catalogue.root.resolve())),
         "recipe": asdict(recipe),
     }
-    loaded: dict[str, Any] = json.loads(json.dumps(facts))  # tuples as they come back
+    loaded: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists, as in the file
     return loaded
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known(Outcome):
-    """A line of an index: what became of a sample."""
+class _Known(DecodeOutcome):
+    """A line of an index: the outcome of a sample."""
 
     id: str
 
 
 def _line(line: bytes, type_: type[_T]) -> _T | None:
-    """A line of an index; None where it is torn, as one is after a crash."""
+    """A line of an index; None if it is incomplete, as after a crash."""
     try:
         return parse_json(line, type_, "", advice="")
     except DataError:
@@ -214,21 +221,21 @@ def _append(log: BinaryIO, file: Path, line: Mapping[str, Any]) -> None:
         written = log.write(data)
     except OSError as error:
         raise StorageError(
-            f"could not write {file} ({error.strerror}); what it holds stays: free some space or give "
-            "another --index, then run the same command again"
+            f"could not write {file} ({error.strerror}); its results so far are kept: free some space or "
+            "give another --index, then run the same command again"
         ) from error
     if written != len(data):
         raise StorageError(
-            f"could not write {len(data):,} bytes to {file}; what it holds stays: free some space or give "
-            "another --index, then run the same command again"
+            f"could not write {len(data):,} bytes to {file}; its results so far are kept: free some space or "
+            "give another --index, then run the same command again"
         )
 
 
 def _report(
-    catalogue: Catalogue, outcomes: Sequence[Outcome], place: Path | None, quick: bool = False
-) -> Report:
+    catalogue: Catalogue, outcomes: Sequence[DecodeOutcome], place: Path | None, quick: bool = False
+) -> MediaReport:
     samples = catalogue.samples
-    return Report(
+    return MediaReport(
         name=catalogue.name,
         layout=catalogue.layout,
         root=str(catalogue.root),

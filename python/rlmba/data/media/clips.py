@@ -1,4 +1,4 @@
-"""Clips and sound files: video and sound from one pass over the file."""
+"""Read clips and sound files: video and sound in one pass over the file."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.media import sound
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.frames import is_still, midpoints
 from rlmba.data.media.packets import Step, necessary
 from rlmba.data.media.problems import missing_or_empty, reason, unusable
 
 __all__ = ["read_clip"]
 
-# Seconds of packets that are read beyond the last moment wanted, for decoders and resamplers that
-# give out late; and that a file may end before it says, and still count as whole.
+# Seconds of packets to read after the last requested time, because decoders and resamplers return frames
+# late. A file that ends this much earlier than its header says still counts as complete.
 _SLACK = 0.5
 
 
-def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Content]:
+def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, MediaContent]:
     """Video frames and sound of a file, opened and read once.
 
     Parameters
     ----------
     path : path
-        Anything FFmpeg reads: a clip, or a sound file.
+        Any clip or sound file that FFmpeg reads.
     recipe : Recipe
-        ``frames`` pictures are taken at the times (i + 0.5) L / frames after the first, where L is
-        ``seconds``, or the video's length if it is shorter: each the picture that shows at that time.
-        The resize is bilinear over the area, in the same step as the conversion to RGB.
+        ``frames`` pictures are taken at the times (i + 0.5) L / frames after the first picture, where L
+        is ``seconds``, or the video's length if that is shorter. Each is the picture displayed at that
+        time. It is resized bilinearly over the area, in the same step as the conversion to RGB.
     kinds : iterable of str
-        Which of "video" and "audio" are wanted.
+        Which of "video" and "audio" to read.
 
     Returns
     -------
-    dict of str to Content
-        Of each kind. The first video stream that is no cover picture and the first audio stream are
-        taken, each from its own beginning.
+    dict of str to MediaContent
+        The content of each kind. It comes from the first video stream that is not a cover picture, and
+        from the first audio stream, each from its own beginning.
     """
     import av
 
@@ -49,7 +49,7 @@ def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Con
     if problem := missing_or_empty(path):
         return dict.fromkeys(kinds, unusable(problem))
     try:
-        # "file:" and the list keep names and playlists from reaching for anything but files.
+        # "file:" and the list of protocols keep names and playlists from opening anything but files.
         with av.open(
             f"file:{path}",
             metadata_errors="replace",
@@ -66,10 +66,10 @@ def read_clip(path: Path, recipe: Recipe, kinds: Iterable[str]) -> dict[str, Con
 
 @dataclass
 class _Track:
-    """A stream with the packets of it that were read; times in units of ``unit`` seconds.
+    """A stream and its packets that were read; times are in units of ``unit`` seconds.
 
-    ``declared`` is how long it should be by the file's headers, in seconds; ``timed`` whether its
-    frames have times of their own.
+    ``declared`` is the length in seconds that the file's header states. ``timed`` says whether the
+    frames carry their own times.
     """
 
     stream: Any
@@ -81,13 +81,13 @@ class _Track:
     done: bool = False
 
     def add(self, packet: Any, seconds: float) -> bool:
-        """Keep a packet; whether with it all of the first ``seconds`` is there."""
+        """Store a packet; returns whether all packets of the first ``seconds`` are there."""
         self.packets.append(packet)
         if packet.pts is None:
             self.timed = False
         elif not packet.is_discard:
             self.first = packet.pts if self.first is None else min(self.first, packet.pts)
-        # No later packet is shown before this one is decoded.
+        # No later packet is displayed before this one is decoded.
         if packet.dts is not None and self.first is not None:
             self.done = (packet.dts - self.first) * self.unit > seconds + _SLACK
         return self.done
@@ -102,7 +102,7 @@ def _track(container: Any, kind: str) -> _Track | None:
         seconds = None if stream.duration is None else stream.duration * unit
         if seconds is None and container.duration is not None:
             seconds = container.duration / 1e6
-        # AVI numbers packets as they lie: that is no time where frames are stored out of order.
+        # AVI numbers packets in storage order, which is not display order if frames are reordered.
         timed = container.format.name != "avi" or not getattr(
             stream.codec_context, "has_b_frames", 0
         )
@@ -111,14 +111,14 @@ def _track(container: Any, kind: str) -> _Track | None:
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether a stream is a cover picture of a sound file."""
+    """Whether a stream is the cover picture of a sound file."""
     disposition = getattr(stream, "disposition", 0)
     flag = getattr(type(disposition), "attached_pic", 0)
     return bool(disposition & flag)
 
 
 def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
-    """Read the tracks' packets; True if the file ends before it should or breaks off."""
+    """Read the tracks' packets; returns True if the file ends early or is damaged."""
     import av
 
     if not tracks:
@@ -153,10 +153,10 @@ def _gather(container: Any, tracks: Sequence[_Track], seconds: float) -> bool:
 
 
 def _ends_early(container: Any, tracks: Sequence[_Track], seconds: float, reached: float) -> bool:
-    """Whether a file that was read to its end, ``reached`` seconds, should have been longer."""
+    """Whether a file that was read to its end at ``reached`` seconds should have been longer."""
     length = (container.duration or 0) / 1e6
     if container.format.name == "avi" and container.streams.video:
-        # The duration is computed from the file's size; the header's count of frames is not.
+        # The duration is computed from the file's size, but the header's frame count is not.
         video = container.streams.video[0]
         length = max(length, video.frames / float(video.average_rate or 25))
         for track in tracks:
@@ -168,20 +168,20 @@ def _ends_early(container: Any, tracks: Sequence[_Track], seconds: float, reache
             if track.stream.type == "video":
                 track.packets.pop()
             if (track.declared or 0.0) <= reached + _SLACK:
-                # Its length too was computed from the file's size.
+                # The track's length was computed from the file's size as well.
                 track.declared = seconds
     return early
 
 
 def _endless(container: Any) -> bool:
-    """Whether a wav says of itself that it has no end: programs that write to a pipe leave it so."""
+    """Whether the header of a wav states no length, as programs that write to a pipe leave it."""
     if container.format.name != "wav":
         return False
     with Path(container.name.removeprefix("file:")).open("rb") as file:
         return file.read(8)[4:] == b"\xff\xff\xff\xff"
 
 
-def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> Content:
+def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> MediaContent:
     import av
 
     if track is None:
@@ -199,11 +199,11 @@ def _content(kind: str, track: _Track | None, recipe: Recipe, damaged: bool) -> 
 
 
 def _decoded(stream: Any, steps: Iterable[Step]) -> Iterator[Any]:
-    """Frames of packets, in the order they are shown; what cannot be decoded is passed over."""
+    """Frames of packets in display order; packets that cannot be decoded are skipped."""
     import av
 
     context = stream.codec_context
-    # Clips are decoded side by side in several processes: threads within one would only wait.
+    # Several processes decode clips in parallel, so threads within one process would only wait.
     context.thread_type = "NONE"
     context.thread_count = 1
 
@@ -225,8 +225,8 @@ def _decoded(stream: Any, steps: Iterable[Step]) -> Iterator[Any]:
     yield from frames(None)
 
 
-class _Schedule(NamedTuple):
-    """When which frame of a track shows: in seconds from its first frame, ``wanted`` in ``unit``."""
+class _FrameSchedule(NamedTuple):
+    """Which frames of a track to take: ``times`` in seconds from the first frame, ``wanted`` in ``unit``."""
 
     times: NDArray[np.float64]
     wanted: NDArray[np.int64]
@@ -235,8 +235,8 @@ class _Schedule(NamedTuple):
     ends: float
 
 
-def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _Schedule | None:
-    """The wanted times of a track, and which frame shows at each; None if it has no frame."""
+def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _FrameSchedule | None:
+    """The times to sample a track at, and the frame displayed at each; None if it has no frame."""
     packets = track.packets
     gap = 1 / float(track.stream.average_rate or track.stream.base_rate or 25)
     lasting = gap
@@ -246,7 +246,7 @@ def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _Schedule | None:
         if len(shown):
             lasting = max((p.duration or 0) for p in packets if p.pts == shown[-1]) * unit or gap
     else:
-        # Without times of their own frames are evenly spaced, one a packet.
+        # Frames without their own times are evenly spaced, one per packet.
         unit, shown = gap, np.arange(len(packets), dtype=np.int64)
     if not len(shown):
         return None
@@ -254,12 +254,12 @@ def _schedule(track: _Track, recipe: Recipe, damaged: bool) -> _Schedule | None:
     ends = float(since[-1]) + lasting
     length = min(recipe.seconds, max(ends, track.declared or 0.0) if damaged else ends)
     times = midpoints(recipe.frames, length)
-    # Half a microsecond of grace: a frame that begins at the very moment shows already.
+    # With half a microsecond of tolerance, a frame that starts exactly at a time is displayed at it.
     at = np.searchsorted(since, times + 5e-7, side="right") - 1
-    return _Schedule(times, shown[at], unit, length, ends)
+    return _FrameSchedule(times, shown[at], unit, length, ends)
 
 
-def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
+def _video(track: _Track, recipe: Recipe, damaged: bool) -> MediaContent:
     """The wanted frames of a track whose packets were read."""
     schedule = _schedule(track, recipe, damaged)
     if schedule is None:
@@ -281,11 +281,11 @@ def _video(track: _Track, recipe: Recipe, damaged: bool) -> Content:
         "still": is_still(array),
         "rotated": any(turned for _, turned in pictures),
     }
-    return Content(array, flags=tuple(f for f, holds in flags.items() if holds))
+    return MediaContent(array, flags=tuple(f for f, holds in flags.items() if holds))
 
 
 def _shown(track: _Track, wanted: frozenset[int]) -> Iterator[tuple[int, Any]]:
-    """Frames of a track with their times, as far as the wanted ones need them."""
+    """Frames of a track with their times, as far as they are needed for the wanted ones."""
     stream, context = track.stream, track.stream.codec_context
     if not track.timed:
         yield from enumerate(_decoded(stream, (Step(p, fresh=False) for p in track.packets)))
@@ -304,10 +304,11 @@ _Picture = tuple[NDArray[np.uint8], bool]
 def _pick(
     pairs: Iterable[tuple[int, Any]], wanted: Sequence[int], convert: Callable[[Any], _Picture]
 ) -> tuple[list[_Picture], list[int]]:
-    """The frame that shows at each wanted time, converted, and since when it shows.
+    """The converted frame displayed at each wanted time, and the time when each frame starts.
 
-    ``pairs`` are frames with their times, rising; ``wanted`` rises too. Before the first frame the
-    first shows, after the last the last; a frame is converted once however often it is wanted.
+    ``pairs`` are frames with their times, and both they and ``wanted`` are in ascending order. The first
+    frame is used for earlier times and the last frame for later ones. A frame that is wanted several
+    times is converted once.
     """
     pictures: list[_Picture] = []
     found: list[int] = []
@@ -332,13 +333,13 @@ def _pick(
 
 
 def _converter(size: tuple[int, int]) -> Callable[[Any], _Picture]:
-    """A function from a frame to RGB of a size, upright, and whether it was turned for that."""
+    """A function that turns a frame into upright RGB of a size, and says whether it was rotated."""
     import av
     from av.video.reformatter import Interpolation, VideoReformatter
 
     height, width = size
     reformatter = VideoReformatter()
-    # Releases that know the option would start threads for a tenth of a millisecond of work.
+    # Releases with this option would start threads for a tenth of a millisecond of work.
     serial = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def convert(frame: Any) -> _Picture:

@@ -1,4 +1,4 @@
-"""What decoding a sample's media gives, and by which recipe."""
+"""The result of decoding a sample's media, and the recipe that decides it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-__all__ = ["Content", "Reader", "Recipe"]
+__all__ = ["MediaContent", "Reader", "Recipe"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is taken from media files; everything that decides the content of a cache.
+    """What is taken from media files: everything that decides the content of a cache.
 
     Parameters
     ----------
@@ -24,16 +24,16 @@ class Recipe:
     frame_size : (int, int)
         Height and width in pixels of a frame.
     seconds : float
-        Length of a clip; what is shorter is padded, what is longer is cut.
+        Length of a clip. Shorter clips are padded and longer ones are cut.
     sample_rate : int
         Samples per second of sound, mono.
     tokens : int
-        Tokens of a text, padded or cut.
+        Tokens of a text; texts are padded or cut to it.
     tokenizer : str
-        A local folder or a hub name of a transformers tokenizer; "" where there is no text.
+        A local folder or a hub name of a transformers tokenizer; "" if there is no text.
     vocabulary : int
-        Number of that tokenizer's ids, all of which lie below it; 0 where there is no text, or as long
-        as the tokenizer has not been loaded.
+        All ids of the tokenizer are smaller than this number; 0 if there is no text, or the tokenizer
+        has not been loaded yet.
     """
 
     image_side: int = 256
@@ -46,16 +46,16 @@ class Recipe:
     vocabulary: int = 0
 
 
-class Content(NamedTuple):
-    """One modality of one sample, decoded.
+class MediaContent(NamedTuple):
+    """One decoded modality of one sample.
 
-    ``array`` is uint8 [H, W, 3] of an image (shorter side ``image_side``), uint8 [frames, h, w, 3] of
-    a video, int16 [seconds * sample_rate] of sound, int32 [tokens] of text (-1 where there is no
-    token); None where it could not be read. ``problem`` says why then, in one line, "" otherwise.
-    ``flags`` name what is odd but usable: "still" (all frames of a video equal), "short" (less than
-    half of ``seconds``), "silent" (sound of zeros alone), "rotated", "converted", "truncated" (the
-    file ends early or is damaged, at least half of what is wanted was there: the last frame is
-    repeated, sound padded with zeros).
+    ``array`` is uint8 [H, W, 3] for an image (shorter side ``image_side``), uint8 [frames, h, w, 3] for
+    a video, int16 [seconds * sample_rate] for sound, int32 [tokens] for text (-1 where there is no
+    token), and None if the modality could not be read. ``problem`` then gives the reason in one line,
+    and is "" otherwise. ``flags`` name what is odd but usable: "still" (all frames of a video are
+    equal), "short" (less than half of ``seconds``), "silent" (all sound samples are zero), "rotated",
+    "converted", and "truncated" (the file ends early or is damaged, but at least half of what is needed
+    was there; the last frame is repeated, and sound is padded with zeros).
     """
 
     array: NDArray[Any] | None
@@ -64,10 +64,10 @@ class Content(NamedTuple):
 
 
 class Reader(Protocol):
-    """Decoded samples by dataset position: from media files as they are, or from a cache of them."""
+    """Decoded samples by dataset position, from media files or from a cache."""
 
     def read(self, position: int) -> Mapping[str, NDArray[Any] | None]:
-        """Arrays of a sample by modality, as :class:`Content` has them, perhaps memory-mapped.
+        """Arrays of a sample by modality, as in :class:`MediaContent`; they may be memory-mapped.
 
-        None where the sample lacks the modality or it cannot be read, which is no error.
+        None if the sample lacks the modality or it cannot be read; neither is an error.
         """

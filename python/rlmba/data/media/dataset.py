@@ -1,4 +1,4 @@
-"""Data sets of media: rows of a reader, cut in workers, augmented as whole batches on the device."""
+"""Data sets of media: worker processes crop samples, and the device augments whole batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.data.base import Batch, MultimodalDataset
-from rlmba.data.checks import check_ids, check_labels, check_names, check_present, check_split
 from rlmba.data.media.content import Reader, Recipe
 from rlmba.data.media.transforms import Form, form_of
 from rlmba.errors import RlmbaWarning, UsageError
@@ -21,23 +21,23 @@ from rlmba.errors import RlmbaWarning, UsageError
 __all__ = ["MediaDataset"]
 
 _UNREADABLE = "unreadable"
-"""Key, beside the modalities, of what :meth:`MediaDataset.load` tells the main process it missed."""
+"""Key of a batch's inputs under which :meth:`MediaDataset.load` reports unreadable modalities."""
 
 _LISTED = 5
 
 
 class MediaDataset(MultimodalDataset):
-    """Texts, images, videos and sounds of a :class:`~rlmba.data.media.content.Reader`.
+    """Texts, images, videos and sounds from a :class:`~rlmba.data.media.content.Reader`.
 
-    A sample that cannot be read when its turn comes is no error: its inputs are zeros, the batch
-    marks it absent, and it is counted in :attr:`problems`.
+    A sample that cannot be read during training is not an error: its inputs are zeros, the batch marks
+    the modality as missing, and :attr:`problems` counts it.
 
     Parameters
     ----------
     name : str
         Name of the data set.
     reader : Reader
-        Gives samples by dataset position. It travels to worker processes.
+        Returns samples by dataset position. It must be picklable for worker processes.
     ids : sequence of str
         Distinct sample ids, by dataset position.
     labels : integer array [n]
@@ -47,32 +47,33 @@ class MediaDataset(MultimodalDataset):
     test : bool array [n]
         Which samples belong to the test split.
     modalities : sequence of str
-        Some of "text", "image", "video", "audio" and those of ``forms``, in the order they shall have.
+        Some of "text", "image", "video", "audio" and the names in ``forms``, in the desired order.
     recipe : Recipe
-        By which the reader's arrays were made.
+        The recipe of the reader's arrays.
     present : bool array [n, M] or None
-        Which modalities are known to be there; the others are never read.
+        Which modalities each sample has; the others are never read. None: all.
     vocabulary : int or None
-        Number of token ids of the tokenizer; needed for text.
+        Number of token ids of the tokenizer; required for text.
     content : str, or callable that returns str
-        A checksum of the media; part of the fingerprint. A callable is called once, when needed.
+        A checksum of the media, which is part of the fingerprint. A callable is called once, when it
+        is needed.
     forms : mapping of modality to Form
-        Of modalities, by name, that take other forms than the recipe's.
+        Forms that replace the recipe's, or that belong to other modalities.
     partial : bool
-        Labels may be unknown (-1), and classes fewer than two.
+        Whether labels may be unknown (-1), and classes fewer than two.
 
     Attributes
     ----------
     problems : dict of int to set of str
-        Modalities that could not be read though they should be there, by dataset position, as far as
-        batches were finished in this process.
+        By dataset position, modalities that should be there but could not be read, in batches that were
+        finished in this process.
 
     Raises
     ------
     DataError
         If ids, labels, split or presence cannot be used.
     UsageError
-        If a modality is unknown, or the recipe does not suit it.
+        If a modality is unknown, or the recipe takes too little for it.
     """
 
     def __init__(
@@ -95,33 +96,35 @@ class MediaDataset(MultimodalDataset):
         self.name = name
         self.reader = reader
         self.recipe = recipe
-        self.ids = check_ids(ids)
-        check_names(modalities)
-        self.classes = tuple(str(c) for c in classes)
-        self.labels = check_labels(labels, self.classes, self.ids, partial=partial)
-        train = check_split(test, len(self.ids))
-        self.train_positions = np.flatnonzero(train).astype(np.int64)
-        self.test_positions = np.flatnonzero(~train).astype(np.int64)
-        self.present = check_present(present, self.ids, tuple(modalities))
+        self._set_samples(
+            ids=ids,
+            labels=labels,
+            classes=classes,
+            test=test,
+            modalities=modalities,
+            present=present,
+            partial=partial,
+        )
         self._forms = [
             (forms or {}).get(m) or form_of(m, recipe, vocabulary=vocabulary) for m in modalities
         ]
         self.modalities = tuple(form.modality for form in self._forms)
         self.problems: dict[int, set[str]] = {}
         self._content = content
-        self._fingerprint: str | None = None
 
     def fingerprint(self) -> str:
         """Checksum (BLAKE2b, 128 bits, hexadecimal) of samples, labels, split, recipe and content."""
-        if self._fingerprint is None:
-            content = self._content if isinstance(self._content, str) else self._content()
-            words = [self.name, *self.classes, "", *(m.name for m in self.modalities), ""]
-            words += [repr(dataclasses.astuple(self.recipe)), content, *self.ids.tolist()]
-            digest = hashlib.blake2b("\0".join(words).encode(), digest_size=16)
-            for array in (self.labels, self.train_positions, self.present):
-                digest.update(b"\0" if array is None else np.ascontiguousarray(array).data)
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        return self._checksum
+
+    @cached_property
+    def _checksum(self) -> str:
+        content = self._content if isinstance(self._content, str) else self._content()
+        words = [self.name, *self.classes, "", *(m.name for m in self.modalities), ""]
+        words += [repr(dataclasses.astuple(self.recipe)), content, *self.ids.tolist()]
+        digest = hashlib.blake2b("\0".join(words).encode(), digest_size=16)
+        for array in (self.labels, self.train_positions, self.present):
+            digest.update(b"\0" if array is None else np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def load(
         self,
@@ -131,11 +134,11 @@ class MediaDataset(MultimodalDataset):
         generator: torch.Generator | None,
         rows: slice | None = None,
     ) -> Batch:
-        """Cut what a batch needs from the reader's arrays: see :meth:`MultimodalDataset.load`.
+        """Crop what a batch needs from the reader's arrays; see :meth:`MultimodalDataset.load`.
 
         ``inputs`` are uint8 image [n, 3, 224, 224] and video [n, T, 3, 112, 112], int16 audio
-        [n, samples], int64 text [n, tokens]; with ``train``, ``draws`` hold one entry
-        "<modality>.<name>" [n, ...] for each random number left to use, on every sample's own.
+        [n, samples] and int64 text [n, tokens]. With ``train``, ``draws`` has an entry
+        "<modality>.<name>" [n, ...] for each random number that :meth:`finish` needs per sample.
         """
         if train and generator is None:
             raise UsageError(
@@ -168,7 +171,7 @@ class MediaDataset(MultimodalDataset):
         buffers: Sequence[NDArray[Any]],
         places: Sequence[NDArray[np.float64] | None],
     ) -> tuple[NDArray[np.bool_] | None, list[tuple[int, int]]]:
-        """Read samples into the buffers; returns presence and (position, column) of what failed."""
+        """Read samples into the buffers; returns presence and the (position, column) of failures."""
         present = np.ones((len(positions), len(self._forms)), np.bool_)
         if self.present is not None:
             present = self.present[positions]
@@ -188,7 +191,7 @@ class MediaDataset(MultimodalDataset):
         return (None if self.present is None and not missed else present), missed
 
     def finish(self, batch: Batch, device: torch.device) -> Batch:
-        """Augment, standardize and transform on the device: see :meth:`MultimodalDataset.finish`.
+        """Augment, standardize and transform on the device; see :meth:`MultimodalDataset.finish`.
 
         ``inputs`` become float32 image [n, 3, 224, 224], video [n, 3, T, 112, 112] and audio
         [n, 1, 257, frames], and int64 text.
@@ -210,19 +213,19 @@ class MediaDataset(MultimodalDataset):
             self.problems.setdefault(position, set()).add(name)
         if first:
             warnings.warn(
-                f"{self.summary()}; they count as absent, and the run goes on. {self._remedy()}",
+                f"{self.summary()}; they count as missing, and the run continues. {self._remedy()}",
                 RlmbaWarning,
                 stacklevel=3,
             )
 
     def _remedy(self) -> str:
-        """What the first warning of unreadable samples says of their cause."""
+        """The advice in the first warning about unreadable samples."""
         return f"`rlmba data check {self.name} DIR` says what is wrong with them"
 
     def summary(self) -> str:
-        """One line that counts the samples that could not be read so far and names the first."""
+        """One line with the number of samples that could not be read so far, and the first of them."""
         if not self.problems:
-            return f"data set {self.name!r}: all samples met so far could be read"
+            return f"data set {self.name!r}: all samples so far could be read"
         listed = [
             f"{str(self.ids[p])!r} ({', '.join(sorted(self.problems[p]))})"
             for p in sorted(self.problems)[:_LISTED]

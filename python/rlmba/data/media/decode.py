@@ -1,4 +1,4 @@
-"""A sample's media files as arrays."""
+"""Decode a sample's media files to arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from rlmba.data.encoding import read_text
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.clips import read_clip
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.frames import read_frames
 from rlmba.data.media.images import read_image
 from rlmba.data.media.problems import MISSING, missing_or_empty, reason, unusable
@@ -17,29 +17,28 @@ from rlmba.errors import UsageError
 __all__ = ["decode_sample"]
 
 
-def decode_sample(sample: Sample, recipe: Recipe) -> dict[str, Content]:
+def decode_sample(sample: Sample, recipe: Recipe) -> dict[str, MediaContent]:
     """Read and decode every modality of a sample.
 
     Parameters
     ----------
     sample : Sample
-        Where its modalities are stored. What comes from one file is read in one pass over it.
+        Where its modalities are stored. Modalities in the same file are read in one pass over it.
     recipe : Recipe
         What is taken from the files.
 
     Returns
     -------
-    dict of modality to Content
-        In the sample's order. What is missing or cannot be read has a problem instead of an array;
-        nothing is raised for it.
+    dict of modality to MediaContent
+        In the sample's order. A modality that is missing or unreadable has a problem instead of an
+        array; this raises no error.
 
     Raises
     ------
     UsageError
-        If the recipe's tokenizer cannot be loaded, or a modality cannot come from a source of its
-        form.
+        If the recipe's tokenizer cannot be loaded, or a source of this form cannot hold the modality.
     """
-    contents: dict[str, Content] = {}
+    contents: dict[str, MediaContent] = {}
     clips: dict[Path, list[str]] = {}
     for modality, source in sample.sources.items():
         contents[modality] = unusable(MISSING)
@@ -66,7 +65,7 @@ def decode_sample(sample: Sample, recipe: Recipe) -> dict[str, Content]:
     return contents
 
 
-def _text(source: Source, recipe: Recipe) -> Content:
+def _text(source: Source, recipe: Recipe) -> MediaContent:
     tokenizer = cached_tokenizer(recipe.tokenizer)
     text = source.text
     flags: tuple[str, ...] = ()
@@ -85,4 +84,4 @@ def _text(source: Source, recipe: Recipe) -> Content:
     ids = tokenize(tokenizer, [text], recipe.tokens)[0]
     if ids[0] < 0:
         return unusable("the text holds no word")
-    return Content(ids, flags=flags)
+    return MediaContent(ids, flags=flags)

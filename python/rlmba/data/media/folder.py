@@ -1,4 +1,4 @@
-"""Checking and preparing a data set's folder by its name."""
+"""Check and prepare the folder of a data set that is given by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlmba.data.media.cache import is_cache, verify
 from rlmba.data.media.check import check
 from rlmba.data.media.outcome import Decode
 from rlmba.data.media.prepare import prepare
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def check_folder(
     index: Path | None = None,
     quick: bool = False,
     decode: Decode | None = None,
-    progress: Progress | None = None,
-) -> Report:
-    """:func:`~rlmba.data.media.check.check` of a folder, :func:`~rlmba.data.media.cache.verify` of a cache.
+    progress: OnProgress | None = None,
+) -> MediaReport:
+    """:func:`~rlmba.data.media.check.check` a folder, or :func:`~rlmba.data.media.cache.verify` a cache.
 
     Parameters
     ----------
@@ -41,16 +41,17 @@ def check_folder(
     root : path
         The data set's folder, or a cache of it.
     layout, annotations
-        As :func:`rlmba.data.media.layouts.find_catalogue`; of a folder only.
+        As :func:`rlmba.data.media.layouts.find_catalogue`; for a folder only.
     tokenizer : str
-        A local folder or a hub name; "" for the data set's own.
+        A local folder or a hub name; "" for the data set's default.
     workers, index, quick, decode, progress
         As :func:`~rlmba.data.media.check.check`.
 
     Raises
     ------
     RlmbaError
-        As those; UsageError if an option does not fit what ``root`` is, or there is no tokenizer.
+        As these functions; UsageError if an option does not fit a cache, or the tokenizer cannot be
+        loaded.
     """
     if is_cache(root):
         given = {
@@ -62,8 +63,8 @@ def check_folder(
         }
         if unfit := [option for option, value in given.items() if value]:
             raise UsageError(
-                f"{root} is a cache, all of which is verified: {', '.join(unfit)} concerns the data set's "
-                "own folder; leave it out, or give that folder"
+                f"{root} is a cache, which is always verified as a whole: {', '.join(unfit)} applies only to "
+                "a folder of media; drop it, or give the folder of media"
             )
         return verify(root, name=name, workers=workers, progress=progress)
     catalogue, recipe = _open(name, root, layout, annotations, tokenizer)
@@ -88,23 +89,23 @@ def prepare_folder(
     tokenizer: str = "",
     workers: int | None = None,
     decode: Decode | None = None,
-    progress: Progress | None = None,
-) -> Report:
-    """:func:`~rlmba.data.media.prepare.prepare` of a folder; options as :func:`check_folder`.
+    progress: OnProgress | None = None,
+) -> MediaReport:
+    """:func:`~rlmba.data.media.prepare.prepare` a folder; options as for :func:`check_folder`.
 
     Raises
     ------
     RlmbaError
-        As that; UsageError if there is no tokenizer or the folder is a cache.
+        As that function; UsageError if the tokenizer cannot be loaded or the folder is a cache.
     """
     if is_cache(root):
-        raise UsageError(f"{root} is a cache already: give the data set's own folder")
+        raise UsageError(f"{root} is a cache already: give the folder of media")
     catalogue, recipe = _open(name, root, layout, annotations, tokenizer)
     return prepare(catalogue, recipe, cache, workers=workers, decode=decode, progress=progress)
 
 
-def require_usable(report: Report) -> None:
-    """Refuse a data set of which nothing can be used.
+def require_usable(report: MediaReport) -> None:
+    """Raise if no sample of a data set can be used.
 
     Raises
     ------
@@ -113,8 +114,8 @@ def require_usable(report: Report) -> None:
     """
     if not report.usable:
         raise DataError(
-            f"no sample of {report.name} is usable of {len(report.ids):,} listed in {report.root}: give the "
-            "folder that holds its files"
+            f"none of the {len(report.ids):,} samples of {report.name} listed in {report.root} is usable: "
+            "give the folder that contains its files"
         )
 
 

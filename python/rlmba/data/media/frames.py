@@ -1,4 +1,4 @@
-"""Frames of a video: which ones are taken, folders of them, and whether anything moves."""
+"""Frames of a video: which ones are used, folders of frames, and detection of still videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.images import MAX_PIXELS, load_rgb
 from rlmba.data.media.problems import reason, unusable
 
@@ -17,36 +17,36 @@ __all__ = ["is_still", "midpoints", "read_frames"]
 _NAME = re.compile(r"frame_(\d+)\.jpe?g", re.IGNORECASE)
 
 STILL = 12
-"""Levels of 255 that a pixel of a still picture may differ by from frame to frame: coding noise."""
+"""The largest difference (of 255 levels) between frames of a still video, which is coding noise."""
 
 
 def midpoints(frames: int, length: float) -> NDArray[np.float64]:
-    """Midpoints [frames] of as many equal parts of ``length``."""
+    """Midpoints of ``frames`` equal parts of ``length``: float64 [frames]."""
     return (np.arange(frames, dtype=np.float64) + 0.5) * np.float64(length / frames)
 
 
 def is_still(frames: NDArray[np.uint8]) -> bool:
-    """Whether frames [n, h, w, 3] show one picture: no value is further than STILL from the first's."""
+    """Whether all values of frames [n, h, w, 3] are within :data:`STILL` of those of the first frame."""
     first = frames[0].astype(np.int16)
     return all(int(np.abs(frame - first).max()) <= STILL for frame in frames[1:])
 
 
-def read_frames(path: Path, recipe: Recipe) -> Content:
-    """Frames of a folder of ``frame_<k>.jpg``, in the order of k, spread evenly over them.
+def read_frames(path: Path, recipe: Recipe) -> MediaContent:
+    """Read evenly spaced frames from a folder of ``frame_<k>.jpg``, in the order of k.
 
     Parameters
     ----------
     path : path
         The folder.
     recipe : Recipe
-        ``frames`` and ``frame_size`` are used; the resize is bilinear and antialiased.
+        Only ``frames`` and ``frame_size`` are used. Frames are resized bilinearly with antialiasing.
 
     Returns
     -------
-    Content
-        uint8 [frames, h, w, 3]. Of n files number floor((i + 0.5) n / frames) is frame i. Files that
-        cannot be read are passed over, which the flag "truncated" says, while at least half are
-        left. Flags: "short" where the files are less than half of ``frames``, "still".
+    MediaContent
+        uint8 [frames, h, w, 3]. Frame i is file number floor((i + 0.5) n / frames) of n. Unreadable
+        files are skipped as long as at least half are left, and the flag "truncated" is set. Other
+        flags: "short" if there are fewer files than half of ``frames``, and "still".
     """
     try:
         found = [(int(m[1]), p) for p in path.iterdir() if (m := _NAME.fullmatch(p.name))]
@@ -67,7 +67,7 @@ def read_frames(path: Path, recipe: Recipe) -> Content:
                 "short": 2 * count < recipe.frames,
                 "still": is_still(array),
             }
-            return Content(array, flags=tuple(f for f, holds in flags.items() if holds))
+            return MediaContent(array, flags=tuple(f for f, holds in flags.items() if holds))
         files = [p for p in files if p not in damaged]
     return unusable(f"{count - len(files)} or more of {count} frames cannot be read")
 
@@ -85,6 +85,6 @@ def _read(path: Path, recipe: Recipe, into: dict[Path, NDArray[np.uint8]]) -> bo
             into[path] = np.array(upright.resize((width, height), Image.Resampling.BILINEAR))
     except MemoryError:
         raise
-    except Exception:  # Pillow's parsers raise nearly everything on a damaged file
+    except Exception:  # Pillow raises almost any exception on a damaged file
         return False
     return True

@@ -1,4 +1,4 @@
-"""Image files of any kind as RGB pixels."""
+"""Read image files of any kind as RGB pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.content import Content
+from rlmba.data.media.content import MediaContent
 from rlmba.data.media.problems import missing_or_empty, reason, unusable
 
 if TYPE_CHECKING:
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
 __all__ = ["load_rgb", "read_image", "resized_size"]
 
 MAX_PIXELS = 2**26
-"""Pixels of the largest image that is decoded, and of the largest it becomes: 192 MiB as RGB."""
+"""The most pixels of an image, before and after resizing: 192 MiB as RGB."""
 
-# A JPEG decoder halves an image for less than it costs to decode it whole. Halving down to no less
-# than twice the size wanted, before the resize proper, changes few pixels, and those by little.
+# Decoding a JPEG at half its size costs less than decoding all of it. Halving it to no less than twice
+# the final size, before the actual resize, changes few pixels, and those only a little.
 _GAP = 2.0
 
 _ORIENTATION = 0x0112
 
 
 def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the shorter one at ``side``, as torchvision's ``Resize(side)`` has them.
+    """Width and height after resizing the shorter side to ``side``, as torchvision's ``Resize(side)``.
 
-    The longer one is ``int(side * longer / shorter)``.
+    The longer side is ``int(side * longer / shorter)``.
     """
     if width <= height:
         return side, int(side * height / width)
     return int(side * width / height), side
 
 
-def read_image(path: Path, side: int) -> Content:
-    """An image file as RGB pixels, resized.
+def read_image(path: Path, side: int) -> MediaContent:
+    """Read an image file as resized RGB pixels.
 
     Parameters
     ----------
     path : path
-        Any file that Pillow reads; of several images in it, the first.
+        Any file that Pillow reads. If it holds several images, the first is used.
     side : int
-        Pixels of the shorter side. The resize is bilinear and antialiased. A JPEG image at least
-        four times as large is decoded at a fraction of its size first: pixels then differ from a
-        full decode's by less than one level on average.
+        Pixels of the shorter side. The image is resized bilinearly with antialiasing. A JPEG that is at
+        least four times as large is first decoded at a fraction of its size; its pixels differ from
+        those of a full decode by less than one level on average.
 
     Returns
     -------
-    Content
-        uint8 [H, W, 3]. Flags: "rotated" where the file asks for it (it is done), "converted" from
-        greyscale, a palette, CMYK or 16 bits, or where transparency was laid on white. A problem
-        where the file is missing, truncated, no image, or larger than 2**26 pixels.
+    MediaContent
+        uint8 [H, W, 3]. Flags: "rotated" if the file's orientation was applied, and "converted" if the
+        image was grayscale, had a palette, CMYK, 16 bits or transparency (which becomes white). It is
+        a problem if the file is missing, truncated, not an image, or larger than 2**26 pixels.
     """
     from PIL import Image
 
@@ -67,18 +67,18 @@ def read_image(path: Path, side: int) -> Content:
                 return unusable(f"{width} x {height} pixels, resized {target}, are too many")
             image.draft(None, (int(_GAP * target[0]), int(_GAP * target[1])))
             upright, flags = load_rgb(image)
-            # The orientation may have exchanged the sides.
+            # The orientation may have swapped the sides.
             target = resized_size(*((height, width) if _swaps(image) else (width, height)), side)
             resized = upright.resize(target, Image.Resampling.BILINEAR)
-            return Content(np.array(resized), flags=flags)
+            return MediaContent(np.array(resized), flags=flags)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's parsers raise nearly everything on a damaged file
+    except Exception as error:  # Pillow raises almost any exception on a damaged file
         return unusable(f"not a readable image: {reason(error)}")
 
 
 def load_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Decode an opened image, turn it upright and convert it to RGB; the flags say which was done."""
+    """Decode an opened image, rotate it upright and convert it to RGB; the flags say what was done."""
     from PIL import ImageOps
 
     image.load()
@@ -96,7 +96,7 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION, 1)
     except MemoryError:
         raise
-    except Exception:  # damaged metadata says nothing about the pixels
+    except Exception:  # the pixels may be fine although the metadata is damaged
         return 1
     return value if value in range(1, 9) else 1
 
@@ -118,7 +118,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Greyscale of 16 or more bits to 8: integers by their high byte, floats from 0..1 or 0..255.
+    """Convert grayscale of 16 or more bits to 8: integers by the high byte, floats from 0..1 or 0..255.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which samples can be loaded, from a folder of media or from a cache, and choosing among them."""
+"""List the samples that can be loaded from a folder of media or a cache, and choose among them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.catalogue import Sample, Source
+from rlmba.data.media.catalogue import Sample, SampleTable, Source
 from rlmba.data.media.content import Reader, Recipe
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
 if TYPE_CHECKING:
     from rlmba.data.media.cache import CacheInfo
 
-__all__ = ["Choice", "FileFacts", "Listing", "choose", "list_cache", "list_files"]
+__all__ = ["FileFacts", "Listing", "SampleChoice", "choose", "list_cache", "list_files"]
 
 _NAMED = 20
 _THREADS = 16
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which samples are wanted; the meaning of each field is that of the loaders' option.
+class SampleChoice:
+    """Which samples to load; :func:`rlmba.data.load_food101` explains each field.
 
     Raises
     ------
     UsageError
-        If a field is not what it can be.
+        If a field has a value that it cannot have.
     """
 
     incomplete: str = "drop"
@@ -63,24 +63,24 @@ class Choice:
             )
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Samples by row, and how rows become a data set.
+@dataclass(frozen=True, kw_only=True)
+class Listing(SampleTable):
+    """Samples that can be loaded, and how to read them.
 
-    ``present`` is bool [n, M], ``flagged`` bool [n]. ``reader`` and ``content`` take rows and give
-    a Reader of these samples in this order, and their checksum or what computes it. ``expected`` is
-    the number of samples the publication counts by split, or that the cache is to hold; ``where`` is
-    what to give to ``rlmba data check``.
+    Parameters
+    ----------
+    flagged : bool array [n]
+        Whether a sample was found still, short or silent.
+    reader : callable
+        Takes rows (int64 array) and returns a Reader of these samples in this order.
+    content : callable
+        Takes rows and returns the checksum of their content, or a function that computes it.
+    expected : (int, int) or None
+        Published numbers of training and test samples; None for a cache.
+    where : str
+        The folder to name in advice to run ``rlmba data check``.
     """
 
-    name: str
-    classes: tuple[str, ...]
-    modalities: tuple[str, ...]
-    recipe: Recipe
-    ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    test: NDArray[np.bool_]
-    present: NDArray[np.bool_]
     flagged: NDArray[np.bool_]
     reader: Callable[[NDArray[np.int64]], Reader]
     content: Callable[[NDArray[np.int64]], str | Callable[[], str]]
@@ -88,7 +88,7 @@ class Listing:
     where: str
 
     def rows(self, rows: NDArray[np.int64]) -> Listing:
-        """Only these rows, in this order."""
+        """The listing of these rows only, in this order."""
         reader, content = self.reader, self.content
         return replace(
             self,
@@ -104,18 +104,18 @@ class Listing:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Checksum of where media lie below a root and how long they are; called once, when needed."""
+    """Computes a checksum of the paths and sizes of media files; called once, when it is needed."""
 
     root: Path
     samples: Sequence[Sample]
 
     def __call__(self) -> str:
-        """BLAKE2b, 128 bits, hexadecimal; file systems are asked by several threads at once."""
+        """BLAKE2b, 128 bits, hexadecimal. Several threads query the file system at once."""
         digest = hashlib.blake2b(digest_size=16)
         on_disk = any(
             s is not None and s.path for each in self.samples for s in each.sources.values()
         )
-        # Texts in memory are hashed faster than they are handed to a thread.
+        # Hashing a text in memory takes less time than handing it to a thread.
         with ThreadPoolExecutor(_THREADS) as pool:
             lines = pool.map(self._line, self.samples) if on_disk else map(self._line, self.samples)
             for line in lines:
@@ -152,7 +152,7 @@ def list_files(
     annotations: Any,
     index: Path | None,
 ) -> Listing:
-    """What a folder of media holds, less what a check of it found unreadable."""
+    """List a folder of media, without the modalities that a check found unreadable."""
     from rlmba.data.media.check import known_outcomes
     from rlmba.data.media.layouts import find_catalogue
     from rlmba.data.media.reader import RawReader
@@ -188,25 +188,18 @@ def list_files(
 
 
 def list_cache(info: CacheInfo) -> Listing:
-    """What a cache holds so far; warns where it is not finished."""
+    """List the samples of a cache, and warn if it is not finished."""
     from rlmba.data.media.cache import CacheReader
 
     if info.waiting:
         warnings.warn(
             f"{info.path}: {info.waiting:,} of {info.planned:,} samples are not prepared yet and are "
-            f"left out; `rlmba data prepare {info.name} DIR --cache {info.path}` goes on with them",
+            f"left out; `rlmba data prepare {info.name} DIR --cache {info.path}` continues with them",
             RlmbaWarning,
             stacklevel=4,
         )
     return Listing(
-        name=info.name,
-        classes=info.classes,
-        modalities=info.modalities,
-        recipe=info.recipe,
-        ids=info.ids,
-        labels=info.labels,
-        test=info.test,
-        present=info.present,
+        **{f.name: getattr(info, f.name) for f in fields(SampleTable)},
         flagged=np.array([_is_flagged(info.flags.get(i, {})) for i in info.ids.tolist()], np.bool_),
         reader=lambda rows: CacheReader(info.path, info.ids[rows].tolist()),
         content=lambda _: info.fingerprint,
@@ -216,19 +209,19 @@ def list_cache(info: CacheInfo) -> Listing:
 
 
 def _is_flagged(flags: Any) -> bool:
-    """Whether a clip is odd in what it shows; a picture that had to be converted or turned is not."""
+    """Whether the content of a clip is odd; a picture that was only converted or rotated is not."""
     return any({"still", "short", "silent"} & set(names) for names in flags.values())
 
 
-def choose(listing: Listing, choice: Choice) -> Listing:
-    """The samples wanted, classes renumbered where some were chosen.
+def choose(listing: Listing, choice: SampleChoice) -> Listing:
+    """The samples of a choice; labels are renumbered if only some classes are chosen.
 
     Raises
     ------
     DataError
-        If no sample is left, or a class has none to train on.
+        If no sample is left, or a class has no training sample.
     UsageError
-        If a class that was asked for is not of the data set.
+        If a chosen class is not in the data set.
     """
     enough = np.any if choice.incomplete == "keep" else np.all
     usable: NDArray[np.bool_] = enough(listing.present, axis=1)
@@ -251,8 +244,8 @@ def choose(listing: Listing, choice: Choice) -> Listing:
     if lacking:
         raise DataError(
             f"{listing.name}: expected training samples of each of {len(names)} classes, got none of "
-            f"{len(lacking)}: {_named(lacking)}. Add them, choose classes with the "
-            "option classes=[...], or take those that are there with the option observed_classes=true "
+            f"{len(lacking)}: {_named(lacking)}. Add samples, choose classes with the "
+            "option classes=[...], or load only classes with samples by the option observed_classes=true "
             "(`rlmba run --set dataset_options.observed_classes=true`)"
         )
     return chosen
@@ -263,8 +256,8 @@ def _named(names: Sequence[str]) -> str:
     return listed + (", ..." if len(names) > _NAMED else "")
 
 
-def _wanted_classes(listing: Listing, choice: Choice) -> NDArray[np.int64]:
-    """Positions in ``listing.classes``, rising."""
+def _wanted_classes(listing: Listing, choice: SampleChoice) -> NDArray[np.int64]:
+    """Positions in ``listing.classes``, in ascending order."""
     wanted = np.ones(len(listing.classes), np.bool_)
     if choice.classes is not None:
         unknown = sorted(set(choice.classes) - set(listing.classes))
@@ -280,7 +273,7 @@ def _wanted_classes(listing: Listing, choice: Choice) -> NDArray[np.int64]:
 
 
 def _first_of_each(listing: Listing, limit: int) -> NDArray[np.int64]:
-    """Rows of the first ``limit`` ids of each class and split, rising."""
+    """Rows of the first ``limit`` ids of each class and split, in ascending order."""
     order = np.lexsort((listing.ids, listing.labels, listing.test))
     group = 2 * listing.labels[order] + listing.test[order]
     starts = np.flatnonzero(np.diff(group, prepend=-1))
@@ -299,29 +292,29 @@ def _warn_of_missing(listing: Listing, usable: NDArray[np.bool_]) -> None:
         for f, e, split in zip(found, listing.expected, ("training", "test"), strict=True)
     ]
     warnings.warn(
-        f"{listing.name}: {' and '.join(parts)} that were published can be used "
+        f"{listing.name}: only {' and '.join(parts)} that were published can be used "
         f"({len(listing.ids):,} are listed, {int((~listing.present.all(axis=1)).sum()):,} of them "
-        f"incomplete); `rlmba data check {listing.name} {listing.where}` says which are not",
+        f"incomplete); `rlmba data check {listing.name} {listing.where}` lists the others",
         RlmbaWarning,
         stacklevel=4,
     )
 
 
-def _nothing_left(listing: Listing, choice: Choice) -> str:
+def _nothing_left(listing: Listing, choice: SampleChoice) -> str:
     lacking = [
         f"{int((~listing.present[:, m]).sum()):,} lack {name}"
         for m, name in enumerate(listing.modalities)
     ]
-    asked = [
+    requested = [
         f"{option}={value!r}"
         for option, value in vars(choice).items()
-        if value != Choice.__dataclass_fields__[option].default
+        if value != SampleChoice.__dataclass_fields__[option].default
     ]
     return (
         f"{listing.name}: no sample is left to train on: {len(listing.ids):,} listed "
         f"({int((~listing.test).sum()):,} for training), {', '.join(lacking)}, "
         f"{int(listing.flagged.sum()):,} flagged"
-        + (f"; chosen by {', '.join(asked)}" if asked else "")
-        + f". `rlmba data check {listing.name} {listing.where}` says what is missing; with "
-        'incomplete="keep" samples that lack a modality stay'
+        + (f"; chosen by {', '.join(requested)}" if requested else "")
+        + f". `rlmba data check {listing.name} {listing.where}` lists what is missing; the option "
+        'incomplete="keep" keeps samples that lack a modality'
     )

@@ -1,14 +1,14 @@
-"""``food101``, ``kineticssound`` and ``vggsound``: from folders that people have, or from a cache."""
+"""The data sets ``food101``, ``kineticssound`` and ``vggsound``: from folders of media, or from a cache."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rlmba.data.media.listing import Choice, Listing, choose, list_cache, list_files
+from rlmba.data.media.listing import Listing, SampleChoice, choose, list_cache, list_files
 from rlmba.errors import UsageError
+from rlmba.reading.options import takes_options_of
 
 if TYPE_CHECKING:
     from rlmba.data.media.dataset import MediaDataset
@@ -18,32 +18,8 @@ __all__ = ["load_food101", "load_kineticssound", "load_vggsound"]
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Where a loader was told to look."""
-
-    root: str | Path
-    cache: str | Path | None
-    layout: str | None
-    annotations: Paths | None
-    index: str | Path | None
-
-    def prepared(self, name: str) -> Path | None:
-        """The cache to read from, if any."""
-        from rlmba.data.media.cache import is_cache
-
-        if self.cache is None and not is_cache(self.root):
-            return None
-        found = Path(self.root if self.cache is None else self.cache)
-        if (self.layout, self.annotations, self.index) != (None, None, None):
-            raise UsageError(
-                f"{name}: layout, annotations and index are for a folder of media, got the cache "
-                f"{found}; drop them, or prepare another cache with them"
-            )
-        return found
-
-
-def load_food101(
+def _list(
+    name: str,
     root: str | Path,
     *,
     cache: str | Path | None = None,
@@ -56,38 +32,68 @@ def load_food101(
     observed_classes: bool = False,
     limit: int | None = None,
     index: str | Path | None = None,
-) -> MediaDataset:
-    """UPMC Food-101: recipes' texts and images of 101 dishes.
+) -> Listing:
+    """The samples to load, with the options of :func:`load_food101`."""
+    from rlmba.data.media.cache import is_cache, read_cache_info
+    from rlmba.data.media.layouts import recipe_of
+    from rlmba.data.media.tokens import with_vocabulary
+
+    choice = SampleChoice(incomplete, flagged, classes, observed_classes, limit)
+    if cache is None and not is_cache(root):
+        recipe = with_vocabulary(recipe_of(name, tokenizer or ""))
+        index = None if index is None else Path(index)
+        listing = list_files(
+            name, Path(root), recipe, layout=layout, annotations=annotations, index=index
+        )
+        return choose(listing, choice)
+    prepared = Path(root if cache is None else cache)
+    if (layout, annotations, index) != (None, None, None):
+        raise UsageError(
+            f"{name}: the options layout, annotations and index are for a folder of media, but {prepared} is "
+            "a cache; drop them, or prepare another cache with them"
+        )
+    info = read_cache_info(prepared, name=name)
+    if tokenizer not in (None, info.recipe.tokenizer):
+        raise UsageError(
+            f"{name}: the cache {prepared} was made with the tokenizer {info.recipe.tokenizer!r}, got "
+            f"{tokenizer!r}; drop the option, or prepare another cache with it"
+        )
+    return choose(list_cache(info), choice)
+
+
+@takes_options_of(_list)
+def load_food101(root: str | Path, **options: Any) -> MediaDataset:
+    """UPMC Food-101: texts and images of recipes for 101 dishes.
 
     Parameters
     ----------
     root : path
         The folder of images and texts, or a cache of it.
     cache : path, optional
-        A cache made by ``rlmba data prepare``: samples, lists and media come from there, finished
-        or not, and ``root`` is not read.
+        A cache made by ``rlmba data prepare``, finished or not. Samples, lists and media come from it,
+        and ``root`` is not read.
     layout : str, optional
-        Which of the layouts the folder has; by default the one found.
+        The layout of the folder; by default the one that is found.
     annotations : path or several, optional
-        Lists that lie elsewhere than in the folder.
+        Lists of samples that are not in the folder.
     tokenizer : str, optional
-        A local folder or hub name of a transformers tokenizer, or "words", which needs no files. By
-        default "bert-base-uncased". A cache holds token ids: it needs none, and must have been made
-        with the one that is named.
-    incomplete : {"drop", "keep"}
-        What becomes of samples that lack a modality; the papers leave them out.
-    flagged : {"drop", "keep"}
-        What becomes of samples found still, short or silent when they were checked or prepared.
+        A local folder or hub name of a transformers tokenizer, or "words", which needs no files; by
+        default "bert-base-uncased". A cache holds token ids: it needs no tokenizer, and if one is named,
+        the cache must have been made with it.
+    incomplete : {"drop", "keep"}, default "drop"
+        What to do with samples that lack a modality. The papers drop them.
+    flagged : {"drop", "keep"}, default "keep"
+        What to do with samples that a check or preparation found still, short or silent.
     classes : sequence of str, optional
-        Only these classes, two or more; labels count them in the order of the published list. By
-        default all that were published.
-    observed_classes : bool
-        Only classes that have a training sample here, instead of an error where one has none.
+        Load only these classes, two or more. Labels count them in the order of the published list. By
+        default all published classes are loaded.
+    observed_classes : bool, default False
+        Load only classes that have a training sample, instead of raising an error for the others.
     limit : int, optional
-        At most so many samples of each class and split, the first by id: for a trial.
+        Load at most this many samples of each class and split, the first by id. It is meant for trials.
     index : path, optional
-        What ``rlmba data check`` wrote, where it is not in its usual place: samples it found
-        unreadable count as missing, unless their files have changed since.
+        The results of ``rlmba data check``, if they are not in their default place. Samples that it
+        found unreadable count as missing, unless their files have changed since.
 
     Returns
     -------
@@ -97,88 +103,34 @@ def load_food101(
     Raises
     ------
     DataError
-        If the folder is not that data set, no sample is left, or a class has none to train on.
+        If the folder is not this data set, no sample is left, or a class has no training sample.
     UsageError
-        If an option is wrong, or the tokenizer is neither here nor within reach.
+        If an option is invalid, or the tokenizer cannot be loaded.
     """
-    choice = Choice(incomplete, flagged, classes, observed_classes, limit)
-    files = _Files(root, cache, layout, annotations, index)
-    return _load("food101", files, choice, tokenizer)
+    return _load(_list("food101", root, **options))
 
 
-def load_kineticssound(
-    root: str | Path,
-    *,
-    cache: str | Path | None = None,
-    layout: str | None = None,
-    annotations: Paths | None = None,
-    incomplete: Literal["drop", "keep"] = "drop",
-    flagged: Literal["drop", "keep"] = "keep",
-    classes: Sequence[str] | None = None,
-    observed_classes: bool = False,
-    limit: int | None = None,
-    index: str | Path | None = None,
-) -> MediaDataset:
+@takes_options_of(_list, without=("tokenizer",))
+def load_kineticssound(root: str | Path, **options: Any) -> MediaDataset:
     """KineticsSound: clips of 31 actions that can be seen and heard.
 
-    Options and errors are those of :func:`load_food101`, without a tokenizer; modalities are "video"
-    and "audio".
+    Options and errors are those of :func:`load_food101`, without ``tokenizer``. The modalities are
+    "video" and "audio".
     """
-    choice = Choice(incomplete, flagged, classes, observed_classes, limit)
-    files = _Files(root, cache, layout, annotations, index)
-    return _load("kineticssound", files, choice)
+    return _load(_list("kineticssound", root, **options))
 
 
-def load_vggsound(
-    root: str | Path,
-    *,
-    cache: str | Path | None = None,
-    layout: str | None = None,
-    annotations: Paths | None = None,
-    incomplete: Literal["drop", "keep"] = "drop",
-    flagged: Literal["drop", "keep"] = "keep",
-    classes: Sequence[str] | None = None,
-    observed_classes: bool = False,
-    limit: int | None = None,
-    index: str | Path | None = None,
-) -> MediaDataset:
+@takes_options_of(_list, without=("tokenizer",))
+def load_vggsound(root: str | Path, **options: Any) -> MediaDataset:
     """VGGSound: clips of 309 sounds whose source can be seen.
 
-    Options and errors are those of :func:`load_food101`, without a tokenizer; modalities are "video"
-    and "audio".
+    Options and errors are those of :func:`load_food101`, without ``tokenizer``. The modalities are
+    "video" and "audio".
     """
-    choice = Choice(incomplete, flagged, classes, observed_classes, limit)
-    files = _Files(root, cache, layout, annotations, index)
-    return _load("vggsound", files, choice)
+    return _load(_list("vggsound", root, **options))
 
 
-def _load(name: str, files: _Files, choice: Choice, tokenizer: str | None = None) -> MediaDataset:
-    from rlmba.data.media.cache import read_cache_info
-    from rlmba.data.media.layouts import recipe_of
-    from rlmba.data.media.tokens import with_vocabulary
-
-    prepared = files.prepared(name)
-    if prepared is not None:
-        info = read_cache_info(prepared, name=name)
-        made_with = info.recipe.tokenizer
-        if tokenizer not in (None, made_with):
-            raise UsageError(
-                f"{name}: the cache {prepared} was made with the tokenizer {made_with!r}, got {tokenizer!r}; "
-                "leave the option out, or prepare another cache with it"
-            )
-        return _dataset(choose(list_cache(info), choice))
-    listing = list_files(
-        name,
-        Path(files.root),
-        with_vocabulary(recipe_of(name, tokenizer or "")),
-        layout=files.layout,
-        annotations=files.annotations,
-        index=None if files.index is None else Path(files.index),
-    )
-    return _dataset(choose(listing, choice))
-
-
-def _dataset(listing: Listing) -> MediaDataset:
+def _load(listing: Listing) -> MediaDataset:
     import numpy as np
 
     from rlmba.data.media.dataset import MediaDataset

@@ -1,4 +1,4 @@
-"""Which packets of a video a decoder has to see for the pictures that are wanted of it."""
+"""Select the packets of a video that must be decoded to get certain pictures."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["Step", "necessary"]
 
 _SLICES = frozenset({1, 2, 5})
 _IDR = 5
-# Beside slices: what may be left out with them. Parameter sets may not.
+# Units that may be skipped together with slices. Parameter sets may not be skipped.
 _ASIDE = frozenset({6, 9, 12})
 
-# Every key frame forgets all that came before. Of other codecs' key frames that is not certain: pictures
-# shown before one, but stored after it, may refer to what lies before.
+# Codecs whose key frames reset the decoder. In other codecs, pictures stored after a key frame but
+# displayed before it may refer to earlier pictures.
 _CLEAN_KEYS = frozenset({"vp8", "vp9", "mjpeg", "prores", "ffv1", "rawvideo", "png"})
 
 
 class Step(NamedTuple):
-    """A packet for the decoder; ``fresh`` if it is to forget, after giving out, all before it."""
+    """A packet to decode. If ``fresh``, the decoder first returns its frames and is then reset."""
 
     packet: Any
     fresh: bool
@@ -32,26 +32,25 @@ def necessary(
     extradata: bytes,
     frames: bool = True,
 ) -> Iterator[Step]:
-    """The packets that decide the wanted pictures, in the order of decoding.
+    """The packets that are needed to decode the wanted pictures, in decoding order.
 
-    Left out is what no wanted picture can refer to: of H.264, pictures marked as no reference
-    (``nal_ref_idc`` 0); and, where a picture follows that starts from nothing, what lies between the
-    last wanted picture before it and that one. The wanted pictures come out as of a full decode, bit by
-    bit.
+    Packets that no wanted picture can refer to are skipped. In H.264 these are pictures that are not
+    used for reference (``nal_ref_idc`` 0). In all codecs they are those between the last wanted picture
+    before a reset and the reset. The wanted pictures are bit for bit those of a full decode.
 
     Parameters
     ----------
     packets : sequence of av.Packet
-        Of one video stream, in the order of decoding, each with a presentation time.
+        The packets of one video stream in decoding order, each with a presentation time.
     wanted : set of int
-        Presentation times of the pictures that are wanted, in units of the stream.
+        Presentation times of the wanted pictures, in units of the stream.
     codec : str
         FFmpeg's name of the codec.
     extradata : bytes
-        The stream's codec parameters; those of H.264 say how its packets are written.
+        The stream's codec parameters; for H.264 they give the format of the packets.
     frames : bool
-        Whether a packet holds whole pictures; False of interlaced video, of which every packet is
-        then necessary up to the last wanted one.
+        Whether a packet holds whole pictures. If False, as for interlaced video, every packet up to the
+        last wanted one is needed.
     """
     spare = [False] * len(packets)
     starts = [False] * len(packets)
@@ -72,9 +71,9 @@ def necessary(
 
 
 def _kind(data: bytes, length: int) -> tuple[bool, bool]:
-    """Whether an H.264 packet's picture is no reference, and whether it starts from nothing.
+    """Whether an H.264 packet's picture is not used for reference, and whether it resets the decoder.
 
-    Both are False where the packet is not as the standard has it: then it is decoded.
+    Both are False if the packet does not follow the standard, so that it is decoded.
     """
     slices = spare = 0
     starts = False
@@ -91,7 +90,7 @@ def _kind(data: bytes, length: int) -> tuple[bool, bool]:
 
 
 def _headers(data: bytes, length: int) -> Iterator[int]:
-    """First bytes of a packet's NAL units: each after its length, or, if that is 0, a start code."""
+    """First bytes of a packet's NAL units, which follow a length field or, if that is 0, a start code."""
     at = 0
     if length:
         while at + length < len(data):

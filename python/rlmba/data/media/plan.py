@@ -1,4 +1,4 @@
-"""Which samples a cache is to hold, by which recipe, and in which of its shards."""
+"""The plan of a cache: its samples, its recipe, and the shard of each sample."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from rlmba.data.media import shards
 from rlmba.data.media.catalogue import Catalogue, Sample, split_checksum
 from rlmba.data.media.content import Recipe
 from rlmba.errors import DataError
+from rlmba.markup import visible
 from rlmba.reading.files import read_bytes
 from rlmba.reading.structured import parse_json, read_versioned
 from rlmba.storage import atomic_write_text
 
-__all__ = ["FORMAT", "HEADER", "NOWHERE", "Plan", "differences", "read_plan", "write_plan"]
+__all__ = ["FORMAT", "HEADER", "NOWHERE", "CachePlan", "differences", "read_plan", "write_plan"]
 
 FORMAT = 1
 HEADER = "cache.json"
 NOWHERE = -1
-"""Shard of samples that have no file at all."""
+"""The shard number of samples that have no file at all."""
 
 _SHARD_BYTES = 256 << 20
 _SHARDS = 256
@@ -32,7 +33,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class _Pointer:
-    """The file with the list of samples, and its checksum."""
+    """The name and checksum of the file with the list of samples."""
 
     file: str
     blake2b: str
@@ -54,7 +55,7 @@ class _Header:
 
 @dataclass(frozen=True)
 class _Lists:
-    """The list of samples; see :class:`Plan`."""
+    """The list of samples; see :class:`CachePlan`."""
 
     ids: tuple[str, ...]
     labels: tuple[int, ...]
@@ -63,11 +64,12 @@ class _Lists:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a cache is to hold; everything in ``cache.json`` and the list of samples beside it.
+class CachePlan:
+    """What a cache will hold: everything in ``cache.json`` and in the list of samples.
 
-    ``ids``, ``labels``, ``test`` and ``shard`` have one entry a sample, in order of first mention;
-    ``shard`` is :data:`NOWHERE` for those without a file. ``published`` is the catalogue's.
+    ``ids``, ``labels``, ``test`` and ``shard`` have one entry per sample, in the order in which the
+    samples were first listed. ``shard`` is :data:`NOWHERE` for samples without a file. ``published`` is
+    that of the catalogue.
     """
 
     name: str
@@ -83,12 +85,12 @@ class Plan:
     shard: tuple[int, ...]
 
     @classmethod
-    def empty(cls, catalogue: Catalogue, recipe: Recipe) -> Plan:
-        """Of no samples yet, for those of a catalogue."""
+    def empty(cls, catalogue: Catalogue, recipe: Recipe) -> CachePlan:
+        """A plan for the samples of a catalogue that has none of them yet."""
         return cls(
             name=catalogue.name,
             layout=catalogue.layout,
-            root=str(catalogue.root.resolve()),
+            root=visible(str(catalogue.root.resolve())),
             modalities=catalogue.modalities,
             classes=catalogue.classes,
             recipe=recipe,
@@ -100,31 +102,31 @@ class Plan:
         )
 
     def checksum(self) -> str:
-        """Split checksum of all samples planned."""
+        """Split checksum of all planned samples."""
         return split_checksum(self.classes, self.ids, self.labels, self.test)
 
     def members(self) -> dict[int, list[str]]:
-        """Ids by shard, each in the order of its rows."""
+        """Ids by shard, in the order of the shard's rows."""
         members: dict[int, list[str]] = {}
         for sample, number in zip(self.ids, self.shard, strict=True):
             if number != NOWHERE:
                 members.setdefault(number, []).append(sample)
         return {number: sorted(members[number], key=_rank) for number in sorted(members)}
 
-    def extended(self, samples: Sequence[Sample], repaired: Collection[str] = ()) -> Plan:
-        """The plan with what it lacks dealt to new shards; itself where it lacks nothing.
+    def extended(self, samples: Sequence[Sample], repaired: Collection[str] = ()) -> CachePlan:
+        """The plan with new samples in new shards; the plan itself if there are none.
 
         Parameters
         ----------
         samples : sequence of Sample
-            All that the data set lists.
+            All samples that the data set lists.
         repaired : collection of str
-            Ids to read anew, whatever shard they are in.
+            Ids to read again, whichever shard they are in.
 
         Raises
         ------
         DataError
-            If a sample is of another class or split here than in the plan.
+            If a sample has another class or split than in the plan.
         """
         place = {sample: i for i, sample in enumerate(self.ids)}
         added = [s for s in samples if s.id not in place]
@@ -151,7 +153,7 @@ class Plan:
         )
 
     def _deal(self, ids: Sequence[str], first: int) -> dict[str, int]:
-        """Shards of ids, numbered from ``first``: an order that has nothing to do with class or split."""
+        """Shards of ids, numbered from ``first``, in an order independent of class and split."""
         _, typical = shards.sample_bytes(self.modalities, self.recipe)
         each = max(_LEAST, -(-len(ids) // _SHARDS))
         each = max(1, min(each, _SHARD_BYTES // typical))
@@ -164,36 +166,33 @@ class Plan:
 
         return (
             f"sample {sample.id!r} is in {where(self.labels[i], self.test[i])} of the cache and in "
-            f"{where(sample.label, sample.test)} of the folder: they are different data; prepare into "
+            f"{where(sample.label, sample.test)} of the folder, so these are different data; prepare "
             "another folder"
         )
 
 
-def differences(plan: Plan, other: Plan) -> list[str]:
-    """What makes samples of two plans unfit for one cache, a line each."""
+def differences(plan: CachePlan, other: CachePlan) -> list[str]:
+    """Why samples of two plans cannot be in the same cache, one line per difference."""
     found = [
-        f"{what}: {getattr(plan, what)} in the cache, {getattr(other, what)} asked for"
+        f"{what}: {getattr(plan, what)} in the cache, {getattr(other, what)} requested"
         for what in ("name", "modalities")
         if getattr(plan, what) != getattr(other, what)
     ]
     if not found and plan.classes != other.classes:
         found.append(
-            f"classes: {len(plan.classes)} in the cache, {len(other.classes)} others asked"
+            f"classes: {len(plan.classes)} in the cache, {len(other.classes)} others requested"
         )
     return found + recipe_differences(plan.recipe, other.recipe)
 
 
-def recipe_differences(cached: Recipe, asked: Recipe) -> list[str]:
-    """Fields in which two recipes differ, a line each."""
-    return [
-        f"recipe, {f.name}: {getattr(cached, f.name)!r} in the cache, {getattr(asked, f.name)!r} asked for"
-        for f in fields(Recipe)
-        if getattr(cached, f.name) != getattr(asked, f.name)
-    ]
+def recipe_differences(cached: Recipe, requested: Recipe) -> list[str]:
+    """Fields in which two recipes differ, one line each."""
+    pairs = [(f.name, getattr(cached, f.name), getattr(requested, f.name)) for f in fields(Recipe)]
+    return [f"recipe, {n}: {a!r} in the cache, {b!r} requested" for n, a, b in pairs if a != b]
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
-    """Write the list of samples under a name of its own, then the header that points to it."""
+def write_plan(folder: Path, plan: CachePlan) -> None:
+    """Write the list of samples to a new file, then the header that points to it."""
     lists = {"ids": plan.ids, "labels": plan.labels, "test": plan.test, "shard": plan.shard}
     text = json.dumps(lists, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -217,19 +216,20 @@ def write_plan(folder: Path, plan: Plan) -> None:
             old.unlink(missing_ok=True)
 
 
-def read_plan(folder: Path) -> Plan:
-    """Read what a cache is to hold.
+def read_plan(folder: Path) -> CachePlan:
+    """Read the plan of a cache.
 
     Raises
     ------
     DataError
-        If the folder is no cache, of another format, or damaged.
+        If the folder is not a cache, has another format, or is damaged.
     """
     file, before = folder / HEADER, None
-    again = "delete the folder and run `rlmba data prepare` again"
+    advice = "delete the folder and run `rlmba data prepare` again"
     if not file.is_file():
         raise DataError(
-            f"{folder}: expected a cache made by `rlmba data prepare`, found no {HEADER} there"
+            f"{folder}: expected a cache made by `rlmba data prepare`, but it has no {HEADER}; give the "
+            "folder of a cache"
         )
     while True:
         header = read_versioned(
@@ -237,35 +237,37 @@ def read_plan(folder: Path) -> Plan:
             _Header,
             FORMAT,
             what="cache",
-            advice=again,
+            advice=advice,
             foreign="give a folder made by `rlmba data prepare`",
             otherwise="prepare it again into another folder, or ",
         )
-        # A list is removed once the header points to another: a reader of the old one looks again.
+        # The writer removes a list once the header points to another, so read the header again.
         if (folder / header.samples.file).is_file() or header == before:
             break
         before = header
-    lists = _read_lists(folder, header, again)
-    return Plan(
-        **{f.name: getattr(header, f.name) for f in fields(Plan) if hasattr(header, f.name)},
+    lists = _read_lists(folder, header, advice)
+    return CachePlan(
+        **{f.name: getattr(header, f.name) for f in fields(CachePlan) if hasattr(header, f.name)},
         **{f.name: getattr(lists, f.name) for f in fields(_Lists)},
     )
 
 
-def _read_lists(folder: Path, header: _Header, again: str) -> _Lists:
+def _read_lists(folder: Path, header: _Header, advice: str) -> _Lists:
     pointer = header.samples
     if Path(pointer.file).name != pointer.file:
-        raise DataError(f"{folder / HEADER} is damaged: {pointer.file!r} is no file of it; {again}")
+        raise DataError(
+            f"{folder / HEADER} is damaged: {pointer.file!r} is not a file of the cache; {advice}"
+        )
     file = folder / pointer.file
-    data = read_bytes(file, advice=again)
+    data = read_bytes(file, advice=advice)
     if hashlib.blake2b(data, digest_size=16).hexdigest() != pointer.blake2b:
-        raise DataError(f"{folder} is damaged: the checksum of {pointer.file} is wrong; {again}")
-    lists = parse_json(data, _Lists, str(file), advice=again)
+        raise DataError(f"{folder} is damaged: the checksum of {pointer.file} is wrong; {advice}")
+    lists = parse_json(data, _Lists, str(file), advice=advice)
     if len({len(lists.ids), len(lists.labels), len(lists.test), len(lists.shard)}) > 1:
-        raise DataError(f"{file} is damaged: its lists are of different lengths; {again}")
+        raise DataError(f"{file} is damaged: its lists have different lengths; {advice}")
     if lists.labels and not 0 <= min(lists.labels) <= max(lists.labels) < len(header.classes):
         raise DataError(
-            f"{file} is damaged: labels beyond the {len(header.classes)} classes; {again}"
+            f"{file} is damaged: labels beyond the {len(header.classes)} classes; {advice}"
         )
     return lists
 

@@ -1,4 +1,4 @@
-"""Making a cache: decode every sample once, in several processes, resumably."""
+"""Make a cache: decode every sample once, in several processes; it can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rlmba.data.media.cache import cache_report
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.data.media.check import Examine
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine
-from rlmba.data.media.plan import HEADER, NOWHERE, Plan, differences, read_plan, write_plan
-from rlmba.data.media.report import Progress, Report
+from rlmba.data.media.outcome import CRASHED, Decode, DecodeOutcome, default_decode, examine
+from rlmba.data.media.plan import HEADER, NOWHERE, CachePlan, differences, read_plan, write_plan
+from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.tokens import with_vocabulary
 from rlmba.data.media.work import Died, Pool, default_workers
 from rlmba.errors import DataError, StorageError, UsageError
@@ -27,7 +27,7 @@ __all__ = ["prepare"]
 
 _LOCK = "lock"
 _MOST_DEATHS = 3
-"""Of workers over one shard: after each, its samples are read alone to find the culprit."""
+"""How many workers may die on one shard. After each death, samples are read alone to find the cause."""
 
 
 def prepare(
@@ -37,43 +37,43 @@ def prepare(
     *,
     workers: int | None = None,
     decode: Decode | None = None,
-    progress: Progress | None = None,
-) -> Report:
-    """Decode what a catalogue lists into a cache, or go on with one.
+    progress: OnProgress | None = None,
+) -> MediaReport:
+    """Decode the samples of a catalogue into a cache, or continue an unfinished cache.
 
-    Shards that are finished stay; with all of them there, nothing is done. Samples that the
-    catalogue lists since then, or whose missing or unreadable file has changed, get shards of their
-    own. Killed at any moment it loses the shards that were being made and nothing else. What a shard
-    holds depends on its samples alone, not on workers or interruptions.
+    Finished shards stay, and if all are finished, nothing is done. Samples that are new in the
+    catalogue, or whose missing or unreadable file has changed, are put into new shards. If the process
+    is killed, only the shards that were being made are lost. The content of a shard depends only on its
+    samples, not on workers or interruptions.
 
     Parameters
     ----------
     catalogue : Catalogue
     recipe : Recipe
     out : path
-        The cache: a folder that is empty, not there yet, or a cache of the same name and recipe.
+        The cache: a folder that is empty or does not exist, or a cache of the same name and recipe.
     workers : int, optional
-        Processes; as many as there are cores by default. Each holds a shard in memory, up to
-        256 MB. A script that calls this must do so below ``if __name__ == "__main__":``.
+        Number of processes; by default one per core. Each holds a shard of up to 256 MB in memory. A
+        script must call this function below ``if __name__ == "__main__":``.
     decode : Decode, optional
-        :func:`rlmba.data.media.decode.decode_sample` by default. A sample that ends its process is
-        found and left out.
+        :func:`rlmba.data.media.decode.decode_sample` by default. A sample that crashes its process is
+        identified and left out.
     progress : callable, optional
-        Called with the number of samples done, and of all that have a file.
+        Called with the number of samples that are done and the number that have a file.
 
     Returns
     -------
-    Report
+    MediaReport
 
     Raises
     ------
     UsageError
-        If the folder holds something else, there is no tokenizer, or workers cannot start.
+        If the folder holds something else, the tokenizer cannot be loaded, or workers cannot start.
     DataError
-        If it is a cache of another name, recipe or format, damaged, or being written by another
-        process.
+        If the folder is a cache with another name, recipe or format, is damaged, or is being written by
+        another process.
     StorageError
-        If the disk is too small or fills up: finished shards stay.
+        If the disk is too small or becomes full; finished shards stay.
     """
     out = Path(out)
     recipe = with_vocabulary(recipe)
@@ -87,7 +87,7 @@ def prepare(
         if not (out / HEADER).is_file() or read_plan(out) != plan:
             write_plan(out, plan)
         _clean(out, plan)
-        job = _Job(catalogue, plan, decode or default_decode(), out)
+        job = _Preparation(catalogue, plan, decode or default_decode(), out)
         try:
             job.run(workers or default_workers(), progress)
         finally:
@@ -97,7 +97,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class _MakeShard:
-    """Task: decode the samples of a shard and write it; those in ``crashes`` are not read."""
+    """Task: decode the samples of a shard and write it, except samples in ``crashes``."""
 
     cache: Path
     number: int
@@ -109,7 +109,7 @@ class _MakeShard:
 
     def run(self, tick: Callable[[], None]) -> None:
         rows: dict[str, shards.Arrays] = {}
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, DecodeOutcome] = {}
         for sample in self.samples:
             crash = self.crashes.get(sample.id, "")
             arrays, outcome = examine(sample, self.recipe, self.decode, crash)
@@ -117,18 +117,18 @@ class _MakeShard:
                 rows[sample.id] = {m: arrays.get(m) for m in self.modalities}
             if outcome.problems or outcome.flags:
                 keys = {m: k for m, k in outcome.keys.items() if m in outcome.problems}
-                outcomes[sample.id] = Outcome(outcome.problems, outcome.flags, keys)
+                outcomes[sample.id] = DecodeOutcome(outcome.problems, outcome.flags, keys)
             tick()
         shards.write_shard(self.cache, self.number, rows, outcomes, self.recipe)
 
 
-class _Job:
-    """Making all the shards that are not there."""
+class _Preparation:
+    """Makes all shards that are not finished."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        plan: Plan,
+        plan: CachePlan,
         decode: Decode,
         out: Path,
     ) -> None:
@@ -143,7 +143,7 @@ class _Job:
         self._deaths: Counter[int] = Counter()
         self._probing: dict[str, int] = {}
 
-    def run(self, workers: int, progress: Progress | None) -> None:
+    def run(self, workers: int, progress: OnProgress | None) -> None:
         total = sum(map(len, self._members.values()))
         done = total - sum(len(self._members[n]) for n in self._todo)
         shown = done
@@ -172,13 +172,13 @@ class _Job:
         )
 
     def _vanished(self, sample: str) -> Sample:
-        """A sample that was planned and is no longer listed."""
+        """A sample that was planned but is no longer listed."""
         i = self._place[sample]
         nothing = dict.fromkeys(self._plan.modalities)
         return Sample(sample, self._plan.labels[i], self._plan.test[i], nothing)
 
     def _take(self, pool: Pool, task: object, outcome: object) -> int:
-        """Take note of how a task ended; how many samples that finishes."""
+        """Record how a task ended; returns how many samples it finished."""
         if isinstance(task, _MakeShard):
             if not isinstance(outcome, Died):
                 return len(task.samples)
@@ -188,12 +188,12 @@ class _Job:
         return 0
 
     def _probe(self, pool: Pool, task: _MakeShard, died: Died) -> None:
-        """Read each sample of a shard whose worker died on its own, to find which it dies of."""
+        """Read each sample of a shard alone after its worker died, to find the one that causes it."""
         self._deaths[task.number] += 1
         if self._deaths[task.number] > _MOST_DEATHS:
             raise DataError(
-                f"worker processes die of shard {task.number} ({died}), though each of its samples can be "
-                "read alone: probably memory runs out; run it again with fewer --workers"
+                f"worker processes die on shard {task.number} ({died}), although each of its samples can be "
+                "read alone: memory probably runs out; run the command again with fewer --workers"
             )
         crashes = self._crashes.setdefault(task.number, {})
         suspects = [s for s in task.samples if s.id not in crashes]
@@ -214,27 +214,27 @@ class _Job:
         _, typical = shards.sample_bytes(self._plan.modalities, self._plan.recipe)
         return (
             f"{error}\n{len(self._members) - len(lacking):,} of {len(self._members):,} shards are finished "
-            f"and stay; the rest needs about {count * typical:,} bytes. Free them, then run the same "
-            "command again: it goes on from there"
+            f"and stay; the others need about {count * typical:,} bytes. Free this space, then run the same "
+            "command again: it continues from there"
         )
 
 
-def _plan(catalogue: Catalogue, recipe: Recipe, out: Path) -> Plan:
-    """The cache's plan, with what the catalogue has gained since it was made."""
-    fresh = Plan.empty(catalogue, recipe)
+def _plan(catalogue: Catalogue, recipe: Recipe, out: Path) -> CachePlan:
+    """The cache's plan, extended by samples that are new in the catalogue."""
+    fresh = CachePlan.empty(catalogue, recipe)
     if not (out / HEADER).is_file():
         return fresh.extended(catalogue.samples)
     plan = read_plan(out)
     if lines := differences(plan, fresh):
         raise DataError(
-            f"{out} is a cache of something else; give another --cache, or ask for the same:\n"
+            f"{out} is a cache of other content; give another --cache, or request the same content:\n"
             + "\n".join(lines)
         )
     return plan.extended(catalogue.samples, _repaired(catalogue, plan, out))
 
 
-def _repaired(catalogue: Catalogue, plan: Plan, out: Path) -> set[str]:
-    """Ids that finished shards could not read, and whose files have changed since."""
+def _repaired(catalogue: Catalogue, plan: CachePlan, out: Path) -> set[str]:
+    """Ids of samples that could not be read when their shard was made, and whose files have changed."""
     shard = dict(zip(plan.ids, plan.shard, strict=True))
     samples = {s.id: s for s in catalogue.samples}
     repaired: set[str] = set()
@@ -247,8 +247,8 @@ def _repaired(catalogue: Catalogue, plan: Plan, out: Path) -> set[str]:
     return repaired
 
 
-def _unfinished(out: Path, plan: Plan) -> list[int]:
-    """Shards that are not there, or not as long as they were written."""
+def _unfinished(out: Path, plan: CachePlan) -> list[int]:
+    """Shards that are missing or have another length than was written."""
     lacking = []
     for number in sorted(set(plan.shard) - {NOWHERE}):
         note = shards.read_note(out, number)
@@ -258,8 +258,8 @@ def _unfinished(out: Path, plan: Plan) -> list[int]:
     return lacking
 
 
-def _clean(out: Path, plan: Plan) -> None:
-    """Remove temporary files, and shards without a note: what a process left that was killed."""
+def _clean(out: Path, plan: CachePlan) -> None:
+    """Remove temporary files and shards without a note, which a killed process leaves behind."""
     lacking = {shards.shard_file(out, n) for n in _unfinished(out, plan)}
     leftover = [*out.glob(".*.tmp"), *(out / shards.FOLDER).glob(".*.tmp")]
     for file in [*leftover, *lacking, *(f.with_suffix(".json") for f in lacking)]:
@@ -274,18 +274,18 @@ def _require_cache_or_nothing(out: Path) -> None:
         p.name not in ours and not p.name.startswith(("samples-", ".")) for p in out.iterdir()
     ):
         raise UsageError(
-            f"{out} holds something that is no cache: give a folder that is empty or not there yet"
+            f"{out} holds something other than a cache: give a folder that is empty or does not exist"
         )
 
 
-def _require_space(out: Path, plan: Plan) -> None:
+def _require_space(out: Path, plan: CachePlan) -> None:
     todo = set(_unfinished(out, plan))
     samples = sum(n in todo for n in plan.shard)
     least, typical = shards.sample_bytes(plan.modalities, plan.recipe)
     free = shutil.disk_usage(out).free
     if samples * least > free:
         raise StorageError(
-            f"{samples:,} samples need about {samples * typical:,} bytes, {samples * least:,} at least; "
+            f"{samples:,} samples need about {samples * typical:,} bytes, at least {samples * least:,}, but "
             f"{out} has {free:,} free: give a --cache on a larger disk, or free some space"
         )
 

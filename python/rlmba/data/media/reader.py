@@ -1,4 +1,4 @@
-"""Samples read from their media files as they are needed."""
+"""Read samples from their media files when they are needed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["RawReader"]
 
 
 class RawReader:
-    """Decodes a sample's files at every read: a :class:`~rlmba.data.media.content.Reader`.
+    """A :class:`~rlmba.data.media.content.Reader` that decodes a sample's files at every read.
 
-    Can be pickled: a worker's copy knows the samples and nothing of what failed elsewhere.
+    It can be pickled; a copy in a worker process has the samples but not the recorded problems.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class RawReader:
     Attributes
     ----------
     problems : dict of (position, modality) to str
-        What could not be read so far in this process, and why. A modality whose file was missing
-        from the start is not among them.
+        What could not be read so far in this process, and why. Modalities whose file was missing from
+        the start are not included.
     """
 
     def __init__(self, samples: Sequence[Sample], recipe: Recipe) -> None:
@@ -42,7 +42,7 @@ class RawReader:
         return RawReader, (self.samples, self.recipe)
 
     def read(self, position: int) -> Mapping[str, NDArray[Any] | None]:
-        """Arrays of a sample by modality, decoded now; None where there is none to be had."""
+        """Decode a sample: its arrays by modality; None if a modality is missing or unreadable."""
         sample = self.samples[position]
         contents = decode_sample(sample, self.recipe)
         for modality, content in contents.items():

@@ -1,4 +1,4 @@
-"""What a data set's files turned out to be, counted by split and class."""
+"""Report on the files of a data set, counted by split and class."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rlmba.data.media.catalogue import split_checksum
-from rlmba.data.media.outcome import Outcome
+from rlmba.data.media.outcome import DecodeOutcome
 from rlmba.markup import csv_text, visible
 from rlmba.storage import atomic_write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Counts", "Problem", "Progress", "Report"]
+__all__ = ["Counts", "MediaProblem", "MediaReport", "OnProgress"]
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with what is done and what there is in all."""
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""A function that is called with the number of items that are done and their total."""
 
 _SHOWN = 20
 _NAMED = 5
@@ -29,24 +29,24 @@ _KINDS = ("unreadable", "missing", "flagged")
 
 @dataclass
 class Counts:
-    """Samples of a split, or of a class in it.
+    """Numbers of samples of a split, or of a class in it.
 
     Parameters
     ----------
     listed : int
-        That the data set's lists or folders name.
+        Named by the data set's lists or folders.
     found : int
         With a file for every modality.
     missing : int
-        Lacking one: ``listed - found``.
+        Without a file for some modality: ``listed - found``.
     unreadable : int
-        With a file for a modality that cannot be read.
+        With a file that cannot be read.
     flagged : int
-        Readable but odd: still, short, silent, rotated, converted.
+        Readable but odd: still, short, silent, rotated or converted.
     complete : int
         With all modalities.
     usable : int
-        With at least one.
+        With at least one modality.
     waiting : int
         Not prepared yet.
     """
@@ -60,8 +60,8 @@ class Counts:
     usable: int = 0
     waiting: int = 0
 
-    def add(self, outcome: Outcome | None, modalities: int) -> None:
-        """Count one sample; None is one that waits."""
+    def add(self, outcome: DecodeOutcome | None, modalities: int) -> None:
+        """Count one sample; None is a sample that is not prepared yet."""
         self.listed += 1
         if outcome is None:
             self.waiting += 1
@@ -75,13 +75,13 @@ class Counts:
 
     @property
     def clean(self) -> bool:
-        """Whether there is nothing to say."""
+        """Whether nothing is missing, unreadable, flagged or waiting."""
         return not (self.missing or self.unreadable or self.flagged or self.waiting)
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One thing to say about one modality of one sample: ``kind`` is missing, unreadable or flagged."""
+class MediaProblem:
+    """A problem of one modality of one sample; ``kind`` is missing, unreadable or flagged."""
 
     id: str
     split: str
@@ -92,25 +92,25 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What there is of a data set.
+class MediaReport:
+    """What is usable, missing or damaged in a data set.
 
     Parameters
     ----------
     name, layout, root : str
-        The data set, which of its layouts, and where it lies.
+        The data set, its layout and its folder.
     modalities, classes : tuple of str
     published : mapping of split to int
-        Number of samples the publication counts.
-    ids, labels, test : sequences, one entry a sample
-    outcomes : sequence of Outcome or None
-        Of each sample; None where it is not prepared yet.
+        Published numbers of samples.
+    ids, labels, test : sequences, one entry per sample
+    outcomes : sequence of DecodeOutcome or None
+        The outcome of each sample; None if it is not prepared yet.
     notes : tuple of str
-        What was noticed on reading the lists.
+        Remarks about the lists of samples.
     place : path or None
-        Where the result lies: the cache, or the index of the check.
+        Where the result is stored: the cache, or the index of the check.
     quick : bool
-        Whether files were only looked for.
+        Whether files were only looked for, and not read.
     """
 
     name: str
@@ -122,14 +122,14 @@ class Report:
     ids: Sequence[str]
     labels: Sequence[int]
     test: Sequence[bool]
-    outcomes: Sequence[Outcome | None]
+    outcomes: Sequence[DecodeOutcome | None]
     notes: tuple[str, ...] = ()
     place: Path | None = None
     quick: bool = False
 
     @cached_property
     def by_class(self) -> Mapping[tuple[str, str], Counts]:
-        """Counts by split and class, classes without a sample included."""
+        """Counts by split and class, including classes without samples."""
         counts = {(s, c): Counts() for s in ("train", "test") for c in self.classes}
         for label, test, outcome in zip(self.labels, self.test, self.outcomes, strict=True):
             counts[_split(test), self.classes[label]].add(outcome, len(self.modalities))
@@ -158,7 +158,7 @@ class Report:
 
     @property
     def complete(self) -> int:
-        """Samples with all modalities, which is what loaders take unless told otherwise."""
+        """Samples with all modalities, which are those that loaders use by default."""
         return sum(c.complete for c in self.totals.values())
 
     @cached_property
@@ -172,7 +172,7 @@ class Report:
         return self._checksum(0)
 
     def _checksum(self, problems: int) -> str:
-        """Of the samples that lack so many modalities at most."""
+        """Checksum of the samples that lack at most this many modalities."""
         kept = [
             i for i, o in enumerate(self.outcomes) if o is not None and len(o.problems) <= problems
         ]
@@ -183,33 +183,33 @@ class Report:
             [self.test[i] for i in kept],
         )
 
-    def problems(self) -> Iterator[Problem]:
-        """What is missing, unreadable or flagged, in the order of the samples."""
+    def problems(self) -> Iterator[MediaProblem]:
+        """What is missing, unreadable or flagged, in order of the samples."""
         for i, outcome in enumerate(self.outcomes):
             if outcome is None:
                 continue
             about = (self.ids[i], _split(self.test[i]), self.classes[self.labels[i]])
             for m, text in outcome.problems.items():
                 kind = "missing" if outcome.keys.get(m) is None else "unreadable"
-                yield Problem(*about, m, kind, text)
+                yield MediaProblem(*about, m, kind, text)
             for m, flags in outcome.flags.items():
-                yield Problem(*about, m, "flagged", " ".join(flags))
+                yield MediaProblem(*about, m, "flagged", " ".join(flags))
 
     def write_problems(self, path: Path) -> None:
-        """Write :meth:`problems` as CSV, with a header.
+        """Write :meth:`problems` as CSV with a header.
 
         Raises
         ------
         StorageError
-            If it cannot be written.
+            If the file cannot be written.
         """
-        names = [f.name if f.name != "label" else "class" for f in fields(Problem)]
+        names = [f.name if f.name != "label" else "class" for f in fields(MediaProblem)]
         atomic_write_text(path, csv_text(names, map(astuple, self.problems())))
 
     def tables(self, every_class: bool = False) -> list[Table]:
-        """Tables for a terminal: by split, then by class.
+        """Tables for a terminal: one by split and one by class.
 
-        ``every_class`` includes classes of which there is nothing to say.
+        ``every_class`` includes classes without problems.
         """
         columns = [f.name for f in fields(Counts)]
         if not any(c.waiting for c in self.totals.values()):
@@ -232,7 +232,7 @@ class Report:
         return made
 
     def head(self) -> list[str]:
-        """Lines to print before the tables: what was read, and what was noticed."""
+        """Lines to print before the tables: what was read, and remarks about it."""
         lines = [f"{self.name} in {self.root}, layout {self.layout}", *self.notes]
         for split, counts in self.totals.items():
             empty = [c for (s, c), n in self.by_class.items() if s == split and not n.listed]
@@ -244,9 +244,9 @@ class Report:
         return lines
 
     def tail(self, problems: Path | None = None) -> list[str]:
-        """Lines to print after the tables: the first problems, checksum and place.
+        """Lines to print after the tables: the first problems, the checksum and the place.
 
-        ``problems`` is the file they were written to, if they were.
+        ``problems`` is the file that the problems were written to, if any.
         """
         found = sorted(self.problems(), key=lambda p: _KINDS.index(p.kind))
         lines: list[str] = []
@@ -257,7 +257,7 @@ class Report:
             lines += spoken[:_SHOWN]
             more = len(spoken) - _SHOWN
             if more > 0:
-                lines.append(f"... and {more:,} more; --problems FILE.csv lists them all")
+                lines.append(f"... and {more:,} more; --problems FILE.csv lists all of them")
         looked = "with a file" if self.quick else "usable"
         lines.append(f"split checksum of the {self.usable:,} samples {looked}: {self.checksum}")
         if self.complete != self.usable:
@@ -269,8 +269,8 @@ class Report:
         return lines
 
 
-def _sentences(problems: Sequence[Problem]) -> list[str]:
-    """A line each; modalities of a sample of which the same is to be said share one."""
+def _sentences(problems: Sequence[MediaProblem]) -> list[str]:
+    """One line per problem; modalities of a sample with the same problem share a line."""
     lines = []
     for (kind, split, label, sample, text), group in groupby(
         problems, key=lambda p: (p.kind, p.split, p.label, p.id, p.text)

@@ -1,10 +1,10 @@
-"""One file of decoded samples: safetensors, so that anything reads it, with a note beside it.
+"""A shard of decoded samples: a safetensors file, which many programs read, and a note about it.
 
-``00012.safetensors`` holds, of n samples, for each modality of fixed size an array [n, ...] by its
-name; for images, which differ in size, ``image`` with all their bytes one after another,
-``image.offsets`` int64 [n + 1] into it and ``image.sizes`` int32 [n, 2] (height, width); and ``present``
-bool [n, M]. What is not present is filled with 0, tokens with -1. The ids are in its metadata.
-``00012.json`` is written after it, whole: a shard exists exactly when its note does.
+``00012.safetensors`` holds n samples. A modality of fixed size is an array [n, ...] with its name.
+Images differ in size: ``image`` holds the bytes of all images one after another, ``image.offsets``
+int64 [n + 1] says where each begins, and ``image.sizes`` int32 [n, 2] its height and width. ``present``
+is bool [n, M]. Missing modalities are filled with 0, and tokens with -1. The ids are in the metadata.
+The note ``00012.json`` is written after the shard: a shard is finished if and only if its note exists.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.outcome import Outcome
+from rlmba.data.media.outcome import DecodeOutcome
 from rlmba.errors import DataError
 from rlmba.reading.structured import find_json, parse_json
 from rlmba.storage import atomic_write_chunks, atomic_write_text
 
 __all__ = [
     "FOLDER",
-    "Note",
     "Shard",
+    "ShardNote",
     "note_file",
     "read_note",
     "sample_bytes",
@@ -50,42 +50,41 @@ Arrays: TypeAlias = Mapping[str, "NDArray[Any] | None"]
 
 
 @dataclass(frozen=True)
-class Note:
-    """What is known of a finished shard: its length and BLAKE2b, ids by row, outcomes by id.
+class ShardNote:
+    """The note on a finished shard: its length and BLAKE2b checksum, ids by row, and outcomes by id.
 
-    ``outcomes`` has those samples alone of which there is something to say; such without any
-    content have no row.
+    ``outcomes`` has only samples with problems or flags. Samples without any content have no row.
     """
 
     size: int
     checksum: str
     ids: tuple[str, ...]
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, DecodeOutcome]
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """A note's file."""
+    """The content of a note's file."""
 
     format: int
     bytes: int
     blake2b: str
     samples: tuple[str, ...]
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, DecodeOutcome]
 
 
 def shard_file(cache: Path, number: int) -> Path:
-    """Where a shard lies."""
+    """The path of a shard."""
     return cache / FOLDER / f"{number:05d}.safetensors"
 
 
 def note_file(cache: Path, number: int) -> Path:
-    """Where its note lies."""
+    """The path of a shard's note."""
     return cache / FOLDER / f"{number:05d}.json"
 
 
 def _form(modality: str, recipe: Recipe) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Type and shape of a sample; of images, that of the smallest one, which is square."""
+    """Type and shape of a sample; for images, those of the smallest possible one, which is square."""
     if modality == "video":
         return np.dtype("|u1"), (recipe.frames, *recipe.frame_size, 3)
     if modality == "audio":
@@ -96,7 +95,7 @@ def _form(modality: str, recipe: Recipe) -> tuple[np.dtype[Any], tuple[int, ...]
 
 
 def sample_bytes(modalities: Sequence[str], recipe: Recipe) -> tuple[int, int]:
-    """Bytes that a sample takes in a shard: at least, and typically (images 4:3)."""
+    """Bytes of a sample in a shard: the least, and the typical number (images of 4:3)."""
     least = typical = 0
     for modality in modalities:
         dtype, shape = _form(modality, recipe)
@@ -110,9 +109,9 @@ def write_shard(
     cache: Path,
     number: int,
     rows: Mapping[str, Arrays],
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[str, DecodeOutcome],
     recipe: Recipe,
-) -> Note:
+) -> ShardNote:
     """Write a shard, then its note.
 
     Parameters
@@ -120,16 +119,16 @@ def write_shard(
     cache : path
     number : int
     rows : mapping of id to mapping of modality to array or None
-        In the order of the rows to be; the same modalities for each.
-    outcomes : mapping of id to Outcome
+        In the order of the shard's rows; all samples have the same modalities.
+    outcomes : mapping of id to DecodeOutcome
     recipe : Recipe
 
     Raises
     ------
     StorageError
-        If it could not be written; no part of it is left then.
+        If it could not be written; no partial file is left.
     DataError
-        If an array is not what the recipe says.
+        If an array does not follow the recipe.
     """
     tensors = _tensors(rows, recipe)
     header, length = _header(tensors, list(rows))
@@ -145,7 +144,7 @@ def write_shard(
                 yield view
 
     atomic_write_chunks(shard_file(cache, number), chunks(), length)
-    note = Note(length, digest.hexdigest(), tuple(rows), outcomes)
+    note = ShardNote(length, digest.hexdigest(), tuple(rows), outcomes)
     lines = {
         "format": _NOTE_FORMAT,
         "bytes": note.size,
@@ -161,7 +160,7 @@ _Tensor: TypeAlias = tuple[np.dtype[Any], tuple[int, ...], Sequence[NDArray[Any]
 
 
 def _tensors(rows: Mapping[str, Arrays], recipe: Recipe) -> dict[str, _Tensor]:
-    """Type, shape and pieces of each tensor, wide types first, so that all of them are aligned."""
+    """Type, shape and pieces of each tensor; wide types come first, so that all are aligned."""
     n = len(rows)
     modalities = list(next(iter(rows.values()))) if rows else []
     present = np.array([[a[m] is not None for m in modalities] for a in rows.values()], np.bool_)
@@ -214,13 +213,13 @@ def _check(
     if not fits or array.dtype != dtype.newbyteorder("="):
         wanted = "[H, W, 3]" if modality == _RAGGED else list(shape)
         raise DataError(
-            f"sample {sample!r}: expected {modality} as {dtype.name} {wanted}, the decoder gave "
-            f"{array.dtype.name} {list(array.shape)}: it does not follow the recipe"
+            f"sample {sample!r}: expected {modality} as {dtype.name} {wanted}, but the decoder returned "
+            f"{array.dtype.name} {list(array.shape)}; correct the decoder"
         )
 
 
 def _header(tensors: Mapping[str, _Tensor], ids: Sequence[str]) -> tuple[bytes, int]:
-    """The file's header, with its length before it, and the length of the whole file."""
+    """The file's header, preceded by its length, and the length of the whole file."""
     names = json.dumps(ids, ensure_ascii=False, separators=(",", ":"))
     entries: dict[str, Any] = {"__metadata__": {"ids": names}}
     end = 0
@@ -232,13 +231,13 @@ def _header(tensors: Mapping[str, _Tensor], ids: Sequence[str]) -> tuple[bytes, 
     return len(text).to_bytes(8, "little") + text, 8 + len(text) + end
 
 
-def read_note(cache: Path, number: int) -> Note | None:
-    """The note of a shard; None where the shard is not finished.
+def read_note(cache: Path, number: int) -> ShardNote | None:
+    """The note of a shard; None if the shard is not finished.
 
     Raises
     ------
     DataError
-        If it is damaged.
+        If the note is damaged.
     """
     file = note_file(cache, number)
     kept = find_json(file, _Kept, advice=_repair(file))
@@ -248,19 +247,18 @@ def read_note(cache: Path, number: int) -> Note | None:
         raise DataError(
             f"{file} is damaged: format {kept.format}, expected {_NOTE_FORMAT}; {_repair(file)}"
         )
-    return Note(kept.bytes, kept.blake2b, kept.samples, kept.outcomes)
+    return ShardNote(kept.bytes, kept.blake2b, kept.samples, kept.outcomes)
 
 
 def _repair(file: Path) -> str:
-    """What to do about a shard that is damaged."""
+    """The advice about a damaged shard."""
     return (
-        f"delete {file.with_suffix('.json')} and run `rlmba data prepare` again: it makes the shards that "
-        "are not there"
+        f"delete {file.with_suffix('.json')} and run `rlmba data prepare` again to make this shard"
     )
 
 
-def verify_shard(cache: Path, number: int, note: Note) -> str:
-    """Read a shard whole; what is wrong with it, "" where nothing is."""
+def verify_shard(cache: Path, number: int, note: ShardNote) -> str:
+    """Read a whole shard; returns what is wrong with it, or ""."""
     file = shard_file(cache, number)
     digest = hashlib.blake2b(digest_size=32)
     try:
@@ -276,18 +274,18 @@ def verify_shard(cache: Path, number: int, note: Note) -> str:
 
 
 class Shard:
-    """A shard's arrays in memory-mapped form; pages are read when they are looked at.
+    """The memory-mapped arrays of a shard; pages are read from disk when they are used.
 
     Parameters
     ----------
     file : path
     size : int
-        Its length, as its note has it.
+        The length of the file in bytes, from its note.
 
     Raises
     ------
     DataError
-        If the file is not there, of another length, or its header is damaged.
+        If the file does not exist or has another length, or its header is damaged.
     """
 
     def __init__(self, file: Path, size: int) -> None:
@@ -298,7 +296,7 @@ class Shard:
             raise DataError(f"{file} cannot be read ({error}); {_repair(file)}") from error
         if len(mapped) != size:
             raise DataError(
-                f"{file} is damaged: {len(mapped):,} bytes, {size:,} were written; {_repair(file)}"
+                f"{file} is damaged: it has {len(mapped):,} of {size:,} bytes; {_repair(file)}"
             )
         self._file = file
         self._arrays = _views(file, mapped)
@@ -308,9 +306,9 @@ class Shard:
             raise DataError(f"{file} is damaged: arrays are missing; {_repair(file)}")
 
     def row(self, row: int, modalities: Sequence[str]) -> dict[str, NDArray[Any] | None]:
-        """Views of one sample by modality, None where it lacks one.
+        """Views of one sample by modality; None if it lacks the modality.
 
-        ``modalities`` in the cache's order.
+        ``modalities`` are in the cache's order.
         """
         try:
             present = zip(modalities, self._present[row], strict=True)
@@ -331,8 +329,8 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """Where a tensor lies in a shard."""
+class _TensorEntry:
+    """The place of a tensor in a shard."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -344,12 +342,15 @@ def _views(file: Path, mapped: mmap.mmap) -> dict[str, NDArray[Any]]:
     if length > len(mapped) - 8:
         raise DataError(f"{file} is damaged: the header is cut off; {_repair(file)}")
     header = parse_json(
-        mapped[8 : 8 + length], dict[str, _Entry | dict[str, str]], str(file), advice=_repair(file)
+        mapped[8 : 8 + length],
+        dict[str, _TensorEntry | dict[str, str]],
+        str(file),
+        advice=_repair(file),
     )
     start = 8 + length
     views: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
-        if not isinstance(entry, _Entry):  # its metadata
+        if not isinstance(entry, _TensorEntry):  # the metadata
             continue
         dtype = np.dtype(_TYPES.get(entry.dtype, "V0"))
         (offset, end), shape = entry.data_offsets, entry.shape

@@ -8,31 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.media.content import Content, Recipe
+from rlmba.data.media.content import MediaContent, Recipe
 from rlmba.data.media.problems import unusable
 
 __all__ = ["mix", "to_content"]
 
-# What may be missing at the end of a file that is whole: a codec's last frame, rounding of headers.
+# A complete file may be this much shorter than declared, because of a codec's last frame or rounding.
 _TOLERANCE = 0.25
 
 
-def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) -> Content:
-    """Sound as content: mixed, cut or padded.
+def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) -> MediaContent:
+    """Mix sound to one channel, and cut or pad it.
 
     Parameters
     ----------
     frames : iterable of av.AudioFrame
-        From the beginning of the track; no more are taken than are needed.
+        Frames from the beginning of the track; no more are consumed than needed.
     recipe : Recipe
-        ``seconds`` and ``sample_rate`` are used.
+        Only ``seconds`` and ``sample_rate`` are used.
     declared : float or None
-        Seconds the track should have where the file is known to be damaged, else None.
+        The length in seconds that the track should have, if the file is known to be damaged.
 
     Returns
     -------
-    Content
-        int16 [seconds * sample_rate]. Flags "silent", "short", "truncated" as of content.
+    MediaContent
+        int16 [seconds * sample_rate]. It may have the flags "silent", "short" and "truncated".
     """
     wanted = round(recipe.seconds * recipe.sample_rate)
     samples = mix(frames, recipe.sample_rate, wanted)
@@ -53,20 +53,20 @@ def to_content(frames: Iterable[Any], recipe: Recipe, declared: float | None) ->
         flags += ("silent",)
     sound = np.zeros(wanted, np.int16)
     sound[: len(samples)] = samples
-    return Content(sound, flags=flags)
+    return MediaContent(sound, flags=flags)
 
 
 def mix(frames: Iterable[Any], rate: int, limit: int) -> NDArray[np.int16]:
     """Sound frames as one channel at ``rate``, at most ``limit`` samples: int16 [n].
 
-    Channels are mixed as FFmpeg does (the mean of two), and as their mean where it does not know where
-    they belong. Frames of another format than those before begin anew: what the resampler still holds
-    is given out first.
+    Channels are mixed as FFmpeg does (the mean of two), or by their mean if FFmpeg does not know their
+    speakers. If the format changes between frames, the resampler returns its remaining samples and
+    starts again.
 
     Raises
     ------
     ValueError
-        If a frame of floats holds NaN or infinity.
+        If a frame of floats has NaN, infinity or a number beyond float32.
     """
     parts: list[NDArray[np.int16]] = []
     count = 0
@@ -101,7 +101,7 @@ _Kind = tuple[str, str, int]
 
 
 def _groups(frames: Iterable[Any]) -> Iterator[tuple[_Kind, list[Any]]]:
-    """Frames of one format, layout and rate that follow each other, up to a second of them."""
+    """Consecutive frames with the same format, layout and rate, in groups of up to a second."""
     kind: _Kind = ("", "", 0)
     group: list[Any] = []
     count = 0
@@ -118,15 +118,15 @@ def _groups(frames: Iterable[Any]) -> Iterator[tuple[_Kind, list[Any]]]:
 
 
 def _joined(group: Sequence[Any]) -> Any:
-    """Frames of one kind as one: a resampler takes as long to be called as for a frame's samples."""
+    """Join frames of one kind: the call overhead of a resampler equals the work for one frame."""
     import av
 
     first = group[0]
     values = np.concatenate([frame.to_ndarray() for frame in group], axis=1)
     if values.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # a double may be finite, and infinite in float32
+        with np.errstate(over="ignore"):  # a finite double may be infinite in float32
             finite = np.isfinite(values.astype(np.float32, copy=False)).all()
-        if not finite:  # 16 bits have neither: they would be noise
+        if not finite:  # converted to 16 bits, these would be noise
             raise ValueError("it holds NaN, infinity or a number beyond float32")
     format_name, layout = first.format.name, first.layout
     if not _known(layout):
@@ -139,12 +139,12 @@ def _joined(group: Sequence[Any]) -> Any:
 
 
 def _known(layout: Any) -> bool:
-    """Whether FFmpeg knows which speakers a layout's channels belong to."""
+    """Whether FFmpeg knows the speakers of a layout's channels."""
     return "channels" not in layout.name or layout.name == "2 channels"
 
 
 def _mean(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The mean of channels [channels, n], scaled to -1..1: float32 [1, n]."""
+    """The mean over channels [channels, n], scaled to -1..1: float32 [1, n]."""
     mean: NDArray[np.float64] = values.mean(axis=0, keepdims=True, dtype=np.float64)
     if values.dtype.kind == "u":
         mean = (mean - 128) / 128

@@ -1,4 +1,4 @@
-"""Texts as token ids: transformers' tokenizers, and one of words that needs no files."""
+"""Convert texts to token ids: transformers' tokenizers, and a word tokenizer that needs no files."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _WORD = re.compile(r"\w+")
 class WordTokenizer:
     """Splits texts into lowercase words and hashes each into one of 30,000 ids.
 
-    Needs no files and nothing learned: the same word has the same id everywhere. Words may share an
-    id: two given words do with probability 1/30,000.
+    It needs no files and is not trained: a word has the same id everywhere. Different words may share
+    an id; the probability for two given words is 1/30,000.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class WordTokenizer:
     vocabulary = 30_000
 
     def __call__(self, text: str) -> list[int]:
-        """Ids of a text's words, in order."""
+        """Ids of a text's words in order."""
         return [_word_id(word) for word in _WORD.findall(text.lower())]
 
 
@@ -55,23 +55,23 @@ def _word_id(word: str) -> int:
 
 
 def load_tokenizer(name: str) -> Any:
-    """A tokenizer by name.
+    """Load a tokenizer by name.
 
     Parameters
     ----------
     name : str
-        "words" for :class:`WordTokenizer`; else a local folder or a hub name of a transformers
-        tokenizer, of which the fast form is taken where there is one.
+        "words" for :class:`WordTokenizer`; otherwise a local folder or a hub name of a transformers
+        tokenizer. Its fast form is used if there is one.
 
     Raises
     ------
     UsageError
-        If there is none, or it is neither here nor within reach.
+        If there is no such tokenizer, or it is neither cached nor reachable.
     """
     if name == "words":
         return WordTokenizer()
     if not name:
-        raise UsageError(f"text needs a tokenizer, and none is named; {_WAYS_OUT}")
+        raise UsageError(f"text needs a tokenizer, but none is named; {_WAYS_OUT}")
     from transformers import AutoTokenizer
 
     def refuse(why: object) -> UsageError:
@@ -81,13 +81,13 @@ def load_tokenizer(name: str) -> Any:
 
     def read(**options: bool) -> Any:
         try:
-            # Said aloud, or transformers may ask on the terminal whether to run a repository's code.
+            # Otherwise transformers may ask on the terminal whether to run a repository's code.
             return AutoTokenizer.from_pretrained(
                 name, use_fast=True, trust_remote_code=False, **options
             )
         except MemoryError:
             raise
-        except Exception as error:  # of the hub, of the network, of files: all mean there is none
+        except Exception as error:  # the hub, the network and files raise many kinds
             raise refuse(error) from error
 
     try:
@@ -102,14 +102,14 @@ def load_tokenizer(name: str) -> Any:
 
 
 _WAYS_OUT = (
-    "give a local folder that holds a transformers tokenizer (tokenizer.json or vocab.txt), a hub name "
-    'with a network or an already filled cache, or "words", which hashes words and needs no files'
+    "give a local folder with a transformers tokenizer (tokenizer.json or vocab.txt), a hub name that is "
+    'cached or reachable, or "words", which hashes words and needs no files'
 )
 
 
 @functools.lru_cache(maxsize=8)
 def cached_tokenizer(name: str) -> Any:
-    """:func:`load_tokenizer`, once a process."""
+    """:func:`load_tokenizer`, once per process."""
     return load_tokenizer(name)
 
 
@@ -119,15 +119,15 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
     Parameters
     ----------
     tokenizer
-        Of :func:`load_tokenizer`.
+        From :func:`load_tokenizer`.
     texts : sequence of str [n]
     length : int
-        Tokens of a text: longer ones are cut as the tokenizer does (special tokens stay).
+        Tokens per text. The tokenizer truncates longer texts and keeps special tokens.
 
     Returns
     -------
     int32 array [n, length]
-        -1 where a text has no more tokens.
+        Padded with -1.
 
     Raises
     ------
@@ -135,8 +135,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
         If ``length`` is below 1.
     """
     if length < 1:
-        raise UsageError(f"a text has to have at least 1 token, got {length}")
-    # transformers' tokenizers fail where there is no text at all.
+        raise UsageError(f"tokens: expected a length of at least 1, got {length}")
+    # transformers' tokenizers fail on an empty list of texts.
     if isinstance(tokenizer, WordTokenizer) or not len(texts):
         rows = [tokenizer(text)[:length] for text in texts]
     else:
@@ -155,16 +155,16 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
 
 
 def vocabulary_of(tokenizer: Any) -> int:
-    """Number that every id of a tokenizer lies below, tokens that were added to it included."""
+    """A number that is larger than every id of a tokenizer, including added tokens."""
     if isinstance(tokenizer, WordTokenizer):
         return WordTokenizer.vocabulary
     return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
 
 
 def with_vocabulary(recipe: Recipe) -> Recipe:
-    """A recipe that knows its tokenizer's vocabulary; itself where there is no text.
+    """The recipe with its tokenizer's vocabulary; the recipe itself if there is no text.
 
-    Loading the tokenizer shows that it is there, before any work and not in each worker.
+    This loads the tokenizer, so that a missing one is reported before any work, and not in each worker.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""From decoded media to a model's inputs: cropping in workers, the rest on whole batches.
+"""Turn decoded media into a model's inputs: crop in worker processes, do the rest on whole batches.
 
-A form knows one modality. In a worker it cuts what a batch needs from each sample's array
-(:meth:`Form.take`) and draws the random numbers of the augmentation; on the model's device it
-finishes the batch (:meth:`Form.finish`).
+A form handles one modality. In a worker process, it crops what a batch needs from each sample's array
+(:meth:`Form.take`) and draws the random numbers of the augmentation. On the model's device, it finishes
+the batch (:meth:`Form.finish`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VIDEO_STD = (0.22803, 0.22145, 0.216989)
 FLIP = 0.5
 JITTER = 0.8
 STRENGTH = (0.4, 0.4, 0.4, 0.1)
-"""Of brightness, contrast, saturation (factors 1 - s to 1 + s) and hue (turns -s to s)."""
+"""Strengths s of brightness, contrast and saturation (factors 1 - s to 1 + s), and hue (shift -s to s)."""
 GRAYSCALE = 0.2
 BLUR = 0.5
 BLUR_SIGMA = (0.1, 2.0)
@@ -45,14 +45,14 @@ _BLOCK = 2
 
 
 class Form(ABC):
-    """One modality: its shape in batches, and how it gets there.
+    """The form of one modality in batches, and the steps that produce it.
 
     Attributes
     ----------
     modality : Modality
-        What finished batches hold.
+        The modality in finished batches.
     places : int
-        Random numbers that decide what :meth:`take` cuts from one sample.
+        Number of random numbers that decide what :meth:`take` crops from one sample.
     """
 
     modality: Modality
@@ -60,49 +60,49 @@ class Form(ABC):
 
     @abstractmethod
     def buffer(self, n: int) -> NDArray[Any]:
-        """Zeros for ``n`` samples in compact form, for :meth:`take` to write to."""
+        """Zeros for ``n`` samples in compact form, which :meth:`take` writes to."""
 
     @abstractmethod
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """Copy from a sample's array what a batch needs of it.
+        """Copy the part of a sample's array that a batch needs.
 
         Parameters
         ----------
         array : array
-            As :class:`rlmba.data.media.content.Content` has it, perhaps memory-mapped; no more of
-            it is read than is copied.
+            As in :class:`rlmba.data.media.content.MediaContent`. It may be memory-mapped; only the copied
+            part is read.
         place : float64 array [places] or None
-            Uniform in [0, 1): where to cut in training; None: where evaluation does.
+            Random numbers in [0, 1) that decide the crop in training; None for the crop of evaluation.
         out : array
             One row of :meth:`buffer`.
         """
 
     def compact(self, buffer: NDArray[Any]) -> Tensor:
-        """Give the buffer as the tensor a worker hands over, without a copy."""
+        """The buffer as the tensor that a worker process returns, without a copy."""
         return torch.from_numpy(buffer)
 
     def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
-        """Random numbers [n, ...] that decide the augmentation left to :meth:`finish`."""
+        """Random numbers [n, ...] that decide the augmentation in :meth:`finish`."""
         return {}
 
     @abstractmethod
     def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
-        """Make a model's input [n, *modality.shape] where ``compact`` lies.
+        """Make a model's input [n, *modality.shape] on the device of ``compact``.
 
         Parameters
         ----------
         compact : tensor
-            From :meth:`compact`, on the model's device. Not changed.
+            From :meth:`compact`, on the model's device. It is not changed.
         draws : mapping of str to tensor, or None
-            From :meth:`draw`, best on the CPU: what they decide is then known without waiting for
-            the device. None for no augmentation.
+            From :meth:`draw`, preferably on the CPU, so that decisions do not wait for the device. None
+            for no augmentation.
         """
 
 
 def _start(room: int, place: float | None) -> int:
-    """First of the ``room`` + 1 possible starts of a cut, uniform; without a place the middle one."""
+    """One of ``room`` + 1 possible starts of a crop, chosen by ``place``; the middle one if that is None."""
     return round(room / 2) if place is None else min(int(place * (room + 1)), room)
 
 
@@ -142,7 +142,7 @@ class Text(Form):
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """See :meth:`Form.take`; all of it."""
+        """See :meth:`Form.take`; copies everything."""
         del place
         out[:] = array
 
@@ -153,7 +153,7 @@ class Text(Form):
 
 
 class Image(Form):
-    """Images [3, crop, crop]: crop, then flip, jitter, grayscale and blur, then standardization."""
+    """Images [3, crop, crop]: cropped, then flipped, jittered, grayed, blurred, and standardized."""
 
     places = 2
 
@@ -161,7 +161,7 @@ class Image(Form):
         if recipe.image_side < crop:
             raise UsageError(
                 f"images: expected a shorter side of {crop} pixels or more, "
-                f"got {recipe.image_side}; prepare them larger"
+                f"got {recipe.image_side}; prepare larger images"
             )
         self.crop = crop
         self.modality = Modality(
@@ -179,7 +179,7 @@ class Image(Form):
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """See :meth:`Form.take`; a square, from the middle in evaluation."""
+        """See :meth:`Form.take`; a square, which is in the middle for evaluation."""
         out[:] = array[_corner(array.shape[0], array.shape[1], self.crop, place)]
 
     def compact(self, buffer: NDArray[Any]) -> Tensor:
@@ -189,8 +189,8 @@ class Image(Form):
     def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """See :meth:`Form.draw`.
 
-        "flip" bool [n]; "factors" float32 [n, 4] and "order" int64 [n, 4] of the jitter, -1 where
-        there is none; "grayscale" bool [n]; "sigma" float32 [n] of the blur, 0 where there is none.
+        "flip" bool [n]; "factors" float32 [n, 4] and "order" int64 [n, 4] of the jitter (-1: none);
+        "grayscale" bool [n]; "sigma" float32 [n] of the blur (0: none).
         """
         strength = torch.tensor(STRENGTH)
         center = torch.tensor([1.0, 1.0, 1.0, 0.0])
@@ -224,7 +224,7 @@ class Image(Form):
 
 
 def _augment(x: Tensor, draws: Mapping[str, Tensor]) -> None:
-    """Flip, jitter, turn gray and blur images [n, 3, H, W] in [0, 1], in place."""
+    """Flip, jitter, gray and blur images [n, 3, H, W] in [0, 1], in place."""
     change_where(x, draws["flip"], _flipped)
     jitter(x, draws["factors"], draws["order"])
     change_where(x, draws["grayscale"], lambda y: grayscale(y).expand_as(y))
@@ -237,13 +237,13 @@ def _flipped(x: Tensor) -> Tensor:
 
 
 class Video(Form):
-    """Clips [3, T, 112, 112]: half of the frames, one crop and one flip for all of a clip."""
+    """Clips [3, T, 112, 112]: half of the frames, with one crop and one flip for the whole clip."""
 
     def __init__(self, recipe: Recipe) -> None:
         if recipe.frames < 2 or min(recipe.frame_size) < VIDEO_CROP:
             raise UsageError(
-                f"videos: expected two frames or more of {VIDEO_CROP} pixels or more on each side, "
-                f"got {recipe.frames} of {recipe.frame_size}; prepare them otherwise"
+                f"videos: expected two or more frames with at least {VIDEO_CROP} pixels on each side, "
+                f"got {recipe.frames} of {recipe.frame_size}; prepare more or larger frames"
             )
         self.frames = recipe.frames
         self.taken = recipe.frames // 2
@@ -263,7 +263,7 @@ class Video(Form):
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """See :meth:`Form.take`; frames 1, 3, 5, ... and the middle in evaluation."""
+        """See :meth:`Form.take`; in evaluation, frames 1, 3, 5, ... and the middle."""
         if place is None:
             chosen = range(1, self.frames, 2)[: self.taken]
             corner = None
@@ -296,7 +296,7 @@ class Video(Form):
 
 
 class Audio(Form):
-    """Spectrograms [1, 257, F] of a window that is a ``share`` of the sound's length, by default half."""
+    """Spectrograms [1, 257, F] of a part of the sound; ``share`` is the part's share of the length."""
 
     places = 1
 
@@ -305,7 +305,7 @@ class Audio(Form):
         if self.window < BINS:
             raise UsageError(
                 f"sound: expected {math.ceil(BINS / share)} samples or more, got {recipe.seconds:g} s at "
-                f"{recipe.sample_rate} Hz; prepare it longer"
+                f"{recipe.sample_rate} Hz; prepare longer sound"
             )
         self.modality = Modality("audio", "spectrogram", (1, BINS, frames_of(self.window)))
 
@@ -316,7 +316,7 @@ class Audio(Form):
     def take(
         self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
     ) -> None:
-        """See :meth:`Form.take`; the middle in evaluation, from 2.5 to 7.5 of 10 s."""
+        """See :meth:`Form.take`; in evaluation the middle, such as 2.5 to 7.5 of 10 s."""
         start = _start(len(array) - self.window, None if place is None else float(place[0]))
         out[:] = array[start : start + self.window]
 
@@ -327,12 +327,12 @@ class Audio(Form):
 
 
 def form_of(modality: str, recipe: Recipe, *, vocabulary: int | None = None) -> Form:
-    """Make the form of "text", "image", "video" or "audio"; text needs the size of its vocabulary.
+    """Make the form of "text", "image", "video" or "audio"; text needs the vocabulary's size.
 
     Raises
     ------
     UsageError
-        If the modality is unknown, or what the recipe takes is too small for it.
+        If the modality is unknown, or the recipe takes too little for it.
     """
     if modality == "text":
         if vocabulary is None:

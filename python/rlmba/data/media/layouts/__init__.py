@@ -1,7 +1,7 @@
-"""Reading the folders in which people have Food101, KineticsSound and VGGSound, as they are.
+"""Read folders of Food101, KineticsSound and VGGSound in the layouts that are in use.
 
-A reader lists samples and where their media are; it opens no image, clip or sound. Nothing is
-downloaded.
+A reader lists the samples and the paths of their media. It opens no image, clip or sound, and downloads
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlmba.errors import DataError, UsageError
 __all__ = ["LAYOUTS", "NAMES", "find_catalogue", "published_classes", "recipe_of"]
 
 NAMES = ("food101", "kineticssound", "vggsound")
-"""Data sets whose folders can be read."""
+"""The data sets whose folders can be read."""
 
 LAYOUTS = MappingProxyType(
     {
@@ -29,7 +29,7 @@ LAYOUTS = MappingProxyType(
         "vggsound": vggsound.LAYOUTS,
     }
 )
-"""What each layout of each data set looks like, by name, in the order in which they are tried."""
+"""A description of each layout of each data set, by name, in the order in which they are tried."""
 
 _READERS: dict[str, Callable[[Path, str | None, tuple[Path, ...]], Catalogue]] = {
     "food101": food101.read,
@@ -56,7 +56,7 @@ def find_catalogue(
     layout: str | None = None,
     annotations: Path | str | Iterable[Path | str] | None = None,
 ) -> Catalogue:
-    """List the samples of a data set in a folder, whichever of its layouts the folder has.
+    """List the samples of a data set in a folder with any of its layouts.
 
     Parameters
     ----------
@@ -65,29 +65,29 @@ def find_catalogue(
     root : path
         The folder.
     layout : str, optional
-        Which layout to read, of LAYOUTS[name]; by default the one that is there, and of several
-        the first (food101) or the one with most complete samples (the others).
+        The layout to read, one of LAYOUTS[name]; by default the one that is found. If there are
+        several, it is the first (food101) or the one with most complete samples (the others).
     annotations : path or several, optional
-        Lists that lie elsewhere than in the folder: title CSVs of food101, Kinetics CSVs of
-        kineticssound, ``vggsound.csv``.
+        Lists that are not in the folder: title CSVs for food101, Kinetics CSVs for kineticssound, or
+        ``vggsound.csv``.
 
     Returns
     -------
     Catalogue
-        Every sample that lists or folders name, with None for what is missing: the source says
-        where a file was listed, not that it can be decoded. Samples of classes that were not
-        published are left out, and of an id that occurs twice the first in the catalogue's order
-        stays; notes count both. Ids are the same in every layout: ``<class>_<n>`` in food101,
-        ``<YouTube id>_<start>_<end>`` in kineticssound and ``<YouTube id>_<start>`` in vggsound,
-        seconds with six digits. The result does not depend on the order of directories.
+        Every sample that lists or folders name, with None for missing files. A source says where a file
+        was found, and not that it can be decoded. Samples of unpublished classes are left out, and if
+        an id occurs twice, only the first in the catalogue's order stays; the notes count both. Ids are
+        the same in every layout: ``<class>_<n>`` in food101, ``<YouTube id>_<start>_<end>`` in
+        kineticssound and ``<YouTube id>_<start>`` in vggsound, with six digits for seconds. The result
+        does not depend on the order of directories.
 
     Raises
     ------
     UsageError
-        Unknown name or layout.
+        If the name or layout is unknown.
     DataError
-        The folder is not there or has no such layout, with what was looked for; a list that cannot
-        be read; no sample in all.
+        If the folder does not exist or has no such layout (the message says what was looked for), a
+        list cannot be read, or there is no sample.
     """
     _check_name(name)
     if layout is not None and layout not in LAYOUTS[name]:
@@ -108,19 +108,19 @@ def find_catalogue(
 
 
 def recipe_of(name: str, tokenizer: str = "") -> Recipe:
-    """What is taken from the media files of a data set, as the RL-MBA and BMMAL papers take it.
+    """The recipe of a data set, as in the RL-MBA and BMMAL papers.
 
     Parameters
     ----------
     name : str
         One of NAMES.
     tokenizer : str
-        A local folder or a hub name, of food101 only; "bert-base-uncased" by default.
+        A local folder or a hub name, for food101 only; "bert-base-uncased" by default.
 
     Raises
     ------
     UsageError
-        Unknown name, or a tokenizer for a data set without text.
+        If the name is unknown, or a tokenizer is given for a data set without text.
     """
     _check_name(name)
     recipe = _RECIPES[name]

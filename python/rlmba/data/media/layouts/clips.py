@@ -1,4 +1,4 @@
-"""Finding clips, frames and sounds named after YouTube videos, in whatever folders they lie."""
+"""Find clips, frames and sounds that are named after YouTube videos, in any folders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rlmba.data.media.catalogue import Form, Sample, Source
-from rlmba.data.media.layouts.common import Notes, class_key, list_folder, split_name
+from rlmba.data.media.catalogue import Sample, Source, StorageForm
+from rlmba.data.media.layouts.common import Remarks, class_key, list_folder, split_name
 
 __all__ = [
     "MODALITIES",
-    "Forms",
-    "Found",
+    "FormsOfModalities",
+    "FoundFile",
+    "FoundMedia",
     "Listed",
-    "Media",
     "find_media",
     "parse_name",
     "samples_of",
@@ -27,7 +27,7 @@ MODALITIES = ("video", "audio")
 SUFFIXES = {
     s: k for k, s in enumerate((".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp"))
 }
-"""Suffixes of clips; of one clip in several files, the first."""
+"""Suffixes of clips. If a clip is in several files, the first suffix is preferred."""
 
 SPLITS = {
     "train": "train",
@@ -39,9 +39,9 @@ SPLITS = {
     "validate": "val",
     "validation": "val",
 }
-"""What people call the splits."""
+"""Usual names of the splits."""
 
-# Folders whose names say nothing about class or split.
+# Names of folders that say nothing about class or split.
 _KINDS = frozenset(
     (
         *("video", "videos", "clip", "clips", "frame", "frames", "audio", "audios"),
@@ -49,12 +49,12 @@ _KINDS = frozenset(
     )
 )
 _DEPTH = 4
-# YouTube's ids have 11 characters, hyphens and underscores among them, at either end too.
+# YouTube's ids have 11 characters, which may be hyphens and underscores, even at the ends.
 _NAME = re.compile(r"([\w-]{11})(?:_(\d{1,6})(?:_(\d{1,6}))?)?", re.ASCII)
 
 
 def parse_name(stem: str) -> tuple[str, int, int] | None:
-    """YouTube id, first and last second of a clip's name; -1 for a second that it does not say."""
+    """YouTube id, first and last second from a clip's name; -1 for a second that is not in it."""
     match = _NAME.fullmatch(stem)
     if match is None:
         return None
@@ -62,8 +62,8 @@ def parse_name(stem: str) -> tuple[str, int, int] | None:
     return video, -1 if start is None else int(start), -1 if end is None else int(end)
 
 
-class Found(NamedTuple):
-    """A file or folder of one clip: as tuples compare, the preferred one is the least."""
+class FoundFile(NamedTuple):
+    """A file or folder of one clip. The preferred one is the smallest when compared as tuples."""
 
     split_rank: int
     label: int
@@ -74,7 +74,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A clip that a list names; ``end`` is -1 where the list does not say."""
+    """A clip that a list names; ``end`` is -1 if it is not in the list."""
 
     video: str
     start: int
@@ -83,46 +83,46 @@ class Listed(NamedTuple):
     split: str
 
 
-Key: TypeAlias = tuple[str, int]
-Forms: TypeAlias = tuple[tuple[Form, dict[Key, list[Found]]], ...]
+ClipKey: TypeAlias = tuple[str, int]
+FormsOfModalities: TypeAlias = tuple[tuple[StorageForm, dict[ClipKey, list[FoundFile]]], ...]
 
 
 @dataclass
-class Media:
-    """What lies in a folder: by YouTube id and first second (-1: not in the name).
+class FoundMedia:
+    """The media in a folder, by YouTube id and first second (-1 if it is not in the name).
 
-    ``lists`` are its CSV files.
+    ``lists`` are the CSV files of the folder.
     """
 
-    clips: dict[Key, list[Found]] = field(default_factory=dict)
-    frames: dict[Key, list[Found]] = field(default_factory=dict)
-    sounds: dict[Key, list[Found]] = field(default_factory=dict)
+    clips: dict[ClipKey, list[FoundFile]] = field(default_factory=dict)
+    frames: dict[ClipKey, list[FoundFile]] = field(default_factory=dict)
+    sounds: dict[ClipKey, list[FoundFile]] = field(default_factory=dict)
     lists: list[Path] = field(default_factory=list)
 
     def layouts(self) -> list[str]:
-        """Layouts that are there, the one with most complete clips first, then "frames"."""
+        """Layouts that were found, the one with most complete clips first; if equal, "frames"."""
         counts = {"frames": len(self.frames.keys() & self.sounds.keys()), "clips": len(self.clips)}
         there = {"frames": bool(self.frames or self.sounds), "clips": bool(self.clips)}
         return sorted((k for k in there if there[k]), key=lambda k: -counts[k])
 
-    def by_modality(self, layout: str) -> Forms:
-        """The form and what is there of it, of video and of audio."""
+    def by_modality(self, layout: str) -> FormsOfModalities:
+        """The storage form and the files of video and of audio."""
         if layout == "clips":
             return ("clip", self.clips), ("clip", self.clips)
         return ("frames", self.frames), ("wav", self.sounds)
 
 
-def find_media(root: Path, labels: Mapping[str, int], notes: Notes) -> Media:
-    """Walk the folders below a root that are named after splits, classes and kinds of media.
+def find_media(root: Path, labels: Mapping[str, int], notes: Remarks) -> FoundMedia:
+    """Walk the folders below a root whose names are splits, classes or kinds of media.
 
     Parameters
     ----------
     root : path
-        Where to begin; four levels below are visited.
+        The folder to start from; up to four levels below it are visited.
     labels : mapping of class key to int
         The classes whose folders are entered.
-    notes : Notes
-        Where folders that were not entered, and media that are no clip, are remarked.
+    notes : Remarks
+        Receives remarks about folders that were not entered and files that are not clips.
     """
     walk = _Walk(labels, notes)
     walk.visit(str(root), "", "", -1)
@@ -132,13 +132,13 @@ def find_media(root: Path, labels: Mapping[str, int], notes: Notes) -> Media:
 class _Walk:
     """A walk through folders; see :func:`find_media`."""
 
-    def __init__(self, labels: Mapping[str, int], notes: Notes) -> None:
-        self.media = Media()
+    def __init__(self, labels: Mapping[str, int], notes: Remarks) -> None:
+        self.media = FoundMedia()
         self._labels = labels
         self._notes = notes
 
     def visit(self, folder: str, below: str, split: str, label: int) -> None:
-        """Take what is in a folder, ``below`` the root, of a split ("") and label (-1) if known."""
+        """Collect the media of a folder with path ``below`` the root; split "" and label -1 are unknown."""
         media = self.media
         rank = ("train", "test", "val", "").index(split)
         for entry in list_folder(folder):
@@ -159,15 +159,17 @@ class _Walk:
                 continue
             parsed = parse_name(stem)
             if parsed is None or (kind is media.frames and parsed[1] < 0):
-                remark = "folders not entered" if kind is media.frames else "files that are no clip"
+                remark = (
+                    "folders not entered" if kind is media.frames else "files that are not clips"
+                )
                 self._notes.add(remark, below + name)
                 continue
             video, start, end = parsed
-            found = Found(rank, label, SUFFIXES.get(suffix, 0), entry.path, split, end)
+            found = FoundFile(rank, label, SUFFIXES.get(suffix, 0), entry.path, split, end)
             kind.setdefault((video, start), []).append(found)
 
     def _inside(self, name: str, split: str, label: int) -> tuple[str, int] | None:
-        """Split and label below a folder; None where its name is none of a split, class or kind."""
+        """Split and label below a folder; None if its name is not a split, a class or a kind of media."""
         plain = name.casefold()
         if not split and plain in SPLITS:
             return SPLITS[plain], label
@@ -177,36 +179,36 @@ class _Walk:
 
 
 def samples_of(
-    media: Media,
+    media: FoundMedia,
     layout: str,
     listed: Sequence[Listed],
     name_of: Callable[[Listed], str],
-    notes: Notes,
+    notes: Remarks,
 ) -> Iterator[Sample]:
-    """Samples of lists, and of folders where no list names the split.
+    """The samples of lists, and those of folders whose split no list names.
 
-    Splits are "train" and "test" or "val", of which that with files becomes the test split, "test"
-    before "val".
+    The training split is "train". The test split is "test" or "val": the one with files, or "test" if
+    both have files.
 
     Parameters
     ----------
-    media : Media
-        What is on disk.
+    media : FoundMedia
+        The media on disk.
     layout : str
         "clips" or "frames".
     listed : sequence of Listed
-        What lists name. They decide for the splits they name: files of those splits that are not
-        listed are remarked and left out.
+        The clips that lists name. In a split that a list names, files that are not listed are left out,
+        with a remark.
     name_of : callable
-        The id of a clip.
-    notes : Notes
-        Where what is left out is remarked.
+        Returns the id of a clip.
+    notes : Remarks
+        Receives remarks about what is left out.
     """
     forms = media.by_modality(layout)
     decided = {entry.split for entry in listed}
     named = {(e.video, e.start) for e in listed}
-    unsplit = "clips in no list and not below a folder of a split and one of a class, left out"
-    unlisted = "clips that the list does not name, left out"
+    unsplit = "clips that no list names and whose folders name no split and class, left out"
+    unlisted = "clips that are not in the list, left out"
     candidates = [*listed]
     keys = forms[0][1].keys() | forms[1][1].keys()
     videos = {e.video for e in listed}
@@ -226,11 +228,11 @@ def samples_of(
         if entry.split in ("train", test):
             yield _sample(entry, name_of(entry), entry.split == test, forms, notes)
         else:
-            notes.add(f"clips of the split {entry.split!r}, not used beside {test!r}", entry.video)
+            notes.add(f"clips of the split {entry.split!r}, not used with {test!r}", entry.video)
 
 
-def _test_split(candidates: Iterable[Listed], forms: Forms) -> str:
-    """Which of the splits "test" and "val" is tested on."""
+def _test_split(candidates: Iterable[Listed], forms: FormsOfModalities) -> str:
+    """Which of the splits "test" and "val" becomes the test split."""
     named: dict[str, bool] = {}
     for entry in candidates:
         if entry.split != "train" and not named.get(entry.split):
@@ -239,8 +241,8 @@ def _test_split(candidates: Iterable[Listed], forms: Forms) -> str:
     return order[0] if order else "test"
 
 
-def _files(entry: Listed, found: Mapping[Key, list[Found]]) -> list[Found]:
-    """Files of a clip, by its second, or named after its video alone."""
+def _files(entry: Listed, found: Mapping[ClipKey, list[FoundFile]]) -> list[FoundFile]:
+    """Files of a clip: those named by its first second, otherwise those named by its video alone."""
     return found.get((entry.video, entry.start)) or found.get((entry.video, -1)) or []
 
 
@@ -248,28 +250,28 @@ def _sample(
     entry: Listed,
     name: str,
     test: bool,
-    forms: Forms,
-    notes: Notes,
+    forms: FormsOfModalities,
+    notes: Remarks,
 ) -> Sample:
-    """A sample with its preferred files: of its own split and class where there are such."""
+    """A sample with its preferred files, which are in folders of its own split and class if possible."""
     sources: dict[str, Source | None] = {}
     for modality, (form, found) in zip(MODALITIES, forms, strict=True):
         if sources and found is forms[0][1]:
-            # A clip is seen and heard from the same file.
+            # Video and audio of a clip come from the same file.
             sources[modality] = sources[MODALITIES[0]]
             continue
         places = _files(entry, found)
         if len(places) > 1:
             own = [p for p in places if p.split == entry.split and p.label == entry.label]
-            notes.add("clips in more than one file, the first taken", name)
+            notes.add("clips in more than one file, the first is used", name)
             places = sorted(own or places)
         if not places:
             sources[modality] = None
             continue
         place = places[0]
         if place.label not in (-1, entry.label):
-            notes.add("clips in the folder of another class than the list says", name)
+            notes.add("clips in the folder of another class than in the list", name)
         if place.split not in ("", entry.split):
-            notes.add("clips in the folder of another split than the list says", name)
+            notes.add("clips in the folder of another split than in the list", name)
         sources[modality] = Source(form, Path(place.path))
     return Sample(name, entry.label, test, sources)

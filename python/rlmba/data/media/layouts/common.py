@@ -1,4 +1,4 @@
-"""What the readers of layouts share: class lists, remarks, listings, and the catalogue's order."""
+"""Shared by the readers of layouts: class lists, remarks, folder listings and the catalogue's order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from pathlib import Path
 from rlmba.data.encoding import decode_text
 from rlmba.data.media.catalogue import Catalogue, Sample
 from rlmba.errors import DataError
+from rlmba.ids import not_storable
+from rlmba.markup import visible
 from rlmba.reading.files import read_bytes
 
 __all__ = [
     "PUBLISHED",
-    "Notes",
+    "Remarks",
     "catalogue",
     "class_key",
     "class_labels",
@@ -36,7 +38,7 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
     "kineticssound": {"train": 14_739, "test": 2_594},
     "vggsound": {"train": 105_243, "test": 7_109},
 }
-"""Numbers of samples that the RL-MBA paper reports."""
+"""Numbers of samples in the RL-MBA paper."""
 
 _EXAMPLES = 3
 
@@ -49,33 +51,33 @@ def published_classes(name: str) -> tuple[str, ...]:
 
 
 def class_key(name: str) -> str:
-    """A class name without case and punctuation: people's folders differ in commas and underscores."""
+    """A class name without case and punctuation, which differ between copies of a data set."""
     return re.sub(r"[^a-z0-9]+", " ", name.casefold()).strip()
 
 
 @cache
 def class_labels(name: str) -> Mapping[str, int]:
-    """Label by :func:`class_key`, of all classes of a data set."""
+    """The labels of all classes of a data set, by :func:`class_key`."""
     return {class_key(c): k for k, c in enumerate(published_classes(name))}
 
 
-class Notes:
-    """Remarks about single files, lines or samples, counted by what is remarked."""
+class Remarks:
+    """Remarks about files, lines or samples; equal remarks are counted."""
 
     def __init__(self) -> None:
         self._instances: defaultdict[str, list[str]] = defaultdict(list)
         self._lines: list[str] = []
 
     def add(self, remark: str, instance: str) -> None:
-        """Remark the same of one more instance."""
-        self._instances[remark].append(instance)
+        """Add an instance of a remark."""
+        self._instances[remark].append(visible(instance))
 
     def say(self, line: str) -> None:
-        """Remark something once."""
+        """Add a remark without instances."""
         self._lines.append(line)
 
     def lines(self) -> tuple[str, ...]:
-        """A line a remark: how often, and the first few instances in alphabetical order."""
+        """One line per remark, with the number of instances and the first few in alphabetical order."""
         return (
             *self._lines,
             *(f"{k}: {len(v):,} ({examples(v)})" for k, v in sorted(self._instances.items())),
@@ -89,9 +91,9 @@ def examples(names: Iterable[str], most: int = _EXAMPLES) -> str:
 
 
 def list_folder(path: Path | str) -> list[os.DirEntry[str]]:
-    """Entries of a folder by name; none where there is no such folder.
+    """Entries of a folder, sorted by name; none if there is no such folder.
 
-    The order of a directory on disk differs between machines, and nothing may depend on it.
+    They are sorted because the order on disk differs between machines.
     """
     try:
         with os.scandir(path) as entries:
@@ -106,13 +108,13 @@ def list_folder(path: Path | str) -> list[os.DirEntry[str]]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """A file's name without its suffix, and the suffix in small letters with its point, or ""."""
+    """A file's name without its suffix, and the suffix in lower case with its dot, or ""."""
     stem, point, suffix = name.rpartition(".")
     return (stem, point + suffix.lower()) if stem else (name, "")
 
 
-def csv_rows(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV file with the number of the line each ends on; blank lines are passed over."""
+def csv_rows(path: Path, notes: Remarks) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file, each with the number of the line that it ends on; blank lines are skipped."""
     found = decode_text(read_list(path))
     if found.bad is not None:
         notes.say(f"{path.name} is not UTF-8; it was read as Windows-1252")
@@ -124,25 +126,29 @@ def csv_rows(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise DataError(
             f"{path}: expected comma-separated values, but line {reader.line_num} cannot be read "
-            f"({error}); get the file anew"
+            f"({error}); get the file again"
         ) from error
 
 
 def read_list(path: Path) -> bytes:
-    """Bytes of a file that names the samples."""
+    """The bytes of a list of samples."""
     return read_bytes(path, advice="give a list of samples")
 
 
-def unique(candidates: Iterable[Sample], notes: Notes) -> list[Sample]:
-    """Samples sorted by (test, class, id); of an id that occurs twice, the first in that order.
+def unique(candidates: Iterable[Sample], notes: Remarks) -> list[Sample]:
+    """Samples sorted by (test, class, id); if an id occurs twice, only the first in this order.
 
-    So a clip of two splits stays in the training split, and no test sample was trained on.
+    So a clip that is in both splits stays in the training split, and no test sample is trained on.
     """
     taken: dict[str, Sample] = {}
     for sample in sorted(candidates, key=lambda s: (s.test, s.label, s.id)):
         if sample.id in taken:
             notes.add(
                 "samples that occur again (in another class, split or file), left out", sample.id
+            )
+        elif not_storable(sample.id):
+            notes.add(
+                "samples whose file name is not UTF-8 or ends in a blank, left out", sample.id
             )
         else:
             taken[sample.id] = sample
@@ -156,15 +162,15 @@ def catalogue(
     *,
     layout: str,
     modalities: Sequence[str],
-    notes: Notes,
+    notes: Remarks,
 ) -> Catalogue:
-    """A catalogue of the candidates that remain, with what was noticed."""
+    """The catalogue of the candidates that are not left out, with the remarks."""
     samples = unique(candidates, notes)
     if not samples:
         found = "; ".join(notes.lines()) or "nothing"
         raise DataError(
-            f"{root}: expected samples of {name} in the layout {layout!r}, found none that is of a "
-            f"published class and in a split ({found}); check that the folder is complete"
+            f"{root}: expected samples of {name} in the layout {layout!r}, found none with a published "
+            f"class and a split ({found}); check that the folder is complete"
         )
     return Catalogue(
         name=name,
@@ -181,18 +187,18 @@ def catalogue(
 def not_found(
     name: str, root: Path, layouts: Mapping[str, str], marks: Iterable[str], source: str
 ) -> DataError:
-    """The error that a root holds no layout of a data set.
+    """The error about a folder that has no layout of a data set.
 
     Parameters
     ----------
     name, root :
-        The data set and where it was looked for.
+        The data set and the folder.
     layouts : mapping of layout to str
-        What was looked for.
+        The layouts that were looked for.
     marks : iterable of str
-        Names at the top of such a folder: a subfolder that has one is proposed instead.
+        Names at the top of such a folder. A subfolder that contains one is suggested instead.
     source : str
-        Where the data come from.
+        Where to get the data.
     """
     entries = list_folder(root)
     if entries:

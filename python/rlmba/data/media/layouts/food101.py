@@ -1,4 +1,4 @@
-"""UPMC Food-101: an image of a dish and the text of the page it was found on."""
+"""UPMC Food-101: an image of a dish and the text of the web page that it comes from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from rlmba.data.encoding import decode_text, is_marked
 from rlmba.data.media.catalogue import Catalogue, Sample, Source
 from rlmba.data.media.layouts.common import (
-    Notes,
+    Remarks,
     catalogue,
     class_key,
     class_labels,
@@ -40,7 +40,7 @@ SOURCE = (
 )
 MARKS = ("images", "texts_txt", "train.json", "train_titles.csv")
 MAX_WORDS = 100
-"""Words kept of a text: BERT's tokenizer makes at least one token of each, and takes 100 tokens."""
+"""Words that are kept of a text. BERT's tokenizer makes at least one token of each, and 100 are used."""
 
 _SPLITS = ("train", "test")
 _IMAGES = (".jpg", ".jpeg", ".png")
@@ -48,8 +48,8 @@ _NUMBER = re.compile(r"_([0-9-]+)$")
 _READERS_AT_ONCE = 16
 _READ = 1 << 18
 
-# Punctuation becomes blanks and letters small, as in BMMAL's lists. Bytes above 127 stay: in UTF-8
-# none of them is a part of an ASCII character.
+# Punctuation becomes spaces and letters become lower case, as in BMMAL's lists. Bytes above 127 stay,
+# since in UTF-8 they are never part of an ASCII character.
 _PLAIN = bytearray(range(256))
 for _byte in b"<>/\\+=-_[]{}'\";:.,()*&^%$#@!~`|\t\r\n":
     _PLAIN[_byte] = 32
@@ -59,7 +59,7 @@ _INGREDIENTS = b"ingredients"
 
 
 def ingredients(data: bytes) -> tuple[str, bool]:
-    """The words after the last "ingredients" of a page that has any after it.
+    """The words after the last occurrence of "ingredients" that is followed by words.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def ingredients(data: bytes) -> tuple[str, bool]:
     Returns
     -------
     (str, bool)
-        At most MAX_WORDS words, small, without punctuation, one blank between them; "" where there
-        is no such place. And whether they are not UTF-8.
+        At most MAX_WORDS words in lower case without punctuation, separated by single spaces; "" if
+        there are none. And whether they are not UTF-8.
     """
     if is_marked(data):
         data = decode_text(data).text.encode("utf-8", "replace")
@@ -94,10 +94,10 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         wanted = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}
         raise not_found(NAME, root, wanted, MARKS, SOURCE)
     chosen = layout or there[0]
-    notes = Notes()
+    notes = Remarks()
     if layout is None and there[1:]:
         notes.say(
-            f"layout {chosen!r} is read; the folder has {', '.join(map(repr, there[1:]))} too"
+            f"layout {chosen!r} is read; the folder also has {', '.join(map(repr, there[1:]))}"
         )
     readers: dict[str, Callable[[], Iterator[Sample]]] = {
         "json": lambda: _from_json(root, notes),
@@ -114,7 +114,7 @@ def _title_files(root: Path) -> tuple[Path, ...]:
 
 
 def _layouts(root: Path, lists: tuple[Path, ...]) -> list[str]:
-    """Which layouts a folder has, in the order of LAYOUTS; given lists are titles."""
+    """The layouts of a folder, in the order of LAYOUTS; lists that are given are titles."""
     if lists:
         return ["titles"]
     there = []
@@ -128,7 +128,7 @@ def _layouts(root: Path, lists: tuple[Path, ...]) -> list[str]:
 
 
 def _sample(
-    name: str, label: int, split: str, *, text: str, image: str | None, notes: Notes
+    name: str, label: int, split: str, *, text: str, image: str | None, notes: Remarks
 ) -> Sample:
     if not image:
         notes.add("samples without an image", name)
@@ -144,14 +144,14 @@ def _sample(
 
 
 def _sample_id(class_name: str, stem: str) -> str:
-    """``<class>_<n>`` of a file named so, or named with a number alone."""
+    """The id ``<class>_<n>`` of a file with this name, or with only a number as its name."""
     number = _NUMBER.search(stem)
     if number:
         return f"{class_name}_{number[1]}"
     return stem if stem.startswith(f"{class_name}_") else f"{class_name}_{stem}"
 
 
-def _from_folders(root: Path, notes: Notes) -> Iterator[Sample]:
+def _from_folders(root: Path, notes: Remarks) -> Iterator[Sample]:
     labels = class_labels(NAME)
     folders: list[tuple[int, str, str]] = []
     for split in _SPLITS:
@@ -181,13 +181,13 @@ def _from_folders(root: Path, notes: Notes) -> Iterator[Sample]:
         for entry in list_folder(path):
             stem, suffix = split_name(entry.name)
             if suffix == ".txt" and _sample_id(classes[label], stem) not in used:
-                notes.add("texts without an image, of no known split, left out", stem)
+                notes.add("texts without an image, and so without a split, left out", stem)
 
 
 def _read_class(
     label: int, split: str, images: str, texts: str | None
 ) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-    """(id, text, image) of the images of a class and split; remarks on them. Runs in a thread."""
+    """(id, text, image) of the images of a class and split, and remarks. It runs in a thread."""
     class_name = published_classes(NAME)[label]
     samples, remarks = [], []
     available = {
@@ -198,7 +198,7 @@ def _read_class(
     for entry in list_folder(images):
         stem, suffix = split_name(entry.name)
         if suffix not in _IMAGES:
-            remarks.append(("files that are no image", f"{split}/{class_name}/{entry.name}"))
+            remarks.append(("files that are not images", f"{split}/{class_name}/{entry.name}"))
             continue
         sample = _sample_id(class_name, stem)
         text, problem = _read_text(available.get(sample))
@@ -209,11 +209,11 @@ def _read_class(
 
 
 def _read_text(path: str | None) -> tuple[str, str]:
-    """Ingredients of a text file, and what is to be remarked on it."""
+    """Ingredients from a text file, and a remark about it or ""."""
     if path is None:
         return "", "samples without a text file"
     try:
-        # Plain descriptors: of 90,000 small files, opening is what takes the time.
+        # Plain descriptors are faster, and opening dominates for 90,000 small files.
         descriptor = os.open(path, os.O_RDONLY)
         try:
             data = part = os.read(descriptor, _READ)
@@ -233,7 +233,7 @@ def _read_text(path: str | None) -> tuple[str, str]:
 
 
 class _Images:
-    """Which images there are, found by listing each folder once."""
+    """Finds images by listing each folder once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -245,7 +245,7 @@ class _Images:
         return self._names[folder].get(name)
 
     def find(self, name: str, class_name: str, splits: tuple[str, ...]) -> tuple[str | None, str]:
-        """An image below ``images/`` and the split it lies in, the first of ``splits`` if unsaid."""
+        """The path of an image below ``images/`` and its split; the split is "" if it is not known."""
         images = str(self._root / "images")
         for split in splits:
             for folder in (f"{images}/{split}/{class_name}", f"{images}/{split}"):
@@ -257,12 +257,12 @@ class _Images:
         return None, splits[0] if len(splits) == 1 else ""
 
     def at(self, path: str) -> str | None:
-        """An image at a path from the root, or an absolute one."""
+        """The image at a path that is absolute or relative to the root; None if there is none."""
         folder, name = os.path.split(str(self._root / path))
         return self._listed(folder, name)
 
 
-def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
+def _from_json(root: Path, notes: Remarks) -> Iterator[Sample]:
     labels, classes = class_labels(NAME), published_classes(NAME)
     images = _Images(root)
     for split in _SPLITS:
@@ -283,7 +283,7 @@ def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
                 continue
             folder, _, file_name = image_path.rpartition("/")
             sample = _sample_id(classes[label], split_name(file_name)[0])
-            # Paths in these lists are those of the machine they were made on: look here first.
+            # Paths in these lists come from the machine that made them, so look in this folder first.
             image = images.find(file_name, folder.rpartition("/")[2], (split,))[0]
             if not text:
                 notes.add("samples without text", sample)
@@ -293,15 +293,15 @@ def _from_json(root: Path, notes: Notes) -> Iterator[Sample]:
 
 def _entries(path: Path) -> list[Any]:
     advice = (
-        "expected a list of {id, label, text_tokens, img_path}, as BMMAL's; the file may be cut off: make it "
-        "again"
+        "expected a list of {id, label, text_tokens, img_path}, as BMMAL writes it; the file may be cut off: "
+        "make it again"
     )
     text = decode_text(read_list(path)).text
-    return parse_json(text, list[Any], str(path), advice=advice, finite=False)
+    return parse_json(text, list[Any], str(path), advice=advice, finite=False, surrogates=True)
 
 
 def _fields(entry: object) -> tuple[str, str, str] | None:
-    """Class, image path and text of an entry of BMMAL's lists."""
+    """Class, image path and text of an entry in BMMAL's lists; None if one is missing."""
     if not isinstance(entry, dict):
         return None
     label, image, tokens = entry.get("label"), entry.get("img_path"), entry.get("text_tokens")
@@ -311,11 +311,12 @@ def _fields(entry: object) -> tuple[str, str, str] | None:
         tokens = " ".join(map(str, tokens))
     if not isinstance(tokens, str):
         return None
-    words = tokens.split(None, MAX_WORDS)[:MAX_WORDS]
-    return label, image.replace("\\", "/"), " ".join(words)
+    words = " ".join(tokens.split(None, MAX_WORDS)[:MAX_WORDS])
+    # Tokenizers and checksums do not accept lone surrogates.
+    return label, image.replace("\\", "/"), words.encode("utf-8", "replace").decode("utf-8")
 
 
-def _from_titles(root: Path, files: tuple[Path, ...], notes: Notes) -> Iterator[Sample]:
+def _from_titles(root: Path, files: tuple[Path, ...], notes: Remarks) -> Iterator[Sample]:
     labels, classes = class_labels(NAME), published_classes(NAME)
     images = _Images(root)
     for path in files:
@@ -342,7 +343,7 @@ def _from_titles(root: Path, files: tuple[Path, ...], notes: Notes) -> Iterator[
             image, split = images.find(base, classes[label], splits)
             image = image or images.at(file_name)
             if not split:
-                notes.add("lines of no known split, left out (name files train_ or test_)", where)
+                notes.add("lines without a split, left out (name the files train_ or test_)", where)
                 continue
             if not title:
                 notes.add("samples without text", sample)

@@ -15,7 +15,7 @@ from rlmba.data.media.layouts.clips import (
     samples_of,
 )
 from rlmba.data.media.layouts.common import (
-    Notes,
+    Remarks,
     catalogue,
     class_key,
     class_labels,
@@ -49,7 +49,7 @@ _SECONDS = 10
 
 def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     """Catalogue of a folder of KineticsSound; see :func:`rlmba.data.media.layouts.find_catalogue`."""
-    notes = Notes()
+    notes = Remarks()
     media = find_media(root, class_labels(NAME), notes)
     listed: list[Listed] = []
     named = False
@@ -58,7 +58,7 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         if rows is None and lists:
             raise DataError(
                 f"{path}: expected a Kinetics list with the columns {', '.join(_COLUMNS)} and split, "
-                "got other columns; give the train, validate or test CSV of Kinetics-400"
+                "got other columns; give the train, validate or test CSV file of Kinetics-400"
             )
         named = named or rows is not None
         listed += rows or []
@@ -68,7 +68,7 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         raise not_found(NAME, root, wanted, MARKS, SOURCE)
     chosen = layout or (there[0] if there else "clips")
     if layout is None and there[1:]:
-        notes.say(f"layout {chosen!r} is read; the folder has {there[1]!r} too")
+        notes.say(f"layout {chosen!r} is read; the folder also has {there[1]!r}")
 
     def name_of(entry: Listed) -> str:
         end = entry.end if entry.end >= 0 else entry.start + _SECONDS
@@ -78,8 +78,8 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     return catalogue(NAME, root, samples, layout=chosen, modalities=MODALITIES, notes=notes)
 
 
-def _chosen(root: Path, samples: Iterable[Sample], notes: Notes) -> Iterator[Sample]:
-    """Samples that BMMAL's lists name, where these lie in the root; of a split without one, all."""
+def _chosen(root: Path, samples: Iterable[Sample], notes: Remarks) -> Iterator[Sample]:
+    """Samples that BMMAL's lists in the root name; all samples of a split without such a list."""
     lists = {test: root / f"my_{'test' if test else 'train'}.txt" for test in (False, True)}
     left: dict[bool, set[str]] = {}
     for test, path in lists.items():
@@ -90,17 +90,17 @@ def _chosen(root: Path, samples: Iterable[Sample], notes: Notes) -> Iterator[Sam
     for sample in samples:
         video = sample.id[:11]
         if named.get(sample.test) and video not in named[sample.test]:
-            notes.add(f"clips that {lists[sample.test].name} does not name, left out", sample.id)
+            notes.add(f"clips that are not in {lists[sample.test].name}, left out", sample.id)
             continue
         left.get(sample.test, set()).discard(video)
         yield sample
     for test, videos in left.items():
         for video in videos:
-            notes.add(f"videos that {lists[test].name} names, found nowhere", video)
+            notes.add(f"videos in {lists[test].name} that were not found", video)
 
 
-def _kinetics_list(path: Path, notes: Notes) -> list[Listed] | None:
-    """Clips of the 31 classes in a Kinetics CSV; None where the file is another."""
+def _kinetics_list(path: Path, notes: Remarks) -> list[Listed] | None:
+    """Clips of the 31 classes in a Kinetics CSV file; None if it is another file."""
     labels = class_labels(NAME)
     by_name = next((v for k, v in SPLITS.items() if k in path.stem.lower()), "")
     rows = csv_rows(path, notes)
@@ -128,5 +128,5 @@ def _kinetics_list(path: Path, notes: Notes) -> list[Listed] | None:
             continue
         listed.append(Listed(row[at[1]].strip(), start, end, label, split))
     if others:
-        notes.say(f"{path.name}: {others:,} clips of other classes of Kinetics are not used")
+        notes.say(f"{path.name}: {others:,} clips of other Kinetics classes are not used")
     return listed

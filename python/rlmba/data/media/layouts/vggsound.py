@@ -1,4 +1,4 @@
-"""VGGSound: clips of ten seconds of 309 classes, in which what is heard is seen."""
+"""VGGSound: clips of ten seconds in 309 classes, in which the source of the sound is visible."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlmba.data.media.catalogue import Catalogue
-from rlmba.data.media.layouts.clips import MODALITIES, Forms, Listed, find_media, samples_of
+from rlmba.data.media.layouts.clips import (
+    MODALITIES,
+    FormsOfModalities,
+    Listed,
+    find_media,
+    samples_of,
+)
 from rlmba.data.media.layouts.common import (
-    Notes,
+    Remarks,
     catalogue,
     class_key,
     class_labels,
@@ -29,7 +35,7 @@ LAYOUTS: Mapping[str, str] = {
     ),
     "clips": (
         f"{LIST} (id, start second, label, split; no header) with clips <id>_<start, 6 digits>.mp4 "
-        "(or .mkv, .webm, .avi) beside it, below video/ or below {train,test}/; or clips below "
+        "(or .mkv, .webm, .avi) next to it, below video/ or below {train,test}/; or clips below "
         "{train,test}/<class>/ without the list"
     ),
 }
@@ -39,7 +45,7 @@ MARKS = (LIST, "train", "test", "video", "videos", "frames")
 
 def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     """Catalogue of a folder of VGGSound; see :func:`rlmba.data.media.layouts.find_catalogue`."""
-    notes = Notes()
+    notes = Remarks()
     media = find_media(root, class_labels(NAME), notes)
     listed: list[Listed] = []
     paths = lists or _find_list(root, media.lists)
@@ -51,10 +57,10 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
         raise not_found(NAME, root, wanted, MARKS, SOURCE)
     chosen = layout or (there[0] if there else "clips")
     if layout is None and there[1:]:
-        notes.say(f"layout {chosen!r} is read; the folder has {there[1]!r} too")
+        notes.say(f"layout {chosen!r} is read; the folder also has {there[1]!r}")
     if not paths and not _sorted_by_class(media.by_modality(chosen)):
         raise DataError(
-            f"{root}: found clips, but neither {LIST}, which names their class and split, nor "
+            f"{root}: found clips, but neither {LIST}, which lists their class and split, nor "
             f"folders {{train,test}}/<class>/; put {LIST} there or give it as annotations.\n"
             f"The data: {SOURCE}"
         )
@@ -66,12 +72,12 @@ def read(root: Path, layout: str | None, lists: tuple[Path, ...]) -> Catalogue:
     return catalogue(NAME, root, samples, layout=chosen, modalities=MODALITIES, notes=notes)
 
 
-def _sorted_by_class(forms: Forms) -> bool:
+def _sorted_by_class(forms: FormsOfModalities) -> bool:
     return any(p.split and p.label >= 0 for _, f in forms for v in f.values() for p in v)
 
 
 def _find_list(root: Path, below: list[Path]) -> tuple[Path, ...]:
-    """``vggsound.csv`` in the folders that were walked, or in one just below the root."""
+    """``vggsound.csv`` in the folders that were visited, or in a folder directly below the root."""
     found = [p for p in below if p.name.lower() == LIST]
     if not found:
         found = [
@@ -84,13 +90,13 @@ def _find_list(root: Path, below: list[Path]) -> tuple[Path, ...]:
     return tuple(found[:1])
 
 
-def _vggsound_list(path: Path, notes: Notes) -> list[Listed]:
+def _vggsound_list(path: Path, notes: Remarks) -> list[Listed]:
     labels = class_labels(NAME)
     by_label: dict[str, int] = {}
     listed = []
     for line, row in csv_rows(path, notes):
         split = row[-1].strip().lower()
-        # A label whose commas are not quoted spreads over several cells.
+        # A label with unquoted commas is split into several cells.
         label = ",".join(row[2:-1]).strip()
         if len(row) < 4 or split not in ("train", "test") or not row[1].strip().isdigit():
             notes.add(f"lines of {path.name} that cannot be read, left out", f"line {line}")
@@ -105,7 +111,7 @@ def _vggsound_list(path: Path, notes: Notes) -> list[Listed]:
         listed.append(Listed(row[0].strip(), int(row[1]), -1, by_label[label], split))
     if not listed:
         raise DataError(
-            f"{path}: expected lines 'id,start second,label,split' with labels of VGGSound, got none; "
-            f"is it {LIST} as published?"
+            f"{path}: expected lines 'id,start second,label,split' with labels of VGGSound, found none; "
+            f"give {LIST} as published"
         )
     return listed

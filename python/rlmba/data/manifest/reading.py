@@ -1,4 +1,4 @@
-"""A second table, read by what was kept of reading the first."""
+"""Read a new table in the same way as the table that a network was trained on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rlmba.data.media.content import Recipe
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
-__all__ = ["Again"]
+__all__ = ["Reading"]
 
 
-class Again:
-    """What :meth:`~rlmba.data.MultimodalDataset.reading` of a data set says about reading another.
+class Reading:
+    """How a table was read: the content of :meth:`~rlmba.data.MultimodalDataset.reading`.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Again:
     Raises
     ------
     UsageError
-        If it is not such a mapping.
+        If the mapping is not the ``reading()`` of such a data set.
     """
 
     def __init__(self, reading: Mapping[str, Any]) -> None:
@@ -53,17 +53,17 @@ class Again:
             self._numbers = tuple(reading["numbers"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(
-                f"option reading: expected what the data set of a manifest says of itself ({error!r} is "
-                "amiss); take it from that data set"
+                f"option reading: expected the reading() of a data set that was a table, got a mapping "
+                f"that lacks or damages a part ({error!r}); take it from that data set"
             ) from error
 
     def columns(self, table: Table, options: Options) -> Columns:
-        """Which column of another table is what; what it lacks is absent from all of its rows.
+        """Identify the columns of a new table. All rows lack a modality that has no column.
 
         Raises
         ------
         DataError
-            If it has no ids, none of the modalities, or other values than it should.
+            If the table has no ids or none of the modalities, or a column holds other values.
         """
         names = {**self._columns, **{m: c for m, c in options.columns.items() if c is not None}}
         media: dict[str, str] = {}
@@ -91,13 +91,13 @@ class Again:
         found = bool(media) or any(not np.isnan(a).all() for _, a in vectors.values())
         if not found and len(without) == len(self._numbers):
             raise DataError(
-                f"{table.path}: expected columns {lacking}, as the data had that was learned from, got "
-                f"{list(table.columns)}; rename them, or say with the option columns which is which"
+                f"{table.path}: expected columns {lacking}, as in the training data, got "
+                f"{list(table.columns)}; rename them, or match them with the option columns"
             )
         if lacking:
             warnings.warn(
-                f"{table.path} lacks the columns {lacking} that the data had which was learned from; "
-                "what they held counts as absent from every row",
+                f"{table.path} lacks the columns {lacking} of the training data; they count as missing in "
+                "every row",
                 RlmbaWarning,
                 stacklevel=5,
             )
@@ -110,7 +110,7 @@ class Again:
         )
 
     def _read_numbers(self, table: Table) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-        """Columns of single numbers, NaN where there is no such column; and which these are."""
+        """Columns of single numbers, with NaN for a column that is not there; and those names."""
         numbers: dict[str, NDArray[np.float64]] = {}
         lacking = []
         for name in self._numbers:
@@ -124,7 +124,7 @@ class Again:
             except RaggedError as error:
                 row, problem = error.args
                 raise DataError(
-                    f"{table.place(row)}: column {column!r} {problem}, expected a number or nothing"
+                    f"{table.place(row)}: column {column!r} {problem}, expected a number or an empty cell"
                 ) from None
         return numbers, lacking
 
@@ -141,7 +141,7 @@ def _vectors(table: Table, column: str, width: int) -> NDArray[np.float64]:
     got = "something else" if array is None else f"lists of {array.shape[1]}"
     if array is None or array.shape[1] != width:
         raise DataError(
-            f"{table.path}: expected lists of {width} numbers in column {column!r}, as the data had that was "
-            f"learned from, got {got}"
+            f"{table.path}: expected lists of {width} numbers in column {column!r}, as in the training "
+            f"data, got {got}"
         )
     return array

@@ -1,4 +1,4 @@
-"""Files that lie inside the rows of a table, written out."""
+"""Write media that are embedded in the rows of a table to files."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _BEGINNINGS = (
 
 
 def as_file(value: Mapping[str, Any] | None, folder: Path) -> str | None:
-    """The path of a file given by ``bytes``, ``path`` or both; None where there is neither.
+    """The path of a file given as ``bytes``, ``path`` or both; None if there is neither.
 
-    Bytes are written into ``folder`` under a name made of their checksum, unless they are there. A file
-    that a power cut left incomplete has another length, and is written again.
+    Bytes are written into ``folder``, named by their checksum, unless the file exists. A file that a
+    power failure left incomplete has another length and is written again.
 
     Raises
     ------
     StorageError
-        If they cannot be written.
+        If the file cannot be written.
     """
     data = None if value is None else value.get("bytes")
     given = None if value is None else value.get("path")
