@@ -150,7 +150,7 @@ def test_what_may_go_together(features):
     for change in ({"fusion": "concat"}, {"epochs": 4}, {"model": {"width": 9}}):
         assert together_key(features(**change)) != key
     assert together_key(features(training={"patience": 1})) is None
-    with pytest.raises(UsageError, match="run them apart"):
+    with pytest.raises(UsageError, match="run them one by one"):
         TrainedTogether.build([features(), features(epochs=4)])
 
 
