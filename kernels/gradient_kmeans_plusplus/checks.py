@@ -1,4 +1,4 @@
-"""Checks of arguments that all backends of gradient_kmeans_plusplus share."""
+"""Argument checks shared by all backends of gradient_kmeans_plusplus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Checked", "check"]
 
 
 class Checked(NamedTuple):
-    """Arguments whose shapes fit: arrays of whichever kind the backend computes with."""
+    """Arguments with matching shapes, as arrays of the kind that the backend uses."""
 
     residuals: Any
     parts: list[Any]
@@ -31,7 +31,7 @@ def check(  # noqa: PLR0917
     first: int | None,
     max_memory: int | None,
 ) -> Checked:
-    """Check ranks, dtypes, shapes, places and counts; ``as_rows`` and ``as_float`` make the arrays."""
+    """Check ranks, dtypes, shapes, devices and counts; ``as_rows`` and ``as_float`` convert."""
     many = isinstance(features, (list, tuple))
     parts: Sequence[Any] = features if many else [features]  # type: ignore[assignment]
     if len(parts) == 0:

@@ -1,4 +1,4 @@
-"""Shapley values of modalities for the probability of a class."""
+"""Shapley values of the modalities for the probability of a class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["shapley_contributions"]
 
 @dataclass(frozen=True, eq=False)
 class Game:
-    """What is shared out, checked: M parts [N, C] of one float dtype, and how to share it.
+    """Checked arguments: M parts [N, C] of one float dtype, and the plan of coalitions.
 
     ``labels`` int64 [N] and ``bias`` float64 [C] are contiguous; ``present`` is bool [N, M], contiguous,
     or None.
@@ -34,7 +34,7 @@ class Game:
     plan: Plan
 
     def require_finite(self) -> None:
-        """Raise the error of the first row that holds NaN or infinity in a part that is read."""
+        """Raise the error for the first row with NaN or infinity in a part that is read."""
         bad = np.zeros(len(self.labels), dtype=bool)
         for k, part in enumerate(self.parts):
             broken = ~np.isfinite(part).all(axis=1)
@@ -43,7 +43,7 @@ class Game:
             raise self.invalid_row(int(np.argmax(bad)))
 
     def invalid_row(self, row: int) -> NonFiniteError:
-        """The error for a row that holds NaN or infinity."""
+        """Return the error for a row that holds NaN or infinity."""
         for k, part in enumerate(self.parts):
             there = self.present is None or self.present[row, k]
             if there and not np.isfinite(part[row]).all():
@@ -131,10 +131,10 @@ def shapley_contributions(
     max_memory: int | None = None,
     backend: str = "auto",
 ) -> Any:
-    """Shapley value of each modality for p_y, the softmax probability of a given class y.
+    """Shapley value of each modality for p_y, the softmax probability of class y.
 
-    The logits of a coalition of modalities are the bias and the sum of its members' parts; an absent
-    modality adds zero.
+    The logits of a coalition of modalities are the bias plus the sum of its members' parts. A
+    missing modality adds zero.
 
     Parameters
     ----------
@@ -146,21 +146,22 @@ def shapley_contributions(
     bias : [C] floats, optional
         Logits of the empty coalition; zero by default.
     present : bool array [N, M], optional
-        Which modalities a sample has; all of them by default. The part of an absent one is not read
-        (its rows may hold anything) and its value is 0; so are all values of a row that has none.
+        Which modalities a sample has; all by default. The row of a missing modality is not read and
+        may hold anything; its value is 0. All values of a sample without any modality are 0.
     rng : int, numpy.random.Generator or torch.Generator, optional
-        Needed, and used, only where M > 8: gives the seed of 128 permutations, the same for all rows.
+        Used and required only for M > 8: the source of the seed of 128 permutations, which are the
+        same for all rows.
     max_memory : int, optional
-        Bytes of GPU memory for copies of rows that lie in host memory; the result does not depend on it.
-        No effect on the CPU.
+        Bytes of GPU memory for copies of rows stored in host memory. The result does not depend on
+        it. It has no effect on the CPU.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     float64 array [N, M]
-        Signed values in [-1, 1]. Their sum over the modalities is p_y with all minus p_y with none, to
-        rounding.
+        Signed values in [-1, 1]. Up to rounding, their sum over the modalities is p_y with all
+        modalities minus p_y with none.
 
     Raises
     ------
@@ -169,14 +170,15 @@ def shapley_contributions(
     NonFiniteError
         If a number that is read is NaN or infinite; ``.row`` is the first such row.
     DataError
-        If a label is outside 0..C-1; names the row.
+        If a label is outside 0..C-1; the message names the row.
 
     Notes
     -----
-    Exact for M <= 8: 2^M probabilities a row. Beyond, the mean over sampled permutations, unbiased, with
-    a standard error of at most 1 / sqrt(128); a coalition that several of them pass is evaluated once.
-    Sums are float64 for any dtype of ``parts``. Memory beside the results does not grow with N in the
-    compiled form, which takes rows one at a time.
+    For M <= 8 the values are exact and take 2^M probabilities per row. For more modalities they are
+    the unbiased mean over sampled permutations, with a standard error of at most 1 / sqrt(128); a
+    coalition that occurs in several permutations is evaluated once. Sums are float64 for any dtype
+    of ``parts``. The compiled backend processes one row at a time, so its memory in addition to the
+    results does not grow with N.
 
     References
     ----------
