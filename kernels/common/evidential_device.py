@@ -1,4 +1,4 @@
-"""The arguments of operations on Dirichlet evidence, checked and moved to a GPU."""
+"""Arguments of operations on Dirichlet evidence, checked and moved to a GPU."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.kernels.common import arrays, device, evidential
 
 MAX_MODALITIES = 64
-"""How many the kernels take at once."""
+"""Maximum number of modalities that the kernels take."""
 
 
 @dataclass(frozen=True, eq=False)
 class Modalities:
-    """M tensors [N, C] of one dtype, where the caller has them, and how they become alpha.
+    """M tensors [N, C] of one dtype, in the caller's memory, and how they become alpha.
 
-    ``weights`` is float64 [M] on the host, or None; ``row_weights`` [N, M] of the result's dtype and
-    ``present`` uint8 [N, M] lie on ``device``, or are None. ``checks`` are row flags of what was checked
-    on the device, each with what raises its error.
+    ``weights`` is float64 [M] on the host, or None. ``row_weights`` [N, M], of the result's dtype,
+    and ``present`` uint8 [N, M] are on ``device``, or None. ``checks`` holds the row flags of
+    checks made on the device, each with the function that raises its error.
     """
 
     tensors: tuple[Tensor, ...]
@@ -49,18 +49,18 @@ class Modalities:
 
     @property
     def code(self) -> int:
-        """The evidence function as kernels number it."""
+        """The number of the evidence function in the kernels."""
         return evidential.CODES[self.evidence]
 
     def require_valid(self) -> None:
-        """Raise the error of the first check that failed. Waits for the GPU, unless it is capturing."""
+        """Raise the error of the first failed check; waits for the GPU except during graph capture."""
         for flag, fail in self.checks:
             row = device.read_flag(flag)
             if row is not None:
                 fail(row)
 
     def invalid_row(self, row: int) -> NoReturn:
-        """Raise the error for a row that is not valid, in the words of the other backends."""
+        """Raise the error for an invalid row, with the other backends' message."""
         here = tuple(_only_row(t, row) for t in self.tensors)
         present = None if self.present is None else _only_row(self.present, row) != 0
         given = evidential.Modalities(
@@ -70,7 +70,7 @@ class Modalities:
 
 
 def _only_row(t: Tensor, row: int) -> NDArray[Any]:
-    """An array of which row ``row`` is that of ``t``, and that takes no more memory."""
+    """Return an array whose row ``row`` is that of ``t``, without memory for other rows."""
     values = t[row].to("cpu")
     if values.is_floating_point():
         values = values.to(device.result_dtype(t))
@@ -80,12 +80,12 @@ def _only_row(t: Tensor, row: int) -> NDArray[Any]:
 def gather(
     x: Sequence[arrays.ArrayLike], *, single: bool, kind: str, evidence: str, temperature: Any
 ) -> Modalities:
-    """As :func:`evidential.gather`, for arrays anywhere.
+    """Like :func:`evidential.gather`, for arrays in any memory.
 
     Raises
     ------
     ShapeError, UsageError
-        As there, and for more modalities than :data:`MAX_MODALITIES`.
+        As in :func:`evidential.gather`, and for more than :data:`MAX_MODALITIES` modalities.
     """
     names, name, temperatures = evidential.described(
         len(x), single=single, kind=kind, evidence=evidence, temperature=temperature
@@ -97,7 +97,7 @@ def gather(
 
 
 def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[Tensor, ...]:
-    """As :func:`evidential.class_rows`; half precision stays as it is where all are of one kind."""
+    """Like :func:`evidential.class_rows`, but keep half precision if all arrays have one dtype."""
     floats = [device.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
     for a, name in zip(floats, names, strict=True):
         evidential.require_classes(tuple(a.shape), tuple(floats[0].shape), name)
@@ -107,7 +107,7 @@ def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[Ten
 
 
 def weigh(given: Modalities, weights: Any) -> Modalities:
-    """``given`` with weights [M], checked, or [N, M], whose check is one of its flags.
+    """Add weights to ``given``: [M] is checked at once, [N, M] by one of its row flags.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def weigh(given: Modalities, weights: Any) -> Modalities:
 
 
 def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
-    """``given`` with ``present`` bool [N, M]; that each row has a modality is one of its flags.
+    """Add ``present`` bool [N, M] to ``given``; a row flag checks that each row has a modality.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
 
 
 def row_weights(given: Modalities) -> Tensor:
-    """Weights [N, M] over those present, or [1, M], on the device; nothing is copied from the host."""
+    """Weights [N, M] over the present modalities, or [1, M], on the device, without a host copy."""
     w = given.row_weights
     if w is None:
         assert given.weights is not None
@@ -174,7 +174,7 @@ def row_weights(given: Modalities) -> Tensor:
 
 
 def first_true(broken: Tensor) -> Tensor:
-    """The row flag that says which row of bool [N] is the first to be True; nothing waits."""
+    """Return a row flag with the first True row of bool [N], without synchronizing."""
     clear = device.flag(broken.device)
     if broken.numel() == 0:
         return clear

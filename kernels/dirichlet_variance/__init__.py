@@ -131,7 +131,7 @@ def dirichlet_variance(
     single = not isinstance(x, (list, tuple))
     xs: Sequence[Any] = x if isinstance(x, (list, tuple)) else [x]
     if single and weights is not None:
-        raise UsageError("weights: expected a sequence of modalities beside them, got one array")
+        raise UsageError("weights: expected a sequence of modalities with them, got one array")
     name = dispatch.choose(
         "dirichlet_variance",
         backend,

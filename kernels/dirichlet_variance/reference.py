@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.dirichlet_variance`: float64, one array at a time."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.dirichlet_variance`: float64, one array at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mean_variance(alpha: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def dirichlet_variance(given: Modalities) -> tuple[arrays.Float, arrays.Float | None]:
-    """Variances [N, M] of each modality and, where there are weights, [N] of the fused alpha."""
+    """Variances [N, M] of each modality and, if there are weights, [N] of the fused alpha."""
     given.require_valid()
     modality = np.zeros((given.rows, len(given.arrays)))
     fused = np.zeros(given.arrays[0].shape)
@@ -39,7 +39,7 @@ def dirichlet_variance(given: Modalities) -> tuple[arrays.Float, arrays.Float | 
     for k, whole in enumerate(given.arrays):
         here = slice(None) if given.present is None else given.present[:, k]
         x = whole[here]
-        # Fusing alpha, not alpha - 1, keeps the digits of a small alpha.
+        # Fusing alpha instead of alpha - 1 preserves the digits of a small alpha.
         e = x.astype(np.float64) if is_alpha else evidence(x, given.evidence, given.temperatures[k])
         modality[here, k] = mean_variance(e if is_alpha else 1 + e)
         if given.weights is not None:

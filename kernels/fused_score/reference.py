@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.fused_score`: its two parts, one after the other."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.fused_score`: its two parts, one after the other."""
 
 from __future__ import annotations
 

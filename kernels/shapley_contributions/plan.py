@@ -1,4 +1,4 @@
-"""Which coalitions are evaluated and how their worths make up the Shapley values."""
+"""Which coalitions are evaluated, and how their worths combine to Shapley values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rlmba.kernels.shapley_contributions import spec
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Coalitions as a tree, and marginal worths to add up.
+    """Coalitions as a tree, and the marginal worths to add up.
 
-    Coalition 0 is empty; coalition c >= 1 is coalition ``parent[c] < c`` and modality ``added[c]``. The
-    value of modality k is the sum of share * (worth[after] - worth[before]) over the terms with that k.
-    All are int64 but ``share``, float64.
+    Coalition 0 is empty. Coalition c >= 1 is coalition ``parent[c] < c`` plus modality
+    ``added[c]``. The value of modality k is the sum of share * (worth[after] - worth[before]) over
+    the terms with that k. All arrays are int64 except ``share``, which is float64.
     """
 
     parent: NDArray[np.int64]
@@ -62,7 +62,7 @@ def exact_plan(m: int) -> Plan:
 
 
 def sampled_plan(m: int, seed: int) -> Plan:
-    """The coalitions along permutations, each evaluated once however many pass through it.
+    """The coalitions along sampled permutations; each is evaluated once, however often it occurs.
 
     Permutation j sorts the modalities by draws j m to (j + 1) m of the seed.
     """

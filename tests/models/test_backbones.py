@@ -729,7 +729,7 @@ def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatc
         ("inception_v3", SMALL, {"weights": "random"}, r"cannot take modality 'photo'"),
         ("bert-base", WORDS, {**TINY, "width": 33}, "multiple"),
         ("bert-base", WORDS, {**TINY, "layers": 0}, "integers >= 1"),
-        ("bert-base", WORDS, {"layers": 2}, "leave them out, or set weights to 'random'"),
+        ("bert-base", WORDS, {"layers": 2}, "remove these options, or set weights to 'random'"),
         ("bert-base", WORDS, {**TINY, "pooling": "max"}, "pooling: expected one of"),
         (
             "bert-base",

@@ -92,7 +92,7 @@ def test_the_best_epoch_is_kept_and_training_stops_after_it(
 
 
 def test_patience_needs_something_to_go_by(digits):
-    with pytest.raises(UsageError, match=r"training\.patience goes by V"):
+    with pytest.raises(UsageError, match=r"training\.patience needs a validation set"):
         trained(digits, patience=1, v=0)
 
 

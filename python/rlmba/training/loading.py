@@ -1,4 +1,4 @@
-"""From positions to batches on the model's device."""
+"""Loading of batches from dataset positions to the model's device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pickle
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +22,9 @@ __all__ = ["Job", "Loader", "worker_deaths"]
 
 
 class Job(NamedTuple):
-    """One batch to read: ``rows`` of ``positions``, all of them where None.
+    """One batch to read: ``rows`` of ``positions``, or all positions if None.
 
-    ``seed`` and ``number`` decide the augmentation, drawn for all of ``positions``, where ``train``.
+    If ``train``, ``seed`` and ``number`` determine the augmentation, drawn for all ``positions``.
     """
 
     positions: NDArray[np.int64]
@@ -42,13 +41,14 @@ class Loader:
     ----------
     dataset : MultimodalDataset
     device : torch.device
-        Where batches are finished.
+        Device on which the batches are finished.
     workers : int or None
-        Processes that read, each with one torch thread; 0: this one does; None: 0 where the data set
-        lies in memory, else one a core, divided among the processes launched together. They start
-        with the first batch and stay until :meth:`close`. Batches do not depend on their number.
+        Number of worker processes, each with one torch thread; 0 reads in this process. None uses 0
+        for a data set in memory, and otherwise one worker per core, divided among the processes
+        launched together. Workers start with the first batch and run until :meth:`close`. Batches
+        do not depend on their number.
     prefetch : int
-        Batches each of them reads ahead.
+        Number of batches that each worker reads ahead.
     """
 
     def __init__(
@@ -70,22 +70,17 @@ class Loader:
     def __enter__(self) -> Loader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the processes that read. The next batch starts new ones."""
+        """Stop the worker processes. The next batch starts new ones."""
         self._source = None
 
     def batches(
         self, chunks: Sequence[NDArray[np.int64]], *, train: bool = False, seed: int = 0
     ) -> Iterator[Batch]:
-        """The samples of each chunk as a batch, in order.
+        """Yield the samples of each chunk as a batch, in order.
 
         Parameters
         ----------
@@ -94,8 +89,8 @@ class Loader:
         train : bool
             Apply the data set's augmentation.
         seed : int
-            With a chunk's number, decides its augmentation: how and where a batch is read changes
-            nothing.
+            Determines the augmentation, together with the chunk's number. It does not matter how or
+            where a batch is read.
 
         Yields
         ------
@@ -107,10 +102,10 @@ class Loader:
         )
 
     def stream(self, jobs: Iterable[Job]) -> Iterator[Batch]:
-        """The batch of each job, in order.
+        """Yield the batch of each job, in order.
 
-        Jobs are taken from the iterable as processes come free, ahead of the batches. One stream at a
-        time: the next begins when this one is at its end, or is given up.
+        Workers take jobs from the iterable ahead of the batches. Only one stream may be active: the
+        next one begins when this one has ended or has been abandoned.
 
         Yields
         ------
@@ -120,9 +115,9 @@ class Loader:
         Raises
         ------
         WorkerError
-            If a process that reads dies; the rest of the stream is lost.
+            If a worker process dies; the rest of the stream is lost.
         UsageError
-            If a newer stream has begun.
+            If a newer stream has started.
         """
         if not self.workers:
             for job in jobs:
@@ -157,9 +152,9 @@ class Loader:
 
 @contextlib.contextmanager
 def worker_deaths(loader: Loader) -> Iterator[None]:
-    """A block in which the death of one of a loader's processes is a :class:`WorkerError`.
+    """Raise :class:`WorkerError` if one of a loader's processes dies in the block.
 
-    The system tells of it by a signal, anywhere in the code of this process.
+    torch reports the death from a signal handler, anywhere in the code of this process.
     """
     try:
         yield
@@ -198,7 +193,7 @@ def _read(dataset: MultimodalDataset, job: Job) -> Batch:
 
 
 class _Jobs(Sampler[Job]):
-    """Hands the jobs of the current stream to the processes that read."""
+    """Passes the jobs of the current stream to the worker processes."""
 
     def __init__(self) -> None:
         self.jobs: Iterable[Job] = ()
@@ -208,7 +203,7 @@ class _Jobs(Sampler[Job]):
 
 
 class _Reader(Dataset[Any]):
-    """What runs in those processes: from a job to a batch, or to why there is none."""
+    """Runs in the worker processes: turns a job into a batch or a failure."""
 
     def __init__(self, dataset: MultimodalDataset) -> None:
         self._dataset = dataset
@@ -221,7 +216,7 @@ class _Reader(Dataset[Any]):
 
 
 class _Failure:
-    """An exception on its way from another process."""
+    """An exception sent from a worker process."""
 
     def __init__(self, error: Exception, trace: str) -> None:
         self._error, self._trace = error, trace
@@ -231,7 +226,7 @@ class _Failure:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it survives pickling, else one that says the same."""
+    """Return the error itself if it can be pickled, otherwise one with the same message."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -244,5 +239,5 @@ def _as_is(loaded: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the one that reads the batches says so.
+    # Ctrl-C reaches every process of a terminal; only the main process reports it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
