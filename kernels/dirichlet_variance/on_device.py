@@ -25,7 +25,7 @@ def dirichlet_variance(
     max_memory: int | None,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """The public function, its arguments unchecked: (variances [N],) or (fused [N], modality [N, M])."""
+    """Return (variances [N],) or (fused [N], modality [N, M]) for unchecked arguments."""
     given = evidential_device.gather(x, single=single, **options)
     if not single:
         m = len(x)
@@ -47,9 +47,9 @@ def variances(
     max_memory: int | None = None,
     extremes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Variances [N, M] and, where there are weights, [N] of the fused alpha; and the row flag.
+    """Variances [N, M] and, with weights, [N] of the fused alpha; also the row flag.
 
-    ``extremes``, ordered keys [2 M], takes in the smallest and largest of each column (CUDA only).
+    ``extremes``, ordered keys [2 M], is extended by the extremes of each column (CUDA only).
     """
     n, m = given.rows, len(given.tensors)
     where, dtype = given.device, given.dtype
@@ -100,9 +100,9 @@ def _address(t: Tensor | None) -> int:
 
 
 def _whole_rows(parts: Sequence[Tensor], max_memory: int | None) -> int | None:
-    """``max_memory`` for tiles of a multiple of 16 rows, which lie in memory as the whole does.
+    """Return ``max_memory`` for tiles of a multiple of 16 rows, which are aligned as the whole array.
 
-    Where a row begins decides which lane sums which column, and so how sums round.
+    The alignment of a row determines which lane sums which column, and so how sums are rounded.
     """
     if max_memory is None:
         return None

@@ -33,7 +33,7 @@ def fused_score(
     max_memory: int | None,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """The fields of the public function's result, its arguments unchecked but for ``weights`` [M]."""
+    """Return the fields of the public function's result; only ``weights`` [M] is checked."""
     given = evidential_device.gather(x, single=False, **options)
     given = evidential_device.weigh(given, weights)
     if present is not None:
@@ -68,11 +68,11 @@ def normalized_score(
     present: Tensor | None = None,
     extremes: Tensor | None = None,
 ) -> Normalized:
-    """Eq 6 of uncertainties [N, M] and distances [N] that are there already.
+    """Eq 6 of given uncertainties [N, M] and distances [N].
 
-    All tensors are finite, contiguous, on one device and of one dtype, float32 or float64; ``present`` is
-    uint8 [N, M]. ``extremes`` are the ordered keys of the columns of ``uncertainty`` (CUDA only), else
-    they are found first.
+    All tensors must be finite, contiguous, on one device and of one dtype, float32 or float64;
+    ``present`` is uint8 [N, M]. ``extremes`` are the ordered keys of the columns of ``uncertainty``
+    (CUDA only). Without them, they are computed first.
     """
     n, m = uncertainty.shape
     where = uncertainty.device

@@ -11,7 +11,7 @@ from rlmba.kernels.gradient_residuals import triton_impl
 
 
 def gradient_residuals(logits: arrays.ArrayLike, max_memory: int | None) -> Any:
-    """The public function, its arguments unchecked."""
+    """Implement the public function for unchecked arguments."""
     from rlmba.kernels.gradient_residuals import require_columns
 
     x = device.as_float(logits, "logits", ndim=2)

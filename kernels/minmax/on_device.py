@@ -39,7 +39,7 @@ def _output(out: arrays.ArrayLike, shape: tuple[int, ...], dtype: torch.dtype) -
 
 
 def minmax(x: arrays.ArrayLike, mask: arrays.ArrayLike | None, out: Any, backend: str) -> Any:
-    """The public function, its arguments unchecked."""
+    """Implement the public function for unchecked arguments."""
     given = device.as_float(x, "x", ndim=(1, 2))
     shape = tuple(given.shape)
     where = device.home(given)

@@ -26,7 +26,7 @@ def shapley_contributions(
     exact: bool,
     max_memory: int | None,
 ) -> Any:
-    """The public function, its arguments unchecked but for those that make the plan."""
+    """Implement the public function; only the arguments of the plan are checked."""
     names = [f"parts[{k}]" for k in range(len(parts))]
     floats = evidential_device.class_rows(parts, names)
     (n, c), m = floats[0].shape, len(floats)
@@ -60,7 +60,7 @@ def shapley_contributions(
 
 
 def _labels(value: arrays.ArrayLike, n: int, c: int, where: torch.device) -> Any:
-    """Labels int64 on the device, the flag of the first outside 0..c-1, and what raises its error."""
+    """Return int64 labels on the device, the flag of the first invalid one, and its error function."""
     y = device.tensor(value, "labels")
     if y.is_floating_point() or y.dtype in (torch.bool, torch.complex64) or tuple(y.shape) != (n,):
         kind = str(y.dtype).removeprefix("torch.")
@@ -97,7 +97,7 @@ def _presence(value: arrays.ArrayLike, n: int, m: int, where: torch.device) -> T
 
 
 def _tables(plan: Plan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Members of the coalitions, and the share of their worth that goes to each modality [K, M]."""
+    """Members of the coalitions, and the share [K, M] of their worth for each modality."""
     coalitions = plan.members()
     members = np.zeros((len(coalitions), m), dtype=np.uint8)
     for k, inside in enumerate(coalitions):
@@ -110,7 +110,7 @@ def _tables(plan: Plan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _exact_tables(m: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: a CUDA graph cannot copy them there."""
+    """Tables cached on the device, because a CUDA graph cannot copy them there."""
     return _tables(exact_plan(m), m, where)
 
 
