@@ -17,7 +17,7 @@ from rlmba.kernels.common import arrays, device
 from rlmba.kernels.graph_propagate import spec, triton_impl
 
 _CHUNK_VALUES = 2**24
-"""Bytes of rows converted to float64 at a time."""
+"""Number of values converted to float64 at a time."""
 
 
 class Propagated(NamedTuple):
