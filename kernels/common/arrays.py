@@ -81,7 +81,7 @@ def to_numpy(x: ArrayLike, name: str = "array") -> NDArray[Any]:
     a = view(x, name)
     if a.dtype.isnative and a.flags.aligned:
         return a
-    say_copied(a, name, "misaligned or of another byte order")
+    warn_copied(a, name, "misaligned or of another byte order")
     return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", subok=False)
 
 
@@ -173,7 +173,7 @@ def _is_mapped(a: Any) -> bool:
     return False
 
 
-def say_copied(a: NDArray[Any], name: str, why: str) -> None:
+def warn_copied(a: NDArray[Any], name: str, why: str) -> None:
     """Warn if a memory-mapped array is copied as a whole, which ``max_memory`` does not bound."""
     if _is_mapped(a):
         warnings.warn(
@@ -223,7 +223,7 @@ def to_host(x: ArrayLike, name: str = "array") -> NDArray[Any]:
     return to_numpy(tensor.cpu(), name)
 
 
-def beside(x: NDArray[Any], other: ArrayLike) -> Any:
+def match_kind(x: NDArray[Any], other: ArrayLike) -> Any:
     """Return ``x`` as a tensor that shares its memory if ``other`` is a tensor, otherwise ``x`` itself."""
     if not _is_torch(other):
         return x
@@ -257,22 +257,22 @@ def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
     a = to_numpy(x, name)
     require_rank(a.shape, name, ndim)
     if a.dtype == np.float16:
-        say_copied(a, name, "of half precision")
+        warn_copied(a, name, "of half precision")
         return a.astype(np.float32, order="C")
     if a.dtype.kind in "iub":
-        say_copied(a, name, f"of dtype {a.dtype}")
+        warn_copied(a, name, f"of dtype {a.dtype}")
         wide = a.astype(np.float64, order="C")
         require_exact(a, wide, name)
         return wide
     if a.dtype not in (np.float32, np.float64):
-        raise ShapeError(f"{name}: {not_real(a.dtype)}")
+        raise ShapeError(f"{name}: {describe_dtype(a.dtype)}")
     if _rows_in_place(a):
         return a
-    say_copied(a, name, "not stored row by row")
+    warn_copied(a, name, "not stored row by row")
     return np.ascontiguousarray(a)
 
 
-def not_real(dtype: Any) -> str:
+def describe_dtype(dtype: Any) -> str:
     """Describe a dtype that kernels do not read, for an error message."""
     return (
         f"expected real numbers, got dtype {str(dtype).removeprefix('torch.')}; "
@@ -369,11 +369,12 @@ def out_of_range(values: Any, dtype: Any, name: str, row: int) -> NonFiniteError
         column = int(np.argmax(~np.isfinite(flat.astype(dtype))))
     place = f"{name}[{row}]" if np.ndim(values) == 0 else f"{name}[{row}, {column}]"
     return NonFiniteError(
-        f"{place} {beyond(flat[column], dtype)}; scale the data, or drop or repair row {row}", row
+        f"{place} {describe_overflow(flat[column], dtype)}; scale the data, or drop or repair row {row}",
+        row,
     )
 
 
-def beyond(value: Any, dtype: Any) -> str:
+def describe_overflow(value: Any, dtype: Any) -> str:
     """Describe a finite number that ``dtype`` cannot hold, for an error message."""
     limit = np.finfo(dtype)
     return f"is {value}: expected numbers that {limit.dtype} holds, up to {limit.max:.4g}"

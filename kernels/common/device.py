@@ -27,8 +27,8 @@ __all__ = [
     "as_float",
     "as_rows",
     "cast",
+    "compute_device",
     "flag",
-    "home",
     "like",
     "matrix",
     "on",
@@ -83,7 +83,7 @@ def tensor(x: arrays.ArrayLike, name: str = "array") -> Tensor:
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(a)
     except TypeError:  # strings, objects, extended precision
-        raise ShapeError(f"{name}: {arrays.not_real(a.dtype)}") from None
+        raise ShapeError(f"{name}: {arrays.describe_dtype(a.dtype)}") from None
 
 
 def _aligned(t: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> 
     arrays.require_rank(tuple(t.shape), name, ndim)
     if t.dtype not in _FLOAT:
         if t.is_complex() or t.is_floating_point():
-            raise ShapeError(f"{name}: {arrays.not_real(t.dtype)}")
+            raise ShapeError(f"{name}: {arrays.describe_dtype(t.dtype)}")
         given, t = t, t.to(torch.float64)
         if given.device.type == "cpu" and type(given) is Tensor:
             arrays.require_exact(given.numpy(), t.numpy(), name)
@@ -153,7 +153,7 @@ def cast(t: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     return converted
 
 
-def home(*tensors: Tensor) -> torch.device:
+def compute_device(*tensors: Tensor) -> torch.device:
     """Choose the device: the tensors' GPU, else the current GPU, else (if emulated) the CPU.
 
     Raises

@@ -123,7 +123,7 @@ def gather(
         For an unknown kind or evidence, a temperature that is not positive, or one given with
         alpha.
     """
-    names, name, temperatures = described(
+    names, name, temperatures = check_options(
         len(x), single=single, kind=kind, evidence=evidence, temperature=temperature
     )
     floats = class_rows(x, names)
@@ -137,7 +137,7 @@ def gather(
     )
 
 
-def described(
+def check_options(
     count: int, *, single: bool, kind: str, evidence: str, temperature: Any
 ) -> tuple[tuple[str, ...], str, NDArray[np.float64]]:
     """Check the options of ``count`` modalities; return names, evidence and temperatures.
@@ -209,12 +209,12 @@ def simplex_weights(value: Any, rows: int, m: int) -> NDArray[np.float64]:
     if not good.all():
         row = int(np.argmin(good))
         if shared:
-            raise UsageError(f"weights: {simplex_words(w[row])}")
-        raise DataError(f"weights[{row}]: {simplex_words(w[row])}")
+            raise UsageError(f"weights: {describe_weights(w[row])}")
+        raise DataError(f"weights[{row}]: {describe_weights(w[row])}")
     return w
 
 
-def simplex_words(weights: NDArray[np.float64]) -> str:
+def describe_weights(weights: NDArray[np.float64]) -> str:
     """Describe weights that are not on the simplex, for an error message."""
     return f"expected numbers >= 0 with sum 1, got {weights}; divide them by their sum"
 
@@ -237,10 +237,10 @@ def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     some = p.any(axis=1)
     if not some.all():
         row = int(np.argmin(some))
-        raise DataError(lacks_all(row))
+        raise DataError(describe_missing(row))
     return np.ascontiguousarray(p)
 
 
-def lacks_all(row: int) -> str:
+def describe_missing(row: int) -> str:
     """Describe a row without any modality, for an error message."""
     return f"present[{row}]: expected at least one modality, got none; drop row {row}"

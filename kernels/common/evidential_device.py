@@ -63,10 +63,10 @@ class Modalities:
         """Raise the error for an invalid row, with the other backends' message."""
         here = tuple(_only_row(t, row) for t in self.tensors)
         present = None if self.present is None else _only_row(self.present, row) != 0
-        given = evidential.Modalities(
+        inputs = evidential.Modalities(
             here, self.names, self.evidence, self.temperatures, None, present
         )
-        raise given.invalid_row(row)
+        raise inputs.invalid_row(row)
 
 
 def _only_row(t: Tensor, row: int) -> NDArray[Any]:
@@ -87,13 +87,13 @@ def gather(
     ShapeError, UsageError
         As in :func:`evidential.gather`, and for more than :data:`MAX_MODALITIES` modalities.
     """
-    names, name, temperatures = evidential.described(
+    names, name, temperatures = evidential.check_options(
         len(x), single=single, kind=kind, evidence=evidence, temperature=temperature
     )
     if len(x) > MAX_MODALITIES:
         raise UsageError(f"x: expected at most {MAX_MODALITIES} modalities, got {len(x)}")
     tensors = class_rows(x, names)
-    return Modalities(tensors, names, name, temperatures, device.home(*tensors))
+    return Modalities(tensors, names, name, temperatures, device.compute_device(*tensors))
 
 
 def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[Tensor, ...]:
@@ -106,15 +106,15 @@ def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[Ten
     return tuple(floats)
 
 
-def weigh(given: Modalities, weights: Any) -> Modalities:
-    """Add weights to ``given``: [M] is checked at once, [N, M] by one of its row flags.
+def weigh(inputs: Modalities, weights: Any) -> Modalities:
+    """Add weights to ``inputs``: [M] is checked at once, [N, M] by one of its row flags.
 
     Raises
     ------
     ShapeError, UsageError
         As :func:`evidential.simplex_weights`.
     """
-    n, m = given.rows, len(given.tensors)
+    n, m = inputs.rows, len(inputs.tensors)
     is_array = isinstance(weights, arrays.SupportsDLPack) and not isinstance(weights, np.ndarray)
     if is_array and device.tensor(weights).ndim == 1:
         weights = device.tensor(weights).cpu().double().numpy()
@@ -122,19 +122,19 @@ def weigh(given: Modalities, weights: Any) -> Modalities:
     w = device.tensor(weights if is_array else evidential.numbers(weights, "weights"))
     if w.ndim == 1 or tuple(w.shape) != (n, m):
         shared = evidential.simplex_weights(w.cpu().double().numpy(), n, m)[0]
-        return _with(given, weights=shared)
-    exact = device.to_device(w, given.device).to(torch.float64)
+        return _with(inputs, weights=shared)
+    exact = device.to_device(w, inputs.device).to(torch.float64)
     good = (exact >= 0).all(dim=1) & ((exact.sum(dim=1) - 1).abs() <= 1e-4)
 
     def fail(row: int) -> NoReturn:
-        raise DataError(f"weights[{row}]: {evidential.simplex_words(exact[row].cpu().numpy())}")
+        raise DataError(f"weights[{row}]: {evidential.describe_weights(exact[row].cpu().numpy())}")
 
-    given.checks.append((first_true(~good), fail))
-    return _with(given, row_weights=exact.to(given.dtype).contiguous())
+    inputs.checks.append((first_true(~good), fail))
+    return _with(inputs, row_weights=exact.to(inputs.dtype).contiguous())
 
 
-def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
-    """Add ``present`` bool [N, M] to ``given``; a row flag checks that each row has a modality.
+def presence(inputs: Modalities, value: arrays.ArrayLike) -> Modalities:
+    """Add ``present`` bool [N, M] to ``inputs``; a row flag checks that each row has a modality.
 
     Raises
     ------
@@ -142,32 +142,32 @@ def presence(given: Modalities, value: arrays.ArrayLike) -> Modalities:
         For another shape or dtype.
     """
     p = device.tensor(value, "present")
-    shape = (given.rows, len(given.tensors))
+    shape = (inputs.rows, len(inputs.tensors))
     if p.dtype != torch.bool or tuple(p.shape) != shape:
         kind = str(p.dtype).removeprefix("torch.")
         raise ShapeError(
             f"present: expected a bool array of shape {shape}, got {kind} {tuple(p.shape)}"
         )
-    there = device.to_device(p.contiguous().view(torch.uint8), given.device)
+    there = device.to_device(p.contiguous().view(torch.uint8), inputs.device)
 
     def fail(row: int) -> NoReturn:
-        raise DataError(evidential.lacks_all(row))
+        raise DataError(evidential.describe_missing(row))
 
-    given.checks.append((first_true((there == 0).all(dim=1)), fail))
-    return _with(given, present=there)
+    inputs.checks.append((first_true((there == 0).all(dim=1)), fail))
+    return _with(inputs, present=there)
 
 
-def row_weights(given: Modalities) -> Tensor:
+def row_weights(inputs: Modalities) -> Tensor:
     """Weights [N, M] over the present modalities, or [1, M], on the device, without a host copy."""
-    w = given.row_weights
+    w = inputs.row_weights
     if w is None:
-        assert given.weights is not None
-        w = torch.empty((1, len(given.tensors)), dtype=given.dtype, device=given.device)
-        for k, value in enumerate(given.weights.tolist()):
+        assert inputs.weights is not None
+        w = torch.empty((1, len(inputs.tensors)), dtype=inputs.dtype, device=inputs.device)
+        for k, value in enumerate(inputs.weights.tolist()):
             w[:, k].fill_(value)
-    if given.present is None:
+    if inputs.present is None:
         return w
-    there = given.present.to(given.dtype)
+    there = inputs.present.to(inputs.dtype)
     w = w * there
     w = torch.where(w.sum(dim=1, keepdim=True) > 0, w, there)
     return (w / w.sum(dim=1, keepdim=True)).contiguous()
@@ -181,5 +181,5 @@ def first_true(broken: Tensor) -> Tensor:
     return torch.where(broken.any(), broken.to(torch.uint8).argmax(), clear)
 
 
-def _with(given: Modalities, **changes: Any) -> Modalities:
-    return Modalities(**{**vars(given), **changes})
+def _with(inputs: Modalities, **changes: Any) -> Modalities:
+    return Modalities(**{**vars(inputs), **changes})

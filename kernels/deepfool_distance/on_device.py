@@ -20,7 +20,7 @@ def deepfool_distance(
     f = device.as_float(logits, "logits", ndim=2)
     given = device.as_float(weight, "weight", ndim=2)
     require_shapes(tuple(f.shape), tuple(given.shape))
-    where = device.home(f, given)
+    where = device.compute_device(f, given)
     n = f.shape[0]
     distances = torch.empty(n, dtype=torch.float64, device=where)
     classes = torch.empty(n, dtype=torch.int64, device=where)

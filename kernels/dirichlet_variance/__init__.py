@@ -23,16 +23,18 @@ class DirichletVariance(NamedTuple):
     modality: Any
 
 
-def _cpu(given: evidential.Modalities) -> tuple[arrays.Float, arrays.Float | None]:
+def _cpu(inputs: evidential.Modalities) -> tuple[arrays.Float, arrays.Float | None]:
     core = dispatch.require_core()
     kernel = (
-        core.dirichlet_variance_f32 if given.dtype == np.float32 else core.dirichlet_variance_f64
+        core.dirichlet_variance_f32 if inputs.dtype == np.float32 else core.dirichlet_variance_f64
     )
-    modality = np.empty((given.rows, len(given.arrays)), dtype=given.dtype)
-    fused = None if given.weights is None else np.empty(given.rows, dtype=given.dtype)
-    bad = kernel(list(given.arrays), given.code, given.temperatures, given.weights, modality, fused)
+    modality = np.empty((inputs.rows, len(inputs.arrays)), dtype=inputs.dtype)
+    fused = None if inputs.weights is None else np.empty(inputs.rows, dtype=inputs.dtype)
+    bad = kernel(
+        list(inputs.arrays), inputs.code, inputs.temperatures, inputs.weights, modality, fused
+    )
     if bad >= 0:
-        raise given.invalid_row(bad)
+        raise inputs.invalid_row(bad)
     return modality, fused
 
 
@@ -144,12 +146,12 @@ def dirichlet_variance(
 
         found = on_device.dirichlet_variance(xs, weights, name, max_memory=max_memory, **options)
         return found[0] if single else DirichletVariance(*found)
-    given = evidential.gather(xs, **options)
+    inputs = evidential.gather(xs, **options)
     if not single:
         m = len(xs)
         w = np.full(m, 1.0 / m) if weights is None else weights
-        given = replace(given, weights=evidential.simplex_weights(w, given.rows, m))
-    modality, fused = (_cpu if name == "cpu" else reference.dirichlet_variance)(given)
+        inputs = replace(inputs, weights=evidential.simplex_weights(w, inputs.rows, m))
+    modality, fused = (_cpu if name == "cpu" else reference.dirichlet_variance)(inputs)
     if single:
         return arrays.like(modality[:, 0], xs[0])
     assert fused is not None

@@ -26,14 +26,14 @@ def dirichlet_variance(
     **options: Any,
 ) -> tuple[Any, ...]:
     """Return (variances [N],) or (fused [N], modality [N, M]) for unchecked arguments."""
-    given = evidential_device.gather(x, single=single, **options)
+    inputs = evidential_device.gather(x, single=single, **options)
     if not single:
         m = len(x)
         w = np.full(m, 1.0 / m) if weights is None else weights
-        given = evidential_device.weigh(given, w)
-    modality, fused, bad = variances(given, backend, max_memory=max_memory)
-    given.checks.append((bad, given.invalid_row))
-    given.require_valid()
+        inputs = evidential_device.weigh(inputs, w)
+    modality, fused, bad = variances(inputs, backend, max_memory=max_memory)
+    inputs.checks.append((bad, inputs.invalid_row))
+    inputs.require_valid()
     if single:
         return (device.like(modality[:, 0], x[0]),)
     assert fused is not None
@@ -41,7 +41,7 @@ def dirichlet_variance(
 
 
 def variances(
-    given: evidential_device.Modalities,
+    inputs: evidential_device.Modalities,
     backend: str,
     *,
     max_memory: int | None = None,
@@ -51,21 +51,21 @@ def variances(
 
     ``extremes``, ordered keys [2 M], is extended by the extremes of each column (CUDA only).
     """
-    n, m = given.rows, len(given.tensors)
-    where, dtype = given.device, given.dtype
+    n, m = inputs.rows, len(inputs.tensors)
+    where, dtype = inputs.device, inputs.dtype
     modality = torch.empty((n, m), dtype=dtype, device=where)
-    weighed = given.weights is not None or given.row_weights is not None
+    weighed = inputs.weights is not None or inputs.row_weights is not None
     fused = torch.empty(n, dtype=dtype, device=where) if weighed else None
     bad = device.flag(where)
     unfinished = torch.zeros(1, dtype=torch.int32, device=where)
     triton_weights = None
     if backend == "triton" and weighed:
-        triton_weights = evidential_device.row_weights(given)
+        triton_weights = evidential_device.row_weights(inputs)
     with device.on(where):
-        for tile in device.Rows(given.tensors, where, _whole_rows(given.tensors, max_memory)):
+        for tile in device.Rows(inputs.tensors, where, _whole_rows(inputs.tensors, max_memory)):
             rows = slice(tile.begin, tile.end)
             u, f = modality[rows], None if fused is None else fused[rows]
-            present = None if given.present is None else given.present[rows]
+            present = None if inputs.present is None else inputs.present[rows]
             if backend == "triton":
                 from rlmba.kernels.dirichlet_variance import triton_impl
 
@@ -73,15 +73,15 @@ def variances(
                 if w is not None and w.shape[0] > 1:
                     w = w[rows]
                 triton_impl.dirichlet_variance(
-                    tile.parts, given, w, present, tile.begin, u, f, unfinished, bad
+                    tile.parts, inputs, w, present, tile.begin, u, f, unfinished, bad
                 )
                 continue
-            w = None if given.row_weights is None else given.row_weights[rows]
+            w = None if inputs.row_weights is None else inputs.row_weights[rows]
             dispatch.require_cuda().dirichlet_variance(
                 [device.matrix(t) for t in tile.parts],
-                given.code,
-                given.temperatures.tolist(),
-                ([0.0] * m if given.weights is None else given.weights.tolist()),
+                inputs.code,
+                inputs.temperatures.tolist(),
+                ([0.0] * m if inputs.weights is None else inputs.weights.tolist()),
                 _address(w),
                 _address(present),
                 tile.begin,

@@ -257,7 +257,7 @@ def _two_floats(value: float) -> tuple[float, float]:
 
 def dirichlet_variance(
     parts: tuple[Tensor, ...],
-    given: Modalities,
+    inputs: Modalities,
     weights: Tensor | None,
     present: Tensor | None,
     begin: int,
@@ -288,11 +288,11 @@ def dirichlet_variance(
         if m > 2 and fused is not None:
             dtype = torch.float64 if wide else torch.float32
             part = torch.empty((n, c), dtype=dtype, device=where)
-        options = {"KIND": given.code, "ALL": everything, "FUSE": fused is not None}
+        options = {"KIND": inputs.code, "ALL": everything, "FUSE": fused is not None}
         options |= {"PRESENT": present is not None, "ROWS": _BLOCK_ROWS, "num_warps": 4}
         if wide:
             for k, x in enumerate(parts):
-                high, low = _two_floats(given.temperatures[k])
+                high, low = _two_floats(inputs.temperatures[k])
                 _inspect[grid](
                     x, x.stride(0), high, low, marks, largest, modality, whole, unfinished, bad,
                     n, c, begin, m, k, **options,
@@ -300,8 +300,8 @@ def dirichlet_variance(
         for k in range(0, m, 2):
             pair = k + 1 < m
             x, y = parts[k], parts[k + 1] if pair else parts[k]
-            high, low = _two_floats(given.temperatures[k])
-            high1, low1 = _two_floats(given.temperatures[k + 1 if pair else k])
+            high, low = _two_floats(inputs.temperatures[k])
+            high1, low1 = _two_floats(inputs.temperatures[k + 1 if pair else k])
             _rows[grid](
                 x, y, x.stride(0), y.stride(0), high, low, high1, low1, w, stride, marks, part,
                 largest, modality, whole, unfinished, n, c, m, k,

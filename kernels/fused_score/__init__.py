@@ -32,32 +32,32 @@ class FusedScore(NamedTuple):
     normalized_distance: Any
 
 
-def _cpu(given: evidential.Modalities, distances: arrays.Float | None, beta: float) -> FusedScore:
+def _cpu(inputs: evidential.Modalities, distances: arrays.Float | None, beta: float) -> FusedScore:
     core = dispatch.require_core()
-    kernel = core.fused_score_f32 if given.dtype == np.float32 else core.fused_score_f64
-    n, m = given.rows, len(given.arrays)
-    result = FusedScore(*(np.empty(s, dtype=given.dtype) for s in (n, (n, m), n, (n, m), n)))
+    kernel = core.fused_score_f32 if inputs.dtype == np.float32 else core.fused_score_f64
+    n, m = inputs.rows, len(inputs.arrays)
+    result = FusedScore(*(np.empty(s, dtype=inputs.dtype) for s in (n, (n, m), n, (n, m), n)))
     bad = kernel(
-        list(given.arrays),
-        given.code,
-        given.temperatures,
-        given.weights,
-        given.present,
+        list(inputs.arrays),
+        inputs.code,
+        inputs.temperatures,
+        inputs.weights,
+        inputs.present,
         distances,
         beta,
         *result,
     )
     if bad >= 0:
-        raise given.invalid_row(bad)
+        raise inputs.invalid_row(bad)
     return result
 
 
-def _distances(value: arrays.ArrayLike, given: evidential.Modalities) -> arrays.Float:
+def _distances(value: arrays.ArrayLike, inputs: evidential.Modalities) -> arrays.Float:
     d = arrays.as_float(value, "distances", ndim=1)
-    if d.shape != (given.rows,):
-        raise ShapeError(f"distances: expected shape ({given.rows},), got {d.shape}")
+    if d.shape != (inputs.rows,):
+        raise ShapeError(f"distances: expected shape ({inputs.rows},), got {d.shape}")
     arrays.require_finite(d, "distances")
-    return np.ascontiguousarray(arrays.cast(d, given.dtype, "distances"))
+    return np.ascontiguousarray(arrays.cast(d, inputs.dtype, "distances"))
 
 
 def _weights(value: Any, m: int) -> NDArray[np.float64]:
@@ -161,13 +161,13 @@ def fused_score(
             **options,
         )
         return FusedScore(*found)
-    given = evidential.gather(x, single=False, **options)
-    n, m = given.rows, len(x)
-    given = replace(
-        given,
+    inputs = evidential.gather(x, single=False, **options)
+    n, m = inputs.rows, len(x)
+    inputs = replace(
+        inputs,
         weights=evidential.simplex_weights(w, n, m),
         present=None if present is None else evidential.presence(present, n, m),
     )
-    d = None if distances is None else _distances(distances, given)
-    result = (_cpu if name == "cpu" else reference.fused_score)(given, d, float(beta))
+    d = None if distances is None else _distances(distances, inputs)
+    result = (_cpu if name == "cpu" else reference.fused_score)(inputs, d, float(beta))
     return FusedScore(*(arrays.like(a, x[0]) for a in result))

@@ -64,7 +64,7 @@ def draw(  # noqa: PLR0917
     """
     dtype = device.result_dtype(a, *parts)
     given = [a, *parts] if scales is None else [a, *parts, scales]
-    where = device.home(*given)
+    where = device.compute_device(*given)
     rows = device.Rows(given, where, max_memory)
     bad, huge = device.flag(where), device.flag(where)
     tile = rows.count if rows.resident else rows.chunk

@@ -16,7 +16,7 @@ def gradient_residuals(logits: arrays.ArrayLike, max_memory: int | None) -> Any:
 
     x = device.as_float(logits, "logits", ndim=2)
     require_columns(tuple(x.shape))
-    where = device.home(x)
+    where = device.compute_device(x)
     out = torch.empty(x.shape, dtype=device.result_dtype(x), device=where)
     bad = device.flag(where)
     with device.on(where):

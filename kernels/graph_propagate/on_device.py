@@ -127,7 +127,7 @@ def graph_propagate(
 ) -> Propagated:
     """Implement the public function for unchecked arrays."""
     f, h = _checked(features, values)
-    where, dtype = device.home(f, h), device.result_dtype(f, h)
+    where, dtype = device.compute_device(f, h), device.result_dtype(f, h)
     if device.capturing(where) and affinity == "auto":
         raise UsageError(
             "affinity: expected 'cosine' or 'shifted' during CUDA graph capture, got 'auto', "

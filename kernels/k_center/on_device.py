@@ -25,7 +25,7 @@ class Picked(NamedTuple):
     radius: Any
 
 
-class Seen(NamedTuple):
+class Progress(NamedTuple):
     """The state of the search, as read by the host."""
 
     done: int
@@ -93,26 +93,26 @@ class _Search:
         """The greatest squared distance of a row to its nearest center."""
         return torch.cat([self._squared, self._squared.new_zeros(1)]).max()
 
-    def look(self) -> Seen:
+    def progress(self) -> Progress:
         """Wait for the device and read the state of the search."""
         picks = torch.arange(self._n, device=self._one.device)
         reach = torch.where(picks < self.block.done, self.block.distances, 0.0)
         extremes = torch.stack([self.radius(), torch.cat([reach, reach.new_zeros(1)]).max()])
         state = [self.block.done, self._bad, self._bad_labeled, extremes.view(torch.int64)]
         seen = torch.cat(state).cpu()
-        return Seen(*seen[:3].tolist(), *seen[3:].view(torch.float64).tolist())
+        return Progress(*seen[:3].tolist(), *seen[3:].view(torch.float64).tolist())
 
 
-def _run(search: _Search, n: int, done: int, *, resident: bool) -> Seen:
+def _run(search: _Search, n: int, done: int, *, resident: bool) -> Progress:
     """Launch blocks until all picks are made or a row is found not to be finite."""
     if done == n:
-        return search.look()
+        return search.progress()
     batch, launched = 1 + (2 * n // triton_impl.MEMBERS if resident else 0), 0
     while True:
         for _ in range(batch):
             search.step()
         launched += batch
-        seen = search.look()
+        seen = search.progress()
         if seen.done == n or min(seen.bad, seen.bad_labeled) < device.ALL_VALID:
             return seen
         if resident:  # otherwise every block waits for the host
@@ -140,7 +140,7 @@ def k_center(
         given = device.as_rows(labeled, "labeled")
         checks.require_width(given.shape, width)
     distances.check_max_memory(max_memory)
-    where, dtype = device.home(x, given), device.result_dtype(x)
+    where, dtype = device.compute_device(x, given), device.result_dtype(x)
     rows = device.Rows([x], where, max_memory)
     centers = device.to_device(given, where)
     if given.dtype != x.dtype:

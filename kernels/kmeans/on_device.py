@@ -59,12 +59,12 @@ def lloyd(
                 means.add(tile.parts[0], labels[tile.begin : tile.end], active)
         done += active
         active *= (labels != before).any()
-        if _look(rows, step) and not int(active.item()):
+        if _should_wait(rows, step) and not int(active.item()):
             break
     return done
 
 
-def _look(rows: device.Rows, step: int) -> bool:
+def _should_wait(rows: device.Rows, step: int) -> bool:
     """Whether to wait for the device, which saves passes over host memory or many idle launches."""
     if device.capturing(rows.device):
         return False
@@ -88,7 +88,7 @@ def kmeans(
     k = arrays.as_count(k, "k", low=1, high=given.shape[0])
     max_iter = arrays.as_count(max_iter, "max_iter", low=0)
     distances.check_max_memory(max_memory)
-    where = device.home(given)
+    where = device.compute_device(given)
     dtype = device.result_dtype(given)
     rows = device.Rows([given], where, max_memory)
     bad = device.flag(where)

@@ -92,7 +92,7 @@ def kmeans_plusplus(
         first = arrays.as_count(first, "first", low=0, high=given.shape[0] - 1)
     distances.check_max_memory(max_memory)
     seed = seed_from(rng)
-    rows = device.Rows([given], device.home(given), max_memory)
+    rows = device.Rows([given], device.compute_device(given), max_memory)
     indices, squared, labels = seed_rows(rows, k, seed, first)
     result = root(squared, device.result_dtype(given))
     return device.like(indices, x), device.like(result, x), device.like(labels, x)

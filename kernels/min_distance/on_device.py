@@ -49,7 +49,7 @@ def min_distance(
     given, c = device.as_rows(x, "x"), device.as_rows(centers, "centers")
     distances.check_centers(tuple(given.shape), tuple(c.shape))
     distances.check_max_memory(max_memory)
-    where = device.home(given, c)
+    where = device.compute_device(given, c)
     dtype = device.result_dtype(given, c)
     rows = device.Rows([given], where, max_memory)
     on_device = device.to_device(c, where)

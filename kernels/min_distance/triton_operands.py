@@ -30,7 +30,7 @@ _HALF = (torch.float16, torch.bfloat16)
 _UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
 
 
-class Plan(NamedTuple):
+class ProductPlan(NamedTuple):
     """How rows and centers are multiplied.
 
     ``operand`` is the dtype of the parts. ``in_place`` means that rows are read without conversion,
@@ -74,16 +74,16 @@ class Plan(NamedTuple):
         return 1.02 * math.sqrt(width) * least
 
 
-def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> Plan:
+def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> ProductPlan:
     """Choose how to multiply rows and centers of these dtypes."""
     exact = precision == "exact"
     if rows in _HALF:
         same = centers == rows
-        return Plan(rows, True, not same, 1, 2 if exact and not same else 1, exact)
+        return ProductPlan(rows, True, not same, 1, 2 if exact and not same else 1, exact)
     if exact:
-        return Plan(torch.float16, False, True, 2, 2, True)
+        return ProductPlan(torch.float16, False, True, 2, 2, True)
     operand = torch.bfloat16 if precision == "bf16" else torch.float32
-    return Plan(operand, False, True, 1, 1, False)
+    return ProductPlan(operand, False, True, 1, 1, False)
 
 
 def depth(width: int) -> int:
@@ -103,7 +103,7 @@ class Frame(NamedTuple):
     scale: Tensor
 
 
-def frame(centers: Tensor, how: Plan, dtype: torch.dtype) -> Frame:
+def frame(centers: Tensor, how: ProductPlan, dtype: torch.dtype) -> Frame:
     """Return the frame for some centers, in the computation dtype."""
     if not how.shifted:
         shift = torch.zeros(centers.shape[1], dtype=dtype, device=centers.device)
@@ -131,7 +131,7 @@ class Centers(NamedTuple):
     offsets: Tensor
     extents: Tensor
     frame: Frame
-    how: Plan
+    how: ProductPlan
 
 
 _CENTERS = tl.constexpr(16)
@@ -202,7 +202,7 @@ def _prepare_centers(
 
 
 def prepare_centers(
-    values: Tensor, within: Frame, how: Plan, active: Tensor, bad: Tensor
+    values: Tensor, within: Frame, how: ProductPlan, active: Tensor, bad: Tensor
 ) -> Centers:
     """Prepare centers [k, D]; lowers ``bad`` if one is not finite."""
     k, width = values.shape
@@ -257,14 +257,14 @@ class Operand(NamedTuple):
     part: int
 
 
-def usable(x: Tensor, how: Plan) -> bool:
+def usable(x: Tensor, how: ProductPlan) -> bool:
     """Whether rows can be multiplied in place: whole blocks of columns, aligned to 16 bytes."""
     width = x.shape[1]
     aligned = x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
     return how.in_place and aligned and padded(width) == width
 
 
-def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor) -> Operand:
+def prepare_rows(x: Tensor, within: Frame, how: ProductPlan, scratch: Tensor) -> Operand:
     """Write the rows x [n, D] as parts to ``scratch`` [parts, at least n, D']."""
     count, width = x.shape
     part, columns = scratch.stride(0), scratch.shape[2]
@@ -275,6 +275,6 @@ def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor) -> Operan
     return Operand(scratch, columns, part)
 
 
-def row_scratch(rows: int, width: int, how: Plan, device: torch.device) -> Tensor:
+def row_scratch(rows: int, width: int, how: ProductPlan, device: torch.device) -> Tensor:
     """Allocate memory for the parts of ``rows`` rows."""
     return torch.empty((how.row_parts, rows, padded(width)), dtype=how.operand, device=device)

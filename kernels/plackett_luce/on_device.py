@@ -43,7 +43,7 @@ def log_prob(logits: arrays.ArrayLike, indices: Any) -> tuple[Any, Any]:
 
 def _logits(logits: arrays.ArrayLike) -> tuple[Tensor, torch.device]:
     z = device.as_float(logits, "logits", ndim=1)
-    where = device.home(z)
+    where = device.compute_device(z)
     return device.to_device(z, where), where
 
 

@@ -14,7 +14,7 @@ from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, evidential
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.shapley_contributions import reference, spec
-from rlmba.kernels.shapley_contributions.plan import Plan, exact_plan, sampled_plan
+from rlmba.kernels.shapley_contributions.plan import CoalitionPlan, exact_plan, sampled_plan
 
 __all__ = ["shapley_contributions"]
 
@@ -31,7 +31,7 @@ class Game:
     labels: NDArray[np.int64]
     bias: NDArray[np.float64]
     present: NDArray[np.bool_] | None
-    plan: Plan
+    plan: CoalitionPlan
 
     def require_finite(self) -> None:
         """Raise the error for the first row with NaN or infinity in a part that is read."""
@@ -108,7 +108,7 @@ def _presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     return np.ascontiguousarray(p)
 
 
-def _plan(m: int, rng: Rng) -> Plan:
+def _plan(m: int, rng: Rng) -> CoalitionPlan:
     if m > spec.MAX_MODALITIES:
         raise UsageError(f"parts: expected at most {spec.MAX_MODALITIES} modalities, got {m}")
     if m <= spec.EXACT_MODALITIES:

@@ -13,7 +13,7 @@ from torch import Tensor
 from rlmba.errors import DataError, ShapeError
 from rlmba.kernels.common import arrays, device, evidential_device
 from rlmba.kernels.shapley_contributions import triton_impl
-from rlmba.kernels.shapley_contributions.plan import Plan, exact_plan
+from rlmba.kernels.shapley_contributions.plan import CoalitionPlan, exact_plan
 
 
 def shapley_contributions(
@@ -22,7 +22,7 @@ def shapley_contributions(
     *,
     bias: Any,
     present: arrays.ArrayLike | None,
-    plan: Plan,
+    plan: CoalitionPlan,
     exact: bool,
     max_memory: int | None,
 ) -> Any:
@@ -30,7 +30,7 @@ def shapley_contributions(
     names = [f"parts[{k}]" for k in range(len(parts))]
     floats = evidential_device.class_rows(parts, names)
     (n, c), m = floats[0].shape, len(floats)
-    where = device.home(*floats)
+    where = device.compute_device(*floats)
     y, outside, fail = _labels(labels, n, c, where)
     b = _bias(bias, c, where)
     there = None if present is None else _presence(present, n, m, where)
@@ -96,7 +96,7 @@ def _presence(value: arrays.ArrayLike, n: int, m: int, where: torch.device) -> T
     return device.to_device(p.contiguous().view(torch.uint8), where)
 
 
-def _tables(plan: Plan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(plan: CoalitionPlan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
     """Members of the coalitions, and the share [K, M] of their worth for each modality."""
     coalitions = plan.members()
     members = np.zeros((len(coalitions), m), dtype=np.uint8)

@@ -13,7 +13,7 @@ from rlmba.kernels.shapley_contributions import spec
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class CoalitionPlan:
     """Coalitions as a tree, and the marginal worths to add up.
 
     Coalition 0 is empty. Coalition c >= 1 is coalition ``parent[c] < c`` plus modality
@@ -45,7 +45,7 @@ class Plan:
         )
 
 
-def exact_plan(m: int) -> Plan:
+def exact_plan(m: int) -> CoalitionPlan:
     """All 2^m coalitions; coalition c has the modalities whose bits are set in c."""
     parent, added = [0], [0]
     for c in range(1, 1 << m):
@@ -61,7 +61,7 @@ def exact_plan(m: int) -> Plan:
     return _plan(parent, added, terms)
 
 
-def sampled_plan(m: int, seed: int) -> Plan:
+def sampled_plan(m: int, seed: int) -> CoalitionPlan:
     """The coalitions along sampled permutations; each is evaluated once, however often it occurs.
 
     Permutation j sorts the modalities by draws j m to (j + 1) m of the seed.
@@ -86,9 +86,11 @@ def sampled_plan(m: int, seed: int) -> Plan:
     return _plan(parent, added, terms)
 
 
-def _plan(parent: list[int], added: list[int], terms: list[tuple[int, int, int, float]]) -> Plan:
+def _plan(
+    parent: list[int], added: list[int], terms: list[tuple[int, int, int, float]]
+) -> CoalitionPlan:
     modality, before, after, share = zip(*terms, strict=True)
-    return Plan(
+    return CoalitionPlan(
         np.array(parent, dtype=np.int64),
         np.array(added, dtype=np.int64),
         np.array(modality, dtype=np.int64),

@@ -15,7 +15,7 @@ def top_k(values: arrays.ArrayLike, k: int, backend: str) -> tuple[Any, Any]:
     """Return values and indices for unchecked arguments."""
     given = device.as_float(values, "values", ndim=1)
     k = arrays.as_count(k, "k", low=0, high=given.shape[0])
-    where = device.home(given)
+    where = device.compute_device(given)
     v = device.to_device(given, where)
     bad = device.flag(where)
     with device.on(where):

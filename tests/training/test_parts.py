@@ -16,7 +16,7 @@ from rlmba.models.dropout import SharedDropout
 from rlmba.training import Mesh, launched, may_speak
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
 from rlmba.training.mesh import block
-from rlmba.training.plan import Plan
+from rlmba.training.minibatches import MinibatchPlan
 
 SCRIPT = Path(__file__).with_name("shared_work.py")
 
@@ -51,7 +51,10 @@ def test_blocks_are_all_rows_once(n, of):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_plan_gives_each_row_to_one_process_and_steps_to_all(size, accumulation):
     config = TrainingConfig(minibatch_size=5, gradient_accumulation=accumulation)
-    plans = [Plan(11, config, epochs=3, seed=4, mesh=of_size(size, rank)) for rank in range(size)]
+    plans = [
+        MinibatchPlan(11, config, epochs=3, seed=4, mesh=of_size(size, rank))
+        for rank in range(size)
+    ]
     for step in range(plans[0].steps):
         minibatches = [p.minibatch(step) for p in plans]
         assert len({len(m.parts) for m in minibatches}) == 1

@@ -21,7 +21,7 @@ class Backbone(Encoder):
     """Base class of encoders that wrap another library's network.
 
     A subclass builds its network in its constructor, defines :meth:`features`, and finally calls
-    :meth:`settle`, which runs the network once. A shape that the network cannot take is thus an
+    :meth:`finish`, which runs the network once. A shape that the network cannot take is thus an
     error at once, the width of the features is measured, and parameters that do not affect the
     features become known.
 
@@ -75,7 +75,7 @@ class Backbone(Encoder):
         super().train(mode and not self.frozen)
         return self
 
-    def wants(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    def set_standardization(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         """Make :meth:`forward` convert to the standardization that the weights were trained with.
 
         Parameters
@@ -85,7 +85,7 @@ class Backbone(Encoder):
             channels, each channel uses the average.
         """
         if blueprint_in_use() is not None:
-            return  # it is set by settle
+            return  # it is set by finish
         given = self.modality
         if given.kind not in ("image", "video") or given.mean is None or given.deviation is None:
             return
@@ -102,7 +102,7 @@ class Backbone(Encoder):
         self.scale = scale.float().reshape(shape).clone()
         self.shift = shift.float().reshape(shape).clone()
 
-    def settle(self, name: str, fresh: Iterable[nn.Parameter] = ()) -> None:
+    def finish(self, name: str, fresh: Iterable[nn.Parameter] = ()) -> None:
         """Run once; then set ``out_features``, the trained parameters, memory format and mode.
 
         Parameters

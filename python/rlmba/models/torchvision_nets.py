@@ -21,9 +21,9 @@ from rlmba.models.weights import (
     RANDOM,
     Request,
     as_path,
+    connection_timeout,
     few,
     load_state,
-    patient,
     read_state,
     unwrapped,
 )
@@ -96,9 +96,9 @@ class TorchvisionNetwork(Backbone):
             _set_channels(network, modality.shape[0])
         if found is not None:
             _load(network, architecture, *found, dropped)
-            self.wants(*_constants(architecture, weights))
+            self.set_standardization(*_constants(architecture, weights))
         self.network = network
-        self.settle(architecture)
+        self.finish(architecture)
 
     def features(self, x: Tensor) -> Tensor:
         """Map [n, C, ...] to [n, out_features]."""
@@ -216,7 +216,7 @@ def _find(architecture: str, request: Request) -> tuple[dict[str, Tensor], str]:
     if cached.is_file():
         return read_state(cached), str(cached)
     try:
-        with patient():
+        with connection_timeout():
             return member.get_state_dict(progress=True, check_hash=True, weights_only=True), str(
                 member
             )

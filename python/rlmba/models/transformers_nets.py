@@ -54,7 +54,7 @@ class _Text(Backbone):
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
         self.network = network
-        self.settle(name, built.fresh)
+        self.finish(name, built.fresh)
         checkpointed(network, name, gradient_checkpointing)
 
     def blueprint(self) -> Blueprint:
@@ -227,8 +227,8 @@ class TransformersImage(Backbone):
             self.pooling = self.pooling or "cls"
         constants = image_constants(built)
         if constants is not None:
-            self.wants(*constants)
-        self.settle(request.encoder, built.fresh)
+            self.set_standardization(*constants)
+        self.finish(request.encoder, built.fresh)
         checkpointed(network, request.encoder, gradient_checkpointing)
 
     def blueprint(self) -> Blueprint:

@@ -84,9 +84,9 @@ class _Tower(Backbone):
         self.prepare(name)
         constants = image_constants(built) if modality.kind == "image" else None
         if constants is not None:
-            self.wants(*constants)
+            self.set_standardization(*constants)
         self._drop_the_other(parameters_behind(self.dry_run(name)))
-        self.settle(name, built.fresh)
+        self.finish(name, built.fresh)
         checkpointed(self.network, name, gradient_checkpointing)
 
     def blueprint(self) -> Blueprint:

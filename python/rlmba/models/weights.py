@@ -19,10 +19,10 @@ __all__ = [
     "RANDOM",
     "Request",
     "as_path",
+    "connection_timeout",
     "few",
     "from_hub",
     "load_state",
-    "patient",
     "read_state",
     "unwrapped",
 ]
@@ -176,7 +176,7 @@ def few(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def patient() -> Iterator[None]:
+def connection_timeout() -> Iterator[None]:
     """Limit the wait for a connection in the block to ten seconds."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)

@@ -21,12 +21,12 @@ from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.randomness import seeded
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.fit_state import FitCheckpoint, FitState, Moving
-from rlmba.training.loading import Job, Loader, worker_deaths
+from rlmba.training.loading import BatchRequest, Loader, worker_deaths
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
 from rlmba.training.mesh import Mesh
+from rlmba.training.minibatches import Minibatch, MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
-from rlmba.training.plan import Minibatch, Plan
-from rlmba.training.predict import forward_passes, jobs_of
+from rlmba.training.predict import forward_passes, requests_of
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Progress", "fit", "labeled_checksum"]
@@ -103,7 +103,7 @@ def fit(
     if config.patience is not None and (validation is None or len(validation[0]) == 0):
         raise UsageError("fit: training.patience needs a validation set, got none; pass validation")
     mesh = mesh or Mesh(model.device, config.precision)
-    plan = Plan(len(positions), config, epochs=epochs, seed=seed, mesh=mesh)
+    plan = MinibatchPlan(len(positions), config, epochs=epochs, seed=seed, mesh=mesh)
     optimizer = make_optimizer(model, config)
     moving = Moving(
         model,
@@ -132,7 +132,7 @@ class _Training:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: MinibatchPlan,
         moving: Moving,
         mesh: Mesh,
         config: TrainingConfig,
@@ -185,7 +185,7 @@ class _Training:
     ) -> None:
         """Do the remaining steps."""
         plan, state = self._plan, self._state
-        stream = loader.stream(self._jobs(state.step))
+        stream = loader.stream(self._requests(state.step))
         self._model.train()
         while state.step < plan.steps:
             epoch, number = divmod(state.step, plan.per_epoch)
@@ -197,28 +197,28 @@ class _Training:
             state.step += 1
             ended = number == plan.per_epoch - 1
             if ended or len(self._losses) == _LOOK:
-                self._look()
+                self._read_losses()
             if progress is not None:
                 progress(state.step, plan.steps)
-            if ended and self._validation is not None and self._hopeless(epoch, stream):
+            if ended and self._validation is not None and self._should_stop(epoch, stream):
                 break
             if self._saves and self._mesh.broadcast(checkpoint is not None and checkpoint.due()):
                 self._save(checkpoint)
-        self._look()
+        self._read_losses()
         if self._moving.best_weights:
             self._model.load_state_dict(self._moving.best_weights)
         # Without GPUs, the batch norms of each process have seen different samples.
         self._mesh.copy_from_main(self._model.state_dict().values())
         self._model.eval()
 
-    def _jobs(self, step: int) -> Iterator[Job]:
+    def _requests(self, step: int) -> Iterator[BatchRequest]:
         """All reads of the training in order, so that reading ahead never pauses."""
         plan = self._plan
         for epoch in range(step // plan.per_epoch, plan.epochs):
             start, stop = epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch
-            yield from plan.jobs(self._positions, max(start, step), stop)
+            yield from plan.requests(self._positions, max(start, step), stop)
             if self._validation is not None:
-                yield from self._validation_jobs()
+                yield from self._validation_requests()
 
     def _step(self, minibatch: Minibatch, stream: Iterator[Batch], measured: bool) -> Tensor:
         moving, mesh = self._moving, self._mesh
@@ -271,7 +271,7 @@ class _Training:
         if measured:
             self._norms.append(norm)
 
-    def _look(self) -> None:
+    def _read_losses(self) -> None:
         """Sum the losses of the last steps over all processes, and check that they are finite."""
         state = self._state
         if self._losses:
@@ -286,12 +286,12 @@ class _Training:
             state.norms += torch.stack(self._norms).tolist()
             self._norms.clear()
 
-    def _validation_jobs(self) -> list[Job]:
+    def _validation_requests(self) -> list[BatchRequest]:
         positions = self._validation[0] if self._validation else self._positions[:0]
         mine = positions[self._mesh.block(len(positions))]
-        return list(jobs_of(mine, self._config.predict_batch_size))
+        return list(requests_of(mine, self._config.predict_batch_size))
 
-    def _hopeless(self, epoch: int, stream: Iterator[Batch]) -> bool:
+    def _should_stop(self, epoch: int, stream: Iterator[Batch]) -> bool:
         """Evaluate the epoch on the validation set, keep the best weights, and return whether to stop."""
         state, moving = self._state, self._moving
         nll = self._nll(stream)
@@ -307,13 +307,15 @@ class _Training:
         truth = self._validation[1]
         mine = torch.from_numpy(np.array(truth[self._mesh.block(len(truth))], dtype=np.int64))
         total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
-        jobs = self._validation_jobs()
+        requests = self._validation_requests()
         self._model.eval()
         with torch.inference_mode():
-            passes = forward_passes(self._model, itertools.islice(stream, len(jobs)), self._mesh)
-            sizes = [len(job.positions) for job in jobs]
+            passes = forward_passes(
+                self._model, itertools.islice(stream, len(requests)), self._mesh
+            )
+            sizes = [len(request.positions) for request in requests]
             for (output, _), y in zip(
-                passes, torch.split(mine, sizes) if jobs else (), strict=True
+                passes, torch.split(mine, sizes) if requests else (), strict=True
             ):
                 z = output.fused_logits.double()
                 total += functional.cross_entropy(z, y.to(z.device), reduction="sum")
@@ -321,7 +323,7 @@ class _Training:
         return float(self._mesh.sum(total)) / len(truth)
 
     def _save(self, checkpoint: FitCheckpoint | None) -> None:
-        self._look()
+        self._read_losses()
         tensors, facts = self._moving.capture(self._mesh)
         if checkpoint is not None:
             checkpoint.save(self._state, tensors, facts)

@@ -17,7 +17,7 @@ from rlmba.models.registry import Encoder
 from rlmba.storage import make_folder
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.mesh import Mesh
-from rlmba.training.predict import jobs_of
+from rlmba.training.predict import requests_of
 
 __all__ = ["features_name", "frozen_features"]
 
@@ -85,7 +85,7 @@ def frozen_features(
     try:
         with torch.inference_mode(), worker_deaths(loader):
             done = 0
-            for batch in loader.stream(jobs_of(mine, batch_size)):
+            for batch in loader.stream(requests_of(mine, batch_size)):
                 taken = slice(done, done + len(next(iter(batch.inputs.values()))))
                 if batch.present is not None:
                     present[taken] = batch.present.to("cpu", torch.uint8)

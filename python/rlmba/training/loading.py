@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.errors import RlmbaError, UsageError, WorkerError
 
-__all__ = ["Job", "Loader", "worker_deaths"]
+__all__ = ["BatchRequest", "Loader", "worker_deaths"]
 
 
-class Job(NamedTuple):
+class BatchRequest(NamedTuple):
     """One batch to read: ``rows`` of ``positions``, or all positions if None.
 
     If ``train``, ``seed`` and ``number`` determine the augmentation, drawn for all ``positions``.
@@ -63,7 +63,7 @@ class Loader:
         self.device = torch.device(device)
         self.workers = _workers_for(dataset) if workers is None else workers
         self._prefetch = prefetch
-        self._jobs = _Jobs()
+        self._requests = _Requests()
         self._source: DataLoader[Any] | None = None
         self._streams = 0
 
@@ -98,13 +98,14 @@ class Loader:
             Finished, on the device.
         """
         return self.stream(
-            Job(positions, None, train, seed, number) for number, positions in enumerate(chunks)
+            BatchRequest(positions, None, train, seed, number)
+            for number, positions in enumerate(chunks)
         )
 
-    def stream(self, jobs: Iterable[Job]) -> Iterator[Batch]:
-        """Yield the batch of each job, in order.
+    def stream(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
+        """Yield the batch of each request, in order.
 
-        Workers take jobs from the iterable ahead of the batches. Only one stream may be active: the
+        Workers take requests from the iterable ahead of the batches. Only one stream may be active: the
         next one begins when this one has ended or has been abandoned.
 
         Yields
@@ -120,13 +121,13 @@ class Loader:
             If a newer stream has started.
         """
         if not self.workers:
-            for job in jobs:
-                yield self.dataset.finish(_read(self.dataset, job), self.device)
+            for request in requests:
+                yield self.dataset.finish(_read(self.dataset, request), self.device)
             return
         self._streams += 1
         number = self._streams
         with worker_deaths(self):
-            self._jobs.jobs = jobs
+            self._requests.requests = requests
             for loaded in self._loaded():
                 if isinstance(loaded, _Failure):
                     loaded.throw()
@@ -138,7 +139,7 @@ class Loader:
         if self._source is None:
             self._source = DataLoader(
                 _Reader(self.dataset),
-                sampler=self._jobs,
+                sampler=self._requests,
                 batch_size=None,
                 num_workers=self.workers,
                 prefetch_factor=self._prefetch,
@@ -182,35 +183,38 @@ def _workers_for(dataset: MultimodalDataset) -> int:
     return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _read(dataset: MultimodalDataset, job: Job) -> Batch:
+def _read(dataset: MultimodalDataset, request: BatchRequest) -> Batch:
     generator = None
-    if job.train:
-        mixed = np.random.SeedSequence([job.seed, job.number]).generate_state(1, np.uint64)[0]
+    if request.train:
+        entropy = np.random.SeedSequence([request.seed, request.number])
+        mixed = entropy.generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
-    if job.rows is None:
-        return dataset.load(job.positions, train=job.train, generator=generator)
-    return dataset.load(job.positions, train=job.train, generator=generator, rows=job.rows)
+    if request.rows is None:
+        return dataset.load(request.positions, train=request.train, generator=generator)
+    return dataset.load(
+        request.positions, train=request.train, generator=generator, rows=request.rows
+    )
 
 
-class _Jobs(Sampler[Job]):
-    """Passes the jobs of the current stream to the worker processes."""
+class _Requests(Sampler[BatchRequest]):
+    """Passes the requests of the current stream to the worker processes."""
 
     def __init__(self) -> None:
-        self.jobs: Iterable[Job] = ()
+        self.requests: Iterable[BatchRequest] = ()
 
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self.jobs)
+    def __iter__(self) -> Iterator[BatchRequest]:
+        return iter(self.requests)
 
 
 class _Reader(Dataset[Any]):
-    """Runs in the worker processes: turns a job into a batch or a failure."""
+    """Runs in the worker processes: turns a request into a batch or a failure."""
 
     def __init__(self, dataset: MultimodalDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, job: Any) -> Any:
+    def __getitem__(self, request: Any) -> Any:
         try:
-            return _read(self._dataset, job)
+            return _read(self._dataset, request)
         except Exception as error:
             return _Failure(_portable(error), traceback.format_exc())
 

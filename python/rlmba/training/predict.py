@@ -14,11 +14,11 @@ from torch import Tensor
 from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.models.classifier import ModelOutput, MultimodalClassifier
 from rlmba.training.arrays import empty_arrays
-from rlmba.training.loading import Job, Loader, worker_deaths
+from rlmba.training.loading import BatchRequest, Loader, worker_deaths
 from rlmba.training.mesh import Mesh
 from rlmba.types import MULTIMODAL, PoolOutputs
 
-__all__ = ["fits_beside", "forward_passes", "jobs_of", "predict"]
+__all__ = ["fits_beside", "forward_passes", "predict", "requests_of"]
 
 _Key = tuple[str, str]
 """("features" or "logits", head)."""
@@ -95,9 +95,9 @@ def predict(
     model.eval()
     try:
         with torch.inference_mode(), worker_deaths(loader):
-            batches = loader.stream(jobs_of(positions[mine], batch_size))
+            batches = loader.stream(requests_of(positions[mine], batch_size))
             done = 0
-            for values, there in _at_hand(forward_passes(model, batches, mesh), here):
+            for values, there in _on_cpu(forward_passes(model, batches, mesh), here):
                 rows = slice(done, done + len(there))
                 for key, value in values.items():
                     out[key][rows] = value
@@ -115,9 +115,11 @@ def predict(
     return outputs.on(model.device) if keep and mesh.main else outputs.host()
 
 
-def jobs_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[Job]:
-    """Yield jobs for batches of ``batch_size`` samples, in order."""
-    return (Job(positions[i : i + batch_size]) for i in range(0, len(positions), batch_size))
+def requests_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[BatchRequest]:
+    """Yield requests for batches of ``batch_size`` samples, in order."""
+    return (
+        BatchRequest(positions[i : i + batch_size]) for i in range(0, len(positions), batch_size)
+    )
 
 
 def forward_passes(
@@ -130,7 +132,7 @@ def forward_passes(
         yield output, batch.present
 
 
-def _at_hand(
+def _on_cpu(
     passes: Iterator[tuple[ModelOutput, Tensor | None]], here: bool
 ) -> Iterator[tuple[dict[_Key, Tensor], Tensor]]:
     """Yield outputs as CPU tensors; a GPU's outputs come one batch later, so that it never waits."""

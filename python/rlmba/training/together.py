@@ -17,11 +17,11 @@ from rlmba.data.base import Batch
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.training.diagnostics import check_finite, slope
-from rlmba.training.loading import Job, Loader
+from rlmba.training.loading import BatchRequest, Loader
 from rlmba.training.loss import multimodal_loss
 from rlmba.training.mesh import Mesh
+from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
-from rlmba.training.plan import Plan
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Samples", "fit_together", "go_together", "trains_alone"]
@@ -113,7 +113,10 @@ def fit_together(
             f"more, got {[len(s.positions) for s in samples]}"
         )
     mesh = mesh or Mesh(models[0].device, "fp32")
-    plans = [Plan(len(s.positions), config, epochs=epochs, seed=s.seed, mesh=mesh) for s in samples]
+    plans = [
+        MinibatchPlan(len(s.positions), config, epochs=epochs, seed=s.seed, mesh=mesh)
+        for s in samples
+    ]
     stack = _Stack(
         models,
         config,
@@ -202,14 +205,17 @@ class _Stack:
 
 
 def _batches(
-    loader: Loader, samples: Sequence[Samples], plans: Sequence[Plan], config: TrainingConfig
+    loader: Loader,
+    samples: Sequence[Samples],
+    plans: Sequence[MinibatchPlan],
+    config: TrainingConfig,
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield the minibatch of every step: inputs [K, n, ...] by modality, and classes [K, n]."""
     labels = torch.from_numpy(np.stack([s.labels for s in samples]).astype(np.int64))
     rows = torch.arange(len(samples))[:, None]
     kept = None if config.augment else _kept(loader, samples)
     if kept is None:
-        stream = loader.stream(_jobs(samples, plans))
+        stream = loader.stream(_requests(samples, plans))
     for step in range(plans[0].steps):
         order = torch.from_numpy(np.stack([plan.minibatch(step).order for plan in plans]))
         truth = labels[rows, order].to(loader.device)
@@ -223,10 +229,12 @@ def _batches(
         yield inputs, truth
 
 
-def _jobs(samples: Sequence[Samples], plans: Sequence[Plan]) -> Iterator[Job]:
-    each = [plan.jobs(s.positions, 0, plan.steps) for s, plan in zip(samples, plans, strict=True)]
-    for jobs in zip(*each, strict=True):
-        yield from jobs
+def _requests(samples: Sequence[Samples], plans: Sequence[MinibatchPlan]) -> Iterator[BatchRequest]:
+    each = [
+        plan.requests(s.positions, 0, plan.steps) for s, plan in zip(samples, plans, strict=True)
+    ]
+    for requests in zip(*each, strict=True):
+        yield from requests
 
 
 def _kept(loader: Loader, samples: Sequence[Samples]) -> tuple[Mapping[str, Tensor], Tensor] | None:
@@ -236,11 +244,11 @@ def _kept(loader: Loader, samples: Sequence[Samples]) -> tuple[Mapping[str, Tens
     per_sample = sum(int(np.prod(m.shape)) for m in loader.dataset.modalities)
     if len(distinct) * per_sample > _KEPT:
         return None
-    (batch,) = loader.stream([Job(distinct)])
+    (batch,) = loader.stream([BatchRequest(distinct)])
     return batch.inputs, torch.from_numpy(inverse.reshape(positions.shape)).to(loader.device)
 
 
-def _diagnostics(plan: Plan, stack: _Stack, k: int) -> Any:
+def _diagnostics(plan: MinibatchPlan, stack: _Stack, k: int) -> Any:
     losses = torch.stack(stack.losses)[:, k].double().cpu().numpy()
     try:
         for step, loss in enumerate(losses.tolist()):

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.config import TrainingConfig
-from rlmba.training.loading import Job
+from rlmba.training.loading import BatchRequest
 from rlmba.training.mesh import Mesh, block
 
-__all__ = ["Minibatch", "Part", "Plan"]
+__all__ = ["Minibatch", "MinibatchPlan", "Part"]
 
 
 class Part(NamedTuple):
@@ -35,7 +35,7 @@ class Minibatch(NamedTuple):
     parts: list[Part]
 
 
-class Plan:
+class MinibatchPlan:
     """Minibatches of a whole training, drawn in advance so that it can resume at any step.
 
     Parameters
@@ -91,13 +91,15 @@ class Plan:
             else:
                 yield Part(slice(micro.start, micro.start + 1), False)
 
-    def jobs(self, positions: NDArray[np.int64], step: int, stop: int) -> Iterator[Job]:
-        """Yield the loader's jobs for steps ``step`` to ``stop`` - 1, one batch per part."""
+    def requests(
+        self, positions: NDArray[np.int64], step: int, stop: int
+    ) -> Iterator[BatchRequest]:
+        """Yield the loader's requests for steps ``step`` to ``stop`` - 1, one batch per part."""
         for s in range(step, stop):
             minibatch = self.minibatch(s)
             epoch, number = divmod(s, self.per_epoch)
             for part in minibatch.parts:
                 rows = part.rows if self.divided else None
-                yield Job(
+                yield BatchRequest(
                     positions[minibatch.order], rows, self._augment, self._seeds[epoch], number
                 )
