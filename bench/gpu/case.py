@@ -54,8 +54,8 @@ class Aim:
         if self.kind == "milliseconds":
             return row.p50 * 1e3 <= self.value
         if self.kind == "times":
-            beside = [p.p50 for p in peers if p.form == self.peer and p.p50 is not None]
-            return beside[0] / row.p50 >= self.value if beside else None
+            peer_times = [p.p50 for p in peers if p.form == self.peer and p.p50 is not None]
+            return peer_times[0] / row.p50 >= self.value if peer_times else None
         fraction = row.fraction_of_copy if self.kind == "copy" else row.fraction_of_matmul
         return None if fraction is None else fraction >= self.value
 

@@ -218,7 +218,7 @@ def to_host(x: ArrayLike, name: str = "array") -> NDArray[Any]:
 
     try:
         tensor = x if isinstance(x, torch.Tensor) else torch.utils.dlpack.from_dlpack(x)
-    except Exception as error:  # whatever a foreign library raises
+    except Exception as error:  # other libraries raise any exception here
         raise not_read(x, name, error) from error
     return to_numpy(tensor.cpu(), name)
 

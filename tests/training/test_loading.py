@@ -16,7 +16,7 @@ from rlmba.training.loading import BatchRequest
 
 
 class Reading(MultimodalDataset):
-    """Digits as if they lay on disk; position 7 cannot be read, 8 ends the process that tries."""
+    """Digits as if on disk; position 7 cannot be read, and 8 kills the process that reads it."""
 
     def __init__(self, how="fine"):
         inner = load_digits()

@@ -1,4 +1,4 @@
-"""A minibatch cut into parts, in one process and in two, is the minibatch."""
+"""A minibatch in parts, in one process or two, gives the result of the whole minibatch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ shared = load_script()
 
 
 def of_size(size, rank):
-    """A mesh as one of several processes has it, for what speaks to none of them."""
+    """The group of one of several processes, for methods that do not communicate."""
     mesh = Mesh()
     mesh.size, mesh.rank = size, rank
     return mesh
@@ -157,7 +157,7 @@ def same_work(found, expected, **tolerance):
 
 
 def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
-    """Up to the rounding of sums; predictions are rounded to float32 last."""
+    """Equal up to the rounding of sums; predictions are rounded to float32 at the end."""
     for process in launch([SCRIPT, tmp_path]):
         _, complaints = process.communicate(timeout=600)
         assert process.returncode == 0, complaints
@@ -165,7 +165,7 @@ def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
         with np.load(tmp_path / f"{name}.npz") as found:
             same_work(dict(found), expected, rtol=1e-6, atol=1e-8)
     steps = alone["patience"]["diagnostics"][3]
-    assert steps < alone["plain"]["diagnostics"][3]  # it did stop early
+    assert steps < alone["plain"]["diagnostics"][3]  # it stopped early
 
 
 @pytest.mark.parametrize("accumulation", [2, 7])

@@ -1,4 +1,4 @@
-"""Models trained together get the weights that each gets alone."""
+"""Models trained together get the same weights as alone."""
 
 from __future__ import annotations
 
