@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.errors import BackendError, DataError, ShapeError, UsageError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays
 
@@ -34,6 +34,18 @@ def as_rows(x: arrays.ArrayLike, name: str) -> arrays.Float:
     return a
 
 
+def require_same_device(
+    x: arrays.ArrayLike, name: str, other: arrays.ArrayLike, other_name: str
+) -> None:
+    """Raise :class:`BackendError` unless both arrays are in the same kind of memory."""
+    expected, found = arrays.device_of(other), arrays.device_of(x)
+    if found != expected:
+        raise BackendError(
+            f"{name}: expected an array on {expected!r}, the device of {other_name}, "
+            f"got one on {found!r}; move one of them"
+        )
+
+
 def require_columns(shape: tuple[int, ...], name: str) -> None:
     """Raise :class:`ShapeError` for a matrix without columns."""
     if shape[1] == 0:
@@ -43,7 +55,7 @@ def require_columns(shape: tuple[int, ...], name: str) -> None:
 def check_centers(x: tuple[int, ...], centers: tuple[int, ...]) -> None:
     """Raise ShapeError if the centers have another width, UsageError if there is no center."""
     if x[1] != centers[1]:
-        raise ShapeError(f"centers: expected {x[1]} columns as x has, got shape {centers}")
+        raise ShapeError(f"centers: expected {x[1]} columns, as many as x, got shape {centers}")
     if centers[0] == 0:
         raise UsageError("centers: expected at least one row, got none")
 

@@ -219,8 +219,24 @@ def describe_weights(weights: NDArray[np.float64]) -> str:
     return f"expected numbers >= 0 with sum 1, got {weights}; divide them by their sum"
 
 
-def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
+def presence_mask(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     """Return ``present`` as a contiguous bool [N, M] array.
+
+    Raises
+    ------
+    ShapeError
+        For another shape or dtype.
+    """
+    p = arrays.to_numpy(value, "present")
+    if p.dtype != np.bool_ or p.shape != (rows, m):
+        raise ShapeError(
+            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
+        )
+    return np.ascontiguousarray(p)
+
+
+def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
+    """Return :func:`presence_mask`, in which each row must have a modality.
 
     Raises
     ------
@@ -229,16 +245,11 @@ def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     DataError
         If a row has no modality at all.
     """
-    p = arrays.to_numpy(value, "present")
-    if p.dtype != np.bool_ or p.shape != (rows, m):
-        raise ShapeError(
-            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
-        )
+    p = presence_mask(value, rows, m)
     some = p.any(axis=1)
     if not some.all():
-        row = int(np.argmin(some))
-        raise DataError(describe_missing(row))
-    return np.ascontiguousarray(p)
+        raise DataError(describe_missing(int(np.argmin(some))))
+    return p
 
 
 def describe_missing(row: int) -> str:

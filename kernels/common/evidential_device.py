@@ -133,6 +133,23 @@ def weigh(inputs: Modalities, weights: Any) -> Modalities:
     return _with(inputs, row_weights=exact.to(inputs.dtype).contiguous())
 
 
+def presence_mask(value: arrays.ArrayLike, shape: tuple[int, int], where: torch.device) -> Tensor:
+    """Return ``present`` bool [N, M] as uint8 on the device.
+
+    Raises
+    ------
+    ShapeError
+        For another shape or dtype.
+    """
+    p = device.tensor(value, "present")
+    if p.dtype != torch.bool or tuple(p.shape) != shape:
+        kind = str(p.dtype).removeprefix("torch.")
+        raise ShapeError(
+            f"present: expected a bool array of shape {shape}, got {kind} {tuple(p.shape)}"
+        )
+    return device.to_device(p.contiguous().view(torch.uint8), where)
+
+
 def presence(inputs: Modalities, value: arrays.ArrayLike) -> Modalities:
     """Add ``present`` bool [N, M] to ``inputs``; a row flag checks that each row has a modality.
 
@@ -141,14 +158,7 @@ def presence(inputs: Modalities, value: arrays.ArrayLike) -> Modalities:
     ShapeError
         For another shape or dtype.
     """
-    p = device.tensor(value, "present")
-    shape = (inputs.rows, len(inputs.tensors))
-    if p.dtype != torch.bool or tuple(p.shape) != shape:
-        kind = str(p.dtype).removeprefix("torch.")
-        raise ShapeError(
-            f"present: expected a bool array of shape {shape}, got {kind} {tuple(p.shape)}"
-        )
-    there = device.to_device(p.contiguous().view(torch.uint8), inputs.device)
+    there = presence_mask(value, (inputs.rows, len(inputs.tensors)), inputs.device)
 
     def fail(row: int) -> NoReturn:
         raise DataError(evidential.describe_missing(row))

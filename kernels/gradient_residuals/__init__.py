@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rlmba.errors import ShapeError
 from rlmba.kernels import dispatch
-from rlmba.kernels.common import arrays
+from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.gradient_residuals import reference
 
 __all__ = ["gradient_residuals"]
@@ -20,12 +19,6 @@ def _cpu(logits: arrays.Float) -> arrays.Float:
     if bad >= 0:
         raise arrays.non_finite(logits, "logits", bad)
     return out
-
-
-def require_columns(shape: tuple[int, ...]) -> None:
-    """Raise :class:`ShapeError` unless rows have at least one column."""
-    if shape[1] < 1:
-        raise ShapeError(f"logits: expected at least one column, got shape {shape}")
 
 
 def gradient_residuals(
@@ -79,6 +72,5 @@ def gradient_residuals(
         from rlmba.kernels.gradient_residuals import on_device
 
         return on_device.gradient_residuals(logits, max_memory)
-    x = arrays.as_float(logits, "logits", ndim=2)
-    require_columns(x.shape)
+    x = distances.as_rows(logits, "logits")
     return arrays.like((_cpu if name == "cpu" else reference.gradient_residuals)(x), logits)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.graph_propagate import reference, spec
@@ -169,16 +169,14 @@ def graph_propagate(
         check_affinity(affinity)
         return GraphPropagate(*on_device.graph_propagate(features, values, affinity))
     implementation = _cpu if name == "cpu" else reference.graph_propagate
-    if arrays.device_of(values) != device:
-        raise BackendError(
-            f"values: expected an array on {device!r} as features is, "
-            f"got {arrays.device_of(values)!r}; move one"
-        )
+    distances.require_same_device(values, "values", features, "features")
     check_affinity(affinity)
     f = distances.as_rows(features, "features")
     h = arrays.as_float(values, "values", ndim=(1, 2))
     if h.shape[0] != f.shape[0]:
-        raise ShapeError(f"values: expected {f.shape[0]} rows as features has, got shape {h.shape}")
+        raise ShapeError(
+            f"values: expected {f.shape[0]} rows, as many as features, got shape {h.shape}"
+        )
     dtype = np.result_type(f, h)
     columns = h[:, None] if h.ndim == 1 else h
     out, degrees, used = implementation(

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlmba.errors import BackendError, ShapeError, UsageError
-from rlmba.kernels.common import arrays, device
+from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels.common import arrays, device, distances
 from rlmba.kernels.graph_propagate import spec, triton_impl
 
 _CHUNK_VALUES = 2**24
@@ -106,18 +106,12 @@ def _first_bad(values: Tensor) -> Tensor:
 
 
 def _checked(features: arrays.ArrayLike, values: arrays.ArrayLike) -> tuple[Tensor, Tensor]:
-    expected, got = arrays.device_of(features), arrays.device_of(values)
-    if got != expected:
-        raise BackendError(
-            f"values: expected an array on {expected!r} as features is, got {got!r}; move one"
-        )
-    f = device.as_float(features, "features", ndim=2)
-    if f.shape[1] == 0:
-        raise ShapeError(f"features: expected at least one column, got shape {tuple(f.shape)}")
+    distances.require_same_device(values, "values", features, "features")
+    f = device.as_rows(features, "features")
     h = device.as_float(values, "values", ndim=(1, 2))
     if h.shape[0] != f.shape[0]:
         raise ShapeError(
-            f"values: expected {f.shape[0]} rows as features has, got shape {tuple(h.shape)}"
+            f"values: expected {f.shape[0]} rows, as many as features, got shape {tuple(h.shape)}"
         )
     return f, h
 

@@ -55,7 +55,7 @@ def _centers(
 ) -> NDArray[Any]:
     if labeled is None:
         return np.empty((0, x.shape[1]), dtype=x.dtype)
-    checks.require_same_memory(labeled, features)
+    distances.require_same_device(labeled, "labeled", features, "features")
     rows = distances.as_rows(labeled, "labeled")
     checks.require_width(rows.shape, x.shape[1])
     return arrays.cast(rows, x.dtype, "labeled")

@@ -136,7 +136,7 @@ def k_center(
         first = arrays.as_count(first, "first", low=0, high=count - 1)
     given = x[:0]
     if labeled is not None:
-        checks.require_same_memory(labeled, features)
+        distances.require_same_device(labeled, "labeled", features, "features")
         given = device.as_rows(labeled, "labeled")
         checks.require_width(given.shape, width)
     distances.check_max_memory(max_memory)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.min_distance import reference
@@ -96,12 +95,10 @@ def min_distance(
     >>> min_distance(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [6.0, 8.0]]))
     MinDistance(distances=array([0., 5.]), indices=array([0, 0]))
     """
-    device = arrays.device_of(x)
-    name = dispatch.choose("min_distance", backend, device, ("triton", "cuda", "cpu", "reference"))
-    if arrays.device_of(centers) != device:
-        raise BackendError(
-            f"centers: expected an array on {device!r} as x is, got {arrays.device_of(centers)!r}; move one"
-        )
+    name = dispatch.choose(
+        "min_distance", backend, arrays.device_of(x), ("triton", "cuda", "cpu", "reference")
+    )
+    distances.require_same_device(centers, "centers", x, "x")
     distances.check_precision(precision)
     if name in dispatch.ACCELERATED:
         from rlmba.kernels.min_distance import on_device

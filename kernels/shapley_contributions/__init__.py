@@ -79,7 +79,7 @@ def _classes(labels: arrays.ArrayLike, rows: int, classes: int) -> NDArray[np.in
     y = arrays.to_numpy(labels, "labels")
     if y.dtype.kind not in "iu" or y.shape != (rows,):
         raise ShapeError(
-            f"labels: expected integers of shape ({rows},), one class a row, got {y.dtype} {y.shape}"
+            f"labels: expected integers of shape ({rows},), one class per row, got {y.dtype} {y.shape}"
         )
     outside = (y < 0) | (y >= classes)
     if outside.any():
@@ -97,15 +97,6 @@ def checked_bias(value: Any, classes: int) -> NDArray[np.float64]:
         raise ShapeError(f"bias: expected shape ({classes},), got {b.shape}")
     arrays.require_finite(b, "bias")
     return b
-
-
-def _presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
-    p = arrays.to_numpy(value, "present")
-    if p.dtype != np.bool_ or p.shape != (rows, m):
-        raise ShapeError(
-            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
-        )
-    return np.ascontiguousarray(p)
 
 
 def _plan(m: int, rng: Rng) -> CoalitionPlan:
@@ -221,7 +212,7 @@ def shapley_contributions(
         parts=floats,
         labels=_classes(labels, n, c),
         bias=checked_bias(bias, c),
-        present=None if present is None else _presence(present, n, len(parts)),
+        present=None if present is None else evidential.presence_mask(present, n, len(parts)),
         plan=_plan(len(parts), rng),
     )
     values = _cpu(game) if name == "cpu" else reference.shapley_contributions(game)

@@ -33,7 +33,7 @@ def shapley_contributions(
     where = device.compute_device(*floats)
     y, outside, fail = _labels(labels, n, c, where)
     b = _bias(bias, c, where)
-    there = None if present is None else _presence(present, n, m, where)
+    there = None if present is None else evidential_device.presence_mask(present, (n, m), where)
     tables = _exact_tables(m, where) if exact else _tables(plan, m, where)
     values = torch.empty((n, m), dtype=torch.float64, device=where)
     bad = device.flag(where)
@@ -65,7 +65,7 @@ def _labels(value: arrays.ArrayLike, n: int, c: int, where: torch.device) -> Any
     if y.is_floating_point() or y.dtype in (torch.bool, torch.complex64) or tuple(y.shape) != (n,):
         kind = str(y.dtype).removeprefix("torch.")
         raise ShapeError(
-            f"labels: expected integers of shape ({n},), one class a row, got {kind} {tuple(y.shape)}"
+            f"labels: expected integers of shape ({n},), one class per row, got {kind} {tuple(y.shape)}"
         )
     given = device.to_device(y, where).to(torch.int64).contiguous()
 
@@ -84,16 +84,6 @@ def _bias(value: Any, c: int, where: torch.device) -> Tensor:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
     return torch.from_numpy(checked_bias(value, c)).to(where)
-
-
-def _presence(value: arrays.ArrayLike, n: int, m: int, where: torch.device) -> Tensor:
-    p = device.tensor(value, "present")
-    if p.dtype != torch.bool or tuple(p.shape) != (n, m):
-        kind = str(p.dtype).removeprefix("torch.")
-        raise ShapeError(
-            f"present: expected a bool array of shape ({n}, {m}), got {kind} {tuple(p.shape)}"
-        )
-    return device.to_device(p.contiguous().view(torch.uint8), where)
 
 
 def _tables(plan: CoalitionPlan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
