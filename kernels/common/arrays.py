@@ -124,7 +124,7 @@ def not_read(x: object, name: str, error: Exception, detail: str = "") -> ShapeE
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ShapeError(
         f"{name}: expected an array whose memory can be read, got {_type_name(x)} {detail}"
-        f"whose memory cannot be read ({reason}); convert it to a NumPy array of float32 or float64"
+        f"that cannot be read ({reason}); convert it to a NumPy array of float32 or float64"
     )
 
 

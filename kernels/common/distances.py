@@ -55,7 +55,7 @@ def require_columns(shape: tuple[int, ...], name: str) -> None:
 def check_centers(x: tuple[int, ...], centers: tuple[int, ...]) -> None:
     """Raise ShapeError if the centers have another width, UsageError if there is no center."""
     if x[1] != centers[1]:
-        raise ShapeError(f"centers: expected {x[1]} columns, as many as x, got shape {centers}")
+        raise ShapeError(f"centers: expected {x[1]} columns as in x, got shape {centers}")
     if centers[0] == 0:
         raise UsageError("centers: expected at least one row, got none")
 

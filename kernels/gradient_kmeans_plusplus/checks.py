@@ -44,7 +44,7 @@ def check(  # noqa: PLR0917
         distances.require_same_device(given, name, residuals, "residuals")
         if part.shape[0] != rows:
             raise ShapeError(
-                f"{name}: expected {rows} rows, as many as residuals, got {tuple(part.shape)}"
+                f"{name}: expected {rows} rows as in residuals, got {tuple(part.shape)}"
             )
     s = None if scales is None else as_float(scales, "scales", ndim=2)
     if s is not None and tuple(s.shape) != (rows, len(z)):

@@ -174,9 +174,7 @@ def graph_propagate(
     f = distances.as_rows(features, "features")
     h = arrays.as_float(values, "values", ndim=(1, 2))
     if h.shape[0] != f.shape[0]:
-        raise ShapeError(
-            f"values: expected {f.shape[0]} rows, as many as features, got shape {h.shape}"
-        )
+        raise ShapeError(f"values: expected {f.shape[0]} rows as in features, got shape {h.shape}")
     dtype = np.result_type(f, h)
     columns = h[:, None] if h.ndim == 1 else h
     out, degrees, used = implementation(

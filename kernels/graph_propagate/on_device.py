@@ -111,7 +111,7 @@ def _checked(features: arrays.ArrayLike, values: arrays.ArrayLike) -> tuple[Tens
     h = device.as_float(values, "values", ndim=(1, 2))
     if h.shape[0] != f.shape[0]:
         raise ShapeError(
-            f"values: expected {f.shape[0]} rows, as many as features, got shape {tuple(h.shape)}"
+            f"values: expected {f.shape[0]} rows as in features, got shape {tuple(h.shape)}"
         )
     return f, h
 

@@ -11,5 +11,5 @@ def require_width(shape: tuple[int, ...], width: int) -> None:
     """Raise :class:`ShapeError` unless labeled rows have as many columns as the features."""
     if shape[1] != width:
         raise ShapeError(
-            f"labeled: expected {width} columns, as many as features, got shape {tuple(shape)}"
+            f"labeled: expected {width} columns as in features, got shape {tuple(shape)}"
         )
