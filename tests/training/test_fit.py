@@ -189,7 +189,7 @@ def test_missing_modalities_train_and_predict():
 def test_diverging_training_is_an_error():
     with pytest.raises(NonFiniteError, match=r"at step \d+ of .*lower training\.learning_rate"):
         train(toy(), np.arange(32), model=ModelConfig(width=8), learning_rate=1e38, epochs=10)
-    with pytest.raises(UsageError, match="one or more labeled samples"):
+    with pytest.raises(UsageError, match="at least one labeled sample"):
         train(toy(), np.arange(0), model=ModelConfig(width=8))
 
 

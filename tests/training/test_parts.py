@@ -204,7 +204,7 @@ def test_devices(monkeypatch):
     with pytest.raises(UsageError, match="device: expected 'auto', 'cpu' or a usable"):
         Mesh("quantum")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="up to the launcher"):
+    with pytest.raises(UsageError, match="the launcher assigns"):
         Mesh.open("cuda:1")
 
 

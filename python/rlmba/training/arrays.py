@@ -69,6 +69,6 @@ def _mapped(shape: tuple[int, ...], size: int, folder: Path, total: int) -> NDAr
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StorageError(
             f"could not map a file of {size:,} bytes in {folder} ({error.strerror or error}): the "
-            f"outputs for this pool take {total:,} bytes, more than half of the memory that is free; "
+            f"outputs for this pool take {total:,} bytes, more than half of the free memory; "
             f"{'free some space there, or ' * full}give a larger disk as training.spill_folder"
         ) from error

@@ -97,7 +97,7 @@ def fit(
     """
     if len(positions) == 0 or len(positions) != len(labels):
         raise UsageError(
-            f"fit: expected one or more labeled samples, got {len(positions)} positions "
+            f"fit: expected at least one labeled sample, got {len(positions)} positions "
             f"and {len(labels)} labels"
         )
     if config.patience is not None and (validation is None or len(validation[0]) == 0):

@@ -133,7 +133,9 @@ class Loader:
                     loaded.throw()
                 yield self.dataset.finish(loaded, self.device)
                 if number != self._streams:
-                    raise UsageError("Loader: expected one stream at a time, a newer one has begun")
+                    raise UsageError(
+                        "Loader: expected one stream at a time, but a newer one has started"
+                    )
 
     def _loaded(self) -> Iterator[Any]:
         if self._source is None:

@@ -127,7 +127,7 @@ class Mesh:
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(
                 f"device: expected 'auto', 'cpu' or 'cuda' for several processes, got {device!r}; "
-                "which GPU a process has is up to the launcher (CUDA_VISIBLE_DEVICES)"
+                "the launcher assigns GPUs to processes (CUDA_VISIBLE_DEVICES)"
             )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -322,8 +322,8 @@ def _speaking() -> Iterator[None]:
     except RuntimeError as error:
         first = (str(error).splitlines() or [""])[0]
         raise PeerError(
-            "another process of this run has ended, perhaps killed for want of memory; look at what "
-            f"its launcher says, and start the same again, a run with `rlmba run --resume` ({first[:200]})"
+            "another process of this run has ended, possibly killed for lack of memory; read the output "
+            f"of its launcher and start it again, a run with `rlmba run --resume` ({first[:200]})"
         ) from error
 
 

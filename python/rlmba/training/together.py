@@ -109,8 +109,8 @@ def fit_together(
     sizes = {len(s.positions) for s in samples} | {len(s.labels) for s in samples}
     if len(models) != len(samples) or len(sizes) != 1 or 0 in sizes:
         raise UsageError(
-            f"fit_together: expected as many labeled samples for each of {len(models)} models, one or "
-            f"more, got {[len(s.positions) for s in samples]}"
+            "fit_together: expected the same number of labeled samples, at least one, for each of "
+            f"{len(models)} models, got {[len(s.positions) for s in samples]}"
         )
     mesh = mesh or Mesh(models[0].device, "fp32")
     plans = [
