@@ -1,5 +1,5 @@
-# _core: every file of csrc/cpu is compiled once per instruction set, each time into a namespace of
-# its own (RLMBA_ISA); csrc/include/rlmba/isa.hpp picks one at run time.
+# _core: every file of csrc/cpu is compiled once per instruction set, into a separate namespace
+# (RLMBA_ISA); csrc/include/rlmba/isa.hpp chooses one at run time.
 file(GLOB RLMBA_CPU_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cpu/*.cpp)
 file(GLOB RLMBA_CORE_BINDINGS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/bindings/core*.cpp)
 
@@ -10,7 +10,7 @@ endif()
 set(RLMBA_ISAS "${_rlmba_isas}" CACHE STRING "Instruction sets to compile for: these, or generic alone")
 set(RLMBA_OPTIMIZE -O3)
 if(RLMBA_SANITIZE)
-  set(RLMBA_OPTIMIZE -O1)  # checked code takes many times as long to compile at -O3
+  set(RLMBA_OPTIMIZE -O1)  # instrumented code takes many times longer to compile at -O3
 endif()
 set(RLMBA_FLAGS_generic "")
 set(RLMBA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)

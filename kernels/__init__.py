@@ -1,13 +1,14 @@
 """Acquisition kernels: operations on arrays, useful without the rest of the package.
 
-Every operation takes NumPy arrays, torch tensors or anything with DLPack and returns the same kind,
-with int64 positions. ``backend`` is ``"auto"``, ``"cpu"`` (the compiled extension), ``"reference"``
-(NumPy) or, where an operation has a GPU side, ``"cuda"`` or ``"triton"``; an explicit backend that
-cannot serve raises :class:`~rlmba.errors.BackendError`. Which one ran is recorded: see :func:`record`.
+Every operation takes NumPy arrays, torch tensors or any object that supports DLPack, and returns
+the same kind of array. Positions are int64. ``backend`` is ``"auto"``, ``"cpu"`` (the compiled
+extension), ``"reference"`` (NumPy) or, where an operation has a GPU implementation, ``"cuda"`` or
+``"triton"``. A backend that is requested by name and cannot serve the call raises
+:class:`~rlmba.errors.BackendError`. :func:`record` tells which backend ran.
 
-CPU computation is float32 or float64, as the input. float16, bfloat16, integer and boolean input is
-converted once (half precision to float32, the rest to float64). On a GPU half precision is read as it
-lies and computed in float32.
+The computation dtype on a CPU is that of the input, float32 or float64. Other input is converted
+once: float16 and bfloat16 to float32, integers and booleans to float64. On a GPU, half precision is
+read without conversion and computed in float32.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The backend registry: which implementation of an operation serves a call.
 
-Backends are ``"cpu"`` (the compiled extension), ``"reference"`` (NumPy), and, for operations that have
-them, ``"cuda"`` (the compiled CUDA extension) and ``"triton"``. ``"auto"`` takes the best one for where
-the arrays lie and may fall back to the reference code; a backend asked for by name never falls back.
+The backends are ``"cpu"`` (the compiled extension), ``"reference"`` (NumPy) and, for operations
+that have them, ``"cuda"`` (the compiled CUDA extension) and ``"triton"``. ``"auto"`` chooses the
+best backend for the arrays' device and may fall back to the reference code. A backend that is
+requested by name never falls back.
 
-Arrays in CPU memory are served by ``"cuda"`` and ``"triton"`` where they are asked for by name: chunks of
-them are copied to the GPU ahead of use. Triton's interpreter (``TRITON_INTERPRET=1``) serves them without
-a GPU, slowly: it is there for tests.
+Arrays in CPU memory can be processed by ``"cuda"`` and ``"triton"`` when these are requested by
+name: chunks are copied to the GPU ahead of use. Triton's interpreter (``TRITON_INTERPRET=1``) needs
+no GPU, but is slow and meant for tests.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ def record() -> Iterator[list[Call]]:
 
 @functools.cache
 def core() -> ModuleType | None:
-    """The compiled CPU extension, or None (with one warning) where it cannot be imported.
+    """Return the compiled CPU extension, or None (with one warning) if it cannot be imported.
 
-    ``RLMBA_MAX_CPU_ISA`` in the environment limits the instruction sets that it may use.
+    The environment variable ``RLMBA_MAX_CPU_ISA`` limits the instruction sets that it may use.
     """
     try:
         from rlmba import _core
@@ -97,7 +98,7 @@ def _limit_instruction_set(module: Any, limit: str) -> None:
 
 
 def require_core() -> Any:
-    """The compiled CPU extension; only called where :func:`select` chose the backend ``"cpu"``."""
+    """Return the compiled CPU extension; called only after :func:`select` chose ``"cpu"``."""
     module = core()
     if module is None:
         raise BackendError(
@@ -108,7 +109,7 @@ def require_core() -> Any:
 
 @functools.cache
 def cuda() -> ModuleType | None:
-    """The compiled CUDA extension, or None where it was not built."""
+    """Return the compiled CUDA extension, or None if it was not built."""
     try:
         from rlmba import _cuda
     except ImportError:
@@ -118,7 +119,7 @@ def cuda() -> ModuleType | None:
 
 
 def require_cuda() -> Any:
-    """The compiled CUDA extension; only called where :func:`select` chose the backend ``"cuda"``."""
+    """Return the compiled CUDA extension; called only after :func:`select` chose ``"cuda"``."""
     module = cuda()
     if module is None:
         raise BackendError(
@@ -147,7 +148,7 @@ def interpreted() -> bool:
 
 
 def emulated() -> bool:
-    """Whether the CUDA extension in use is one that runs on the CPU: see tests/cuda_emulator."""
+    """Whether the loaded CUDA extension emulates a GPU on the CPU (tests/cuda_emulator)."""
     return bool(getattr(cuda(), "emulated", False))
 
 
@@ -160,13 +161,13 @@ def _can_run(backend: str) -> bool:
 
 
 def choose(op: str, backend: str, device: str, names: Sequence[str]) -> str:
-    """Choose which of the backends ``names`` of ``op`` serves arrays on ``device``, and record it.
+    """Choose the backend that serves ``op`` for arrays on ``device``, and record it.
 
     Parameters
     ----------
     device : {"cpu", "cuda"}
     names : sequence of str
-        Those the operation has, the best first.
+        The backends that the operation has, best first.
 
     Raises
     ------
@@ -198,30 +199,30 @@ def choose(op: str, backend: str, device: str, names: Sequence[str]) -> str:
 def select(
     op: str, backend: str, device: str, implementations: Mapping[str, Callable[..., T]]
 ) -> tuple[str, Callable[..., T]]:
-    """:func:`choose` among ``implementations``: the backend's name and its implementation."""
+    """Call :func:`choose` and return the backend's name with its implementation."""
     name = choose(op, backend, device, tuple(implementations))
     return name, implementations[name]
 
 
 def backends() -> dict[str, bool]:
-    """Every backend's name and whether it can run on this machine."""
+    """Return the name of every backend and whether it can run on this machine."""
     return {name: _can_run(name) for name in ("cpu", "reference", *ACCELERATED)}
 
 
 def instruction_set() -> str | None:
-    """``"avx512"``, ``"avx2"`` or ``"generic"``: what the compiled kernels use; None without them."""
+    """Instruction set of the compiled kernels: "avx512", "avx2" or "generic"; None without them."""
     module = core()
     return None if module is None else str(module.isa())
 
 
 def num_threads() -> int:
-    """Threads the compiled kernels use (1 without them). ``OMP_NUM_THREADS`` sets the default."""
+    """Number of threads of the compiled kernels (1 without them); ``OMP_NUM_THREADS`` sets it."""
     module = core()
     return 1 if module is None else int(module.num_threads())
 
 
 def set_num_threads(n: int) -> None:
-    """Set the number of threads of the compiled kernels, for this process. Results do not change."""
+    """Set the number of threads of the compiled kernels in this process; results do not change."""
     if n < 1:
         raise UsageError(f"num_threads: expected at least 1, got {n}")
     module = core()

@@ -1,4 +1,4 @@
-"""Command line of the GPU benches: see ``python -m bench.gpu --help``."""
+"""Command line of the GPU benchmarks; see ``python -m bench.gpu --help``."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
 def _in_own_process(
     group: str, ceilings: dict[str, float], seconds: float, *, tiny: bool
 ) -> list[dict[str, Any]]:
-    """Rows of a group; where its process fails, a failed row for each of its cases."""
+    """Rows of a group; if its process fails, a failed row for each of its cases."""
     command = [sys.executable, "-m", "bench.gpu", "one", group, "--ceilings", json.dumps(ceilings)]
     problem = "out of time before it began"
     if seconds > 1:
@@ -148,7 +148,7 @@ def _floors(_options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status."""
+    """Run a command and return its exit status."""
     options = parser().parse_args(arguments)
     commands = {"one": _one, "run": _run, "check": _check, "table": _table, "floors": _floors}
     return commands[options.command](options)

@@ -1,4 +1,4 @@
-"""What a case is, how it is run, and the rows that come of it."""
+"""Cases, how they are run, and the rows of their results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shape = Mapping[str, int]
 
 
 class Floor(NamedTuple):
-    """What no implementation does without: bytes read and written, multiplications and additions."""
+    """Minimum work of any implementation: bytes read and written, multiplications and additions."""
 
     bytes: int
     operations: int
@@ -33,7 +33,7 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True)
 class Aim:
-    """A figure to reach: a fraction of a ceiling, milliseconds, or how many times a peer's speed."""
+    """A target: a fraction of a ceiling, milliseconds, or a multiple of a peer's speed."""
 
     kind: Literal["copy", "matmul", "milliseconds", "times"]
     value: float
@@ -48,25 +48,25 @@ class Aim:
         }[self.kind]
 
     def met(self, row: Row, peers: Sequence[Row]) -> bool | None:
-        """Whether a timed row reaches it; None where that cannot be said."""
+        """Whether a timed row reaches it; None if unknown."""
         if row.p50 is None:
             return None
         if self.kind == "milliseconds":
             return row.p50 * 1e3 <= self.value
         if self.kind == "times":
-            beside = [p.p50 for p in peers if p.form == self.peer and p.p50 is not None]
-            return beside[0] / row.p50 >= self.value if beside else None
+            peer_times = [p.p50 for p in peers if p.form == self.peer and p.p50 is not None]
+            return peer_times[0] / row.p50 >= self.value if peer_times else None
         fraction = row.fraction_of_copy if self.kind == "copy" else row.fraction_of_matmul
         return None if fraction is None else fraction >= self.value
 
 
 @dataclass(frozen=True)
 class Work:
-    """A case at one size, its arrays made.
+    """A case at one size, with its arrays.
 
-    ``ours`` takes a backend's name; it and the peers return what ``check`` asserts, and raise
-    AssertionError where an answer is wrong. ``check`` also gets whether the answer is ours: peers that
-    round their products to the dtype of the data are held to less.
+    ``ours`` takes a backend's name. ``check`` takes a result of ours or of a peer and raises
+    AssertionError if it is wrong. It is also told whether the result is ours, since peers that
+    round their products to the data's dtype have a larger tolerance.
     """
 
     ours: Callable[[str], Any]
@@ -76,9 +76,9 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A row of the table: operations at a size.
+    """A benchmark of operations at given sizes.
 
-    ``group``: cases that share a process. ``backends``: those to time on a GPU.
+    ``group``: cases that share a process. ``backends``: backends to time on a GPU.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Case:
 
 @dataclass(kw_only=True)
 class Row:
-    """A form of a case and its figures; ``problem`` says why there are none."""
+    """One implementation of a case with its times; ``problem`` tells why there are none."""
 
     case: str
     form: str
@@ -130,7 +130,7 @@ class Row:
     trace: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return JSON-serializable values."""
         return asdict(self) | {"shape": dict(self.shape)}
 
 
@@ -144,23 +144,23 @@ def run(
     peers: bool = True,
     timed: bool = True,
 ) -> list[Row]:
-    """Check and time every form of a case: ours by each backend, then the peers.
+    """Check and time every implementation of a case: each of our backends, then the peers.
 
     Parameters
     ----------
     case : Case
     device : torch.device
-        Where the data lies.
+        Device of the data.
     ceilings : mapping
-        Of :func:`bench.gpu.machine.ceilings`.
+        Result of :func:`bench.gpu.machine.ceilings`.
     tiny : bool
-        At the size for tests.
+        Whether to use the size for tests.
     backends : sequence of str, optional
-        Those of the case by default.
+        Backends to run; by default those of the case.
     peers : bool
-        Whether to run the peers too.
+        Whether to run the peers.
     timed : bool
-        False checks the answers alone, with one call each.
+        False only checks the results, with one call each.
     """
     shape = case.tiny if tiny else case.full
     torch.manual_seed(0)
@@ -201,7 +201,7 @@ def _fill(
         row.status = "timed"
     except BackendError as error:
         row.status, row.problem = "absent", str(error)
-    except Exception as error:  # one form that fails must not lose the others
+    except Exception as error:  # a failure must not lose the other rows
         row.problem = f"{type(error).__name__}: {error}".splitlines()[0]
         row.trace = traceback.format_exc()
 

@@ -1,4 +1,4 @@
-"""How long a call takes: device events on a GPU, a wall clock where there is none."""
+"""Timing of calls: device events on a GPU, a wall clock without one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Timing:
 
 
 def measure(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.4) -> Timing:
-    """Time ``call``, warmed up, for about ``seconds`` in all.
+    """Time ``call`` after a warm-up, for about ``seconds`` in total.
 
-    On a GPU each call starts with a second-level cache that holds none of its input (memory larger than
-    the cache was written just before), and its time is that between two events on the stream: whatever
-    the call itself waits for on the host counts, the launch of its first kernel does not.
+    On a GPU, the second-level cache holds none of the input when a call starts, because memory
+    larger than the cache is written just before. The time is taken between two events on the
+    stream. It includes what the call waits for on the host, but not the launch of its first kernel.
     """
     if device.type != "cuda":
         return _wall_clock(call)
@@ -56,7 +56,7 @@ def _events(call: Callable[[], Any], device: torch.device, repeats: int) -> list
 
 
 def _wall_clock(call: Callable[[], Any]) -> Timing:
-    """One call: it stands in for a measurement where there is none to be made."""
+    """Time one call, as a substitute for a measurement without a GPU."""
     start = time.perf_counter()
     call()
     return _quantiles([time.perf_counter() - start])

@@ -1,4 +1,4 @@
-"""Arrays that cases run on, made where they lie, and float64 answers to hold results against."""
+"""Arrays of the cases, generated on their device, and float64 results to compare with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype, see
 
 
 def features(rows: int, width: int, device: torch.device, dtype: torch.dtype, seed: int) -> Tensor:
-    """Rows as trained features lie: standard normal around one of 100 centers (s.d. 2)."""
+    """Rows distributed like trained features: standard normal around one of 100 centers (s.d. 2)."""
     generator = torch.Generator(device).manual_seed(seed)
     means = 2 * torch.randn(COMPONENTS, width, generator=generator, device=device)
     which = torch.randint(COMPONENTS, (rows,), generator=generator, device=device)
@@ -35,7 +35,7 @@ def distances_to(x: Tensor, centers: Tensor) -> Tensor:
 
 
 def assert_close(actual: Tensor, expected: Tensor, *, rtol: float, atol: float, what: str) -> None:
-    """Raise AssertionError unless all numbers agree; NaN never does."""
+    """Raise AssertionError unless all numbers agree; NaN never agrees."""
     a, e = actual.double(), expected.double().to(actual.device)
     assert a.shape == e.shape, f"{what}: shape {tuple(a.shape)}, expected {tuple(e.shape)}"
     off = (a - e).abs() - (atol + rtol * e.abs())

@@ -24,9 +24,9 @@ Labels = tuple[Tensor, Tensor]
 def _check_nearest(
     x: Tensor, centers: Tensor, labels: Tensor, distances: Tensor | None, *, ours: bool
 ) -> None:
-    """On some rows: the label is that of a nearest center and ``distances``, if ours, the distance.
+    """Check on some rows that the label is a nearest center and, if ours, the distance is right.
 
-    A peer's products are rounded to bfloat16, or to TF32: its choice may be off by such a rounding.
+    A peer's products are rounded to bfloat16 or TF32, so its choice may be off by this rounding.
     """
     some = torch.arange(0, len(x), max(1, len(x) // _CHECKED), device=x.device)
     exact = distances_to(x[some], centers)
@@ -67,7 +67,7 @@ def _assignment(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
     if _flash(device):
         from flash_kmeans.assign_euclid_triton import euclid_assign_triton
 
-        squares = (x.float() ** 2).sum(1)  # its loop makes them once, before the first step
+        squares = (x.float() ** 2).sum(1)  # its loop computes them once, before the first step
 
         def flash() -> tuple[Tensor, None]:
             return euclid_assign_triton(x[None], centers[None], squares[None])[0], None
@@ -77,7 +77,7 @@ def _assignment(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _assignment_floor(shape: Shape, item: int) -> Floor:
-    """Rows and centers read, a label and a distance a row written; one product."""
+    """Rows and centers are read, a label and a distance per row are written; one product."""
     n, k, d = shape["rows"], shape["k"], shape["width"]
     return Floor((n + k) * d * item + n * 12, 2 * n * k * d)
 
@@ -109,7 +109,7 @@ def _kmeans(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _flash_kmeans(x: Tensor, k: int) -> tuple[Tensor, Tensor, None]:
-    """Its Lloyd steps after the plain seeding; its last labels belong to the centers before."""
+    """Its Lloyd steps after the plain seeding; its last labels belong to the previous centers."""
     from flash_kmeans import batch_kmeans_Euclid
     from flash_kmeans.assign_euclid_triton import euclid_assign_triton
 
@@ -121,7 +121,7 @@ def _flash_kmeans(x: Tensor, k: int) -> tuple[Tensor, Tensor, None]:
 
 
 def _kmeans_floor(shape: Shape, item: int) -> Floor:
-    """Rows read once for the seeding and once a step; as many products."""
+    """Rows are read once for the seeding and once per step, with as many products."""
     n, k, d = shape["rows"], shape["k"], shape["width"]
     return Floor((1 + _STEPS) * n * d * item + n * 12, 2 * (1 + _STEPS) * n * k * d)
 
@@ -155,13 +155,13 @@ def _k_center(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _k_center_floor(shape: Shape, item: int) -> Floor:
-    """Rows read once; the operations are those of the plain form, which a lazy one need not do."""
+    """Rows are read once; the operations are those of the plain algorithm, more than a lazy one needs."""
     n, b, d = shape["rows"], shape["batch"], shape["width"]
     return Floor(n * d * item + 16 * b, 2 * n * b * d)
 
 
-# "slack": how many per cent of the plain form's sum of squared distances others may have; of a few
-# clusters in a small pool anything may come.
+# "slack": percentage of the plain form's sum of squared distances that others may have. With few
+# clusters in a small pool, results vary a lot.
 _POOL = {"rows": 102_243, "width": 512}
 
 CASES = (

@@ -1,4 +1,4 @@
-"""BADGE and BMMAL: the D^2 law on gradient embeddings that are never formed."""
+"""BADGE and BMMAL: D^2 sampling of gradient embeddings that are never materialized."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHECKED = 5_000
 
 
 def _residuals(rows: int, classes: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Softmax minus the one-hot label that it favours."""
+    """Softmax minus the one-hot vector of the most likely class."""
     p = torch.softmax(3 * normal((rows, classes), device, torch.float32, 5), dim=1)
     p[torch.arange(rows, device=device), p.argmax(dim=1)] -= 1
     return p.to(dtype)
@@ -76,15 +76,15 @@ def _make(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _floor(shape: Shape, item: int) -> Floor:
-    """Residuals and features read once; inner products of every row with every draw."""
+    """Residuals and features are read once; inner products of every row with every draw."""
     n, b = shape["rows"], shape["batch"]
     width = shape["classes"] + shape["width"]
     scales = n * shape["parts"] * item if shape["parts"] > 1 else 0
     return Floor(n * width * item + scales + 12 * b, 2 * n * b * width)
 
 
-# "slack": how many per cent of the plain draw's sum of squared distances another draw may leave; of a
-# few draws from a small pool anything may happen.
+# "slack": percentage of the plain draw's sum of squared distances that another draw may leave. With
+# few draws from a small pool, results vary a lot.
 _FULL = {"rows": 102_243, "classes": 309, "width": 1_024, "batch": 1_000, "slack": 103}
 _TINY = {"rows": 70, "classes": 5, "width": 12, "batch": 4, "slack": 300}
 

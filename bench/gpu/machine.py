@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, and its two ceilings, measured in the same run."""
+"""The machine of a measurement, and its two ceilings, measured in the same run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["ceilings", "describe", "here"]
 
 
 def here() -> torch.device:
-    """The current GPU; the CPU where there is none."""
+    """Return the current GPU, or the CPU without one."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
 def ceilings(device: torch.device) -> dict[str, float]:
-    """Bytes a second of a device-to-device copy, read plus written, and operations a second of a product.
+    """Bytes per second of a device copy (read plus written), and operations per second of a product.
 
-    The copy is of 4 GiB, the product of random bfloat16 matrices 8,192 x 8,192: the rates that fractions
-    are of. Without a GPU both are small and mean nothing.
+    The copy has 4 GiB; the product is of random bfloat16 matrices 8,192 x 8,192. Fractions refer to
+    these rates. Without a GPU both are small and meaningless.
     """
     return {
         "copy_bytes_per_second": _copy_rate(device),
@@ -51,7 +51,7 @@ def _product_rate(device: torch.device) -> float:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Device, driver, versions: what a figure means nothing without."""
+    """Describe the device, the driver and the versions, which every measurement needs."""
     found: dict[str, Any] = {
         "device": environment.processor(),
         "clock": "wall clock on a CPU: no measurement of a GPU",

@@ -1,4 +1,4 @@
-"""``plain``: the plain forms in torch that ours stand beside."""
+"""``plain``: the plain torch implementations that ours are compared with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _FILE = Path(__file__).parents[2] / "python" / "rlmba" / "experiments" / "select
 
 
 def _load() -> ModuleType:
-    # By its file: it needs torch alone, while the packages around it need pydantic and more, which a
-    # machine that is there for its GPU may lack.
+    # Loaded by its file, because it needs only torch, while the packages around it need pydantic
+    # and more, which a GPU machine may lack.
     spec = importlib.util.spec_from_file_location("rlmba_plain", _FILE)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""Operations that move bytes: variance, normalization, score, selection of the largest."""
+"""Memory-bound operations: variance, normalization, score, selection of the largest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _logits(shape: Shape, dtype: torch.dtype, device: torch.device) -> list[Tens
 def _peers(
     form: Callable[..., Any], device: torch.device, *arguments: Any, compiled: bool = False
 ) -> dict[str, Callable[[], Any]]:
-    """A plain form as it is and, on a GPU, as torch.compile makes it."""
+    """A plain implementation and, on a GPU, its version by torch.compile."""
     peers = {"torch": lambda: form(*arguments)}
     if compiled and device.type == "cuda":
         fast = torch.compile(form)
@@ -60,7 +60,7 @@ def _variance(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _variance_floor(shape: Shape, item: int) -> Floor:
-    """Logits read; fused and M values a row written. About ten operations a logit, exp and log as one."""
+    """Logits are read; fused and M values per row are written. About ten operations per logit."""
     n, m = shape["rows"], shape["modalities"]
     read = n * shape["classes"] * m
     return Floor(read * item + n * (m + 1) * 4, 10 * read)
@@ -147,7 +147,7 @@ def _top_k(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
     def check(answer: tuple[Tensor, Tensor], is_ours: bool) -> None:
         found, indices = answer
         assert torch.equal(found, best), "not the largest values"
-        if is_ours:  # torch.topk does not say which of equal values it takes
+        if is_ours:  # torch.topk does not specify which of equal values it takes
             assert torch.equal(indices, positions), "ties not by position"
         assert torch.equal(values[indices], best), "positions of other values"
 
@@ -158,7 +158,7 @@ def _top_k(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _top_k_floor(shape: Shape, item: int) -> Floor:
-    """Values read; k values and positions written. One comparison a value."""
+    """Values are read; k values and positions are written. One comparison per value."""
     return Floor(shape["rows"] * item + shape["k"] * (item + 8), shape["rows"])
 
 

@@ -27,7 +27,7 @@ class _Answer(NamedTuple):
 
 
 def _serve(backend: str, call: Callable[[str], Any]) -> Any:
-    """By ``backend`` or, where the operation has only the other GPU backend, by that one."""
+    """Use ``backend`` or, if the operation has only the other GPU backend, that one."""
     other = {"cuda": "triton", "triton": "cuda"}.get(backend)
     try:
         return call(backend)
@@ -77,7 +77,7 @@ def _make(shape: Shape, dtype: torch.dtype, device: torch.device) -> Work:
 
 
 def _floor(shape: Shape, item: int) -> Floor:
-    """k-means and one read of the logits; scores and candidates are small beside them."""
+    """k-means and one read of the logits; scores and candidates are small in comparison."""
     n, k, d = shape["rows"], shape["batch"], shape["width"]
     logits = n * shape["classes"] * shape["modalities"]
     passes = 1 + _STEPS

@@ -1,4 +1,4 @@
-"""Results: JSON that is kept, and the short table that is printed last."""
+"""Results: a JSON file, and the short table that is printed at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(
     rows: Sequence[Mapping[str, Any]],
     steps: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write everything as JSON; the file is whole or as it was."""
+    """Write all results as JSON, atomically."""
     found = {
         "machine": dict(machine),
         "ceilings": dict(ceilings),
@@ -43,7 +43,7 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
 
 
 def lines(found: Mapping[str, Any]) -> Iterable[str]:
-    """The table of a result, a line a form; at most 110 columns."""
+    """The table of a result, one line per implementation; at most 110 columns wide."""
     machine, ceilings = found["machine"], found.get("ceilings") or {}
     yield f"{machine.get('device')}; {machine.get('clock')}"
     if ceilings:
@@ -73,7 +73,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What must not go unseen: a form of ours that failed, a case that no backend of ours served."""
+    """Problems to report: a backend of ours that failed, a case without any of our backends."""
     found = [
         f"{r['case']}, {r['form']}: {r['problem']}"
         for r in rows
@@ -87,11 +87,11 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 COPY, PRODUCT = 4.3e12, 790e12
-"""Bytes and bfloat16 operations a second of one H200, for floors that are written down ahead."""
+"""Bytes and bfloat16 operations per second of one H200, for the table of floors."""
 
 
 def floors(cases: Iterable[Case]) -> Iterable[str]:
-    """Lines of the table of floors in kernels/README.md, all but the last column."""
+    """Lines of the table of floors in kernels/README.md, without the last column."""
     for c in cases:
         floor = c.floor_at(c.full)
         sizes = {k: v for k, v in c.full.items() if k != "slack"}

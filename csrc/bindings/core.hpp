@@ -12,7 +12,7 @@ namespace py = pybind11;
 
 namespace rlmba::bindings {
 
-// kernels/*/__init__.py checks what users pass; these repeat only what memory safety needs.
+// kernels/*/__init__.py checks the users' arguments; these checks only ensure memory safety.
 template <class T>
 using Array = py::array_t<T, 0>;
 
@@ -35,7 +35,7 @@ VectorView<const T> vector_view(const Array<T>& a) {
 template <class T>
 MatrixView<const T> matrix_view(const Array<T>& a) {
   require_aligned(a);
-  // NumPy gives an empty array strides of its own choice.
+  // NumPy may give an empty array any strides.
   if (a.ndim() == 2 && a.size() == 0) return {a.data(), a.shape(0), a.shape(1), a.shape(1)};
   if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != static_cast<py::ssize_t>(sizeof(T))) ||
       a.strides(0) % static_cast<py::ssize_t>(sizeof(T)) != 0) {
@@ -44,7 +44,7 @@ MatrixView<const T> matrix_view(const Array<T>& a) {
   return {a.data(), a.shape(0), a.shape(1), a.strides(0) / static_cast<py::ssize_t>(sizeof(T))};
 }
 
-// One register function an op, in core_<op>.cpp.
+// One register function per operation, in core_<op>.cpp.
 void register_bald_score(py::module_& m);
 void register_deepfool_distance(py::module_& m);
 void register_dirichlet_variance(py::module_& m);

@@ -12,7 +12,7 @@ std::int64_t bald_score(const Array<T>& passes, bool logits, Array<double>& scor
   if (passes.ndim() != 3 || passes.shape(0) < 1 || passes.shape(2) < 1) {
     throw std::invalid_argument("expected a 3-D array with a pass and a class");
   }
-  // NumPy gives an empty array strides of its own choice.
+  // NumPy may give an empty array any strides.
   if (passes.size() > 0 && ((passes.shape(2) > 1 && passes.strides(2) != item) ||
                             passes.strides(0) % item != 0 || passes.strides(1) % item != 0)) {
     throw std::invalid_argument("expected contiguous rows");

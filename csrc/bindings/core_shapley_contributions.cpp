@@ -12,7 +12,7 @@ namespace {
 
 using Indices = Array<std::int64_t>;
 
-// The array's numbers, all within [0, limit).
+// Checks that the array's numbers are within [0, limit).
 const std::int64_t* within(const Indices& a, std::int64_t size, std::int64_t limit) {
   const auto view = vector_view(a);
   if (view.size != size) throw std::invalid_argument("arrays of unequal length");

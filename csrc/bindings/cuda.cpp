@@ -34,7 +34,7 @@ PYBIND11_MODULE(RLMBA_CUDA_MODULE, m) {
   m.doc() = "CUDA side of rlmba; imports without a driver.";
   m.attr("emulated") = bool(RLMBA_CUDA_EMULATED);
   register_devices(m);
-  // Local: the emulated extension and this one may be loaded by one process.
+  // Local, because one process may load both this extension and the emulated one.
   py::class_<rlmba::cuda::Matrix>(m, "Matrix", py::module_local()).def(py::init(&make_matrix));
   rlmba::bindings::register_dirichlet_variance(m);
   rlmba::bindings::register_fused_score(m);

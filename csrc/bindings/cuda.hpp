@@ -8,8 +8,8 @@ namespace py = pybind11;
 
 namespace rlmba::bindings {
 
-// One register function an op, in cuda_<op>.cpp. kernels/*/on_device.py checks what users pass;
-// memory is given as addresses that the caller keeps alive, on the device that is current.
+// One register function per operation, in cuda_<op>.cpp. kernels/*/on_device.py checks the users'
+// arguments. Memory is passed as addresses on the current device, which the caller keeps alive.
 void register_dirichlet_variance(py::module_& m);
 void register_fused_score(py::module_& m);
 void register_min_distance(py::module_& m);

@@ -9,7 +9,7 @@
 
 namespace rlmba::bindings {
 
-// Borrows the arrays of Python's arguments, which must outlive it, as a DirichletInput.
+// A DirichletInput that borrows the arrays of Python's arguments, which must outlive it.
 template <class T>
 class DirichletArguments {
  public:

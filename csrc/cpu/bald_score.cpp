@@ -9,8 +9,7 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Samples a thread takes at a time. They do not depend on each other, so results do not depend on
-// it.
+// Samples per thread and step. Samples are independent, so results do not depend on it.
 constexpr std::int64_t kChunkRows = 64;
 
 // sum_k phi(p_k / q - 1) of a vector of classes, phi(e) = (1 + e) log(1 + e) - e.
@@ -21,25 +20,25 @@ RLMBA_INLINE DoubleVec sum_phi(const DoubleVec* p, DoubleVec q, DoubleVec recipr
   for (int k = 0; k < K; ++k) e[k] = (p[k] - q) * reciprocal;
   log1p_wide(e, log);
   DoubleVec sum{};
-  // phi >= 0, but for rounding where e is next to 0.
+  // phi >= 0, except for rounding where e is close to 0.
   for (int k = 0; k < K; ++k)
     sum += max(fma(max(e[k] + 1.0, DoubleVec{}), log[k], -e[k]), DoubleVec{});
   return sum;
 }
 
-// The mutual information as mean_k KL(p_k || q), q = mean_k p_k, in the form
-// mean_k sum_c q_c phi(p_kc / q_c - 1): the terms of first order, which sum to zero, are left out,
-// and those that remain are positive. Nothing cancels, however close the passes.
+// The mutual information as mean_k KL(p_k || q), q = mean_k p_k, computed as mean_k sum_c q_c
+// phi(p_kc / q_c - 1). The first-order terms sum to zero and are left out. The remaining terms are
+// positive, so nothing cancels even if the passes are almost equal.
 template <class T>
 class Rows {
  public:
-  // Classes of a row of scratch: whole vectors.
+  // Classes per row of scratch memory, rounded up to whole vectors.
   static std::int64_t padded(std::int64_t classes) { return (classes + kWide - 1) / kWide * kWide; }
 
   Rows(const PassesView<T>& in, bool logits)
       : in_(in), logits_(logits), width_(padded(in.classes)) {}
 
-  // Writes the score of sample i, with room for K * width numbers in `p` and K vectors in `column`.
+  // Writes the score of sample i, `p` has space for K * width numbers and `column` for K vectors.
   // False if the sample is not valid.
   RLMBA_INLINE bool row(std::int64_t i, double* p, DoubleVec* column, double* score) const {
     for (std::int64_t k = 0; k < in_.passes; ++k) {
@@ -99,7 +98,7 @@ class Rows {
     }
   }
 
-  // Writes x and zeros up to `width`; returns the sum of x, or NaN if it is no distribution.
+  // Writes x and zeros up to `width`; returns the sum of x, or NaN if x is not a distribution.
   RLMBA_INLINE double copy(const T* x, double* to) const {
     DoubleVec sum{};
     DoubleVec low{};
@@ -115,11 +114,11 @@ class Rows {
 
   // sum_k q phi(p_k / q - 1) of a vector of classes.
   RLMBA_INLINE DoubleVec divergence(const DoubleVec* p) const {
-    // Equal passes have exactly p as their mean.
+    // The mean of equal passes is exactly p.
     DoubleVec beyond{};
     for (std::int64_t k = 1; k < in_.passes; ++k) beyond += p[k] - p[0];
     const DoubleVec q = p[0] + beyond / static_cast<double>(in_.passes);
-    // A class that no pass holds possible adds 0.
+    // A class with probability 0 in every pass adds 0.
     const DoubleVec reciprocal = 1.0 / max(q, wide(0x1p-1022));
     DoubleVec sum{};
     std::int64_t k = 0;

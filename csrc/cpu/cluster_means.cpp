@@ -14,7 +14,7 @@ void means_impl(MatrixView<const T> x, const std::int64_t* labels, MatrixView<T>
   for (std::int64_t c = 0; c <= k; ++c) begin[c] = 0;
   for (std::int64_t i = 0; i < x.rows; ++i) ++begin[labels[i] + 1];
   for (std::int64_t c = 0; c < k; ++c) begin[c + 1] += begin[c];
-  // Rows sorted by label, in rising order within one: each center is then summed by one thread.
+  // Rows sorted by label and then by position, so that one thread sums each center.
   Scratch<std::int64_t> order(x.rows);
   Scratch<std::int64_t> next(k);
   for (std::int64_t c = 0; c < k; ++c) next[c] = begin[c];

@@ -10,7 +10,7 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Rows a thread takes at a time. Rows do not depend on each other, so results do not depend on it.
+// Rows per thread and step. Rows are independent, so results do not depend on it.
 constexpr std::int64_t kChunkRows = 256;
 
 template <class T>
@@ -26,7 +26,7 @@ void pair_norms_impl(const MatrixView<const T>& w, const MatrixView<double>& nor
   }
 }
 
-// Lanes of best values and where they were found, the lower place first among equals.
+// Best value and its position per lane; ties go to the lower position.
 struct Best {
   DoubleVec value;
   LongVec place;
@@ -56,7 +56,7 @@ RLMBA_INLINE bool row(const T* x, std::int64_t classes, const MatrixView<const d
   Best low{wide(INFINITY), iota};
   DoubleVec probe{};
   for (std::int64_t c = 0; c < classes; c += kWide) {
-    // Of what lies beyond the row, minus infinity is never the largest.
+    // Lanes beyond the row hold minus infinity, which is never the largest value.
     const DoubleVec v = load_wide_up_to(x + c, classes - c, -INFINITY);
     probe += load_wide_up_to(x + c, classes - c, 0.0) * 0.0;
     low.offer(-v, iota + c);
@@ -70,9 +70,9 @@ RLMBA_INLINE bool row(const T* x, std::int64_t classes, const MatrixView<const d
   const double* norm = norms.row(y);
   for (std::int64_t c = 0; c < classes; c += kWide) {
     const DoubleVec gap = top - load_wide_up_to(x + c, classes - c, -INFINITY);
-    // Of y itself 0 / 0, which is less than nothing.
+    // For y itself this is 0 / 0 = NaN, which never compares as smaller.
     DoubleVec d = gap / load_wide_up_to(norm + c, classes - c, 1.0);
-    // Another class with the same logit is no step away, even one with the same weights.
+    // Another class with the same logit has distance 0, even if its weights are the same.
     d = (gap == 0.0) & (iota + c != y) ? DoubleVec{} : d;
     best.offer(d, iota + c);
   }
@@ -80,7 +80,7 @@ RLMBA_INLINE bool row(const T* x, std::int64_t classes, const MatrixView<const d
   return true;
 }
 
-// A bit for each lane that is set.
+// One bit per lane that is set.
 RLMBA_INLINE std::uint32_t bits_of(IntVec mask) {
 #if defined(RLMBA_ISA_avx512)
   return _mm512_movepi32_mask((__m512i)mask);
@@ -100,8 +100,9 @@ RLMBA_INLINE float max_of(FloatVec v) {
   return max(v, swap_lanes<1>(v))[0];
 }
 
-// Screens rows of float with reciprocal norms in float, and divides only for the few classes that
-// rounding leaves in question: a division for every class would cost more than reading the row.
+// Preselects classes of float rows with float reciprocal norms, and divides only for the few
+// classes that may be nearest within rounding. Dividing for every class would cost more than
+// reading the row.
 class Screen {
  public:
   explicit Screen(const MatrixView<const double>& norms)
@@ -109,7 +110,8 @@ class Screen {
     for (std::int64_t j = 0; j < norms.rows; ++j) {
       for (std::int64_t k = 0; k < width_; ++k) {
         const double norm = k < norms.cols ? norms.row(j)[k] : 1.0;
-        // 1 / 0 is infinite: equal weights. Of the class itself NaN, which is never the smallest.
+        // 1 / 0 is infinite for equal weights. For the class itself the result is NaN, never the
+        // smallest.
         reciprocal_[j * width_ + k] = k == j ? NAN : static_cast<float>(1 / norm);
         usable_ &= norm == 0 || (norm > 1e-30 && norm < 1e10);
       }
@@ -120,8 +122,8 @@ class Screen {
     return (classes + kLanes - 1) / kLanes * kLanes;
   }
 
-  // The answer of a row, with room for `padded` numbers; false where only the exact search can
-  // tell.
+  // Finds the result of a row, with space for `padded` numbers. False if the exact search is
+  // needed.
   RLMBA_INLINE bool row(const float* x, float* room, double* distance, std::int64_t* other) const {
     const std::int64_t classes = norms_.cols;
     FloatVec high = splat(-INFINITY);
@@ -145,7 +147,7 @@ class Screen {
   }
 
  private:
-  // Lanes beyond the row hold a number whose gap to the largest is 0 (a tie: left to the exact
+  // Lanes beyond the row hold a number whose gap to the largest is 0 (a tie, which needs the exact
   // search) or more than 1e25.
   RLMBA_INLINE static FloatVec load_padded(const float* x, std::int64_t count) {
     if (count >= kLanes) return load(x);
@@ -164,10 +166,10 @@ class Screen {
       low = min(d, low);
     }
     const float least = -max_of(-low);
-    // Below, float's rounding errors are not relative ones. A gap beyond float's range, over a norm
-    // below 1e10, is no candidate.
+    // Below this, float's rounding errors are not relative. A gap beyond float's range divided by a
+    // norm below 1e10 is not a candidate.
     if (!(least > 1e-25f && least < 1e25f)) return false;
-    // Three roundings of 2^-24 each lie between a product and the quotient it stands for.
+    // A product differs from the exact quotient by three roundings of 2^-24 each.
     const float bound = least * 1.000001f;
     double best = INFINITY;
     for (std::int64_t c = 0; c < classes; c += kLanes) {
@@ -198,7 +200,7 @@ template <class T>
 std::int64_t deepfool_impl(const MatrixView<const T>& x, const MatrixView<const double>& norms,
                            double* distances, std::int64_t* classes) {
   constexpr bool kScreens = sizeof(T) == sizeof(float);
-  // A table to screen with costs C^2: worth it for more rows than classes.
+  // The table of reciprocal norms costs C^2, which pays off for more rows than classes.
   const bool screens = kScreens && x.rows >= x.cols;
   const MatrixView<const double> none{norms.data, 0, 0, 0};
   const Screen screen(screens ? norms : none);

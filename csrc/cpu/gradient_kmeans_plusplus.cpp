@@ -15,10 +15,10 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Up to this many centers, distances are computed directly: a tile would be mostly empty.
+// Up to this many centers, distances are computed directly, because a tile would be mostly empty.
 constexpr std::int64_t kDirectCenters = 2;
 
-// Rows of a matrix as they are.
+// Rows of a matrix without a shift.
 template <class T>
 struct PlainRows {
   MatrixView<const T> x;
@@ -28,7 +28,7 @@ struct PlainRows {
   }
 };
 
-// What one pass over the rows multiplies them with.
+// The centers that one pass multiplies the rows with.
 template <class E>
 struct Pass {
   PackedCenters<E> residuals;
@@ -184,12 +184,12 @@ class GradientPoints {
     const Bound<E> bound(*this, first, count);
     const std::int64_t panels = pass.residuals.panels();
     for (std::int64_t j = 0; j < panels * E::kCols; ++j) {
-      // An empty column of the last panel must never look nearest.
+      // An empty column of the last panel must never appear to be nearest.
       pass.half_norms[j] = j < count ? static_cast<T>(0.5 * slot_norm2(first + j))
                                      : std::numeric_limits<T>::infinity();
     }
     const std::int64_t threads = omp_get_max_threads();
-    // Short inputs are cut finer, so that every thread has some.
+    // Short inputs are divided more finely, so that every thread gets some rows.
     const std::int64_t share = chunk_count(chunk_count(rows(), E::kRows), 4 * threads);
     const std::int64_t block = E::kRows * max_i64(1, min_i64(E::kGroups, share));
     const std::int64_t bytes = Workspace<E>::bytes(panels);
@@ -219,8 +219,8 @@ class GradientPoints {
   // Bounds on the rounding of a score |y|^2 / 2 - <a, b> <z, w> of any center y = b (x) w of a
   // pass. With u the unit roundoff, <a, b> errs by at most u r_a |a| |b| (r: E::roundings), <z, w>
   // likewise, the product by u (r_a + r_z + 1) |x| |y|; the half norm and the subtraction add the
-  // rest; what the factor 1.01 and the extra units leave covers terms of higher order. Last comes
-  // the rounding of the exact distances.
+  // rest. The factor 1.01 and the extra units cover terms of higher order. The last term is the
+  // rounding of the exact distances.
   template <class E>
   struct Bound {
     static constexpr double kUnit = std::numeric_limits<T>::epsilon() / 2;
@@ -266,7 +266,7 @@ class GradientPoints {
     }
   };
 
-  // Compares one row exactly with every center whose score says that it may be nearest.
+  // Compares one row exactly with every center that may be nearest according to its score.
   template <class E>
   void refine(std::int64_t i, const T* residuals, const T* features, const T* half,
               std::int64_t panels, const Bound<E>& bound) {
@@ -287,7 +287,7 @@ class GradientPoints {
     const double best = least_score<E>(score, panels);
     const double error = bound.score(a2_[i], z2_[i]);
     double limit = best + 2 * error;
-    // Against what was met before: |x|^2 + 2 score is the squared distance.
+    // Compared with the previous nearest center: |x|^2 + 2 score is the squared distance.
     const double old = 0.5 * (squared - norm2(i)) + error + 0x1.0p-52 * (squared + norm2(i));
     if (old < limit) limit = old;
     if (best > limit) return;

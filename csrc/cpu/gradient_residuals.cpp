@@ -11,7 +11,7 @@ constexpr int kPack = 4;
 
 std::int64_t padded(std::int64_t cols) { return chunk_count(cols, kPack * kWide) * kPack * kWide; }
 
-// One row; `e` has room for padded(cols) numbers. False if the row is not finite.
+// Computes one row; `e` has space for padded(cols) numbers. False if the row is not finite.
 template <class T>
 bool residual_row(const T* x, std::int64_t cols, double* e, T* out) {
   std::int64_t top = 0;
@@ -26,7 +26,7 @@ bool residual_row(const T* x, std::int64_t cols, double* e, T* out) {
     DoubleVec p[kPack];
     for (int k = 0; k < kPack; ++k) {
       const std::int64_t at = c + k * kWide;
-      // Beyond the row, and at its largest entry, nothing is to be added.
+      // Entries beyond the row and the row's largest entry are not added.
       v[k] = at < cols ? load_wide_up_to(x + at, cols - at, -1e300) - shift : wide(-1e300);
       probe += v[k] * 0.0;
     }

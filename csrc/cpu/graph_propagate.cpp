@@ -8,11 +8,11 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Rows a thread sums before its sums are added, in order, to those of the others.
+// Rows per partial sum; partial sums are then added in order.
 constexpr std::int64_t kSumRows = 1024;
-// Columns of values taken at once, which bounds the memory for X^T values.
+// Columns of values processed at once, which bounds the memory for X^T values.
 constexpr std::int64_t kColumns = 128;
-// Parts of the rows whose X^T values are summed apart.
+// Parts of the rows whose X^T values are summed separately.
 constexpr std::int64_t kParts = 32;
 
 template <class T>
@@ -25,7 +25,7 @@ double largest_magnitude(const T* row, std::int64_t dim) {
   return static_cast<double>(largest);
 }
 
-// 1 / |row|, also where squares overflow or underflow.
+// 1 / |row|, computed so that squares neither overflow nor underflow.
 template <class T>
 double inverse_norm(const T* row, std::int64_t dim) {
   double sum = 0;

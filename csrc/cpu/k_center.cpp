@@ -14,7 +14,7 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Rows of x whose distances to all labeled rows are found in one go, while they are in cache.
+// Rows of x whose distances to all labeled rows are computed together while they are in cache.
 constexpr std::int64_t kInitialRows = 16384;
 // Below this many rows, packing centers for a matrix product costs more than it saves.
 constexpr std::int64_t kFewRows = 5;
@@ -23,7 +23,7 @@ constexpr std::int64_t kSerialValues = std::int64_t{1} << 15;
 template <class T>
 constexpr std::int64_t kBytes = std::int64_t{sizeof(T)};
 
-// Largest sizes of what is copied; fewer where the memory is bounded.
+// Maximum sizes of the copies; smaller if memory is bounded.
 template <class T>
 struct Rooms {
   std::int64_t active;   // rows in FarthestRows
@@ -57,8 +57,9 @@ struct Rooms {
   static std::int64_t row_bytes(std::int64_t dim) { return dim * kBytes<T> + 16; }
 };
 
-// What a round cost tells how many candidates the next should have: few make rounds, each of which
-// reads all bounds, too frequent; many make every pick slow. The two are kept within a factor of 2.
+// The cost of a round determines the number of candidates of the next. With few candidates, rounds
+// are frequent, and each reads all bounds. With many candidates, every pick is slow. The two costs
+// are kept within a factor of 2.
 class Balance {
  public:
   explicit Balance(std::int64_t most) : most_(most) { size_ = min_i64(256, most); }
@@ -84,11 +85,11 @@ class Balance {
   double ready_ = 0;
 };
 
-// Lazy greedy. Distances only shrink as centers come, so a row's distance to the centers it was
-// compared with is an upper bound. A round takes the rows with the largest bounds as candidates,
-// compares them with the centers they have missed, and picks among them as long as the farthest
-// stands before the round's floor, the last of them as it stood at the start: every other row is
-// behind it.
+// Lazy greedy. Distances only shrink as centers are added, so a row's distance to the centers that
+// it was compared with is an upper bound. A round takes the rows with the largest bounds as
+// candidates and compares them with the centers added since. It picks among them while the farthest
+// candidate is farther than the round's floor: the smallest bound of the candidates at the start of
+// the round, which no other row exceeds.
 template <class T>
 class Greedy {
  public:
@@ -137,12 +138,12 @@ class Greedy {
     indices_.data[picked_] = row.position;
     squared_[picked_] = row.squared;
     bounds_[row.position] = -1;
-    // The very first center has nothing to be far from: it is given the radius it leaves.
+    // The very first center has no previous center; its distance is the radius after this pick.
     if (picked_ == 1 && labeled_.rows == 0) squared_[0] = row.squared;
     ++picked_;
   }
 
-  // All rows that are left duplicate a center, or no more are wanted.
+  // All remaining rows duplicate a center, or enough rows were picked.
   std::int64_t finish(double* radius, double squared) {
     *radius = squared;
     if (picked_ <= 1 && labeled_.rows == 0 && indices_.size > 0) squared_[0] = squared;
@@ -152,7 +153,8 @@ class Greedy {
     return -1;
   }
 
-  // Fills bounds_ and picks the first center where the rule is another. Returns -1 or a bad row.
+  // Fills bounds_ and picks the first center if it is not the farthest row. Returns -1 or a bad
+  // row.
   std::int64_t start() {
     std::int64_t first = indices_.size > 0 ? plan_.first : -1;
     if (labeled_.rows == 0 && first < 0) {
@@ -188,10 +190,10 @@ class Greedy {
     return -1;
   }
 
-  // False where a distance overflows.
+  // False if a distance overflows.
   bool begin_round() {
     balance_.begin_round();
-    // Rows that are no candidates stand behind the last floor.
+    // Rows that are not candidates are below the last floor.
     const double high = floor_.squared >= 0 ? floor_.squared : largest_.max();
     if (!(high <= std::numeric_limits<double>::max())) return false;
     const auto choice = largest_.choose(balance_.size(), high, candidates_.data());
@@ -208,9 +210,9 @@ class Greedy {
     return true;
   }
 
-  // Compares the first `count` candidates with the picks they have missed. They are taken in
-  // classes by how many that are, within a factor of 2, of which each is compared with what any has
-  // missed.
+  // Compares the first `count` candidates with the picks made since their last comparison.
+  // Candidates are grouped by this number of picks, within a factor of 2; all rows of a group are
+  // compared with all picks that any of them needs.
   void refresh(std::int64_t count) {
     std::int64_t ends[65] = {};
     const auto kind = [&](std::int64_t position) {
@@ -288,8 +290,8 @@ class Greedy {
   Balance balance_;
   std::int64_t picked_ = 0;
   Far floor_{-1, 0};
-  // Of each row, the squared distance to the nearest of the labeled rows and the first seen_ picks;
-  // -1 once it is picked.
+  // Squared distance of each row to the nearest of the labeled rows and the first seen_ picks; -1
+  // for picked rows.
   Scratch<double> bounds_;
   Scratch<std::int64_t> seen_;
   Largest largest_;

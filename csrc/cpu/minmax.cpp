@@ -7,7 +7,7 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Elements a thread takes at a time, and the width that rows of fewer columns are gathered to.
+// Elements per thread and step, and the width to which rows with fewer columns are combined.
 constexpr std::int64_t kChunk = 1 << 16;
 constexpr std::int64_t kWide = 256;
 
@@ -91,7 +91,7 @@ Mask rows_of(Mask mask, std::int64_t begin) {
           mask.column_stride};
 }
 
-// Work on a matrix of few columns as on one of `times` as many: its columns repeat.
+// Treats a matrix of few columns as one with `times` as many columns, which repeat.
 template <class T>
 MatrixView<const T> widened(MatrixView<const T> x, std::int64_t times) {
   return {x.data, x.rows / times, x.cols * times, x.stride * times};

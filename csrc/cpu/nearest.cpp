@@ -14,7 +14,7 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Up to this many centers, distances are computed directly: a tile would be mostly empty.
+// Up to this many centers, distances are computed directly, because a tile would be mostly empty.
 constexpr std::int64_t kDirectCenters = 2;
 
 // Rows of x minus a shift.
@@ -30,12 +30,11 @@ struct ShiftedRows {
   }
 };
 
-// Bounds on the rounding of what multiply_rows found. A score is |c'|^2 / 2 - x'.c', c' and x'
-// shifted; u is the unit roundoff. A product summed in slices of kDepth errs by at most (kDepth +
-// slices) u |x'| |c'|, rounding the shifted values adds 2 u |x'| |c'|, the half norm and the
-// subtraction the rest; two more and the factor 1.01 cover terms of higher order. Last comes the
-// rounding of the exact distances themselves, so that what they decide among does not depend on the
-// shift.
+// Bounds on the rounding error of multiply_rows. A score is |c'|^2 / 2 - x'.c', c' and x' shifted;
+// u is the unit roundoff. A product summed in slices of kDepth errs by at most (kDepth + slices) u
+// |x'| |c'|, rounding the shifted values adds 2 u |x'| |c'|, the half norm and the subtraction the
+// rest. Two more units and the factor 1.01 cover terms of higher order. The last term is the
+// rounding of the exact distances, so that the set of candidates does not depend on the shift.
 template <class E>
 struct ScoreError {
   using T = typename E::Value;
@@ -73,7 +72,7 @@ RLMBA_INLINE void compete(RowState<T>& row, MatrixView<const T> centers, std::in
   }
 }
 
-// Compares one row exactly with every center whose score says that it may be nearest.
+// Compares one row exactly with every center that may be nearest according to its score.
 template <class E, class T = typename E::Value>
 void refine(RowState<T>& row, const T* products, double norm2, MatrixView<const T> centers,
             const PackedCenters<E>& packed, std::int64_t first_label) {
@@ -91,7 +90,7 @@ void refine(RowState<T>& row, const T* products, double norm2, MatrixView<const 
   const double best = least_score<E>(score, packed.panels());
   double limit = best + 2 * error.score;
   if (row.label >= 0) {
-    // Against what was met before: |x'|^2 + 2 score is the squared distance.
+    // Compared with the previous nearest center: |x'|^2 + 2 score is the squared distance.
     const double old =
         0.5 * (row.squared - norm2) + error.score + error.norm + 0x1.0p-52 * row.squared;
     if (old < limit) limit = old;
@@ -123,7 +122,7 @@ std::int64_t product_pass(MatrixView<const T> x, MatrixView<const T> centers,
                           const PackedCenters<E>& packed, std::int64_t first_label, double* squared,
                           std::int64_t* labels) {
   const std::int64_t threads = omp_get_max_threads();
-  // Short inputs are cut finer, so that every thread has some.
+  // Short inputs are divided more finely, so that every thread gets some rows.
   const std::int64_t share = chunk_count(chunk_count(x.rows, E::kRows), 4 * threads);
   const std::int64_t block = E::kRows * max_i64(1, min_i64(E::kGroups, share));
   const std::int64_t bytes = Workspace<E>::bytes(packed.panels());

@@ -8,14 +8,14 @@
 
 namespace rlmba::RLMBA_ISA {
 
-// Of top_k.hpp, which declares it only for the sets that callers choose from.
+// From top_k.hpp, which declares it only for the instruction sets that callers choose from.
 std::int64_t top_k(VectorView<const double> values, std::int64_t k, std::int64_t* indices);
 
 namespace {
 
-// sum * exp(high) where `high` is the greatest logit that the sum has taken in: differences of
-// logits keep their digits however large the logits are. Without any, high is minus infinity and
-// sum 0.
+// The value is sum * exp(high), where `high` is the greatest logit added so far. Differences of
+// logits thus stay precise even if the logits are large. Initially high is minus infinity and sum
+// is 0.
 struct Total {
   double high = -INFINITY;
   double sum = 0;
@@ -29,14 +29,14 @@ struct Total {
     }
   }
 
-  // log(1 + this / exp(z)), which is small without loss where the sum is small beside exp(z).
+  // log(1 + this / exp(z)), precise even if the sum is small compared with exp(z).
   RLMBA_INLINE double log_odds_against(double z) const {
     if (high <= z) return ::log1p(sum * ::exp(high - z));
     return (high - z) + ::log(sum + ::exp(z - high));
   }
 };
 
-// The sum over the logits that `drawn` does not mark.
+// The sum over the logits that are not marked in `drawn`.
 Total total_of_rest(VectorView<const double> logits, const std::uint8_t* drawn) {
   Total total;
   for (std::int64_t i = 0; i < logits.size; ++i) {
@@ -59,7 +59,7 @@ std::int64_t plackett_luce_draw(VectorView<const double> logits, std::int64_t n,
   }
   Scratch<double> keys(logits.size);
   for (std::int64_t i = 0; i < logits.size; ++i) {
-    // Noise is lost in logits of 1e17 and more, but not in their differences.
+    // Adding noise to logits of 1e17 and more would lose it, but their differences keep it.
     const double below = logits.data[i] - high;
     keys[i] = (below < -DBL_MAX ? -DBL_MAX : below) -
               ::log(-::log(uniform01(seed, static_cast<std::uint64_t>(i))));
@@ -73,7 +73,7 @@ double plackett_luce_log_prob(VectorView<const double> logits,
   Scratch<std::uint8_t> drawn(logits.size);
   for (std::int64_t i = 0; i < logits.size; ++i) drawn[i] = 0;
   for (std::int64_t j = 0; j < n; ++j) drawn[indices.data[j]] = 1;
-  // remaining[j]: everything still there when item j is drawn, summed from last to first.
+  // remaining[j]: sum over all items not drawn before item j, computed from last to first.
   Scratch<Total> remaining(n);
   Total rest = total_of_rest(logits, drawn.data());
   double log_prob = 0;
@@ -83,8 +83,8 @@ double plackett_luce_log_prob(VectorView<const double> logits,
     rest.add(z);
     remaining[j] = rest;
   }
-  // d/dz_i = [i drawn] - sum over the draws j that i took part in of exp(z_i) / remaining[j], of
-  // which the sum of reciprocals is hazard / exp(high). `high` only falls from draw to draw.
+  // d/dz_i = [i drawn] - sum over the draws j that i took part in of exp(z_i) / remaining[j]. The
+  // sum of reciprocals is hazard / exp(high), where `high` never increases from draw to draw.
   double hazard = 0;
   double high = rest.high;
   for (std::int64_t j = 0; j < n; ++j) {

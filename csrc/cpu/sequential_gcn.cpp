@@ -9,14 +9,14 @@
 #include "rlmba/scratch.hpp"
 #include "rlmba/stored_rows.hpp"
 
-// Notation: P = A X (constant), q = h w2, t = X^T (q / d), logits = A q + b2; r = dL/dlogit,
-// u = X^T r, g = A^T r = dL/dq. With m the mask of units that are positive and not dropped, the
+// Notation: P = A X (constant), q = h w2, t = X^T (q / d), logits = A q + b2; r = dL/dlogit, u =
+// X^T r, g = A^T r = dL/dq. With m the mask of units that are positive and not dropped, the
 // gradient needs D = (g m)^T P and e = (g m)^T 1 alone: dL/dW1^T = scale w2 D, dL/db1 = scale w2 e,
-// dL/dw2 = scale (D W1 + e b1). So a bit is all that an epoch keeps of a hidden unit.
+// dL/dw2 = scale (D W1 + e b1). An epoch therefore stores only one bit per hidden unit.
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Parts of the rows whose sums are formed apart and added in order.
+// Parts of the rows that are summed separately; the sums are then added in order.
 constexpr std::int64_t kParts = 32;
 constexpr std::int64_t kWord = 32;
 
@@ -29,7 +29,7 @@ class Trainer {
   static constexpr std::int64_t kCols = E::kCols;
 
  public:
-  // `centered` and `mean` are what remove_mean leaves of A X.
+  // `centered` and `mean` are the result of remove_mean on A X.
   Trainer(MatrixView<const T> x, MatrixView<T> centered, const double* mean, const Graph& graph,
           const std::uint8_t* labeled, const GcnTraining& training, double* parameters)
       : x_(x),
@@ -63,7 +63,7 @@ class Trainer {
         unit_sums_(parts_ * units_),
         threads_(omp_get_max_threads()),
         work_(threads_ * work_bytes()) {
-    // Rows of left operands beyond the last unit stay zero.
+    // Rows of left operands beyond the last unit remain zero.
     for (std::int64_t e = 0; e < threads_ * work_bytes(); ++e) work_[e] = 0;
     for (std::int64_t j = 0; j < count_; ++j) first_moment_[j] = second_moment_[j] = 0;
     for (std::int64_t i = 0; i < round_up(x.rows, kWord) * words_; ++i) bits_[i] = 0;
@@ -86,7 +86,7 @@ class Trainer {
   }
 
  private:
-  // What one thread works in.
+  // Scratch memory of one thread.
   struct Work {
     unsigned char* group;
     unsigned char* left;
@@ -183,7 +183,7 @@ class Trainer {
     }
   }
 
-  // q and t; and the mask of this epoch, or, where `hidden` is given, h without dropout.
+  // Computes q, t and this epoch's mask or, if `hidden` is given, h without dropout.
   void forward(std::int64_t epoch, T* hidden) {
     pack_weights();
     const auto start = [&](const Work&, std::int64_t part) { t_.clear(part); };
@@ -222,7 +222,7 @@ class Trainer {
     }
   }
 
-  // Row r of the products plus the bias, units beyond the last as 0.
+  // Row r of the products plus the bias; units beyond the last are 0.
   void load_units(const Work& w, std::int64_t r) const {
     for (std::int64_t p = 0; p < panels_; ++p) {
       std::memcpy(w.z + p * kCols, w.products + p * E::kSize + r * kCols, sizeof(T) * kCols);
@@ -239,7 +239,7 @@ class Trainer {
     for (std::int64_t j = 0; j < units_ / 4; ++j) {
       w.random[j] = mix64(training_.mask_seed, base + static_cast<std::uint64_t>(j));
     }
-    // Copied, so that the loops below see arrays of one width each.
+    // Copied so that each loop below reads elements of one width.
     std::memcpy(w.bits, w.random, static_cast<std::size_t>(units_) * 2);
     const T* __restrict z = w.z;
     const T* __restrict weight = weight_.data();
@@ -268,7 +268,7 @@ class Trainer {
     return sum;
   }
 
-  // r and u, and the scores where they are asked for.
+  // Computes r and u, and the scores if requested.
   void second_layer(T* scores) {
     const double constant = graph_.shifted ? static_cast<double>(t_.total[x_.cols]) : 0.0;
     const auto start = [&](const Work&, std::int64_t part) { u_.clear(part); };
@@ -315,7 +315,7 @@ class Trainer {
     gather_gradient();
   }
 
-  // g m of the rows as a left operand, and its sums over rows.
+  // Computes g m of the rows as a left operand, and its sums over rows.
   void pack_units(const Work& w, std::int64_t part, std::int64_t begin, std::int64_t end,
                   std::int64_t depth) const {
     const double constant = graph_.shifted ? static_cast<double>(u_.total[x_.cols]) : 0.0;

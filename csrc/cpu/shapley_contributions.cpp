@@ -9,7 +9,7 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-// Rows a thread takes at a time. Rows do not depend on each other, so results do not depend on it.
+// Rows per thread and step. Rows are independent, so results do not depend on it.
 constexpr std::int64_t kChunkRows = 64;
 
 // sums[k] += exp(x[k]).
@@ -30,7 +30,7 @@ RLMBA_INLINE void add_exps(const DoubleVec* x, DoubleVec* sums, std::int64_t cou
   if (count - k == 1) add_exp<1>(x + k, sums + k);
 }
 
-// The bias padded with minus infinity to whole vectors: what is padded adds nothing to a sum of
+// The bias padded with minus infinity to whole vectors; padding adds nothing to a sum of
 // exponentials.
 class Bias {
  public:
@@ -48,7 +48,7 @@ class Bias {
     }
   }
 
-  // Of kWide classes from c, less that of class y.
+  // Logits of kWide classes from c on, minus that of class y.
   RLMBA_INLINE DoubleVec above(std::int64_t c, std::int64_t y) const {
     return load_wide(&padded_[c]) - padded_[y];
   }
@@ -60,12 +60,12 @@ class Bias {
   Scratch<double> empty_;
 };
 
-// p_y = 1 / sum_c exp(z_c - z_y) of every coalition: with differences to the class asked for there
-// is no maximum to find first, and no coalition's logits are ever stored but a vector of them.
+// p_y = 1 / sum_c exp(z_c - z_y) of every coalition. With differences to class y, no maximum has to
+// be found first, and only one vector of a coalition's logits is stored at a time.
 template <class T>
 class Rows {
  public:
-  // Room of one thread: M vectors, and of every coalition two vectors and a number.
+  // Scratch memory of one thread: M vectors, and two vectors and a number per coalition.
   struct Work {
     DoubleVec* part;
     DoubleVec* logits;
@@ -90,7 +90,7 @@ class Rows {
   }
 
  private:
-  // Sums of exponentials of every coalition but the empty one. False if a part is not finite.
+  // Sums of exponentials of every coalition except the empty one. False if a part is not finite.
   RLMBA_INLINE bool add_up(std::int64_t i, std::int64_t y, const Work& work) const {
     const std::int64_t classes = in_.parts[0].cols;
     for (std::int64_t c = 1; c < in_.coalitions; ++c) work.sums[c] = DoubleVec{};
@@ -124,7 +124,7 @@ std::int64_t shapley_impl(const ShapleyInput<T>& in, double* values) {
   const std::int64_t threads = omp_get_max_threads();
   const Bias bias(in.bias, in.parts[0].cols);
   const Rows<T> rows(in, bias);
-  // Padded, so that no two threads write to one cache line.
+  // Padded so that no two threads write to the same cache line.
   const std::int64_t worths = in.coalitions + 16;
   Scratch<DoubleVec> part(threads * (m + 1));
   Scratch<DoubleVec> logits(threads * (in.coalitions + 1));

@@ -24,9 +24,10 @@ struct Before {
 
 constexpr std::int64_t kBlock = 256;
 
-// Keeps the best k of [begin, end) in `pool` (room for 2 k + kBlock) and returns how many it kept.
-// Only values above the k-th best so far are looked at one by one; a block with none is skipped
-// after one vectorized comparison. Positions come in rising order, so a later tie never displaces.
+// Keeps the best k of [begin, end) in `pool` (space for 2 k + kBlock) and returns how many it kept.
+// Only values above the k-th best so far are examined one by one; a block without any is skipped
+// after one vectorized comparison. Positions are examined in increasing order, so a later tie never
+// replaces an earlier value.
 template <class T>
 std::int64_t scan(const T* values, std::int64_t begin, std::int64_t end, std::int64_t k,
                   Entry<T>* pool, std::int64_t* bad) {
@@ -62,8 +63,9 @@ std::int64_t scan(const T* values, std::int64_t begin, std::int64_t end, std::in
   return kept;
 }
 
-// One float and its position as an integer: smaller is larger in value, then lower in position. The
-// struct keeps the standard algorithms below out of what instruction sets share (isa.hpp).
+// A float and its position as one integer key. Smaller keys have larger values, then lower
+// positions. The struct makes the standard algorithms below specific to the instruction set
+// (isa.hpp).
 struct Key {
   std::uint64_t bits;
 };
@@ -81,8 +83,8 @@ RLMBA_INLINE Key key_of(float value, std::int64_t position) {
   return {(std::uint64_t{~rising} << 32) | static_cast<std::uint64_t>(position)};
 }
 
-// Sorts keys[0, n) by least significant digits; `spare` has room for n. Digits that all keys share
-// are skipped, which for positions is most of them.
+// Sorts keys[0, n) by least significant digits first; `spare` has space for n. Digits that all keys
+// share are skipped, which are most of the digits of positions.
 void radix_sort(Key* keys, Key* spare, std::int64_t n) {
   Scratch<std::int64_t> next(kBins);
   Key* from = keys;
@@ -107,8 +109,9 @@ void radix_sort(Key* keys, Key* spare, std::int64_t n) {
   }
 }
 
-// For a k that is no small part of the values: a histogram of the keys' highest digit says in which
-// bin the k-th lies, so that only that bin is partitioned, and the k that remain are radix sorted.
+// For a k that is a large share of the values. A histogram of the keys' highest digit shows which
+// bin contains the k-th key. Only that bin is partitioned, and the k smallest keys are radix
+// sorted.
 std::int64_t top_k_by_histogram(VectorView<const float> v, std::int64_t k, std::int64_t* indices) {
   constexpr int kTop = 64 - kDigit;
   Scratch<Key> keys(v.size);
@@ -148,7 +151,8 @@ std::int64_t top_k_by_histogram(VectorView<const float> v, std::int64_t k, std::
 template <class T>
 std::int64_t top_k_impl(VectorView<const T> v, std::int64_t k, std::int64_t* indices) {
   const std::int64_t room = 2 * k + kBlock;
-  // A slice shorter than a few k would keep most of itself: more threads would only merge more.
+  // A slice shorter than a few k would keep most of its values, so more threads would only merge
+  // more.
   const std::int64_t slices = max_i64(1, min_i64(omp_get_max_threads(), v.size / (4 * room)));
   const std::int64_t length = chunk_count(v.size, slices);
   Scratch<Entry<T>> pools(slices * room);

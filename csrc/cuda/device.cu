@@ -6,7 +6,7 @@ namespace rlmba::cuda {
 std::vector<DeviceInfo> devices() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
-    cudaGetLastError();  // a missing driver is an answer here, not a sticky error
+    cudaGetLastError();  // a missing driver is a valid result here; clear the error
     return {};
   }
   std::vector<DeviceInfo> found;

@@ -35,16 +35,16 @@ def bald_score(
     Parameters
     ----------
     logits : array [K, N, C]
-        Of each of K >= 1 stochastic passes, the logits of each sample, C >= 1. Any strides: passes and
-        samples are read in place, and an array whose classes are not contiguous is copied once. For the
-        layout [N, C, K] pass ``numpy.moveaxis(x, -1, 0)`` (such a copy), for [N, K, C]
-        ``numpy.moveaxis(x, 1, 0)`` (no copy).
+        Logits of every sample in each of K >= 1 stochastic passes; C >= 1. Passes and samples may
+        be strided and are read in place. An array whose classes are not contiguous is copied once.
+        For the layout [N, C, K] pass ``numpy.moveaxis(x, -1, 0)`` (copied); for [N, K, C] pass
+        ``numpy.moveaxis(x, 1, 0)`` (not copied).
     kind : {"logits", "probabilities"}
-        What ``logits`` holds. Probabilities are >= 0 and each pass of a sample sums to 1 within 1e-3; they
-        are divided by their sum.
+        What ``logits`` holds. Probabilities must be >= 0, and each pass of a sample must sum to 1
+        within 1e-3; they are divided by their sum.
     max_memory : int, optional
-        Bytes of GPU memory for copies of samples that lie in host memory; the result does not depend on
-        it. No effect on the CPU.
+        Bytes of GPU memory for copies of samples stored in host memory. The result does not depend
+        on it. It has no effect on the CPU.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
@@ -58,19 +58,20 @@ def bald_score(
     ShapeError, UsageError
         If the array is not [K, N, C] of real numbers or ``kind`` is unknown.
     NonFiniteError
-        If a number is NaN or infinite; the message names sample and pass, ``.row`` is the first such
-        sample.
+        If a number is NaN or infinite; the message names the sample and the pass, and ``.row`` is
+        the first such sample.
     DataError
-        If a probability is negative or a pass does not sum to 1; names sample and pass.
+        If a probability is negative or a pass does not sum to 1; the message names the sample and
+        the pass.
 
     Notes
     -----
-    It is computed as mean_k sum_c q_c phi(p_kc / q_c - 1), with q = mean_k p_k and phi(e) = (1 + e)
-    log(1 + e) - e >= 0, in float64 throughout: exact algebra for mean_k KL(p_k || q), without the
-    difference of two entropies, which float32 rounds to zero where passes nearly agree. The error is
-    about 1e-16 times the root of the score.
+    The score is computed in float64 as mean_k sum_c q_c phi(p_kc / q_c - 1), with q = mean_k p_k
+    and phi(e) = (1 + e) log(1 + e) - e >= 0. This equals mean_k KL(p_k || q) and avoids the
+    difference of two entropies, which float32 rounds to zero where the passes nearly agree. The
+    error is about 1e-16 times the square root of the score.
 
-    O(K N C) time; memory beside the result is 8 K C bytes per thread.
+    O(K N C) time; 8 K C bytes of memory per thread in addition to the result.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Samples that are not valid, and the errors that name them."""
+"""Checks for invalid samples, and the errors that name them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rlmba.kernels.common import arrays
 
 
 def require_passes(shape: tuple[int, ...]) -> None:
-    """Raise :class:`ShapeError` unless [K, N, C] has a pass and a class."""
+    """Raise :class:`ShapeError` unless [K, N, C] has at least one pass and one class."""
     if shape[0] < 1 or shape[2] < 1:
         raise ShapeError(
             f"logits: expected [K, N, C] with at least one pass and one class, got shape {shape}"
@@ -18,7 +18,7 @@ def require_passes(shape: tuple[int, ...]) -> None:
 
 
 def require_valid(passes: arrays.Float, kind: str) -> None:
-    """Raise the error of the first sample that is not valid."""
+    """Raise the error for the first invalid sample."""
     bad = ~np.isfinite(passes).all(axis=(0, 2))
     if kind == "probabilities":
         with np.errstate(invalid="ignore"):
@@ -29,7 +29,7 @@ def require_valid(passes: arrays.Float, kind: str) -> None:
 
 
 def invalid_row(passes: arrays.Float, row: int) -> DataError:
-    """The error for a sample with NaN, infinity or a pass that is no distribution."""
+    """Return the error for a sample with NaN, infinity or a pass that is not a distribution."""
     x = passes[:, row]
     if not np.isfinite(x).all():
         k, c = np.argwhere(~np.isfinite(x))[0].tolist()

@@ -12,10 +12,10 @@ from rlmba.kernels.common import arrays, device
 
 
 def bald_score(logits: arrays.ArrayLike, kind: str, max_memory: int | None) -> Any:
-    """The public function, its arguments unchecked but for ``kind``."""
+    """Implement the public function for arguments that are unchecked except ``kind``."""
     x = device.as_float(logits, "logits", ndim=3)
     checks.require_passes(tuple(x.shape))
-    where = device.home(x)
+    where = device.compute_device(x)
     scores = torch.empty(x.shape[1], dtype=torch.float64, device=where)
     bad = device.flag(where)
     samples = x.transpose(0, 1)

@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.bald_score`: float64, all passes at once."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.bald_score`: float64, all passes at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def bald_score(passes: arrays.Float, kind: str) -> NDArray[np.float64]:
         p = np.exp(p - p.max(axis=2, keepdims=True))
     p /= p.sum(axis=2, keepdims=True)
     q = p[0] + (p - p[0]).sum(axis=0) / len(p)
-    # KL as sum_c q phi(p / q - 1), phi(e) = (1 + e) log(1 + e) - e >= 0: the terms of first order,
-    # which sum to zero, are left out.
+    # KL is computed as sum_c q phi(p / q - 1), phi(e) = (1 + e) log(1 + e) - e >= 0, without the
+    # first-order terms, which sum to zero.
     e = (p - q) / np.where(q > 0, q, 1.0)
     u = np.maximum(1.0 + e, np.finfo(np.float64).tiny)
     log = np.where(u < 0.5, np.log(u), np.log1p(np.maximum(e, -0.5)))

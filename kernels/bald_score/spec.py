@@ -1,4 +1,4 @@
-"""Shapes and tolerances that tests and benches of bald_score share."""
+"""Shapes and tolerances for the tests and benches of bald_score share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ SHAPES = [
 """(K, N, C)."""
 
 SUM_SLACK = 1e-3
-"""How far the probabilities of a pass may sum to something else than 1."""
+"""Tolerance for the sum of the probabilities of a pass, which should be 1."""
 
 RELATIVE_TOLERANCE = 1e-11
-"""Of scores above 1e-6, against a float64 answer."""
+"""Relative tolerance of scores above 1e-6, against a float64 result."""
 
 ABSOLUTE_TOLERANCE = 1e-17
-"""Of smaller ones: rounding of the probabilities, about 1e-16, times how far the passes lie apart."""
+"""Absolute tolerance of smaller scores: the rounding of probabilities (about 1e-16) times the spread of the
+passes."""
 
 BENCH_SHAPE = (10, 44_719, 101)
 GROWTH = [10_000, 100_000, 1_000_000]

@@ -1,4 +1,4 @@
-"""Triton form of :func:`rlmba.kernels.bald_score`."""
+"""Triton implementation of :func:`rlmba.kernels.bald_score`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _normalizers(
     x, shift, scale, bad, rows, passes, classes, row_stride, pass_stride, first_row,
     LOGITS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Of one pass [rows]: p = exp(x - shift) scale, or x scale."""
+    """Shift and scale of one pass [rows]: p = exp(x - shift) scale, or x scale."""
     k = tl.program_id(1)
     for begin in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
         row = begin + tl.arange(0, ROWS).to(tl.int64)
@@ -99,7 +99,7 @@ def _scores(
                 )  # fmt: skip
                 e = (p - q) / tl.where(q > 0, q, 1.0)
                 u = tl.maximum(1.0 + e, 2.2250738585072014e-308)
-                # log(1 + e) with the digits that 1 + e has lost; u - 1 is exact near 1.
+                # log(1 + e) corrected for the rounding of u = 1 + e; u - 1 is exact near 1.
                 near = u != 1.0
                 log = tl.where(near, tl.log(u) * (e / tl.where(near, u - 1.0, 1.0)), e)
                 log = tl.where(u < 0.5, tl.log(u), log)

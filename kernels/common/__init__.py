@@ -1,1 +1,1 @@
-"""What the operations share: array interchange, checks and counter-based randomness."""
+"""Code shared by the operations: array interchange, checks, counter-based randomness."""

@@ -1,4 +1,4 @@
-"""Array interchange: anything with DLPack in, a NumPy view to compute on, the caller's kind out."""
+"""Array interchange: read any DLPack array as a NumPy view, and return the caller's kind of array."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Float: TypeAlias = "NDArray[np.float32] | NDArray[np.float64]"
 
 @runtime_checkable
 class SupportsDLPack(Protocol):
-    """An array of any library that can hand its memory over."""
+    """An array of any library that exports its memory through DLPack."""
 
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -43,14 +43,14 @@ def _is_torch(x: object) -> bool:
 
 
 def device_of(x: object) -> str:
-    """``"cpu"`` or ``"cuda"``: where the memory of an array lies.
+    """Return ``"cpu"`` or ``"cuda"``, the device that holds an array.
 
-    What is no array counts as in CPU memory: :func:`to_numpy` says what is wrong with it.
+    Any other object counts as CPU memory; :func:`to_numpy` raises the error for it.
 
     Raises
     ------
     BackendError
-        If it lies on a device of another kind.
+        If the array is on another kind of device.
     """
     if isinstance(x, np.ndarray) or not isinstance(x, SupportsDLPack) or tables.is_table(x):
         return "cpu"
@@ -68,25 +68,25 @@ def device_of(x: object) -> str:
 
 
 def to_numpy(x: ArrayLike, name: str = "array") -> NDArray[Any]:
-    """A NumPy array of an array in CPU memory, aligned and of native byte order.
+    """Return an array in CPU memory as a NumPy array, aligned and in native byte order.
 
-    It is a view wherever the memory can be read as it lies. A copy is made of bfloat16, which NumPy
-    lacks, of misaligned memory and of another byte order.
+    The result is a view where possible. bfloat16 (which NumPy lacks), misaligned memory and another
+    byte order are copied.
 
     Raises
     ------
     ShapeError
-        If it is no array of numbers that can be read; the message says how to convert it.
+        If it is not a readable array of numbers; the message says how to convert it.
     """
     a = view(x, name)
     if a.dtype.isnative and a.flags.aligned:
         return a
-    say_copied(a, name, "misaligned or of another byte order")
+    warn_copied(a, name, "misaligned or of another byte order")
     return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", subok=False)
 
 
 def view(x: ArrayLike, name: str) -> NDArray[Any]:
-    """As :func:`to_numpy`, but misaligned memory and another byte order are left as they are."""
+    """Like :func:`to_numpy`, but keep misaligned memory and another byte order."""
     if isinstance(x, np.ma.MaskedArray):
         raise ShapeError(
             f"{name}: expected a plain array, got a masked array; "
@@ -115,16 +115,16 @@ def view(x: ArrayLike, name: str) -> NDArray[Any]:
         )
     try:
         return np.from_dlpack(x)
-    except Exception as error:  # whatever a foreign library raises
+    except Exception as error:  # other libraries raise any exception here
         raise not_read(x, name, error) from error
 
 
 def not_read(x: object, name: str, error: Exception, detail: str = "") -> ShapeError:
-    """The error for an array whose library would not hand over its memory."""
+    """Return the error for an array whose library does not export its memory."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ShapeError(
         f"{name}: expected an array whose memory can be read, got {_type_name(x)} {detail}"
-        f"which cannot be ({reason}); convert it to a NumPy array of float32 or float64"
+        f"that cannot be read ({reason}); convert it to a NumPy array of float32 or float64"
     )
 
 
@@ -135,7 +135,7 @@ def _type_name(x: object) -> str:
 
 
 def _conversion(x: object) -> str:
-    """How to make an array of an object that is none, by the methods that it has."""
+    """Suggest how to convert an object to an array, by the methods that it has."""
     for method in ("toarray", "todense", "to_dense"):
         if hasattr(x, method):
             return (
@@ -173,8 +173,8 @@ def _is_mapped(a: Any) -> bool:
     return False
 
 
-def say_copied(a: NDArray[Any], name: str, why: str) -> None:
-    """Warn where an array that is copied whole is a memory-mapped file: no ``max_memory`` bounds it."""
+def warn_copied(a: NDArray[Any], name: str, why: str) -> None:
+    """Warn if a memory-mapped array is copied as a whole, which ``max_memory`` does not bound."""
     if _is_mapped(a):
         warnings.warn(
             f"{name}: the memory-mapped array ({a.nbytes / 2**20:.0f} MiB) is {why} and is copied "
@@ -185,19 +185,19 @@ def say_copied(a: NDArray[Any], name: str, why: str) -> None:
 
 
 def is_array(x: object) -> bool:
-    """Whether :func:`to_numpy` is to read ``x``, rather than numpy.asarray as it does a list."""
+    """Whether ``x`` is read by :func:`to_numpy`, not by numpy.asarray as a list is."""
     return isinstance(x, SupportsDLPack) or tables.is_table(x) or _conversion(x) != _WRAP
 
 
 def address(x: object) -> int | None:
-    """Where the memory of an array begins, to tell a view from a copy; None where it does not say."""
+    """Return the address of an array's memory, to tell a view from a copy; None if unknown."""
     if isinstance(x, np.ndarray):
         return int(x.ctypes.data)
     return int(x.data_ptr()) if hasattr(x, "data_ptr") else None
 
 
 def like(result: NDArray[Any], original: ArrayLike) -> Any:
-    """``result`` as the kind of array that ``original`` is, sharing memory where that library can."""
+    """Return ``result`` as the same kind of array as ``original``, sharing memory where possible."""
     if isinstance(original, np.ndarray):
         return result
     if _is_torch(original):
@@ -211,20 +211,20 @@ def like(result: NDArray[Any], original: ArrayLike) -> Any:
 
 
 def to_host(x: ArrayLike, name: str = "array") -> NDArray[Any]:
-    """A NumPy array of any array, wherever it lies: as :func:`to_numpy`, after a copy from GPU memory."""
+    """Like :func:`to_numpy`, but copy an array in GPU memory to the host first."""
     if device_of(x) == "cpu":
         return to_numpy(x, name)
     import torch
 
     try:
         tensor = x if isinstance(x, torch.Tensor) else torch.utils.dlpack.from_dlpack(x)
-    except Exception as error:  # whatever a foreign library raises
+    except Exception as error:  # other libraries raise any exception here
         raise not_read(x, name, error) from error
     return to_numpy(tensor.cpu(), name)
 
 
 def beside(x: NDArray[Any], other: ArrayLike) -> Any:
-    """``x`` as what ``other`` is: itself beside NumPy, a tensor in the same memory beside a tensor."""
+    """Return ``x`` as a tensor that shares its memory if ``other`` is a tensor, otherwise ``x`` itself."""
     if not _is_torch(other):
         return x
     import torch
@@ -234,7 +234,7 @@ def beside(x: NDArray[Any], other: ArrayLike) -> Any:
 
 
 def require_rank(shape: tuple[int, ...], name: str, ndim: int | tuple[int, ...]) -> None:
-    """Raise :class:`ShapeError` unless an array of this shape has a rank that is allowed."""
+    """Raise :class:`ShapeError` unless the shape has an allowed number of dimensions."""
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if len(shape) not in allowed:
         ranks = " or ".join(f"{n}-D" for n in allowed)
@@ -244,36 +244,36 @@ def require_rank(shape: tuple[int, ...], name: str, ndim: int | tuple[int, ...])
 def as_float(x: ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Float:
     """Check rank and dtype and return float32 or float64 with a contiguous last axis.
 
-    float32 and float64 are passed through (rows may be strided; another layout is copied once), half
-    precision becomes float32, integers and booleans float64.
+    float32 and float64 are not converted; rows may be strided, and any other layout is copied once.
+    Half precision becomes float32; integers and booleans become float64.
 
     Raises
     ------
     ShapeError
-        For what is no array, another rank or a dtype that is not real.
+        For an object that is not an array, a wrong rank or a dtype that is not real.
     DataError
         For an integer that float64 cannot hold.
     """
     a = to_numpy(x, name)
     require_rank(a.shape, name, ndim)
     if a.dtype == np.float16:
-        say_copied(a, name, "of half precision")
+        warn_copied(a, name, "of half precision")
         return a.astype(np.float32, order="C")
     if a.dtype.kind in "iub":
-        say_copied(a, name, f"of dtype {a.dtype}")
+        warn_copied(a, name, f"of dtype {a.dtype}")
         wide = a.astype(np.float64, order="C")
         require_exact(a, wide, name)
         return wide
     if a.dtype not in (np.float32, np.float64):
-        raise ShapeError(f"{name}: {not_real(a.dtype)}")
+        raise ShapeError(f"{name}: {describe_dtype(a.dtype)}")
     if _rows_in_place(a):
         return a
-    say_copied(a, name, "not stored row by row")
+    warn_copied(a, name, "not stored row by row")
     return np.ascontiguousarray(a)
 
 
-def not_real(dtype: Any) -> str:
-    """What is wrong with an array of a dtype that kernels do not read."""
+def describe_dtype(dtype: Any) -> str:
+    """Describe a dtype that kernels do not read, for an error message."""
     return (
         f"expected real numbers, got dtype {str(dtype).removeprefix('torch.')}; "
         "convert it to float32 or float64, or encode it as numbers"
@@ -281,7 +281,7 @@ def not_real(dtype: Any) -> str:
 
 
 def _rows_in_place(a: NDArray[Any]) -> bool:
-    """Whether rows lie one after another (there may be gaps between them), each contiguous."""
+    """Whether each row is contiguous and rows are in order; gaps between rows are allowed."""
     item = a.itemsize
     if a.ndim not in (1, 2, 3) or any(s < 0 or s % item for s in a.strides):
         return False
@@ -304,12 +304,12 @@ def require_exact(given: NDArray[Any], wide: NDArray[np.float64], name: str) -> 
 
 
 def as_count(value: Any, name: str, *, low: int, high: int | None = None) -> int:
-    """An int option within [low, high].
+    """Return an integer option within [low, high].
 
     Raises
     ------
     UsageError
-        If it is no integer or outside the range.
+        If it is not an integer or is out of range.
     """
     try:
         n = operator.index(value)
@@ -330,13 +330,13 @@ def require_finite(a: NDArray[Any], name: str) -> None:
 
 
 def cast(a: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
-    """``a`` in ``dtype``: itself where it is of that dtype.
+    """Convert ``a`` to ``dtype``; return it unchanged if it already has that dtype.
 
     Raises
     ------
     NonFiniteError
-        Naming the first row that holds NaN, infinity or a number beyond the range of ``dtype``; not
-        raised where nothing is converted.
+        If a converted number is NaN, infinite or beyond the range of ``dtype``; names the first
+        such row.
     """
     if a.dtype == dtype:
         return a
@@ -349,7 +349,7 @@ def cast(a: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
 def require_range(given: NDArray[Any], converted: NDArray[Any], name: str) -> None:
     """Raise :class:`NonFiniteError` for the first row of ``converted`` that is not finite.
 
-    ``given`` are the numbers as they were passed.
+    ``given`` holds the numbers before the conversion.
     """
     finite = np.isfinite(converted)
     if not finite.all():
@@ -358,9 +358,9 @@ def require_range(given: NDArray[Any], converted: NDArray[Any], name: str) -> No
 
 
 def out_of_range(values: Any, dtype: Any, name: str, row: int) -> NonFiniteError:
-    """The error for row ``row``, of which not all ``values`` are finite in ``dtype``.
+    """Return the error for row ``row``, some of whose ``values`` are not finite in ``dtype``.
 
-    It tells a number that is too large for the dtype from one that was not finite.
+    The message distinguishes a number too large for the dtype from one that was not finite.
     """
     flat = np.ravel(values)
     if not np.isfinite(flat).all():
@@ -369,23 +369,24 @@ def out_of_range(values: Any, dtype: Any, name: str, row: int) -> NonFiniteError
         column = int(np.argmax(~np.isfinite(flat.astype(dtype))))
     place = f"{name}[{row}]" if np.ndim(values) == 0 else f"{name}[{row}, {column}]"
     return NonFiniteError(
-        f"{place} {beyond(flat[column], dtype)}; scale the data, or drop or repair row {row}", row
+        f"{place} {describe_overflow(flat[column], dtype)}; scale the data, or drop or repair row {row}",
+        row,
     )
 
 
-def beyond(value: Any, dtype: Any) -> str:
-    """What is wrong with a finite number that ``dtype`` cannot hold."""
+def describe_overflow(value: Any, dtype: Any) -> str:
+    """Describe a finite number that ``dtype`` cannot hold, for an error message."""
     limit = np.finfo(dtype)
     return f"is {value}: expected numbers that {limit.dtype} holds, up to {limit.max:.4g}"
 
 
 def non_finite(a: NDArray[Any], name: str, row: int) -> NonFiniteError:
-    """The error for row ``row`` of ``a``, which a kernel found not to be finite."""
+    """Return the error for row ``row`` of ``a``, which a kernel found not to be finite."""
     return non_finite_row(a[row], name, row)
 
 
 def non_finite_row(values: Any, name: str, row: int) -> NonFiniteError:
-    """The error for row ``row`` of an array, which holds ``values`` (one, if the array is 1-D)."""
+    """Return the error for row ``row``, which holds ``values`` (one value if the array is 1-D)."""
     flat = np.ravel(values)
     column = int(np.argmax(~np.isfinite(flat)))
     place = f"{name}[{row}]" if np.ndim(values) == 0 else f"{name}[{row}, {column}]"

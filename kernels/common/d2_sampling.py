@@ -1,15 +1,15 @@
-"""Draws by the D^2 law in blocks, the NumPy twin of ``csrc/include/rlmba/d2_sampling.hpp``.
+"""D^2 sampling in blocks; the NumPy counterpart of ``csrc/include/rlmba/d2_sampling.hpp``.
 
-Uniforms of a seed (:mod:`rlmba.kernels.common.random`) are used in this order: number 0 is for placing
-the first row, and left unused where it is given; proposal p (counted over all blocks) uses number
-1 + 2 p for its place and 2 + 2 p for its acceptance; the draws of an exhausted pool follow, from
-1 + 2 (proposals walked through) on, one each.
+The uniform numbers of a seed (:mod:`rlmba.kernels.common.random`) are used in this order. Number 0
+chooses the first row; it is unused if that row is given. Proposal p, counted over all blocks, uses
+number 1 + 2 p for its position and 2 + 2 p for its acceptance. Draws from an exhausted pool follow,
+one number each, from 1 + 2 (number of examined proposals) on.
 
-A block holds as many proposals as there are rows drawn at its start, within the bounds that the
-operation's ``spec`` gives. Proposals left over when the last row is accepted are discarded.
+A block has as many proposals as rows were drawn before it, within the bounds in the operation's
+``spec``. Proposals that remain when the last row is accepted are discarded.
 
-A place is the first row whose cumulated D^2 exceeds u times the total. Sums run in order over chunks of
-``REDUCTION_ROWS`` rows, and in order over the chunks.
+A uniform number u chooses the first row whose cumulative D^2 exceeds u times the total. Sums are
+taken in order over chunks of ``REDUCTION_ROWS`` rows, and then in order over the chunks.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ REDUCTION_ROWS = 4096
 
 
 class Points(Protocol):
-    """Rows, wherever they lie and however their distances are computed."""
+    """Interface to rows whose pairwise distances can be computed."""
 
     def __len__(self) -> int: ...
 
     def nearest(self, positions: list[int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Squared distance [N] of every row to the nearest of some, and which: ties to the first."""
+        """Squared distance [N] of every row to the nearest of some rows, and which; ties to the first."""
         ...
 
     def squared(self, position: int, others: list[int]) -> NDArray[np.float64]:
-        """Squared distance of one row to others."""
+        """Squared distances of one row to other rows."""
         ...
 
 
 class Drawn(NamedTuple):
     """Rows in drawn order.
 
-    ``indices`` int64 [k]; ``squared`` float64 [N] and ``labels`` int64 [N] say how far every row lies
-    from the nearest of them, and which it is; ``at_draw`` float64 [k] is the D^2 that each had when it
-    was drawn, infinity for the first.
+    ``indices`` int64 [k]; ``squared`` float64 [N] and ``labels`` int64 [N], the squared distance of
+    every row to the nearest drawn row and which that is; ``at_draw`` float64 [k], the D^2 of each
+    drawn row when it was drawn, infinity for the first.
     """
 
     indices: NDArray[np.int64]
@@ -55,7 +55,7 @@ class Drawn(NamedTuple):
 
 
 class WeightedDraw:
-    """Draws positions in proportion to weights, summed chunk by chunk."""
+    """Draws positions with probability proportional to weights, which are summed by chunk."""
 
     def __init__(self, weights: NDArray[np.float64]) -> None:
         self._weights = weights
@@ -65,7 +65,7 @@ class WeightedDraw:
         self.total = float(self._ends[-1])
 
     def draw(self, uniform: float) -> int:
-        """The first position whose cumulated weight exceeds ``uniform`` times the total."""
+        """Return the first position whose cumulative weight exceeds ``uniform`` times the total."""
         target = uniform * self.total
         chunk = min(int(np.searchsorted(self._ends, target, side="right")), len(self._ends) - 1)
         while not self._sums[chunk] > 0:
@@ -81,7 +81,7 @@ class WeightedDraw:
 
 @dataclass
 class State:
-    """Rows drawn so far, and each row's squared distance to and place of the nearest of them."""
+    """Rows drawn so far, with the nearest of them for every row and its squared distance."""
 
     points: Points
     squared: NDArray[np.float64] = field(init=False)
@@ -94,7 +94,7 @@ class State:
         self.labels = np.full(len(self.points), -1, dtype=np.int64)
 
     def extend(self, positions: list[int], at_draw: list[float]) -> None:
-        """Take in rows just drawn."""
+        """Add rows that were just drawn."""
         squared, labels = self.points.nearest(positions)
         nearer = squared < self.squared
         self.labels[nearer] = labels[nearer] + len(self.drawn)
@@ -104,14 +104,14 @@ class State:
 
 
 def place(uniform: float, count: int) -> int:
-    """Position of a uniform among ``count`` equal parts of (0, 1)."""
+    """Return which of ``count`` equal parts of (0, 1) contains a uniform number."""
     return min(int(uniform * count), count - 1)
 
 
 def accept_block(
     state: State, proposals: list[int], uniforms: NDArray[np.float64], room: int
 ) -> tuple[list[int], list[float], int]:
-    """Which proposals to keep (at most ``room``), their D^2 then, and how many were looked at."""
+    """Accept at most ``room`` proposals; return them, their D^2 and the number examined."""
     kept: list[int] = []
     at_draw: list[float] = []
     for j, position in enumerate(proposals):
@@ -126,7 +126,7 @@ def accept_block(
 
 
 def draw_exhausted(n: int, drawn: list[int], uniforms: NDArray[np.float64]) -> list[int]:
-    """The draws of a pool of ``n`` rows that all duplicate drawn ones: one for each uniform."""
+    """Draw one row per uniform number from ``n`` rows that all duplicate drawn rows."""
     free = sorted(set(range(n)) - set(drawn)) if len(uniforms) else []
     return [free.pop(place(u, len(free))) for u in uniforms.tolist()]
 
@@ -134,7 +134,7 @@ def draw_exhausted(n: int, drawn: list[int], uniforms: NDArray[np.float64]) -> l
 def draw_blocks(
     points: Points, k: int, seed: int, first: int, *, block_min: int, block_max: int
 ) -> Drawn:
-    """Draw ``k`` distinct rows, draw for draw the stream that the compiled form uses.
+    """Draw ``k`` distinct rows with exactly the random stream of the compiled kernel.
 
     Raises
     ------

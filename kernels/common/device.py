@@ -1,8 +1,8 @@
-"""Arrays on a GPU: torch tensors to compute on, the caller's kind out, host memory streamed in chunks.
+"""Arrays on a GPU: conversion to torch tensors and back, and streaming of host memory in chunks.
 
-torch is imported by whoever imports this module; operations import it when a GPU backend serves a call.
-Under Triton's interpreter, and with the emulated CUDA extension, "the GPU" is the CPU: tensors stay where
-they are, and everything else runs as it would.
+This module imports torch, so operations import it only when a GPU backend serves a call. Under
+Triton's interpreter and with the emulated CUDA extension, the CPU takes the place of the GPU:
+tensors are not moved, and everything else works as on a GPU.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = [
     "as_float",
     "as_rows",
     "cast",
+    "compute_device",
     "flag",
-    "home",
     "like",
     "matrix",
     "on",
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 ALL_VALID = 2**63 - 1
-"""What a row flag holds until a kernel lowers it to a row that is not valid."""
+"""Initial value of a row flag, which kernels lower to the first invalid row."""
 
 _WHOLE_TILES = 128
-"""Chunks hold a multiple of so many rows, which tiles of rows divide: what is summed in a tile does not
+"""Chunks hold a multiple of this many rows, which the tile sizes divide. Sums within a tile therefore do not
 depend on where a chunk begins."""
 
 _cuda: Any = torch.cuda  # parts of it have no types
@@ -54,14 +54,14 @@ _FLOAT = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def tensor(x: arrays.ArrayLike, name: str = "array") -> Tensor:
-    """Any array as a torch tensor that shares its memory, wherever that is.
+    """Return an array in any memory as a torch tensor that shares its memory.
 
-    As in :func:`arrays.to_numpy`, misaligned memory and another byte order are copied.
+    Misaligned memory and another byte order are copied, as in :func:`arrays.to_numpy`.
 
     Raises
     ------
     ShapeError
-        If it is no array of numbers that torch can read; the message says how to convert it.
+        If torch cannot read it as an array of numbers; the message says how to convert it.
     """
     if isinstance(x, Tensor):
         arrays.require_readable(x, name)
@@ -70,7 +70,7 @@ def tensor(x: arrays.ArrayLike, name: str = "array") -> Tensor:
     if foreign and not tables.is_table(x):
         try:
             return _aligned(torch.utils.dlpack.from_dlpack(x))
-        except Exception as error:  # whatever a foreign library raises
+        except Exception as error:  # other libraries raise any exception here
             raise arrays.not_read(x, name, error) from error
     a = arrays.to_numpy(x, name)
     if any(s < 0 or s % a.itemsize for s in a.strides):
@@ -78,30 +78,30 @@ def tensor(x: arrays.ArrayLike, name: str = "array") -> Tensor:
     try:
         if a.flags.writeable:
             return torch.from_numpy(a)
-        # torch has no read-only tensors; inputs are not written to.
+        # torch has no read-only tensors, but kernels never write to their inputs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(a)
     except TypeError:  # strings, objects, extended precision
-        raise ShapeError(f"{name}: {arrays.not_real(a.dtype)}") from None
+        raise ShapeError(f"{name}: {arrays.describe_dtype(a.dtype)}") from None
 
 
 def _aligned(t: Tensor) -> Tensor:
-    """``t``, or a copy where kernels on the CPU would read across the bounds of its elements."""
-    on_cpu = t.device.type == "cpu" and type(t) is Tensor  # others need not have memory
+    """Return ``t``, or an aligned copy if kernels on the CPU could not read it safely."""
+    on_cpu = t.device.type == "cpu" and type(t) is Tensor  # others may lack memory
     return t.clone() if on_cpu and t.data_ptr() % t.element_size() else t
 
 
 def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> Tensor:
-    """Check rank and dtype; floating point as it is, integers and booleans as float64.
+    """Check rank and dtype; keep floating point and convert integers and booleans to float64.
 
-    Half precision stays half precision in memory: kernels widen it as they read. The last axis is
-    contiguous afterwards, other axes may be strided.
+    Half precision is not converted in memory; kernels convert it as they read. The last axis of the
+    result is contiguous, and other axes may be strided.
 
     Raises
     ------
     ShapeError
-        For what is no array, another rank or a dtype that is not real.
+        For an object that is not an array, a wrong rank or a dtype that is not real.
     DataError
         For an integer in CPU memory that float64 cannot hold.
     """
@@ -109,7 +109,7 @@ def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> 
     arrays.require_rank(tuple(t.shape), name, ndim)
     if t.dtype not in _FLOAT:
         if t.is_complex() or t.is_floating_point():
-            raise ShapeError(f"{name}: {arrays.not_real(t.dtype)}")
+            raise ShapeError(f"{name}: {arrays.describe_dtype(t.dtype)}")
         given, t = t, t.to(torch.float64)
         if given.device.type == "cpu" and type(given) is Tensor:
             arrays.require_exact(given.numpy(), t.numpy(), name)
@@ -119,7 +119,7 @@ def as_float(x: arrays.ArrayLike, name: str, *, ndim: int | tuple[int, ...]) -> 
 
 
 def as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
-    """A float matrix [N, D] with D >= 1, as it lies.
+    """Return a float matrix [N, D] with D >= 1, in place.
 
     Raises
     ------
@@ -132,17 +132,17 @@ def as_rows(x: arrays.ArrayLike, name: str) -> Tensor:
 
 
 def result_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype computed with: float64 where any input is, else float32."""
+    """Return the computation dtype: float64 if any input is float64, otherwise float32."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def cast(t: Tensor, dtype: torch.dtype, name: str) -> Tensor:
-    """As :func:`arrays.cast`. Nothing is checked while a CUDA graph is being captured.
+    """Like :func:`arrays.cast`, but without checks during CUDA graph capture.
 
     Raises
     ------
     NonFiniteError
-        As there.
+        As in :func:`arrays.cast`.
     """
     if t.dtype == dtype:
         return t
@@ -153,13 +153,13 @@ def cast(t: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     return converted
 
 
-def home(*tensors: Tensor) -> torch.device:
-    """Where to compute: the GPU that tensors lie on, else the current one, else (emulated) the CPU.
+def compute_device(*tensors: Tensor) -> torch.device:
+    """Choose the device: the tensors' GPU, else the current GPU, else (if emulated) the CPU.
 
     Raises
     ------
     UsageError
-        If they lie on two GPUs.
+        If the tensors are on different GPUs.
     """
     found = {t.device for t in tensors if t.device.type == "cuda"}
     if len(found) > 1:
@@ -174,12 +174,12 @@ def home(*tensors: Tensor) -> torch.device:
 
 
 def to_device(t: Tensor, device: torch.device) -> Tensor:
-    """``t`` on ``device``: itself where it is there already."""
+    """Return ``t`` on ``device``; return it unchanged if it is already there."""
     return t.to(device, non_blocking=True)
 
 
 def like(result: Tensor, original: arrays.ArrayLike) -> Any:
-    """``result`` as the kind of array that ``original`` is, in the kind of memory that it lies in."""
+    """Return ``result`` as the same kind of array as ``original``, on the same kind of device."""
     if isinstance(original, Tensor):
         return result.to(original.device)
     if isinstance(original, np.ndarray):
@@ -194,12 +194,12 @@ def like(result: Tensor, original: arrays.ArrayLike) -> Any:
 
 
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The block launches on ``device``: CUDA and Triton launch on the current one."""
+    """Make ``device`` current in the block, because CUDA and Triton launch on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def matrix(t: Tensor) -> Any:
-    """A tensor [N, C], or [N] as one column, as the CUDA extension takes it; its memory stays ``t``'s."""
+    """Describe a tensor [N, C], or [N] as one column, for the CUDA extension; ``t`` owns the memory."""
     t2 = t[:, None] if t.ndim == 1 else t
     rows, columns = t2.shape
     code = _FLOAT.index(t.dtype)
@@ -208,22 +208,22 @@ def matrix(t: Tensor) -> Any:
 
 
 def stream(device: torch.device) -> int:
-    """Handle of torch's current stream on ``device``, for the CUDA extension; 0 where emulated."""
+    """Return the handle of torch's current stream for the CUDA extension; 0 if emulated."""
     return int(torch.cuda.current_stream(device).cuda_stream) if device.type == "cuda" else 0
 
 
 def capturing(device: torch.device) -> bool:
-    """Whether a CUDA graph is being captured: then nothing may synchronize, and nothing is checked."""
+    """Whether a CUDA graph is being captured, during which nothing may synchronize or be checked."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def flag(device: torch.device) -> Tensor:
-    """int64 [1] holding :data:`ALL_VALID`, which kernels lower by an atomic minimum to a bad row."""
+    """Return int64 [1] with :data:`ALL_VALID`; kernels lower it to an invalid row (atomic minimum)."""
     return torch.full((1,), ALL_VALID, dtype=torch.int64, device=device)
 
 
 def ordered_keys(columns: int, like: Tensor) -> Tensor:
-    """Keys [2 columns] that the CUDA extension lowers and raises to the extremes of ``like``'s dtype."""
+    """Keys [2 columns] in which the CUDA extension collects column extremes of ``like``'s dtype."""
     dtype = torch.int64 if like.dtype == torch.float64 else torch.int32
     keys = torch.zeros(2 * columns, dtype=dtype, device=like.device)
     keys[:columns].fill_(-1)
@@ -231,7 +231,7 @@ def ordered_keys(columns: int, like: Tensor) -> Tensor:
 
 
 def read_flag(bad: Tensor) -> int | None:
-    """The first bad row, or None. Waits for the GPU, unless a CUDA graph is being captured."""
+    """Return the first invalid row or None; waits for the GPU except during CUDA graph capture."""
     if capturing(bad.device):
         return None
     row = int(bad.item())
@@ -239,7 +239,7 @@ def read_flag(bad: Tensor) -> int | None:
 
 
 def raise_non_finite(t: Tensor, name: str, row: int) -> NoReturn:
-    """Raise :class:`NonFiniteError` for row ``row`` of ``t``, in the words of the other backends."""
+    """Raise :class:`NonFiniteError` for row ``row`` of ``t``, with the other backends' message."""
     values = t[row].reshape(-1).to("cpu", torch.float64).numpy()
     column = int(np.argmax(~np.isfinite(values)))
     place = f"{name}[{row}]" if t.ndim == 1 else f"{name}[{row}, {column}]"
@@ -249,7 +249,7 @@ def raise_non_finite(t: Tensor, name: str, row: int) -> NoReturn:
 
 
 def raise_out_of_range(t: Tensor, dtype: torch.dtype, name: str, row: int) -> NoReturn:
-    """Raise :class:`NonFiniteError` for row ``row`` of ``t``, not all of which is finite in ``dtype``."""
+    """Raise :class:`NonFiniteError` for row ``row`` of ``t``, which is not finite in ``dtype``."""
     values = t[row].to("cpu", torch.float64).numpy()
     raise arrays.out_of_range(values, str(dtype).removeprefix("torch."), name, row)
 
@@ -265,9 +265,9 @@ class Tile(NamedTuple):
 class Rows:
     """Rows of arrays of equal length, for kernels that read them tile by tile.
 
-    Arrays on the device are one tile, read in place. Arrays in host memory are copied to the device once
-    where ``max_memory`` allows, and else pass through it in chunks, the next one copied while the one
-    before is computed with.
+    Arrays on the device form one tile, which is read in place. Arrays in host memory are copied to
+    the device once if ``max_memory`` allows. Otherwise they are processed in chunks, and the next
+    chunk is copied during the computation on the current one.
 
     Parameters
     ----------
@@ -275,12 +275,12 @@ class Rows:
         All on ``device``, or all in host memory.
     device : torch.device
     max_memory : int or None
-        Bytes of device memory for copies of rows; None takes three quarters of what is free.
+        Bytes of device memory for copies of rows; None uses three quarters of the free memory.
 
     Raises
     ------
     UsageError
-        If some lie on the device and some do not, or ``max_memory`` does not hold two rows.
+        If only some arrays are on the device, or ``max_memory`` does not hold two rows.
     """
 
     def __init__(
@@ -314,12 +314,12 @@ class Rows:
 
     @property
     def resident(self) -> bool:
-        """Whether all rows lie on the device."""
+        """Whether all rows are on the device."""
         return self._parts is not None
 
     @property
     def chunk(self) -> int:
-        """The most rows in a tile."""
+        """Maximum number of rows in a tile."""
         return self._chunk
 
     def __iter__(self) -> Iterator[Tile]:
@@ -342,11 +342,12 @@ class Rows:
                 slots[i % 2].release()
         finally:
             if side is not None:
-                # Whoever is given the buffers' memory next on this stream comes after the last copy.
+                # The buffers' memory must not be reused on this stream before the last copy is
+                # done.
                 _cuda.current_stream(self.device).wait_stream(side)
 
     def take(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """The rows at ``positions`` (int64, on the device) of each array, on the device."""
+        """Copy the rows at ``positions`` (int64, on the device) of each array to the device."""
         if self._parts is not None:
             return tuple(p[positions] for p in self._parts)
         assert self._host is not None
@@ -355,7 +356,7 @@ class Rows:
 
 
 class _Slot:
-    """One of two buffers that chunks of host memory pass through."""
+    """One of two buffers for chunks of host memory."""
 
     def __init__(
         self, host: tuple[Tensor, ...], chunk: int, device: torch.device, *, pinned: bool
@@ -371,10 +372,10 @@ class _Slot:
         ]
         self._copied = _cuda.Event() if pinned else None
         self._used = _cuda.Event() if pinned else None
-        self.release()  # what used the buffers' memory before may still be running
+        self.release()  # earlier users of the buffers' memory may still be running
 
     def fill(self, begin: int, side: Any) -> None:
-        """Start copying the rows from ``begin`` on; returns before they have arrived."""
+        """Start copying the rows from ``begin`` on; returns before the copy is done."""
         if self._copied is not None:
             self._copied.synchronize()  # the staging memory is free again
         with _cuda.stream(side):  # nothing on a CPU
@@ -389,14 +390,14 @@ class _Slot:
                 self._copied.record(side)
 
     def ready(self, begin: int) -> Tile:
-        """The tile, once the current stream has waited for its copy."""
+        """Return the tile after making the current stream wait for its copy."""
         end = min(begin + self._chunk, len(self._host[0]))
         if self._copied is not None:
             self._copied.wait()
         return Tile(begin, end, tuple(b[: end - begin] for b in self._buffers))
 
     def release(self) -> None:
-        """The current stream has been given all that reads the tile."""
+        """Mark that all work that reads the tile has been queued on the current stream."""
         if self._used is not None:
             self._used.record()
 

@@ -1,4 +1,4 @@
-"""What the distance operations share: checks, bounded scratch memory, and roots of exact squares."""
+"""Shared by the distance operations: checks, bounded scratch memory and square roots."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.errors import BackendError, DataError, ShapeError, UsageError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays
 
 UNBOUNDED = 2**62
-"""Scratch bytes that stand for no bound."""
+"""Number of scratch bytes that means "no bound"."""
 
 BAD_CENTER = -(2**62)
-"""Added to the position of a center that is not finite, in a row flag: below every row."""
+"""Added in a row flag to the position of a center that is not finite, so that it is below every row."""
 
 OVERFLOW = 2**62
-"""The row flag of distances beyond the range of the dtype computed with: above every row."""
+"""Row flag for distances beyond the range of the computation dtype; it is above every row."""
 
 
 def as_rows(x: arrays.ArrayLike, name: str) -> arrays.Float:
-    """A float matrix [N, D] with D >= 1.
+    """Return a float matrix [N, D] with D >= 1.
 
     Raises
     ------
@@ -34,6 +34,18 @@ def as_rows(x: arrays.ArrayLike, name: str) -> arrays.Float:
     return a
 
 
+def require_same_device(
+    x: arrays.ArrayLike, name: str, other: arrays.ArrayLike, other_name: str
+) -> None:
+    """Raise :class:`BackendError` unless both arrays are in the same kind of memory."""
+    expected, found = arrays.device_of(other), arrays.device_of(x)
+    if found != expected:
+        raise BackendError(
+            f"{name}: expected an array on {expected!r}, the device of {other_name}, "
+            f"got one on {found!r}; move one of them"
+        )
+
+
 def require_columns(shape: tuple[int, ...], name: str) -> None:
     """Raise :class:`ShapeError` for a matrix without columns."""
     if shape[1] == 0:
@@ -41,9 +53,9 @@ def require_columns(shape: tuple[int, ...], name: str) -> None:
 
 
 def check_centers(x: tuple[int, ...], centers: tuple[int, ...]) -> None:
-    """Raise for centers of these shapes: ShapeError for another width, UsageError for none at all."""
+    """Raise ShapeError if the centers have another width, UsageError if there is no center."""
     if x[1] != centers[1]:
-        raise ShapeError(f"centers: expected {x[1]} columns as x has, got shape {centers}")
+        raise ShapeError(f"centers: expected {x[1]} columns as in x, got shape {centers}")
     if centers[0] == 0:
         raise UsageError("centers: expected at least one row, got none")
 
@@ -58,12 +70,12 @@ def check_precision(precision: str) -> None:
 
 
 def scratch_bytes(x: arrays.Float, max_memory: int | None) -> int:
-    """The bound that the compiled kernels are to keep for rows like those of ``x``.
+    """Return the bound on scratch memory of the compiled kernels for rows like those of ``x``.
 
     Raises
     ------
     UsageError
-        If ``max_memory`` is less than they can work with.
+        If ``max_memory`` is less than they need.
     """
     if max_memory is None:
         return UNBOUNDED
@@ -79,12 +91,12 @@ def check_max_memory(max_memory: int | None) -> None:
 
 
 def root(squared: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Square roots of ``squared`` (which is overwritten) in ``dtype``.
+    """Return the square roots of ``squared`` in ``dtype``; ``squared`` is overwritten.
 
     Raises
     ------
     DataError
-        If one is beyond the range of the dtype.
+        If a root is beyond the range of the dtype.
     """
     with np.errstate(over="ignore"):
         distances = np.sqrt(squared, out=squared).astype(dtype, copy=False)
@@ -94,13 +106,13 @@ def root(squared: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def overflow(name: str = "x") -> DataError:
-    """The error for distances that floating point cannot hold."""
+    """Return the error for distances that overflow."""
     return DataError(
         f"{name}: expected distances within floating-point range, got an overflow; scale the data"
     )
 
 
 def require_rows(x: Any) -> None:
-    """Raise :class:`UsageError` where there is nothing to draw from."""
+    """Raise :class:`UsageError` if there is no row to draw from."""
     if x.shape[0] == 0:
         raise UsageError("x: expected at least one row to draw centers from, got none")

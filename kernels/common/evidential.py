@@ -1,4 +1,4 @@
-"""What operations on Dirichlet evidence share: their arguments, checked, and rows that are not valid."""
+"""Shared by operations on Dirichlet evidence: checked arguments and errors for invalid rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ CODES = {"alpha": 0, "softplus": 1, "exp": 2, "relu": 3}
 class Modalities:
     """M arrays [N, C] of one float dtype and how they become Dirichlet parameters.
 
-    ``evidence`` is ``"alpha"`` where the numbers are alpha itself; ``weights`` is float64 [1, M] or
-    [N, M], or None; ``present`` bool [N, M], contiguous, or None; ``names`` what messages call them.
+    ``evidence`` is ``"alpha"`` if the numbers are alpha itself. ``weights`` is float64 [1, M] or
+    [N, M], or None. ``present`` is a contiguous bool [N, M] or None. ``names`` are the arrays'
+    names in messages.
     """
 
     arrays: tuple[arrays.Float, ...]
@@ -38,16 +39,16 @@ class Modalities:
 
     @property
     def dtype(self) -> Any:
-        """The dtype computed with."""
+        """The computation dtype."""
         return self.arrays[0].dtype
 
     @property
     def code(self) -> int:
-        """The evidence function as the compiled extension numbers it."""
+        """The number of the evidence function in the compiled extension."""
         return CODES[self.evidence]
 
     def invalid_row(self, row: int) -> DataError:
-        """The error for a row that holds NaN, infinity or an alpha that is not positive."""
+        """Return the error for a row with NaN, infinity or an alpha that is not positive."""
         for k, (a, name) in enumerate(zip(self.arrays, self.names, strict=True)):
             if self.present is not None and not self.present[row, k]:
                 continue
@@ -62,7 +63,7 @@ class Modalities:
         raise AssertionError(f"row {row} is valid")
 
     def require_valid(self) -> None:
-        """Raise the error of the first row that is not valid (the reference form of the check)."""
+        """Raise the error for the first invalid row (the reference implementation of the check)."""
         bad = np.zeros(self.rows, dtype=bool)
         for k, a in enumerate(self.arrays):
             broken = ~np.isfinite(a)
@@ -75,18 +76,18 @@ class Modalities:
 
 
 def device_of(x: Sequence[arrays.ArrayLike]) -> str:
-    """``"cuda"`` if one of the arrays lies there, else ``"cpu"``."""
+    """Return ``"cuda"`` if one of the arrays is on a GPU, otherwise ``"cpu"``."""
     devices = {arrays.device_of(a) for a in x}
     return "cuda" if "cuda" in devices else "cpu"
 
 
 def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[arrays.Float, ...]:
-    """Float matrices [N, C] of one shape and dtype, C >= 1, one a modality.
+    """Return one float matrix [N, C] per modality, all of one shape and dtype, C >= 1.
 
     Raises
     ------
     ShapeError
-        If one is no matrix of real numbers, or the shapes differ.
+        If an array is not a matrix of real numbers, or the shapes differ.
     """
     floats = [arrays.as_float(a, name, ndim=2) for a, name in zip(x, names, strict=True)]
     for a, name in zip(floats, names, strict=True):
@@ -96,11 +97,11 @@ def class_rows(x: Sequence[arrays.ArrayLike], names: Sequence[str]) -> tuple[arr
 
 
 def require_classes(shape: tuple[int, ...], first: tuple[int, ...], name: str) -> None:
-    """Raise :class:`ShapeError` unless ``shape`` is [N, C], C >= 1, and that of the ``first`` modality."""
+    """Raise :class:`ShapeError` unless ``shape`` is [N, C] with C >= 1 and equals ``first``."""
     if shape != first or shape[1] < 1:
         raise ShapeError(
             f"{name}: expected [N, C] with C >= 1 and the same for all modalities, "
-            f"got {shape} beside {first}"
+            f"got {shape} and {first}"
         )
 
 
@@ -112,16 +113,17 @@ def gather(
     evidence: str,
     temperature: Any,
 ) -> Modalities:
-    """Check what describes the evidence; ``single`` says that messages should call it ``x``.
+    """Check the evidence arguments; with ``single``, messages call the only array ``x``.
 
     Raises
     ------
     ShapeError
         If the arrays are not all [N, C] of one shape with C >= 1.
     UsageError
-        For an unknown kind or evidence, a temperature that is not positive, or one beside alpha.
+        For an unknown kind or evidence, a temperature that is not positive, or one given with
+        alpha.
     """
-    names, name, temperatures = described(
+    names, name, temperatures = check_options(
         len(x), single=single, kind=kind, evidence=evidence, temperature=temperature
     )
     floats = class_rows(x, names)
@@ -135,15 +137,16 @@ def gather(
     )
 
 
-def described(
+def check_options(
     count: int, *, single: bool, kind: str, evidence: str, temperature: Any
 ) -> tuple[tuple[str, ...], str, NDArray[np.float64]]:
-    """What messages call ``count`` modalities, their evidence function and temperatures, checked.
+    """Check the options of ``count`` modalities; return names, evidence and temperatures.
 
     Raises
     ------
     UsageError
-        For none, an unknown kind or evidence, a temperature that is not positive, or one beside alpha.
+        For no modality, an unknown kind or evidence, a temperature that is not positive, or one
+        given with alpha.
     """
     if kind not in ("alpha", "logits"):
         raise UsageError(f"kind: expected 'alpha' or 'logits', got {kind!r}")
@@ -167,7 +170,7 @@ def _temperatures(temperature: Any, m: int, kind: str) -> NDArray[np.float64]:
 
 
 def numbers(value: Any, name: str) -> NDArray[np.float64]:
-    """A small float64 array out of a number, a sequence of numbers or an array in CPU memory.
+    """Return a float64 array from a number, a sequence of numbers or an array in CPU memory.
 
     Raises
     ------
@@ -185,16 +188,16 @@ def numbers(value: Any, name: str) -> NDArray[np.float64]:
 
 
 def simplex_weights(value: Any, rows: int, m: int) -> NDArray[np.float64]:
-    """Weights as float64 [1, M] or [N, M], rows on the simplex.
+    """Return weights as float64 [1, M] or [N, M] whose rows are on the simplex.
 
     Raises
     ------
     ShapeError
         For another shape than [M] or [N, M].
     UsageError
-        If [M] weights are negative, not finite, or sum to something else than 1 (within 1e-4).
+        If [M] weights are negative, not finite, or do not sum to 1 (within 1e-4).
     DataError
-        The same of a row of [N, M] weights, named.
+        The same for a row of [N, M] weights; the message names the row.
     """
     w = numbers(value, "weights")
     if w.shape not in ((m,), (rows, m)):
@@ -206,18 +209,34 @@ def simplex_weights(value: Any, rows: int, m: int) -> NDArray[np.float64]:
     if not good.all():
         row = int(np.argmin(good))
         if shared:
-            raise UsageError(f"weights: {simplex_words(w[row])}")
-        raise DataError(f"weights[{row}]: {simplex_words(w[row])}")
+            raise UsageError(f"weights: {describe_weights(w[row])}")
+        raise DataError(f"weights[{row}]: {describe_weights(w[row])}")
     return w
 
 
-def simplex_words(weights: NDArray[np.float64]) -> str:
-    """What is wrong with weights that are not on the simplex."""
+def describe_weights(weights: NDArray[np.float64]) -> str:
+    """Describe weights that are not on the simplex, for an error message."""
     return f"expected numbers >= 0 with sum 1, got {weights}; divide them by their sum"
 
 
+def presence_mask(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
+    """Return ``present`` as a contiguous bool [N, M] array.
+
+    Raises
+    ------
+    ShapeError
+        For another shape or dtype.
+    """
+    p = arrays.to_numpy(value, "present")
+    if p.dtype != np.bool_ or p.shape != (rows, m):
+        raise ShapeError(
+            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
+        )
+    return np.ascontiguousarray(p)
+
+
 def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
-    """``present`` as a contiguous bool [N, M] array.
+    """Return :func:`presence_mask`, in which each row must have a modality.
 
     Raises
     ------
@@ -226,18 +245,13 @@ def presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
     DataError
         If a row has no modality at all.
     """
-    p = arrays.to_numpy(value, "present")
-    if p.dtype != np.bool_ or p.shape != (rows, m):
-        raise ShapeError(
-            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
-        )
+    p = presence_mask(value, rows, m)
     some = p.any(axis=1)
     if not some.all():
-        row = int(np.argmin(some))
-        raise DataError(lacks_all(row))
-    return np.ascontiguousarray(p)
+        raise DataError(describe_missing(int(np.argmin(some))))
+    return p
 
 
-def lacks_all(row: int) -> str:
-    """What is wrong with a row without any modality."""
+def describe_missing(row: int) -> str:
+    """Describe a row without any modality, for an error message."""
     return f"present[{row}]: expected at least one modality, got none; drop row {row}"

@@ -1,7 +1,7 @@
-"""Counter-based random numbers, the NumPy twin of ``csrc/include/rlmba/random.hpp``.
+"""Counter-based random numbers; the NumPy counterpart of ``csrc/include/rlmba/random.hpp``.
 
-The i-th uniform of a seed is a pure function of (seed, i). Every backend draws from this stream, so a
-seed means the same thing on each of them, whatever the block size or thread count.
+The i-th uniform number of a seed is a pure function of (seed, i). All backends use this stream, so
+a seed gives the same numbers on each of them, for any block size or thread count.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Rng: TypeAlias = "int | np.random.Generator | torch.Generator | None"
 
 
 def seed_from(rng: Rng) -> int:
-    """One 64-bit seed out of what a caller passed as ``rng``.
+    """Return a 64-bit seed from the ``rng`` argument of an operation.
 
     Parameters
     ----------
     rng : int, numpy.random.Generator, torch.Generator or None
-        An int is used as it is (modulo 2**64). A generator is advanced by one draw. None takes fresh
-        entropy from the operating system.
+        An int is the seed itself (modulo 2**64). A generator is advanced by one draw. None takes
+        fresh entropy from the operating system.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def seed_from(rng: Rng) -> int:
 
 
 def mix64(seed: int, counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finalizer of ``seed + (counter + 1) * golden ratio``, element by element."""
+    """Elementwise SplitMix64 finalizer of ``seed + (counter + 1) * golden ratio``."""
     with np.errstate(over="ignore"):
         z = np.uint64(seed) + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -66,10 +66,10 @@ def mix64(seed: int, counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def unit_interval(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """float64 in the open interval (0, 1) of the 52 high bits; 53 would round up to 1 at the end."""
+    """float64 in the open interval (0, 1) from the 52 high bits; 53 bits could round up to 1."""
     return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def uniform01(seed: int, start: int, count: int) -> NDArray[np.float64]:
-    """Draws ``start`` to ``start + count`` of a seed: float64 in the open interval (0, 1)."""
+    """Uniform numbers ``start`` to ``start + count`` of a seed: float64 in the open interval (0, 1)."""
     return unit_interval(mix64(seed, np.arange(start, start + count, dtype=np.uint64)))

@@ -1,4 +1,4 @@
-"""Objects of pandas, polars and pyarrow as NumPy arrays of numbers, without importing any of the three."""
+"""Convert pandas, polars and pyarrow objects to NumPy arrays without importing these libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMERIC = "biuf"
 
 
 def _library(x: object) -> str | None:
-    """Which of the libraries the type of ``x``, or one that it derives from, belongs to."""
+    """Return the library that defines the type of ``x`` or one of its base classes."""
     for base in type(x).__mro__:
         library = base.__module__.split(".")[0]
         if library in _LIBRARIES:
@@ -30,12 +30,12 @@ def is_table(x: object) -> bool:
 
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
-    """An array [N] of a series or column, [N, D] of a table, a data frame or a column of lists of D.
+    """Return [N] for a series or column, [N, D] for a table, a data frame or lists of length D.
 
     Raises
     ------
     ShapeError
-        If a column does not hold numbers or lacks a value; the message names it.
+        If a column does not hold numbers or has a missing value; the message names it.
     """
     library = _library(x)
     if library == "pandas":
@@ -96,7 +96,7 @@ def _arrow_column(column: Any, name: str, label: str) -> NDArray[Any]:
         return np.asarray(column.to_numpy_ndarray())
     values = (
         column.to_numpy()
-        if hasattr(column, "chunks")  # a chunked array, which is copied in any case
+        if hasattr(column, "chunks")  # a chunked array, which always has to be copied
         else column.to_numpy(zero_copy_only=False)
     )
     values = _from_lists(np.asarray(values), name)
@@ -105,7 +105,7 @@ def _arrow_column(column: Any, name: str, label: str) -> NDArray[Any]:
 
 
 def _from_lists(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """An array [N, D] out of N lists of D numbers each; another array as it is."""
+    """Convert N lists of D numbers each to an array [N, D]; return any other array unchanged."""
     if values.dtype != object or not all(isinstance(v, np.ndarray) for v in values.flat):
         return values
     lengths = {len(v) for v in values.flat}

@@ -1,11 +1,12 @@
-"""Draws by the D^2 law in blocks on a GPU: the stream of :mod:`rlmba.kernels.common.d2_sampling`.
+"""D^2 sampling in blocks on a GPU, with the stream of :mod:`rlmba.kernels.common.d2_sampling`.
 
-What a block does follows from a few numbers on the device (how many rows are drawn, which uniform comes
-next): it is launched without looking at them, and does nothing once all rows are drawn. Only then are
-they read: after as many blocks as suffice when nothing is refused, and one more.
+The work of a block depends on a few numbers on the device, such as the number of rows drawn and the
+next uniform number. The host launches blocks without reading them; a block does nothing once all
+rows are drawn. The host reads them after as many blocks as are needed if every proposal is
+accepted, plus one.
 
-D^2 is summed over the rows of one program of a pass, not over ``REDUCTION_ROWS``, and in another order:
-a uniform within that rounding of a boundary between two rows means the other one.
+D^2 is summed over the rows of one program instead of ``REDUCTION_ROWS``, and in another order. A
+uniform number within that rounding error of a boundary may therefore choose the neighboring row.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
     "run",
 ]
 
-# Places of the numbers in Draw.state.
+# Positions of the numbers in Draw.state.
 _DRAWN = tl.constexpr(0)
 _COUNTER = tl.constexpr(1)
 _COUNT = tl.constexpr(2)
@@ -49,29 +50,30 @@ _EXHAUSTED = tl.constexpr(EXHAUSTED)
 _OVERFLOW = tl.constexpr(OVERFLOW)
 _NONE = tl.constexpr(2**62)
 PIECE = 256
-"""Chunk sums that a proposal looks at together."""
+"""Number of chunk sums that a proposal searches at once."""
 
 
 class Draw:
-    """What is drawn so far, on the device.
+    """The draws so far, on the device.
 
     Parameters
     ----------
     rows, k : int
-        How many rows there are, and how many are wanted.
+        Number of rows, and number of rows to draw.
     tile_rows : int
-        Rows of every tile that a pass is launched on, but for the last.
+        Number of rows in every tile except the last.
 
     Attributes
     ----------
     state : int64 [8]
     indices, at_draw : int64 [k], float64 [k]
-        Drawn rows, and the D^2 that each had then.
+        Drawn rows, and the D^2 of each when it was drawn.
     squared, labels, sums : float64 [rows], int64 [rows], float64 [chunks]
-        How far every row lies from the nearest drawn one, which that is, and sums over ROWS rows.
+        Squared distance of every row to the nearest drawn row, which that is, and sums over ROWS
+        rows.
     place, before, least, order, pairs : tensors of ``capacity`` (pairs: its square)
-        Of the proposals of a block: position, D^2, the least D^2 to be accepted with, which were
-        accepted, and their squared distances to one another.
+        For the proposals of a block: position, D^2, the smallest D^2 for acceptance, the accepted
+        proposals, and the squared distances between proposals.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Draw:
         self.tile_chunks = triton.cdiv(tile_rows, ROWS)
         full, rest = divmod(rows, tile_rows)
         self.chunks = full * self.tile_chunks + triton.cdiv(rest, ROWS)
-        # As Triton's interpreter and every GPU: two's complement.
+        # Two's complement, as in Triton's interpreter and on GPUs.
         bits = seed - 2**64 if seed >= 2**63 else seed
         self.state = torch.tensor(
             [1, 1, 1, 0, 0, RUNNING, bits, k], dtype=torch.int64, device=device
@@ -108,17 +110,17 @@ class Draw:
 
     @property
     def count(self) -> Tensor:
-        """How many centers the last block has given, int64 [1]."""
+        """Number of centers from the last block, int64 [1]."""
         return self.state[_COUNT.value : _COUNT.value + 1]
 
     @property
     def first_label(self) -> Tensor:
-        """The label of the first of them, int64 [1]."""
+        """Label of the first of these centers, int64 [1]."""
         return self.state[_FIRST.value : _FIRST.value + 1]
 
     @property
     def size(self) -> Tensor:
-        """How many proposals the block has, int64 [1]."""
+        """Number of proposals in the block, int64 [1]."""
         return self.state[_SIZE.value : _SIZE.value + 1]
 
     def law(self) -> tuple[object, ...]:
@@ -129,27 +131,27 @@ class Draw:
         )  # fmt: skip
 
     def read(self) -> list[int]:
-        """The state; waits for the GPU."""
+        """Read the state; waits for the GPU."""
         return [int(number) for number in self.state.tolist()]
 
     def tile_sums(self, begin: int) -> Tensor:
-        """The sums of the tile that begins at a row."""
+        """Return the sums of the tile that begins at a row."""
         return self.sums[begin // self.tile_rows * self.tile_chunks :]
 
 
 class Points(Protocol):
-    """Rows, wherever they lie and however their distances are computed."""
+    """Interface to rows whose pairwise distances can be computed."""
 
     def propose(self, draw: Draw, most: int) -> None:
         """Launch a block of at most ``most`` proposals, and fill ``draw.pairs``."""
 
     def update(self, draw: Draw, most: int) -> None:
-        """Let the proposals that ``draw.order`` names, at most ``most``, compete with what rows met."""
+        """Update the nearest centers with the at most ``most`` proposals named by ``draw.order``."""
 
 
 @triton.jit
 def next_block(state, block_min, block_max):
-    """How many proposals the block has: none once all rows are drawn, or nothing is left to draw."""
+    """Number of proposals in the block; zero once all rows are drawn or the pool is exhausted."""
     drawn = tl.load(state + _DRAWN)
     size = tl.minimum(tl.maximum(drawn, block_min), block_max)
     more = tl.where(drawn < tl.load(state + _WANTED), size, 0)
@@ -174,7 +176,7 @@ def propose(
     PIECE: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """Positions [MANY] of the proposals of this program, and which of them are in the block."""
+    """Positions [MANY] of this program's proposals, and which of them are in the block."""
     some = tl.program_id(0).to(tl.int64) * MANY + tl.arange(0, MANY)
     size = next_block(state, block_min, block_max)
     total = tl.zeros((PIECE,), tl.float64)
@@ -185,7 +187,7 @@ def propose(
     fine = (weight > 0) & (weight < float("inf"))
     size = tl.where(fine, size, 0)
     if tl.program_id(0) == 0:
-        # Blocks are asked for, yet there is nothing to draw by.
+        # Every D^2 is 0, so no row can be proposed.
         stuck = tl.where(fine, 0, next_block(state, block_min, block_max))
         if stuck > 0:
             tl.store(state + _STATUS, tl.where(weight == 0, _EXHAUSTED, _OVERFLOW))
@@ -195,7 +197,7 @@ def propose(
     counter = tl.load(state + _COUNTER) + 2 * some
     target = uniform01(seed, counter) * weight
 
-    # The first chunk at whose end the sum exceeds the target; rounding may leave none, then the last.
+    # The first chunk whose cumulative sum exceeds the target, or the last if rounding leaves none.
     chunk = tl.full((MANY,), _NONE, tl.int64)
     start = tl.zeros((MANY,), tl.float64)
     last = tl.full((MANY,), 0, tl.int64)
@@ -231,14 +233,14 @@ def propose(
 
 @triton.jit
 def centers_to_meet(state):
-    """How many centers the last block has given, or 0 where no further block needs to know them."""
+    """Number of centers from the last block, or 0 if no further block needs them."""
     more = tl.load(state + _DRAWN) < tl.load(state + _WANTED)
     return tl.where(more, tl.load(state + _COUNT), 0)
 
 
 @triton.jit
 def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: tl.constexpr):
-    """Walk through the proposals of a block, one after another."""
+    """Examine the proposals of a block one after another."""
     size = tl.load(state + _SIZE)
     among = tl.arange(0, SIZE)
     drawn = tl.load(state + _DRAWN)
@@ -252,7 +254,7 @@ def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: t
             good = (among == j) & (now > 0) & (bound <= now)
             kept += good.to(tl.int32)
             taken = tl.sum(good.to(tl.int32)) > 0
-            # What comes later may lie nearer to this one.
+            # Later proposals may be nearer to this center.
             now = tl.where(among > j, tl.where(taken, tl.minimum(now, later), now), now)
         room = tl.load(state + _WANTED) - drawn
         rank = tl.cumsum(kept)
@@ -262,7 +264,7 @@ def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: t
         tl.store(order + to, among.to(tl.int64), final)
         tl.store(indices + drawn + to, tl.load(place + among, inside, other=0), final)
         tl.store(at_draw + drawn + to, now, final)
-        # Those behind the last one that there was room for were not looked at.
+        # Proposals after the last accepted row were not examined.
         walked = tl.max(tl.where(final, among + 1, 0)).to(tl.int64)
         walked = tl.where(count < room, size, walked)
         tl.store(state + _COUNTER, tl.load(state + _COUNTER) + 2 * walked)
@@ -274,7 +276,7 @@ def _accept(state, place, before, least, pairs, order, indices, at_draw, SIZE: t
 
 
 def accept(draw: Draw) -> None:
-    """Launch the acceptance of a block whose proposals lie in ``draw``."""
+    """Launch the acceptance of the proposals in ``draw``."""
     _accept[(1,)](
         draw.state, draw.place, draw.before, draw.least, draw.pairs, draw.order, draw.indices,
         draw.at_draw, SIZE=draw.capacity, num_warps=max(1, draw.capacity // 256),
@@ -282,10 +284,11 @@ def accept(draw: Draw) -> None:
 
 
 def run(points: Points, draw: Draw, *, ahead: bool) -> list[int]:
-    """Draw until the wanted rows are drawn, or none is left to draw; what the state is then.
+    """Draw until all wanted rows are drawn or the pool is exhausted; return the final state.
 
-    The first row is drawn, and rows have met it. ``ahead`` launches blocks before the ones before
-    have been looked at; without it every block is waited for.
+    The first row must have been drawn, and distances to it computed. With ``ahead``, blocks are
+    launched before the results of earlier blocks are read; without it the host waits for every
+    block.
     """
     drawn, spare = 1, int(ahead)
     state = draw.read() if draw.k == 1 else []
@@ -308,7 +311,7 @@ def run(points: Points, draw: Draw, *, ahead: bool) -> list[int]:
 
 
 def fill_exhausted(draw: Draw, state: list[int]) -> None:
-    """Draw the rest of an exhausted pool, on the host: at most once, and rarely."""
+    """Draw the remaining rows of an exhausted pool on the host; this happens rarely and at most once."""
     drawn = state[_DRAWN.value]
     if state[_STATUS.value] != EXHAUSTED or drawn == draw.k:
         return
@@ -319,5 +322,5 @@ def fill_exhausted(draw: Draw, state: list[int]) -> None:
 
 
 def overflowed(state: list[int]) -> bool:
-    """Whether the sum of D^2 was beyond float64."""
+    """Whether the sum of D^2 exceeded float64."""
     return bool(state[_STATUS.value] == OVERFLOW)

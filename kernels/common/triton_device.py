@@ -1,4 +1,4 @@
-"""What Triton kernels share."""
+"""Helpers shared by the Triton kernels."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = [
 _VALID = tl.constexpr(ALL_VALID)
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-"""Whether kernels run in Triton's interpreter, as Triton itself decides when it is imported."""
+"""Whether kernels run in Triton's interpreter, which Triton decides when it is imported."""
 
 
 @triton.jit
 def is_finite(x):
-    """Neither NaN nor infinite, elementwise."""
+    """Whether each element is neither NaN nor infinite."""
     return tl.abs(x) < float("inf")
 
 
 @triton.jit
 def column_range(low, high, column, tiles, TILES: tl.constexpr):
-    """Least value, span and factor of a column, from its extremes in each of ``tiles`` blocks.
+    """Minimum, range and factor of a column, from its extremes in each of ``tiles`` blocks.
 
-    Least and span are of the values times the factor, which is 1/2 where the range overflows and
-    else 1. A constant column has span 0.
+    Minimum and range refer to the values times the factor, which is 1/2 if the range overflows and
+    1 otherwise. A constant column has range 0.
     """
     some = tl.arange(0, TILES)
     least = tl.min(tl.load(low + column * tiles + some, some < tiles, other=float("inf")))
@@ -52,7 +52,7 @@ def column_range(low, high, column, tiles, TILES: tl.constexpr):
 
 @triton.jit
 def onto_unit(value, least, span, factor):
-    """``value`` onto [0, 1] by the :func:`column_range` of its column; 0 of a constant one."""
+    """Map ``value`` to [0, 1] by the :func:`column_range` of its column; 0 if it is constant."""
     scaled = value * factor - least
     divisor = tl.where(span > 0, span, 1.0).to(value.dtype)
     if value.dtype == tl.float32:
@@ -65,7 +65,7 @@ def onto_unit(value, least, span, factor):
 @triton.jit
 def dot(a, b, total):
     """``total`` plus the product of half precision or float32 blocks, as float32."""
-    if INTERPRETED:  # which multiplies the bits of bfloat16 as integers
+    if INTERPRETED:  # the interpreter multiplies the bits of bfloat16 as integers
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, total)
@@ -75,7 +75,7 @@ def dot(a, b, total):
 def largest_of_rows(
     x, bad, row, there, classes, stride, first_row, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Largest number of rows of x, float64, and the first column that holds it; the flag of bad rows."""
+    """Return the largest value (float64) of rows of x, its first column, and the flag of bad rows."""
     most = tl.full((ROWS,), float("-inf"), tl.float64)
     label = tl.full((ROWS,), 0, tl.int32)
     broken = tl.full((ROWS,), 0, tl.int32)
@@ -98,9 +98,9 @@ def largest_of_rows(
 
 @triton.jit
 def uniform01(seed, index):
-    """Draws of a seed (the bits of it as int64) by number (int64): float64 in the open (0, 1).
+    """Uniform numbers of a seed (its bits as int64) by position (int64): float64 in the open (0, 1).
 
-    The twin of :func:`rlmba.kernels.common.random.uniform01`.
+    Counterpart of :func:`rlmba.kernels.common.random.uniform01`.
     """
     z = (index + 1).to(tl.uint64, bitcast=True) * 0x9E3779B97F4A7C15
     z += seed.to(tl.uint64, bitcast=True)
@@ -116,8 +116,8 @@ def _multiprocessors(index: int | None) -> int:
 
 
 def programs(device: torch.device) -> int:
-    """How many programs fill the device, some of them waiting for memory: 8 a multiprocessor.
+    """Number of programs that fill the device while some wait for memory: 8 per multiprocessor.
 
-    Under the interpreter 3: enough to meet every boundary between programs.
+    Three under the interpreter, which is enough to test the boundaries between programs.
     """
     return 8 * _multiprocessors(device.index) if device.type == "cuda" else 3

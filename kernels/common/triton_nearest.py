@@ -1,20 +1,23 @@
-"""Distance to, and place of, the nearest center so far: exact answers out of products of limited precision.
+"""Exact nearest centers from matrix products of limited precision.
 
-Products of rows and centers run on the matrix units. They never decide: with a proven bound on their
-rounding they only tell which centers can be the nearest of a row and nearer than what it met before.
-Those are measured, as sums of (x - c)^2 in float64, the likeliest first, until none is left in question.
+Products of rows and centers run on the matrix units and only preselect: with a proven bound on
+their rounding error, they show which centers can be nearest to a row and nearer than its previous
+nearest center. The distances of these candidates are computed as sums of (x - c)^2 in float64, the
+most likely first, until no candidate is left.
 
-A score is |c'|^2 / 2 - <x', c'> where x' = x - shift, likewise c': half the squared distance but for
-|x'|^2 / 2. float32 and float64 are shifted (offset data would lose its digits), rounded to float32, and
-split into two bfloat16 numbers, whose three leading products are summed in float32. Half precision that
-meets centers of its own dtype is multiplied as it lies, unshifted.
+The score of a center is |c'|^2 / 2 - <x', c'>, where x' = x - shift and c' = c - shift. It is half
+the squared distance minus |x'|^2 / 2. float32 and float64 values are shifted, because data with an
+offset would lose digits. They are then rounded to float32 and split into two bfloat16 numbers,
+whose three leading products are summed in float32. Half-precision rows with centers of the same
+dtype are multiplied without shift or split.
 
-The bound, with u = 2^-24. A matrix unit sums 3 D products (D unsplit), each addition of which may truncate
-at 2^-23 of the partial sum, eight or more products an addition: at most 3 D u |x'| |c'|, which also covers
-summing one by one. What the split leaves out, both low parts' product and what is below them, is within
-3 * 2^-18 |x'| |c'|; rounding the shifted values within 2 u |x'| |c'|; the half norm and the subtraction
-within 4 u |c'|^2 / 2. What underflows is covered by an absolute term, and where squared norms come near
-the end of float32, or beyond it, every center is measured.
+The bound, with u = 2^-24. A matrix unit sums 3 D products (D if unsplit), eight or more per
+addition, and each addition may truncate at 2^-23 of the partial sum. This error is at most 3 D u
+|x'| |c'|, which also covers adding one product at a time. The terms that the split omits (the
+product of both low parts, and lower bits) are within 3 * 2^-18 |x'| |c'|. Rounding the shifted
+values is within 2 u |x'| |c'|, and the half norm and the subtraction are within 4 u |c'|^2 / 2. An
+absolute term covers underflow. Where squared norms come near the end of float32's range or exceed
+it, the distance of every center is computed.
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ from rlmba.kernels.common.triton_device import INTERPRETED, dot
 __all__ = ["MANY", "ROWS", "Centers", "nearest_pass", "prepare", "split_dtype", "update_nearest"]
 
 ROWS = 64
-"""Rows of one program of a pass."""
+"""Number of rows per program of a pass."""
 MANY = 16
-"""Centers that one program prepares."""
+"""Number of centers that one program prepares."""
 
 SAFE = tl.constexpr(2.0**120)
-"""Squared norms from which on float32 is not trusted."""
+"""Squared norms above this are not trusted in float32."""
 TINY = tl.constexpr(2.0**-122)
-"""What underflow may cost in each of the values of a product."""
+"""Bound on the underflow error per value of a product."""
 
 _UNIT = 2.0**-24
 # The interpreter truncates where conversions to bfloat16 round.
@@ -46,7 +49,7 @@ _SPLIT = 3 * (2.0**-16 if INTERPRETED.value else 2.0**-18)
 
 
 class Centers(NamedTuple):
-    """Centers as a pass multiplies and measures them.
+    """Centers in the forms that a pass multiplies and computes distances with.
 
     ``rows`` [B, D] as given; ``high`` and ``low`` [B, D] the shifted rows split into bfloat16, or the
     rows themselves and an empty tensor; ``half`` float32 [B] half the squared norms of those.
@@ -59,7 +62,7 @@ class Centers(NamedTuple):
 
 
 def split_dtype(rows: Tensor, centers: Tensor) -> torch.dtype | None:
-    """The dtype in which rows are multiplied with centers as they lie; None where both are split."""
+    """The dtype in which rows and centers are multiplied directly; None if both are split."""
     same = rows.dtype == centers.dtype and rows.element_size() == 2
     return rows.dtype if same else None
 
@@ -70,7 +73,7 @@ def product_error(width: int, *, split: bool) -> float:
 
 
 def norm_error(width: int, depth: int) -> float:
-    """Bound on the relative error of |x'|^2, summed in ``depth`` lanes."""
+    """Bound on the relative error of |x'|^2 when summed in ``depth`` lanes."""
     return 1.01 * (width / depth + 16) * _UNIT
 
 
@@ -81,7 +84,7 @@ def exact_error(width: int) -> float:
 
 @triton.jit
 def split(x):
-    """float32 as a sum of two bfloat16 numbers, but for 2^-18 of it."""
+    """Split float32 into a sum of two bfloat16 numbers, up to a relative error of 2^-18."""
     high = x.to(tl.bfloat16)
     return high, (x - high.to(tl.float32)).to(tl.bfloat16)
 
@@ -96,7 +99,7 @@ def shifted(x, shift):
 
 @triton.jit
 def store_center(value, shift, high, low, at, inside, SPLIT: tl.constexpr):
-    """Write blocks of centers as a pass multiplies them; their squares, in float64."""
+    """Write blocks of centers in multiplied form, and return their squares in float64."""
     moved = value
     if SPLIT:
         moved = shifted(value, shift)
@@ -121,7 +124,7 @@ def _prepare(
     MANY: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """MANY centers: split, and half their squared norms. The shift is the mean of the first MANY."""
+    """Split MANY centers and compute half their squared norms; the shift is the first MANY's mean."""
     begin_j = tl.program_id(0).to(tl.int64) * MANY
     total = tl.load(count)
     if begin_j < total:
@@ -187,7 +190,7 @@ def products(
 
 @triton.jit
 def squared_difference(x, c, active, scale, width, ROWS: tl.constexpr, DEPTH: tl.constexpr):
-    """float64 sums of (x - scale c)^2 over rows at x and at c, where active."""
+    """float64 sums of (x - scale c)^2 for pairs of rows at x and c that are active."""
     total = tl.zeros((ROWS, DEPTH), tl.float64)
     step = tl.arange(0, DEPTH)
     for begin in tl.range(0, width, DEPTH, num_stages=4):
@@ -201,10 +204,10 @@ def squared_difference(x, c, active, scale, width, ROWS: tl.constexpr, DEPTH: tl
 
 @triton.jit
 def candidates(score, error, half, valid, safe, norm, norm_slack, exact_slack, squared):
-    """Lower bounds of the scores [ROWS, CENTERS] (infinite for none), and how low one must be.
+    """Lower bounds of the scores [ROWS, CENTERS], infinite for no center, and each row's limit.
 
-    A center whose lower bound exceeds the limit of a row is neither its nearest nor nearer than the
-    squared distance of before. The slacks are relative errors of norms and of exact distances.
+    A center whose lower bound exceeds the row's limit is neither nearest nor nearer than the
+    previous squared distance. The slacks are relative errors of norms and of exact distances.
     """
     lower = tl.where(valid[None, :], score - error, float("inf"))
     upper = tl.where(valid[None, :], score + error, float("inf"))
@@ -214,13 +217,13 @@ def candidates(score, error, half, valid, safe, norm, norm_slack, exact_slack, s
     limit = (limit + 1e-6 * tl.abs(limit)).to(tl.float32)
     lower = tl.where(safe[:, None] | ~valid[None, :], lower, float("-inf"))
     limit = tl.where(safe, limit, float("inf"))
-    # Nothing is nearer than a duplicate, and ties stay with the earlier center.
+    # No center is nearer than a duplicate, and ties go to the earlier center.
     return lower, tl.where(squared > 0, limit, float("-inf"))
 
 
 @triton.jit
 def next_candidate(lower, limit):
-    """Of every row the likeliest center left, and whether one is in question."""
+    """Return the most likely remaining center of every row, and whether there is one."""
     least, at = tl.min(lower, 1, return_indices=True)
     return at, (least <= limit) & (least < float("inf")) & (limit > float("-inf"))
 
@@ -253,7 +256,7 @@ def _nearest(
     DEPTH: tl.constexpr,
     EXACT: tl.constexpr,
 ):
-    """ROWS rows against all centers, CENTERS of them at once."""
+    """Compare ROWS rows with all centers, CENTERS at a time."""
     total = tl.load(count)
     if total > 0:
         first = tl.load(first_label)
@@ -304,7 +307,7 @@ def _nearest(
 
 
 def prepare(centers: Tensor, count: Tensor, dtype: torch.dtype | None) -> tuple[Centers, Tensor]:
-    """The first ``count`` centers [B, D] as a pass takes them, and the shift (float32 [D]) of rows."""
+    """Prepare the first ``count`` centers [B, D] for a pass; also return the shift, float32 [D]."""
     size, width = centers.shape
     split = dtype is None
     half = torch.empty(size, dtype=torch.float32, device=centers.device)
@@ -331,14 +334,14 @@ def nearest_pass(
     order: Tensor | None = None,
     sums: Tensor | None = None,
 ) -> None:
-    """:func:`update_nearest` of prepared centers.
+    """Run :func:`update_nearest` with prepared centers.
 
     Parameters
     ----------
     most : int
         An upper bound on ``count``, known on the host.
     order : int64 [count], optional
-        Which of the centers count, and in which order.
+        Which centers take part, and in which order.
     sums : float64 [rows / ROWS], optional
         Receives the sums of ``squared`` over every ROWS rows, where count > 0.
     """
@@ -365,9 +368,9 @@ def update_nearest(
     squared: Tensor,
     labels: Tensor,
 ) -> None:
-    """Let centers compete with what rows met before.
+    """Update the nearest center of every row with new centers.
 
-    Two launches, which read nothing back and can be captured in a CUDA graph.
+    The two launches read nothing back and can be captured in a CUDA graph.
 
     Parameters
     ----------
@@ -376,14 +379,14 @@ def update_nearest(
     centers : tensor [B, D]
         Of any floating-point dtype, contiguous.
     count : int64 [1]
-        On the device: the first ``count`` centers compete, none where it is 0.
+        On the device: only the first ``count`` centers take part.
     first_label : int64 [1]
-        On the device: the label of the first center, the others count on from it.
+        On the device: the label of the first center. Those of the others follow in order.
     squared : float64 [n]
-        Squared distance to the nearest center so far, infinity where there was none; lowered in place.
-        Exact but for rounding in float64, and exactly 0 for duplicates of a center.
+        Squared distance to the nearest center so far, infinity if there was none; updated in place.
+        Exact up to float64 rounding, and exactly 0 for duplicates of a center.
     labels : int64 [n]
-        Its label, -1 where there was none. Ties stay with the earliest.
+        Its label, -1 if there was none. Ties go to the earliest center.
     """
     prepared, shift = prepare(centers, count, split_dtype(tile, centers))
     nearest_pass(tile, prepared, shift, count, first_label, squared, labels, most=len(centers))

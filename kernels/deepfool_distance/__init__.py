@@ -1,4 +1,4 @@
-"""Distance of samples to the decision boundary of a linear head."""
+"""Distance of each sample to the decision boundary of a linear head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DeepFoolDistance", "deepfool_distance"]
 
 
 class DeepFoolDistance(NamedTuple):
-    """The way to the nearest other class: ``distances`` float64 [N] and ``classes`` int64 [N]."""
+    """Nearest other class: ``distances`` float64 [N] to it and ``classes`` int64 [N]."""
 
     distances: Any
     classes: Any
@@ -36,7 +36,7 @@ def _cpu(
 
 
 def _scaled(weight: arrays.Float) -> tuple[arrays.Float, float]:
-    """The weight over a power of two such that no square leaves float64's range, and that power."""
+    """Divide the weight by a power of two so that no square overflows; return both."""
     largest = float(np.abs(weight).max(initial=0.0))
     if weight.dtype == np.float32 or largest == 0 or 1e-100 < largest < 1e100:
         return weight, 1.0
@@ -45,7 +45,7 @@ def _scaled(weight: arrays.Float) -> tuple[arrays.Float, float]:
 
 
 def require_shapes(logits: tuple[int, ...], weight: tuple[int, ...]) -> None:
-    """Raise :class:`ShapeError` unless they are [N, C] and [C, D] with C >= 1 and D >= 1."""
+    """Raise :class:`ShapeError` unless the shapes are [N, C] and [C, D] with C >= 1 and D >= 1."""
     if logits[1] < 1 or weight[0] != logits[1] or weight[1] < 1:
         raise ShapeError(
             "expected logits [N, C] and a weight [C, D] with C >= 1 and D >= 1, "
@@ -68,36 +68,36 @@ def deepfool_distance(
     Parameters
     ----------
     logits : array [N, C]
-        f of each sample, finite, C >= 1. Rows may be strided.
+        Finite values f(z) of each sample, C >= 1. Rows may be strided.
     weight : array [C, D]
-        W, finite. The bias is in the logits already.
+        Finite weight W. The bias is already part of the logits.
     max_memory : int, optional
-        Bytes of GPU memory for copies of logits that lie in host memory; the result does not depend on
-        it. No effect on the CPU.
+        Bytes of GPU memory for copies of logits stored in host memory. The result does not depend
+        on it. It has no effect on the CPU.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     DeepFoolDistance
-        ``distances`` float64 [N], >= 0, in the unit of z, and ``classes`` int64 [N], the class k met
-        there, the lowest on ties (y, too, is the lowest of tied classes). A tie of y with another class
-        is distance 0. A class with the same weights as y can never overtake it and does not count unless
-        it ties; where that leaves none, also for C = 1, the distance is infinite and the class -1. So is
-        a distance beyond the range of float64.
+        ``distances`` float64 [N], >= 0, in the unit of z, and ``classes`` int64 [N], the class k
+        across that boundary. Ties go to the lowest class, also for y. If y ties with another class,
+        the distance is 0. A class with the same weights as y can never overtake it and is ignored
+        unless it ties. Where no class is left, including C = 1, or where the distance exceeds the
+        range of float64, the distance is infinite and the class is -1.
 
     Raises
     ------
     ShapeError, UsageError
-        If the arrays do not fit.
+        If the shapes of the arrays do not agree, or an option is invalid.
     NonFiniteError
         If a logit or weight is NaN or infinite; ``.row`` is the first such row.
 
     Notes
     -----
-    DeepFool's iteration reaches this point in one step where the classifier is linear. Norms of
-    differences are summed from the differences themselves, in float64, into a table of C x C numbers,
-    the only memory used beside the results. O(C^2 D + N C) time.
+    For a linear classifier, DeepFool's iteration reaches this point in one step. The norms are
+    computed in float64 from the differences w_k - w_y themselves. Their table of C x C numbers is
+    the only memory used in addition to the results. O(C^2 D + N C) time.
 
     References
     ----------

@@ -14,13 +14,13 @@ from rlmba.kernels.deepfool_distance import triton_impl
 def deepfool_distance(
     logits: arrays.ArrayLike, weight: arrays.ArrayLike, max_memory: int | None
 ) -> tuple[Any, Any]:
-    """The fields of the public function's result, its arguments unchecked."""
+    """Return the fields of the public function's result for unchecked arguments."""
     from rlmba.kernels.deepfool_distance import require_shapes
 
     f = device.as_float(logits, "logits", ndim=2)
     given = device.as_float(weight, "weight", ndim=2)
     require_shapes(tuple(f.shape), tuple(given.shape))
-    where = device.home(f, given)
+    where = device.compute_device(f, given)
     n = f.shape[0]
     distances = torch.empty(n, dtype=torch.float64, device=where)
     classes = torch.empty(n, dtype=torch.int64, device=where)
@@ -29,7 +29,7 @@ def deepfool_distance(
     broken = evidential_device.first_true(~torch.isfinite(w).all(dim=1))
     w, scale = _scaled(w)
     with device.on(where):
-        # From differences themselves: the product form loses the digits of rows that are alike.
+        # Computed from differences, because products lose the digits of similar rows.
         norms = torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist")
         for tile in device.Rows([f], where, max_memory):
             rows = slice(tile.begin, tile.end)
@@ -46,7 +46,7 @@ def deepfool_distance(
 
 
 def _scaled(w: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight over a power of two such that no square leaves float64's range, and that power."""
+    """Divide the weight by a power of two so that no square overflows; return both."""
     largest = w.abs().max()
     power = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent)
     plain = (largest == 0) | ((largest > 1e-100) & (largest < 1e100))

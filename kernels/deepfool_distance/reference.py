@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.deepfool_distance`: float64, one sample at a time."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.deepfool_distance`: float64, one sample at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlmba.kernels.common import arrays
 def deepfool_distance(
     logits: arrays.Float, weight: arrays.Float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances [N] and classes [N], by the definition."""
+    """Distances [N] and classes [N], directly from the definition."""
     arrays.require_finite(logits, "logits")
     f, w = logits.astype(np.float64), weight.astype(np.float64)
     distances = np.full(len(f), np.inf)

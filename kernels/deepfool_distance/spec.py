@@ -1,4 +1,4 @@
-"""Shapes and tolerances that tests and benches of deepfool_distance share."""
+"""Shapes and tolerances for the tests and benches of deepfool_distance share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ SHAPES += [(33, 8, 16), (33, 16, 17)]
 """(N, C, D)."""
 
 RELATIVE_TOLERANCE = 1e-13
-"""Against a float64 answer: norms are sums of D squares in float64."""
+"""Tolerance against a float64 result: norms are sums of D squares in float64."""
 
 BENCH_SHAPE = (44_719, 101, 512)
 GROWTH = [10_000, 100_000, 1_000_000]

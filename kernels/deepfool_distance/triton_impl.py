@@ -1,4 +1,4 @@
-"""Triton form of :func:`rlmba.kernels.deepfool_distance`."""
+"""Triton implementation of :func:`rlmba.kernels.deepfool_distance`."""
 
 from __future__ import annotations
 

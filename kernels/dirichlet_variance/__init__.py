@@ -17,22 +17,24 @@ __all__ = ["DirichletVariance", "dirichlet_variance"]
 
 
 class DirichletVariance(NamedTuple):
-    """Of the fused alpha, ``fused`` [N], and of each modality's own, ``modality`` [N, M]."""
+    """Variances: ``fused`` [N] of the fused alpha, ``modality`` [N, M] of each modality's alpha."""
 
     fused: Any
     modality: Any
 
 
-def _cpu(given: evidential.Modalities) -> tuple[arrays.Float, arrays.Float | None]:
+def _cpu(inputs: evidential.Modalities) -> tuple[arrays.Float, arrays.Float | None]:
     core = dispatch.require_core()
     kernel = (
-        core.dirichlet_variance_f32 if given.dtype == np.float32 else core.dirichlet_variance_f64
+        core.dirichlet_variance_f32 if inputs.dtype == np.float32 else core.dirichlet_variance_f64
     )
-    modality = np.empty((given.rows, len(given.arrays)), dtype=given.dtype)
-    fused = None if given.weights is None else np.empty(given.rows, dtype=given.dtype)
-    bad = kernel(list(given.arrays), given.code, given.temperatures, given.weights, modality, fused)
+    modality = np.empty((inputs.rows, len(inputs.arrays)), dtype=inputs.dtype)
+    fused = None if inputs.weights is None else np.empty(inputs.rows, dtype=inputs.dtype)
+    bad = kernel(
+        list(inputs.arrays), inputs.code, inputs.temperatures, inputs.weights, modality, fused
+    )
     if bad >= 0:
-        raise given.invalid_row(bad)
+        raise inputs.invalid_row(bad)
     return modality, fused
 
 
@@ -77,47 +79,50 @@ def dirichlet_variance(
     Parameters
     ----------
     x : array [N, C], or a list or tuple of M of them
-        One row a sample, one array a modality; C >= 1. Rows may be strided. Arrays of a sequence are
-        computed with in the widest of their dtypes.
+        One row per sample and one array per modality; C >= 1. Rows may be strided. The computation
+        dtype of a sequence is the widest of its dtypes.
     kind : {"alpha", "logits"}
-        Whether ``x`` holds alpha (> 0) or logits, of which alpha = 1 + evidence(x / temperature).
+        Whether ``x`` holds alpha (> 0) or logits, from which alpha = 1 + evidence(x / temperature).
     temperature : float or [M] floats
         T_m > 0, for logits.
     evidence : {"softplus", "exp", "relu"}
         softplus(z) = log(1 + exp(z)), exp(z), or max(z, 0).
     weights : [M] or [N, M] floats, optional
-        w of Eq 3, for a sequence only: >= 0, each row with sum 1 (a modality that a sample lacks has
-        weight 0, the rest renormalized). Uniform if not given.
+        w of Eq 3, for a sequence only: >= 0, and each row sums to 1. Give a missing modality the
+        weight 0 and renormalize the others. Uniform by default.
     max_memory : int, optional
-        Bytes of GPU memory for copies of rows that lie in host memory, at least 32 rows; they pass through
-        it in chunks. The result does not depend on it. On the CPU nothing is copied and it has no effect.
+        Bytes of GPU memory for copies of rows stored in host memory, which are processed in chunks
+        of at least 32 rows. The result does not depend on it. It has no effect on the CPU, where
+        nothing is copied.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        See :mod:`rlmba.kernels`. A GPU takes up to 64 modalities, and reads half precision as it is.
+        See :mod:`rlmba.kernels`. A GPU takes up to 64 modalities and reads half precision without
+        conversion.
 
     Returns
     -------
     array [N] or DirichletVariance
-        For one array its variances; for a sequence ``fused`` [N], of alpha_f = 1 + sum_m w_m
-        (alpha_m - 1), and ``modality`` [N, M], of each alpha_m, all out of one pass over memory. They
-        lie in [0, 1 / (4 C)), are 0 for C = 1, and have the dtype computed with.
+        For one array, its variances. For a sequence, ``fused`` [N] of alpha_f = 1 + sum_m w_m
+        (alpha_m - 1) and ``modality`` [N, M] of each alpha_m, computed in one pass over memory.
+        Values lie in [0, 1 / (4 C)), are 0 for C = 1, and have the computation dtype.
 
     Raises
     ------
     ShapeError, UsageError
-        If the arrays, options or [M] weights do not fit.
+        If the shapes do not agree, or an option or the [M] weights are invalid.
     NonFiniteError
-        If a number is NaN or infinite; ``.row`` is the first row that is not valid.
+        If a number is NaN or infinite; ``.row`` is the first invalid row.
     DataError
-        If an alpha is not positive, or a row of [N, M] weights is not on the simplex; names the row.
+        If an alpha is not positive, or a row of [N, M] weights is not on the simplex; the message
+        names the row.
 
     Notes
     -----
     The sum over c of Eq 4 is (1 - sum_c p_c^2) / (alpha_0 + 1). It is computed as 2 e2 / (alpha_0^2
-    (alpha_0 + 1)), e2 = sum_{b < c} alpha_b alpha_c, in which nothing cancels: the error is relative to
-    the result (float32: below 1e-5, typically 4e-7), also for a row that is nearly certain.
+    (alpha_0 + 1)) with e2 = sum_{b < c} alpha_b alpha_c. No terms cancel, so the error is relative
+    to the result (float32: below 1e-5, typically 4e-7) even for a row that is nearly certain.
 
-    Evidence saturates: where exp(x / T) leaves the range of float64 the variance is 0, which is what
-    the exact value (below 1e-307) rounds to.
+    Where exp(x / T) exceeds the range of float64, the variance is 0. The exact value is below
+    1e-307.
 
     Examples
     --------
@@ -128,7 +133,7 @@ def dirichlet_variance(
     single = not isinstance(x, (list, tuple))
     xs: Sequence[Any] = x if isinstance(x, (list, tuple)) else [x]
     if single and weights is not None:
-        raise UsageError("weights: expected a sequence of modalities beside them, got one array")
+        raise UsageError("weights: expected a sequence of modalities with them, got one array")
     name = dispatch.choose(
         "dirichlet_variance",
         backend,
@@ -141,12 +146,12 @@ def dirichlet_variance(
 
         found = on_device.dirichlet_variance(xs, weights, name, max_memory=max_memory, **options)
         return found[0] if single else DirichletVariance(*found)
-    given = evidential.gather(xs, **options)
+    inputs = evidential.gather(xs, **options)
     if not single:
         m = len(xs)
         w = np.full(m, 1.0 / m) if weights is None else weights
-        given = replace(given, weights=evidential.simplex_weights(w, given.rows, m))
-    modality, fused = (_cpu if name == "cpu" else reference.dirichlet_variance)(given)
+        inputs = replace(inputs, weights=evidential.simplex_weights(w, inputs.rows, m))
+    modality, fused = (_cpu if name == "cpu" else reference.dirichlet_variance)(inputs)
     if single:
         return arrays.like(modality[:, 0], xs[0])
     assert fused is not None

@@ -4,8 +4,8 @@
 #include "evidence.cuh"
 #include "rlmba/cuda/device.cuh"
 
-// A warp a row, float64 throughout: all rows of float64 input, and the few of other input whose
-// sums left the range in which float32 keeps its digits.
+// One warp per row, in float64. Used for all rows of float64 input, and for the few rows of other
+// input whose sums left the range in which float32 is precise.
 namespace rlmba::cuda {
 namespace {
 
@@ -47,7 +47,7 @@ struct Rows {
   }
 };
 
-// Eq 4 of alpha(c); also where sums of alpha, or the pairs in them, leave the range of float64.
+// Eq 4 of alpha(c), even if sums of alpha or of pairs leave the range of float64.
 template <class Alpha>
 __device__ double variance_of(int classes, const Alpha& alpha) {
   const int lane = threadIdx.x % kWarp;
@@ -102,7 +102,7 @@ __device__ double fused_variance(const Rows<T>& a, std::int64_t row) {
   });
 }
 
-// False if the row has a number that is not valid. Results that were there already are kept.
+// False if the row has an invalid number. Existing results are kept.
 template <class T, class Note>
 __device__ bool finish_row(const Rows<T>& a, std::int64_t row, const Note& note) {
   const bool leads = threadIdx.x % kWarp == 0;

@@ -5,17 +5,17 @@
 #include "evidence.cuh"
 #include "rlmba/cuda/device.cuh"
 
-// A row belongs to four lanes, which read 16 bytes each, one 64-byte piece of the row after the
-// other: eight rows a warp. Short pieces leave few lanes idle at the end of a row, and sums pass
-// through two exchanges. Rows need not begin at a multiple of 16 bytes: a lane reads the aligned
-// vectors that the row lies in, and what surrounds the row counts as nothing.
+// Four lanes process a row, 16 bytes each, in pieces of 64 bytes; a warp has eight rows. With short
+// pieces, few lanes are idle at the end of a row, and sums need two exchanges. Rows need not be
+// aligned to 16 bytes: a lane reads the aligned vectors that contain the row and ignores the
+// elements around it.
 namespace rlmba::cuda {
 namespace {
 
 constexpr int kThreads = 128;
 constexpr int kGroup = 4;
 constexpr int kBlockRows = kThreads / kGroup;
-// Vectors that a lane sums before it begins another sum: rounding stays that of short sums.
+// Vectors that a lane sums before it begins another sum, which limits the rounding error.
 constexpr int kSumVectors = 8;
 
 template <class T, int K>
@@ -27,12 +27,12 @@ struct Rows {
   int count;
   std::int64_t rows;
   int classes;
-  bool aligned;    // rows of all modalities lie alike with respect to 16 bytes
-  bool every_row;  // and every one begins at a multiple
+  bool aligned;    // rows of all modalities have the same offset within 16 bytes
+  bool every_row;  // and every row is aligned to 16 bytes
   const float* row_weights;
   const unsigned char* present;
   int columns;  // of modality, row_weights and present
-  int column;   // that x[0] has there
+  int column;   // of x[0] in them
   float* modality;
   float* fused;
   std::uint32_t* extremes;
@@ -60,7 +60,7 @@ __device__ __forceinline__ void unpack(const uint4& words, float (&x)[8], __half
   for (int i = 0; i < 8; ++i) x[i] = __half2float(h[i]);
 }
 
-// Vector of columns [first, first + V) of a row; columns beyond the row hold anything.
+// Vector of columns [first, first + V) of a row; columns beyond the row are undefined.
 template <class T>
 __device__ __forceinline__ uint4 fetch_edge(const T* row, int first, int classes, bool aligned,
                                             const T* begin, const T* end) {
@@ -88,7 +88,7 @@ __device__ __forceinline__ bool is_present(const Rows<T, K>& a, std::int64_t row
   return a.present == nullptr || a.present[row * a.columns + a.column + m] != 0;
 }
 
-// 1 / (sum of the weights of those present); where that is 0, minus 1 / (their number).
+// 1 / (sum of the weights of present modalities); if that sum is 0, minus 1 / (their number).
 template <class T, int K>
 __device__ __forceinline__ float weight_factor(const Rows<T, K>& a, std::int64_t row, int count) {
   if (a.present == nullptr) return 1;
@@ -109,7 +109,7 @@ __device__ __forceinline__ float shared_out(const Rows<T, K>& a, std::int64_t ro
   return factor < 0 ? -factor : row_weight(a, row, m) * factor;
 }
 
-// What a lane has of its row.
+// A lane's share of its row.
 template <class T, class E, int SETS>
 struct Work {
   static constexpr int V = 16 / sizeof(T);
@@ -149,8 +149,8 @@ struct Work {
   }
 };
 
-// The sums of a row over its four lanes. M modalities beside each other, or, for M = 0, any number
-// of them in the fused alpha alone.
+// The sums of a row over its four lanes: of M modalities at the same time or, for M = 0, only of
+// the fused alpha of any number of modalities.
 template <class T, class E, int M, int K, int SETS>
 __device__ __forceinline__ void sum_row(const Rows<T, K>& a, std::int64_t row, int lane,
                                         Work<T, E, SETS>& work) {
@@ -218,7 +218,7 @@ __device__ __forceinline__ void sum_row(const Rows<T, K>& a, std::int64_t row, i
   work.flush();
 }
 
-// Eq 4 of sums in E's unit; NaN where float32 was not enough, or a number is not valid.
+// Eq 4 from sums in E's unit; NaN if float32 is not sufficient or a number is invalid.
 template <class E>
 __device__ __forceinline__ float variance_of(const Sums<float>& s, int classes) {
   const double c = classes;
@@ -329,7 +329,7 @@ void fast_pass(const DirichletPass& p, Stream stream) {
     default:
       break;
   }
-  // Sums of more modalities than registers hold: one modality at a time, then the fused alpha.
+  // For more modalities than fit in registers: one modality at a time, then the fused alpha.
   for (int m = 0; m < count; ++m) {
     Rows<T, 1> a = rows_of<T, E, 1>(p, m, 1);
     a.fused = nullptr;

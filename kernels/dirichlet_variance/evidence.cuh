@@ -1,6 +1,6 @@
 #pragma once
 
-// Evidence, and the sums that Eq 4 is made of.
+// Evidence functions, and the sums of Eq 4.
 
 #include "rlmba/cuda/device.cuh"
 #include "rlmba/cuda/math.cuh"
@@ -9,14 +9,14 @@ namespace rlmba::cuda {
 
 constexpr double kLog2E = 1.4426950408889634074;
 
-// What a modality's temperature becomes for the functions below.
+// A modality's temperature in the form that the functions below use.
 struct Scale {
   float high;
   float low;
 };
 
-// e1 = sum_c e_c and e2 = sum_{b < c} e_b e_c, sums of terms that are not negative: nothing cancels
-// however confident the row.
+// e1 = sum_c e_c and e2 = sum_{b < c} e_b e_c, sums of nonnegative terms, so nothing cancels even
+// for a row that is nearly certain.
 template <class W>
 struct Sums {
   W e1 = 0;
@@ -30,7 +30,7 @@ struct Sums {
     e2 = e1 * other.e1 + (e2 + other.e2);
     e1 += other.e1;
   }
-  // Over lanes that differ in the bits below `lanes`; all of them get the total.
+  // Sums over lanes that differ in the bits below `lanes`; all of them get the total.
   __device__ __forceinline__ void merge_lanes(int lanes) {
     for (int bit = lanes / 2; bit > 0; bit /= 2) {
       merge({__shfl_xor_sync(0xFFFFFFFFu, e1, bit), __shfl_xor_sync(0xFFFFFFFFu, e2, bit)});
@@ -42,9 +42,9 @@ __device__ __forceinline__ double mean_variance(double total, double pairs, doub
   return 2 * pairs / (total * total * (total + 1) * classes);
 }
 
-// Each maps a number to kUnit (alpha - kBase) in float32. Of one that is not finite the result is
-// NaN or infinite, or, where kProbe is set, that of probe(), which is 0 for all others. `even` is
-// of the place in a row, known to the compiler.
+// Each maps a number to kUnit (alpha - kBase) in float32. For a number that is not finite, the
+// result is NaN or infinite or, if kProbe is set, that of probe(), which is 0 for finite numbers.
+// `even` is the parity of the position in a row and known at compile time.
 struct Softplus {
   static constexpr float kBase = 1;
   static constexpr double kUnit = 2 * kLog2E;
@@ -53,8 +53,9 @@ struct Softplus {
   static Scale scale(double temperature) { return {static_cast<float>(kLog2E / temperature), 0}; }
 
   // With z = x log2(e) / T it is z + |z| + 2 log2(1 + 2^-|z|); z + |z| is NaN for minus infinity.
-  // A second special function for every number would keep that unit busier than memory at half
-  // precision, a polynomial (off by 3e-7 at most) for every number all others: they take turns.
+  // At half precision, a second special function for every number would make that unit the
+  // bottleneck instead of memory; a polynomial (error at most 3e-7) for every number would do so
+  // with the other units. They therefore alternate.
   __device__ __forceinline__ static float apply(float x, Scale s, bool even) {
     const float z = x * s.high;
     const float u = fast_exp2(-fabsf(z));
@@ -83,7 +84,7 @@ struct Exponential {
     return {high, static_cast<float>(exact - high)};
   }
 
-  // What rounding takes from the exponent comes back as a factor.
+  // A factor corrects the rounding of the exponent.
   __device__ __forceinline__ static float apply(float x, Scale s, bool) {
     const float z = x * s.high;
     const float rest = fmaf(x, s.low, fmaf(x, s.high, -z));

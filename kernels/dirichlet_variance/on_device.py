@@ -25,15 +25,15 @@ def dirichlet_variance(
     max_memory: int | None,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """The public function, its arguments unchecked: (variances [N],) or (fused [N], modality [N, M])."""
-    given = evidential_device.gather(x, single=single, **options)
+    """Return (variances [N],) or (fused [N], modality [N, M]) for unchecked arguments."""
+    inputs = evidential_device.gather(x, single=single, **options)
     if not single:
         m = len(x)
         w = np.full(m, 1.0 / m) if weights is None else weights
-        given = evidential_device.weigh(given, w)
-    modality, fused, bad = variances(given, backend, max_memory=max_memory)
-    given.checks.append((bad, given.invalid_row))
-    given.require_valid()
+        inputs = evidential_device.weigh(inputs, w)
+    modality, fused, bad = variances(inputs, backend, max_memory=max_memory)
+    inputs.checks.append((bad, inputs.invalid_row))
+    inputs.require_valid()
     if single:
         return (device.like(modality[:, 0], x[0]),)
     assert fused is not None
@@ -41,31 +41,31 @@ def dirichlet_variance(
 
 
 def variances(
-    given: evidential_device.Modalities,
+    inputs: evidential_device.Modalities,
     backend: str,
     *,
     max_memory: int | None = None,
     extremes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Variances [N, M] and, where there are weights, [N] of the fused alpha; and the row flag.
+    """Variances [N, M] and, with weights, [N] of the fused alpha; also the row flag.
 
-    ``extremes``, ordered keys [2 M], takes in the smallest and largest of each column (CUDA only).
+    ``extremes``, ordered keys [2 M], is extended by the extremes of each column (CUDA only).
     """
-    n, m = given.rows, len(given.tensors)
-    where, dtype = given.device, given.dtype
+    n, m = inputs.rows, len(inputs.tensors)
+    where, dtype = inputs.device, inputs.dtype
     modality = torch.empty((n, m), dtype=dtype, device=where)
-    weighed = given.weights is not None or given.row_weights is not None
+    weighed = inputs.weights is not None or inputs.row_weights is not None
     fused = torch.empty(n, dtype=dtype, device=where) if weighed else None
     bad = device.flag(where)
     unfinished = torch.zeros(1, dtype=torch.int32, device=where)
     triton_weights = None
     if backend == "triton" and weighed:
-        triton_weights = evidential_device.row_weights(given)
+        triton_weights = evidential_device.row_weights(inputs)
     with device.on(where):
-        for tile in device.Rows(given.tensors, where, _whole_rows(given.tensors, max_memory)):
+        for tile in device.Rows(inputs.tensors, where, _whole_rows(inputs.tensors, max_memory)):
             rows = slice(tile.begin, tile.end)
             u, f = modality[rows], None if fused is None else fused[rows]
-            present = None if given.present is None else given.present[rows]
+            present = None if inputs.present is None else inputs.present[rows]
             if backend == "triton":
                 from rlmba.kernels.dirichlet_variance import triton_impl
 
@@ -73,15 +73,15 @@ def variances(
                 if w is not None and w.shape[0] > 1:
                     w = w[rows]
                 triton_impl.dirichlet_variance(
-                    tile.parts, given, w, present, tile.begin, u, f, unfinished, bad
+                    tile.parts, inputs, w, present, tile.begin, u, f, unfinished, bad
                 )
                 continue
-            w = None if given.row_weights is None else given.row_weights[rows]
+            w = None if inputs.row_weights is None else inputs.row_weights[rows]
             dispatch.require_cuda().dirichlet_variance(
                 [device.matrix(t) for t in tile.parts],
-                given.code,
-                given.temperatures.tolist(),
-                ([0.0] * m if given.weights is None else given.weights.tolist()),
+                inputs.code,
+                inputs.temperatures.tolist(),
+                ([0.0] * m if inputs.weights is None else inputs.weights.tolist()),
                 _address(w),
                 _address(present),
                 tile.begin,
@@ -100,9 +100,9 @@ def _address(t: Tensor | None) -> int:
 
 
 def _whole_rows(parts: Sequence[Tensor], max_memory: int | None) -> int | None:
-    """``max_memory`` for tiles of a multiple of 16 rows, which lie in memory as the whole does.
+    """Return ``max_memory`` for tiles of a multiple of 16 rows, which are aligned as the whole array.
 
-    Where a row begins decides which lane sums which column, and so how sums round.
+    The alignment of a row determines which lane sums which column, and so how sums are rounded.
     """
     if max_memory is None:
         return None

@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.dirichlet_variance`: float64, one array at a time."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.dirichlet_variance`: float64, one array at a time."""
 
 from __future__ import annotations
 
@@ -30,21 +30,25 @@ def mean_variance(alpha: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isinf(largest[:, 0]), 0.0, result)
 
 
-def dirichlet_variance(given: Modalities) -> tuple[arrays.Float, arrays.Float | None]:
-    """Variances [N, M] of each modality and, where there are weights, [N] of the fused alpha."""
-    given.require_valid()
-    modality = np.zeros((given.rows, len(given.arrays)))
-    fused = np.zeros(given.arrays[0].shape)
-    is_alpha = given.evidence == "alpha"
-    for k, whole in enumerate(given.arrays):
-        here = slice(None) if given.present is None else given.present[:, k]
+def dirichlet_variance(inputs: Modalities) -> tuple[arrays.Float, arrays.Float | None]:
+    """Variances [N, M] of each modality and, if there are weights, [N] of the fused alpha."""
+    inputs.require_valid()
+    modality = np.zeros((inputs.rows, len(inputs.arrays)))
+    fused = np.zeros(inputs.arrays[0].shape)
+    is_alpha = inputs.evidence == "alpha"
+    for k, whole in enumerate(inputs.arrays):
+        here = slice(None) if inputs.present is None else inputs.present[:, k]
         x = whole[here]
-        # Fusing alpha, not alpha - 1, keeps the digits of a small alpha.
-        e = x.astype(np.float64) if is_alpha else evidence(x, given.evidence, given.temperatures[k])
+        # Fusing alpha instead of alpha - 1 preserves the digits of a small alpha.
+        e = (
+            x.astype(np.float64)
+            if is_alpha
+            else evidence(x, inputs.evidence, inputs.temperatures[k])
+        )
         modality[here, k] = mean_variance(e if is_alpha else 1 + e)
-        if given.weights is not None:
-            w = np.broadcast_to(given.weights, modality.shape)[here, k, None]
+        if inputs.weights is not None:
+            w = np.broadcast_to(inputs.weights, modality.shape)[here, k, None]
             fused[here] += np.multiply(w, e, where=w > 0, out=np.zeros_like(e))
-    if given.weights is None:
-        return modality.astype(given.dtype), None
-    return modality.astype(given.dtype), mean_variance(fused + (not is_alpha)).astype(given.dtype)
+    if inputs.weights is None:
+        return modality.astype(inputs.dtype), None
+    return modality.astype(inputs.dtype), mean_variance(fused + (not is_alpha)).astype(inputs.dtype)

@@ -1,4 +1,4 @@
-"""Shapes and tolerances that tests and benches of dirichlet_variance share."""
+"""Shapes and tolerances for the tests and benches of dirichlet_variance share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ SHAPES = [(0, 3), (1, 1), (1, 2), (3, 16), (5, 17), (257, 101), (300, 7), (70, 1
 BENCH_SHAPE = (1_000_000, 101)
 GROWTH = [10_000, 100_000, 1_000_000]
 GPU_BENCH_SHAPE = (1_000_000, 309)
-"""Of each of two modalities, fused. Floors: 1.24 GB (half precision) or 2.47 GB (float32) read and 12 MB
-written; 6.2e8 softplus of 1.5 special functions and some 13 instructions each."""
+"""Shape of each of two fused modalities. Lower bounds: 1.24 GB (half precision) or 2.47 GB (float32) read
+and 12 MB written; 6.2e8 softplus evaluations with 1.5 special functions and about 13 instructions each."""
 
 RELATIVE_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-"""Against a float64 (or wider) answer, relative to that answer."""
+"""Relative tolerance against a float64 (or wider) result."""

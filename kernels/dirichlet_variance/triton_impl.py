@@ -1,4 +1,4 @@
-"""Triton form of :func:`rlmba.kernels.dirichlet_variance`."""
+"""Triton implementation of :func:`rlmba.kernels.dirichlet_variance`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXP = tl.constexpr(2)
 
 @triton.jit
 def _evidence(x, high, low, KIND: tl.constexpr, WIDE: tl.constexpr):
-    """alpha - 1, or alpha; in float32 in units of :func:`_unit`, NaN or infinite if x is not valid."""
+    """alpha - 1, or alpha, in float32 in units of :func:`_unit`; NaN or infinite if x is invalid."""
     temperature = tl.full((1, 1), 1.0, tl.float64) * high + low
     if WIDE:
         z = x.to(tl.float64) / temperature
@@ -44,7 +44,7 @@ def _evidence(x, high, low, KIND: tl.constexpr, WIDE: tl.constexpr):
             exact = 1.4426950408889634 / temperature
             scale = exact.to(tl.float32)
             z = v * scale
-            # What rounding takes from the exponent comes back as a factor.
+            # A factor corrects the rounding of the exponent.
             rest = tl.fma(v, (exact - scale.to(tl.float64)).to(tl.float32), tl.fma(v, scale, -z))
             power = tl.exp2(z)
             e = power + tl.where(power > 0, power * (rest * 0.6931471805599453), 0.0)
@@ -58,7 +58,7 @@ def _evidence(x, high, low, KIND: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def _fold(e1, e2, ROWS: tl.constexpr, STEPS: tl.constexpr):
-    """Sums e1 and pairs e2 of the columns of a block, halved until one is left."""
+    """Sums e1 and pair sums e2 of a block's columns, halved until one column is left."""
     for k in tl.static_range(STEPS):
         left, right = tl.split(tl.reshape(e1, (ROWS, (1 << STEPS) >> (k + 1), 2)))
         pairs, more = tl.split(tl.reshape(e2, (ROWS, (1 << STEPS) >> (k + 1), 2)))
@@ -69,7 +69,7 @@ def _fold(e1, e2, ROWS: tl.constexpr, STEPS: tl.constexpr):
 
 @triton.jit
 def _variance(e1, e2, top, classes, KIND: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr):
-    """Eq 4 of sums; NaN where float32 was not enough."""
+    """Eq 4 from the sums; NaN where float32 is not sufficient."""
     s1, s2 = _fold(e1, e2, ROWS, 6)
     c = tl.full((1,), 1.0, tl.float64) * classes
     if WIDE:
@@ -95,7 +95,7 @@ def _variance(e1, e2, top, classes, KIND: tl.constexpr, WIDE: tl.constexpr, ROWS
 
 @triton.jit
 def _put(at, value, there, WIDE: tl.constexpr, ALL: tl.constexpr):
-    """Store, over nothing but NaN where rows are done again."""
+    """Store results; when rows are recomputed, replace only NaN."""
     if WIDE and not ALL:
         old = tl.load(at, there, other=0)
         there &= old != old
@@ -109,7 +109,7 @@ def _inspect(
     KIND: tl.constexpr, ALL: tl.constexpr, FUSE: tl.constexpr, PRESENT: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """The largest evidence of a row of one modality, in float64; lowers bad to rows not valid."""
+    """Largest evidence of each row of a modality, in float64; lowers ``bad`` to an invalid row."""
     if ALL or tl.load(unfinished) != 0:
         for begin in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
             row = begin + tl.arange(0, ROWS).to(tl.int64)
@@ -150,7 +150,7 @@ def _rows(  # noqa: C901
     FIRST: tl.constexpr, LAST: tl.constexpr, FUSE: tl.constexpr, PRESENT: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """One or two modalities of blocks of rows; ``part`` carries the fused evidence to the next two."""
+    """Process one or two modalities of rows; ``part`` passes the fused evidence to the next two."""
     wide = tl.float64 if WIDE else tl.float32
     base = 0.0 if KIND == _ALPHA else 1.0
     if ALL or not WIDE or tl.load(unfinished) != 0:
@@ -186,7 +186,7 @@ def _rows(  # noqa: C901
                     top1 = tl.load(largest + row * columns + column + 1, has1 & busy, other=1.0)
                     top1 += base
                 if FUSE:
-                    # At least the largest of the fused alpha, and not much more than that.
+                    # An upper bound on the fused alpha, close to its largest value.
                     top = tl.full((ROWS,), base, wide)
                     for m in range(columns):
                         w = tl.load(weights + row * weight_stride + m, busy, other=0).to(wide)
@@ -248,7 +248,7 @@ def _rows(  # noqa: C901
 
 
 def _two_floats(value: float) -> tuple[float, float]:
-    """Scalars are passed as float32: a float64 as the sum of two."""
+    """Split a float64 into the sum of two float32, because scalars are passed as float32."""
     high = float(np.float32(value))
     if not np.isfinite(high):
         return value, 0.0
@@ -257,7 +257,7 @@ def _two_floats(value: float) -> tuple[float, float]:
 
 def dirichlet_variance(
     parts: tuple[Tensor, ...],
-    given: Modalities,
+    inputs: Modalities,
     weights: Tensor | None,
     present: Tensor | None,
     begin: int,
@@ -266,16 +266,16 @@ def dirichlet_variance(
     unfinished: Tensor,
     bad: Tensor,
 ) -> None:
-    """Variances of the rows ``parts``, which begin at row ``begin``; ``bad`` as in CUDA.
+    """Compute the variances of ``parts``, which begin at row ``begin``; ``bad`` is as in CUDA.
 
-    ``weights`` [N, M] or [1, M], of the result's dtype, 0 where a modality is absent.
+    ``weights`` [N, M] or [1, M] have the result's dtype and are 0 for missing modalities.
     """
     n, c = parts[0].shape
     m = len(parts)
     where = parts[0].device
     everything = parts[0].dtype == torch.float64
     largest = torch.empty((n, m), dtype=torch.float64, device=where)
-    # Neither is read where a constant of the kernel says that there is none.
+    # A kernel constant tells that it is absent; the placeholder is not read.
     whole = modality if fused is None else fused
     w = modality if weights is None else weights
     stride = 0 if w.shape[0] == 1 else m
@@ -288,11 +288,11 @@ def dirichlet_variance(
         if m > 2 and fused is not None:
             dtype = torch.float64 if wide else torch.float32
             part = torch.empty((n, c), dtype=dtype, device=where)
-        options = {"KIND": given.code, "ALL": everything, "FUSE": fused is not None}
+        options = {"KIND": inputs.code, "ALL": everything, "FUSE": fused is not None}
         options |= {"PRESENT": present is not None, "ROWS": _BLOCK_ROWS, "num_warps": 4}
         if wide:
             for k, x in enumerate(parts):
-                high, low = _two_floats(given.temperatures[k])
+                high, low = _two_floats(inputs.temperatures[k])
                 _inspect[grid](
                     x, x.stride(0), high, low, marks, largest, modality, whole, unfinished, bad,
                     n, c, begin, m, k, **options,
@@ -300,8 +300,8 @@ def dirichlet_variance(
         for k in range(0, m, 2):
             pair = k + 1 < m
             x, y = parts[k], parts[k + 1] if pair else parts[k]
-            high, low = _two_floats(given.temperatures[k])
-            high1, low1 = _two_floats(given.temperatures[k + 1 if pair else k])
+            high, low = _two_floats(inputs.temperatures[k])
+            high1, low1 = _two_floats(inputs.temperatures[k + 1 if pair else k])
             _rows[grid](
                 x, y, x.stride(0), y.stride(0), high, low, high1, low1, w, stride, marks, part,
                 largest, modality, whole, unfinished, n, c, m, k,

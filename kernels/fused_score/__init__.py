@@ -1,4 +1,4 @@
-"""The acquisition score of modality uncertainties and distances."""
+"""Acquisition score from modality uncertainties and distances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FusedScore", "fused_score"]
 
 
 class FusedScore(NamedTuple):
-    """Eq 6 and what it is made of.
+    """The score of Eq 6 and its components.
 
     ``score`` q [N]; ``uncertainty`` u_m [N, M] and ``difficulty`` U [N] (Eq 4);
     ``normalized_uncertainty`` u~_m [N, M] and ``normalized_distance`` d~ [N], in [0, 1].
@@ -32,32 +32,32 @@ class FusedScore(NamedTuple):
     normalized_distance: Any
 
 
-def _cpu(given: evidential.Modalities, distances: arrays.Float | None, beta: float) -> FusedScore:
+def _cpu(inputs: evidential.Modalities, distances: arrays.Float | None, beta: float) -> FusedScore:
     core = dispatch.require_core()
-    kernel = core.fused_score_f32 if given.dtype == np.float32 else core.fused_score_f64
-    n, m = given.rows, len(given.arrays)
-    result = FusedScore(*(np.empty(s, dtype=given.dtype) for s in (n, (n, m), n, (n, m), n)))
+    kernel = core.fused_score_f32 if inputs.dtype == np.float32 else core.fused_score_f64
+    n, m = inputs.rows, len(inputs.arrays)
+    result = FusedScore(*(np.empty(s, dtype=inputs.dtype) for s in (n, (n, m), n, (n, m), n)))
     bad = kernel(
-        list(given.arrays),
-        given.code,
-        given.temperatures,
-        given.weights,
-        given.present,
+        list(inputs.arrays),
+        inputs.code,
+        inputs.temperatures,
+        inputs.weights,
+        inputs.present,
         distances,
         beta,
         *result,
     )
     if bad >= 0:
-        raise given.invalid_row(bad)
+        raise inputs.invalid_row(bad)
     return result
 
 
-def _distances(value: arrays.ArrayLike, given: evidential.Modalities) -> arrays.Float:
+def _distances(value: arrays.ArrayLike, inputs: evidential.Modalities) -> arrays.Float:
     d = arrays.as_float(value, "distances", ndim=1)
-    if d.shape != (given.rows,):
-        raise ShapeError(f"distances: expected shape ({given.rows},), got {d.shape}")
+    if d.shape != (inputs.rows,):
+        raise ShapeError(f"distances: expected shape ({inputs.rows},), got {d.shape}")
     arrays.require_finite(d, "distances")
-    return np.ascontiguousarray(arrays.cast(d, given.dtype, "distances"))
+    return np.ascontiguousarray(arrays.cast(d, inputs.dtype, "distances"))
 
 
 def _weights(value: Any, m: int) -> NDArray[np.float64]:
@@ -86,8 +86,9 @@ def fused_score(
 ) -> FusedScore:
     """The score q = sum_m w_m u~_m + beta d~ (Eq 6) of N samples with M modalities.
 
-    Equal to :func:`~rlmba.kernels.dirichlet_variance` and :func:`~rlmba.kernels.minmax` composed, with
-    each logit read once and no more than a second pass over [N, M].
+    Equivalent to :func:`~rlmba.kernels.dirichlet_variance` followed by
+    :func:`~rlmba.kernels.minmax`, but each logit is read once, with at most a second pass over [N,
+    M].
 
     Parameters
     ----------
@@ -96,16 +97,17 @@ def fused_score(
     weights : [M] floats
         w (Eq 2): >= 0, sum 1.
     distances : array [N], optional
-        d (Eq 5), finite, in any unit: it is min-max normalized. Without it d~ is 0. Converted to the
-        dtype of ``x``.
+        d (Eq 5), finite, in any unit, since it is min-max normalized. d~ is 0 by default. Converted
+        to the dtype of ``x``.
     beta : float
         Factor of d~, finite.
     kind, temperature, evidence
         As in :func:`~rlmba.kernels.dirichlet_variance`.
     present : bool array [N, M], optional
-        Which modalities a sample has; all of them by default. An absent one is not read (its rows may
-        hold anything): its u and u~ are 0, it takes no part in the normalization of its column, its
-        weight is 0 and the sample's others are renormalized (uniform, should theirs all be 0).
+        Which modalities a sample has; all by default. The row of a missing modality is not read and
+        may hold anything. Its u and u~ are 0, it is left out of the normalization of its column,
+        and its weight is 0. The sample's other weights are renormalized, or made uniform if all of
+        them are 0.
     max_memory : int, optional
         As in :func:`~rlmba.kernels.dirichlet_variance`.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
@@ -114,16 +116,16 @@ def fused_score(
     Returns
     -------
     FusedScore
-        Arrays of the kind of ``x[0]``, of the dtype computed with. A constant column normalizes to 0.
+        Arrays of the kind of ``x[0]``, in the computation dtype. A constant column normalizes to 0.
 
     Raises
     ------
     ShapeError, UsageError
-        If arrays, weights or options do not fit.
+        If the shapes do not agree, or the weights or an option are invalid.
     NonFiniteError
         If a number that is read is NaN or infinite; ``.row`` is the first row that is not valid.
     DataError
-        If a row has no modality, or an alpha is not positive; names the row.
+        If a row has no modality, or an alpha is not positive; the message names the row.
 
     Examples
     --------
@@ -159,13 +161,13 @@ def fused_score(
             **options,
         )
         return FusedScore(*found)
-    given = evidential.gather(x, single=False, **options)
-    n, m = given.rows, len(x)
-    given = replace(
-        given,
+    inputs = evidential.gather(x, single=False, **options)
+    n, m = inputs.rows, len(x)
+    inputs = replace(
+        inputs,
         weights=evidential.simplex_weights(w, n, m),
         present=None if present is None else evidential.presence(present, n, m),
     )
-    d = None if distances is None else _distances(distances, given)
-    result = (_cpu if name == "cpu" else reference.fused_score)(given, d, float(beta))
+    d = None if distances is None else _distances(distances, inputs)
+    result = (_cpu if name == "cpu" else reference.fused_score)(inputs, d, float(beta))
     return FusedScore(*(arrays.like(a, x[0]) for a in result))

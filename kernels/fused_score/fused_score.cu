@@ -5,18 +5,17 @@
 #include "fused_score.cuh"
 #include "rlmba/cuda/device.cuh"
 
-// Both kernels are bound by memory: threads read 16 bytes at a time, several of them before the
-// first is used.
+// Both kernels are memory-bound, so threads issue several 16-byte reads before they use the first.
 namespace rlmba::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRows = 4;  // a thread scores at a time
+constexpr int kRows = 4;  // rows that a thread scores at a time
 
 template <class W>
 using Key = decltype(ordered_key(W{}));
 
-// Numbers of 16 bytes.
+// Numbers in 16 bytes.
 template <class W>
 struct Vector {
   static constexpr int kSize = 16 / sizeof(W);
@@ -31,7 +30,7 @@ __device__ __forceinline__ Vector<W> load_vector(const W* at) {
   return out;
 }
 
-// N numbers from `at`, at a multiple of 16 bytes.
+// N numbers from `at` on, aligned to 16 bytes.
 template <int N, class W>
 __device__ __forceinline__ void load_numbers(const W* at, W (&out)[N]) {
   constexpr int V = Vector<W>::kSize;
@@ -70,8 +69,8 @@ struct Extremes {
   }
 };
 
-// Vectors of entries; a thread's lie `step` apart, a multiple of the columns, so that each of its
-// numbers stays in one column. V = 1 where x does not begin at a multiple of 16 bytes.
+// Vectors of entries. Those of a thread are `step` apart, a multiple of the number of columns, so
+// that each of its numbers stays in one column. V = 1 if x is not aligned to 16 bytes.
 template <class W, int V>
 __global__ void __launch_bounds__(kThreads)
     extremes(const W* x, std::int64_t entries, int columns, std::int64_t step,
@@ -140,7 +139,7 @@ void launch_extremes(const Matrix& x, const unsigned char* mask, Key<W>* keys, l
   const std::int64_t entries = x.rows * x.columns;
   const bool aligned = x.data % 16 == 0;
   const std::int64_t vectors = aligned ? entries / V : entries;
-  // At least V threads: the first of them take what is left over.
+  // At least V threads, of which the first process the remainder.
   const std::int64_t wanted = std::max<std::int64_t>(
       std::min<std::int64_t>(vectors, multiprocessors() * 8 * kThreads), x.columns * V);
   const std::int64_t step = wanted / x.columns * x.columns;
@@ -149,7 +148,7 @@ void launch_extremes(const Matrix& x, const unsigned char* mask, Key<W>* keys, l
          keys, bad);
 }
 
-// (x - low) / (high - low); 0 for a column that does not vary. Halved where the range overflows.
+// (x - low) / (high - low); 0 for a constant column. Halved if the range overflows.
 template <class W>
 struct Rescale {
   W factor = 1;
@@ -191,8 +190,8 @@ struct Score {
   }
 };
 
-// What a row's weights are divided by: 1, or the sum of those of its modalities; where that is 0
-// they count alike, which is returned as minus their number.
+// Divisor of a row's weights: 1, or the sum of the weights of its modalities. If that sum is 0, the
+// modalities have equal weights, which is returned as minus their number.
 template <class W>
 __device__ __forceinline__ W weight_sum(const Score<W>& a, std::int64_t row, int columns) {
   if (a.present == nullptr) return 1;
@@ -211,7 +210,7 @@ __device__ __forceinline__ W share(const Score<W>& a, int m, W sum) {
   return sum > 0 ? a.weight[m] / sum : -1 / sum;
 }
 
-// A row a thread.
+// One row per thread.
 template <class W>
 __global__ void __launch_bounds__(kThreads) score_rows(const Score<W> a, std::int64_t begin) {
   const std::int64_t step = gridDim.x * static_cast<std::int64_t>(kThreads);
@@ -237,7 +236,7 @@ __global__ void __launch_bounds__(kThreads) score_rows(const Score<W> a, std::in
   }
 }
 
-// Four rows of M modalities a thread; all memory begins at multiples of 16 bytes.
+// Four rows of M modalities per thread; all memory is aligned to 16 bytes.
 template <class W, int M>
 __global__ void __launch_bounds__(kThreads) score_vectors(const Score<W> a) {
   const std::int64_t first = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;

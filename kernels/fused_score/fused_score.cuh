@@ -8,12 +8,12 @@
 namespace rlmba::cuda {
 
 // Lowers keys[c] and raises keys[M + c], ordered keys of x's dtype, by column c of x [N, M], which
-// is contiguous, of float32 or float64. `mask`, bytes of x's shape or 0, says which entries take
-// part. A number that is not finite lowers `first_bad` to its row.
+// is contiguous, of float32 or float64. `mask`, bytes of x's shape or 0, tells which entries are
+// used. A number that is not finite lowers `first_bad` to its row.
 void column_extremes(const Matrix& x, std::uintptr_t mask, std::uintptr_t keys,
                      std::uintptr_t first_bad, Stream stream);
 
-// Eq 6 of given uncertainties and distances; all W, contiguous, addresses that are 0 left out.
+// Eq 6 of given uncertainties and distances, all of type W and contiguous; 0 means absent.
 struct ScorePass {
   Matrix uncertainty;            // [N, M]
   std::uintptr_t distances = 0;  // [N]

@@ -33,27 +33,27 @@ def fused_score(
     max_memory: int | None,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """The fields of the public function's result, its arguments unchecked but for ``weights`` [M]."""
-    given = evidential_device.gather(x, single=False, **options)
-    given = evidential_device.weigh(given, weights)
+    """Return the fields of the public function's result; only ``weights`` [M] is checked."""
+    inputs = evidential_device.gather(x, single=False, **options)
+    inputs = evidential_device.weigh(inputs, weights)
     if present is not None:
-        given = evidential_device.presence(given, present)
-    d = None if distances is None else _distances(distances, given)
-    keys = _keys(len(x), given) if backend == "cuda" else None
-    u, difficulty, bad = dirichlet.variances(given, backend, max_memory=max_memory, extremes=keys)
+        inputs = evidential_device.presence(inputs, present)
+    d = None if distances is None else _distances(distances, inputs)
+    keys = _keys(len(x), inputs) if backend == "cuda" else None
+    u, difficulty, bad = dirichlet.variances(inputs, backend, max_memory=max_memory, extremes=keys)
     assert difficulty is not None
-    assert given.weights is not None
+    assert inputs.weights is not None
     unit = normalized_score(
         u,
         d,
-        given.weights.tolist(),
+        inputs.weights.tolist(),
         backend,
         beta=beta,
-        present=given.present,
+        present=inputs.present,
         extremes=keys,
     )
-    given.checks.append((bad, given.invalid_row))
-    given.require_valid()
+    inputs.checks.append((bad, inputs.invalid_row))
+    inputs.require_valid()
     found = (unit.score, u, difficulty, unit.uncertainty, unit.distance)
     return tuple(device.like(t, x[0]) for t in found)
 
@@ -68,11 +68,11 @@ def normalized_score(
     present: Tensor | None = None,
     extremes: Tensor | None = None,
 ) -> Normalized:
-    """Eq 6 of uncertainties [N, M] and distances [N] that are there already.
+    """Eq 6 of given uncertainties [N, M] and distances [N].
 
-    All tensors are finite, contiguous, on one device and of one dtype, float32 or float64; ``present`` is
-    uint8 [N, M]. ``extremes`` are the ordered keys of the columns of ``uncertainty`` (CUDA only), else
-    they are found first.
+    All tensors must be finite, contiguous, on one device and of one dtype, float32 or float64;
+    ``present`` is uint8 [N, M]. ``extremes`` are the ordered keys of the columns of ``uncertainty``
+    (CUDA only). Without them, they are computed first.
     """
     n, m = uncertainty.shape
     where = uncertainty.device
@@ -113,20 +113,20 @@ def normalized_score(
     return result
 
 
-def _keys(columns: int, given: evidential_device.Modalities) -> Tensor:
-    like = torch.empty(0, dtype=given.dtype, device=given.device)
+def _keys(columns: int, inputs: evidential_device.Modalities) -> Tensor:
+    like = torch.empty(0, dtype=inputs.dtype, device=inputs.device)
     return device.ordered_keys(columns, like)
 
 
-def _distances(value: arrays.ArrayLike, given: evidential_device.Modalities) -> Tensor:
+def _distances(value: arrays.ArrayLike, inputs: evidential_device.Modalities) -> Tensor:
     d = device.as_float(value, "distances", ndim=1)
-    if tuple(d.shape) != (given.rows,):
-        raise ShapeError(f"distances: expected shape ({given.rows},), got {tuple(d.shape)}")
-    d = device.to_device(d, given.device)
-    converted = d.to(given.dtype).contiguous()
+    if tuple(d.shape) != (inputs.rows,):
+        raise ShapeError(f"distances: expected shape ({inputs.rows},), got {tuple(d.shape)}")
+    d = device.to_device(d, inputs.device)
+    converted = d.to(inputs.dtype).contiguous()
 
     def fail(row: int) -> NoReturn:
         device.raise_out_of_range(d, converted.dtype, "distances", row)
 
-    given.checks.append((evidential_device.first_true(~torch.isfinite(converted)), fail))
+    inputs.checks.append((evidential_device.first_true(~torch.isfinite(converted)), fail))
     return converted

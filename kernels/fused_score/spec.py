@@ -1,4 +1,4 @@
-"""Shapes and tolerances that tests and benches of fused_score share."""
+"""Shapes and tolerances for the tests and benches of fused_score share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ BENCH_SHAPE = (1_000_000, 101, 2)
 GROWTH = [10_000, 100_000, 1_000_000]
 
 GPU_SECOND_PASS_SHAPE = (10_000_000, 2)
-"""(N, M) of the second pass alone, float32. Floors: 120 MB read for the extremes, 120 MB read and 160 MB
-written for the score; 3 divisions a row."""
+"""(N, M) of the second pass alone, float32. Lower bounds: 120 MB read for the extremes, 120 MB read and 160
+MB written for the score; 3 divisions per row."""
 
 UNCERTAINTY_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-"""Of uncertainty and difficulty, relative to a float64 answer."""
+"""Tolerance of uncertainty and difficulty, relative to a float64 result."""
 
 UNIT_TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
-"""Of normalized uncertainties and the score, absolute: min-max divides the error of u by its range,
-taken here to be at least a tenth of its largest value."""
+"""Absolute tolerance of normalized uncertainties and the score. Min-max divides the error of u by its range,
+assumed to be at least a tenth of its largest value."""

@@ -1,4 +1,4 @@
-"""Triton form of the second pass of :func:`rlmba.kernels.fused_score`."""
+"""Triton implementation of the second pass of :func:`rlmba.kernels.fused_score`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = tl.constexpr(1024)
 
 @triton.jit
 def _extremes(x, mask, low, high, rows, columns, tiles, MASK: tl.constexpr):
-    """Least and greatest of one column over every tiles-th block of rows."""
+    """Minimum and maximum of one column over every tiles-th block of rows."""
     part = tl.program_id(0)
     column = tl.program_id(1)
     least = tl.full((_BLOCK,), float("inf"), low.dtype.element_ty)
@@ -35,14 +35,14 @@ def _extremes(x, mask, low, high, rows, columns, tiles, MASK: tl.constexpr):
 
 @triton.jit
 def _unit(value, low, high, column, tiles, TILES: tl.constexpr):
-    """``value`` onto [0, 1] by the extremes of its column."""
+    """Map ``value`` to [0, 1] by the extremes of its column."""
     least, span, factor = column_range(low, high, column, tiles, TILES)
     return onto_unit(value, least, span, factor)
 
 
 @triton.jit
 def _weight(weights, mask, row, inside, m, columns, MASK: tl.constexpr):
-    """The weight of modality m [rows] and whether it is there."""
+    """The weight of modality m [rows], and whether the modality is present."""
     w = tl.load(weights + m) + tl.zeros_like(row).to(weights.dtype.element_ty)
     there = inside
     if MASK:
@@ -96,7 +96,7 @@ def normalized_score(
     unit: Tensor,
     distance: Tensor,
 ) -> None:
-    """Eq 6 of contiguous tensors of one dtype, into the last three."""
+    """Compute Eq 6 of contiguous tensors of one dtype, into the last three."""
     n, m = uncertainty.shape
     if n == 0:
         return

@@ -1,4 +1,4 @@
-"""Rows drawn by the k-means++ law from gradient embeddings that are never formed."""
+"""D^2 sampling of gradient embeddings that are never materialized."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["GradientKMeansPlusPlus", "gradient_kmeans_plusplus"]
 
 
 class GradientKMeansPlusPlus(NamedTuple):
-    """Rows drawn by the D^2 law.
+    """Rows drawn by D^2 sampling.
 
-    ``indices`` int64 [n] in drawn order; ``distances`` [n], Euclidean, from each drawn row to the
-    nearest of those drawn before it, for the first its norm.
+    ``indices`` int64 [n] in drawn order; ``distances`` [n], the Euclidean distance of each drawn
+    row to the nearest row drawn before it. For the first row it is the norm.
     """
 
     indices: Any
@@ -42,7 +42,7 @@ def draw(
     block_min: int = spec.BLOCK_MIN,
     block_max: int = spec.BLOCK_MAX,
 ) -> _Drawn:
-    """Run the compiled form: positions [n] and squared distances [n]."""
+    """Run the compiled kernel and return positions [n] and squared distances [n]."""
     core = dispatch.require_core()
     scratch = distances.UNBOUNDED
     if max_memory is not None:
@@ -67,7 +67,7 @@ def draw(
         raise distances.overflow("features")
     if status >= 0:
         require_finite(factors)
-        raise distances.overflow("features")  # finite numbers whose product is not
+        raise distances.overflow("features")  # finite numbers with an infinite product
     return indices, at_draw
 
 
@@ -100,46 +100,48 @@ def gradient_kmeans_plusplus(
     max_memory: int | None = None,
     backend: str = "auto",
 ) -> GradientKMeansPlusPlus:
-    """Draw ``n`` distinct rows of gradient embeddings by the exact k-means++ law (BADGE, BMMAL).
+    """Draw ``n`` distinct rows of gradient embeddings by exact k-means++ sampling (BADGE, BMMAL).
 
-    Row i is the outer product residuals[i] (x) features[i], C x D values that are never formed: for a
-    linear head trained with cross-entropy it is the gradient of the loss with respect to the head's
-    weight, where ``residuals`` is the softmax minus the one-hot label.
+    Row i is the outer product residuals[i] (x) features[i], whose C x D values are never
+    materialized. For a linear head trained with cross-entropy, and ``residuals`` the softmax minus
+    the one-hot label, it is the gradient of the loss with respect to the head's weight.
 
     Parameters
     ----------
     residuals : array [N, C]
         Finite real numbers, C >= 1.
     features : array [N, D], or a sequence of arrays [N, d_m]
-        Finite real numbers. Several parts stand for their concatenation, which is not formed either.
+        Finite real numbers. A sequence stands for the concatenation of its parts, which is not
+        materialized either.
     n : int
-        How many, 0 <= n <= N.
+        Number of rows to draw, 0 <= n <= N.
     rng : int, numpy.random.Generator, torch.Generator or None
-        Gives one 64-bit seed: a generator is advanced by one draw, an int is the seed, None takes fresh
-        entropy.
+        Source of one 64-bit seed: an int is the seed itself, a generator is advanced by one draw,
+        and None takes fresh entropy.
     scales : array [N, M], optional
-        Factor of each part in each row, rounded to the dtype computed with; 1 without it.
+        Factor of each part in each row, rounded to the computation dtype; 1 by default.
     first : int, optional
-        Position of the first row. Without it the row of largest norm, the lowest on ties.
+        Position of the first row. By default the row with the largest norm, the lowest position on
+        ties.
     max_memory : int, optional
-        Bytes of scratch memory for packed rows and products, beside input, copies of 512 rows and 24
-        bytes a row (compiled backend); on a GPU, bytes of device memory for copies of rows that lie in
-        host memory. The result does not depend on it.
+        Bytes of scratch memory for packed rows and products, in addition to the input, copies of
+        512 rows and 24 bytes per row (compiled backend); on a GPU, bytes of device memory for
+        copies of rows stored in host memory. The result does not depend on it.
     backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     GradientKMeansPlusPlus
-        ``indices`` int64 [n], distinct positions in drawn order, and ``distances`` [n] of the dtype
-        computed with.
+        ``indices`` int64 [n], distinct positions in drawn order, and ``distances`` [n] in the
+        computation dtype.
 
     Raises
     ------
     UsageError
-        If n is not within 0..N, ``first`` not within 0..N-1, or ``max_memory`` too little to work with.
+        If n is not within 0..N, ``first`` is not within 0..N-1, or ``max_memory`` is too small.
     ShapeError
-        If the shapes do not fit, or there are no columns.
+        If the shapes do not agree, or there are no columns.
     NonFiniteError
         If a value is NaN or infinite; ``.row`` is the first such row.
     DataError
@@ -147,21 +149,23 @@ def gradient_kmeans_plusplus(
 
     Notes
     -----
-    Each row after the first is drawn with probability proportional to D^2, its squared distance to the
-    nearest row drawn before. Once every row duplicates a drawn one, the rest is drawn uniformly without
-    replacement from the rows not drawn yet.
+    Each row after the first is drawn with probability proportional to D^2, its squared distance to
+    the nearest row drawn before. Once every row duplicates a drawn row, the remaining draws are
+    uniform without replacement among the rows not drawn yet.
 
-    Rows are proposed in blocks from the law at the start of the block and accepted with probability
-    D^2 now / D^2 then, which gives exactly the law of drawing one at a time. A block costs one pass over
-    the data, two matrix products whose entries multiply: <a (x) z, b (x) w> = <a, b> <z, w>. Their
-    limited precision only selects which pairs are then measured in float64, so that D^2 is right to
-    about 1e-13 of it and exactly 0 for duplicates. Randomness is a pure function of the seed, used as
-    ``kernels/common/d2_sampling.py`` and ``spec.py`` fix it: a seed gives the same rows on every backend
-    and number of threads, but where a uniform falls within that rounding of a boundary.
+    Rows are proposed in blocks from the distribution at the start of the block and accepted with
+    probability D^2 now / D^2 then. This is exactly the distribution of drawing one row at a time. A
+    block costs one pass over the data: two matrix products whose entries are multiplied, since <a
+    (x) z, b (x) w> = <a, b> <z, w>. These products only preselect pairs, whose distances are then
+    computed in float64. D^2 therefore has a relative error of about 1e-13 and is exactly 0 for
+    duplicates. Randomness is a pure function of the seed, specified in
+    ``kernels/common/d2_sampling.py`` and ``spec.py``. A seed gives the same rows on every backend
+    and number of threads, except where a uniform number falls within that rounding error of a
+    boundary.
 
-    O(N n (C + D)) time. On a GPU a block is four launches; the draws are waited for once or a few times,
-    so that they cannot be captured in a CUDA graph. Several parts, or scaled ones, are joined there once:
-    N D values.
+    O(N n (C + D)) time. On a GPU a block takes four launches, and the host waits for the draws once
+    or a few times, so the operation cannot be captured in a CUDA graph. Several or scaled parts are
+    concatenated there once, which takes N D values.
 
     References
     ----------

@@ -1,18 +1,18 @@
-"""Checks of arguments that all backends of gradient_kmeans_plusplus share."""
+"""Argument checks shared by all backends of gradient_kmeans_plusplus."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common import arrays, distances
 
 __all__ = ["Checked", "check"]
 
 
 class Checked(NamedTuple):
-    """Arguments whose shapes fit: arrays of whichever kind the backend computes with."""
+    """Arguments with matching shapes, as arrays of the kind that the backend uses."""
 
     residuals: Any
     parts: list[Any]
@@ -31,25 +31,20 @@ def check(  # noqa: PLR0917
     first: int | None,
     max_memory: int | None,
 ) -> Checked:
-    """Check ranks, dtypes, shapes, places and counts; ``as_rows`` and ``as_float`` make the arrays."""
+    """Check ranks, dtypes, shapes, devices and counts; ``as_rows`` and ``as_float`` convert."""
     many = isinstance(features, (list, tuple))
     parts: Sequence[Any] = features if many else [features]  # type: ignore[assignment]
     if len(parts) == 0:
         raise UsageError("features: expected at least one part, got an empty sequence")
-    device = arrays.device_of(residuals)
     a = as_rows(residuals, "residuals")
     names = [f"features[{m}]" for m in range(len(parts))] if many else ["features"]
     z = [as_rows(part, name) for part, name in zip(parts, names, strict=True)]
     rows = a.shape[0]
     for part, name, given in zip(z, names, parts, strict=True):
-        if arrays.device_of(given) != device:
-            raise BackendError(
-                f"{name}: expected an array on {device!r} as residuals is, got "
-                f"{arrays.device_of(given)!r}; move one"
-            )
+        distances.require_same_device(given, name, residuals, "residuals")
         if part.shape[0] != rows:
             raise ShapeError(
-                f"{name}: expected {rows} rows as residuals has, got {tuple(part.shape)}"
+                f"{name}: expected {rows} rows as in residuals, got {tuple(part.shape)}"
             )
     s = None if scales is None else as_float(scales, "scales", ndim=2)
     if s is not None and tuple(s.shape) != (rows, len(z)):

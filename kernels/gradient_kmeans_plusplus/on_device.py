@@ -27,7 +27,7 @@ def gradient_kmeans_plusplus(  # noqa: PLR0917
     first: int | None,
     max_memory: int | None,
 ) -> tuple[Any, Any]:
-    """The public function, its arguments unchecked: indices and distances."""
+    """Return indices and distances for unchecked arguments."""
     a, z, s, n, first = check(
         device.as_rows, device.as_float, residuals, features, n, scales, first, max_memory
     )
@@ -64,7 +64,7 @@ def draw(  # noqa: PLR0917
     """
     dtype = device.result_dtype(a, *parts)
     given = [a, *parts] if scales is None else [a, *parts, scales]
-    where = device.home(*given)
+    where = device.compute_device(*given)
     rows = device.Rows(given, where, max_memory)
     bad, huge = device.flag(where), device.flag(where)
     tile = rows.count if rows.resident else rows.chunk
@@ -86,7 +86,7 @@ def draw(  # noqa: PLR0917
 def _non_finite(
     rows: device.Rows, widths: list[int], *, scaled: bool
 ) -> NonFiniteError | DataError:
-    """The error for the first row of the first array that is not finite."""
+    """Return the error for the first row of the first array that is not finite."""
     names = ["residuals", "features"]
     if len(widths) > 1:
         names = ["residuals", *(f"features[{m}]" for m in range(len(widths)))]
@@ -103,4 +103,4 @@ def _non_finite(
         if name in found:
             row, values = found[name]
             return arrays.non_finite_row(values.numpy(), name, row)
-    return distances.overflow("features")  # of the product of features and scales
+    return distances.overflow("features")  # in the product of features and scales

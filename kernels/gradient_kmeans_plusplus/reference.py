@@ -1,4 +1,4 @@
-"""NumPy form of :func:`rlmba.kernels.gradient_kmeans_plusplus`: factored distances in float64."""
+"""NumPy implementation of :func:`rlmba.kernels.gradient_kmeans_plusplus`: factored distances in float64."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlmba.kernels.gradient_kmeans_plusplus import spec
 
 
 class Factors(NamedTuple):
-    """What embeddings are made of: residuals [N, C], parts [N, d_m], scales [N, M] or None."""
+    """Factors of the embeddings: residuals [N, C], parts [N, d_m], and scales [N, M] or None."""
 
     residuals: arrays.Float
     features: Sequence[arrays.Float]
@@ -23,9 +23,9 @@ class Factors(NamedTuple):
 class OuterRows:
     """Rows a_i (x) z_i, for :mod:`rlmba.kernels.common.d2_sampling`.
 
-    |a (x) z - b (x) w|^2 is (|a - b|^2 |z + w|^2 + |a + b|^2 |z - w|^2
-    + 2 (|a|^2 - |b|^2) (|z|^2 - |w|^2)) / 4, where b (x) w is taken as (r b) (x) (w / r) with the power
-    of two r that makes |a| and |r b| alike, lest the last term cancels.
+    |a (x) z - b (x) w|^2 is (|a - b|^2 |z + w|^2 + |a + b|^2 |z - w|^2 + 2 (|a|^2 - |b|^2) (|z|^2 -
+    |w|^2)) / 4, where b (x) w is taken as (r b) (x) (w / r) with the power of two r that makes |a|
+    and |r b| similar, so that the last term does not cancel.
     """
 
     def __init__(self, factors: Factors) -> None:
@@ -34,7 +34,7 @@ class OuterRows:
             parts = [factors.scales[:, m, None] * z for m, z in enumerate(parts)]
         self.a = factors.residuals.astype(np.float64)
         self.z = np.concatenate(parts, axis=1).astype(np.float64)
-        with np.errstate(over="ignore"):  # told by the total of D^2
+        with np.errstate(over="ignore"):  # overflow shows in the total of D^2
             self.a2 = (self.a**2).sum(axis=1)
             self.z2 = (self.z**2).sum(axis=1)
 
@@ -83,11 +83,11 @@ def gradient_kmeans_plusplus(
     block_min: int = spec.BLOCK_MIN,
     block_max: int = spec.BLOCK_MAX,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Positions [n] in drawn order, and the D^2 of each when it was drawn (the first: its norm^2)."""
+    """Positions [n] in drawn order, and the D^2 of each when drawn (for the first, its norm^2)."""
     rows = OuterRows(factors)
     if first is None:
         first = int(rows.norms2.argmax())
-    with np.errstate(over="ignore", invalid="ignore"):  # told by the total
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow shows in the total
         drawn = d2_sampling.draw_blocks(
             rows, n, seed, first, block_min=block_min, block_max=block_max
         )

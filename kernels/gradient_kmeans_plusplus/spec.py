@@ -1,8 +1,8 @@
-"""What every backend of gradient_kmeans_plusplus agrees on beside ``common/d2_sampling.py``.
+"""Constants shared by all backends of gradient_kmeans_plusplus (see ``common/d2_sampling.py``).
 
-The first row is that of largest norm, or given; uniform number 0 is not used. A block holds as many
-proposals as there are rows drawn at its start, at least ``BLOCK_MIN`` and at most ``BLOCK_MAX``: gradient
-embeddings lie so far apart that few proposals are refused, so that large blocks save passes from the
+The first row is given or has the largest norm; uniform number 0 is not used. A block has as many
+proposals as rows were drawn before it, at least ``BLOCK_MIN`` and at most ``BLOCK_MAX``. Gradient
+embeddings are so far apart that few proposals are rejected, so large blocks save passes from the
 start.
 """
 
@@ -29,4 +29,4 @@ BENCH_SHAPES = {
 """(N, C, widths, n)."""
 
 RTOL = {"float32": 2e-7, "float64": 1e-12}
-"""Distance of each row when it was drawn."""
+"""Tolerance of each row's distance when it was drawn."""

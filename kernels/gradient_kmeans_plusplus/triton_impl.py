@@ -1,14 +1,15 @@
-"""Triton form of :func:`rlmba.kernels.gradient_kmeans_plusplus`.
+"""Triton implementation of :func:`rlmba.kernels.gradient_kmeans_plusplus`.
 
-Rows a (x) z are never formed: <a (x) z, b (x) w> = <a, b> <z, w>, two products whose entries multiply.
-As in :mod:`rlmba.kernels.common.triton_nearest`, products only tell which pairs are measured; the bound
-on the error of a product of products is the sum of theirs. Distances are measured as
+Rows a (x) z are never materialized: <a (x) z, b (x) w> = <a, b> <z, w>, so the entries of two
+products are multiplied. As in :mod:`rlmba.kernels.common.triton_nearest`, products only preselect
+pairs; the error bound of a product of products is the sum of their bounds. Distances are computed
+as
 
     (|a - b|^2 |z + w|^2 + |a + b|^2 |z - w|^2 + 2 (|a|^2 - |b|^2) (|z|^2 - |w|^2)) / 4
 
-in float64, with |a + b|^2 = 2 |a|^2 + 2 |b|^2 - |a - b|^2 and b (x) w taken as (r b) (x) (w / r), r the
-power of two that brings |a| and |r b| within a factor of two: exactly 0 for duplicates, and without
-cancellation between near ones.
+in float64, with |a + b|^2 = 2 |a|^2 + 2 |b|^2 - |a - b|^2 and b (x) w taken as (r b) (x) (w / r),
+where the power of two r brings |a| and |r b| within a factor of two. They are exactly 0 for
+duplicates and do not cancel for near rows.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _norms(
     a, a_stride, z, z_stride, rows, begin_row, a2, z2, bad, huge, classes, width,
     ROWS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Squared norms of both factors; the first row that is not finite, the first whose norm is not."""
+    """Squared norms of both factors, the first row not finite, and the first with an infinite norm."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
     one, broken_a = _squares(a, a_stride, row, inside, classes, ROWS, DEPTH)
@@ -83,7 +84,7 @@ def _copy(
     x, stride, row, slot, inside, centers, high, low, zeros, width,
     SPLIT: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """One factor of rows as centers: as they are, and as a pass multiplies them."""
+    """Copy one factor of rows as centers, unchanged and in multiplied form."""
     for begin in range(0, width, DEPTH):
         k = begin + tl.arange(0, DEPTH)
         kept = inside[:, None] & (k < width)[None, :]
@@ -100,7 +101,7 @@ def _copy_both(
     b, b_high, b_low, b2, w, w_high, w_low, w2, half, zeros, classes, width,
     SPLIT_A: tl.constexpr, SPLIT_Z: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Rows of a and z as centers, with their norms, which are those at ``position``."""
+    """Copy rows of a and z as centers, with their norms at ``position``."""
     _copy(a, a_stride, row, slot, inside, b, b_high, b_low, zeros, classes, SPLIT_A, DEPTH)
     _copy(z, z_stride, row, slot, inside, w, w_high, w_low, zeros, width, SPLIT_Z, DEPTH)
     one = tl.load(a2 + position, inside, other=0)
@@ -118,7 +119,7 @@ def _propose(
     COPIED: tl.constexpr, SPLIT_A: tl.constexpr, SPLIT_Z: tl.constexpr, MANY: tl.constexpr,
     PIECE: tl.constexpr, CHUNK: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """MANY proposals; their rows are copied where they lie on the device."""
+    """Draw MANY proposals, and copy their rows if they are on the device."""
     slot, row, inside = propose(
         state, squared, sums, chunks, rows, tile_rows, tile_chunks, place, before, least,
         block_min, block_max, MANY, PIECE, CHUNK,
@@ -137,7 +138,7 @@ def _copy_taken(
     b, b_high, b_low, b2, w, w_high, w_low, w2, half, zeros, classes, width,
     SPLIT_A: tl.constexpr, SPLIT_Z: tl.constexpr, MANY: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Rows 0 to ``taken`` of a and z, which are those at ``positions`` of the pool, as centers."""
+    """Copy rows 0 to ``taken`` of a and z, at ``positions`` of the pool, as centers."""
     slot = tl.program_id(0).to(tl.int64) * MANY + tl.arange(0, MANY)
     inside = slot < taken
     position = tl.load(positions + slot, inside, other=0)
@@ -161,7 +162,7 @@ def _balance(a2, b2):
 
 @triton.jit
 def _combine(da, dz, a2, z2, b2, w2, r):
-    """The squared distance out of those of the factors, b and w balanced by r."""
+    """Combine the factors' squared distances to the squared distance, with b and w balanced by r."""
     rb2 = b2 * r * r
     rw2 = w2 / (r * r)
     sa = tl.maximum(2 * a2 + 2 * rb2 - da, 0.0)
@@ -197,7 +198,7 @@ def _pairs(
     other = tl.program_id(1).to(tl.int64) * MANY + tl.arange(0, MANY)
     needed = tl.where(tl.program_id(0) <= tl.program_id(1), size, 0)
     if tl.program_id(1) * MANY < needed:
-        # The later proposal is measured to the earlier, as the reference does.
+        # From the later proposal to the earlier one, as in the reference.
         y2 = tl.load(b2 + one, one < size, other=0)[None, :]
         v2 = tl.load(w2 + one, one < size, other=0)[None, :]
         x2 = tl.load(b2 + other, other < size, other=0)[:, None]
@@ -217,7 +218,7 @@ def _pass(
     SPLIT_A: tl.constexpr, SPLIT_Z: tl.constexpr, ROWS: tl.constexpr, CENTERS: tl.constexpr,
     DEPTH: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
-    """ROWS rows against the accepted proposals, CENTERS of them at once."""
+    """Compare ROWS rows with the accepted proposals, CENTERS at a time."""
     total = centers_to_meet(state)
     if total > 0:
         row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -299,7 +300,7 @@ def _is_split(factor: _Factor) -> bool:
 
 
 def join(parts: tuple[Tensor, ...], dtype: torch.dtype, *, scaled: bool) -> Tensor:
-    """The feature factor of some rows: parts side by side, times scales (the last of them) if scaled."""
+    """Concatenate the feature parts of some rows, multiplied by scales (the last part) if scaled."""
     features = parts[:-1] if scaled else parts
     if not scaled and len(features) == 1:
         return features[0]
@@ -355,7 +356,7 @@ class OuterPoints:
         return torch.where(norms == norms.max(), positions, len(norms) - 1).min().reshape(1)
 
     def start(self, draw: Draw, first: Tensor) -> None:
-        """Let the first row, int64 [1], compete."""
+        """Update the distances with the first row, int64 [1]."""
         draw.indices[:1] = first
         draw.place[:1] = first
         draw.at_draw[:1] = (self.a2 * self.z2)[first]
@@ -371,7 +372,7 @@ class OuterPoints:
         return a, join(tuple(parts), self._dtype, scaled=self._scaled)
 
     def _centers(self) -> tuple[object, ...]:
-        """The centers as kernels take them."""
+        """The centers as arguments of the kernels."""
         widths = self._b.rows.shape[1], self._w.rows.shape[1]
         return *self._b, *self._w, self._half, self._zeros, *widths
 

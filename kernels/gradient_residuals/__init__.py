@@ -1,4 +1,4 @@
-"""Softmax minus the one-hot vector of the likeliest class."""
+"""Softmax minus the one-hot vector of the most likely class."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rlmba.errors import ShapeError
 from rlmba.kernels import dispatch
-from rlmba.kernels.common import arrays
+from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.gradient_residuals import reference
 
 __all__ = ["gradient_residuals"]
@@ -22,33 +21,27 @@ def _cpu(logits: arrays.Float) -> arrays.Float:
     return out
 
 
-def require_columns(shape: tuple[int, ...]) -> None:
-    """Raise :class:`ShapeError` unless rows have at least one column."""
-    if shape[1] < 1:
-        raise ShapeError(f"logits: expected at least one column, got shape {shape}")
-
-
 def gradient_residuals(
     logits: arrays.ArrayLike, *, max_memory: int | None = None, backend: str = "auto"
 ) -> Any:
-    """Gradient of the cross-entropy with respect to the logits, at the likeliest class as the label.
+    """Gradient of the cross-entropy by the logits, with the most likely class as the label.
 
     Parameters
     ----------
     logits : array [N, C]
         Finite real numbers, C >= 1.
     max_memory : int, optional
-        Bytes of GPU memory for copies of rows that lie in host memory; the result does not depend on it.
-        No effect on the CPU.
+        Bytes of GPU memory for copies of rows stored in host memory. The result does not depend on
+        it. It has no effect on the CPU.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     array [N, C]
-        softmax(logits) - onehot(argmax logits), ties to the lowest class, of the dtype computed with.
-        The entry of the label is minus the sum of the others, computed from them: it keeps its
-        precision where the softmax is next to 1. Zero for C = 1.
+        softmax(logits) - onehot(argmax logits) in the computation dtype; ties go to the lowest
+        class. The label's entry is computed as minus the sum of the others, so that it stays
+        precise where the softmax is close to 1. Zero for C = 1.
 
     Raises
     ------
@@ -59,8 +52,9 @@ def gradient_residuals(
 
     Notes
     -----
-    Float64 arithmetic, rounded once. With features z_i the gradient with respect to the weight of a
-    linear head is residual_i (x) z_i: see :func:`rlmba.kernels.gradient_kmeans_plusplus`.
+    The arithmetic is float64 and the result is rounded once. For features z_i, the gradient with
+    respect to the weight of a linear head is residual_i (x) z_i; see
+    :func:`rlmba.kernels.gradient_kmeans_plusplus`.
 
     Examples
     --------
@@ -78,6 +72,5 @@ def gradient_residuals(
         from rlmba.kernels.gradient_residuals import on_device
 
         return on_device.gradient_residuals(logits, max_memory)
-    x = arrays.as_float(logits, "logits", ndim=2)
-    require_columns(x.shape)
+    x = distances.as_rows(logits, "logits")
     return arrays.like((_cpu if name == "cpu" else reference.gradient_residuals)(x), logits)

@@ -11,12 +11,9 @@ from rlmba.kernels.gradient_residuals import triton_impl
 
 
 def gradient_residuals(logits: arrays.ArrayLike, max_memory: int | None) -> Any:
-    """The public function, its arguments unchecked."""
-    from rlmba.kernels.gradient_residuals import require_columns
-
-    x = device.as_float(logits, "logits", ndim=2)
-    require_columns(tuple(x.shape))
-    where = device.home(x)
+    """Implement the public function for unchecked arguments."""
+    x = device.as_rows(logits, "logits")
+    where = device.compute_device(x)
     out = torch.empty(x.shape, dtype=device.result_dtype(x), device=where)
     bad = device.flag(where)
     with device.on(where):

@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.gradient_residuals`."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.gradient_residuals`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rlmba.kernels.common import arrays
 
 
 def gradient_residuals(logits: arrays.Float) -> arrays.Float:
-    """Softmax minus one-hot in float64, rounded once; the entry of the label is minus the others' sum."""
+    """Softmax minus one-hot in float64, rounded once; the label's entry is minus the others' sum."""
     arrays.require_finite(logits, "logits")
     rows, top = np.arange(len(logits)), logits.argmax(axis=1)
     x = logits.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Triton form of :func:`rlmba.kernels.gradient_residuals`."""
+"""Triton implementation of :func:`rlmba.kernels.gradient_residuals`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = tl.constexpr(128)
 
 @triton.jit
 def _residuals(x, out, bad, rows, classes, stride, first_row, ROWS: tl.constexpr):
-    """Three passes over a block of rows, of which the last two find it in the cache; in float64."""
+    """Three passes over a block of rows in float64; the last two find it in the cache."""
     for begin in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
         row = begin + tl.arange(0, ROWS).to(tl.int64)
         there = row < rows
@@ -39,7 +39,7 @@ def _residuals(x, out, bad, rows, classes, stride, first_row, ROWS: tl.constexpr
 
 
 def gradient_residuals(x: Tensor, out: Tensor, begin: int, bad: Tensor) -> None:
-    """Residuals of x [N, C], whose rows begin at row ``begin``, into ``out``, contiguous."""
+    """Write residuals of x [N, C], whose rows begin at row ``begin``, to ``out``, contiguous."""
     n, c = x.shape
     grid = (max(1, min(triton.cdiv(n, _ROWS), 2 * programs(x.device))),)
     _residuals[grid](x, out, bad, n, c, x.stride(0), begin, ROWS=_ROWS, num_warps=4)

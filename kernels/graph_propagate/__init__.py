@@ -1,4 +1,4 @@
-"""The normalized affinity graph of a set of rows, applied without being built."""
+"""Apply the normalized affinity graph of a set of rows without building it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError, ShapeError, UsageError
+from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.graph_propagate import reference, spec
@@ -16,9 +16,9 @@ __all__ = ["GraphPropagate", "graph_propagate"]
 
 
 class GraphPropagate(NamedTuple):
-    """A graph applied to values.
+    """Result of applying a graph to values.
 
-    ``values`` as those given, ``degrees`` float64 [N], ``affinity`` the one used.
+    ``values`` of the input's shape, ``degrees`` float64 [N], and the ``affinity`` that was used.
     """
 
     values: Any
@@ -27,7 +27,7 @@ class GraphPropagate(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """What stands for A beside the features: 1/|f_i| (0 for a row of zeros), d, and the affinity."""
+    """With the features, all that defines A: 1/|f_i| (0 for a row of zeros), d and the affinity."""
 
     inverse_norms: NDArray[np.float64]
     degrees: NDArray[np.float64]
@@ -45,7 +45,7 @@ class Graph(NamedTuple):
 
 
 def build(features: arrays.Float, affinity: str) -> Graph:
-    """Norms and degrees by the compiled extension: O(N D) time, O(N + D) memory."""
+    """Compute norms and degrees with the compiled extension: O(N D) time, O(N + D) memory."""
     core = dispatch.require_core()
     n, width = features.shape
     inverse_norms, sums = np.empty(n), np.empty(width)
@@ -100,31 +100,31 @@ def graph_propagate(
 ) -> GraphPropagate:
     """Apply the normalized affinity graph of ``features`` to ``values`` without building it.
 
-    With rows normalized to ``x_i = f_i / |f_i|``, affinities S_ij = x_i . x_j off the diagonal and 0 on
+    With rows normalized to x_i = f_i / |f_i|, affinities S_ij = x_i . x_j off the diagonal and 0 on
     it, and degrees d_j = sum_i S_ij, the result is A H = S diag(1/d) H + H.
 
     Parameters
     ----------
     features : array [N, D]
-        Finite real numbers, D >= 1. N = 0 gives empty results. A row of zeros has cosine 0 to
-        every other.
+        Finite real numbers, D >= 1. N = 0 gives empty results. A row of zeros has cosine 0 to every
+        other row.
     values : array [N] or [N, K]
         H: finite real numbers. Where the dtypes differ, the narrower array is converted.
     affinity : {"auto", "cosine", "shifted"}
-        "cosine" is the published formula, meant for features that are not negative; with signed ones
-        degrees may be 0 or negative, and what it gives is then what it says, of little use.
-        "shifted" is S_ij = (1 + x_i . x_j) / 2, never negative. "auto" is "cosine" where no feature
-        is negative, or where every row that is not zero has a mean cosine of at least 0.01 to the
-        others, else "shifted".
+        "cosine" is the published formula, which is meant for nonnegative features. With signed
+        features, degrees may be 0 or negative, and the result is of little use. "shifted" is S_ij =
+        (1 + x_i . x_j) / 2, which is never negative. "auto" is "cosine" where no feature is
+        negative or every nonzero row has a mean cosine of at least 0.01 to the others, and
+        "shifted" otherwise.
     backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     GraphPropagate
-        ``values`` of the shape given and the dtype computed with; ``degrees`` float64 [N];
-        ``affinity`` "cosine" or "shifted". A row of degree 0 (to within 1e-12 of ``|sum_i x_i|``; always
-        so for N = 1) is isolated: others receive nothing from it.
+        ``values`` of the input's shape in the computation dtype; ``degrees`` float64 [N];
+        ``affinity`` "cosine" or "shifted". A row of degree 0 (within 1e-12 of ``|sum_i x_i|``; always
+        for N = 1) is isolated: other rows receive nothing from it.
 
     Raises
     ------
@@ -133,18 +133,20 @@ def graph_propagate(
     UsageError
         If the affinity is unknown.
     BackendError
-        If features and values lie in different memory, or the backend cannot serve them.
+        If features and values are on different devices, or the backend cannot serve them.
     NonFiniteError
-        If a value is NaN or infinite; ``.row`` is the first such row of the array that is named.
+        If a value is NaN or infinite; ``.row`` is the first such row of the array named in the
+        message.
 
     Notes
     -----
-    S has rank D (D + 1 shifted) but for its diagonal, so A H = X (X^T (H/d)) - diag(S') H/d + H with
-    S' = X X^T: O(N D K) time and, beside input and result, O(N + D min(K, 128)) memory. Norms and
-    degrees are summed in float64, products in slices in the dtype computed with whose sums are added
-    in float64, in an order that does not depend on the number of threads. On a GPU all is summed in
-    float64, and features in host memory that do not fit pass through in chunks; while a CUDA graph is
-    captured, which nothing may wait for, "auto" is refused and values are not checked.
+    Apart from its diagonal, S has rank D (D + 1 if shifted). With S' = X X^T, A H = X (X^T (H/d)) -
+    diag(S') H/d + H. This takes O(N D K) time and O(N + D min(K, 128)) memory in addition to input
+    and result. Norms and degrees are summed in float64. Products are computed in slices in the
+    computation dtype; the slices are added in float64, in an order that does not depend on the
+    number of threads. On a GPU everything is summed in float64, and features in host memory that do
+    not fit are processed in chunks. During CUDA graph capture the host cannot wait for results, so
+    "auto" is refused and values are not checked.
 
     References
     ----------
@@ -167,16 +169,12 @@ def graph_propagate(
         check_affinity(affinity)
         return GraphPropagate(*on_device.graph_propagate(features, values, affinity))
     implementation = _cpu if name == "cpu" else reference.graph_propagate
-    if arrays.device_of(values) != device:
-        raise BackendError(
-            f"values: expected an array on {device!r} as features is, "
-            f"got {arrays.device_of(values)!r}; move one"
-        )
+    distances.require_same_device(values, "values", features, "features")
     check_affinity(affinity)
     f = distances.as_rows(features, "features")
     h = arrays.as_float(values, "values", ndim=(1, 2))
     if h.shape[0] != f.shape[0]:
-        raise ShapeError(f"values: expected {f.shape[0]} rows as features has, got shape {h.shape}")
+        raise ShapeError(f"values: expected {f.shape[0]} rows as in features, got shape {h.shape}")
     dtype = np.result_type(f, h)
     columns = h[:, None] if h.ndim == 1 else h
     out, degrees, used = implementation(

@@ -1,7 +1,7 @@
 """:func:`rlmba.kernels.graph_propagate` on a GPU.
 
-Two thin products in float64, which data-center GPUs multiply as fast as float32: torch's library serves
-them. Rows are brought to unit length in chunks by :mod:`.triton_impl`.
+torch computes the two thin products in float64, which data-center GPUs multiply as fast as float32.
+:mod:`.triton_impl` normalizes the rows in chunks.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlmba.errors import BackendError, ShapeError, UsageError
-from rlmba.kernels.common import arrays, device
+from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels.common import arrays, device, distances
 from rlmba.kernels.graph_propagate import spec, triton_impl
 
 _CHUNK_VALUES = 2**24
-"""Of rows widened to float64 at a time."""
+"""Number of values converted to float64 at a time."""
 
 
 class Propagated(NamedTuple):
-    """What :class:`rlmba.kernels.GraphPropagate` is made of."""
+    """The fields of :class:`rlmba.kernels.GraphPropagate`."""
 
     values: Any
     degrees: Any
@@ -29,7 +29,7 @@ class Propagated(NamedTuple):
 
 
 class _Graph:
-    """Rows of unit length, chunk by chunk, and what else stands for A."""
+    """The graph A: normalized rows in chunks, degrees and affinity."""
 
     def __init__(self, rows: device.Rows, width: int) -> None:
         wide: dict[str, Any] = {"dtype": torch.float64, "device": rows.device}
@@ -57,7 +57,7 @@ class _Graph:
             yield span, triton_impl.unit_rows(part, self._largest[span], self._inverse[span])
 
     def chunks(self, columns: int) -> Iterator[tuple[slice, Tensor]]:
-        """Some rows at a time, as positions and values; so many that ``columns`` values each fit too."""
+        """Yield chunks of rows as positions and values, small enough for ``columns`` more values per row."""
         for tile in self._rows:
             yield from self._split(tile, columns)
 
@@ -106,18 +106,12 @@ def _first_bad(values: Tensor) -> Tensor:
 
 
 def _checked(features: arrays.ArrayLike, values: arrays.ArrayLike) -> tuple[Tensor, Tensor]:
-    expected, got = arrays.device_of(features), arrays.device_of(values)
-    if got != expected:
-        raise BackendError(
-            f"values: expected an array on {expected!r} as features is, got {got!r}; move one"
-        )
-    f = device.as_float(features, "features", ndim=2)
-    if f.shape[1] == 0:
-        raise ShapeError(f"features: expected at least one column, got shape {tuple(f.shape)}")
+    distances.require_same_device(values, "values", features, "features")
+    f = device.as_rows(features, "features")
     h = device.as_float(values, "values", ndim=(1, 2))
     if h.shape[0] != f.shape[0]:
         raise ShapeError(
-            f"values: expected {f.shape[0]} rows as features has, got shape {tuple(h.shape)}"
+            f"values: expected {f.shape[0]} rows as in features, got shape {tuple(h.shape)}"
         )
     return f, h
 
@@ -125,13 +119,13 @@ def _checked(features: arrays.ArrayLike, values: arrays.ArrayLike) -> tuple[Tens
 def graph_propagate(
     features: arrays.ArrayLike, values: arrays.ArrayLike, affinity: str
 ) -> Propagated:
-    """The public function, its arrays unchecked."""
+    """Implement the public function for unchecked arrays."""
     f, h = _checked(features, values)
-    where, dtype = device.home(f, h), device.result_dtype(f, h)
+    where, dtype = device.compute_device(f, h), device.result_dtype(f, h)
     if device.capturing(where) and affinity == "auto":
         raise UsageError(
-            "affinity: expected 'cosine' or 'shifted' while a CUDA graph is captured, got 'auto', "
-            "which waits for the GPU to choose; name one"
+            "affinity: expected 'cosine' or 'shifted' during CUDA graph capture, got 'auto', "
+            "which has to wait for the GPU; name one"
         )
     columns = device.to_device(h, where)
     columns = columns[:, None] if columns.ndim == 1 else columns

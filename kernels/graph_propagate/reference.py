@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.graph_propagate`: the dense affinities, block by block."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.graph_propagate`, with dense affinities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def normalized(features: arrays.Float) -> NDArray[np.float64]:
     """Rows of unit length in float64; rows of zeros stay zero."""
     x = features.astype(np.float64)
     largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
-    x /= np.where(largest > 0, largest, 1)  # before squares: they overflow and underflow
+    x /= np.where(largest > 0, largest, 1)  # so that squares stay in range
     norms = np.sqrt((x**2).sum(axis=1, keepdims=True))
     return np.asarray(x / np.where(norms > 0, norms, 1), dtype=np.float64)
 
@@ -23,7 +23,7 @@ def normalized(features: arrays.Float) -> NDArray[np.float64]:
 def affinities(
     x: NDArray[np.float64], shifted: bool, rows: slice = slice(None)
 ) -> NDArray[np.float64]:
-    """Rows of the dense S of normalized features, its diagonal 0."""
+    """Rows of the dense S of normalized features, with diagonal 0."""
     s = x[rows] @ x.T
     if shifted:
         s = (1 + s) / 2
@@ -38,7 +38,7 @@ def _blocks(n: int) -> list[slice]:
 
 
 def degrees(x: NDArray[np.float64], shifted: bool) -> NDArray[np.float64]:
-    """Column sums of S, those within rounding of zero as exactly 0."""
+    """Column sums of S; sums within rounding of zero become exactly 0."""
     d = np.zeros(len(x))
     for rows in _blocks(len(x)):
         d[rows] = affinities(x, shifted, rows).sum(axis=1)

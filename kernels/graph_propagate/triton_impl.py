@@ -1,4 +1,4 @@
-"""What :mod:`rlmba.kernels.graph_propagate.on_device` leaves to Triton: rows, read once, of unit length."""
+"""Triton kernels of :mod:`rlmba.kernels.graph_propagate`, which normalize rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _norms(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Of some rows the largest magnitude, and over the norm of the row divided by it; 1 and 0 for zeros."""
+    """Largest magnitude of rows, and 1 / norm of the rows divided by it; 1 and 0 for zero rows."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
     most = tl.zeros((ROWS, COLUMNS), tl.float64)
@@ -52,7 +52,7 @@ def _norms(
         column = start + tl.arange(0, COLUMNS)
         kept = inside[:, None] & (column < width)[None, :]
         value = tl.load(f + row[:, None] * stride + column[None, :], kept, other=0).to(tl.float64)
-        value /= scale[:, None]  # before squares: they overflow and underflow
+        value /= scale[:, None]  # before squaring, which could overflow or underflow
         total += value * value
     squares = tl.sum(total, 1)
     tl.store(largest + row, scale, inside)
@@ -87,7 +87,8 @@ def norms(
 ) -> None:
     """Scales of the rows of ``tile`` [n, D], float64 [n] each: see :func:`unit_rows`.
 
-    Lowers ``bad`` to ``begin`` + a row that is not finite, and sets ``negative`` to 1 where a value is.
+    Lowers ``bad`` to ``begin`` + a row that is not finite; sets ``negative`` to 1 if a value is
+    negative.
     """
     rows, width = tile.shape
     _norms[(triton.cdiv(rows, _ROWS),)](

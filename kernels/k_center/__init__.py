@@ -1,4 +1,4 @@
-"""Rows that cover the others: greedy k-center."""
+"""Greedy k-center: pick rows that cover all others."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ __all__ = ["KCenter", "k_center"]
 class KCenter(NamedTuple):
     """Rows picked by greedy k-center.
 
-    ``indices`` int64 [n] in picked order, ``distances`` [n] of each to its nearest center before it was
-    picked, ``radius``: the largest distance of any row to its nearest center in the end.
+    ``indices`` int64 [n] in picked order; ``distances`` [n] of each pick to its nearest center
+    before it was picked; ``radius``, the largest distance of any row to its nearest center after
+    all picks.
     """
 
     indices: Any
@@ -54,7 +55,7 @@ def _centers(
 ) -> NDArray[Any]:
     if labeled is None:
         return np.empty((0, x.shape[1]), dtype=x.dtype)
-    checks.require_same_memory(labeled, features)
+    distances.require_same_device(labeled, "labeled", features, "features")
     rows = distances.as_rows(labeled, "labeled")
     checks.require_width(rows.shape, x.shape[1])
     return arrays.cast(rows, x.dtype, "labeled")
@@ -69,24 +70,24 @@ def k_center(
     max_memory: int | None = None,
     backend: str = "auto",
 ) -> KCenter:
-    """Pick ``n`` rows, each the farthest from all centers before it: greedy k-center, or CoreSet.
+    """Pick ``n`` rows, each the farthest from all previous centers (greedy k-center, CoreSet).
 
     Parameters
     ----------
     features : array [N, D]
-        Finite real numbers, D >= 1. Read in place, also where it is memory-mapped.
+        Finite real numbers, D >= 1. Read in place, also if memory-mapped.
     n : int
-        How many, 0 <= n <= N.
+        Number of rows to pick, 0 <= n <= N.
     labeled : array [L, D], optional
-        Rows that are centers from the start, as the labeled samples of active learning. They have no
-        position; L = 0 is the same as None. Converted to the dtype computed with, that of ``features``.
+        Rows that are centers from the start, such as the labeled samples of active learning. They
+        are never returned. L = 0 is the same as None. Converted to the dtype of ``features``.
     first : int, optional
-        Position of the first pick. Without it, the first pick follows the rule where there are labeled
-        rows, and else is the row nearest to the mean of all rows, a typical one.
+        Position of the first pick. By default, the row farthest from the labeled rows; without
+        labeled rows, the row nearest to the mean of all rows.
     max_memory : int, optional
-        Bytes for copies of rows and packed centers, beside input, results and 16 bytes a row (compiled
-        backend); on a GPU, of its memory for copies of rows that lie in host memory. The result does not
-        depend on it.
+        Bytes for copies of rows and packed centers, in addition to the input, the results and 16
+        bytes per row (compiled backend); on a GPU, bytes of its memory for copies of rows stored in
+        host memory. The result does not depend on it.
     backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
@@ -94,18 +95,17 @@ def k_center(
     -------
     KCenter
         ``indices`` int64 [n], distinct positions into ``features`` in picked order; ties go to the
-        lowest position. ``distances`` [n], Euclidean, of the dtype computed with: of each pick to its
-        nearest center before it was picked. They never rise, but after a ``first`` that was not the
-        farthest. Where there are no labeled rows, the first pick has no center to be far from:
-        ``distances[0]`` is then the radius that it leaves, which is also ``distances[1]``. ``radius``,
-        a float, is the largest distance of any row to its nearest center after all picks: 0 where there
-        is no row, infinite where there is no center.
+        lowest position. ``distances`` [n], in the computation dtype, are Euclidean distances of
+        each pick to its nearest center before it was picked. They never increase, except after a
+        ``first`` that was not the farthest row. Without labeled rows the first pick has no previous
+        center; ``distances[0]`` is then the radius after this pick, which equals ``distances[1]``.
+        ``radius``, a float, is the largest distance of any row to its nearest center after all
+        picks: 0 if there is no row, infinite if there is no center.
 
     Raises
     ------
     UsageError
-        If n is not within 0..N, ``first`` not within 0..N-1, or ``max_memory`` is too little to work
-        with.
+        If n is not within 0..N, ``first`` is not within 0..N-1, or ``max_memory`` is too small.
     ShapeError
         If an array is not a matrix of real numbers with at least one column, or the widths differ.
     NonFiniteError
@@ -115,22 +115,25 @@ def k_center(
 
     Notes
     -----
-    Once every row that is left duplicates a center, all distances are 0 and the lowest positions not yet
-    picked follow: no position comes twice.
+    Once every remaining row duplicates a center, all distances are 0 and the lowest positions not
+    yet picked follow. No position is picked twice.
 
-    Distances are sums of (x - c)^2 in float64: duplicates are at distance exactly 0, and picks are the
-    same on every backend, instruction set and number of threads but where two distances differ by no
-    more than rounding (about 1e-15 relative). The mean of the first pick is such a float64 sum too.
+    Distances are sums of (x - c)^2 in float64, so duplicates have distance exactly 0. Picks are the
+    same on every backend, instruction set and number of threads, except where two distances differ
+    by no more than rounding (about 1e-15 relative). The mean for the first pick is also summed in
+    float64.
 
-    Distances only shrink as centers come. A row's last known distance is an upper bound, and only the
-    rows with the largest bounds are compared with the centers they have missed. One pass over the rows
-    in order, three without labeled rows and ``first``; later ones touch few of them. Beside
-    16 bytes a row, at most about 100 MiB, and no more than a sixteenth of the rows and some thousands.
+    Distances only shrink as centers are added. A row's last known distance is therefore an upper
+    bound, and only the rows with the largest bounds are compared with the centers added since. All
+    rows are read once in order, or three times without labeled rows and ``first``; later passes
+    read few of them. Memory is 16 bytes per row and copies of at most a sixteenth of the rows plus
+    a few thousand, up to about 100 MiB.
 
-    On a GPU, a block of picks a pass over the rows: among the 1,024 rows with the largest distances, for
-    as long as no other row can come before. Beside 25 bytes a row and what selecting among them takes,
-    some megabytes. While a CUDA graph is captured, which nothing may wait for, ``radius`` is a tensor of
-    no dimension, n blocks are recorded, and neither finite numbers nor overflow are checked.
+    On a GPU, each pass over the rows yields a block of picks: they come from the 1,024 rows with
+    the largest distances, for as long as no other row can be farther. Memory is 25 bytes per row,
+    scratch for selecting those rows, and a few megabytes. During CUDA graph capture the host cannot
+    wait for results: ``radius`` is a zero-dimensional tensor, n blocks are recorded, and neither
+    finite numbers nor overflow are checked.
 
     The n picks cover the rows within ``radius``, at most twice the least radius that any n centers can
     have (without labeled rows).

@@ -13,20 +13,20 @@ from rlmba.kernels.common.triton_nearest import Centers, nearest_pass, prepare, 
 from rlmba.kernels.k_center import checks, triton_impl
 
 _BLOCKS = 8
-"""The most blocks between two looks at how many picks are made. A CUDA graph cannot look: it holds as many
-blocks as picks, each of which makes one at least."""
+"""Maximum number of blocks between two reads of the number of picks. A CUDA graph cannot read it, so it
+contains as many blocks as picks; each block makes at least one pick."""
 
 
 class Picked(NamedTuple):
-    """What :class:`rlmba.kernels.KCenter` is made of."""
+    """The fields of :class:`rlmba.kernels.KCenter`."""
 
     indices: Any
     distances: Any
     radius: Any
 
 
-class Seen(NamedTuple):
-    """What the host knows after a look."""
+class Progress(NamedTuple):
+    """The state of the search, as read by the host."""
 
     done: int
     bad: int
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
 
 class _Search:
-    """Rows, how far each is from its nearest center, and the picks so far."""
+    """Rows, their squared distances to the nearest center, and the picks so far."""
 
     def __init__(self, rows: device.Rows, width: int, n: int) -> None:
         where = rows.device
@@ -65,7 +65,7 @@ class _Search:
         return squared.argmin()[None]
 
     def start(self, labeled: Tensor, first: int | None) -> None:
-        """Check the rows, meet the labeled ones, and make the first pick where no rule makes it."""
+        """Check the rows, compute distances to labeled rows, and make the first pick if there are none."""
         sums = [
             triton_impl.check_and_sum(part, begin, self._bad) for begin, _, (part,) in self._rows
         ]
@@ -85,7 +85,7 @@ class _Search:
             self.block.distances[0] = self._squared.max()
 
     def step(self) -> None:
-        """One block and a pass with its picks; both do nothing once all picks are made."""
+        """Launch a block and a pass with its picks; both do nothing once all picks are made."""
         picked = self.block.pick(self._rows.take(self.block.members())[0])
         self._update(picked, self.block.accepted)
 
@@ -93,29 +93,29 @@ class _Search:
         """The greatest squared distance of a row to its nearest center."""
         return torch.cat([self._squared, self._squared.new_zeros(1)]).max()
 
-    def look(self) -> Seen:
-        """Wait for the device and see how far it is."""
+    def progress(self) -> Progress:
+        """Wait for the device and read the state of the search."""
         picks = torch.arange(self._n, device=self._one.device)
         reach = torch.where(picks < self.block.done, self.block.distances, 0.0)
         extremes = torch.stack([self.radius(), torch.cat([reach, reach.new_zeros(1)]).max()])
         state = [self.block.done, self._bad, self._bad_labeled, extremes.view(torch.int64)]
         seen = torch.cat(state).cpu()
-        return Seen(*seen[:3].tolist(), *seen[3:].view(torch.float64).tolist())
+        return Progress(*seen[:3].tolist(), *seen[3:].view(torch.float64).tolist())
 
 
-def _run(search: _Search, n: int, done: int, *, resident: bool) -> Seen:
-    """Blocks until the picks are made, of which some are, or a row turns out not to be finite."""
+def _run(search: _Search, n: int, done: int, *, resident: bool) -> Progress:
+    """Launch blocks until all picks are made or a row is found not to be finite."""
     if done == n:
-        return search.look()
+        return search.progress()
     batch, launched = 1 + (2 * n // triton_impl.MEMBERS if resident else 0), 0
     while True:
         for _ in range(batch):
             search.step()
         launched += batch
-        seen = search.look()
+        seen = search.progress()
         if seen.done == n or min(seen.bad, seen.bad_labeled) < device.ALL_VALID:
             return seen
-        if resident:  # else every block waits for the host anyway
+        if resident:  # otherwise every block waits for the host
             left = (n - seen.done) * launched
             batch = min(_BLOCKS, -(-left // (seen.done - done)))
 
@@ -127,7 +127,7 @@ def k_center(
     first: int | None,
     max_memory: int | None,
 ) -> Picked:
-    """The public function, its arguments unchecked."""
+    """Implement the public function for unchecked arguments."""
     x = device.as_rows(features, "features")
     count, width = x.shape
     n = arrays.as_count(n, "n", low=0, high=count)
@@ -136,11 +136,11 @@ def k_center(
         first = arrays.as_count(first, "first", low=0, high=count - 1)
     given = x[:0]
     if labeled is not None:
-        checks.require_same_memory(labeled, features)
+        distances.require_same_device(labeled, "labeled", features, "features")
         given = device.as_rows(labeled, "labeled")
         checks.require_width(given.shape, width)
     distances.check_max_memory(max_memory)
-    where, dtype = device.home(x, given), device.result_dtype(x)
+    where, dtype = device.compute_device(x, given), device.result_dtype(x)
     rows = device.Rows([x], where, max_memory)
     centers = device.to_device(given, where)
     if given.dtype != x.dtype:

@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.k_center`: one center a pass over all rows."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.k_center`: one pass over all rows per center."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes and tolerances that tests and benches of k_center share. Picks have no tolerance."""
+"""Shapes and tolerances for the tests and benches of k_center. Picks have no tolerance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPES = [
 BENCH_SHAPES = {"food101": (44_719, 512, 1_000, 1_000)}
 """N, D, labeled rows, picks."""
 GROWTH = [(10_000, 128), (100_000, 128), (1_000_000, 64)]
-"""N, D of the rows that show growth; 1,000 picks, no labeled rows."""
+"""N, D of the scaling benchmark; 1,000 picks, no labeled rows."""
 MAPPED_WIDTH = 1_024
 MAPPED = {200_000: 2_000, 2_000_000: 1_000}
 """Rows of a memory-mapped bank, and how many of them are picked."""

@@ -1,12 +1,13 @@
-"""Triton form of :func:`rlmba.kernels.k_center`: a block of picks for every pass over all rows.
+"""Triton implementation of :func:`rlmba.kernels.k_center`: each pass over all rows yields a block of picks.
 
-Distances only shrink as centers come. Members of a block are the rows with the largest distances to their
-nearest center, and the greatest of all other rows, the cut: in the order of picking (by falling distance,
-then rising position) nothing outside comes before it. Picks among the members are therefore those among
-all rows for as long as the next one does not come after the cut. One of them at least is a pick, since the
-first of all rows is either a member for its distance or the cut itself.
+Distances only shrink as centers are added. The members of a block are the rows with the largest
+distances to their nearest center, and the first of all other rows, the cut. Rows are picked by
+decreasing distance and then by increasing position, so no row outside the block comes before the
+cut. Picks among the members are therefore the picks among all rows until the next one would come
+after the cut. Each block makes at least one pick, since the first of all rows is a member or the
+cut.
 
-All that decides stays on the device. A block that finds all picks made launches and does nothing.
+All decisions are made on the device. A block does nothing if all picks are already made.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rlmba.kernels.common.triton_device import is_finite, programs
 __all__ = ["MEMBERS", "Block", "check_and_sum"]
 
 MEMBERS = 1024
-"""Rows of a block among which picks are made."""
+"""Number of rows in a block, among which picks are made."""
 
 _BLOCK = 1024
 _ROWS, _COLUMNS = 32, 128
@@ -36,7 +37,7 @@ _NONE = tl.constexpr(ALL_VALID)
 def _check_and_sum(
     x, stride, rows, width, first, sums, bad, parts, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Sums of some columns over every parts-th block of rows; lowers ``bad`` to a row not finite."""
+    """Sums of columns over every parts-th block of rows; lowers ``bad`` to a row that is not finite."""
     part = tl.program_id(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     wanted = column < width
@@ -47,7 +48,7 @@ def _check_and_sum(
         lanes += tl.load(x + row[:, None] * stride + column[None, :], kept, other=0).to(tl.float64)
     total = tl.sum(lanes, 0)
     tl.store(sums + part * width + column, total, wanted)
-    # What is not finite stays in a sum, so that rows need to be looked at one by one only then.
+    # A sum is not finite if a value is not, so rows are examined one by one only in that case.
     if tl.min(is_finite(total).to(tl.int32)) == 0:
         worst = tl.full((ROWS,), _NONE, tl.int64)
         for start in range(part * ROWS, rows, parts * ROWS):
@@ -63,9 +64,9 @@ def _check_and_sum(
 
 @triton.jit
 def _keys(squared, taken, keys, rows, mask, BLOCK: tl.constexpr):
-    """Distinct int64 that fall with a row's distance, its last bits cut off, then rise with position.
+    """Distinct int64 keys, ordered by a row's distance (without its last bits) and then by position.
 
-    A row that was picked has -1. Bits of floating point that is not negative are ordered as it is.
+    A picked row has key -1. The bits of nonnegative floating-point numbers have the numbers' order.
     """
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = row < rows
@@ -76,7 +77,7 @@ def _keys(squared, taken, keys, rows, mask, BLOCK: tl.constexpr):
 
 @triton.jit
 def _outside(squared, keys, top, size, values, positions, rows, parts, BLOCK: tl.constexpr):
-    """The greatest distance, and its lowest position, among rows whose keys are below the top ones."""
+    """The greatest distance, and its lowest position, among rows that are not members."""
     part = tl.program_id(0)
     least = tl.load(top + size - 1)
     most = tl.full((BLOCK,), -1.0, tl.float64)
@@ -108,9 +109,9 @@ def _members(
     PARTS: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """Positions and distances of the members; where there are fewer, position 0 and distance -1.
+    """Positions and distances of the members; unused slots have position 0 and distance -1.
 
-    ``cut`` receives the position of the last member, which may be none: then it is below all.
+    ``cut`` receives the position of the last member. Without one, it is below all positions.
     """
     part = tl.arange(0, PARTS)
     value = tl.load(values + part, part < parts, other=-1)
@@ -131,7 +132,7 @@ def _members(
 
 @triton.jit
 def _pairs(columns, pairs, size, width, done, wanted, TILE: tl.constexpr, UNROLL: tl.constexpr):
-    """Squared distances among the members, whose values lie in columns: one tile and its mirror."""
+    """One tile of squared distances among the members, stored by columns, and its mirror image."""
     first = tl.program_id(0)
     second = tl.program_id(1)
     if tl.load(done) < tl.where(first <= second, wanted, 0):
@@ -153,7 +154,7 @@ def _pairs(columns, pairs, size, width, done, wanted, TILE: tl.constexpr, UNROLL
 
 @triton.jit
 def _next(value, code, cut_value, cut_code, left):
-    """The member that comes first, its distance, and 1 where it is a pick, else 0."""
+    """The member that comes first, its distance, and 1 if it is a pick or 0 if not."""
     best = tl.max(value)
     chosen = tl.min(tl.where(value == best, code, _NONE))
     tie = tl.where(best == cut_value, tl.where(chosen <= cut_code, 1, 0), 0)
@@ -176,7 +177,7 @@ def _greedy(
     accepted,
     SLOTS: tl.constexpr,
 ):
-    """Picks among the members, in one program: the rest of their sequence, as far as it is certain."""
+    """Make picks among the members in one program, as long as they are certain."""
     slot = tl.arange(0, SLOTS)
     value = tl.load(current + slot, slot < size, other=-1)
     code = tl.load(members + slot, slot < size, other=0) * SLOTS + slot
@@ -214,15 +215,14 @@ def check_and_sum(tile: Tensor, first: int, bad: Tensor) -> Tensor:
 
 
 class Block:
-    """Memory of blocks, and what the device knows of the picks so far.
+    """Memory of a block, and the state of the picks on the device.
 
     Parameters
     ----------
     squared : float64 [N]
-        Squared distance of each row to its nearest center; brought up to date by the caller between
-        blocks.
+        Squared distance of each row to its nearest center; the caller updates it between blocks.
     wanted : int
-        How many picks there are to be.
+        Number of picks to make.
     width : int
         Columns of the rows.
     most : int
@@ -237,7 +237,7 @@ class Block:
     taken : uint8 [N]
         1 for the rows picked.
     accepted : int64 [1]
-        Picks of the last block; the first so many of ``slots`` are the members that they are.
+        Number of picks of the last block; the first entries of ``slots`` are their members.
     """
 
     def __init__(self, squared: Tensor, wanted: int, width: int, most: int) -> None:
@@ -261,7 +261,7 @@ class Block:
         self._parts = min(triton.cdiv(rows, _BLOCK), programs(where))
         self._values = torch.empty(self._parts, **wide)
         self._places = torch.empty(self._parts, **whole)
-        # Columns that fill up the last step are alike in all members: 0.
+        # Padding columns are 0 in all members.
         self._columns = torch.zeros((triton.cdiv(width, _UNROLL) * _UNROLL, size), **wide)
         self._pairs = torch.empty((size, size), **wide)
 
@@ -285,9 +285,9 @@ class Block:
         return self._members
 
     def pick(self, rows: Tensor) -> Tensor:
-        """Make the picks among the members, whose ``rows`` are given; returns the rows picked.
+        """Make picks among the members with these ``rows``; return the picked rows.
 
-        Only the first ``accepted`` of what is returned are picks.
+        Only the first ``accepted`` returned rows are picks.
         """
         size = self._top + 1
         self._columns[: self.width].copy_(rows.T)

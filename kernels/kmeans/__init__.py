@@ -1,4 +1,4 @@
-"""k-means clustering within a budget of iterations."""
+"""k-means clustering with a limited number of iterations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["KMeans", "kmeans"]
 class KMeans(NamedTuple):
     """Clusters of N rows.
 
-    ``centers`` [k, D], ``labels`` int64 [N], ``distances`` [N] to the nearest center, ``iterations``
-    int, ``seed_indices`` int64 [k]: the rows that the centers started from.
+    ``centers`` [k, D]; ``labels`` int64 [N]; ``distances`` [N] to the nearest center;
+    ``iterations``, an int; ``seed_indices`` int64 [k], the rows from which the centers started.
     """
 
     centers: Any
@@ -39,7 +39,7 @@ def _cpu(
     centers: NDArray[Any] = np.ascontiguousarray(x[indices])
     before = np.empty_like(labels)
     iterations = 0
-    # The seeding has already assigned every row to its nearest first center.
+    # The seeding has already assigned every row to its nearest initial center.
     while iterations < max_iter:
         core.cluster_means(x, labels, centers)
         before, labels = labels, before
@@ -62,7 +62,7 @@ def kmeans(
     precision: str = "exact",
     backend: str = "auto",
 ) -> KMeans:
-    """k-means++ seeding, at most ``max_iter`` Lloyd steps, and the distance to the nearest center (Eq 5).
+    """Cluster rows: k-means++ seeding and at most ``max_iter`` Lloyd steps, with distances (Eq 5).
 
     Parameters
     ----------
@@ -71,33 +71,33 @@ def kmeans(
     k : int
         Number of clusters, 1 <= k <= N.
     rng : int, numpy.random.Generator, torch.Generator or None
-        Randomness of the seeding, see :func:`rlmba.kernels.kmeans_plusplus`.
+        Randomness of the seeding; see :func:`rlmba.kernels.kmeans_plusplus`.
     max_iter : int
-        Most Lloyd steps, >= 0. A step moves every center to the mean of its rows and assigns all rows
-        anew; an assignment that no longer changes ends them early.
+        Maximum number of Lloyd steps, >= 0. A step moves every center to the mean of its rows and
+        reassigns all rows. The steps end early once the assignment no longer changes.
     max_memory : int, optional
-        Bytes of scratch memory for packed centers and products, beside input, results and 24 bytes a
-        row (backend ``"cpu"``); bytes of GPU memory for copies of rows that lie in host memory
-        (``"triton"``). The result does not depend on it.
+        Bytes of scratch memory for packed centers and products, in addition to the input, the
+        results and 24 bytes per row (backend ``"cpu"``); bytes of GPU memory for copies of rows
+        stored in host memory (``"triton"``). The result does not depend on it.
     precision : {"exact", "tf32", "bf16"}
-        How a GPU assigns rows, see :func:`rlmba.kernels.min_distance`. Seeding and means are always
-        exact. On a CPU it changes nothing.
+        How a GPU assigns rows; see :func:`rlmba.kernels.min_distance`. Seeding and means are always
+        exact. It has no effect on a CPU.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     KMeans
-        ``centers`` [k, D], of the dtype computed with; ``labels`` int64 [N] in 0..k-1 and ``distances``
-        [N], Euclidean, both to the nearest of the returned centers, ties to the lowest; ``iterations``,
-        Lloyd steps done; ``seed_indices`` int64 [k], positions into ``x``. A cluster that loses all rows
-        keeps its center.
+        ``centers`` [k, D], in the computation dtype; ``labels`` int64 [N] in 0..k-1, the nearest of
+        the returned centers, the lowest on ties; ``distances`` [N], Euclidean, to that center;
+        ``iterations``, the number of Lloyd steps; ``seed_indices`` int64 [k], positions into ``x``.
+        A cluster that loses all its rows keeps its center.
 
     Raises
     ------
     UsageError
-        If x has no row, k is not within 1..N, ``max_iter`` is negative or ``max_memory`` too little to
-        work with.
+        If x has no row, k is not within 1..N, ``max_iter`` is negative, or ``max_memory`` is too
+        small.
     ShapeError
         If ``x`` is not a matrix of real numbers with at least one column.
     NonFiniteError
@@ -107,9 +107,9 @@ def kmeans(
 
     Notes
     -----
-    A seed gives the same clusters on every number of threads and with every ``max_memory``, and on
-    every backend up to rounding. Means are summed in float64. O(N k D) time for each step; N x k values
-    are never held.
+    A seed gives the same clusters for any number of threads and any ``max_memory``, and on every
+    backend up to rounding. Means are summed in float64. Each step takes O(N k D) time; the N x k
+    distances are never stored.
 
     Examples
     --------

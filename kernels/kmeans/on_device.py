@@ -14,7 +14,7 @@ from rlmba.kernels.min_distance import on_device as nearest
 from rlmba.kernels.min_distance.assignment import Assignment
 
 LOOK_EVERY = 16
-"""Lloyd steps launched before the host looks whether labels still change."""
+"""Number of Lloyd steps launched before the host checks whether labels still change."""
 
 
 class Clusters(NamedTuple):
@@ -34,10 +34,10 @@ def lloyd(
     precision: str,
     bad: Tensor,
 ) -> Tensor:
-    """At most ``max_iter`` Lloyd steps in place; how many were done, int64 [1] on the device.
+    """Do at most ``max_iter`` Lloyd steps in place; return their number, int64 [1] on the device.
 
-    ``clusters.labels`` are those of ``clusters.centers``. Once labels no longer change, the launches
-    that follow do nothing.
+    ``clusters.labels`` must belong to ``clusters.centers``. Once labels no longer change, further
+    launches do nothing.
     """
     centers, squared, labels = clusters
     done = torch.zeros(1, dtype=torch.int64, device=rows.device)
@@ -59,13 +59,13 @@ def lloyd(
                 means.add(tile.parts[0], labels[tile.begin : tile.end], active)
         done += active
         active *= (labels != before).any()
-        if _look(rows, step) and not int(active.item()):
+        if _should_wait(rows, step) and not int(active.item()):
             break
     return done
 
 
-def _look(rows: device.Rows, step: int) -> bool:
-    """Whether to wait for the device: to save passes through host memory, or many idle launches."""
+def _should_wait(rows: device.Rows, step: int) -> bool:
+    """Whether to wait for the device, which saves passes over host memory or many idle launches."""
     if device.capturing(rows.device):
         return False
     return not rows.resident or (step + 1) % LOOK_EVERY == 0
@@ -80,7 +80,7 @@ def kmeans(
     max_memory: int | None,
     precision: str,
 ) -> tuple[Any, Any, Any, int, Any]:
-    """The public function, its arguments unchecked: the fields of its result."""
+    """Return the fields of the public function's result for unchecked arguments."""
     from rlmba.kernels.kmeans_plusplus.on_device import seed_rows
 
     given = device.as_rows(x, "x")
@@ -88,7 +88,7 @@ def kmeans(
     k = arrays.as_count(k, "k", low=1, high=given.shape[0])
     max_iter = arrays.as_count(max_iter, "max_iter", low=0)
     distances.check_max_memory(max_memory)
-    where = device.home(given)
+    where = device.compute_device(given)
     dtype = device.result_dtype(given)
     rows = device.Rows([given], where, max_memory)
     bad = device.flag(where)

@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.kmeans`."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.kmeans`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlmba.kernels.min_distance import reference as min_distance
 
 
 def update(x: arrays.Float, labels: NDArray[np.int64], centers: NDArray[Any]) -> NDArray[Any]:
-    """Means of the rows of each label; a center without rows stays as it is."""
+    """Mean of the rows of each label; a center without rows is unchanged."""
     moved = centers.copy()
     for label in np.unique(labels):
         moved[label] = x[labels == label].mean(axis=0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Triton form of the means of :func:`rlmba.kernels.kmeans`."""
+"""Triton implementation of the means of :func:`rlmba.kernels.kmeans`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 _COLUMNS = tl.constexpr(128)
-# Rows whose loads are in flight together; they are added one after another.
+# Number of rows that are loaded together; they are added one after another.
 _AHEAD = tl.constexpr(16)
 
 
@@ -16,7 +16,7 @@ _AHEAD = tl.constexpr(16)
 def _sum_rows(
     x, stride, order, ends, sums, active, width, AHEAD: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Adds the rows of one label, in rising order, to its sums."""
+    """Add the rows of one label, in order of position, to its sums."""
     if tl.load(active) != 0:
         label = tl.program_id(0)
         column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -36,7 +36,7 @@ def _sum_rows(
 
 @triton.jit
 def _move(sums, counts, centers, active, width, COLUMNS: tl.constexpr):
-    """Centers become means; one without rows stays. Leaves the sums and counts at 0."""
+    """Set centers to means; a center without rows is unchanged. Resets sums and counts to 0."""
     if tl.load(active) != 0:
         label = tl.program_id(0)
         count = tl.load(counts + label)
@@ -54,8 +54,8 @@ def _move(sums, counts, centers, active, width, COLUMNS: tl.constexpr):
 class Means:
     """Sums of rows by label, tile by tile, in float64.
 
-    Rows of a label are added in rising order, wherever tiles begin: the sums are those of the CPU, bit
-    for bit. No two programs add to one sum.
+    Rows of a label are added in order of position, wherever tiles begin, so the sums are
+    bit-identical to the CPU's. No two programs add to the same sum.
     """
 
     def __init__(self, k: int, width: int, where: torch.device) -> None:
@@ -66,7 +66,7 @@ class Means:
     def add(self, x: Tensor, labels: Tensor, active: Tensor) -> None:
         """Add the rows x [n, D], labeled ``labels`` [n], unless ``active`` is 0."""
         k, width = self._sums.shape
-        # Of 32 bits, which sort in half the time of 64.
+        # 32-bit labels are sorted in half the time of 64-bit labels.
         ordered, order = torch.sort(labels.to(torch.int32), stable=True)
         ends = torch.searchsorted(ordered, self._bounds)
         self._counts += ends.diff()
@@ -75,7 +75,7 @@ class Means:
         )
 
     def move(self, centers: Tensor, active: Tensor) -> None:
-        """Write the means over ``centers`` [k, D] and start anew, unless ``active`` is 0."""
+        """Write the means to ``centers`` [k, D] and reset the sums, unless ``active`` is 0."""
         k, width = self._sums.shape
         _move[(k,)](self._sums, self._counts, centers, active, width, COLUMNS=_COLUMNS)
         self._counts.zero_()

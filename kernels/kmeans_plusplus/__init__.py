@@ -1,4 +1,4 @@
-"""Rows drawn by the k-means++ law."""
+"""k-means++ seeding: D^2 sampling of rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["KMeansPlusPlus", "kmeans_plusplus"]
 
 
 class KMeansPlusPlus(NamedTuple):
-    """Rows drawn by the D^2 law, and how the others lie to them.
+    """Rows drawn by D^2 sampling, and the nearest drawn row of every row.
 
-    ``indices`` int64 [k] in drawn order, ``distances`` [N] to the nearest drawn row, ``labels`` int64
-    [N]: which of the k draws is nearest.
+    ``indices`` int64 [k] in drawn order; ``distances`` [N] to the nearest drawn row; ``labels``
+    int64 [N], which of the k draws is nearest.
     """
 
     indices: Any
@@ -37,7 +37,7 @@ def seed_centers(
     block_min: int = spec.BLOCK_MIN,
     block_max: int = spec.BLOCK_MAX,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Run the compiled seeding: positions [k], squared distances [N] and labels [N]."""
+    """Run the compiled seeding and return positions [k], squared distances [N] and labels [N]."""
     core = dispatch.require_core()
     indices = np.empty(k, dtype=np.int64)
     squared = np.empty(x.shape[0])
@@ -69,7 +69,7 @@ def kmeans_plusplus(
     max_memory: int | None = None,
     backend: str = "auto",
 ) -> KMeansPlusPlus:
-    """Draw ``k`` distinct rows by the exact k-means++ law: each with probability proportional to D^2.
+    """Draw ``k`` distinct rows by exact k-means++ sampling, with probability proportional to D^2.
 
     D is the Euclidean distance of a row to the nearest row drawn before it.
 
@@ -78,30 +78,31 @@ def kmeans_plusplus(
     x : array [N, D]
         Finite real numbers, N >= 1 and D >= 1.
     k : int
-        How many, 1 <= k <= N.
+        Number of rows to draw, 1 <= k <= N.
     rng : int, numpy.random.Generator, torch.Generator or None
-        Gives one 64-bit seed: a generator is advanced by one draw, an int is the seed, None takes fresh
-        entropy.
+        Source of one 64-bit seed: an int is the seed itself, a generator is advanced by one draw,
+        and None takes fresh entropy.
     first : int, optional
-        Position of the first row. Without it the first row is drawn uniformly.
+        Position of the first row. By default the first row is drawn uniformly.
     max_memory : int, optional
-        Bytes of scratch memory beside input, results and copies of 256 rows; on a GPU, bytes of device
-        memory for copies of rows that lie in host memory. The result does not depend on it.
+        Bytes of scratch memory in addition to the input, the results and copies of 256 rows; on a
+        GPU, bytes of device memory for copies of rows stored in host memory. The result does not
+        depend on it.
     backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     KMeansPlusPlus
-        ``indices`` int64 [k], distinct positions into ``x`` in drawn order; ``distances`` [N], Euclidean,
-        of the dtype computed with, exactly 0 for a drawn row and its duplicates; ``labels`` int64 [N] in
-        0..k-1, ties to the earliest draw.
+        ``indices`` int64 [k], distinct positions into ``x`` in drawn order; ``distances`` [N],
+        Euclidean, in the computation dtype, exactly 0 for a drawn row and its duplicates;
+        ``labels`` int64 [N] in 0..k-1, ties to the earliest draw.
 
     Raises
     ------
     UsageError
-        If x has no row, k is not within 1..N, ``first`` not within 0..N-1, or ``max_memory`` too little
-        to work with.
+        If x has no row, k is not within 1..N, ``first`` is not within 0..N-1, or ``max_memory`` is
+        too small.
     ShapeError
         If ``x`` is not a matrix of real numbers with at least one column.
     NonFiniteError
@@ -111,17 +112,19 @@ def kmeans_plusplus(
 
     Notes
     -----
-    Once every row is a duplicate of a drawn one (all D^2 are 0), the rest is drawn uniformly without
-    replacement from the rows not drawn yet.
+    Once every row duplicates a drawn row (all D^2 are 0), the remaining draws are uniform without
+    replacement among the rows not drawn yet.
 
-    Rows are proposed in blocks from the law at the start of the block and accepted with probability
-    D^2 now / D^2 then, which gives exactly the law of drawing one at a time. Randomness is a pure
-    function of the seed, used in the order that ``kmeans_plusplus/spec.py`` fixes, and D^2 is computed
-    in float64: a seed gives the same rows on every backend and number of threads, but where a uniform
-    falls within rounding (about 1e-13 relative) of a boundary between two rows.
+    Rows are proposed in blocks from the distribution at the start of the block and accepted with
+    probability D^2 now / D^2 then. This is exactly the distribution of drawing one row at a time.
+    Randomness is a pure function of the seed, used in the order specified in
+    ``kmeans_plusplus/spec.py``, and D^2 is computed in float64. A seed therefore gives the same
+    rows on every backend and number of threads, except where a uniform number falls within rounding
+    (about 1e-13 relative) of a boundary between two rows.
 
-    O(N k D) time, 16 bytes a row beside the results. On a GPU a block is four launches; the draws are
-    waited for once or a few times, so that they cannot be captured in a CUDA graph.
+    O(N k D) time, and 16 bytes per row in addition to the results. On a GPU a block takes four
+    launches, and the host waits for the draws once or a few times, so the operation cannot be
+    captured in a CUDA graph.
 
     References
     ----------

@@ -15,7 +15,7 @@ __all__ = ["kmeans_plusplus", "root", "row_of", "seed_rows"]
 
 
 def row_of(rows: device.Rows, row: int) -> list[Any]:
-    """One row of each array, as NumPy arrays of float64."""
+    """Return one row of each array as float64 NumPy arrays."""
     parts = rows.take(torch.tensor([row], device=rows.device))
     return [p[0].to("cpu", torch.float64).numpy() for p in parts]
 
@@ -28,21 +28,21 @@ def seed_rows(
     *,
     blocks: tuple[int, int] = (spec.BLOCK_MIN, spec.BLOCK_MAX),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw ``k`` of the rows of one matrix by the D^2 law.
+    """Draw ``k`` rows of a matrix by D^2 sampling.
 
     Parameters
     ----------
     rows : device.Rows
         Of one matrix [N, D], N >= 1; 1 <= k <= N.
     first : int or None
-        Position of the first row; None places it by uniform number 0 of the seed.
+        Position of the first row; None draws it with uniform number 0 of the seed.
     blocks : (int, int)
-        The least and the most proposals in a block.
+        Minimum and maximum number of proposals in a block.
 
     Returns
     -------
     (int64 [k], float64 [N], int64 [N]) tensors on the device
-        Positions in drawn order, squared distances to the nearest of them, and its place among them.
+        Positions in drawn order, squared distances to the nearest of them, and which it is.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def seed_rows(
 
 
 def root(squared: Tensor, dtype: torch.dtype) -> Tensor:
-    """Square roots of squared distances in ``dtype``.
+    """Return the square roots of squared distances in ``dtype``.
 
     Raises
     ------
     DataError
-        If one is beyond the range of the dtype.
+        If a root is beyond the range of the dtype.
     """
     result = squared.sqrt().to(dtype)
     if not bool(torch.isfinite(result).all()):
@@ -84,7 +84,7 @@ def root(squared: Tensor, dtype: torch.dtype) -> Tensor:
 def kmeans_plusplus(
     x: arrays.ArrayLike, k: int, rng: Rng, first: int | None, max_memory: int | None
 ) -> tuple[Any, Any, Any]:
-    """The public function, its arguments unchecked: indices, distances and labels."""
+    """Return indices, distances and labels for unchecked arguments."""
     given = device.as_rows(x, "x")
     distances.require_rows(given)
     k = arrays.as_count(k, "k", low=1, high=given.shape[0])
@@ -92,7 +92,7 @@ def kmeans_plusplus(
         first = arrays.as_count(first, "first", low=0, high=given.shape[0] - 1)
     distances.check_max_memory(max_memory)
     seed = seed_from(rng)
-    rows = device.Rows([given], device.home(given), max_memory)
+    rows = device.Rows([given], device.compute_device(given), max_memory)
     indices, squared, labels = seed_rows(rows, k, seed, first)
     result = root(squared, device.result_dtype(given))
     return device.like(indices, x), device.like(result, x), device.like(labels, x)

@@ -1,4 +1,4 @@
-"""NumPy forms of :func:`rlmba.kernels.kmeans_plusplus`: the law, and the stream of draws."""
+"""NumPy implementations of :func:`rlmba.kernels.kmeans_plusplus`: sequential and in blocks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rlmba.kernels.min_distance import reference as min_distance
 def sequential(
     x: arrays.Float, k: int, rng: np.random.Generator, first: int | None = None
 ) -> NDArray[np.int64]:
-    """The law itself, one center per pass: positions int64 [k] in drawn order.
+    """Sample one center per pass, by the definition: positions int64 [k] in drawn order.
 
-    The first center is uniform or given, each next one is drawn with probability proportional to D^2,
-    and uniformly from the rows not drawn yet where all D^2 are 0.
+    The first center is uniform or given. Each further center is drawn with probability proportional
+    to D^2, or uniformly from the rows not drawn yet if all D^2 are 0.
     """
     x = x.astype(np.float64)
     drawn = [int(rng.integers(len(x))) if first is None else first]
@@ -62,12 +62,12 @@ def blocked(
     block_min: int = spec.BLOCK_MIN,
     block_max: int = spec.BLOCK_MAX,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """The blocked form, draw for draw the stream that the compiled one uses.
+    """Sample in blocks, with exactly the random stream of the compiled kernel.
 
     Returns
     -------
     (int64 array [k], float64 array [N], int64 array [N])
-        Positions in drawn order, squared distances to the nearest of them, and its place.
+        Positions in drawn order, squared distances to the nearest of them, and which it is.
     """
     if first is None:
         first = d2_sampling.place(float(uniform01(seed, 0, 1)[0]), len(x))
@@ -80,6 +80,6 @@ def blocked(
 def kmeans_plusplus(
     x: arrays.Float, k: int, seed: int, first: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """:func:`blocked` of finite input."""
+    """Check that the input is finite and call :func:`blocked`."""
     arrays.require_finite(x, "x")
     return blocked(x, k, seed, first)

@@ -1,7 +1,7 @@
-"""What every backend of kmeans_plusplus agrees on beside ``common/d2_sampling.py``: the block sizes.
+"""Block sizes shared by all backends of kmeans_plusplus (see ``common/d2_sampling.py``).
 
-Uniform number 0 places the first center. A block holds as many proposals as there are centers at its
-start, at least ``BLOCK_MIN`` and at most ``BLOCK_MAX``.
+Uniform number 0 chooses the first center. A block has as many proposals as centers were drawn
+before it, at least ``BLOCK_MIN`` and at most ``BLOCK_MAX``.
 """
 
 from __future__ import annotations

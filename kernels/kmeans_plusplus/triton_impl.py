@@ -1,7 +1,7 @@
-"""Triton form of :func:`rlmba.kernels.kmeans_plusplus`.
+"""Triton implementation of :func:`rlmba.kernels.kmeans_plusplus`.
 
-A block of draws is four launches: proposals with copies of their rows, distances among them, acceptance,
-and the pass that lets the accepted compete.
+A block of draws takes four launches: proposals with copies of their rows, distances among
+proposals, acceptance, and a pass that updates all distances with the accepted rows.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _copy(
     x, stride, row, slot, inside, centers, high, low, half, shift, width,
     SPLIT: tl.constexpr, MANY: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Rows of x as centers: as they are, and as a pass multiplies them."""
+    """Copy rows of x as centers, unchanged and in multiplied form."""
     squares = tl.zeros((MANY, DEPTH), tl.float64)
     for begin in range(0, width, DEPTH):
         k = begin + tl.arange(0, DEPTH)
@@ -92,7 +92,7 @@ def _propose(
     COPIED: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr, PIECE: tl.constexpr,
     CHUNK: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """MANY proposals; their rows are copied where they lie on the device."""
+    """Draw MANY proposals, and copy their rows if they are on the device."""
     slot, row, inside = propose(
         state, squared, sums, chunks, rows, tile_rows, tile_chunks, place, before, least,
         block_min, block_max, MANY, PIECE, CHUNK,
@@ -150,7 +150,7 @@ class MatrixPoints:
         self._rows = rows
         center = rows.take(torch.tensor([first], device=rows.device))[0]
         width, where = center.shape[1], rows.device
-        # Rows that lie evenly over the pool: their mean is near most.
+        # Evenly spaced rows of the pool, whose mean is a typical shift.
         some = torch.arange(16, device=where) * rows.count // 16
         self._shift = rows.take(some)[0].to(torch.float64).mean(dim=0).to(torch.float32)
         shape = (draw.capacity, width)
@@ -203,7 +203,7 @@ class MatrixPoints:
 def seed_rows(
     rows: Rows, k: int, seed: int, first: int, blocks: tuple[int, int], bad: Tensor
 ) -> tuple[Draw, list[int]]:
-    """Draw ``k`` rows, the first one given; what the state is then."""
+    """Draw ``k`` rows with a given first row; return the final state."""
     tile = rows.count if rows.resident else rows.chunk
     draw = Draw(rows.count, k, seed, blocks, tile, rows.device)
     draw.indices[0] = first

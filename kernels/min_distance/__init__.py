@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import BackendError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.min_distance import reference
@@ -46,7 +45,7 @@ def min_distance(
     precision: str = "exact",
     backend: str = "auto",
 ) -> MinDistance:
-    """Euclidean distance of each row of ``x`` to its nearest center (Eq 5), and which center it is.
+    """Euclidean distance of each row of ``x`` to its nearest center, and that center (Eq 5).
 
     Parameters
     ----------
@@ -55,13 +54,13 @@ def min_distance(
     centers : array [k, D]
         Finite real numbers, k >= 1. Where the dtypes differ, the narrower array is converted.
     max_memory : int, optional
-        Bytes of scratch memory for packed centers and products, beside input, results and 8 bytes a
-        row (backend ``"cpu"``); bytes of GPU memory for copies of rows that lie in host memory (GPU
-        backends). The result does not depend on it.
+        Bytes of scratch memory for packed centers and products, in addition to the input, the
+        results and 8 bytes per row (backend ``"cpu"``); bytes of GPU memory for copies of rows
+        stored in host memory (GPU backends). The result does not depend on it.
     precision : {"exact", "tf32", "bf16"}
-        On a GPU, ``"exact"`` gives what the CPU gives. ``"tf32"`` and ``"bf16"`` take the center that
-        one tensor-core product of at least that precision finds nearest, and its distance as exactly
-        as ever: where two centers are nearly equally far, the farther one may be taken. On a CPU every
+        On a GPU, ``"exact"`` gives the CPU's result. ``"tf32"`` and ``"bf16"`` choose the center by
+        one tensor-core product of at least that precision and then compute its distance exactly;
+        where two centers are almost equally far, the farther one may be chosen. On a CPU every
         precision is exact.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
@@ -69,13 +68,13 @@ def min_distance(
     Returns
     -------
     MinDistance
-        ``distances`` [N], Euclidean and not squared, of the dtype computed with, and ``indices`` int64
+        ``distances`` [N], Euclidean (not squared), in the computation dtype, and ``indices`` int64
         [N], positions into ``centers``. Ties go to the lowest position.
 
     Raises
     ------
     UsageError
-        If there is no center, or ``max_memory`` is too little to work with.
+        If there is no center, or ``max_memory`` is too small.
     ShapeError
         If the widths differ or there are no columns.
     NonFiniteError
@@ -85,10 +84,10 @@ def min_distance(
 
     Notes
     -----
-    Distances are sums of (x - c)^2 in float64, rounded once: a duplicate has distance exactly 0, and an
-    offset common to all data does no harm. A matrix product of limited precision only selects which
-    centers can be nearest, within a proven bound of its rounding error. O(N k D) time; N x k values are
-    never held.
+    Distances are sums of (x - c)^2 in float64, rounded once. A duplicate has distance exactly 0,
+    and an offset common to all data does not reduce the precision. A matrix product of limited
+    precision only preselects the centers that can be nearest, within a proven bound on its rounding
+    error. O(N k D) time; the N x k distances are never stored.
 
     Examples
     --------
@@ -96,12 +95,10 @@ def min_distance(
     >>> min_distance(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [6.0, 8.0]]))
     MinDistance(distances=array([0., 5.]), indices=array([0, 0]))
     """
-    device = arrays.device_of(x)
-    name = dispatch.choose("min_distance", backend, device, ("triton", "cuda", "cpu", "reference"))
-    if arrays.device_of(centers) != device:
-        raise BackendError(
-            f"centers: expected an array on {device!r} as x is, got {arrays.device_of(centers)!r}; move one"
-        )
+    name = dispatch.choose(
+        "min_distance", backend, arrays.device_of(x), ("triton", "cuda", "cpu", "reference")
+    )
+    distances.require_same_device(centers, "centers", x, "x")
     distances.check_precision(precision)
     if name in dispatch.ACCELERATED:
         from rlmba.kernels.min_distance import on_device

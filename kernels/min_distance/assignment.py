@@ -1,4 +1,4 @@
-"""Rows assigned to their nearest centers on a GPU, tile by tile; min_distance and kmeans are made of it."""
+"""Tile-by-tile assignment of rows to their nearest centers on a GPU, for min_distance and kmeans."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rlmba.kernels.min_distance import triton_impl
 from rlmba.kernels.min_distance import triton_operands as operands
 
 SCRATCH_VALUES = 2**28
-"""Most numbers of prepared rows held at a time."""
+"""Maximum number of values of prepared rows held at a time."""
 
 
 class Assignment:
-    """Centers prepared once, and memory to compare rows with them.
+    """Prepared centers, and the memory to compare rows with them.
 
     Parameters
     ----------
     rows : device.Rows
         Of one matrix [N, D].
     centers : tensor [k, D]
-        On the device. :meth:`refresh` takes over what was written to it since.
+        On the device. After changing it, call :meth:`refresh`.
     dtype : torch.dtype
-        The dtype computed with.
+        The computation dtype.
     precision : {"exact", "tf32", "bf16"}
     bad : int64 tensor [1]
         Row flag, also lowered by centers that are not finite: see :data:`distances.BAD_CENTER`.
@@ -54,14 +54,14 @@ class Assignment:
         self._memory = triton_impl.scratch(self._step, where, exact=how.exact)
 
     def refresh(self) -> None:
-        """Take over new centers, unless :attr:`active` is 0."""
+        """Prepare the centers again after a change, unless :attr:`active` is 0."""
         operands.update_centers(self._centers, self.active, self._bad)
         torch.amax(self._centers.extents, dim=1, out=self._most)
 
     def assign(self, tile: device.Tile, squared: Tensor, labels: Tensor) -> None:
         """Write squared distances and labels of a tile, unless :attr:`active` is 0.
 
-        ``squared`` float64 [N] and ``labels`` int64 [N] are of all rows.
+        ``squared`` float64 [N] and ``labels`` int64 [N] cover all rows.
         """
         for begin in range(tile.begin, tile.end, self._step):
             end = min(begin + self._step, tile.end)

@@ -4,10 +4,10 @@
 #include "rlmba/cuda/device.cuh"
 #include "rows_and_centers.cuh"
 
-// The score of a center c for a row x is |c'|^2 / 2 - x' . c', c' and x' shifted: the nearest
-// center has the least. Exact: products in the dtype computed with select which centers can be
-// nearest, within a bound of their rounding, and those are compared by distances in double
-// precision.
+// The score of a center c for a row x is |c'|^2 / 2 - x' . c', with c' and x' shifted; the nearest
+// center has the least score. The exact mode preselects the centers that can be nearest by products
+// in the computation dtype, within a bound on their rounding error, and compares them by distances
+// in double precision.
 
 namespace rlmba::cuda {
 namespace {
@@ -70,7 +70,7 @@ struct Product {
   W (*centers)[kTile + 1];
   W value[kSide][kSide];
 
-  // `norms`, if kNorms, gains the squared norms of the thread's rows.
+  // If kNorms, adds the squared norms of the thread's rows to `norms`.
   template <bool kNorms, class T>
   __device__ __forceinline__ void compute(const Rows<T>& x, const Centers<W>& c,
                                           std::int64_t first_row, std::int64_t first_center,
@@ -120,9 +120,9 @@ struct Product {
   }
 };
 
-// What the scores of a row may err by: a sum of columns rounds that often, each time by a unit of
+// Error bound of the scores of a row. A sum over columns is rounded once per column, by a unit of
 // |x'| |c'|; shifting rounds every factor once, the half norm and the difference once more. The
-// last term is the rounding of the distances themselves.
+// last term is the rounding of the exact distances.
 template <class W>
 __device__ double score_error(double norm2, double largest, double columns) {
   constexpr double u = Limits<W>::kUnit;
@@ -132,7 +132,7 @@ __device__ double score_error(double norm2, double largest, double columns) {
   return 1.01 * (u * ((columns + 8) * product + 4 * largest) + distance + tiny);
 }
 
-// Least exact distance among candidates, and the lowest center that has it.
+// Least exact distance among candidates, and the lowest center with it.
 struct Nearest {
   double squared;
   std::int64_t label;
@@ -145,7 +145,7 @@ struct Nearest {
   }
 };
 
-// What a thread knows of its kSide rows.
+// A thread's state of its kSide rows.
 template <class W>
 struct Side {
   Best<W> best[kSide];
@@ -189,7 +189,7 @@ __device__ __forceinline__ void find_least(const Rows<T>& x, const Centers<W>& c
   }
 }
 
-// Whether rounding leaves in question which center is nearest to any of the rows.
+// Whether the nearest center of any of the rows is uncertain due to rounding.
 template <class W>
 __device__ __forceinline__ bool find_doubts(const Centers<W>& centers, std::int64_t rows_left,
                                             Side<W>& side) {
@@ -203,7 +203,7 @@ __device__ __forceinline__ bool find_doubts(const Centers<W>& centers, std::int6
     constexpr double kSafe = Limits<W>::kSafe;
     const Best<W>& best = side.best[r];
     const bool trusted = norm2 < kSafe && largest < kSafe && isfinite(best.score);
-    // Infinite where scores say nothing: every center is a candidate.
+    // Infinite if scores are not finite; every center is then a candidate.
     side.limit[r] = trusted ? static_cast<double>(best.score) + 2 * error : INFINITY;
     side.doubtful[r] = threadIdx.x / kLanes + r * kLanes < rows_left &&
                        !(static_cast<double>(best.second) > side.limit[r]);
@@ -221,7 +221,7 @@ __device__ __forceinline__ void measure_candidates(const Rows<T>& x, const Cente
   for (int r = 0; r < kSide; ++r) side.nearest[r] = {INFINITY, centers.count};
   for (std::int64_t start = 0; start < centers.count; start += kTile) {
     product.template compute<false>(x, centers, first_row, start, side.norms);
-    // Bits of the pairs to measure: registers are not indexed by what is known at run time only.
+    // Bit mask of the pairs to compute, because registers cannot be indexed at run time.
     unsigned pairs = 0;
 #pragma unroll
     for (int s = 0; s < kSide; ++s) {
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kThreads)
   Product<W> product{row_tile, center_tile, {}};
   Side<W> side;
   if (threadIdx.x == 0) doubts = 0;
-  find_least(x, centers, first_row, product, side);  // with barriers, after which doubts is 0
+  find_least(x, centers, first_row, product, side);  // has barriers, after which doubts is 0
   if (find_doubts(centers, x.count - first_row, side)) doubts = 1;
   __syncthreads();
   if (doubts != 0) measure_candidates(x, centers, first_row, product, side);

@@ -8,9 +8,9 @@ namespace rlmba::cuda {
 
 enum class Precision : int { kExact = 0, kTf32 = 1, kBf16 = 2 };
 
-// Centers, contiguous and of the dtype computed with, and what is known of them: `shift` [columns],
-// which rows and centers are taken relative to; `half_norms` [rows], |c - shift|^2 / 2; `largest`
-// [1], the greatest of them. All of the centers' dtype.
+// Contiguous centers in the computation dtype, with `shift` [columns], which is subtracted from
+// rows and centers; `half_norms` [rows], |c - shift|^2 / 2; and `largest` [1], their maximum. All
+// have the centers' dtype.
 struct PreparedCenters {
   Matrix values;
   std::uintptr_t shift;
@@ -22,9 +22,9 @@ struct PreparedCenters {
 void center_norms(const PreparedCenters& centers, std::int64_t bad_center, std::uintptr_t first_bad,
                   Stream stream);
 
-// Nearest center of each row (int64) and the squared distance to it (double). The dtype of the
-// centers is the one that rows are computed in. A row that is not finite lowers `first_bad` to
-// first_row + its position.
+// Nearest center of each row (int64) and the squared distance to it (double). Rows are computed in
+// the dtype of the centers. A row that is not finite lowers `first_bad` to first_row + its
+// position.
 void min_distance(const Matrix& x, const PreparedCenters& centers, Precision precision,
                   std::uintptr_t squared, std::uintptr_t labels, std::int64_t first_row,
                   std::uintptr_t first_bad, Stream stream);

@@ -12,7 +12,7 @@ from rlmba.kernels.common import arrays, device, distances
 
 
 def root(squared: Tensor, dtype: torch.dtype, bad: Tensor) -> Tensor:
-    """Square roots in ``dtype``; where one is beyond its range, the flag ``bad``, if still unset, says so."""
+    """Return square roots in ``dtype``; mark an overflow in the flag ``bad`` if it is still unset."""
     found = squared.sqrt().to(dtype)
     overflow = torch.where(torch.isfinite(found).all(), device.ALL_VALID, distances.OVERFLOW)
     torch.minimum(bad, overflow, out=bad)
@@ -20,7 +20,7 @@ def root(squared: Tensor, dtype: torch.dtype, bad: Tensor) -> Tensor:
 
 
 def raise_for(flag: int | None, x: Tensor, centers: Tensor | None) -> None:
-    """Raise the error that a flag read back stands for.
+    """Raise the error that belongs to the value of a flag.
 
     Raises
     ------
@@ -45,11 +45,11 @@ def min_distance(
     precision: str,
     backend: str,
 ) -> tuple[Any, Any]:
-    """The public function, its arguments unchecked: distances and indices."""
+    """Return distances and indices for unchecked arguments."""
     given, c = device.as_rows(x, "x"), device.as_rows(centers, "centers")
     distances.check_centers(tuple(given.shape), tuple(c.shape))
     distances.check_max_memory(max_memory)
-    where = device.home(given, c)
+    where = device.compute_device(given, c)
     dtype = device.result_dtype(given, c)
     rows = device.Rows([given], where, max_memory)
     on_device = device.to_device(c, where)
@@ -99,7 +99,7 @@ def _cuda(
 ) -> None:
     where, core = centers.device, dispatch.require_cuda()
     c = centers.to(dtype).contiguous()
-    # A part of each: a sum of the centers could overflow.
+    # Each center is divided first, because a sum of the centers could overflow.
     shift = (c.to(torch.float64) * (1.0 / len(c))).sum(dim=0).to(dtype)
     half_norms = torch.empty(len(c), dtype=dtype, device=where)
     largest = torch.empty(1, dtype=dtype, device=where)

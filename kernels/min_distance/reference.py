@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.min_distance`."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.min_distance`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def nearest(
 def min_distance(
     x: arrays.Float, centers: arrays.Float, max_memory: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """:func:`nearest` of finite input; a block holds some rows times all centers, whatever the bound."""
+    """Check that the input is finite and call :func:`nearest`; ``max_memory`` has no effect."""
     del max_memory
     arrays.require_finite(centers, "centers")
     arrays.require_finite(x, "x")

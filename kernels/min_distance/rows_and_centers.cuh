@@ -1,6 +1,6 @@
 #pragma once
 
-// What the kernels of min_distance share: views, and the best center of a row so far.
+// Shared by the kernels of min_distance: views, and the best center of a row so far.
 
 #include <cstdint>
 
@@ -25,7 +25,7 @@ struct Centers {
   __device__ const W* row(std::int64_t j) const { return data + j * columns; }
 };
 
-// The best center so far, the lowest of equals, and the second least score.
+// The best center so far (the lowest on ties), and the second least score.
 template <class W>
 struct Best {
   W score, second;

@@ -1,9 +1,9 @@
-"""Triton form of :func:`rlmba.kernels.min_distance`: products select centers, distances decide.
+"""Triton implementation of :func:`rlmba.kernels.min_distance`: products preselect, distances decide.
 
-Three passes over a tile of rows. ``_select``: the center of largest gain (see ``triton_operands``), and the
-second largest gain. ``_measure``: the squared distance to that center in float64; rows whose two gains
-lie within their rounding are queued. ``_refine``: products once more for queued rows, and the distance to
-every center that may be nearest.
+There are three passes over a tile of rows. ``_select`` finds the center with the largest gain (see
+``triton_operands``) and the second largest gain. ``_measure`` computes the squared distance to that
+center in float64 and queues rows whose two gains are equal within rounding. ``_refine`` repeats the
+products for queued rows and computes the distance to every center that may be nearest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlmba.kernels.min_distance.triton_operands import Centers, Operand, depth, 
 
 _NONE = tl.constexpr(2**31 - 1)
 _LOWEST = tl.constexpr(float("-inf"))
-# Gains are trusted where nothing in them can have overflowed.
+# Gains are trusted only if nothing in them can have overflowed.
 _SAFE = tl.constexpr(2.0**120)
 _SAFE_NORM = tl.constexpr(2.0**60)
 _MEASURED = tl.constexpr(8)
@@ -64,11 +64,11 @@ def _select(
     ROWS: tl.constexpr, CENTERS: tl.constexpr, DEPTH: tl.constexpr,
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """The center of largest gain of each row, the lowest of equals; and the two largest gains."""
+    """The center with the largest gain of each row, the lowest on ties, and the two largest gains."""
     if tl.load(active) != 0:
         row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
         inside = row < count
-        # Beyond the end the last row and the last center are read again: loads need no mask.
+        # Beyond the end, the last row and the last center are read again, so loads need no mask.
         row_at = rows + tl.minimum(row, count - 1) * row_stride
         steps = padded // DEPTH
         label = tl.zeros((ROWS,), tl.int32)
@@ -103,7 +103,7 @@ def _measure(
 ):  # fmt: skip
     """Squared distances to the selected centers; queues rows whose selection is in doubt.
 
-    The second largest gain makes way for the least gain that a center needs to be nearest.
+    The second largest gain is overwritten by the least gain that a nearest center can have.
     """
     if tl.load(active) != 0:
         row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -134,7 +134,7 @@ def _measure(
                 norm += moved * moved
         total = tl.sum(distance, 1)
         tl.store(squared + row, total, inside)
-        # Differences of narrow numbers do not overflow float64: only such as are not finite do.
+        # Differences of narrower numbers overflow float64 only if a number is not finite.
         wrong = inside & ~is_finite(total)
         if x.dtype.element_ty == tl.float64:
             wrong = inside & (tl.sum(faults, 1) > 0)
@@ -146,7 +146,7 @@ def _measure(
             longest = tl.load(most)
             offset = tl.load(most + 1)
             reach = tl.load(most + 2) + length
-            # What distances of that size err by, in units of the product.
+            # Error of distances of that size, in units of the product.
             unit = tl.full((), 1.0, tl.float32)
             if IN_PLACE:
                 unit = factor.to(tl.float32)
@@ -155,7 +155,7 @@ def _measure(
                 + absolute * (length + longest)
                 + 2.5e-7 * offset
                 + rounding * reach * reach * unit
-                + width * 2.4e-38  # products below the least normal number
+                + width * 2.4e-38  # subnormal products
             )
             top = tl.load(best + row, inside, other=0)
             runner = tl.load(second + row, inside, other=0)
@@ -172,7 +172,7 @@ def _measure(
 
 @triton.jit
 def _distances(x_at, values, value_stride, place, mask, width, COLUMNS: tl.constexpr):
-    """Squared distances of rows to one center each, where the mask says so."""
+    """Squared distances of rows to one center each, where the mask is set."""
     total = tl.zeros((mask.shape[0], COLUMNS), tl.float64)
     for start in range(0, width, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
@@ -192,7 +192,7 @@ def _refine(
     ROWS: tl.constexpr, CENTERS: tl.constexpr, DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """The nearest center of each queued row, among all whose gain says that they may be it."""
+    """Find the nearest center of each queued row among all centers whose gain allows it."""
     if tl.load(active) != 0:
         total = tl.load(queued)
         steps = padded // DEPTH
@@ -212,7 +212,7 @@ def _refine(
                     rows + row * row_stride, row_part, center_at, center_part, offset, steps,
                     ROW_PARTS, CENTER_PARTS, ROWS, CENTERS, DEPTH, "ieee", WIDEN,
                 )  # fmt: skip
-                # A gain that is NaN says nothing.
+                # A center with gain NaN remains a candidate.
                 may = (gain >= limit[:, None]) | (gain != gain) | (limit == _LOWEST)[:, None]
                 may = may & live[:, None] & (center < k)[None, :]
                 place = tl.min(tl.where(may, center[None, :], _NONE), 1)
@@ -226,11 +226,11 @@ def _refine(
                     later = may & (center[None, :] > place[:, None]) & (nearest > 0)[:, None]
                     place = tl.min(tl.where(later, center[None, :], _NONE), 1)
             tl.store(labels + row, label, live)
-            # Infinite where every distance overflows.
+            # Infinite if every distance overflows.
             tl.store(squared + row, nearest, live)
 
 
-_WIDEN = not isinstance(_select, triton.JITFunction)  # interpreted, where bfloat16 has no product
+_WIDEN = not isinstance(_select, triton.JITFunction)  # the interpreter has no product of bfloat16
 
 
 class Tiles(NamedTuple):
@@ -244,7 +244,7 @@ class Tiles(NamedTuple):
 
 
 def tiles(operand: torch.dtype, width: int, k: int, capability: tuple[int, int]) -> Tiles:
-    """Blocks that keep tensor cores busy: as many centers as registers hold, for the fewest reads."""
+    """Block sizes that keep tensor cores busy: as many centers as registers hold, for fewest reads."""
     hopper = capability >= (9, 0)
     if operand == torch.float32:
         chosen = Tiles(128, 128, 32, 8, 4 if hopper else 3)
@@ -259,7 +259,7 @@ def _capability(device: torch.device) -> tuple[int, int]:
 
 
 class Scratch(NamedTuple):
-    """What the passes leave for each other: for ``rows`` rows of a tile."""
+    """Intermediate results of the passes for ``rows`` rows of a tile."""
 
     best: Tensor
     second: Tensor
@@ -268,7 +268,7 @@ class Scratch(NamedTuple):
 
 
 def scratch(rows: int, device: torch.device, *, exact: bool) -> Scratch:
-    """Memory for tiles of so many rows."""
+    """Allocate memory for tiles of ``rows`` rows."""
     held = rows if exact else 1
     best, second = torch.empty((2, held), dtype=torch.float32, device=device)
     queue = torch.empty(held, dtype=torch.int64, device=device)
@@ -287,18 +287,18 @@ def nearest(
     bad: Tensor,
     first_row: int,
 ) -> None:
-    """Nearest center of each row of x [n, D], and the squared distance.
+    """Write the nearest center of each row of x [n, D], and the squared distance.
 
     Parameters
     ----------
     operand : Operand
-        The same rows as they are multiplied.
+        The same rows in multiplied form.
     most : float32 tensor [3]
         The largest of each of ``centers.extents``.
     squared, labels : float64 and int64 tensors [n]
         Written.
     active : int32 tensor [1]
-        Where it is 0, nothing is written.
+        If it is 0, nothing is written.
     bad : int64 tensor [1]
         Lowered to ``first_row`` plus the position of a row that is not finite.
     """

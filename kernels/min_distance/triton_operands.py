@@ -1,16 +1,16 @@
-"""What the tensor cores multiply to find nearest centers, and how far off their products can be.
+"""Operands of the tensor-core products that find nearest centers, and the products' error bounds.
 
-The gain of a center c for a row x is y . c' - h with c' = c - m and h such that, but for a number that
-depends on x alone, it is -|x - c|^2 / 2: the nearest center has the largest gain. m is the mean of the
-centers, so that an offset common to all data does not use up the digits of the product.
+The gain of a center c for a row x is y . c' - h with c' = c - m. It equals -|x - c|^2 / 2 plus a
+number that depends only on x, so the nearest center has the largest gain. m is the mean of the
+centers, so that an offset common to all data does not reduce the precision of the product.
 
-Half precision rows are multiplied as they are ("in place"): y = x and h = |c'|^2 / 2 + m . c'; where they
-are not aligned, they are copied first. Other rows are written as y = (x - m) in parts that tensor cores
-take, and h = |c'|^2 / 2. Everything is multiplied by a power of two that keeps the parts within the range
-of float16.
+Half-precision rows are multiplied without conversion ("in place"): y = x and h = |c'|^2 / 2 + m .
+c'. They are copied first if they are not aligned. For other rows, y = x - m is split into parts
+that tensor cores take, and h = |c'|^2 / 2. Everything is multiplied by a power of two that keeps
+the parts within the range of float16.
 
-A number in two parts is high + low, each rounded to nearest; of the four products of two such numbers
-low times low is left out. The small products come first, so that they add to small sums.
+A number in two parts is high + low, each rounded to nearest. Of the four products of two such
+numbers, low times low is left out. The small products are added first, while sums are small.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ _HALF = (torch.float16, torch.bfloat16)
 _UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
 
 
-class Plan(NamedTuple):
+class ProductPlan(NamedTuple):
     """How rows and centers are multiplied.
 
-    ``operand``, dtype of the parts; ``in_place``, rows are read as they lie; ``shifted``, centers are
-    taken relative to their mean; ``row_parts``, ``center_parts``, 1 or 2; ``exact``, whether centers
-    that the product cannot tell apart are to be compared by their distances.
+    ``operand`` is the dtype of the parts. ``in_place`` means that rows are read without conversion,
+    ``shifted`` that centers are relative to their mean. ``row_parts`` and ``center_parts`` are 1 or
+    2. ``exact`` means that centers whose products are equal within rounding are compared by their
+    distances.
     """
 
     operand: torch.dtype
@@ -46,12 +47,12 @@ class Plan(NamedTuple):
     exact: bool
 
     def relative_error(self, width: int) -> float:
-        """Bound of the error of y . c' over |y| |c'|, of rounding in parts and in tensor cores.
+        """Bound on the error of y . c' relative to |y| |c'|, from rounding in parts and tensor cores.
 
-        Tensor cores multiply float16 and bfloat16 exactly. They add in float32, a few products at a
-        time, aligned to the largest and cut off: each product, and each partial sum it is added to,
-        loses at most 2^-23 of a partial sum. Groups have at least 8 products and the sum itself is cut
-        once more, so 10 / 8 additions a product.
+        Tensor cores multiply float16 and bfloat16 exactly. They add groups of products in float32,
+        aligned to the largest and truncated. Each product and each partial sum that it is added to
+        loses at most 2^-23 of a partial sum. Groups have at least 8 products and the sum itself is
+        truncated once more, which gives 10 / 8 additions per product.
         """
         unit = _UNIT[self.operand]
         split = 0.0
@@ -68,47 +69,47 @@ class Plan(NamedTuple):
         return 1.02 * (split + additions + 3 * 2.0**-24)
 
     def absolute_error(self, width: int) -> float:
-        """Bound of the error of y . c' over |y| + |c'| where parts are below the least normal number."""
+        """Bound on the error of y . c' relative to |y| + |c'| from subnormal parts."""
         least = 2.0**-25 if self.operand == torch.float16 else 2.0**-126
         return 1.02 * math.sqrt(width) * least
 
 
-def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> Plan:
-    """How to multiply rows and centers of these dtypes."""
+def plan(rows: torch.dtype, centers: torch.dtype, precision: str) -> ProductPlan:
+    """Choose how to multiply rows and centers of these dtypes."""
     exact = precision == "exact"
     if rows in _HALF:
         same = centers == rows
-        return Plan(rows, True, not same, 1, 2 if exact and not same else 1, exact)
+        return ProductPlan(rows, True, not same, 1, 2 if exact and not same else 1, exact)
     if exact:
-        return Plan(torch.float16, False, True, 2, 2, True)
+        return ProductPlan(torch.float16, False, True, 2, 2, True)
     operand = torch.bfloat16 if precision == "bf16" else torch.float32
-    return Plan(operand, False, True, 1, 1, False)
+    return ProductPlan(operand, False, True, 1, 1, False)
 
 
 def depth(width: int) -> int:
-    """Columns multiplied at a time."""
+    """Number of columns multiplied at a time."""
     return int(min(64, max(16, triton.next_power_of_2(width))))
 
 
 def padded(width: int) -> int:
-    """Columns of prepared parts, zeros after the first ``width``: loads of whole blocks need no mask."""
+    """Number of columns of prepared parts, padded with zeros so that loads of blocks need no mask."""
     return int(triton.cdiv(width, depth(width)) * depth(width))
 
 
 class Frame(NamedTuple):
-    """``shift`` [D], which rows and centers are taken relative to, and ``scale`` [1], a power of two."""
+    """``shift`` [D] that is subtracted from rows and centers, and ``scale`` [1], a power of two."""
 
     shift: Tensor
     scale: Tensor
 
 
-def frame(centers: Tensor, how: Plan, dtype: torch.dtype) -> Frame:
-    """The frame that suits some centers, in the dtype computed with."""
+def frame(centers: Tensor, how: ProductPlan, dtype: torch.dtype) -> Frame:
+    """Return the frame for some centers, in the computation dtype."""
     if not how.shifted:
         shift = torch.zeros(centers.shape[1], dtype=dtype, device=centers.device)
         return Frame(shift, torch.ones(1, dtype=dtype, device=centers.device))
     wide = centers.to(torch.float64)
-    # A part of each: a sum of the centers could overflow.
+    # Each center is divided first, because a sum of the centers could overflow.
     shift = (wide * (1.0 / len(centers))).sum(dim=0).to(dtype)
     largest = (wide - shift).abs().amax().reshape(1)
     most = 1000.0 if dtype == torch.float64 else 120.0
@@ -117,11 +118,12 @@ def frame(centers: Tensor, how: Plan, dtype: torch.dtype) -> Frame:
 
 
 class Centers(NamedTuple):
-    """Centers ready to be multiplied and measured.
+    """Centers prepared for products and distances.
 
-    ``values`` [k, D] as given; ``parts`` [parts, k, D'], D' as :func:`padded`; ``offsets``
-    float32 [k], the h of their gains; ``extents`` float32 [3, k], bounds for the rounding: |c'|, |h| and
-    how far the center lies from the origin of the rows, scaled as the product is.
+    ``values`` [k, D] are the given centers; ``parts`` [parts, k, D'] with D' from :func:`padded`;
+    ``offsets`` float32 [k], the h of their gains; ``extents`` float32 [3, k], bounds for the
+    rounding error: |c'|, |h| and the distance of the center from the origin of the rows, scaled as
+    the product.
     """
 
     values: Tensor
@@ -129,7 +131,7 @@ class Centers(NamedTuple):
     offsets: Tensor
     extents: Tensor
     frame: Frame
-    how: Plan
+    how: ProductPlan
 
 
 _CENTERS = tl.constexpr(16)
@@ -200,9 +202,9 @@ def _prepare_centers(
 
 
 def prepare_centers(
-    values: Tensor, within: Frame, how: Plan, active: Tensor, bad: Tensor
+    values: Tensor, within: Frame, how: ProductPlan, active: Tensor, bad: Tensor
 ) -> Centers:
-    """Parts, offsets and bounds of centers [k, D]; lowers ``bad`` where one is not finite."""
+    """Prepare centers [k, D]; lowers ``bad`` if one is not finite."""
     k, width = values.shape
     prepared = Centers(
         values,
@@ -217,7 +219,7 @@ def prepare_centers(
 
 
 def update_centers(centers: Centers, active: Tensor, bad: Tensor) -> None:
-    """Prepare ``centers.values`` anew, in place, unless ``active`` is 0."""
+    """Prepare ``centers.values`` again, in place, unless ``active`` is 0."""
     k, width = centers.values.shape
     _prepare_centers[(triton.cdiv(k, _CENTERS.value),)](
         centers.values, centers.values.stride(0), centers.frame.shift, centers.frame.scale,
@@ -248,22 +250,22 @@ def _prepare_rows(
 
 
 class Operand(NamedTuple):
-    """Rows as they are multiplied: a matrix, and how far its second part lies behind the first."""
+    """Rows in multiplied form: a matrix, and the offset of its second part."""
 
     first: Tensor
     stride: int
     part: int
 
 
-def usable(x: Tensor, how: Plan) -> bool:
-    """Whether rows can be multiplied where they lie: whole blocks of columns, 16 bytes at a time."""
+def usable(x: Tensor, how: ProductPlan) -> bool:
+    """Whether rows can be multiplied in place: whole blocks of columns, aligned to 16 bytes."""
     width = x.shape[1]
     aligned = x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
     return how.in_place and aligned and padded(width) == width
 
 
-def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor) -> Operand:
-    """The rows x [n, D] as parts in ``scratch`` [parts, at least n, D']."""
+def prepare_rows(x: Tensor, within: Frame, how: ProductPlan, scratch: Tensor) -> Operand:
+    """Write the rows x [n, D] as parts to ``scratch`` [parts, at least n, D']."""
     count, width = x.shape
     part, columns = scratch.stride(0), scratch.shape[2]
     _prepare_rows[(triton.cdiv(count, _ROWS.value),)](
@@ -273,6 +275,6 @@ def prepare_rows(x: Tensor, within: Frame, how: Plan, scratch: Tensor) -> Operan
     return Operand(scratch, columns, part)
 
 
-def row_scratch(rows: int, width: int, how: Plan, device: torch.device) -> Tensor:
-    """Memory for the parts of so many rows."""
+def row_scratch(rows: int, width: int, how: ProductPlan, device: torch.device) -> Tensor:
+    """Allocate memory for the parts of ``rows`` rows."""
     return torch.empty((how.row_parts, rows, padded(width)), dtype=how.operand, device=device)

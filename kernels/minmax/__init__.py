@@ -49,40 +49,41 @@ def minmax(
     out: Any = None,
     backend: str = "auto",
 ) -> Any:
-    """Map each column linearly so that its smallest number becomes 0 and its largest 1 (for Eq 6).
+    """Map each column linearly so that its smallest value becomes 0 and its largest 1 (for Eq 6).
 
     Parameters
     ----------
     x : array [N] or [N, M]
-        Finite real numbers; [N] is one column.
+        Finite real numbers; [N] is a single column.
     mask : bool array [N] or of x's shape, optional
-        Entries where it is False take no part, may hold anything, and become 0.
+        Entries where it is False are ignored, may hold anything, and become 0.
     out : array of x's shape, optional
-        Where to write: contiguous, of the dtype computed with (float32 or float64). It may be ``x``
-        itself. A large result in memory that was used before is written several times
-        faster than in new memory, whose pages the operating system has to clear.
+        Array for the result: contiguous, of the computation dtype (float32 or float64). It may be
+        ``x`` itself. Reusing memory for a large result is several times faster than new memory,
+        whose pages the operating system has to clear.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     array of x's shape
-        In [0, 1], exactly 0 at the smallest and 1 at the largest number of each column. A constant
-        column, and one of which the mask leaves at most one value, is 0; never NaN. ``out`` if given.
+        In [0, 1], exactly 0 at the smallest and 1 at the largest value of each column. A column
+        that is constant, or in which the mask leaves at most one value, becomes 0, never NaN.
+        ``out`` if given.
 
     Raises
     ------
     ShapeError
-        If the rank, mask or out does not fit.
+        If ``x`` has another number of dimensions, or ``mask`` or ``out`` does not match it.
     NonFiniteError
-        If a number that takes part is NaN or infinite; ``.row`` is the first such row. ``out`` is
-        untouched then.
+        If a value that is not masked out is NaN or infinite; ``.row`` is the first such row.
+        ``out`` is then unchanged.
 
     Notes
     -----
-    (x - low) / (high - low) in x's dtype, one rounding each; halved first where high - low overflows.
-    Two passes over memory, or one where the numbers fit a cache. Every backend and thread count gives
-    the same result.
+    The result is (x - low) / (high - low) in x's dtype, with one rounding per operation; numbers
+    are halved first where high - low overflows. It takes two passes over memory, or one where the
+    array fits in a cache. Every backend and thread count gives the same result.
 
     Examples
     --------

@@ -33,7 +33,7 @@ __global__ void clear_keys(K* keys, std::int64_t columns) {
   }
 }
 
-// Every thread keeps to one column: threads lie a multiple of the columns apart.
+// Every thread stays in one column: its steps are a multiple of the number of columns.
 template <class T>
 __global__ void extremes(const T* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,
                          std::int64_t step, Mask mask, Key<Wide<T>>* keys, long long* first_bad) {
@@ -89,7 +89,7 @@ __global__ void map_columns(const T* x, std::int64_t rows, std::int64_t columns,
   W low = from_ordered_key(keys[column]);
   W high = from_ordered_key(keys[columns + column]);
   const bool constant = keys[column] >= keys[columns + column] || !(low < high);
-  // Halved where the range of the column overflows.
+  // Halved if the range of the column overflows.
   const W factor = isfinite(high - low) ? W(1) : W(0.5);
   low *= factor;
   high *= factor;
@@ -108,7 +108,7 @@ void minmax(const Matrix& x, std::uintptr_t mask, MaskKind mask_kind, const Matr
   if (x.rows == 0 || x.columns == 0) return;
   const Mask kept{reinterpret_cast<const unsigned char*>(mask), mask_kind};
   auto* bad = reinterpret_cast<long long*>(first_bad);
-  // Threads for the whole device at once, and a number of them that the columns divide.
+  // Enough threads for the whole device, and a multiple of the number of columns.
   const std::int64_t wanted = std::max<std::int64_t>(
       std::min<std::int64_t>(x.rows * x.columns, multiprocessors() * 8 * kThreads), x.columns);
   const std::int64_t step = wanted / x.columns * x.columns;

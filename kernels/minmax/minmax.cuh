@@ -6,12 +6,12 @@
 
 namespace rlmba::cuda {
 
-// Entries that take part: none given, one flag a row, or one an entry (both contiguous bytes).
+// Which entries are used: all, one flag per row, or one flag per entry (contiguous bytes).
 enum class MaskKind : int { kNone = 0, kRow = 1, kEntry = 2 };
 
-// Maps each column of x onto [0, 1] in `out`, contiguous and of the dtype computed with. `keys` is
-// scratch of 2 * columns * 8 bytes. A row with a number that is not finite lowers `first_bad`, and
-// nothing is written to `out` then.
+// Maps each column of x to [0, 1] in `out`, contiguous and of the computation dtype. `keys` is
+// scratch memory of 2 * columns * 8 bytes. A row with a number that is not finite lowers
+// `first_bad`; nothing is then written to `out`.
 void minmax(const Matrix& x, std::uintptr_t mask, MaskKind mask_kind, const Matrix& out,
             std::uintptr_t keys, std::uintptr_t first_bad, Stream stream);
 

@@ -39,10 +39,10 @@ def _output(out: arrays.ArrayLike, shape: tuple[int, ...], dtype: torch.dtype) -
 
 
 def minmax(x: arrays.ArrayLike, mask: arrays.ArrayLike | None, out: Any, backend: str) -> Any:
-    """The public function, its arguments unchecked."""
+    """Implement the public function for unchecked arguments."""
     given = device.as_float(x, "x", ndim=(1, 2))
     shape = tuple(given.shape)
-    where = device.home(given)
+    where = device.compute_device(given)
     dtype = device.result_dtype(given)
     m = None if mask is None else _mask(mask, shape, where)
     target = None if out is None else _output(out, shape, dtype)

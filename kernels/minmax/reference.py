@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.minmax`."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.minmax`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rlmba.kernels.common import arrays
 
 
 def columns(a: NDArray[Any]) -> NDArray[Any]:
-    """A view of [N] as [N, 1]; [N, M] as it is."""
+    """A view of [N] as [N, 1]; [N, M] unchanged."""
     return a[:, None] if a.ndim == 1 else a
 
 
 def bad_row(x: arrays.Float, mask: NDArray[np.bool_] | None, row: int) -> NonFiniteError:
-    """The error for a row of which a number that takes part is not finite."""
+    """Return the error for a row with an unmasked number that is not finite."""
     if mask is not None:
         x = np.where(mask if mask.ndim == x.ndim else mask[:, None], x, x.dtype.type(0))
     return arrays.non_finite(x, "x", row)
 
 
 def minmax(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -> None:
-    """Column by column of x [N] or [N, M], into ``out``."""
+    """Map each column of x [N] or [N, M] to [0, 1], into ``out``."""
     x2, out2 = columns(x), columns(out)
     kept = np.ones(x2.shape, dtype=bool)
     if mask is not None:

@@ -1,4 +1,4 @@
-"""Triton form of :func:`rlmba.kernels.minmax`."""
+"""Triton implementation of :func:`rlmba.kernels.minmax`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _kept(mask, row, column, columns, inside, MASK: tl.constexpr):
 
 @triton.jit
 def _extremes(x, mask, low, high, bad, rows, columns, stride, tiles, MASK: tl.constexpr):
-    """Least and greatest of one column over every tiles-th block of rows."""
+    """Minimum and maximum of one column over every tiles-th block of rows."""
     part = tl.program_id(0)
     column = tl.program_id(1)
     wide = low.dtype.element_ty
@@ -62,7 +62,7 @@ def _map(
     MASK: tl.constexpr,
     TILES: tl.constexpr,
 ):
-    """One column of every tiles-th block of rows, onto [0, 1]; nothing where a row is not valid."""
+    """Map one column of every tiles-th block of rows to [0, 1], unless a row is invalid."""
     part = tl.program_id(0)
     column = tl.program_id(1)
     if tl.load(bad) == _VALID:

@@ -1,4 +1,4 @@
-"""Ordered draws without replacement from a softmax, and their log-probability."""
+"""Ordered sampling without replacement from a softmax, and its log-probability."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["PlackettLuce", "PlackettLuceLogProb", "plackett_luce", "plackett_luc
 
 
 class PlackettLuce(NamedTuple):
-    """A draw: ``indices`` int64 [n] in drawn order, its ``log_prob`` and ``gradient``.
+    """A draw: ``indices`` int64 [n] in drawn order, with its ``log_prob`` and ``gradient``.
 
-    ``log_prob`` is a float, in nats; ``gradient`` float64 [K] its derivative by the logits. While a CUDA
-    graph is being captured, ``log_prob`` is a tensor [] instead, and nothing is checked.
+    ``log_prob`` is a float, in nats; ``gradient`` float64 [K] is its derivative by the logits.
+    During CUDA graph capture, ``log_prob`` is a zero-dimensional tensor, and nothing is checked.
     """
 
     indices: Any
@@ -28,7 +28,7 @@ class PlackettLuce(NamedTuple):
 
 
 class PlackettLuceLogProb(NamedTuple):
-    """``log_prob`` (float, nats) of an ordered set and its ``gradient`` float64 [K]."""
+    """``log_prob`` (float, in nats) of an ordered set, and its ``gradient`` float64 [K]."""
 
     log_prob: float
     gradient: Any
@@ -61,38 +61,40 @@ def _logits(logits: arrays.ArrayLike) -> NDArray[np.float64]:
 def plackett_luce(
     logits: arrays.ArrayLike, n: int, *, rng: random.Rng, backend: str = "auto"
 ) -> PlackettLuce:
-    """Draw ``n`` of K one after another, each by the softmax of what remains (Eq 10-12).
+    """Draw ``n`` of K in order, each by the softmax over those that remain (Eq 10-12).
 
     Parameters
     ----------
     logits : array [K]
-        Finite real numbers; computed with in float64. Adding a constant to all changes nothing.
+        Finite real numbers, converted to float64. Adding a constant to all of them has no effect.
     n : int
-        How many, 0 <= n <= K.
+        Number of draws, 0 <= n <= K.
     rng : int, numpy.random.Generator, torch.Generator or None
-        A seed, or a generator that is advanced by one draw for it; None takes fresh entropy.
+        A seed, or a generator that is advanced by one draw to give the seed; None takes fresh
+        entropy.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     PlackettLuce
-        ``indices``, positions into ``logits``, distinct, in drawn order; ``log_prob`` of exactly this
+        ``indices``, distinct positions into ``logits`` in drawn order; ``log_prob`` of exactly this
         order (0 for n = 0); its ``gradient``, which sums to 0.
 
     Raises
     ------
     UsageError
-        If n is not within 0..K, or ``rng`` is none of the above.
+        If n is not within 0..K, or ``rng`` has another type.
     NonFiniteError
         If a logit is NaN or infinite; ``.row`` is the first such position.
 
     Notes
     -----
-    The draw is the n largest of logits + Gumbel noise, with noise i from the i-th uniform of a
-    counter-based stream: a seed gives the same draw on every backend and thread count, except where
-    two noisy logits agree to the last digit or two of float64 and the logarithms of C and NumPy
-    round apart. O(K + n log n) time; the log-probability takes one reversed log-cumulative-sum-exp.
+    The draw consists of the n largest values of logits + Gumbel noise. Noise i comes from the i-th
+    uniform number of a counter-based stream. A seed gives the same draw on every backend and thread
+    count, except where two noisy logits agree to the last digit or two of float64 and the
+    logarithms of C and NumPy are rounded differently. O(K + n log n) time; the log-probability
+    takes one reversed log-cumulative-sum-exp.
 
     Examples
     --------
@@ -122,7 +124,7 @@ def plackett_luce_log_prob(
     Parameters
     ----------
     logits : array [K]
-        Finite real numbers; computed with in float64.
+        Finite real numbers, converted to float64.
     indices : integer array [n] or sequence of ints
         Distinct positions into ``logits``.
     backend : {"auto", "cpu", "triton", "reference"}
@@ -131,13 +133,13 @@ def plackett_luce_log_prob(
     Returns
     -------
     PlackettLuceLogProb
-        sum_j (z_j - log sum_{i not drawn before j} exp z_i), and its gradient in closed form, both in
-        float64 and O(K).
+        sum_j (z_j - log sum_{i not drawn before j} exp z_i) and its gradient in closed form, both
+        in float64 and O(K) time.
 
     Raises
     ------
     ShapeError
-        If ``indices`` is not one-dimensional and of integers.
+        If ``indices`` is not a one-dimensional array of integers.
     DataError
         If an index repeats or is out of range.
     NonFiniteError

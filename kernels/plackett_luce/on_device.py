@@ -13,12 +13,12 @@ from rlmba.kernels.common import arrays, device, random
 from rlmba.kernels.plackett_luce import triton_impl
 from rlmba.kernels.top_k import on_device as top_k
 
-# Up to so many keys are sorted whole: fewer launches than looking for the largest first.
+# Up to this many keys are all sorted, which takes fewer launches than selecting the largest.
 _SORTED = 1 << 17
 
 
 def plackett_luce(logits: arrays.ArrayLike, n: int, rng: random.Rng) -> tuple[Any, Any, Any]:
-    """A draw, its arguments unchecked: indices, log-probability and gradient."""
+    """Return a draw's indices, log-probability and gradient for unchecked arguments."""
     z, where = _logits(logits)
     n = arrays.as_count(n, "n", low=0, high=z.shape[0])
     seed = random.seed_from(rng)
@@ -31,7 +31,7 @@ def plackett_luce(logits: arrays.ArrayLike, n: int, rng: random.Rng) -> tuple[An
 
 
 def log_prob(logits: arrays.ArrayLike, indices: Any) -> tuple[Any, Any]:
-    """Log-probability and gradient of an order, arguments unchecked."""
+    """Return the log-probability and gradient of an ordered set for unchecked arguments."""
     z, where = _logits(logits)
     given = _indices(indices)
     order = device.to_device(given.to(torch.int64), where).contiguous()
@@ -43,7 +43,7 @@ def log_prob(logits: arrays.ArrayLike, indices: Any) -> tuple[Any, Any]:
 
 def _logits(logits: arrays.ArrayLike) -> tuple[Tensor, torch.device]:
     z = device.as_float(logits, "logits", ndim=1)
-    where = device.home(z)
+    where = device.compute_device(z)
     return device.to_device(z, where), where
 
 
@@ -59,7 +59,7 @@ def _indices(indices: Any) -> Tensor:
 
 
 def _flags(where: torch.device) -> Tensor:
-    """First logit that is not finite, first index out of range, least index that repeats."""
+    """Flags: first logit that is not finite, first index out of range, least repeated index."""
     return device.flag(where).expand(3).contiguous()
 
 
@@ -82,9 +82,9 @@ def _log_prob(z: Tensor, indices: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _read(value: Tensor, bad: Tensor, z: Tensor, indices: Tensor) -> Any:
-    """The log-probability as a float, or why there is none, with one wait for the GPU.
+    """Return the log-probability as a float or raise the error, waiting for the GPU once.
 
-    While a CUDA graph is being captured nothing is read: it stays a tensor.
+    During CUDA graph capture nothing is read, and it remains a tensor.
     """
     if device.capturing(z.device):
         return value[0]

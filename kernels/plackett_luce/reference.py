@@ -1,4 +1,4 @@
-"""Naive NumPy form of :mod:`rlmba.kernels.plackett_luce`: one step of the draw after another."""
+"""Naive NumPy implementation of :mod:`rlmba.kernels.plackett_luce`, one draw at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def draw(logits: NDArray[np.float64], n: int, seed: int) -> NDArray[np.int64]:
     """The n largest of logits + Gumbel noise."""
     with np.errstate(over="ignore"):
         below = logits - logits.max(initial=-np.finfo(np.float64).max)
-    # Noise is lost in logits of 1e17 and more, but not in their differences.
+    # Adding noise to logits of 1e17 and more would lose it, so the largest logit is subtracted.
     below = np.maximum(below, -np.finfo(np.float64).max)
     keys = below - np.log(-np.log(random.uniform01(seed, 0, len(logits))))
     return np.argsort(-keys, kind="stable")[:n].astype(np.int64)
@@ -21,7 +21,7 @@ def draw(logits: NDArray[np.float64], n: int, seed: int) -> NDArray[np.int64]:
 def log_prob(
     logits: NDArray[np.float64], indices: NDArray[np.int64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Sequential product of softmaxes over what remains, and its gradient: O(n K)."""
+    """Product of the softmaxes over the remaining positions, and its gradient: O(n K)."""
     remaining = np.ones(len(logits), dtype=bool)
     total = 0.0
     gradient = np.zeros(len(logits))

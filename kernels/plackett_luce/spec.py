@@ -1,4 +1,4 @@
-"""Sizes and tolerances that tests and benches of plackett_luce share."""
+"""Sizes and tolerances for the tests and benches of plackett_luce share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ LOG_PROB_TOLERANCE = 1e-12
 
 
 def gradient_tolerance(n: int, largest: float) -> float:
-    """Absolute, for n draws and logits up to ``largest`` in magnitude.
+    """Absolute tolerance for n draws and logits up to ``largest`` in magnitude.
 
-    A gradient is a sum of at most n probabilities, each the exponential of a difference of numbers as
-    large as the logits.
+    A gradient is a sum of at most n probabilities, each of them the exponential of a difference
+    between numbers as large as the logits.
     """
     return max(n, 1) * (1e-12 + 1e-15 * largest)

@@ -1,7 +1,7 @@
-"""Triton form of :mod:`rlmba.kernels.plackett_luce`.
+"""Triton implementation of :mod:`rlmba.kernels.plackett_luce`.
 
-Sums of exponentials are pairs (high, sum) that stand for sum * exp(high), high minus infinity where the
-sum has no term: differences of logits keep their digits however large the logits are.
+Sums of exponentials are pairs (high, sum) with the value sum * exp(high); high is minus infinity
+for an empty sum. Differences of logits thus stay precise even if the logits are large.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def _join(high_a, sum_a, high_b, sum_b):
 
 @triton.jit
 def _log1p(x):
-    """log(1 + x) for x >= 0 to the last digits: what rounding 1 + x takes away is put back."""
+    """log(1 + x) for x >= 0, corrected for the rounding of 1 + x."""
     u = 1.0 + x
     return tl.where(u == 1.0, x, tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0)))
 
 
 @triton.jit(do_not_specialize=["seed"])
 def _noisy(logits, keys, bad, ends, count, seed, step):
-    """Logits minus the greatest plus Gumbel noise; ``ends``: the greatest, and the least float64.
+    """Logits minus the largest, plus Gumbel noise; ``ends`` holds the largest and the least float64.
 
-    Noise is lost in logits of 1e17 and more, but not in their differences.
+    Adding noise to logits of 1e17 and more would lose it, but their differences keep it.
     """
     first_bad = tl.full((_BLOCK,), _VALID, tl.int64)
     seed = tl.zeros((), tl.int64) + seed
@@ -54,7 +54,7 @@ def _noisy(logits, keys, bad, ends, count, seed, step):
         first_bad = tl.where(is_finite(value), first_bad, tl.minimum(first_bad, place))
         below = tl.maximum(value - tl.load(ends), tl.load(ends + 1))
         key = below - tl.log(-tl.log(uniform01(seed, place)))
-        # Of zeros with either sign, sorting may take one for the larger.
+        # Sorting may order +0 and -0.
         tl.store(keys + place, tl.where(key == 0, 0.0, key), inside)
     worst = tl.min(first_bad)
     if worst < _VALID:
@@ -63,7 +63,7 @@ def _noisy(logits, keys, bad, ends, count, seed, step):
 
 @triton.jit
 def _mark(indices, safe, drawn, bad, n, count, step):
-    """Mark what is drawn. An index out of range is reported and becomes 0; so are repeated ones."""
+    """Mark drawn positions; report repeated indices and, replaced by 0, those out of range."""
     for start in range(tl.program_id(0) * _BLOCK, n, step):
         place = start + tl.arange(0, _BLOCK).to(tl.int64)
         inside = place < n
@@ -82,7 +82,7 @@ def _mark(indices, safe, drawn, bad, n, count, step):
 
 @triton.jit
 def _rest(logits, drawn, rests, bad, count, step, parts):
-    """The sum of exponentials of what is not drawn, in parts, and the first logit not finite."""
+    """Partial sums of exponentials of undrawn positions, and the first logit that is not finite."""
     high = tl.full((_BLOCK,), float("-inf"), tl.float64)
     total = tl.zeros((_BLOCK,), tl.float64)
     first_bad = tl.full((_BLOCK,), _VALID, tl.int64)
@@ -106,7 +106,7 @@ def _rest(logits, drawn, rests, bad, count, step, parts):
 
 @triton.jit
 def _remaining(logits, safe, rests, remaining, n, parts, PARTS: tl.constexpr, SCAN: tl.constexpr):
-    """The sum [2, n + 1] of what remains when item j is drawn, j = n for after the last; one program."""
+    """Sums [2, n + 1] over the items that remain before draw j and, for j = n, after the last draw."""
     part = tl.arange(0, PARTS)
     some = tl.load(rests + part, part < parts, other=float("-inf"))
     high = tl.max(some)
@@ -132,10 +132,10 @@ def _remaining(logits, safe, rests, remaining, n, parts, PARTS: tl.constexpr, SC
 
 @triton.jit
 def _drawn(logits, safe, remaining, hazard, log_prob, gradient, n, SCAN: tl.constexpr):
-    """The log-probability, and the gradient of what is drawn; one program.
+    """The log-probability and the gradient of drawn items, in one program.
 
-    By z_i it is [i drawn] - exp(z_i) times the sum of 1 / remaining[j] over the draws j that i took
-    part in; `hazard` [2] becomes that sum over all of them.
+    The derivative by z_i is [i drawn] - exp(z_i) times the sum of 1 / remaining[j] over the draws j
+    that i took part in. `hazard` [2] becomes the sum over all draws.
     """
     sums_from = remaining + n + 1
     high = tl.full((), float("-inf"), tl.float64)
@@ -151,7 +151,7 @@ def _drawn(logits, safe, remaining, hazard, log_prob, gradient, n, SCAN: tl.cons
         before_sum = tl.load(sums_from + place, inside, other=1)
         after = tl.load(remaining + place + 1, inside, other=0)
         after_sum = tl.load(sums_from + place + 1, inside, other=0)
-        # log(1 + after / exp(z)), so that a draw that is nearly certain keeps its digits.
+        # log(1 + after / exp(z)), so that a draw that is nearly certain stays precise.
         near = tl.exp(-tl.abs(after - z))
         likely = _log1p(after_sum * near)
         lost = tl.where(after > z, (after - z) + tl.log(after_sum + near), likely)
@@ -169,7 +169,7 @@ def _drawn(logits, safe, remaining, hazard, log_prob, gradient, n, SCAN: tl.cons
 
 @triton.jit
 def _undrawn(logits, drawn, hazard, gradient, count, step):
-    """The gradient of what is not drawn."""
+    """The gradient of undrawn items."""
     high, total = tl.load(hazard), tl.load(hazard + 1)
     for start in range(tl.program_id(0) * _BLOCK, count, step):
         place = start + tl.arange(0, _BLOCK).to(tl.int64)
@@ -179,7 +179,7 @@ def _undrawn(logits, drawn, hazard, gradient, count, step):
 
 
 def noisy(logits: Tensor, seed: int, bad: Tensor) -> Tensor:
-    """Logits [K] minus the greatest plus Gumbel noise, float64.
+    """Return logits [K] minus the largest, plus Gumbel noise, float64.
 
     Lowers ``bad`` to the first that is not finite.
     """
@@ -196,8 +196,8 @@ def noisy(logits: Tensor, seed: int, bad: Tensor) -> Tensor:
 def log_prob(logits: Tensor, indices: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability [1] of drawing ``indices`` [n] in this order, and its gradient [K], K >= 1.
 
-    Lowers ``bad`` [3] to the first logit that is not finite, the first place in ``indices`` of one out of
-    range, and the least index that repeats.
+    Lowers ``bad`` [3] to the first logit that is not finite, the first position in ``indices`` that
+    is out of range, and the least repeated index.
     """
     count, n = logits.shape[0], indices.shape[0]
     where = logits.device

@@ -1,4 +1,4 @@
-"""A two-layer graph network that tells labeled rows from unlabeled ones."""
+"""A two-layer graph network that distinguishes labeled from unlabeled rows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PAD = 32
 
 
 class SequentialGcn(NamedTuple):
-    """A trained graph network's view of its rows.
+    """Outputs of a trained graph network.
 
-    ``scores`` [N]: how sure it is that a row is labeled, in [0, 1]; ``hidden`` [N, hidden]: features
-    of the first layer; ``affinity``: the one of the graph; ``logits`` [N]: the output of the second
-    layer, whose sigmoid the scores are.
+    ``scores`` [N]: its confidence that a row is labeled, in [0, 1]; ``hidden`` [N, hidden]:
+    features of the first layer; ``affinity``: that of the graph; ``logits`` [N]: output of the
+    second layer, whose sigmoid gives the scores.
     """
 
     scores: Any
@@ -48,7 +48,7 @@ def _cpu(
     inverse_degrees = graph.inverse_degrees
     x = np.empty(features.shape, dtype=features.dtype)
     core.normalize_rows(features, graph.inverse_norms, x)
-    # Norms of x are 1, or 0 for a row of zeros.
+    # Rows of x have norm 1, or 0 if all their values are 0.
     norms = (graph.inverse_norms > 0).astype(np.float64)
     propagated = np.zeros((-(-n // _PAD) * _PAD, -(-width // _PAD) * _PAD), dtype=features.dtype)
     core.graph_apply(x, norms, inverse_degrees, graph.shifted, x, propagated[:n, :width])
@@ -73,9 +73,9 @@ def _cpu(
         scores,
         hidden,
     )
-    # The parameters are the trained ones now. Logits do not saturate as their sigmoid does.
+    # `theta` now holds the trained parameters. Logits do not saturate as their sigmoid does.
     output_weights, output_bias = theta[-1 - options.hidden : -1], theta[-1]
-    # Not `@`: the order of BLAS's sums may depend on the number of threads.
+    # Not `@`: BLAS may sum in an order that depends on the number of threads.
     q = np.einsum("ij,j->i", hidden, output_weights.astype(hidden.dtype))[:, None]
     logits = np.empty_like(q)
     core.graph_apply(x, norms, inverse_degrees, graph.shifted, q, logits)
@@ -92,7 +92,7 @@ def check_options(
     unlabeled_weight: float,
     affinity: str,
 ) -> Options:
-    """Check what :func:`sequential_gcn` is asked for.
+    """Check the options of :func:`sequential_gcn`.
 
     Raises
     ------
@@ -135,31 +135,33 @@ def sequential_gcn(
     affinity: str = "auto",
     backend: str = "auto",
 ) -> SequentialGcn:
-    """Train a graph network to tell labeled rows from unlabeled ones, and return what it sees.
+    """Train a graph network to distinguish labeled from unlabeled rows, and return its outputs.
 
-    h = relu(A X W1 + b1), s = sigmoid(A h w2 + b2), with X the normalized features and A their graph
-    (:func:`~rlmba.kernels.graph_propagate`); the loss is -mean(log s) over labeled rows minus
-    ``unlabeled_weight`` times mean(log(1 - s)) over the others, the optimizer Adam on all rows at once.
+    The network is h = relu(A X W1 + b1), s = sigmoid(A h w2 + b2), with X the normalized features
+    and A their graph (:func:`~rlmba.kernels.graph_propagate`). The loss is -mean(log s) over
+    labeled rows minus ``unlabeled_weight`` times mean(log(1 - s)) over the others. It is minimized
+    by Adam on all rows at once.
 
     Parameters
     ----------
     features : array [N, D]
         Finite real numbers, D >= 1.
     labeled : bool array [N]
-        Which rows are labeled; at least one is, and at least one is not.
+        Which rows are labeled. At least one row must be labeled and at least one unlabeled.
     rng : int, numpy.random.Generator, torch.Generator or None
-        Gives one 64-bit seed, from which initial weights and dropout come: a generator is advanced by
-        one draw, an int is the seed, None takes fresh entropy.
+        Source of one 64-bit seed for the initial weights and dropout: an int is the seed itself, a
+        generator is advanced by one draw, and None takes fresh entropy.
     epochs : int
-        Steps of Adam, >= 0.
+        Number of Adam steps, >= 0.
     hidden : int
         Units of the first layer, >= 1.
     dropout : float
-        Share of hidden units dropped while training, within [0, 1), rounded to a multiple of 2^-16.
+        Probability of dropping a hidden unit during training, in [0, 1), rounded to a multiple of
+        2^-16.
     learning_rate, weight_decay : float
-        Of Adam, >= 0; the decay is added to the gradient.
+        Options of Adam, >= 0. The decay is added to the gradient.
     unlabeled_weight : float
-        >= 0.
+        Weight of the loss on unlabeled rows, >= 0.
     affinity : {"auto", "cosine", "shifted"}
         See :func:`~rlmba.kernels.graph_propagate`.
     backend : {"auto", "cpu", "reference"}
@@ -168,15 +170,15 @@ def sequential_gcn(
     Returns
     -------
     SequentialGcn
-        ``scores`` [N], ``hidden`` [N, hidden], not negative, and ``logits`` [N], of the dtype computed
-        with, by the trained network without dropout.
+        ``scores`` [N], ``hidden`` [N, hidden], which is nonnegative, and ``logits`` [N] of the
+        trained network without dropout, in the computation dtype.
 
     Raises
     ------
     ShapeError
-        If shapes do not agree, ``labeled`` is not bool, or there are no columns.
+        If the shapes do not agree, ``labeled`` is not bool, or there are no columns.
     UsageError
-        If no row is labeled, all are, or an option is out of its range.
+        If no row or every row is labeled, or an option is out of its range.
     NonFiniteError
         If a feature is NaN or infinite; ``.row`` is the first such row.
     DataError
@@ -184,16 +186,17 @@ def sequential_gcn(
 
     Notes
     -----
-    A is never built, and A X, which no epoch changes, once: an epoch is two products of [N, D] with
-    [D, hidden] and five passes over rows of D numbers, O(N D hidden) time, in O(N (2 D + hidden))
-    memory beside the input. The gradient is written out: see ``csrc/cpu/sequential_gcn.cpp``.
+    A is never built. A X is the same in every epoch and is computed once. An epoch takes two
+    products of [N, D] with [D, hidden] and five passes over rows of D numbers: O(N D hidden) time,
+    and O(N (2 D + hidden)) memory in addition to the input. The gradient is derived in
+    ``csrc/cpu/sequential_gcn.cpp``.
 
-    Randomness is a pure function of the seed that ``kernels/sequential_gcn/spec.py`` fixes. Sums over
-    rows do not depend on the number of threads. Instruction sets differ in rounding (float32 products
-    run on bfloat16 matrix tiles, split in two, where the processor has them), and training amplifies
-    rounding: float32 scores are within 1e-3 of the exact ones after 10 epochs but within about 0.01
-    after 200; torch's own float32 strays by half of that. Pass float64 features for an answer that is
-    the same everywhere to 1e-9, at about twice the time.
+    Randomness is a pure function of the seed, specified in ``kernels/sequential_gcn/spec.py``. Sums
+    over rows do not depend on the number of threads. Instruction sets round differently: where the
+    processor has bfloat16 matrix tiles, float32 numbers are split in two for them. Training
+    amplifies rounding: float32 scores are within 1e-3 of the exact scores after 10 epochs, but only
+    within about 0.01 after 200 (torch's own float32: half of that). Pass float64 features for a
+    result that is reproducible to 1e-9 everywhere, at about twice the time.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""NumPy form of :func:`rlmba.kernels.sequential_gcn`, in float64, with the gradient written out."""
+"""NumPy implementation of :func:`rlmba.kernels.sequential_gcn`, in float64 with an explicit gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Options:
-    """How the network is trained; see :func:`rlmba.kernels.sequential_gcn`."""
+    """Training options; see :func:`rlmba.kernels.sequential_gcn`."""
 
     epochs: int
     hidden: int
@@ -28,7 +28,7 @@ class Options:
 
 
 class Adjacency:
-    """A of normalized features, applied in its factored form."""
+    """A of normalized features, applied in factored form."""
 
     def __init__(self, features: arrays.Float, affinity: str) -> None:
         x = graph.normalized(features)

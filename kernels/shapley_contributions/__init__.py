@@ -1,4 +1,4 @@
-"""Shapley values of modalities for the probability of a class."""
+"""Shapley values of the modalities for the probability of a class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, evidential
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.shapley_contributions import reference, spec
-from rlmba.kernels.shapley_contributions.plan import Plan, exact_plan, sampled_plan
+from rlmba.kernels.shapley_contributions.plan import CoalitionPlan, exact_plan, sampled_plan
 
 __all__ = ["shapley_contributions"]
 
 
 @dataclass(frozen=True, eq=False)
 class Game:
-    """What is shared out, checked: M parts [N, C] of one float dtype, and how to share it.
+    """Checked arguments: M parts [N, C] of one float dtype, and the plan of coalitions.
 
     ``labels`` int64 [N] and ``bias`` float64 [C] are contiguous; ``present`` is bool [N, M], contiguous,
     or None.
@@ -31,10 +31,10 @@ class Game:
     labels: NDArray[np.int64]
     bias: NDArray[np.float64]
     present: NDArray[np.bool_] | None
-    plan: Plan
+    plan: CoalitionPlan
 
     def require_finite(self) -> None:
-        """Raise the error of the first row that holds NaN or infinity in a part that is read."""
+        """Raise the error for the first row with NaN or infinity in a part that is read."""
         bad = np.zeros(len(self.labels), dtype=bool)
         for k, part in enumerate(self.parts):
             broken = ~np.isfinite(part).all(axis=1)
@@ -43,7 +43,7 @@ class Game:
             raise self.invalid_row(int(np.argmax(bad)))
 
     def invalid_row(self, row: int) -> NonFiniteError:
-        """The error for a row that holds NaN or infinity."""
+        """Return the error for a row that holds NaN or infinity."""
         for k, part in enumerate(self.parts):
             there = self.present is None or self.present[row, k]
             if there and not np.isfinite(part[row]).all():
@@ -79,7 +79,7 @@ def _classes(labels: arrays.ArrayLike, rows: int, classes: int) -> NDArray[np.in
     y = arrays.to_numpy(labels, "labels")
     if y.dtype.kind not in "iu" or y.shape != (rows,):
         raise ShapeError(
-            f"labels: expected integers of shape ({rows},), one class a row, got {y.dtype} {y.shape}"
+            f"labels: expected integers of shape ({rows},), one class per row, got {y.dtype} {y.shape}"
         )
     outside = (y < 0) | (y >= classes)
     if outside.any():
@@ -99,16 +99,7 @@ def checked_bias(value: Any, classes: int) -> NDArray[np.float64]:
     return b
 
 
-def _presence(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
-    p = arrays.to_numpy(value, "present")
-    if p.dtype != np.bool_ or p.shape != (rows, m):
-        raise ShapeError(
-            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
-        )
-    return np.ascontiguousarray(p)
-
-
-def _plan(m: int, rng: Rng) -> Plan:
+def _plan(m: int, rng: Rng) -> CoalitionPlan:
     if m > spec.MAX_MODALITIES:
         raise UsageError(f"parts: expected at most {spec.MAX_MODALITIES} modalities, got {m}")
     if m <= spec.EXACT_MODALITIES:
@@ -131,10 +122,10 @@ def shapley_contributions(
     max_memory: int | None = None,
     backend: str = "auto",
 ) -> Any:
-    """Shapley value of each modality for p_y, the softmax probability of a given class y.
+    """Shapley value of each modality for p_y, the softmax probability of class y.
 
-    The logits of a coalition of modalities are the bias and the sum of its members' parts; an absent
-    modality adds zero.
+    The logits of a coalition of modalities are the bias plus the sum of its members' parts. A
+    missing modality adds zero.
 
     Parameters
     ----------
@@ -146,21 +137,22 @@ def shapley_contributions(
     bias : [C] floats, optional
         Logits of the empty coalition; zero by default.
     present : bool array [N, M], optional
-        Which modalities a sample has; all of them by default. The part of an absent one is not read
-        (its rows may hold anything) and its value is 0; so are all values of a row that has none.
+        Which modalities a sample has; all by default. The row of a missing modality is not read and
+        may hold anything; its value is 0. All values of a sample without any modality are 0.
     rng : int, numpy.random.Generator or torch.Generator, optional
-        Needed, and used, only where M > 8: gives the seed of 128 permutations, the same for all rows.
+        Used and required only for M > 8: the source of the seed of 128 permutations, which are the
+        same for all rows.
     max_memory : int, optional
-        Bytes of GPU memory for copies of rows that lie in host memory; the result does not depend on it.
-        No effect on the CPU.
+        Bytes of GPU memory for copies of rows stored in host memory. The result does not depend on
+        it. It has no effect on the CPU.
     backend : {"auto", "cpu", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     float64 array [N, M]
-        Signed values in [-1, 1]. Their sum over the modalities is p_y with all minus p_y with none, to
-        rounding.
+        Signed values in [-1, 1]. Up to rounding, their sum over the modalities is p_y with all
+        modalities minus p_y with none.
 
     Raises
     ------
@@ -169,14 +161,15 @@ def shapley_contributions(
     NonFiniteError
         If a number that is read is NaN or infinite; ``.row`` is the first such row.
     DataError
-        If a label is outside 0..C-1; names the row.
+        If a label is outside 0..C-1; the message names the row.
 
     Notes
     -----
-    Exact for M <= 8: 2^M probabilities a row. Beyond, the mean over sampled permutations, unbiased, with
-    a standard error of at most 1 / sqrt(128); a coalition that several of them pass is evaluated once.
-    Sums are float64 for any dtype of ``parts``. Memory beside the results does not grow with N in the
-    compiled form, which takes rows one at a time.
+    For M <= 8 the values are exact and take 2^M probabilities per row. For more modalities they are
+    the unbiased mean over sampled permutations, with a standard error of at most 1 / sqrt(128); a
+    coalition that occurs in several permutations is evaluated once. Sums are float64 for any dtype
+    of ``parts``. The compiled backend processes one row at a time, so its memory in addition to the
+    results does not grow with N.
 
     References
     ----------
@@ -219,7 +212,7 @@ def shapley_contributions(
         parts=floats,
         labels=_classes(labels, n, c),
         bias=checked_bias(bias, c),
-        present=None if present is None else _presence(present, n, len(parts)),
+        present=None if present is None else evidential.presence_mask(present, n, len(parts)),
         plan=_plan(len(parts), rng),
     )
     values = _cpu(game) if name == "cpu" else reference.shapley_contributions(game)

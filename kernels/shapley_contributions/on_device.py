@@ -13,7 +13,7 @@ from torch import Tensor
 from rlmba.errors import DataError, ShapeError
 from rlmba.kernels.common import arrays, device, evidential_device
 from rlmba.kernels.shapley_contributions import triton_impl
-from rlmba.kernels.shapley_contributions.plan import Plan, exact_plan
+from rlmba.kernels.shapley_contributions.plan import CoalitionPlan, exact_plan
 
 
 def shapley_contributions(
@@ -22,18 +22,18 @@ def shapley_contributions(
     *,
     bias: Any,
     present: arrays.ArrayLike | None,
-    plan: Plan,
+    plan: CoalitionPlan,
     exact: bool,
     max_memory: int | None,
 ) -> Any:
-    """The public function, its arguments unchecked but for those that make the plan."""
+    """Implement the public function; only the arguments of the plan are checked."""
     names = [f"parts[{k}]" for k in range(len(parts))]
     floats = evidential_device.class_rows(parts, names)
     (n, c), m = floats[0].shape, len(floats)
-    where = device.home(*floats)
+    where = device.compute_device(*floats)
     y, outside, fail = _labels(labels, n, c, where)
     b = _bias(bias, c, where)
-    there = None if present is None else _presence(present, n, m, where)
+    there = None if present is None else evidential_device.presence_mask(present, (n, m), where)
     tables = _exact_tables(m, where) if exact else _tables(plan, m, where)
     values = torch.empty((n, m), dtype=torch.float64, device=where)
     bad = device.flag(where)
@@ -60,12 +60,12 @@ def shapley_contributions(
 
 
 def _labels(value: arrays.ArrayLike, n: int, c: int, where: torch.device) -> Any:
-    """Labels int64 on the device, the flag of the first outside 0..c-1, and what raises its error."""
+    """Return int64 labels on the device, the flag of the first invalid one, and its error function."""
     y = device.tensor(value, "labels")
     if y.is_floating_point() or y.dtype in (torch.bool, torch.complex64) or tuple(y.shape) != (n,):
         kind = str(y.dtype).removeprefix("torch.")
         raise ShapeError(
-            f"labels: expected integers of shape ({n},), one class a row, got {kind} {tuple(y.shape)}"
+            f"labels: expected integers of shape ({n},), one class per row, got {kind} {tuple(y.shape)}"
         )
     given = device.to_device(y, where).to(torch.int64).contiguous()
 
@@ -86,18 +86,8 @@ def _bias(value: Any, c: int, where: torch.device) -> Tensor:
     return torch.from_numpy(checked_bias(value, c)).to(where)
 
 
-def _presence(value: arrays.ArrayLike, n: int, m: int, where: torch.device) -> Tensor:
-    p = device.tensor(value, "present")
-    if p.dtype != torch.bool or tuple(p.shape) != (n, m):
-        kind = str(p.dtype).removeprefix("torch.")
-        raise ShapeError(
-            f"present: expected a bool array of shape ({n}, {m}), got {kind} {tuple(p.shape)}"
-        )
-    return device.to_device(p.contiguous().view(torch.uint8), where)
-
-
-def _tables(plan: Plan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Members of the coalitions, and the share of their worth that goes to each modality [K, M]."""
+def _tables(plan: CoalitionPlan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
+    """Members of the coalitions, and the share [K, M] of their worth for each modality."""
     coalitions = plan.members()
     members = np.zeros((len(coalitions), m), dtype=np.uint8)
     for k, inside in enumerate(coalitions):
@@ -110,7 +100,7 @@ def _tables(plan: Plan, m: int, where: torch.device) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _exact_tables(m: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: a CUDA graph cannot copy them there."""
+    """Tables cached on the device, because a CUDA graph cannot copy them there."""
     return _tables(exact_plan(m), m, where)
 
 

@@ -1,4 +1,4 @@
-"""What each modality adds to the logits of a linear head on fused features."""
+"""Contribution of each modality to the logits of a linear head on fused features."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ def logit_parts(
     fusion_weights: NDArray[np.float64],
     present: NDArray[np.bool_] | None = None,
 ) -> list[NDArray[Any]]:
-    """Split the fused logits minus the bias into what comes of each modality.
+    """Split the fused logits, without the bias, into one part per modality.
 
     Parameters
     ----------
     features : sequence of M float arrays or torch tensors [N, d_m]
         f_m(x).
     weight : float array [C, D]
-        The fused head: D is the sum of the widths where features are concatenated, d where they are
-        combined convexly.
+        The fused head. D is the sum of the widths for concatenated features, and the common width d
+        for a convex combination.
     fusion_weights : float64 array [M]
-        w of the convex combination; not used for a concatenation.
+        w of the convex combination; unused for a concatenation.
     present : bool array [N, M] or None
-        An absent modality of a sample adds zero; in a convex combination the other weights are
-        renormalized, equal where their sum is zero.
+        A missing modality of a sample adds zero. In a convex combination the other weights are
+        renormalized, or made equal if their sum is zero.
 
     Returns
     -------
     list of M float arrays, or tensors, [N, C]
-        Of the features' and head's common dtype; their sum and the bias are the fused logits.
+        In the common dtype of features and head. Their sum plus the bias is the fused logits.
 
     Raises
     ------
     ShapeError
-        If head and features do not fit each other.
+        If the widths of head and features do not match.
     """
     widths = [f.shape[1] for f in features]
     rows, m = len(features[0]), len(features)

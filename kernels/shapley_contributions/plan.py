@@ -1,4 +1,4 @@
-"""Which coalitions are evaluated and how their worths make up the Shapley values."""
+"""Which coalitions are evaluated, and how their worths combine to Shapley values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rlmba.kernels.shapley_contributions import spec
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Coalitions as a tree, and marginal worths to add up.
+class CoalitionPlan:
+    """Coalitions as a tree, and the marginal worths to add up.
 
-    Coalition 0 is empty; coalition c >= 1 is coalition ``parent[c] < c`` and modality ``added[c]``. The
-    value of modality k is the sum of share * (worth[after] - worth[before]) over the terms with that k.
-    All are int64 but ``share``, float64.
+    Coalition 0 is empty. Coalition c >= 1 is coalition ``parent[c] < c`` plus modality
+    ``added[c]``. The value of modality k is the sum of share * (worth[after] - worth[before]) over
+    the terms with that k. All arrays are int64 except ``share``, which is float64.
     """
 
     parent: NDArray[np.int64]
@@ -45,7 +45,7 @@ class Plan:
         )
 
 
-def exact_plan(m: int) -> Plan:
+def exact_plan(m: int) -> CoalitionPlan:
     """All 2^m coalitions; coalition c has the modalities whose bits are set in c."""
     parent, added = [0], [0]
     for c in range(1, 1 << m):
@@ -61,8 +61,8 @@ def exact_plan(m: int) -> Plan:
     return _plan(parent, added, terms)
 
 
-def sampled_plan(m: int, seed: int) -> Plan:
-    """The coalitions along permutations, each evaluated once however many pass through it.
+def sampled_plan(m: int, seed: int) -> CoalitionPlan:
+    """The coalitions along sampled permutations; each is evaluated once, however often it occurs.
 
     Permutation j sorts the modalities by draws j m to (j + 1) m of the seed.
     """
@@ -86,9 +86,11 @@ def sampled_plan(m: int, seed: int) -> Plan:
     return _plan(parent, added, terms)
 
 
-def _plan(parent: list[int], added: list[int], terms: list[tuple[int, int, int, float]]) -> Plan:
+def _plan(
+    parent: list[int], added: list[int], terms: list[tuple[int, int, int, float]]
+) -> CoalitionPlan:
     modality, before, after, share = zip(*terms, strict=True)
-    return Plan(
+    return CoalitionPlan(
         np.array(parent, dtype=np.int64),
         np.array(added, dtype=np.int64),
         np.array(modality, dtype=np.int64),

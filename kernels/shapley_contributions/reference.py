@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.shapley_contributions`: every coalition's softmax in full."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.shapley_contributions`: one softmax per coalition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def shapley_contributions(game: Game) -> NDArray[np.float64]:
-    """Values float64 [N, M]: the weighted marginal worths that the game's plan lists."""
+    """Values float64 [N, M]: sums of the weighted marginal worths in the game's plan."""
     game.require_finite()
     n, m = len(game.labels), len(game.parts)
     worth = [_probability(game, members) for members in game.plan.members()]
@@ -23,7 +23,7 @@ def shapley_contributions(game: Game) -> NDArray[np.float64]:
 
 
 def _probability(game: Game, members: list[int]) -> NDArray[np.float64]:
-    """p_y [N] where only ``members`` add to the bias."""
+    """p_y [N] when only ``members`` add to the bias."""
     logits = np.tile(game.bias, (len(game.labels), 1))
     for k in members:
         part = game.parts[k].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Triton form of :func:`rlmba.kernels.shapley_contributions`."""
+"""Triton implementation of :func:`rlmba.kernels.shapley_contributions`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VALID = tl.constexpr(ALL_VALID)
 
 @triton.jit
 def _part(parts, m, at, inside, size):
-    """Numbers of modality m; ``size`` apart are those of two modalities."""
+    """Load numbers of modality m; modalities are ``size`` elements apart."""
     return tl.load(parts + m * size + at, inside, other=0).to(tl.float64)
 
 
@@ -32,7 +32,7 @@ def _present(present, row, there, m, modalities, PRESENT: tl.constexpr):
 def _report(
     parts, present, bad, row, there, classes, modalities, size, first_row, PRESENT: tl.constexpr
 ):
-    """Lower ``bad`` to the first row with a part that is read and not finite."""
+    """Lower ``bad`` to the first row with a present part that is not finite."""
     for m in range(modalities):
         here = _present(present, row, there, m, modalities, PRESENT)
         for start in range(0, classes, _COLUMNS):
@@ -51,7 +51,7 @@ def _shapley(
     rows, classes, modalities, coalitions, size, first_row,
     PRESENT: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """p_y of each coalition, 1 / sum_c exp(z_c - z_y), and what it adds to each modality's value."""
+    """Add p_y = 1 / sum_c exp(z_c - z_y) of each coalition to the modalities' values."""
     for begin in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
         row = begin + tl.arange(0, ROWS).to(tl.int64)
         there = row < rows

@@ -37,16 +37,16 @@ def top_k(values: arrays.ArrayLike, k: int, *, backend: str = "auto") -> TopK:
     values : array [N]
         Finite real numbers.
     k : int
-        How many, 0 <= k <= N.
+        Number of values, 0 <= k <= N.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
     -------
     TopK
-        ``values`` [k], of the dtype computed with, and ``indices`` int64 [k], positions into
-        ``values``. Equal values are ordered by position, the lower first, also where a tie decides
-        what is left out. The result is the same on every backend and thread count.
+        ``values`` [k], in the computation dtype, and ``indices`` int64 [k], positions into
+        ``values``. Equal values are ordered by position, the lower first; a tie at the k-th place
+        is decided the same way. The result is the same on every backend and thread count.
 
     Raises
     ------
@@ -57,9 +57,9 @@ def top_k(values: arrays.ArrayLike, k: int, *, backend: str = "auto") -> TopK:
 
     Notes
     -----
-    One pass over the values: O(N + k log k) time on values in random order, O(k) memory per thread.
-    On a GPU a radix select, with scratch memory of N to 2 N bytes and O(k); values in host memory are
-    copied there whole.
+    On a CPU, one pass over the values: O(N + k log k) time for values in random order, and O(k)
+    memory per thread. On a GPU, a radix select with N to 2 N bytes plus O(k) of scratch memory;
+    values in host memory are copied there as a whole.
 
     Examples
     --------

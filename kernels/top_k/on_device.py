@@ -12,10 +12,10 @@ from rlmba.kernels.common import arrays, device
 
 
 def top_k(values: arrays.ArrayLike, k: int, backend: str) -> tuple[Any, Any]:
-    """The public function, its arguments unchecked: values and indices."""
+    """Return values and indices for unchecked arguments."""
     given = device.as_float(values, "values", ndim=1)
     k = arrays.as_count(k, "k", low=0, high=given.shape[0])
-    where = device.home(given)
+    where = device.compute_device(given)
     v = device.to_device(given, where)
     bad = device.flag(where)
     with device.on(where):
@@ -27,15 +27,15 @@ def top_k(values: arrays.ArrayLike, k: int, backend: str) -> tuple[Any, Any]:
 
 
 def largest(v: Tensor, k: int, bad: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    """The k largest of v [N], contiguous, on the current device, and their positions.
+    """Return the k largest of v [N], contiguous, on the current device, and their positions.
 
-    Lowers ``bad`` to the first number that is not finite, and does not wait: what is returned is
-    unspecified then.
+    Lowers ``bad`` to the first number that is not finite, without waiting. The result is then
+    unspecified.
     """
     dtype = device.result_dtype(v)
     if v.shape[0] == 0:
         return v.to(dtype), torch.zeros(0, dtype=torch.int64, device=v.device)
-    # For k = 0 too all numbers have to be looked at.
+    # All numbers must be checked even for k = 0.
     if backend == "triton":
         from rlmba.kernels.top_k import triton_impl
 

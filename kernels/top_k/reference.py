@@ -1,4 +1,4 @@
-"""Naive NumPy form of :func:`rlmba.kernels.top_k`."""
+"""Naive NumPy implementation of :func:`rlmba.kernels.top_k`."""
 
 from __future__ import annotations
 

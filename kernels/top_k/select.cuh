@@ -1,10 +1,10 @@
 #pragma once
 
-// A number and its position are one integer, an entry: the ordered key of the number above, the
-// position counted from the end below. Entries are distinct, and a larger one stands before a
-// smaller one in the result, ties included. Their k largest are found digit by digit from the top:
-// count digits, find the one the k-th entry has, keep what is not below it. All control stays on
-// the device; kernels that have nothing left to do return at once.
+// A number and its position form one integer, an entry: the ordered key of the number in the high
+// bits, the position counted from the end in the low bits. Entries are distinct, and their
+// decreasing order is the order of the result, including ties. The k largest are found digit by
+// digit from the top: count digits, find the digit of the k-th entry, keep the entries not below
+// it. All control stays on the device; kernels without remaining work return at once.
 
 #include <cstdint>
 #include <type_traits>
@@ -21,7 +21,7 @@ constexpr int kDigit = 12;
 constexpr int kBins = 1 << kDigit;
 constexpr int kBinsEach = kBins / kThreads;
 
-// The bits of the ordered key that numbers of a type can differ in.
+// The bits of the ordered key in which numbers of a type can differ.
 template <class T>
 struct KeyBits : std::integral_constant<int, 32> {};
 template <>
@@ -31,7 +31,7 @@ struct KeyBits<__nv_bfloat16> : std::integral_constant<int, 16> {};
 template <>
 struct KeyBits<__half> : std::integral_constant<int, 19> {};
 
-// -0 becomes +0, its equal.
+// -0 becomes +0, which is equal.
 template <class W>
 __device__ __forceinline__ auto key_of(W value, int bits) {
   const auto key = ordered_key(value + W(0));
@@ -41,8 +41,8 @@ __device__ __forceinline__ auto key_of(W value, int bits) {
 struct Task {
   std::int64_t count;
   std::int64_t k;
-  std::int64_t limit;  // entries that the last step orders: at least k
-  std::int64_t room;   // entries that are written down in between
+  std::int64_t limit;  // entries that the last step sorts: at least k
+  std::int64_t room;   // entries that can be stored in between
   int position_bits;
   int bits;  // of an entry
 };
@@ -50,11 +50,11 @@ struct Task {
 template <class C>
 struct State {
   C floor;              // entries below are out
-  C ceiling;            // entries above are in; those between share the digits seen so far
+  C ceiling;            // entries above are selected; those between share the digits so far
   std::int64_t above;   // entries above the ceiling
   std::int64_t kept;    // entries not below the floor
-  std::int64_t stored;  // how many entries are written down; 0: read the numbers
-  int shift;            // bits below the digits seen so far
+  std::int64_t stored;  // number of stored entries; 0: read the numbers
+  int shift;            // bits below the digits so far
   int done;
   unsigned arrived;
   unsigned long long appended;
@@ -82,8 +82,8 @@ struct alignas(16) Vector {
   E x[kSize];
 };
 
-// Calls use(vector, position of its first element, bit mask of the elements that are there) for
-// vectors that together hold data[0, count), each once, in every lane of a warp as often.
+// Calls use(vector, position of its first element, bit mask of its valid elements) for vectors that
+// together hold data[0, count), each once. All lanes of a warp make the same number of calls.
 template <class E, class Use>
 __device__ __forceinline__ void sweep(const E* data, std::int64_t count, const Use& use) {
   constexpr int kSize = Vector<E>::kSize;
@@ -117,7 +117,7 @@ __device__ __forceinline__ void sweep(const E* data, std::int64_t count, const U
   }
 }
 
-// Whether this block is the last to come here; then it sees what the others wrote.
+// Whether this block is the last to arrive; it then sees what the others wrote.
 template <class C>
 __device__ bool last_block(State<C>* state) {
   __shared__ bool last;
@@ -136,8 +136,8 @@ __device__ void add_counts(const unsigned* counts, State<C>* state) {
   }
 }
 
-// Of counts of the next digit among entries from floor to ceiling: the digit that the k-th entry
-// has. One block.
+// Finds the next digit of the k-th entry from the digit counts of entries from floor to ceiling.
+// One block.
 template <class C>
 __device__ void choose_digit(State<C>* state, const Task& task) {
   __shared__ std::int64_t warp_total[kWarps];
@@ -182,8 +182,8 @@ __device__ void choose_digit(State<C>* state, const Task& task) {
   }
 }
 
-// The first digit, which all numbers have: counts alone, and whether they are finite. Where lanes
-// of a warp add 1 to the same counter, the hardware adds their number at once.
+// Counts the first digit of all numbers and checks that they are finite. Where lanes of a warp add
+// 1 to the same counter, the hardware adds their number at once.
 template <class T, class C>
 __global__ void __launch_bounds__(kThreads, 2)
     first_digit(const T* values, Task task, State<C>* state, long long* first_bad) {
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   if (threadIdx.x == 0) state->arrived = 0;
 }
 
-// Appends the entries of a warp that `keep` marks to `target`, one addition to `cursor` in all.
+// Appends the entries of a warp marked by `keep` to `target`, with one addition to `cursor`.
 template <class C, int kSize>
 __device__ __forceinline__ void append(const C (&entry)[kSize], unsigned keep, C* target,
                                        unsigned long long* cursor) {
@@ -243,8 +243,8 @@ __device__ __forceinline__ void append(const C (&entry)[kSize], unsigned keep, C
   }
 }
 
-// One more digit. Entries that are kept are written down as soon as there is room for them, and at
-// last, when there are few enough to be ordered, to `survivors`.
+// Processes one more digit. Kept entries are stored as soon as there is space for them. Once they
+// are few enough to be sorted, they are written to `survivors`.
 template <class T, class C>
 __global__ void __launch_bounds__(kThreads, 2)
     next_digit(const T* values, Task task, State<C>* state, C* entries, C* survivors) {

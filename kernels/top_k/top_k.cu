@@ -7,8 +7,8 @@
 namespace rlmba::cuda {
 namespace {
 
-// Up to this many entries are ordered by comparing each with all others: one launch, and shorter
-// than the several of a radix sort.
+// Up to this many entries are sorted by comparing each with all others, in one launch that is
+// shorter than the launches of a radix sort.
 constexpr std::int64_t kRanked = 8192;
 constexpr int kRankThreads = 256;
 
@@ -18,7 +18,8 @@ __device__ __forceinline__ std::int64_t position_of(C entry, const Task& task) {
   return task.count - 1 - static_cast<std::int64_t>(from_end);
 }
 
-// A lane to an entry: how many are larger is its place. The warps of a block share the comparisons.
+// One lane per entry; its rank is the number of larger entries. The warps of a block share the
+// comparisons.
 template <class T, class C>
 __global__ void __launch_bounds__(kRankThreads)
     rank(const T* values, Task task, const State<C>* state, const C* survivors, Wide<T>* out,
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(kRankThreads)
 #pragma unroll
     for (int e = 0; e < kSize; ++e) place += some.x[e] > own;
   }
-  // At most one entry is left over, and one warp has its turn there.
+  // At most one entry remains, and only one warp reads it.
   const int rest = count / kSize * kSize;
   if (rest < count && rest % kStep == begin) place += survivors[rest] > own;
   atomicAdd(&places[lane], place);
@@ -78,7 +79,7 @@ void sort(void* scratch, std::size_t& bytes, const C* in, C* out, const Task& ta
                                                  reinterpret_cast<cudaStream_t>(stream)));
 }
 
-// Parts of the scratch memory, from its beginning.
+// Layout of the scratch memory.
 template <class C>
 struct Scratch {
   std::uintptr_t state, entries, survivors, sorted, sorting, end;

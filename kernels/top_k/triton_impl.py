@@ -1,9 +1,9 @@
-"""Triton form of :func:`rlmba.kernels.top_k`.
+"""Triton implementation of :func:`rlmba.kernels.top_k`.
 
-A radix select of ordered keys, eight bits a pass. The greatest key of each group of neighbors is found
-first: the k-th greatest of them bounds the answer from below, and only groups that reach that bound are
-read again. What is kept is written in the order of positions, so that a stable sort of it leaves ties
-to the lower one.
+A radix select of ordered keys with eight bits per pass. The greatest key of each group of neighbors
+is found first. The k-th greatest of these bounds the result from below, and only groups that reach
+the bound are read again. Selected keys are written in order of position, so that a stable sort puts
+ties in order of position.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _VALID = tl.constexpr(ALL_VALID)
 _DIGIT = 8
 _BOUND_DIGITS = 2
 _BITS = {torch.float64: 64, torch.bfloat16: 16}
-"""Bits of its key that numbers of a dtype can differ in; 32 of others."""
+"""Number of key bits in which numbers of a dtype can differ; 32 for other dtypes."""
 
 
 @triton.jit
 def _lowest(x):
-    """The least key of numbers like x: int64 keys of float32 begin at 0, of float64 below."""
+    """The least key of numbers of x's dtype: int64 keys of float32 begin at 0, those of float64 below."""
     return -0x8000000000000000 if x.dtype.element_ty == tl.float64 else 0
 
 
 @triton.jit
 def _key(value):
-    """int64 in the order of the numbers; zeros of either sign are equal."""
+    """int64 keys in the order of the numbers; +0 and -0 are equal."""
     if value.dtype == tl.float64:
         bits = tl.where(value == 0, 0.0, value).to(tl.int64, bitcast=True)
         return bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
@@ -63,7 +63,7 @@ def _maxima(x, maxima, bad, count, groups, step):
 
 @triton.jit
 def _reached(counts, k, digits, lowest, TOP: tl.constexpr):
-    """The least key with the leading digits of the k-th largest, and how many with them are in."""
+    """The least key with the leading digits of the k-th largest, and how many such keys are selected."""
     bins = tl.arange(0, _BINS)
     floor = tl.full((), lowest, tl.int64)
     needed = tl.full((), k, tl.int64)
@@ -77,7 +77,7 @@ def _reached(counts, k, digits, lowest, TOP: tl.constexpr):
 
 @triton.jit
 def _candidates(x, maxima, place, inside, bound, BOUNDED: tl.constexpr):
-    """Numbers at `place`, their keys, and which of them lie in groups that reach the bound."""
+    """Numbers at `place`, their keys, and which of them are in groups that reach the bound."""
     if BOUNDED:
         inside &= tl.load(maxima + place // _GROUP, inside, other=0) >= bound
     value = tl.load(x + place, inside, other=0)
@@ -100,7 +100,7 @@ def _count_digit(
 ):
     """Count one digit of the keys that share the digits before it with the k-th largest.
 
-    All others are counted as 0, which takes no part in the choice: what is not above it is in it.
+    All others are counted as digit 0, which does not affect the selection of a digit.
     """
     lowest = _lowest(x)
     bound = tl.full((), lowest, tl.int64)
@@ -116,7 +116,7 @@ def _count_digit(
         else:
             _number, key, inside = _candidates(x, maxima, place, inside, bound, BOUNDED)
         if tl.max(inside.to(tl.int32)) > 0:
-            # Before the first digit there is nothing to share, nor a shift by 64.
+            # For the first digit there are no previous digits, and a shift by 64 is undefined.
             same = ((key ^ floor) >> tl.minimum(TOP - digit * 8, 63)) == 0
             inside = tl.where(digit == 0, inside, inside & same)
             own = ((key ^ lowest) >> (TOP - (digit + 1) * 8)) & 0xFF
@@ -155,7 +155,7 @@ def _write_kept(
     x, maxima, bounds, counts, kept, found, keys, places, count, k, digits, chunk,
     BOUNDED: tl.constexpr, TOP: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """The k largest, their keys and positions, by rising position; of equal ones the first."""
+    """Write the k largest with keys and positions, in order of position; the first on ties."""
     part = tl.program_id(0).to(tl.int64)
     lowest = _lowest(x)
     bound = tl.full((), lowest, tl.int64)
@@ -182,7 +182,7 @@ def _write_kept(
 
 
 def top_k(x: Tensor, k: int, dtype: torch.dtype, bad: Tensor) -> tuple[Tensor, Tensor]:
-    """The k largest of x [N], contiguous, 1 <= k <= N, as ``dtype``, and their positions.
+    """Return the k largest of x [N], contiguous, 1 <= k <= N, as ``dtype``, and their positions.
 
     Lowers ``bad`` to the first number that is not finite.
     """

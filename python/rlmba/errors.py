@@ -1,7 +1,7 @@
-"""Errors and warnings of the package: one small tree.
+"""The hierarchy of the package's errors and warnings.
 
-Every message says what was expected, what was got, and what to do. The command line maps
-:class:`UsageError` to exit code 2 and every other :class:`RlmbaError` to exit code 1.
+Every message says what was expected, what was found and what to do. The command line exits with 2
+for a :class:`UsageError` and with 1 for any other :class:`RlmbaError`.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ __all__ = [
 
 
 class RlmbaError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of all errors that this package raises deliberately."""
 
 
 class UsageError(RlmbaError, ValueError):
-    """A request that cannot be met as asked: an unknown name, a bad option, a batch beyond the pool."""
+    """An invalid request: an unknown name, an invalid option, a batch larger than the pool."""
 
 
 class BackendError(UsageError):
-    """A kernel backend that was asked for by name cannot serve the call."""
+    """A kernel backend that was requested by name cannot serve the call."""
 
 
 class ShapeError(UsageError, TypeError):
-    """An array of the wrong rank, shape or dtype."""
+    """An array has the wrong rank, shape or dtype."""
 
 
 class DataError(RlmbaError, ValueError):
-    """Data that cannot be used: missing, of unequal length, out of range, unreadable."""
+    """Data are missing, unreadable, out of range or of unequal length."""
 
 
 class NonFiniteError(DataError):
-    """NaN or infinity where finite numbers are needed.
+    """NaN or infinity was found where finite numbers are required.
 
     Attributes
     ----------
     row : int
-        Position of the first offending row in the array that was passed.
+        Position of the first invalid row in the array that was passed.
     """
 
     def __init__(self, message: str, row: int) -> None:
@@ -60,45 +60,45 @@ class NonFiniteError(DataError):
         self.row = row
 
     def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, int]]:
-        """Both arguments, so that the error passes from one process to another."""
+        """Pickle both arguments, so that the error can be sent to another process."""
         return type(self), (str(self), self.row)
 
 
 class WorkerError(RlmbaError):
-    """A process that loads data, or makes runs of a comparison, has died."""
+    """A process that loads data or runs experiments of a comparison has died."""
 
 
 class PeerError(RlmbaError):
-    """Another of the processes that a run is spread over has ended before the run did."""
+    """Another process of a distributed run ended before the run did."""
 
 
 class RunFolderError(RlmbaError):
-    """A run folder that is foreign, damaged, or belongs to another configuration."""
+    """A run folder is not ours, is damaged or belongs to another configuration."""
 
 
 class CheckpointError(RunFolderError):
-    """A checkpoint that does not fit the model or policy it is loaded into."""
+    """A checkpoint does not match the model or policy that it is loaded into."""
 
 
 class StorageError(RlmbaError, OSError):
-    """Writing to disk failed; what was on disk before is unharmed."""
+    """Writing to disk failed; existing files are unchanged."""
 
 
 class SweepError(RlmbaError):
-    """Runs of a comparison have failed; the others are complete."""
+    """Some runs of a comparison failed; the others are complete."""
 
 
 class AnnotatorError(RlmbaError):
-    """Those who label cannot be reached, or what they keep is missing, damaged or refused."""
+    """An annotator cannot be reached, or its data are missing, damaged or rejected."""
 
 
 class PluginError(RlmbaError):
-    """A strategy or an annotator of another package raised, or returned something it must not."""
+    """A plug-in from another package raised an exception or returned an invalid result."""
 
 
 class TrustError(RlmbaError):
-    """A folder asks for what only its user may allow, and has not: code to run, a server to send data to."""
+    """A folder needs permission that its user has not given, to run code or to send data to a server."""
 
 
 class RlmbaWarning(UserWarning):
-    """Base of the package's warnings."""
+    """Base class of the package's warnings."""

@@ -146,15 +146,15 @@ def test_results_for_a_library_with_a_function_from_dlpack(monkeypatch):
 def test_arrays_on_two_gpus_are_refused():
     with FakeTensorMode():  # tensors with a device and no memory
         first, second = (torch.empty(2, device=f"cuda:{i}") for i in range(2))
-        assert device.home(first, torch.empty(2)) == torch.device("cuda", 0)
+        assert device.compute_device(first, torch.empty(2)) == torch.device("cuda", 0)
     with pytest.raises(
         UsageError, match=r"all arrays on one GPU, got \['cuda:0', 'cuda:1'\]; move"
     ):
-        device.home(first, second)
+        device.compute_device(first, second)
 
 
 def test_home_of_arrays_in_host_memory_is_the_current_gpu():
-    assert device.home(torch.zeros(1)) == HERE or HERE.index is None
+    assert device.compute_device(torch.zeros(1)) == HERE or HERE.index is None
 
 
 def test_flag_names_a_row_once_lowered():

@@ -319,7 +319,7 @@ def test_errors():
         call(x, kind="logits", evidence="sigmoid")
     with pytest.raises(UsageError, match="at least one modality"):
         call([])
-    with pytest.raises(ShapeError, match=r"x\[1\]: expected \[N, C\].*\(4, 2\) beside \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"x\[1\]: expected \[N, C\].*\(4, 2\) and \(4, 3\)"):
         call([x, x[:, :2]])
     with pytest.raises(ShapeError, match="C >= 1"):
         call(x[:, :0])
@@ -442,7 +442,7 @@ def test_gpu_checks_arguments_like_the_cpu(backend):
         call([x, x], weights=on_gpu(torch.tensor([0.5, 0.6])), backend=backend)
     with pytest.raises(ShapeError, match=r"weights: expected shape \(2,\) or \(4, 2\)"):
         call([x, x], weights=on_gpu(rows[1:]), backend=backend)
-    with pytest.raises(ShapeError, match=r"x\[1\]: expected \[N, C\].*\(4, 2\) beside \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"x\[1\]: expected \[N, C\].*\(4, 2\) and \(4, 3\)"):
         call([x, x[:, :2]], backend=backend)
     with pytest.raises(UsageError, match="at most 64 modalities, got 65"):
         call([x] * 65, backend=backend)

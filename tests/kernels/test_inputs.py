@@ -295,7 +295,7 @@ def test_arrays_that_lie_are_named(where):
         lambda x: device.tensor(x, "x"),
         lambda x: rlmba.select("coreset", n=1, features=x),
     ):
-        with pytest.raises(ShapeError, match=r"Lies which cannot be \((not today|nowhere)\)"):
+        with pytest.raises(ShapeError, match=r"Lies that cannot be read \((not today|nowhere)\)"):
             call(Lies(where))
 
 

@@ -1,4 +1,4 @@
-"""Encoders around networks of torchvision and transformers, built small or at random."""
+"""Encoders that wrap torchvision and transformers networks, small or with random weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trained(encoder):
 
 
 def with_gradient(encoder, x):
-    """Parameters that a backward pass reaches; what lies deepest is to be moved by it."""
+    """Parameters with a gradient after a backward pass; the deepest gradient must not be zero."""
     with seeded(0):
         encoder(x).square().sum().backward()
     kernel = next(p for p in encoder.parameters() if p.requires_grad and p.ndim > 1 and len(p) > 1)
@@ -134,7 +134,7 @@ ARCHITECTURES = [
 
 @pytest.mark.parametrize(("name", "modality", "width"), ARCHITECTURES)
 def test_any_torchvision_network(name, modality, width):
-    """Width, finite features, gradients to every parameter, and a last minibatch of one."""
+    """Width, finite features, gradients of every parameter, and a last minibatch of one."""
     encoder = in_float64(make(name, modality, weights="random"))
     assert encoder.out_features == width
     x = sample(modality)
@@ -151,7 +151,7 @@ def test_any_torchvision_network(name, modality, width):
 
 
 def library(name, **options):
-    """The network as torchvision builds it, its classifier an identity, under the same seed."""
+    """The network as torchvision builds it from the same seed, with an identity as classifier."""
     from torchvision import models
 
     with seeded(0):
@@ -250,7 +250,7 @@ def test_named_weights_are_taken_from_the_librarys_cache(tmp_path, monkeypatch):
 
 
 def test_color_weights_on_other_channels(tmp_path):
-    """A sample whose channels are equal gives what a gray picture gave."""
+    """A sample with equal channels gives the result of a gray image."""
     torch.save(colored(7).state_dict(), tmp_path / "w.pth")
     network = in_float64(colored(7).eval())
     network.fc = nn.Identity()
@@ -436,7 +436,7 @@ def test_padding_changes_nothing(folders, name, options, padding):
         states.append((encoder, x.masked_fill(x == -1, padding)))
     (one, x), (two, y) = states
     torch.testing.assert_close(one(x), two(y))
-    # The last token that is there counts: the mask does not cut it off.
+    # The last token before the padding is used: the mask does not cut it off.
     x = x.clone()
     x[0, 5] = 1
     assert (one(x)[0] - two(y)[0]).abs().max() > 1e-5
@@ -487,7 +487,7 @@ def test_vision_networks(folders, name, poolings):
 
 
 def test_two_towers_are_the_librarys(folders):
-    """Features are those after the projection, and only the tower that is used is kept."""
+    """Features are taken after the projection, and only the tower in use is kept."""
     from transformers import CLIPModel
 
     network = CLIPModel.from_pretrained(folders / "clip").double().eval()
@@ -519,7 +519,7 @@ def test_two_towers_are_the_librarys(folders):
 
 
 def test_a_classifier_of_a_pair(folders):
-    """Configured as in a run: trained through both towers, or around them when they are frozen."""
+    """Configured as in a run: both towers are trained, or only the rest if they are frozen."""
     towers = {"name": "two-tower", "weights": str(folders / "clip")}
     for frozen in (False, True):
         chosen = {**towers, "frozen": frozen}
@@ -590,7 +590,7 @@ def test_state_dict_of_a_text_network(folders, tmp_path):
 
 
 def test_a_folder_that_lacks_weights(folders, tmp_path):
-    """Missing where they count, they are an error; a pooler that is not used may be missing."""
+    """Missing weights that affect the features are an error; an unused pooler may be missing."""
     import shutil
 
     bare = str(folders / "bert-bare")
@@ -607,7 +607,7 @@ def test_a_folder_that_lacks_weights(folders, tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet18", "two-tower"])
 def test_copies_and_half_precision(folders, name):
-    """A copy is whole and its own; autocast gives the same to the precision of bfloat16."""
+    """A copy is complete and independent; autocast gives the same up to bfloat16 precision."""
     options = {"weights": str(folders / "clip")} if name == "two-tower" else {"weights": "random"}
     encoder = make(name, SMALL, **options).eval()
     x = sample(SMALL)
@@ -648,7 +648,7 @@ def test_hub_names_are_looked_up_in_the_cache_first(folders, tmp_path, monkeypat
         make("bert-base", WORDS)
 
 
-# What cannot be met.
+# Requests that cannot be met.
 
 
 @pytest.mark.parametrize(
@@ -665,7 +665,7 @@ def test_hub_names_are_looked_up_in_the_cache_first(folders, tmp_path, monkeypat
 def test_offline_with_none_found_is_quick_and_names_the_ways(
     name, modality, options, tmp_path, monkeypatch
 ):
-    """A proxy that refuses stands for no network, so that nothing is fetched where there is one."""
+    """A proxy that refuses connections simulates a missing network, so that nothing is downloaded."""
     import huggingface_hub
     import transformers
 
@@ -684,7 +684,7 @@ def test_offline_with_none_found_is_quick_and_names_the_ways(
 
 
 def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatch):
-    """A server that takes the connection and says nothing is given up after the patience."""
+    """A server that accepts the connection and never answers is abandoned after the timeout."""
     import socket
 
     from rlmba import hub
@@ -729,7 +729,7 @@ def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatc
         ("inception_v3", SMALL, {"weights": "random"}, r"cannot take modality 'photo'"),
         ("bert-base", WORDS, {**TINY, "width": 33}, "multiple"),
         ("bert-base", WORDS, {**TINY, "layers": 0}, "integers >= 1"),
-        ("bert-base", WORDS, {"layers": 2}, "leave them out, or set weights to 'random'"),
+        ("bert-base", WORDS, {"layers": 2}, "remove these options, or set weights to 'random'"),
         ("bert-base", WORDS, {**TINY, "pooling": "max"}, "pooling: expected one of"),
         (
             "bert-base",

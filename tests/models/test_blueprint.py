@@ -1,4 +1,4 @@
-"""Encoders built again for weights that a checkpoint holds, with nothing left of what they started from."""
+"""Encoders rebuilt for a checkpoint's weights after everything they started from is gone."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_configuration_of_no_known_kind(tmp_path):
 
 
 def test_no_kernels_are_fetched_that_a_configuration_names(tmp_path):
-    """``attn_implementation`` may be a repository, whose code transformers would run."""
+    """``attn_implementation`` may name a repository, whose code transformers would run."""
     path = bert(tmp_path / "weights")
     file = path / "config.json"
     named = {**json.loads(file.read_text()), "attn_implementation": "somebody/kernels"}

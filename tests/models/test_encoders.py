@@ -40,7 +40,7 @@ def sample(modality, n):
 
 @pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.name)
 def test_auto_encoder_takes_its_kind(modality):
-    """Finite, of the stated width, differentiable, and each row a function of its own sample."""
+    """Finite, of the declared width, differentiable; each row depends only on its own sample."""
     with seeded(0):
         encoder = in_float64(build_encoder("auto", modality)).eval()
     x = sample(modality, 5)
@@ -80,7 +80,7 @@ def test_text_ignores_padding_and_survives_an_empty_text():
     x[0, :4] = torch.tensor([3, 1, 4, 2])
     before = encoder(x)
     assert torch.isfinite(before).all()
-    # What the padded places hold must not matter: their embeddings are the only thing left to vary.
+    # Padded positions must not matter: only their embeddings vary here.
     with torch.no_grad():
         encoder.places[4:] += 10
     torch.testing.assert_close(encoder(x)[0], before[0])
@@ -124,7 +124,7 @@ def test_unknown_encoder_option_and_modality():
 
 
 def test_registering():
-    """A name or a prefix is taken kind by kind; what is found by name is found with the prefix."""
+    """A name or a prefix is registered per kind; an encoder found by name is found with the prefix."""
     with pytest.raises(UsageError, match="registered already"):
         register_encoder("mlp", kinds=["image", "features"])
     with pytest.raises(UsageError, match="registered already"):

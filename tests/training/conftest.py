@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from threads, and lose much on a busy machine."""
+    """Threads do not speed up such small networks and slow them down on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

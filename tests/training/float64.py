@@ -1,4 +1,4 @@
-"""Networks in float64, whose results two ways of computing share to many digits on every processor.
+"""Networks in float64, in which two computations agree to many digits on every processor.
 
 In float32 the order of sums, which differs between processors, libraries, batch sizes and numbers of
 threads, may change a deep or a trained network's results in their third digit.
@@ -17,7 +17,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def in_float64(network: Network) -> Network:
-    """The network itself, its parameters and buffers in float64; it converts float32 inputs."""
+    """Return the network with float64 parameters and buffers; it converts float32 inputs."""
     network.double()
     network.register_forward_pre_hook(lambda _, given: _double(given))
     return network
@@ -32,7 +32,7 @@ def _double(given: Any) -> Any:
 
 
 def dot_error(x: NDArray[Any], layer: nn.Linear) -> NDArray[np.float64]:
-    """How far float32 results of a linear layer can be from the exact ones, whatever the order of sums.
+    """Bound on the error of float32 results of a linear layer, for any order of sums.
 
     ``x`` is [n, d] and the result [n, C]: (d + 2) u (|x| |W|' + |b|), u half a unit in the last place.
     """

@@ -1,4 +1,4 @@
-"""Trainings and predictions that processes launched together share; run as a script by each of them."""
+"""Shared trainings and predictions; every process launched together runs this as a script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRAININGS = {
 
 
 def dataset():
-    """Three classes, modalities missing at random; in some minibatches one is missing altogether."""
+    """Three classes with modalities missing at random; some minibatches lack one completely."""
     n = 40
     rng = np.random.default_rng(0)
     y = np.arange(n) % 3
@@ -44,7 +44,7 @@ def dataset():
 
 
 def trained(mesh, **config):
-    """22 samples in minibatches of 7: the last has one sample, so one process has none of it."""
+    """22 samples in minibatches of 7: the last has one sample, so one process has no share of it."""
     data = dataset()
     config_of_model = ModelConfig(width=8, dropout=0.4)
     model = in_float64(

@@ -59,7 +59,7 @@ def test_figures_against_plain_formulas(rng):
 
 
 def test_macro_counts_only_classes_that_occur():
-    """Class 2 is guessed but never true: it must not enter the mean as a zero."""
+    """Class 2 is predicted but never true: it must not enter the mean as a zero."""
     pool = outputs(np.eye(3)[[0, 0, 2, 1]] * 5, np.eye(3)[[0, 0, 2, 1]] * 5)
     result = evaluate(pool, np.array([0, 0, 0, 1]))
     assert result.mm.top1 == pytest.approx(0.75)
@@ -67,7 +67,7 @@ def test_macro_counts_only_classes_that_occur():
 
 
 def test_f1_auroc_and_per_class_against_scikit_learn(rng):
-    """Class 3 is guessed but never true: it enters no mean, and its own accuracy is unknown."""
+    """Class 3 is predicted but never true: it enters no mean, and its own accuracy is unknown."""
     pool = random_outputs(rng)
     y = rng.integers(3, size=200)
     result = evaluate(pool, y, per_class=True)
@@ -124,7 +124,7 @@ def test_absent_modalities_are_not_judged(rng):
 
 @pytest.mark.parametrize("predictor", ["fused", "pooled"])
 def test_a_modality_of_the_easier_samples_is_not_preferred(rng, predictor):
-    """All heads agree everywhere; "b" is there where they are right, and "c" nowhere."""
+    """All heads agree everywhere; "b" is present where they are right, and "c" nowhere."""
     y = rng.integers(4, size=200)
     said = np.where(np.arange(200) < 100, y, (y + rng.integers(2, size=200)) % 4)
     logits = 6 * np.eye(4)[said]

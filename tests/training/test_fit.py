@@ -48,7 +48,7 @@ def train(
 
 
 def toy(n=40, present=None, scale=1.0):
-    """Two classes that either modality tells apart."""
+    """Two classes that each modality separates."""
     y = np.arange(n) % 2
     rng = np.random.default_rng(0)
     arrays = {
@@ -128,7 +128,7 @@ def test_a_last_minibatch_of_one_and_every_schedule(schedule):
 
 
 def test_rates_by_encoder(digits):
-    """With a rate next to zero an encoder stays where it was, the other one moves."""
+    """With a rate close to zero an encoder does not change, while the other one does."""
     start = build_classifier(digits.modalities, 10, SMALL, "uniform", seed=0)
     model, _ = train(
         digits,
@@ -161,7 +161,7 @@ def test_loss_adds_every_head_equally_and_leaves_out_absent_modalities():
         multimodal_loss(output, y, present),
         ce(fused, y) + ce(a[there_a], y[there_a]) + ce(b[there_b], y[there_b]),
     )
-    # A sample without anything has no part in the fused head's mean either.
+    # A sample without any modality is not in the fused head's mean either.
     lost = present.clone()
     lost[0] = False
     a_there, b_there, any_there = lost[:, 0], lost[:, 1], lost.any(dim=1)
@@ -189,7 +189,7 @@ def test_missing_modalities_train_and_predict():
 def test_diverging_training_is_an_error():
     with pytest.raises(NonFiniteError, match=r"at step \d+ of .*lower training\.learning_rate"):
         train(toy(), np.arange(32), model=ModelConfig(width=8), learning_rate=1e38, epochs=10)
-    with pytest.raises(UsageError, match="one or more labeled samples"):
+    with pytest.raises(UsageError, match="at least one labeled sample"):
         train(toy(), np.arange(0), model=ModelConfig(width=8))
 
 

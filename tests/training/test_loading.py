@@ -12,11 +12,11 @@ import torch
 from rlmba.data import Batch, MultimodalDataset, load_digits
 from rlmba.errors import NonFiniteError, UsageError, WorkerError
 from rlmba.training import Loader
-from rlmba.training.loading import Job
+from rlmba.training.loading import BatchRequest
 
 
 class Reading(MultimodalDataset):
-    """Digits as if they lay on disk; position 7 cannot be read, 8 ends the process that tries."""
+    """Digits as if on disk; position 7 cannot be read, and 8 kills the process that reads it."""
 
     def __init__(self, how="fine"):
         inner = load_digits()
@@ -48,18 +48,20 @@ class Reading(MultimodalDataset):
         return Batch({**finished.inputs, "process": process}, finished.present)
 
 
-def jobs(n=6, train=True):
+def requests(n=6, train=True):
     rng = np.random.default_rng(3)
     chunks = [rng.integers(9, 99, size=5) for _ in range(n)]
-    return [Job(c, slice(1, 4) if i % 2 else None, train, 12, i) for i, c in enumerate(chunks)]
+    return [
+        BatchRequest(c, slice(1, 4) if i % 2 else None, train, 12, i) for i, c in enumerate(chunks)
+    ]
 
 
 def test_batches_do_not_depend_on_who_reads_them():
-    expected = [b.inputs for b in Loader(Reading()).stream(jobs())]
+    expected = [b.inputs for b in Loader(Reading()).stream(requests())]
     for workers, prefetch in ((1, 1), (2, 2)):
         with Loader(Reading(), workers=workers, prefetch=prefetch) as loader:
             for _ in range(2):
-                found = [b.inputs for b in loader.stream(iter(jobs()))]
+                found = [b.inputs for b in loader.stream(iter(requests()))]
                 assert len(found) == len(expected)
                 for a, b in zip(found, expected, strict=True):
                     assert torch.equal(a["image"], b["image"])
@@ -68,12 +70,14 @@ def test_batches_do_not_depend_on_who_reads_them():
                     assert int(a["process"]) == os.getpid()  # finished here
 
 
-def test_plain_batches_are_jobs():
+def test_plain_batches_are_requests():
     data = load_digits()
     chunks = [np.array([1, 2]), np.array([3])]
     for train in (False, True):
         found = Loader(data).batches(chunks, train=train, seed=9)
-        wanted = Loader(data).stream([Job(c, None, train, 9, i) for i, c in enumerate(chunks)])
+        wanted = Loader(data).stream(
+            [BatchRequest(c, None, train, 9, i) for i, c in enumerate(chunks)]
+        )
         for a, b in zip(found, wanted, strict=True):
             assert torch.equal(a.inputs["audio"], b.inputs["audio"])
 
@@ -81,10 +85,10 @@ def test_plain_batches_are_jobs():
 def test_workers_stay_and_a_stream_may_be_given_up():
     others = children()  # of tests before, in this process
     with Loader(Reading(), workers=2) as loader:
-        stream = loader.stream(jobs())
+        stream = loader.stream(requests())
         next(stream)
         first = children() - others
-        newer = loader.stream(jobs())
+        newer = loader.stream(requests())
         next(newer)
         assert children() - others == first
         with pytest.raises(UsageError, match="one stream at a time"):
@@ -119,12 +123,12 @@ def test_how_many_workers(monkeypatch):
 
 
 def test_errors_of_workers_are_the_data_sets_own():
-    bad = [Job(np.array([7]))]
+    bad = [BatchRequest(np.array([7]))]
     with Loader(Reading("broken"), workers=1) as loader:
         with pytest.raises(NonFiniteError, match="sample 7 is not finite; drop it") as caught:
             list(loader.stream(bad))
         assert caught.value.row == 7
-        assert len(list(loader.stream(jobs(2)))) == 2
+        assert len(list(loader.stream(requests(2)))) == 2
     with (
         Loader(Reading("odd"), workers=1) as loader,
         pytest.raises(RuntimeError, match="Local: only here"),
@@ -135,5 +139,5 @@ def test_errors_of_workers_are_the_data_sets_own():
 def test_a_worker_that_dies_is_an_error_that_says_so():
     with Loader(Reading("deadly"), workers=2) as loader:
         with pytest.raises(WorkerError, match=r"has died .*lower training\.workers .*workers=1"):
-            list(loader.stream([*jobs(3), Job(np.array([8])), *jobs(3)]))
-        assert len(list(loader.stream(jobs(4)))) == 4  # by new ones
+            list(loader.stream([*requests(3), BatchRequest(np.array([8])), *requests(3)]))
+        assert len(list(loader.stream(requests(4)))) == 4  # by new ones

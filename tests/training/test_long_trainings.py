@@ -1,4 +1,4 @@
-"""Stopping early, and going on with a training that was broken off."""
+"""Early stopping, and continuing an interrupted training."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def by_epochs(digits):
-    """After 1, 2, ... epochs of a training that is no part of a longer one: NLL on V and weights."""
+    """Validation NLL and weights after separate trainings of 1, 2, ... epochs."""
     torch.set_num_threads(1)
     after = []
     for epochs in range(1, 6):
@@ -73,7 +73,7 @@ def test_the_best_epoch_is_kept_and_training_stops_after_it(
     digits, by_epochs, patience, epochs, ran
 ):
     values = [value for value, _ in by_epochs]
-    assert values[1] < min(values[0], values[2], values[3])  # what the cases go by
+    assert values[1] < min(values[0], values[2], values[3])  # the reference of the cases
     seen = []
     model, diagnostics = trained(
         digits,
@@ -92,7 +92,7 @@ def test_the_best_epoch_is_kept_and_training_stops_after_it(
 
 
 def test_patience_needs_something_to_go_by(digits):
-    with pytest.raises(UsageError, match=r"training\.patience goes by V"):
+    with pytest.raises(UsageError, match=r"training\.patience needs a validation set"):
         trained(digits, patience=1, v=0)
 
 
@@ -129,10 +129,10 @@ def test_a_training_broken_off_anywhere_ends_as_if_it_were_not(digits, tmp_path,
             checkpoint=saved(),
             **config,
         )
-        assert seen[0] == step  # the step whose end was not saved
+        assert seen[0] == step  # the step that was not saved
         assert diagnostics == expected
         assert same(again.state_dict(), whole.state_dict())
-        # Another training's file is no beginning of this one.
+        # A file of another training is not used.
         restarted = []
         with pytest.raises(Stop):
             trained(
@@ -187,7 +187,7 @@ def test_encoders_that_draw_go_on_with_their_own_draws(tmp_path, rng):
 def test_saving_goes_by_the_clock(digits, tmp_path, monkeypatch):
     from rlmba.training import fit_state
 
-    clock = itertools.count(step=20)  # seconds: one look at the clock a step
+    clock = itertools.count(step=20)  # seconds: the clock is read once per step
     monkeypatch.setattr(fit_state.time, "monotonic", lambda: next(clock))
     checkpoint = FitCheckpoint(tmp_path / "fit.safetensors", 1.0, {})
     saved = []

@@ -1,4 +1,4 @@
-"""A minibatch cut into parts, in one process and in two, is the minibatch."""
+"""A minibatch in parts, in one process or two, gives the result of the whole minibatch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlmba.models.dropout import SharedDropout
 from rlmba.training import Mesh, launched, may_speak
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
 from rlmba.training.mesh import block
-from rlmba.training.plan import Plan
+from rlmba.training.minibatches import MinibatchPlan
 
 SCRIPT = Path(__file__).with_name("shared_work.py")
 
@@ -32,7 +32,7 @@ shared = load_script()
 
 
 def of_size(size, rank):
-    """A mesh as one of several processes has it, for what speaks to none of them."""
+    """The group of one of several processes, for methods that do not communicate."""
     mesh = Mesh()
     mesh.size, mesh.rank = size, rank
     return mesh
@@ -51,7 +51,10 @@ def test_blocks_are_all_rows_once(n, of):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_plan_gives_each_row_to_one_process_and_steps_to_all(size, accumulation):
     config = TrainingConfig(minibatch_size=5, gradient_accumulation=accumulation)
-    plans = [Plan(11, config, epochs=3, seed=4, mesh=of_size(size, rank)) for rank in range(size)]
+    plans = [
+        MinibatchPlan(11, config, epochs=3, seed=4, mesh=of_size(size, rank))
+        for rank in range(size)
+    ]
     for step in range(plans[0].steps):
         minibatches = [p.minibatch(step) for p in plans]
         assert len({len(m.parts) for m in minibatches}) == 1
@@ -154,7 +157,7 @@ def same_work(found, expected, **tolerance):
 
 
 def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
-    """Up to the rounding of sums; predictions are rounded to float32 last."""
+    """Equal up to the rounding of sums; predictions are rounded to float32 at the end."""
     for process in launch([SCRIPT, tmp_path]):
         _, complaints = process.communicate(timeout=600)
         assert process.returncode == 0, complaints
@@ -162,7 +165,7 @@ def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
         with np.load(tmp_path / f"{name}.npz") as found:
             same_work(dict(found), expected, rtol=1e-6, atol=1e-8)
     steps = alone["patience"]["diagnostics"][3]
-    assert steps < alone["plain"]["diagnostics"][3]  # it did stop early
+    assert steps < alone["plain"]["diagnostics"][3]  # it stopped early
 
 
 @pytest.mark.parametrize("accumulation", [2, 7])
@@ -201,7 +204,7 @@ def test_devices(monkeypatch):
     with pytest.raises(UsageError, match="device: expected 'auto', 'cpu' or a usable"):
         Mesh("quantum")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="up to the launcher"):
+    with pytest.raises(UsageError, match="the launcher assigns"):
         Mesh.open("cuda:1")
 
 

@@ -44,7 +44,7 @@ def trained(digits, precision):
 
 
 def test_bf16_learns_as_fp32_does_and_keeps_heads_and_weights_in_float32(digits):
-    """One process runs both, one after the other."""
+    """One process runs both in turn."""
     plain, a, dtypes = trained(digits, "fp32")
     assert dtypes == {torch.float32, ("head", torch.float32)}
     half, b, dtypes = trained(digits, "bf16")
@@ -61,7 +61,7 @@ def test_bf16_learns_as_fp32_does_and_keeps_heads_and_weights_in_float32(digits)
         outputs = predict(model, Loader(digits), positions, batch_size=256, mesh=mesh)
         assert outputs.fused_logits.dtype == np.float32
         found[name] = evaluate(outputs, truth).mm
-    # Likelihoods: a few of 497 predictions turn with any other rounding.
+    # Likelihoods, because a few of 497 predictions change with any rounding.
     assert found["bf16"].nll == pytest.approx(found["fp32"].nll, rel=0.05)
     # Logits rounded to bf16's 8 bits would leave far fewer distinct numbers.
     assert len(np.unique(outputs.fused_logits)) > 0.9 * outputs.fused_logits.size
@@ -119,7 +119,7 @@ run(RunConfig(dataset="digits", device="cpu", training={"compile": True}), __imp
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_gradients_of_3d_convolutions_at_bf16_are_right_on_a_cpu(layout):
-    """For this shape torch's own bfloat16 gradient of the weights is NaN where there is AMX."""
+    """For this shape, torch's own bfloat16 weight gradient is NaN on processors with AMX."""
     generator = torch.Generator().manual_seed(0)
     conv = torch.nn.Conv3d(128, 288, (1, 3, 3), padding=(0, 1, 1), bias=False)
     conv = conv.to(memory_format=layout)

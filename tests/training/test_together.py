@@ -1,4 +1,4 @@
-"""Models trained together get the weights that each gets alone."""
+"""Models trained together get the same weights as alone."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_numbers_of_samples_must_agree():
     data = dataset()
     made = models(data, FLAT)
     uneven = [*samples(data, 20)[:2], *samples(data, 10)[2:]]
-    with pytest.raises(UsageError, match=r"as many labeled samples .* got \[20, 20, 10\]"):
+    with pytest.raises(UsageError, match=r"same number of labeled samples.* got \[20, 20, 10\]"):
         fit_together(made, Loader(data), uneven, TrainingConfig(), epochs=1)
-    with pytest.raises(UsageError, match="one or more"):
+    with pytest.raises(UsageError, match="at least one"):
         fit_together(made, Loader(data), samples(data, 0), TrainingConfig(), epochs=1)

@@ -15,7 +15,7 @@ from rlmba.types import PoolOutputs
 
 
 def problem(rng, m=2, n=300, d=6, c=4, noise=(0.5, 8.0, 2.0)):
-    """Prototype features under noise: the first modality is the best witness."""
+    """Noisy prototype features; the first modality is the most informative."""
     head = rng.normal(size=(c, d))
     y = rng.integers(c, size=n)
     features = [2 * head[y] + noise[k] * rng.normal(size=(n, d)) for k in range(m)]

@@ -34,10 +34,9 @@ inline bool amx_usable() {
   return usable;
 }
 
-// The product of float matrices on bfloat16 tiles. A value is split into the sum of two bfloat16,
-// of which the second holds what the first leaves; high * high + high * low + low * high is then
-// right to about 2^-16, as good as the worst case of plain float sums, at several times their
-// speed.
+// The product of float matrices on bfloat16 tiles. A value is split into the sum of two bfloat16
+// values, high and low. The error of high * high + high * low + low * high is about 2^-16, as good
+// as the worst case of plain float sums, at several times their speed.
 struct AmxEngine {
   using Value = float;
   static constexpr int kRows = 32;
@@ -51,13 +50,13 @@ struct AmxEngine {
 
   static constexpr std::int64_t padded(std::int64_t depth) { return (depth + 31) / 32 * 32; }
 
-  // Splitting leaves 3 * 2^-18 = 192 units; a tile instruction sums 32 products from zero and adds
-  // the sum to the result, three times for every 32 columns.
+  // The error of splitting is 3 * 2^-18 = 192 units; a tile instruction sums 32 products from zero
+  // and adds the sum to the result, three times for every 32 columns.
   static double roundings(std::int64_t dim) {
     return 192 + 8 + 32 + 3 * static_cast<double>(padded(dim) / 32);
   }
 
-  // GCC's tile intrinsics do not tell that they read memory: stores before them must not be
+  // GCC's tile intrinsics do not declare that they read memory, so stores before them could be
   // dropped.
   RLMBA_INLINE static void barrier() { asm volatile("" ::: "memory"); }
 
@@ -80,7 +79,7 @@ struct AmxEngine {
     Session& operator=(const Session&) = delete;
   };
 
-  // Rounds to the nearest bfloat16, ties to even; a NaN may become infinite, which callers notice
+  // Rounds to the nearest bfloat16, ties to even; a NaN may become infinite, which callers detect
   // by the norm.
   RLMBA_INLINE static void split(float value, std::uint16_t* high, std::uint16_t* low) {
     std::uint32_t bits;

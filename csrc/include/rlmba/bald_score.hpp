@@ -23,7 +23,7 @@ struct PassesView {
   }
 };
 
-// How far the probabilities of a pass may sum to something else than one.
+// Tolerance for the sum of the probabilities of a pass, which should be one.
 inline constexpr double kProbabilitySlack = 1e-3;
 
 // Writes the mutual information [N], in nats, between the class and the pass. `logits` says whether

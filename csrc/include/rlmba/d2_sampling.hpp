@@ -12,8 +12,9 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Draws positions in proportion to weights. Sums run over chunks of kReductionRows, each in order,
-// and then over the chunks, so that a uniform means the same position whatever the thread count.
+// Draws positions with probability proportional to weights. Sums are taken in order over chunks of
+// kReductionRows and then over the chunks, so that a uniform number chooses the same position for
+// any number of threads.
 class WeightedDraw {
  public:
   explicit WeightedDraw(VectorView<const double> weights)
@@ -22,7 +23,7 @@ class WeightedDraw {
         sums_(chunks_),
         ends_(chunks_) {}
 
-  // To be called whenever the weights have changed. Returns their sum.
+  // Must be called after the weights change. Returns their sum.
   double prepare() {
 #pragma omp parallel for schedule(static)
     for (std::int64_t c = 0; c < chunks_; ++c) {
@@ -36,7 +37,8 @@ class WeightedDraw {
     return total;
   }
 
-  // The first position whose cumulated weight exceeds uniform * total; its weight is positive.
+  // Returns the first position whose cumulative weight exceeds uniform * total; its weight is
+  // positive.
   std::int64_t draw(double uniform) const {
     const double target = uniform * ends_[chunks_ - 1];
     std::int64_t c = 0;
@@ -50,7 +52,7 @@ class WeightedDraw {
         count = half;
       }
     }
-    // Rounding may leave the target at the very end of a chunk, or of all: its last weight serves.
+    // Rounding may put the target beyond the end of a chunk; its last positive weight is then used.
     c = min_i64(c, chunks_ - 1);
     while (!(sums_[c] > 0)) --c;
     const double rest = c > 0 ? target - ends_[c - 1] : target;
@@ -141,9 +143,9 @@ class D2Sampling {
     if (at_draw_ != nullptr) at_draw_[at] = squared;
   }
 
-  // Proposes a block of rows by the current law and accepts each with the probability by which what
-  // was accepted before it in the block has lowered its D^2: the accepted rows follow the
-  // sequential law. Leaves their values in the first slots; returns how many.
+  // Proposes a block of rows from the current distribution. Each proposal is accepted with
+  // probability D^2 now / D^2 at the start of the block, so accepted rows have the distribution of
+  // sequential draws. Leaves their values in the first slots and returns their number.
   std::int64_t draw_block(std::int64_t chosen) {
     const std::int64_t size =
         min_i64(capacity_, min_i64(max_i64(chosen, plan_.block_min), plan_.block_max));
@@ -190,7 +192,7 @@ class D2Sampling {
     }
   }
 
-  // Accepts or refuses proposals [begin, end); returns where it stopped.
+  // Accepts or rejects proposals [begin, end); returns where it stopped.
   std::int64_t walk(std::int64_t begin, std::int64_t end, std::int64_t chosen,
                     std::int64_t& accepted, std::uint64_t counter) {
     bool taken[kStrip] = {};
@@ -211,7 +213,7 @@ class D2Sampling {
     return j;
   }
 
-  // Every row duplicates a center: the rest is drawn uniformly from the rows not drawn yet.
+  // Every row duplicates a center, so the rest is drawn uniformly from the rows not drawn yet.
   void fill_exhausted(std::int64_t chosen) {
     Scratch<std::int64_t> taken(indices_.size);
     for (std::int64_t c = 0; c < chosen; ++c) insert(taken.data(), c, indices_.data[c]);

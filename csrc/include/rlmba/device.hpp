@@ -13,13 +13,13 @@ struct DeviceInfo {
   std::size_t memory_bytes;
 };
 
-// Devices the driver shows; empty where there is no driver. Never throws for a missing driver.
+// Devices reported by the driver; empty without a driver. Never throws for a missing driver.
 std::vector<DeviceInfo> devices();
 
-// CUDA runtime this module carries (statically linked), as major * 1000 + minor * 10.
+// Version of the statically linked CUDA runtime, as major * 1000 + minor * 10.
 int runtime_version();
 
-// Newest CUDA the installed driver supports, same encoding; 0 without a driver.
+// Newest CUDA version that the driver supports, in the same encoding; 0 without a driver.
 int driver_version();
 
 }  // namespace rlmba::cuda

@@ -8,10 +8,10 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Rows a thread takes at a time. Rows do not depend on each other, so results do not depend on it.
+// Rows per thread and step. Rows are independent, so results do not depend on it.
 inline constexpr std::int64_t kPassRows = 256;
 
-// Takes the u_m of rows [begin, end) into ranges [M], of the modalities that are present.
+// Extends ranges [M] by the u_m of the present modalities of rows [begin, end).
 template <class T>
 RLMBA_INLINE void add_ranges(const DirichletInput<T>& in, const T* modality, std::int64_t begin,
                              std::int64_t end, Range<T>* ranges) {
@@ -33,7 +33,7 @@ std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fuse
   for (std::int64_t k = 0; k < m; ++k) {
     temperatures[k] = Temperature::of(E::kBase == 0.0f ? 1.0 : in.temperatures[k]);
   }
-  // Padded, so that no two threads write to one cache line.
+  // Padded so that no two threads write to the same cache line.
   const std::int64_t stride = m + 16;
   Scratch<Symmetric> sums(threads * stride);
   Scratch<double> weights(threads * stride);
@@ -71,8 +71,8 @@ std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fuse
   return bad < n ? bad : -1;
 }
 
-// Variances of every row; `ranges` [M], unless null, takes in the smallest and largest u_m of the
-// modalities that are present. Returns -1 or the first bad row.
+// Variances of every row; `ranges` [M], unless null, is extended by the u_m of present modalities.
+// Returns -1 or the first bad row.
 template <class T>
 std::int64_t dirichlet_pass(const DirichletInput<T>& in, T* modality, T* fused, Range<T>* ranges) {
   switch (in.evidence) {

@@ -11,8 +11,8 @@ namespace rlmba::RLMBA_ISA {
 template <class T, class E>
 class DirichletRows {
  public:
-  // Room of one thread: M + 1 sums, M weights, (M + 1) kLanes vectors, and for the fused alpha
-  // kBlockColumns numbers.
+  // Scratch memory of one thread: M + 1 sums, M weights, (M + 1) kLanes vectors, and kBlockColumns
+  // numbers for the fused alpha.
   struct Work {
     Symmetric* sums;
     double* weights;
@@ -44,8 +44,8 @@ class DirichletRows {
     return true;
   }
 
-  // The same of `count` <= kLanes rows from i. Returns how many of them are valid before the first
-  // that is not.
+  // The same for `count` <= kLanes rows from i on. Returns the number of valid rows before the
+  // first invalid one.
   RLMBA_INLINE std::int64_t group(std::int64_t i, std::int64_t count, const Work& work, T* modality,
                                   T* fused) const {
     const std::int64_t m = in_.modalities;
@@ -141,7 +141,7 @@ class DirichletRows {
     }
   }
 
-  // Sums in this range neither overflowed nor lost small parts on the way, and are no NaN.
+  // Sums in this range are not NaN, did not overflow and did not lose small terms.
   RLMBA_INLINE bool within(std::int64_t i, const Symmetric* sums, bool fuse, double high,
                            double low) const {
     bool good = true;
@@ -157,7 +157,7 @@ class DirichletRows {
            E::apply(static_cast<double>(in_.x[k].row(i)[c]), temperatures_[k]);
   }
 
-  // For rows out of range or with a number that is not valid: alpha relative to its largest.
+  // For rows out of range or with an invalid number: alpha relative to its largest value.
   __attribute__((noinline)) bool careful_row(std::int64_t i, const double* weights, T* modality,
                                              T* fused) const {
     const std::int64_t m = in_.modalities;
@@ -184,7 +184,7 @@ class DirichletRows {
     return true;
   }
 
-  // alpha beyond double's range gives 0: the limit, and what the exact value, < 1e-307, rounds to.
+  // alpha beyond double's range gives 0, since the exact value is below 1e-307.
   template <class Alpha>
   double relative_variance(const Alpha& alpha) const {
     double largest = 0;

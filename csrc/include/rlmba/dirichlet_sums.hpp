@@ -5,15 +5,14 @@
 
 #ifdef RLMBA_ISA
 
-// Sums of which Eq 4 is made, over a block of columns of one row.
+// The sums of Eq 4 over a block of columns of one row.
 //
-// sum_c Var[p_c] = (1 - sum_c p_c^2) / (alpha_0 + 1) and 1 - sum_c p_c^2 = 2 e2 / e1^2, where
-// e1 = sum_c alpha_c and e2 = sum_{b < c} alpha_b alpha_c. Both are sums of positive terms, updated
-// by e2 += alpha e1, e1 += alpha: nothing cancels, however confident the row.
+// sum_c Var[p_c] = (1 - sum_c p_c^2) / (alpha_0 + 1) and 1 - sum_c p_c^2 = 2 e2 / e1^2, where e1 =
+// sum_c alpha_c and e2 = sum_{b < c} alpha_b alpha_c. Both are sums of positive terms, updated by
+// e2 += alpha e1, e1 += alpha, so nothing cancels even for a row that is nearly certain.
 namespace rlmba::RLMBA_ISA {
 
-// Columns worked on at a time: their fused alpha stays in the first-level cache, and sums of float
-// stay short.
+// Columns per block. Their fused alpha stays in the first-level cache, and float sums stay short.
 inline constexpr std::int64_t kBlockColumns = 1024;
 
 struct Symmetric {
@@ -74,8 +73,8 @@ RLMBA_INLINE void fold_rows(VectorSums* rows) {
   }
 }
 
-// Totals of kLanes rows at once: lane r of rows[0] becomes the total of row r. Much cheaper than
-// one row after another, whose chains of dependent steps stall the next row.
+// Totals of kLanes rows at once: lane r of rows[0] becomes the total of row r. This is much cheaper
+// than one row at a time, where dependent steps stall the next row.
 RLMBA_INLINE void fold_all_rows(VectorSums* rows) {
   if constexpr (kLanes > 8) fold_rows<8>(rows);
   if constexpr (kLanes > 4) fold_rows<4>(rows);
@@ -86,20 +85,20 @@ RLMBA_INLINE void fold_all_rows(VectorSums* rows) {
 template <int K>
 struct Width {};
 
-// What becomes of the fused alpha of a block while a modality is read.
+// How the fused alpha of a block is updated while a modality is read.
 enum class Fuse { none, first, later };
 
-// Vectors worked on side by side, as many as there are registers for.
+// Vectors processed at the same time, as many as there are registers.
 inline constexpr int kPack = kLanes / 2;
 
-// Asks for the memory 4 KiB on: the arithmetic is long enough to keep loads from running ahead by
-// themselves. The address may lie beyond the matrix; asking for it is harmless, so it is computed
-// as an integer.
+// Prefetches memory 4 KiB ahead, because the arithmetic is too long for loads to run ahead by
+// themselves. The address may be beyond the matrix, where a prefetch is harmless; it is therefore
+// computed as an integer.
 RLMBA_INLINE void prefetch_ahead(const float* x) {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(x) + 4096));
 }
 
-// K vectors at x, the last of which has `last` lanes that count; updates the fused alpha.
+// Adds K vectors at x, the last with `last` valid lanes, and updates the fused alpha.
 template <class E, Fuse F, int K>
 RLMBA_INLINE void modality_pack(const float* x, std::int64_t last, const Temperature& t,
                                 FloatVec weight, float* fused, VectorSums& sums, FloatVec& probe) {
@@ -206,7 +205,7 @@ RLMBA_INLINE bool is_absent(const DirichletInput<T>& in, std::int64_t i, std::in
   return in.present != nullptr && !in.present[i * in.modalities + k];
 }
 
-// Weights of row i [M]: those given, renormalized over the modalities it has.
+// Weights of row i [M], renormalized over the modalities that it has.
 template <class T>
 RLMBA_INLINE void row_weights(const DirichletInput<T>& in, std::int64_t i, double* w) {
   const double* given = in.weights + i * in.weight_stride;

@@ -18,7 +18,7 @@ struct DirichletInput {
   std::int64_t modalities;
   Evidence evidence;
   const double* temperatures;   // [M], not read for Evidence::alpha
-  const double* weights;        // row i at weights + i * weight_stride; null: no fused alpha
+  const double* weights;        // row i at weights + i * weight_stride; if null, no fused alpha
   std::int64_t weight_stride;   // 0 when all rows share one
   const std::uint8_t* present;  // [N, M] or null; an absent modality is not read and has weight 0,
                                 // the rest are renormalized (uniform if all of theirs are 0)

@@ -27,8 +27,8 @@ struct Temperature {
 };
 
 // Each maps a number to alpha - kBase, which is what fusion weighs: the evidence, with kBase = 1,
-// or alpha itself. A number that is not valid gives NaN or infinity: where kProbe is set, by
-// probe(), which is 0 for all others.
+// or alpha itself. An invalid number gives NaN or infinity. If kProbe is set, probe() gives it and
+// is 0 for valid numbers.
 struct IsAlpha {
   static constexpr float kBase = 0.0f;
   static constexpr bool kProbe = true;

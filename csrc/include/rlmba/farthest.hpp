@@ -25,9 +25,9 @@ RLMBA_INLINE bool before(Far a, Far b) {
 }
 
 // Candidates whose distances are kept up to date with every new center. Rows are copied into panels
-// of kCols interleaved rows, so that a center is compared with kCols of them at once, in the
-// input's precision; only where that says, within its rounding error, that a distance may have
-// shrunk, is it computed in double precision.
+// of kCols interleaved rows, so that a center is compared with kCols of them at once in the input's
+// precision. Only if a distance may have shrunk, within rounding error, is it computed in double
+// precision.
 template <class T>
 class FarthestRows {
  public:
@@ -35,7 +35,7 @@ class FarthestRows {
   static constexpr int kLanes = Tile<T>::kLanes;
   static constexpr int kVectors = 4;
   static constexpr int kCols = kVectors * kLanes;
-  // Columns between two looks at whether any row of a panel can still be nearer.
+  // Columns between two checks whether any row of a panel can still be nearer.
   static constexpr std::int64_t kSlice = 64;
 
   FarthestRows(MatrixView<const T> x, std::int64_t capacity)
@@ -45,8 +45,9 @@ class FarthestRows {
         rows_(chunk_count(capacity, kCols) * kCols),
         best_(chunk_count(capacity, kCols)),
         alive_(chunk_count(capacity, kCols)) {
-    // A sum of squared differences in T errs by at most (dim + 3) units, the double one by far
-    // less; the factor covers terms of higher order. Subnormal squares add an absolute term.
+    // The error of a sum of squared differences in T is at most (dim + 3) units, and that of a
+    // double sum is far less. The factor covers terms of higher order. Subnormal squares add an
+    // absolute term.
     const double dim = static_cast<double>(x.cols);
     const double unit = std::numeric_limits<T>::epsilon() / 2;
     relative_ = 1.05 * ((dim + 4) * unit + (dim + 64) * 0x1.0p-53);
@@ -60,7 +61,7 @@ class FarthestRows {
 
   bool empty() const { return total_ == 0; }
 
-  // Replaces the rows held by `count` others.
+  // Replaces all rows by `count` other rows.
   void assign(const std::int64_t* positions, std::int64_t count, const double* squared) {
     slots_ = total_ = count;
     const std::int64_t panels = chunk_count(count, kCols);
@@ -80,7 +81,7 @@ class FarthestRows {
     }
   }
 
-  // The farthest row held; not to be called on an empty set.
+  // The farthest row; the set must not be empty.
   Far best() const {
     Best best = best_[0];
     for (std::int64_t p = 1; p < chunk_count(slots_, kCols); ++p) {
@@ -89,8 +90,8 @@ class FarthestRows {
     return best.row;
   }
 
-  // Removes the row at `position`, which becomes a center, and every row that falls behind `floor`:
-  // `dropped` is told of those, from several threads at once.
+  // Removes the row at `position`, which becomes a center, and every row that falls below `floor`.
+  // `dropped` is called for each of the latter, from several threads at once.
   template <class Dropped>
   void add_center(std::int64_t position, Far floor, const Dropped& dropped) {
     const std::int64_t panels = chunk_count(slots_, kCols);
@@ -106,7 +107,7 @@ class FarthestRows {
   }
 
  private:
-  // Fewer values than this pass by faster than threads can be woken.
+  // Fewer values than this are processed faster than threads can be woken.
   static constexpr std::int64_t kSerial = std::int64_t{1} << 21;
 
   struct Best {
@@ -122,7 +123,7 @@ class FarthestRows {
     rows_[slot] = row;
     const double limit = row.squared * (1 + relative_) + absolute_;
     constexpr T kInfinity = std::numeric_limits<T>::infinity();
-    // Beyond the range of T, or where the error bound says nothing, every comparison is exact.
+    // Beyond the range of T, or without a finite error bound, every comparison is exact.
     limits_[slot] = relative_ < 0.5 && limit < std::numeric_limits<T>::max()
                         ? std::nextafter(static_cast<T>(limit), kInfinity)
                         : kInfinity;
@@ -162,7 +163,7 @@ class FarthestRows {
           acc[v] += d * d;
         }
       }
-      // Sums only grow.
+      // Sums never decrease.
       bool any = false;
       for (int v = 0; v < kVectors; ++v) {
         any |= any_at_most<T>(acc[v], load<V>(limits + v * kLanes));
@@ -200,7 +201,7 @@ class FarthestRows {
     return changed;
   }
 
-  // Closes the gaps that dropped rows have left.
+  // Closes the gaps of dropped rows.
   void compact() {
     std::int64_t to = 0;
     for (std::int64_t from = 0; from < slots_; ++from) {

@@ -7,7 +7,7 @@
 
 namespace rlmba {
 
-// Where fused_score writes: [N], [N, M], [N], [N, M], [N], contiguous.
+// Outputs of fused_score: [N], [N, M], [N], [N, M], [N], contiguous.
 template <class T>
 struct FusedScoreOutput {
   T* score;

@@ -16,7 +16,7 @@ struct Graph {
   bool shifted;
 
   RLMBA_INLINE double weight() const { return shifted ? 0.5 : 1.0; }
-  // What the diagonal of w (X X^T + c) is, which S does not have, over the degree.
+  // The diagonal of w (X X^T + c), which S does not have, divided by the degree.
   RLMBA_INLINE double self(std::int64_t i) const {
     const double own = inverse_norms[i] > 0 ? 1.0 : 0.0;
     return weight() * (own + (shifted ? 1.0 : 0.0)) * inverse_degrees[i];

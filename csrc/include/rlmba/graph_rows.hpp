@@ -11,8 +11,8 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// What training a graph network does with rows beside matrix products: products with a vector, sums
-// over rows in a fixed order, bits of many rows.
+// Row operations of graph network training besides matrix products: products with a vector, sums
+// over rows in a fixed order, and bit masks of many rows.
 
 RLMBA_INLINE std::int64_t round_up(std::int64_t n, std::int64_t to) {
   return chunk_count(n, to) * to;
@@ -25,7 +25,7 @@ inline double dot(const double* a, const double* b, std::int64_t n) {
   return sum;
 }
 
-// Rows are taken four at a time: four sums hide the latency of one, and share the other operand.
+// Rows are processed four at a time: four sums hide the latency of one and share an operand.
 constexpr std::int64_t kRowsAtOnce = 4;
 
 // out[j] = row j . v, for `count` rows, 1 to kRowsAtOnce.
@@ -74,7 +74,7 @@ void add_rows(MatrixView<const T> x, std::int64_t first, std::int64_t count, con
   }
 }
 
-// Eight bytes of 0 or 1 to the bits of one: the first byte becomes the lowest bit.
+// Packs eight bytes of 0 or 1 into the bits of one byte; the first byte becomes the lowest bit.
 RLMBA_INLINE std::uint32_t gather_bits(const std::uint8_t* bytes) {
   std::uint64_t v;
   std::memcpy(&v, bytes, 8);
@@ -93,8 +93,8 @@ inline void transpose_bits(std::uint32_t* a) {
   }
 }
 
-// Takes the mean [cols] off the rows. Rows of A X are averages of all rows plus their own, so most
-// of them is what they have in common: apart from it, products lose less to rounding.
+// Subtracts the mean [cols] from the rows. A row of A X is an average of all rows plus the row
+// itself, so the rows are similar. Without the common mean, products lose less to rounding.
 template <class T>
 void remove_mean(MatrixView<T> rows, std::int64_t count, std::int64_t cols, double* mean) {
   constexpr std::int64_t kColumns = 64;
@@ -106,7 +106,7 @@ void remove_mean(MatrixView<T> rows, std::int64_t count, std::int64_t cols, doub
       const T* row = rows.row(i) + begin;
       for (std::int64_t p = 0; p < width; ++p) sum[p] += static_cast<double>(row[p]);
     }
-    // Rounded to T, so that subtracting and adding it cancel.
+    // Rounded to T, so that subtracting it and adding it back cancel.
     for (std::int64_t p = 0; p < width; ++p) {
       mean[begin + p] = static_cast<double>(static_cast<T>(sum[p] / static_cast<double>(count)));
     }

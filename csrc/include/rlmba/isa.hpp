@@ -4,21 +4,21 @@
 // rlmba::generic, rlmba::avx2 and rlmba::avx512 (the macro RLMBA_ISA names the one being compiled);
 // bindings call it through RLMBA_DISPATCH.
 //
-// Rule for csrc/cpu: no std:: template may be instantiated there over types that all instruction
-// sets share (std::vector<float>, std::sort on float*): the linker keeps one copy of it, perhaps
-// the AVX-512 one. Use scratch.hpp, or give the template a type from namespace rlmba::RLMBA_ISA.
+// Rule for csrc/cpu: do not instantiate std:: templates with types that all instruction sets share
+// (std::vector<float>, std::sort on float*). The linker keeps only one copy, possibly the AVX-512
+// one. Use scratch.hpp, or a type from namespace rlmba::RLMBA_ISA.
 
 namespace rlmba {
 
 enum class Isa { generic = 0, avx2 = 1, avx512 = 2 };
 
-// The set in use: the best the CPU has, or a lower one asked for with set_isa.
+// The instruction set in use: the best that the CPU has, or a lower one chosen with set_isa.
 Isa active_isa();
 Isa best_isa();
 void set_isa(Isa isa);
 
 // Whether kernels may use bfloat16 matrix tiles (AMX) where the processor has them: an extension of
-// avx512. Results do not depend on it, but for the rounding of sequential_gcn.hpp.
+// avx512. Results do not depend on it, except for rounding in sequential_gcn.hpp.
 bool matrix_tiles_allowed();
 void allow_matrix_tiles(bool allowed);
 
@@ -47,7 +47,7 @@ void allow_matrix_tiles(bool allowed);
   }
 #endif
 
-// A kernel sees only its own set, so that kernels which call each other never mix them.
+// A kernel sees only its own instruction set, so that kernels that call each other never mix sets.
 #ifdef RLMBA_ISA
 #undef RLMBA_FOR_EACH_ISA
 #define RLMBA_FOR_EACH_ISA(declaration) \

@@ -8,7 +8,7 @@
 namespace rlmba {
 
 struct KCenterPlan {
-  std::int64_t first;          // position of the first pick, or -1: by the rule below
+  std::int64_t first;          // position of the first pick, or -1 for the rule below
   std::int64_t scratch_bytes;  // bound on the memory for copies of rows and packed centers
 };
 
@@ -19,12 +19,13 @@ inline constexpr std::int64_t kKCenterOverflow = -2;
 // of `labeled` are centers from the start. Without centers and plan.first, the first pick is the
 // row nearest to the mean of the rows. Once all distances are 0, the lowest positions not yet
 // picked follow. `squared` [indices.size] holds the squared distance of each pick to its nearest
-// center before it was picked, and for the first of all centers the radius that it leaves; `radius`
-// the largest squared distance of a row to its nearest center after the last pick, infinite where
-// there is no center. 0 <= indices.size <= x.rows; plan.first is used only if indices.size > 0.
+// center before it was picked; for the very first center it is the radius after this pick. `radius`
+// is the largest squared distance of a row to its nearest center after the last pick, infinite
+// without a center. 0 <= indices.size <= x.rows; plan.first is used only if indices.size > 0.
 // Returns -1, the position of the first row of x that is not finite, or kKCenterOverflow. Rows of
-// `labeled` are finite. Beside 16 bytes a row of x, memory is at most max(scratch_bytes,
-// k_center_scratch) and a few MiB; results depend on neither it nor the number of threads.
+// `labeled` must be finite. In addition to 16 bytes per row of x, memory is at most
+// max(scratch_bytes, k_center_scratch) and a few MiB; results depend on neither it nor the number
+// of threads.
 //
 // Distances are those of update_nearest (nearest.hpp).
 #define RLMBA_DECLARE_K_CENTER(T)                                                  \

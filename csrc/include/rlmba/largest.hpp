@@ -10,12 +10,12 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Finds the positions of about the m largest of many values, in rising order of position, where
-// negative values are none. Histograms narrow down the value to cut at, so that neither order nor
-// ties of the values matter to the time it takes: top_k sorts, this does not.
+// Finds the positions of about the m largest of many values, in increasing order; negative values
+// are ignored. Histograms narrow down the threshold, so the time depends on neither the order nor
+// the ties of the values. Unlike top_k, it does not sort.
 class Largest {
  public:
-  // All values chosen are >= cut, in a tie at positions <= last; all others are not.
+  // The chosen values are those > cut, and those equal to cut at positions <= last.
   struct Choice {
     std::int64_t count;
     double cut;
@@ -38,8 +38,8 @@ class Largest {
     return most;
   }
 
-  // At most `wanted` >= 1, and at least half of that where there are so many, none of which is
-  // above `high`, finite.
+  // Chooses at most `wanted` >= 1 values and, if there are enough, at least half as many. No value
+  // exceeds `high`, which is finite.
   Choice choose(std::int64_t wanted, double high, std::int64_t* positions) {
     constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max();
     Range range{0, high};
@@ -65,14 +65,14 @@ class Largest {
     double high;
 
     RLMBA_INLINE bool holds(double v) const { return v >= low && v <= high; }
-    // Rises with v; low and high fall into different bins.
+    // Increases with v; low and high fall into different bins.
     RLMBA_INLINE std::int64_t bin(double v) const {
       const double place = (v - low) / (high - low) * static_cast<double>(kBins);
       return min_i64(static_cast<std::int64_t>(place), kBins - 1);
     }
   };
 
-  // How many values fall into each bin of a range, in counts_[0, kBins).
+  // Counts the values in each bin of a range, in counts_[0, kBins).
   void count(Range range) {
     const std::int64_t threads = omp_get_max_threads();
     for (std::int64_t b = 0; b < threads * kBins; ++b) counts_[b] = 0;
@@ -105,7 +105,7 @@ class Largest {
     return {low, high};
   }
 
-  // Every value above the cut, and the first `ties` of those that equal it.
+  // Collects every value above the cut, and the first `ties` values equal to it.
   Choice collect(double cut, std::int64_t ties, std::int64_t* positions) {
 #pragma omp parallel for schedule(static)
     for (std::int64_t c = 0; c < chunks_; ++c) {

@@ -9,7 +9,7 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Sums of the columns, over chunks of kReductionRows and then over these in order, whatever the
+// Sums of the columns, over chunks of kReductionRows and then over the chunks in order, for any
 // number of threads.
 template <class T>
 void sum_rows(MatrixView<const T> x, double* total) {
@@ -35,7 +35,7 @@ void sum_rows(MatrixView<const T> x, double* total) {
   }
 }
 
-// Squared distance of a row to a mean kept in double precision, summed as squared_distance does.
+// Squared distance of a row to a mean in double precision, summed as in squared_distance.
 template <class T>
 double distance_to_mean(const T* row, const double* mean, std::int64_t dim) {
   double lanes[16] = {};
@@ -54,8 +54,7 @@ double distance_to_mean(const T* row, const double* mean, std::int64_t dim) {
   return lanes[0];
 }
 
-// The row nearest to the mean of all, ties to the lowest position; -1 where that mean is not
-// finite.
+// The row nearest to the mean of all rows, the lowest on ties; -1 if that mean is not finite.
 template <class T>
 std::int64_t nearest_to_mean(MatrixView<const T> x) {
   Scratch<double> mean(x.cols);

@@ -8,13 +8,12 @@
 #include "rlmba/squared_distance.hpp"
 #include "rlmba/view.hpp"
 
-// |a (x) z - b (x) w|^2 = (|a - b|^2 |z + w|^2 + |a + b|^2 |z - w|^2
-//                          + 2 (|a|^2 - |b|^2) (|z|^2 - |w|^2)) / 4,
-// with |a + b|^2 = 2 |a|^2 + 2 |b|^2 - |a - b|^2: exactly 0 for duplicates, and without the
-// cancellation of |x|^2 + |y|^2 - 2 <a, b> <z, w> between near ones. The last term cancels only
-// where |a| and |b| differ much, so b (x) w is taken as (r b) (x) (w / r), r the power of two that
-// brings them within a factor of two. The form with products, of limited precision, only decides
-// for which pairs the other is computed.
+// |a (x) z - b (x) w|^2 = (|a - b|^2 |z + w|^2 + |a + b|^2 |z - w|^2 + 2 (|a|^2 - |b|^2) (|z|^2 -
+// |w|^2)) / 4, with |a + b|^2 = 2 |a|^2 + 2 |b|^2 - |a - b|^2: It is exactly 0 for duplicates and
+// avoids the cancellation of |x|^2 + |y|^2 - 2 <a, b> <z, w> for near rows. The last term cancels
+// only if |a| and |b| differ much. b (x) w is therefore taken as (r b) (x) (w / r), where the power
+// of two r brings them within a factor of two. Products of limited precision only preselect the
+// pairs for which this form is computed.
 
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
@@ -64,7 +63,7 @@ class FeatureRows {
 
   std::int64_t width() const { return width_; }
 
-  // `depth` values of a row from `column` on: in place, or in `buffer`.
+  // `depth` values of a row from `column` on, in place or in `buffer`.
   const T* slice(std::int64_t row, std::int64_t column, std::int64_t depth, T* buffer) const {
     if (x_.count == 1 && x_.scales.data == nullptr) return x_.parts[0].row(row) + column;
     std::int64_t begin = 0;

@@ -10,8 +10,7 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Centers minus their mean or as they are, cut into slices of kDepth columns and panels of kCols
-// centers.
+// Centers, optionally minus their mean, in slices of kDepth columns and panels of kCols centers.
 template <class E>
 class PackedCenters {
  public:
@@ -88,7 +87,7 @@ class PackedCenters {
         E::pack_center(values, depth, c, out);
       }
     }
-    // An empty column of the last panel must never look nearest.
+    // An empty column of the last panel must never appear to be nearest.
     for (int c = 0; c < E::kCols; ++c) {
       half_norms_[panel * E::kCols + c] = panel * E::kCols + c < count_
                                               ? static_cast<T>(0.5 * norms[c])
@@ -105,8 +104,8 @@ class PackedCenters {
   Scratch<T> shift_;
 };
 
-// What one thread needs to compare up to kGroups * kRows rows with the packed centers, in memory
-// that was allocated before the parallel region, where running out of it can still be reported.
+// Memory of one thread to compare up to kGroups * kRows rows with the packed centers. It is
+// allocated before the parallel region, where running out of memory can still be reported.
 template <class E>
 struct Workspace {
   using T = typename E::Value;

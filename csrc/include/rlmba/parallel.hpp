@@ -8,7 +8,7 @@
 
 namespace rlmba {
 
-// Rows a reduction sums before partial results are combined, in order, by one thread. It is fixed,
+// Rows per partial sum of a reduction; one thread then adds the partial sums in order. It is fixed
 // so that sums do not depend on the number of threads.
 inline constexpr std::int64_t kReductionRows = 4096;
 

@@ -7,9 +7,10 @@
 
 namespace rlmba {
 
-// Writes n positions drawn without replacement by the softmax of what remains (the Plackett-Luce
-// law), in drawn order: the n largest of logits + Gumbel noise, noise i from draw i of `seed`.
-// Returns -1, or the first position that is not finite.
+// Writes n positions drawn without replacement by the softmax over those that remain (the
+// Plackett-Luce distribution), in drawn order. They are the n largest of logits + Gumbel noise,
+// with noise i from uniform number i of `seed`. Returns -1, or the first position that is not
+// finite.
 //
 // Log-probability of the ordered set `indices` (distinct, within range) and its gradient [size]
 // with respect to the (finite) logits.

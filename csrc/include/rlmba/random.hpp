@@ -4,9 +4,9 @@
 
 #include "rlmba/view.hpp"
 
-// Counter-based uniforms: the i-th draw of a seed is a pure function of (seed, i), so every
-// backend, block size and thread count sees the same stream. kernels/common/random.py is the NumPy
-// twin.
+// Counter-based uniform numbers: the i-th number of a seed is a pure function of (seed, i), so
+// every backend, block size and thread count uses the same stream. kernels/common/random.py is the
+// NumPy counterpart.
 namespace rlmba {
 
 // Finalizer of SplitMix64 (Steele, Lea and Flood, 2014) over seed + (counter + 1) * golden ratio.
@@ -17,7 +17,7 @@ RLMBA_INLINE std::uint64_t mix64(std::uint64_t seed, std::uint64_t counter) {
   return z ^ (z >> 31);
 }
 
-// Uniform in (0, 1): 52 bits, centred in their cell, so its logarithm is always finite.
+// Uniform in (0, 1): 52 bits plus half a unit, so that its logarithm is always finite.
 RLMBA_INLINE double uniform01(std::uint64_t seed, std::uint64_t counter) {
   return (static_cast<double>(mix64(seed, counter) >> 12) + 0.5) * 0x1.0p-52;
 }

@@ -7,7 +7,7 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Smallest and largest of the numbers added; low > high before the first.
+// Smallest and largest of the added numbers; initially low > high.
 template <class T>
 struct Range {
   T low = static_cast<T>(INFINITY);
@@ -23,8 +23,8 @@ struct Range {
   }
 };
 
-// (x - low) / (high - low): exactly 0 at low and 1 at high, and 0 for all of a constant or empty
-// range. Where high - low overflows, all are halved first.
+// (x - low) / (high - low): exactly 0 at low, 1 at high, and 0 for a constant or empty range. If
+// high - low overflows, all numbers are halved first.
 template <class T>
 struct Rescale {
   T factor = 1;

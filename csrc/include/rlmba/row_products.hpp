@@ -27,7 +27,7 @@ bool finite_row(const T* row, std::int64_t dim) {
   return true;
 }
 
-// One slice of a row minus the shift, and its squared norm.
+// A slice of a row minus the shift, with its squared norm.
 template <class T>
 double shift_row(const T* row, const T* shift, std::int64_t depth, T* out) {
   using V = typename Tile<T>::Vector;
@@ -51,10 +51,9 @@ double shift_row(const T* row, const T* shift, std::int64_t depth, T* out) {
 }
 
 // Products of rows [begin, end) of `source` with every packed center, into work.products. The
-// source is asked for slices of rows:
-//   const T* slice(row, column, depth, buffer, &norm2)
-// returns `depth` values from `column` on, in place or in `buffer`, and may add their squares to
-// norm2, which is kept in work.norms.
+// source provides slices of rows: const T* slice(row, column, depth, buffer, &norm2) returns
+// `depth` values from `column` on, in place or in `buffer`, and may add their squares to norm2,
+// which is kept in work.norms.
 template <class E, class Source, class T = typename E::Value>
 void multiply_rows(const Source& source, std::int64_t begin, std::int64_t end,
                    const PackedCenters<E>& packed, Workspace<E>& work) {
@@ -84,8 +83,8 @@ void multiply_rows(const Source& source, std::int64_t begin, std::int64_t end,
   }
 }
 
-// The least of the scores of a row with all packed centers. `score(panel, lane)` gives a vector of
-// them, from column `lane` of a panel on.
+// The least score of a row with all packed centers. `score(panel, lane)` returns a vector of scores
+// from column `lane` of a panel on.
 template <class E, class Score>
 RLMBA_INLINE double least_score(const Score& score, std::int64_t panels) {
   using T = typename E::Value;
@@ -111,7 +110,7 @@ RLMBA_INLINE void visit_at_most(const Score& score, std::int64_t panels, std::in
                                 double limit, const Each& each) {
   using T = typename E::Value;
   using V = typename Tile<T>::Vector;
-  // Rounded up to T, so that the comparison in T lets nothing slip.
+  // Rounded up to T, so that the comparison in T misses no center.
   const T ceiling = std::nextafter(static_cast<T>(limit), std::numeric_limits<T>::infinity());
   const V bound = ceiling - V{};
   for (std::int64_t panel = 0; panel < panels; ++panel) {
@@ -128,7 +127,7 @@ RLMBA_INLINE void visit_at_most(const Score& score, std::int64_t panels, std::in
   }
 }
 
-// Memory that multiplying rows of `dim` values with `centers` centers takes.
+// Memory for multiplying rows of `dim` values with `centers` centers.
 template <class E>
 std::int64_t pass_bytes(std::int64_t dim, std::int64_t centers) {
   const std::int64_t panels = chunk_count(centers, E::kCols);
@@ -144,7 +143,7 @@ std::int64_t centers_per_pass(std::int64_t dim, std::int64_t wanted, std::int64_
   return count;
 }
 
-// The engine that serves a call: bfloat16 tiles pay from a few dozen columns on.
+// Chooses the engine of a call: bfloat16 tiles are faster from a few dozen columns on.
 template <class T>
 bool tiles_serve(std::int64_t dim) {
 #ifdef RLMBA_HAVE_AMX

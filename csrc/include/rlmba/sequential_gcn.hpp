@@ -8,8 +8,8 @@
 
 namespace rlmba {
 
-// How the network is trained: Adam on -mean(log s) over labeled rows - unlabeled_weight * mean(log
-// (1 - s)) over the others. A hidden unit is dropped where 16 random bits are below drop_below.
+// Training options: Adam on -mean(log s) over labeled rows - unlabeled_weight * mean(log (1 - s))
+// over the others. A hidden unit is dropped where 16 random bits are below drop_below.
 struct GcnTraining {
   std::int64_t epochs;
   std::int64_t hidden;

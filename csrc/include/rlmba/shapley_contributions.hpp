@@ -7,8 +7,8 @@
 
 namespace rlmba {
 
-// M parts [N, C] of the fused logits, the class [N] whose probability is shared out, the bias [C],
-// and which modalities a row has ([N, M], or null for all).
+// M parts [N, C] of the fused logits, the class [N] whose probability is divided among the
+// modalities, the bias [C], and which modalities a row has ([N, M], or null for all).
 //
 // Coalition 0 is empty, coalition c >= 1 is coalition parent[c] < c and modality added[c]. The
 // value of a modality is the sum of share * (worth[after] - worth[before]) over its terms.

@@ -15,7 +15,7 @@ namespace rlmba::RLMBA_ISA {
 // A matrix P kept for many products with both P and its transpose. `group` gives E::kRows of its
 // rows as the left operand of E::multiply; `pack_samples` gives E::kCols of its columns as a right
 // operand whose depth runs over rows, so that the product with a left operand of the same depth is
-// a part of (..)^T P. `put` writes such a left operand of values that are either kept or zero.
+// a part of (..)^T P. `put` writes such a left operand from values that are either kept or zero.
 template <class E>
 class StoredRows;
 
@@ -55,7 +55,7 @@ class StoredRows<VectorEngine<T>> {
     }
   }
 
-  // Up to 32 values, each kept where its bit of `kept` is set: samples p.. of unit k.
+  // Writes up to 32 values of unit k from sample p on; values whose bit of `kept` is 0 become zero.
   struct Values {
     explicit Values(const T* v) : values(v) {}
     void put(std::uint32_t kept, std::int64_t k, std::int64_t p, std::int64_t depth,
@@ -76,8 +76,8 @@ class StoredRows<VectorEngine<T>> {
 };
 
 #ifdef RLMBA_HAVE_AMX
-// The split into bfloat16 is done once, in place: rows and columns of `values` must be padded with
-// zeros to multiples of 32.
+// The split into bfloat16 is done once and in place, so rows and columns of `values` must be padded
+// with zeros to multiples of 32.
 template <>
 class StoredRows<AmxEngine> {
   using E = AmxEngine;

@@ -15,7 +15,8 @@ namespace rlmba::RLMBA_ISA {
 
 // The register tile of a matrix product A B^T. A tile of kRows x kCols results stays in registers
 // while kDepth products are added to each; B is packed into panels of kCols interleaved columns,
-// and a panel (32 KiB with AVX-512) stays in the first-level cache while the rows of A pass by.
+// and a panel (32 KiB with AVX-512) stays in the first-level cache while the rows of A are
+// processed.
 #if defined(RLMBA_ISA_avx512)
 inline constexpr int kVectorBytes = 64;
 inline constexpr int kTileRows = 14;
@@ -34,7 +35,7 @@ struct Tile {
   static constexpr int kRows = kTileRows;
   static constexpr int kCols = 2 * kLanes;
   static constexpr std::int64_t kDepth = 256;
-  // Not a power of two, so that rows do not fall into the same cache sets.
+  // Not a power of two, so that rows do not map to the same cache sets.
   static constexpr std::int64_t kStride = kDepth + 64 / static_cast<std::int64_t>(sizeof(T));
   static constexpr std::int64_t kSize = static_cast<std::int64_t>(kRows) * kCols;
 };
@@ -51,8 +52,7 @@ RLMBA_INLINE void store(T* p, V v) {
   std::memcpy(p, &v, sizeof(V));
 }
 
-// One value in every lane, straight from memory: x - 0 is x, also to the compiler, while 0 + x is
-// not.
+// One value from memory in every lane. The compiler can simplify x - 0 to x, but not 0 + x.
 template <class V, class T>
 RLMBA_INLINE V broadcast(const T* p) {
   return *p - V{};
@@ -112,7 +112,7 @@ void multiply_tile(const T* a, const T* b, std::int64_t depth, bool add, T* c) {
 }
 
 // The product in the input's own precision. Rows of A come in groups of kRows, slices of kDepth
-// columns; B in panels of kCols. AmxEngine (amx_product.hpp) is of the same form.
+// columns; B in panels of kCols. AmxEngine (amx_product.hpp) has the same interface.
 template <class T>
 struct VectorEngine {
   using Value = T;
@@ -122,14 +122,14 @@ struct VectorEngine {
   static constexpr int kLanes = S::kLanes;
   static constexpr std::int64_t kDepth = S::kDepth;
   static constexpr std::int64_t kSize = S::kSize;
-  // About a hundred rows, whose slice stays in the second-level cache beside their products.
+  // About a hundred rows, whose slice fits in the second-level cache together with their products.
   static constexpr std::int64_t kGroups = 112 / kRows;
   static constexpr std::int64_t kGroupBytes = kRows * S::kStride * std::int64_t{sizeof(T)};
   static constexpr double kTiny = 4.0 * static_cast<double>(std::numeric_limits<T>::denorm_min());
 
   static constexpr std::int64_t padded(std::int64_t depth) { return depth; }
 
-  // Products summed one after another in a slice, then slices: each step may round once.
+  // Products are summed in order within a slice, then over slices; each step may round once.
   static double roundings(std::int64_t dim) {
     const std::int64_t slices = (dim + kDepth - 1) / kDepth;
     return static_cast<double>((dim < kDepth ? dim : kDepth) + slices);

@@ -52,7 +52,7 @@ RLMBA_INLINE DoubleVec load_wide_first(const T* p, std::int64_t count, double fi
   return v;
 }
 
-// `count` >= 1 values at p, as many as fit, missing ones `fill`.
+// The `count` >= 1 values at p, as many as fit; missing values are `fill`.
 template <class T>
 RLMBA_INLINE DoubleVec load_wide_up_to(const T* p, std::int64_t count, double fill) {
   return count >= kWide ? load_wide(p) : load_wide_first(p, count, fill);
@@ -90,7 +90,7 @@ RLMBA_INLINE DoubleVec min(DoubleVec a, DoubleVec b) {
 #endif
 }
 
-// In an order that depends on the width alone.
+// The order depends only on the width.
 RLMBA_INLINE double sum_of(DoubleVec v) {
   double lanes[kWide];
   store_wide(lanes, v);
@@ -117,7 +117,7 @@ inline constexpr double kLog2Low = 0x1.a39ef35793c76p-33;
 // Chebyshev's points (relative error 1.6e-17).
 template <int K>
 RLMBA_INLINE void exp_wide(const DoubleVec (&x)[K], DoubleVec (&p)[K]) {
-  // Adding 1.5 * 2^52 rounds to whole numbers: there the last bit of a double is worth one.
+  // Adding 1.5 * 2^52 rounds to whole numbers, because the last bit of such a double is worth one.
   const DoubleVec magic = wide(0x1.8p52);
   DoubleVec r[K];
   DoubleVec shifted[K];

@@ -5,8 +5,8 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// Functions of K vectors at once: each is a chain of dependent operations, and only several chains
-// side by side keep the arithmetic units busy.
+// Functions of K vectors at once. Each is a chain of dependent operations, and only several chains
+// in parallel keep the arithmetic units busy.
 
 // p[k] = p[k] * x[k] + c: one step of Horner's scheme.
 template <int K>
@@ -24,7 +24,7 @@ RLMBA_INLINE void horner(FloatVec (&p)[K], const FloatVec (&x)[K], float c) {
 template <int Degree, int K>
 RLMBA_INLINE void exp2_scaled(const FloatVec (&x)[K], FloatVec hi, FloatVec lo, FloatVec (&p)[K]) {
   static_assert(Degree == 5 || Degree == 6);
-  // Adding 1.5 * 2^23 rounds to whole numbers: there the last bit of a float is worth one.
+  // Adding 1.5 * 2^23 rounds to whole numbers, because the last bit of such a float is worth one.
   const FloatVec magic = splat(12582912.0f);
   FloatVec shifted[K];
   FloatVec f[K];

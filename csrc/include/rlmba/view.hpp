@@ -2,8 +2,9 @@
 
 #include <cstdint>
 
-// Borrowed memory with its shape. Members are always inlined: these types are shared by translation
-// units compiled for different instruction sets, and no out-of-line copy of one may serve another.
+// Borrowed memory with its shape. Members are always inlined, because these types are shared by
+// translation units compiled for different instruction sets, which must not use each other's
+// out-of-line copies.
 #define RLMBA_INLINE inline __attribute__((always_inline))
 
 namespace rlmba {

@@ -1,4 +1,4 @@
-"""What encoders around another library's network have in common."""
+"""Base class of encoders that wrap another library's network."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["Backbone", "parameters_behind"]
 
 
 class Backbone(Encoder):
-    """Base of encoders around another library's network.
+    """Base class of encoders that wrap another library's network.
 
-    A subclass builds its network in its constructor, defines :meth:`features`, and calls
-    :meth:`settle` at the end, which runs it once: what the modality's shape does to the network is
-    an error at once, its width is measured rather than looked up, and parameters that play no part
-    in the features are known.
+    A subclass builds its network in its constructor, defines :meth:`features`, and finally calls
+    :meth:`finish`, which runs the network once. A shape that the network cannot take is thus an
+    error at once, the width of the features is measured, and parameters that do not affect the
+    features become known.
 
     Parameters
     ----------
     modality : Modality
-        What it will see.
+        The modality to encode.
     frozen : bool
-        No parameter is trained; normalization and dropout stay as in evaluation in training too.
+        No parameter is trained; normalization and dropout always behave as in evaluation.
 
     Notes
     -----
-    A batch of one sample in training: a BatchNorm that sees one value a channel then cannot
-    standardize by its batch, and takes its running statistics, as in evaluation.
+    If a BatchNorm receives one value per channel in training, for instance in a batch of one
+    sample, it cannot standardize by its batch and uses its running statistics, as in evaluation.
     """
 
     scale: Tensor | None
@@ -47,7 +47,7 @@ class Backbone(Encoder):
         self.frozen = flag(frozen, "frozen")
         self.register_buffer("scale", None, persistent=False)
         self.register_buffer("shift", None, persistent=False)
-        # Not a ModuleList: these are already parts of the network.
+        # Not a ModuleList, because these modules are already part of the network.
         self._lone: tuple[nn.Module, ...] = ()
 
     def features(self, x: Tensor) -> Tensor:
@@ -75,17 +75,17 @@ class Backbone(Encoder):
         super().train(mode and not self.frozen)
         return self
 
-    def wants(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        """Have :meth:`forward` convert to the standardization the weights were trained with.
+    def set_standardization(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        """Make :meth:`forward` convert to the standardization that the weights were trained with.
 
         Parameters
         ----------
         mean, deviation : sequence of float
-            Per channel, of values scaled to [0, 1]. Where the modality has another number of
-            channels, each gets their average.
+            Per channel, for values scaled to [0, 1]. If the modality has another number of
+            channels, each channel uses the average.
         """
         if blueprint_in_use() is not None:
-            return  # what it says is set by settle
+            return  # it is set by finish
         given = self.modality
         if given.kind not in ("image", "video") or given.mean is None or given.deviation is None:
             return
@@ -102,21 +102,21 @@ class Backbone(Encoder):
         self.scale = scale.float().reshape(shape).clone()
         self.shift = shift.float().reshape(shape).clone()
 
-    def settle(self, name: str, fresh: Iterable[nn.Parameter] = ()) -> None:
-        """Run once, then set ``out_features``, who is trained, memory format and mode.
+    def finish(self, name: str, fresh: Iterable[nn.Parameter] = ()) -> None:
+        """Run once; then set ``out_features``, the trained parameters, memory format and mode.
 
         Parameters
         ----------
         name : str
-            The network, for messages.
+            Name of the network, for messages.
         fresh : iterable of Parameter
-            Parameters that no file of weights had: an error if they play a part.
+            Parameters without loaded weights; it is an error if the features depend on them.
 
         Raises
         ------
         UsageError
-            If the network cannot take the modality's shape, or a parameter that plays a part has no
-            weights.
+            If the network cannot take the modality's shape, or the features depend on a parameter
+            without weights.
         """
         blueprint = blueprint_in_use()
         if blueprint is not None and blueprint.get("scale") is not None:
@@ -150,13 +150,13 @@ class Backbone(Encoder):
         self.train()
 
     def blueprint(self) -> Blueprint:
-        """The conversion to the weights' standardization; a subclass adds what it has."""
+        """Return the conversion to the weights' standardization; subclasses add their own entries."""
         if self.scale is None or self.shift is None:
             return {"scale": None, "shift": None}
         return {"scale": self.scale.tolist(), "shift": self.shift.tolist()}
 
     def dry_run(self, name: str) -> Tensor:
-        """Features [1, width] of one sample that means nothing, in evaluation, with their graph.
+        """Features [1, width] of a dummy sample in evaluation mode, with their autograd graph.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class Backbone(Encoder):
 
 
 def parameters_behind(y: Tensor) -> set[int]:
-    """``id`` of every parameter that takes part in ``y``, by the graph autograd recorded."""
+    """``id`` of every parameter that ``y`` depends on, from the recorded autograd graph."""
     found: set[int] = set()
     seen = set()
     stack = [y.grad_fn]

@@ -1,4 +1,4 @@
-"""Building an encoder anew for weights that a checkpoint holds, without those it once started from."""
+"""Rebuilding an encoder for a checkpoint's weights, without the weights that it started from."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 __all__ = ["Blueprint", "blueprint_in_use", "rebuilding"]
 
 Blueprint = Mapping[str, Any]
-"""What an encoder took from published weights beside the weights, as JSON holds it."""
+"""What an encoder took from published weights besides the weights themselves, as JSON values."""
 
 _CURRENT: ContextVar[Blueprint | None] = ContextVar("rlmba_blueprint", default=None)
 
 
 @contextlib.contextmanager
 def rebuilding(blueprint: Blueprint | None) -> Iterator[None]:
-    """A block in which an encoder is built by what :meth:`Encoder.blueprint` once said.
+    """Build encoders in the block from the result of :meth:`Encoder.blueprint`.
 
-    Its weights are then random, to be loaded by the caller; no file, cache or hub is asked. None
-    builds as usual. A context rather than an argument, so that encoders of other packages keep the
-    constructors they have.
+    Their weights are random, and the caller must load them; no file, cache or hub is read. None
+    builds as configured. This is a context manager instead of an argument so that encoders of other
+    packages need not change their constructors.
     """
     token = _CURRENT.set(blueprint)
     try:
@@ -31,5 +31,5 @@ def rebuilding(blueprint: Blueprint | None) -> Iterator[None]:
 
 
 def blueprint_in_use() -> Blueprint | None:
-    """The blueprint that an encoder under construction is to follow; None: build as configured."""
+    """Return the blueprint for the encoder under construction; None means build as configured."""
     return _CURRENT.get()

@@ -47,8 +47,9 @@ def fuse(features: Tensor, weights: Tensor, present: Tensor | None = None) -> Te
     weights : tensor [M]
         A point of the simplex.
     present : bool tensor [n, M] or None
-        An absent modality of a sample has weight 0 and the rest are renormalized; where all that is
-        present has weight 0, what is present counts equally; where nothing is, f is 0.
+        A missing modality of a sample has weight 0, and the other weights are renormalized. If all
+        present modalities have weight 0, they are weighted equally. If no modality is present, f is
+        0.
 
     Returns
     -------
@@ -69,36 +70,36 @@ class MultimodalClassifier(nn.Module):
     Parameters
     ----------
     modalities : sequence of Modality
-        One or more, distinct names; their order is the order of everything.
+        One or more modalities with distinct names. All results follow their order.
     n_classes : int
         C >= 2.
     config : ModelConfig
         Width d, dropout, encoders.
     fusion : {"amcb", "adaptive", "uniform", "concat"}
-        "concat" joins the features end to end; the others combine them convexly by
-        :attr:`fusion_weights` and differ only in who sets these.
+        "concat" concatenates the features. The others combine them convexly by
+        :attr:`fusion_weights` and differ only in how these are set.
     blueprints : mapping of modality to mapping, or None
-        Encoders to build without the weights they once started from: see
+        Encoders to build without the weights that they started from; see
         :meth:`~rlmba.models.Encoder.blueprint`.
 
     Attributes
     ----------
     fusion_weights : float tensor [M]
-        w, a buffer: kept with the weights, never trained. Uniform at first; see
+        w, a buffer that is stored with the weights and never trained. Initially uniform; see
         :meth:`set_fusion_weights`.
     fused_head : torch.nn.Linear
         Weight [C, D] and bias [C] of the fused head.
 
     Notes
     -----
-    Dropout acts before each linear head and nowhere else, so stochastic passes can be made from
-    fused features alone, by :meth:`head` in training mode. Initial weights are drawn from torch's
-    global generator; :func:`build_classifier` seeds it and puts it back.
+    Dropout is applied only before each linear head, so stochastic passes need only the fused
+    features and :meth:`head` in training mode. Initial weights are drawn from torch's global
+    generator; :func:`build_classifier` seeds it and restores its state.
 
     Raises
     ------
     UsageError
-        If modality names repeat, an encoder is configured for no modality, or cannot be built.
+        If modality names repeat, or an encoder belongs to no modality or cannot be built.
     """
 
     fusion_weights: Tensor
@@ -116,10 +117,10 @@ class MultimodalClassifier(nn.Module):
         names = [m.name for m in modalities]
         if not names or len(set(names)) != len(names):
             raise UsageError(
-                f"model: expected one or more modalities of distinct names, got {names}"
+                f"model: expected one or more modalities with distinct names, got {names}"
             )
         if n_classes < 2:
-            raise UsageError(f"model: expected two classes or more, got {n_classes}")
+            raise UsageError(f"model: expected at least two classes, got {n_classes}")
         stray = sorted(set(config.encoders) - set(names))
         if stray:
             raise UsageError(f"model.encoders: expected modalities of {names}, got {stray}")
@@ -140,7 +141,7 @@ class MultimodalClassifier(nn.Module):
             encoders.append(encoder)
             projections.append(_projection(encoder.out_features, config.width))
             heads.append(nn.Linear(config.width, n_classes))
-        # Lists, not ModuleDicts: a modality's name may hold any character.
+        # Lists, not ModuleDicts, because a modality's name may contain any character.
         self.encoders = nn.ModuleList(encoders)
         self.projections = nn.ModuleList(projections)
         self.heads = nn.ModuleList(heads)
@@ -151,7 +152,7 @@ class MultimodalClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.fusion_weights.device
 
     def set_fusion_weights(self, weights: Sequence[float] | np.ndarray) -> None:
@@ -177,7 +178,7 @@ class MultimodalClassifier(nn.Module):
             self.fusion_weights.copy_(torch.from_numpy(w))
 
     def head(self, fused_features: Tensor) -> Tensor:
-        """Fused logits [n, C] of fused features [n, D]; with dropout in training mode."""
+        """Fused logits [n, C] from fused features [n, D], with dropout in training mode."""
         logits: Tensor = self.fused_head(self.dropout(fused_features))
         return logits
 
@@ -187,13 +188,13 @@ class MultimodalClassifier(nn.Module):
         Parameters
         ----------
         inputs : mapping of modality to tensor ``[n, *shape]``
-            As a data set's batch holds them, on the model's device.
+            As in a data set's batch, on the model's device.
         present : bool tensor [n, M] or None
-            Absent modalities take no part in the fused features: see :func:`fuse`; in a
-            concatenation their part is zero.
+            Missing modalities do not affect the fused features; see :func:`fuse`. Their part of a
+            concatenation is zero.
 
-        Under autocast the encoders and projections compute at reduced precision; fusion and heads,
-        whose work is small and whose numbers are compared and ranked, stay in float32.
+        Under autocast, encoders and projections compute at reduced precision. Fusion and heads stay
+        in float32, because they are cheap and their results are compared and ranked.
         """
         features = {
             name: projection(encoder(inputs[name]))
@@ -207,7 +208,7 @@ class MultimodalClassifier(nn.Module):
             return self._judge({m: f.float() for m, f in features.items()}, present)
 
     def _judge(self, features: dict[str, Tensor], present: Tensor | None) -> ModelOutput:
-        """Fusion and heads over the modalities' features."""
+        """Apply fusion and heads to the modalities' features."""
         logits = {
             name: head(self.dropout(features[name]))
             for name, head in zip(self.names, self.heads, strict=True)
@@ -225,9 +226,9 @@ class MultimodalClassifier(nn.Module):
 def _projection(in_features: int, width: int) -> nn.Module:
     """Linear, LayerNorm, ReLU.
 
-    The norm puts every modality on one scale, so that the fusion weights weigh what modalities say
-    and not how loud they are; with the ReLU the heads generalize better from few labels than
-    without, measured on features of images, texts and videos.
+    The norm puts all modalities on one scale, so that fusion weights do not depend on the features'
+    magnitudes. With the ReLU, heads generalize better from few labels (measured on features of
+    images, texts and videos).
     """
     return nn.Sequential(nn.Linear(in_features, width), nn.LayerNorm(width), nn.ReLU())
 
@@ -241,9 +242,9 @@ def build_classifier(
     seed: int,
     blueprints: Mapping[str, Blueprint] | None = None,
 ) -> MultimodalClassifier:
-    """Make a :class:`MultimodalClassifier` on the CPU, its initial weights decided by ``seed``.
+    """Make a :class:`MultimodalClassifier` on the CPU with initial weights determined by ``seed``.
 
-    The state of torch's global generator is as before.
+    The state of torch's global generator is restored.
     """
     with seeded(seed):
         return MultimodalClassifier(modalities, n_classes, config, fusion, blueprints=blueprints)

@@ -16,21 +16,22 @@ _GROUPS = 8
 
 
 class ConvStack(nn.Module):
-    """Blocks of 3x3 convolution, GroupNorm, ReLU and 2x2 pooling, then a grid of averages, flat.
+    """Blocks of 3x3 convolution, GroupNorm, ReLU and 2x2 pooling, then a flattened grid of averages.
 
-    GroupNorm rather than BatchNorm: its output for a sample depends on no other sample, so neither
-    a last minibatch of one nor the order of a pool matters.
+    GroupNorm is used instead of BatchNorm because its output for a sample depends on no other
+    sample. A minibatch of one sample and the order of the pool therefore do not matter.
 
     Parameters
     ----------
     in_channels : int
         Channels of the input.
     size : (int, int)
-        Height and width of the input; a side is halved only while it is 4 or more.
+        Height and width of the input. A side is halved only while it is at least 4.
     channels : sequence of int
         Output channels of each block.
     grid : (int, int)
-        Cells, down and across, over which the last maps are averaged; at most their size.
+        Rows and columns of the grid of cells over which the last maps are averaged; at most the
+        maps' size.
     """
 
     def __init__(
@@ -71,16 +72,16 @@ class ConvStack(nn.Module):
     default_for=["image", "spectrogram", "video"],
 )
 class Cnn(Encoder):
-    """A :class:`ConvStack` over images of any number of channels, or over a video's, averaged.
+    """A :class:`ConvStack` for images with any number of channels; for videos, averaged over frames.
 
     Parameters
     ----------
     modality : Modality
         Of kind "image", "spectrogram" or "video".
     channels : sequence of int
-        Channels of the blocks.
+        Output channels of the blocks.
     grid : int
-        Cells on each side over which the last maps are averaged.
+        Number of cells per side over which the last maps are averaged.
     """
 
     stackable = True

@@ -13,7 +13,7 @@ __all__ = ["SharedDropout"]
 
 
 class SharedDropout(nn.Module):
-    """Dropout that can take its masks from those of a larger batch, of which it sees some rows.
+    """Dropout that can use the masks of a larger batch, of which its input is a part.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class SharedDropout(nn.Module):
 
     Notes
     -----
-    Outside :meth:`drawing` masks come from torch's global generator, as those of
+    Outside :meth:`drawing`, masks come from torch's global generator, as in
     :class:`torch.nn.Dropout`.
     """
 
@@ -36,16 +36,16 @@ class SharedDropout(nn.Module):
     def drawing(
         self, generator: torch.Generator, total: int, rows: slice = slice(None)
     ) -> Iterator[None]:
-        """In this block inputs are ``rows`` of a batch of ``total`` samples, drawn for as a whole.
+        """In the block, treat inputs as ``rows`` of a batch of ``total`` samples with common masks.
 
         Parameters
         ----------
         generator : torch.Generator
-            On the device of the inputs. Its state afterwards does not depend on ``rows``.
+            On the device of the inputs. Its final state does not depend on ``rows``.
         total : int
-            Samples of the whole batch.
+            Number of samples in the whole batch.
         rows : slice
-            Which of them the inputs are.
+            Which of these samples the inputs are.
         """
         before, self._source = self._source, (generator, total, rows)
         try:
@@ -55,7 +55,7 @@ class SharedDropout(nn.Module):
 
     @contextlib.contextmanager
     def given(self, masks: Sequence[Tensor]) -> Iterator[None]:
-        """In this block, calls in training mode multiply by these masks, one after another."""
+        """In the block, calls in training mode use these masks, one per call."""
         before, self._given = self._given, iter(masks)
         try:
             yield
@@ -63,13 +63,13 @@ class SharedDropout(nn.Module):
             self._given = before
 
     def mask(self, shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw a mask: 0 with probability p, else 1 / (1 - p); the draw of :meth:`drawing`."""
+        """Draw a mask as in :meth:`drawing`: 0 with probability p, otherwise 1 / (1 - p)."""
         keep = 1 - self.p
         mask = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
         return mask.bernoulli_(keep, generator=generator).div_(keep)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero some of x [n, ...] and scale the rest, in training mode; else x itself."""
+        """In training mode, zero some of x [n, ...] and scale the rest; otherwise return x."""
         if not self.training or self.p == 0:
             return x
         if self._given is not None:

@@ -24,10 +24,10 @@ class Mlp(Encoder):
     Parameters
     ----------
     modality : Modality
-        Of kind "features"; images, spectrograms and sequences are laid end to end.
+        Of kind "features"; images, spectrograms and sequences are flattened.
     hidden : sequence of int
-        Widths of the layers. Empty passes the features on as they are: the projection that follows
-        has a ReLU, so that two layers are learned all the same, which is best with few labels.
+        Widths of the layers. If empty, the features are passed on unchanged. The projection that
+        follows has a ReLU, so two layers are still learned, which is best with few labels.
     """
 
     stackable = True

@@ -1,4 +1,4 @@
-"""A block whose torch draws come from a seed and leave no trace outside it."""
+"""Seeding of torch's global generators within a block."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["seeded"]
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run a block with torch's global generators of the CPU and of ``device`` set to ``seed``.
 
-    Initial weights and dropout draw from torch's global generators and cannot be handed another;
-    their states are put back on leaving, also by an exception.
+    Initial weights and dropout can only use torch's global generators. Their states are restored at
+    the end of the block, also after an exception.
     """
     place = torch.device(device)
     devices = [place] if place.type == "cuda" else []

@@ -16,18 +16,18 @@ __all__ = ["SequenceCnn"]
 
 @register_encoder("sequence-cnn", kinds=["sequence"], default_for=["sequence"])
 class SequenceCnn(Encoder):
-    """Blocks of 1-D convolution, GroupNorm, ReLU and pooling by 2, then averages over time cells.
+    """Blocks of 1-D convolution, GroupNorm, ReLU and pooling by 2, then averages over cells of time.
 
     Parameters
     ----------
     modality : Modality
         Of kind "sequence": [T, F], time first.
     channels : sequence of int
-        Channels of the blocks. Time is halved after each while it is 8 or more.
+        Output channels of the blocks. Each block halves the time axis while it has 8 steps or more.
     kernel : int
         Odd width of the convolutions, in time steps.
     grid : int
-        Cells of time over which the last maps are averaged, at most their length.
+        Number of time cells over which the last maps are averaged, at most the maps' length.
     """
 
     stackable = True

@@ -1,4 +1,4 @@
-"""``spectrogram-cnn``: waveforms to log-mel spectrograms to convolutions."""
+"""``spectrogram-cnn``: log-mel spectrograms of waveforms, then convolutions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _DEFAULT_RATE = 8000.0
 class SpectrogramCnn(Encoder):
     """Log-mel spectrogram (torchaudio), standardized by its own mean and deviation, then a CNN.
 
-    Standardizing each spectrogram makes the encoder blind to the level of a recording.
+    Because each spectrogram is standardized, the encoder does not depend on a recording's level.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "waveform"; its sample rate, 8,000 where unknown, places the mel bands.
+        Of kind "waveform". The mel bands follow from its sample rate, 8,000 Hz if unknown.
     window_ms : float
-        Length of the analysis window in milliseconds; neighbours overlap by half.
+        Length of the analysis window in milliseconds; consecutive windows overlap by half.
     mels : int
-        Mel bands.
+        Number of mel bands.
     channels : sequence of int
-        Channels of the CNN's blocks.
+        Output channels of the CNN's blocks.
     grid : (int, int)
-        Cells, over frequency and time, over which the last maps are averaged.
+        Number of cells over frequency and time over which the last maps are averaged.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class SpectrogramCnn(Encoder):
         cells = positive_ints(grid, "grid")
         if len(cells) != 2:
             raise UsageError(f"encoder option grid: expected two integers >= 1, got {grid!r}")
-        # Padding the window with zeros interpolates the spectrum: without it the lowest mel bands
-        # are narrower than a frequency bin and would stay empty.
+        # Zero padding interpolates the spectrum. Without it, the lowest mel bands are narrower than
+        # a frequency bin and stay empty.
         n_fft = 1 << (2 * window - 1).bit_length()
         hop = window // 2
         self.spectrogram = MelSpectrogram(

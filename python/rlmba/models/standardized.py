@@ -1,4 +1,4 @@
-"""A frozen encoder together with the standardization of its features."""
+"""A frozen encoder with standardized features."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Standardized"]
 
 
 class Standardized(Encoder):
-    """An encoder whose features are standardized as those were that a network was trained on.
+    """An encoder whose features are standardized as the features that a network was trained on.
 
     Parameters
     ----------
     encoder : Encoder
     mean, deviation : sequence of float or float32 array, [out_features], or None
-        Of each feature; None: 0 and 1, to be loaded.
+        Of each feature. None uses 0 and 1 until they are loaded.
     """
 
     mean: Tensor

@@ -14,21 +14,21 @@ __all__ = ["TextTransformer"]
 
 @register_encoder("text-transformer", kinds=["tokens"], default_for=["tokens"])
 class TextTransformer(Encoder):
-    """Token and place embeddings, pre-norm transformer layers, mean over the tokens that are there.
+    """Token and position embeddings, pre-norm transformer layers, mean over all tokens but padding.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "tokens": int64 [T]; its padding takes no part. A text of padding alone gives a finite
-        output that means nothing.
+        Of kind "tokens": int64 [T]. Padding is ignored. For a text of padding only, the output is
+        finite but meaningless.
     width : int
         Embedding width, a multiple of ``heads``.
     layers : int
-        Transformer layers.
+        Number of transformer layers.
     heads : int
-        Attention heads.
+        Number of attention heads.
     dropout : float
-        Within the layers, in training.
+        Dropout probability within the layers in training.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TextTransformer(Encoder):
         width, layers, heads = positive_ints([width, layers, heads], "width, layers, heads")
         if width % heads:
             raise UsageError(
-                "encoder text-transformer: expected width a multiple of heads, "
+                "encoder text-transformer: expected width to be a multiple of heads, "
                 f"got {width} and {heads}"
             )
         if not 0 <= dropout < 1:
@@ -68,7 +68,7 @@ class TextTransformer(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         """Map token ids [n, T] to [n, out_features]."""
         there = x != self.padding
-        # Attention over nothing is NaN: an empty text attends to its first padding.
+        # Attention over no tokens is NaN, so an empty text attends to its first padding token.
         attended = there.clone()
         attended[:, 0] |= ~there.any(dim=1)
         x = x.masked_fill(~there, max(self.padding, 0))

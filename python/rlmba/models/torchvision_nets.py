@@ -1,4 +1,4 @@
-"""Networks of torchvision without their classifier: ``resnet101``, ``r2plus1d-18``, any by name."""
+"""torchvision networks without their classifier: ``resnet101``, ``r2plus1d-18``, or any by name."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from rlmba.models.weights import (
     RANDOM,
     Request,
     as_path,
+    connection_timeout,
     few,
     load_state,
-    patient,
     read_state,
     unwrapped,
 )
 
 __all__ = ["AudioResNet18", "R2Plus1D18", "ResNet101", "TorchvisionNetwork"]
 
-# A number of classes that no layer but the classifier has as its width: primes are safe.
+# A number of classes that is the width of no other layer; a prime is safe.
 _CLASSES = 1009
 
 
 @functools.cache
 def _names() -> tuple[frozenset[str], frozenset[str]]:
-    """Networks for images and for videos."""
+    """Names of the networks for images and for videos."""
     from torchvision import models
 
     return (
@@ -54,27 +54,26 @@ def _kinds(name: str) -> Sequence[str] | None:
 
 @register_family("torchvision", kinds=["image", "spectrogram", "video"], find=_kinds)
 class TorchvisionNetwork(Backbone):
-    """A classification network of torchvision up to what its last linear layer reads.
+    """A torchvision classification network up to the input of its last linear layer.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "image" or "spectrogram" for image networks, "video" for video networks. Where it has
-        other than three channels, the first convolution takes as many; weights for three become
-        their mean over the colours times 3 / channels, so that equal channels give what a gray
-        picture gave.
+        Of kind "image" or "spectrogram" for image networks, "video" for video networks. If it does
+        not have three channels, the first convolution is replaced. Its weights become the mean over
+        the colors times 3 / channels, so that equal channels give the result of a gray image.
     architecture : str
-        As torchvision names it: "resnet50", "convnext_tiny", "r3d_18", ...
+        torchvision's name: "resnet50", "convnext_tiny", "r3d_18", ...
     weights : str
-        A name of torchvision's ("DEFAULT", "IMAGENET1K_V1", ...); a file with the network's state
-        dict, the classifier in it or not; or "random".
+        torchvision's name of weights ("DEFAULT", "IMAGENET1K_V1", ...); a file with the network's
+        state dict, with or without the classifier; or "random".
     frozen : bool
         See :class:`~rlmba.models.backbone.Backbone`.
 
     Notes
     -----
-    Weights with a name or from a file are taken to expect the standardization that torchvision's
-    weights of this network do.
+    Named weights and weights from a file are assumed to expect the standardization of torchvision's
+    weights for this network.
     """
 
     def __init__(
@@ -97,9 +96,9 @@ class TorchvisionNetwork(Backbone):
             _set_channels(network, modality.shape[0])
         if found is not None:
             _load(network, architecture, *found, dropped)
-            self.wants(*_constants(architecture, weights))
+            self.set_standardization(*_constants(architecture, weights))
         self.network = network
-        self.settle(architecture)
+        self.finish(architecture)
 
     def features(self, x: Tensor) -> Tensor:
         """Map [n, C, ...] to [n, out_features]."""
@@ -109,7 +108,7 @@ class TorchvisionNetwork(Backbone):
 
 @register_encoder("resnet101", kinds=["image"])
 class ResNet101(TorchvisionNetwork):
-    """ResNet-101: 2048 averages of its last maps. ImageNet weights unless told otherwise."""
+    """ResNet-101: 2048 averages of its last maps. ImageNet weights by default."""
 
     def __init__(
         self, modality: Modality, *, weights: str = "IMAGENET1K_V1", frozen: bool = False
@@ -119,7 +118,7 @@ class ResNet101(TorchvisionNetwork):
 
 @register_encoder("r2plus1d-18", kinds=["video"])
 class R2Plus1D18(TorchvisionNetwork):
-    """R(2+1)D-18: 512 averages of its last maps. Random weights unless told otherwise."""
+    """R(2+1)D-18: 512 averages of its last maps. Random weights by default."""
 
     def __init__(self, modality: Modality, *, weights: str = RANDOM, frozen: bool = False) -> None:
         super().__init__(modality, "r2plus1d_18", weights=weights, frozen=frozen)
@@ -134,7 +133,7 @@ class AudioResNet18(TorchvisionNetwork):
 
 
 def _build(architecture: str, modality: Modality) -> tuple[nn.Module, tuple[str, ...]]:
-    """A network for the modality's size, its classifier an identity, and the prefixes of what is gone."""
+    """Build a network of the modality's size without classifier; also return the removed prefixes."""
     from torchvision.models import get_model
 
     options: dict[str, Any] = {}
@@ -144,7 +143,7 @@ def _build(architecture: str, modality: Modality) -> tuple[nn.Module, tuple[str,
     elif architecture.startswith("maxvit"):
         options["input_size"] = modality.shape[1:]
     elif architecture in ("googlenet", "inception_v3"):
-        # Its other heads serve training on ImageNet only.
+        # Its auxiliary heads are only used in training on ImageNet.
         options.update(aux_logits=False, init_weights=True)
         gone = ("aux1.", "aux2.", "AuxLogits.")
     try:
@@ -169,7 +168,7 @@ def _side(architecture: str, modality: Modality) -> int:
     _, height, width = modality.shape
     if height != width:
         raise UsageError(
-            f"encoder {architecture!r} takes square pictures, but modality {modality.name!r} is "
+            f"encoder {architecture!r} takes square images, but modality {modality.name!r} is "
             f"{height} x {width}; crop it, or use another network"
         )
     return height
@@ -184,7 +183,7 @@ def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d | nn.Conv3d]:
 
 
 def _set_channels(network: nn.Module, channels: int) -> None:
-    """Give the first convolution another number of inputs and weights as wide as they were."""
+    """Change the number of input channels of the first convolution, keeping the weights' scale."""
     name, old = _first_convolution(network)
     new = type(old)(
         channels,
@@ -194,7 +193,7 @@ def _set_channels(network: nn.Module, channels: int) -> None:
         old.padding,  # type: ignore[arg-type]
         bias=old.bias is not None,
     )
-    # The usual initial weights of a convolution depend on its outputs, not on its inputs.
+    # The scale of a convolution's initial weights depends on its outputs, not on its inputs.
     nn.init.normal_(new.weight, 0.0, float(old.weight.detach().std()))
     if old.bias is not None and new.bias is not None:
         nn.init.zeros_(new.bias)
@@ -203,7 +202,7 @@ def _set_channels(network: nn.Module, channels: int) -> None:
 
 
 def _find(architecture: str, request: Request) -> tuple[dict[str, Tensor], str]:
-    """The tensors that a name or path stands for, and where they were."""
+    """Find the tensors for a name or path; also return their source."""
     from torchvision.models import get_model_weights
 
     known = get_model_weights(architecture)
@@ -217,7 +216,7 @@ def _find(architecture: str, request: Request) -> tuple[dict[str, Tensor], str]:
     if cached.is_file():
         return read_state(cached), str(cached)
     try:
-        with patient():
+        with connection_timeout():
             return member.get_state_dict(progress=True, check_hash=True, weights_only=True), str(
                 member
             )
@@ -238,8 +237,8 @@ def _load(
     source: str,
     dropped: tuple[str, ...],
 ) -> None:
-    """Fit a state dict to the network and load it."""
-    if architecture.startswith("densenet"):  # as its published files spell them
+    """Adapt a state dict to the network and load it."""
+    if architecture.startswith("densenet"):  # spelled as in its published files
         old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
         state = {old.sub(r"\1\2", key): value for key, value in state.items()}
     state = unwrapped(state, set(network.state_dict()))
@@ -258,7 +257,7 @@ def _load(
 
 
 def _for_size(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Interpolate a vision transformer's places, where the weights are for another size."""
+    """Interpolate a vision transformer's position embeddings if the weights have another size."""
     from torchvision.models.vision_transformer import interpolate_embeddings
 
     key = "encoder.pos_embedding"
@@ -269,11 +268,11 @@ def _for_size(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def _constants(architecture: str, weights: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation per channel that weights expect of their input."""
+    """Mean and deviation per channel of the input that the weights expect."""
     from torchvision.models import get_model_weights
 
     if architecture in ("googlenet", "inception_v3"):
-        # What torchvision makes of ImageNet's inside these networks, where they have weights.
+        # torchvision transforms ImageNet's constants inside these networks if they have weights.
         return [0.5] * 3, [0.5] * 3
     known = get_model_weights(architecture)
     member = known[weights] if weights in known.__members__ else known["DEFAULT"]

@@ -1,4 +1,4 @@
-"""Building networks of transformers, loading their weights, and what goes into them."""
+"""Building transformers networks, loading their weights and preparing their inputs."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ __all__ = [
     "read_config",
 ]
 
-# Names under which the hub has the same repository.
+# Other hub names of the same repository.
 _SPELLINGS = {"bert-base-uncased": ("google-bert/bert-base-uncased",)}
 
 _CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
 
 
 class Built(NamedTuple):
-    """A network of transformers, which of its parameters had no weights, and where it came from."""
+    """A transformers network, its parameters without weights, and the folder it came from."""
 
     network: Any
     fresh: list[nn.Parameter]
@@ -54,27 +54,27 @@ class Built(NamedTuple):
 
 
 def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) -> Built:
-    """Make a network and load what ``request.weights`` stands for.
+    """Build a network and load the weights named by ``request.weights``.
 
     Parameters
     ----------
     request : Request
-        Its weights: "random", a file with a state dict, a folder, or a hub name.
+        Its weights are "random", a file with a state dict, a folder or a hub name.
     config : callable
-        Gives the configuration to build with random weights or those of a file.
+        Returns the configuration for random weights or weights from a file.
     pooler : bool
-        Whether the network's own pooling is wanted, of those that can do without.
+        Whether to build the network's own pooling, if it is optional.
 
     Raises
     ------
     UsageError
-        If the weights are not to be had, or are another network's.
+        If the weights are unavailable or belong to another network.
     DataError
-        If they are damaged.
+        If the weights are damaged.
 
     Notes
     -----
-    Built by a blueprint the network has the configuration that this holds, and random weights.
+    With a blueprint, the network has the blueprint's configuration and random weights.
     """
     blueprint = blueprint_in_use()
     if blueprint is not None:
@@ -108,7 +108,7 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
         if left or report["mismatched_keys"]:
             odd = [*left, *(str(k) for k in report["mismatched_keys"])]
             raise UsageError(
-                f"weights {request.weights}: expected those of {cls.__name__}, got also {few(odd)}"
+                f"weights {request.weights}: expected those of {cls.__name__}, but there are also {few(odd)}"
             )
         missing, source = sorted(report["missing_keys"]), request
     tensors = dict(network.named_parameters(remove_duplicate=False))
@@ -116,24 +116,25 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
 
 
 def read_config(request: Request) -> Any:
-    """The configuration in a folder, in the hub's cache, or at the hub."""
+    """Read the configuration from a folder, the hub's cache or the hub."""
     from transformers import AutoConfig
 
     def read(name: str, **where: Any) -> Any:
-        # Said aloud, or transformers may ask on the terminal whether to run a repository's code.
+        # Passed explicitly, because transformers may otherwise ask on the terminal whether to run
+        # code.
         return AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
 
     return _without_code(from_hub(read, request, _SPELLINGS.get(request.weights, ())))
 
 
 def _without_code(config: Any) -> Any:
-    """A configuration of somebody else's may name a repository of kernels, which would be fetched and run."""
+    """Remove the name of a repository of kernels, which transformers would download and run."""
     config._attn_implementation = None
     return config
 
 
 def configuration(network: Any) -> dict[str, Any]:
-    """A network's configuration as JSON holds it, for an encoder's blueprint."""
+    """Return a network's configuration as JSON values, for an encoder's blueprint."""
     return {"transformers": json.loads(network.config.to_json_string(use_diff=False))}
 
 
@@ -173,7 +174,7 @@ def _load_file(network: Any, path: Any) -> list[str]:
 
 
 def _of_a_head(network: Any, key: str) -> bool:
-    """Whether a key that the network has no place for belongs to a head on top of it."""
+    """Whether a key unknown to the network belongs to a head on top of it."""
     first = key.removeprefix(f"{network.base_model_prefix}.").split(".")[0]
     return (
         first == "pooler"
@@ -183,19 +184,19 @@ def _of_a_head(network: Any, key: str) -> bool:
 
 
 def part_of(config: Any, part: str) -> Any:
-    """The text or vision part of a configuration of both, or the configuration itself."""
+    """Return the text or vision part of a combined configuration, or the configuration itself."""
     return getattr(config, f"{part}_config", config)
 
 
 class Tokens:
-    """How a modality's ids become a network's: checked once, converted batch by batch.
+    """Converts a modality's token ids to a network's; checked once, applied to each batch.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "tokens", its vocabulary stated.
+        Of kind "tokens", with a known vocabulary.
     config : transformers configuration
-        Of the text network.
+        Configuration of the text network.
     """
 
     def __init__(self, name: str, modality: Modality, config: Any) -> None:
@@ -215,25 +216,26 @@ class Tokens:
         self.padding = modality.padding
         pad = getattr(config, "pad_token_id", None)
         self.pad = pad if isinstance(pad, int) and 0 <= pad < size else 0
-        # SigLIP reads a text's last place, and was trained on padding up to there, seen by attention.
+        # SigLIP reads a text's last position and was trained with attention to the padding before
+        # it.
         fixed = str(getattr(config, "model_type", "")).startswith("siglip")
         self.length = longest if fixed and isinstance(longest, int) else None
 
     def __call__(self, ids: Tensor) -> dict[str, Tensor]:
-        """Ids [n, T] with the network's own padding, and which of them are there."""
+        """Return ids [n, T] with the network's own padding, and the attention mask."""
         there = ids != self.padding
         ids = ids.masked_fill(~there, self.pad)
         if self.length is not None:
             fill = ids.new_full((len(ids), self.length - ids.shape[1]), self.pad)
             return {"input_ids": torch.cat([ids, fill], dim=1)}
-        # Attention over nothing is NaN: an empty text attends to its first padding.
+        # Attention over no tokens is NaN, so an empty text attends to its first padding token.
         first = there[:, :1] | ~there.any(dim=1, keepdim=True)
         mask = torch.cat([first, there[:, 1:]], dim=1)
         return {"input_ids": ids, "attention_mask": mask.to(ids.dtype)}
 
 
 def pixel_options(network: Any, method: Callable[..., Any], modality: Modality) -> dict[str, bool]:
-    """What to pass beside pictures of another size than the network's own."""
+    """Options to pass with images of another size than the network's."""
     size = getattr(part_of(network.config, "vision"), "image_size", None)
     own = (size, size) if isinstance(size, int) else tuple(size or ())
     takes = "interpolate_pos_encoding" in inspect.signature(method).parameters
@@ -241,7 +243,7 @@ def pixel_options(network: Any, method: Callable[..., Any], modality: Modality) 
 
 
 def image_constants(built: Built) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and deviation that the weights expect of their pictures, as their folder says."""
+    """Mean and deviation of the images that the weights expect, read from their folder."""
     if built.source is None:
         return None
     from transformers.image_processing_base import ImageProcessingMixin
@@ -250,7 +252,7 @@ def image_constants(built: Built) -> tuple[Sequence[float], Sequence[float]] | N
     files = ("preprocessor_config.json", "processor_config.json")
     found: dict[str, Any] = {}
     if path is None or any((path / file).exists() for file in files):
-        # The hub has models that say nothing of it.
+        # Some models on the hub do not state it.
         with contextlib.nullcontext() if path else contextlib.suppress(UsageError):
             found, _ = from_hub(ImageProcessingMixin.get_image_processor_dict, built.source)
     if found.get("do_normalize") is False:
@@ -265,16 +267,16 @@ def image_constants(built: Built) -> tuple[Sequence[float], Sequence[float]] | N
 
 
 def checkpointed(network: Any, name: str, wanted: bool) -> None:
-    """Recompute activations in the backward pass, where asked and where there will be one."""
+    """Recompute activations in the backward pass, if requested and if the network is trained."""
     if not flag(wanted, "gradient_checkpointing") or not any(
         p.requires_grad for p in network.parameters()
     ):
         return
     if not network.supports_gradient_checkpointing:
         raise UsageError(
-            f"encoder {name!r}: the network has no gradient checkpointing; leave it out"
+            f"encoder {name!r}: the network has no gradient checkpointing; remove this option"
         )
     network.config.use_cache = False
-    # The name changed between versions, and the old one warns in the newer.
+    # The name changed between versions, and newer versions warn about the old one.
     enable = getattr(network, "activation_checkpointing_enable", None)
     (enable or network.gradient_checkpointing_enable)({"use_reentrant": False})

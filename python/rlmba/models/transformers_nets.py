@@ -1,4 +1,4 @@
-"""Networks of transformers for text and images: ``bert-base``, any by hub name or local folder."""
+"""transformers networks for text and images: ``bert-base``, or any by hub name or local folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _POOLINGS = ("cls", "mean", "pooler")
 
 
 class _Text(Backbone):
-    """A text network and the pooling of its last hidden state."""
+    """A text network with pooling of its last hidden state."""
 
     def __init__(
         self,
@@ -49,11 +49,12 @@ class _Text(Backbone):
         network = built.network
         _single(name, modality, network, "input_ids")
         self.tokens = Tokens(name, modality, network.config)
-        self._configuration = configuration(network)  # of the whole: an encoder's own says less
+        # Taken from the whole model, because its encoder's configuration has fewer entries.
+        self._configuration = configuration(network)
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
         self.network = network
-        self.settle(name, built.fresh)
+        self.finish(name, built.fresh)
         checkpointed(network, name, gradient_checkpointing)
 
     def blueprint(self) -> Blueprint:
@@ -76,23 +77,24 @@ class _Text(Backbone):
 
 @register_family("transformers", kinds=["tokens"])
 class TransformersText(_Text):
-    """A text or image network of transformers, by hub name or local folder.
+    """A transformers network, by hub name or local folder.
 
     Parameters
     ----------
     modality : Modality
         Of kind "tokens", tokenized for these weights.
     name : str
-        A hub name or a local folder: its configuration is what is built.
+        A hub name or a local folder, whose configuration is built.
     weights : str or None
-        Another folder or hub name, a file with a state dict, or "random"; None: those of ``name``.
+        Another folder or hub name, a file with a state dict, or "random". None uses those of
+        ``name``.
     pooling : {"cls", "mean", "pooler"}
-        Of the last hidden state its first token or the mean over tokens that are there; or the
-        network's own pooled output. The first token of a decoder has seen nothing of the text.
+        The first token of the last hidden state, its mean over all tokens but padding, or the
+        network's own pooled output. A decoder's first token attends only to itself.
     frozen : bool
         See :class:`~rlmba.models.backbone.Backbone`.
     gradient_checkpointing : bool
-        Keep less for the backward pass and compute it again there.
+        Recompute activations in the backward pass to save memory.
     """
 
     def __init__(
@@ -118,12 +120,13 @@ class TransformersText(_Text):
 
 @register_encoder("bert-base", kinds=["tokens"])
 class BertBase(_Text):
-    """BERT-base: the last hidden state of its first token, 768. bert-base-uncased by default.
+    """BERT-base: last hidden state of the first token, 768 values. bert-base-uncased by default.
 
     Parameters
     ----------
     layers, width, heads : int or None
-        Other sizes than BERT-base's, for random weights only. The vocabulary is the modality's then.
+        Sizes other than BERT-base's, for random weights only. The vocabulary is then the
+        modality's.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class BertBase(_Text):
         if given and weights != RANDOM:
             raise UsageError(
                 f"encoder 'bert-base' of {modality.name!r}: layers, width and heads are those of the "
-                f"weights {str(weights)!r}; leave them out, or set weights to {RANDOM!r}"
+                f"weights {str(weights)!r}; remove these options, or set weights to {RANDOM!r}"
             )
         if width is not None:
             given["intermediate_size"] = 4 * width
@@ -169,24 +172,26 @@ class BertBase(_Text):
 
 @register_family("transformers", kinds=["image"])
 class TransformersImage(Backbone):
-    """A text or image network of transformers, by hub name or local folder.
+    """A transformers network, by hub name or local folder.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "image". Another size than the weights' is met by interpolating places, where the
-        network can.
+        Of kind "image". For another size than the weights', position embeddings are interpolated if
+        the network supports it.
     name : str
-        A hub name or a local folder: its configuration is what is built.
+        A hub name or a local folder, whose configuration is built.
     weights : str or None
-        Another folder or hub name, a file with a state dict, or "random"; None: those of ``name``.
+        Another folder or hub name, a file with a state dict, or "random". None uses those of
+        ``name``.
     pooling : {"cls", "mean", "pooler"} or None
-        The class token of the last hidden state, the mean over its places, or the network's own
-        pooled output. None: the first of class token, pooled output and mean that it has.
+        The class token of the last hidden state, its mean over positions, or the network's own
+        pooled output. None uses the class token, the pooled output or the mean, the first that
+        exists.
     frozen : bool
         See :class:`~rlmba.models.backbone.Backbone`.
     gradient_checkpointing : bool
-        Keep less for the backward pass and compute it again there.
+        Recompute activations in the backward pass to save memory.
     """
 
     def __init__(
@@ -202,8 +207,8 @@ class TransformersImage(Backbone):
         super().__init__(modality, frozen=frozen)
         self.pooling = None if pooling is None else _checked(pooling)
         request, config = _requests(name, modality, weights)
-        # Whether there is a class token is known once it is built; a pooling layer too many is none
-        # of the features' and stays untrained.
+        # Whether there is a class token is known only after building. An unused pooling layer does
+        # not affect the features and stays untrained.
         built = build_network(
             request, lambda: read_config(config), pooler=pooling in (None, "pooler")
         )
@@ -222,8 +227,8 @@ class TransformersImage(Backbone):
             self.pooling = self.pooling or "cls"
         constants = image_constants(built)
         if constants is not None:
-            self.wants(*constants)
-        self.settle(request.encoder, built.fresh)
+            self.set_standardization(*constants)
+        self.finish(request.encoder, built.fresh)
         checkpointed(network, request.encoder, gradient_checkpointing)
 
     def blueprint(self) -> Blueprint:
@@ -244,13 +249,13 @@ class TransformersImage(Backbone):
 
 
 def _requests(name: str, modality: Modality, weights: str | None) -> tuple[Request, Request]:
-    """What is asked for: the weights, and the configuration where they bring none."""
+    """Requests for the weights and, if they come without one, for the configuration."""
     request = Request(f"transformers:{name}", modality.name, str(weights or name), "a hub name")
     return request, request._replace(weights=name, what="configuration")
 
 
 def _single(name: str, modality: Modality, network: Any, wanted: str) -> None:
-    """Refuse networks that take something else, or several things."""
+    """Refuse networks that take another kind of input or several inputs."""
     if hasattr(network.config, "text_config") and hasattr(network.config, "vision_config"):
         raise UsageError(
             f"encoder {name!r} of {modality.name!r}: {type(network).__name__} has a tower for text and "
@@ -271,7 +276,7 @@ def _checked(pooling: Any) -> str:
 
 
 def _pooled(out: Any) -> Tensor:
-    """The network's own pooled output, flat."""
+    """Return the network's own pooled output, flattened."""
     pooled = getattr(out, "pooler_output", None)
     if pooled is None:
         raise UsageError("encoder option pooling: the network has no pooler; use 'cls' or 'mean'")

@@ -1,4 +1,4 @@
-"""``two-tower``: the text and the image tower of one network of the CLIP family, as a pair."""
+"""``two-tower``: the text tower and the image tower of a CLIP-like network, used as a pair."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class _Tower(Backbone):
     Parameters
     ----------
     modality : Modality
-        Its kind picks the tower; the other is not kept.
+        Its kind selects the tower; the other tower is discarded.
     weights : str
         A hub name, a local folder, a file with the network's state dict, or "random".
     config : str or None
-        For a file and "random": the folder or hub name with the configuration; None: CLIP's with
-        32-pixel patches.
+        For a file or "random", the folder or hub name with the configuration. None uses that of
+        CLIP with 32-pixel patches.
     frozen : bool
         See :class:`~rlmba.models.backbone.Backbone`.
     gradient_checkpointing : bool
-        Keep less for the backward pass and compute it again there.
+        Recompute activations in the backward pass to save memory.
 
     Notes
     -----
-    Features are those that the two towers are compared by: after the projection into their common
-    space, before they are scaled to length one.
+    Features are taken after the projection into the common space of both towers and before they are
+    scaled to unit length.
     """
 
     method: str
@@ -84,9 +84,9 @@ class _Tower(Backbone):
         self.prepare(name)
         constants = image_constants(built) if modality.kind == "image" else None
         if constants is not None:
-            self.wants(*constants)
+            self.set_standardization(*constants)
         self._drop_the_other(parameters_behind(self.dry_run(name)))
-        self.settle(name, built.fresh)
+        self.finish(name, built.fresh)
         checkpointed(self.network, name, gradient_checkpointing)
 
     def blueprint(self) -> Blueprint:
@@ -94,11 +94,11 @@ class _Tower(Backbone):
         return {**super().blueprint(), **configuration(self.network)}
 
     def prepare(self, name: str) -> None:
-        """Find out what to pass to the tower."""
+        """Determine what to pass to the tower."""
         raise NotImplementedError
 
     def run(self, **inputs: Any) -> Tensor:
-        """Features of the tower, which versions of transformers return bare or with others."""
+        """Features of the tower; some versions of transformers return them with other outputs."""
         method: Callable[..., Any] = getattr(self.network, self.method)
         out = method(**inputs)
         features: Tensor = out if isinstance(out, Tensor) else out.pooler_output
@@ -115,7 +115,7 @@ class _Tower(Backbone):
 
 @register_encoder("two-tower", kinds=["tokens"])
 class TextTower(_Tower):
-    """The modality's tower of a network like CLIP, projected. The same weights for both modalities."""
+    """The modality's tower of a CLIP-like network, with projection. Both modalities share weights."""
 
     method = "get_text_features"
 
@@ -130,12 +130,12 @@ class TextTower(_Tower):
 
 @register_encoder("two-tower", kinds=["image"])
 class ImageTower(_Tower):
-    """The modality's tower of a network like CLIP, projected. The same weights for both modalities."""
+    """The modality's tower of a CLIP-like network, with projection. Both modalities share weights."""
 
     method = "get_image_features"
 
     def prepare(self, name: str) -> None:  # noqa: ARG002 - the text tower's messages need it
-        """See whether places are to be interpolated."""
+        """Check whether position embeddings have to be interpolated."""
         self.options = pixel_options(
             self.network, getattr(self.network, self.method), self.modality
         )

@@ -1,4 +1,4 @@
-"""Weights from files on this machine, from a library's cache, or from where the library keeps them."""
+"""Weights from local files, a library's cache or the library's server."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = [
     "RANDOM",
     "Request",
     "as_path",
+    "connection_timeout",
     "few",
     "from_hub",
     "load_state",
-    "patient",
     "read_state",
     "unwrapped",
 ]
 
 RANDOM = "random"
-"""The word for initial weights: nothing is read from disk or network."""
+"""Name of random initial weights; nothing is read from disk or network."""
 
 _SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 _WRAPPINGS = ("state_dict", "model_state_dict", "model_state", "model")
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 class Request(NamedTuple):
-    """Who wants which weights, for messages."""
+    """A request for weights, described for messages."""
 
     encoder: str
     modality: str
@@ -47,7 +47,7 @@ class Request(NamedTuple):
     what: str = "weights"
 
     def refuse(self, why: str) -> UsageError:
-        """Say that they cannot be had, and the three ways to have some."""
+        """Return the error for unavailable weights, with the three ways to get weights."""
         ways = f"{self.named} that is cached here or can be fetched, a path on this machine"
         if self.what == "weights":
             ways += f", or {RANDOM!r} (option weights)"
@@ -58,31 +58,31 @@ class Request(NamedTuple):
 
 
 def as_path(weights: str) -> Path | None:
-    """The file or folder that ``weights`` names; None where it is a name and not a path.
+    """Return the file or folder that ``weights`` names; None if it is not a path.
 
     Raises
     ------
     UsageError
-        If it can only be a path and there is nothing.
+        If it can only be a path, and the path does not exist.
     """
     path = Path(weights).expanduser()
     if path.exists():
         return path
     if path.suffix in _SUFFIXES or path.is_absolute() or weights.startswith(("~", "./", "../")):
         raise UsageError(
-            f"weights: expected a file or folder, but {path} does not exist; give one that does, the name "
+            f"weights: expected a file or folder, but {path} does not exist; give an existing one, the name "
             f"of published weights, or {RANDOM!r}"
         )
     return None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file: safetensors, or a state dict that torch saved, perhaps wrapped.
+    """Read tensors from a safetensors file or a state dict saved by torch, possibly nested.
 
     Raises
     ------
     DataError
-        If it cannot be read, holds more than tensors, or holds none.
+        If it cannot be read, or does not hold tensors alone.
     """
     try:
         if path.suffix == ".safetensors":
@@ -96,7 +96,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: expected a state dict of tensors alone, got a damaged file or one that would run "
             "code when read; save model.state_dict()"
         ) from error
-    except Exception as error:  # safetensors, zip and torch each raise their own
+    except Exception as error:  # safetensors, zip and torch raise different exceptions
         if isinstance(error, MemoryError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -119,7 +119,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def unwrapped(
     state: dict[str, Tensor], names: set[str], prefixes: Sequence[str] = _PREFIXES
 ) -> dict[str, Tensor]:
-    """The state with such prefixes taken off its keys as bring most of them to ``names``."""
+    """Remove the key prefixes with which most keys match ``names``."""
     best, most = state, len(names & state.keys())
     for prefix in prefixes:
         if any(key.startswith(prefix) for key in state):
@@ -142,14 +142,14 @@ def load_state(
     Parameters
     ----------
     source : object
-        Where they come from, for messages.
+        Source of the tensors, for messages.
     spare : callable
-        Whether a key that the network has not may be there all the same.
+        Whether a key that is unknown to the network may be ignored.
 
     Raises
     ------
     UsageError
-        If shapes differ, or other keys are left over.
+        If shapes differ, or other unknown keys remain.
     """
     try:
         result = network.load_state_dict(state, strict=False)
@@ -163,21 +163,21 @@ def load_state(
         raise UsageError(
             f"weights {source}: expected those of this network, but there are also {few(left)}"
         )
-    # Counters that old files lack and nothing computes with.
+    # Old files lack these counters, which are not used in computations.
     return [
         k for k in result.missing_keys if not k.endswith(("num_batches_tracked", ".position_ids"))
     ]
 
 
 def few(names: Sequence[str]) -> str:
-    """The first three of a list, and how many more there are."""
+    """Return the first three items of a list, and the number of other items."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 @contextlib.contextmanager
-def patient() -> Iterator[None]:
-    """A block in which a connection that gives no answer fails after ten seconds."""
+def connection_timeout() -> Iterator[None]:
+    """Limit the wait for a connection in the block to ten seconds."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
@@ -187,23 +187,23 @@ def patient() -> Iterator[None]:
 
 
 def from_hub(read: Callable[..., _T], request: Request, spellings: Sequence[str] = ()) -> _T:
-    """Let transformers read what a folder or a hub name stands for, from disk if it can be.
+    """Let transformers read a folder or a hub name, from disk if possible.
 
     Parameters
     ----------
     read : callable
         ``read(name, local_files_only=...)``.
     request : Request
-        Whose ``weights`` are the folder or the name.
+        Its ``weights`` are the folder or the name.
     spellings : sequence of str
-        Other names for the same, under which it may be cached.
+        Other names under which it may be cached.
 
     Raises
     ------
     UsageError
-        If it is neither on disk nor within reach; known after one request, without retries.
+        If it is neither on disk nor reachable. This is known after one request, without retries.
     DataError
-        If what is on disk is damaged.
+        If the files on disk are damaged.
     """
     path = as_path(request.weights)
     if path is not None:
@@ -257,12 +257,12 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet(*, bars: bool = False) -> Iterator[None]:
-    """A block in which transformers reports nothing: what matters of it becomes an error of ours."""
+    """Silence transformers in the block; relevant problems become our errors."""
     import transformers
 
     logging: Any = transformers.utils.logging
     level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)  # its report of keys may be an error to it
+    logging.set_verbosity(logging.CRITICAL)  # transformers may raise its report of keys as an error
     if not bars:
         logging.disable_progress_bar()
     try:

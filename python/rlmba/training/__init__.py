@@ -1,4 +1,4 @@
-"""Training, prediction and evaluation of the network, and the weights it is kept as."""
+"""Training, prediction and evaluation of the network, and its checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room for what a model says of many samples: in memory, or in files mapped where it is too much."""
+"""Arrays for a model's outputs: in memory or, if they are too large, in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def empty_arrays(
     memory: int | None = None,
     folder: Path | None = None,
 ) -> dict[_Key, NDArray[Any]]:
-    """float32 arrays to be filled.
+    """Allocate float32 arrays.
 
     Parameters
     ----------
     shapes : mapping of key to shape
     memory : int or None
-        Bytes they may take together; None: half of :func:`rlmba.machine.available_memory`. Where they
-        would take more, each is a :class:`numpy.memmap` of a file without a name, whose room is reserved
-        now and given back when the array goes, however the process ends.
+        Bytes of memory for all arrays together. None allows half of
+        :func:`rlmba.machine.available_memory`. If they need more, each array is a
+        :class:`numpy.memmap` of an unnamed file. Its disk space is reserved now and freed with the
+        array, however the process ends.
     folder : path or None
-        Where such files are; None: the system's folder for temporary files.
+        Folder for these files; None uses the system's temporary folder.
 
     Raises
     ------
     StorageError
-        If the folder has not that much room.
+        If the folder does not have enough space.
     UsageError
-        If there is no such folder.
+        If the folder does not exist.
     """
     sizes = {key: 4 * int(np.prod(shape, dtype=np.int64)) for key, shape in shapes.items()}
     total = sum(sizes.values())
@@ -61,13 +62,13 @@ def empty_arrays(
 def _mapped(shape: tuple[int, ...], size: int, folder: Path, total: int) -> NDArray[Any]:
     try:
         with tempfile.TemporaryFile(dir=folder, prefix="rlmba-") as file:
-            # A hole that cannot be filled later would end the process without a word.
+            # Writing to a sparse file on a full disk would kill the process without a message.
             os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, np.float32, "r+", shape=shape)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StorageError(
             f"could not map a file of {size:,} bytes in {folder} ({error.strerror or error}): the "
-            f"outputs for this pool take {total:,} bytes, more than half of the memory that is free; "
+            f"outputs for this pool take {total:,} bytes, more than half of the free memory; "
             f"{'free some space there, or ' * full}give a larger disk as training.spill_folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Temperatures: one number for each head, fitted on V."""
+"""Temperature scaling: one temperature per head, fitted on the validation set."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rlmba.types import MULTIMODAL, PoolOutputs
 __all__ = ["TEMPERATURE_RANGE", "fit_temperature", "fit_temperatures"]
 
 TEMPERATURE_RANGE = (0.1, 10.0)
-"""Bounds of a fitted temperature. Where every sample is classified correctly the likelihood only
-grows as T falls, and where V is tiny it may only grow as T rises: the bound is the answer then."""
+"""Bounds of a fitted temperature. If every sample is classified correctly, the likelihood keeps growing as T
+falls; on a tiny validation set it may keep growing as T rises. The result is then the bound."""
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
@@ -30,13 +30,13 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
     Returns
     -------
     float
-        Within :data:`TEMPERATURE_RANGE`; 1 where V is empty or the logits tell the classes of no
-        sample apart. The likelihood is unimodal in log T, so bounded search finds its optimum.
+        Within :data:`TEMPERATURE_RANGE`; 1 if V is empty or the logits of every sample are equal.
+        The likelihood is unimodal in log T, so a bounded search finds its optimum.
 
     Raises
     ------
     ShapeError
-        If the shapes disagree.
+        If the shapes do not agree.
     """
     z = np.asarray(logits, dtype=np.float64)
     y = np.asarray(labels)
@@ -46,7 +46,7 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
         )
     if len(z) == 0 or np.ptp(z, axis=1).max() == 0:
         return 1.0
-    # Shifting by the label's logit changes no probability and makes the likelihood one reduction.
+    # Subtracting the label's logit changes no probability and reduces the likelihood to one sum.
     z = z - z[np.arange(len(z)), y][:, None]
 
     def nll(log_temperature: float) -> float:
@@ -59,19 +59,20 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
 
 
 def fit_temperatures(outputs: PoolOutputs, labels: NDArray[np.int64]) -> dict[str, float]:
-    """Fit the temperature of every head on V.
+    """Fit the temperature of every head on the validation set.
 
     Parameters
     ----------
     outputs : PoolOutputs
-        Of the V samples.
+        Outputs for the validation samples.
     labels : int64 array [V]
         Their classes.
 
     Returns
     -------
     dict of head to float
-        "mm" for the fused head, then the modalities, each fitted on the samples that have it.
+        "mm" for the fused head, then the modalities. Each modality is fitted on the samples that
+        have it.
     """
     temperatures = {MULTIMODAL: fit_temperature(outputs.fused_logits, labels)}
     for column, (modality, logits) in enumerate(outputs.logits.items()):

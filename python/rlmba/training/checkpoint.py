@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, written whole or not at all, refused where they do not belong."""
+"""Checkpoints: weights as safetensors, written atomically and checked against their configuration."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ __all__ = ["config_hash", "load_model", "load_tensors", "save_model", "save_tens
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hexadecimal) of a configuration's canonical JSON: independent of key order."""
+    """SHA-256 (hexadecimal) of a configuration's canonical JSON; independent of key order."""
     return hashlib.sha256(_canonical(config).encode()).hexdigest()
 
 
 def save_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], *, config: Mapping[str, Any]
 ) -> None:
-    """Write named tensors with the configuration they belong to.
+    """Write named tensors with their configuration.
 
     Parameters
     ----------
     path : path
-        The file; replaced as a whole.
+        The file; replaced atomically.
     tensors : mapping of name to tensor
         On any device.
     config : mapping
-        JSON-able; kept with its hash in the file's metadata.
+        JSON-serializable; stored with its hash in the file's metadata.
 
     Raises
     ------
     StorageError
-        If it cannot be written; what was there is unharmed.
+        If it cannot be written; an existing file is unchanged.
     """
     plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
     metadata = {"config": _canonical(config), "config_hash": config_hash(config)}
@@ -50,19 +50,19 @@ def save_tensors(
 
 
 def load_tensors(path: str | Path, *, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Read what :func:`save_tensors` wrote, to the CPU.
+    """Read a file of :func:`save_tensors` to the CPU.
 
     Parameters
     ----------
     path : path
         The file.
     config : mapping
-        The configuration it must have been written with.
+        The configuration that it must have been written with.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or of another configuration; the message names the keys
+        If the file is missing, damaged or has another configuration; the message names the keys
         that differ.
     """
     metadata, tensors = read_tensors(
@@ -95,13 +95,14 @@ def load_model(
 ) -> None:
     """Read weights and buffers into a model; see :func:`load_tensors`.
 
-    ``also`` are further files of the same configuration, where the model's weights lie in several.
+    ``also`` lists further files of the same configuration if the weights are stored in several
+    files.
 
     Raises
     ------
     CheckpointError
-        As :func:`load_tensors`, or if names or shapes differ from the model's, which is unchanged
-        then.
+        As :func:`load_tensors`, or if names or shapes differ from the model's. The model is then
+        unchanged.
     """
     tensors = load_tensors(path, config=config)
     for further in also:
@@ -126,7 +127,7 @@ def _canonical(config: Mapping[str, Any]) -> str:
 
 
 def _difference(metadata: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    """In what a checkpoint's configuration differs; "" where that is only where data are."""
+    """Describe how a checkpoint's configuration differs; "" if only paths to data differ."""
     stored = metadata.get("config")
     if stored is None:
         return "it states none; it was not written by this package"
@@ -137,7 +138,7 @@ def _difference(metadata: Mapping[str, str], config: Mapping[str, Any]) -> str:
     now = json.loads(_canonical(config))
     if config_hash(before) != metadata.get("config_hash"):
         return "its recorded configuration is damaged"
-    # Whoever resumes has compared the run's configuration; a file of it may have been moved since.
+    # The run's configuration was compared on resuming; its data may have been moved since.
     found = deciding(differing(before, now, absent="absent"), (*PLACES, *COMPARED))
     return _some([f"{key} was {a!r} and is {b!r}" for key, (a, b) in found.items()])
 

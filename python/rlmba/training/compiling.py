@@ -11,15 +11,15 @@ __all__ = ["compile_encoders"]
 
 
 def compile_encoders(model: MultimodalClassifier) -> None:
-    """Compile a model's encoders with torch.compile, in place; names of weights stay.
+    """Compile a model's encoders in place with torch.compile; the names of weights are unchanged.
 
-    A trifle is compiled at once, so that a machine that cannot is found out before any work is done;
-    the encoders are when they first run.
+    A tiny function is compiled at once, so that a machine that cannot compile fails before any work
+    is done. The encoders are compiled when they first run.
 
     Raises
     ------
     UsageError
-        If nothing can be compiled here.
+        If torch.compile does not work on this machine.
     """
     try:
         torch.compile(_trifle)(torch.ones(8, device=model.device))

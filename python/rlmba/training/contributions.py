@@ -1,4 +1,4 @@
-"""How much each modality contributes to what the fused head says: Shapley values."""
+"""Contribution of each modality to the fused head's prediction: Shapley values."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ def shapley_contributions(
     *,
     rng: np.random.Generator | None = None,
 ) -> dict[str, float]:
-    """Share of each modality: the mean absolute Shapley value of p_y, normalized to sum 1.
+    """Share of each modality: its mean absolute Shapley value for p_y, normalized to sum 1.
 
-    A coalition's fused feature has the parts of absent modalities zeroed, the other weights as they
-    are.
+    In a coalition's fused feature, the parts of other modalities are zero and the weights are
+    unchanged.
 
     Parameters
     ----------
     outputs : PoolOutputs
-        Of N samples.
+        Outputs for N samples.
     labels : int64 array [N]
         Their classes.
     weight, bias : float arrays [C, D] and [C]
         The fused head; D = d for convex fusion, M d for concatenation.
     fusion_weights : float array [M] or mapping of modality to float
-        w of convex fusion; not used for concatenation.
+        w of convex fusion; unused for concatenation.
     rng : numpy.random.Generator or None
-        Needed where M > 8.
+        Required for M > 8.
 
     Returns
     -------
     dict of modality to float
-        Uniform where every value is zero or there is no sample.
+        Uniform if every value is zero or there is no sample.
 
     Raises
     ------
     ShapeError
-        If head and features do not fit each other.
+        If the widths of head and features do not match.
     """
     names = outputs.modalities
     if isinstance(fusion_weights, Mapping):

@@ -1,4 +1,4 @@
-"""What is made of a training's losses."""
+"""Diagnostics of the losses of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stochastic passes through the fused head."""
+"""Stochastic dropout passes through the fused head."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def dropout_logits(
     batch_size: int,
     seed: int,
 ) -> Any:
-    """Fused logits under K draws of the dropout mask, from fused features alone.
+    """Compute fused logits from fused features under K random dropout masks.
 
-    Dropout acts before each head and nowhere else, so encoders and fusion need not run again. Each
-    sample has a mask of its own in each pass.
+    Dropout is applied only before each head, so encoders and fusion need not run again. Each sample
+    has its own mask in each pass.
 
     Parameters
     ----------
     model : MultimodalClassifier
-        Its mode is as before afterwards.
+        Its mode is restored afterwards.
     fused_features : float array or torch tensor [N, D]
-        As :func:`~rlmba.training.predict` gives them.
+        As returned by :func:`~rlmba.training.predict`.
     passes : int
         K >= 1.
     batch_size : int
-        Samples per forward pass. Another size draws other masks.
+        Samples per forward pass. The masks depend on it.
     seed : int
-        Decides the masks. The states of torch's global generators are as before afterwards.
+        Determines the masks. The states of torch's global generators are restored afterwards.
 
     Returns
     -------
-    float32 array [K, N, C], or a tensor where the features lie
+    float32 array [K, N, C], or a tensor on the features' device
 
     Raises
     ------

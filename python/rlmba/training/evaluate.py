@@ -1,4 +1,4 @@
-"""Figures of every head, through torchmetrics where it is quick enough."""
+"""Metrics of every head, computed by torchmetrics where it is fast enough."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def head_log_probs(
     Parameters
     ----------
     outputs : PoolOutputs
-        Of N samples.
+        Outputs for N samples.
     predictor : {"fused", "pooled"}
-        What "mm" says. "fused": the fused head. "pooled": the sum of the log-softmax of the fused
-        head and of every modality head that the sample has, normalized again.
+        The prediction of "mm". "fused" is that of the fused head. "pooled" is the normalized sum of
+        the log-softmax of the fused head and of the heads of all modalities that the sample has.
     temperatures : mapping of head to float, or None
-        Each head's logits are divided by its temperature, 1 where none is given.
+        Each head's logits are divided by its temperature, which is 1 by default.
 
     Returns
     -------
     dict of head to float64 array [N, C]
-        "mm", then the modalities in their order. Rows of absent modalities mean nothing.
+        "mm", then the modalities in order. Rows of missing modalities are undefined.
 
     Raises
     ------
     UsageError
-        For another predictor.
+        For an unknown predictor.
     """
     if predictor not in ("fused", "pooled"):
         raise UsageError(f'predictor: expected "fused" or "pooled", got {predictor!r}')
@@ -81,24 +81,24 @@ def evaluate(
     Parameters
     ----------
     outputs : PoolOutputs
-        Of N >= 1 samples.
+        Outputs for N >= 1 samples.
     labels : int64 array [N]
         Their true classes.
     n_bins : int
-        Equal-width bins of the expected calibration error (L1).
+        Number of equal-width bins of the expected calibration error (L1).
     predictor, temperatures
         See :func:`head_log_probs`.
     per_class : bool
-        Whether to keep the accuracy of each class too.
+        Whether to include the accuracy of each class.
 
     Returns
     -------
     Evaluation
-        A modality head is judged on the samples that have the modality, and the fused head's Top-1 on
-        the same samples is kept with it; where none has, its figures are those of a uniform guess
-        (Top-1 1/C, NLL log C, ECE 0), its F1 and AUROC None. Classes
-        tied for the largest probability count as the lowest of them; for AUROC two samples tied in a
-        class's probability count as half in order.
+        A modality head is evaluated on the samples that have the modality, together with the fused
+        head's Top-1 on the same samples. If no sample has it, its metrics are those of a uniform
+        guess (Top-1 1/C, NLL log C, ECE 0), and its F1 and AUROC are None. Among classes tied for
+        the largest probability, the lowest is predicted. For AUROC, two samples tied in a class's
+        probability count as half.
 
     Raises
     ------
@@ -160,9 +160,9 @@ def _metrics(
         )
     target = torch.from_numpy(y)
     guess = torch.from_numpy(log_probs.argmax(axis=1))
-    # Not above 1 by rounding: torchmetrics would take such rows for logits and squash them again.
+    # torchmetrics would treat rows with values above 1, even by rounding, as logits.
     probs = torch.from_numpy(np.exp(log_probs).clip(0.0, 1.0))
-    # Their macro averages would count classes that are guessed but never true, as 0.
+    # torchmetrics' macro averages would count classes that are predicted but never true as 0.
     each = multiclass_accuracy(guess, target, c, average="none", validate_args=False)
     f1 = multiclass_f1_score(guess, target, c, average="none", validate_args=False)
     occurs = torch.bincount(target, minlength=c) > 0
@@ -182,7 +182,7 @@ def _metrics(
 
 
 def _auroc(log_probs: NDArray[np.float64], y: NDArray[np.int64]) -> float | None:
-    """Mean over the classes of the Mann-Whitney statistic, from the ranks of each column."""
+    """Mean over the classes of the Mann-Whitney statistic, computed from the ranks of each column."""
     n, c = log_probs.shape
     inside = np.bincount(y, minlength=c).astype(np.float64)
     defined = (inside > 0) & (inside < n)

@@ -1,4 +1,4 @@
-"""One round's training."""
+"""The training of one round."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.randomness import seeded
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.fit_state import FitCheckpoint, FitState, Moving
-from rlmba.training.loading import Job, Loader, worker_deaths
+from rlmba.training.loading import BatchRequest, Loader, worker_deaths
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
 from rlmba.training.mesh import Mesh
+from rlmba.training.minibatches import Minibatch, MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
-from rlmba.training.plan import Minibatch, Plan
-from rlmba.training.predict import forward_passes, jobs_of
+from rlmba.training.predict import forward_passes, requests_of
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Progress", "fit", "labeled_checksum"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the number of steps done and the number there will be."""
+"""Called with the number of completed steps and the total number."""
 
 _LOOK = 64
-"""Steps after which losses are looked at: reading one makes the host wait for the GPU."""
+"""Number of steps between reads of the loss, since each read makes the host wait for the GPU."""
 
 
 def fit(
@@ -57,53 +57,53 @@ def fit(
     Parameters
     ----------
     model : MultimodalClassifier
-        Its weights are where training starts. It is left in evaluation mode.
+        Training starts from its weights. It is left in evaluation mode.
     loader : Loader
-        Gives the minibatches, on the model's device.
+        Reads the minibatches to the model's device.
     positions : int64 array [L]
         Dataset positions of the labeled samples.
     labels : int64 array [L]
         Their annotated classes.
     config : TrainingConfig
-        Rates, schedule, minibatch size. Epochs are added until ``config.min_steps`` is reached.
+        Learning rates, schedule and minibatch size. Epochs are added until ``config.min_steps`` is
+        reached.
     epochs : int
-        Passes over the samples, in a new order each.
+        Number of passes over the samples, each in a new order.
     seed : int
-        Decides order, augmentation and dropout. On the CPU, equal seeds, weights and thread counts
-        give bit-identical weights. Torch's global generator is left as it was.
+        Determines order, augmentation and dropout. On the CPU, equal seeds, weights and thread
+        counts give bit-identical weights. The state of torch's global generator is restored.
     progress : callable or None
-        Called after every step with (steps done, steps in all).
+        Called after every step with (completed steps, total steps).
     mesh : Mesh or None
-        Precision, and the processes that share every minibatch; all call with the same arguments, and
-        start from the main one's weights. None: this process alone, at ``config.precision``.
+        Precision, and the processes that share every minibatch. All of them call this function with
+        the same arguments and start from the main process's weights. None uses this process alone
+        at ``config.precision``.
     validation : (int64 array [V], int64 array [V]) or None
-        Dataset positions and classes that ``config.patience`` goes by.
+        Dataset positions and classes of the validation set, used by ``config.patience``.
     checkpoint : FitCheckpoint or None
-        Of the main process. A training saved there is gone on with, to the same end.
+        Checkpoint of the main process. A training saved there is continued, with the same result.
 
     Raises
     ------
     UsageError
-        If there is nothing to train on, a rate is given for an unknown modality, or patience is asked
-        for with nothing to judge by.
+        If there is no labeled sample, a rate is given for an unknown modality, or patience is set
+        without a validation set.
     NonFiniteError
-        If the loss is not finite; ``row`` is the step. It is found up to 63 steps later.
+        If the loss is not finite; ``row`` is the step. It is detected up to 63 steps later.
     WorkerError
         If a process that loads data dies.
     PeerError
-        If another process of the mesh ends.
+        If another process of the run ends.
     """
     if len(positions) == 0 or len(positions) != len(labels):
         raise UsageError(
-            f"fit: expected one or more labeled samples, got {len(positions)} positions "
+            f"fit: expected at least one labeled sample, got {len(positions)} positions "
             f"and {len(labels)} labels"
         )
     if config.patience is not None and (validation is None or len(validation[0]) == 0):
-        raise UsageError(
-            "fit: training.patience goes by V, expected its samples, got none; pass validation"
-        )
+        raise UsageError("fit: training.patience needs a validation set, got none; pass validation")
     mesh = mesh or Mesh(model.device, config.precision)
-    plan = Plan(len(positions), config, epochs=epochs, seed=seed, mesh=mesh)
+    plan = MinibatchPlan(len(positions), config, epochs=epochs, seed=seed, mesh=mesh)
     optimizer = make_optimizer(model, config)
     moving = Moving(
         model,
@@ -119,7 +119,7 @@ def fit(
         samples=(positions, labels),
         validation=None if config.patience is None else validation,
     )
-    # Encoders that draw must not draw alike in two processes.
+    # Random encoders must not use the same numbers in two processes.
     own = seed if mesh.main else int(np.random.default_rng([seed, mesh.rank]).integers(2**63))
     with seeded(own, model.device), worker_deaths(loader):
         training.begin(checkpoint)
@@ -128,11 +128,11 @@ def fit(
 
 
 class _Training:
-    """A training under way."""
+    """A training in progress."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: MinibatchPlan,
         moving: Moving,
         mesh: Mesh,
         config: TrainingConfig,
@@ -146,12 +146,12 @@ class _Training:
         self._targets = torch.from_numpy(np.array(samples[1], dtype=np.int64))
         self._validation = validation
         self._state = FitState(losses=[0.0] * plan.epochs)
-        self._losses: list[Tensor] = []  # of the last steps, not looked at yet
+        self._losses: list[Tensor] = []  # of the last steps, not read yet
         self._norms: list[Tensor] = []
         self._saves = False
 
     def begin(self, checkpoint: FitCheckpoint | None) -> None:
-        """Take up what was saved; make all processes start alike."""
+        """Restore a saved training, and give all processes the same start."""
         mesh, saved = self._mesh, None if checkpoint is None else checkpoint.load()
         self._saves = mesh.broadcast(checkpoint is not None)
         shapes = saved and {k: (v.shape, v.dtype) for k, v in saved[1].items()}
@@ -177,15 +177,15 @@ class _Training:
             file = "the file of this training" if checkpoint is None else checkpoint.path
             raise CheckpointError(
                 f"{file} is damaged ({' '.join(str(error).split())[:200]}); delete it, and the training "
-                "starts from its beginning"
+                "starts over"
             ) from error
 
     def run(
         self, loader: Loader, checkpoint: FitCheckpoint | None, progress: Progress | None
     ) -> None:
-        """Every step that is left."""
+        """Do the remaining steps."""
         plan, state = self._plan, self._state
-        stream = loader.stream(self._jobs(state.step))
+        stream = loader.stream(self._requests(state.step))
         self._model.train()
         while state.step < plan.steps:
             epoch, number = divmod(state.step, plan.per_epoch)
@@ -197,28 +197,28 @@ class _Training:
             state.step += 1
             ended = number == plan.per_epoch - 1
             if ended or len(self._losses) == _LOOK:
-                self._look()
+                self._read_losses()
             if progress is not None:
                 progress(state.step, plan.steps)
-            if ended and self._validation is not None and self._hopeless(epoch, stream):
+            if ended and self._validation is not None and self._should_stop(epoch, stream):
                 break
             if self._saves and self._mesh.broadcast(checkpoint is not None and checkpoint.due()):
                 self._save(checkpoint)
-        self._look()
+        self._read_losses()
         if self._moving.best_weights:
             self._model.load_state_dict(self._moving.best_weights)
-        # Batch norms without GPUs have seen other samples in every process.
+        # Without GPUs, the batch norms of each process have seen different samples.
         self._mesh.copy_from_main(self._model.state_dict().values())
         self._model.eval()
 
-    def _jobs(self, step: int) -> Iterator[Job]:
-        """What all of the training reads, in order, so that reading never pauses."""
+    def _requests(self, step: int) -> Iterator[BatchRequest]:
+        """All reads of the training in order, so that reading ahead never pauses."""
         plan = self._plan
         for epoch in range(step // plan.per_epoch, plan.epochs):
             start, stop = epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch
-            yield from plan.jobs(self._positions, max(start, step), stop)
+            yield from plan.requests(self._positions, max(start, step), stop)
             if self._validation is not None:
-                yield from self._validation_jobs()
+                yield from self._validation_requests()
 
     def _step(self, minibatch: Minibatch, stream: Iterator[Batch], measured: bool) -> Tensor:
         moving, mesh = self._moving, self._mesh
@@ -242,7 +242,7 @@ class _Training:
     def _backward_in_parts(
         self, minibatch: Minibatch, stream: Iterator[Batch], truth: Tensor
     ) -> Tensor:
-        """What this process adds to the minibatch's loss, its gradients accumulated."""
+        """Accumulate this process's gradients, and return its share of the minibatch's loss."""
         model, masks, n = self._model, self._moving.masks, len(truth)
         parts = [(part, next(stream)) for part in minibatch.parts]
         counts = torch.zeros(1 + len(model.names), device=truth.device)
@@ -253,7 +253,7 @@ class _Training:
         total = torch.zeros((), device=truth.device)
         before = masks.get_state()
         for part, batch in parts:
-            masks.set_state(before)  # every part takes its rows of the same masks
+            masks.set_state(before)  # every part uses its rows of the same masks
             with self._mesh.autocast(), model.dropout.drawing(masks, n, part.rows):
                 output = model(batch.inputs, batch.present)
             loss = part_loss(output, truth[part.rows], batch.present, counts) * part.counted
@@ -271,8 +271,8 @@ class _Training:
         if measured:
             self._norms.append(norm)
 
-    def _look(self) -> None:
-        """Add up the losses of the last steps, over all processes, and see that they are finite."""
+    def _read_losses(self) -> None:
+        """Sum the losses of the last steps over all processes, and check that they are finite."""
         state = self._state
         if self._losses:
             values = self._mesh.sum(torch.stack(self._losses)).tolist()
@@ -286,13 +286,13 @@ class _Training:
             state.norms += torch.stack(self._norms).tolist()
             self._norms.clear()
 
-    def _validation_jobs(self) -> list[Job]:
+    def _validation_requests(self) -> list[BatchRequest]:
         positions = self._validation[0] if self._validation else self._positions[:0]
         mine = positions[self._mesh.block(len(positions))]
-        return list(jobs_of(mine, self._config.predict_batch_size))
+        return list(requests_of(mine, self._config.predict_batch_size))
 
-    def _hopeless(self, epoch: int, stream: Iterator[Batch]) -> bool:
-        """Judge the epoch by V, keep the best one's weights, and say whether to stop."""
+    def _should_stop(self, epoch: int, stream: Iterator[Batch]) -> bool:
+        """Evaluate the epoch on the validation set, keep the best weights, and return whether to stop."""
         state, moving = self._state, self._moving
         nll = self._nll(stream)
         if nll < state.best:
@@ -301,19 +301,21 @@ class _Training:
         return epoch - state.best_epoch >= (self._config.patience or 1)
 
     def _nll(self, stream: Iterator[Batch]) -> float:
-        """Mean negative log-likelihood of the fused head on V, in nats."""
+        """Mean negative log-likelihood of the fused head on the validation set, in nats."""
         if self._validation is None:
             return math.nan
         truth = self._validation[1]
         mine = torch.from_numpy(np.array(truth[self._mesh.block(len(truth))], dtype=np.int64))
         total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
-        jobs = self._validation_jobs()
+        requests = self._validation_requests()
         self._model.eval()
         with torch.inference_mode():
-            passes = forward_passes(self._model, itertools.islice(stream, len(jobs)), self._mesh)
-            sizes = [len(job.positions) for job in jobs]
+            passes = forward_passes(
+                self._model, itertools.islice(stream, len(requests)), self._mesh
+            )
+            sizes = [len(request.positions) for request in requests]
             for (output, _), y in zip(
-                passes, torch.split(mine, sizes) if jobs else (), strict=True
+                passes, torch.split(mine, sizes) if requests else (), strict=True
             ):
                 z = output.fused_logits.double()
                 total += functional.cross_entropy(z, y.to(z.device), reduction="sum")
@@ -321,13 +323,13 @@ class _Training:
         return float(self._mesh.sum(total)) / len(truth)
 
     def _save(self, checkpoint: FitCheckpoint | None) -> None:
-        self._look()
+        self._read_losses()
         tensors, facts = self._moving.capture(self._mesh)
         if checkpoint is not None:
             checkpoint.save(self._state, tensors, facts)
 
     def diagnostics(self) -> TrainingDiagnostics:
-        """How it went."""
+        """Diagnostics of the training."""
         epochs = math.ceil(self._state.step / self._plan.per_epoch)
         losses = np.array(self._state.losses[:epochs])
         return TrainingDiagnostics(
@@ -340,7 +342,7 @@ class _Training:
 
 
 def labeled_checksum(positions: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
-    """What tells one set of labels, in its order, from another: SHA-256, hexadecimal."""
+    """Checksum of labeled samples in their order: SHA-256, hexadecimal."""
     digest = hashlib.sha256(np.ascontiguousarray(positions, np.int64).tobytes())
     digest.update(np.ascontiguousarray(labels, np.int64).tobytes())
     return digest.hexdigest()

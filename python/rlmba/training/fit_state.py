@@ -1,4 +1,4 @@
-"""A training that is under way: what it is made of, and its checkpoint on disk."""
+"""The state of a training in progress, and its checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["FitCheckpoint", "FitState", "Moving"]
 
 @dataclass
 class FitState:
-    """Figures of a training so far.
+    """Progress of a training.
 
-    ``step`` steps are done; ``losses`` is the mean loss of each epoch, of the present one as far as
-    it has gone; ``norms`` the gradient's norm in each step of the last epoch; ``best`` the lowest
-    NLL on V, that of epoch ``best_epoch``.
+    ``step`` is the number of completed steps. ``losses`` has the mean loss of each epoch, for the
+    current one so far. ``norms`` has the gradient norm of each step of the last epoch. ``best`` is
+    the lowest NLL on the validation set, reached in epoch ``best_epoch``.
     """
 
     step: int = 0
@@ -40,7 +40,7 @@ class FitState:
 
 @dataclass
 class Moving:
-    """What training changes beside the figures: weights, optimizer, and states of generators."""
+    """What training changes besides its progress: weights, optimizer and generator states."""
 
     model: MultimodalClassifier
     optimizer: torch.optim.Optimizer
@@ -49,7 +49,7 @@ class Moving:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def capture(self, mesh: Mesh) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All of it, as tensors and as what JSON can hold; complete in the main process only."""
+        """Return it as tensors and JSON-serializable values; complete only in the main process."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
         optimizer = self.optimizer.state_dict()
@@ -62,7 +62,7 @@ class Moving:
         return tensors, facts
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], mesh: Mesh) -> None:
-        """Set everything to what :meth:`capture` saw, in a process of the same rank."""
+        """Restore the state that :meth:`capture` returned in a process of the same rank."""
 
         def part(name: str) -> dict[str, Tensor]:
             start = f"{name}."
@@ -77,7 +77,7 @@ class Moving:
         self.optimizer.load_state_dict({"state": state, "param_groups": facts["groups"]})
         self.scheduler.load_state_dict(dict(facts["scheduler"]))
         self.masks.set_state(tensors["masks"].cpu())
-        # Another number of processes has other draws in its encoders all the same.
+        # The encoders' random numbers still depend on the number of processes.
         states = part(f"random.{mesh.rank}")
         if states:
             torch.set_rng_state(states["cpu"].cpu())
@@ -94,7 +94,7 @@ def _random_states(device: torch.device) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Saved:
-    """What the file of a training has beside tensors."""
+    """Content of a training's file besides tensors."""
 
     state: FitState
     groups: list[dict[str, Any]]
@@ -102,16 +102,16 @@ class _Saved:
 
 
 class FitCheckpoint:
-    """A file that a training is saved to from time to time, and taken up from.
+    """A file to which a training is saved periodically, and from which it continues.
 
     Parameters
     ----------
     path : path
-        Replaced as a whole every time.
+        Replaced atomically each time.
     minutes : float
-        From one time to the next, on the clock.
+        Wall-clock minutes between two saves.
     identity : mapping
-        JSON-able: what decides the training. A file of another one is not taken up.
+        JSON-serializable values that determine the training. A file of another training is ignored.
     """
 
     def __init__(self, path: Path, minutes: float, identity: Mapping[str, Any]) -> None:
@@ -127,12 +127,12 @@ class FitCheckpoint:
     def save(
         self, state: FitState, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
     ) -> None:
-        """Write it all.
+        """Write the state.
 
         Raises
         ------
         StorageError
-            If it cannot be written; what was there is unharmed.
+            If it cannot be written; an existing file is unchanged.
         """
         text = json.dumps({"state": asdict(state), **facts}).encode()
         packed = torch.frombuffer(bytearray(text), dtype=torch.uint8)
@@ -140,7 +140,7 @@ class FitCheckpoint:
         self._last = time.monotonic()
 
     def load(self) -> tuple[FitState, dict[str, Tensor], dict[str, Any]] | None:
-        """What was saved last; None where there is nothing of this training."""
+        """Read the last saved state; None if this training has none."""
         try:
             tensors = load_tensors(self.path, config=self._identity)
             text = bytes(tensors.pop("facts").tolist())

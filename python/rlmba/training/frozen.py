@@ -1,4 +1,4 @@
-"""Features of frozen encoders: computed once for every sample of a data set, and kept."""
+"""Features of frozen encoders, computed once for every sample of a data set and stored."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rlmba.models.registry import Encoder
 from rlmba.storage import make_folder
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.mesh import Mesh
-from rlmba.training.predict import jobs_of
+from rlmba.training.predict import requests_of
 
 __all__ = ["features_name", "frozen_features"]
 
 
 def features_name(model: MultimodalClassifier, dataset: MultimodalDataset) -> str:
-    """File name that tells these encoders on these samples from any others: set and checksum.
+    """File name for these encoders and samples: name of the data set and checksum.
 
-    The checksum (BLAKE2b, 64 bits) is over the data set's fingerprint and every encoder's class and
-    weights, so that changed files or other weights give another name.
+    The checksum (BLAKE2b, 64 bits) covers the data set's fingerprint and the class and weights of
+    every encoder, so that changed files or other weights give another name.
     """
     digest = hashlib.blake2b(dataset.fingerprint().encode(), digest_size=8)
     for name, encoder in zip(model.names, model.encoders, strict=True):
@@ -47,23 +47,23 @@ def frozen_features(
     mesh: Mesh | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Run every encoder over every sample in evaluation mode, and write what they say.
+    """Run every encoder over every sample in evaluation mode, and write the features.
 
     Parameters
     ----------
     model : MultimodalClassifier
-        Whose encoders; projections and heads take no part. Its mode is as before afterwards.
+        Its encoders are used, without projections and heads. Its mode is restored afterwards.
     loader : Loader
-        Gives the batches, not augmented, on the model's device.
+        Reads the batches, without augmentation, to the model's device.
     path : path
-        The ``.npz`` to write: see :func:`rlmba.data.features.save_features`. Folders above it are
-        made. Rows of samples that lack a modality are zero and marked in ``present``.
+        The ``.npz`` file to write; see :func:`rlmba.data.features.save_features`. Parent folders
+        are created. Rows of missing modalities are zero and marked in ``present``.
     batch_size : int
         Samples per forward pass.
     mesh : Mesh or None
-        Precision, and the processes that share the samples; the main one writes.
+        Precision, and the processes that share the samples. The main process writes the file.
     progress : callable or None
-        Called after every pass with (samples done, samples in all) of this process.
+        Called after every pass with (completed samples, total samples) of this process.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def frozen_features(
     try:
         with torch.inference_mode(), worker_deaths(loader):
             done = 0
-            for batch in loader.stream(jobs_of(mine, batch_size)):
+            for batch in loader.stream(requests_of(mine, batch_size)):
                 taken = slice(done, done + len(next(iter(batch.inputs.values()))))
                 if batch.present is not None:
                     present[taken] = batch.present.to("cpu", torch.uint8)

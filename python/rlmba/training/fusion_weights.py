@@ -1,4 +1,4 @@
-"""Fusion ``adaptive``: the convex weights under which the trained fused head does best on V."""
+"""Fusion ``adaptive``: convex weights that fit the trained fused head best on the validation set."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ def adaptive_fusion_weights(
     Parameters
     ----------
     features : M float arrays [V, d]
-        f_m of the V samples.
+        f_m of the validation samples.
     labels : int64 array [V]
         Their classes.
     weight, bias : float arrays [C, d] and [C]
         The fused head.
     penalty : float
-        lambda >= 0, the pull towards uniform weights. The NLL is a mean over samples, in nats.
+        lambda >= 0, the strength of the penalty for weights that are not uniform. The NLL is a mean
+        over samples, in nats.
     present : bool array [V, M] or None
-        Weights of absent modalities are 0 for that sample and the rest renormalized.
+        Weights of missing modalities are 0 for that sample, and the others are renormalized.
 
     Returns
     -------
     float64 array [M]
-        w. Uniform where V is empty. Found by L-BFGS with the analytic gradient over the logits of w
-        (softmax), started at uniform; no random start, so equal input gives equal output.
+        w; uniform if V is empty. It is found by L-BFGS with the analytic gradient over the logits
+        of w (softmax), starting from uniform weights. Nothing is random, so equal input gives equal
+        output.
 
     Raises
     ------
     ShapeError
-        If the shapes disagree.
+        If the shapes do not agree.
     """
     head = np.asarray(weight, dtype=np.float64)
     y = np.asarray(labels)
@@ -63,7 +65,7 @@ def adaptive_fusion_weights(
         )
     if m == 1 or n == 0:
         return np.full(m, 1.0 / m)
-    # The head is linear: the logits of any mixture are the mixture of these.
+    # The head is linear, so the logits of a mixture are the mixture of the parts' logits.
     parts = np.stack([np.asarray(f, dtype=np.float64) @ head.T for f in features])
     offset = np.asarray(bias, dtype=np.float64)
     there = np.ones((n, m)) if present is None else np.asarray(present, dtype=np.float64)

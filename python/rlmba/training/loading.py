@@ -1,4 +1,4 @@
-"""From positions to batches on the model's device."""
+"""Loading of batches from dataset positions to the model's device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pickle
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.errors import RlmbaError, UsageError, WorkerError
 
-__all__ = ["Job", "Loader", "worker_deaths"]
+__all__ = ["BatchRequest", "Loader", "worker_deaths"]
 
 
-class Job(NamedTuple):
-    """One batch to read: ``rows`` of ``positions``, all of them where None.
+class BatchRequest(NamedTuple):
+    """One batch to read: ``rows`` of ``positions``, or all positions if None.
 
-    ``seed`` and ``number`` decide the augmentation, drawn for all of ``positions``, where ``train``.
+    If ``train``, ``seed`` and ``number`` determine the augmentation, drawn for all ``positions``.
     """
 
     positions: NDArray[np.int64]
@@ -42,13 +41,14 @@ class Loader:
     ----------
     dataset : MultimodalDataset
     device : torch.device
-        Where batches are finished.
+        Device on which the batches are finished.
     workers : int or None
-        Processes that read, each with one torch thread; 0: this one does; None: 0 where the data set
-        lies in memory, else one a core, divided among the processes launched together. They start
-        with the first batch and stay until :meth:`close`. Batches do not depend on their number.
+        Number of worker processes, each with one torch thread; 0 reads in this process. None uses 0
+        for a data set in memory, and otherwise one worker per core, divided among the processes
+        launched together. Workers start with the first batch and run until :meth:`close`. Batches
+        do not depend on their number.
     prefetch : int
-        Batches each of them reads ahead.
+        Number of batches that each worker reads ahead.
     """
 
     def __init__(
@@ -63,29 +63,24 @@ class Loader:
         self.device = torch.device(device)
         self.workers = _workers_for(dataset) if workers is None else workers
         self._prefetch = prefetch
-        self._jobs = _Jobs()
+        self._requests = _Requests()
         self._source: DataLoader[Any] | None = None
         self._streams = 0
 
     def __enter__(self) -> Loader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the processes that read. The next batch starts new ones."""
+        """Stop the worker processes. The next batch starts new ones."""
         self._source = None
 
     def batches(
         self, chunks: Sequence[NDArray[np.int64]], *, train: bool = False, seed: int = 0
     ) -> Iterator[Batch]:
-        """The samples of each chunk as a batch, in order.
+        """Yield the samples of each chunk as a batch, in order.
 
         Parameters
         ----------
@@ -94,8 +89,8 @@ class Loader:
         train : bool
             Apply the data set's augmentation.
         seed : int
-            With a chunk's number, decides its augmentation: how and where a batch is read changes
-            nothing.
+            Determines the augmentation, together with the chunk's number. It does not matter how or
+            where a batch is read.
 
         Yields
         ------
@@ -103,14 +98,15 @@ class Loader:
             Finished, on the device.
         """
         return self.stream(
-            Job(positions, None, train, seed, number) for number, positions in enumerate(chunks)
+            BatchRequest(positions, None, train, seed, number)
+            for number, positions in enumerate(chunks)
         )
 
-    def stream(self, jobs: Iterable[Job]) -> Iterator[Batch]:
-        """The batch of each job, in order.
+    def stream(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
+        """Yield the batch of each request, in order.
 
-        Jobs are taken from the iterable as processes come free, ahead of the batches. One stream at a
-        time: the next begins when this one is at its end, or is given up.
+        Workers take requests from the iterable ahead of the batches. Only one stream may be active: the
+        next one begins when this one has ended or has been abandoned.
 
         Yields
         ------
@@ -120,30 +116,32 @@ class Loader:
         Raises
         ------
         WorkerError
-            If a process that reads dies; the rest of the stream is lost.
+            If a worker process dies; the rest of the stream is lost.
         UsageError
-            If a newer stream has begun.
+            If a newer stream has started.
         """
         if not self.workers:
-            for job in jobs:
-                yield self.dataset.finish(_read(self.dataset, job), self.device)
+            for request in requests:
+                yield self.dataset.finish(_read(self.dataset, request), self.device)
             return
         self._streams += 1
         number = self._streams
         with worker_deaths(self):
-            self._jobs.jobs = jobs
+            self._requests.requests = requests
             for loaded in self._loaded():
                 if isinstance(loaded, _Failure):
                     loaded.throw()
                 yield self.dataset.finish(loaded, self.device)
                 if number != self._streams:
-                    raise UsageError("Loader: expected one stream at a time, a newer one has begun")
+                    raise UsageError(
+                        "Loader: expected one stream at a time, but a newer one has started"
+                    )
 
     def _loaded(self) -> Iterator[Any]:
         if self._source is None:
             self._source = DataLoader(
                 _Reader(self.dataset),
-                sampler=self._jobs,
+                sampler=self._requests,
                 batch_size=None,
                 num_workers=self.workers,
                 prefetch_factor=self._prefetch,
@@ -157,9 +155,9 @@ class Loader:
 
 @contextlib.contextmanager
 def worker_deaths(loader: Loader) -> Iterator[None]:
-    """A block in which the death of one of a loader's processes is a :class:`WorkerError`.
+    """Raise :class:`WorkerError` if one of a loader's processes dies in the block.
 
-    The system tells of it by a signal, anywhere in the code of this process.
+    torch reports the death from a signal handler, anywhere in the code of this process.
     """
     try:
         yield
@@ -187,41 +185,44 @@ def _workers_for(dataset: MultimodalDataset) -> int:
     return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _read(dataset: MultimodalDataset, job: Job) -> Batch:
+def _read(dataset: MultimodalDataset, request: BatchRequest) -> Batch:
     generator = None
-    if job.train:
-        mixed = np.random.SeedSequence([job.seed, job.number]).generate_state(1, np.uint64)[0]
+    if request.train:
+        entropy = np.random.SeedSequence([request.seed, request.number])
+        mixed = entropy.generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
-    if job.rows is None:
-        return dataset.load(job.positions, train=job.train, generator=generator)
-    return dataset.load(job.positions, train=job.train, generator=generator, rows=job.rows)
+    if request.rows is None:
+        return dataset.load(request.positions, train=request.train, generator=generator)
+    return dataset.load(
+        request.positions, train=request.train, generator=generator, rows=request.rows
+    )
 
 
-class _Jobs(Sampler[Job]):
-    """Hands the jobs of the current stream to the processes that read."""
+class _Requests(Sampler[BatchRequest]):
+    """Passes the requests of the current stream to the worker processes."""
 
     def __init__(self) -> None:
-        self.jobs: Iterable[Job] = ()
+        self.requests: Iterable[BatchRequest] = ()
 
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self.jobs)
+    def __iter__(self) -> Iterator[BatchRequest]:
+        return iter(self.requests)
 
 
 class _Reader(Dataset[Any]):
-    """What runs in those processes: from a job to a batch, or to why there is none."""
+    """Runs in the worker processes: turns a request into a batch or a failure."""
 
     def __init__(self, dataset: MultimodalDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, job: Any) -> Any:
+    def __getitem__(self, request: Any) -> Any:
         try:
-            return _read(self._dataset, job)
+            return _read(self._dataset, request)
         except Exception as error:
             return _Failure(_portable(error), traceback.format_exc())
 
 
 class _Failure:
-    """An exception on its way from another process."""
+    """An exception sent from a worker process."""
 
     def __init__(self, error: Exception, trace: str) -> None:
         self._error, self._trace = error, trace
@@ -231,7 +232,7 @@ class _Failure:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it survives pickling, else one that says the same."""
+    """Return the error itself if it can be pickled, otherwise one with the same message."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -244,5 +245,5 @@ def _as_is(loaded: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the one that reads the batches says so.
+    # Ctrl-C reaches every process of a terminal; only the main process reports it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

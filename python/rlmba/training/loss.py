@@ -1,4 +1,4 @@
-"""The loss of all heads, over a minibatch or a part of one."""
+"""The loss of all heads, over a minibatch or part of one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["head_counts", "multimodal_loss", "part_loss"]
 
 
 def multimodal_loss(output: ModelOutput, labels: Tensor, present: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the fused head plus that of every modality head, each a mean over samples.
+    """Cross-entropy of the fused head plus that of each modality head, each averaged over samples.
 
     Parameters
     ----------
     output : ModelOutput
-        Of n samples.
+        Outputs for n samples.
     labels : int64 tensor [n]
         Their classes.
     present : bool tensor [n, M] or None
-        A modality head's mean is over the samples that have the modality, the fused head's over
-        those that have any; 0 where none has.
+        A modality head's mean is over the samples that have the modality; the fused head's is over
+        those that have any modality. It is 0 if there is no such sample.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def multimodal_loss(output: ModelOutput, labels: Tensor, present: Tensor | None 
 
 
 def head_counts(samples: int, present: Tensor | None, modalities: int, like: Tensor) -> Tensor:
-    """How many samples each head's mean is over: the fused head, then the modalities.
+    """Number of samples in each head's mean: the fused head, then the modalities.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def head_counts(samples: int, present: Tensor | None, modalities: int, like: Ten
     modalities : int
         M.
     like : tensor
-        On whose device the answer shall be.
+        The result is on its device.
 
     Returns
     -------
@@ -66,19 +66,19 @@ def head_counts(samples: int, present: Tensor | None, modalities: int, like: Ten
 def part_loss(
     output: ModelOutput, labels: Tensor, present: Tensor | None, counts: Tensor
 ) -> Tensor:
-    """What some samples of a minibatch add to its :func:`multimodal_loss`.
+    """Contribution of some samples of a minibatch to its :func:`multimodal_loss`.
 
     Parameters
     ----------
     output, labels, present
-        Of the part.
+        Those of the part.
     counts : float tensor [1 + M]
-        :func:`head_counts` of the whole minibatch.
+        The :func:`head_counts` of the whole minibatch.
 
     Returns
     -------
     scalar tensor
-        Its sum over the parts of a minibatch is the loss of the whole.
+        Summed over the parts of a minibatch, it gives the loss of the minibatch.
     """
     whole = counts.clamp_min(1)
     heads = [output.fused_logits, *output.logits.values()]

@@ -1,4 +1,4 @@
-"""Where training runs: a device, a precision, and the processes that share the work."""
+"""The device, the precision and the group of processes that training runs on."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ __all__ = ["Mesh", "Precision", "block", "launched", "may_speak", "usable_device
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 _BUCKET = 1 << 24
-"""Numbers of a gradient summed over processes in one go."""
+"""Number of gradient values summed over processes at a time."""
 _MESSAGE = 1 << 24
-"""Numbers of a row block sent in one go."""
+"""Number of values of a row block sent at a time."""
 _PATIENCE = timedelta(days=30)
-"""How long processes wait for the main one, which may query a strategy for hours."""
+"""How long processes wait for the main process, whose query strategy may take hours."""
 
 
 def launched() -> tuple[int, int]:
-    """Rank of this process and how many were launched together: (0, 1) of a process on its own."""
+    """Return this process's rank and the number of processes launched together: (0, 1) if alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return (int(os.environ.get("RANK", "0")), size) if size > 1 else (0, 1)
 
 
 def block(n: int, number: int, of: int) -> slice:
-    """Rows of block ``number`` of ``of`` that n rows are cut into: sizes differ by one at most, larger first.
+    """Rows of block ``number`` when n rows are cut into ``of`` blocks of almost equal size.
+
+    Sizes differ by at most one; larger blocks come first.
 
     Examples
     --------
@@ -47,12 +49,12 @@ def block(n: int, number: int, of: int) -> slice:
 
 
 def usable_device(name: str) -> torch.device:
-    """The torch device of that name; "auto" is a GPU where there is one.
+    """Return the torch device of that name; "auto" chooses a GPU if there is one.
 
     Raises
     ------
     UsageError
-        If there is no such device here.
+        If this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -68,25 +70,25 @@ def usable_device(name: str) -> torch.device:
 
 
 class Mesh:
-    """A device, a precision, and this process's place among those that share the work.
+    """A group of processes that share the work, with this process's device and precision.
 
-    On its own a process is a mesh of size 1, whose methods cost nothing. :meth:`open` joins the
-    processes that ``accelerate launch`` or ``torchrun`` started. Every method that speaks to the others
-    must be called by all of them, in the same order.
+    A single process is a group of size 1, whose methods cost nothing. :meth:`open` joins the
+    processes that ``accelerate launch`` or ``torchrun`` started. Every method that communicates
+    must be called by all of them in the same order.
 
     Parameters
     ----------
     device : torch.device or str
-        Where this process computes; a name as in :func:`usable_device`.
+        Device of this process; a name as in :func:`usable_device`.
     precision : {"auto", "fp32", "bf16"}
-        Of :meth:`autocast`; "auto" is bf16 on a GPU that computes in it, else fp32.
+        Precision of :meth:`autocast`; "auto" is bf16 on a GPU that supports it, otherwise fp32.
 
     Attributes
     ----------
     device : torch.device
     precision : {"fp32", "bf16"}
     rank, size : int
-        This process's number and how many there are.
+        Number of this process, and number of processes.
 
     Raises
     ------
@@ -104,34 +106,34 @@ class Mesh:
 
     @classmethod
     def open(cls, device: str = "auto", precision: Precision = "auto") -> Mesh:
-        """The mesh of all processes launched together; of this one where there are no others.
+        """Join all processes launched together; a process that was launched alone is its own group.
 
         Parameters
         ----------
         device : str
-            "auto", "cpu" or, for a process on its own, any torch device. Each of several processes has
-            the device its launcher gave it: on GPUs one each.
+            "auto", "cpu" or, for a single process, any torch device. Each of several processes uses
+            the device that its launcher assigned, for GPUs one each.
         precision : {"auto", "fp32", "bf16"}
 
         Raises
         ------
         UsageError
-            If the device is not usable, or is a particular one for several processes.
+            If the device is not usable, or one device is named for several processes.
         PeerError
-            If the others cannot be reached.
+            If the other processes cannot be reached.
         """
         if launched()[1] == 1:
             return cls(device, precision)
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(
                 f"device: expected 'auto', 'cpu' or 'cuda' for several processes, got {device!r}; "
-                "which GPU a process has is up to the launcher (CUDA_VISIBLE_DEVICES)"
+                "the launcher assigns GPUs to processes (CUDA_VISIBLE_DEVICES)"
             )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         usable_device(device)
-        # Its Accelerator would add one process-wide mixed precision, which runs of their own
-        # precision in one process could not share.
+        # An Accelerator would set one mixed precision for the process; runs in one process may
+        # differ.
         from accelerate import PartialState
 
         own = not torch.distributed.is_initialized()
@@ -148,28 +150,28 @@ class Mesh:
 
     @property
     def main(self) -> bool:
-        """Whether this is the process that decides, prints and writes."""
+        """Whether this is the main process, which decides, prints and writes."""
         return self.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """A block in which a network computes at the mesh's precision."""
+        """Run networks in the block at the group's precision."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
         autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
         return _on_cpu(autocast) if self.device.type == "cpu" else autocast
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Move a network to the device; on several GPUs its batch norms see all of a minibatch."""
+        """Move a network to the device; on several GPUs, its batch norms use the whole minibatch."""
         if self.size > 1 and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return model.to(self.device)
 
     def block(self, n: int, rank: int | None = None) -> slice:
-        """Rows of n that fall to this process, or to ``rank``: see :func:`block`."""
+        """Rows of n that are assigned to this process or to ``rank``; see :func:`block`."""
         return block(n, self.rank if rank is None else rank, self.size)
 
     def broadcast(self, value: Any = None) -> Any:
-        """The main process's value, anything that pickles, in every process."""
+        """Return the main process's value in every process; it must be picklable."""
         if self.size == 1:
             return value
         box = [value if self.main else None]
@@ -178,7 +180,7 @@ class Mesh:
         return box[0]
 
     def collect(self, value: Any) -> list[Any]:
-        """Every process's value, in the order of ranks, in the main process; in others nothing."""
+        """Return every process's value by rank in the main process, and an empty list in the others."""
         if self.size == 1:
             return [value]
         values: list[Any] | None = [None] * self.size if self.main else None
@@ -187,13 +189,13 @@ class Mesh:
         return values or []
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all processes."""
         if self.size > 1:
             with _speaking():
                 torch.distributed.barrier(group=self._host)
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors, on the mesh's device, with the main process's of the same shapes."""
+        """Overwrite tensors on the group's device with the main process's tensors of the same shapes."""
         if self.size > 1:
             with _speaking(), torch.no_grad():
                 for tensor in tensors:
@@ -203,14 +205,14 @@ class Mesh:
                         tensor.copy_(whole)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """A tensor on the mesh's device, summed over all processes in place."""
+        """Sum a tensor on the group's device over all processes, in place."""
         if self.size > 1:
             with _speaking():
                 torch.distributed.all_reduce(tensor)
         return tensor
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over all processes; a parameter that has one in any then has it in all."""
+        """Sum gradients over all processes; a parameter with a gradient in any process gets one in all."""
         if self.size == 1:
             return
         known = [p for p in parameters if p.requires_grad]
@@ -237,8 +239,8 @@ class Mesh:
         Parameters
         ----------
         rows : tensor
-            On the CPU, contiguous. In the main process [n, ...], whose first block is filled, and
-            the others are after the call; in other processes their own block of rows.
+            Contiguous, on the CPU. In the main process [n, ...], whose first block is filled before
+            the call and the others after it; in other processes, their own block of rows.
         n : int
         """
         if self.size == 1:
@@ -253,7 +255,7 @@ class Mesh:
                     torch.distributed.recv(part, src=rank, group=self._host)
 
     def abandon(self) -> None:
-        """Leave the others after an error here, so that they end too instead of waiting."""
+        """Leave the group after an error in this process, so that the others end instead of waiting."""
         if self.size > 1:
             may_speak()
             _leave()
@@ -266,10 +268,10 @@ def _on_cpu(autocast: torch.autocast) -> Iterator[None]:
 
 
 class _Conv3dInFloat32(TorchFunctionMode):
-    """Keeps 3-D convolutions out of autocast on CPUs.
+    """Excludes 3-D convolutions from autocast on CPUs.
 
-    For some shapes (kernels of (1, 3, 3) on AMX) torch's bfloat16 weight gradient is NaN, or finite and
-    a tenth off.
+    For some shapes, such as (1, 3, 3) kernels on AMX, torch's bfloat16 weight gradient is NaN or
+    wrong by a tenth.
     """
 
     def __torch_function__(
@@ -314,19 +316,19 @@ def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextlib.contextmanager
 def _speaking() -> Iterator[None]:
-    """Every failure of speaking to the other processes as what it means."""
+    """Turn every failure to communicate with other processes into a :class:`PeerError`."""
     try:
         yield
     except RuntimeError as error:
         first = (str(error).splitlines() or [""])[0]
         raise PeerError(
-            "another process of this run has ended, perhaps killed for want of memory; look at what "
-            f"its launcher says, and start the same again, a run with `rlmba run --resume` ({first[:200]})"
+            "another process of this run has ended, possibly killed for lack of memory; read the output "
+            f"of its launcher and start it again, a run with `rlmba run --resume` ({first[:200]})"
         ) from error
 
 
 def _leave() -> None:
-    """Break the connections to the others."""
+    """Close the connections to the other processes."""
     if torch.distributed.is_initialized():
         with contextlib.suppress(Exception):
             torch.distributed.destroy_process_group()
@@ -336,10 +338,11 @@ _spoken: list[bool] = []
 
 
 def may_speak() -> bool:
-    """Whether this process is the one to report the error that ends all launched together.
+    """Whether this process reports the error that ends all processes launched together.
 
-    The first to ask is: the one that fails asks before it leaves the others, who then notice. Asking
-    again gives the same answer. Where they cannot agree it is the main process.
+    The first process to ask reports it: a failing process asks before it leaves the group, and the
+    others notice only then. Repeated calls give the same answer. If the processes cannot
+    communicate, the main process reports it.
     """
     rank, size = launched()
     if size == 1:

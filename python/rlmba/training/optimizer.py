@@ -1,4 +1,4 @@
-"""The optimizer of a round's training and how its rate runs."""
+"""The optimizer and the learning-rate schedule of a training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_optimizer(
     config: TrainingConfig,
     stacked: Mapping[str, Tensor] | None = None,
 ) -> torch.optim.Optimizer:
-    """The configured optimizer over encoders at their own rates; biases and norms are not decayed.
+    """Make the configured optimizer; encoders may have their own rates, biases and norms do not decay.
 
     "adamw" decouples weight decay from the gradient, "adam" adds it to the gradient (L2).
 
@@ -31,8 +31,8 @@ def make_optimizer(
     model : MultimodalClassifier
     config : TrainingConfig
     stacked : mapping of name to tensor [K, ...] or None
-        What to optimize in the place of the model's own parameters of these names, each by the rule of
-        its own: the parameters of K models of one kind.
+        Parameters of K models of one architecture, which replace the model's parameters of these
+        names and are optimized by the same rules.
 
     Raises
     ------
@@ -68,15 +68,15 @@ def make_optimizer(
 def make_scheduler(
     optimizer: torch.optim.Optimizer, config: TrainingConfig, *, epochs: int, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Factor of every rate by optimizer steps done.
+    """Make the scheduler, which multiplies every learning rate by a factor per optimizer step.
 
-    Over the first ``config.warmup_epochs`` it rises linearly, from one step's share of them; then the
-    schedule holds, counted from the start of training.
+    The factor rises linearly over the first ``config.warmup_epochs``. Then it follows the schedule,
+    counted from the start of training.
 
     Parameters
     ----------
     epochs, steps : int
-        Of the whole training.
+        Numbers of epochs and steps of the whole training.
     """
     per_epoch = steps / epochs
     warmup = config.warmup_epochs * per_epoch

@@ -1,4 +1,4 @@
-"""What a model says of samples, as arrays."""
+"""A model's outputs for samples, as arrays."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.models.classifier import ModelOutput, MultimodalClassifier
 from rlmba.training.arrays import empty_arrays
-from rlmba.training.loading import Job, Loader, worker_deaths
+from rlmba.training.loading import BatchRequest, Loader, worker_deaths
 from rlmba.training.mesh import Mesh
 from rlmba.types import MULTIMODAL, PoolOutputs
 
-__all__ = ["fits_beside", "forward_passes", "jobs_of", "predict"]
+__all__ = ["fits_beside", "forward_passes", "predict", "requests_of"]
 
 _Key = tuple[str, str]
 """("features" or "logits", head)."""
@@ -41,40 +41,41 @@ def predict(
     Parameters
     ----------
     model : MultimodalClassifier
-        Its mode is as before afterwards.
+        Its mode is restored afterwards.
     loader : Loader
-        Gives the batches, not augmented, on the model's device.
+        Reads the batches, without augmentation, to the model's device.
     positions : int64 array [N]
-        Distinct dataset positions, in the order the outputs shall have; may be empty.
+        Distinct dataset positions in the order of the outputs; may be empty.
     batch_size : int
         Samples per forward pass.
     keep : bool
-        Leave the outputs where the model is, as torch tensors.
+        Return the outputs as torch tensors on the model's device.
     progress : callable or None
-        Called after every pass with (samples done, samples in all) of this process.
+        Called after every pass with (completed samples, total samples) of this process.
     mesh : Mesh or None
-        Precision, and the processes that share the samples: a block each, all with the same arguments.
-        None: this process alone, float32.
+        Precision, and the processes that share the samples in blocks. All of them call this
+        function with the same arguments. None uses this process alone in float32.
     memory : int or None
-        Bytes the outputs may take in memory before they are mapped from files; None: half of what is
-        free.
+        Bytes of memory for the outputs; larger outputs are mapped from files. None allows half of
+        the free memory.
     spill_folder : path or None
-        Where such files are: see :func:`~rlmba.training.arrays.empty_arrays`.
+        Folder for these files; see :func:`~rlmba.training.arrays.empty_arrays`.
 
     Returns
     -------
     PoolOutputs
-        float32 arrays, or tensors with ``keep``. Of several processes the main one has all samples,
-        each of the others its own block. ``present`` is what was there when samples were read.
+        float32 arrays, or tensors with ``keep``. With several processes, the main process returns
+        all samples and each other process its own block. ``present`` tells which modalities were
+        available when the samples were read.
 
     Raises
     ------
     StorageError
-        If there is no room for files of outputs.
+        If there is not enough disk space for the outputs.
     WorkerError
         If a process that loads data dies.
     PeerError
-        If another process of the mesh ends.
+        If another process of the run ends.
     """
     mesh = mesh or Mesh(model.device)
     n = len(positions)
@@ -94,9 +95,9 @@ def predict(
     model.eval()
     try:
         with torch.inference_mode(), worker_deaths(loader):
-            batches = loader.stream(jobs_of(positions[mine], batch_size))
+            batches = loader.stream(requests_of(positions[mine], batch_size))
             done = 0
-            for values, there in _at_hand(forward_passes(model, batches, mesh), here):
+            for values, there in _on_cpu(forward_passes(model, batches, mesh), here):
                 rows = slice(done, done + len(there))
                 for key, value in values.items():
                     out[key][rows] = value
@@ -114,25 +115,27 @@ def predict(
     return outputs.on(model.device) if keep and mesh.main else outputs.host()
 
 
-def jobs_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[Job]:
-    """Plain batches of so many samples, in order."""
-    return (Job(positions[i : i + batch_size]) for i in range(0, len(positions), batch_size))
+def requests_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[BatchRequest]:
+    """Yield requests for batches of ``batch_size`` samples, in order."""
+    return (
+        BatchRequest(positions[i : i + batch_size]) for i in range(0, len(positions), batch_size)
+    )
 
 
 def forward_passes(
     model: MultimodalClassifier, batches: Iterable[Batch], mesh: Mesh
 ) -> Iterator[tuple[ModelOutput, Tensor | None]]:
-    """The model's output for each batch, at the mesh's precision, and what is present in it."""
+    """Yield the model's output for each batch, at the group's precision, with its presence mask."""
     for batch in batches:
         with mesh.autocast():
             output = model(batch.inputs, batch.present)
         yield output, batch.present
 
 
-def _at_hand(
+def _on_cpu(
     passes: Iterator[tuple[ModelOutput, Tensor | None]], here: bool
 ) -> Iterator[tuple[dict[_Key, Tensor], Tensor]]:
-    """Outputs as tensors to copy from; from a GPU one batch late, so that it never waits for the host."""
+    """Yield outputs as CPU tensors; a GPU's outputs come one batch later, so that it never waits."""
     waiting: tuple[dict[_Key, Tensor], Tensor, Any] | None = None
     for output, present in passes:
         values = _tensors(output)
@@ -201,7 +204,7 @@ def _outputs(
 
 
 def fits_beside(model: MultimodalClassifier, rows: int) -> bool:
-    """Whether the outputs of so many samples take at most half of what the model's GPU has free.
+    """Whether the outputs of the samples take at most half of the free memory of the model's GPU.
 
     False on a CPU.
     """

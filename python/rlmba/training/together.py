@@ -1,4 +1,4 @@
-"""The training of several models of one kind at once, their parameters stacked."""
+"""Training of several models of one architecture at once, with stacked parameters."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from rlmba.data.base import Batch
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.training.diagnostics import check_finite, slope
-from rlmba.training.loading import Job, Loader
+from rlmba.training.loading import BatchRequest, Loader
 from rlmba.training.loss import multimodal_loss
 from rlmba.training.mesh import Mesh
+from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
-from rlmba.training.plan import Plan
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Samples", "fit_together", "go_together", "trains_alone"]
 
-# Values of the labeled samples that may be kept in memory for a training: 2 GB.
+# Maximum number of values of the labeled samples kept in memory for a training: 2 GB.
 _KEPT = 1 << 29
 
 
 class Samples(NamedTuple):
-    """Labeled samples of one model: dataset positions and classes, int64 [L], and its seed."""
+    """Labeled samples of one model: dataset positions and classes, int64 [L], and the seed."""
 
     positions: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -39,10 +39,10 @@ class Samples(NamedTuple):
 
 
 def trains_alone(config: TrainingConfig) -> bool:
-    """Whether training asks for what goes by one model alone.
+    """Whether an option requires training each model separately.
 
-    That is early stops, parts of minibatches, clipping, compiled encoders, bfloat16, and checkpoints
-    within a round.
+    These options are early stopping, minibatches in parts, gradient clipping, compiled encoders,
+    bfloat16 and checkpoints within a round.
     """
     return (
         config.patience is not None
@@ -59,8 +59,8 @@ def go_together(
 ) -> bool:
     """Whether models like this one can be trained by :func:`fit_together`.
 
-    They can where every encoder is ``stackable``, every sample has every modality, data lie in memory,
-    and training asks for none of what goes by one model alone.
+    They can if every encoder is ``stackable``, every sample has every modality, the data are in
+    memory, and no option requires separate training.
     """
     stackable = all(encoder.stackable for encoder in model.encoders)
     return stackable and dataset.in_memory and dataset.present is None and not trains_alone(config)
@@ -75,46 +75,48 @@ def fit_together(
     epochs: int,
     mesh: Mesh | None = None,
 ) -> list[TrainingDiagnostics | NonFiniteError]:
-    """Train K models in place, each as :func:`~rlmba.training.fit` trains it alone.
+    """Train K models in place, with the results of :func:`~rlmba.training.fit` for each.
 
-    Minibatches, augmentation and dropout masks are those of each model's own seed, and the arithmetic
-    is the same but for the order of sums in matrix products, so that weights agree to rounding.
-    It costs less than K trainings, because small networks spend most of their time on the way to and
-    from the arithmetic.
+    Minibatches, augmentation and dropout masks come from each model's own seed. The arithmetic
+    differs only in the order of sums in matrix products, so weights agree up to rounding. It costs
+    less than K trainings, because small networks spend most of their time on overhead.
 
     Parameters
     ----------
     models : sequence of MultimodalClassifier [K]
-        Of one shape, their weights where training starts, their fusion weights their own. Left in
-        evaluation mode.
+        Models of one shape, which may have different fusion weights. Training starts from their
+        weights. They are left in evaluation mode.
     loader : Loader
-        Of the data set that all of them learn.
+        Loader of the data set that all models are trained on.
     samples : sequence of Samples [K]
-        As many labeled samples for each.
+        The same number of labeled samples for each model.
     config : TrainingConfig
-        One that :func:`go_together` accepts.
+        Must be accepted by :func:`go_together`.
     epochs : int
     mesh : Mesh or None
-        One process.
+        A single process.
 
     Returns
     -------
     list of TrainingDiagnostics or NonFiniteError [K]
-        The error of a model whose loss was not finite; the others are unharmed by it.
+        The error of a model whose loss was not finite; it does not affect the others.
 
     Raises
     ------
     UsageError
-        If there is nothing to train on, or numbers of samples differ.
+        If there is no labeled sample, or the numbers of samples differ.
     """
     sizes = {len(s.positions) for s in samples} | {len(s.labels) for s in samples}
     if len(models) != len(samples) or len(sizes) != 1 or 0 in sizes:
         raise UsageError(
-            f"fit_together: expected as many labeled samples for each of {len(models)} models, one or "
-            f"more, got {[len(s.positions) for s in samples]}"
+            "fit_together: expected the same number of labeled samples, at least one, for each of "
+            f"{len(models)} models, got {[len(s.positions) for s in samples]}"
         )
     mesh = mesh or Mesh(models[0].device, "fp32")
-    plans = [Plan(len(s.positions), config, epochs=epochs, seed=s.seed, mesh=mesh) for s in samples]
+    plans = [
+        MinibatchPlan(len(s.positions), config, epochs=epochs, seed=s.seed, mesh=mesh)
+        for s in samples
+    ]
     stack = _Stack(
         models,
         config,
@@ -129,7 +131,7 @@ def fit_together(
 
 
 class _Stack:
-    """K models' parameters in one, their optimizer, and what was measured on the way."""
+    """Stacked parameters of K models, their optimizer and their recorded losses."""
 
     def __init__(
         self,
@@ -183,7 +185,7 @@ class _Stack:
         self._scheduler.step()
 
     def _drawn(self, n: int) -> list[Tensor]:
-        """Every model's masks of one step, [K, n, width], in the order of the heads."""
+        """Draw every model's dropout masks for one step, [K, n, width], in the order of the heads."""
         dropout = self._one.dropout
         if dropout.p == 0:
             return []
@@ -193,7 +195,7 @@ class _Stack:
         return [torch.stack(masks) for masks in zip(*each, strict=True)]
 
     def unstack(self) -> None:
-        """Give every model its weights."""
+        """Copy its weights back to every model."""
         with torch.no_grad():
             for k, model in enumerate(self._models):
                 own = dict(model.named_parameters())
@@ -203,14 +205,17 @@ class _Stack:
 
 
 def _batches(
-    loader: Loader, samples: Sequence[Samples], plans: Sequence[Plan], config: TrainingConfig
+    loader: Loader,
+    samples: Sequence[Samples],
+    plans: Sequence[MinibatchPlan],
+    config: TrainingConfig,
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """The minibatches of every step, inputs [K, n, ...] by modality and classes [K, n]."""
+    """Yield the minibatch of every step: inputs [K, n, ...] by modality, and classes [K, n]."""
     labels = torch.from_numpy(np.stack([s.labels for s in samples]).astype(np.int64))
     rows = torch.arange(len(samples))[:, None]
     kept = None if config.augment else _kept(loader, samples)
     if kept is None:
-        stream = loader.stream(_jobs(samples, plans))
+        stream = loader.stream(_requests(samples, plans))
     for step in range(plans[0].steps):
         order = torch.from_numpy(np.stack([plan.minibatch(step).order for plan in plans]))
         truth = labels[rows, order].to(loader.device)
@@ -224,24 +229,26 @@ def _batches(
         yield inputs, truth
 
 
-def _jobs(samples: Sequence[Samples], plans: Sequence[Plan]) -> Iterator[Job]:
-    each = [plan.jobs(s.positions, 0, plan.steps) for s, plan in zip(samples, plans, strict=True)]
-    for jobs in zip(*each, strict=True):
-        yield from jobs
+def _requests(samples: Sequence[Samples], plans: Sequence[MinibatchPlan]) -> Iterator[BatchRequest]:
+    each = [
+        plan.requests(s.positions, 0, plan.steps) for s, plan in zip(samples, plans, strict=True)
+    ]
+    for requests in zip(*each, strict=True):
+        yield from requests
 
 
 def _kept(loader: Loader, samples: Sequence[Samples]) -> tuple[Mapping[str, Tensor], Tensor] | None:
-    """All labeled samples as one batch, and their rows in it [K, L]; None where they are too large."""
+    """Read all labeled samples as one batch, with their rows in it [K, L]; None if too large."""
     positions = np.stack([s.positions for s in samples])
     distinct, inverse = np.unique(positions, return_inverse=True)
     per_sample = sum(int(np.prod(m.shape)) for m in loader.dataset.modalities)
     if len(distinct) * per_sample > _KEPT:
         return None
-    (batch,) = loader.stream([Job(distinct)])
+    (batch,) = loader.stream([BatchRequest(distinct)])
     return batch.inputs, torch.from_numpy(inverse.reshape(positions.shape)).to(loader.device)
 
 
-def _diagnostics(plan: Plan, stack: _Stack, k: int) -> Any:
+def _diagnostics(plan: MinibatchPlan, stack: _Stack, k: int) -> Any:
     losses = torch.stack(stack.losses)[:, k].double().cpu().numpy()
     try:
         for step, loss in enumerate(losses.tolist()):

@@ -1,6 +1,6 @@
 #pragma once
 
-// What kernels share: numbers of any width, ordered keys, row flags, reductions of a block.
+// Helpers shared by the kernels: numbers of any width, ordered keys, row flags, block reductions.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -13,7 +13,7 @@ namespace rlmba::cuda {
 
 constexpr int kWarp = 32;
 
-// What T is computed in.
+// The type that T is computed in.
 template <class T>
 struct WideOf {
   using type = float;
@@ -45,7 +45,7 @@ void with_type(DType dtype, const Function& function) {
   }
 }
 
-// Unsigned integers in the order of the numbers they stand for; no NaN.
+// Maps numbers to unsigned integers in the same order; no NaN.
 __device__ __forceinline__ std::uint32_t ordered_key(float x) {
   const std::uint32_t bits = __float_as_uint(x);
   return bits ^ (bits >> 31 ? 0xFFFFFFFFu : 0x80000000u);
@@ -61,7 +61,7 @@ __device__ __forceinline__ double from_ordered_key(unsigned long long key) {
   return __longlong_as_double(static_cast<long long>(key ^ (key >> 63 ? 1ull << 63 : ~0ull)));
 }
 
-// Lowers the flag of the first row that is not valid.
+// Lowers the flag to the first invalid row.
 __device__ __forceinline__ void report(long long* first_bad, std::int64_t row) {
   atomicMin(first_bad, static_cast<long long>(row));
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-// How kernels are launched. tests/cuda_emulator has a header of this name that runs them on the
+// Launching of kernels. tests/cuda_emulator has a header of the same name that runs them on the
 // CPU.
 
 #include <cuda_runtime.h>

@@ -1,7 +1,7 @@
 #pragma once
 
-// Instructions of the special function unit. tests/cuda_emulator has a header of this name that
-// computes the same on the CPU.
+// Instructions of the special function unit. tests/cuda_emulator has a header of the same name that
+// computes them on the CPU.
 
 namespace rlmba::cuda {
 

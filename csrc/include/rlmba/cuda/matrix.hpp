@@ -4,7 +4,7 @@
 
 namespace rlmba::cuda {
 
-// The numbers that kernels/common/device.py gives them.
+// The numbers must match kernels/common/device.py.
 enum class DType : int { kFloat16 = 0, kBFloat16 = 1, kFloat32 = 2, kFloat64 = 3 };
 
 // Rows of real numbers in device memory. Row i begins at data + i * stride elements.
@@ -21,7 +21,7 @@ struct Matrix {
   }
 };
 
-// cudaStream_t as the caller gave it: bindings need no CUDA header.
+// The caller's cudaStream_t as a number, so that bindings need no CUDA header.
 using Stream = std::uintptr_t;
 
 }  // namespace rlmba::cuda

@@ -1,4 +1,4 @@
-"""Which samples each step of a training takes, and which part of them this process."""
+"""The samples of each training step, and the part of them that this process takes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.config import TrainingConfig
-from rlmba.training.loading import Job
+from rlmba.training.loading import BatchRequest
 from rlmba.training.mesh import Mesh, block
 
-__all__ = ["Minibatch", "Part", "Plan"]
+__all__ = ["Minibatch", "MinibatchPlan", "Part"]
 
 
 class Part(NamedTuple):
-    """Rows of a minibatch that go through the network together in one process.
+    """Rows of a minibatch that one process passes through the network at once.
 
-    A process that has no share in them goes through one all the same, not ``counted``: all
-    processes must take the same steps.
+    A process without any of these rows still passes one row through the network, which is not
+    ``counted``, because all processes must take the same steps.
     """
 
     rows: slice
@@ -35,25 +35,25 @@ class Minibatch(NamedTuple):
     parts: list[Part]
 
 
-class Plan:
-    """Minibatches of a whole training, drawn at once: any step can be taken up again.
+class MinibatchPlan:
+    """Minibatches of a whole training, drawn in advance so that it can resume at any step.
 
     Parameters
     ----------
     n : int
-        Labeled samples, one or more.
+        Number of labeled samples, at least 1.
     config : TrainingConfig
-        Minibatch size, parts, smallest number of steps.
+        Minibatch size, number of parts and minimum number of steps.
     epochs : int
-        More where ``config.min_steps`` asks for them.
+        Minimum number of epochs; ``config.min_steps`` may require more.
     seed : int
-        Decides the order of every epoch and the augmentation.
+        Determines the order of every epoch and the augmentation.
     mesh : Mesh
 
     Attributes
     ----------
     epochs, per_epoch, steps : int
-        Epochs, steps of one, steps in all.
+        Number of epochs, steps per epoch and steps in total.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Plan:
 
     @property
     def divided(self) -> bool:
-        """Whether a minibatch is cut into parts at all."""
+        """Whether minibatches are cut into parts."""
         return self._mesh.size > 1 or self._micro > 1
 
     def minibatch(self, step: int) -> Minibatch:
-        """What step ``step`` of 0..steps-1 takes."""
+        """Return the minibatch of step ``step``, in 0..steps-1."""
         epoch, number = divmod(step, self.per_epoch)
         order = self._orders[epoch][number * self._size : (number + 1) * self._size]
         return Minibatch(order, list(self._parts(len(order))))
@@ -91,13 +91,15 @@ class Plan:
             else:
                 yield Part(slice(micro.start, micro.start + 1), False)
 
-    def jobs(self, positions: NDArray[np.int64], step: int, stop: int) -> Iterator[Job]:
-        """What the loader reads for steps ``step`` to ``stop`` - 1, a batch a part."""
+    def requests(
+        self, positions: NDArray[np.int64], step: int, stop: int
+    ) -> Iterator[BatchRequest]:
+        """Yield the loader's requests for steps ``step`` to ``stop`` - 1, one batch per part."""
         for s in range(step, stop):
             minibatch = self.minibatch(s)
             epoch, number = divmod(s, self.per_epoch)
             for part in minibatch.parts:
                 rows = part.rows if self.divided else None
-                yield Job(
+                yield BatchRequest(
                     positions[minibatch.order], rows, self._augment, self._seeds[epoch], number
                 )
