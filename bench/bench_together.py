@@ -15,7 +15,7 @@ import torch
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.models import build_classifier
-from rlmba.training import Loader, Samples, fit, fit_together
+from rlmba.training import LabeledSamples, Loader, fit, fit_stacked
 
 SEEDS, LABELED, CLASSES = 8, 200, 10
 SHAPES = {"small": (20, 20, 20), "medium": (128, 100), "wide": (1024, 300)}
@@ -64,10 +64,10 @@ def test_eight_seeds(benchmark, shape, minibatch, how):
     ]
     rng = np.random.default_rng(1)
     drawn = [rng.permutation(data.train_positions)[:LABELED] for _ in range(SEEDS)]
-    samples = [Samples(p, data.labels[p], k) for k, p in enumerate(drawn)]
+    samples = [LabeledSamples(p, data.labels[p], k) for k, p in enumerate(drawn)]
 
     def together(models):
-        fit_together(models, loader, samples, config, epochs=1)
+        fit_stacked(models, loader, samples, config, epochs=1)
 
     def alone(models):
         for model, s in zip(models, samples, strict=True):

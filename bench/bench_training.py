@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import Batch, Modality, MultimodalDataset
 from rlmba.models import build_classifier
-from rlmba.training import Loader, Mesh, fit
+from rlmba.training import Loader, ProcessGroup, fit
 
 CLASSES, STEPS = 101, 2
 PAIRS = {
@@ -153,8 +153,8 @@ def bench_step(benchmark, pair, form):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("pair", PAIRS)
 def bench_gpu(benchmark, pair):
-    mesh = Mesh("cuda", "bf16")
-    model = mesh.place(network_of(pair))
+    group = ProcessGroup("cuda", "bf16")
+    model = group.place(network_of(pair))
     data = Fixed(PAIRS[pair], BATCH["cuda"])
     plain = Plain(model)
     same_answer(model, plain, data)

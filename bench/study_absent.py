@@ -23,7 +23,7 @@ from rlmba.data import load_features
 from rlmba.learner import configure
 from rlmba.learner.network import build_network
 from rlmba.strategies import create
-from rlmba.training import Mesh
+from rlmba.training import ProcessGroup
 from rlmba.types import LinearHead, QueryContext
 
 FIRST = "first batch"
@@ -87,7 +87,7 @@ def study(path, share, seeds):
         )
         with tempfile.TemporaryDirectory() as folder:
             dataset = without_some(path, share, rng, Path(folder))
-        network = build_network(config, dataset, Mesh.open("cpu", "auto"))
+        network = build_network(config, dataset, ProcessGroup.open("cpu", "auto"))
         incomplete, picks = chosen(network, dataset, rng, seed)
         figures.setdefault("chance", []).append(incomplete.mean())
         for (rule, batch, *before), positions in picks.items():

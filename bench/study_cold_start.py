@@ -20,7 +20,7 @@ from rlmba import kernels
 from rlmba.data import load_features
 from rlmba.learner import configure
 from rlmba.learner.network import build_network
-from rlmba.training import Mesh, evaluate
+from rlmba.training import ProcessGroup, evaluate
 
 
 def after_round_0(path, seed):
@@ -31,7 +31,7 @@ def after_round_0(path, seed):
     c, rng = len(dataset.classes), np.random.default_rng(seed)
     v, pool = np.split(rng.permutation(dataset.train_positions), [max(2 * c, 20)])
     n = max(2 * c, 10)
-    network = build_network(config, dataset, Mesh.open("cpu", "auto"))
+    network = build_network(config, dataset, ProcessGroup.open("cpu", "auto"))
     features = network.predict(pool).fused_features
     chosen = {
         "k-center": kernels.k_center(features, n).indices,

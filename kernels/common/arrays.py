@@ -223,7 +223,7 @@ def to_host(x: ArrayLike, name: str = "array") -> NDArray[Any]:
     return to_numpy(tensor.cpu(), name)
 
 
-def beside(x: NDArray[Any], other: ArrayLike) -> Any:
+def match_kind(x: NDArray[Any], other: ArrayLike) -> Any:
     """Return ``x`` as a tensor that shares its memory if ``other`` is a tensor, otherwise ``x`` itself."""
     if not _is_torch(other):
         return x

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import ShapeError
-from rlmba.kernels.common.arrays import beside
+from rlmba.kernels.common.arrays import match_kind
 
 __all__ = ["logit_parts"]
 
@@ -72,6 +72,6 @@ def _scaled_product(f: Any, block: NDArray[Any], scale: NDArray[Any]) -> Any:
         part = f @ block.T
         part *= scale.astype(part.dtype)
         return part
-    weights: Any = beside(np.ascontiguousarray(block), f)
+    weights: Any = match_kind(np.ascontiguousarray(block), f)
     common = (f[:1, :1] + weights[:1, :1]).dtype
-    return (f.to(common) @ weights.to(common).T).mul_(beside(scale, f))
+    return (f.to(common) @ weights.to(common).T).mul_(match_kind(scale, f))

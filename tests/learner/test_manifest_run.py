@@ -79,13 +79,13 @@ def test_unlabeled_rows_are_refused_or_dropped(folder, tmp_path):
 def test_frozen_encoders_keep_what_the_rows_are(folder, tmp_path):
     from rlmba.data import load_manifest
     from rlmba.learner.frozen import load_data
-    from rlmba.training import Mesh
+    from rlmba.training import ProcessGroup
 
     settings = ("model.frozen=true", f"model.features_folder={tmp_path}")
     rows = load_manifest(folder / "some.csv", image_side=32, tokens=6)
     given = config(folder / "some.csv", *settings)
     for _ in range(2):  # computed, then read
-        frozen = load_data(given, Mesh.open("cpu", "fp32"))
+        frozen = load_data(given, ProcessGroup.open("cpu", "fp32"))
         assert frozen.labels.tolist() == rows.labels.tolist()
         assert -1 in frozen.labels
         assert frozen.validation_positions.tolist() == rows.validation_positions.tolist()

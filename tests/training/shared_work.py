@@ -11,7 +11,7 @@ from float64 import in_float64
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.models import build_classifier
-from rlmba.training import Loader, Mesh, fit, predict
+from rlmba.training import Loader, ProcessGroup, fit, predict
 
 BASE = {"minibatch_size": 7, "learning_rate": 0.01}
 TRAININGS = {
@@ -43,12 +43,12 @@ def dataset():
     )
 
 
-def trained(mesh, **config):
+def trained(group, **config):
     """22 samples in minibatches of 7: the last has one sample, so one process has no share of it."""
     data = dataset()
     config_of_model = ModelConfig(width=8, dropout=0.4)
     model = in_float64(
-        build_classifier(data.modalities, 3, config_of_model, "uniform", seed=mesh.rank)
+        build_classifier(data.modalities, 3, config_of_model, "uniform", seed=group.rank)
     )
     positions, v = np.arange(22), np.arange(22, 27)
     diagnostics = fit(
@@ -59,19 +59,19 @@ def trained(mesh, **config):
         TrainingConfig(**BASE | config),
         epochs=4,
         seed=1,
-        mesh=mesh,
+        group=group,
         validation=(v, data.labels[v]),
     )
     return model, data, diagnostics
 
 
-def work(mesh, name):
-    model, data, diagnostics = trained(mesh, **TRAININGS[name])
+def work(group, name):
+    model, data, diagnostics = trained(group, **TRAININGS[name])
     found = {f"weights.{k}": v.numpy() for k, v in model.state_dict().items()}
     found["diagnostics"] = np.array(list(vars(diagnostics).values()))
     for size in (11, 1, 0):
         pool = np.arange(39, 39 - size, -1)
-        outputs = predict(model, Loader(data), pool, batch_size=4, mesh=mesh, memory=8 * size)
+        outputs = predict(model, Loader(data), pool, batch_size=4, group=group, memory=8 * size)
         found[f"ids.{size}"] = outputs.ids
         found[f"present.{size}"] = outputs.present
         found[f"logits.{size}"] = np.array(outputs.fused_logits)
@@ -81,8 +81,8 @@ def work(mesh, name):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    together = Mesh.open("cpu", "fp32")
+    together = ProcessGroup.open("cpu", "fp32")
     for which in TRAININGS:
         results = work(together, which)
-        if together.main:
+        if together.is_main:
             np.savez(f"{sys.argv[1]}/{which}.npz", **results)

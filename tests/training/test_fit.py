@@ -15,7 +15,7 @@ from rlmba.training import (
     dropout_logits,
     evaluate,
     fit,
-    fits_beside,
+    fits_on_gpu,
     multimodal_loss,
     predict,
 )
@@ -235,7 +235,7 @@ def test_outputs_kept_with_the_model_are_tensors_of_the_same_numbers(digits):
     model = build_classifier(digits.modalities, 10, SMALL, "concat", seed=0)
     positions = np.arange(40)
     host = predict(model, Loader(digits), positions, batch_size=16)
-    kept = predict(model, Loader(digits), positions, batch_size=16, keep=True)
+    kept = predict(model, Loader(digits), positions, batch_size=16, keep_on_device=True)
     assert all(isinstance(a, torch.Tensor) for a in [*kept.features.values(), kept.fused_logits])
     np.testing.assert_array_equal(kept.host().fused_logits, host.fused_logits)
     for m, a in host.features.items():
@@ -248,4 +248,4 @@ def test_outputs_kept_with_the_model_are_tensors_of_the_same_numbers(digits):
     expected = dropout_logits(model, host.fused_features, 2, batch_size=16, seed=3)
     bound = dot_error(2 * host.fused_features, model.fused_head)
     assert (np.abs(passes.cpu().numpy() - expected) <= 2 * bound).all()
-    assert not fits_beside(model, 40) or model.device.type == "cuda"
+    assert not fits_on_gpu(model, 40) or model.device.type == "cuda"

@@ -13,10 +13,10 @@ from rlmba.config import TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.errors import PeerError, UsageError
 from rlmba.models.dropout import SharedDropout
-from rlmba.training import Mesh, launched, may_speak
+from rlmba.training import ProcessGroup, rank_and_size, reports_error
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
-from rlmba.training.mesh import block
 from rlmba.training.minibatches import MinibatchPlan
+from rlmba.training.processes import block
 
 SCRIPT = Path(__file__).with_name("shared_work.py")
 
@@ -33,9 +33,9 @@ shared = load_script()
 
 def of_size(size, rank):
     """The group of one of several processes, for methods that do not communicate."""
-    mesh = Mesh()
-    mesh.size, mesh.rank = size, rank
-    return mesh
+    group = ProcessGroup()
+    group.size, group.rank = size, rank
+    return group
 
 
 @pytest.mark.parametrize(("n", "of"), [(0, 3), (1, 2), (7, 2), (7, 3), (12, 4), (3, 5)])
@@ -52,7 +52,7 @@ def test_blocks_are_all_rows_once(n, of):
 def test_a_plan_gives_each_row_to_one_process_and_steps_to_all(size, accumulation):
     config = TrainingConfig(minibatch_size=5, gradient_accumulation=accumulation)
     plans = [
-        MinibatchPlan(11, config, epochs=3, seed=4, mesh=of_size(size, rank))
+        MinibatchPlan(11, config, epochs=3, seed=4, group=of_size(size, rank))
         for rank in range(size)
     ]
     for step in range(plans[0].steps):
@@ -144,7 +144,7 @@ def test_augmentation_of_rows_is_that_of_the_batch(kind, rng):
 @pytest.fixture(scope="module")
 def alone():
     torch.set_num_threads(1)
-    return {name: shared.work(Mesh(), name) for name in shared.TRAININGS}
+    return {name: shared.work(ProcessGroup(), name) for name in shared.TRAININGS}
 
 
 def same_work(found, expected, **tolerance):
@@ -170,46 +170,51 @@ def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
 
 @pytest.mark.parametrize("accumulation", [2, 7])
 def test_accumulated_gradients_are_those_of_the_minibatch(accumulation):
-    whole, _, a = shared.trained(Mesh())
-    parts, _, b = shared.trained(Mesh(), gradient_accumulation=accumulation)
+    whole, _, a = shared.trained(ProcessGroup())
+    parts, _, b = shared.trained(ProcessGroup(), gradient_accumulation=accumulation)
     for (name, w), p in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         torch.testing.assert_close(p, w, msg=name)
     assert b.final_loss == pytest.approx(a.final_loss)
 
 
 def test_long_gradients_are_cut():
-    _, _, free = shared.trained(Mesh(), learning_rate=1e-12)
-    one, _, cut = shared.trained(Mesh(), learning_rate=1e-12, max_grad_norm=free.gradient_norm / 9)
+    _, _, free = shared.trained(ProcessGroup(), learning_rate=1e-12)
+    one, _, cut = shared.trained(
+        ProcessGroup(), learning_rate=1e-12, max_grad_norm=free.gradient_norm / 9
+    )
     assert cut.gradient_norm == pytest.approx(free.gradient_norm)  # as it was before
     norm = torch.stack([p.grad.square().sum() for p in one.parameters()]).sum().sqrt()
     assert float(norm) == pytest.approx(free.gradient_norm / 9)
 
 
 def test_a_mesh_of_one_costs_and_changes_nothing():
-    mesh = Mesh.open("cpu", "auto")
-    assert launched() == (0, 1)
-    assert (mesh.rank, mesh.size, mesh.main, mesh.precision) == (0, 1, True, "fp32")
+    group = ProcessGroup.open("cpu", "auto")
+    assert rank_and_size() == (0, 1)
+    assert (group.rank, group.size, group.is_main, group.precision) == (0, 1, True, "fp32")
     value = object()
-    assert mesh.broadcast(value) is value
-    assert mesh.collect(value) == [value]
+    assert group.broadcast(value) is value
+    assert group.collect(value) == [value]
     x = torch.ones(3)
-    assert mesh.sum(x) is x
-    mesh.barrier()
-    mesh.abandon()
-    assert may_speak()
+    assert group.sum(x) is x
+    group.barrier()
+    group.leave()
+    assert reports_error()
     assert not torch.distributed.is_initialized()
 
 
 def test_devices(monkeypatch):
     with pytest.raises(UsageError, match="device: expected 'auto', 'cpu' or a usable"):
-        Mesh("quantum")
+        ProcessGroup("quantum")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="the launcher assigns"):
-        Mesh.open("cuda:1")
+        ProcessGroup.open("cuda:1")
 
 
 def test_processes_that_are_not_there(launch):
-    code = "from rlmba.training import Mesh; m = Mesh.open('cpu'); m.main and exit(3); m.barrier()"
+    code = (
+        "from rlmba.training import ProcessGroup; group = ProcessGroup.open('cpu'); "
+        "group.is_main and exit(3); group.barrier()"
+    )
     main, other = launch(["-c", code])
     _, complaint = other.communicate(timeout=60)
     assert main.wait(60) == 3

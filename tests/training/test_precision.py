@@ -13,7 +13,7 @@ from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset, load_digits
 from rlmba.errors import UsageError
 from rlmba.models import build_classifier
-from rlmba.training import Loader, Mesh, compile_encoders, evaluate, fit, predict
+from rlmba.training import Loader, ProcessGroup, compile_encoders, evaluate, fit, predict
 
 SMALL = ModelConfig(width=32, encoders={"image": {"channels": [8, 16]}, "audio": {"channels": [8]}})
 
@@ -57,8 +57,8 @@ def test_bf16_learns_as_fp32_does_and_keeps_heads_and_weights_in_float32(digits)
     positions, truth = digits.test_positions, digits.labels[digits.test_positions]
     found = {}
     for name, model in (("fp32", plain), ("bf16", half)):
-        mesh = Mesh("cpu", name)
-        outputs = predict(model, Loader(digits), positions, batch_size=256, mesh=mesh)
+        group = ProcessGroup("cpu", name)
+        outputs = predict(model, Loader(digits), positions, batch_size=256, group=group)
         assert outputs.fused_logits.dtype == np.float32
         found[name] = evaluate(outputs, truth).mm
     # Likelihoods, because a few of 497 predictions change with any rounding.
@@ -127,7 +127,7 @@ def test_gradients_of_3d_convolutions_at_bf16_are_right_on_a_cpu(layout):
     y = conv(x)
     push = torch.randn(y.shape, generator=generator)
     (wanted,) = torch.autograd.grad(y, conv.weight, push)
-    with Mesh("cpu", "bf16").autocast():
+    with ProcessGroup("cpu", "bf16").autocast():
         z = conv(x)
     (found,) = torch.autograd.grad(z, conv.weight, push.to(z.dtype))
     assert float((found - wanted).norm() / wanted.norm()) < 0.01

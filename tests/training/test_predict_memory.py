@@ -86,7 +86,7 @@ def test_what_turns_out_broken_while_reading_is_absent(digits, model, keep):
 
     positions = np.arange(9)
     whole = predict(model, Loader(digits), positions, batch_size=4)
-    found = predict(model, Loader(Broken()), positions, batch_size=4, keep=keep).host()
+    found = predict(model, Loader(Broken()), positions, batch_size=4, keep_on_device=keep).host()
     assert whole.present is None
     expected = np.ones((9, 2), bool)
     expected[5, 1] = False

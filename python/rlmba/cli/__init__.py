@@ -68,9 +68,9 @@ def _speaks() -> bool:
     """Of processes launched together, one reports the error that ends them all."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return True
-    from rlmba.training import may_speak
+    from rlmba.training import reports_error
 
-    return may_speak()
+    return reports_error()
 
 
 def _drop_output() -> None:

@@ -152,9 +152,9 @@ def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[
 
 def _refuse_launched() -> None:
     from rlmba.errors import UsageError
-    from rlmba.training import launched
+    from rlmba.training import rank_and_size
 
-    if launched()[1] > 1:
+    if rank_and_size()[1] > 1:
         raise UsageError(
             "compare starts processes itself: run it alone, not under torchrun or accelerate launch"
         )

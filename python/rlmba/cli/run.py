@@ -60,7 +60,7 @@ def run(
     from rlmba.experiments import make_report
     from rlmba.learner import configure, default_output
     from rlmba.learner import run as run_loop
-    from rlmba.training import launched
+    from rlmba.training import rank_and_size
 
     flags: dict[str, Any] = {
         "dataset": dataset,
@@ -83,7 +83,7 @@ def run(
         resume_from=output if resume else None,
     )
     folder = output or default_output(resolved, resume=resume)
-    if launched()[0]:  # another process leads, prints and writes
+    if rank_and_size()[0]:  # another process leads, prints and writes
         run_loop(resolved, folder, resume=resume)
         return
     with watcher(folder) as observer:

@@ -40,7 +40,7 @@ from rlmba.runfolder.pending import (
     write_pending,
 )
 from rlmba.runfolder.store import RunStore, read_run
-from rlmba.training import Mesh, head_log_probs
+from rlmba.training import ProcessGroup, head_log_probs
 from rlmba.types import MULTIMODAL, Evaluation, RoundRecord
 
 __all__ = ["ActiveLearner", "Predictions"]
@@ -261,8 +261,8 @@ class ActiveLearner(RoundLearner):
             follow=True,
         )
         if model is None:
-            mesh = Mesh.open(config.device, config.training.precision)
-            learner = cls(config, labels, build_network(config, dataset, mesh))
+            group = ProcessGroup.open(config.device, config.training.precision)
+            learner = cls(config, labels, build_network(config, dataset, group))
         else:
             learner = cls(config, labels, model)
         learner._fingerprint = fingerprint

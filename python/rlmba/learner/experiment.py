@@ -25,7 +25,7 @@ from rlmba.learner.rounds import silent
 from rlmba.learner.settings import environment, resolve
 from rlmba.markup import command
 from rlmba.runfolder.store import RunStore, read_run
-from rlmba.training import Mesh, worker_deaths
+from rlmba.training import ProcessGroup, worker_deaths
 from rlmba.types import RoundRecord
 
 __all__ = ["Observer", "RunResult", "ask_oracle", "opened", "run"]
@@ -107,25 +107,25 @@ def run(
         raise RunFolderError(
             f"{output} is a project, whose labels come from people; go on with `{command('next', output)}`"
         )
-    mesh = Mesh.open(config.device, config.training.precision)
+    group = ProcessGroup.open(config.device, config.training.precision)
     try:
-        if mesh.main:
-            return _lead(config, output, mesh, resume=resume, observer=observer or _Silent())
-        return _follow(output, mesh)
+        if group.is_main:
+            return _lead(config, output, group, resume=resume, observer=observer or _Silent())
+        return _follow(output, group)
     except BaseException:
-        mesh.abandon()
+        group.leave()
         raise
 
 
 def _lead(
-    config: RunConfig, output: Path, mesh: Mesh, *, resume: bool, observer: Observer
+    config: RunConfig, output: Path, group: ProcessGroup, *, resume: bool, observer: Observer
 ) -> RunResult:
     """The run, in its main process."""
-    mesh.broadcast(config)
-    dataset = load_data(config, mesh, observer.features)
+    group.broadcast(config)
+    dataset = load_data(config, group, observer.features)
     config, pool = resolve(config, dataset)
-    mesh.broadcast((config, dataset.fingerprint() if mesh.size > 1 else ""))
-    network = build_network(config, dataset, mesh)
+    group.broadcast((config, dataset.fingerprint() if group.size > 1 else ""))
+    network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):
         learner = ActiveLearner(config, Labels.of_pool(dataset, pool), network)
         with opened(learner, output, resume=resume) as store:
@@ -136,16 +136,16 @@ def _lead(
     return RunResult(output, learner.config, learner.records)
 
 
-def _follow(output: Path, mesh: Mesh) -> RunResult:
+def _follow(output: Path, group: ProcessGroup) -> RunResult:
     """The run, in any other process."""
-    dataset = load_data(mesh.broadcast(), mesh)
-    config, fingerprint = mesh.broadcast()
+    dataset = load_data(group.broadcast(), group)
+    config, fingerprint = group.broadcast()
     if dataset.fingerprint() != fingerprint:
         raise DataError(
-            f"process {mesh.rank} of {mesh.size} reads other data than the main process under "
+            f"process {group.rank} of {group.size} reads other data than the main process under "
             f"{config.dataset!r} (checksums differ); give all of them the same files"
         )
-    network = build_network(config, dataset, mesh)
+    network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):
         records = network.follow()
     return RunResult(output, config, records)

@@ -17,7 +17,7 @@ from rlmba.errors import DataError
 from rlmba.learner.randomness import model_seed
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
-from rlmba.training import Loader, Mesh, features_name, frozen_features, save_tensors
+from rlmba.training import Loader, ProcessGroup, features_name, frozen_features, save_tensors
 
 if TYPE_CHECKING:
     from rlmba.data import Batch
@@ -107,13 +107,15 @@ class FrozenDataset(MultimodalDataset):
         save_tensors(path, {f"encoders.{k}": v for k, v in tensors.items()}, config=config)
 
 
-def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -> MultimodalDataset:
+def load_data(
+    config: RunConfig, group: ProcessGroup, progress: Progress | None = None
+) -> MultimodalDataset:
     """The data set of a run; with ``model.frozen`` its encoders' features, computed once and kept.
 
     Parameters
     ----------
     config : RunConfig
-    mesh : Mesh
+    group : ProcessGroup
         All processes call alike and share the computation.
     progress : callable or None
         Called with (samples done, samples in all) while features are computed.
@@ -121,11 +123,11 @@ def load_data(config: RunConfig, mesh: Mesh, progress: Progress | None = None) -
     dataset = load_source(config)
     if not config.model.frozen:
         return dataset
-    model = _encoders(config, dataset, mesh)
+    model = _encoders(config, dataset, group)
     folder = config.model.features_folder or cache_folder() / "features"
-    path, there = mesh.broadcast(_kept(folder, model, dataset) if mesh.main else None)
+    path, there = group.broadcast(_kept(folder, model, dataset) if group.is_main else None)
     if not there:
-        _compute(config, model, dataset, path, mesh=mesh, progress=progress)
+        _compute(config, model, dataset, path, group=group, progress=progress)
     return FrozenDataset(load_features(path), dataset, model)
 
 
@@ -141,10 +143,10 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
     StorageError
         If the file cannot be written.
     """
-    mesh = Mesh.open(config.device, config.training.precision)
+    group = ProcessGroup.open(config.device, config.training.precision)
     dataset = load_source(config)
-    model = _encoders(config, dataset, mesh)
-    _compute(config, model, dataset, path, mesh=mesh, progress=progress)
+    model = _encoders(config, dataset, group)
+    _compute(config, model, dataset, path, group=group, progress=progress)
 
 
 def on_features(config: ModelConfig) -> ModelConfig:
@@ -172,7 +174,9 @@ def load_source(config: RunConfig) -> MultimodalDataset:
     )
 
 
-def _encoders(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> MultimodalClassifier:
+def _encoders(
+    config: RunConfig, dataset: MultimodalDataset, group: ProcessGroup
+) -> MultimodalClassifier:
     model = build_classifier(
         dataset.modalities,
         max(2, len(dataset.classes)),  # heads take no part; a project may know no class yet
@@ -180,7 +184,7 @@ def _encoders(config: RunConfig, dataset: MultimodalDataset, mesh: Mesh) -> Mult
         config.fusion,
         seed=model_seed(config.seed),
     )
-    mesh.place(model)
+    group.place(model)
     return model
 
 
@@ -197,17 +201,17 @@ def _compute(
     dataset: MultimodalDataset,
     path: Path,
     *,
-    mesh: Mesh,
+    group: ProcessGroup,
     progress: Progress | None,
 ) -> None:
     training = config.training
-    loader = Loader(dataset, mesh.device, workers=training.workers, prefetch=training.prefetch)
+    loader = Loader(dataset, group.device, workers=training.workers, prefetch=training.prefetch)
     with loader:
         frozen_features(
             model,
             loader,
             path,
             batch_size=training.predict_batch_size,
-            mesh=mesh,
+            group=group,
             progress=progress,
         )

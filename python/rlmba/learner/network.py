@@ -20,11 +20,11 @@ from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.training import (
     FitCheckpoint,
     Loader,
-    Mesh,
+    ProcessGroup,
     compile_encoders,
     dropout_logits,
     fit,
-    fits_beside,
+    fits_on_gpu,
     labeled_checksum,
     load_model,
     predict,
@@ -45,7 +45,7 @@ class Network:
 
     config: RunConfig
     dataset: MultimodalDataset
-    mesh: Mesh
+    group: ProcessGroup
     loader: Loader
     model: MultimodalClassifier
     initial_weights: Mapping[str, torch.Tensor]
@@ -56,26 +56,26 @@ class Network:
         cls,
         config: RunConfig,
         dataset: MultimodalDataset,
-        mesh: Mesh,
+        group: ProcessGroup,
         *,
         seed: int,
         loader: Loader | None = None,
     ) -> Network:
         """The network before round 0, its initial weights decided by ``seed``."""
-        model, initial = _new_classifier(config, dataset, mesh, seed)
+        model, initial = _new_classifier(config, dataset, group, seed)
         loader = loader or Loader(
             dataset,
-            mesh.device,
+            group.device,
             workers=config.training.workers,
             prefetch=config.training.prefetch,
         )
-        return cls(config, dataset, mesh, loader, model, initial)
+        return cls(config, dataset, group, loader, model, initial)
 
     def set_classes(self, classes: Sequence[str]) -> None:
         """Start again from initial weights, with an output for each of the data set's classes."""
         del classes  # the data set has them
         self.model, self.initial_weights = _new_classifier(
-            self.config, self.dataset, self.mesh, model_seed(self.config.seed)
+            self.config, self.dataset, self.group, model_seed(self.config.seed)
         )
 
     def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
@@ -88,7 +88,7 @@ class Network:
         keep : bool
         """
         self._tell("predict", positions, self.fusion_weights)
-        return self._predict(positions, keep=keep and fits_beside(self.model, len(positions)))
+        return self._predict(positions, keep=keep and fits_on_gpu(self.model, len(positions)))
 
     def fit(
         self,
@@ -204,7 +204,7 @@ class Network:
     def follow(self) -> Any:
         """Serve the main process's calls until it sends :meth:`release`; returns what that carried."""
         while True:
-            name, arguments = self.mesh.broadcast()
+            name, arguments = self.group.broadcast()
             if name == "release":
                 return arguments[0]
             if name == "fit":
@@ -221,10 +221,10 @@ class Network:
         self._tell("release", result)
 
     def _share(self) -> None:
-        self.mesh.copy_from_main(self.model.state_dict().values())
+        self.group.copy_from_main(self.model.state_dict().values())
 
     def _tell(self, name: str, *arguments: Any) -> None:
-        self.mesh.broadcast((name, arguments))
+        self.group.broadcast((name, arguments))
 
     def _predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
         return predict(
@@ -232,8 +232,8 @@ class Network:
             self.loader,
             positions,
             batch_size=self.config.training.predict_batch_size,
-            keep=keep,
-            mesh=self.mesh,
+            keep_on_device=keep,
+            group=self.group,
             spill_folder=self.config.training.spill_folder,
         )
 
@@ -253,24 +253,24 @@ class Network:
             self.config.training,
             epochs=self.config.epochs,
             seed=seed,
-            mesh=self.mesh,
+            group=self.group,
             validation=validation,
             checkpoint=checkpoint,
         )
 
 
 def build_network(
-    config: RunConfig, dataset: MultimodalDataset, mesh: Mesh, loader: Loader | None = None
+    config: RunConfig, dataset: MultimodalDataset, group: ProcessGroup, loader: Loader | None = None
 ) -> Network:
     """The network of a resolved configuration, in any process of the run.
 
     ``loader`` is a loader of the same data set to share; None makes a new one.
     """
-    return Network.build(config, dataset, mesh, seed=model_seed(config.seed), loader=loader)
+    return Network.build(config, dataset, group, seed=model_seed(config.seed), loader=loader)
 
 
 def _new_classifier(
-    config: RunConfig, dataset: MultimodalDataset, mesh: Mesh, seed: int
+    config: RunConfig, dataset: MultimodalDataset, group: ProcessGroup, seed: int
 ) -> tuple[MultimodalClassifier, Mapping[str, torch.Tensor]]:
     """A classifier with initial weights, and a copy of them."""
     model = build_classifier(
@@ -280,7 +280,7 @@ def _new_classifier(
         config.fusion,
         seed=seed,
     )
-    mesh.place(model)
+    group.place(model)
     if config.training.compile:
         compile_encoders(model)
     initial = {k: v.clone() for k, v in model.state_dict().items() if k != "fusion_weights"}

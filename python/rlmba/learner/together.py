@@ -23,12 +23,12 @@ from rlmba.learner.round0 import one_convex
 from rlmba.learner.rounds import Outcome
 from rlmba.learner.settings import resolve
 from rlmba.training import (
+    LabeledSamples,
     Loader,
-    Mesh,
-    Samples,
-    fit_together,
-    go_together,
-    trains_alone,
+    ProcessGroup,
+    can_stack,
+    fit_stacked,
+    needs_own_training,
     worker_deaths,
 )
 from rlmba.types import TrainingDiagnostics
@@ -59,7 +59,7 @@ def together_key(config: RunConfig) -> str | None:
         Runs of equal keys learn one data set with one network under one protocol and differ in seed,
         strategy, its options, or convex fusion. None: this run goes best alone.
     """
-    if config.tensorboard or trains_alone(config.training):
+    if config.tensorboard or needs_own_training(config.training):
         return None
     values = one_convex({k: v for k, v in identity(config).items() if k not in _APART})
     return json.dumps(values, sort_keys=True, default=str)
@@ -74,12 +74,12 @@ class TrainedTogether:
     learners : list of ActiveLearner [K]
     loader : Loader
         Of the data set that they share.
-    mesh : Mesh
+    group : ProcessGroup
     """
 
     learners: list[ActiveLearner]
     loader: Loader
-    mesh: Mesh
+    group: ProcessGroup
 
     @classmethod
     def build(cls, configs: Sequence[RunConfig]) -> TrainedTogether:
@@ -101,25 +101,25 @@ class TrainedTogether:
                 f"{len(configs)} of different ones; run them one by one"
             )
         first = configs[0]
-        mesh = Mesh.open(first.device, first.training.precision)
-        if mesh.size > 1:
+        group = ProcessGroup.open(first.device, first.training.precision)
+        if group.size > 1:
             raise UsageError(
                 "runs are trained together in a single process, got one of several launched together; "
                 "start it without a launcher"
             )
-        dataset = load_data(first, mesh)
+        dataset = load_data(first, group)
         loader = Loader(
             dataset,
-            mesh.device,
+            group.device,
             workers=first.training.workers,
             prefetch=first.training.prefetch,
         )
         learners = []
         for config in configs:
             resolved, pool = resolve(config, dataset)
-            network = build_network(resolved, dataset, mesh, loader)
+            network = build_network(resolved, dataset, group, loader)
             learners.append(ActiveLearner(resolved, Labels.of_pool(dataset, pool), network))
-        return cls(learners, loader, mesh)
+        return cls(learners, loader, group)
 
     def round(self) -> list[Outcome]:
         """Advance every learner by one round; all of them must be at the same round.
@@ -168,25 +168,25 @@ class TrainedTogether:
         for network in networks:
             network.rewind()
         samples = [
-            Samples(pool.labeled, pool.labels, fit_seed(learner.config.seed, learner.round))
+            LabeledSamples(pool.labeled, pool.labels, fit_seed(learner.config.seed, learner.round))
             for learner in learners
             for pool in [learner.labels.pool]
         ]
         config = learners[0].config
-        results = fit_together(
+        results = fit_stacked(
             [network.model for network in networks],
             self.loader,
             samples,
             config.training,
             epochs=config.epochs,
-            mesh=self.mesh,
+            group=self.group,
         )
         share = (time.perf_counter() - start) / len(learners)
         return [r if isinstance(r, Exception) else (r, share) for r in results]
 
     def _stackable(self, learner: ActiveLearner) -> bool:
         network = learner.model
-        return isinstance(network, Network) and go_together(
+        return isinstance(network, Network) and can_stack(
             network.model, learner.labels.dataset, learner.config.training
         )
 

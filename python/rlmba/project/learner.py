@@ -19,7 +19,7 @@ from rlmba.learner.rounds import class_remedy
 from rlmba.learner.trained import NETWORK, read_document
 from rlmba.project.folder import PROJECT_FREE_KEYS, Project
 from rlmba.runfolder.labels import LabelLog
-from rlmba.training import Mesh, worker_deaths
+from rlmba.training import ProcessGroup, worker_deaths
 
 __all__ = ["class_names", "log_own_labels", "opened_learner"]
 
@@ -48,11 +48,11 @@ def opened_learner(project: Project, announce: Announce) -> Iterator[ActiveLearn
         If the folder's checkpoint does not fit the configuration.
     """
     config, store = project.config, project.writable()
-    mesh = Mesh.open(config.device, config.training.precision)
+    group = ProcessGroup.open(config.device, config.training.precision)
     announce("reading the data")
-    dataset = load_data(config, mesh)
+    dataset = load_data(config, group)
     labels = _labels(project, dataset)
-    network = build_network(config, dataset, mesh)
+    network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):
         learner = ActiveLearner(
             config, labels, network, log=project.log, free_keys=PROJECT_FREE_KEYS

@@ -15,7 +15,7 @@ from rlmba.errors import DataError, UsageError
 from rlmba.learner.trained import Trained
 from rlmba.method.efda import difficulty, sample_weights
 from rlmba.project.streamed import Rows, check_target, write_streamed
-from rlmba.training import Loader, Mesh, head_log_probs, predict
+from rlmba.training import Loader, ProcessGroup, head_log_probs, predict
 from rlmba.types import MULTIMODAL, PoolOutputs
 
 __all__ = ["Summary", "describe_samples", "predict_file", "predictions", "read_new"]
@@ -211,16 +211,16 @@ def predictions(
         If a process that loads data dies.
     """
     training = trained.config.training
-    mesh = Mesh(trained.config.device if device is None else device, training.precision)
-    mesh.place(trained.model)
+    group = ProcessGroup(trained.config.device if device is None else device, training.precision)
+    group.place(trained.model)
     size = batch_size or training.predict_batch_size
     step = max(_CHUNK // size, 1) * size
     every = np.arange(len(dataset), dtype=np.int64)
-    loader = Loader(dataset, mesh.device, workers=training.workers, prefetch=training.prefetch)
+    loader = Loader(dataset, group.device, workers=training.workers, prefetch=training.prefetch)
     with loader:
         for start in range(0, len(every), step):
             positions = every[start : start + step]
-            outputs = predict(trained.model, loader, positions, batch_size=size, mesh=mesh)
+            outputs = predict(trained.model, loader, positions, batch_size=size, group=group)
             listed = None if dataset.present is None else dataset.present[positions]
             rows = describe_samples(trained, outputs, listed, every_class=every_class)
             names = list(rows)

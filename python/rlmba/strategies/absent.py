@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import ShapeError
-from rlmba.kernels.common.arrays import beside, to_host
+from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.method.efda import sample_weights
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -79,7 +79,7 @@ class _Fusion:
 
     def coordinates(self, features: Sequence[Any], which: Sequence[int], rows: Any) -> Any:
         """What distances by the modalities ``which`` are taken between: [rows, sum of widths]."""
-        parts = [features[k][beside(rows, features[k])] for k in which]
+        parts = [features[k][match_kind(rows, features[k])] for k in which]
         if self.weights is not None and (w := self.weights[list(which)]).any():
             parts = [f * float(v) for f, v in zip(parts, w, strict=True)]
         return _joined(parts)
@@ -118,7 +118,7 @@ class _Group:
         rows = np.flatnonzero(~self.present.all(axis=1) & self.finite)
         if not len(rows):
             return self.fused
-        parts = [f[beside(rows, f)] for f in self.features]
+        parts = [f[match_kind(rows, f)] for f in self.features]
         for pattern in np.unique(self.present[rows], axis=0):
             at = np.flatnonzero((self.present[rows] == pattern).all(axis=1))
             shared = np.flatnonzero(pattern).tolist()
@@ -127,9 +127,9 @@ class _Group:
                 if shared:
                     mine = fusion.coordinates(self.features, shared, rows[at])
                     value = _from_nearest(mine, groups, fusion, shared, m)
-                parts[m][beside(at, parts[m])] = _mean(groups, m) if value is None else value
+                parts[m][match_kind(at, parts[m])] = _mean(groups, m) if value is None else value
         fused = np.array(self.fused) if isinstance(self.fused, np.ndarray) else self.fused.clone()
-        fused[beside(rows, fused)] = fusion.fuse(parts)
+        fused[match_kind(rows, fused)] = fusion.fuse(parts)
         return fused
 
 
@@ -156,7 +156,7 @@ def _alike(x: Any, other: Any) -> Any:
     """``x`` in the memory and of the dtype of ``other``."""
     if isinstance(other, np.ndarray):
         return to_host(x).astype(other.dtype, copy=False)
-    return beside(x, other).to(other.dtype)
+    return match_kind(x, other).to(other.dtype)
 
 
 def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
@@ -172,10 +172,10 @@ def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
     rows = (rows if len(rows) else group.having([]))[:_CHECKED_ROWS]
     there = group.present[rows]
     parts = [
-        np.where(there[:, k, None], to_host(f[beside(rows, f)]).astype(np.float64), 0)
+        np.where(there[:, k, None], to_host(f[match_kind(rows, f)]).astype(np.float64), 0)
         for k, f in enumerate(group.features)
     ]
-    given = to_host(group.fused[beside(rows, group.fused)])
+    given = to_host(group.fused[match_kind(rows, group.fused)])
     if joined:
         made = _joined(parts)
     else:
@@ -196,7 +196,7 @@ def _from_nearest(
             block = donors[start : start + _BLOCK_ROWS]
             found = kernels.min_distance(rows, fusion.coordinates(group.features, shared, block))
             feature = group.features[modality]
-            theirs = feature[beside(block, feature)][found.indices]
+            theirs = feature[match_kind(block, feature)][found.indices]
             if nearest is None:
                 nearest, values = found.distances, theirs
                 continue
@@ -211,7 +211,7 @@ def _mean(groups: Sequence[_Group], modality: int) -> Any:
     for group in groups:
         rows = group.having([modality])
         feature = group.features[modality]
-        total = total + to_host(feature[beside(rows, feature)]).sum(axis=0, dtype=np.float64)
+        total = total + to_host(feature[match_kind(rows, feature)]).sum(axis=0, dtype=np.float64)
         count += len(rows)
     return _alike(total / max(count, 1), groups[0].features[modality])
 

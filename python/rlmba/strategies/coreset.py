@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlmba import kernels
-from rlmba.kernels.common.arrays import beside
+from rlmba.kernels.common.arrays import match_kind
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -37,7 +37,7 @@ class CoreSet(Strategy):
         """Scores are Euclidean distances at the moment of choice; ties by pool position."""
         labeled = context.labeled_for(pool)
         if labeled is not None:
-            labeled = beside(labeled, pool.fused_features)
+            labeled = match_kind(labeled, pool.fused_features)
         with stages("k_center"):
             result = kernels.k_center(pool.fused_features, n, labeled=labeled)
         return Choice(result.indices, result.distances)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlmba import kernels
 from rlmba.errors import ShapeError
-from rlmba.kernels.common.arrays import beside, to_host
+from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -49,7 +49,7 @@ class DeepFool(Strategy):
                 f"deepfool: expected a head on fused features of width {width}, got weight {weight.shape}"
             )
         with stages("score"):
-            weight = beside(weight, pool.fused_logits)
+            weight = match_kind(weight, pool.fused_logits)
             distances = to_host(kernels.deepfool_distance(pool.fused_logits, weight).distances)
             scores = np.maximum(-distances, np.finfo(np.float64).min)
             values, indices = kernels.top_k(scores, n)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.kernels.common.arrays import beside, to_host
+from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.method import scoring
 from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
@@ -100,7 +100,7 @@ class RlmbaX(LearnedDraw):
         with stages("candidates"):
             candidates = scoring.candidates(q, n, kappa=self.kappa)
         with stages("kmeans"):
-            features = pool.fused_features[beside(candidates, pool.fused_features)]
+            features = pool.fused_features[match_kind(candidates, pool.fused_features)]
             clusters = kernels.kmeans(features, n, rng=context.rng, max_iter=self.lloyd_steps)
         with stages("walk"):
             walk = one_per_cluster(to_host(clusters.labels), len(candidates))
@@ -113,7 +113,7 @@ class RlmbaX(LearnedDraw):
                 )
                 picks = self.agent.draw(*inputs, n, rng=context.rng)
         positions = candidates[picks]
-        return Choice(positions, q[beside(positions, q)])
+        return Choice(positions, q[match_kind(positions, q)])
 
 
 def _inputs(

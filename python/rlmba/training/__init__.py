@@ -20,39 +20,39 @@ from rlmba.training.frozen import features_name, frozen_features
 from rlmba.training.fusion_weights import adaptive_fusion_weights
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.loss import multimodal_loss
-from rlmba.training.mesh import Mesh, launched, may_speak
-from rlmba.training.predict import fits_beside, predict
-from rlmba.training.together import Samples, fit_together, go_together, trains_alone
+from rlmba.training.predict import fits_on_gpu, predict
+from rlmba.training.processes import ProcessGroup, rank_and_size, reports_error
+from rlmba.training.stacked import LabeledSamples, can_stack, fit_stacked, needs_own_training
 
 __all__ = [
     "FitCheckpoint",
+    "LabeledSamples",
     "Loader",
-    "Mesh",
-    "Samples",
+    "ProcessGroup",
     "adaptive_fusion_weights",
+    "can_stack",
     "compile_encoders",
     "config_hash",
     "dropout_logits",
     "evaluate",
     "features_name",
     "fit",
+    "fit_stacked",
     "fit_temperature",
     "fit_temperatures",
-    "fit_together",
-    "fits_beside",
+    "fits_on_gpu",
     "frozen_features",
-    "go_together",
     "head_log_probs",
     "labeled_checksum",
-    "launched",
     "load_model",
     "load_tensors",
-    "may_speak",
     "multimodal_loss",
+    "needs_own_training",
     "predict",
+    "rank_and_size",
+    "reports_error",
     "save_model",
     "save_tensors",
     "shapley_contributions",
-    "trains_alone",
     "worker_deaths",
 ]

@@ -23,10 +23,10 @@ from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.fit_state import FitCheckpoint, FitState, Moving
 from rlmba.training.loading import BatchRequest, Loader, worker_deaths
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
-from rlmba.training.mesh import Mesh
 from rlmba.training.minibatches import Minibatch, MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.predict import forward_passes, requests_of
+from rlmba.training.processes import ProcessGroup
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Progress", "fit", "labeled_checksum"]
@@ -48,7 +48,7 @@ def fit(
     epochs: int,
     seed: int,
     progress: Progress | None = None,
-    mesh: Mesh | None = None,
+    group: ProcessGroup | None = None,
     validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     checkpoint: FitCheckpoint | None = None,
 ) -> TrainingDiagnostics:
@@ -74,7 +74,7 @@ def fit(
         counts give bit-identical weights. The state of torch's global generator is restored.
     progress : callable or None
         Called after every step with (completed steps, total steps).
-    mesh : Mesh or None
+    group : ProcessGroup or None
         Precision, and the processes that share every minibatch. All of them call this function with
         the same arguments and start from the main process's weights. None uses this process alone
         at ``config.precision``.
@@ -102,8 +102,8 @@ def fit(
         )
     if config.patience is not None and (validation is None or len(validation[0]) == 0):
         raise UsageError("fit: training.patience needs a validation set, got none; pass validation")
-    mesh = mesh or Mesh(model.device, config.precision)
-    plan = MinibatchPlan(len(positions), config, epochs=epochs, seed=seed, mesh=mesh)
+    group = group or ProcessGroup(model.device, config.precision)
+    plan = MinibatchPlan(len(positions), config, epochs=epochs, seed=seed, group=group)
     optimizer = make_optimizer(model, config)
     moving = Moving(
         model,
@@ -114,13 +114,13 @@ def fit(
     training = _Training(
         plan,
         moving,
-        mesh,
+        group,
         config,
         samples=(positions, labels),
         validation=None if config.patience is None else validation,
     )
     # Random encoders must not use the same numbers in two processes.
-    own = seed if mesh.main else int(np.random.default_rng([seed, mesh.rank]).integers(2**63))
+    own = seed if group.is_main else int(np.random.default_rng([seed, group.rank]).integers(2**63))
     with seeded(own, model.device), worker_deaths(loader):
         training.begin(checkpoint)
         training.run(loader, checkpoint, progress)
@@ -134,13 +134,13 @@ class _Training:
         self,
         plan: MinibatchPlan,
         moving: Moving,
-        mesh: Mesh,
+        group: ProcessGroup,
         config: TrainingConfig,
         *,
         samples: tuple[NDArray[np.int64], NDArray[np.int64]],
         validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     ) -> None:
-        self._plan, self._moving, self._mesh, self._config = plan, moving, mesh, config
+        self._plan, self._moving, self._group, self._config = plan, moving, group, config
         self._model = moving.model
         self._positions = samples[0]
         self._targets = torch.from_numpy(np.array(samples[1], dtype=np.int64))
@@ -152,25 +152,25 @@ class _Training:
 
     def begin(self, checkpoint: FitCheckpoint | None) -> None:
         """Restore a saved training, and give all processes the same start."""
-        mesh, saved = self._mesh, None if checkpoint is None else checkpoint.load()
-        self._saves = mesh.broadcast(checkpoint is not None)
+        group, saved = self._group, None if checkpoint is None else checkpoint.load()
+        self._saves = group.broadcast(checkpoint is not None)
         shapes = saved and {k: (v.shape, v.dtype) for k, v in saved[1].items()}
-        found = mesh.broadcast(saved and (saved[0], shapes, saved[2]))
+        found = group.broadcast(saved and (saved[0], shapes, saved[2]))
         if not found:
-            mesh.copy_from_main(self._model.state_dict().values())
+            group.copy_from_main(self._model.state_dict().values())
             return
         self._state, shapes, facts = found
         if saved:
-            tensors = {k: v.to(mesh.device) for k, v in saved[1].items()}
+            tensors = {k: v.to(group.device) for k, v in saved[1].items()}
         else:
             tensors = {
-                k: torch.empty(s, dtype=d, device=mesh.device) for k, (s, d) in shapes.items()
+                k: torch.empty(s, dtype=d, device=group.device) for k, (s, d) in shapes.items()
             }
-        mesh.copy_from_main(tensors.values())
+        group.copy_from_main(tensors.values())
         try:
             if len(self._state.losses) != self._plan.epochs:
                 raise ValueError(f"losses of {len(self._state.losses)} epochs")
-            self._moving.restore(tensors, facts, mesh)
+            self._moving.restore(tensors, facts, group)
         except torch.OutOfMemoryError:
             raise
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
@@ -202,13 +202,13 @@ class _Training:
                 progress(state.step, plan.steps)
             if ended and self._validation is not None and self._should_stop(epoch, stream):
                 break
-            if self._saves and self._mesh.broadcast(checkpoint is not None and checkpoint.due()):
+            if self._saves and self._group.broadcast(checkpoint is not None and checkpoint.due()):
                 self._save(checkpoint)
         self._read_losses()
         if self._moving.best_weights:
             self._model.load_state_dict(self._moving.best_weights)
         # Without GPUs, the batch norms of each process have seen different samples.
-        self._mesh.copy_from_main(self._model.state_dict().values())
+        self._group.copy_from_main(self._model.state_dict().values())
         self._model.eval()
 
     def _requests(self, step: int) -> Iterator[BatchRequest]:
@@ -221,15 +221,15 @@ class _Training:
                 yield from self._validation_requests()
 
     def _step(self, minibatch: Minibatch, stream: Iterator[Batch], measured: bool) -> Tensor:
-        moving, mesh = self._moving, self._mesh
+        moving, group = self._moving, self._group
         moving.optimizer.zero_grad(set_to_none=True)
-        truth = self._targets[torch.from_numpy(minibatch.order)].to(mesh.device)
+        truth = self._targets[torch.from_numpy(minibatch.order)].to(group.device)
         if self._plan.divided:
             loss = self._backward_in_parts(minibatch, stream, truth)
-            mesh.sum_gradients(self._model.parameters())
+            group.sum_gradients(self._model.parameters())
         else:
             batch = next(stream)
-            with mesh.autocast(), self._model.dropout.drawing(moving.masks, len(truth)):
+            with group.autocast(), self._model.dropout.drawing(moving.masks, len(truth)):
                 output = self._model(batch.inputs, batch.present)
             whole = multimodal_loss(output, truth, batch.present)
             torch.autograd.backward(whole)
@@ -249,12 +249,12 @@ class _Training:
         for part, batch in parts:
             samples = (part.rows.stop - part.rows.start) * part.counted
             counts += head_counts(samples, batch.present, len(model.names), truth)
-        self._mesh.sum(counts)
+        self._group.sum(counts)
         total = torch.zeros((), device=truth.device)
         before = masks.get_state()
         for part, batch in parts:
             masks.set_state(before)  # every part uses its rows of the same masks
-            with self._mesh.autocast(), model.dropout.drawing(masks, n, part.rows):
+            with self._group.autocast(), model.dropout.drawing(masks, n, part.rows):
                 output = model(batch.inputs, batch.present)
             loss = part_loss(output, truth[part.rows], batch.present, counts) * part.counted
             torch.autograd.backward(loss)
@@ -275,7 +275,7 @@ class _Training:
         """Sum the losses of the last steps over all processes, and check that they are finite."""
         state = self._state
         if self._losses:
-            values = self._mesh.sum(torch.stack(self._losses)).tolist()
+            values = self._group.sum(torch.stack(self._losses)).tolist()
             first = state.step - len(values)
             self._losses.clear()
             for step, loss in enumerate(values, start=first):
@@ -288,7 +288,7 @@ class _Training:
 
     def _validation_requests(self) -> list[BatchRequest]:
         positions = self._validation[0] if self._validation else self._positions[:0]
-        mine = positions[self._mesh.block(len(positions))]
+        mine = positions[self._group.block(len(positions))]
         return list(requests_of(mine, self._config.predict_batch_size))
 
     def _should_stop(self, epoch: int, stream: Iterator[Batch]) -> bool:
@@ -305,13 +305,13 @@ class _Training:
         if self._validation is None:
             return math.nan
         truth = self._validation[1]
-        mine = torch.from_numpy(np.array(truth[self._mesh.block(len(truth))], dtype=np.int64))
-        total = torch.zeros((), dtype=torch.float64, device=self._mesh.device)
+        mine = torch.from_numpy(np.array(truth[self._group.block(len(truth))], dtype=np.int64))
+        total = torch.zeros((), dtype=torch.float64, device=self._group.device)
         requests = self._validation_requests()
         self._model.eval()
         with torch.inference_mode():
             passes = forward_passes(
-                self._model, itertools.islice(stream, len(requests)), self._mesh
+                self._model, itertools.islice(stream, len(requests)), self._group
             )
             sizes = [len(request.positions) for request in requests]
             for (output, _), y in zip(
@@ -320,11 +320,11 @@ class _Training:
                 z = output.fused_logits.double()
                 total += functional.cross_entropy(z, y.to(z.device), reduction="sum")
         self._model.train()
-        return float(self._mesh.sum(total)) / len(truth)
+        return float(self._group.sum(total)) / len(truth)
 
     def _save(self, checkpoint: FitCheckpoint | None) -> None:
         self._read_losses()
-        tensors, facts = self._moving.capture(self._mesh)
+        tensors, facts = self._moving.capture(self._group)
         if checkpoint is not None:
             checkpoint.save(self._state, tensors, facts)
 

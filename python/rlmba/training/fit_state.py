@@ -17,7 +17,7 @@ from rlmba.errors import CheckpointError, DataError
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.reading.structured import parse_json
 from rlmba.training.checkpoint import load_tensors, save_tensors
-from rlmba.training.mesh import Mesh
+from rlmba.training.processes import ProcessGroup
 
 __all__ = ["FitCheckpoint", "FitState", "Moving"]
 
@@ -48,7 +48,7 @@ class Moving:
     masks: torch.Generator
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def capture(self, mesh: Mesh) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def capture(self, group: ProcessGroup) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return it as tensors and JSON-serializable values; complete only in the main process."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
@@ -56,12 +56,14 @@ class Moving:
         for number, values in optimizer["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
         tensors["masks"] = self.masks.get_state()
-        for rank, states in enumerate(mesh.collect(_random_states(mesh.device))):
+        for rank, states in enumerate(group.collect(_random_states(group.device))):
             tensors |= {f"random.{rank}.{k}": v for k, v in states.items()}
         facts = {"groups": optimizer["param_groups"], "scheduler": self.scheduler.state_dict()}
         return tensors, facts
 
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], mesh: Mesh) -> None:
+    def restore(
+        self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], group: ProcessGroup
+    ) -> None:
         """Restore the state that :meth:`capture` returned in a process of the same rank."""
 
         def part(name: str) -> dict[str, Tensor]:
@@ -78,11 +80,11 @@ class Moving:
         self.scheduler.load_state_dict(dict(facts["scheduler"]))
         self.masks.set_state(tensors["masks"].cpu())
         # The encoders' random numbers still depend on the number of processes.
-        states = part(f"random.{mesh.rank}")
+        states = part(f"random.{group.rank}")
         if states:
             torch.set_rng_state(states["cpu"].cpu())
-        if "cuda" in states and mesh.device.type == "cuda":
-            torch.cuda.set_rng_state(states["cuda"].cpu(), mesh.device)
+        if "cuda" in states and group.device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"].cpu(), group.device)
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:

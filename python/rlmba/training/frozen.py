@@ -16,8 +16,8 @@ from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.registry import Encoder
 from rlmba.storage import make_folder
 from rlmba.training.loading import Loader, worker_deaths
-from rlmba.training.mesh import Mesh
 from rlmba.training.predict import requests_of
+from rlmba.training.processes import ProcessGroup
 
 __all__ = ["features_name", "frozen_features"]
 
@@ -44,7 +44,7 @@ def frozen_features(
     path: Path,
     *,
     batch_size: int,
-    mesh: Mesh | None = None,
+    group: ProcessGroup | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Run every encoder over every sample in evaluation mode, and write the features.
@@ -60,7 +60,7 @@ def frozen_features(
         are created. Rows of missing modalities are zero and marked in ``present``.
     batch_size : int
         Samples per forward pass.
-    mesh : Mesh or None
+    group : ProcessGroup or None
         Precision, and the processes that share the samples. The main process writes the file.
     progress : callable or None
         Called after every pass with (completed samples, total samples) of this process.
@@ -72,10 +72,10 @@ def frozen_features(
     WorkerError
         If a process that loads data dies.
     """
-    mesh = mesh or Mesh(model.device)
+    group = group or ProcessGroup(model.device)
     dataset, n = loader.dataset, len(loader.dataset)
-    mine = np.arange(n)[mesh.block(n)]
-    rows = n if mesh.main else len(mine)
+    mine = np.arange(n)[group.block(n)]
+    rows = n if group.is_main else len(mine)
     encoders = [cast("Encoder", encoder) for encoder in model.encoders]
     widths = [encoder.out_features for encoder in encoders]
     features = [torch.zeros((rows, w)) for w in widths]
@@ -90,7 +90,7 @@ def frozen_features(
                 if batch.present is not None:
                     present[taken] = batch.present.to("cpu", torch.uint8)
                 for m, (name, encoder) in enumerate(zip(model.names, encoders, strict=True)):
-                    with mesh.autocast():
+                    with group.autocast():
                         out = encoder(batch.inputs[name])
                     features[m][taken] = out.float().cpu() * present[taken, m, None]
                 done = taken.stop
@@ -99,10 +99,10 @@ def frozen_features(
     finally:
         model.train(training)
     for part in [*features, present]:
-        mesh.gather_rows(part, n)
-    if mesh.main:
+        group.gather_rows(part, n)
+    if group.is_main:
         make_folder(path.parent)
         there = present.numpy().astype(np.bool_)
         arrays = {m: f.numpy() for m, f in zip(model.names, features, strict=True)}
         save_features(path, dataset, arrays, None if there.all() else there)
-    mesh.barrier()
+    group.barrier()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rlmba.config import TrainingConfig
 from rlmba.training.loading import BatchRequest
-from rlmba.training.mesh import Mesh, block
+from rlmba.training.processes import ProcessGroup, block
 
 __all__ = ["Minibatch", "MinibatchPlan", "Part"]
 
@@ -48,7 +48,7 @@ class MinibatchPlan:
         Minimum number of epochs; ``config.min_steps`` may require more.
     seed : int
         Determines the order of every epoch and the augmentation.
-    mesh : Mesh
+    group : ProcessGroup
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class MinibatchPlan:
     """
 
     def __init__(
-        self, n: int, config: TrainingConfig, *, epochs: int, seed: int, mesh: Mesh
+        self, n: int, config: TrainingConfig, *, epochs: int, seed: int, group: ProcessGroup
     ) -> None:
-        self._size, self._mesh = config.minibatch_size, mesh
+        self._size, self._group = config.minibatch_size, group
         self._micro, self._augment = config.gradient_accumulation, config.augment
         self.per_epoch = math.ceil(n / self._size)
         self.epochs = max(epochs, math.ceil(config.min_steps / self.per_epoch))
@@ -73,7 +73,7 @@ class MinibatchPlan:
     @property
     def divided(self) -> bool:
         """Whether minibatches are cut into parts."""
-        return self._mesh.size > 1 or self._micro > 1
+        return self._group.size > 1 or self._micro > 1
 
     def minibatch(self, step: int) -> Minibatch:
         """Return the minibatch of step ``step``, in 0..steps-1."""
@@ -84,7 +84,7 @@ class MinibatchPlan:
     def _parts(self, n: int) -> Iterator[Part]:
         for k in range(min(self._micro, n)):
             micro = block(n, k, self._micro)
-            share = self._mesh.block(micro.stop - micro.start)
+            share = self._group.block(micro.stop - micro.start)
             start, stop = micro.start + share.start, micro.start + share.stop
             if start < stop:
                 yield Part(slice(start, stop), True)

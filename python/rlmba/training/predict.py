@@ -15,10 +15,10 @@ from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.models.classifier import ModelOutput, MultimodalClassifier
 from rlmba.training.arrays import empty_arrays
 from rlmba.training.loading import BatchRequest, Loader, worker_deaths
-from rlmba.training.mesh import Mesh
+from rlmba.training.processes import ProcessGroup
 from rlmba.types import MULTIMODAL, PoolOutputs
 
-__all__ = ["fits_beside", "forward_passes", "predict", "requests_of"]
+__all__ = ["fits_on_gpu", "forward_passes", "predict", "requests_of"]
 
 _Key = tuple[str, str]
 """("features" or "logits", head)."""
@@ -30,9 +30,9 @@ def predict(
     positions: NDArray[np.int64],
     *,
     batch_size: int,
-    keep: bool = False,
+    keep_on_device: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    mesh: Mesh | None = None,
+    group: ProcessGroup | None = None,
     memory: int | None = None,
     spill_folder: Path | None = None,
 ) -> PoolOutputs:
@@ -48,11 +48,11 @@ def predict(
         Distinct dataset positions in the order of the outputs; may be empty.
     batch_size : int
         Samples per forward pass.
-    keep : bool
+    keep_on_device : bool
         Return the outputs as torch tensors on the model's device.
     progress : callable or None
         Called after every pass with (completed samples, total samples) of this process.
-    mesh : Mesh or None
+    group : ProcessGroup or None
         Precision, and the processes that share the samples in blocks. All of them call this
         function with the same arguments. None uses this process alone in float32.
     memory : int or None
@@ -64,7 +64,7 @@ def predict(
     Returns
     -------
     PoolOutputs
-        float32 arrays, or tensors with ``keep``. With several processes, the main process returns
+        float32 arrays, or tensors with ``keep_on_device``. With several processes, the main process returns
         all samples and each other process its own block. ``present`` tells which modalities were
         available when the samples were read.
 
@@ -77,11 +77,11 @@ def predict(
     PeerError
         If another process of the run ends.
     """
-    mesh = mesh or Mesh(model.device)
+    group = group or ProcessGroup(model.device)
     n = len(positions)
-    mine = mesh.block(n)
-    shown = positions if mesh.main else positions[mine]
-    here = keep and mesh.size == 1
+    mine = group.block(n)
+    shown = positions if group.is_main else positions[mine]
+    here = keep_on_device and group.size == 1
     shapes = {key: (len(shown), width) for key, width in _widths(model).items()}
     out: dict[_Key, Tensor] = {}
     arrays: dict[_Key, Any] = {}
@@ -97,7 +97,7 @@ def predict(
         with torch.inference_mode(), worker_deaths(loader):
             batches = loader.stream(requests_of(positions[mine], batch_size))
             done = 0
-            for values, there in _on_cpu(forward_passes(model, batches, mesh), here):
+            for values, there in _read_outputs(forward_passes(model, batches, group), here):
                 rows = slice(done, done + len(there))
                 for key, value in values.items():
                     out[key][rows] = value
@@ -109,10 +109,10 @@ def predict(
         model.train(training)
     if not here:
         for rows_of in out.values():
-            mesh.gather_rows(rows_of, n)
-        mesh.gather_rows(torch.from_numpy(present.view(np.uint8)), n)
+            group.gather_rows(rows_of, n)
+        group.gather_rows(torch.from_numpy(present.view(np.uint8)), n)
     outputs = _outputs(model, loader.dataset, shown, arrays or out, present)
-    return outputs.on(model.device) if keep and mesh.main else outputs.host()
+    return outputs.on(model.device) if keep_on_device and group.is_main else outputs.host()
 
 
 def requests_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[BatchRequest]:
@@ -123,19 +123,19 @@ def requests_of(positions: NDArray[np.int64], batch_size: int) -> Iterator[Batch
 
 
 def forward_passes(
-    model: MultimodalClassifier, batches: Iterable[Batch], mesh: Mesh
+    model: MultimodalClassifier, batches: Iterable[Batch], group: ProcessGroup
 ) -> Iterator[tuple[ModelOutput, Tensor | None]]:
     """Yield the model's output for each batch, at the group's precision, with its presence mask."""
     for batch in batches:
-        with mesh.autocast():
+        with group.autocast():
             output = model(batch.inputs, batch.present)
         yield output, batch.present
 
 
-def _on_cpu(
+def _read_outputs(
     passes: Iterator[tuple[ModelOutput, Tensor | None]], here: bool
 ) -> Iterator[tuple[dict[_Key, Tensor], Tensor]]:
-    """Yield outputs as CPU tensors; a GPU's outputs come one batch later, so that it never waits."""
+    """Yield outputs, copied to the CPU unless ``here``; one batch late, so that a GPU never waits."""
     waiting: tuple[dict[_Key, Tensor], Tensor, Any] | None = None
     for output, present in passes:
         values = _tensors(output)
@@ -203,7 +203,7 @@ def _outputs(
     )
 
 
-def fits_beside(model: MultimodalClassifier, rows: int) -> bool:
+def fits_on_gpu(model: MultimodalClassifier, rows: int) -> bool:
     """Whether the outputs of the samples take at most half of the free memory of the model's GPU.
 
     False on a CPU.

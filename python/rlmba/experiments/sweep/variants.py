@@ -184,7 +184,7 @@ class Datasets:
     def load(self, config: RunConfig, name: str) -> MultimodalDataset:
         """The data set of a configuration, ``name`` being what the comparison calls it."""
         from rlmba.data import load_dataset
-        from rlmba.training.mesh import usable_device
+        from rlmba.training.processes import usable_device
 
         key = json.dumps([name, config.dataset_options], default=str)
         if key not in self._loaded:

@@ -19,18 +19,18 @@ from rlmba.models.classifier import MultimodalClassifier
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.loading import BatchRequest, Loader
 from rlmba.training.loss import multimodal_loss
-from rlmba.training.mesh import Mesh
 from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
+from rlmba.training.processes import ProcessGroup
 from rlmba.types import TrainingDiagnostics
 
-__all__ = ["Samples", "fit_together", "go_together", "trains_alone"]
+__all__ = ["LabeledSamples", "can_stack", "fit_stacked", "needs_own_training"]
 
 # Maximum number of values of the labeled samples kept in memory for a training: 2 GB.
 _KEPT = 1 << 29
 
 
-class Samples(NamedTuple):
+class LabeledSamples(NamedTuple):
     """Labeled samples of one model: dataset positions and classes, int64 [L], and the seed."""
 
     positions: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Samples(NamedTuple):
     seed: int
 
 
-def trains_alone(config: TrainingConfig) -> bool:
+def needs_own_training(config: TrainingConfig) -> bool:
     """Whether an option requires training each model separately.
 
     These options are early stopping, minibatches in parts, gradient clipping, compiled encoders,
@@ -54,26 +54,31 @@ def trains_alone(config: TrainingConfig) -> bool:
     )
 
 
-def go_together(
+def can_stack(
     model: MultimodalClassifier, dataset: MultimodalDataset, config: TrainingConfig
 ) -> bool:
-    """Whether models like this one can be trained by :func:`fit_together`.
+    """Whether models like this one can be trained by :func:`fit_stacked`.
 
     They can if every encoder is ``stackable``, every sample has every modality, the data are in
     memory, and no option requires separate training.
     """
     stackable = all(encoder.stackable for encoder in model.encoders)
-    return stackable and dataset.in_memory and dataset.present is None and not trains_alone(config)
+    return (
+        stackable
+        and dataset.in_memory
+        and dataset.present is None
+        and not needs_own_training(config)
+    )
 
 
-def fit_together(
+def fit_stacked(
     models: Sequence[MultimodalClassifier],
     loader: Loader,
-    samples: Sequence[Samples],
+    samples: Sequence[LabeledSamples],
     config: TrainingConfig,
     *,
     epochs: int,
-    mesh: Mesh | None = None,
+    group: ProcessGroup | None = None,
 ) -> list[TrainingDiagnostics | NonFiniteError]:
     """Train K models in place, with the results of :func:`~rlmba.training.fit` for each.
 
@@ -88,12 +93,12 @@ def fit_together(
         weights. They are left in evaluation mode.
     loader : Loader
         Loader of the data set that all models are trained on.
-    samples : sequence of Samples [K]
+    samples : sequence of LabeledSamples [K]
         The same number of labeled samples for each model.
     config : TrainingConfig
-        Must be accepted by :func:`go_together`.
+        Must be accepted by :func:`can_stack`.
     epochs : int
-    mesh : Mesh or None
+    group : ProcessGroup or None
         A single process.
 
     Returns
@@ -109,12 +114,12 @@ def fit_together(
     sizes = {len(s.positions) for s in samples} | {len(s.labels) for s in samples}
     if len(models) != len(samples) or len(sizes) != 1 or 0 in sizes:
         raise UsageError(
-            "fit_together: expected the same number of labeled samples, at least one, for each of "
+            "fit_stacked: expected the same number of labeled samples, at least one, for each of "
             f"{len(models)} models, got {[len(s.positions) for s in samples]}"
         )
-    mesh = mesh or Mesh(models[0].device, "fp32")
+    group = group or ProcessGroup(models[0].device, "fp32")
     plans = [
-        MinibatchPlan(len(s.positions), config, epochs=epochs, seed=s.seed, mesh=mesh)
+        MinibatchPlan(len(s.positions), config, epochs=epochs, seed=s.seed, group=group)
         for s in samples
     ]
     stack = _Stack(
@@ -206,7 +211,7 @@ class _Stack:
 
 def _batches(
     loader: Loader,
-    samples: Sequence[Samples],
+    samples: Sequence[LabeledSamples],
     plans: Sequence[MinibatchPlan],
     config: TrainingConfig,
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
@@ -229,7 +234,9 @@ def _batches(
         yield inputs, truth
 
 
-def _requests(samples: Sequence[Samples], plans: Sequence[MinibatchPlan]) -> Iterator[BatchRequest]:
+def _requests(
+    samples: Sequence[LabeledSamples], plans: Sequence[MinibatchPlan]
+) -> Iterator[BatchRequest]:
     each = [
         plan.requests(s.positions, 0, plan.steps) for s, plan in zip(samples, plans, strict=True)
     ]
@@ -237,7 +244,9 @@ def _requests(samples: Sequence[Samples], plans: Sequence[MinibatchPlan]) -> Ite
         yield from requests
 
 
-def _kept(loader: Loader, samples: Sequence[Samples]) -> tuple[Mapping[str, Tensor], Tensor] | None:
+def _kept(
+    loader: Loader, samples: Sequence[LabeledSamples]
+) -> tuple[Mapping[str, Tensor], Tensor] | None:
     """Read all labeled samples as one batch, with their rows in it [K, L]; None if too large."""
     positions = np.stack([s.positions for s in samples])
     distinct, inverse = np.unique(positions, return_inverse=True)

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from rlmba.errors import PeerError, UsageError
 
-__all__ = ["Mesh", "Precision", "block", "launched", "may_speak", "usable_device"]
+__all__ = ["Precision", "ProcessGroup", "block", "rank_and_size", "reports_error", "usable_device"]
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
@@ -27,7 +27,7 @@ _PATIENCE = timedelta(days=30)
 """How long processes wait for the main process, whose query strategy may take hours."""
 
 
-def launched() -> tuple[int, int]:
+def rank_and_size() -> tuple[int, int]:
     """Return this process's rank and the number of processes launched together: (0, 1) if alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return (int(os.environ.get("RANK", "0")), size) if size > 1 else (0, 1)
@@ -69,7 +69,7 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-class Mesh:
+class ProcessGroup:
     """A group of processes that share the work, with this process's device and precision.
 
     A single process is a group of size 1, whose methods cost nothing. :meth:`open` joins the
@@ -105,7 +105,7 @@ class Mesh:
         self._host: Any = None
 
     @classmethod
-    def open(cls, device: str = "auto", precision: Precision = "auto") -> Mesh:
+    def open(cls, device: str = "auto", precision: Precision = "auto") -> ProcessGroup:
         """Join all processes launched together; a process that was launched alone is its own group.
 
         Parameters
@@ -122,7 +122,7 @@ class Mesh:
         PeerError
             If the other processes cannot be reached.
         """
-        if launched()[1] == 1:
+        if rank_and_size()[1] == 1:
             return cls(device, precision)
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(
@@ -139,17 +139,17 @@ class Mesh:
         own = not torch.distributed.is_initialized()
         with _speaking():
             state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
-        mesh = cls("cpu" if device == "cpu" else state.device, precision)
-        mesh.rank, mesh.size = state.process_index, state.num_processes
+        group = cls("cpu" if device == "cpu" else state.device, precision)
+        group.rank, group.size = state.process_index, state.num_processes
         if own:
             atexit.register(_leave)
         if torch.distributed.get_backend() != "gloo":
             with _speaking():
-                mesh._host = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
-        return mesh
+                group._host = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        return group
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the main process, which decides, prints and writes."""
         return self.rank == 0
 
@@ -174,7 +174,7 @@ class Mesh:
         """Return the main process's value in every process; it must be picklable."""
         if self.size == 1:
             return value
-        box = [value if self.main else None]
+        box = [value if self.is_main else None]
         with _speaking():
             torch.distributed.broadcast_object_list(box, src=0, group=self._host)
         return box[0]
@@ -183,7 +183,7 @@ class Mesh:
         """Return every process's value by rank in the main process, and an empty list in the others."""
         if self.size == 1:
             return [value]
-        values: list[Any] | None = [None] * self.size if self.main else None
+        values: list[Any] | None = [None] * self.size if self.is_main else None
         with _speaking():
             torch.distributed.gather_object(value, values, dst=0, group=self._host)
         return values or []
@@ -201,7 +201,7 @@ class Mesh:
                 for tensor in tensors:
                     whole = tensor.detach().contiguous()
                     torch.distributed.broadcast(whole, src=0)
-                    if not self.main:
+                    if not self.is_main:
                         tensor.copy_(whole)
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ class Mesh:
         if self.size == 1:
             return
         with _speaking():
-            if not self.main:
+            if not self.is_main:
                 for part in _messages(rows):
                     torch.distributed.send(part, dst=0, group=self._host)
                 return
@@ -254,10 +254,10 @@ class Mesh:
                 for part in _messages(rows[self.block(n, rank)]):
                     torch.distributed.recv(part, src=rank, group=self._host)
 
-    def abandon(self) -> None:
+    def leave(self) -> None:
         """Leave the group after an error in this process, so that the others end instead of waiting."""
         if self.size > 1:
-            may_speak()
+            reports_error()
             _leave()
 
 
@@ -337,14 +337,14 @@ def _leave() -> None:
 _spoken: list[bool] = []
 
 
-def may_speak() -> bool:
+def reports_error() -> bool:
     """Whether this process reports the error that ends all processes launched together.
 
     The first process to ask reports it: a failing process asks before it leaves the group, and the
     others notice only then. Repeated calls give the same answer. If the processes cannot
     communicate, the main process reports it.
     """
-    rank, size = launched()
+    rank, size = rank_and_size()
     if size == 1:
         return True
     if not _spoken:

@@ -13,7 +13,7 @@ from rlmba.config import EncoderConfig, ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models import build_classifier
-from rlmba.training import Loader, Samples, fit, fit_together, go_together
+from rlmba.training import LabeledSamples, Loader, can_stack, fit, fit_stacked
 
 N = 60
 
@@ -55,7 +55,7 @@ def models(data, encoders, fusion="uniform", dropout=0.2, count=3):
 def samples(data, size, count=3):
     rng = np.random.default_rng(5)
     drawn = [rng.permutation(data.train_positions)[:size] for _ in range(count)]
-    return [Samples(p, data.labels[p], 10 + k) for k, p in enumerate(drawn)]
+    return [LabeledSamples(p, data.labels[p], 10 + k) for k, p in enumerate(drawn)]
 
 
 FLAT = {"image": {"name": "mlp"}, "motion": {"name": "mlp", "hidden": [5]}}
@@ -80,8 +80,8 @@ def test_weights_are_those_of_each_alone(encoders, fusion, augment):
         precision="fp32",
     )
     chosen = samples(data, 20)
-    assert go_together(together[0], data, config)
-    found = fit_together(together, Loader(data), chosen, config, epochs=4)
+    assert can_stack(together[0], data, config)
+    found = fit_stacked(together, Loader(data), chosen, config, epochs=4)
     for model, other, s, diagnostics in zip(together, alone, chosen, found, strict=True):
         expected = fit(other, Loader(data), s.positions, s.labels, config, epochs=4, seed=s.seed)
         for name, values in other.state_dict().items():
@@ -97,8 +97,8 @@ def test_a_model_that_diverges_leaves_the_others_alone():
     with torch.no_grad():
         made[1].fused_head.weight.fill_(float("inf"))
     config = TrainingConfig(minibatch_size=8, augment=False, precision="fp32")
-    found = fit_together(made, Loader(data), samples(data, 20), config, epochs=2)
-    expected = fit_together(control, Loader(data), samples(data, 20), config, epochs=2)
+    found = fit_stacked(made, Loader(data), samples(data, 20), config, epochs=2)
+    expected = fit_stacked(control, Loader(data), samples(data, 20), config, epochs=2)
     assert isinstance(found[1], NonFiniteError)
     for k in (0, 2):
         assert found[k] == expected[k]
@@ -108,7 +108,7 @@ def test_a_model_that_diverges_leaves_the_others_alone():
 def test_what_goes_alone():
     data = dataset()
     (model,) = models(data, SMALL, count=1)
-    assert go_together(model, data, TrainingConfig())
+    assert can_stack(model, data, TrainingConfig())
     for change in (
         {"patience": 2},
         {"gradient_accumulation": 2},
@@ -117,10 +117,10 @@ def test_what_goes_alone():
         {"precision": "bf16"},
         {"checkpoint_minutes": 1.0},
     ):
-        assert not go_together(model, data, TrainingConfig(**change)), change
+        assert not can_stack(model, data, TrainingConfig(**change)), change
     present = np.ones((N, 3), bool)
     present[3, 1] = False
-    assert not go_together(model, dataset(present), TrainingConfig())
+    assert not can_stack(model, dataset(present), TrainingConfig())
 
 
 def test_numbers_of_samples_must_agree():
@@ -128,6 +128,6 @@ def test_numbers_of_samples_must_agree():
     made = models(data, FLAT)
     uneven = [*samples(data, 20)[:2], *samples(data, 10)[2:]]
     with pytest.raises(UsageError, match=r"same number of labeled samples.* got \[20, 20, 10\]"):
-        fit_together(made, Loader(data), uneven, TrainingConfig(), epochs=1)
+        fit_stacked(made, Loader(data), uneven, TrainingConfig(), epochs=1)
     with pytest.raises(UsageError, match="at least one"):
-        fit_together(made, Loader(data), samples(data, 0), TrainingConfig(), epochs=1)
+        fit_stacked(made, Loader(data), samples(data, 0), TrainingConfig(), epochs=1)
