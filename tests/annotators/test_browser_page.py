@@ -187,7 +187,7 @@ def test_another_class_where_the_batch_is_open(visit, served, tmp_path):
     press(page, "+")
     page.keyboard.type("Cat")
     press(page, "Enter")
-    wait(page, "#notice", "choose that instead")
+    wait(page, "#notice", "choose it instead")
     shows(page, "sample 0")
     press(page, "+")
     page.keyboard.type("horse 1")
@@ -326,7 +326,7 @@ def test_a_full_disk_is_said_and_the_answer_goes_in_when_there_is_room(visit, pr
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
         press(page, "2")
         wait(page, "#link", "Not saved yet: “dog” is kept here and sent again")
-        wait(page, "#link", "could not write the answer")
+        wait(page, "#link", "could not append to")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     shows(page, "sample 2")

@@ -257,7 +257,7 @@ def test_a_label_that_is_no_class_names_its_task(offline):
     ticket = offline.request(batch())
     exported(offline, task(0, annotation("cat")), task(1, annotation("cats")))
     with pytest.raises(
-        DataError, match=r"task 71 \(sample 'a/1'\): label 'cats' .* nearest is 'cat'"
+        DataError, match=r"task 71 \(sample 'a/1'\): label 'cats' .*\(did you mean 'cat'"
     ):
         offline.collect(ticket)
     exported(offline, task(2, annotation("cat", new="bird")))

@@ -207,18 +207,18 @@ def test_questions_are_tasks_with_files_and_predictions(studio, annotator, tmp_p
 def test_asking_again_adds_only_what_is_missing(studio, annotator, tmp_path, monkeypatch):
     monkeypatch.setattr(package, "_CHUNK", 2)
     asked = batch(questions(tmp_path / "media", 5, files={}))
-    from rlmba.annotators.labelstudio import server
+    from rlmba.annotators.labelstudio import client
 
-    add = server.Server.add_tasks
+    add = client.Client.add_tasks
 
     def dies(self, project, new):
         add(self, project, new)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(server.Server, "add_tasks", dies)
+    monkeypatch.setattr(client.Client, "add_tasks", dies)
     with pytest.raises(KeyboardInterrupt):
         annotator().request(asked)
-    monkeypatch.setattr(server.Server, "add_tasks", add)
+    monkeypatch.setattr(client.Client, "add_tasks", add)
     assert [t.data["sample_id"] for t in tasks(studio, annotator)] == ["a/0", "a/1"]
     annotator().request(asked)
     assert [t.data["sample_id"] for t in tasks(studio, annotator)] == [f"a/{i}" for i in range(5)]
@@ -324,7 +324,7 @@ def test_a_later_round_brings_classes_and_modalities(studio, annotator, tmp_path
     number = tasks(studio, annotator)[1].id
     annotate(studio.ada, tasks(studio, annotator)[1], "cats")
     with pytest.raises(
-        DataError, match=rf"task {number} \(sample 'a/1'\): label 'cats' .* nearest is 'cat'"
+        DataError, match=rf"task {number} \(sample 'a/1'\): label 'cats' .*\(did you mean 'cat'"
     ):
         annotator().collect(old)
     assert annotator().collect(new) == {"b/2": "bird & co"}

@@ -36,7 +36,7 @@ PRINTED_BY = {
     "experiments/report.py": ("report",),
     "experiments/scope.py": ("report",),
     "experiments/sweep/": ("compare",),
-    "loop/store.py": RUNS[:1],
+    "runfolder/store.py": RUNS[:1],
     "project/export.py": ("export",),
     "project/graph.py": ("export",),
     "project/predict.py": ("predict",),
@@ -146,7 +146,7 @@ def test_a_port_that_is_taken_under_loop_and_a_folder_that_cannot_be_made(tmp_pa
     for command in ("label", "loop"):
         said = describe(raised.value, [command, str(folder)]).message
         assert f"`rlmba label '{folder}' --port 0`" in said
-        assert f"project.annotator_options.port in '{folder}'/config.yaml" in said
+        assert f"project.annotator_options.port in {folder}/config.yaml" in said
         assert "has no" not in said
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"could not make the folder .*another place"):

@@ -1,9 +1,9 @@
-"""Who answers a query: one small protocol, and those who speak it."""
+"""Annotators, who answer for labels: one small protocol and its implementations."""
 
 from __future__ import annotations
 
-from rlmba.annotators.answers import read_labels
 from rlmba.annotators.base import Annotator
+from rlmba.annotators.label_table import read_labels
 from rlmba.annotators.registry import acts, create, names
 from rlmba.runfolder.batches import LabelBatch, Pending, Question, Tickets
 

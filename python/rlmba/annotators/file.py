@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rlmba.annotators.answers import CANNOT_TELL, read_labels
+from rlmba.annotators.label_table import read_labels, require_writable
+from rlmba.annotators.matching import CANNOT_TELL
 from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
 from rlmba.markup import command
@@ -73,6 +74,7 @@ class LabelFile:
         StorageError
             If it cannot be written.
         """
+        require_writable(batch.classes)
         newest, place = self._newest(), self._place(batch.round)
         before = self._asked(batch.round)
         if before is None and place == self.path and place.exists():
@@ -93,7 +95,7 @@ class LabelFile:
         return ticket
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Labels filled in so far; see :func:`rlmba.annotators.answers.read_labels`.
+        """Labels filled in so far; see :func:`rlmba.annotators.label_table.read_labels`.
 
         Raises
         ------

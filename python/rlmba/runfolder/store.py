@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from rlmba import trust
-from rlmba.config import RunConfig, dump_config, with_earlier_options, yaml12
-from rlmba.errors import RunFolderError, StorageError, UsageError
-from rlmba.reading.structured import read_json, read_json_lines, read_versioned
-from rlmba.storage import atomic_write_text, locked, make_folder, open_own
+from rlmba.config import RunConfig, dump_config
+from rlmba.errors import RunFolderError, UsageError
+from rlmba.markup import command
+from rlmba.reading.structured import read_json
+from rlmba.runfolder.jsonlines import JsonLog
+from rlmba.runfolder.settings import FORMAT, PATH_KEYS, RESTORE, read_config, read_info
+from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
-__all__ = ["FORMAT", "RunStore", "RunView", "places", "read_run", "read_split"]
-
-FORMAT = 1
-_RESTORE = "restore it or start a new run"
-_PATHS = ("data", "data_root", "initial_ids")
-"""Keys of the configuration that are paths to what a run is made of."""
+__all__ = ["RunStore", "RunView", "read_run", "read_split", "round_lines"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +37,6 @@ class RunView:
     config: RunConfig
     records: list[RoundRecord]
     info: Mapping[str, Any]
-
-
-class _Info(BaseModel, extra="allow"):
-    """What readers look for in ``run.json``."""
-
-    format: int
-    rlmba: str = ""
-    project: bool = False
-    fingerprint: str = ""
-    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,64 +51,48 @@ def _dump_json(data: Any) -> str:
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
-def _parse_lines(path: Path) -> tuple[list[RoundRecord], int]:
-    """Complete records and the length in bytes they take; an incomplete last line is left out."""
-    records, size = read_json_lines(path, RoundRecord, advice=_RESTORE, error=RunFolderError)
-    for number, record in enumerate(records):
-        if record.round != number:
-            raise RunFolderError(
-                f"{path}, line {number + 1}: expected round {number}, got {record.round}; "
-                "the folder was changed by hand"
-            )
-    return records, size
-
-
-def _read_info(path: Path) -> Mapping[str, Any]:
-    if not path.is_dir():
-        raise RunFolderError(
-            f"{path}: expected a run folder, found none; give a folder made by `rlmba run`"
-        )
-    if not (path / "run.json").is_file():
-        raise RunFolderError(
-            f"{path} has no run.json: it is not a run folder; give a folder made by `rlmba run`"
-        )
-    info = read_versioned(
-        path / "run.json",
-        _Info,
-        FORMAT,
-        what="run folder",
-        advice=_RESTORE,
-        foreign="give a folder made by `rlmba run`",
-        error=RunFolderError,
-    )
-    return info.model_dump(exclude_unset=True)
-
-
-def _read_config(path: Path, info: Mapping[str, Any]) -> RunConfig:
-    file = path / "config.yaml"
-    try:
-        values = yaml12.read(file, regular=True)
-        if isinstance(values, dict):
-            values = with_earlier_options(values)
-        config = RunConfig.model_validate(values)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{file} is missing or damaged: {error}") from error
-    return _placed(config, info.get("folder", ""), path)
-
-
 def read_run(path: Path) -> RunView:
     """Read a run folder, finished or not, without locking it.
 
     Raises
     ------
     RunFolderError
-        If it is no run folder, of another format, or damaged. A last line that is still being
-        written is no damage.
+        If it is not a run folder, has another format, or is damaged. A last line that is still being
+        written is not damage.
     """
     path = Path(path)
-    info = _read_info(path)
-    records, _ = _parse_lines(path / "rounds.jsonl")
-    return RunView(path, _read_config(path, info), records, info)
+    info = read_info(path)
+    return RunView(path, read_config(path), _read_records(_rounds_log(path, info)), info)
+
+
+def _rounds_log(path: Path, info: Mapping[str, Any]) -> JsonLog:
+    project = info.get("project", False)
+    again = command("collect", path) if project else command("run", "--resume", "--output", path)
+    return JsonLog(
+        path / "rounds.jsonl", repair=RESTORE, retry=f"free some space and continue with `{again}`"
+    )
+
+
+def _read_records(log: JsonLog) -> list[RoundRecord]:
+    records = log.read(RoundRecord)
+    for number, record in enumerate(records):
+        if record.round != number:
+            raise RunFolderError(
+                f"{log.path}, line {number + 1}: expected round {number}, got {record.round}; "
+                "the folder was changed by hand"
+            )
+    return records
+
+
+def round_lines(path: Path) -> list[bytes]:
+    """The lines of a run folder's complete rounds in ``rounds.jsonl``, unparsed.
+
+    Raises
+    ------
+    RunFolderError
+        If the file cannot be read.
+    """
+    return _rounds_log(path, {}).lines()
 
 
 def read_split(path: Path) -> Mapping[str, list[str]]:
@@ -135,9 +104,9 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
         If ``split.json`` is missing or damaged.
     """
     file = path / "split.json"
-    split = read_json(file, dict[str, list[str]], advice=_RESTORE, error=RunFolderError)
+    split = read_json(file, dict[str, list[str]], advice=RESTORE, error=RunFolderError)
     if not {"validation", "initial"} <= set(split):
-        raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {_RESTORE}")
+        raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {RESTORE}")
     return split
 
 
@@ -152,6 +121,7 @@ class RunStore:
         self.config = config
         self.info = info
         self.records: list[RoundRecord] = []
+        self._log = _rounds_log(path, info)
 
     @classmethod
     @contextlib.contextmanager
@@ -211,12 +181,12 @@ class RunStore:
         TrustError
             If its sub-folders are links that lead out of it, and its user has not allowed that.
         """
-        info = _read_info(path)
+        info = read_info(path)
         trust.require_inside(path)
         with locked(path, partial(_busy, path)):
-            store = cls(path, _read_config(path, info), info)
-            store.records, end = _parse_lines(path / "rounds.jsonl")
-            _cut(path / "rounds.jsonl", end)
+            store = cls(path, read_config(path), info)
+            store.records = _read_records(store._log)
+            store._log.remove_torn_line()
             yield store
 
     def moved(self, config: RunConfig) -> None:
@@ -227,7 +197,7 @@ class RunStore:
         StorageError
             If it cannot be written.
         """
-        update = {k: getattr(config, k) for k in (*_PATHS, "dataset_options")}
+        update = {k: getattr(config, k) for k in (*PATH_KEYS, "dataset_options")}
         now = self.config.model_copy(update=update)
         if now != self.config:
             atomic_write_text(self.path / "config.yaml", dump_config(now))
@@ -249,11 +219,11 @@ class RunStore:
         labels: list[int] = []
         for record in self.records:
             file = self.path / "selected" / f"round_{record.round:03d}.json"
-            selected = read_json(file, _Selected, advice=_RESTORE, error=RunFolderError)
+            selected = read_json(file, _Selected, advice=RESTORE, error=RunFolderError)
             if len(selected.ids) != len(selected.labels):
                 raise RunFolderError(
                     f"{file} is damaged: {len(selected.ids)} ids, but {len(selected.labels)} labels; "
-                    f"{_RESTORE}"
+                    f"{RESTORE}"
                 )
             ids += selected.ids
             labels += selected.labels
@@ -307,7 +277,7 @@ class RunStore:
         folder = self._checkpoint_folder(record.round)
         make_folder(folder)
         save(folder)
-        self._append(json.dumps(record.to_dict(), allow_nan=False) + "\n")
+        self._log.append([json.dumps(record.to_dict(), allow_nan=False)])
         self.records.append(record)
         self.training_file.unlink(missing_ok=True)
         for old in (self.path / "checkpoints").glob("round_*"):
@@ -316,62 +286,6 @@ class RunStore:
 
     def _checkpoint_folder(self, round_number: int) -> Path:
         return self.path / "checkpoints" / f"round_{round_number:03d}"
-
-    def _append(self, line: str) -> None:
-        path = self.path / "rounds.jsonl"
-        before = path.stat().st_size if path.exists() else 0
-        try:
-            with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
-                log.write(line.encode())
-                log.flush()
-                os.fsync(log.fileno())
-        except StorageError:
-            raise
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                _cut(path, before)
-            raise StorageError(
-                f"could not append to {path} ({error.strerror or error}); earlier rounds are unharmed: free "
-                f"some space and go on with `rlmba run --resume --output {self.path}`"
-            ) from error
-
-
-def _cut(log: Path, end: int) -> None:
-    """Cut off what a log has beyond its complete lines."""
-    if not log.exists():
-        return
-    descriptor = open_own(log, os.O_WRONLY)
-    try:
-        if os.fstat(descriptor).st_size > end:
-            os.ftruncate(descriptor, end)
-    finally:
-        os.close(descriptor)
-
-
-def places(config: RunConfig) -> dict[str, Path]:
-    """Paths to what a run is made of, by key of the configuration, as far as they are given."""
-    return {k: p for k in _PATHS if (p := getattr(config, k)) is not None}
-
-
-def _placed(config: RunConfig, was: str, path: Path) -> RunConfig:
-    """The configuration with paths of what was moved along with the folder, which was at ``was`` before."""
-    here = path.absolute()
-    if was in ("", str(here)):
-        return config
-
-    def along(place: Path, *, gone: bool) -> Path:
-        moved = Path(os.path.normpath(here / os.path.relpath(place, was)))
-        stays = not place.is_absolute() or (gone and place.exists()) or not moved.exists()
-        return place if stays else moved
-
-    # What a run is compared with is its own copy even where the original is still there.
-    curves = [along(p, gone=False) for p in config.reward.curves]
-    update: dict[str, Any] = {k: along(p, gone=True) for k, p in places(config).items()}
-    update["reward"] = config.reward.model_copy(update={"curves": curves})
-    options = dict(config.strategy_options)
-    if isinstance(policy := options.get("policy_file"), str):
-        options["policy_file"] = str(along(Path(policy), gone=True))
-    return config.model_copy(update={**update, "strategy_options": options})
 
 
 def _only_leftovers(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import html
-import ipaddress
 import re
 import secrets
 from urllib.parse import urlsplit
@@ -14,7 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "is_loopback"]
+from rlmba.annotators.loopback import is_loopback
+
+__all__ = ["Guard"]
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
@@ -33,16 +34,6 @@ _HEADERS = {
 
 _BODY = 2**20
 """Bytes of a request at most."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, which no other machine reaches."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

@@ -15,7 +15,7 @@ from rlmba.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image as Images
 
-__all__ = ["MAX_PIXELS", "Content", "Media", "kind_of", "printable", "problem_with"]
+__all__ = ["MAX_PIXELS", "MediaContent", "MediaConverter", "kind_of", "printable", "problem_with"]
 
 AUDIO = {
     ".wav": "audio/wav",
@@ -58,7 +58,7 @@ _KEPT = 16
 
 
 @dataclass(frozen=True)
-class Content:
+class MediaContent:
     """What goes to the browser: a file as it is, or bytes, and the type of either."""
 
     path: Path | None
@@ -104,14 +104,14 @@ def problem_with(modality: str, path: Path) -> str:
     return ""
 
 
-class Media:
+class MediaConverter:
     """Makes what goes to the browser; converts one image at a time, so that memory is bounded."""
 
     def __init__(self) -> None:
         self._converting = threading.Lock()
         self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
 
-    def content(self, modality: str, path: Path) -> Content:
+    def content(self, modality: str, path: Path) -> MediaContent:
         """A file, as a browser can show it.
 
         Raises
@@ -130,7 +130,9 @@ class Media:
                 f"This file cannot be read ({error.strerror or error}): {printable(path)}"
             ) from error
         if kind != "image":
-            return Content(path, b"", {"video": VIDEO, "audio": AUDIO}[kind][path.suffix.lower()])
+            return MediaContent(
+                path, b"", {"video": VIDEO, "audio": AUDIO}[kind][path.suffix.lower()]
+            )
         try:
             return self._image(path)
         except DataError:
@@ -138,29 +140,29 @@ class Media:
         # Pillow's decoders raise whatever comes to them of a damaged file.
         except Exception as error:
             if path.suffix.lower() == ".svg":
-                return Content(path, b"", "image/svg+xml")
+                return MediaContent(path, b"", "image/svg+xml")
             raise DataError(
                 f"This image cannot be read ({_first_line(error)}): {printable(path)}"
             ) from error
 
-    def _image(self, path: Path) -> Content:
+    def _image(self, path: Path) -> MediaContent:
         from PIL import Image
 
         status = path.stat()
         key = (str(path), status.st_mtime_ns, status.st_size)
         kept = self._kept.get(key)
         if kept is not None:
-            return Content(None, kept, "image/jpeg")
+            return MediaContent(None, kept, "image/jpeg")
         with _opened(path) as image:
             small = status.st_size <= _MAX_BYTES and image.width * image.height <= MAX_PIXELS
             if small and image.format in _AS_IT_IS:
-                return Content(path, b"", Image.MIME[image.format])
+                return MediaContent(path, b"", Image.MIME[image.format])
             with self._converting:
                 data = self._kept.get(key) or _converted(image, path)
                 self._kept[key] = data
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
-        return Content(None, data, "image/jpeg")
+        return MediaContent(None, data, "image/jpeg")
 
 
 def _opened(path: Path) -> Images.Image:

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from rlmba.annotators.labelstudio import labeling
-from rlmba.annotators.labelstudio.answers import Asked, Decided, decide, round_of, votes
 from rlmba.annotators.labelstudio.exports import read_export
-from rlmba.annotators.labelstudio.media import Inline, Local, Media, Upload
-from rlmba.annotators.labelstudio.projects import Projects
+from rlmba.annotators.labelstudio.media import (
+    InlineMedia,
+    LocalMedia,
+    MediaTransport,
+    UploadedMedia,
+)
+from rlmba.annotators.labelstudio.projects import ServerProjects
 from rlmba.annotators.labelstudio.tasks import asked_again, columns, tasks
+from rlmba.annotators.labelstudio.votes import AskedBatch, Decision, decide, round_of, votes
 from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
 from rlmba.reading.files import read_text
 from rlmba.reading.structured import read_json
@@ -23,7 +28,7 @@ from rlmba.runfolder.batches import LabelBatch, Tickets
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
-    from rlmba.annotators.labelstudio.server import Server
+    from rlmba.annotators.labelstudio.client import Client
 
 __all__ = ["LabelStudio"]
 
@@ -112,7 +117,7 @@ class LabelStudio:
         self._url = (url or "").rstrip("/")
         self._project = project
         name = title or f"rlmba: {self.folder.resolve().name}"
-        self._projects = Projects(self._own / "server.json", name, prelabel=prelabel)
+        self._projects = ServerProjects(self._own / "server.json", name, prelabel=prelabel)
         self._key_variable = key_variable
         self._key_file = None if key_file is None else self.folder / Path(key_file).expanduser()
         self._media = media or ("upload" if url else "inline")
@@ -178,10 +183,10 @@ class LabelStudio:
             )
         return decided.labels
 
-    def _asked(self, batch: LabelBatch) -> Asked:
+    def _asked(self, batch: LabelBatch) -> AskedBatch:
         """The batch; answers of unknown rounds are told once, with the latest one."""
         rounds = self.tickets.rounds()
-        return Asked(batch, rounds if batch.round == max(rounds) else None)
+        return AskedBatch(batch, rounds if batch.round == max(rounds) else None)
 
     def _ask_server(self, batch: LabelBatch) -> None:
         server = self._connect()
@@ -191,7 +196,7 @@ class LabelStudio:
         config = labeling.grown(before, wanted, batch.classes, open_classes=batch.open)
         if not _same(before, config):
             server.set_label_config(project, config)
-        asked = Asked(batch)
+        asked = AskedBatch(batch)
         there = {asked.question(task) for task in server.tasks(project, batch.round)}
         missing = [question for question in batch.questions if question.id not in there]
         if not missing:
@@ -233,7 +238,7 @@ class LabelStudio:
             )
         return found
 
-    def _write_again(self, ticket: str, decided: Decided) -> None:
+    def _write_again(self, ticket: str, decided: Decision) -> None:
         path = self._own / f"{ticket}_again.json"
         source = self._own / f"{ticket}.json"
         if not decided.ties:
@@ -248,22 +253,24 @@ class LabelStudio:
         again = [asked_again(t, ties[t["data"]["sample_id"]]) for t in chosen]
         atomic_write_text(path, _json(again))
 
-    def _way(self, server: Server | None, project: int | None, *, files: bool = True) -> Media:
+    def _way(
+        self, server: Client | None, project: int | None, *, files: bool = True
+    ) -> MediaTransport:
         """How files reach Label Studio."""
         if self._media == "local" and self._document_root is not None:
-            return Local(self._document_root, self._server_document_root, server, project)
+            return LocalMedia(self._document_root, self._server_document_root, server, project)
         if self._media == "upload" and server is not None and files:
-            return Upload(server, self._projects.number(server, "files", make=True))
-        return Inline()
+            return UploadedMedia(server, self._projects.number(server, "files", make=True))
+        return InlineMedia()
 
-    def _number(self, server: Server, *, make: bool = False) -> int:
+    def _number(self, server: Client, *, make: bool = False) -> int:
         """The project with the questions."""
         return self._project or self._projects.number(server, "questions", make=make)
 
-    def _connect(self) -> Server:
-        from rlmba.annotators.labelstudio.server import Server
+    def _connect(self) -> Client:
+        from rlmba.annotators.labelstudio.client import Client
 
-        return Server(self._url, self._key(), timeout=self._timeout)
+        return Client(self._url, self._key(), timeout=self._timeout)
 
     def _key(self) -> str:
         if self._key_file is not None:
@@ -282,7 +289,7 @@ class LabelStudio:
 
 
 def _unanswered(
-    asked: Asked, found: list[dict[str, Any]], decided: Decided
+    asked: AskedBatch, found: list[dict[str, Any]], decided: Decision
 ) -> list[dict[str, Any]]:
     """Further tasks for questions without a majority, unless one of theirs still waits for an answer."""
     again = []
@@ -293,7 +300,7 @@ def _unanswered(
     return again
 
 
-def _warn_of_unused(decided: Decided) -> None:
+def _warn_of_unused(decided: Decision) -> None:
     if decided.unused:
         shown = "; ".join(decided.unused[:_SHOWN]) + (
             "; ..." if len(decided.unused) > _SHOWN else ""

@@ -12,9 +12,9 @@ from urllib.parse import quote
 from rlmba.errors import AnnotatorError, UsageError
 
 if TYPE_CHECKING:
-    from rlmba.annotators.labelstudio.server import Server
+    from rlmba.annotators.labelstudio.client import Client
 
-__all__ = ["Inline", "Local", "Media", "Upload", "tag_of"]
+__all__ = ["InlineMedia", "LocalMedia", "MediaTransport", "UploadedMedia", "tag_of"]
 
 _TAGS = {"image": "Image", "audio": "Audio", "video": "Video"}
 _MEBI = 1 << 20
@@ -25,7 +25,7 @@ def tag_of(modality: str, path: Path) -> str | None:
     return _TAGS.get(modality) or _TAGS.get(_type(path).split("/")[0])
 
 
-class Media(Protocol):
+class MediaTransport(Protocol):
     """A way for files to reach Label Studio."""
 
     def refused(self, path: Path, tag: str) -> str | None:
@@ -37,14 +37,14 @@ class Media(Protocol):
         ...
 
 
-class Inline:
+class InlineMedia:
     """Files within the task, as ``data:`` addresses. Label Studio plays no sound from these."""
 
     limit = 8 * _MEBI
     """Bytes of the largest file: the page that lists tasks loads all of it."""
 
     def refused(self, path: Path, tag: str) -> str | None:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         if tag == "Audio":
             return (
                 "Label Studio plays sound only from an address: use media=local, or a server's url"
@@ -54,14 +54,14 @@ class Inline:
         return None
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         return {
             path: f"data:{_type(path)};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
             for path in paths
         }
 
 
-class Local:
+class LocalMedia:
     """Files that Label Studio reads from its own disk: it runs here, or sees the same folder.
 
     Parameters
@@ -70,13 +70,13 @@ class Local:
         The folder that it serves files from (LOCAL_FILES_DOCUMENT_ROOT), as seen from here.
     server_root : str or None
         The same folder as the server sees it; None: at the same place.
-    server, project : Server, int
+    server, project : Client, int
         Where a storage connection is made for each folder directly below ``root`` that files lie in;
         without it files are not served. None: people make them by hand.
     """
 
     def __init__(
-        self, root: Path, server_root: str | None, server: Server | None, project: int | None
+        self, root: Path, server_root: str | None, server: Client | None, project: int | None
     ) -> None:
         self._root = root.expanduser().resolve()
         if not self._root.is_dir():
@@ -89,7 +89,7 @@ class Local:
         self._project = project
 
     def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002 - whatever a browser can play
-        """See :class:`Media`; a file outside the folder is a mistake in the settings.
+        """See :class:`MediaTransport`; a file outside the folder is a mistake in the settings.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Local:
         return None
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         relative = {path: self._relative(path) for path in paths}
         if self._server is not None and self._project is not None:
             folders = {f"{self._server_root}/{r.parts[0]}" for r in relative.values()}
@@ -118,7 +118,7 @@ class Local:
         return resolved.relative_to(self._root)
 
 
-class Upload:
+class UploadedMedia:
     """Files that are sent to Label Studio, which keeps copies.
 
     It takes single files only into a project that shows nothing or one thing, so they go into a project
@@ -126,7 +126,7 @@ class Upload:
 
     Parameters
     ----------
-    server : Server
+    server : Client
     project : int
         The project that keeps the files.
     """
@@ -142,12 +142,12 @@ class Upload:
     together = 48 * _MEBI
     """Bytes, and below it files, that are sent in one request."""
 
-    def __init__(self, server: Server, project: int) -> None:
+    def __init__(self, server: Client, project: int) -> None:
         self._server = server
         self._project = project
 
     def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         if path.suffix.lower() not in self.formats:
             return (
                 f"Label Studio takes no uploads of type {path.suffix or 'without suffix'}: "
@@ -158,7 +158,7 @@ class Upload:
         return None
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         found: dict[Path, str] = {}
         for group in self._groups(dict.fromkeys(paths)):
             types = [(path, _type(path)) for path in group]

@@ -13,9 +13,9 @@ from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
-    from rlmba.annotators.labelstudio.server import Server
+    from rlmba.annotators.labelstudio.client import Client
 
-__all__ = ["Projects"]
+__all__ = ["ServerProjects"]
 
 _TEXTS = {
     "questions": "Questions of rlmba.",
@@ -31,7 +31,7 @@ class _State:
     servers: dict[str, dict[str, int]]
 
 
-class Projects:
+class ServerProjects:
     """Which of a server's projects are ours: one with questions, one with the files these show.
 
     A mark in a project's description finds it again where a process died before its number was kept, and
@@ -52,7 +52,7 @@ class Projects:
         self._title = title
         self._prelabel = prelabel
 
-    def number(self, server: Server, kind: str, *, make: bool) -> int:
+    def number(self, server: Client, kind: str, *, make: bool) -> int:
         """Number of the project with the "questions", or of that with the "files".
 
         Raises

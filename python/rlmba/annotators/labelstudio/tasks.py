@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.labelstudio.labeling import CHOICES, Column, column
-from rlmba.annotators.labelstudio.media import Media, tag_of
+from rlmba.annotators.labelstudio.media import MediaTransport, tag_of
 from rlmba.errors import RlmbaWarning
 from rlmba.runfolder.batches import LabelBatch, Question
 
@@ -31,7 +31,7 @@ def columns(batch: LabelBatch) -> list[Column]:
 
 
 def tasks(
-    batch: LabelBatch, questions: Sequence[Question], media: Media, keys: Iterable[str]
+    batch: LabelBatch, questions: Sequence[Question], media: MediaTransport, keys: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Tasks to import, in the order of the questions.
 
@@ -44,7 +44,7 @@ def tasks(
         Whence the questions come.
     questions : sequence of Question
         Some of them.
-    media : Media
+    media : MediaTransport
         How files reach Label Studio.
     keys : iterable of str
         Keys that the labeling config wants; empty where a question has nothing for them.
@@ -96,7 +96,7 @@ def asked_again(task: Mapping[str, Any], votes: int) -> dict[str, Any]:
 _AGAIN = "asked again:"
 
 
-def _hidden(path: Path, tag: str | None, media: Media) -> str | None:
+def _hidden(path: Path, tag: str | None, media: MediaTransport) -> str | None:
     if tag is None:
         return "neither picture, sound nor film"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Annotators of users, held to the protocol."""
+"""Annotators that users or other packages provide, checked against the protocol."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from rlmba.plugins import blamed
 from rlmba.runfolder.batches import LabelBatch
 from rlmba.storage import is_plain_name
 
-__all__ = ["Own"]
+__all__ = ["CheckedAnnotator"]
 
 
-class Own:
-    """Somebody's own annotator; what it raises, or returns against the protocol, is said to be its fault.
+class CheckedAnnotator:
+    """Passes calls to an annotator from outside the package, and checks what it returns.
+
+    Whatever it raises that is not an error of this package, and every return value that breaks the
+    protocol, becomes a PluginError that names the annotator.
 
     Parameters
     ----------
     annotator : Annotator
     name : str
-        The one it was found by.
+        The name that it was found by.
     """
 
     def __init__(self, annotator: Annotator, name: str) -> None:
@@ -29,14 +32,14 @@ class Own:
         self._name = name
 
     def request(self, batch: LabelBatch) -> str:
-        """Ask; see :meth:`rlmba.annotators.base.Annotator.request`."""
+        """Ask for the labels of a batch; see :meth:`rlmba.annotators.base.Annotator.request`."""
         ticket: Any = self._call("request", batch)
         if not is_plain_name(ticket):
-            raise self._broken("request", "a file name without folder", ticket)
+            raise self._broken("request", "a file name without a folder", ticket)
         return str(ticket)
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Answers so far; see :meth:`rlmba.annotators.base.Annotator.collect`."""
+        """The answers so far; see :meth:`rlmba.annotators.base.Annotator.collect`."""
         answers: Any = self._call("collect", ticket)
         if not isinstance(answers, Mapping):
             raise self._broken("collect", "a mapping of ids to labels", answers)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rlmba.annotators.labelstudio.answers import round_of
+from rlmba.annotators.labelstudio.votes import round_of
 from rlmba.errors import AnnotatorError, UsageError
 
-__all__ = ["Server"]
+__all__ = ["Client"]
 
 # The SDK would try again by itself, but a request whose answer was lost may have been carried out.
 _ONCE = {"max_retries": 0}
 
 
-class Server:
+class Client:
     """What the annotator needs of a server.
 
     Parameters

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rlmba.annotators.answers import AskedIds, ClassNames
 from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, CHOICES, NEW_CLASS
+from rlmba.annotators.matching import AskedIds, ClassNames
 from rlmba.cells import as_text, whole
 from rlmba.errors import DataError
 from rlmba.runfolder.batches import LabelBatch
 
-__all__ = ["Asked", "Decided", "decide", "round_of", "votes"]
+__all__ = ["AskedBatch", "Decision", "decide", "round_of", "votes"]
 
 _DIGITS = 10
 """Rounds have fewer."""
@@ -26,7 +25,7 @@ class Vote(NamedTuple):
     truth: bool
 
 
-class Decided(NamedTuple):
+class Decision(NamedTuple):
     """What the votes of a batch come to.
 
     Parameters
@@ -44,7 +43,7 @@ class Decided(NamedTuple):
     unused: list[str]
 
 
-class Asked:
+class AskedBatch:
     """What was asked in a batch, as tasks that come back refer to it.
 
     Parameters
@@ -96,7 +95,7 @@ def _text(cell: Any) -> str | None:
         return None
 
 
-def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
+def decide(asked: AskedBatch, tasks: Iterable[Mapping[str, Any]]) -> Decision:
     """The label of each question, by the majority of the votes on all of its tasks.
 
     Annotations marked as ground truth count alone where there are any. Of equally frequent labels none is
@@ -104,7 +103,7 @@ def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
 
     Parameters
     ----------
-    asked : Asked
+    asked : AskedBatch
         What was asked. Tasks of other rounds that have asked are passed over.
     tasks : iterable of mapping
         With ``id``, ``data`` and ``annotations``, as Label Studio's API and its JSON export have them.
@@ -134,10 +133,10 @@ def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
             ties[question.id] = len(counted)
         elif ranking:
             labels[question.id] = ranking[0][0]
-    return Decided(labels, ties, unused)
+    return Decision(labels, ties, unused)
 
 
-def votes(asked: Asked, task: Mapping[str, Any]) -> list[Vote]:
+def votes(asked: AskedBatch, task: Mapping[str, Any]) -> list[Vote]:
     """What the annotations of a task say; those that were cancelled, or are empty, say nothing.
 
     Raises
@@ -205,27 +204,17 @@ def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return said
 
 
-def _checked(asked: Asked, task: Mapping[str, Any], label: str) -> str | None:
+def _checked(asked: AskedBatch, task: Mapping[str, Any], label: str) -> str | None:
     if label == CANNOT_TELL:
         return None
     name = asked.names.find(label)
     if name is not None:
         return name
-    classes = asked.batch.classes
-    near = difflib.get_close_matches(label, classes, 1, 0)
-    advice = f"; nearest is {near[0]!r}" if near else ""
     raise DataError(
-        f"{_place(task)}: label {label!r} is none of the classes ({_listed(classes)}){advice}. If the "
-        "choice was renamed in the labeling config, name it as before and correct the annotation there; "
-        "nothing of what was entered is lost"
+        f"{_place(task)}: {asked.names.refusal(label)}. If the choice was renamed in the labeling config, "
+        "restore its name and correct the annotation there; nothing that was entered is lost"
     )
 
 
 def _place(task: Mapping[str, Any]) -> str:
     return f"Label Studio, task {task['id']} (sample {task['data'].get('sample_id')!r})"
-
-
-def _listed(classes: Iterable[str]) -> str:
-    names = list(classes)
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
