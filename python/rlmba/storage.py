@@ -225,8 +225,8 @@ def lock_file(descriptor: int, path: Path, *, shared: bool = False, wait: bool =
             return False
         raise StorageError(
             f"{path} cannot be locked ({error.strerror or error}): expected a file system that supports "
-            "locks, which keep two processes from writing at the same time; use a folder on a local disk, or have "
-            "this one mounted with locks (Lustre: -o flock)"
+            "locks, which keep two processes from writing at the same time; use a folder on a local disk, or "
+            "have this one mounted with locks (Lustre: -o flock)"
         ) from error
     return True
 
