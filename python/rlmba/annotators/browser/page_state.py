@@ -19,9 +19,9 @@ from rlmba.annotators.browser.answer_log import (
     CurrentAnswer,
 )
 from rlmba.annotators.matching import CANNOT_TELL, ClassNames
-from rlmba.errors import AnnotatorError, UsageError
-from rlmba.reading.structured import find_json
-from rlmba.runfolder.batches import LabelBatch, Pending, Question
+from rlmba.errors import AnnotatorError, RunFolderError, UsageError
+from rlmba.runfolder.batches import LabelBatch, Question
+from rlmba.runfolder.pending import read_pending
 
 __all__ = ["AnswerConflictError", "PageState", "ShownBatch"]
 
@@ -78,7 +78,7 @@ class PageState:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._browser = Browser(folder)
-        self._pending = folder / "pending.json"
+        self._folder = folder
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[str, tuple[str, str, float]] = {}
@@ -88,9 +88,8 @@ class PageState:
     def current(self) -> ShownBatch | str:
         """The batch to label now, or why there is none."""
         try:
-            advice = "run `rlmba next` again"
-            pending = find_json(self._pending, Pending, advice=advice, error=AnnotatorError)
-            if pending is None:
+            pending = read_pending(self._folder)
+            if pending is None or not pending.annotator:
                 return (
                     "There is no batch to label now: the model is being trained, or `rlmba next` has not "
                     "been run."
@@ -101,7 +100,7 @@ class PageState:
                     f"{pending.annotator!r}."
                 )
             return self.batch(pending.ticket)
-        except AnnotatorError as error:
+        except (AnnotatorError, RunFolderError) as error:
             return str(error)
 
     def batch(self, ticket: str) -> ShownBatch:
