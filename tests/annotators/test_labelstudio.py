@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rlmba.annotators import LabelBatch, Question, create
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, column, grown, variables
+from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, column, grown, variables
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
 
 CLASSES = ("cat", "<b>dog</b>", 'a "b" & c', "$image")
@@ -78,7 +78,7 @@ def test_a_config_shows_everything_and_offers_every_class():
         "image": "Image", "film_video": "Video", "____b__2239a7e6_text": "Text", "about": "Text",
     }  # fmt: skip
     choices = [(c.get("alias") or c.get("value")) for c in root.iter("Choice")]
-    assert choices == [*CLASSES, CANNOT_TELL]
+    assert choices == [*CLASSES, CANNOT_TELL_ALIAS]
     assert root.find(".//TextArea").get("name") == "new_class"
     assert not any(c.get("value").startswith("$i") for c in root.iter("Choice"))
     assert variables(grown("", columns, CLASSES, open_classes=True)) == set(keys)
@@ -99,7 +99,7 @@ def test_a_config_grows_and_keeps_what_people_changed():
     assert [c.get("alias") or c.get("value") for c in root.iter("Choice")] == [
         "cat",
         "dog",
-        CANNOT_TELL,
+        CANNOT_TELL_ALIAS,
     ]
     assert variables(second) == {"image", "t_text", "about"}
     assert grown(second, [column("t", "Text")], ("dog",), open_classes=False) == second
@@ -116,7 +116,7 @@ def test_no_two_modalities_share_a_key(names):
     assert not {"label", "about", "sample_id", "round", "score"} & set(keys)
 
 
-@pytest.mark.parametrize("name", ["a\x00b", " ", CANNOT_TELL])
+@pytest.mark.parametrize("name", ["a\x00b", " ", CANNOT_TELL_ALIAS])
 def test_classes_that_cannot_be_offered(name, offline):
     with pytest.raises(DataError, match="rename it"):
         offline.request(batch(classes=("cat", name)))
@@ -124,7 +124,7 @@ def test_classes_that_cannot_be_offered(name, offline):
 
 def test_a_class_called_cannot_tell_is_a_class(offline):
     ticket = offline.request(batch(classes=("cat", "cannot tell")))
-    exported(offline, task(0, annotation("cannot tell")), task(1, annotation(CANNOT_TELL)))
+    exported(offline, task(0, annotation("cannot tell")), task(1, annotation(CANNOT_TELL_ALIAS)))
     assert offline.collect(ticket) == {"a/0": "cannot tell", "a/1": None}
     values = [
         c.get("value")
@@ -214,7 +214,7 @@ def test_an_export_is_read_by_majority(offline):
     exported(
         offline,
         task(0, annotation("cat"), annotation("$image"), annotation("$image")),
-        task(1, annotation(CANNOT_TELL), annotation(CANNOT_TELL), annotation("cat")),
+        task(1, annotation(CANNOT_TELL_ALIAS), annotation(CANNOT_TELL_ALIAS), annotation("cat")),
         task(2, annotation("cat", was_cancelled=True), annotation()),
         task(3, annotation("cat"), annotation("cat"), annotation("$image", ground_truth=True)),
         task(4, annotation("cat"), annotation("$image", was_cancelled=True)),

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from rlmba.errors import AnnotatorError, DataError
 
 __all__ = [
-    "CANNOT_TELL",
+    "CANNOT_TELL_ALIAS",
     "CHOICES",
     "NEW_CLASS",
     "Column",
@@ -21,7 +21,7 @@ __all__ = [
     "variables",
 ]
 
-CANNOT_TELL = "rlmba:cannot-tell"
+CANNOT_TELL_ALIAS = "rlmba:cannot-tell"
 """What an annotation holds where people cannot tell; no class may be called so."""
 
 CHOICES = "label"
@@ -156,10 +156,10 @@ def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> Non
         choices = ET.SubElement(root, "Choices", attributes)
     there = {choice.get("alias") or choice.get("value") for choice in choices.iter("Choice")}
     classes = list(classes)
-    last = [c for c in choices if c.get("alias") == CANNOT_TELL]
+    last = [c for c in choices if c.get("alias") == CANNOT_TELL_ALIAS]
     place = list(choices).index(last[0]) if last else len(choices)
     for name in classes:
-        if name == CANNOT_TELL or not name.strip():
+        if name == CANNOT_TELL_ALIAS or not name.strip():
             raise DataError(f"class {name!r}: Label Studio cannot offer it; rename it")
         if name not in there:
             choice = {"value": _written(shown_value(name))}
@@ -169,7 +169,7 @@ def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> Non
             place += 1
     if not last:
         text = "cannot tell" if "cannot tell" not in classes else "cannot tell (no label)"
-        choices.append(_element("Choice", {"value": text, "alias": CANNOT_TELL}))
+        choices.append(_element("Choice", {"value": text, "alias": CANNOT_TELL_ALIAS}))
     field = root.find(f".//TextArea[@name='{NEW_CLASS}']")
     choices.set("required", "false" if open_classes else "true")
     if open_classes and field is None:

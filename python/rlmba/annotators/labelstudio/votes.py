@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, CHOICES, NEW_CLASS
+from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, CHOICES, NEW_CLASS
 from rlmba.annotators.matching import AskedIds, ClassNames
 from rlmba.cells import as_text, whole
 from rlmba.errors import DataError
@@ -205,7 +205,7 @@ def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _checked(asked: AskedBatch, task: Mapping[str, Any], label: str) -> str | None:
-    if label == CANNOT_TELL:
+    if label == CANNOT_TELL_ALIAS:
         return None
     name = asked.names.find(label)
     if name is not None:
