@@ -78,9 +78,7 @@ def read_pending(folder: Path) -> PendingRound | None:
     path = folder / _FILE
     advice = f"delete it, and `{command('next', folder)}` chooses a batch or hands it over again"
     pending = find_json(path, PendingRound, advice=advice, error=RunFolderError)
-    earlier = find_json(
-        folder / _EARLIER_FILE, PendingRound, advice=advice, error=RunFolderError
-    )
+    earlier = find_json(folder / _EARLIER_FILE, PendingRound, advice=advice, error=RunFolderError)
     if earlier is not None:
         # Earlier versions kept the batch and who has it in two files.
         handed = pending if pending is not None and pending.round == earlier.round else earlier

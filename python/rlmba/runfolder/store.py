@@ -1,7 +1,7 @@
-"""The run folder: everything a run leaves on disk, written so that kill -9 loses at most a round.
+"""The run folder, which holds everything that a run writes. Killing a run loses at most one round.
 
-A round exists exactly when its line in ``rounds.jsonl`` is complete. Its selection and checkpoint are
-written before that line, each file whole or not at all, so a line never points at something missing.
+A round exists exactly when its line in ``rounds.jsonl`` is complete. Its selection and its checkpoint are
+written before that line, each file completely or not at all, so a line never refers to a missing file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["RunStore", "RunView", "read_run", "read_split", "round_lines"]
 
 @dataclass(frozen=True)
 class RunView:
-    """A run folder as reports read it; the run may still be going on."""
+    """The content of a run folder for reports; the run may still be in progress."""
 
     path: Path
     config: RunConfig
@@ -41,7 +41,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class _Selected:
-    """What a round has labeled, in the order chosen."""
+    """The samples that a round labeled, in the order chosen."""
 
     ids: list[str]
     labels: list[int]
@@ -78,8 +78,8 @@ def _read_records(log: JsonLog) -> list[RoundRecord]:
     for number, record in enumerate(records):
         if record.round != number:
             raise RunFolderError(
-                f"{log.path}, line {number + 1}: expected round {number}, got {record.round}; "
-                "the folder was changed by hand"
+                f"{log.path}, line {number + 1}: expected round {number}, got {record.round}; the folder was "
+                f"changed by hand: {RESTORE}"
             )
     return records
 
@@ -96,7 +96,7 @@ def round_lines(path: Path) -> list[bytes]:
 
 
 def read_split(path: Path) -> Mapping[str, list[str]]:
-    """Ids of a run's validation and initial samples.
+    """The ids of a run's validation samples and of its initially labeled samples.
 
     Raises
     ------
@@ -111,9 +111,9 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
 
 
 class RunStore:
-    """A run folder opened for writing, locked against other processes.
+    """A run folder that is open for writing and locked against other processes.
 
-    Use :meth:`create` or :meth:`resume` as a context manager.
+    :meth:`create` and :meth:`resume` return it as a context manager.
     """
 
     def __init__(self, path: Path, config: RunConfig, info: Mapping[str, Any]) -> None:
@@ -134,22 +134,24 @@ class RunStore:
         environment: Mapping[str, Any],
         split: Mapping[str, Sequence[str]],
     ) -> Iterator[RunStore]:
-        """A new run in a folder that does not exist or is empty.
+        """Start a new run in a folder that does not exist or is empty.
 
         Raises
         ------
         UsageError
-            If the folder holds something.
+            If the folder is not empty.
         StorageError
             If it cannot be written.
+        TrustError
+            If its sub-folders are links that lead out of it, and the user has not allowed that.
         """
         if path.exists() and (not path.is_dir() or not _only_leftovers(path)):
             if not (path / "run.json").exists():
                 raise UsageError(
-                    f"{path} already holds files that are not a run; give a folder that is new or empty"
+                    f"{path} already holds files that are not a run; give a new or empty folder"
                 )
             raise UsageError(
-                f"{path} already holds a run: add --resume to go on with it, or give another --output"
+                f"{path} already holds a run: add --resume to continue it, or give another --output"
             )
         make_folder(path)
         trust.require_inside(path)
@@ -165,21 +167,21 @@ class RunStore:
                 "folder": str(path.absolute()),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
-            # Written last: a folder with run.json has all the rest.
+            # run.json is written last: a folder that has it has all the other files.
             atomic_write_text(path / "run.json", _dump_json(full))
             yield cls(path, config, full)
 
     @classmethod
     @contextlib.contextmanager
     def resume(cls, path: Path) -> Iterator[RunStore]:
-        """An existing run; a torn last line of ``rounds.jsonl`` is cut off.
+        """Open an existing run. A torn last line of ``rounds.jsonl`` is removed.
 
         Raises
         ------
         RunFolderError
-            If it is no run folder, damaged, or another process is writing it.
+            If it is not a run folder, is damaged, or is being written by another process.
         TrustError
-            If its sub-folders are links that lead out of it, and its user has not allowed that.
+            If its sub-folders are links that lead out of it, and the user has not allowed that.
         """
         info = read_info(path)
         trust.require_inside(path)
@@ -190,7 +192,7 @@ class RunStore:
             yield store
 
     def moved(self, config: RunConfig) -> None:
-        """Keep where the data are now: the next time they are looked for there.
+        """Store the present paths of the data in ``config.yaml``.
 
         Raises
         ------
@@ -206,15 +208,15 @@ class RunStore:
 
     @property
     def training_file(self) -> Path:
-        """Where the training of the round in flight is saved; gone once the round is complete."""
+        """The file with the state of the training in progress; it is deleted when the round is complete."""
         return self.path / "training.safetensors"
 
     def split(self) -> Mapping[str, list[str]]:
-        """Ids of the validation and initial samples."""
+        """The ids of the validation samples and of the initially labeled samples."""
         return read_split(self.path)
 
     def labeled(self) -> tuple[list[str], list[int]]:
-        """Ids in the order they were labeled and their labels, over all complete rounds."""
+        """The ids of all complete rounds in the order in which they were labeled, and their labels."""
         ids: list[str] = []
         labels: list[int] = []
         for record in self.records:
@@ -230,12 +232,12 @@ class RunStore:
         return ids, labels
 
     def checkpoint(self) -> Path:
-        """Folder with the checkpoint of the last complete round.
+        """The folder with the checkpoint of the last complete round.
 
         Raises
         ------
         RunFolderError
-            If there is none.
+            If it is missing.
         """
         folder = self._checkpoint_folder(self.records[-1].round)
         if not folder.is_dir():
@@ -251,20 +253,22 @@ class RunStore:
         scores: Sequence[float],
         save: Callable[[Path], None],
     ) -> None:
-        """Make a round permanent: selection, checkpoint, then its line; then drop the older checkpoint.
+        """Make a round permanent: write its selection, its checkpoint, and then its line.
+
+        The previous checkpoint is deleted afterwards.
 
         Parameters
         ----------
         record : RoundRecord
         ids, labels, scores : sequences
-            The samples it labeled, in the order chosen.
+            The samples that the round labeled, in the order chosen.
         save : callable
-            Writes the checkpoint into the folder it is given, each file whole or not at all.
+            Writes the checkpoint into the folder that it is given, each file completely or not at all.
 
         Raises
         ------
         StorageError
-            If something could not be written; the rounds before are unharmed.
+            If a file cannot be written; the earlier rounds are unchanged.
         """
         selection = {
             "round": record.round,
@@ -289,7 +293,7 @@ class RunStore:
 
 
 def _only_leftovers(path: Path) -> bool:
-    """Whether a folder is empty or holds just what :meth:`RunStore.create` writes before run.json."""
+    """Whether a folder is empty or holds only what :meth:`RunStore.create` writes before ``run.json``."""
     known = {"lock", "config.yaml", "environment.json", "split.json", "selected", "checkpoints"}
     return all(p.name in known or p.name.endswith(".tmp") for p in path.iterdir())
 
