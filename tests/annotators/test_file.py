@@ -197,7 +197,9 @@ def test_a_file_that_vanished_says_how_to_get_it_again(tmp_path):
     ticket = LabelFile(tmp_path).request(batch)
     content = (tmp_path / "to_label.csv").read_bytes()
     (tmp_path / "to_label.csv").unlink()
-    with pytest.raises(AnnotatorError, match=re.escape(f"let `rlmba next {tmp_path}` write it again")):
+    with pytest.raises(
+        AnnotatorError, match=re.escape(f"let `rlmba next {tmp_path}` write it again")
+    ):
         LabelFile(tmp_path).collect(ticket)
     assert LabelFile(tmp_path).request(batch) == ticket
     assert (tmp_path / "to_label.csv").read_bytes() == content

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rlmba.annotators import LabelBatch, Question, create
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, column, grown, variables
+from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, column, extended, variables
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
 
 CLASSES = ("cat", "<b>dog</b>", 'a "b" & c', "$image")
@@ -68,7 +68,7 @@ def exported(offline, *tasks, name="labelstudio-export.json"):
 
 def test_a_config_shows_everything_and_offers_every_class():
     columns = [column("image", "Image"), column("film", "Video"), column("ü$ <b>", "Text")]
-    root = ET.fromstring(grown("", columns, CLASSES, open_classes=True))
+    root = ET.fromstring(extended("", columns, CLASSES, open_classes=True))
     keys = {
         element.get("value")[1:]: element.tag
         for element in root.iter()
@@ -81,15 +81,15 @@ def test_a_config_shows_everything_and_offers_every_class():
     assert choices == [*CLASSES, CANNOT_TELL_ALIAS]
     assert root.find(".//TextArea").get("name") == "new_class"
     assert not any(c.get("value").startswith("$i") for c in root.iter("Choice"))
-    assert variables(grown("", columns, CLASSES, open_classes=True)) == set(keys)
+    assert variables(extended("", columns, CLASSES, open_classes=True)) == set(keys)
 
 
 def test_a_config_grows_and_keeps_what_people_changed():
-    first = grown("", [column("image", "Image")], ("cat",), open_classes=False)
+    first = extended("", [column("image", "Image")], ("cat",), open_classes=False)
     edited = first.replace("<Choices", '<!-- ours --><Header value="Look"/><Choices').replace(
         "single", "single-radio"
     )
-    second = grown(
+    second = extended(
         edited, [column("image", "Image"), column("t", "Text")], ("cat", "dog"), open_classes=False
     )
     assert "<!-- ours -->" in second
@@ -102,7 +102,7 @@ def test_a_config_grows_and_keeps_what_people_changed():
         CANNOT_TELL_ALIAS,
     ]
     assert variables(second) == {"image", "t_text", "about"}
-    assert grown(second, [column("t", "Text")], ("dog",), open_classes=False) == second
+    assert extended(second, [column("t", "Text")], ("dog",), open_classes=False) == second
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,15 @@ def test_sound_and_large_files_are_not_put_into_tasks(offline, tmp_path):
         ),
     )
     with pytest.warns(
-        RlmbaWarning, match="3 files of this batch cannot be shown; first, sample 'a': sound"
+        RlmbaWarning,
+        match="3 files of this batch cannot be shown; the first is of sample 'a', sound",
     ):
         offline.request(batch(questions=asked))
     (made,) = json.loads((offline.folder / "labelstudio/round_003.json").read_text())
     about = made["data"]["about"]
-    assert "plays sound only from an address: use media=local" in about
+    assert "plays sound only from a server: use media=local" in about
     assert "9 MiB, more than the 8 MiB" in about
-    assert "neither picture, sound nor film" in about
+    assert "it is not an image, sound or video" in about
 
 
 def test_local_files_are_addresses_below_the_document_root(tmp_path):
@@ -458,7 +459,7 @@ def test_damaged_exports(offline, name, content, said):
 def test_an_export_of_another_round_is_pointed_out(offline):
     ticket = offline.request(batch())
     exported(offline, task(0, annotation("cat"), round_=2))
-    with pytest.warns(RlmbaWarning, match="no answers of round 3"):
+    with pytest.warns(RlmbaWarning, match="has no tasks of round 3"):
         assert offline.collect(ticket) == {}
 
 

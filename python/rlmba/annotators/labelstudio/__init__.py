@@ -1,4 +1,4 @@
-"""Label Studio as annotator: on a server, or by files that people import and export there."""
+"""The annotator `labelstudio`: Label Studio on a server, or through files that people import and export."""
 
 from __future__ import annotations
 
@@ -32,53 +32,53 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelStudio"]
 
-_CHUNK = 25  # questions whose files are uploaded, and which are then imported, together
+_CHUNK = 25  # questions that are uploaded and imported together
 _SHOWN = 3
 _MEDIA = ("upload", "local", "inline")
 
 
 class LabelStudio:
-    """Annotators who work in Label Studio.
+    """People label in Label Studio.
 
-    With ``url`` it talks to a server: makes a project, adds a task for each question, reads the
-    annotations. Without, people import ``labelstudio/round_003.json`` (and, once, paste
-    ``labelstudio/labeling_config.xml``) and put what they export to ``labelstudio-export.json`` or ``.csv``.
+    With ``url``, it uses a server: it creates a project, adds a task for each question, and reads the
+    annotations. Without, people paste ``labelstudio/labeling_config.xml`` into a project, import
+    ``labelstudio/round_003.json`` there, and export to ``labelstudio-export.json`` or ``.csv``.
 
     Parameters
     ----------
     folder : path
         The project's folder.
     url : str or None
-        The server's address; None or empty: files.
+        The server's address; None or empty for files.
     project : int or None
-        The project there to work in; None: one is made, once.
+        The number of the server's project to use; None creates one.
     title : str or None
-        Its title; None: made from the folder's name.
+        The title of a created project; None for one with the folder's name.
     key_variable : str
-        The environment variable with the key: a personal access token, or a legacy token where the server
-        takes these.
+        The environment variable with the key: a personal access token, or a legacy token if the server
+        accepts these.
     key_file : path or None
-        A file with the key, instead; relative to ``folder``.
+        A file with the key, instead of the variable; relative to ``folder``.
     media : {"upload", "local", "inline"} or None
-        How files are shown. "upload": sent to the server, which keeps copies. "local": read by the server
-        from ``document_root`` on its own disk. "inline": as part of the task, pictures and short films
-        only. None: "upload" with a server, else "inline".
+        How files are shown. "upload" sends copies to the server. "local" lets the server read them from
+        ``document_root`` on its own disk. "inline" makes them part of the task; it works for images and
+        short videos only. None is "upload" with a server, else "inline".
     document_root : path or None
         For "local": the folder that Label Studio serves files from.
     server_document_root : str or None
-        Where the server sees that folder (a container's mount); None: at the same path.
+        The path of that folder on the server, such as a container's mount; None if it is the same.
     export : path or None
-        An exported file to read the answers from, even where there is a server; relative to ``folder``.
+        An exported file to read the answers from, even if there is a server; relative to ``folder``.
     prelabel : bool
-        Choose the model's class beforehand when people label. They then tend to agree with it. Counts
-        when the project is made.
+        Whether the model's class is preselected. People then tend to agree with it. It takes effect when
+        the project is created.
     timeout : float
-        Seconds after which a request to the server is given up.
+        The time limit of a request to the server, in seconds.
 
     Raises
     ------
     UsageError
-        If an option is wrong.
+        If an option is invalid.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class LabelStudio:
         self._timeout = timeout
 
     def request(self, batch: LabelBatch) -> str:
-        """Ask; questions of this round that are there already are not asked twice.
+        """Add tasks for the questions that have none yet.
 
         Raises
         ------
         AnnotatorError
-            If the server cannot be asked. Asking again adds what is missing.
+            If a request to the server fails. Requesting the batch again adds the missing tasks.
         DataError
             If Label Studio cannot offer one of the classes.
         """
@@ -144,17 +144,17 @@ class LabelStudio:
         return ticket
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Class names by sample id: the majority of the annotations, of ground truths where there are any.
+        """The most frequent label of each question, over its annotations or its ground truths if it has any.
 
-        Questions whose answers are equally divided are not among them but asked again: a further task on
-        the server, or a file ``labelstudio/round_003_again.json`` to import. The ticket's notes name them.
+        A question with a tie has no label and is asked again: by another task on the server, or in a file
+        ``labelstudio/round_003_again.json`` to import. The ticket's notes name these questions.
 
         Raises
         ------
         AnnotatorError
             If the server or the ticket cannot be read.
         DataError
-            If an export cannot be read, or a label is none of the classes.
+            If an export cannot be read, or a label is not one of the classes.
         """
         batch, notes = self.tickets.read(ticket)
         asked = self._asked(batch)
@@ -176,7 +176,7 @@ class LabelStudio:
             first = next(iter(decided.ties))
             where = "" if self._url else f"; import {self._own / f'{ticket}_again.json'}"
             warnings.warn(
-                f"labelstudio: answers are equally divided on {len(decided.ties)} questions (first, "
+                f"labelstudio: answers are equally divided on {len(decided.ties)} questions (the first is "
                 f"{first!r}), which are asked again{where}",
                 RlmbaWarning,
                 stacklevel=2,
@@ -184,7 +184,7 @@ class LabelStudio:
         return decided.labels
 
     def _asked(self, batch: LabelBatch) -> AskedBatch:
-        """The batch; answers of unknown rounds are told once, with the latest one."""
+        """The batch. Only for the latest one are answers of unknown rounds reported."""
         rounds = self.tickets.rounds()
         return AskedBatch(batch, rounds if batch.round == max(rounds) else None)
 
@@ -193,7 +193,7 @@ class LabelStudio:
         wanted = columns(batch)
         project = self._number(server, make=True)
         before = server.label_config(project)
-        config = labeling.grown(before, wanted, batch.classes, open_classes=batch.open)
+        config = labeling.extended(before, wanted, batch.classes, open_classes=batch.open)
         if not _same(before, config):
             server.set_label_config(project, config)
         asked = AskedBatch(batch)
@@ -201,7 +201,7 @@ class LabelStudio:
         missing = [question for question in batch.questions if question.id not in there]
         if not missing:
             return
-        media = self._way(server, project, files=any(question.files for question in missing))
+        media = self._transport(server, project, files=any(question.files for question in missing))
         keys = labeling.variables(config)
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
@@ -210,16 +210,18 @@ class LabelStudio:
     def _write_import(self, batch: LabelBatch, ticket: str) -> None:
         make_folder(self._own)
         path = self._own / "labeling_config.xml"
-        advice = "delete it: it is made again"
+        advice = "delete it, and it is written again"
         before = read_text(path, advice=advice, error=AnnotatorError) if path.is_file() else ""
-        config = labeling.grown(before, columns(batch), batch.classes, open_classes=batch.open)
-        made = tasks(batch, batch.questions, self._way(None, None), labeling.variables(config))
+        config = labeling.extended(before, columns(batch), batch.classes, open_classes=batch.open)
+        made = tasks(
+            batch, batch.questions, self._transport(None, None), labeling.variables(config)
+        )
         if config != before:
             atomic_write_text(path, config)
         atomic_write_text(self._own / f"{ticket}.json", _json(made))
 
     def _exported(self, batch: LabelBatch) -> list[dict[str, Any]]:
-        """Tasks of the export; none where there is no export yet."""
+        """The tasks of the export; none if there is no export yet."""
         if self._export is not None:
             path = self._export
         else:
@@ -231,8 +233,8 @@ class LabelStudio:
         found = read_export(path)
         if not any(round_of(task) == batch.round for task in found):
             warnings.warn(
-                f"{path}: no answers of round {batch.round} in it; export the project again when people "
-                "have labeled",
+                f"{path} has no tasks of round {batch.round}; export the project again when people "
+                "have labeled them",
                 RlmbaWarning,
                 stacklevel=3,
             )
@@ -253,10 +255,10 @@ class LabelStudio:
         again = [asked_again(t, ties[t["data"]["sample_id"]]) for t in chosen]
         atomic_write_text(path, _json(again))
 
-    def _way(
+    def _transport(
         self, server: Client | None, project: int | None, *, files: bool = True
     ) -> MediaTransport:
-        """How files reach Label Studio."""
+        """How files reach Label Studio, by the option ``media``."""
         if self._media == "local" and self._document_root is not None:
             return LocalMedia(self._document_root, self._server_document_root, server, project)
         if self._media == "upload" and server is not None and files:
@@ -264,7 +266,7 @@ class LabelStudio:
         return InlineMedia()
 
     def _number(self, server: Client, *, make: bool = False) -> int:
-        """The project with the questions."""
+        """The number of the project with the questions."""
         return self._project or self._projects.number(server, "questions", make=make)
 
     def _connect(self) -> Client:
@@ -282,8 +284,8 @@ class LabelStudio:
             place = f"the environment variable {self._key_variable}"
         if not key or not key.isascii() or len(key.split()) != 1:
             raise AnnotatorError(
-                f"{place}: expected the key to Label Studio, got {'something else' if key else 'nothing'}: "
-                "make one there (Account & Settings, Personal Access Token) and put it in that place"
+                f"{place}: expected the key to Label Studio, got {'something else' if key else 'nothing'}; "
+                "create one in Label Studio (Account & Settings, Personal Access Token) and put it there"
             )
         return key
 
@@ -291,7 +293,7 @@ class LabelStudio:
 def _unanswered(
     asked: AskedBatch, found: list[dict[str, Any]], decided: Decision
 ) -> list[dict[str, Any]]:
-    """Further tasks for questions without a majority, unless one of theirs still waits for an answer."""
+    """New tasks for questions with a tie, unless one of their tasks has no answer yet."""
     again = []
     for sample, count in decided.ties.items():
         own = [task for task in found if asked.question(task) == sample]
@@ -307,14 +309,14 @@ def _warn_of_unused(decided: Decision) -> None:
         )
         warnings.warn(
             f"labelstudio: {len(decided.unused)} answered tasks are not used ({shown}); correct them in "
-            "Label Studio, or leave them",
+            "Label Studio, or ignore this",
             RlmbaWarning,
             stacklevel=3,
         )
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two labeling configs say the same."""
+    """Whether two labeling configs are the same XML."""
     if not one.strip():
         return False
     return ET.canonicalize(one) == ET.canonicalize(other)
