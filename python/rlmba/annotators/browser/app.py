@@ -24,11 +24,11 @@ __all__ = ["make_app"]
 _TEXT = 200_000
 """The number of characters of a text that are shown."""
 
+_SCRIPTS = ("content.js", "dom.js", "page.js", "presses.js", "requests.js", "tab.js")
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/presses.js": ("presses.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
 }
 
 _MESSAGE = 2000

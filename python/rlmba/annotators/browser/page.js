@@ -1,48 +1,32 @@
+import { clearContent, contentLoaded, prefetchContent, showContent } from "./content.js";
+import { $, made } from "./dom.js";
 import { changed, meant, onSettled, settled } from "./presses.js";
+import { Answered, Refused, ask } from "./requests.js";
+import { kept, session } from "./tab.js";
 
-// The page of one tab. The server knows which batch is open and what was answered; a tab knows what it
-// shows, what it has skipped, what it can undo, and the one answer that is not on the server's disk yet.
-const $ = (id) => document.getElementById(id);
-// Without s and u, which skip and undo.
+// The page of one tab. The server knows which batch is open and which samples are answered. A tab knows
+// which sample it shows, which it has skipped, what it can undo, and the one answer that is not on the
+// server's disk yet.
+
+// The keys of the classes, without s and u, which skip and undo.
 const KEYS = [..."1234567890abcdefghijklmnopqrtvwxyz"];
-const MANY = 30; // classes, beyond which one is found by typing
-const STALE = "Another sample has come while you typed. Look at it, press Esc, and name its class again.";
-// Milliseconds. LOADING: after these a sample is judged without what has not come of it.
-const LOADING = 1000, POLL = 2000, RETRY = 1500, PATIENCE = 20000;
-
-class Refused extends Error {} // the token does not hold
-class Answered extends Error {} // the server says what is wrong
-
-const kept = {
-  get(name, otherwise) {
-    try { return JSON.parse(sessionStorage.getItem(`rlmba ${name}`)) ?? otherwise; } catch { return otherwise; }
-  },
-  set(name, value) {
-    try { sessionStorage.setItem(`rlmba ${name}`, JSON.stringify(value)); } catch { /* private mode */ }
-  },
-};
-
-const session = kept.get("session", null) ??
-  Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
-// A tab that is duplicated copies what is kept, and would pass for this one: it is kept for a reload alone.
-window.addEventListener("pagehide", () => kept.set("session", session));
-window.addEventListener("pageshow", () => kept.set("session", null));
+const MANY = 30; // with more classes, there is a field to search for them
+const STALE = "Another sample appeared while you were typing. Look at it, press Esc, and enter its class again.";
+// Milliseconds. LOADING: the longest time that a sample waits for its files before presses count.
+const LOADING = 1000, POLL = 2000, RETRY = 1500;
 
 let batch = null; // {ticket, key, round, open, ids}
 let said = { since: "", classes: [], versions: {}, answers: {} };
-let shown = null; // {question, base, again}: again where it had an answer when it was shown
+let shown = null; // {question, base, again}; again: it had an answer when it was shown
 let own = { skipped: [], past: [] }; // of this batch; past: [{id, before, version}]
 let unsent = kept.get("unsent", null); // {body, before, again}
 let sending = false;
-let moving = false; // to another sample: what is pressed now is meant for neither
-let showing = 0; // counts what was shown, so that what comes late is not
-let after = null; // what to do once the server answers again
-let ahead = []; // media of the next sample, kept so that they load
-
-let loading = []; // promises of what the sample that is shown still loads
+let moving = false; // to another sample: a press now is meant for neither
+let showing = 0; // counts the samples shown, so that late answers of the server are ignored
+let after = null; // what to do when the server answers again
 let typing = null; // the sample for which a class is being typed
 
-// Answers count only while a sample is there to judge and nothing is unsent.
+// While this holds, no answer counts.
 const busy = () => moving || unsent !== null;
 
 function move(on) {
@@ -55,29 +39,11 @@ function mark() {
   document.body.classList.toggle("busy", busy() || !settled());
 }
 
-// Asking the server
-
-async function ask(path, body) {
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), PATIENCE);
-  const post = body && {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-  };
-  try {
-    const response = await fetch(path, { cache: "no-store", signal: patience.signal, ...post });
-    if (response.status === 403) throw new Refused();
-    const data = await response.json().catch(() => ({}));
-    return { status: response.status, data };
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 function lost(error) {
   const keeps = unsent ? ` Your last answer (${spoken(unsent.body)}) is kept here and sent as soon as possible.` : "";
   let why = "The connection is lost: is `rlmba label` running? Trying again.";
   if (error instanceof Answered) why = error.message;
-  if (error instanceof Refused) why = "This page's link is not valid any more: open the one that `rlmba label` printed.";
+  if (error instanceof Refused) why = "The link of this page is no longer valid: open the one that `rlmba label` printed.";
   link(why + keeps);
 }
 
@@ -90,7 +56,7 @@ const notice = (text) => { $("notice").textContent = text; };
 const spoken = (body) => body.undo ? "an undo" : body.label === null ? "cannot tell" : `“${body.label}”`;
 const address = (id, modality) => `media?${new URLSearchParams({ ticket: batch.ticket, id, modality })}`;
 
-// Which batch, and what was said of it
+// The open batch and its answers
 
 async function poll() {
   try {
@@ -161,7 +127,7 @@ function take(data) {
   progress();
   choices();
   const there = overtaken();
-  // Not left by itself: a key that is being pressed would be taken for the next sample's.
+  // The page stays on this sample: a key that is being pressed would count for the next one.
   if (there) notice(`Somebody else has just answered this one: ${who(there)}. → goes on.`);
 }
 
@@ -228,8 +194,7 @@ async function show(id, again) {
 }
 
 function idle(message, has) {
-  panes([]);
-  loading = [];
+  clearContent();
   $("idle").textContent = message;
   $("idle").hidden = false;
   $("work").hidden = true;
@@ -237,11 +202,12 @@ function idle(message, has) {
   arrived();
 }
 
-// Another view is there. What had the focus belonged to the one before: a press there must not reach
-// this one. A field in which somebody is typing keeps it, or the next letters would be taken for keys.
+// Another view is on the screen. The focused element belonged to the previous view, so it loses the focus:
+// a press there must not reach this view. A field in which somebody is typing keeps the focus, or the next
+// letters would count as keys.
 function arrived() {
   const enough = new Promise((done) => setTimeout(done, LOADING));
-  changed(Promise.race([Promise.all(loading), enough]));
+  changed(Promise.race([contentLoaded(), enough]));
   if ($("zoom").open) $("zoom").close();
   const at = document.activeElement;
   if (at.matches("#filter, #name")) notice(shown ? STALE : "");
@@ -249,17 +215,12 @@ function arrived() {
 }
 
 function draw() {
-  loading = [];
   const { question: q, again } = shown;
   const answer = again ? said.answers[q.id] : undefined;
   const aim = q.purpose === "validation" ? "to measure the model" : "to train the model";
   $("about").textContent = `${q.id} · rank ${q.rank} of ${batch.ids.length} · asked ${aim}` +
     (answer ? ` · answered: ${who(answer)}` : "");
-  panes([
-    ...q.files.map((file) => pane(file.modality, player(q, file))),
-    ...q.texts.map((text) => pane(text.modality, written(text))),
-  ]);
-  if (q.files.length + q.texts.length === 0) panes([pane("nothing to show", problem("This sample has neither files nor texts."))]);
+  showContent(q, (modality) => address(q.id, modality));
   guess();
   choices();
   $("idle").hidden = true;
@@ -267,101 +228,10 @@ function draw() {
   $("actions").hidden = false;
 }
 
-function made(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-const problem = (text) => made("p", "problem", text);
-
-function panes(figures) {
-  // A player that is only removed may keep its connection, of which a browser has six.
-  for (const old of $("panes").querySelectorAll("audio, video")) release(old);
-  $("panes").replaceChildren(...figures);
-}
-
-function release(old) {
-  old.pause();
-  old.removeAttribute("src");
-  old.load();
-}
-
-function pane(modality, content) {
-  const figure = made("figure");
-  figure.append(made("figcaption", "", modality), content);
-  return figure;
-}
-
-function written(text) {
-  const box = made("div", "text", text.text);
-  box.tabIndex = 0;
-  box.dir = "auto";
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", text.modality);
-  if (text.cut > 0) box.append(made("p", "problem", `${text.cut} more characters are not shown.`));
-  return box;
-}
-
-function player(q, file) {
-  if (file.problem) return problem(file.problem);
-  const source = address(q.id, file.modality);
-  const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
-  let whole = element;
-  if (file.kind === "image") {
-    element.alt = `${file.modality} of ${q.id}`;
-    whole = made("button", "enlarge");
-    whole.type = "button";
-    whole.title = "enlarge";
-    whole.append(element);
-    whole.addEventListener("click", () => enlarge(source, element.alt));
-  } else {
-    element.controls = true;
-    element.preload = "metadata";
-    element.setAttribute("aria-label", file.modality);
-  }
-  element.addEventListener("error", async () => {
-    if (!element.hasAttribute("src")) return; // released
-    whole.replaceWith(problem(await reason(source, file)));
-  });
-  loading.push(loaded(element));
-  element.src = source;
-  return whole;
-}
-
-function loaded(element) {
-  return new Promise((done) => {
-    const come = () => { changed(); done(); };
-    for (const type of ["load", "loadedmetadata", "error"]) element.addEventListener(type, come);
-  });
-}
-
-async function reason(source, file) {
-  try {
-    const response = await fetch(source, { headers: { Range: "bytes=0-0" } });
-    if (!response.ok) return (await response.json()).message;
-  } catch { /* the line above says that the connection is lost */ }
-  return `This browser cannot show this ${file.kind}: ${file.path}`;
-}
-
-function enlarge(source, alt) {
-  $("large").src = source;
-  $("large").alt = alt;
-  $("zoom").showModal();
-}
-
 async function prefetch(id) {
   try {
-    const q = await question(id);
-    ahead.filter((old) => old.pause).forEach(release);
-    ahead = q.files.filter((file) => !file.problem).map((file) => {
-      const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
-      element.preload = "metadata";
-      element.src = address(id, file.modality);
-      return element;
-    });
-  } catch { /* it is asked for again when its turn comes */ }
+    prefetchContent(await question(id), (modality) => address(id, modality));
+  } catch { /* it is requested again when its turn comes */ }
 }
 
 function guess() {
