@@ -93,7 +93,7 @@ async function told(data) {
 async function enter(data) {
   const { status, data: opened } = await ask(`api/batch?${new URLSearchParams({ ticket: data.ticket })}`);
   if (!data.since) data = (await ask("api/state")).data;
-  if (status !== 200 || opened.key !== data.key) return; // the next poll sees what came between
+  if (status !== 200 || opened.key !== data.key) return; // something has changed; the next poll sees it
   batch = opened;
   shown = null;
   after = null;
@@ -128,7 +128,7 @@ function take(data) {
   choices();
   const there = overtaken();
   // The page stays on this sample: a key that is being pressed would count for the next one.
-  if (there) notice(`Somebody else has just answered this one: ${who(there)}. → goes on.`);
+  if (there) notice(`Somebody else has just answered this one: ${who(there)}. Press → to continue.`);
 }
 
 function overtaken() {
@@ -158,8 +158,8 @@ async function next(leaving = "") {
     if (data.now === null) {
       shown = null;
       move(false);
-      idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; under ` +
-        "`rlmba loop` that happens by itself. This page goes on with the next batch.", true);
+      idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; ` +
+        "`rlmba loop` does this automatically. This page continues with the next batch.", true);
       return;
     }
     await show(data.now, false);
@@ -273,7 +273,7 @@ function choices() {
   $("find").hidden = said.classes.length <= MANY;
   $("add").hidden = !batch.open;
   const list = $("classes");
-  // Buttons stay where they can, and with them the focus.
+  // Buttons are replaced only if the names change, so that they keep the focus.
   if (JSON.stringify(names) !== list.dataset.names) {
     list.dataset.names = JSON.stringify(names);
     list.replaceChildren(...names.map(choice));
@@ -372,7 +372,7 @@ async function accepted(data) {
     own.skipped = own.skipped.filter((id) => id !== body.id);
     const there = data.answers[body.id];
     if (undoes) own.past.pop();
-    // Who agrees with another's answer has written nothing that could be undone.
+    // An answer that equals another person's was not written, so it cannot be undone.
     else if (there && there.session === session) {
       own.past.push({ id: body.id, before, version: data.versions[body.id] });
     }
@@ -382,7 +382,7 @@ async function accepted(data) {
   await settle(true);
 }
 
-// Nothing is unsent any more: go on.
+// The answer was sent or given up: continue.
 async function settle(done) {
   const { body, again, undoes } = unsent;
   unsent = null;
@@ -398,7 +398,7 @@ async function settle(done) {
 function conflict(there) {
   const { body } = unsent;
   $("conflict-text").textContent =
-    `${body.id} has been answered meanwhile: ${who(there)}. Your answer was: ${spoken(body)}.`;
+    `${body.id} has been answered in the meantime: ${who(there)}. Your answer was: ${spoken(body)}.`;
   $("replace").onclick = (event) => {
     if (!meant(event)) return;
     body.base = there.version;
@@ -410,7 +410,7 @@ function conflict(there) {
   changed();
 }
 
-// By the button or by Escape: what is there stays. After "replace" the answer is on its way already.
+// Closed by the button or by Escape: the other answer stays. After "replace", the answer is being sent.
 $("conflict").addEventListener("close", async () => {
   if (sending || !unsent) return;
   if (unsent.undoes && batch) {
@@ -435,7 +435,7 @@ function skip() {
   next(id);
 }
 
-// Over the answers in the order in which they were first given; at their end is what is to be answered.
+// Moves through the answers in the order in which they were first given, and then to the open sample.
 function look(step) {
   if (!batch || busy()) return;
   const trail = Object.entries(said.answers).sort((a, b) => a[1].first - b[1].first).map(([id]) => id);
@@ -470,14 +470,14 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const arrow = event.key.startsWith("Arrow");
-  if (at.matches("audio, video") && (arrow || event.key === " ")) return; // the player's own
+  if (at.matches("audio, video") && (arrow || event.key === " ")) return; // keys of the player
   if (event.key === " " && at.matches("body, #work, #idle")) {
     event.preventDefault();
     if (!event.repeat) play();
     return;
   }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (event.shiftKey && key >= "a" && key <= "z") return; // digits and signs need it on some keyboards
+  if (event.shiftKey && key >= "a" && key <= "z") return; // on some keyboards, digits and signs need Shift
   const name = said.classes[KEYS.indexOf(key)];
   if (ACTIONS[key]) {
     event.preventDefault();
@@ -488,7 +488,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A button that is clicked does not take the focus: Space plays, and Enter does not press it again.
+// A clicked button does not take the focus, so that Space plays and Enter does not press it again.
 document.addEventListener("mousedown", (event) => {
   if (!event.target.closest("#classes button, #actions button")) return;
   event.preventDefault();
@@ -509,7 +509,7 @@ for (const field of [$("filter"), $("name")]) {
   for (const event of ["focus", "pointerdown"]) field.addEventListener(event, () => { typing = shown; });
 }
 
-// Whether a class that was typed is meant for the sample that is shown.
+// Whether a typed class is meant for the sample on the screen.
 function typed(event) {
   if (typing !== shown) notice(STALE);
   return typing === shown && meant(event);
@@ -521,7 +521,7 @@ $("filter").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
   if (event.target.value.trim() === "" || !typed(event)) return;
   const [first] = found();
-  if (first === undefined) notice("No class has that in its name.");
+  if (first === undefined) notice("No class name contains this text.");
   else answer(first);
 });
 // Enter in the field presses the button.
@@ -538,11 +538,11 @@ $("by").addEventListener("keydown", (event) => { if (event.key === "Enter") even
 window.addEventListener("beforeunload", (event) => { if (unsent) event.preventDefault(); });
 
 onSettled(mark);
-// What moves under a pointer: a click may have been aimed at what was there before.
+// If something moves under the pointer, a click may have been aimed at what was there before.
 const layout = new ResizeObserver(() => changed());
 for (const id of ["link", "notice", "panes", "model"]) layout.observe($(id));
 
 try { $("by").value = localStorage.getItem("rlmba by") ?? ""; } catch { /* private mode */ }
-// The cookie has the token now; the address shall not show it to who looks over a shoulder.
+// The cookie holds the token now, and the address bar need not show it.
 if (location.search) history.replaceState(null, "", location.pathname);
 poll();
