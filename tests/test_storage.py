@@ -40,6 +40,22 @@ def test_permissions_follow_the_umask(tmp_path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_private_file_is_its_owners_alone_from_the_start(tmp_path, monkeypatch):
+    path = tmp_path / "secret"
+    path.write_text("before")
+    path.chmod(0o644)
+    modes = []
+    flush = os.fsync
+
+    def seen(descriptor):
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    atomic_write_text(path, "after", private=True)
+    assert (path.read_text(), path.stat().st_mode & 0o777, modes[0]) == ("after", 0o600, 0o600)
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(StorageError, match="create its folder"):
         atomic_write_bytes(tmp_path / "none" / "a", b"x")
