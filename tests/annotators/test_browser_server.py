@@ -38,7 +38,7 @@ def test_without_the_token_nothing_is_told(page):
     ):
         answer = http.get(path)
         assert answer.status_code == 403
-        assert "was printed where `rlmba label`" in answer.text
+        assert "Open the link that `rlmba label`" in answer.text
         assert "set-cookie" not in answer.headers
     assert http.post("/api/answer", json={}).status_code == 403
     http.cookies.set("rlmba", "wrong")

@@ -93,6 +93,15 @@ def test_it_does_not_become_a_class_in_label_studio(tmp_path):
         annotator.collect(ticket)
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800"])
+def test_text_that_no_file_can_hold_does_not_become_a_class(tmp_path, text):
+    annotator = create("labelstudio", tmp_path, {"url": ""})
+    ticket = annotator.request(batch("!", open_=True))
+    exported(tmp_path, {"from_name": "new_class", "value": {"text": [text]}})
+    with pytest.raises(DataError, match=r"task 0 .*cannot be the name of a new class"):
+        annotator.collect(ticket)
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_batch_may_have_no_classes_yet(tmp_path, name):
     options = {"oracle": {"truth": "t.csv"}, "labelstudio": {"url": ""}}.get(name, {})

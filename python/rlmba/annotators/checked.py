@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlmba.annotators.base import Annotator
+from rlmba.annotators.matching import is_storable
 from rlmba.errors import PluginError
 from rlmba.plugins import blamed
 from rlmba.runfolder.batches import LabelBatch
@@ -44,7 +45,7 @@ class CheckedAnnotator:
         if not isinstance(answers, Mapping):
             raise self._broken("collect", "a mapping of ids to labels", answers)
         for id_, label in answers.items():
-            if not isinstance(id_, str) or not isinstance(label, str | None):
+            if not (_is_text(id_) and (label is None or _is_text(label))):
                 expected = "ids as text and labels as text or None"
                 raise self._broken("collect", expected, {id_: label})
         return answers
@@ -58,3 +59,7 @@ class CheckedAnnotator:
             f"annotator {self._name!r}: expected {method} to return {expected}, got {got!r:.200}; correct "
             "the annotator"
         )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_storable(value)

@@ -83,38 +83,51 @@ def read_labels(
 
     table = read_table(Path(path))
     problems = _RowProblems(table)
-    rows, labels = _cells(table, "id", problems), _cells(table, "label", problems)
+    refuse = others == "refuse"
+    found = _labels_by_id(
+        table, AskedIds(ids), classes, problems, open_classes=open, refuse_others=refuse
+    )
+    problems.check()
+    _warn_of_missing(table, {label for label in found.values() if label} - set(classes))
+    return found
+
+
+def _labels_by_id(
+    table: Table,
+    asked: AskedIds,
+    classes: Sequence[str],
+    problems: _RowProblems,
+    *,
+    open_classes: bool,
+    refuse_others: bool,
+) -> dict[str, str | None]:
+    ids, labels = _cells(table, "id", problems), _cells(table, "label", problems)
     written = [label for label in labels if label is not None and label != CANNOT_TELL]
-    known = AskedIds(ids)
-    names = ClassNames(classes, open=open, numbers=all_numbers(map(unguarded, written)))
-    unsure_is_a_class = CANNOT_TELL in classes
+    numbers = all_numbers(map(unguarded, written))
+    names = ClassNames(classes, open=open_classes, numbers=numbers)
+    ambiguous = CANNOT_TELL in classes
     found: dict[str, tuple[str | None, int]] = {}
-    for line, cell, label in zip(table.lines, rows, labels, strict=True):
+    for line, cell, label in zip(table.lines, ids, labels, strict=True):
         if cell is None:
             if label is not None:
                 problems.add(line, f"label {label!r} without an id".__str__)
             continue
-        name = known.find(cell)
-        if name is None:
-            if others == "refuse":
-                problems.add(line, partial(known.refusal, cell))
-            continue
-        if label is None:
+        id_ = asked.find(cell)
+        if id_ is None and refuse_others:
+            problems.add(line, partial(asked.refusal, cell))
+        if id_ is None or label is None:
             continue
         unsure = label == CANNOT_TELL
-        if unsure and unsure_is_a_class:
-            problems.add(line, f"{_AMBIGUOUS}; rename the class in the data".__str__)
-            continue
         meant = None if unsure else names.find(label)
-        if meant is None and not unsure:
+        if unsure and ambiguous:
+            problems.add(line, f"{_AMBIGUOUS}; rename the class in the data".__str__)
+        elif meant is None and not unsure:
             problems.add(line, partial(_refusal, names, label))
-            continue
-        earlier = found.setdefault(name, (meant, line))
-        if earlier[0] != meant:
-            problems.add(line, partial(_conflict, name, label, earlier, table.unit))
-    problems.check()
-    _warn_of_missing(table, {label for label, _ in found.values() if label} - set(classes))
-    return {name: label for name, (label, _) in found.items()}
+        else:
+            earlier = found.setdefault(id_, (meant, line))
+            if earlier[0] != meant:
+                problems.add(line, partial(_conflict, id_, label, earlier, table.unit))
+    return {id_: label for id_, (label, _) in found.items()}
 
 
 def _refusal(names: ClassNames, label: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from rlmba.cells import Names, all_numbers, folded, spaced, whole
 from rlmba.spreadsheet import unguarded
 
-__all__ = ["CANNOT_TELL", "AskedIds", "ClassNames"]
+__all__ = ["CANNOT_TELL", "AskedIds", "ClassNames", "is_storable"]
 
 CANNOT_TELL = "?"
 """What a table of labels holds for "cannot tell". No new class may have this name."""
@@ -17,6 +17,11 @@ CANNOT_TELL = "?"
 _SHOWN_CLASSES = 20
 _SHOWN_IDS = 5
 _MANY = 5000
+
+
+def is_storable(text: str) -> bool:
+    """Whether a text can be written to a file in UTF-8: it has no NUL byte and no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 class ClassNames:
@@ -42,7 +47,8 @@ class ClassNames:
         """The class that a label means by the rules of :class:`rlmba.cells.Names`.
 
         An apostrophe that guards the label against spreadsheets is ignored. Where classes are open, a label
-        that means no class becomes one, with single spaces. The exception is :data:`CANNOT_TELL`.
+        that means no class becomes one, with single spaces. The exceptions are :data:`CANNOT_TELL` and text
+        that cannot be stored (:func:`is_storable`).
 
         Parameters
         ----------
@@ -58,7 +64,7 @@ class ClassNames:
             if alike := self._names.alike(text):
                 return alike[0] if len(alike) == 1 else None
         name = spaced(unguarded(label))
-        if not self._open or name in ("", CANNOT_TELL):
+        if not self._open or name in ("", CANNOT_TELL) or not is_storable(name):
             return None
         name = whole(name) if self._numbers else name
         self._names.add(name)

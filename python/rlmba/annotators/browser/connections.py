@@ -13,14 +13,15 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["Connection", "PageServer", "keep_alive", "most_connections"]
+__all__ = ["PageServer", "keep_alive", "most_connections"]
 
 REQUEST = 20.0
 """The time limit for a request to arrive, in seconds after the connection or the previous answer."""
 
-AT_ONCE = 32
+_AT_ONCE = 32
 """The number of connections that are accepted before the first one is handled."""
 
 _MOST = 256
@@ -109,9 +110,35 @@ class Connection(H11Protocol):
 
 
 class PageServer(uvicorn.Server):
-    """A server that closes idle connections and logs little when the process has no descriptors left."""
+    """A server that closes idle connections and logs little when the process has no descriptors left.
+
+    Parameters
+    ----------
+    app : ASGI application
+    """
 
     _said = -_SAY
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            # Lower levels report what strangers send, which must not fill a disk.
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            http=Connection,
+            limit_concurrency=most_connections(),
+            loop="asyncio",
+            backlog=_AT_ONCE,
+            workers=1,
+            proxy_headers=False,
+            ws="none",
+            server_header=False,
+            # Players keep connections open until they are done.
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Also handle errors outside of requests."""

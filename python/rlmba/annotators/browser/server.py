@@ -120,8 +120,6 @@ def start(
     StorageError
         If a secret cannot be written.
     """
-    import uvicorn
-
     from rlmba.annotators.browser import connections
     from rlmba.annotators.browser.app import make_app
 
@@ -134,25 +132,8 @@ def start(
     token = token or _link_token(browser.folder / "browser.json")
     listener = _listener(host, port, browser.folder)
     connections.keep_alive(listener)
-    config = uvicorn.Config(
-        make_app(browser.folder, token, host),
-        log_config=None,
-        # Lower levels report what strangers send, which must not fill a disk.
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        http=connections.Connection,
-        limit_concurrency=connections.most_connections(),
-        loop="asyncio",
-        backlog=connections.AT_ONCE,
-        workers=1,
-        proxy_headers=False,
-        ws="none",
-        server_header=False,
-        # Players keep connections open until they are done.
-        timeout_graceful_shutdown=1,
-    )
-    return ServedPage(connections.PageServer(config), listener, host, token)
+    server = connections.PageServer(make_app(browser.folder, token, host))
+    return ServedPage(server, listener, host, token)
 
 
 def serve(
