@@ -447,7 +447,9 @@ def test_no_command_waits_for_a_pipe_in_a_files_place(project, name):
 @pytest.mark.parametrize("options", ["[1]", "words", "5"])
 def test_options_that_are_no_mapping(project, options):
     rename_annotator(project, "browser", options)
-    with pytest.raises(RunFolderError, match=r"annotator_options: expected a valid dictionary, found"):
+    with pytest.raises(
+        RunFolderError, match=r"annotator_options: expected a valid dictionary, found"
+    ):
         serve(project, port=0, say=print)
 
 

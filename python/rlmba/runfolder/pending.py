@@ -91,7 +91,7 @@ def read_pending(folder: Path) -> PendingRound | None:
             f"validation set, found {len(pending.scores)}; {advice}"
         )
     for name in (pending.annotator, pending.ticket):
-        if name and not is_plain_name(name) or bool(pending.annotator) != bool(pending.ticket):
+        if (name and not is_plain_name(name)) or bool(pending.annotator) != bool(pending.ticket):
             raise RunFolderError(
                 f"{path}: expected an annotator and a ticket by name, got {pending.annotator!r:.200} and "
                 f"{pending.ticket!r:.200}; {advice}"
