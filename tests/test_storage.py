@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rlmba.annotators.browser.answers import AnswerLog, Entry
+from rlmba.annotators.browser.answer_log import AnswerEvent, AnswerLog
 from rlmba.errors import RunFolderError, StorageError
 from rlmba.runfolder.labels import Answer, LabelLog
 from rlmba.storage import (
@@ -40,6 +40,22 @@ def test_permissions_follow_the_umask(tmp_path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_private_file_is_its_owners_alone_from_the_start(tmp_path, monkeypatch):
+    path = tmp_path / "secret"
+    path.write_text("before")
+    path.chmod(0o644)
+    modes = []
+    flush = os.fsync
+
+    def seen(descriptor):
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    atomic_write_text(path, "after", private=True)
+    assert (path.read_text(), path.stat().st_mode & 0o777, modes[0]) == ("after", 0o600, 0o600)
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(StorageError, match="create its folder"):
         atomic_write_bytes(tmp_path / "none" / "a", b"x")
@@ -62,7 +78,7 @@ def test_write_that_fails_half_way_harms_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
-    assert "is unharmed: free at least 200,000 bytes" in done.stdout
+    assert "is unchanged: free at least 200,000 bytes" in done.stdout
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["weights"]
 
@@ -139,9 +155,13 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, refusal):
     for write in (
         lambda: enter(tmp_path),
         lambda: LabelLog(tmp_path / "labels.jsonl").append([Answer("a", "cat", "x")]),
-        lambda: AnswerLog(tmp_path / "answers.jsonl").append(Entry("a", "cat"), lambda _: True),
+        lambda: AnswerLog(tmp_path / "answers.jsonl").append(
+            AnswerEvent("a", "cat"), lambda _: True
+        ),
     ):
-        with pytest.raises(StorageError, match=r"expected a file system with locks.*local disk"):
+        with pytest.raises(
+            StorageError, match=r"expected a file system that supports locks.*local disk"
+        ):
             write()
     assert holder(tmp_path) is None
 
@@ -151,7 +171,7 @@ def test_logs_are_not_appended_to_through_a_link(tmp_path):
     victim.write_text("precious")
     for name, append in (
         ("labels", lambda path: LabelLog(path).append([Answer("a", "cat", "x")])),
-        ("answers", lambda path: AnswerLog(path).append(Entry("a", "cat"), lambda _: True)),
+        ("answers", lambda path: AnswerLog(path).append(AnswerEvent("a", "cat"), lambda _: True)),
     ):
         path = tmp_path / name
         path.symlink_to(victim)
@@ -173,7 +193,7 @@ def test_nothing_is_written_to_a_file_that_has_another_name(tmp_path):
     victim.write_text("precious")
     for name in ("lock", "labels.jsonl"):
         (tmp_path / name).hardlink_to(victim)
-    with pytest.raises(StorageError, match=r"has another name .a hard link.*put a copy"):
+    with pytest.raises(StorageError, match=r"has another name .a hard link.*replace it by a copy"):
         enter(tmp_path)
     with pytest.raises(StorageError, match="has another name"):
         os.close(open_own(tmp_path / "labels.jsonl", os.O_WRONLY | os.O_APPEND))

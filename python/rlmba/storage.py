@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new one, never half of it."""
+"""Writing files atomically, opening files that may come from somebody else, and locking folders."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ __all__ = [
     "atomic_write_text",
     "cache_folder",
     "config_folder",
+    "flush_folder",
     "holder",
     "is_plain_name",
     "lock_file",
@@ -30,30 +31,34 @@ __all__ = [
 ]
 
 
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes, *, durable: bool = True) -> None:
-    """Replace the file at ``path`` by ``data``, whole or not at all.
+def atomic_write_bytes(
+    path: str | os.PathLike[str], data: bytes, *, durable: bool = True, private: bool = False
+) -> None:
+    """Replace the content of a file, completely or not at all.
 
-    The bytes go to a hidden temporary file in the same folder, are flushed to the device, and the
-    file is then renamed over ``path``; the folder entry is flushed too. After a crash at any moment
-    ``path`` holds either what it held before or all of ``data``.
+    The data are written to a hidden temporary file in the same folder and flushed to the device. The file is
+    then renamed to ``path``, and the folder is flushed too. After a crash at any moment, ``path`` holds
+    either its previous content or all of ``data``.
 
     Parameters
     ----------
     path : path
-        Where to write; its folder must exist. A file there is replaced.
+        The file. Its folder must exist; the file need not.
     data : bytes
         The whole content.
     durable : bool
-        False does not wait for the device: quicker for many files that can be made again; a power cut
-        may then leave one incomplete.
+        False does not wait for the device. This is faster for many files that can be made again, but a
+        power failure may leave one incomplete.
+    private : bool
+        Whether only the file's owner may read it.
 
     Raises
     ------
     StorageError
-        If it could not be written (disk full, no permission, no such folder). What was at ``path``
-        is unharmed and no temporary file is left.
+        If the file cannot be written (disk full, no permission, no such folder). The previous content is
+        unchanged, and no temporary file is left.
     """
-    atomic_write_chunks(path, (data,), len(data), durable=durable)
+    atomic_write_chunks(path, (data,), len(data), durable=durable, private=private)
 
 
 def atomic_write_chunks(
@@ -62,24 +67,25 @@ def atomic_write_chunks(
     size: int,
     *,
     durable: bool = True,
+    private: bool = False,
 ) -> None:
-    """:func:`atomic_write_bytes` of chunks, one after another, that need not be in memory at once.
+    """As :func:`atomic_write_bytes`, for chunks that need not be in memory at the same time.
 
-    ``size`` is their length in all, which the message names where the disk is full. An exception
-    raised by the iterable leaves no file either.
+    ``size`` is their total length, for the error message if the disk is full. If the iterable raises, the
+    previous content is unchanged as well.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=_open_private if private else None) as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call, less known as atomic
+        os.replace(temporary, target)  # noqa: PTH105 - known to be atomic
         if durable:
-            _flush_folder(target.parent)
+            flush_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -88,18 +94,22 @@ def atomic_write_chunks(
         raise
 
 
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """:func:`atomic_write_bytes` of ``text`` in UTF-8, line ends as they are."""
-    atomic_write_bytes(path, text.encode("utf-8"))
+def atomic_write_text(path: str | os.PathLike[str], text: str, *, private: bool = False) -> None:
+    """As :func:`atomic_write_bytes`, for text in UTF-8. Line ends are not changed."""
+    atomic_write_bytes(path, text.encode("utf-8"), private=private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def cache_folder() -> Path:
-    """The package's part of the user's cache folder, made or not: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """The package's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it need not exist."""
     return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def config_folder() -> Path:
-    """The package's part of the user's settings, made or not: ``$XDG_CONFIG_HOME`` or ``~/.config``."""
+    """The package's folder in ``$XDG_CONFIG_HOME`` or ``~/.config``; it need not exist."""
     return _user_folder("XDG_CONFIG_HOME", ".config")
 
 
@@ -109,12 +119,12 @@ def _user_folder(variable: str, name: str) -> Path:
         return (base if base.is_absolute() else Path.home() / name) / "rlmba"
     except RuntimeError as error:
         raise StorageError(
-            f"this user has no home folder ({error}); set {variable} to a folder of yours"
+            f"this user has no home folder ({error}); set {variable} to a folder that you may write to"
         ) from error
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether something that came out of a file may be a file's name: one step, which stays in its folder."""
+    """Whether a value read from a file can safely be used as a file name, without leaving its folder."""
     return (
         isinstance(name, str)
         and name not in ("", ".", "..")
@@ -123,40 +133,45 @@ def is_plain_name(name: object) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it; one that is there already is fine.
+    """Create a folder and its parents, unless they exist.
 
     Raises
     ------
     StorageError
-        If it cannot be made.
+        If the folder cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"could not make the folder {path} ({error.strerror or error}); make it yourself, or "
-            "name another place"
+            f"could not create the folder {path} ({error.strerror or error}); create it yourself, or name "
+            "another one"
         ) from error
 
 
 def open_own(path: Path, flags: int) -> int:
-    """A descriptor of a regular file in a folder that may come from somebody else.
+    """Open a regular file in a folder that may come from somebody else.
 
-    A link in the file's place could be any file of this user's, and a pipe would block: both are
-    refused. A hard link may be read.
+    A symbolic link is refused because it could lead to any file of this user, and a pipe because it would
+    block. A file with several names (hard links) may be read but not written.
 
     Parameters
     ----------
     path : path
     flags : int
-        As of :func:`os.open`.
+        As for :func:`os.open`.
+
+    Returns
+    -------
+    int
+        The file descriptor.
 
     Raises
     ------
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     StorageError
-        If it is no regular file, or is to be written to and has another name.
+        If it is not a regular file, or is opened for writing and has another name.
     """
     found = "a symbolic link"
     try:
@@ -173,19 +188,34 @@ def open_own(path: Path, flags: int) -> int:
         found = "something else"
         if linked:
             raise StorageError(
-                f"{path}: expected a file of this folder alone, found one that has another name (a hard "
-                "link), under which it would change too; put a copy in its place"
+                f"{path}: expected a file that belongs to this folder only, found one that has another name "
+                "(a hard link) and would change there too; replace it by a copy"
             )
     raise StorageError(f"{path}: expected a regular file, found {found}; move it away")
 
 
 def lock_file(descriptor: int, path: Path, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file, for as long as it is open; False where another process holds the lock.
+    """Lock an open file until it is closed.
+
+    Parameters
+    ----------
+    descriptor : int
+    path : path
+        The file's path, for the error message.
+    shared : bool
+        Lock it for reading only: any number of processes may do so at the same time.
+    wait : bool
+        Wait while another process holds the lock.
+
+    Returns
+    -------
+    bool
+        False if another process holds the lock.
 
     Raises
     ------
     StorageError
-        If its file system has no locks.
+        If the file system does not support locks.
     """
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
@@ -194,30 +224,33 @@ def lock_file(descriptor: int, path: Path, *, shared: bool = False, wait: bool =
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
         raise StorageError(
-            f"{path} cannot be locked ({error.strerror or error}): expected a file system with locks, which "
-            "keep two processes from writing at once; use a folder on a local disk, or have this one "
-            "mounted with locks (Lustre: -o flock)"
+            f"{path} cannot be locked ({error.strerror or error}): expected a file system that supports "
+            "locks, which keep two processes from writing at the same time; use a folder on a local disk, or "
+            "have this one mounted with locks (Lustre: -o flock)"
         ) from error
     return True
 
 
 @contextmanager
 def locked(folder: Path, busy: Callable[[str], Exception], *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder's lock, the file ``lock``; the system releases it when the process ends, however it ends.
+    """Hold the lock of a folder, its file ``lock``, for the duration of a ``with`` block.
+
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Parameters
     ----------
     folder : path
         It must exist.
     busy : callable
-        Makes the error to raise where another process holds it, from what names that process.
+        Returns the error to raise if another process holds the lock, given a text that names the process.
     wait : bool
         Wait for the other process instead.
 
     Raises
     ------
     StorageError
-        If the folder cannot be written to, its file system has no locks, or ``lock`` is no regular file.
+        If the folder cannot be written to, its file system does not support locks, or ``lock`` is not a
+        regular file.
     """
     path = folder / "lock"
     try:
@@ -236,7 +269,7 @@ def locked(folder: Path, busy: Callable[[str], Exception], *, wait: bool = False
 
 
 def holder(folder: Path) -> str | None:
-    """What names the process that holds a folder's lock; None where none does, or none can."""
+    """The process that holds a folder's lock, as text; None if none does, or the folder cannot be locked."""
     path = folder / "lock"
     try:
         descriptor = open_own(path, os.O_RDONLY)
@@ -250,17 +283,17 @@ def holder(folder: Path) -> str | None:
 
 
 def _holder_in(handle: TextIO) -> str:
-    """What a lock's holder wrote, as one line that cannot control a terminal."""
+    """What the holder of a lock wrote into it, as one line without control characters."""
     return "".join(filter(str.isprintable, handle.read(200))).strip() or "another process"
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable; a file system that says EINVAL has nothing to flush."""
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable, after a file was created or renamed there."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems with nothing to flush
             raise
     finally:
         os.close(descriptor)
@@ -269,9 +302,9 @@ def _flush_folder(folder: Path) -> None:
 def _explain(target: Path, size: int, error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = f"free at least {size:,} bytes there or choose another folder"
+        advice = f"free at least {size:,} bytes there, or choose another folder"
     elif isinstance(error, FileNotFoundError | NotADirectoryError):
         advice = "create its folder first"
     else:
         advice = "choose a folder you may write to"
-    return f"could not write {target} ({reason}); what was there is unharmed: {advice}"
+    return f"could not write {target} ({reason}); its previous content is unchanged: {advice}"

@@ -1,9 +1,9 @@
-"""What a user has allowed a folder to do beyond the folder itself.
+"""What a user has allowed a folder to do outside the folder itself.
 
-A folder may come from somebody else, and its files may name code to run, a server to send data to, or
-a file elsewhere to write. None of it happens before this user has allowed exactly that for that folder,
-by making the folder, or with ``rlmba trust``. It is kept in one file of the user's settings, by the
-folder's real path: a folder that was moved or copied, or that another user opens, asks again.
+A folder may come from somebody else, and its files may name code to run, a server to send data to, or a
+file elsewhere to write. None of this happens before the user has allowed exactly that for that folder, by
+creating the folder or with ``rlmba trust``. The permissions are stored in one file of the user's settings by
+the folder's real path: a folder that was moved or copied, or that another user opens, must be allowed again.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _Folders = dict[str, list[str]]
 
 
 def file() -> Path:
-    """Where it is kept."""
+    """The file that stores the permissions."""
     return config_folder() / "trusted.json"
 
 
 def allowed() -> dict[str, list[str]]:
-    """What is allowed, by the folder's real path.
+    """The allowed acts by the folder's real path.
 
     Raises
     ------
     TrustError
-        If the file is damaged, or another user's.
+        If the file is damaged or belongs to another user.
     """
     path = file()
     try:
@@ -56,8 +56,8 @@ def allowed() -> dict[str, list[str]]:
         raise TrustError(f"{path} cannot be read ({error}); {_REPAIR}") from error
     if owner not in (os.geteuid(), 0):
         raise TrustError(
-            f"{path} belongs to another user (number {owner}), whose trust is not yours; set "
-            "XDG_CONFIG_HOME to a folder of yours"
+            f"{path} belongs to another user (number {owner}), so what it allows does not count for you; set "
+            "XDG_CONFIG_HOME to a folder of your own"
         )
     folders = (
         data.get("folders") if isinstance(data, dict) and data.get("format") == _FORMAT else None
@@ -67,24 +67,24 @@ def allowed() -> dict[str, list[str]]:
         for acts in folders.values()
     ):
         raise TrustError(
-            f"{path}: expected what `rlmba trust` writes, found something else; {_REPAIR}"
+            f"{path}: expected a file written by `rlmba trust`, found something else; {_REPAIR}"
         )
     return folders
 
 
 def require(folder: Path, acts: Sequence[str]) -> None:
-    """Raise unless all of it is allowed for a folder.
+    """Raise unless all of the acts are allowed for a folder.
 
     Parameters
     ----------
     folder : path
     acts : sequence of str
-        What the folder's files ask for, in full: "run my_labels:Longest".
+        What the folder's files ask for, such as "run my_labels:Longest".
 
     Raises
     ------
     TrustError
-        With what was asked for, and the command that allows it.
+        It names the acts that are not allowed, and the command that allows them.
     """
     if not acts:
         return
@@ -92,16 +92,16 @@ def require(folder: Path, acts: Sequence[str]) -> None:
     lacking = [act for act in acts if act not in known]
     if lacking:
         raise TrustError(
-            f"{folder} asks to {'; to '.join(lacking)}; nothing of it was done, because files of a folder "
+            f"{folder} asks to {'; to '.join(lacking)}; none of this was done, because files of a folder "
             "may come from somebody else. If you want it, allow it for this folder with "
             f"`{command('trust', folder)}`"
         )
 
 
 def links_out(folder: Path) -> list[str]:
-    """Acts of a folder whose sub-folders are links that lead out of it, where files would be written.
+    """The acts of a folder with sub-folders that are links out of it, through which files would be written.
 
-    Looked for in the folder and in its own sub-folders, which is as deep as anything is written.
+    The folder and its sub-folders are searched, because nothing is written deeper than that.
     """
     inside = folder.resolve()
     found = []
@@ -117,13 +117,13 @@ def links_out(folder: Path) -> list[str]:
 
 
 def outside(folder: Path, place: Path | str) -> str | None:
-    """The real path of a place that a folder's files name, where it is not within the folder.
+    """The real path of a place that a folder's files name, or None if it is in the folder.
 
     Parameters
     ----------
     folder : path
     place : path or str
-        Relative to the folder, unless absolute.
+        Absolute or relative to the folder.
 
     Examples
     --------
@@ -132,13 +132,13 @@ def outside(folder: Path, place: Path | str) -> str | None:
     """
     try:
         real = os.path.realpath(folder / place)
-    except ValueError:  # a NUL byte: nothing is there, as opening it says
+    except ValueError:  # a NUL byte; opening the path will raise an error
         return str(place)
     return None if Path(real).is_relative_to(folder.resolve()) else real
 
 
 def require_inside(folder: Path) -> None:
-    """Raise unless what is written into a folder stays there, or may go where its links lead.
+    """Raise unless everything written into a folder stays there, or its links are allowed.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def require_inside(folder: Path) -> None:
 
 
 def _folders(folder: Path) -> list[os.DirEntry[str]]:
-    """Sub-folders, and links to folders; none where the folder cannot be looked into."""
+    """The sub-folders and the links to folders; none if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
@@ -158,14 +158,14 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def allow(folder: Path, acts: Sequence[str]) -> None:
-    """Allow it for a folder, in the place of what was allowed before.
+    """Allow these acts for a folder, and no others.
 
     Raises
     ------
     TrustError
-        If the file is damaged, or another user's.
+        If the file of permissions is damaged or belongs to another user.
     StorageError
-        If it cannot be written.
+        If the file cannot be written.
     """
     if not acts:
         forget(folder)
@@ -178,12 +178,12 @@ def allow(folder: Path, acts: Sequence[str]) -> None:
 
 
 def forget(folder: Path) -> list[str]:
-    """Allow nothing for a folder any more, whether it exists or not; returns what was allowed.
+    """Remove the permissions of a folder, which need not exist. Returns what was allowed.
 
     Raises
     ------
     TrustError, StorageError
-        As :func:`allow`.
+        As for :func:`allow`.
     """
     before: list[str] = []
 
@@ -210,5 +210,5 @@ def _change(change: Callable[[_Folders], None]) -> None:
             atomic_write_text(path, json.dumps(data, indent=1) + "\n")
     except StorageError as error:
         raise StorageError(
-            f"{error}\nWhat you allow is kept in {path}; set XDG_CONFIG_HOME to a folder that can be written"
+            f"{error}\nPermissions are stored in {path}; set XDG_CONFIG_HOME to a writable folder"
         ) from error

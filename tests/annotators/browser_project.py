@@ -15,6 +15,7 @@ from media_files import write_clip, write_image, write_wav
 
 from rlmba.annotators import LabelBatch, Question, create
 from rlmba.annotators.browser import start
+from rlmba.runfolder.settings import FORMAT
 
 CLASSES = ("cat", "dog", "bird")
 HOSTILE = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'>"
@@ -56,8 +57,13 @@ class Project:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.yaml").write_text("project:\n  annotator: browser\n")
+        self.configure()
         self.annotator = create("browser", self.folder)
+
+    def configure(self, options=None):
+        project = {"annotator": "browser", "annotator_options": options or {}}
+        (self.folder / "config.yaml").write_text(json.dumps({"project": project}))
+        (self.folder / "run.json").write_text(json.dumps({"format": FORMAT, "project": True}))
 
     def ask(self, batch):
         ticket = self.annotator.request(batch)

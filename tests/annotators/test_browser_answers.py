@@ -14,8 +14,8 @@ import pytest
 from browser_project import CLASSES, HOSTILE, Client, Project, make_batch
 
 from rlmba.annotators import LabelBatch, Question, create
-from rlmba.annotators.browser.answers import AnswerLog, Entry
-from rlmba.annotators.browser.desk import Desk
+from rlmba.annotators.browser.answer_log import AnswerEvent, AnswerLog
+from rlmba.annotators.browser.page_state import PageState
 from rlmba.errors import AnnotatorError, DataError, StorageError, UsageError
 
 
@@ -45,7 +45,7 @@ def test_the_registry_makes_it_with_its_options(tmp_path):
 def test_asking_again_gives_the_same_ticket_and_loses_no_answer(project):
     batch = make_batch(project.folder / "more")
     ticket = project.annotator.request(batch)
-    project.annotator.log(ticket).append(Entry("sample 2", "dog"), always)
+    project.annotator.log(ticket).append(AnswerEvent("sample 2", "dog"), always)
     assert project.annotator.request(batch) == ticket == "round_000"
     assert project.annotator.collect(ticket) == {"sample 2": "dog"}
 
@@ -53,8 +53,8 @@ def test_asking_again_gives_the_same_ticket_and_loses_no_answer(project):
 def test_collect_gives_the_last_answer_in_the_order_of_the_batch(project):
     log = project.annotator.log("round_000")
     for entry in (
-        Entry("sample 2", "dog"), Entry("sample 0", "cat"), Entry("sample 2", None),
-        Entry("sample 1", "bird"), Entry("sample 1", None, undo=True),
+        AnswerEvent("sample 2", "dog"), AnswerEvent("sample 0", "cat"), AnswerEvent("sample 2", None),
+        AnswerEvent("sample 1", "bird"), AnswerEvent("sample 1", None, undo=True),
     ):  # fmt: skip
         log.append(entry, always)
     assert list(project.annotator.collect("round_000").items()) == [
@@ -78,9 +78,12 @@ def test_collect_without_an_answer_is_empty_and_without_a_batch_an_error(project
     [
         (
             '{"id": "sample 9", "label": "cat"}',
-            r"jsonl, line 2: .* got 'sample 9' \(nearest: 'sample",
+            r"jsonl, line 2: id 'sample 9' was not asked for \(did you mean 'sample",
         ),
-        ('{"id": "sample 1", "label": "dgo"}', r"jsonl, line 2: .*got 'dgo' \(nearest: 'dog'\)"),
+        (
+            '{"id": "sample 1", "label": "dgo"}',
+            r"jsonl, line 2: label 'dgo' .*\(did you mean 'dog'\?\)",
+        ),
         ('{"id": "sample 1", "label": 3}', r"jsonl, line 2: expected an answer as JSON"),
         ('{"id": "sample 1"}', r"jsonl, line 2: expected an answer as JSON"),
         ("not json", r"jsonl, line 2: expected an answer as JSON"),
@@ -107,7 +110,7 @@ def test_lines_that_another_program_has_written(project):
 def test_an_open_batch_takes_other_classes(tmp_path):
     project = Project(tmp_path)
     ticket = project.ask(make_batch(tmp_path / "media", more=True))
-    project.annotator.log(ticket).append(Entry("sample 0", "horse"), always)
+    project.annotator.log(ticket).append(AnswerEvent("sample 0", "horse"), always)
     assert project.annotator.collect(ticket) == {"sample 0": "horse"}
 
 
@@ -119,12 +122,12 @@ def test_an_open_batch_takes_other_classes(tmp_path):
 )
 def test_a_torn_last_line_does_not_count_and_is_cut_away(tmp_path, torn):
     log = AnswerLog(tmp_path / "answers" / "a.jsonl")
-    log.append(Entry("a", "cat"), always)
+    log.append(AnswerEvent("a", "cat"), always)
     with log.path.open("a") as file:
         file.write(torn)
     fresh = AnswerLog(log.path)
     assert (list(fresh.read().current), fresh.read().damaged) == (["a"], [])
-    fresh.append(Entry("c", "dog"), always)
+    fresh.append(AnswerEvent("c", "dog"), always)
     lines = log.path.read_text().split("\n")
     assert [json.loads(line)["id"] for line in lines[:-1]] == ["a", "c"]
     assert lines[-1] == ""
@@ -135,7 +138,7 @@ def test_a_whole_last_line_without_its_end_counts_and_stays(tmp_path):
     path.write_text('{"id": "a", "label": "cat"}')
     log = AnswerLog(path)
     assert log.read().current["a"].label == "cat"
-    log.append(Entry("b", None), always)
+    log.append(AnswerEvent("b", None), always)
     assert {i: a.label for i, a in AnswerLog(path).read().current.items()} == {
         "a": "cat",
         "b": None,
@@ -146,16 +149,16 @@ def test_threads_and_processes_append_whole_lines(tmp_path):
     path = tmp_path / "a.jsonl"
     code = """
         import sys; from pathlib import Path
-        from rlmba.annotators.browser.answers import AnswerLog, Entry
+        from rlmba.annotators.browser.answer_log import AnswerLog, AnswerEvent
         for k in range(50):
-            AnswerLog(Path(sys.argv[1])).append(Entry(f"{sys.argv[2]} {k}", "x" * k), lambda _: True)
+            AnswerLog(Path(sys.argv[1])).append(AnswerEvent(f"{sys.argv[2]} {k}", "x" * k), lambda _: True)
     """.replace("\n        ", "\n")
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in ("p", "q")
     ]
     log = AnswerLog(path)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda k: log.append(Entry(f"t {k}", "y"), always), range(100)))
+        list(pool.map(lambda k: log.append(AnswerEvent(f"t {k}", "y"), always), range(100)))
     assert [process.wait(60) for process in processes] == [0, 0]
     answers = AnswerLog(path).read()
     assert answers.damaged == []
@@ -177,14 +180,14 @@ def full_disk():
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, full_disk):
     log = AnswerLog(tmp_path / "a.jsonl")
-    log.append(Entry("a", "cat"), always)
+    log.append(AnswerEvent("a", "cat"), always)
     before = log.path.read_bytes()
     full_disk(len(before) + 20)  # part of the line goes in
-    with pytest.raises(StorageError, match="could not write the answer"):
-        log.append(Entry("b", "dog"), always)
+    with pytest.raises(StorageError, match="could not append to"):
+        log.append(AnswerEvent("b", "dog"), always)
     full_disk(resource.RLIM_INFINITY)
     assert log.path.read_bytes() == before
-    assert list(log.append(Entry("b", "dog"), always).current) == ["a", "b"]
+    assert list(log.append(AnswerEvent("b", "dog"), always).current) == ["a", "b"]
 
 
 def test_a_full_disk_is_said_to_the_page_and_the_answer_can_be_sent_again(
@@ -195,7 +198,7 @@ def test_a_full_disk_is_said_to_the_page_and_the_answer_can_be_sent_again(
     refused = client.say("sample 1", "dog")
     full_disk(resource.RLIM_INFINITY)
     assert refused.status_code == 507
-    assert "could not write the answer" in refused.json()["message"]
+    assert "could not append to" in refused.json()["message"]
     assert client.say("sample 1", "dog").status_code == 200
     assert project.annotator.collect("round_000") == {"sample 0": "cat", "sample 1": "dog"}
 
@@ -233,9 +236,9 @@ def test_an_answer_sent_twice_is_written_once(project, client):
 def test_what_is_no_answer_is_refused(project, client):
     for sample, label, part in (
         ("sample 9", "cat", "expected a sample of round_000"),
-        ("sample 0", "dgo", "nearest: 'dog'"),
-        ("sample 0", "horse", "expected one of"),
-        ("sample 0", "", "expected one of"),
+        ("sample 0", "dgo", "did you mean 'dog'"),
+        ("sample 0", "horse", "is not one of the classes"),
+        ("sample 0", "", "is not one of the classes"),
     ):
         refused = client.say(sample, label)
         assert refused.status_code == 422
@@ -255,7 +258,7 @@ def test_new_classes_of_an_open_batch(tmp_path):
         said = client.state()
         assert said["classes"] == [*CLASSES, "big horse", HOSTILE]
         for label in ("CAT", "Big Horse"):
-            assert "choose that instead" in client.say("sample 2", label).json()["message"]
+            assert "choose it instead" in client.say("sample 2", label).json()["message"]
         for label in ("", " ", "a\0b", "\u202e", "x" * 201):
             assert client.say("sample 2", label).status_code == 422
     assert project.annotator.collect("round_000") == {"sample 0": "big horse", "sample 1": HOSTILE}
@@ -308,19 +311,19 @@ def test_a_sample_is_held_for_a_minute_after_its_tab_was_last_heard_of(tmp_path)
     now = [0.0]
     project = Project(tmp_path)
     project.ask(questions(3))
-    desk = Desk(tmp_path, lambda: now[0])
-    batch = desk.current()
-    assert desk.choose(batch, "one") == ["s0", "s1"]
+    page = PageState(tmp_path, lambda: now[0])
+    batch = page.current()
+    assert page.choose(batch, "one") == ["s0", "s1"]
     now[0] = 59
-    assert desk.choose(batch, "two") == ["s1", "s2"]
+    assert page.choose(batch, "two") == ["s1", "s2"]
     now[0] = 100
-    desk.touch(batch, "one", "s0")
+    page.touch(batch, "one", "s0")
     now[0] = 118
-    assert desk.choose(batch, "three")[0] == "s2"
+    assert page.choose(batch, "three")[0] == "s2"
     now[0] = 120
-    assert desk.choose(batch, "four")[0] == "s1"
+    assert page.choose(batch, "four")[0] == "s1"
     now[0] = 161
-    assert desk.choose(batch, "five")[0] == "s0"
+    assert page.choose(batch, "five")[0] == "s0"
 
 
 def test_the_page_goes_on_with_the_batch_that_is_pending(project, client, tmp_path):
@@ -378,7 +381,8 @@ def test_a_batch_asked_for_anew_is_another_one(project, client, tmp_path):
     [
         ('{"round": 3, "annotator": "file", "ticket": "round_003"}', "annotator 'file'"),
         ('{"round": 3, "annotator": "browser", "ticket": "round_003"}', "rlmba next"),
-        ('{"round": 3, "annotator": "browser", "ticket": "../../x"}', "expected a ticket"),
+        ('{"round": 3, "annotator": "browser", "ticket": "../../x"}', "a ticket by name"),
+        ('{"round": 3, "ids": ["a"], "scores": [0.5]}', "`rlmba next` has not been run"),
         ("{", "rlmba next"),
         ("[]", "rlmba next"),
         ("{}", "rlmba next"),

@@ -131,8 +131,8 @@ def test_files_that_cannot_be_shown_are_named_with_the_reason(tmp_path):
     said = {m: answer for m, (_, answer) in shown(tmp_path, files).items()}
     assert {m: answer.status_code for m, answer in said.items()} == dict.fromkeys(files, 422)
     for modality, part in (
-        ("video", "do not play .avi"), ("clip", "do not play .mkv"), ("gone", "is not there"),
-        ("folder", "not a file"), ("other", "no player"), ("empty", "cannot be read"),
+        ("video", "do not play .avi"), ("clip", "do not play .mkv"), ("gone", "is missing"),
+        ("folder", "not a file"), ("other", "cannot show this type"), ("empty", "cannot be read"),
         ("no image", "cannot be read"), ("pipe", "not a file"),
     ):  # fmt: skip
         message = said[modality].json()["message"]

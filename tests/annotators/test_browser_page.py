@@ -125,7 +125,7 @@ def test_markup_is_shown_as_text(visit, served, tmp_path):
     page.keyboard.press("Enter")
     press(page, "1")
     shows(page, "b")
-    wait(page, ".problem", "is not there")
+    wait(page, ".problem", "is missing")
     press(page, "ArrowLeft")
     wait(page, "#about", f"answered: “{HOSTILE}”")
     assert page.locator("main b, main i, main script, #panes img").count() == 0
@@ -187,7 +187,7 @@ def test_another_class_where_the_batch_is_open(visit, served, tmp_path):
     press(page, "+")
     page.keyboard.type("Cat")
     press(page, "Enter")
-    wait(page, "#notice", "choose that instead")
+    wait(page, "#notice", "choose it instead")
     shows(page, "sample 0")
     press(page, "+")
     page.keyboard.type("horse 1")
@@ -326,7 +326,7 @@ def test_a_full_disk_is_said_and_the_answer_goes_in_when_there_is_room(visit, pr
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
         press(page, "2")
         wait(page, "#link", "Not saved yet: “dog” is kept here and sent again")
-        wait(page, "#link", "could not write the answer")
+        wait(page, "#link", "could not append to")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     shows(page, "sample 2")
@@ -338,7 +338,7 @@ def test_it_goes_on_with_the_next_batch_by_itself(visit, project, url, tmp_path)
     page = visit(url)
     shows(page, "sample 0")
     (project.folder / "pending.json").unlink()
-    wait(page, "#idle", "the model is learning")
+    wait(page, "#idle", "the model is being trained")
     assert page.locator("#work").is_hidden()
     batch = make_batch(tmp_path / "media", number=1, prefix="later")
     project.ask(batch)
@@ -368,9 +368,9 @@ def test_files_that_vanish_or_do_not_play_are_said(visit, served, tmp_path):
     page = visit(url, quiet=False)
     shows(page, "a")
     wait(page, ".problem", f"cannot show this video: {files['video']}")
-    wait(page, ".problem", f"do not play .avi files; open it yourself: {files['clip']}")
+    wait(page, ".problem", f"do not play .avi files; open it in another program: {files['clip']}")
     wait(page, ".problem", "This image cannot be read")
-    wait(page, ".problem", f"is not there: {files['gone']}")
+    wait(page, ".problem", f"is missing: {files['gone']}")
     press(page, "1")
     shows(page, "b")
     wait(page, ".problem", "neither files nor texts")
@@ -380,11 +380,11 @@ def test_files_that_vanish_or_do_not_play_are_said(visit, served, tmp_path):
 
 def test_a_link_that_is_not_valid(visit, project, url):
     page = visit(url.split("?")[0], quiet=False)
-    assert "The right link was printed" in page.locator("body").inner_text()
+    assert "Open the link that `rlmba label`" in page.locator("body").inner_text()
     page = visit(url, quiet=False)
     shows(page, "sample 0")
     page.context.clear_cookies()
-    wait(page, "#link", "link is not valid any more")
+    wait(page, "#link", "link of this page is no longer valid")
 
 
 def test_a_held_key_answers_once_and_combinations_do_nothing(visit, project, url):

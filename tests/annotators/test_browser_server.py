@@ -18,7 +18,7 @@ from browser_project import CLASSES, Client, launch_label
 from rlmba import trust
 from rlmba.annotators import LabelBatch, Question, acts
 from rlmba.annotators.browser import start
-from rlmba.annotators.browser.guard import is_loopback
+from rlmba.annotators.loopback import is_loopback
 from rlmba.errors import AnnotatorError, UsageError
 
 # Who may ask
@@ -38,7 +38,7 @@ def test_without_the_token_nothing_is_told(page):
     ):
         answer = http.get(path)
         assert answer.status_code == 403
-        assert "was printed where `rlmba label`" in answer.text
+        assert "Open the link that `rlmba label`" in answer.text
         assert "set-cookie" not in answer.headers
     assert http.post("/api/answer", json={}).status_code == 403
     http.cookies.set("rlmba", "wrong")
@@ -149,7 +149,7 @@ def test_hosts_and_folders_that_are_none(project, tmp_path):
         start(project.folder, "203.0.113.1", 0)
     with pytest.raises(UsageError, match=r"host: expected a name"):
         start(project.folder, "no.such.host.invalid", 0)
-    with pytest.raises(UsageError, match="there is none"):
+    with pytest.raises(UsageError, match="found none"):
         start(tmp_path / "nothing", port=0)
 
 
@@ -181,14 +181,12 @@ def test_the_command(project):
     finally:
         process.kill()
     assert (process.returncode, err) == (0, "")
-    assert "the same command goes on" in out
+    assert "run the same command again" in out
     assert project.annotator.collect("round_000") == {"sample 0": "cat"}
 
 
 def test_the_command_takes_the_projects_options_and_warns_of_an_open_door(project):
-    (project.folder / "config.yaml").write_text(
-        "project:\n  annotator: browser\n  annotator_options: {host: 0.0.0.0, port: 0}\n"
-    )
+    project.configure({"host": "0.0.0.0", "port": 0})
     trust.allow(project.folder, acts("browser", project.folder, {"host": "0.0.0.0"}))
     process, url = launch_label(project.folder)
     try:
@@ -211,7 +209,7 @@ def test_the_command_refuses_a_folder_that_is_no_project(tmp_path):
         [sys.executable, "-m", "rlmba", "label", str(tmp_path)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "rlmba init" in done.stderr
 
 

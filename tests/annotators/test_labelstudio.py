@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rlmba.annotators import LabelBatch, Question, create
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, column, grown, variables
+from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, column, extended, variables
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
 
 CLASSES = ("cat", "<b>dog</b>", 'a "b" & c', "$image")
@@ -68,7 +68,7 @@ def exported(offline, *tasks, name="labelstudio-export.json"):
 
 def test_a_config_shows_everything_and_offers_every_class():
     columns = [column("image", "Image"), column("film", "Video"), column("ü$ <b>", "Text")]
-    root = ET.fromstring(grown("", columns, CLASSES, open_classes=True))
+    root = ET.fromstring(extended("", columns, CLASSES, open_classes=True))
     keys = {
         element.get("value")[1:]: element.tag
         for element in root.iter()
@@ -78,18 +78,18 @@ def test_a_config_shows_everything_and_offers_every_class():
         "image": "Image", "film_video": "Video", "____b__2239a7e6_text": "Text", "about": "Text",
     }  # fmt: skip
     choices = [(c.get("alias") or c.get("value")) for c in root.iter("Choice")]
-    assert choices == [*CLASSES, CANNOT_TELL]
+    assert choices == [*CLASSES, CANNOT_TELL_ALIAS]
     assert root.find(".//TextArea").get("name") == "new_class"
     assert not any(c.get("value").startswith("$i") for c in root.iter("Choice"))
-    assert variables(grown("", columns, CLASSES, open_classes=True)) == set(keys)
+    assert variables(extended("", columns, CLASSES, open_classes=True)) == set(keys)
 
 
 def test_a_config_grows_and_keeps_what_people_changed():
-    first = grown("", [column("image", "Image")], ("cat",), open_classes=False)
+    first = extended("", [column("image", "Image")], ("cat",), open_classes=False)
     edited = first.replace("<Choices", '<!-- ours --><Header value="Look"/><Choices').replace(
         "single", "single-radio"
     )
-    second = grown(
+    second = extended(
         edited, [column("image", "Image"), column("t", "Text")], ("cat", "dog"), open_classes=False
     )
     assert "<!-- ours -->" in second
@@ -99,10 +99,10 @@ def test_a_config_grows_and_keeps_what_people_changed():
     assert [c.get("alias") or c.get("value") for c in root.iter("Choice")] == [
         "cat",
         "dog",
-        CANNOT_TELL,
+        CANNOT_TELL_ALIAS,
     ]
     assert variables(second) == {"image", "t_text", "about"}
-    assert grown(second, [column("t", "Text")], ("dog",), open_classes=False) == second
+    assert extended(second, [column("t", "Text")], ("dog",), open_classes=False) == second
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_no_two_modalities_share_a_key(names):
     assert not {"label", "about", "sample_id", "round", "score"} & set(keys)
 
 
-@pytest.mark.parametrize("name", ["a\x00b", " ", CANNOT_TELL])
+@pytest.mark.parametrize("name", ["a\x00b", " ", CANNOT_TELL_ALIAS])
 def test_classes_that_cannot_be_offered(name, offline):
     with pytest.raises(DataError, match="rename it"):
         offline.request(batch(classes=("cat", name)))
@@ -124,7 +124,7 @@ def test_classes_that_cannot_be_offered(name, offline):
 
 def test_a_class_called_cannot_tell_is_a_class(offline):
     ticket = offline.request(batch(classes=("cat", "cannot tell")))
-    exported(offline, task(0, annotation("cannot tell")), task(1, annotation(CANNOT_TELL)))
+    exported(offline, task(0, annotation("cannot tell")), task(1, annotation(CANNOT_TELL_ALIAS)))
     assert offline.collect(ticket) == {"a/0": "cannot tell", "a/1": None}
     values = [
         c.get("value")
@@ -180,14 +180,15 @@ def test_sound_and_large_files_are_not_put_into_tasks(offline, tmp_path):
         ),
     )
     with pytest.warns(
-        RlmbaWarning, match="3 files of this batch cannot be shown; first, sample 'a': sound"
+        RlmbaWarning,
+        match="3 files of this batch cannot be shown; the first is of sample 'a', sound",
     ):
         offline.request(batch(questions=asked))
     (made,) = json.loads((offline.folder / "labelstudio/round_003.json").read_text())
     about = made["data"]["about"]
-    assert "plays sound only from an address: use media=local" in about
+    assert "plays sound only from a server: use media=local" in about
     assert "9 MiB, more than the 8 MiB" in about
-    assert "neither picture, sound nor film" in about
+    assert "it is not an image, sound or video" in about
 
 
 def test_local_files_are_addresses_below_the_document_root(tmp_path):
@@ -214,7 +215,7 @@ def test_an_export_is_read_by_majority(offline):
     exported(
         offline,
         task(0, annotation("cat"), annotation("$image"), annotation("$image")),
-        task(1, annotation(CANNOT_TELL), annotation(CANNOT_TELL), annotation("cat")),
+        task(1, annotation(CANNOT_TELL_ALIAS), annotation(CANNOT_TELL_ALIAS), annotation("cat")),
         task(2, annotation("cat", was_cancelled=True), annotation()),
         task(3, annotation("cat"), annotation("cat"), annotation("$image", ground_truth=True)),
         task(4, annotation("cat"), annotation("$image", was_cancelled=True)),
@@ -257,7 +258,7 @@ def test_a_label_that_is_no_class_names_its_task(offline):
     ticket = offline.request(batch())
     exported(offline, task(0, annotation("cat")), task(1, annotation("cats")))
     with pytest.raises(
-        DataError, match=r"task 71 \(sample 'a/1'\): label 'cats' .* nearest is 'cat'"
+        DataError, match=r"task 71 \(sample 'a/1'\): label 'cats' .*\(did you mean 'cat'"
     ):
         offline.collect(ticket)
     exported(offline, task(2, annotation("cat", new="bird")))
@@ -458,7 +459,7 @@ def test_damaged_exports(offline, name, content, said):
 def test_an_export_of_another_round_is_pointed_out(offline):
     ticket = offline.request(batch())
     exported(offline, task(0, annotation("cat"), round_=2))
-    with pytest.warns(RlmbaWarning, match="no answers of round 3"):
+    with pytest.warns(RlmbaWarning, match="has no tasks of round 3"):
         assert offline.collect(ticket) == {}
 
 

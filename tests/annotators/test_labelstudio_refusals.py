@@ -85,10 +85,10 @@ HTML = "<!DOCTYPE html><html><title>Sign in to continue</title></html>"
             200,
             HTML,
             "text/html",
-            "is url that of Label Studio, and is no login page or proxy before it",
+            "check that url is the address of Label Studio, and that no login page or proxy is in between",
         ),
         (404, HTML, "text/html", "there is no project 5 for this key"),
-        (403, HTML, "text/html", "see to the proxy that refuses"),
+        (403, HTML, "text/html", "configure the proxy that refuses it"),
         (
             401,
             '{"detail": "Invalid token."}',
@@ -96,16 +96,21 @@ HTML = "<!DOCTYPE html><html><title>Sign in to continue</title></html>"
             "key was refused (401: Invalid token.)",
         ),
         (413, HTML, "text/html", "media=local"),
-        (429, '{"detail": "slow down"}', "application/json", "it refused (429: slow down)"),
+        (
+            429,
+            '{"detail": "slow down"}',
+            "application/json",
+            "the request was refused (429: slow down)",
+        ),
         (
             500,
             '{"detail": "OperationalError"}',
             "application/json",
-            "it failed (500: OperationalError)",
+            "the server failed (500: OperationalError)",
         ),
-        (502, "<h1>Bad Gateway</h1>", "text/html", "it failed (502: <h1>Bad Gateway</h1>)"),
-        (200, '"hello"', "application/json", "is url that of Label Studio"),
-        (200, "[1, 2]", "application/json", "is url that of Label Studio"),
+        (502, "<h1>Bad Gateway</h1>", "text/html", "the server failed (502: <h1>Bad Gateway</h1>)"),
+        (200, '"hello"', "application/json", "check that url is the address of Label Studio"),
+        (200, "[1, 2]", "application/json", "check that url is the address of Label Studio"),
     ],
 )
 def test_what_a_server_may_answer(answering, refused, status, body, kind, said):
@@ -149,7 +154,10 @@ def test_a_server_below_a_path(answering, refused):
 def test_a_token_that_has_expired(answering, tmp_path, monkeypatch):
     jwt = pytest.importorskip("jwt")
     url, asked = answering(200, HTML, "text/html")
-    for seconds, said in ((-60, "has expired"), (3600, "is url that of Label Studio")):
+    for seconds, said in (
+        (-60, "has expired"),
+        (3600, "check that url is the address of Label Studio"),
+    ):
         key = jwt.encode({"token_type": "refresh", "exp": time.time() + seconds}, "s" * 32)
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", key)
         with pytest.raises(AnnotatorError, match=said) as caught:

@@ -207,18 +207,18 @@ def test_questions_are_tasks_with_files_and_predictions(studio, annotator, tmp_p
 def test_asking_again_adds_only_what_is_missing(studio, annotator, tmp_path, monkeypatch):
     monkeypatch.setattr(package, "_CHUNK", 2)
     asked = batch(questions(tmp_path / "media", 5, files={}))
-    from rlmba.annotators.labelstudio import server
+    from rlmba.annotators.labelstudio import client
 
-    add = server.Server.add_tasks
+    add = client.Client.add_tasks
 
     def dies(self, project, new):
         add(self, project, new)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(server.Server, "add_tasks", dies)
+    monkeypatch.setattr(client.Client, "add_tasks", dies)
     with pytest.raises(KeyboardInterrupt):
         annotator().request(asked)
-    monkeypatch.setattr(server.Server, "add_tasks", add)
+    monkeypatch.setattr(client.Client, "add_tasks", add)
     assert [t.data["sample_id"] for t in tasks(studio, annotator)] == ["a/0", "a/1"]
     annotator().request(asked)
     assert [t.data["sample_id"] for t in tasks(studio, annotator)] == [f"a/{i}" for i in range(5)]
@@ -266,7 +266,7 @@ def test_majority_ties_cancelled_drafts_and_ground_truth(studio, annotator, tmp_
     annotate(ada, tasks(studio, annotator)[-1], "cat")
 
     expected = {"a/0": "cat", "a/2": None, "a/4": "$image", "a/6": "cat"}
-    with pytest.warns(RlmbaWarning, match=r"equally divided on 1 questions \(first, 'a/1'\)"):
+    with pytest.warns(RlmbaWarning, match=r"equally divided on 1 questions \(the first is 'a/1'\)"):
         assert annotator().collect(ticket) == expected
     assert annotator().tickets.read(ticket)[1] == {"ties": {"a/1": 2}}
     again = tasks(studio, annotator)[9:]
@@ -324,7 +324,7 @@ def test_a_later_round_brings_classes_and_modalities(studio, annotator, tmp_path
     number = tasks(studio, annotator)[1].id
     annotate(studio.ada, tasks(studio, annotator)[1], "cats")
     with pytest.raises(
-        DataError, match=rf"task {number} \(sample 'a/1'\): label 'cats' .* nearest is 'cat'"
+        DataError, match=rf"task {number} \(sample 'a/1'\): label 'cats' .*\(did you mean 'cat'"
     ):
         annotator().collect(old)
     assert annotator().collect(new) == {"b/2": "bird & co"}
@@ -351,11 +351,11 @@ def test_files_that_cannot_be_shown_do_not_stop_the_others(studio, annotator, tm
     film.write_bytes(b"RIFF")
     asked[1] = dataclasses.replace(asked[1], files={"video": str(film)})
     with pytest.warns(
-        RlmbaWarning, match="2 files of this batch cannot be shown; first, sample 'a/0'"
+        RlmbaWarning, match="2 files of this batch cannot be shown; the first is of sample 'a/0'"
     ):
         annotator().request(batch(asked))
     found = tasks(studio, annotator)
-    assert "image: bild ü 0.png cannot be shown (the file is gone)" in found[0].data["about"]
+    assert "image: bild ü 0.png cannot be shown (the file is missing)" in found[0].data["about"]
     assert "no uploads of type .avi" in found[1].data["about"]
     assert found[0].data["image"] == found[1].data["video"] == ""
     assert studio.ada.get(found[2].data["image"]).status_code == 200
@@ -365,7 +365,7 @@ def test_refused_keys(studio, annotator, tmp_path, monkeypatch):
     asked = batch(questions(tmp_path / "media", 1, files={}))
     for key, said in (
         ("f" * 40, "Invalid token"),
-        (LEGACY, "legacy token authentication has been disabled.*Make another"),
+        (LEGACY, "legacy token authentication has been disabled.*Create another"),
         (studio.key[:-6] + "abcdef", "401"),
     ):
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", key)

@@ -38,7 +38,7 @@ def test_ids_without_a_truth_are_named(tmp_path):
 def test_a_truth_outside_the_classes(tmp_path):
     (tmp_path / "truth.csv").write_text("id,label\na,cow\n")
     oracle = Oracle(tmp_path, truth="truth.csv")
-    with pytest.raises(DataError, match=r"truth\.csv, line 2: label 'cow' is no class"):
+    with pytest.raises(DataError, match=r"truth\.csv, line 2: label 'cow' is not one of"):
         oracle.collect(oracle.request(batch_of("a")))
     assert oracle.collect(oracle.request(batch_of("a", open_=True))) == {"a": "cow"}
 

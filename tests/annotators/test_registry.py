@@ -54,6 +54,13 @@ def test_ones_own_class_by_name(own, tmp_path):
     assert made.collect(ticket) == {"round_003": "cat"}
 
 
+@pytest.mark.parametrize("answer", ["a\0b", "a\ud800"])
+def test_labels_that_no_file_can_hold_are_the_fault_of_the_class(own, tmp_path, answer):
+    made = create(own, tmp_path, {"answer": answer})
+    with pytest.raises(PluginError, match="expected collect to return ids as text and labels as"):
+        made.collect("round_003")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [

@@ -146,10 +146,10 @@ def test_a_port_that_is_taken_under_loop_and_a_folder_that_cannot_be_made(tmp_pa
     for command in ("label", "loop"):
         said = describe(raised.value, [command, str(folder)]).message
         assert f"`rlmba label '{folder}' --port 0`" in said
-        assert f"project.annotator_options.port in '{folder}'/config.yaml" in said
+        assert f"project.annotator_options.port in {folder}/config.yaml" in said
         assert "has no" not in said
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"could not make the folder .*another place"):
+    with pytest.raises(StorageError, match=r"could not create the folder .*name another one"):
         make_folder(tmp_path / "file" / "folder")
 
 

@@ -268,7 +268,7 @@ def test_nothing_is_replaced_unasked_nor_half_written(folder, new, tmp_path, mon
         if done >= 20:
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(StorageError, match="unharmed"):
+    with pytest.raises(StorageError, match="unchanged"):
         predict_file(folder, out, data=new, overwrite=True, batch_size=10, progress=stops)
     assert out.read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.npz", "out.csv"]

@@ -443,14 +443,16 @@ def test_no_command_waits_for_a_pipe_in_a_files_place(project, name):
     with pytest.raises((RunFolderError, StorageError), match="expected a file, found a pipe"):
         taken(project)
     if name == "config.yaml":
-        with pytest.raises(UsageError, match="expected a file, found a pipe"):
+        with pytest.raises(RunFolderError, match="expected a file, found a pipe"):
             serve(project, port=0, say=print)
 
 
 @pytest.mark.parametrize("options", ["[1]", "words", "5"])
 def test_options_that_are_no_mapping(project, options):
     rename_annotator(project, "browser", options)
-    with pytest.raises(UsageError, match=r"annotator_options: expected options by name, got"):
+    with pytest.raises(
+        RunFolderError, match=r"annotator_options: expected a valid dictionary, found"
+    ):
         serve(project, port=0, say=print)
 
 

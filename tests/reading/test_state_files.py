@@ -15,9 +15,9 @@ from mutations import BOUNDED, mutated_bytes, mutated_json, read_or_refused
 from safetensors.torch import save_file
 
 from rlmba.annotators import LabelBatch, Question, Tickets
-from rlmba.annotators.browser.answers import AnswerLog, Entry
-from rlmba.annotators.browser.desk import Desk
-from rlmba.annotators.labelstudio.projects import Projects, _State
+from rlmba.annotators.browser.answer_log import AnswerEvent, AnswerLog
+from rlmba.annotators.browser.page_state import PageState
+from rlmba.annotators.labelstudio.projects import ServerProjects, _State
 from rlmba.config import RunConfig
 from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.check import check, known_outcomes
@@ -119,9 +119,9 @@ def looked_at(path):
     there.pending()
     there.log.current()
     Tickets(path / "tickets" / "browser").read("round_001")
-    desk = Desk(path).current()
-    if isinstance(desk, str):
-        assert "round" in desk or "rlmba next" in desk or "annotator" in desk
+    page = PageState(path).current()
+    if isinstance(page, str):
+        assert "round" in page or "rlmba next" in page or "annotator" in page
 
 
 @pytest.mark.parametrize("name", ["pending.json", "labels.jsonl", "tickets/browser/round_001.json"])
@@ -142,8 +142,8 @@ def test_answers_of_a_browser(tmp_path, data):
     file = tmp_path / "round_000.jsonl"
     log = AnswerLog(file)
     file.unlink(missing_ok=True)
-    log.append(Entry("a", "x", "me", "tab"), lambda _: True)
-    log.append(Entry("b", None), lambda _: True)
+    log.append(AnswerEvent("a", "x", "me", "tab"), lambda _: True)
+    log.append(AnswerEvent("b", None), lambda _: True)
     line, rest = file.read_bytes().split(b"\n", 1)
     file.write_bytes(data.draw(mutated_json(line.decode())).replace(b"\n", b"") + b"\n" + rest)
     answers = AnswerLog(file).read()
@@ -153,7 +153,7 @@ def test_answers_of_a_browser(tmp_path, data):
 @BOUNDED
 @given(data=st.data())
 def test_state_of_label_studio(tmp_path, data):
-    projects = Projects(tmp_path / "server.json", "t", prelabel=False)
+    projects = ServerProjects(tmp_path / "server.json", "t", prelabel=False)
     projects._write(_State("abc", {"http://x": {"questions": 3}}))
     new = data.draw(mutated_json(projects.path.read_text()))
     read_or_refused(projects.path, new, projects._read)

@@ -1,16 +1,15 @@
-"""Who answers a query: one small protocol, and those who speak it."""
+"""Annotators, who answer for labels: one small protocol and its implementations."""
 
 from __future__ import annotations
 
-from rlmba.annotators.answers import read_labels
 from rlmba.annotators.base import Annotator
+from rlmba.annotators.label_table import read_labels
 from rlmba.annotators.registry import acts, create, names
-from rlmba.runfolder.batches import LabelBatch, Pending, Question, Tickets
+from rlmba.runfolder.batches import LabelBatch, Question, Tickets
 
 __all__ = [
     "Annotator",
     "LabelBatch",
-    "Pending",
     "Question",
     "Tickets",
     "acts",

@@ -1,4 +1,4 @@
-"""The protocol between the learner and whoever answers its queries."""
+"""The protocol between the learner and the annotators that answer its queries."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ __all__ = ["Annotator"]
 
 
 class Annotator(Protocol):
-    """Takes a batch of questions and later gives their labels.
+    """Takes a batch of questions and later returns their labels.
 
-    Both may be called from different processes: what has to last between them lies on disk, in the
-    folder that the annotator was made with.
+    The two methods may be called from different processes. What must last between the calls is kept on
+    disk, in the folder that the annotator was created with.
     """
 
     def request(self, batch: LabelBatch) -> str:
-        """Ask; returns a ticket to collect the labels with, a file name without folder.
+        """Ask for the labels of a batch.
 
-        Asking again for a batch of the same round gives the same ticket and loses no answer.
+        Returns the ticket to collect them with, which is a file name without a folder.
 
-        Raises
-        ------
-        AnnotatorError
-            If it cannot be asked; what to do is in the message, and asking again is safe.
-        """
-        ...
-
-    def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Class names by sample id, as far as there are answers; None: people cannot tell.
-
-        May be called as often as wanted, also long after; the latest answer to a question counts.
+        A second request for the same round returns the same ticket and loses no answer.
 
         Raises
         ------
         AnnotatorError, DataError
-            If answers cannot be had or cannot be used; what to do is in the message. Nothing is lost.
+            If the request fails. The message says what to do; requesting again is safe.
+        """
+        ...
+
+    def collect(self, ticket: str) -> Mapping[str, str | None]:
+        """The answers so far: class names by sample id, or None for "cannot tell".
+
+        It may be called at any time and any number of times. The latest answer to a question counts.
+
+        Raises
+        ------
+        AnnotatorError, DataError
+            If the answers cannot be read or are not allowed. The message says what to do; no answer is lost.
         """
         ...

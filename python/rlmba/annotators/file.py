@@ -1,4 +1,4 @@
-"""A table that people fill with labels, in a spreadsheet or with whatever they like."""
+"""The annotator `file`: a table that people fill with labels, in a spreadsheet or any other program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rlmba.annotators.answers import CANNOT_TELL, read_labels
+from rlmba.annotators.label_table import read_labels, require_writable
+from rlmba.annotators.matching import CANNOT_TELL
 from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
 from rlmba.markup import command
@@ -22,26 +23,26 @@ __all__ = ["LabelFile"]
 
 
 class LabelFile:
-    """Writes ``to_label.csv`` and reads it back with the column ``label`` filled, by id.
+    """Writes ``to_label.csv``, and reads the labels that people enter in its column ``label``.
 
-    The file of an earlier round moves to ``labeled/round_003.csv`` in the project's folder when another
-    round is asked for; labels may be corrected there, too. A file that somebody filled is never replaced.
+    When the next round is asked for, the file of the round before moves to ``labeled/round_003.csv`` in the
+    project's folder. Labels can still be corrected there. A file with labels is never overwritten.
 
     Parameters
     ----------
     folder : path
-        The project's.
+        The project's folder.
     path : path
-        The file; default ``to_label.csv`` in the folder, from where a relative path counts.
+        The file. A relative path starts at the project's folder. Default ``to_label.csv``.
     separator : str
-        Between its cells when it is written: a comma, semicolon, tab or bar. Excel opens a file by a
-        double click rightly only if it has the separator of the country's settings: a semicolon where
-        numbers have a decimal comma. It is read back with any.
+        What separates the cells when the file is written: a comma, semicolon, tab or bar. When it is read,
+        all of them are recognized. Excel opens a file correctly by a double click only if the separator is
+        that of the country's settings: a semicolon where numbers have a decimal comma.
 
     Raises
     ------
     UsageError
-        If the file's name does not end in .csv, or the separator is another.
+        If the file's name does not end in .csv, or the separator is not one of these.
     """
 
     def __init__(self, folder: Path, *, path: Path | None = None, separator: str = ",") -> None:
@@ -59,27 +60,29 @@ class LabelFile:
         self._tickets = Tickets(self.folder / "tickets" / "file")
 
     def request(self, batch: LabelBatch) -> str:
-        """Write the batch for people to label; one that is there already stays as it is.
+        """Write the batch for people to label. A file of the same batch is left as it is.
 
-        Asked for other samples in the same round, the file is written anew with the answers it had for
-        those that are in both; the file before is kept in ``labeled/`` if it had answers.
+        If other samples of the same round are asked for, the file is written again, with its answers to the
+        samples that are in both. If the previous file had answers, a copy of it is kept in ``labeled/``.
 
         Raises
         ------
         AnnotatorError
-            If a file is there that no round of this project asked for.
+            If there is a file that no round of this project asked for.
         DataError
-            If labels in the file that is to be replaced cannot be used, or an id cannot be written.
+            If labels in the file to replace are not allowed, an id cannot be written, or a class has the
+            name that means "cannot tell".
         StorageError
-            If it cannot be written.
+            If the file cannot be written.
         """
+        require_writable(batch.classes)
         newest, place = self._newest(), self._place(batch.round)
         before = self._asked(batch.round)
         if before is None and place == self.path and place.exists():
             if newest is None or self._archived(newest).exists():
                 raise AnnotatorError(
-                    f"{place} is there already, and no round of this project has written it; move it away, "
-                    "or give another name with the annotator's option path. Labels in it can be taken with "
+                    f"{place} exists already, and no round of this project wrote it; move it away, or give "
+                    "another name with the annotator's option path. To use the labels in it, run "
                     f"`{command('collect', self.folder)} --labels FILE`"
                 )
             _move(place, self._archived(newest))
@@ -87,36 +90,37 @@ class LabelFile:
             if set(_ids(before)) != set(_ids(batch)):
                 self._replace(place, before, batch)
             return self._tickets.write(batch)
-        # The ticket first: the file then belongs to a round from its first moment.
+        # The ticket is written first, so that the file belongs to a round from the start.
         ticket = self._tickets.write(batch)
         self._write(place, batch, {})
         return ticket
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Labels filled in so far; see :func:`rlmba.annotators.answers.read_labels`.
+        """The labels entered so far; see :func:`rlmba.annotators.label_table.read_labels`.
+
+        If the file of an earlier round is missing, there is a warning and no answer.
 
         Raises
         ------
         AnnotatorError
-            If there is no such ticket, or the file of the latest round is not there, or an earlier
-            round's in its place. That of an earlier round may be missing: then there is a warning, and no
-            answers.
+            If there is no such ticket, or the file of the latest round is missing or is that of an earlier
+            round.
         DataError
-            If the file or a label in it cannot be used. It stays as it is.
+            If the file cannot be read or a label is not allowed. The file is not changed.
         """
         batch, _ = self._tickets.read(ticket)
         place = self._place(batch.round)
         if not place.exists():
             if place != self.path:
                 warnings.warn(
-                    f"{place} is missing: labels of round {batch.round} cannot be corrected there",
+                    f"{place} is missing, so labels of round {batch.round} cannot be corrected there",
                     RlmbaWarning,
                     stacklevel=2,
                 )
                 return {}
             raise AnnotatorError(
                 f"{place}: expected the file with labels of round {batch.round}, found none; put it back, or "
-                f"`{command('next', self.folder)}` writes it anew, without labels"
+                f"let `{command('next', self.folder)}` write it again, without labels"
             )
         classes: Sequence[str] = batch.classes
         newest = self._newest()
@@ -129,7 +133,7 @@ class LabelFile:
             raise
 
     def _refuse_earlier(self, place: Path, round_: int) -> None:
-        """Say so if it is an earlier round's file that a spreadsheet, still open, has saved over this one."""
+        """Raise if a spreadsheet that was still open has saved an earlier round's file over this one."""
         for earlier in range(round_ - 1, -1, -1):
             batch = self._asked(earlier) if place == self.path else None
             if batch is None:
@@ -138,8 +142,8 @@ class LabelFile:
                 read_labels(place, ids=_ids(batch), classes=batch.classes, open=batch.open)
                 raise AnnotatorError(
                     f"{place} has the samples of round {earlier}, not of round {round_}; was the earlier "
-                    f"file saved over it? Move it away, to {self._archived(earlier)} if it has corrections, "
-                    f"and `{command('next', self.folder)}` writes that of round {round_} anew"
+                    f"file saved over it? Move it away (to {self._archived(earlier)} if it has corrections), "
+                    f"and let `{command('next', self.folder)}` write the file of round {round_} again"
                 )
 
     def _asked(self, round_: int) -> LabelBatch | None:
@@ -154,13 +158,13 @@ class LabelFile:
         return self.folder / "labeled" / f"{_ticket(round_)}.csv"
 
     def _place(self, round_: int) -> Path:
-        """Where a round's file is or is to be: the latest round's at ``path`` unless it was moved."""
+        """The path of a round's file: ``path`` for the latest round, unless its file was moved."""
         newest, archived = self._newest(), self._archived(round_)
         latest = newest is None or round_ >= newest
         return self.path if latest and not archived.exists() else archived
 
     def _replace(self, place: Path, before: LabelBatch, batch: LabelBatch) -> None:
-        # Read as either batch's file: a process may have died between this and the ticket.
+        # The file may belong to either batch: a process may have died between this and the ticket.
         ids = {*_ids(before), *_ids(batch)}
         answers = read_labels(place, ids=ids, classes=batch.classes, open=batch.open)
         if answers:
@@ -220,7 +224,7 @@ def _columns(batch: LabelBatch, answers: Mapping[str, str | None]) -> dict[str, 
 
 
 def _writable(text: str) -> str:
-    """Without what no CSV can hold; a text is there to be read, nothing is found by it."""
+    """A text without what a CSV cannot hold. It is only displayed, so nothing depends on its exact form."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -248,5 +252,5 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _short(value: float | None) -> float | None:
-    """Four digits: people read them."""
+    """A number with four digits, for people to read."""
     return None if value is None else float(f"{value:.4g}")

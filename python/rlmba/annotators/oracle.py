@@ -1,28 +1,31 @@
-"""Labels that are known already: experiments, and rehearsals of a project without people."""
+"""Labels that are known already: for experiments, and to rehearse a project without people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlmba.annotators.answers import read_labels
-from rlmba.data import MultimodalDataset
+from rlmba.annotators.label_table import read_labels, require_writable
 from rlmba.errors import AnnotatorError
 from rlmba.runfolder.batches import LabelBatch, Tickets
+
+if TYPE_CHECKING:
+    from rlmba.data import MultimodalDataset
 
 __all__ = ["DatasetOracle", "Oracle"]
 
 
 class Oracle:
-    """Looks labels up in a table. Only :meth:`collect` opens it.
+    """Looks labels up in a table, which only :meth:`collect` opens.
 
     Parameters
     ----------
     folder : path
-        The project's.
+        The project's folder.
     truth : path
-        A table with the columns id and label, which may hold more ids than are ever asked; a relative
-        path counts from the project's folder.
+        A table with the columns ``id`` and ``label``. It may hold more ids than are ever asked for. A
+        relative path starts at the project's folder.
     """
 
     def __init__(self, folder: Path, *, truth: Path) -> None:
@@ -30,18 +33,27 @@ class Oracle:
         self._tickets = Tickets(Path(folder) / "tickets" / "oracle")
 
     def request(self, batch: LabelBatch) -> str:
-        """Keep the batch."""
+        """Store the batch.
+
+        Raises
+        ------
+        DataError
+            If a class has the name that means "cannot tell" in a table.
+        StorageError
+            If it cannot be written.
+        """
+        require_writable(batch.classes)
         return self._tickets.write(batch)
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Labels of all of the batch; None where the table says ``?``.
+        """The labels of the whole batch; None where the table says ``?``.
 
         Raises
         ------
         AnnotatorError
-            If ids have no label in the table.
+            If there is no such batch, or the table lacks a label for one of its ids.
         DataError
-            If the table cannot be used; see :func:`rlmba.annotators.answers.read_labels`.
+            If the table cannot be read; see :func:`rlmba.annotators.label_table.read_labels`.
         """
         batch, _ = self._tickets.read(ticket)
         asked = [question.id for question in batch.questions]
@@ -52,13 +64,13 @@ class Oracle:
         if missing:
             raise AnnotatorError(
                 f"{self.truth}: expected a label for each of the {len(asked)} ids asked for, {len(missing)} "
-                f"have none, the first is {missing[0]!r}; add them there"
+                f"have none, the first is {missing[0]!r}; add them to the table"
             )
         return {name: labels[name] for name in asked}
 
 
 class DatasetOracle:
-    """Answers from the true labels of a data set, at once and from memory: the annotator of experiments.
+    """The annotator of experiments: it answers from the true labels of a data set, in memory.
 
     Parameters
     ----------
@@ -71,7 +83,7 @@ class DatasetOracle:
         self._asked: dict[str, list[str]] = {}
 
     def request(self, batch: LabelBatch) -> str:
-        """Remember the batch; returns its ticket."""
+        """Remember the batch, and return its ticket."""
         ticket = f"round_{batch.round:03d}"
         self._asked = {ticket: [question.id for question in batch.questions]}
         return ticket

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.base import Annotator
-from rlmba.annotators.own import Own
+from rlmba.annotators.checked import CheckedAnnotator
+from rlmba.annotators.loopback import is_loopback
 from rlmba.errors import UsageError
 from rlmba.plugins import blamed, is_target, load_class
 from rlmba.reading.options import check_types
@@ -25,33 +26,33 @@ _CLASSES: Mapping[str, str] = {
 }
 
 _SERVER, _KEY = "http://localhost:8080", "LABEL_STUDIO_API_KEY"
-"""Label Studio as it is on this machine, and the environment variable that is meant for its key."""
+"""The default address of Label Studio, and the environment variable with its key."""
 
 
 def names() -> tuple[str, ...]:
-    """Names of all annotators, sorted."""
+    """The names of all built-in annotators, sorted."""
     return tuple(sorted(_CLASSES))
 
 
 def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Annotator:
-    """Make an annotator that keeps what lasts in ``folder``.
+    """Create an annotator that keeps its files in ``folder``.
 
     Parameters
     ----------
     name : str
-        One of :func:`names`, or "module:Class" of your own, which is imported: a name that comes out of a
-        folder's file is first to be allowed, see :func:`acts`.
+        One of :func:`names`, or the "module:Class" of another class, which is imported. If the name comes
+        from a file, the user must allow it first; see :func:`acts`.
     folder : path
         The project's folder.
     options : mapping
-        Its keyword-only parameters.
+        The annotator's keyword-only parameters.
 
     Raises
     ------
     UsageError
-        If the name or an option is unknown, one is lacking, or a value is wrong.
+        If the name or an option is unknown, an option is missing, or a value is invalid.
     PluginError
-        If making one's own raises.
+        If the constructor of another class raises.
     """
     cls = _find(name)
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -60,7 +61,7 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     if unknown:
         raise UsageError(
             f"annotator {name!r} has no option {unknown[0]!r}: expected "
-            + (f"one of {known}" if known else "none at all")
+            + (f"one of {known}" if known else "no options")
         )
     lacking = [p.name for p in parameters if p.default is p.empty and p.name not in (options or {})]
     if lacking:
@@ -74,21 +75,21 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
         made: Annotator = cls(folder, **(options or {}))
         return made
     with blamed(cls, f"annotator {name!r}"):
-        return Own(cls(folder, **(options or {})), name)
+        return CheckedAnnotator(cls(folder, **(options or {})), name)
 
 
 def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> list[str]:
-    """What an annotator does beyond its folder, which the user has to allow where a file asks for it.
+    """What an annotator does outside its folder. The user must allow it if a file asks for it.
 
     Parameters
     ----------
     name, folder, options
-        As of :func:`create`.
+        As for :func:`create`.
 
     Returns
     -------
     list of str
-        As :mod:`rlmba.trust` keeps it.
+        As stored by :mod:`rlmba.trust`.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> l
     if name == "file" and given.get("path") is not None:
         place = outside(folder, str(given["path"]))
         return [] if place is None else [f"write the file {place!r}"]
-    if name == "browser" and not _this_machine(host := str(given.get("host", "127.0.0.1"))):
+    if name == "browser" and not is_loopback(host := str(given.get("host", "127.0.0.1"))):
         return [f"serve the labeling page to other machines, on {host!r}"]
     if name == "labelstudio":
         url = given.get("url", _SERVER)
@@ -111,12 +112,6 @@ def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> l
         if url and (url, key) != (_SERVER, f"${_KEY}"):
             return [f"send questions and the key in {str(key)!r} to {str(url)!r}"]
     return []
-
-
-def _this_machine(host: str) -> bool:
-    from rlmba.annotators.browser.guard import is_loopback
-
-    return is_loopback(host)
 
 
 def _find(name: str) -> Any:

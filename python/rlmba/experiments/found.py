@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rlmba.errors import DataError, RunFolderError
 from rlmba.experiments.bmmal import is_bmmal_run
-from rlmba.reading.files import open_regular
 from rlmba.reading.structured import find_json
+from rlmba.runfolder.store import round_lines
 
 __all__ = ["Found", "find_runs"]
 
@@ -95,8 +95,7 @@ def _unusable(run: Path) -> str | None:
     if is_bmmal_run(run):
         return None
     try:
-        with open(run / "rounds.jsonl", "rb", opener=open_regular) as log:
-            complete = log.readline().endswith(b"\n")
-    except OSError:
+        complete = bool(round_lines(run))
+    except RunFolderError:
         complete = False
     return None if complete else "has no complete round yet"

@@ -130,13 +130,10 @@ def _page(path: Path, watcher: Watcher) -> Iterator[None]:
     if project.config.project.annotator != "browser":
         yield
         return
-    from rlmba.annotators.browser import Browser
+    from rlmba.annotators.browser import Browser, start
 
     annotator = project.annotator()  # raises where the page may not do what its options say
     assert isinstance(annotator, Browser)
-    server = annotator.start()
-    try:
-        watcher.serving(server.url)
+    with start(path, annotator.host, annotator.port) as page:
+        watcher.serving(page.url)
         yield
-    finally:
-        server.close()

@@ -1,1 +1,1 @@
-"""Run folders: the only room that reads and writes what a run or a project leaves on disk."""
+"""Run folders: the room that reads and writes the files of runs and projects."""

@@ -1,4 +1,4 @@
-"""Batches that were asked for, on disk until nobody needs them."""
+"""Batches that annotators were asked to label, and the files that keep them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from rlmba.errors import AnnotatorError
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, is_plain_name, make_folder
 
-__all__ = ["LabelBatch", "Pending", "Question", "Tickets"]
+__all__ = ["LabelBatch", "Question", "Tickets"]
 
 
 @dataclass(frozen=True)
 class Question:
-    """One sample that somebody shall label.
+    """One sample to label.
 
     Parameters
     ----------
     id : str
         The sample's id.
     rank : int
-        From 1, in the order chosen.
+        The sample's place in the order chosen, from 1.
     purpose : {"train", "validation"}
         What the label is for.
     score : float or None
-        The strategy's, larger for what it wanted more.
+        The strategy's score; larger for samples that it prefers.
     difficulty : float or None
-        U(x), the mean variance of the fused Dirichlet (Eq 4), larger for what the model knows less of.
+        U(x), the mean variance of the fused Dirichlet distribution (Eq 4); larger where the model is less
+        certain.
     prediction : str or None
-        The class that the model would give it.
+        The class that the model predicts.
     probability : float or None
         The model's probability of that class.
     texts : mapping of modality to str
-        What can be read of the sample.
+        The sample's texts.
     files : mapping of modality to str
-        Absolute paths of what can be looked at or listened to. Which player suits is the modality's name
-        ("image", "video", "audio") or, failing that, the file's type.
+        Absolute paths of the sample's files. The modality's name ("image", "video", "audio") decides how a
+        file is shown; for other names, the file's type does.
     """
 
     id: str
@@ -55,20 +56,20 @@ class Question:
 
 @dataclass(frozen=True)
 class LabelBatch:
-    """Samples to label together.
+    """A batch of samples to label.
 
     Parameters
     ----------
     round : int
-        The round that asks, from 0.
+        The round that the batch belongs to, from 0.
     classes : tuple of str
-        Names a label may have.
+        Names of the classes that are known. It may be empty if ``open``.
     open : bool
-        A label may also be a new name, which becomes a class.
+        Whether a label may also be a new name, which becomes a class.
     weights : mapping of modality to float
-        AMCB's weights in this round, with sum 1.
+        AMCB's weights in this round; their sum is 1.
     questions : tuple of Question
-        In the order of their rank; ids are distinct.
+        In the order of their rank; their ids are distinct.
     """
 
     round: int
@@ -86,41 +87,32 @@ class LabelBatch:
         return len(self.questions)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The batch as values that JSON can represent."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Pending:
-    """Who has the batch of a ``round`` now, under which ``ticket``: a project's ``pending.json``."""
-
-    round: int
-    annotator: str
-    ticket: str
-
-
-@dataclass(frozen=True)
 class _Ticket:
-    """A batch's file."""
+    """The content of a batch's file."""
 
     batch: LabelBatch
     notes: dict[str, Any]
 
 
 class Tickets:
-    """A folder with a JSON file for each batch, ``round_003.json``: the batch, and an annotator's notes.
+    """A folder with one JSON file for each batch, ``round_003.json``: the batch and an annotator's notes.
 
     Parameters
     ----------
     folder : path
-        Made when first written to.
+        Created by the first :meth:`write`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def write(self, batch: LabelBatch, notes: Mapping[str, Any] | None = None) -> str:
-        """Keep a batch, in place of an earlier one of its round; returns its ticket.
+        """Store a batch, replacing an earlier one of its round. Returns its ticket.
 
         Raises
         ------
@@ -134,17 +126,17 @@ class Tickets:
         return ticket
 
     def rounds(self) -> set[int]:
-        """Rounds whose batches are here."""
+        """The rounds whose batches are stored here."""
         numbers = (path.stem.removeprefix("round_") for path in self.folder.glob("round_*.json"))
         return {int(number) for number in numbers if number.isdecimal()}
 
     def read(self, ticket: str) -> tuple[LabelBatch, dict[str, Any]]:
-        """The batch behind a ticket, and the notes on it.
+        """The batch with a ticket, and the notes on it.
 
         Raises
         ------
         AnnotatorError
-            If there is none, its file is damaged, or the ticket is no name.
+            If there is none, its file is damaged, or the ticket is not a plain name.
         """
         if not is_plain_name(ticket):
             raise AnnotatorError(f"expected a ticket such as round_003, got {ticket!r:.200}")
@@ -155,6 +147,6 @@ class Tickets:
         )
         if kept is None:
             raise AnnotatorError(
-                f"{path}: expected a batch that was asked for, found none; ask again with `rlmba next`"
+                f"{path}: expected the file of a batch, found none; ask again with `rlmba next`"
             )
         return kept.batch, kept.notes

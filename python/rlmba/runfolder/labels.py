@@ -1,36 +1,33 @@
-"""The log of labels: every answer ever given, the latest of a sample is the one that counts."""
+"""The log of a project's labels: every answer ever given. The latest answer to a sample counts."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from rlmba.errors import RunFolderError, StorageError
-from rlmba.reading.structured import read_json_lines
-from rlmba.storage import lock_file, open_own
+from rlmba.runfolder.jsonlines import JsonLog
 
 __all__ = ["Answer", "LabelLog"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A label that somebody gave.
+    """One line of the log: the answer that somebody gave for a sample.
 
     Parameters
     ----------
     id : str
-        The sample.
+        The sample's id.
     label : str or None
-        A class name; None: it cannot be told.
+        A class name, or None for "cannot tell".
     source : str
-        "manifest", the ticket that it answers ("browser/round_003"), or the file that it came from.
+        "manifest", the annotator and ticket that it answers ("browser/round_003"), or the path of the
+        file that it came from.
     time : str
-        When it was written down, ISO 8601 in UTC.
+        When it was recorded, ISO 8601 in UTC.
     """
 
     id: str
@@ -42,14 +39,12 @@ class Answer:
 
 
 class LabelLog:
-    """Answers in a file of JSON lines, appended and flushed to the device before anything goes on.
-
-    A last line that was cut off by a crash does not count and is removed by the next append.
+    """The file ``labels.jsonl`` of a project, which is only appended to; see :class:`JsonLog`.
 
     Parameters
     ----------
     path : path
-        The file; made by the first append.
+        The file. The first append creates it.
 
     Raises
     ------
@@ -59,19 +54,23 @@ class LabelLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        advice = "repair or delete the line"
-        self.answers, _ = read_json_lines(path, Answer, advice=advice, error=RunFolderError)
+        self._log = JsonLog(
+            path,
+            repair="repair or delete the line",
+            retry="free some space and collect again",
+        )
+        self.answers = self._log.read(Answer)
 
     def current(self) -> dict[str, str | None]:
-        """Class name by sample id, the latest answer to each, in the order of the first answers."""
+        """The latest answer by sample id, in the order in which the samples were first answered."""
         return {a.id: a.label for a in self.answers}
 
     def said(self, source: str) -> dict[str, str | None]:
-        """What one source said last of each sample."""
+        """The latest answer of one source by sample id."""
         return {a.id: a.label for a in self.answers if a.source == source}
 
     def news(self, source: str, answers: Mapping[str, str | None]) -> list[Answer]:
-        """Those of a source's answers that it has not given before."""
+        """Those of a source's answers that differ from its latest answers in the log."""
         said = self.said(source)
         return [
             Answer(i, label, source)
@@ -80,41 +79,14 @@ class LabelLog:
         ]
 
     def append(self, answers: Iterable[Answer]) -> None:
-        """Write answers down, all of them or none.
+        """Append all of the answers or none; they are on the device when this returns.
 
         Raises
         ------
         StorageError
-            If the disk refuses.
+            If they cannot be written.
         """
         new = list(answers)
-        if not new:
-            return
-        text = "".join(json.dumps(vars(a), ensure_ascii=False) + "\n" for a in new)
-        try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-            with os.fdopen(open_own(self.path, flags), "a+b") as file:
-                lock_file(file.fileno(), self.path, wait=True)
-                end = _whole_lines(file)
-                try:
-                    file.truncate(end)
-                    file.write(text.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(end)
-                    raise
-        except StorageError:
-            raise
-        except OSError as error:
-            raise StorageError(
-                f"could not write to {self.path} ({error.strerror or error}); free some space and "
-                "collect again"
-            ) from error
-        self.answers += new
-
-
-def _whole_lines(file: Any) -> int:
-    """Bytes up to and including the last line end."""
-    file.seek(0)
-    return int(file.read().rfind(b"\n") + 1)
+        if new:
+            self._log.append(json.dumps(vars(a), ensure_ascii=False) for a in new)
+            self.answers += new

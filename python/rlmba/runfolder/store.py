@@ -1,14 +1,13 @@
-"""The run folder: everything a run leaves on disk, written so that kill -9 loses at most a round.
+"""The run folder, which holds everything that a run writes. Killing a run loses at most one round.
 
-A round exists exactly when its line in ``rounds.jsonl`` is complete. Its selection and checkpoint are
-written before that line, each file whole or not at all, so a line never points at something missing.
+A round exists exactly when its line in ``rounds.jsonl`` is complete. Its selection and its checkpoint are
+written before that line, each file completely or not at all, so a line never refers to a missing file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,26 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from rlmba import trust
-from rlmba.config import RunConfig, dump_config, with_earlier_options, yaml12
-from rlmba.errors import RunFolderError, StorageError, UsageError
-from rlmba.reading.structured import read_json, read_json_lines, read_versioned
-from rlmba.storage import atomic_write_text, locked, make_folder, open_own
+from rlmba.config import RunConfig, dump_config
+from rlmba.errors import RunFolderError, UsageError
+from rlmba.markup import command
+from rlmba.reading.structured import read_json
+from rlmba.runfolder.jsonlines import JsonLog
+from rlmba.runfolder.settings import FORMAT, PATH_KEYS, RESTORE, read_config, read_info
+from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
-__all__ = ["FORMAT", "RunStore", "RunView", "places", "read_run", "read_split"]
-
-FORMAT = 1
-_RESTORE = "restore it or start a new run"
-_PATHS = ("data", "data_root", "initial_ids")
-"""Keys of the configuration that are paths to what a run is made of."""
+__all__ = ["RunStore", "RunView", "read_run", "read_split", "round_lines"]
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run folder as reports read it; the run may still be going on."""
+    """The content of a run folder for reports; the run may still be in progress."""
 
     path: Path
     config: RunConfig
@@ -44,19 +39,9 @@ class RunView:
     info: Mapping[str, Any]
 
 
-class _Info(BaseModel, extra="allow"):
-    """What readers look for in ``run.json``."""
-
-    format: int
-    rlmba: str = ""
-    project: bool = False
-    fingerprint: str = ""
-    folder: str = ""
-
-
 @dataclass(frozen=True)
 class _Selected:
-    """What a round has labeled, in the order chosen."""
+    """The samples that a round labeled, in the order chosen."""
 
     ids: list[str]
     labels: list[int]
@@ -67,68 +52,52 @@ def _dump_json(data: Any) -> str:
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
-def _parse_lines(path: Path) -> tuple[list[RoundRecord], int]:
-    """Complete records and the length in bytes they take; an incomplete last line is left out."""
-    records, size = read_json_lines(path, RoundRecord, advice=_RESTORE, error=RunFolderError)
-    for number, record in enumerate(records):
-        if record.round != number:
-            raise RunFolderError(
-                f"{path}, line {number + 1}: expected round {number}, got {record.round}; "
-                "the folder was changed by hand"
-            )
-    return records, size
-
-
-def _read_info(path: Path) -> Mapping[str, Any]:
-    if not path.is_dir():
-        raise RunFolderError(
-            f"{path}: expected a run folder, found none; give a folder made by `rlmba run`"
-        )
-    if not (path / "run.json").is_file():
-        raise RunFolderError(
-            f"{path} has no run.json: it is not a run folder; give a folder made by `rlmba run`"
-        )
-    info = read_versioned(
-        path / "run.json",
-        _Info,
-        FORMAT,
-        what="run folder",
-        advice=_RESTORE,
-        foreign="give a folder made by `rlmba run`",
-        error=RunFolderError,
-    )
-    return info.model_dump(exclude_unset=True)
-
-
-def _read_config(path: Path, info: Mapping[str, Any]) -> RunConfig:
-    file = path / "config.yaml"
-    try:
-        values = yaml12.read(file, regular=True)
-        if isinstance(values, dict):
-            values = with_earlier_options(values)
-        config = RunConfig.model_validate(values)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{file} is missing or damaged: {error}") from error
-    return _placed(config, info.get("folder", ""), path)
-
-
 def read_run(path: Path) -> RunView:
     """Read a run folder, finished or not, without locking it.
 
     Raises
     ------
     RunFolderError
-        If it is no run folder, of another format, or damaged. A last line that is still being
-        written is no damage.
+        If it is not a run folder, has another format, or is damaged. A last line that is still being
+        written is not damage.
     """
     path = Path(path)
-    info = _read_info(path)
-    records, _ = _parse_lines(path / "rounds.jsonl")
-    return RunView(path, _read_config(path, info), records, info)
+    info = read_info(path)
+    return RunView(path, read_config(path), _read_records(_rounds_log(path, info)), info)
+
+
+def _rounds_log(path: Path, info: Mapping[str, Any]) -> JsonLog:
+    project = info.get("project", False)
+    again = command("collect", path) if project else command("run", "--resume", "--output", path)
+    return JsonLog(
+        path / "rounds.jsonl", repair=RESTORE, retry=f"free some space and continue with `{again}`"
+    )
+
+
+def _read_records(log: JsonLog) -> list[RoundRecord]:
+    records = log.read(RoundRecord)
+    for number, record in enumerate(records):
+        if record.round != number:
+            raise RunFolderError(
+                f"{log.path}, line {number + 1}: expected round {number}, got {record.round}; the folder was "
+                f"changed by hand: {RESTORE}"
+            )
+    return records
+
+
+def round_lines(path: Path) -> list[bytes]:
+    """The lines of a run folder's complete rounds in ``rounds.jsonl``, unparsed.
+
+    Raises
+    ------
+    RunFolderError
+        If the file cannot be read.
+    """
+    return _rounds_log(path, {}).lines()
 
 
 def read_split(path: Path) -> Mapping[str, list[str]]:
-    """Ids of a run's validation and initial samples.
+    """The ids of a run's validation samples and of its initially labeled samples.
 
     Raises
     ------
@@ -136,16 +105,16 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
         If ``split.json`` is missing or damaged.
     """
     file = path / "split.json"
-    split = read_json(file, dict[str, list[str]], advice=_RESTORE, error=RunFolderError)
+    split = read_json(file, dict[str, list[str]], advice=RESTORE, error=RunFolderError)
     if not {"validation", "initial"} <= set(split):
-        raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {_RESTORE}")
+        raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {RESTORE}")
     return split
 
 
 class RunStore:
-    """A run folder opened for writing, locked against other processes.
+    """A run folder that is open for writing and locked against other processes.
 
-    Use :meth:`create` or :meth:`resume` as a context manager.
+    :meth:`create` and :meth:`resume` return it as a context manager.
     """
 
     def __init__(self, path: Path, config: RunConfig, info: Mapping[str, Any]) -> None:
@@ -153,6 +122,7 @@ class RunStore:
         self.config = config
         self.info = info
         self.records: list[RoundRecord] = []
+        self._log = _rounds_log(path, info)
 
     @classmethod
     @contextlib.contextmanager
@@ -165,22 +135,24 @@ class RunStore:
         environment: Mapping[str, Any],
         split: Mapping[str, Sequence[str]],
     ) -> Iterator[RunStore]:
-        """A new run in a folder that does not exist or is empty.
+        """Start a new run in a folder that does not exist or is empty.
 
         Raises
         ------
         UsageError
-            If the folder holds something.
+            If the folder is not empty.
         StorageError
             If it cannot be written.
+        TrustError
+            If its sub-folders are links that lead out of it, and the user has not allowed that.
         """
         if path.exists() and (not path.is_dir() or not _only_leftovers(path)):
             if not (path / "run.json").exists():
                 raise UsageError(
-                    f"{path} already holds files that are not a run; give a folder that is new or empty"
+                    f"{path} already holds files that are not a run; give a new or empty folder"
                 )
             raise UsageError(
-                f"{path} already holds a run: add --resume to go on with it, or give another --output"
+                f"{path} already holds a run: add --resume to continue it, or give another --output"
             )
         make_folder(path)
         trust.require_inside(path)
@@ -196,39 +168,39 @@ class RunStore:
                 "folder": str(path.absolute()),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
-            # Written last: a folder with run.json has all the rest.
+            # run.json is written last: a folder that has it has all the other files.
             atomic_write_text(path / "run.json", _dump_json(full))
             yield cls(path, config, full)
 
     @classmethod
     @contextlib.contextmanager
     def resume(cls, path: Path) -> Iterator[RunStore]:
-        """An existing run; a torn last line of ``rounds.jsonl`` is cut off.
+        """Open an existing run. A torn last line of ``rounds.jsonl`` is removed.
 
         Raises
         ------
         RunFolderError
-            If it is no run folder, damaged, or another process is writing it.
+            If it is not a run folder, is damaged, or is being written by another process.
         TrustError
-            If its sub-folders are links that lead out of it, and its user has not allowed that.
+            If its sub-folders are links that lead out of it, and the user has not allowed that.
         """
-        info = _read_info(path)
+        info = read_info(path)
         trust.require_inside(path)
         with locked(path, partial(_busy, path)):
-            store = cls(path, _read_config(path, info), info)
-            store.records, end = _parse_lines(path / "rounds.jsonl")
-            _cut(path / "rounds.jsonl", end)
+            store = cls(path, read_config(path), info)
+            store.records = _read_records(store._log)
+            store._log.remove_torn_line()
             yield store
 
     def moved(self, config: RunConfig) -> None:
-        """Keep where the data are now: the next time they are looked for there.
+        """Store the present paths of the data in ``config.yaml``.
 
         Raises
         ------
         StorageError
             If it cannot be written.
         """
-        update = {k: getattr(config, k) for k in (*_PATHS, "dataset_options")}
+        update = {k: getattr(config, k) for k in (*PATH_KEYS, "dataset_options")}
         now = self.config.model_copy(update=update)
         if now != self.config:
             atomic_write_text(self.path / "config.yaml", dump_config(now))
@@ -237,20 +209,20 @@ class RunStore:
 
     @property
     def training_file(self) -> Path:
-        """Where the training of the round in flight is saved; gone once the round is complete."""
+        """The file with the state of the training in progress; it is deleted when the round is complete."""
         return self.path / "training.safetensors"
 
     def split(self) -> Mapping[str, list[str]]:
-        """Ids of the validation and initial samples."""
+        """The ids of the validation samples and of the initially labeled samples."""
         return read_split(self.path)
 
     def set_validation(self, ids: Sequence[str]) -> None:
-        """Keep which samples are set aside for the validation set."""
+        """Store the ids of the validation samples."""
         split = {**self.split(), "validation": list(ids)}
         atomic_write_text(self.path / "split.json", _dump_json(split))
 
     def labeled(self) -> tuple[list[str], list[int]]:
-        """Ids in the order they were labeled and their labels, over all complete rounds."""
+        """The ids of all complete rounds in the order in which they were labeled, and their labels."""
         ids: list[str] = []
         labels: list[int] = []
         for record in self.records:
@@ -260,7 +232,7 @@ class RunStore:
         return ids, labels
 
     def selected(self, round_number: int) -> tuple[list[str], list[int], list[float]]:
-        """Ids, labels and scores of the samples that a complete round labeled, in the order chosen.
+        """The ids, labels and scores of the samples that a complete round labeled, in the order chosen.
 
         Raises
         ------
@@ -268,21 +240,21 @@ class RunStore:
             If the file is missing or damaged.
         """
         file = self.path / "selected" / f"round_{round_number:03d}.json"
-        found = read_json(file, _Selected, advice=_RESTORE, error=RunFolderError)
+        found = read_json(file, _Selected, advice=RESTORE, error=RunFolderError)
         if not len(found.ids) == len(found.labels) == len(found.scores):
             raise RunFolderError(
                 f"{file} is damaged: {len(found.ids)} ids, but {len(found.labels)} labels and "
-                f"{len(found.scores)} scores; {_RESTORE}"
+                f"{len(found.scores)} scores; {RESTORE}"
             )
         return found.ids, found.labels, found.scores
 
     def checkpoint(self) -> Path:
-        """Folder with the checkpoint of the last complete round.
+        """The folder with the checkpoint of the last complete round.
 
         Raises
         ------
         RunFolderError
-            If there is none.
+            If it is missing.
         """
         folder = self._checkpoint_folder(self.records[-1].round)
         if not folder.is_dir():
@@ -298,20 +270,22 @@ class RunStore:
         scores: Sequence[float],
         save: Callable[[Path], None],
     ) -> None:
-        """Make a round permanent: selection, checkpoint, then its line; then drop the older checkpoint.
+        """Make a round permanent: write its selection, its checkpoint, and then its line.
+
+        The previous checkpoint is deleted afterwards.
 
         Parameters
         ----------
         record : RoundRecord
         ids, labels, scores : sequences
-            The samples it labeled, in the order chosen.
+            The samples that the round labeled, in the order chosen.
         save : callable
-            Writes the checkpoint into the folder it is given, each file whole or not at all.
+            Writes the checkpoint into the folder that it is given, each file completely or not at all.
 
         Raises
         ------
         StorageError
-            If something could not be written; the rounds before are unharmed.
+            If a file cannot be written; the earlier rounds are unchanged.
         """
         selection = {
             "round": record.round,
@@ -324,7 +298,7 @@ class RunStore:
         folder = self._checkpoint_folder(record.round)
         make_folder(folder)
         save(folder)
-        self._append(json.dumps(record.to_dict(), allow_nan=False) + "\n")
+        self._log.append([json.dumps(record.to_dict(), allow_nan=False)])
         self.records.append(record)
         self.training_file.unlink(missing_ok=True)
         for old in (self.path / "checkpoints").glob("round_*"):
@@ -334,65 +308,9 @@ class RunStore:
     def _checkpoint_folder(self, round_number: int) -> Path:
         return self.path / "checkpoints" / f"round_{round_number:03d}"
 
-    def _append(self, line: str) -> None:
-        path = self.path / "rounds.jsonl"
-        before = path.stat().st_size if path.exists() else 0
-        try:
-            with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
-                log.write(line.encode())
-                log.flush()
-                os.fsync(log.fileno())
-        except StorageError:
-            raise
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                _cut(path, before)
-            raise StorageError(
-                f"could not append to {path} ({error.strerror or error}); earlier rounds are unharmed: free "
-                f"some space and go on with `rlmba run --resume --output {self.path}`"
-            ) from error
-
-
-def _cut(log: Path, end: int) -> None:
-    """Cut off what a log has beyond its complete lines."""
-    if not log.exists():
-        return
-    descriptor = open_own(log, os.O_WRONLY)
-    try:
-        if os.fstat(descriptor).st_size > end:
-            os.ftruncate(descriptor, end)
-    finally:
-        os.close(descriptor)
-
-
-def places(config: RunConfig) -> dict[str, Path]:
-    """Paths to what a run is made of, by key of the configuration, as far as they are given."""
-    return {k: p for k in _PATHS if (p := getattr(config, k)) is not None}
-
-
-def _placed(config: RunConfig, was: str, path: Path) -> RunConfig:
-    """The configuration with paths of what was moved along with the folder, which was at ``was`` before."""
-    here = path.absolute()
-    if was in ("", str(here)):
-        return config
-
-    def along(place: Path, *, gone: bool) -> Path:
-        moved = Path(os.path.normpath(here / os.path.relpath(place, was)))
-        stays = not place.is_absolute() or (gone and place.exists()) or not moved.exists()
-        return place if stays else moved
-
-    # What a run is compared with is its own copy even where the original is still there.
-    curves = [along(p, gone=False) for p in config.reward.curves]
-    update: dict[str, Any] = {k: along(p, gone=True) for k, p in places(config).items()}
-    update["reward"] = config.reward.model_copy(update={"curves": curves})
-    options = dict(config.strategy_options)
-    if isinstance(policy := options.get("policy_file"), str):
-        options["policy_file"] = str(along(Path(policy), gone=True))
-    return config.model_copy(update={**update, "strategy_options": options})
-
 
 def _only_leftovers(path: Path) -> bool:
-    """Whether a folder is empty or holds just what :meth:`RunStore.create` writes before run.json."""
+    """Whether a folder is empty or holds only what :meth:`RunStore.create` writes before ``run.json``."""
     known = {"lock", "config.yaml", "environment.json", "split.json", "selected", "checkpoints"}
     return all(p.name in known or p.name.endswith(".tmp") for p in path.iterdir())
 

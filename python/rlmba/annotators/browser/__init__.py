@@ -1,8 +1,8 @@
-"""Labeling on a page that this machine serves to a browser."""
+"""The annotator `browser`: labeling on a page that this machine serves."""
 
 from __future__ import annotations
 
 from rlmba.annotators.browser.annotator import Browser
-from rlmba.annotators.browser.server import Server, serve, start
+from rlmba.annotators.browser.server import ServedPage, serve, start
 
-__all__ = ["Browser", "Server", "serve", "start"]
+__all__ = ["Browser", "ServedPage", "serve", "start"]

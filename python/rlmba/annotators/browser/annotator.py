@@ -1,44 +1,38 @@
-"""The annotator: batches go to the page, answers come from its files."""
+"""The annotator `browser`: batches go to the page, and answers come from the files that it writes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rlmba.annotators.answers import AskedIds, ClassNames
-from rlmba.annotators.browser.answers import AnswerLog
+from rlmba.annotators.browser.answer_log import AnswerLog
+from rlmba.annotators.matching import AskedIds, ClassNames
 from rlmba.errors import AnnotatorError, DataError, UsageError
 from rlmba.runfolder.batches import LabelBatch, Tickets
 
-if TYPE_CHECKING:
-    from rlmba.annotators.browser.server import Server
-
-__all__ = ["Browser", "nearest"]
+__all__ = ["Browser"]
 
 
 class Browser:
-    """People answer on a page that :func:`~rlmba.annotators.browser.serve` shows (``rlmba label``).
+    """People answer on a page in the browser, which ``rlmba label`` serves.
 
-    A batch lies in ``tickets/browser/round_003.json``, its answers in ``answers/round_003.jsonl``: a
-    JSON object a line with ``id``, ``label`` (null: cannot tell) or ``"undo": true``, ``by``,
-    ``time`` (ISO 8601, UTC) and ``session``. The last line of an id counts.
+    A batch is kept in ``tickets/browser/round_003.json`` and its answers in ``answers/round_003.jsonl``: one
+    JSON object a line, with ``id``, ``label`` (null for "cannot tell") or ``"undo": true``, ``by``, ``time``
+    (ISO 8601, UTC) and ``session``. The last line of a sample counts.
 
     Parameters
     ----------
     folder : path
         The project's folder.
     host : str
-        Where the page is served; an address other than this machine's own opens it to others.
+        Where the page is served. An address other than this machine's loopback opens it to other machines.
     port : int
-        0: any that is free.
+        0 for any free port.
 
     Raises
     ------
     UsageError
-        If the host or the port is none.
+        If the host or the port is invalid.
     """
 
     def __init__(self, folder: Path, *, host: str = "127.0.0.1", port: int = 8757) -> None:
@@ -51,14 +45,8 @@ class Browser:
         self.port = port
         self.tickets = Tickets(self.folder / "tickets" / "browser")
 
-    def start(self) -> Server:
-        """Serve the page from a thread; see :func:`~rlmba.annotators.browser.start`."""
-        from rlmba.annotators.browser.server import start
-
-        return start(self.folder, self.host, self.port)
-
     def request(self, batch: LabelBatch) -> str:
-        """Keep the batch for the page; answers that were given to one of its round stay.
+        """Store the batch for the page. Answers to an earlier batch of the same round are kept.
 
         Raises
         ------
@@ -68,63 +56,56 @@ class Browser:
         return self.tickets.write(batch)
 
     def collect(self, ticket: str) -> dict[str, str | None]:
-        """Answers so far by sample id, in the order of the batch.
+        """The answers so far by sample id, in the order of the batch; None for "cannot tell".
 
         Raises
         ------
         AnnotatorError
             If there is no such batch.
         DataError
-            If a line of the file of answers is damaged, is of another sample, or has a label that is
-            no class. The message names the line; the file is left as it is.
+            If a line of the file of answers is damaged, is about another sample, or has a label that is not
+            a class. The message names the line; the file is not changed.
         """
         batch = self.batch(ticket)
         log = self.log(ticket)
-        answers = log.read()
-        if answers.damaged:
+        state = log.read()
+        if state.damaged:
             raise DataError(
-                f"{log.path}, line {answers.damaged[0]}: expected an answer as JSON, got something else; "
-                "repair or delete the line, and its sample is asked again"
+                f"{log.path}, line {state.damaged[0]}: expected an answer as JSON, got something else; "
+                "repair the line, or delete it to be asked about its sample again"
             )
         ids = [question.id for question in batch.questions]
         asked, classes = AskedIds(ids), ClassNames(batch.classes, open=batch.open)
         found: dict[str, str | None] = {}
-        for i, answer in sorted(answers.current.items(), key=lambda item: item[1].line):
+        for i, answer in sorted(state.current.items(), key=lambda item: item[1].line):
             sample = asked.find(i)
             if sample is None:
                 raise DataError(
-                    f"{log.path}, line {answer.line}: expected an id of the batch, got {i!r}"
-                    f"{nearest(i, ids)}; delete the line"
+                    f"{log.path}, line {answer.line}: {asked.refusal(i)}; delete the line"
                 )
             label = answer.label
             name = None if label is None else classes.find(label)
             if label is not None and name is None:
                 raise DataError(
-                    f"{log.path}, line {answer.line}: expected a class, one of {list(batch.classes)}, got "
-                    f"{label!r}{nearest(label, batch.classes)}; correct the line, or answer again on the page"
+                    f"{log.path}, line {answer.line}: {classes.refusal(label)}; correct the line, or answer "
+                    "again on the page"
                 )
             found[sample] = name
         return {i: found[i] for i in ids if i in found}
 
     def batch(self, ticket: str) -> LabelBatch:
-        """The batch behind a ticket.
+        """The batch with a ticket.
 
         Raises
         ------
         AnnotatorError
             If there is none.
         """
-        # Tickets make file names, and this one may come over the network.
+        # The ticket becomes a file name, and it may come over the network.
         if re.fullmatch(r"round_[0-9]{3,9}", ticket) is None:
             raise AnnotatorError(f"expected a ticket such as round_003, got {ticket!r}")
         return self.tickets.read(ticket)[0]
 
     def log(self, ticket: str) -> AnswerLog:
-        """The answers to the batch behind a ticket."""
+        """The log of the answers to the batch with a ticket."""
         return AnswerLog(self.folder / "answers" / f"{ticket}.jsonl")
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint at the most similar name, "" where none is."""
-    close = get_close_matches(name, names, n=1)
-    return f" (nearest: {close[0]!r})" if close else ""

@@ -1,4 +1,4 @@
-"""The page's server side: what can be asked over HTTP."""
+"""The HTTP interface of the labeling page."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rlmba.annotators.browser.answers import Answer, Answers, Entry
-from rlmba.annotators.browser.desk import AnsweredMeanwhileError, Batch, Desk
+from rlmba.annotators.browser.answer_log import AnswerEvent, AnswerState, CurrentAnswer
 from rlmba.annotators.browser.guard import Guard
-from rlmba.annotators.browser.media import Media, kind_of, printable, problem_with
+from rlmba.annotators.browser.media import MediaConverter, kind_of, printable, problem_with
+from rlmba.annotators.browser.page_state import AnswerConflictError, PageState, ShownBatch
 from rlmba.errors import DataError, RlmbaError, StorageError, UsageError
 
 __all__ = ["make_app"]
 
 _TEXT = 200_000
-"""Characters of a text that are shown."""
+"""The number of characters of a text that are shown."""
 
+_SCRIPTS = ("content.js", "dom.js", "page.js", "presses.js", "requests.js", "tab.js")
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/presses.js": ("presses.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
 }
 
 _MESSAGE = 2000
-"""Characters of a message about a malformed request."""
+"""The number of characters in a message about a malformed request."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Session = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class _Json(JSONResponse):
-    """JSON in ASCII: texts from files may hold code points that UTF-8 has no bytes for."""
+    """JSON in ASCII, because texts from files may hold code points that UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-class _Ask(BaseModel):
-    """A tab wants something to show."""
+class _NextRequest(BaseModel):
+    """A tab asks which sample to show."""
 
     model_config = ConfigDict(extra="forbid")
     ticket: str
@@ -55,10 +55,10 @@ class _Ask(BaseModel):
     leaving: str = ""
 
 
-class _Say(BaseModel):
+class _AnswerRequest(BaseModel):
     """A person has answered, or takes an answer back.
 
-    ``key`` is that of the batch on the screen, ``base`` the version of the sample.
+    ``key`` is the key of the batch on the screen, and ``base`` the version of the sample.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,91 +73,91 @@ class _Say(BaseModel):
 
 
 def make_app(folder: Path, token: str, host: str) -> Guard:
-    """The application that serves one project.
+    """Create the application that serves one project.
 
     Parameters
     ----------
     folder : path
         The project's folder.
     token : str
-        What a request must bring.
+        The token that every request must carry.
     host : str
         Where the server listens.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, default_response_class=_Json)
-    app.state.desk = Desk(folder)
-    app.state.media = Media()
+    app.state.page = PageState(folder)
+    app.state.media = MediaConverter()
     pages = resources.files("rlmba.annotators.browser")
     for path, (name, type_) in _STATIC.items():
-        page = Response((pages / name).read_bytes(), media_type=type_)
-        app.add_api_route(path, _static(page), response_model=None)
+        file = Response((pages / name).read_bytes(), media_type=type_)
+        app.add_api_route(path, _static(file), response_model=None)
     app.add_api_route("/api/state", _state)
     app.add_api_route("/api/batch", _batch)
     app.add_api_route("/api/question", _question)
     app.add_api_route("/api/next", _next, methods=["POST"])
     app.add_api_route("/api/answer", _answer, methods=["POST"])
     app.add_api_route("/media", _media, response_model=None)
-    app.add_exception_handler(AnsweredMeanwhileError, _conflict)
+    app.add_exception_handler(AnswerConflictError, _conflict)
     app.add_exception_handler(RlmbaError, _problem)
     app.add_exception_handler(ValidationError, _malformed)
     app.add_exception_handler(RequestValidationError, _malformed)
     return Guard(app, token, host)
 
 
-def _static(page: Response) -> Any:
+def _static(file: Response) -> Any:
     async def answer() -> Response:
-        return page
+        return file
 
     return answer
 
 
-async def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
+async def _page(request: Request) -> PageState:
+    page: PageState = request.app.state.page
+    return page
 
 
-_Desk = Annotated[Desk, Depends(_desk)]
+_Page = Annotated[PageState, Depends(_page)]
 
 
 def _body(model: type[_Model]) -> Any:
-    """A dependency: the request's body as a model of it."""
+    """A dependency that reads the request's body as a model."""
 
     async def read(request: Request) -> _Model:
         type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if type_ != "application/json":
             raise DataError(f"expected the content type application/json, got {type_!r}")
-        # By pydantic's reader: it refuses lone surrogates and deep nesting, which Python's lets through.
+        # pydantic's parser refuses lone surrogates and deep nesting, which Python's accepts.
         return model.model_validate_json(await request.body())
 
     return Depends(read)
 
 
-# Plain functions: they wait for the disk, so they run in threads.
+# These are not coroutines, so they run in threads and may wait for the disk.
 def _state(
-    desk: _Desk, session: str = "", ticket: str = "", at: str = "", since: str = ""
+    page: _Page, session: str = "", ticket: str = "", at: str = "", since: str = ""
 ) -> dict[str, Any]:
-    """Which batch is open, and what has been said of it since a tab last heard."""
-    batch = desk.current()
+    """Which batch is open, and the answers to it if they changed since the tab last asked."""
+    batch = page.current()
     if isinstance(batch, str):
         return {"ticket": None, "message": batch}
     if ticket == batch.ticket and 0 < len(session) <= 64:
-        desk.touch(batch, session, at)
-    answers = desk.answers(batch)
-    news = {} if since == f"{batch.key} {answers.revision}" else _said(desk, batch, answers)
+        page.touch(batch, session, at)
+    answers = page.answers(batch)
+    news = {} if since == f"{batch.key} {answers.revision}" else _said(page, batch, answers)
     return {"ticket": batch.ticket, "key": batch.key, **news}
 
 
-def _said(desk: Desk, batch: Batch, answers: Answers) -> dict[str, Any]:
-    """What a tab keeps of the answers to a batch."""
+def _said(page: PageState, batch: ShownBatch, answers: AnswerState) -> dict[str, Any]:
+    """The answers to a batch in the form that a tab keeps."""
     return {
         "since": f"{batch.key} {answers.revision}",
-        "classes": desk.classes(batch, answers),
+        "classes": page.classes(batch, answers),
         "versions": answers.versions,
         "answers": {i: _shown(a) for i, a in answers.current.items() if i in batch.questions},
     }
 
 
-def _shown(answer: Answer) -> dict[str, Any]:
+def _shown(answer: CurrentAnswer) -> dict[str, Any]:
     return {
         "label": answer.label,
         "by": answer.by,
@@ -167,9 +167,9 @@ def _shown(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _batch(desk: _Desk, ticket: str) -> dict[str, Any]:
-    """A batch without its samples' content."""
-    batch = desk.batch(ticket)
+def _batch(page: _Page, ticket: str) -> dict[str, Any]:
+    """A batch without the content of its samples."""
+    batch = page.batch(ticket)
     return {
         "ticket": batch.ticket,
         "key": batch.key,
@@ -179,9 +179,9 @@ def _batch(desk: _Desk, ticket: str) -> dict[str, Any]:
     }
 
 
-def _question(desk: _Desk, ticket: str, id: str) -> dict[str, Any]:  # noqa: A002 - the parameter's name in the address
-    """One sample: texts, and which files can be shown how."""
-    question = desk.batch(ticket).questions.get(id)
+def _question(page: _Page, ticket: str, id: str) -> dict[str, Any]:  # noqa: A002 - the parameter's name in the address
+    """One sample: its texts, and how each of its files can be shown."""
+    question = page.batch(ticket).questions.get(id)
     if question is None:
         raise DataError(f"{ticket} has no sample {id!r}")
     texts = [
@@ -210,38 +210,38 @@ def _question(desk: _Desk, ticket: str, id: str) -> dict[str, Any]:  # noqa: A00
 
 
 def _number(value: float | None) -> float | None:
-    """None where JSON has no such number."""
+    """The value, or None if JSON cannot represent it."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def _next(desk: _Desk, ask: Annotated[_Ask, _body(_Ask)]) -> dict[str, Any]:
-    """The sample to show now (null: all is answered), and the one after."""
+def _next(page: _Page, ask: Annotated[_NextRequest, _body(_NextRequest)]) -> dict[str, Any]:
+    """The sample to show now (null if all are answered), and the one after it."""
     now, then = [
-        *desk.choose(desk.batch(ask.ticket), ask.session, ask.skipped, ask.leaving),
+        *page.choose(page.batch(ask.ticket), ask.session, ask.skipped, ask.leaving),
         None,
         None,
     ][:2]
     return {"now": now, "then": then}
 
 
-def _answer(desk: _Desk, say: Annotated[_Say, _body(_Say)]) -> dict[str, Any]:
-    """Write down what was said; it is on the disk when this returns."""
-    batch = desk.batch(say.ticket)
+def _answer(page: _Page, say: Annotated[_AnswerRequest, _body(_AnswerRequest)]) -> dict[str, Any]:
+    """Record an answer. It is on the disk when this returns."""
+    batch = page.batch(say.ticket)
     if say.key not in (None, batch.key):
         raise UsageError(
             f"{say.ticket} was asked for again with other content since this sample was shown, so the answer "
-            "was not taken; look at the sample again and answer then"
+            "was not recorded; look at the sample again, then answer"
         )
-    entry = Entry(say.id, say.label, say.by.strip(), say.session, say.undo)
-    return _said(desk, batch, desk.answer(batch, entry, say.base))
+    event = AnswerEvent(say.id, say.label, say.by.strip(), say.session, say.undo)
+    return _said(page, batch, page.answer(batch, event, say.base))
 
 
-def _media(request: Request, desk: _Desk, ticket: str, id: str, modality: str) -> Response:  # noqa: A002 - as above
-    """A file of a sample. Which file that is, the batch says: no path comes from a request."""
-    question = desk.batch(ticket).questions.get(id)
+def _media(request: Request, page: _Page, ticket: str, id: str, modality: str) -> Response:  # noqa: A002 - as above
+    """A file of a sample. Its path comes from the batch, never from the request."""
+    question = page.batch(ticket).questions.get(id)
     if question is None or modality not in question.files:
         return _Json({"message": f"{ticket} has no {modality!r} of a sample {id!r}"}, 404)
-    media: Media = request.app.state.media
+    media: MediaConverter = request.app.state.media
     content = media.content(modality, Path(question.files[modality]))
     headers = {"Cache-Control": "private, max-age=300"}
     if content.path is None:
@@ -249,18 +249,18 @@ def _media(request: Request, desk: _Desk, ticket: str, id: str, modality: str) -
     return FileResponse(content.path, media_type=content.type, headers=headers)
 
 
-async def _conflict(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
-    assert isinstance(error, AnsweredMeanwhileError)
+async def _conflict(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
+    assert isinstance(error, AnswerConflictError)
     there = {**_shown(error.answer), "version": error.answer.version}
     return _Json({"message": str(error), "there": there}, 409)
 
 
-async def _problem(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
+async def _problem(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
     return _Json({"message": str(error)}, 507 if isinstance(error, StorageError) else 422)
 
 
-async def _malformed(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the handler's form
-    """Name what is wrong, without what was sent: it may be no text that can be sent back."""
+async def _malformed(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
+    """Say what is wrong without repeating what was sent, which may not be text that can be sent back."""
     assert isinstance(error, ValidationError | RequestValidationError)
     wrong = [f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()]
     return _Json({"message": f"expected another request: {'; '.join(wrong)[:_MESSAGE]}"}, 422)

@@ -1,4 +1,4 @@
-"""Connections to the page: how many there may be, and for how long one may keep the server waiting."""
+"""Limits on connections to the page: their number, and how long one may keep the server waiting."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["Connection", "PageServer", "keep_alive", "most_connections"]
+__all__ = ["PageServer", "keep_alive", "most_connections"]
 
 REQUEST = 20.0
-"""Seconds within which a request must have arrived, from the connection or the answer before it."""
+"""The time limit for a request to arrive, in seconds after the connection or the previous answer."""
 
-AT_ONCE = 32
-"""Connections that are accepted before the first of them is looked at."""
+_AT_ONCE = 32
+"""The number of connections that are accepted before the first one is handled."""
 
 _MOST = 256
 _LEAST = 8
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SAY = 60.0
-"""Seconds between two messages that say the same."""
+"""Seconds between two equal messages."""
 
 
 def most_connections() -> int:
-    """How many connections there may be, for the descriptors that are free now.
+    """The largest number of connections, given the file descriptors that are free now.
 
-    A connection needs one, and another while it reads a file. A third of them stays free.
+    A connection needs one descriptor, and another one while it reads a file. A third of them stays free.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST
     taken = 0
     with suppress(OSError):
-        taken = len(os.listdir("/dev/fd"))  # noqa: PTH208 - their number alone
+        taken = len(os.listdir("/dev/fd"))  # noqa: PTH208 - only their number
     return max(_LEAST, min(_MOST, (soft - taken) // 3))
 
 
 def keep_alive(listener: socket.socket) -> None:
-    """Let connections whose other end is gone be noticed, a few minutes after."""
+    """Detect connections whose other end is gone, after a few minutes."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):
@@ -53,17 +54,17 @@ def keep_alive(listener: socket.socket) -> None:
 
 
 class Connection(H11Protocol):
-    """A connection that is closed where no request comes on it, or one comes too slowly.
+    """A connection that is closed if no request arrives in time.
 
-    Where there are as many as the server's ``limit_concurrency``, the one that has waited longest without a
-    request makes room for a new one.
+    If there are as many connections as the server's ``limit_concurrency``, a new one replaces the one that
+    has been without a request for the longest time.
     """
 
     _deadline: asyncio.TimerHandle | None = None
     _waits_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Also close another one where there are too many."""
+        """Also close another connection if there are too many."""
         super().connection_made(transport)
         self._waits_since = self.loop.time()
         self._watch()
@@ -72,7 +73,7 @@ class Connection(H11Protocol):
             min(waiting, key=lambda c: c._waits_since, default=self).end()
 
     def data_received(self, data: bytes) -> None:
-        """Also see whether the request is whole now."""
+        """Also check whether the request is complete now."""
         super().data_received(data)
         self._watch()
 
@@ -83,7 +84,7 @@ class Connection(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Also forget the deadline."""
+        """Also cancel the deadline."""
         self._forget()
         super().connection_lost(exc)
 
@@ -92,7 +93,7 @@ class Connection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def end(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self.connections.discard(self)
         self.transport.abort()
 
@@ -109,12 +110,38 @@ class Connection(H11Protocol):
 
 
 class PageServer(uvicorn.Server):
-    """A server that stays quiet, and makes room, where the process has no descriptors left."""
+    """A server that closes idle connections and logs little when the process has no descriptors left.
+
+    Parameters
+    ----------
+    app : ASGI application
+    """
 
     _said = -_SAY
 
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            # Lower levels report what strangers send, which must not fill a disk.
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            http=Connection,
+            limit_concurrency=most_connections(),
+            loop="asyncio",
+            backlog=_AT_ONCE,
+            workers=1,
+            proxy_headers=False,
+            ws="none",
+            server_header=False,
+            # Players keep connections open until they are done.
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Also take charge of what goes wrong outside of requests."""
+        """Also handle errors outside of requests."""
         asyncio.get_running_loop().set_exception_handler(self._trouble)
         await super().startup(sockets)
 
@@ -129,7 +156,7 @@ class PageServer(uvicorn.Server):
         if loop.time() - self._said >= _SAY:
             self._said = loop.time()
             logging.getLogger("uvicorn.error").error(
-                "the page cannot accept connections for now (%s): end other programs, or start again with "
-                "a higher `ulimit -n`",
+                "the page cannot accept connections at the moment (%s): close other programs, or start it "
+                "again with a higher `ulimit -n`",
                 error.strerror,
             )

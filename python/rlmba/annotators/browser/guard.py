@@ -1,10 +1,9 @@
-"""Who may ask: the token, the names this server answers to, and what browsers are told to forbid."""
+"""Access control: the token, the host names that the server accepts, and the headers for browsers."""
 
 from __future__ import annotations
 
 import hashlib
 import html
-import ipaddress
 import re
 import secrets
 from urllib.parse import urlsplit
@@ -14,13 +13,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "is_loopback"]
+from rlmba.annotators.loopback import is_loopback
+
+__all__ = ["Guard"]
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-# Opened by itself, a file (an SVG, say) may do nothing at all.
+# A file that is opened by itself, such as an SVG, may not run anything.
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
 _HEADERS = {
@@ -32,26 +33,15 @@ _HEADERS = {
 }
 
 _BODY = 2**20
-"""Bytes of a request at most."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, which no other machine reaches."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+"""The largest request in bytes."""
 
 
 class Guard:
-    """Lets requests through to an application that bring the token and come from its own page.
+    """Passes requests to an application if they carry the token and come from its own page.
 
-    The token comes in the link that was printed and is exchanged for a cookie that scripts cannot
-    read and other sites cannot send. Requests that change something must name this server as their
-    origin. A server that listens on this machine alone answers to no other name, so that a foreign
-    name that was made to point here (DNS rebinding) gets nothing.
+    The token is part of the printed link. It is exchanged for a cookie that scripts cannot read and other
+    sites cannot send. Requests that change something must name this server as their origin. A server that
+    listens on this machine only accepts no other host name, which prevents DNS rebinding.
 
     Parameters
     ----------
@@ -65,11 +55,11 @@ class Guard:
         self._app = app
         self._token = token
         self._host = host
-        # Cookies know no ports: servers of two projects need two names.
+        # Cookies are not port-specific, so servers of two projects need different names.
         self._cookie = "rlmba_" + hashlib.sha256(token.encode()).hexdigest()[:12]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or pass it on; either way say what browsers shall forbid."""
+        """Refuse a request or pass it on. In both cases, the answer gets the security headers."""
         if scope["type"] != "http":
             return
         request = Request(scope)
@@ -92,7 +82,7 @@ class Guard:
                 headers["Content-Security-Policy"] = _FILE_POLICY if is_file else _PAGE_POLICY
                 headers.setdefault("Cache-Control", "no-store")
                 if refused is not None:
-                    # Who is refused has no use for the connection, and may be holding it on purpose.
+                    # A refused client does not need the connection, and may hold it open on purpose.
                     headers["Connection"] = "close"
                 if fresh:
                     headers.append(
@@ -106,19 +96,19 @@ class Guard:
     def _refused(self, request: Request) -> Response | None:
         name = request.headers.get("host", "")
         if is_loopback(self._host) and not self._is_own(name):
-            return _refusal(f"This page answers to localhost and 127.0.0.1, not to {name!r}.")
+            return _refusal(f"This page is served for localhost and 127.0.0.1, not for {name!r}.")
         offered = request.query_params.getlist("token") or [request.cookies.get(self._cookie, "")]
         if not all(secrets.compare_digest(o.encode(), self._token.encode()) for o in offered):
             return _refusal(
-                "This link has no token, or a wrong one. The right link was printed where `rlmba label` (or "
-                "`rlmba loop`) was started: open that one."
+                "This link has no token or a wrong one. Open the link that `rlmba label` (or `rlmba loop`) "
+                "printed when it started."
             )
         if request.method in ("GET", "HEAD"):
             return None
         if request.headers.get("origin") not in (f"http://{name}", f"https://{name}"):
-            return _refusal("Answers are taken from this server's own page alone.")
+            return _refusal("Answers are accepted only from this server's own page.")
         length = request.headers.get("content-length", "")
-        # 20 digits: Python converts no number of thousands.
+        # At most 20 digits, because Python refuses to convert thousands of them.
         if re.fullmatch(r"[0-9]{1,20}", length) is None or int(length) > _BODY:
             return _too_long()
         return None
@@ -132,13 +122,14 @@ class Guard:
 
 
 class _TooLongError(Exception):
-    """A request's body has more bytes than are read."""
+    """The body of a request is too large."""
 
 
 async def _received(receive: Receive) -> Receive:
-    """Read a request's body; returns what gives it to the application.
+    """Read the body of a request. Returns the callable that passes it to the application.
 
-    It is counted as it arrives: next to ``Transfer-Encoding: chunked`` a declared length means nothing.
+    The bytes are counted as they arrive, because with ``Transfer-Encoding: chunked`` the declared length
+    means nothing.
     """
     body, more = bytearray(), True
     while more:

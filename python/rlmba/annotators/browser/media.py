@@ -1,4 +1,4 @@
-"""Files as a browser can show them: as they are, converted, or a sentence that says why not."""
+"""Files in a form that browsers can show: as they are, converted, or a message why they cannot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlmba.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image as Images
 
-__all__ = ["MAX_PIXELS", "Content", "Media", "kind_of", "printable", "problem_with"]
+__all__ = ["MAX_PIXELS", "MediaContent", "MediaConverter", "kind_of", "printable", "problem_with"]
 
 AUDIO = {
     ".wav": "audio/wav",
@@ -42,24 +42,24 @@ _OTHER_AUDIO = {".aiff", ".aif", ".wma", ".amr", ".au"}
 _OTHER_IMAGES = {".svg", ".heic", ".heif"}
 
 MAX_PIXELS = 2**26
-"""Pixels of an image, and a quarter of its bytes in memory, beyond which it is not decoded whole."""
+"""The most pixels, and a quarter of the most bytes in memory, for which an image is decoded fully."""
 
 _MAX_BYTES = 2**24
-"""Bytes of an image file beyond which the browser gets a smaller picture."""
+"""The largest image file in bytes that is sent as it is; larger ones are sent at a lower resolution."""
 
 _SIDE = 2048
-"""Longer side of a converted picture."""
+"""The longer side of a converted image in pixels."""
 
 _AS_IT_IS = {"JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "AVIF"}
-"""Pillow's names of the formats that browsers show."""
+"""Pillow's names of the formats that browsers can show."""
 
 _KEPT = 16
-"""Converted pictures that are kept in memory."""
+"""The number of converted images that are kept in memory."""
 
 
 @dataclass(frozen=True)
-class Content:
-    """What goes to the browser: a file as it is, or bytes, and the type of either."""
+class MediaContent:
+    """What is sent to the browser: the path of a file or, if that is None, bytes; and their type."""
 
     path: Path | None
     data: bytes
@@ -67,10 +67,10 @@ class Content:
 
 
 def kind_of(modality: str, path: Path) -> str:
-    """Player for a file: "image", "video", "audio", or "" where there is none.
+    """How to show a file: "image", "video", "audio", or "" if it cannot be shown.
 
-    The modality's name decides where it is one of these, else the file's suffix: the sound of a clip
-    is an "audio" whose file is a video.
+    The modality's name decides if it is one of these, because the sound of a clip is an "audio" whose file
+    is a video. Otherwise the file's suffix decides.
     """
     from PIL import Image
 
@@ -87,31 +87,31 @@ def kind_of(modality: str, path: Path) -> str:
 
 
 def problem_with(modality: str, path: Path) -> str:
-    """Why a file cannot be shown, as far as its name and a look at the folder tell; "" if it can."""
+    """Why a file cannot be shown, judged without opening it; "" if it may be shown."""
     shown = printable(path)
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return f"The file is not there: {shown}"
+        return f"This file is missing: {shown}"
     if not stat.S_ISREG(mode):
         return f"This is not a file: {shown}"
     kind = kind_of(modality, path)
     if kind == "":
-        return f"There is no player for this file: {shown}"
+        return f"Browsers cannot show this type of file: {shown}"
     players = {"video": VIDEO, "audio": AUDIO}
     if kind in players and path.suffix.lower() not in players[kind]:
-        return f"Browsers do not play {path.suffix or 'such'} files; open it yourself: {shown}"
+        return f"Browsers do not play {path.suffix or 'such'} files; open it in another program: {shown}"
     return ""
 
 
-class Media:
-    """Makes what goes to the browser; converts one image at a time, so that memory is bounded."""
+class MediaConverter:
+    """Prepares files for the browser. It converts one image at a time, to limit the memory."""
 
     def __init__(self) -> None:
         self._converting = threading.Lock()
         self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
 
-    def content(self, modality: str, path: Path) -> Content:
+    def content(self, modality: str, path: Path) -> MediaContent:
         """A file, as a browser can show it.
 
         Raises
@@ -124,66 +124,70 @@ class Media:
             raise DataError(problem)
         kind = kind_of(modality, path)
         try:
-            path.open("rb").close()  # before the answer has begun
+            path.open("rb").close()  # fail before the answer begins
         except OSError as error:
             raise DataError(
                 f"This file cannot be read ({error.strerror or error}): {printable(path)}"
             ) from error
         if kind != "image":
-            return Content(path, b"", {"video": VIDEO, "audio": AUDIO}[kind][path.suffix.lower()])
+            return MediaContent(
+                path, b"", {"video": VIDEO, "audio": AUDIO}[kind][path.suffix.lower()]
+            )
         try:
             return self._image(path)
         except DataError:
             raise
-        # Pillow's decoders raise whatever comes to them of a damaged file.
+        # Pillow's decoders raise any kind of error for damaged files.
         except Exception as error:
             if path.suffix.lower() == ".svg":
-                return Content(path, b"", "image/svg+xml")
+                return MediaContent(path, b"", "image/svg+xml")
             raise DataError(
                 f"This image cannot be read ({_first_line(error)}): {printable(path)}"
             ) from error
 
-    def _image(self, path: Path) -> Content:
+    def _image(self, path: Path) -> MediaContent:
         from PIL import Image
 
         status = path.stat()
         key = (str(path), status.st_mtime_ns, status.st_size)
         kept = self._kept.get(key)
         if kept is not None:
-            return Content(None, kept, "image/jpeg")
+            return MediaContent(None, kept, "image/jpeg")
         with _opened(path) as image:
             small = status.st_size <= _MAX_BYTES and image.width * image.height <= MAX_PIXELS
             if small and image.format in _AS_IT_IS:
-                return Content(path, b"", Image.MIME[image.format])
+                return MediaContent(path, b"", Image.MIME[image.format])
             with self._converting:
                 data = self._kept.get(key) or _converted(image, path)
                 self._kept[key] = data
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
-        return Content(None, data, "image/jpeg")
+        return MediaContent(None, data, "image/jpeg")
 
 
 def _opened(path: Path) -> Images.Image:
-    """An image whose header is read, its pixels not."""
+    """Open an image without decoding its pixels."""
     from PIL import Image, JpegImagePlugin
 
     with path.open("rb") as file:
         is_jpeg = file.read(3) == b"\xff\xd8\xff"
     if is_jpeg:
-        # Not by Image.open, which refuses what has many pixels: a JPEG is decoded at an eighth.
+        # Image.open refuses images with many pixels, but a JPEG can be decoded at a lower resolution.
         return JpegImagePlugin.JpegImageFile(path)
     try:
         return Image.open(path)
     except Image.DecompressionBombError:
-        raise DataError(f"This image has too many pixels to show: {printable(path)}") from None
+        raise DataError(
+            f"This image has too many pixels to show; open it in another program: {printable(path)}"
+        ) from None
 
 
 def _converted(image: Images.Image, path: Path) -> bytes:
-    """A JPEG of at most 2048 pixels a side."""
+    """The image as a JPEG of at most 2048 pixels on each side."""
     from PIL import Image, ImageOps
 
     full = f"{image.width} x {image.height}"
-    # A progressive JPEG is kept whole by its decoder, at whatever size it is decoded.
+    # The decoder of a progressive JPEG holds all of it in memory, whatever the resolution.
     if image.format == "JPEG" and not image.info.get("progressive"):
         image.draft("RGB", (_SIDE, _SIDE))
     sizes = {"I": 4, "F": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
@@ -191,7 +195,7 @@ def _converted(image: Images.Image, path: Path) -> bytes:
     pixels = image.width * image.height
     if pixels > MAX_PIXELS or pixels * bytes_each > 4 * MAX_PIXELS:
         raise DataError(
-            f"This image has too many pixels to show ({full}); open it yourself: {printable(path)}"
+            f"This image has too many pixels to show ({full}); open it in another program: {printable(path)}"
         )
     if image.mode in sizes:
         image = _eight_bits(image)
@@ -207,7 +211,7 @@ def _converted(image: Images.Image, path: Path) -> bytes:
 
 
 def _eight_bits(image: Images.Image) -> Images.Image:
-    """Every so many pixels of a deep image, its darkest black and its brightest white."""
+    """An image of more than 8 bits, subsampled and scaled so that its values use the range of 8 bits."""
     import numpy as np
     from PIL import Image
 
@@ -224,5 +228,5 @@ def _first_line(error: Exception) -> str:
 
 
 def printable(path: Path) -> str:
-    """A path without what is no text: bytes of its name, or half a character of a batch's file."""
+    """A path as text, without bytes and surrogates that are not valid text."""
     return str(path).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

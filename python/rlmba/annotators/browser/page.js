@@ -1,48 +1,32 @@
+import { clearContent, contentLoaded, prefetchContent, showContent } from "./content.js";
+import { $, made } from "./dom.js";
 import { changed, meant, onSettled, settled } from "./presses.js";
+import { Answered, Refused, ask } from "./requests.js";
+import { kept, session } from "./tab.js";
 
-// The page of one tab. The server knows which batch is open and what was answered; a tab knows what it
-// shows, what it has skipped, what it can undo, and the one answer that is not on the server's disk yet.
-const $ = (id) => document.getElementById(id);
-// Without s and u, which skip and undo.
+// The page of one tab. The server knows which batch is open and which samples are answered. A tab knows
+// which sample it shows, which it has skipped, what it can undo, and the one answer that is not on the
+// server's disk yet.
+
+// The keys of the classes, without s and u, which skip and undo.
 const KEYS = [..."1234567890abcdefghijklmnopqrtvwxyz"];
-const MANY = 30; // classes, beyond which one is found by typing
-const STALE = "Another sample has come while you typed. Look at it, press Esc, and name its class again.";
-// Milliseconds. LOADING: after these a sample is judged without what has not come of it.
-const LOADING = 1000, POLL = 2000, RETRY = 1500, PATIENCE = 20000;
-
-class Refused extends Error {} // the token does not hold
-class Answered extends Error {} // the server says what is wrong
-
-const kept = {
-  get(name, otherwise) {
-    try { return JSON.parse(sessionStorage.getItem(`rlmba ${name}`)) ?? otherwise; } catch { return otherwise; }
-  },
-  set(name, value) {
-    try { sessionStorage.setItem(`rlmba ${name}`, JSON.stringify(value)); } catch { /* private mode */ }
-  },
-};
-
-const session = kept.get("session", null) ??
-  Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
-// A tab that is duplicated copies what is kept, and would pass for this one: it is kept for a reload alone.
-window.addEventListener("pagehide", () => kept.set("session", session));
-window.addEventListener("pageshow", () => kept.set("session", null));
+const MANY = 30; // with more classes, there is a field to search for them
+const STALE = "Another sample appeared while you were typing. Look at it, press Esc, and enter its class again.";
+// Milliseconds. LOADING: the longest time that a sample waits for its files before presses count.
+const LOADING = 1000, POLL = 2000, RETRY = 1500;
 
 let batch = null; // {ticket, key, round, open, ids}
 let said = { since: "", classes: [], versions: {}, answers: {} };
-let shown = null; // {question, base, again}: again where it had an answer when it was shown
+let shown = null; // {question, base, again}; again: it had an answer when it was shown
 let own = { skipped: [], past: [] }; // of this batch; past: [{id, before, version}]
 let unsent = kept.get("unsent", null); // {body, before, again}
 let sending = false;
-let moving = false; // to another sample: what is pressed now is meant for neither
-let showing = 0; // counts what was shown, so that what comes late is not
-let after = null; // what to do once the server answers again
-let ahead = []; // media of the next sample, kept so that they load
-
-let loading = []; // promises of what the sample that is shown still loads
+let moving = false; // to another sample: a press now is meant for neither
+let showing = 0; // counts the samples shown, so that late answers of the server are ignored
+let after = null; // what to do when the server answers again
 let typing = null; // the sample for which a class is being typed
 
-// Answers count only while a sample is there to judge and nothing is unsent.
+// While this holds, no answer counts.
 const busy = () => moving || unsent !== null;
 
 function move(on) {
@@ -55,29 +39,11 @@ function mark() {
   document.body.classList.toggle("busy", busy() || !settled());
 }
 
-// Asking the server
-
-async function ask(path, body) {
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), PATIENCE);
-  const post = body && {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-  };
-  try {
-    const response = await fetch(path, { cache: "no-store", signal: patience.signal, ...post });
-    if (response.status === 403) throw new Refused();
-    const data = await response.json().catch(() => ({}));
-    return { status: response.status, data };
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 function lost(error) {
   const keeps = unsent ? ` Your last answer (${spoken(unsent.body)}) is kept here and sent as soon as possible.` : "";
   let why = "The connection is lost: is `rlmba label` running? Trying again.";
   if (error instanceof Answered) why = error.message;
-  if (error instanceof Refused) why = "This page's link is not valid any more: open the one that `rlmba label` printed.";
+  if (error instanceof Refused) why = "The link of this page is no longer valid: open the one that `rlmba label` printed.";
   link(why + keeps);
 }
 
@@ -90,7 +56,7 @@ const notice = (text) => { $("notice").textContent = text; };
 const spoken = (body) => body.undo ? "an undo" : body.label === null ? "cannot tell" : `“${body.label}”`;
 const address = (id, modality) => `media?${new URLSearchParams({ ticket: batch.ticket, id, modality })}`;
 
-// Which batch, and what was said of it
+// The open batch and its answers
 
 async function poll() {
   try {
@@ -127,7 +93,7 @@ async function told(data) {
 async function enter(data) {
   const { status, data: opened } = await ask(`api/batch?${new URLSearchParams({ ticket: data.ticket })}`);
   if (!data.since) data = (await ask("api/state")).data;
-  if (status !== 200 || opened.key !== data.key) return; // the next poll sees what came between
+  if (status !== 200 || opened.key !== data.key) return; // something has changed; the next poll sees it
   batch = opened;
   shown = null;
   after = null;
@@ -161,8 +127,8 @@ function take(data) {
   progress();
   choices();
   const there = overtaken();
-  // Not left by itself: a key that is being pressed would be taken for the next sample's.
-  if (there) notice(`Somebody else has just answered this one: ${who(there)}. → goes on.`);
+  // The page stays on this sample: a key that is being pressed would count for the next one.
+  if (there) notice(`Somebody else has just answered this one: ${who(there)}. Press → to continue.`);
 }
 
 function overtaken() {
@@ -192,8 +158,8 @@ async function next(leaving = "") {
     if (data.now === null) {
       shown = null;
       move(false);
-      idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; under ` +
-        "`rlmba loop` that happens by itself. This page goes on with the next batch.", true);
+      idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; ` +
+        "`rlmba loop` does this automatically. This page continues with the next batch.", true);
       return;
     }
     await show(data.now, false);
@@ -228,8 +194,7 @@ async function show(id, again) {
 }
 
 function idle(message, has) {
-  panes([]);
-  loading = [];
+  clearContent();
   $("idle").textContent = message;
   $("idle").hidden = false;
   $("work").hidden = true;
@@ -237,11 +202,12 @@ function idle(message, has) {
   arrived();
 }
 
-// Another view is there. What had the focus belonged to the one before: a press there must not reach
-// this one. A field in which somebody is typing keeps it, or the next letters would be taken for keys.
+// Another view is on the screen. The focused element belonged to the previous view, so it loses the focus:
+// a press there must not reach this view. A field in which somebody is typing keeps the focus, or the next
+// letters would count as keys.
 function arrived() {
   const enough = new Promise((done) => setTimeout(done, LOADING));
-  changed(Promise.race([Promise.all(loading), enough]));
+  changed(Promise.race([contentLoaded(), enough]));
   if ($("zoom").open) $("zoom").close();
   const at = document.activeElement;
   if (at.matches("#filter, #name")) notice(shown ? STALE : "");
@@ -249,17 +215,12 @@ function arrived() {
 }
 
 function draw() {
-  loading = [];
   const { question: q, again } = shown;
   const answer = again ? said.answers[q.id] : undefined;
   const aim = q.purpose === "validation" ? "to measure the model" : "to train the model";
   $("about").textContent = `${q.id} · rank ${q.rank} of ${batch.ids.length} · asked ${aim}` +
     (answer ? ` · answered: ${who(answer)}` : "");
-  panes([
-    ...q.files.map((file) => pane(file.modality, player(q, file))),
-    ...q.texts.map((text) => pane(text.modality, written(text))),
-  ]);
-  if (q.files.length + q.texts.length === 0) panes([pane("nothing to show", problem("This sample has neither files nor texts."))]);
+  showContent(q, (modality) => address(q.id, modality));
   guess();
   choices();
   $("idle").hidden = true;
@@ -267,101 +228,10 @@ function draw() {
   $("actions").hidden = false;
 }
 
-function made(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-const problem = (text) => made("p", "problem", text);
-
-function panes(figures) {
-  // A player that is only removed may keep its connection, of which a browser has six.
-  for (const old of $("panes").querySelectorAll("audio, video")) release(old);
-  $("panes").replaceChildren(...figures);
-}
-
-function release(old) {
-  old.pause();
-  old.removeAttribute("src");
-  old.load();
-}
-
-function pane(modality, content) {
-  const figure = made("figure");
-  figure.append(made("figcaption", "", modality), content);
-  return figure;
-}
-
-function written(text) {
-  const box = made("div", "text", text.text);
-  box.tabIndex = 0;
-  box.dir = "auto";
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", text.modality);
-  if (text.cut > 0) box.append(made("p", "problem", `${text.cut} more characters are not shown.`));
-  return box;
-}
-
-function player(q, file) {
-  if (file.problem) return problem(file.problem);
-  const source = address(q.id, file.modality);
-  const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
-  let whole = element;
-  if (file.kind === "image") {
-    element.alt = `${file.modality} of ${q.id}`;
-    whole = made("button", "enlarge");
-    whole.type = "button";
-    whole.title = "enlarge";
-    whole.append(element);
-    whole.addEventListener("click", () => enlarge(source, element.alt));
-  } else {
-    element.controls = true;
-    element.preload = "metadata";
-    element.setAttribute("aria-label", file.modality);
-  }
-  element.addEventListener("error", async () => {
-    if (!element.hasAttribute("src")) return; // released
-    whole.replaceWith(problem(await reason(source, file)));
-  });
-  loading.push(loaded(element));
-  element.src = source;
-  return whole;
-}
-
-function loaded(element) {
-  return new Promise((done) => {
-    const come = () => { changed(); done(); };
-    for (const type of ["load", "loadedmetadata", "error"]) element.addEventListener(type, come);
-  });
-}
-
-async function reason(source, file) {
-  try {
-    const response = await fetch(source, { headers: { Range: "bytes=0-0" } });
-    if (!response.ok) return (await response.json()).message;
-  } catch { /* the line above says that the connection is lost */ }
-  return `This browser cannot show this ${file.kind}: ${file.path}`;
-}
-
-function enlarge(source, alt) {
-  $("large").src = source;
-  $("large").alt = alt;
-  $("zoom").showModal();
-}
-
 async function prefetch(id) {
   try {
-    const q = await question(id);
-    ahead.filter((old) => old.pause).forEach(release);
-    ahead = q.files.filter((file) => !file.problem).map((file) => {
-      const element = made({ image: "img", audio: "audio", video: "video" }[file.kind]);
-      element.preload = "metadata";
-      element.src = address(id, file.modality);
-      return element;
-    });
-  } catch { /* it is asked for again when its turn comes */ }
+    prefetchContent(await question(id), (modality) => address(id, modality));
+  } catch { /* it is requested again when its turn comes */ }
 }
 
 function guess() {
@@ -403,7 +273,7 @@ function choices() {
   $("find").hidden = said.classes.length <= MANY;
   $("add").hidden = !batch.open;
   const list = $("classes");
-  // Buttons stay where they can, and with them the focus.
+  // Buttons are replaced only if the names change, so that they keep the focus.
   if (JSON.stringify(names) !== list.dataset.names) {
     list.dataset.names = JSON.stringify(names);
     list.replaceChildren(...names.map(choice));
@@ -502,7 +372,7 @@ async function accepted(data) {
     own.skipped = own.skipped.filter((id) => id !== body.id);
     const there = data.answers[body.id];
     if (undoes) own.past.pop();
-    // Who agrees with another's answer has written nothing that could be undone.
+    // An answer that equals another person's was not written, so it cannot be undone.
     else if (there && there.session === session) {
       own.past.push({ id: body.id, before, version: data.versions[body.id] });
     }
@@ -512,7 +382,7 @@ async function accepted(data) {
   await settle(true);
 }
 
-// Nothing is unsent any more: go on.
+// The answer was sent or given up: continue.
 async function settle(done) {
   const { body, again, undoes } = unsent;
   unsent = null;
@@ -528,7 +398,7 @@ async function settle(done) {
 function conflict(there) {
   const { body } = unsent;
   $("conflict-text").textContent =
-    `${body.id} has been answered meanwhile: ${who(there)}. Your answer was: ${spoken(body)}.`;
+    `${body.id} has been answered in the meantime: ${who(there)}. Your answer was: ${spoken(body)}.`;
   $("replace").onclick = (event) => {
     if (!meant(event)) return;
     body.base = there.version;
@@ -540,7 +410,7 @@ function conflict(there) {
   changed();
 }
 
-// By the button or by Escape: what is there stays. After "replace" the answer is on its way already.
+// Closed by the button or by Escape: the other answer stays. After "replace", the answer is being sent.
 $("conflict").addEventListener("close", async () => {
   if (sending || !unsent) return;
   if (unsent.undoes && batch) {
@@ -565,7 +435,7 @@ function skip() {
   next(id);
 }
 
-// Over the answers in the order in which they were first given; at their end is what is to be answered.
+// Moves through the answers in the order in which they were first given, and then to the open sample.
 function look(step) {
   if (!batch || busy()) return;
   const trail = Object.entries(said.answers).sort((a, b) => a[1].first - b[1].first).map(([id]) => id);
@@ -600,14 +470,14 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const arrow = event.key.startsWith("Arrow");
-  if (at.matches("audio, video") && (arrow || event.key === " ")) return; // the player's own
+  if (at.matches("audio, video") && (arrow || event.key === " ")) return; // keys of the player
   if (event.key === " " && at.matches("body, #work, #idle")) {
     event.preventDefault();
     if (!event.repeat) play();
     return;
   }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (event.shiftKey && key >= "a" && key <= "z") return; // digits and signs need it on some keyboards
+  if (event.shiftKey && key >= "a" && key <= "z") return; // on some keyboards, digits and signs need Shift
   const name = said.classes[KEYS.indexOf(key)];
   if (ACTIONS[key]) {
     event.preventDefault();
@@ -618,7 +488,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A button that is clicked does not take the focus: Space plays, and Enter does not press it again.
+// A clicked button does not take the focus, so that Space plays and Enter does not press it again.
 document.addEventListener("mousedown", (event) => {
   if (!event.target.closest("#classes button, #actions button")) return;
   event.preventDefault();
@@ -639,7 +509,7 @@ for (const field of [$("filter"), $("name")]) {
   for (const event of ["focus", "pointerdown"]) field.addEventListener(event, () => { typing = shown; });
 }
 
-// Whether a class that was typed is meant for the sample that is shown.
+// Whether a typed class is meant for the sample on the screen.
 function typed(event) {
   if (typing !== shown) notice(STALE);
   return typing === shown && meant(event);
@@ -651,7 +521,7 @@ $("filter").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
   if (event.target.value.trim() === "" || !typed(event)) return;
   const [first] = found();
-  if (first === undefined) notice("No class has that in its name.");
+  if (first === undefined) notice("No class name contains this text.");
   else answer(first);
 });
 // Enter in the field presses the button.
@@ -668,11 +538,11 @@ $("by").addEventListener("keydown", (event) => { if (event.key === "Enter") even
 window.addEventListener("beforeunload", (event) => { if (unsent) event.preventDefault(); });
 
 onSettled(mark);
-// What moves under a pointer: a click may have been aimed at what was there before.
+// If something moves under the pointer, a click may have been aimed at what was there before.
 const layout = new ResizeObserver(() => changed());
 for (const id of ["link", "notice", "panes", "model"]) layout.observe($(id));
 
 try { $("by").value = localStorage.getItem("rlmba by") ?? ""; } catch { /* private mode */ }
-// The cookie has the token now; the address shall not show it to who looks over a shoulder.
+// The cookie holds the token now, and the address bar need not show it.
 if (location.search) history.replaceState(null, "", location.pathname);
 poll();

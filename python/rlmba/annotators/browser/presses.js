@@ -1,25 +1,25 @@
-// Which presses count: of keys, mouse buttons and fingers.
+// Which presses of keys, mouse buttons and fingers count.
 //
-// A press counts where it began on what is on the screen now, and began later than MOMENT after that was
-// painted. Whoever presses earlier has not seen it: the press was meant for what was there before.
+// A press counts if it began on the view that is on the screen now, at least MOMENT after it was painted.
+// Somebody who presses earlier has not seen the view: the press was meant for the one before.
 
-const MOMENT = 300; // milliseconds; nobody sees, decides and presses in less
+const MOMENT = 300; // milliseconds; nobody can see, decide and press faster
 
-let view = 0; // counts what was on the screen
-let painted = Infinity; // when the present view was; a hidden tab paints nothing
-let complete = Promise.resolve(); // fulfilled when what is on the screen has been loaded
+let view = 0; // counts the views
+let painted = Infinity; // when the present view was painted; a hidden tab paints nothing
+let complete = Promise.resolve(); // fulfilled when the view has been loaded
 let told = () => {};
-const begun = { key: null, pointer: null }; // presses that go on: {view, time, code}
+const begun = { key: null, pointer: null }; // presses in progress: {view, time, code}
 
-// Call when another sample or message is on the screen, with a promise where it is still loading; and,
-// without one, when something of it has come or moved.
+// To be called when another sample or message is on the screen, with a promise if it is still loading, and
+// without one when a part of it has arrived or moved.
 export async function changed(loading = complete) {
   const turn = ++view;
   painted = Infinity;
   complete = loading;
   told();
   await complete;
-  // The first frame paints the change; the second comes after that.
+  // The first frame paints the change, and the second follows it.
   requestAnimationFrame(() => requestAnimationFrame(() => {
     if (turn !== view) return;
     painted = performance.now();
@@ -34,7 +34,7 @@ function wake(turn) {
   else told();
 }
 
-// Is called whenever what settled() says has changed.
+// Sets the function to call whenever the value of settled() has changed.
 export function onSettled(call) { told = call; }
 
 export const settled = (time = performance.now()) => time - painted >= MOMENT;
@@ -43,7 +43,7 @@ export function meant(event) {
   if (event.repeat || event.detail > 1) return false; // held down, or the rest of a double click
   let start = { view, time: event.timeStamp };
   if (event.type === "click") {
-    // A click ends a press. Assistive software may send one without a beginning.
+    // A click ends a press. Assistive software may send a click without a beginning.
     const kind = event.detail > 0 ? "pointer" : "key";
     start = begun[kind] ?? start;
     if (kind === "pointer") begun.pointer = null;
@@ -53,18 +53,18 @@ export function meant(event) {
 
 function begin(kind, event) {
   if (!event.repeat) begun[kind] = { view, time: event.timeStamp, code: event.code };
-  // A browser presses a button again and again while Enter is held down.
+  // While Enter is held down, browsers press a button repeatedly.
   else if (event.key === "Enter" && event.target.matches("button, input")) event.preventDefault();
 }
 
 function end(event) {
-  // After the click that a key's release may cause.
+  // Wait for the click that releasing the key may cause.
   if (begun.key?.code === event.code) setTimeout(() => { begun.key = null; });
 }
 
 document.addEventListener("pointerdown", (event) => begin("pointer", event), true);
 document.addEventListener("keydown", (event) => begin("key", event), true);
 document.addEventListener("keyup", end, true);
-window.addEventListener("blur", () => { begun.key = null; }); // its release is not heard of here
+window.addEventListener("blur", () => { begun.key = null; }); // the release of the key is not reported here
 document.addEventListener("visibilitychange", () => { if (!document.hidden) changed(); });
 window.addEventListener("pageshow", () => changed());

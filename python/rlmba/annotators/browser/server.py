@@ -1,4 +1,4 @@
-"""The server of the page: a port, a token that outlives it, a thread."""
+"""The server of the labeling page: its port, its token, and the thread that it runs in."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import base64
 import errno
 import hmac
 import json
-import os
 import re
 import secrets
-import shlex
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,26 +18,30 @@ from typing import TYPE_CHECKING, Any
 
 from rlmba import trust
 from rlmba.annotators.browser.annotator import Browser
+from rlmba.annotators.loopback import is_loopback
+from rlmba.annotators.registry import acts
 from rlmba.errors import AnnotatorError, DataError, StorageError, UsageError
+from rlmba.markup import command
 from rlmba.reading.structured import find_json
-from rlmba.storage import config_folder, make_folder
+from rlmba.runfolder.settings import read_config
+from rlmba.storage import atomic_write_text, config_folder, make_folder
 
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["Server", "serve", "start"]
+__all__ = ["ServedPage", "serve", "start"]
 
 
-class Server:
-    """A page that is being served. Also a context manager, which closes it.
+class ServedPage:
+    """A page that is being served, until it is closed. It is a context manager, which closes it.
 
     Attributes
     ----------
     url : str
-        The link to open, token and all.
+        The link to open, including the token.
     host : str
     port : int
-        The port it has, also where any was asked for.
+        The actual port, even if any free port was asked for.
     """
 
     def __init__(
@@ -68,18 +69,18 @@ class Server:
             self._ended.set()
 
     def wait(self) -> None:
-        """Return when it has ended."""
-        # Not by joining the thread: before Python 3.13 a join that Ctrl-C interrupts counts as done,
-        # and closing would no longer wait for the answers in flight.
+        """Return when the server has stopped."""
+        # Joining the thread does not work: before Python 3.13 a join that Ctrl-C interrupts counts as done,
+        # and close() would no longer wait for the answers in flight.
         self._ended.wait()
 
     def close(self) -> None:
-        """End it; what was answered is on the disk already."""
+        """Stop the server. All answers are on the disk already."""
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> ServedPage:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -88,66 +89,51 @@ class Server:
 
 def start(
     folder: Path, host: str = "127.0.0.1", port: int = 8757, token: str | None = None
-) -> Server:
-    """Serve a project's page from a thread of this process.
+) -> ServedPage:
+    """Serve a project's labeling page from a thread of this process.
 
-    The page goes on by itself with whatever batch ``pending.json`` names.
+    The page always shows the batch that ``pending.json`` names.
 
     Parameters
     ----------
     folder : path
         The project's folder.
     host : str
-        Name or address to listen on. One that is not this machine's own lets others in who have the link.
+        Name or address to listen on. Unless it is local to this machine, others can open the link.
     port : int
-        0: any that is free.
+        0 for any free port.
     token : str or None
-        What the link must hold: letters, digits, "-" and "_", 16 at least. None: made
-        of ``browser.json`` in the folder and of the user's settings, both drawn at first and kept, so that
-        open pages survive a restart.
+        The secret part of the link: at least 16 letters, digits, "-" and "_". None derives it from two
+        random secrets, in the folder's ``browser.json`` and in the user's settings. Both are created once and
+        kept, so that open pages survive a restart.
+
+    Returns
+    -------
+    ServedPage
 
     Raises
     ------
     UsageError
-        If the folder is not there, or host, port or token are none.
+        If the folder does not exist, or the host, the port or the token is invalid.
     AnnotatorError
-        If the port is taken or cannot be had.
+        If the port is taken or not available.
     StorageError
-        If the token cannot be kept.
+        If a secret cannot be written.
     """
-    import uvicorn
-
     from rlmba.annotators.browser import connections
     from rlmba.annotators.browser.app import make_app
 
     browser = Browser(folder, host=host, port=port)
     if not browser.folder.is_dir():
-        raise UsageError(f"expected a project's folder, there is none at {folder}")
+        raise UsageError(f"expected a project's folder, found none at {folder}")
     if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
-        raise UsageError("token: expected 16 or more of letters, digits, '-' and '_'")
+        raise UsageError("token: expected at least 16 letters, digits, '-' and '_'")
     trust.require_inside(browser.folder)
     token = token or _link_token(browser.folder / "browser.json")
     listener = _listener(host, port, browser.folder)
     connections.keep_alive(listener)
-    config = uvicorn.Config(
-        make_app(browser.folder, token, host),
-        log_config=None,
-        # Below errors there are only what strangers send: it must not fill a disk.
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        http=connections.Connection,
-        limit_concurrency=connections.most_connections(),
-        loop="asyncio",
-        backlog=connections.AT_ONCE,
-        workers=1,
-        proxy_headers=False,
-        ws="none",
-        server_header=False,
-        # Players keep connections open for as long as they are not done.
-        timeout_graceful_shutdown=1,
-    )
-    return Server(connections.PageServer(config), listener, host, token)
+    server = connections.PageServer(make_app(browser.folder, token, host))
+    return ServedPage(server, listener, host, token)
 
 
 def serve(
@@ -160,22 +146,19 @@ def serve(
     folder : path
         The project's folder.
     host, port
-        As of :func:`start`; None: as the project's options of the annotator say.
+        As for :func:`start`; None for the project's annotator options.
     say : callable
-        Is given what the person at the terminal should read, the link first.
+        Called with each message for the person at the terminal, the link first.
 
     Raises
     ------
-    UsageError
-        If this is no project.
+    RunFolderError
+        If the folder is not a project's, or damaged.
     TrustError
-        If the project's options open the page to other machines, and its user has not allowed it.
-    AnnotatorError, StorageError
-        As of :func:`start`.
+        If the project's options open the page to other machines, and the user has not allowed it.
+    UsageError, AnnotatorError, StorageError
+        As for :func:`start`.
     """
-    from rlmba.annotators.browser.guard import is_loopback
-    from rlmba.annotators.registry import acts
-
     options = _options(folder)
     if host is None:
         trust.require(folder, acts("browser", folder, options))
@@ -186,37 +169,23 @@ def serve(
         say(f"label here: {server.url}")
         if not is_loopback(host):
             say(
-                "warning: other machines can reach this page; whoever has the link sees the data and can "
+                "warning: other machines can reach this page; anybody with the link sees the data and can "
                 "answer, and the connection is not encrypted"
             )
-        say(f"answers are kept in {folder / 'answers'}; Ctrl-C ends this and loses nothing")
+        say(f"answers are saved in {folder / 'answers'}; Ctrl-C stops the page and loses nothing")
         server.wait()
     except KeyboardInterrupt:
-        say("ended; the same command goes on from here, and pages that are open go on with it")
+        say(
+            "stopped; run the same command again to continue, and pages that are still open reconnect"
+        )
     finally:
         server.close()
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    """The project's options of this annotator."""
-    from rlmba.config import yaml12
-
-    file = folder / "config.yaml"
-    try:
-        data = yaml12.read(file, regular=True)
-    except OSError as error:
-        raise UsageError(
-            f"{folder} is no project ({file.name}: {error.strerror or error}); make one with `rlmba init`"
-        ) from error
-    project = data.get("project") if isinstance(data, dict) else None
-    if not isinstance(project, dict) or project.get("annotator", "browser") != "browser":
-        return {}
-    options = project.get("annotator_options") or {}
-    if not isinstance(options, dict):
-        raise UsageError(
-            f"{file}: project.annotator_options: expected options by name, got {options!r:.200}"
-        )
-    return options
+    """The project's options for this annotator."""
+    project = read_config(folder).project
+    return project.annotator_options if project.annotator == "browser" else {}
 
 
 def _listener(host: str, port: int, folder: Path) -> socket.socket:
@@ -226,11 +195,11 @@ def _listener(host: str, port: int, folder: Path) -> socket.socket:
         )[0]
     except OSError as error:
         raise UsageError(
-            f"host: expected a name or address of this machine, got {host!r} ({error.strerror})"
+            f"host: expected a name or an address of this machine, got {host!r} ({error.strerror})"
         ) from error
     listener = socket.socket(family, kind, protocol)
     try:
-        # Without it a port stays taken for a minute after a restart.
+        # Without this, the port stays taken for a minute after a restart.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)
@@ -238,22 +207,21 @@ def _listener(host: str, port: int, folder: Path) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise UsageError(
-                f"host: {host!r} is no address of this machine; try 127.0.0.1"
+                f"host: {host!r} is not an address of this machine; try 127.0.0.1"
             ) from error
-        there = shlex.quote(str(folder))
-        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error})"
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"is not available ({error})"
         raise AnnotatorError(
-            f"port {port} of {host} {reason}; `rlmba label {there} --port 0` takes any that is free, and "
-            f"`rlmba loop` goes by project.annotator_options.port in {there}/config.yaml"
+            f"port {port} of {host} {reason}; `{command('label', folder, '--port', 0)}` takes any free port, "
+            f"and for `rlmba loop` set project.annotator_options.port in {folder / 'config.yaml'}"
         ) from error
     return listener
 
 
 def _link_token(path: Path) -> str:
-    """The token of a folder's link: of what the folder's file and the user's own settings keep.
+    """The token of a folder's link, derived from a secret in the folder and one in the user's settings.
 
-    Whoever made the folder knows its file, but not the user's half. Without a place for settings the
-    token lasts as long as the process.
+    Whoever made the folder knows the first secret but not the second. If the settings cannot be written,
+    the token lasts as long as the process.
     """
     try:
         settings = config_folder()
@@ -266,26 +234,13 @@ def _link_token(path: Path) -> str:
 
 
 def _kept_secret(path: Path) -> str:
-    """What a file keeps, drawn where there is none; nobody else may read the file."""
-    with suppress(DataError):  # a damaged one is replaced
+    """The secret in a file that only its owner may read; a new one is created if there is none."""
+    with suppress(DataError):  # a damaged file is replaced
         token = (find_json(path, dict[str, str], advice="delete it") or {}).get("token", "")
         if re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
-            with suppress(OSError):  # as on file systems without modes
+            with suppress(OSError):  # some file systems have no permissions
                 path.chmod(0o600)
             return token
     token = secrets.token_urlsafe(32)
-    try:
-        # Made for the owner alone, before there is something in it.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".browser.")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(json.dumps({"token": token}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"could not write {path} ({error.strerror or error})") from error
+    atomic_write_text(path, json.dumps({"token": token}) + "\n", private=True)
     return token

@@ -1,4 +1,4 @@
-"""Label Studio as annotator: on a server, or by files that people import and export there."""
+"""The annotator `labelstudio`: Label Studio on a server, or through files that people import and export."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from rlmba.annotators.labelstudio import labeling
-from rlmba.annotators.labelstudio.answers import Asked, Decided, decide, round_of, votes
 from rlmba.annotators.labelstudio.exports import read_export
-from rlmba.annotators.labelstudio.media import Inline, Local, Media, Upload
-from rlmba.annotators.labelstudio.projects import Projects
+from rlmba.annotators.labelstudio.media import (
+    InlineMedia,
+    LocalMedia,
+    MediaTransport,
+    UploadedMedia,
+)
+from rlmba.annotators.labelstudio.projects import ServerProjects
 from rlmba.annotators.labelstudio.tasks import asked_again, columns, tasks
+from rlmba.annotators.labelstudio.votes import AskedBatch, Decision, decide, round_of, votes
 from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
 from rlmba.reading.files import read_text
 from rlmba.reading.structured import read_json
@@ -23,57 +28,57 @@ from rlmba.runfolder.batches import LabelBatch, Tickets
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
-    from rlmba.annotators.labelstudio.server import Server
+    from rlmba.annotators.labelstudio.client import Client
 
 __all__ = ["LabelStudio"]
 
-_CHUNK = 25  # questions whose files are uploaded, and which are then imported, together
+_CHUNK = 25  # questions that are uploaded and imported together
 _SHOWN = 3
 _MEDIA = ("upload", "local", "inline")
 
 
 class LabelStudio:
-    """Annotators who work in Label Studio.
+    """People label in Label Studio.
 
-    With ``url`` it talks to a server: makes a project, adds a task for each question, reads the
-    annotations. Without, people import ``labelstudio/round_003.json`` (and, once, paste
-    ``labelstudio/labeling_config.xml``) and put what they export to ``labelstudio-export.json`` or ``.csv``.
+    With ``url``, it uses a server: it creates a project, adds a task for each question, and reads the
+    annotations. Without, people paste ``labelstudio/labeling_config.xml`` into a project, import
+    ``labelstudio/round_003.json`` there, and export to ``labelstudio-export.json`` or ``.csv``.
 
     Parameters
     ----------
     folder : path
         The project's folder.
     url : str or None
-        The server's address; None or empty: files.
+        The server's address; None or empty for files.
     project : int or None
-        The project there to work in; None: one is made, once.
+        The number of the server's project to use; None creates one.
     title : str or None
-        Its title; None: made from the folder's name.
+        The title of a created project; None for one with the folder's name.
     key_variable : str
-        The environment variable with the key: a personal access token, or a legacy token where the server
-        takes these.
+        The environment variable with the key: a personal access token, or a legacy token if the server
+        accepts these.
     key_file : path or None
-        A file with the key, instead; relative to ``folder``.
+        A file with the key, instead of the variable; relative to ``folder``.
     media : {"upload", "local", "inline"} or None
-        How files are shown. "upload": sent to the server, which keeps copies. "local": read by the server
-        from ``document_root`` on its own disk. "inline": as part of the task, pictures and short films
-        only. None: "upload" with a server, else "inline".
+        How files are shown. "upload" sends copies to the server. "local" lets the server read them from
+        ``document_root`` on its own disk. "inline" makes them part of the task; it works for images and
+        short videos only. None is "upload" with a server, else "inline".
     document_root : path or None
         For "local": the folder that Label Studio serves files from.
     server_document_root : str or None
-        Where the server sees that folder (a container's mount); None: at the same path.
+        The path of that folder on the server, such as a container's mount; None if it is the same.
     export : path or None
-        An exported file to read the answers from, even where there is a server; relative to ``folder``.
+        An exported file to read the answers from, even if there is a server; relative to ``folder``.
     prelabel : bool
-        Choose the model's class beforehand when people label. They then tend to agree with it. Counts
-        when the project is made.
+        Whether the model's class is preselected. People then tend to agree with it. It takes effect when
+        the project is created.
     timeout : float
-        Seconds after which a request to the server is given up.
+        The time limit of a request to the server, in seconds.
 
     Raises
     ------
     UsageError
-        If an option is wrong.
+        If an option is invalid.
     """
 
     def __init__(
@@ -112,7 +117,7 @@ class LabelStudio:
         self._url = (url or "").rstrip("/")
         self._project = project
         name = title or f"rlmba: {self.folder.resolve().name}"
-        self._projects = Projects(self._own / "server.json", name, prelabel=prelabel)
+        self._projects = ServerProjects(self._own / "server.json", name, prelabel=prelabel)
         self._key_variable = key_variable
         self._key_file = None if key_file is None else self.folder / Path(key_file).expanduser()
         self._media = media or ("upload" if url else "inline")
@@ -122,12 +127,12 @@ class LabelStudio:
         self._timeout = timeout
 
     def request(self, batch: LabelBatch) -> str:
-        """Ask; questions of this round that are there already are not asked twice.
+        """Add tasks for the questions that have none yet.
 
         Raises
         ------
         AnnotatorError
-            If the server cannot be asked. Asking again adds what is missing.
+            If a request to the server fails. Requesting the batch again adds the missing tasks.
         DataError
             If Label Studio cannot offer one of the classes.
         """
@@ -139,17 +144,17 @@ class LabelStudio:
         return ticket
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Class names by sample id: the majority of the annotations, of ground truths where there are any.
+        """The most frequent label of each question, over its annotations or its ground truths if it has any.
 
-        Questions whose answers are equally divided are not among them but asked again: a further task on
-        the server, or a file ``labelstudio/round_003_again.json`` to import. The ticket's notes name them.
+        A question with a tie has no label and is asked again: by another task on the server, or in a file
+        ``labelstudio/round_003_again.json`` to import. The ticket's notes name these questions.
 
         Raises
         ------
         AnnotatorError
             If the server or the ticket cannot be read.
         DataError
-            If an export cannot be read, or a label is none of the classes.
+            If an export cannot be read, or a label is not one of the classes.
         """
         batch, notes = self.tickets.read(ticket)
         asked = self._asked(batch)
@@ -171,32 +176,32 @@ class LabelStudio:
             first = next(iter(decided.ties))
             where = "" if self._url else f"; import {self._own / f'{ticket}_again.json'}"
             warnings.warn(
-                f"labelstudio: answers are equally divided on {len(decided.ties)} questions (first, "
+                f"labelstudio: answers are equally divided on {len(decided.ties)} questions (the first is "
                 f"{first!r}), which are asked again{where}",
                 RlmbaWarning,
                 stacklevel=2,
             )
         return decided.labels
 
-    def _asked(self, batch: LabelBatch) -> Asked:
-        """The batch; answers of unknown rounds are told once, with the latest one."""
+    def _asked(self, batch: LabelBatch) -> AskedBatch:
+        """The batch. Only for the latest one are answers of unknown rounds reported."""
         rounds = self.tickets.rounds()
-        return Asked(batch, rounds if batch.round == max(rounds) else None)
+        return AskedBatch(batch, rounds if batch.round == max(rounds) else None)
 
     def _ask_server(self, batch: LabelBatch) -> None:
         server = self._connect()
         wanted = columns(batch)
         project = self._number(server, make=True)
         before = server.label_config(project)
-        config = labeling.grown(before, wanted, batch.classes, open_classes=batch.open)
+        config = labeling.extended(before, wanted, batch.classes, open_classes=batch.open)
         if not _same(before, config):
             server.set_label_config(project, config)
-        asked = Asked(batch)
+        asked = AskedBatch(batch)
         there = {asked.question(task) for task in server.tasks(project, batch.round)}
         missing = [question for question in batch.questions if question.id not in there]
         if not missing:
             return
-        media = self._way(server, project, files=any(question.files for question in missing))
+        media = self._transport(server, project, files=any(question.files for question in missing))
         keys = labeling.variables(config)
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
@@ -205,16 +210,18 @@ class LabelStudio:
     def _write_import(self, batch: LabelBatch, ticket: str) -> None:
         make_folder(self._own)
         path = self._own / "labeling_config.xml"
-        advice = "delete it: it is made again"
+        advice = "delete it, and it is written again"
         before = read_text(path, advice=advice, error=AnnotatorError) if path.is_file() else ""
-        config = labeling.grown(before, columns(batch), batch.classes, open_classes=batch.open)
-        made = tasks(batch, batch.questions, self._way(None, None), labeling.variables(config))
+        config = labeling.extended(before, columns(batch), batch.classes, open_classes=batch.open)
+        made = tasks(
+            batch, batch.questions, self._transport(None, None), labeling.variables(config)
+        )
         if config != before:
             atomic_write_text(path, config)
         atomic_write_text(self._own / f"{ticket}.json", _json(made))
 
     def _exported(self, batch: LabelBatch) -> list[dict[str, Any]]:
-        """Tasks of the export; none where there is no export yet."""
+        """The tasks of the export; none if there is no export yet."""
         if self._export is not None:
             path = self._export
         else:
@@ -226,14 +233,14 @@ class LabelStudio:
         found = read_export(path)
         if not any(round_of(task) == batch.round for task in found):
             warnings.warn(
-                f"{path}: no answers of round {batch.round} in it; export the project again when people "
-                "have labeled",
+                f"{path} has no tasks of round {batch.round}; export the project again when people "
+                "have labeled them",
                 RlmbaWarning,
                 stacklevel=3,
             )
         return found
 
-    def _write_again(self, ticket: str, decided: Decided) -> None:
+    def _write_again(self, ticket: str, decided: Decision) -> None:
         path = self._own / f"{ticket}_again.json"
         source = self._own / f"{ticket}.json"
         if not decided.ties:
@@ -248,22 +255,24 @@ class LabelStudio:
         again = [asked_again(t, ties[t["data"]["sample_id"]]) for t in chosen]
         atomic_write_text(path, _json(again))
 
-    def _way(self, server: Server | None, project: int | None, *, files: bool = True) -> Media:
-        """How files reach Label Studio."""
+    def _transport(
+        self, server: Client | None, project: int | None, *, files: bool = True
+    ) -> MediaTransport:
+        """How files reach Label Studio, by the option ``media``."""
         if self._media == "local" and self._document_root is not None:
-            return Local(self._document_root, self._server_document_root, server, project)
+            return LocalMedia(self._document_root, self._server_document_root, server, project)
         if self._media == "upload" and server is not None and files:
-            return Upload(server, self._projects.number(server, "files", make=True))
-        return Inline()
+            return UploadedMedia(server, self._projects.number(server, "files", make=True))
+        return InlineMedia()
 
-    def _number(self, server: Server, *, make: bool = False) -> int:
-        """The project with the questions."""
+    def _number(self, server: Client, *, make: bool = False) -> int:
+        """The number of the project with the questions."""
         return self._project or self._projects.number(server, "questions", make=make)
 
-    def _connect(self) -> Server:
-        from rlmba.annotators.labelstudio.server import Server
+    def _connect(self) -> Client:
+        from rlmba.annotators.labelstudio.client import Client
 
-        return Server(self._url, self._key(), timeout=self._timeout)
+        return Client(self._url, self._key(), timeout=self._timeout)
 
     def _key(self) -> str:
         if self._key_file is not None:
@@ -275,16 +284,16 @@ class LabelStudio:
             place = f"the environment variable {self._key_variable}"
         if not key or not key.isascii() or len(key.split()) != 1:
             raise AnnotatorError(
-                f"{place}: expected the key to Label Studio, got {'something else' if key else 'nothing'}: "
-                "make one there (Account & Settings, Personal Access Token) and put it in that place"
+                f"{place}: expected the key to Label Studio, got {'something else' if key else 'nothing'}; "
+                "create one in Label Studio (Account & Settings, Personal Access Token) and put it there"
             )
         return key
 
 
 def _unanswered(
-    asked: Asked, found: list[dict[str, Any]], decided: Decided
+    asked: AskedBatch, found: list[dict[str, Any]], decided: Decision
 ) -> list[dict[str, Any]]:
-    """Further tasks for questions without a majority, unless one of theirs still waits for an answer."""
+    """New tasks for questions with a tie, unless one of their tasks has no answer yet."""
     again = []
     for sample, count in decided.ties.items():
         own = [task for task in found if asked.question(task) == sample]
@@ -293,21 +302,21 @@ def _unanswered(
     return again
 
 
-def _warn_of_unused(decided: Decided) -> None:
+def _warn_of_unused(decided: Decision) -> None:
     if decided.unused:
         shown = "; ".join(decided.unused[:_SHOWN]) + (
             "; ..." if len(decided.unused) > _SHOWN else ""
         )
         warnings.warn(
             f"labelstudio: {len(decided.unused)} answered tasks are not used ({shown}); correct them in "
-            "Label Studio, or leave them",
+            "Label Studio, or ignore this",
             RlmbaWarning,
             stacklevel=3,
         )
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two labeling configs say the same."""
+    """Whether two labeling configs are the same XML."""
     if not one.strip():
         return False
     return ET.canonicalize(one) == ET.canonicalize(other)

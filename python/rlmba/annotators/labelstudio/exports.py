@@ -1,4 +1,4 @@
-"""Files that people export from Label Studio: JSON, JSON-MIN, CSV."""
+"""Reading files that people export from Label Studio: JSON, JSON-MIN or CSV."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _HOW = "export the project again as JSON, JSON-MIN or CSV"
 
 
 def read_export(path: Path) -> list[dict[str, Any]]:
-    """Tasks with ``id``, ``data`` and ``annotations``.
+    """Read an export as tasks with ``id``, ``data`` and ``annotations``.
 
-    JSON holds everything. JSON-MIN and CSV have a row for each annotation and do not say which are ground
-    truth.
+    JSON holds everything. JSON-MIN and CSV have one row for each annotation, and do not say which
+    annotations are ground truth.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged, or no such export.
+        If the file is missing, damaged, or not such an export.
     """
     rows = _table(path) if path.suffix.lower() in (".csv", ".tsv") else _objects(path)
     return [_task(path, i, row) for i, row in enumerate(rows, 1)]
@@ -68,9 +68,9 @@ def _task(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names(path: Path, cell: Any, key: str) -> list[Any]:
-    """A cell's names: one as it is, several as an object or a list, none where it is empty."""
+    """The names in a cell, which holds a single name, several as an object or a list, or none."""
     if isinstance(cell, str) and cell.startswith(f'{{"{key}":'):
-        with suppress(DataError):  # damaged, it is no class, which is said
+        with suppress(DataError):  # a damaged cell is then refused as a label
             cell = parse_json(cell, dict[str, Any], f"{path}: the cell {cell[:40]!r}", advice=_HOW)
     if isinstance(cell, Mapping):
         cell = cell.get(key)

@@ -1,4 +1,4 @@
-"""The labeling config: which media Label Studio shows, and the classes to choose from."""
+"""The labeling config, which says what media Label Studio shows and which classes it offers."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from xml.etree import ElementTree as ET
 from rlmba.errors import AnnotatorError, DataError
 
 __all__ = [
-    "CANNOT_TELL",
+    "CANNOT_TELL_ALIAS",
     "CHOICES",
     "NEW_CLASS",
     "Column",
     "column",
-    "grown",
+    "extended",
     "shown_value",
     "variables",
 ]
 
-CANNOT_TELL = "rlmba:cannot-tell"
-"""What an annotation holds where people cannot tell; no class may be called so."""
+CANNOT_TELL_ALIAS = "rlmba:cannot-tell"
+"""The choice in an annotation that means "cannot tell". No class may have this name."""
 
 CHOICES = "label"
-"""Name of the control with the classes."""
+"""The name of the control with the classes."""
 
 NEW_CLASS = "new_class"
-"""Name of the field for a class that is not in the list yet."""
+"""The name of the field for a new class."""
 
 _ABOUT = "about"
 _MEDIA = "rlmba-media"
@@ -42,7 +42,7 @@ class Column(NamedTuple):
     Parameters
     ----------
     key : str
-        The key of a task's data, and the tag's name.
+        The key in a task's data, and the tag's name.
     tag : {"Image", "Audio", "Video", "Text"}
         The tag that shows it.
     title : str
@@ -55,10 +55,10 @@ class Column(NamedTuple):
 
 
 def column(modality: str, tag: str) -> Column:
-    """The column of a modality: the same in every round, whatever else there is.
+    """The column of a modality, which is the same in every round.
 
-    Label Studio's variables are ASCII words. A key is the modality's name where that is the tag's ("image"),
-    otherwise it ends with the tag's; a checksum takes the place of characters that were lost.
+    Label Studio's variables are ASCII words. A key is the modality's name if that equals the tag's ("image").
+    Otherwise the tag's name is appended, and a checksum if characters were replaced.
     """
     kind = tag.lower()
     word = re.sub(r"\W", "_", modality, flags=re.ASCII)
@@ -68,30 +68,30 @@ def column(modality: str, tag: str) -> Column:
 
 
 def shown_value(name: str) -> str:
-    """How a name is written on the page: a joiner without width keeps "$x" from being read as a variable."""
+    """A name as it is displayed: an invisible character keeps "$x" from being read as a variable."""
     return name.replace("$", "$\N{WORD JOINER}")
 
 
-def grown(
+def extended(
     config: str, columns: Iterable[Column], classes: Iterable[str], *, open_classes: bool
 ) -> str:
-    """A labeling config with everything that a batch needs, and all else left as it is.
+    """Add whatever a batch needs to a labeling config, and leave the rest as it is.
 
     Parameters
     ----------
     config : str
-        The project's present one, perhaps edited by people; empty: none yet.
+        The project's present config, which people may have edited; empty if there is none.
     columns : iterable of Column
-        What has to be shown.
+        What must be shown.
     classes : iterable of str
-        Class names that can be chosen. Those that are in ``config`` and not here stay.
+        Names of the classes to offer. Other classes in ``config`` stay.
     open_classes : bool
-        Whether there is a field for the name of a new class.
+        Whether there must be a field for the name of a new class.
 
     Returns
     -------
     str
-        XML. Equal to what it was made from where nothing is lacking, up to the way of writing it.
+        XML. If nothing is missing, it is equivalent to ``config``.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def grown(
     except ET.ParseError as error:
         raise AnnotatorError(
             f"Label Studio: the project's labeling config is not XML ({error}); "
-            "mend it in the project's settings, or give another `project`"
+            "repair it in the project's settings, or set the annotator's option project to another one"
         ) from None
     _show(root, columns)
     _choose(root, classes, open_classes)
@@ -114,7 +114,7 @@ def grown(
 
 
 def variables(config: str) -> set[str]:
-    """Keys that a task's data must have for a labeling config that :func:`grown` gave."""
+    """The keys that a task's data must have for a labeling config that :func:`extended` returned."""
     found = (
         _VARIABLE.fullmatch(element.get("value", ""))
         for element in ET.fromstring(config).iter()
@@ -124,7 +124,7 @@ def variables(config: str) -> set[str]:
 
 
 def _show(root: ET.Element, columns: Iterable[Column]) -> None:
-    """Tags for what is not shown yet, side by side as long as there is room."""
+    """Add tags for what is not shown yet, side by side as far as there is room."""
     row = root.find(f".//View[@className='{_MEDIA}']")
     if row is None:
         style = "display:flex;flex-wrap:wrap;gap:1em;margin-bottom:1em"
@@ -149,18 +149,20 @@ def _show(root: ET.Element, columns: Iterable[Column]) -> None:
 
 
 def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> None:
-    """A button for each class and one for those who cannot tell; a field where the list is open."""
+    """Add a button for each class and one for "cannot tell", and a field for new classes if they are open."""
     choices = root.find(f".//Choices[@name='{CHOICES}']")
     if choices is None:
         attributes = {"name": CHOICES, "toName": _ABOUT, "choice": "single", "showInline": "true"}
         choices = ET.SubElement(root, "Choices", attributes)
     there = {choice.get("alias") or choice.get("value") for choice in choices.iter("Choice")}
     classes = list(classes)
-    last = [c for c in choices if c.get("alias") == CANNOT_TELL]
+    last = [c for c in choices if c.get("alias") == CANNOT_TELL_ALIAS]
     place = list(choices).index(last[0]) if last else len(choices)
     for name in classes:
-        if name == CANNOT_TELL or not name.strip():
-            raise DataError(f"class {name!r}: Label Studio cannot offer it; rename it")
+        if name == CANNOT_TELL_ALIAS or not name.strip():
+            raise DataError(
+                f"class {name!r}: Label Studio cannot offer a class of this name; rename it"
+            )
         if name not in there:
             choice = {"value": _written(shown_value(name))}
             if choice["value"] != name:
@@ -169,7 +171,7 @@ def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> Non
             place += 1
     if not last:
         text = "cannot tell" if "cannot tell" not in classes else "cannot tell (no label)"
-        choices.append(_element("Choice", {"value": text, "alias": CANNOT_TELL}))
+        choices.append(_element("Choice", {"value": text, "alias": CANNOT_TELL_ALIAS}))
     field = root.find(f".//TextArea[@name='{NEW_CLASS}']")
     choices.set("required", "false" if open_classes else "true")
     if open_classes and field is None:
@@ -191,7 +193,7 @@ def _element(tag: str, attributes: Mapping[str, str]) -> ET.Element:
 
 
 def _written(text: str) -> str:
-    """``text``, if XML can hold it."""
+    """The text, if XML can represent it."""
     if found := _CONTROL.search(text):
         raise DataError(
             f"{text!r}: expected a name without control characters, got {found.group()!r}; rename it"

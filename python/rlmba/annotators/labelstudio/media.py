@@ -1,4 +1,4 @@
-"""How files reach Label Studio: as part of the task, uploaded, or served from its own disk."""
+"""How files reach Label Studio: as part of the task, by upload, or from the server's own disk."""
 
 from __future__ import annotations
 
@@ -12,71 +12,69 @@ from urllib.parse import quote
 from rlmba.errors import AnnotatorError, UsageError
 
 if TYPE_CHECKING:
-    from rlmba.annotators.labelstudio.server import Server
+    from rlmba.annotators.labelstudio.client import Client
 
-__all__ = ["Inline", "Local", "Media", "Upload", "tag_of"]
+__all__ = ["InlineMedia", "LocalMedia", "MediaTransport", "UploadedMedia", "tag_of"]
 
 _TAGS = {"image": "Image", "audio": "Audio", "video": "Video"}
 _MEBI = 1 << 20
 
 
 def tag_of(modality: str, path: Path) -> str | None:
-    """The tag that shows a file, by its modality's name or, failing that, its type; None: nothing does."""
+    """The tag that shows a file, by its modality's name or else its type; None if no tag can."""
     return _TAGS.get(modality) or _TAGS.get(_type(path).split("/")[0])
 
 
-class Media(Protocol):
+class MediaTransport(Protocol):
     """A way for files to reach Label Studio."""
 
     def refused(self, path: Path, tag: str) -> str | None:
-        """Why a file that is there cannot be shown, for people to read; None: it can."""
+        """Why an existing file cannot be shown, as text for people; None if it can."""
         ...
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """Where Label Studio finds the files; none of them was refused."""
+        """The addresses of the files for Label Studio; none of the files was refused."""
         ...
 
 
-class Inline:
-    """Files within the task, as ``data:`` addresses. Label Studio plays no sound from these."""
+class InlineMedia:
+    """Files within the task, as ``data:`` addresses. Label Studio does not play sound from those."""
 
     limit = 8 * _MEBI
-    """Bytes of the largest file: the page that lists tasks loads all of it."""
+    """The largest file in bytes: the page that lists tasks loads all of it."""
 
     def refused(self, path: Path, tag: str) -> str | None:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         if tag == "Audio":
-            return (
-                "Label Studio plays sound only from an address: use media=local, or a server's url"
-            )
+            return "Label Studio plays sound only from a server: use media=local, or set the url"
         if (size := path.stat().st_size) > self.limit:
-            return f"{_size(size)}, more than the {_size(self.limit)} that go into a task: use media=local"
+            return f"{_size(size)}, more than the {_size(self.limit)} that fit into a task: use media=local"
         return None
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         return {
             path: f"data:{_type(path)};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
             for path in paths
         }
 
 
-class Local:
-    """Files that Label Studio reads from its own disk: it runs here, or sees the same folder.
+class LocalMedia:
+    """Files that Label Studio reads from its own disk: it runs on this machine, or sees the same folder.
 
     Parameters
     ----------
     root : path
-        The folder that it serves files from (LOCAL_FILES_DOCUMENT_ROOT), as seen from here.
+        The folder that it serves files from (LOCAL_FILES_DOCUMENT_ROOT), as seen from this machine.
     server_root : str or None
-        The same folder as the server sees it; None: at the same place.
-    server, project : Server, int
-        Where a storage connection is made for each folder directly below ``root`` that files lie in;
-        without it files are not served. None: people make them by hand.
+        The path of the same folder on the server; None if it is the same.
+    server, project : Client, int
+        Where to create a storage connection for each folder directly below ``root`` that holds files;
+        without one, files are not served. None if people create them by hand.
     """
 
     def __init__(
-        self, root: Path, server_root: str | None, server: Server | None, project: int | None
+        self, root: Path, server_root: str | None, server: Client | None, project: int | None
     ) -> None:
         self._root = root.expanduser().resolve()
         if not self._root.is_dir():
@@ -88,19 +86,19 @@ class Local:
         self._server = server
         self._project = project
 
-    def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002 - whatever a browser can play
-        """See :class:`Media`; a file outside the folder is a mistake in the settings.
+    def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002 - all media are possible
+        """See :class:`MediaTransport`. A file outside the folder is an error in the settings.
 
         Raises
         ------
         AnnotatorError
-            If the file does not lie in a folder below the root.
+            If the file is not in a folder below the root.
         """
         self._relative(path)
         return None
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         relative = {path: self._relative(path) for path in paths}
         if self._server is not None and self._project is not None:
             folders = {f"{self._server_root}/{r.parts[0]}" for r in relative.values()}
@@ -111,24 +109,23 @@ class Local:
         resolved = path.resolve()
         if not resolved.is_relative_to(self._root) or resolved.parent == self._root:
             raise AnnotatorError(
-                f"{path}: Label Studio can only serve files that lie in a folder below document_root "
-                f"({self._root}); move the files or choose another document_root, "
-                "or let them be uploaded (media=upload)"
+                f"{path}: Label Studio can only serve files in a folder below document_root ({self._root}); "
+                "move the files, choose another document_root, or upload them (media=upload)"
             )
         return resolved.relative_to(self._root)
 
 
-class Upload:
+class UploadedMedia:
     """Files that are sent to Label Studio, which keeps copies.
 
-    It takes single files only into a project that shows nothing or one thing, so they go into a project
-    beside the one with the questions.
+    Label Studio accepts single files only in a project that shows at most one thing, so the files go into a
+    project of their own.
 
     Parameters
     ----------
-    server : Server
+    server : Client
     project : int
-        The project that keeps the files.
+        The project for the files.
     """
 
     formats = (
@@ -136,29 +133,29 @@ class Upload:
         *(".flac", ".m4a", ".mp3", ".ogg", ".wav"),
         *(".mp4", ".webm"),
     )
-    """What Label Studio takes of what browsers show."""
+    """The formats that both Label Studio accepts and browsers show."""
     limit = 249 * _MEBI
-    """Bytes of the largest file."""
+    """The largest file in bytes."""
     together = 48 * _MEBI
-    """Bytes, and below it files, that are sent in one request."""
+    """The number of bytes that are sent in one request."""
 
-    def __init__(self, server: Server, project: int) -> None:
+    def __init__(self, server: Client, project: int) -> None:
         self._server = server
         self._project = project
 
     def refused(self, path: Path, tag: str) -> str | None:  # noqa: ARG002
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         if path.suffix.lower() not in self.formats:
             return (
-                f"Label Studio takes no uploads of type {path.suffix or 'without suffix'}: "
+                f"Label Studio accepts no uploads of type {path.suffix or '(no suffix)'}: "
                 "convert it, or use media=local"
             )
         if (size := path.stat().st_size) > self.limit:
-            return f"{_size(size)}, more than Label Studio takes ({_size(self.limit)}): use media=local"
+            return f"{_size(size)}, more than Label Studio accepts ({_size(self.limit)}): use media=local"
         return None
 
     def addresses(self, paths: Sequence[Path]) -> Mapping[Path, str]:
-        """See :class:`Media`."""
+        """See :class:`MediaTransport`."""
         found: dict[Path, str] = {}
         for group in self._groups(dict.fromkeys(paths)):
             types = [(path, _type(path)) for path in group]

@@ -1,4 +1,4 @@
-"""The projects on a server that belong to one project folder."""
+"""The projects on a Label Studio server that belong to one project folder."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
-    from rlmba.annotators.labelstudio.server import Server
+    from rlmba.annotators.labelstudio.client import Client
 
-__all__ = ["Projects"]
+__all__ = ["ServerProjects"]
 
 _TEXTS = {
     "questions": "Questions of rlmba.",
-    "files": "Files that questions of rlmba show; nothing to label here. Keep it as long as these are asked.",
+    "files": "Files that questions of rlmba show. There is nothing to label here, but keep this project.",
 }
 
 
 @dataclass
 class _State:
-    """The file: our mark, and the numbers of projects by kind, by the server's address."""
+    """The content of the file: our mark, and the project numbers by kind, by server address."""
 
     mark: str
     servers: dict[str, dict[str, int]]
 
 
-class Projects:
-    """Which of a server's projects are ours: one with questions, one with the files these show.
+class ServerProjects:
+    """Finds or creates our projects on a server: one with the questions, one with the files they show.
 
-    A mark in a project's description finds it again where a process died before its number was kept, and
-    where the server has moved to another address.
+    A mark in a project's description finds the project again if a process died before it stored the
+    project's number, and if the server has moved to another address.
 
     Parameters
     ----------
     path : path
-        The file with the mark, and with the numbers by address.
+        The file with the mark and the project numbers.
     title : str
-        Title of the project with the questions.
+        The title of the project with the questions.
     prelabel : bool
-        Whether that project chooses the model's class beforehand.
+        Whether that project preselects the model's class.
     """
 
     def __init__(self, path: Path, title: str, *, prelabel: bool) -> None:
@@ -52,13 +52,13 @@ class Projects:
         self._title = title
         self._prelabel = prelabel
 
-    def number(self, server: Server, kind: str, *, make: bool) -> int:
-        """Number of the project with the "questions", or of that with the "files".
+    def number(self, server: Client, kind: str, *, make: bool) -> int:
+        """The number of the project with the "questions", or of the one with the "files".
 
         Raises
         ------
         AnnotatorError
-            If there is none and it shall not be made, or the server cannot be asked.
+            If there is none and ``make`` is False, or the server cannot be reached.
         """
         state = self._read()
         known = state.servers.setdefault(server.url, {})
@@ -68,7 +68,7 @@ class Projects:
         number = server.find_project(mark)
         if number is None and not make:
             raise AnnotatorError(
-                f"Label Studio at {server.url} has no project of {self.path.parent.parent}; ask with "
+                f"Label Studio at {server.url} has no project for {self.path.parent.parent}; create it with "
                 "`rlmba next`, or set the annotator's option project"
             )
         if number is None:

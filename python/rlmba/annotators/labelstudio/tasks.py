@@ -1,4 +1,4 @@
-"""Questions as Label Studio's tasks."""
+"""Questions as tasks of Label Studio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.labelstudio.labeling import CHOICES, Column, column
-from rlmba.annotators.labelstudio.media import Media, tag_of
+from rlmba.annotators.labelstudio.media import MediaTransport, tag_of
 from rlmba.errors import RlmbaWarning
 from rlmba.runfolder.batches import LabelBatch, Question
 
@@ -18,7 +18,7 @@ __all__ = ["asked_again", "columns", "tasks"]
 
 
 def columns(batch: LabelBatch) -> list[Column]:
-    """What the questions of a batch show, files before texts, in the order of their first appearance."""
+    """The columns that the questions of a batch need: files, then texts, in the order of first use."""
     found: dict[Column, None] = {}
     for question in batch.questions:
         for modality, name in question.files.items():
@@ -31,28 +31,27 @@ def columns(batch: LabelBatch) -> list[Column]:
 
 
 def tasks(
-    batch: LabelBatch, questions: Sequence[Question], media: Media, keys: Iterable[str]
+    batch: LabelBatch, questions: Sequence[Question], media: MediaTransport, keys: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Tasks to import, in the order of the questions.
+    """The tasks to import, in the order of the questions.
 
-    A file that is gone or that Label Studio cannot show does not keep the others from being asked: the task
-    says what is missing, and a warning names the first.
+    If a file is missing or Label Studio cannot show it, the task says so, and a warning names the first one.
 
     Parameters
     ----------
     batch : LabelBatch
-        Whence the questions come.
+        The batch of the questions.
     questions : sequence of Question
         Some of them.
-    media : Media
+    media : MediaTransport
         How files reach Label Studio.
     keys : iterable of str
-        Keys that the labeling config wants; empty where a question has nothing for them.
+        The keys that the labeling config needs. They are empty in questions that have no such data.
 
     Returns
     -------
     list of dict
-        With ``data`` and, where the model says something, ``predictions``.
+        With ``data`` and, if the model has predicted a class, ``predictions``.
     """
     shown: dict[tuple[str, str], Path] = {}
     notes: dict[str, list[str]] = {question.id: [] for question in questions}
@@ -76,14 +75,14 @@ def tasks(
 
 
 def asked_again(task: Mapping[str, Any], votes: int) -> dict[str, Any]:
-    """A second task for a question whose answers are equally divided.
+    """Another task for a question with a tie.
 
     Parameters
     ----------
     task : mapping
-        Any of its tasks so far.
+        Any of the question's tasks.
     votes : int
-        How many answers there were, over all of them.
+        The number of answers to all of its tasks.
     """
     data = dict(task["data"])
     lines = str(data.get("about", "")).split("\n")
@@ -96,13 +95,13 @@ def asked_again(task: Mapping[str, Any], votes: int) -> dict[str, Any]:
 _AGAIN = "asked again:"
 
 
-def _hidden(path: Path, tag: str | None, media: Media) -> str | None:
+def _hidden(path: Path, tag: str | None, media: MediaTransport) -> str | None:
     if tag is None:
-        return "neither picture, sound nor film"
+        return "it is not an image, sound or video"
     if not path.is_file():
-        return "the file is gone"
+        return "the file is missing"
     if not os.access(path, os.R_OK):
-        return "the file may not be read"
+        return "there is no permission to read it"
     return media.refused(path, tag)
 
 
@@ -136,7 +135,7 @@ def _prediction(batch: LabelBatch, question: Question) -> dict[str, Any]:
 
 
 def _finite(number: float | None) -> float | None:
-    """A number as JSON can hold it."""
+    """The number, or None if JSON cannot represent it."""
     return number if number is not None and math.isfinite(number) else None
 
 
@@ -145,7 +144,8 @@ def _warn(notes: Mapping[str, Sequence[str]]) -> None:
     if missing:
         id_, note = missing[0]
         warnings.warn(
-            f"labelstudio: {len(missing)} files of this batch cannot be shown; first, sample {id_!r}: {note}",
+            f"labelstudio: {len(missing)} files of this batch cannot be shown; the first is of sample "
+            f"{id_!r}, {note}",
             RlmbaWarning,
             stacklevel=3,
         )

@@ -24,8 +24,8 @@ from rlmba.errors import DataError, RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
 from rlmba.experiments.sweep.variants import Job
-from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json, said
+from rlmba.runfolder.store import round_lines
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import MULTIMODAL
 
@@ -259,13 +259,13 @@ def newest(folder: Path) -> Newest:
     """
     file = folder / "rounds.jsonl"
     try:
-        lines = (find_bytes(file, advice="") or b"").split(b"\n")[:-1]
+        lines = round_lines(folder)
         if not lines:
             return Newest()
         last = parse_json(lines[-1], _Last, str(file), advice="")
         figures = last.test or last.validation
         return Newest(len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None)
-    except (DataError, KeyError):
+    except (DataError, RunFolderError, KeyError):
         return Newest()
 
 

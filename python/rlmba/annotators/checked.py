@@ -1,4 +1,4 @@
-"""Annotators of users, held to the protocol."""
+"""Annotators that users or other packages provide, checked against the protocol."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlmba.annotators.base import Annotator
+from rlmba.annotators.matching import is_storable
 from rlmba.errors import PluginError
 from rlmba.plugins import blamed
 from rlmba.runfolder.batches import LabelBatch
 from rlmba.storage import is_plain_name
 
-__all__ = ["Own"]
+__all__ = ["CheckedAnnotator"]
 
 
-class Own:
-    """Somebody's own annotator; what it raises, or returns against the protocol, is said to be its fault.
+class CheckedAnnotator:
+    """Passes calls to an annotator from outside the package, and checks what it returns.
+
+    Whatever it raises that is not an error of this package, and every return value that breaks the
+    protocol, becomes a PluginError that names the annotator.
 
     Parameters
     ----------
     annotator : Annotator
     name : str
-        The one it was found by.
+        The name that it was found by.
     """
 
     def __init__(self, annotator: Annotator, name: str) -> None:
@@ -29,19 +33,19 @@ class Own:
         self._name = name
 
     def request(self, batch: LabelBatch) -> str:
-        """Ask; see :meth:`rlmba.annotators.base.Annotator.request`."""
+        """Ask for the labels of a batch; see :meth:`rlmba.annotators.base.Annotator.request`."""
         ticket: Any = self._call("request", batch)
         if not is_plain_name(ticket):
-            raise self._broken("request", "a file name without folder", ticket)
+            raise self._broken("request", "a file name without a folder", ticket)
         return str(ticket)
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
-        """Answers so far; see :meth:`rlmba.annotators.base.Annotator.collect`."""
+        """The answers so far; see :meth:`rlmba.annotators.base.Annotator.collect`."""
         answers: Any = self._call("collect", ticket)
         if not isinstance(answers, Mapping):
             raise self._broken("collect", "a mapping of ids to labels", answers)
         for id_, label in answers.items():
-            if not isinstance(id_, str) or not isinstance(label, str | None):
+            if not (_is_text(id_) and (label is None or _is_text(label))):
                 expected = "ids as text and labels as text or None"
                 raise self._broken("collect", expected, {id_: label})
         return answers
@@ -55,3 +59,7 @@ class Own:
             f"annotator {self._name!r}: expected {method} to return {expected}, got {got!r:.200}; correct "
             "the annotator"
         )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_storable(value)

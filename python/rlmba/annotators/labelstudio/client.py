@@ -1,4 +1,4 @@
-"""A Label Studio server, through its SDK; whatever goes wrong is an error that says what to do."""
+"""Requests to a Label Studio server through its SDK, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rlmba.annotators.labelstudio.answers import round_of
+from rlmba.annotators.labelstudio.votes import round_of
 from rlmba.errors import AnnotatorError, UsageError
 
-__all__ = ["Server"]
+__all__ = ["Client"]
 
-# The SDK would try again by itself, but a request whose answer was lost may have been carried out.
+# The SDK retries by default, but a request whose answer was lost may have been executed.
 _ONCE = {"max_retries": 0}
 
 
-class Server:
-    """What the annotator needs of a server.
+class Client:
+    """The requests that the annotator makes to a server.
 
     Parameters
     ----------
     url : str
-        Its address, http or https, perhaps with a path.
+        The server's address, http or https, optionally with a path.
     key : str
-        A personal access token, or a legacy token where the server takes these.
+        A personal access token, or a legacy token if the server accepts these.
     timeout : float
-        Seconds after which a request is given up.
+        The time limit of a request, in seconds.
 
     Raises
     ------
     UsageError
-        If ``url`` is no address, or the SDK is not installed.
+        If ``url`` is not an address, or the SDK is not installed.
     AnnotatorError
-        By every method, if the server cannot be reached, refuses, or answers what it should not.
+        From every method, if the server cannot be reached, refuses, or sends an unexpected answer.
     """
 
     def __init__(self, url: str, key: str, *, timeout: float = 60.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise UsageError(
-                "labelstudio: url: expected an address such as http://localhost:8080, without name and "
-                f"password, got {url if not parts.username else '(one with a name in it)'!r}"
+                "labelstudio: url: expected an address such as http://localhost:8080, without a user name "
+                f"and a password, got {url if not parts.username else '(one with a user name)'!r}"
             )
         try:
             import httpx
@@ -57,10 +57,10 @@ class Server:
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
         self._http = httpx.Client(timeout=timeout, follow_redirects=True)
-        # The slash keeps a path in the address where the SDK joins others to it.
+        # Without the slash, the SDK would drop the path of the address.
         base = self.url + "/" if self._prefix else self.url
         with self._asking("logging in"):
-            # Named again: the SDK's 1.0 and 2.0 wait for ever otherwise, whatever the client says.
+            # Without this timeout, versions 1.0 and 2.0 of the SDK wait forever.
             self._api: Any = LabelStudio(
                 base_url=base, api_key=key, httpx_client=self._http, timeout=timeout
             )
@@ -79,8 +79,8 @@ class Server:
             return min(map(int, found), default=None)
 
     def make_project(self, title: str, description: str, config: str, *, prelabel: bool) -> int:
-        """Make a project; returns its number. Titles are cut, or filled, to what Label Studio allows."""
-        with self._asking("making a project"):
+        """Create a project and return its number. The title is cut or padded to the allowed length."""
+        with self._asking("creating a project"):
             made = self._api.projects.create(
                 title=title[:50].ljust(3, "_"),
                 description=description,
@@ -96,7 +96,7 @@ class Server:
             self._api.projects.update(project, label_config=config, request_options=_ONCE)
 
     def tasks(self, project: int, round_: int) -> list[dict[str, Any]]:
-        """Tasks of a round, by rising number: ``id``, ``data``, ``annotations`` (without drafts)."""
+        """The tasks of a round by number: ``id``, ``data`` and ``annotations``, without drafts."""
         rule = {
             "filter": "filter:tasks:data.round",
             "operator": "equal",
@@ -114,20 +114,20 @@ class Server:
         return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
 
     def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
-        """Import tasks: all of them or, if that fails, none."""
+        """Import all of the tasks, or none if that fails."""
         with self._asking(f"adding tasks to project {project}", project):
             made = self._api.projects.import_tasks(
                 project, request=list(tasks), request_options=_ONCE
             )
-            # Only the community edition imports before it answers, and says how many.
+            # Only the community edition reports how many tasks it has imported.
             if made.task_count not in (None, len(tasks)):
                 raise AnnotatorError(
                     f"Label Studio at {self.url}: expected {len(tasks)} new tasks in project {project}, "
-                    f"got {made.task_count}; ask again, which adds those that are missing"
+                    f"got {made.task_count}; ask again to add the missing ones"
                 )
 
     def serve_folders(self, project: int, folders: Sequence[str]) -> None:
-        """Let a project show files of folders on the server's disk."""
+        """Allow a project to show files in folders on the server's disk."""
         storages = self._api.import_storage.local
         with self._asking(f"connecting folders to project {project}", project):
             there = {s.path for s in storages.list(project=project, request_options=_ONCE)}
@@ -143,7 +143,7 @@ class Server:
                     )
 
     def upload(self, project: int, files: Sequence[tuple[Path, str]]) -> list[str]:
-        """Send files, with their types, to be kept by a project; returns where they are, in order."""
+        """Upload files, given with their types, to a project. Returns their addresses in order."""
         with self._asking(f"uploading files to project {project}", project), ExitStack() as opened:
             parts = {}
             for i, (path, type_) in enumerate(files):
@@ -162,7 +162,7 @@ class Server:
     def _plain(
         self, method: str, path: str, params: Mapping[str, str], files: Any = None
     ) -> Any:  # of JSON
-        """A request that the SDK has no method for, with the headers it would send."""
+        """Send a request that the SDK has no method for, with the headers of the SDK."""
         from label_studio_sdk.core.api_error import ApiError
 
         headers = self._api._client_wrapper.get_headers()
@@ -179,7 +179,7 @@ class Server:
 
     @contextmanager
     def _asking(self, what: str, project: int | None = None) -> Iterator[None]:
-        """Turn what the SDK and the network raise into an AnnotatorError."""
+        """Convert errors of the SDK and of the network into AnnotatorError."""
         import httpx
         from label_studio_sdk.core.api_error import ApiError
 
@@ -190,8 +190,8 @@ class Server:
             raise AnnotatorError(f"{where}: {what}: {_refusal(error, project)}") from None
         except httpx.TimeoutException:
             raise AnnotatorError(
-                f"{where}: {what}: no answer within {self._http.timeout.read:g} seconds; look at its log, "
-                "and try again, which is safe"
+                f"{where}: {what}: no answer within {self._http.timeout.read:g} seconds; look at its "
+                "log, then try again, which is safe"
             ) from None
         except httpx.ConnectError as error:
             raise AnnotatorError(
@@ -205,7 +205,7 @@ class Server:
             ) from None
         except OSError as error:
             raise AnnotatorError(
-                f"{what}: {error}; see to the file and try again, which is safe"
+                f"{what}: {error}; correct the file and try again, which is safe"
             ) from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise AnnotatorError(
@@ -214,38 +214,38 @@ class Server:
 
 
 _FOREIGN = (
-    "expected what Label Studio answers, got something else: is url that of Label Studio, and is no "
-    "login page or proxy before it?"
+    "expected an answer of Label Studio, got something else: check that url is the address of Label Studio, "
+    "and that no login page or proxy is in between"
 )
 
 
 def _refusal(error: Any, project: int | None) -> str:
-    """What a refused request means, and what to do."""
+    """What the refusal of a request means, and what to do."""
     status, detail = error.status_code or 0, _detail(error.body)
     said = f"({status}: {detail})"
     if status < 400 or (status == 404 and project is None):
         return f"{_FOREIGN} {said}"
     if status >= 500:
-        return f"it failed {said}; look at its log, and try again, which is safe"
+        return f"the server failed {said}; look at its log, then try again, which is safe"
     if status == 401:
         token = "Account & Settings, Personal Access Token"
         if "legacy" in detail.lower():
-            return f"the key was refused {said}. Make another ({token}) and use that"
-        return f"the key was refused {said}. Copy it anew ({token}) to where it is read from"
+            return f"the key was refused {said}. Create another one ({token}) and use that"
+        return f"the key was refused {said}. Copy it again ({token}) to the place where it is read"
     advice = {
-        403: ". Use the key of somebody who may change the project, or see to the proxy that refuses",
+        403: ". Use the key of somebody who may change the project, or configure the proxy that refuses it",
         404: (
-            f": there is no project {project} for this key. If it was deleted, its answers are gone: set "
-            "the option project to another, or delete labelstudio/server.json in the project's folder, and "
+            f": there is no project {project} for this key. If it was deleted, its answers are lost: set the "
+            "option project to another one, or delete labelstudio/server.json in the project's folder, then "
             "ask again"
         ),
-        413: ". Raise the limit of what is before it, or show files by media=local",
+        413: ". Raise the size limit of the proxy, or show files by media=local",
     }
-    return f"it refused {said}{advice.get(status, '')}"
+    return f"the request was refused {said}{advice.get(status, '')}"
 
 
 def _detail(body: Any) -> str:
-    """What a server says about an error, on one line."""
+    """What a server says about an error, as one line."""
     if isinstance(body, Mapping):
         text = str(body.get("detail") or body)
         if errors := body.get("validation_errors"):
@@ -257,7 +257,7 @@ def _detail(body: Any) -> str:
 
 
 def _short(path: Path, type_: str) -> str:
-    """A name for an uploaded file that fits into Label Studio's database."""
+    """A name for an uploaded file that is short enough for Label Studio's database."""
     suffix = path.suffix.lower() or mimetypes.guess_extension(type_) or ""
     stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in path.stem)
     return f"{stem[:40]}{suffix}"

@@ -1,42 +1,41 @@
-"""From annotations to one label a question."""
+"""One label for each question, from the annotations that people gave."""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rlmba.annotators.answers import AskedIds, ClassNames
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL, CHOICES, NEW_CLASS
+from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, CHOICES, NEW_CLASS
+from rlmba.annotators.matching import AskedIds, ClassNames
 from rlmba.cells import as_text, whole
 from rlmba.errors import DataError
 from rlmba.runfolder.batches import LabelBatch
 
-__all__ = ["Asked", "Decided", "decide", "round_of", "votes"]
+__all__ = ["AskedBatch", "Decision", "decide", "round_of", "votes"]
 
 _DIGITS = 10
-"""Rounds have fewer."""
+"""Round numbers have fewer digits."""
 
 
 class Vote(NamedTuple):
-    """What one annotation says; ``label`` None: cannot tell. ``truth``: marked as ground truth."""
+    """The label of one annotation, None for "cannot tell". ``truth``: it is marked as ground truth."""
 
     label: str | None
     truth: bool
 
 
-class Decided(NamedTuple):
-    """What the votes of a batch come to.
+class Decision(NamedTuple):
+    """The result of the votes on a batch.
 
     Parameters
     ----------
     labels : mapping of id to str or None
-        Of the questions that are answered; None: people cannot tell.
+        The labels of the questions that are decided; None for "cannot tell".
     ties : mapping of id to int
-        Questions whose answers are equally divided, and how many answers these are.
+        The questions with a tie between labels, and their numbers of votes.
     unused : list of str
-        Tasks that people have answered and whose answers do not count, each with the reason.
+        The answered tasks whose answers do not count, each with the reason.
     """
 
     labels: dict[str, str | None]
@@ -44,14 +43,14 @@ class Decided(NamedTuple):
     unused: list[str]
 
 
-class Asked:
-    """What was asked in a batch, as tasks that come back refer to it.
+class AskedBatch:
+    """Finds the question of a batch that a task from Label Studio is about.
 
     Parameters
     ----------
     batch : LabelBatch
     rounds : collection of int or None
-        Rounds that have asked, too; None: any other may have.
+        The other rounds that were asked for; None if any other round may have been.
     """
 
     def __init__(self, batch: LabelBatch, rounds: Collection[int] | None = None) -> None:
@@ -61,16 +60,16 @@ class Asked:
         self._rounds = rounds
 
     def question(self, task: Mapping[str, Any]) -> str | None:
-        """The sample's id, where the task is about a question of this batch."""
+        """The sample's id if the task is about a question of this batch, else None."""
         return None if self.why_not(task) is not None else self._sample(task)
 
     def other_round(self, task: Mapping[str, Any]) -> bool:
-        """Whether the task belongs to another round that has asked."""
+        """Whether the task belongs to another round that was asked for."""
         number = round_of(task)
         return number != self.batch.round and (self._rounds is None or number in self._rounds)
 
     def why_not(self, task: Mapping[str, Any]) -> str | None:
-        """Why the task is about no question of this batch; None where it is."""
+        """Why the task is not about a question of this batch; None if it is."""
         data, number = task["data"], round_of(task)
         if number != self.batch.round:
             return f"round {data.get('round')!r} was not asked"
@@ -84,7 +83,7 @@ class Asked:
 
 
 def round_of(task: Mapping[str, Any]) -> int | None:
-    """The round of a task: a number, or text of one, as tables have it; None where it says none."""
+    """The round of a task, which may be a number or its text as in a table; None if the task has none."""
     text = whole(_text(task["data"].get("round")) or "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else None
 
@@ -96,23 +95,22 @@ def _text(cell: Any) -> str | None:
         return None
 
 
-def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
-    """The label of each question, by the majority of the votes on all of its tasks.
+def decide(asked: AskedBatch, tasks: Iterable[Mapping[str, Any]]) -> Decision:
+    """Decide the label of each question by the most frequent vote on all of its tasks.
 
-    Annotations marked as ground truth count alone where there are any. Of equally frequent labels none is
-    taken.
+    If annotations are marked as ground truth, only those count. A tie decides nothing.
 
     Parameters
     ----------
-    asked : Asked
-        What was asked. Tasks of other rounds that have asked are passed over.
+    asked : AskedBatch
+        The batch. Tasks of other rounds that were asked for are ignored.
     tasks : iterable of mapping
-        With ``id``, ``data`` and ``annotations``, as Label Studio's API and its JSON export have them.
+        With ``id``, ``data`` and ``annotations``, as in Label Studio's API and its JSON export.
 
     Raises
     ------
     DataError
-        If an annotation's label is none of the batch's.
+        If an annotation's label is not one of the classes.
     """
     ballots: dict[str, list[Vote]] = defaultdict(list)
     unused = []
@@ -134,16 +132,16 @@ def decide(asked: Asked, tasks: Iterable[Mapping[str, Any]]) -> Decided:
             ties[question.id] = len(counted)
         elif ranking:
             labels[question.id] = ranking[0][0]
-    return Decided(labels, ties, unused)
+    return Decision(labels, ties, unused)
 
 
-def votes(asked: Asked, task: Mapping[str, Any]) -> list[Vote]:
-    """What the annotations of a task say; those that were cancelled, or are empty, say nothing.
+def votes(asked: AskedBatch, task: Mapping[str, Any]) -> list[Vote]:
+    """The votes of a task's annotations. Cancelled and empty annotations have none.
 
     Raises
     ------
     DataError
-        If a label is none of the batch's.
+        If a label is not one of the classes.
     """
     found = []
     for annotation in task["annotations"]:
@@ -170,7 +168,7 @@ def _answered(task: Mapping[str, Any]) -> bool:
 
 
 def _elsewhere(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation has something in other controls, and nothing in ours."""
+    """Whether an annotation has results in other controls only."""
     controls = {item.get("from_name") for item in annotation.get("result") or ()}
     return bool(controls - {CHOICES, NEW_CLASS} and not annotation.get("was_cancelled")) and not (
         _says(annotation)
@@ -178,22 +176,22 @@ def _elsewhere(annotation: Mapping[str, Any]) -> bool:
 
 
 def _says(annotation: Mapping[str, Any]) -> list[str]:
-    """Names that an annotation gives; none where it was cancelled or is empty.
+    """The names that an annotation gives; none if it was cancelled or is empty.
 
     Raises
     ------
     ValueError
-        If one is no text.
+        If one of them is not text.
     """
     if annotation.get("was_cancelled"):
         return []
     said = _said(annotation.get("result") or ())
-    # Who writes a name means it, whatever is chosen above it.
+    # A written name counts over a choice.
     return said[NEW_CLASS] or said[CHOICES]
 
 
 def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Names by control, those of other controls left out."""
+    """The names by control, without those of other controls."""
     said: dict[str, list[str]] = {CHOICES: [], NEW_CLASS: []}
     for item in result:
         value, name = item.get("value") or {}, item.get("from_name")
@@ -205,27 +203,17 @@ def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return said
 
 
-def _checked(asked: Asked, task: Mapping[str, Any], label: str) -> str | None:
-    if label == CANNOT_TELL:
+def _checked(asked: AskedBatch, task: Mapping[str, Any], label: str) -> str | None:
+    if label == CANNOT_TELL_ALIAS:
         return None
     name = asked.names.find(label)
     if name is not None:
         return name
-    classes = asked.batch.classes
-    near = difflib.get_close_matches(label, classes, 1, 0)
-    advice = f"; nearest is {near[0]!r}" if near else ""
     raise DataError(
-        f"{_place(task)}: label {label!r} is none of the classes ({_listed(classes)}){advice}. If the "
-        "choice was renamed in the labeling config, name it as before and correct the annotation there; "
-        "nothing of what was entered is lost"
+        f"{_place(task)}: {asked.names.refusal(label)}. If the choice was renamed in the labeling config, "
+        "restore its name and correct the annotation there; nothing that was entered is lost"
     )
 
 
 def _place(task: Mapping[str, Any]) -> str:
     return f"Label Studio, task {task['id']} (sample {task['data'].get('sample_id')!r})"
-
-
-def _listed(classes: Iterable[str]) -> str:
-    names = list(classes)
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
