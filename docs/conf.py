@@ -43,7 +43,6 @@ myst_links_external_new_tab = False
 numpydoc_show_class_members = False  # autodoc lists them; numpydoc would list them again
 autodoc_default_options = {"members": True, "undoc-members": False}
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 # Libraries of the extras whose adapters are documented: the site is the same with and without them.
 autodoc_mock_imports = ["baal", "skactiveml", "small_text"]

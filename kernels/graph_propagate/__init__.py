@@ -100,7 +100,7 @@ def graph_propagate(
 ) -> GraphPropagate:
     """Apply the normalized affinity graph of ``features`` to ``values`` without building it.
 
-    With rows normalized to x_i = f_i / |f_i|, affinities S_ij = x_i . x_j off the diagonal and 0 on
+    With rows normalized to ``x_i = f_i / |f_i|``, affinities S_ij = x_i . x_j off the diagonal and 0 on
     it, and degrees d_j = sum_i S_ij, the result is A H = S diag(1/d) H + H.
 
     Parameters

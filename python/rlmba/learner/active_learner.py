@@ -78,15 +78,6 @@ class ActiveLearner(RoundLearner):
     Make one with :meth:`from_arrays`, :meth:`from_dataset` or :meth:`from_model`, or :meth:`load` one that
     :meth:`save` wrote. Experiments and projects are driven by the same class.
 
-    Attributes
-    ----------
-    round : int
-        Number of the round that is pending, or comes next.
-    classes : tuple of str
-        Names of the classes that the model tells apart.
-    records : list of RoundRecord
-        The figures of every complete round.
-
     Examples
     --------
     >>> import numpy as np, rlmba
