@@ -23,6 +23,7 @@ from rlmba import trust
 from rlmba.config import RunConfig, dump_config, with_earlier_options, yaml12
 from rlmba.errors import RunFolderError, StorageError, UsageError
 from rlmba.reading.structured import read_json, read_json_lines, read_versioned
+from rlmba.runfolder.code import code_of
 from rlmba.storage import atomic_write_text, locked, make_folder, open_own
 from rlmba.types import RoundRecord
 
@@ -166,6 +167,8 @@ class RunStore:
     ) -> Iterator[RunStore]:
         """A new run in a folder that does not exist or is empty.
 
+        The code that ``config`` names is allowed for the folder: whoever makes it has asked for that.
+
         Raises
         ------
         UsageError
@@ -183,6 +186,8 @@ class RunStore:
             )
         make_folder(path)
         trust.require_inside(path)
+        if code := code_of(config):
+            trust.allow(path, [*code, *trust.links_out(path)])
         with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")
