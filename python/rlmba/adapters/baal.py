@@ -12,8 +12,8 @@ from rlmba.adapters.common import split
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common.random import Rng
 from rlmba.strategies import Strategy, create
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
 from rlmba.strategies.direct import select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
 
 try:
     from baal.active.heuristics import AbstractHeuristic

@@ -13,8 +13,8 @@ from scipy.special import softmax
 from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import is_array, to_host
 from rlmba.strategies import Strategy, create
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
 from rlmba.strategies.direct import select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
 from rlmba.types import LinearHead
 
 __all__ = [

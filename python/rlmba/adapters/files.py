@@ -18,7 +18,7 @@ from rlmba.errors import DataError, UsageError
 from rlmba.ids import as_ids, id_texts, not_storable
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Estimate, Workload, estimate
-from rlmba.strategies.direct import Batch, select
+from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.types import MULTIMODAL
 
 __all__ = ["Job", "Outcome", "plan", "workload"]
@@ -28,7 +28,7 @@ __all__ = ["Job", "Outcome", "plan", "workload"]
 class Outcome:
     """A batch that was written: ``path`` is the file, ``seconds`` the selection's wall time."""
 
-    batch: Batch
+    batch: SelectedSamples
     path: Path
     seconds: float
     strategy: str

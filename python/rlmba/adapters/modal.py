@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rlmba.adapters.common import READS_FEATURES, class_positions, dense, linear_head, split
 from rlmba.errors import UsageError
 from rlmba.strategies import Strategy
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
 from rlmba.strategies.direct import select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
 
 __all__ = ["query"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rlmba.adapters.common import class_positions, dense, linear_head, require_head
 from rlmba.errors import UsageError
 from rlmba.strategies import create
-from rlmba.strategies.direct import Batch, select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
+from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.types import LinearHead
 
 try:
@@ -168,7 +168,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         classifier: tuple[Any, bool, Any],
         dropout_logits: Any,
         n: int,
-    ) -> Batch:
+    ) -> SelectedSamples:
         if not isinstance(self.options, Mapping | None):
             raise UsageError(f"options: expected a mapping or None, got {self.options!r}")
         check_type(self.strategy, "strategy", str)

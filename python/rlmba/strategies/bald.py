@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Bald"]
 
 
 @dataclass(kw_only=True)
-class Bald(Strategy):
+class Bald(TopScore):
     """The n samples of largest mutual information over stochastic passes, ties by pool position.
 
     Parameters
@@ -32,7 +32,6 @@ class Bald(Strategy):
     name: ClassVar[str] = "bald"
     summary: ClassVar[str] = "largest mutual information between class and dropout mask (BALD)"
     needs: ClassVar[frozenset[str]] = frozenset({"dropout"})
-    on_device: ClassVar[bool] = True
 
     passes: int = 10
 
@@ -47,8 +46,8 @@ class Bald(Strategy):
         """K, the option ``passes``."""
         return self.passes
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are the mutual information in nats.
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """Mutual information in nats.
 
         Raises
         ------
@@ -63,6 +62,4 @@ class Bald(Strategy):
                 f"with dropout at work, got {held}; run the head K times in training mode and pass "
                 "what it gives"
             )
-        with stages("score"):
-            values, indices = kernels.top_k(kernels.bald_score(pool.dropout_logits), n)
-        return Choice(indices, values)
+        return kernels.bald_score(pool.dropout_logits)

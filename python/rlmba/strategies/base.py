@@ -19,7 +19,7 @@ from rlmba.plugins import blamed, origin
 from rlmba.strategies.absent import completed
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
-__all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
+__all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy", "TopScore"]
 
 NEEDS = (
     "features",
@@ -189,6 +189,22 @@ class Strategy(ABC):
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Inverse of :meth:`state_dict`."""
         del state
+
+
+class TopScore(Strategy):
+    """A strategy that takes the n samples with the largest scores, ties by pool position."""
+
+    on_device: ClassVar[bool] = True
+
+    @abstractmethod
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """Score every sample: a finite array or tensor [N]; the largest are chosen first."""
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are those of :meth:`score`."""
+        with stages("score"):
+            best = kernels.top_k(self.score(pool, context), n)
+        return Choice(best.indices, best.values)
 
 
 def _array(part: Any) -> NDArray[Any]:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common.arrays import ArrayLike
 from rlmba.kernels.common.random import Rng, seed_from
-from rlmba.strategies import intake
+from rlmba.strategies import array_inputs
+from rlmba.strategies.array_inputs import ByModality
 from rlmba.strategies.base import Strategy
-from rlmba.strategies.given import Given
-from rlmba.strategies.intake import ByModality
+from rlmba.strategies.pool_arrays import PoolArrays
 from rlmba.strategies.registry import create
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
 
-__all__ = ["Batch", "select"]
+__all__ = ["SelectedSamples", "select"]
 
 _PASS = {
     "features": "features=[N, D] (or a mapping of modality to [N, d])",
@@ -34,7 +34,7 @@ _PASS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Batch(Selection):
+class SelectedSamples(Selection):
     """A :class:`~rlmba.types.Selection` whose positions are the caller's, with ids.
 
     Parameters
@@ -65,7 +65,7 @@ def select(
     temperatures: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     fusion_weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     **options: Any,
-) -> Batch:
+) -> SelectedSamples:
     """Pick ``n`` samples by a strategy, from arrays alone.
 
     Pass what the strategy needs (``Strategy.needs``); what is missing is named by the error. Arrays it
@@ -125,7 +125,7 @@ def select(
 
     Returns
     -------
-    Batch
+    SelectedSamples
         Exactly n distinct ``positions`` into the arrays passed, in chosen order, their ``ids``,
         ``scores``, ``seconds`` by stage and ``backends``; NumPy arrays whatever was passed.
 
@@ -162,8 +162,8 @@ def select(
             f"options {sorted(options)} go with a strategy's name; this {strategy.name!r} is made "
             "already: give them to rlmba.strategies.create"
         )
-    made_head = intake.as_head(head)
-    given = Given(
+    made_head = array_inputs.as_head(head)
+    given = PoolArrays(
         features=features,
         logits=logits,
         probabilities=probabilities,
@@ -177,7 +177,7 @@ def select(
     )
     _require(strategy, given, made_head)
     pool = given.pool(strategy, made_head)
-    gpu = intake.gpu_of(features, logits, probabilities, dropout_logits)
+    gpu = array_inputs.gpu_of(features, logits, probabilities, dropout_logits)
     if gpu is not None and strategy.on_device:
         pool = pool.on(gpu)
     context = QueryContext(
@@ -197,7 +197,7 @@ def select(
     except NonFiniteError as error:
         raise NonFiniteError(str(error), given.row_of(error.row)) from error
     positions = chosen.positions if given.rows is None else given.rows[chosen.positions]
-    return Batch(
+    return SelectedSamples(
         positions=positions,
         scores=chosen.scores,
         seconds=chosen.seconds,
@@ -210,7 +210,7 @@ def _seed(rng: Rng) -> int | None:
     return None if rng is None else seed_from(rng)
 
 
-def _require(strategy: Strategy, given: Given, head: LinearHead | None) -> None:
+def _require(strategy: Strategy, given: PoolArrays, head: LinearHead | None) -> None:
     alone = len(given.names) == 1
     has = {
         "features": given.features.fused is not None,

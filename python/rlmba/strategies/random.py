@@ -8,9 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba import kernels
 from rlmba.kernels.common.random import mix64, seed_from, unit_interval
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Random", "uniform_by_id"]
@@ -44,7 +43,7 @@ def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
 
 
 @dataclass(kw_only=True)
-class Random(Strategy):
+class Random(TopScore):
     """n samples uniformly without replacement.
 
     The draw depends on sample ids, not on their order: permuting the pool permutes the answer.
@@ -53,10 +52,7 @@ class Random(Strategy):
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniform without replacement"
     needs: ClassVar[frozenset[str]] = frozenset()
-    on_device: ClassVar[bool] = True
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are the uniforms the samples were ranked by."""
-        with stages("score"):
-            values, indices = kernels.top_k(uniform_by_id(pool.ids, seed_from(context.rng)), n)
-        return Choice(indices, values)
+    def score(self, pool: PoolOutputs, context: QueryContext) -> NDArray[np.float64]:
+        """A uniform number for each sample."""
+        return uniform_by_id(pool.ids, seed_from(context.rng))

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import beside, to_host
 from rlmba.method import scoring
 from rlmba.method.state import candidate_features, state_vector
@@ -19,8 +18,6 @@ from rlmba.strategies.uncertainty import margin_difficulty
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["RlmbaX", "one_per_cluster"]
-
-_RULES = ("none", "learned")
 
 
 def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -54,43 +51,25 @@ class RlmbaX(LearnedDraw):
 
     Parameters
     ----------
-    kappa : int
-        Candidates per sample of the batch, >= 1.
-    lloyd_steps : int
-        Lloyd iterations at most, >= 0.
     policy : {"none", "learned"}
         "learned" draws by a residual over the order of that walk. Before it has learned anything, and
-        with ``explore=False``, it takes exactly the walk's samples in the walk's order.
-    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline, baseline_momentum,
-    advantage_clip
-        Of the learned policy: :class:`~rlmba.strategies.learned.LearnedDraw`.
-
-    Raises
-    ------
-    UsageError
-        If an option is out of its range.
-    CheckpointError
-        If ``policy_file`` is no policy of this strategy.
+        with ``explore=False``, it takes exactly the samples of the walk, in the order of the walk.
+    **options
+        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
     """
 
     name: ClassVar[str] = "rlmba-x"
     summary: ClassVar[str] = "margin difficulty, one sample per cluster of the candidates"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
-    on_device: ClassVar[bool] = True
+    policies: ClassVar[tuple[str, ...]] = ("none", "learned")
 
-    kappa: int = 5
-    lloyd_steps: int = 5
     policy: str = "none"
     sharpness: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.kappa < 1 or self.lloyd_steps < 0:
-            raise UsageError(
-                f"rlmba-x: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, {self.lloyd_steps}"
-            )
-        self._make_agent(_RULES)
+        super().__post_init__()
         if self.agent is not None:
-            # Only the policy looks at modalities alone.
+            # Only the policy reads the modalities separately.
             self.needs = self.needs | {"modality_logits"}  # type: ignore[misc]
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:

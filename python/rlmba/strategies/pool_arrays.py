@@ -12,18 +12,18 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.ids import as_ids, id_texts, labeled_ids
 from rlmba.kernels.common import evidential
 from rlmba.kernels.common.arrays import ArrayLike, is_array, require_finite, to_host
-from rlmba.strategies import intake
+from rlmba.strategies import array_inputs
+from rlmba.strategies.array_inputs import ByModality, Parts
 from rlmba.strategies.base import Strategy
-from rlmba.strategies.intake import ByModality, Parts
 from rlmba.types import LinearHead, PoolOutputs
 
-__all__ = ["Given"]
+__all__ = ["PoolArrays"]
 
 _LONE = "features"
 """The name of the only modality where a plain array was passed."""
 
 
-class Given:
+class PoolArrays:
     """What a caller passed, checked, in the caller's index space; :meth:`pool` leaves it.
 
     Attributes
@@ -59,14 +59,14 @@ class Given:
     ) -> None:
         if logits is not None and probabilities is not None:
             raise UsageError("expected logits or probabilities, got both; leave one out")
-        self.features = intake.parts(features, "features")
+        self.features = array_inputs.parts(features, "features")
         if probabilities is not None:
-            self.logits = intake.parts(probabilities, "probabilities", of_probabilities=True)
+            self.logits = array_inputs.parts(probabilities, "probabilities", of_probabilities=True)
         else:
-            self.logits = intake.parts(logits, "logits")
+            self.logits = array_inputs.parts(logits, "logits")
         self.dropout: NDArray[Any] | None = None
         if dropout_logits is not None:
-            self.dropout = intake.float_array(dropout_logits, "dropout_logits", ndim=3)
+            self.dropout = array_inputs.float_array(dropout_logits, "dropout_logits", ndim=3)
         self.n = self._size(ids)
         self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
@@ -143,16 +143,17 @@ class Given:
             return p
         ordered = {m: p.modalities[m] for m in self.names}
         return Parts(
-            intake.fuse(ordered, self.fusion_weights, self.present, joined=self.joined), ordered
+            array_inputs.fuse(ordered, self.fusion_weights, self.present, joined=self.joined),
+            ordered,
         )
 
     def _labeled(self, given: Any) -> NDArray[Any] | None:
         if given is None:
             return None
         by_id = labeled_ids(given, self.ids)
-        at = intake.as_positions(given if by_id is None else by_id, self.n)
+        at = array_inputs.as_positions(given if by_id is None else by_id, self.n)
         if at is None:
-            p = intake.parts(given, "labeled")
+            p = array_inputs.parts(given, "labeled")
             names = self.names
             if p.fused is None and set(p.modalities) != set(names):
                 raise UsageError(
@@ -164,7 +165,7 @@ class Given:
             if self.present is not None and len(ordered) == len(names) > 1:
                 self.labeled_modalities = ordered
             if found is None:
-                found = intake.fuse(ordered, self.fusion_weights, None, joined=self.joined)
+                found = array_inputs.fuse(ordered, self.fusion_weights, None, joined=self.joined)
             require_finite(found, "labeled")
             return found if len(found) else None
         if len(at) == 0:
