@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from option_cases import OPTION_CASES, OptionCase, check_options
 from scipy.stats import chi2_contingency
 
 from rlmba import strategies
@@ -88,6 +91,9 @@ class StrategyContract:
     draws_by_position = False
     """Whether permuting the pool keeps only the law of the answer, under any options."""
 
+    option_cases: Mapping[str, Sequence[OptionCase]] | None = None
+    """Cases of every option; None: those of the strategy in ``OPTION_CASES``."""
+
     def create(self, **more):
         return strategies.create(self.name, **{**self.options, **more})
 
@@ -102,6 +108,24 @@ class StrategyContract:
         if n:
             assert selection.seconds
             assert selection.backends
+
+    def test_every_option_does_what_is_declared(self, tmp_path):
+        """An option without a case fails, and so does one that nothing reads."""
+        if self.options:
+            pytest.skip("tested by the class without options")
+        cases = OPTION_CASES.get(self.name, {}) if self.option_cases is None else self.option_cases
+        check_options(self.name, cases, self.answers, tmp_path)
+
+    @staticmethod
+    def answers(strategy) -> list[Any]:
+        """What a strategy asks for, chooses and reports in three rounds of learning."""
+        pool = make_pool(n=40)
+        found = [strategy.dropout_passes]
+        for t, reward in enumerate((0.3, 0.8, 0.5)):
+            selection = strategy.query(pool, make_context(pool, seed=t), 6)
+            figures = strategy.learn(strategies.Feedback(reward, t, 10 * (t + 2), (10, 0.25)))
+            found += [selection.positions, selection.scores, [*figures.values()]]
+        return found
 
     def test_single_sample_pool(self):
         pool = make_pool(n=1)
