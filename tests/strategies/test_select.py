@@ -147,7 +147,7 @@ class TestCall:
         np.testing.assert_array_equal(batch.positions, expected.positions)
         with pytest.raises(UsageError, match="no option 'kapa'"):
             rlmba.select("rlmba-x", n=4, kapa=2, **everything)
-        with pytest.raises(UsageError, match="go with a strategy's name"):
+        with pytest.raises(UsageError, match="need the name of a strategy"):
             rlmba.select(strategies.create("rlmba-x"), n=4, kappa=2, **everything)
 
     def test_random_numbers(self, everything):

@@ -302,7 +302,7 @@ class TestModalities:
             rlmba.select(
                 "rlmba", features={"a": features, "b": features}, logits={"a": logits}, n=1
             )
-        with pytest.raises(UsageError, match="one entry a modality"):
+        with pytest.raises(UsageError, match="one entry per modality"):
             rlmba.select("rlmba", features={"a": features, "b": features}, logits=logits, n=1)
 
     def test_absent_rows_may_be_nan(self, features, logits):

@@ -198,7 +198,7 @@ class Policy:
         return norm, total / len(draws)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Weights and Adam's moments as arrays, and the draw that waits for its reward, if one does."""
+        """Arrays of the weights, of Adam's moments, and of the draw that is waiting for its reward."""
         state = {f"network.{k}": v.numpy().copy() for k, v in self.network.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
@@ -225,7 +225,7 @@ class Policy:
             differing = sorted(k for k in {**shapes, **found} if shapes.get(k) != found.get(k))
             raise CheckpointError(
                 f"policy checkpoint does not fit: {differing[0]} is {found.get(differing[0])}, expected "
-                f"{shapes.get(differing[0])}; use the strategy options it was made with"
+                f"{shapes.get(differing[0])}; use the strategy options that it was saved with"
             )
         self.network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in given.items()})
         slots: dict[int, dict[str, torch.Tensor]] = {}
@@ -242,7 +242,7 @@ class Policy:
 
 
 def _first_pick(logits: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Entropy of softmax(logits) in nats, and its gradient by the logits."""
+    """Entropy of softmax(logits) in nats, and its gradient with respect to the logits."""
     log_p = logits - logits.max()
     log_p -= np.log(np.exp(log_p).sum())
     p = np.exp(log_p)

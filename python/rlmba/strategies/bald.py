@@ -15,13 +15,13 @@ __all__ = ["Bald"]
 
 @dataclass(kw_only=True)
 class Bald(TopScore):
-    """The n samples of largest mutual information over stochastic passes, ties by pool position.
+    """The n samples with the largest mutual information over stochastic passes.
 
     Parameters
     ----------
     passes : int
-        K >= 2, how many passes through the head the loop makes. A pool made elsewhere may hold another
-        number of them.
+        K >= 2, the number of passes through the head that a run makes. Pools from elsewhere may have
+        another number of passes.
 
     References
     ----------
@@ -38,7 +38,7 @@ class Bald(TopScore):
     def __post_init__(self) -> None:
         if self.passes < 2:
             raise UsageError(
-                f"bald: expected passes >= 2 (one pass has nothing to disagree with), got {self.passes}"
+                f"bald: expected passes >= 2 (a single pass has no disagreement), got {self.passes}"
             )
 
     @property
@@ -52,14 +52,14 @@ class Bald(TopScore):
         Raises
         ------
         UsageError
-            If the pool has no logits of stochastic passes, or only one pass.
+            If the pool has no logits of stochastic passes, or only those of one pass.
         """
         del context
         if pool.dropout_logits is None or len(pool.dropout_logits) < 2:
             held = "none" if pool.dropout_logits is None else f"{len(pool.dropout_logits)}"
             raise UsageError(
                 "bald: expected PoolOutputs.dropout_logits [K, N, C], the fused logits of K >= 2 passes "
-                f"with dropout at work, got {held}; run the head K times in training mode and pass "
-                "what it gives"
+                f"with active dropout, got {held}; run the head K times in training mode and pass its "
+                "outputs"
             )
         return kernels.bald_score(pool.dropout_logits)

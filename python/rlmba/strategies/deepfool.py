@@ -1,4 +1,4 @@
-"""DeepFool: the smallest change of the fused features that changes the class."""
+"""DeepFool: the smallest change of the fused features that changes the predicted class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DeepFool"]
 
 @dataclass(kw_only=True)
 class DeepFool(TopScore):
-    """The n samples nearest to a decision boundary of the fused head, ties by pool position.
+    """The n samples nearest to a decision boundary of the fused head.
 
     References
     ----------
@@ -32,8 +32,8 @@ class DeepFool(TopScore):
     def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
         """Minus the l2 distance of the fused features to the nearest other class.
 
-        Where no class can be met (see :func:`~rlmba.kernels.deepfool_distance`) the distance is
-        infinite: such samples come last and score the most negative float64.
+        If no other class can be reached (see :func:`~rlmba.kernels.deepfool_distance`), the distance
+        is infinite. Such samples come last, with the smallest finite float64 as their score.
 
         Raises
         ------

@@ -15,6 +15,18 @@ from rlmba.strategies.base import Feedback, Strategy
 
 __all__ = ["LearnedDraw"]
 
+_AGENT = (
+    "hidden",
+    "learning_rate",
+    "seed",
+    "sharpness",
+    "baseline",
+    "baseline_momentum",
+    "advantage_clip",
+    "explore",
+)
+"""Options that are the agent's."""
+
 
 @dataclass(kw_only=True)
 class LearnedDraw(Strategy):
@@ -93,16 +105,7 @@ class LearnedDraw(Strategy):
                     "set strategy_options.policy=learned or omit policy_file"
                 )
             return
-        options: dict[str, Any] = {
-            "hidden": self.hidden,
-            "learning_rate": self.learning_rate,
-            "seed": self.seed,
-            "sharpness": self.sharpness,
-            "baseline": self.baseline,
-            "baseline_momentum": self.baseline_momentum,
-            "advantage_clip": self.advantage_clip,
-            "explore": self.explore,
-        }
+        options = {name: getattr(self, name) for name in _AGENT}
         try:
             if self.policy_file is None:
                 self.agent = Agent(**options)

@@ -16,7 +16,7 @@ __all__ = ["Random", "uniform_by_id"]
 
 
 def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
-    """A uniform of (0, 1) for each id: a hash of seed and id, whatever the order of the ids.
+    """A uniform number in (0, 1) for each id: a hash of seed and id, independent of their order.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
         code = text.view(np.uint32).reshape(text.size, -1).astype(np.uint64)
     state = np.full(text.size, seed % 2**64, dtype=np.uint64)
     for column in code.T:
-        # Padding (code point 0) leaves the state alone, so the width does not matter.
+        # Padding (code point 0) leaves the state unchanged, so the string width has no effect.
         mixed = mix64(0, state ^ (column * np.uint64(0x9E3779B97F4A7C15)))
         state = np.where(column == 0, state, mixed)
     uniforms: NDArray[np.float64] = unit_interval(mix64(0x51ED27, state))

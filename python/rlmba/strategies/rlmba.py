@@ -1,4 +1,4 @@
-"""RL-MBA, the paper's strategy: one composition of the parts in ``rlmba.method``."""
+"""RL-MBA, the paper's strategy, composed of the parts in ``rlmba.method``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Rlmba"]
 
 @dataclass(kw_only=True)
 class Rlmba(LearnedDraw):
-    """Score the pool (Eq 4-6), keep the best kappa n (Eq 7), let the policy draw n (Eq 10-12).
+    """Score the pool (Eq 4-6), keep the best kappa n (Eq 7), and draw n by the policy (Eq 10-12).
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Rlmba(LearnedDraw):
         super().__post_init__()
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are q (Eq 6); the order is the order of the draw."""
+        """Scores are q (Eq 6), in the order of the draw."""
         weights = context.weights_for(pool)
         distances = None
         if self.diversity:

@@ -1,4 +1,4 @@
-"""RLMBA-X: the paper's pipeline with margin for difficulty and clusters among the candidates."""
+"""RLMBA-X: the paper's pipeline with margins as difficulty, and clusters of the candidates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["RlmbaX", "one_per_cluster"]
 
 
 def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Walk candidates in order, take one whose cluster is unused, fill up from the front.
+    """Take the first candidate of each cluster in order, then fill up with the others in order.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     Returns
     -------
     int64 array [n]
-        Indices into the candidates: first of each cluster in rising order, then the rest in rising
-        order until there are n.
+        Indices into the candidates: the first of each cluster in ascending order, then the rest in
+        ascending order until there are n.
     """
     first = np.sort(np.unique(labels, return_index=True)[1])[:n]
     rest = np.setdiff1d(np.arange(len(labels)), first, assume_unique=True)
@@ -43,11 +43,12 @@ def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 @dataclass(kw_only=True)
 class RlmbaX(LearnedDraw):
-    """Most ambiguous candidates, at most one per cluster while clusters last.
+    """The most ambiguous candidates, at most one per cluster until every cluster has been used.
 
-    q = 1 - (p_(1) - p_(2)) of the fused softmax; the kappa n best by q are clustered into n by
-    k-means on their fused features; candidates are taken by falling q where their cluster is unused,
-    then by q. Close in spirit to Cluster-Margin (Citovsky et al., 2021).
+    The difficulty is q = 1 - (p_(1) - p_(2)) of the fused softmax. The kappa n best by q are clustered
+    into n clusters by k-means on their fused features. A walk over the candidates by descending q takes
+    those whose cluster is unused, and then the others by q. Similar to Cluster-Margin (Citovsky et al.,
+    2021).
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class RlmbaX(LearnedDraw):
             self.needs = self.needs | {"modality_logits"}  # type: ignore[misc]
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are q; permuting the pool permutes the answer where q has no ties."""
+        """Scores are q; permuting the pool permutes the result if q has no ties."""
         with stages("score"):
             q = margin_difficulty(pool.fused_logits)
         with stages("candidates"):
@@ -106,8 +107,8 @@ def _inputs(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The state [S] and the candidates' features [K, F].
 
-    Uncertainties are margins of the modality heads, as q is of the fused one; distances [K] are those
-    to the center of a candidate's own cluster.
+    Uncertainties are the margins of the modality heads, as q is that of the fused head. ``distances``
+    [K] are those to the center of a candidate's cluster.
     """
     u = np.stack([to_host(margin_difficulty(z)) for z in pool.logits.values()], axis=1)
     near = np.zeros(len(q))

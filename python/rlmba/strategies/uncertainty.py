@@ -25,12 +25,12 @@ def margin_difficulty(logits: Any) -> Any:
     Returns
     -------
     float64 array or tensor [N]
-        In [0, 1]; 0 everywhere for one class.
+        In [0, 1]; 0 for a single class.
 
     Raises
     ------
     NonFiniteError
-        Naming the first row with NaN or infinity.
+        If a row contains NaN or infinity; it names the first one.
     """
     _require_finite(logits, "logits")
     if not isinstance(logits, np.ndarray):
