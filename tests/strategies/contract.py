@@ -83,6 +83,22 @@ def make_incomplete_pool(n=700, absent=7, seed=0) -> PoolOutputs:
     return pool.take(rng.permutation(n))
 
 
+def only_needed(pool: PoolOutputs, needs: frozenset[str]) -> PoolOutputs:
+    """The pool with NaN wherever a strategy with these needs must not look."""
+
+    def kept(need: str, array: np.ndarray) -> np.ndarray:
+        return array if need in needs else np.full_like(array, np.nan)
+
+    return replace(
+        pool,
+        features={m: kept("modality_features", a) for m, a in pool.features.items()},
+        logits={m: kept("modality_logits", a) for m, a in pool.logits.items()},
+        fused_features=kept("features", pool.fused_features),
+        fused_logits=kept("logits", pool.fused_logits),
+        dropout_logits=kept("dropout", pool.dropout_logits),
+    )
+
+
 class StrategyContract:
     name: str
     options: dict = {}
@@ -118,8 +134,8 @@ class StrategyContract:
 
     @staticmethod
     def answers(strategy) -> list[Any]:
-        """What a strategy asks for, chooses and reports in three rounds of learning."""
-        pool = make_pool(n=40)
+        """What a strategy asks for, chooses and reports in three rounds, from what it needs alone."""
+        pool = only_needed(make_pool(n=40), strategy.needs)
         found = [strategy.dropout_passes]
         for t, reward in enumerate((0.3, 0.8, 0.5)):
             selection = strategy.query(pool, make_context(pool, seed=t), 6)

@@ -59,6 +59,8 @@ class Rlmba(LearnedDraw):
                 f"rlmba: evidence: expected one of {efda.EVIDENCE}, got {self.evidence!r}"
             )
         super().__post_init__()
+        if not self.efda:
+            self.needs = self.needs | {"logits"}  # type: ignore[misc]  # entropy of the fused head
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are q (Eq 6), in the order of the draw."""
