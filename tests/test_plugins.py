@@ -75,6 +75,8 @@ class Sum(Encoder):
             raise KeyError("scale")
 
     def forward(self, x):
+        if self.spoil == "later" and self.training:
+            raise IndexError("no such band")
         y = (x * self.weight).sum(dim=1)
         return y if self.spoil == "shape" else y[:, None]
 
@@ -335,6 +337,15 @@ class TestRuns:
         assert trust.allowed() == {}
         stranger(monkeypatch, tmp_path)
         assert main(["run", "--resume", "--output", str(folder)]) == 0
+
+    def test_what_it_raises_in_training_is_its_defect(self, tmp_path, capsys):
+        encoder = "model.encoders.a={name: mine, spoil: later}"
+        arguments = ["--dataset", "mine", "--set", encoder, *QUICK]
+        assert main(["run", *arguments, "--output", str(tmp_path / "run")]) == 1
+        assert (
+            "unexpected IndexError: no such band\n       This is a defect of the package "
+            "'elsewhere-package', not of rlmba; the same command with --debug"
+        ) in capsys.readouterr().err
 
     def test_folders_are_named_by_the_class(self):
         from rlmba.learner import configure, default_output

@@ -14,6 +14,7 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "PluginKind",
     "blamed",
     "check_option_names",
+    "fault_of",
     "is_target",
     "load_class",
     "nearest",
@@ -44,6 +46,8 @@ __all__ = [
 
 _PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _TARGET = re.compile(rf"({_PATH})\s*:\s*({_PATH})(?:\s*\[[^\]]*\])?")
+_LOADED: set[str] = set()
+"""Names of the modules whose classes were loaded."""
 
 
 def is_target(name: str) -> bool:
@@ -255,6 +259,7 @@ def load_class(
     if missing or (base is not None and not issubclass(found, base)):
         lacking = f"without {missing[0]}" if missing else "that is derived from something else"
         raise UsageError(f"{named}: expected a class{wanted}, found one {lacking}")
+    _LOADED.add(found.__module__)
     return found
 
 
@@ -296,15 +301,29 @@ def _line(error: BaseException) -> str:
 
 def origin(cls: type) -> str:
     """Return where a class comes from, for messages; "" for this package's own classes."""
-    top = cls.__module__.partition(".")[0]
+    return _origin(cls.__module__)
+
+
+def fault_of(error: BaseException) -> str:
+    """Return where the code comes from that raised, if a class of :func:`load_class` did; "" if not.
+
+    Of the calls on the way to the exception, the last one of this package or of such a class decides.
+    """
+    names = [str(f.f_globals.get("__name__")) for f, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [n for n in names if n in _LOADED or n.partition(".")[0] == "rlmba"]
+    return _origin(ours[-1]) if ours else ""
+
+
+def _origin(module: str) -> str:
+    top = module.partition(".")[0]
     if top == "rlmba":
         return ""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
     for package in packages_distributions().get(top, ()):
         # Several packages may install a folder of the same name, such as "tests".
         if Path(file).is_relative_to(str(distribution(package).locate_file(""))):
             return f"the package {package!r}"
-    return f"the module {cls.__module__!r}"
+    return f"the module {module!r}"
 
 
 @contextlib.contextmanager
