@@ -330,6 +330,22 @@ class TestRuns:
         with pytest.raises(TrustError, match="copy asks to run elsewhere:Sum"):
             Trained.load(elsewhere)
 
+    def test_an_exported_network_asks_only_elsewhere(self, tmp_path, package, monkeypatch, capsys):
+        from rlmba.learner import Trained
+
+        folder, out = tmp_path / "run", tmp_path / "network"
+        assert main(["run", *ARGUMENTS, *QUICK, "--output", str(folder)]) == 0
+        assert main(["export", str(folder), "--out", str(out)]) == 0
+        assert len(Trained.load(out).modalities) == 2
+        stranger(monkeypatch, tmp_path)
+        with pytest.raises(TrustError, match=r"asks to run elsewhere:Sum; nothing"):
+            Trained.load(out)
+        capsys.readouterr()
+        assert main(["trust", str(out)]) == 0
+        assert capsys.readouterr().out == f"allowed from now on:\n    {ACTS[2]}\n"
+        assert not package.exists()
+        assert len(Trained.load(out).modalities) == 2
+
     def test_installed_classes_need_no_leave(self, tmp_path, monkeypatch):
         folder = tmp_path / "run"
         named = ["--dataset", "mine", "--strategy", "mine", "--set", "model.encoders.a=mine"]
