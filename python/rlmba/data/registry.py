@@ -16,7 +16,7 @@ from rlmba.plugins import PluginKind, blamed, check_option_names, options_of
 from rlmba.reading.options import explained
 from rlmba.storage import is_plain_name
 
-__all__ = ["Description", "Source", "describe", "load_dataset", "names", "register"]
+__all__ = ["DatasetDescription", "Source", "describe", "load_dataset", "names", "register"]
 
 Source: TypeAlias = Literal["none", "file", "folder", "folder or name"]
 Loader: TypeAlias = Callable[..., MultimodalDataset]
@@ -34,7 +34,7 @@ class _Entry:
     required: bool
 
 
-class Description(NamedTuple):
+class DatasetDescription(NamedTuple):
     """What a list of data sets shows of one: ``flag`` is the flag that gives its place, "" for none."""
 
     flag: str
@@ -77,7 +77,7 @@ def names() -> tuple[str, ...]:
     return (*registered, *_PLUGINS.installed(registered))
 
 
-def describe(name: str) -> Description:
+def describe(name: str) -> DatasetDescription:
     """How a data set's place is given, and one line on what it is.
 
     Raises
@@ -87,7 +87,7 @@ def describe(name: str) -> Description:
     """
     entry = _find(name)
     summary = (inspect.getdoc(entry.loader) or "").partition("\n")[0]
-    return Description(_flag(entry.argument), summary)
+    return DatasetDescription(_flag(entry.argument), summary)
 
 
 def load_dataset(

@@ -15,8 +15,8 @@ from rlmba.models.cnn import Cnn
 from rlmba.models.mlp import Mlp
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (
-    Description,
     Encoder,
+    EncoderDescription,
     build_encoder,
     describe_encoder,
     encoder_names,
@@ -37,8 +37,8 @@ __all__ = [
     "BertBase",
     "Blueprint",
     "Cnn",
-    "Description",
     "Encoder",
+    "EncoderDescription",
     "Fusion",
     "ImageTower",
     "Mlp",

@@ -25,8 +25,8 @@ from rlmba.plugins import PluginKind, blamed, check_option_names, is_target, opt
 from rlmba.reading.options import explained
 
 __all__ = [
-    "Description",
     "Encoder",
+    "EncoderDescription",
     "build_encoder",
     "code_behind",
     "describe_encoder",
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         return {}
 
 
-class Description(NamedTuple):
+class EncoderDescription(NamedTuple):
     """What a list of encoders shows of one; a family is listed as ``<prefix>:NAME``."""
 
     name: str
@@ -181,7 +181,7 @@ def encoder_names(kind: str | None = None) -> tuple[str, ...]:
     return (*registered, *_PLUGINS.installed(registered), *families)
 
 
-def describe_encoder(name: str) -> Description:
+def describe_encoder(name: str) -> EncoderDescription:
     """What an encoder takes and is; a family is named ``<prefix>:NAME``.
 
     Raises
@@ -196,7 +196,7 @@ def describe_encoder(name: str) -> Description:
         by_kind = _REGISTRY[name] if name in _REGISTRY else _plugged_in(name)
     kinds = tuple(k for k in KINDS if k in by_kind)
     summaries = dict.fromkeys(_summary(by_kind[k]) for k in kinds)
-    return Description(name, kinds, " ".join(summaries))
+    return EncoderDescription(name, kinds, " ".join(summaries))
 
 
 def code_behind(name: str) -> str:
