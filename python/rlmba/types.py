@@ -1,13 +1,13 @@
 """The four types that carry everything between rooms, and the small ones they are made of.
 
-All hold NumPy arrays and plain numbers (:class:`PoolOutputs` torch tensors too): no model and no data set
-behind them. M is the number of
-modalities, C of classes, d the shared feature width, N the size of the pool, L of the labeled set.
+All hold NumPy arrays and plain numbers (:class:`PoolOutputs` also torch tensors), without a reference to
+a model or a data set. M is the number of modalities, C of classes, d the shared feature width, N the
+size of the pool, L the size of the labeled set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -27,20 +27,21 @@ __all__ = [
     "RoundRecord",
     "Selection",
     "TrainingDiagnostics",
+    "simplex_weights",
 ]
 
 MULTIMODAL = "mm"
-"""Name of the fused head wherever heads are named; no modality may be called so."""
+"""Name of the fused head wherever heads are named; no modality may have it."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
 class PoolOutputs:
-    """What the model says of N samples, in pool order. Position i is the i-th row everywhere.
+    """The model's outputs for N samples, in pool order. Position i is row i of every array.
 
-    Features and logits are NumPy arrays, or torch tensors, all in the same memory: strategies then
-    compute where that is, which for a GPU spares the way through host memory.
+    Features and logits are NumPy arrays, or torch tensors on one device. Strategies compute on that
+    device, so outputs on a GPU need not be copied to host memory.
 
     Parameters
     ----------
@@ -55,10 +56,10 @@ class PoolOutputs:
     fused_logits : float array [N, C]
         Logits of the fused head.
     present : bool array [N, M] or None
-        Which modalities a sample has; None when every sample has them all. Rows of an absent modality
-        in ``features`` and ``logits`` are finite but mean nothing.
+        Which modalities each sample has; None if every sample has all of them. Rows of an absent
+        modality in ``features`` and ``logits`` are finite but have no meaning.
     dropout_logits : float array [K, N, C] or None
-        Fused logits of K stochastic passes through the head, where a strategy asked for them.
+        Fused logits of K stochastic passes through the head, if a strategy asked for them.
 
     Raises
     ------
@@ -128,7 +129,7 @@ class PoolOutputs:
 
     @property
     def readable(self) -> NDArray[np.int64] | None:
-        """Positions of the samples with at least one modality, rising; None where all have."""
+        """Positions of the samples with at least one modality, ascending; None if all have one."""
         if self.present is None or self.present.any(axis=1).all():
             return None
         return np.flatnonzero(self.present.any(axis=1))
@@ -138,7 +139,7 @@ class PoolOutputs:
         import torch
 
         def tensor(a: Any) -> Any:
-            if isinstance(a, np.ndarray) and a.size and not any(a.strides):  # one number, repeated
+            if isinstance(a, np.ndarray) and a.size and not any(a.strides):  # one repeated number
                 one = torch.from_numpy(a.reshape(-1)[:1].copy()).to(device)
                 return one.expand(a.shape)
             return torch.as_tensor(a, device=device)
@@ -146,14 +147,14 @@ class PoolOutputs:
         return replace(self, **self._mapped(tensor))
 
     def host(self) -> PoolOutputs:
-        """These outputs as NumPy arrays: itself where they are."""
+        """These outputs as NumPy arrays; the object itself if they are NumPy arrays already."""
         logits: Any = self.fused_logits
         if isinstance(logits, np.ndarray):
             return self
         return replace(self, **self._mapped(lambda a: a.cpu().numpy()))
 
     def _mapped(self, function: Callable[[Any], Any]) -> dict[str, Any]:
-        """What the model said, each array of it through ``function``."""
+        """The features and logits, each array mapped by ``function``."""
         dropout = self.dropout_logits
         return {
             "features": {m: function(a) for m, a in self.features.items()},
@@ -192,22 +193,22 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class HeadMetrics:
-    """Figures of one head on one set of samples.
+    """Metrics of one head on one set of samples.
 
-    ``top1`` is the micro accuracy, ``top1_macro`` the mean of the accuracies of the classes present,
-    both in [0, 1]; ``nll`` the mean negative log-likelihood in nats; ``ece`` the expected calibration
+    ``top1`` is the micro accuracy and ``top1_macro`` the mean of the accuracies of the classes present,
+    both in [0, 1]. ``nll`` is the mean negative log-likelihood in nats, ``ece`` the expected calibration
     error in [0, 1] (L1, equal-width bins).
 
-    ``f1`` in [0, 1] is the mean of F1 over the classes present; ``auroc`` in [0, 1] the mean of the
-    area under the ROC curve, one class against the rest, over the classes that some samples are of
-    and some are not. Both are None where undefined and in records written before they were kept.
-    ``per_class`` is the accuracy of each class in the order of the classes, None where no sample is
-    of the class; empty where it was not asked for.
+    ``f1`` in [0, 1] is the mean of F1 over the classes present. ``auroc`` in [0, 1] is the mean area
+    under the ROC curve, one class against the rest, over the classes that some but not all samples
+    belong to. Both are None where undefined, and in records of versions that did not record them.
+    ``per_class`` is the accuracy of each class in the order of the classes, None for a class without
+    samples; it is empty where it was not asked for.
 
-    Where a modality is missing in some samples, its head is judged on the ``samples`` that have it,
-    and ``fused_top1`` is the fused head's Top-1 on those same samples (None where there is none of
-    them). Both are None for a head that is judged on every sample, and in records written before
-    they were kept.
+    If some samples lack a modality, its head is evaluated on the ``samples`` that have it, and
+    ``fused_top1`` is the fused head's Top-1 on the same samples (None if there are none). Both are
+    None for a head that is evaluated on every sample, and in records of versions that did not record
+    them.
     """
 
     top1: float
@@ -223,7 +224,7 @@ class HeadMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every head's figures on one set of ``size`` samples: the fused head as "mm", then modalities."""
+    """Metrics of every head on one set of ``size`` samples: the fused head "mm", then the modalities."""
 
     heads: Mapping[str, HeadMetrics]
     size: int
@@ -236,7 +237,7 @@ class Evaluation:
 
     @property
     def mm(self) -> HeadMetrics:
-        """The fused head's figures."""
+        """The fused head's metrics."""
         return self.heads[MULTIMODAL]
 
     @property
@@ -245,10 +246,10 @@ class Evaluation:
         return tuple(m for m in self.heads if m != MULTIMODAL)
 
     def fused_top1(self, modality: str) -> float | None:
-        """Top-1 of the fused head on the samples that have ``modality``; None where none has it.
+        """Top-1 of the fused head on the samples that have ``modality``; None if none has it.
 
-        This is what the Top-1 of the modality's head may be compared with: samples that have a
-        modality can be easier or harder than the others.
+        Compare the Top-1 of the modality's head with this value: samples that have a modality can be
+        easier or harder than the others.
         """
         head = self.heads[modality]
         if head.samples is None:
@@ -258,11 +259,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrainingDiagnostics:
-    """How one training went.
+    """Diagnostics of one training.
 
     ``loss_slope`` is the change of the mean loss per epoch (least squares over the second half of the
-    epochs), ``gradient_norm`` the mean l2 norm of the gradient over the last epoch, ``final_loss`` the
-    mean loss of the last epoch, ``steps`` the optimizer steps taken and ``epochs`` the epochs.
+    epochs), ``gradient_norm`` the mean l2 norm of the gradient in the last epoch, ``final_loss`` the
+    mean loss of the last epoch, ``steps`` the number of optimizer steps and ``epochs`` that of epochs.
     """
 
     loss_slope: float = 0.0
@@ -272,9 +273,38 @@ class TrainingDiagnostics:
     epochs: int = 0
 
 
+def simplex_weights(
+    weights: NDArray[Any] | None, modalities: Sequence[str], owner: str
+) -> NDArray[np.float64]:
+    """Weights [M] of modalities as float64, checked; uniform if they are None.
+
+    Parameters
+    ----------
+    weights : float array [M] or None
+    modalities : sequence of str
+    owner : str
+        What messages call the weights.
+
+    Raises
+    ------
+    UsageError
+        If they are not M numbers >= 0 with sum 1 (within 1e-6).
+    """
+    m = len(modalities)
+    if weights is None:
+        return np.full(m, 1.0 / m)
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
+        raise UsageError(
+            f"{owner}: expected {m} numbers >= 0 with sum 1 for {tuple(modalities)}, got {w}; divide them "
+            "by their sum"
+        )
+    return w
+
+
 @dataclass(frozen=True, eq=False)
 class QueryContext:
-    """What a strategy may know beside the pool. Everything but ``rng`` has a neutral default.
+    """What a strategy may use in addition to the pool. Everything but ``rng`` has a neutral default.
 
     Parameters
     ----------
@@ -283,29 +313,30 @@ class QueryContext:
     round : int
         Round number t; the first query is round 1.
     weights : float array [M] or None
-        AMCB weights w (Eq 2), on the simplex, in the pool's order of modalities; None means uniform.
+        AMCB weights w (Eq 2), on the simplex, in the pool's order of modalities; None: uniform.
     temperatures : float array [M] or None
-        T_m of each modality head; None means 1.
+        T_m of each modality head; None: 1.
     contributions : float array [M] or None
-        delta_m (Eq 1); None means 0.
+        delta_m (Eq 1); None: 0.
     labeled_features : float array [L, D] or None
         Fused features of the labeled samples under the current model.
     labels : int64 array [L] or None
         Their classes.
     labeled_modalities : mapping of modality to float array [L, d] or None
-        Their features f_m(x), and
+        Their features f_m(x), as in :class:`PoolOutputs`. Strategies complete ``labeled_features``
+        with them; without them, every labeled sample is treated as complete.
     labeled_present : bool array [L, M] or None
-        which modalities they have (None: all), as in :class:`PoolOutputs`. Strategies complete
-        ``labeled_features`` by them; without them every labeled sample counts as complete.
+        Which modalities they have; None: all.
     head : LinearHead or None
-        The fused head behind ``fused_logits``; C as the pool's, D the width of its fused features.
+        The fused head that computes ``fused_logits``: C as in the pool, D the width of its fused
+        features.
     fusion_weights : float array [M] or None
-        w of the convex fusion that the model works under, which is AMCB's only where the fusion is
-        ``amcb``; not used where features are concatenated; None means uniform.
+        w of the model's convex fusion, which equals AMCB's w only if the fusion is ``amcb``. Not used
+        if features are concatenated. None: uniform.
     validation : Evaluation or None
-        Figures of the current model on V.
+        Metrics of the current model on the validation set.
     training : TrainingDiagnostics
-        How the last training went.
+        Diagnostics of the last training.
     """
 
     rng: np.random.Generator
@@ -323,26 +354,17 @@ class QueryContext:
     training: TrainingDiagnostics = field(default_factory=TrainingDiagnostics)
 
     def weights_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
-        """Weights [M] for this pool, uniform where none were given.
+        """Weights [M] for this pool, uniform if none were given.
 
         Raises
         ------
         UsageError
             If they are not a point of the simplex with one entry per modality.
         """
-        m = len(pool.modalities)
-        if self.weights is None:
-            return np.full(m, 1.0 / m)
-        w = np.asarray(self.weights, dtype=np.float64)
-        if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
-            raise UsageError(
-                f"QueryContext.weights: expected {m} numbers >= 0 with sum 1 for {pool.modalities}, got {w}; "
-                "divide them by their sum"
-            )
-        return w
+        return simplex_weights(self.weights, pool.modalities, "QueryContext.weights")
 
     def temperatures_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
-        """Temperatures [M] for this pool, 1 where none were given.
+        """Temperatures [M] for this pool, 1 if none were given.
 
         Raises
         ------
@@ -358,7 +380,7 @@ class QueryContext:
         return t
 
     def fusion_weights_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
-        """w of the convex fusion [M], uniform where none were given.
+        """w of the convex fusion [M], uniform if none were given.
 
         Raises
         ------
@@ -376,14 +398,14 @@ class QueryContext:
         return w
 
     def labeled_for(self, pool: PoolOutputs) -> NDArray[Any] | None:
-        """Features of the labeled samples [L, D], L >= 1, in the space of this pool; None without any.
+        """Features of the labeled samples [L, D], L >= 1, as wide as the pool's; None without samples.
 
         Raises
         ------
         ShapeError
-            If they have another width than the pool's fused features.
+            If their width differs from that of the pool's fused features.
         DataError
-            If they hold NaN or infinity.
+            If they contain NaN or infinity.
         """
         labeled, width = self.labeled_features, pool.fused_features.shape[1]
         if labeled is None:
@@ -397,12 +419,12 @@ class QueryContext:
         if not finite.all():
             raise DataError(
                 "QueryContext.labeled_features: expected finite numbers, row "
-                f"{int(np.argmin(finite))} holds NaN or infinity; drop or repair that labeled sample"
+                f"{int(np.argmin(finite))} contains NaN or infinity; drop or repair that labeled sample"
             )
         return labeled if len(labeled) else None
 
     def head_for(self, pool: PoolOutputs) -> LinearHead:
-        """The fused head, of as many classes as this pool's logits.
+        """The fused head, checked to have as many classes as this pool's logits.
 
         Raises
         ------
@@ -418,7 +440,7 @@ class QueryContext:
             )
         if len(self.head.bias) != pool.n_classes:
             raise ShapeError(
-                f"QueryContext.head: expected {pool.n_classes} classes as the pool's logits have, "
+                f"QueryContext.head: expected {pool.n_classes} classes, as in the pool's logits, "
                 f"got weight {self.head.weight.shape}"
             )
         return self.head
@@ -426,18 +448,18 @@ class QueryContext:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A batch: positions into the pool that was passed, in the order they were chosen.
+    """The chosen samples: positions into the pool that was passed, in the order they were chosen.
 
     Parameters
     ----------
     positions : int64 array [n]
         Distinct, within 0..N-1.
     scores : float array [n]
-        The strategy's own value for each chosen sample; larger is more wanted.
+        The strategy's value for each chosen sample; larger is better.
     seconds : mapping of stage to float
         Wall time per stage.
     backends : mapping of kernel name to backend
-        Which backend served each kernel that ran.
+        Which backend ran each kernel that was used.
     """
 
     positions: NDArray[np.int64]
@@ -451,14 +473,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What one round produced: a line of ``rounds.jsonl`` and all that reports read.
+    """What one round produced: one line of ``rounds.jsonl``, and everything that reports read.
 
-    Round 0 trains on the initial labels and selects nothing; round t >= 1 queries ``selected``
-    samples with the model of round t - 1, retrains and evaluates.
+    Round 0 trains on the initial labels and selects nothing. Round t >= 1 queries ``selected`` samples
+    with the model of round t - 1, retrains and evaluates.
 
-    ``weights`` is AMCB's w used in this round for scoring, ``fusion_weights`` those of the fusion the
-    model was trained under, ``delta`` Eq 1 after training, ``contributions`` the normalized mean
-    Shapley values on V, each by modality. ``raw_reward`` is r_t, ``reward`` the same after smoothing
+    By modality, ``weights`` is AMCB's w that scored in this round, ``fusion_weights`` that of the fusion
+    in training, ``delta`` Eq 1 after training, and ``contributions`` the normalized mean Shapley values
+    on the validation set. ``raw_reward`` is r_t, ``reward`` the same after smoothing
     (``reward.smoothing``). ``seconds`` has ``predict``, ``select``, ``train``, ``validate`` and
     ``policy``; ``select_seconds`` splits ``select`` by stage.
     """

@@ -235,7 +235,7 @@ def test_kinds_that_do_not_fit():
 
 def test_registry():
     assert {"digits", "features"} <= set(names())
-    with pytest.raises(UsageError, match=r"expected one of .*'digits'.*, got 'digit'"):
+    with pytest.raises(UsageError, match=r"unknown data set 'digit': .*did you mean 'digits'"):
         load_dataset("digit")
     with pytest.raises(UsageError, match="expected data, got none; give it with --data"):
         load_dataset("features")

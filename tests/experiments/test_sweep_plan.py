@@ -196,7 +196,7 @@ def test_a_comparison_runs_the_baselines_that_are_named(plan):
         ({"seeds": [0, 1, 0]}, r"seeds: '0' is there twice.*leave one out"),
         ({"datasets": ["digits", "digits"]}, r"data sets: 'digits' is there twice.*`name`"),
         ({"datasets": ["nowhere.npz"]}, r"round0/nowhere/amcb and 2 more: .*nowhere.npz"),
-        ({"datasets": ["nonsense"]}, r"dataset: expected one of .*got 'nonsense'"),
+        ({"datasets": ["nonsense"]}, r"unknown data set 'nonsense': expected one of digits"),
         ({"settings": {"fusion": "amcb"}}, r"settings: 'fusion' is decided by fusions"),
         ({"strategies": [{"strategy": "rlmba", "label": "a/b"}]}, r"'a/b' names a folder"),
         ({"strategies": []}, r"strategies: expected at least one.*--ablations"),

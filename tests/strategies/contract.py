@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from option_cases import OPTION_CASES, OptionCase, check_options
 from scipy.stats import chi2_contingency
 
 from rlmba import strategies
@@ -80,6 +83,22 @@ def make_incomplete_pool(n=700, absent=7, seed=0) -> PoolOutputs:
     return pool.take(rng.permutation(n))
 
 
+def only_needed(pool: PoolOutputs, needs: frozenset[str]) -> PoolOutputs:
+    """The pool with NaN wherever a strategy with these needs must not look."""
+
+    def kept(need: str, array: np.ndarray) -> np.ndarray:
+        return array if need in needs else np.full_like(array, np.nan)
+
+    return replace(
+        pool,
+        features={m: kept("modality_features", a) for m, a in pool.features.items()},
+        logits={m: kept("modality_logits", a) for m, a in pool.logits.items()},
+        fused_features=kept("features", pool.fused_features),
+        fused_logits=kept("logits", pool.fused_logits),
+        dropout_logits=kept("dropout", pool.dropout_logits),
+    )
+
+
 class StrategyContract:
     name: str
     options: dict = {}
@@ -87,6 +106,9 @@ class StrategyContract:
     """Options under which permuting the pool permutes the answer exactly; None: the same ones."""
     draws_by_position = False
     """Whether permuting the pool keeps only the law of the answer, under any options."""
+
+    option_cases: Mapping[str, Sequence[OptionCase]] | None = None
+    """Cases of every option; None: those of the strategy in ``OPTION_CASES``."""
 
     def create(self, **more):
         return strategies.create(self.name, **{**self.options, **more})
@@ -102,6 +124,24 @@ class StrategyContract:
         if n:
             assert selection.seconds
             assert selection.backends
+
+    def test_every_option_does_what_is_declared(self, tmp_path):
+        """An option without a case fails, and so does one that nothing reads."""
+        if self.options:
+            pytest.skip("tested by the class without options")
+        cases = OPTION_CASES.get(self.name, {}) if self.option_cases is None else self.option_cases
+        check_options(self.name, cases, self.answers, tmp_path)
+
+    @staticmethod
+    def answers(strategy) -> list[Any]:
+        """What a strategy asks for, chooses and reports in three rounds, from what it needs alone."""
+        pool = only_needed(make_pool(n=40), strategy.needs)
+        found = [strategy.dropout_passes]
+        for t, reward in enumerate((0.3, 0.8, 0.5)):
+            selection = strategy.query(pool, make_context(pool, seed=t), 6)
+            figures = strategy.learn(strategies.Feedback(reward, t, 10 * (t + 2), (10, 0.25)))
+            found += [selection.positions, selection.scores, [*figures.values()]]
+        return found
 
     def test_single_sample_pool(self):
         pool = make_pool(n=1)

@@ -11,7 +11,7 @@ import rlmba
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.strategies import NEEDS
-from rlmba.strategies.direct import Batch
+from rlmba.strategies.direct import SelectedSamples
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
 
 
@@ -53,7 +53,7 @@ class TestEveryStrategy:
         np.testing.assert_array_equal(batch.positions, expected.positions)
         np.testing.assert_array_equal(batch.scores, expected.scores)
         assert isinstance(batch, Selection)
-        assert isinstance(batch, Batch)
+        assert isinstance(batch, SelectedSamples)
         assert batch.backends == expected.backends
 
     @pytest.mark.parametrize("kind", ["positions", "list", "mask", "torch"])
@@ -147,7 +147,7 @@ class TestCall:
         np.testing.assert_array_equal(batch.positions, expected.positions)
         with pytest.raises(UsageError, match="no option 'kapa'"):
             rlmba.select("rlmba-x", n=4, kapa=2, **everything)
-        with pytest.raises(UsageError, match="go with a strategy's name"):
+        with pytest.raises(UsageError, match="need the name of a strategy"):
             rlmba.select(strategies.create("rlmba-x"), n=4, kappa=2, **everything)
 
     def test_random_numbers(self, everything):

@@ -194,7 +194,7 @@ class TestLabeled:
         [
             ([0, 60], UsageError, r"within 0\.\.59, got 60 at 1"),
             ([-1], UsageError, "got -1"),
-            ([3, 5, 3], DataError, "3 repeats; drop"),
+            ([3, 5, 3], DataError, "3 repeats; remove"),
             ([1, 0] * (N // 2), DataError, "repeats; give a mask as bool"),
             (np.ones(59, dtype=bool), UsageError, "mask of 60 entries"),
             (np.array([0.0, 1.0]), ShapeError, "positions .integers., a mask"),
@@ -302,7 +302,7 @@ class TestModalities:
             rlmba.select(
                 "rlmba", features={"a": features, "b": features}, logits={"a": logits}, n=1
             )
-        with pytest.raises(UsageError, match="one entry a modality"):
+        with pytest.raises(UsageError, match="one entry per modality"):
             rlmba.select("rlmba", features={"a": features, "b": features}, logits=logits, n=1)
 
     def test_absent_rows_may_be_nan(self, features, logits):

@@ -263,7 +263,7 @@ class TestRegistry:
             ({"advantage_clip": 0.0}, "advantage_clip"),
             ({"baseline_momentum": 1.0}, "rlmba: baseline_momentum"),
             ({"sharpness": 0.0}, "sharpness: expected a number > 0"),
-            ({"policy": "greedy", "policy_file": "p"}, "policy=learned or leave the file out"),
+            ({"policy": "greedy", "policy_file": "p"}, "policy=learned or omit policy_file"),
         ],
     )
     def test_bad_options(self, option, match):

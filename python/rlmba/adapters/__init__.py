@@ -1,7 +1,7 @@
-"""Our strategies for other code: its files, and the interfaces of other active-learning libraries.
+"""The strategies for other code: on files, and through the interfaces of active-learning libraries.
 
-Each module but ``files`` belongs to a library and imports it, so it is imported by name and only where
-that library is installed::
+Each module except ``files`` belongs to a library and imports it. Import it by name, and only if that
+library is installed::
 
     from rlmba.adapters import skactiveml  # scikit-activeml
     from rlmba.adapters import modal       # modAL; the library itself is not imported

@@ -1,4 +1,4 @@
-"""baal: a heuristic for strategies that score, precomputed rankings for those that compose a batch."""
+"""baal: a heuristic for strategies that score samples, and rankings for those that compose a batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rlmba.adapters.common import split
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common.random import Rng
 from rlmba.strategies import Strategy, create
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
 from rlmba.strategies.direct import select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
 
 try:
     from baal.active.heuristics import AbstractHeuristic
@@ -29,15 +29,16 @@ _FROM_PREDICTIONS = {"logits", "modality_logits", "dropout"}
 class RlmbaHeuristic(AbstractHeuristic):
     """A strategy that scores each sample by its predictions alone, as one of baal's heuristics.
 
-    ``entropy``, ``margin``, ``bald`` and any other that needs no features. The mean over the last
-    axis, the stochastic passes, stands for the fused softmax, and the passes for dropout passes.
+    This works for ``entropy``, ``margin``, ``bald`` and any other strategy that needs no features. The
+    last axis holds stochastic passes: they serve as dropout passes, and their mean as the fused softmax.
 
     Parameters
     ----------
     strategy : str
-        A registered name.
+        A name of :func:`rlmba.strategies.names`, or "module:Class".
     reduction : str or callable
-        As in baal, for predictions with more axes than class and pass: how scores become one a sample.
+        As in baal: how scores are reduced to one per sample, if predictions have more axes than class
+        and pass.
     **options
         The strategy's options.
 
@@ -64,15 +65,15 @@ class RlmbaHeuristic(AbstractHeuristic):
     ) -> NDArray[np.float64]:
         """Scores [N, ...] of predictions [N, C, ..., K]; [N, C] is one pass.
 
-        Logits are told from probabilities as baal does: numbers outside 0 to 1 or rows that do not
-        sum to one are logits.
+        As in baal, predictions are logits if they have numbers outside 0 to 1, or rows that do not sum
+        to one.
 
         Raises
         ------
         ShapeError
             If there are fewer than two axes.
         NonFiniteError
-            For NaN and infinity, where baal's own heuristics would put 0 and warn.
+            For NaN and infinity. (baal's own heuristics replace them by 0 with a warning.)
         """
         del target_predictions
         p = np.asarray(predictions)
@@ -80,7 +81,7 @@ class RlmbaHeuristic(AbstractHeuristic):
             raise ShapeError(f"predictions: expected [N, C, ..., K] or [N, C], got shape {p.shape}")
         p = to_prob(p[..., None] if p.ndim == 2 else p)
         classes, passes = p.shape[1], p.shape[-1]
-        # [N, C, ..., K] to [N, ..., C, K]: each place of a sample is scored as a sample of its own.
+        # [N, C, ..., K] to [N, ..., C, K]: each position of a sample is scored as a separate sample.
         places = np.moveaxis(p, 1, -2)
         rows = places.reshape(-1, classes, passes)
         logs = np.log(np.maximum(rows, PROBABILITY_FLOOR))
@@ -100,14 +101,14 @@ class RlmbaHeuristic(AbstractHeuristic):
 def ranking(
     strategy: str | Strategy, n: int, *, rng: Rng = None, **arguments: Any
 ) -> NDArray[np.float64]:
-    """Numbers that rank a pool, for baal's ``Precomputed(reverse=True)``; for any strategy.
+    """Rank a pool by any strategy, for baal's ``Precomputed(reverse=True)``.
 
     Parameters
     ----------
     strategy : str or Strategy
-        A registered name or an instance.
+        A name of :func:`rlmba.strategies.names`, "module:Class", or an instance.
     n : int
-        ``query_size``: how many of the ranking will be labeled.
+        ``query_size``: how many samples of the ranking will be labeled.
     rng : int, numpy.random.Generator, torch.Generator or None
         As in :func:`rlmba.select`.
     **arguments
@@ -116,8 +117,8 @@ def ranking(
     Returns
     -------
     float64 array [N]
-        n for the sample chosen first, falling by 1 to 1 for the last, 0 for all others: the largest
-        are labeled first, hence ``reverse=True``.
+        n for the sample chosen first, then n - 1 and so on down to 1 for the last, and 0 for all
+        others. The largest are labeled first, hence ``reverse=True``.
 
     Raises
     ------

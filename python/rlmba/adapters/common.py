@@ -1,4 +1,4 @@
-"""What adapters share: options told from arguments, linear heads of estimators, absent libraries."""
+"""What adapters share: separating options from arguments, and the linear heads of estimators."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scipy.special import softmax
 from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import is_array, to_host
 from rlmba.strategies import Strategy, create
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
 from rlmba.strategies.direct import select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
 from rlmba.types import LinearHead
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 READS_FEATURES = frozenset({"features", "modality_features", "labeled", "head"})
-"""Needs of strategies that read features: others are spared them."""
+"""Needs of strategies that read features; no features are computed for other strategies."""
 
 _ARGUMENTS = frozenset(
     name
@@ -38,7 +38,7 @@ _CHECKED_ROWS = 200
 
 
 def split(strategy: str | Strategy, given: Mapping[str, Any]) -> tuple[Strategy, dict[str, Any]]:
-    """A strategy, and the arguments of ``rlmba.select`` among what was given with it.
+    """Make a strategy, and separate the arguments of ``rlmba.select`` from its options.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def split(strategy: str | Strategy, given: Mapping[str, Any]) -> tuple[Strategy,
         return create(strategy, **options), arguments
     if options:
         raise UsageError(
-            f"expected arguments of rlmba.select beside a strategy that is made already, "
-            f"got {sorted(options)}"
+            f"expected only arguments of rlmba.select with an instance of a strategy, got {sorted(options)}; "
+            "pass the strategy's name to set its options"
         )
     return strategy, arguments
 
@@ -69,13 +69,13 @@ def dense(X: Any, what: str) -> NDArray[Any]:
     Raises
     ------
     UsageError
-        If they are sparse or have other than two axes: what their features are is for the caller to
-        say. If values are masked.
+        If they are sparse, do not have two axes, or have masked values. The caller must then pass
+        their features.
     """
     if np.ma.is_masked(X):
         raise UsageError(
             f"{what}: expected features of every sample, got a masked array with masked values; fill "
-            "them or leave out those samples"
+            "them or omit those samples"
         )
     if hasattr(X, "toarray"):
         raise UsageError(
@@ -105,12 +105,12 @@ def class_positions(labels: Any, classes: Any) -> NDArray[np.int64] | None:
 def linear_head(
     estimator: Any, features: NDArray[Any], probabilities: NDArray[Any]
 ) -> LinearHead | None:
-    """The linear layer of an estimator, where its probabilities are the softmax of that layer.
+    """The linear layer of an estimator, if its probabilities are the softmax of that layer.
 
-    ``coef_`` [C, D] and ``intercept_`` [C] as of scikit-learn's logistic regression; for two classes,
-    of which it keeps one row, the other is 0. A class that the estimator was not fitted to, whose
-    probabilities are 0, has weight 0. None where there are none, or where they do not reproduce
-    ``probabilities`` from ``features``, as those of one-against-rest classifiers.
+    It consists of ``coef_`` [C, D] and ``intercept_`` [C], as in scikit-learn's logistic regression. For
+    two classes, of which that keeps one row, the other row is 0. A class that the estimator was not
+    fitted to, with probabilities of 0, has weight 0. None if the estimator has no such layer, or the
+    layer does not reproduce ``probabilities`` from ``features``, as in one-against-rest classifiers.
     """
     for inner in ("estimator_", "estimator"):
         if not hasattr(estimator, "coef_") and hasattr(estimator, inner):
@@ -136,7 +136,7 @@ def linear_head(
 
 
 def require_head(head: LinearHead | None, strategy: Strategy, wanted: str) -> None:
-    """Refuse a classifier without a linear layer over the features; ``wanted`` says what to pass.
+    """Raise for a classifier without a linear layer over the features; ``wanted`` says what to pass.
 
     Raises
     ------

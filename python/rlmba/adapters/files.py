@@ -1,4 +1,4 @@
-"""A selection on files: read the pool, say what it will cost, pick, write the batch."""
+"""A selection on files: read the pool, estimate the cost, select, write the batch."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from rlmba.errors import DataError, UsageError
 from rlmba.ids import as_ids, id_texts, not_storable
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Estimate, Workload, estimate
-from rlmba.strategies.direct import Batch, select
+from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.types import MULTIMODAL
 
-__all__ = ["Job", "Outcome", "plan", "workload"]
+__all__ = ["FileSelection", "WrittenBatch", "plan", "workload"]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """A batch that was written: ``path`` is the file, ``seconds`` the selection's wall time."""
+class WrittenBatch:
+    """A batch that was written: ``path`` is its file, ``seconds`` the wall time of the selection."""
 
-    batch: Batch
+    batch: SelectedSamples
     path: Path
     seconds: float
     strategy: str
 
     def lines(self) -> list[str]:
-        """A summary, a line each."""
+        """The lines of a summary."""
         stages = ", ".join(f"{k} {v:.2f} s" for k, v in self.batch.seconds.items())
         return [
             f"selected {len(self.batch):,} samples by {self.strategy} in {self.seconds:.2f} s"
@@ -44,11 +44,11 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class FileSelection:
     """A selection that is ready to run.
 
-    ``work`` is its size, ``expected`` its estimate, None where the strategy has none, ``given`` bytes
-    of the arrays read, ``unused`` names in the pool's file that nothing uses.
+    ``work`` is its size, ``expected`` its estimate (None if the strategy has none), ``given`` the bytes
+    of the arrays that were read, and ``unused`` the names in the pool's file that are not used.
     """
 
     strategy: Strategy
@@ -62,7 +62,7 @@ class Job:
     unused: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What it is and what it will cost, a line each."""
+        """The lines that describe the selection and its cost."""
         w = self.work
         parts = [f"{w.samples:,} samples"]
         parts += [f"features of width {w.width:,}"] if w.width else []
@@ -77,13 +77,13 @@ class Job:
         else:
             cost = (
                 f"about {_seconds(self.expected.seconds)} and {_bytes(self.expected.memory)} "
-                "beside the pool"
+                "in addition to the pool"
             )
         found.append(f"estimate for {self.n:,} by {self.strategy.name}: {cost}")
         return found
 
-    def run(self) -> Outcome:
-        """Pick and write.
+    def run(self) -> WrittenBatch:
+        """Select and write.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class Job:
             positions=batch.positions,
             scores=batch.scores,
         )
-        return Outcome(batch, self.out, seconds, self.strategy.name)
+        return WrittenBatch(batch, self.out, seconds, self.strategy.name)
 
 
 def plan(
@@ -122,38 +122,39 @@ def plan(
     seed: int = 0,
     overwrite: bool = False,
     dry_run: bool = False,
-) -> Job:
-    """Read what a selection needs and estimate its cost; everything but the arrays' values is checked.
+) -> FileSelection:
+    """Read what a selection needs and estimate its cost; all but the values of arrays is checked.
 
     Parameters
     ----------
     pool : path
         See :func:`rlmba.data.pool_file.read_pool`.
     n : int
-        How many.
+        Number of samples to select.
     strategy : str
-        A registered name.
+        A name of :func:`rlmba.strategies.names`, or "module:Class".
     options : sequence of str
         ``KEY=VALUE``, values in YAML.
     out : path, optional
-        See :func:`rlmba.data.batch_file.write_batch`; needed unless ``dry_run``.
+        See :func:`rlmba.data.batch_file.write_batch`; required unless ``dry_run``.
     labeled : sequence of path
         See :func:`rlmba.data.pool_file.read_labeled`.
     ids : path, optional
-        Ids of a pool whose file has none.
+        Ids for a pool whose file has none.
     npy_holds : str, optional
-        What a ``.npy`` pool is.
+        What a ``.npy`` pool contains.
     seed : int
-        Of everything random, >= 0.
+        Seed of all randomness, >= 0.
     overwrite : bool
-        Whether ``out`` may be there already.
+        Whether ``out`` may exist already.
     dry_run : bool
-        The job will not be run.
+        The selection will not be run.
 
     Raises
     ------
     UsageError, DataError, StorageError
-        As the readers; if n is beyond the pool, an option is bad, or the batch could not be written.
+        As the readers; if n is larger than the pool, an option is wrong, or the batch could not be
+        written.
     """
     chosen = create(strategy, **_options(options))
     if out is None and not dry_run:
@@ -169,7 +170,7 @@ def plan(
     if arguments.get("ids") is not None:
         arguments["ids"] = _storable(as_ids(arguments["ids"]))
     if labeled:
-        # What is labeled in the pool's own file gives way, with its classes.
+        # Replaces the labeled samples of the pool's own file, and their classes.
         arguments = {k: v for k, v in arguments.items() if k not in ("labeled", "labels")}
         arguments |= _as_mask(read_labeled(labeled, arguments.get("ids")), arguments.get("ids"))
     work = workload(arguments, n)
@@ -177,7 +178,7 @@ def plan(
         raise UsageError(
             f"-n: expected 0 to {work.samples:,}, the unlabeled samples of the pool, got {n:,}"
         )
-    return Job(
+    return FileSelection(
         strategy=chosen,
         arguments=arguments,
         n=n,
@@ -191,7 +192,7 @@ def plan(
 
 
 def _as_mask(read: dict[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
-    """What is labeled, as a mask where it is positions, which beside integer ids could be ids."""
+    """Labeled samples with positions as a mask, since positions could be taken for integer ids."""
     at = read.get("labeled")
     if ids is None or isinstance(at, Mapping) or at is None or at.ndim != 1 or at.dtype == np.bool_:
         return read
@@ -201,12 +202,12 @@ def _as_mask(read: dict[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
 
 
 def _storable(ids: NDArray[Any]) -> NDArray[Any]:
-    """Ids that come back from the batch's file, whichever it is."""
+    """Check that ids are preserved by every format of a batch's file."""
     if ids.dtype.kind not in "iu":
         for text in id_texts(ids):
             if problem := not_storable(text):
                 raise DataError(
-                    f"ids: {text!r} {problem}, and no file would give it back; rename it"
+                    f"ids: {text!r} {problem}, and no file would preserve it; rename it"
                 )
     return ids
 
@@ -253,12 +254,12 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
 
 
 def _incomplete(present: Any) -> int:
-    """Samples that lack a modality; what is no table of modalities is refused when it is used."""
+    """Number of samples that lack a modality; other than two axes are refused at the selection."""
     return 0 if np.ndim(present) != 2 else int((np.asarray(present) == 0).any(axis=1).sum())
 
 
 def _fused(features: Any, samples: int, itemsize: int) -> tuple[int, int]:
-    """Width of the fused features, and bytes of them where they have to be made."""
+    """Width of the fused features, and their bytes if they have to be computed."""
     arrays = [a for a in _arrays([features]) if a.ndim == 2]
     if not arrays:
         return 0, 0

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rlmba.adapters.common import class_positions, dense, linear_head, require_head
 from rlmba.errors import UsageError
 from rlmba.strategies import create
-from rlmba.strategies.direct import Batch, select
-from rlmba.strategies.intake import PROBABILITY_FLOOR
+from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
+from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.types import LinearHead
 
 try:
@@ -34,18 +34,18 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
     Parameters
     ----------
     strategy : str, default="rlmba-x"
-        A registered name.
+        A name of :func:`rlmba.strategies.names`, or "module:Class".
     options : dict or None, default=None
         Its options.
     missing_label : scalar or string or np.nan or None, default=np.nan
-        What stands in ``y`` for an unlabeled sample.
+        The value in ``y`` for an unlabeled sample.
     random_state : None or int or np.random.RandomState, default=None
         The random state to use.
 
     Notes
     -----
-    As in scikit-activeml, a query also works where no sample is labeled yet. ``gcnal``, which learns
-    from labeled samples, then chooses as ``coreset`` does.
+    As in scikit-activeml, a query also works before any sample is labeled. ``gcnal``, which learns from
+    labeled samples, then chooses like ``coreset``.
     """
 
     def __init__(
@@ -79,41 +79,41 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         X : array-like of shape (n_samples, n_features)
             All samples, labeled and unlabeled.
         y : array-like of shape (n_samples,)
-            Labels, ``missing_label`` where there is none.
+            Labels, ``missing_label`` for unlabeled samples.
         clf : skactiveml.base.SkactivemlClassifier, default=None
-            Its ``predict_proba`` gives the probabilities; needed by strategies that read logits, not
-            used by others. Its ``missing_label`` must be that of this strategy.
+            Its ``predict_proba`` gives the probabilities. Needed by strategies that read logits, and
+            not used by others. Its ``missing_label`` must be that of this strategy.
         fit_clf : bool, default=True
             Whether a clone of ``clf`` is fitted to ``X`` and ``y`` before it is used.
         sample_weight : array-like of shape (n_samples,), default=None
-            For that fit.
+            Weights for that fit.
         embeddings : array-like of shape (n_samples, d), default=None
-            Features in the place of ``X``, row by row; not with candidates given as samples.
+            Features that replace ``X`` row by row; not with candidates given as samples.
         dropout_logits : array-like of shape (K, n_candidates, C), default=None
             Logits of K stochastic passes over the candidates, for strategies that need them.
         candidates : None or array-like of shape (n_candidates,) or (n_candidates, n_features)
             As in scikit-activeml: all unlabeled samples, indices of unlabeled ones, or samples.
         batch_size : int, default=1
-            How many; as all of scikit-activeml's strategies this warns and takes all where fewer
-            are left.
+            Number of samples to select. Like all strategies of scikit-activeml, this warns and selects
+            all candidates if fewer are left.
         return_utilities : bool, default=False
             Whether to return utilities too.
 
         Returns
         -------
         query_indices : numpy.ndarray of shape (batch_size,)
-            Into ``X``, or into ``candidates`` where these are samples.
+            Into ``X``, or into ``candidates`` if these are samples.
         utilities : numpy.ndarray of shape (batch_size, n_samples) or (batch_size, n_candidates)
-            Row i is 1 for sample i of the batch, less for those chosen later in their order, 0 for
-            candidates that were not chosen and nan for samples that could not be: labeled or
-            chosen before. A batch is one choice here, so there are no utilities beyond this order.
+            Row i is 1 for sample i of the batch, less for those chosen later, in their order, 0 for
+            candidates that were not chosen, and nan for samples that are labeled or were chosen before.
+            A batch is chosen as a whole, so there are no utilities other than this order.
 
         Raises
         ------
         UsageError, DataError
             As :func:`rlmba.select`; if ``clf`` has another ``missing_label``.
         TypeError
-            If ``clf`` is no classifier of scikit-activeml, or ``fit_clf`` no bool.
+            If ``clf`` is not a classifier of scikit-activeml, or ``fit_clf`` is not a bool.
         ValueError
             If a candidate index points to a labeled sample, or ``sample_weight`` has another length.
         """
@@ -168,7 +168,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         classifier: tuple[Any, bool, Any],
         dropout_logits: Any,
         n: int,
-    ) -> Batch:
+    ) -> SelectedSamples:
         if not isinstance(self.options, Mapping | None):
             raise UsageError(f"options: expected a mapping or None, got {self.options!r}")
         check_type(self.strategy, "strategy", str)
@@ -195,7 +195,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
                     given["head"],
                     chosen,
                     "clf, for example SklearnClassifier(LogisticRegression()), fitted to the features "
-                    "themselves, with no embeddings in their place",
+                    "themselves, without embeddings",
                 )
         if at.any():
             given["labeled"] = space[at]
@@ -207,7 +207,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
 
 
 def _head(clf: Any, features: NDArray[Any], probabilities: NDArray[Any]) -> LinearHead | None:
-    """The linear layer of a classifier, a constant one where there were no labels to fit it to."""
+    """The linear layer of a classifier, or a constant one if there were no labels to fit it to."""
     if getattr(clf, "is_fitted_", True):
         return linear_head(clf, features, probabilities)
     bias = np.log(np.maximum(probabilities[0], PROBABILITY_FLOOR))

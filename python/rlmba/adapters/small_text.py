@@ -26,16 +26,16 @@ __all__ = ["RlmbaStrategy"]
 class RlmbaStrategy(EmbeddingBasedQueryStrategy):
     """Any strategy of this package as one of small-text.
 
-    Embeddings are those of the classifier's ``embed``, or given with the query. Probabilities are
-    those that ``embed`` returns with them, else ``predict_proba`` of the unlabeled texts. A strategy
-    that does not read embeddings or probabilities does not ask the classifier for them.
+    Embeddings come from the classifier's ``embed``, or are given with the query. Probabilities are those
+    that ``embed`` returns, or otherwise ``predict_proba`` of the unlabeled texts. The classifier is not
+    asked for embeddings or probabilities that the strategy does not read.
 
     Parameters
     ----------
     strategy : str
-        A registered name.
+        A name of :func:`rlmba.strategies.names`, or "module:Class".
     rng : int, numpy.random.Generator, torch.Generator or None
-        Randomness of all queries: an int seeds one generator for them all.
+        Randomness of all queries; an int seeds one generator for all of them.
     **options
         The strategy's options.
     """
@@ -61,8 +61,8 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
         Parameters
         ----------
         embeddings : array [N, D], optional
-            One row for each text of ``dataset``, in its order, labeled and ignored ones too. (Passed
-            on as it is it would be read as unlabeled rows followed by labeled ones.)
+            One row for each text of ``dataset``, in its order, including labeled and ignored texts.
+            (small-text itself expects the unlabeled rows followed by the labeled ones.)
 
         Other parameters are those of small-text.
 
@@ -110,7 +110,7 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
     ) -> NDArray[np.int64]:
         """Select by embeddings; all indices are positions into ``dataset`` and ``embeddings``."""
         if hasattr(y, "toarray"):
-            raise UsageError("expected one label a text, got multi-label y (a sparse matrix)")
+            raise UsageError("expected one label per text, got multi-label y (a sparse matrix)")
         features = np.asarray(embeddings)[indices_unlabeled]
         given: dict[str, Any] = {"ids": np.arange(len(features))}
         if self._reads_features():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,11 @@ from typing import Any
 from rlmba.annotators.base import Annotator
 from rlmba.annotators.checked import CheckedAnnotator
 from rlmba.annotators.loopback import is_loopback
-from rlmba.errors import UsageError
-from rlmba.plugins import blamed, is_target, load_class
+from rlmba.plugins import PluginKind, blamed, check_option_names, is_target, load_class, options_of
 from rlmba.reading.options import check_types
 from rlmba.trust import outside
 
-__all__ = ["acts", "create", "names"]
+__all__ = ["BUILT_IN", "acts", "create", "names"]
 
 _CLASSES: Mapping[str, str] = {
     "browser": "rlmba.annotators.browser:Browser",
@@ -25,13 +22,20 @@ _CLASSES: Mapping[str, str] = {
     "oracle": "rlmba.annotators.oracle:Oracle",
 }
 
+BUILT_IN = tuple(_CLASSES)
+"""Names of the annotators that come with this package."""
+_PLUGINS = PluginKind("annotator", "rlmba.annotators", methods=("request", "collect"))
+
 _SERVER, _KEY = "http://localhost:8080", "LABEL_STUDIO_API_KEY"
 """The default address of Label Studio, and the environment variable with its key."""
 
 
 def names() -> tuple[str, ...]:
-    """The names of all built-in annotators, sorted."""
-    return tuple(sorted(_CLASSES))
+    """Names of all annotators: first the built-in ones, then those of the entry points `rlmba.annotators`.
+
+    An annotator whose package cannot be loaded is among them; :func:`create` raises for its name.
+    """
+    return (*BUILT_IN, *_PLUGINS.installed(BUILT_IN))
 
 
 def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Annotator:
@@ -40,8 +44,8 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
     Parameters
     ----------
     name : str
-        One of :func:`names`, or the "module:Class" of another class, which is imported. If the name comes
-        from a file, the user must allow it first; see :func:`acts`.
+        One of :func:`names`, or ``module:Class``, which is imported: a name that comes out of a folder's
+        file needs the user's permission first, see :func:`acts`.
     folder : path
         The project's folder.
     options : mapping
@@ -55,26 +59,19 @@ def create(name: str, folder: Path, options: Mapping[str, Any] | None = None) ->
         If the constructor of another class raises.
     """
     cls = _find(name)
-    parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    known = [p.name for p in parameters]
-    unknown = sorted(set(options or {}) - set(known))
-    if unknown:
-        raise UsageError(
-            f"annotator {name!r} has no option {unknown[0]!r}: expected "
-            + (f"one of {known}" if known else "no options")
-        )
-    lacking = [p.name for p in parameters if p.default is p.empty and p.name not in (options or {})]
-    if lacking:
-        raise UsageError(
-            f"annotator {name!r} needs the option {lacking[0]!r}; give it with "
-            f"`rlmba init DIR --annotator-option {lacking[0]}=...`, or as project.annotator_options."
-            f"{lacking[0]} in the project's config.yaml"
-        )
+    owner = f"annotator {name!r}"
+    check_option_names(
+        options_of(cls),
+        options or {},
+        owner,
+        advice="give it with `rlmba init DIR --annotator-option {0}=...`, or as "
+        "project.annotator_options.{0} in the project's config.yaml",
+    )
     if name in _CLASSES:
-        check_types(cls.__init__, options or {}, f"annotator {name!r}")
+        check_types(cls.__init__, options or {}, owner)
         made: Annotator = cls(folder, **(options or {}))
         return made
-    with blamed(cls, f"annotator {name!r}"):
+    with blamed(cls, owner):
         return CheckedAnnotator(cls(folder, **(options or {})), name)
 
 
@@ -99,7 +96,7 @@ def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> l
     ([], [])
     """
     given = dict(options or {})
-    if is_target(name):
+    if name not in _CLASSES and (is_target(name) or name in _PLUGINS.installed()):
         return [f"run {name}"]
     if name == "file" and given.get("path") is not None:
         place = outside(folder, str(given["path"]))
@@ -116,10 +113,5 @@ def acts(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> l
 
 def _find(name: str) -> Any:
     if name in _CLASSES:
-        module, _, attribute = _CLASSES[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    if ":" not in name:
-        raise UsageError(
-            f'annotator: expected one of {list(names())}, or "module:Class", got {name!r}'
-        )
-    return load_class(name, kind="annotator", methods=("request", "collect"))
+        return load_class(_CLASSES[name], kind="annotator")
+    return _PLUGINS.find(name, BUILT_IN)

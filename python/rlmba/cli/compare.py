@@ -125,10 +125,9 @@ def _config(
 
 def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[Any]:
     """Entries of data sets; files and folders go to those that are read from them, in order."""
-    from rlmba.data.registry import describe
     from rlmba.errors import UsageError
 
-    wants = {name: flag for name, flag, _ in describe()}
+    wants = {name: _flag_of(name) for name in names}
     rest = list(folders)
     entries: list[Any] = []
     of_files = [n for n in names if wants.get(n) == "--data"]
@@ -148,6 +147,17 @@ def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[
         )
     kind = of_files[0] if of_files else "features"
     return entries + [{"dataset": kind, "data": str(f)} for f in files]
+
+
+def _flag_of(dataset: str) -> str:
+    """The flag that says where a data set is; "" where it needs none or is unknown."""
+    from rlmba.data.registry import describe
+    from rlmba.errors import UsageError
+
+    try:
+        return describe(dataset).flag
+    except UsageError:  # reported with all other problems, by run
+        return ""
 
 
 def _refuse_launched() -> None:

@@ -9,8 +9,14 @@ from rlmba.cli.app import app
 
 @app.command()
 def datasets() -> None:
-    """List the registered data sets, where each is read from, and what it is."""
+    """List the data sets, where each is read from, and what it is."""
     from rlmba.data import registry
+    from rlmba.errors import UsageError
 
-    for name, flag, summary in registry.describe():
+    for name in registry.names():
+        try:
+            flag, summary = registry.describe(name)
+        except UsageError as error:
+            typer.echo(f"{name}: cannot be used: {error}")
+            continue
         typer.echo(f"{name}{f' ({flag})' * bool(flag)}: {summary}")

@@ -10,9 +10,15 @@ from rlmba.cli.app import app
 @app.command()
 def encoders() -> None:
     """List the encoders, the kinds of modality they take, and how families of them are named."""
-    from rlmba.models.registry import describe_encoders
+    from rlmba.errors import UsageError
+    from rlmba.models.registry import describe_encoder, encoder_names
 
-    for name, kinds, summary in describe_encoders():
+    for name in encoder_names():
+        try:
+            _, kinds, summary = describe_encoder(name)
+        except UsageError as error:
+            typer.echo(f"{name}: cannot be used: {error}")
+            continue
         typer.echo(f"{name} ({', '.join(kinds)}): {summary}")
     typer.echo(
         "NAME is a network as the library names it: torchvision:resnet50, or resnet50 alone; "

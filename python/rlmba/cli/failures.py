@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rlmba.cli.elsewhere import command_of, note, options_of
 from rlmba.errors import PluginError, RlmbaError, UsageError
+from rlmba.plugins import fault_of
 
 __all__ = ["Failure", "InterruptedRunError", "describe"]
 
@@ -54,9 +55,14 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
     text = " ".join(str(error).split())
     return Failure(
         f"error: unexpected {type(error).__name__}{': ' * bool(text)}{text}\n"
-        "       This is a defect of rlmba; the same command with --debug shows where it happened.",
+        f"       {_blame(error)}; the same command with --debug shows where it happened.",
         1,
     )
+
+
+def _blame(error: BaseException) -> str:
+    whose = fault_of(error)
+    return f"This is a defect of {whose}, not of rlmba" if whose else "This is a defect of rlmba"
 
 
 def _storage(error: OSError, arguments: Sequence[str]) -> str:

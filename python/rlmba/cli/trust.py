@@ -14,7 +14,11 @@ from rlmba.cli.app import app
 def trust(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="A project's or a run's folder.", show_default=False),
+        typer.Argument(
+            metavar="DIR",
+            help="The folder of a project, a run, a comparison or a network.",
+            show_default=False,
+        ),
     ] = None,
     listed: Annotated[
         bool, typer.Option("--list", help="Say what is allowed in which folder.")
@@ -27,17 +31,18 @@ def trust(
     from rlmba import trust as trusted
     from rlmba.cli.screen import say
     from rlmba.errors import UsageError
+    from rlmba.experiments.sweep import stored_code
     from rlmba.project.folder import acts_of
 
     if listed:
         for path, acts in trusted.allowed().items():
             say("\n    ".join([path, *acts]))
     elif folder is None:
-        raise UsageError("expected a project's folder, `rlmba trust DIR`, or --list, got none")
+        raise UsageError("expected a folder, `rlmba trust DIR`, or --list, got none")
     elif remove:
         acts = trusted.forget(folder)
         say("\n    ".join(["no longer allowed:", *acts]) if acts else "nothing was allowed")
     else:
-        acts = acts_of(folder)
+        acts = [*stored_code(folder), *acts_of(folder)]
         trusted.allow(folder, acts)
         say("\n    ".join(["allowed from now on:", *acts]) if acts else "it asks for nothing")

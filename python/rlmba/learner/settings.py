@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlmba import kernels
+from rlmba import kernels, trust
 from rlmba.config import RunConfig, load_config
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.environment import versions
 from rlmba.errors import UsageError
 from rlmba.learner.randomness import stream
+from rlmba.plugins import short_name
+from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import read_run
 from rlmba.strategies import create, options
 
@@ -51,21 +53,23 @@ def configure(
         If a key or value is wrong.
     RunFolderError
         If ``resume_from`` holds a damaged or foreign run.
+    TrustError
+        If the stored configuration names code that this user has not allowed for the folder.
     """
     base = None
-    if resume_from is not None and (resume_from / "run.json").exists():
-        if not overrides and not settings and file is None and preset is None:
-            return read_run(resume_from).config
-        if file is None:
-            stored = read_run(resume_from).config.model_dump(mode="json")
-            base = str(resume_from / "config.yaml"), stored
+    if resume_from is not None and file is None and (resume_from / "run.json").exists():
+        stored = read_run(resume_from).config
+        trust.require(resume_from, code_of(stored))
+        if not overrides and not settings and preset is None:
+            return stored
+        base = str(resume_from / "config.yaml"), stored.model_dump(mode="json")
     return load_config(file=file, overrides=overrides, settings=settings, preset=preset, base=base)
 
 
 def default_output(config: RunConfig, *, resume: bool = False) -> Path:
     """`runs/<dataset>-<strategy>-seed<seed>`; a number is added where that is taken, unless resuming."""
-    name = config.data.stem if config.data is not None else config.dataset
-    base = Path("runs") / f"{name}-{config.strategy}-seed{config.seed}"
+    name = config.data.stem if config.data is not None else short_name(config.dataset)
+    base = Path("runs") / f"{name}-{short_name(config.strategy)}-seed{config.seed}"
     if resume or not base.exists():
         return base
     return next(

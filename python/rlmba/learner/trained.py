@@ -14,12 +14,14 @@ from pydantic import BaseModel
 from torch import nn
 
 import rlmba
+from rlmba import trust
 from rlmba.config import RunConfig
 from rlmba.data import Modality, MultimodalDataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.learner.frozen import ENCODERS, FrozenDataset
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.reading.structured import read_versioned
+from rlmba.runfolder.code import encoder_code
 from rlmba.runfolder.store import read_run
 from rlmba.storage import atomic_write_text
 from rlmba.training import load_model
@@ -33,6 +35,7 @@ __all__ = [
     "Description",
     "Trained",
     "describe_network",
+    "network_code",
     "read_document",
     "write_network",
 ]
@@ -134,10 +137,13 @@ class Trained:
         CheckpointError
             If the checkpoint is missing or damaged, its parts do not belong together, or another
             version of rlmba wrote it.
+        TrustError
+            If it has encoders of the form module:Class that this user has not allowed for the folder;
+            nothing of them was imported.
         """
         folder = Path(folder)
         if (folder / EXPORTED).is_file() and not (folder / "run.json").exists():
-            return cls._read(folder, EXPORTED)
+            return cls._read(folder, EXPORTED, owner=folder)
         tried = -1
         while True:
             records = read_run(folder).records
@@ -147,7 +153,8 @@ class Trained:
                 )
             number = records[-1].round
             try:
-                return cls._read(folder / "checkpoints" / f"round_{number:03d}", NETWORK)
+                checkpoint = folder / "checkpoints" / f"round_{number:03d}"
+                return cls._read(checkpoint, NETWORK, owner=folder)
             except CheckpointError:
                 # Whoever writes the run drops a checkpoint once it has the next one.
                 if number == tried:
@@ -155,10 +162,12 @@ class Trained:
                 tried = number
 
     @classmethod
-    def _read(cls, folder: Path, name: str) -> Trained:
+    def _read(cls, folder: Path, name: str, *, owner: Path) -> Trained:
+        """Read a checkpoint's folder, whose code is what ``owner`` is allowed to run."""
         said = read_document(folder, name)
         try:
             config = RunConfig.model_validate(said.config)
+            trust.require(owner, encoder_code(config.model))
             modalities = said.modalities
             model = build_classifier(
                 modalities,
@@ -296,6 +305,20 @@ def read_document(folder: Path, name: str) -> Description:
         foreign="give a run folder or an exported one",
         error=CheckpointError,
     )
+
+
+def network_code(folder: Path) -> list[str]:
+    """What loading an exported network asks to run, as :mod:`rlmba.trust` keeps it.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`read_document`, and if the network's configuration is damaged.
+    """
+    try:
+        return encoder_code(RunConfig.model_validate(read_document(folder, EXPORTED).config).model)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / EXPORTED} is damaged ({error}); restore it") from error
 
 
 def _numbers(by_name: Mapping[str, float], modalities: tuple[Modality, ...]) -> NDArray[np.float64]:

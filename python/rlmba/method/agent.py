@@ -1,4 +1,4 @@
-"""All that a learned draw is made of: policy, running statistics of the state, baseline."""
+"""The agent behind a learned draw: its policy, running statistics of the state, and baseline."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ _Arrays = dict[str, NDArray[Any]]
 
 
 class Agent:
-    """Draws batches of candidates, and learns from one reward after each (Eq 10-13).
+    """Draws batches of candidates, and learns from one reward after each batch (Eq 10-13).
 
     Parameters
     ----------
-    hidden, learning_rate, seed, sharpness
-        Of the :class:`~rlmba.method.policy.Policy`.
     baseline, baseline_momentum, advantage_clip
         Kind, momentum and clip of the :class:`~rlmba.method.reward.Baseline`.
     explore : bool
-        False takes the n best by z instead of drawing, and learns nothing: neither weights, nor
-        statistics of the state, nor baseline.
+        False takes the n best by z instead of drawing, and learns nothing: the weights, the state's
+        statistics and the baseline stay as they are.
+    **options
+        Those of the :class:`~rlmba.method.policy.Policy`: ``hidden``, ``learning_rate``, ``seed``,
+        ``sharpness``.
 
     Attributes
     ----------
@@ -48,27 +49,22 @@ class Agent:
     def __init__(
         self,
         *,
-        hidden: int = 32,
-        learning_rate: float = 1e-3,
-        seed: int = 0,
-        sharpness: float = 1.0,
         baseline: str = "expected",
         baseline_momentum: float = 0.9,
         advantage_clip: float | None = 1.0,
         explore: bool = True,
+        **options: Any,
     ) -> None:
         from rlmba.method.policy import Policy
 
-        self.policy = Policy(
-            hidden=hidden, learning_rate=learning_rate, seed=seed, sharpness=sharpness
-        )
+        self.policy = Policy(**options)
         self.standardizer = RunningStandardizer(len(STATE_FEATURES))
         self.baseline = Baseline(baseline, baseline_momentum, advantage_clip)
         self.explore = explore
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, strategy: str, **options: Any) -> Agent:
-        """An agent that starts from a saved policy; ``hidden`` and ``sharpness`` are the file's.
+        """An agent that starts from a saved policy; ``hidden`` and ``sharpness`` come from the file.
 
         Raises
         ------
@@ -86,7 +82,7 @@ class Agent:
     def save(
         self, path: str | os.PathLike[str], *, strategy: str, facts: Mapping[str, Any]
     ) -> None:
-        """Write the policy as a file: weights and statistics, not the optimizer and the baseline.
+        """Write the policy's weights and the state's statistics, without the optimizer and the baseline.
 
         Raises
         ------
@@ -110,9 +106,9 @@ class Agent:
         Parameters
         ----------
         state : float64 array [S]
-            As :func:`~rlmba.method.state.state_vector` gives it.
+            As :func:`~rlmba.method.state.state_vector` returns it.
         candidates : float64 array [K, F]
-            As :func:`~rlmba.method.state.candidate_features` gives them.
+            As :func:`~rlmba.method.state.candidate_features` returns them.
         n : int
             0 <= n <= K.
         rng : numpy.random.Generator
@@ -123,7 +119,7 @@ class Agent:
         return self.policy.draw(self.standardizer.update(state), candidates, n, rng=rng).indices
 
     def learn(self, reward: float, labels: int, start: Point | None = None) -> Mapping[str, float]:
-        """One step on the last draw (Eq 13); returns advantage, baseline and gradient norm.
+        """Take one step on the last draw (Eq 13); return the advantage, baseline and gradient norm.
 
         The arguments are those of :meth:`~rlmba.method.reward.Baseline.advantage`.
         """
@@ -138,7 +134,7 @@ class Agent:
         }
 
     def state_dict(self) -> _Arrays:
-        """Arrays that restore it: weights, Adam's moments, statistics, baseline."""
+        """Arrays that restore the agent: weights, Adam's moments, statistics, baseline."""
         state = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
         state |= {f"state.{k}": v for k, v in self.standardizer.state_dict().items()}
         return state | self.baseline.state_dict()
@@ -149,7 +145,7 @@ class Agent:
         Raises
         ------
         CheckpointError
-            If it was made with other options, or something is missing or of another shape.
+            If the state was saved under other options, or an array is missing or of another shape.
         """
 
         def part(prefix: str) -> _Arrays:
@@ -164,25 +160,25 @@ class Agent:
 
 
 class Collected(NamedTuple):
-    """A draw to learn from later: the ``state`` [S] before standardization, and what was ``taken``."""
+    """A draw to learn from later: ``state`` [S] before standardization, and the draw as ``taken``."""
 
     state: NDArray[np.float64]
     taken: Taken
 
 
 class Collector(Agent):
-    """Draws for another agent and keeps the draws; nothing of that agent changes while it does.
+    """Draws for another agent and keeps the draws, without changing that agent.
 
-    So the draws of episodes that run side by side do not depend on their order, and one step can be
-    taken on all of them together.
+    The draws of parallel episodes therefore do not depend on the order of the episodes, and one step
+    can be taken on all of them together.
 
     Parameters
     ----------
     agent : Agent
-        Whose policy, statistics and ``explore`` are used, as they are at each draw.
+        The agent whose current policy, statistics and ``explore`` are used at each draw.
     rng : numpy.random.Generator
-        Takes the place of the generators passed to :meth:`draw`: episodes that share all else still
-        draw apart.
+        Used instead of the generators passed to :meth:`draw`, so that episodes that are otherwise
+        alike draw differently.
 
     Attributes
     ----------
@@ -203,7 +199,7 @@ class Collector(Agent):
         *,
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
-        """As :meth:`Agent.draw`, with the statistics as they are."""
+        """As :meth:`Agent.draw`, without updating the statistics."""
         del rng
         from rlmba.method.policy import Taken
 
@@ -216,7 +212,7 @@ class Collector(Agent):
         return indices
 
     def learn(self, reward: float, labels: int, start: Point | None = None) -> Mapping[str, float]:
-        """Nothing: who owns the agent learns, from all draws at once."""
+        """Learn nothing: the owner of the agent learns from all draws at once."""
         del reward, labels, start
         return {}
 

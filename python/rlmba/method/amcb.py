@@ -12,18 +12,18 @@ __all__ = ["balance_weights", "contribution_gaps"]
 
 
 def contribution_gaps(validation: Evaluation) -> NDArray[np.float64]:
-    """delta_m = Top1_m - Top1_mm on V, both over the samples that have modality m (Eq 1).
+    """delta_m = Top1_m - Top1_mm on the validation set, over the samples that have modality m (Eq 1).
 
     Returns
     -------
     float64 array [M]
-        In the evaluation's order of modalities, each in [-1, 1]. A modality that no sample of V has
-        cannot be measured: it gets the mean of the others, which prefers it to none of them (0
-        where no modality can be measured).
+        In the evaluation's order of modalities, each in [-1, 1]. A modality that no validation sample
+        has cannot be measured: it gets the mean of the others, so it is preferred to none of them (0
+        if no modality can be measured).
 
     Notes
     -----
-    In an evaluation written before missing modalities were told apart, Top1_mm is over all of V.
+    In evaluations by versions that did not record missing modalities, Top1_mm is over all samples.
     """
     delta = np.full(len(validation.modalities), np.nan)
     for j, m in enumerate(validation.modalities):
@@ -44,8 +44,8 @@ def balance_weights(
     delta : float array [M]
         Eq 1. Only differences between its entries matter.
     tau : float
-        Temperature, > 0. As it falls towards 0 the weights approach the unit vector of the largest
-        entry; equal entries share equally.
+        Temperature, > 0. As it approaches 0, the weights approach the unit vector of the largest
+        entry; equal entries get equal weights.
     floor : float
         eps >= 0. Every weight is at least eps / (1 + M eps).
 

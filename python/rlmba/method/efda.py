@@ -1,4 +1,4 @@
-"""Evidential fusion, difficulty-aware: Dirichlet parameters, Eq 3 and 4."""
+"""Difficulty-aware evidential fusion: Dirichlet parameters, Eq 3 and 4."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def fuse(alphas: Sequence[NDArray[Any]], weights: NDArray[np.float64]) -> NDArra
     ----------
     alphas : M arrays [N, C]
     weights : float array [M] or [N, M]
-        On the simplex, for all samples or for each.
+        On the simplex, for all samples or for each sample.
 
     Returns
     -------
     float64 array [N, C]
-        Each entry lies between the least and the greatest alpha_m of the modalities with weight.
+        Each entry is between the smallest and the largest alpha_m of the modalities with weight.
     """
     w = np.asarray(weights, dtype=np.float64)
     total = np.zeros_like(np.asarray(alphas[0], dtype=np.float64))
@@ -76,8 +76,8 @@ def sample_weights(
 
     Returns
     -------
-    float64 array [M] without ``present``, else [N, M]; rows sum to 1. Where all the present
-    modalities of a sample weigh 0, they share equally.
+    float64 array [M] without ``present``, else [N, M]; rows sum to 1. If all present modalities of a
+    sample have weight 0, they get equal weights.
     """
     if present is None:
         return weights
@@ -94,7 +94,7 @@ def difficulty(
     *,
     evidence: str = "softplus",
 ) -> Difficulty:
-    """U(x) and u_m(x): mean Dirichlet variances of alpha_f and of each alpha_m (Eq 3-4), one pass.
+    """U(x) and u_m(x): mean Dirichlet variances of alpha_f and of each alpha_m (Eq 3-4), in one pass.
 
     Parameters
     ----------
@@ -118,10 +118,10 @@ def difficulty(
 
 
 def entropy(pool: PoolOutputs, temperatures: NDArray[np.float64]) -> Difficulty:
-    """Shannon entropies in nats, in the place of Eq 4: the ablation without EFDA.
+    """Shannon entropies in nats instead of Eq 4: the ablation without EFDA.
 
-    ``fused`` [N] is the entropy of the fused head's softmax, ``modality`` [N, M] of each modality
-    head's at its temperature.
+    ``fused`` [N] is the entropy of the fused head's softmax, and ``modality`` [N, M] that of each
+    modality head's softmax at its temperature.
     """
 
     def of(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:

@@ -18,9 +18,9 @@ __all__ = ["Draw", "Policy", "PolicyNetwork", "Taken"]
 
 
 class PolicyNetwork(nn.Module):
-    """A small MLP giving each candidate a residual over its standardized score.
+    """A small MLP that computes a residual to the standardized score of each candidate.
 
-    The last layer starts at zero, so that an untrained policy draws in proportion to exp(q).
+    The last layer starts at zero, so an untrained policy draws in proportion to exp(q).
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class PolicyNetwork(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, state: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-        """z [K] of a state [S], or one a candidate [K, S], and candidates' features [K, F].
+        """z [K] of a state [S], or of one state per candidate [K, S], and features [K, F].
 
-        Column 0 of these is the score that z is a residual over.
+        Column 0 of the features is the score that the residual is added to.
         """
         k = candidates.shape[0]
         inputs = torch.cat([state.expand(k, -1), candidates], dim=1)
@@ -52,7 +52,7 @@ class PolicyNetwork(nn.Module):
 
 
 class Draw(NamedTuple):
-    """A batch drawn: ``indices`` int64 [b] into the candidates in drawn order, ``log_prob``."""
+    """A drawn batch: ``indices`` int64 [b] into the candidates, in drawn order, and ``log_prob``."""
 
     indices: NDArray[np.int64]
     log_prob: float
@@ -67,19 +67,19 @@ class Taken(NamedTuple):
 
 
 class Policy:
-    """The network, its optimizer and the draw that waits for its reward.
+    """The policy network, its optimizer, and the last draw, which is waiting for its reward.
 
     Parameters
     ----------
     hidden : int
         Width of the network.
     learning_rate : float
-        Adam's rate.
+        Adam's learning rate.
     seed : int
-        Initial weights of the hidden layers.
+        Decides the initial weights of the hidden layers.
     sharpness : float
-        Draws follow the Plackett-Luce law of ``sharpness`` z: 1 is the paper's, larger ones keep closer
-        to the n best by z.
+        Draws follow the Plackett-Luce law of ``sharpness`` z. The paper's value is 1; with larger
+        values draws stay closer to the n best by z.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Policy:
     ) -> Draw:
         """Draw n candidates without replacement by the Plackett-Luce law of sharpness z (Eq 10-12).
 
-        The draw is kept until :meth:`learn` or the next one that is, unless ``keep`` is False.
+        With ``keep``, the draw is kept for :meth:`learn`, in place of the draw kept before.
         """
         z = self.scores(state, candidates)
         drawn = kernels.plackett_luce(self.sharpness * z, n, rng=rng)
@@ -139,12 +139,12 @@ class Policy:
         return np.argsort(-self.scores(state, candidates), kind="stable")[:n]
 
     def learn(self, advantage: float) -> float:
-        """One REINFORCE step, ascending A_t grad log pi of the last draw (Eq 13).
+        """Take one REINFORCE step, ascending A_t grad log pi of the last draw (Eq 13).
 
         Returns
         -------
         float
-            l2 norm of the gradient taken; 0 where there is no draw to learn from or A_t is 0.
+            The l2 norm of the gradient; 0 where there is no draw to learn from or A_t is 0.
         """
         taken, self._pending = self._pending, None
         if taken is None or advantage == 0.0:
@@ -159,23 +159,23 @@ class Policy:
         entropy: float = 0.0,
         max_grad_norm: float = 10.0,
     ) -> tuple[float, float]:
-        """One step of Adam up the mean over draws of A log pi + ``entropy`` H.
+        """Take one step of Adam that ascends the mean over draws of A log pi + ``entropy`` H.
 
         Parameters
         ----------
         draws : sequence of Taken [B]
-            Made with the weights as they are now, B >= 1.
+            Made with the current weights, B >= 1.
         advantages : sequence of float [B]
         entropy : float
-            Weight of the bonus. H is the exact entropy, in nats, of a draw's first pick; that of the
-            whole ordered draw has no closed form.
+            Weight of the entropy bonus. H is the exact entropy, in nats, of a draw's first pick; the
+            entropy of the whole ordered draw has no closed form.
         max_grad_norm : float
-            The l2 norm that a longer gradient is cut to.
+            The l2 norm that a longer gradient is clipped to.
 
         Returns
         -------
         (float, float)
-            The gradient's l2 norm before it was cut, and the mean of H over the draws.
+            The gradient's l2 norm before clipping, and the mean of H over the draws.
         """
         sizes = [len(d.candidates) for d in draws]
         states = torch.from_numpy(np.repeat(np.stack([d.state for d in draws]), sizes, axis=0))
@@ -198,7 +198,7 @@ class Policy:
         return norm, total / len(draws)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Weights and Adam's moments as arrays, and the draw that waits for its reward, if one does."""
+        """Arrays of the weights, of Adam's moments, and of the draw that is waiting for its reward."""
         state = {f"network.{k}": v.numpy().copy() for k, v in self.network.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
@@ -225,7 +225,7 @@ class Policy:
             differing = sorted(k for k in {**shapes, **found} if shapes.get(k) != found.get(k))
             raise CheckpointError(
                 f"policy checkpoint does not fit: {differing[0]} is {found.get(differing[0])}, expected "
-                f"{shapes.get(differing[0])}; use the strategy options it was made with"
+                f"{shapes.get(differing[0])}; use the strategy options that it was saved with"
             )
         self.network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in given.items()})
         slots: dict[int, dict[str, torch.Tensor]] = {}
@@ -242,7 +242,7 @@ class Policy:
 
 
 def _first_pick(logits: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Entropy of softmax(logits) in nats, and its gradient by the logits."""
+    """Entropy of softmax(logits) in nats, and its gradient with respect to the logits."""
     log_p = logits - logits.max()
     log_p -= np.log(np.exp(log_p).sum())
     p = np.exp(log_p)

@@ -1,4 +1,4 @@
-"""A trained policy on disk: one safetensors file that says what it was made for."""
+"""A trained policy on disk: a safetensors file that records what it was made for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["FORMAT", "PolicyFile", "read_policy", "write_policy"]
 
 FORMAT = 1
 
-_MAKE = "give a policy.safetensors that `rlmba train-policy` or a run with a policy has left"
+_MAKE = "give a policy.safetensors written by `rlmba train-policy` or by a run with a policy"
 _RESTORE = "restore the file or train it again"
 _KEYS = ("strategy", "options", "facts", "state_features", "candidate_features", "sha256")
 
@@ -39,7 +39,7 @@ class _Options:
 
 @dataclass(frozen=True, eq=False)
 class PolicyFile:
-    """What a policy file holds.
+    """The content of a policy file.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class PolicyFile:
     options : mapping
         The options that belong to the policy: ``hidden``, ``sharpness``.
     facts : mapping
-        How it was trained, for people: JSON-able.
+        How it was trained, for information; JSON can hold it.
     arrays : mapping of name to array
         The network's weights and the statistics that standardize the state.
     """
@@ -60,12 +60,12 @@ class PolicyFile:
 
 
 def write_policy(path: str | os.PathLike[str], policy: PolicyFile) -> None:
-    """Write a policy, whole or not at all.
+    """Write a policy, completely or not at all.
 
     Raises
     ------
     StorageError
-        If it cannot be written; what was there is unharmed.
+        If it cannot be written; an existing file is unchanged.
     """
     arrays = {name: np.ascontiguousarray(a) for name, a in policy.arrays.items()}
     metadata = {
@@ -86,8 +86,8 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, no policy, of another format, made for another strategy, or
-        by a version that describes states or candidates otherwise.
+        If the file is missing, damaged, not a policy, of another format, made for another strategy,
+        or by a version with other features of states or candidates.
     """
     path = Path(path)
     metadata, arrays = read_tensors(
@@ -99,7 +99,7 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
         )
     if metadata["rlmba_policy"] != str(FORMAT):
         raise CheckpointError(
-            f"{path}: policy format {metadata['rlmba_policy']}, this version reads {FORMAT}; train it anew"
+            f"{path}: policy format {metadata['rlmba_policy']}, this version reads {FORMAT}; train it again"
         )
     if lacking := [key for key in _KEYS if key not in metadata]:
         raise CheckpointError(
@@ -113,7 +113,7 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
         )
 
     options = parsed("options", _Options)
-    # A number of another file could ask for a network that no memory holds.
+    # A manipulated number could request a network that exceeds the memory.
     if not 0 < options.hidden <= sum(a.size for a in arrays.values()):
         raise CheckpointError(
             f"{path}: the policy is damaged (hidden is {options.hidden}, which its weights are not); "
@@ -128,9 +128,7 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
     described = {k: parsed(k, list[str]) for k in ("state_features", "candidate_features")}
     digest = metadata.pop("sha256")
     if digest != _digest(metadata, arrays):
-        raise CheckpointError(
-            f"{path}: the policy is damaged (checksums differ); restore the file or train it anew"
-        )
+        raise CheckpointError(f"{path}: the policy is damaged (checksums differ); {_RESTORE}")
     if policy.strategy != strategy:
         raise CheckpointError(
             f"{path}: expected a policy for strategy {strategy!r}, got one for {policy.strategy!r}, whose "
@@ -143,7 +141,7 @@ def read_policy(path: str | os.PathLike[str], *, strategy: str) -> PolicyFile:
         if described[key] != list(ours):
             raise CheckpointError(
                 f"{path}: the policy reads {key} {described[key]}, this version makes {list(ours)}; "
-                "train it anew, or use the version that trained it"
+                "train it again, or use the version that trained it"
             )
     return policy
 

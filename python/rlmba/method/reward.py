@@ -1,6 +1,6 @@
-"""Reward, its baseline and the advantage: Eq 8, 9 and 13.
+"""The reward, its baseline and the advantage: Eq 8, 9 and 13.
 
-Top-1 is always measured on V, never on test.
+Top-1 is always measured on the validation set, never on the test set.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Point = tuple[int, float]
 """A number of labels, and a reward."""
 
 _LEAST_ERROR = 1e-3
-"""The curve is fitted to the logarithm of 1 - r, which must not be 0."""
+"""Lower bound of 1 - r, whose logarithm the curve is fitted to."""
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
-    """Mean Top-1 over baselines' curves at exactly ``labels`` labels (the reference of Eq 8).
+    """Mean Top-1 over the baselines' curves at exactly ``labels`` labels (the reference of Eq 8).
 
     Parameters
     ----------
     curves : sequence of mappings from number of labels to Top-1
-        One a baseline (a run).
+        One per baseline (a run).
     labels : int
 
     Raises
     ------
     DataError
-        If there is no curve or one has no point at that number of labels.
+        If there is no curve, or one has no point at that number of labels.
     """
     if not curves:
         raise DataError("relative reward: expected at least one baseline curve, got none")
@@ -54,7 +54,7 @@ def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
 
 @dataclass
 class Reward:
-    """The reward r_t, which an exponential moving average may smooth.
+    """The reward r_t, optionally smoothed by an exponential moving average.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ class Reward:
         Top1_t; Top1_t - Top1_{t-1}; or Top1_t minus the baselines' mean at the same number of labels
         (Eq 8-9).
     smoothing : float
-        Weight of the past in [0, 1): s_t = smoothing s_{t-1} + (1 - smoothing) r_t, s_1 = r_1. At 0,
-        the default, a batch is judged by its own round alone.
+        Weight of the past in [0, 1): s_t = smoothing s_{t-1} + (1 - smoothing) r_t, s_1 = r_1. With
+        0, the default, a batch is judged by its own round alone.
     curves : sequence of mappings
         Baselines' curves, for "relative".
 
@@ -97,17 +97,17 @@ class Reward:
         return top1 - mean_curve(self.curves, labels)
 
     def at_start(self, top1: float, labels: int) -> Point | None:
-        """What a model would have been rewarded with that no batch has changed; None where undefined.
+        """The reward of the model before the first batch; None where undefined.
 
-        The first batch of a run is compared with it. An increment has no such value, nor has a
-        relative reward whose baselines' curves lack that number of labels.
+        The first batch of a run is compared with it. It is undefined for the incremental reward, and
+        for a relative reward whose baselines' curves have no point at that number of labels.
         """
         if self.kind == "incremental" or any(labels not in curve for curve in self.curves):
             return None
         return labels, self.raw(top1, top1, labels)
 
     def smooth(self, raw: float) -> float:
-        """Take r_t into the moving average and return it."""
+        """Update the moving average with r_t, and return it."""
         if self.smoothed is None:
             self.smoothed = raw
         else:
@@ -116,10 +116,10 @@ class Reward:
 
 
 def expected_reward(points: Sequence[Point], labels: int, *, weight: float = 1.0) -> float | None:
-    """Predict a reward from the ones before it: 1 - r is a power of the number of labels.
+    """Predict a reward from earlier ones, with 1 - r as a power of the number of labels.
 
-    Errors of a model that learns fall about as a power of the labels that it has seen. The line
-    through (log labels, log(1 - r)) is fitted by weighted least squares and read at ``labels``.
+    The error of a learning model decreases approximately as a power of its number of labels. The line
+    through (log labels, log(1 - r)) is fitted by weighted least squares and evaluated at ``labels``.
 
     Parameters
     ----------
@@ -127,12 +127,12 @@ def expected_reward(points: Sequence[Point], labels: int, *, weight: float = 1.0
         Oldest first; rewards of at most 1.
     labels : int
     weight : float
-        Each point weighs so much less than the next newer one, in (0, 1].
+        The weight of each point relative to the next newer one, in (0, 1].
 
     Returns
     -------
     float or None
-        None where fewer than two numbers of labels are known.
+        None if fewer than two numbers of labels are known.
 
     Examples
     --------
@@ -152,28 +152,28 @@ def expected_reward(points: Sequence[Point], labels: int, *, weight: float = 1.0
 
 
 class Baseline:
-    """b_t, what a reward was to be expected to be, and A_t = r_t - b_t (Eq 13).
+    """b_t, the value that a reward is compared with, and the advantage A_t = r_t - b_t (Eq 13).
 
     Parameters
     ----------
     kind : {"expected", "moving"}
         "expected": the run's own rewards so far, extrapolated to the number of labels
-        (:func:`expected_reward`). "moving": the exponential moving average of the rewards before, as
-        published. On a rising curve almost every reward is above that.
+        (:func:`expected_reward`). "moving": the exponential moving average of past rewards, as
+        published. On a rising curve almost every reward is above that average.
     momentum : float
         Weight of the past, in [0, 1) for "moving", in (0, 1) for "expected".
     clip : float or None
-        Bound of the size of A_t; None leaves it as it is.
+        Bound of the absolute value of A_t; None: unbounded.
 
     Attributes
     ----------
     value : float or None
-        "expected": b_t of the last reward. "moving": that of the next one.
+        "expected": b_t of the last reward. "moving": b_t of the next reward.
 
     Notes
     -----
-    Where nothing can be expected yet the advantage is 0: "moving" for the first reward, "expected"
-    until two numbers of labels are known.
+    Without a prediction the advantage is 0: for the first reward with "moving", and until two numbers
+    of labels are known with "expected".
     """
 
     def __init__(
@@ -191,15 +191,15 @@ class Baseline:
         self._points: list[Point] = []
 
     def advantage(self, reward: float, labels: int, start: Point | None = None) -> float:
-        """A_t of this reward, which is then taken in.
+        """Return A_t of this reward, and update the baseline with the reward.
 
         Parameters
         ----------
         reward : float
         labels : int
-            The number of labels that it was had with.
+            The number of labels that the reward was measured with.
         start : (int, float) or None
-            Labels and reward before the first batch, see :meth:`Reward.at_start`; used for the first
+            Labels and reward before the first batch (:meth:`Reward.at_start`); used for the first
             reward only.
         """
         if self.kind == "moving":
@@ -216,7 +216,7 @@ class Baseline:
         return a if self.clip is None else max(-self.clip, min(self.clip, a))
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Arrays that restore it, empty before the first reward."""
+        """Arrays that restore the baseline; empty before the first reward."""
         state = {}
         if self.value is not None:
             state["baseline"] = np.array([self.value])

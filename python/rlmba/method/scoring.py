@@ -42,7 +42,7 @@ def diversity(
     rng : numpy.random.Generator
         Seeds k-means++.
     lloyd_steps : int
-        Lloyd iterations at most.
+        The largest number of Lloyd iterations.
 
     Returns
     -------
@@ -70,17 +70,17 @@ def score(
     pool : PoolOutputs
     weights, temperatures : float array [M]
     distances : float array [N] or None
-        Eq 5; None leaves the term out (the ablation without diversity).
+        Eq 5; None omits the term (the ablation without diversity).
     beta : float
         Weight of diversity, >= 0.
     evidence : {"softplus", "exp", "relu"}
     use_efda : bool
-        False takes entropies in the place of Dirichlet variances.
+        False uses entropies instead of Dirichlet variances.
 
     Notes
     -----
-    An absent modality weighs 0 for that sample, takes no part in the normalization, and the weights
-    of the others are renormalized.
+    A modality that a sample lacks has weight 0 for that sample and is excluded from the normalization;
+    the weights of the others are renormalized.
     """
     if use_efda:
         s = kernels.fused_score(
@@ -107,11 +107,11 @@ def score(
 
 
 def candidates(q: NDArray[Any], n: int, *, kappa: int = 5) -> NDArray[np.int64]:
-    """C_t, positions of the K = kappa n largest scores (Eq 7), K capped by the pool.
+    """C_t, the positions of the K = kappa n largest scores (Eq 7), K at most the size of the pool.
 
     Returns
     -------
     int64 array [K]
-        NumPy, wherever the scores lie. Largest first; ties break by pool position, the lower first.
+        A NumPy array, whatever the scores are. Largest first; ties by pool position, the lower first.
     """
     return to_host(kernels.top_k(q, min(kappa * n, len(q))).indices)

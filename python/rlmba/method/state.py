@@ -1,7 +1,7 @@
 """The state s_t = [g, phi, u, d, rho] and the candidates' features.
 
 Neither depends on the number of classes or modalities: quantities with one entry per modality are
-summarized over modalities, so that one policy fits every data set.
+summarized over the modalities, so that a policy can be used on any data set.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ STATE_FEATURES = (
     "loss_slope",
     "gradient_norm",
 )
-"""What each entry of the state is; ``spread`` is the s.d. over modalities of their means. Modalities that
-no sample of the pool has take no part in ``uncertainty_*``."""
+"""Names of the state's entries; ``spread`` is the standard deviation over modalities of their means.
+Modalities that no sample of the pool has are excluded from ``uncertainty_*``."""
 
 CANDIDATE_FEATURES = (
     "score",
@@ -57,8 +57,8 @@ CANDIDATE_FEATURES = (
     "difficulty",
     "distance",
 )
-"""What each column of the candidates' features is; ``spread`` is the s.d. over the modalities that the
-candidate has, 0 for one or none."""
+"""Names of the columns of the candidates' features; ``spread`` is the standard deviation over the
+modalities that the candidate has, 0 for one or none."""
 
 
 def state_vector(
@@ -66,8 +66,8 @@ def state_vector(
 ) -> NDArray[np.float64]:
     """s_t before standardization.
 
-    Validation NLL is divided by log C and clipped to [0, 1] (a uniform guess is 1); Top-1 and ECE are
-    in [0, 1] already. Unknown parts of the context (no validation, no contributions) count as 0.
+    The validation NLL is divided by log C and clipped to [0, 1] (a uniform guess gives 1); Top-1 and
+    ECE are within [0, 1] anyway. Parts of the context that are None (validation, contributions) are 0.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def candidate_features(
     *,
     base: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Features of the candidates, each in [0, 1] but the standardized ``score``.
+    """Features of the candidates, each within [0, 1] except the standardized ``score``.
 
     Parameters
     ----------
@@ -132,13 +132,13 @@ def candidate_features(
     candidates : int64 array [K]
         Pool positions, best first.
     base : float array [K] or None
-        What takes the place of q in ``score``, where an untrained policy shall follow another order.
+        Used instead of q for ``score``, if an untrained policy is to follow another order.
 
     Returns
     -------
     float64 array [K, 7]
         In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q, or ``base``, standardized over the
-        candidates (all 0 where they are equal); ``score_rank`` falls from 1 to 0.
+        candidates (all 0 if they are equal); ``score_rank`` decreases from 1 to 0.
     """
     q = np.asarray(score.q, dtype=np.float64)[candidates] if base is None else base
     spread = q.std()
@@ -163,7 +163,7 @@ def candidate_features(
 
 
 def _spread(u: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """S.d. [K] over the columns of ``u`` [K, M] that are known; 0 in rows without any."""
+    """Standard deviation [K] over the known columns of ``u`` [K, M]; 0 in rows without any."""
     if known.all():
         return np.asarray(u.std(axis=1), dtype=np.float64)
     count = np.maximum(known.sum(axis=1), 1)
@@ -175,7 +175,7 @@ def _spread(u: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.floa
 class RunningStandardizer:
     """Running mean and variance of a vector (Welford), for states across rounds.
 
-    The first vector maps to 0: nothing is known yet of its scale. Results are clipped to [-5, 5].
+    The first vector maps to 0, because its scale is unknown. Results are clipped to [-5, 5].
     """
 
     def __init__(self, size: int) -> None:
@@ -184,7 +184,7 @@ class RunningStandardizer:
         self.m2 = np.zeros(size)
 
     def update(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take ``x`` in, then return it standardized by everything seen so far."""
+        """Update the statistics with ``x``, then return it standardized by them."""
         self.count += 1
         step = x - self.mean
         self.mean = self.mean + step / self.count
@@ -192,13 +192,13 @@ class RunningStandardizer:
         return self.apply(x)
 
     def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``x`` standardized by everything seen so far, 0 before anything was; changes nothing."""
+        """``x`` standardized by the current statistics, 0 before the first update; changes nothing."""
         std = np.sqrt(self.m2 / max(self.count, 1))
         z = np.divide(x - self.mean, std, out=np.zeros_like(self.mean), where=std > 1e-12)
         return np.clip(z, -5.0, 5.0)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Arrays that restore it."""
+        """Arrays that restore the statistics."""
         return {"count": np.array([float(self.count)]), "mean": self.mean, "m2": self.m2}
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float64]]) -> None:
@@ -207,12 +207,12 @@ class RunningStandardizer:
         Raises
         ------
         CheckpointError
-            If the sizes differ: the state was made by another version.
+            If the sizes differ, because another version saved the state.
         """
         if state["mean"].shape != self.mean.shape:
             raise CheckpointError(
                 f"policy state: expected {self.mean.size} state features, got {state['mean'].size}; "
-                "it was made by another version"
+                "another version saved it"
             )
         self.count = int(state["count"][0])
         self.mean = state["mean"].copy()

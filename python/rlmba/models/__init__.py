@@ -15,10 +15,10 @@ from rlmba.models.cnn import Cnn
 from rlmba.models.mlp import Mlp
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (
-    Description,
     Encoder,
+    EncoderDescription,
     build_encoder,
-    describe_encoders,
+    describe_encoder,
     encoder_names,
     register_encoder,
     register_family,
@@ -37,8 +37,8 @@ __all__ = [
     "BertBase",
     "Blueprint",
     "Cnn",
-    "Description",
     "Encoder",
+    "EncoderDescription",
     "Fusion",
     "ImageTower",
     "Mlp",
@@ -56,7 +56,7 @@ __all__ = [
     "TransformersText",
     "build_classifier",
     "build_encoder",
-    "describe_encoders",
+    "describe_encoder",
     "encoder_names",
     "fuse",
     "register_encoder",

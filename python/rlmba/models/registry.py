@@ -1,11 +1,11 @@
-"""Encoders by name.
+"""Encoders by name: built in, a library's, brought by an installed package, or ``module:Class``.
 
 An encoder is a ``torch.nn.Module`` that maps one modality's batch tensor ``[n, *shape]`` to
-``[n, out_features]``. To add one, small or pretrained: write its class in a file of its own, with the
-modality as its only positional argument and its options keyword-only, decorate it with
-:func:`register_encoder`, and import the file in ``rlmba/models/__init__.py``. Weights are to be
-loaded in its constructor, so that a missing file is an error before any work starts. A library of
-networks is a family: one class, decorated with :func:`register_family`, for ``<prefix>:<name>``.
+``[n, out_features]``. To add one to this package, write its class in a file of its own, with the
+modality as its only positional argument and keyword-only options, decorate it with
+:func:`register_encoder`, and import the file in ``rlmba/models/__init__.py``. Its constructor loads
+the weights, so that a missing file is an error before any work starts. A library of networks is a
+family: one class, decorated with :func:`register_family`, for ``<prefix>:<name>``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from rlmba.data.base import KINDS, Modality
-from rlmba.errors import UsageError
+from rlmba.errors import PluginError, UsageError
 from rlmba.models.blueprint import Blueprint, rebuilding
+from rlmba.plugins import PluginKind, blamed, check_option_names, is_target, options_of, origin
 from rlmba.reading.options import explained
 
 __all__ = [
-    "Description",
     "Encoder",
+    "EncoderDescription",
     "build_encoder",
-    "describe_encoders",
+    "code_behind",
+    "describe_encoder",
     "encoder_names",
     "flag",
     "positive_ints",
@@ -39,20 +41,29 @@ AUTO = "auto"
 
 
 class Encoder(nn.Module):
-    """Base of encoders.
+    """Base class of encoders.
+
+    A subclass takes a :class:`~rlmba.data.Modality` as its only positional argument and its options
+    as keyword-only arguments. What its outputs depend on belongs into parameters and buffers: the
+    features of frozen encoders are cached by the class name and the ``state_dict``.
 
     Attributes
     ----------
+    kinds : tuple of str
+        The kinds of modality that an encoder from elsewhere takes (:data:`rlmba.data.KINDS`).
+        Registered encoders name theirs when they are registered.
     out_features : int
         Width of what :meth:`forward` returns.
     memory_format : torch.memory_format or None
-        The layout its weights have and its input is brought to, for encoders that are faster in one;
-        None where that makes no difference.
+        The memory layout of its weights, which its input is converted to, for encoders that are
+        faster in one; None where that makes no difference.
     stackable : bool
-        Whether several of one shape may be trained as one, their parameters stacked: small, made of
-        what ``torch.func.vmap`` takes, drawing nothing, no buffers that training changes.
+        Whether several encoders of one shape may be trained together with stacked parameters. Such
+        an encoder is small, works under ``torch.func.vmap``, draws no random numbers, and has no
+        buffers that training changes.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = KINDS
     stackable: ClassVar[bool] = False
     out_features: int
     memory_format: torch.memory_format | None = None
@@ -62,16 +73,16 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def blueprint(self) -> Blueprint:
-        """What it took from published weights beside the weights; JSON can hold it.
+        """What its constructor took from published weights besides their values, as JSON can hold it.
 
-        With modality, name and options it is all that :func:`build_encoder` needs to build the
-        encoder again without them. An encoder whose constructor reads none has nothing to say.
+        With the modality, name and options this is all that :func:`build_encoder` needs to build the
+        encoder again without the published weights. Empty for constructors that read none.
         """
         return {}
 
 
-class Description(NamedTuple):
-    """What a list of encoders says of one; a family's name is ``<prefix>:NAME``."""
+class EncoderDescription(NamedTuple):
+    """What a list of encoders shows of one; a family is listed as ``<prefix>:NAME``."""
 
     name: str
     kinds: tuple[str, ...]
@@ -85,6 +96,7 @@ class _Family(NamedTuple):
 
 _E = TypeVar("_E", bound=type[Encoder])
 
+_PLUGINS = PluginKind("encoder", "rlmba.encoders", base=Encoder)
 _REGISTRY: dict[str, dict[str, type[Encoder]]] = {}
 _FAMILIES: dict[str, _Family] = {}
 _DEFAULT: dict[str, str] = {}
@@ -93,14 +105,14 @@ _DEFAULT: dict[str, str] = {}
 def register_encoder(
     name: str, *, kinds: Sequence[str], default_for: Sequence[str] = ()
 ) -> Callable[[_E], _E]:
-    """Class decorator: make an encoder known under ``name``.
+    """Class decorator: make an encoder known under ``name`` in this process.
 
     Parameters
     ----------
     name : str
-        A name not taken for any of ``kinds``.
+        A name that is not taken for any of ``kinds``, without ":".
     kinds : sequence of str
-        Kinds of modality it can take. Another class may take others under the same name.
+        Kinds of modality that it takes. Another class may take others under the same name.
     default_for : sequence of str
         Kinds for which "auto" chooses it.
 
@@ -131,13 +143,13 @@ def register_family(
     Parameters
     ----------
     prefix : str
-        A prefix not taken for any of ``kinds``.
+        A prefix that is not taken for any of ``kinds``.
     kinds : sequence of str
-        Kinds of modality this class can take; another class may take others under the same prefix.
+        Kinds of modality that this class takes. Another class may take others under the same prefix.
     find : callable or None
-        From a network's name to the kinds it takes, None for a name it does not know; such a
-        network is also known by its bare name, where no encoder is registered under that. Without
-        it any name is handed to the class, whose second positional argument is the name.
+        Returns the kinds that a network takes, given its name, or None for an unknown name. Its
+        networks are also known by their bare names, unless an encoder is registered under them.
+        Without ``find`` any name is passed to the class, as its second positional argument.
 
     Raises
     ------
@@ -157,19 +169,44 @@ def register_family(
 
 
 def encoder_names(kind: str | None = None) -> tuple[str, ...]:
-    """Names of the registered encoders, sorted: all, or those that take ``kind``."""
-    return tuple(sorted(n for n, kinds in _REGISTRY.items() if kind is None or kind in kinds))
+    """Names of the encoders, sorted: the registered ones, or those of them that take ``kind``.
+
+    Without ``kind``, the entry points `rlmba.encoders` follow, and the families as ``<prefix>:NAME``.
+    An encoder whose package cannot be loaded is among them.
+    """
+    registered = sorted(n for n, kinds in _REGISTRY.items() if kind is None or kind in kinds)
+    if kind is not None:
+        return tuple(registered)
+    families = [f"{prefix}:NAME" for prefix in sorted(_FAMILIES)]
+    return (*registered, *_PLUGINS.installed(registered), *families)
 
 
-def describe_encoders() -> tuple[Description, ...]:
-    """Registered encoders sorted by name, then the families."""
-    families = [(f"{prefix}:NAME", _FAMILIES[prefix].by_kind) for prefix in sorted(_FAMILIES)]
-    described = []
-    for name, by_kind in [*sorted(_REGISTRY.items()), *families]:
-        kinds = tuple(k for k in KINDS if k in by_kind)
-        summaries = dict.fromkeys(_summary(by_kind[k]) for k in kinds)
-        described.append(Description(name, kinds, " ".join(summaries)))
-    return tuple(described)
+def describe_encoder(name: str) -> EncoderDescription:
+    """What an encoder takes and is; a family is named ``<prefix>:NAME``.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or its class cannot be imported.
+    """
+    prefix, _, member = name.partition(":")
+    if prefix in _FAMILIES and member:
+        by_kind = _FAMILIES[prefix].by_kind
+    else:
+        by_kind = _REGISTRY[name] if name in _REGISTRY else _plugged_in(name)
+    kinds = tuple(k for k in KINDS if k in by_kind)
+    summaries = dict.fromkeys(_summary(by_kind[k]) for k in kinds)
+    return EncoderDescription(name, kinds, " ".join(summaries))
+
+
+def code_behind(name: str) -> str:
+    """Return the ``module:Class`` that building an encoder would import; "" for any other name."""
+    return name if is_target(name) and name.partition(":")[0] not in _FAMILIES else ""
+
+
+def _plugged_in(name: str) -> dict[str, type[Encoder]]:
+    cls: type[Encoder] = _PLUGINS.find(name, [AUTO, *encoder_names()])
+    return dict.fromkeys(cls.kinds, cls)
 
 
 def _summary(cls: type[Encoder]) -> str:
@@ -190,22 +227,26 @@ def build_encoder(
     ----------
     name : str
         One of :func:`encoder_names`; ``<prefix>:<name>`` or the bare name of a network of a family;
-        or "auto": the default for the modality's kind.
+        "auto", the default for the modality's kind; or ``module:Class``, which is imported: a name
+        that comes out of a folder's file needs the user's permission first (:mod:`rlmba.trust`).
     modality : Modality
-        What it will see.
+        What it will encode.
     options : mapping
         Its options.
     blueprint : mapping or None
-        What :meth:`Encoder.blueprint` said of one built alike: published weights are then not
-        looked for, and those it has are random, for the caller to load. None: build as configured.
+        What :meth:`Encoder.blueprint` returned for an encoder built in the same way. Published
+        weights are then not read; the encoder's weights are random, for the caller to load. None:
+        build as configured.
 
     Raises
     ------
     UsageError
         If the encoder or an option is unknown or out of range, it cannot take this modality, or
-        its weights are not to be found or are another network's.
+        its weights cannot be found or are another network's.
     DataError
         If a file of weights is damaged.
+    PluginError
+        If an encoder from elsewhere raises, or its outputs are not [n, ``out_features``].
     """
     if name == AUTO:
         name = _DEFAULT[modality.kind]
@@ -216,21 +257,33 @@ def build_encoder(
             f"{modality.kind!r}; use one of {_choices(modality.kind)}"
         )
     cls = by_kind[modality.kind]
-    parameters = inspect.signature(cls).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    unknown = sorted(set(options or {}) - set(known))
-    if unknown:
-        raise UsageError(
-            f"encoder {name!r} of {modality.name!r} has no option {unknown[0]!r}: "
-            f"expected one of {known}"
-        )
     owner = f"encoder {name!r} of {modality.name!r}"
-    with rebuilding(blueprint), explained(cls.__init__, options or {}, owner):
-        return cls(modality, *member, **(options or {}))
+    advice = f"give it as model.encoders.{modality.name}.{{}}"
+    check_option_names(options_of(cls), options or {}, owner, advice=advice)
+    with rebuilding(blueprint), blamed(cls, owner), explained(cls.__init__, options or {}, owner):
+        encoder = cls(modality, *member, **(options or {}))
+        return _checked(encoder, modality, owner) if origin(cls) else encoder
+
+
+def _checked(encoder: Encoder, modality: Modality, owner: str) -> Encoder:
+    """Return an encoder from elsewhere if it maps two samples to a matrix of its width."""
+    sample = torch.zeros((2, *modality.shape), dtype=getattr(torch, modality.dtype))
+    training = encoder.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        found = encoder.eval()(sample)
+    encoder.train(training)
+    width = getattr(encoder, "out_features", None)
+    shape = tuple(getattr(found, "shape", ()))
+    if not isinstance(width, int) or shape != (2, width) or not found.is_floating_point():
+        raise PluginError(
+            f"{owner}: expected floating-point outputs [n, out_features], found out_features {width!r} and "
+            f"the shape {shape} for n = 2; correct its class"
+        )
+    return encoder
 
 
 def _resolve(name: str, modality: Modality) -> tuple[Mapping[str, type[Encoder]], tuple[str, ...]]:
-    """Classes by kind and, of a family, the network's name."""
+    """Classes by kind and, for a family, the network's name."""
     if name in _REGISTRY:
         return _REGISTRY[name], ()
     prefix, colon, member = name.partition(":")
@@ -249,19 +302,19 @@ def _resolve(name: str, modality: Modality) -> tuple[Mapping[str, type[Encoder]]
         kinds = family.find(name) if family.find else None
         if kinds is not None:
             return {k: family.by_kind[k] for k in kinds}, (name,)
-    raise UsageError(
-        f"encoder of {modality.name!r}: expected one of {_choices(modality.kind, every=True)}, "
-        f"got {name!r}"
-    )
+    try:
+        return _plugged_in(name), ()
+    except UsageError as error:
+        raise UsageError(f"modality {modality.name!r}: {error}") from error
 
 
-def _choices(kind: str, *, every: bool = False) -> list[str]:
-    families = [f"{p}:NAME" for p, f in sorted(_FAMILIES.items()) if every or kind in f.by_kind]
-    return [AUTO, *encoder_names(None if every else kind), *families]
+def _choices(kind: str) -> list[str]:
+    families = [f"{p}:NAME" for p, f in sorted(_FAMILIES.items()) if kind in f.by_kind]
+    return [AUTO, *encoder_names(kind), *families]
 
 
 def positive_ints(value: Any, name: str, *, empty: bool = False) -> list[int]:
-    """Check an option that is a list of integers of at least 1, and return it as a list.
+    """Check an option that is a list of integers >= 1, and return it as a list.
 
     Raises
     ------

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlmba import trust
 from rlmba.errors import UsageError
 from rlmba.learner.trained import EXPORTED, WEIGHTS, Trained
 from rlmba.markup import command, markdown_code
 from rlmba.project.graph import PRESENT, ExportError, NetworkGraph, write_onnx
+from rlmba.runfolder.code import encoder_code
 from rlmba.storage import atomic_write_text, make_folder
 from rlmba.training import save_model
 
@@ -83,6 +85,8 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
     trained = Trained.load(folder)
     _check_target(out, overwrite)
     make_folder(out)
+    if code := encoder_code(trained.config.model):  # allowed for the run, or it had not been loaded
+        trust.allow(out, code)
     for name in (EXPORTED, ONNX, f"{ONNX}.data"):
         (out / name).unlink(missing_ok=True)
     save_model(out / WEIGHTS, trained.model, config=trained.document["identity"])

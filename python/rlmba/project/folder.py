@@ -13,6 +13,7 @@ from rlmba import annotators, trust
 from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
 from rlmba.errors import RunFolderError, UsageError
+from rlmba.runfolder.code import code_of
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.pending import PendingRound, read_pending
 from rlmba.runfolder.store import RunStore, RunView, read_run, read_split
@@ -107,7 +108,7 @@ class Project:
         Of the annotators that come with this package, and of the project's own: another name of a
         folder names nobody.
         """
-        built_in, own = annotators.names(), self.config.project.annotator
+        built_in, own = annotators.BUILT_IN, self.config.project.annotator
         files = (self.path / "tickets").glob("*/round_*.json")
         found = {(p.parent.name, p.stem) for p in files if p.parent.name in (*built_in, own)}
         if own not in built_in:
@@ -127,10 +128,10 @@ class Project:
 
 
 def written_by(config: RunConfig, folder: Path) -> list[str]:
-    """Acts of a configuration that has files kept outside of its folder."""
+    """What a configuration asks for: code to run, and folders elsewhere in which files are kept."""
     media = config.dataset_options.get("media")
     kept = {"features": config.model.features_folder, "media": media}
-    found = []
+    found = code_of(config)
     for what, place in kept.items():
         # Unlike an annotator's, these paths count from the current folder.
         if place and (real := trust.outside(folder, Path.cwd() / str(place))) is not None:
@@ -150,9 +151,13 @@ def acts_of(path: Path) -> list[str]:
     """
     if not path.is_dir():
         raise UsageError(f"expected a folder, there is none at {path}")
-    if (path / "run.json").is_file() and read_run(path).info.get("project"):
-        return read_project(path).acts()
-    return trust.links_out(path)
+    links = trust.links_out(path)
+    if (path / "run.json").is_file():
+        run = read_run(path)
+        return read_project(path).acts() if run.info.get("project") else [*code_of(run.config), *links]
+    from rlmba.learner.trained import EXPORTED, network_code
+
+    return [*network_code(path), *links] if (path / EXPORTED).is_file() else links
 
 
 def read_project(path: Path) -> Project:

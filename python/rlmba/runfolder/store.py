@@ -21,6 +21,7 @@ from rlmba.config import RunConfig, dump_config
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.markup import command
 from rlmba.reading.structured import read_json
+from rlmba.runfolder.code import code_of
 from rlmba.runfolder.jsonlines import JsonLog
 from rlmba.runfolder.settings import FORMAT, PATH_KEYS, RESTORE, read_config, read_info
 from rlmba.storage import atomic_write_text, locked, make_folder
@@ -137,6 +138,8 @@ class RunStore:
     ) -> Iterator[RunStore]:
         """Start a new run in a folder that does not exist or is empty.
 
+        The code that ``config`` names is allowed for the folder: whoever makes it has asked for that.
+
         Raises
         ------
         UsageError
@@ -156,6 +159,8 @@ class RunStore:
             )
         make_folder(path)
         trust.require_inside(path)
+        if code := code_of(config):
+            trust.allow(path, [*code, *trust.links_out(path)])
         with locked(path, partial(_busy, path)):
             make_folder(path / "selected")
             make_folder(path / "checkpoints")

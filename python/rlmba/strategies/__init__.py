@@ -1,7 +1,7 @@
-"""Query strategies: one contract, one file each.
+"""Query strategies: one contract, and one file for each strategy.
 
-They see :class:`~rlmba.types.PoolOutputs` and :class:`~rlmba.types.QueryContext`, arrays only, so any
-active-learning code can call them:
+They read :class:`~rlmba.types.PoolOutputs` and :class:`~rlmba.types.QueryContext`, which hold arrays
+only, so that any active-learning code can call them:
 
 >>> import numpy as np
 >>> from rlmba.strategies import create

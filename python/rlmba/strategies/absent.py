@@ -1,4 +1,4 @@
-"""Fused features in which an absent modality takes no part in any distance."""
+"""Fused features completed for distances, so that a missing modality does not change them."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ _TOLERANCE = 1e-3
 def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, QueryContext]:
     """Complete the fused features of samples that lack a modality, for distances between samples.
 
-    The feature of one modality alone spreads further than the mean of several: an incomplete sample
-    would be far from all others only because it is incomplete. In a concatenation, where the absent part
-    is zero, it would be near to all others. Its absent modality is therefore taken from the nearest
-    sample that has it: nearest by the modalities that both have, among the pool and the labeled samples.
-    Where no sample has both, the modality's mean is taken.
+    The features of a single modality have a larger spread than a mean of several, so an incomplete
+    sample would be far from all others only because it is incomplete. In a concatenation, where the
+    missing part is zero, it would be near to all others. Its missing modality is therefore taken from
+    the nearest sample that has it. Nearness is measured by the modalities that both samples have, among
+    the pool and the labeled samples. If no sample has both modalities, the modality's mean is used.
 
     Parameters
     ----------
     pool : PoolOutputs
-        NumPy arrays, or tensors, which stay where they are.
+        NumPy arrays, or tensors, which stay on their device.
     context : QueryContext
-        Labeled samples are completed where ``labeled_modalities`` holds their features.
+        Labeled samples are completed if ``labeled_modalities`` has their features.
 
     Returns
     -------
     (PoolOutputs, QueryContext)
-        With other ``fused_features`` and ``labeled_features`` in the incomplete rows; all else is
-        unchanged, predictions and ``present`` too. The arguments themselves are returned where every
-        sample is complete, and where ``fused_features`` are neither the convex combination by
-        ``fusion_weights`` nor the concatenation, so that nobody knows how to complete them.
+        ``fused_features`` and ``labeled_features`` differ in the incomplete rows; everything else is
+        unchanged, including predictions and ``present``. The arguments themselves are returned if
+        every sample is complete, and if ``fused_features`` are neither the convex combination by
+        ``fusion_weights`` nor the concatenation, because it is then unknown how to complete them.
 
     Raises
     ------
     ShapeError
-        If the labeled samples' modalities are not the pool's.
+        If the labeled samples have other modalities than the pool.
 
     Notes
     -----
-    Equally near samples: the pool comes before the labeled samples, then the lower position counts. Rows
-    that hold NaN or infinity are left as they are. O(A N D) time for A incomplete samples.
+    Ties between equally near samples: the pool before the labeled samples, then the lower position. Rows
+    that contain NaN or infinity are unchanged. O(A N D) time for A incomplete samples.
     """
     if all(p is None or p.all() for p in (pool.present, context.labeled_present)):
         return pool, context
@@ -73,13 +73,13 @@ def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, Qu
 
 @dataclass(frozen=True, eq=False)
 class _Fusion:
-    """How modalities make the fused features: ``weights`` [M], or None for the concatenation."""
+    """How modalities are fused: convex with ``weights`` [M], or concatenated where they are None."""
 
     weights: NDArray[np.float64] | None
 
     def coordinates(self, features: Sequence[Any], which: Sequence[int], rows: Any) -> Any:
-        """What distances by the modalities ``which`` are taken between: [rows, sum of widths]."""
-        parts = [features[k][match_kind(rows, features[k])] for k in which]
+        """The coordinates [rows, sum of widths] for distances by the modalities ``which``."""
+        parts = [features[k][beside(rows, features[k])] for k in which]
         if self.weights is not None and (w := self.weights[list(which)]).any():
             parts = [f * float(v) for f, v in zip(parts, w, strict=True)]
         return _joined(parts)
@@ -93,7 +93,7 @@ class _Fusion:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Samples: M arrays [n, d_m], the fused [n, D], bool [n, M] of what they have and can be used."""
+    """Samples: M arrays [n, d_m], the fused [n, D], bool [n, M] ``present`` and bool [n] ``finite``."""
 
     features: Sequence[Any]
     fused: Any
@@ -110,11 +110,11 @@ class _Group:
         return cls(features, fused, present, finite)
 
     def having(self, modalities: Sequence[int]) -> NDArray[np.int64]:
-        """Rows of finite numbers that have all of these modalities, rising."""
+        """Rows of finite numbers that have all of these modalities, ascending."""
         return np.flatnonzero(self.present[:, list(modalities)].all(axis=1) & self.finite)
 
     def completed(self, groups: Sequence[_Group], fusion: _Fusion) -> Any:
-        """The fused features, those of incomplete rows with what they lack from other rows."""
+        """The fused features, with the missing modalities of incomplete rows taken from other rows."""
         rows = np.flatnonzero(~self.present.all(axis=1) & self.finite)
         if not len(rows):
             return self.fused
@@ -153,16 +153,16 @@ def _labeled(pool: PoolOutputs, context: QueryContext) -> _Group:
 
 
 def _alike(x: Any, other: Any) -> Any:
-    """``x`` in the memory and of the dtype of ``other``."""
+    """``x`` on the device and with the dtype of ``other``."""
     if isinstance(other, np.ndarray):
         return to_host(x).astype(other.dtype, copy=False)
     return match_kind(x, other).to(other.dtype)
 
 
 def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
-    """The fusion that made a group's fused features; None where it is neither of ours.
+    """The fusion that made a group's fused features; None if it is neither of the two.
 
-    Its complete rows tell, or all where there are none.
+    It is recognized on the complete rows, or on all rows if there are none.
     """
     widths = [f.shape[1] for f in group.features]
     joined = len(widths) > 1 and group.fused.shape[1] == sum(widths)
@@ -187,7 +187,7 @@ def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
 def _from_nearest(
     rows: Any, groups: Sequence[_Group], fusion: _Fusion, shared: Sequence[int], modality: int
 ) -> Any:
-    """A modality of the samples nearest to rows by shared modalities; None where no sample has all."""
+    """A modality of the samples nearest to rows by shared modalities; None if no sample has all."""
     nearest: Any = None
     values: Any = None
     for group in groups:
@@ -206,7 +206,7 @@ def _from_nearest(
 
 
 def _mean(groups: Sequence[_Group], modality: int) -> Any:
-    """The mean of a modality over all who have it; 0, which makes no distance, where nobody has."""
+    """The mean of a modality over all samples that have it; 0 if no sample has it."""
     total, count = 0.0, 0
     for group in groups:
         rows = group.having([modality])

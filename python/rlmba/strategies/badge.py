@@ -1,4 +1,4 @@
-"""BADGE: rows drawn by the k-means++ law from gradient embeddings of the fused head."""
+"""BADGE: samples drawn by the k-means++ law from gradient embeddings of the fused head."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["Badge"]
 class Badge(Strategy):
     """Batch Active learning by Diverse Gradient Embeddings (Ash et al., ICLR 2020).
 
-    The embedding of a sample is (p - onehot(argmax p)) (x) f, the gradient of the fused head's loss at
-    its own prediction. The first sample has the largest norm; each next one is drawn with probability
-    proportional to the squared distance to the nearest one drawn. Exact, without forming an embedding.
+    The embedding of a sample is (p - onehot(argmax p)) (x) f, the gradient of the fused head's loss for
+    the predicted class. The first sample has the largest norm; each further one is drawn with
+    probability proportional to its squared distance to the nearest one drawn before. The computation is
+    exact, but never forms an embedding.
     """
 
     name: ClassVar[str] = "badge"
@@ -27,7 +28,7 @@ class Badge(Strategy):
     on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are distances to the nearest sample drawn before; for the first, its norm."""
+        """Scores are distances to the nearest sample drawn before; for the first sample, its norm."""
         with stages("embed"):
             residuals = kernels.gradient_residuals(pool.fused_logits)
         with stages("draw"):

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Bald"]
 
 
 @dataclass(kw_only=True)
-class Bald(Strategy):
-    """The n samples of largest mutual information over stochastic passes, ties by pool position.
+class Bald(TopScore):
+    """The n samples with the largest mutual information over stochastic passes.
 
     Parameters
     ----------
     passes : int
-        K >= 2, how many passes through the head the loop makes. A pool made elsewhere may hold another
-        number of them.
+        K >= 2, the number of passes through the head that a run makes. Pools from elsewhere may have
+        another number of passes.
 
     References
     ----------
@@ -32,14 +32,13 @@ class Bald(Strategy):
     name: ClassVar[str] = "bald"
     summary: ClassVar[str] = "largest mutual information between class and dropout mask (BALD)"
     needs: ClassVar[frozenset[str]] = frozenset({"dropout"})
-    on_device: ClassVar[bool] = True
 
     passes: int = 10
 
     def __post_init__(self) -> None:
         if self.passes < 2:
             raise UsageError(
-                f"bald: expected passes >= 2 (one pass has nothing to disagree with), got {self.passes}"
+                f"bald: expected passes >= 2 (a single pass has no disagreement), got {self.passes}"
             )
 
     @property
@@ -47,22 +46,20 @@ class Bald(Strategy):
         """K, the option ``passes``."""
         return self.passes
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are the mutual information in nats.
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """Mutual information in nats.
 
         Raises
         ------
         UsageError
-            If the pool has no logits of stochastic passes, or only one pass.
+            If the pool has no logits of stochastic passes, or only those of one pass.
         """
         del context
         if pool.dropout_logits is None or len(pool.dropout_logits) < 2:
             held = "none" if pool.dropout_logits is None else f"{len(pool.dropout_logits)}"
             raise UsageError(
                 "bald: expected PoolOutputs.dropout_logits [K, N, C], the fused logits of K >= 2 passes "
-                f"with dropout at work, got {held}; run the head K times in training mode and pass "
-                "what it gives"
+                f"with active dropout, got {held}; run the head K times in training mode and pass its "
+                "outputs"
             )
-        with stages("score"):
-            values, indices = kernels.top_k(kernels.bald_score(pool.dropout_logits), n)
-        return Choice(indices, values)
+        return kernels.bald_score(pool.dropout_logits)

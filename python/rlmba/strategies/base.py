@@ -1,4 +1,4 @@
-"""The query contract that every strategy keeps."""
+"""The contract of all query strategies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlmba.plugins import blamed, origin
 from rlmba.strategies.absent import completed
 from rlmba.types import PoolOutputs, QueryContext, Selection
 
-__all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy"]
+__all__ = ["NEEDS", "Choice", "Feedback", "Stages", "Strategy", "TopScore"]
 
 NEEDS = (
     "features",
@@ -35,9 +35,9 @@ labeled samples, the fused head, logits of dropout passes."""
 
 
 class Choice(NamedTuple):
-    """What a strategy's own code returns: pool positions [n] in chosen order and their scores [n].
+    """What a strategy's own code returns: pool positions [n] in chosen order, and their scores [n].
 
-    NumPy arrays, or tensors where the pool holds tensors.
+    NumPy arrays, or tensors if the pool holds tensors.
     """
 
     positions: Any
@@ -46,10 +46,10 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Feedback:
-    """What came of the last batch: the reward r_t, round number, labels bought so far.
+    """The result of the last batch: the reward r_t, the round number, and the number of labels so far.
 
-    ``start`` is the number of labels before the batch and the reward that the model was worth then,
-    None where that is undefined.
+    ``start`` is the number of labels and the reward before the run's first batch, None where that is
+    undefined.
     """
 
     reward: float
@@ -59,7 +59,7 @@ class Feedback:
 
 
 class Stages:
-    """Wall time by stage of one query."""
+    """Wall time of one query by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Stages:
 
 
 class Strategy(ABC):
-    """A rule that picks n samples of a pool.
+    """A rule that selects n samples of a pool.
 
     Subclasses are keyword-only dataclasses whose fields are their options, and implement
     :meth:`choose`. A strategy that learns also overrides :meth:`learn`, :meth:`state_dict` and
@@ -83,28 +83,28 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
-    """The name it is registered under."""
+    """Its name in messages, run folders and policy files."""
     summary: ClassVar[str]
     """One line for listings."""
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
-    """What of ``PoolOutputs`` and ``QueryContext`` it cannot do without, out of :data:`NEEDS`."""
+    """The parts of ``PoolOutputs`` and ``QueryContext`` that it requires, out of :data:`NEEDS`."""
     on_device: ClassVar[bool] = False
-    """Whether :meth:`choose` computes on torch tensors where they lie; others are given NumPy arrays."""
+    """Whether :meth:`choose` accepts torch tensors on any device; otherwise it gets NumPy arrays."""
 
     @property
     def dropout_passes(self) -> int:
-        """K, how many stochastic passes through the head ``PoolOutputs.dropout_logits`` must hold."""
+        """K, the number of stochastic passes that it needs in ``PoolOutputs.dropout_logits``."""
         return 0
 
     def query(self, pool: PoolOutputs, context: QueryContext, n: int) -> Selection:
-        """Pick ``n`` samples.
+        """Select ``n`` samples.
 
         Parameters
         ----------
         pool : PoolOutputs
             The unlabeled pool; unchanged.
         context : QueryContext
-            Its ``rng`` is the only randomness and is advanced.
+            Its ``rng`` is the only source of randomness, and is advanced.
         n : int
             0 <= n <= N.
 
@@ -116,12 +116,12 @@ class Strategy(ABC):
         Raises
         ------
         UsageError
-            If n is no integer of 0..N.
+            If n is not an integer within 0..N.
         NonFiniteError
-            If the model's outputs hold NaN or infinity; the message names the sample's id.
+            If the model's outputs contain NaN or infinity; the message names the sample's id.
         PluginError
-            If a strategy of another package raises, or returns anything but n distinct positions of the
-            pool and n scores.
+            If a strategy from elsewhere raises, or does not return n distinct positions into the pool
+            and n scores.
         """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n <= len(pool):
             raise UsageError(
@@ -154,7 +154,7 @@ class Strategy(ABC):
     def _checked(
         self, choice: Any, n: int, size: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What :meth:`choose` returned, if it keeps the contract."""
+        """The positions and scores that :meth:`choose` returned, if they keep the contract."""
         try:
             positions, scores = (_array(part) for part in choice)
             found = _breach(positions, scores, n, size)
@@ -167,23 +167,23 @@ class Strategy(ABC):
             f"strategy {self.name!r}{f', from {whose},' * bool(whose)} broke its contract: expected {n} "
             f"distinct integers within 0..{size - 1} and {n} scores, it returned {found}"
         )
-        raise PluginError(f"{message}; the fault is there") if whose else AssertionError(message)
+        raise PluginError(f"{message}; correct its class") if whose else AssertionError(message)
 
     @abstractmethod
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """The strategy's own rule; 1 <= n <= N is already checked.
+        """Choose by the strategy's own rule; 1 <= n <= N is already checked.
 
-        Where "features" is in :attr:`needs`, ``pool.fused_features`` and ``context.labeled_features``
-        are completed where a sample lacks a modality: :func:`rlmba.strategies.absent.completed`.
+        If "features" is in :attr:`needs`, ``pool.fused_features`` and ``context.labeled_features`` are
+        completed for samples that lack a modality: :func:`rlmba.strategies.absent.completed`.
         """
 
     def learn(self, feedback: Feedback) -> Mapping[str, float]:
-        """Take in what came of the last batch; returns figures for the round's record."""
+        """Learn from the result of the last batch; return figures for the round's record."""
         del feedback
         return {}
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Arrays that restore what the strategy has learned; empty for fixed rules."""
+        """Arrays that restore what the strategy has learned; empty for a fixed rule."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -191,12 +191,28 @@ class Strategy(ABC):
         del state
 
 
+class TopScore(Strategy):
+    """A strategy that takes the n samples with the largest scores, ties by pool position."""
+
+    on_device: ClassVar[bool] = True
+
+    @abstractmethod
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """Score every sample: a finite array or tensor [N]; the largest are chosen first."""
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are those of :meth:`score`."""
+        with stages("score"):
+            best = kernels.top_k(self.score(pool, context), n)
+        return Choice(best.indices, best.values)
+
+
 def _array(part: Any) -> NDArray[Any]:
     return np.asarray(part) if isinstance(part, list | tuple) else to_host(part)
 
 
 def _breach(positions: NDArray[Any], scores: NDArray[Any], n: int, size: int) -> str:
-    """How positions and scores break the contract; "" where they keep it."""
+    """How positions and scores break the contract; "" if they keep it."""
     if positions.dtype.kind not in "iu":
         return f"positions of type {positions.dtype}"
     if positions.shape != (n,) or len(np.unique(positions)) != n:

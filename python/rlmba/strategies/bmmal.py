@@ -1,4 +1,4 @@
-"""BMMAL: BADGE with each modality's part scaled by what it contributes to the prediction."""
+"""BMMAL: BADGE with the part of each modality scaled by its contribution to the prediction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.kernels.common.arrays import match_kind, to_host
+from rlmba.kernels.common.arrays import to_host
 from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
@@ -25,10 +25,10 @@ def modality_scales(
     Parameters
     ----------
     contributions : float64 array [N, M]
-        Signed Shapley values; their absolute values, normalized to sum 1 in each row (uniform where all
-        are 0), are phi.
+        Signed Shapley values. phi are their absolute values, normalized to sum 1 in each row (uniform
+        if all are 0).
     present : bool array [N, M] or None
-        The part of an absent modality gets 0.
+        The factor of an absent modality is 0.
 
     Returns
     -------
@@ -46,10 +46,10 @@ def modality_scales(
 class Bmmal(Strategy):
     """Balanced Multi-Modal Active Learning (Shen et al., ACM Multimedia 2023), for any M.
 
-    The embedding of a sample is (p - onehot(argmax p)) (x) [s_1 f_1, ..., s_M f_M], where s_m lowers the
-    part of a modality by as much as its Shapley contribution to the predicted class falls short of the
-    strongest one's. Drawn as in BADGE. Needs the fused head (``QueryContext.head``); the fusion weights
-    are ``QueryContext.fusion_weights``.
+    The embedding of a sample is (p - onehot(argmax p)) (x) [s_1 f_1, ..., s_M f_M]. The factor s_m
+    reduces the part of a modality by the difference between its Shapley contribution to the predicted
+    class and that of the strongest modality. Samples are drawn as in BADGE. The fused head is
+    ``QueryContext.head``, the fusion weights are ``QueryContext.fusion_weights``.
     """
 
     name: ClassVar[str] = "bmmal"
@@ -58,13 +58,13 @@ class Bmmal(Strategy):
     on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are distances to the nearest sample drawn before; for the first, its norm."""
+        """Scores are distances to the nearest sample drawn before; for the first sample, its norm."""
         features = list(pool.features.values())
         with stages("contributions"):
             residuals = kernels.gradient_residuals(pool.fused_logits)
-            scales = match_kind(self._scales(pool, context), residuals)
-        if pool.present is not None:  # what an absent modality's row holds means nothing
-            there = match_kind(pool.present, residuals)
+            scales = beside(self._scales(pool, context), residuals)
+        if pool.present is not None:  # rows of an absent modality have no meaning
+            there = beside(pool.present, residuals)
             features = [_kept(f, there[:, k, None]) for k, f in enumerate(features)]
         with stages("draw"):
             drawn = kernels.gradient_kmeans_plusplus(
@@ -78,7 +78,7 @@ class Bmmal(Strategy):
             return modality_scales(np.ones((len(pool), 1)), pool.present)
         head, w = context.head_for(pool), context.fusion_weights_for(pool)
         features = list(pool.features.values())
-        with np.errstate(over="ignore", invalid="ignore"):  # named below, by the kernel
+        with np.errstate(over="ignore", invalid="ignore"):  # the kernel below names the row
             parts = logit_parts(features, head.weight, w, pool.present)
         contributions = kernels.shapley_contributions(
             parts,
@@ -91,7 +91,7 @@ class Bmmal(Strategy):
 
 
 def _kept(features: Any, there: Any) -> Any:
-    """Features with 0 where a row is not there, whatever it holds."""
+    """Features with 0 in the rows of an absent modality."""
     if isinstance(features, np.ndarray):
         return np.where(there, features, 0)
     return features.masked_fill(~there, 0)

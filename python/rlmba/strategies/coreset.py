@@ -1,4 +1,4 @@
-"""CoreSet: the samples that cover the pool best, beside the labeled ones."""
+"""CoreSet: the samples that, together with the labeled ones, cover the pool best."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["CoreSet"]
 class CoreSet(Strategy):
     """Greedy k-center on the fused features, with the labeled samples as the first centers.
 
-    Each sample is the one farthest from all labeled samples and all chosen before it (Sener and
-    Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018).
-    Without labeled samples the first is the one nearest to the mean of the pool.
+    Each chosen sample is the one with the largest distance to all labeled samples and all samples chosen
+    before it (Sener and Savarese, "Active learning for convolutional neural networks: a core-set
+    approach", ICLR 2018). Without labeled samples, the first is the one nearest to the mean of the pool.
 
     Raises
     ------
     ShapeError, DataError
-        From :meth:`query`, if ``labeled_features`` have another width than the pool's fused features,
-        or hold NaN or infinity.
+        From :meth:`query`, if the width of ``labeled_features`` differs from that of the pool's fused
+        features, or they contain NaN or infinity.
     """
 
     name: ClassVar[str] = "coreset"
@@ -34,7 +34,7 @@ class CoreSet(Strategy):
     on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are Euclidean distances at the moment of choice; ties by pool position."""
+        """Scores are the Euclidean distances when each sample was chosen; ties by pool position."""
         labeled = context.labeled_for(pool)
         if labeled is not None:
             labeled = match_kind(labeled, pool.fused_features)

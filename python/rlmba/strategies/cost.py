@@ -1,8 +1,8 @@
-"""What a selection will cost, before it runs: one model of each strategy's work and memory.
+"""Estimates of the time and memory of a selection before it runs: a model of each strategy's work.
 
-A strategy's work is counted in three currencies (:class:`Work`), each worth seconds on a machine
-(:class:`Machine`) that is measured in a fraction of a second. Counts come from the algorithms; the few
-constants in them were fitted to measured runs, and tests hold estimates against real time and memory.
+Work is counted in three units (:class:`Work`). A short measurement of the machine (:class:`Machine`)
+converts each of them to seconds. The counts follow from the algorithms; their few constants were fitted
+to measured runs, and tests compare estimates with real time and memory.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax
 
 from rlmba import kernels
+from rlmba.plugins import origin
 from rlmba.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from rlmba.strategies.gcnal import Gcnal
+    from rlmba.strategies.rlmba import Rlmba
+    from rlmba.strategies.rlmba_x import RlmbaX
 
 __all__ = ["COSTS", "Estimate", "Machine", "Work", "Workload", "estimate", "measure_machine"]
 
@@ -27,9 +33,9 @@ class Workload:
     """The size of a selection.
 
     ``samples`` N in the pool, ``batch`` n, ``classes`` C, ``width`` D of the fused features,
-    ``modalities`` M, ``labeled`` L, ``passes`` K of dropout, ``itemsize`` bytes of a number, ``made``
-    bytes of arrays that must be made on the way in (fused features, the unlabeled rows, logarithms),
-    ``incomplete`` samples that lack a modality.
+    ``modalities`` M, ``labeled`` L, ``passes`` K of dropout, ``itemsize`` the bytes of a number,
+    ``made`` the bytes of arrays that are made from the input (fused features, the unlabeled rows,
+    logarithms), ``incomplete`` the number of samples that lack a modality.
     """
 
     samples: int
@@ -48,9 +54,9 @@ class Workload:
 class Work:
     """Work and memory of one selection.
 
-    ``products`` floating-point operations in compiled products of matrices and distances, ``moved``
-    bytes streamed by compiled row-wise kernels, ``plain`` array elements taken through a NumPy
-    softmax and what goes with it, ``memory`` bytes at the peak beyond the arrays passed.
+    ``products``: floating-point operations in compiled matrix products and distances. ``moved``: bytes
+    read by compiled row-wise kernels. ``plain``: array elements processed by a NumPy softmax and
+    similar operations. ``memory``: bytes at the peak, in addition to the arrays passed.
     """
 
     products: float = 0.0
@@ -59,7 +65,7 @@ class Work:
     memory: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        # Parts run one after another; what one allocated may not yet be returned when the next runs.
+        # Memory adds up as well: what one part allocated may not be freed when the next one runs.
         return Work(
             self.products + other.products,
             self.moved + other.moved,
@@ -70,7 +76,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine does in a second: product operations, bytes copied, plain elements."""
+    """What this machine does per second: product operations, bytes copied, plain elements."""
 
     products: float
     moved: float
@@ -79,21 +85,21 @@ class Machine:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the selection and bytes at its peak beyond the arrays passed."""
+    """Seconds of the selection, and bytes at its peak in addition to the arrays passed."""
 
     seconds: float
     memory: float
 
 
 def _pool(w: Workload) -> Work:
-    """Checks of the arrays and the ids, whatever the strategy."""
+    """Checks of the arrays and the ids, for every strategy."""
     return Work(
         moved=3.0 * w.made, plain=70.0 * w.samples, memory=w.made + 200.0 * w.samples + 2**20
     )
 
 
 def _completing(w: Workload, strategy: Strategy) -> Work:
-    """Nearest complete samples of incomplete ones: :mod:`rlmba.strategies.absent`."""
+    """Completing incomplete samples from the nearest others: :mod:`rlmba.strategies.absent`."""
     if not w.incomplete or "features" not in strategy.needs:
         return Work()
     bytes_ = float(w.samples) * w.width * w.itemsize
@@ -110,7 +116,7 @@ def _softmax(w: Workload, copies: float) -> Work:
 
 
 def _kmeans(samples: float, batch: int, width: int, steps: int) -> Work:
-    # A pass over few centers costs as much as one over about a hundred.
+    # A pass over a few centers takes as long as one over about a hundred.
     seeding = 2.0 * (batch + 90)
     return Work(
         products=2.0 * samples * width * (seeding + steps * (batch + 100)),
@@ -118,39 +124,33 @@ def _kmeans(samples: float, batch: int, width: int, steps: int) -> Work:
     )
 
 
-def _option(strategy: Strategy, name: str, default: int) -> int:
-    return int(getattr(strategy, name, default))
-
-
-def _random(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _random(w: Workload, _: Strategy) -> Work:
     return Work(plain=20.0 * w.samples, memory=100.0 * w.samples)
 
 
-def _uncertainty(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _uncertainty(w: Workload, _: Strategy) -> Work:
     return _softmax(w, copies=5)
 
 
-def _rlmba(w: Workload, strategy: Strategy) -> Work:
+def _rlmba(w: Workload, strategy: Rlmba) -> Work:
     scoring = Work(
         moved=4.0 * w.modalities * w.samples * w.classes * w.itemsize,
-        plain=10.0 * w.samples + 100.0 * _option(strategy, "kappa", 5) * w.batch,
+        plain=10.0 * w.samples + 100.0 * strategy.kappa * w.batch,
         memory=60.0 * w.samples * (1 + w.modalities),
     )
-    if not getattr(strategy, "efda", True):
+    if not strategy.efda:
         scoring += _softmax(w, copies=5)
-    if not getattr(strategy, "diversity", True):
+    if not strategy.diversity:
         return scoring
-    return scoring + _kmeans(w.samples, w.batch, w.width, _option(strategy, "lloyd_steps", 5))
+    return scoring + _kmeans(w.samples, w.batch, w.width, strategy.lloyd_steps)
 
 
-def _rlmba_x(w: Workload, strategy: Strategy) -> Work:
-    candidates = min(w.samples, _option(strategy, "kappa", 5) * w.batch)
+def _rlmba_x(w: Workload, strategy: RlmbaX) -> Work:
+    candidates = min(w.samples, strategy.kappa * w.batch)
     copied = Work(memory=float(candidates) * w.width * w.itemsize)
-    clusters = _kmeans(candidates, w.batch, w.width, _option(strategy, "lloyd_steps", 5))
+    clusters = _kmeans(candidates, w.batch, w.width, strategy.lloyd_steps)
     rule = _softmax(w, copies=5) + copied + clusters
-    if getattr(strategy, "policy", "none") == "none":
+    if strategy.policy == "none":
         return rule
     margins = Work(
         plain=1.6 * float(w.samples) * w.classes * w.modalities + 600.0 * candidates,
@@ -159,13 +159,11 @@ def _rlmba_x(w: Workload, strategy: Strategy) -> Work:
     return rule + margins
 
 
-def _bald(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _bald(w: Workload, _: Strategy) -> Work:
     return Work(plain=0.13 * w.passes * w.samples * w.classes, memory=100.0 * w.samples)
 
 
-def _deepfool(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _deepfool(w: Workload, _: Strategy) -> Work:
     elements = float(w.samples) * w.classes
     return Work(
         products=2.0 * w.classes * w.classes * w.width,
@@ -175,29 +173,28 @@ def _deepfool(w: Workload, strategy: Strategy) -> Work:
 
 
 def _k_center(samples: float, width: int, centers: float) -> Work:
-    # Lazy: on features without structure, the hard case, about six distances in ten are computed.
+    # Lazy evaluation: on features without structure, the worst case, about 60 % are computed.
     return Work(products=1.2 * samples * width * centers, memory=100.0 * samples + 2**22)
 
 
-def _coreset(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _coreset(w: Workload, _: Strategy) -> Work:
     return _k_center(w.samples, w.width, w.batch + w.labeled)
 
 
-def _gcnal(w: Workload, strategy: Strategy) -> Work:
+def _gcnal(w: Workload, strategy: Gcnal) -> Work:
     rows = float(w.samples + w.labeled)
-    epochs, hidden = _option(strategy, "epochs", 200), _option(strategy, "hidden", 128)
+    epochs, hidden = strategy.epochs, strategy.hidden
     training = Work(
         products=4.6 * rows * w.width * hidden * epochs,
         plain=0.2 * rows * hidden * epochs,
         memory=rows * (2.0 * w.width * w.itemsize + 16.0 * hidden),
     )
-    column = getattr(strategy, "embedding", "hidden") == "hidden+logit"
+    column = strategy.embedding == "hidden+logit"
     return training + _k_center(w.samples, hidden + column, w.batch + w.labeled)
 
 
 def _gradients(w: Workload, width: float) -> Work:
-    # A pass over few drawn rows costs as much as one over about a hundred.
+    # A pass over a few drawn rows takes as long as one over about a hundred.
     return Work(
         products=2.0 * w.samples * (w.classes + width) * (w.batch + 100),
         moved=2.0 * w.samples * (w.classes + width) * w.itemsize,
@@ -205,13 +202,11 @@ def _gradients(w: Workload, width: float) -> Work:
     )
 
 
-def _badge(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _badge(w: Workload, _: Strategy) -> Work:
     return _softmax(w, copies=0.5 * w.itemsize) + _gradients(w, w.width)
 
 
-def _bmmal(w: Workload, strategy: Strategy) -> Work:
-    del strategy
+def _bmmal(w: Workload, _: Strategy) -> Work:
     width = float(w.width) * w.modalities
     contributions = Work(
         products=4.0 * w.samples * w.classes * width,
@@ -222,7 +217,7 @@ def _bmmal(w: Workload, strategy: Strategy) -> Work:
     return _softmax(w, copies=0.5 * w.itemsize) + contributions + _gradients(w, width)
 
 
-COSTS: Mapping[str, Callable[[Workload, Strategy], Work]] = {
+COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
     "badge": _badge,
     "bald": _bald,
     "bmmal": _bmmal,
@@ -235,7 +230,7 @@ COSTS: Mapping[str, Callable[[Workload, Strategy], Work]] = {
     "rlmba": _rlmba,
     "rlmba-x": _rlmba_x,
 }
-"""Work by the name of a strategy; of others it is unknown."""
+"""Work by the name of a strategy of this package; that of others is unknown."""
 
 
 def estimate(
@@ -246,17 +241,17 @@ def estimate(
     Parameters
     ----------
     strategy : Strategy
-        With its options, which may change the work.
+        Its options may change the work.
     workload : Workload
     machine : Machine, optional
-        Default: this one, measured now (0.2 s) and remembered.
+        Default: this machine, measured once (0.2 s).
 
     Notes
     -----
-    The time is that of the query alone, on data in memory, and meant to a factor of about three.
+    The time is that of the query alone, on data in memory, and accurate to a factor of about three.
     """
     count = COSTS.get(strategy.name)
-    if count is None:
+    if count is None or origin(type(strategy)):
         return None
     m = measure_machine() if machine is None else machine
     w = _pool(workload) + _completing(workload, strategy) + count(workload, strategy)
@@ -266,8 +261,8 @@ def estimate(
 
 @functools.cache
 def measure_machine() -> Machine:
-    """Measure this machine with the threads the kernels may use now; once a process, about 0.2 s."""
-    # Fixed numbers: what they are does not matter, only that they are neither equal nor denormal.
+    """Measure this machine with the threads that kernels may use; once per process, about 0.2 s."""
+    # Any numbers serve, as long as they are not all equal and not denormal.
     points = np.sin(np.arange(8192 * 256, dtype=np.float32)).reshape(8192, 256)
     source = np.ones(2**22, dtype=np.float32)
     target = np.zeros_like(source)

@@ -1,24 +1,24 @@
-"""DeepFool: the smallest change of the fused features that changes the class."""
+"""DeepFool: the smallest change of the fused features that changes the predicted class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rlmba import kernels
 from rlmba.errors import ShapeError
-from rlmba.kernels.common.arrays import match_kind, to_host
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.kernels.common.arrays import beside, to_host
+from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["DeepFool"]
 
 
 @dataclass(kw_only=True)
-class DeepFool(Strategy):
-    """The n samples nearest to a decision boundary of the fused head, ties by pool position.
+class DeepFool(TopScore):
+    """The n samples nearest to a decision boundary of the fused head.
 
     References
     ----------
@@ -28,13 +28,12 @@ class DeepFool(Strategy):
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "nearest to a decision boundary of the fused head (DeepFool)"
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "head"})
-    on_device: ClassVar[bool] = True
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are minus the l2 distance of the fused features to the nearest other class.
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """Minus the l2 distance of the fused features to the nearest other class.
 
-        Where no class can be met (see :func:`~rlmba.kernels.deepfool_distance`) the distance is
-        infinite: such samples come last and score the most negative float64.
+        If no other class can be reached (see :func:`~rlmba.kernels.deepfool_distance`), the distance
+        is infinite. Such samples come last, with the smallest finite float64 as their score.
 
         Raises
         ------
@@ -48,9 +47,6 @@ class DeepFool(Strategy):
             raise ShapeError(
                 f"deepfool: expected a head on fused features of width {width}, got weight {weight.shape}"
             )
-        with stages("score"):
-            weight = match_kind(weight, pool.fused_logits)
-            distances = to_host(kernels.deepfool_distance(pool.fused_logits, weight).distances)
-            scores = np.maximum(-distances, np.finfo(np.float64).min)
-            values, indices = kernels.top_k(scores, n)
-        return Choice(indices, values)
+        weight = beside(weight, pool.fused_logits)
+        distances = to_host(kernels.deepfool_distance(pool.fused_logits, weight).distances)
+        return np.maximum(-distances, np.finfo(np.float64).min)

@@ -1,4 +1,4 @@
-"""``rlmba.select``: any strategy in one call on arrays of any code."""
+"""``rlmba.select``: any strategy in one call on arrays of any library."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from numpy.typing import NDArray
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common.arrays import ArrayLike
 from rlmba.kernels.common.random import Rng, seed_from
-from rlmba.strategies import intake
+from rlmba.strategies import array_inputs
+from rlmba.strategies.array_inputs import ByModality
 from rlmba.strategies.base import Strategy
-from rlmba.strategies.given import Given
-from rlmba.strategies.intake import ByModality
+from rlmba.strategies.pool_arrays import PoolArrays
 from rlmba.strategies.registry import create
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
 
-__all__ = ["Batch", "select"]
+__all__ = ["SelectedSamples", "select"]
 
 _PASS = {
     "features": "features=[N, D] (or a mapping of modality to [N, d])",
-    "logits": "logits=[N, C] or probabilities=[N, C] of the fused head (of several modalities: a "
+    "logits": "logits=[N, C] or probabilities=[N, C] of the fused head (for several modalities: a "
     "mapping with the key 'mm')",
-    "modality_features": "features={modality: [N, d], ...}, one entry a modality",
-    "modality_logits": "logits={modality: [N, C], ...} (or probabilities=), one entry a modality",
+    "modality_features": "features={modality: [N, d], ...}, one entry per modality",
+    "modality_logits": "logits={modality: [N, C], ...} (or probabilities=), one entry per modality",
     "labeled": "labeled=[L, D] (features of labeled samples), or their positions within features",
-    "head": "head=(weight [C, D], bias [C]) of the linear layer behind the logits",
+    "head": "head=(weight [C, D], bias [C]) of the linear layer that makes the logits",
     "dropout": "dropout_logits=[K, N, C], logits of K stochastic passes",
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Batch(Selection):
-    """A :class:`~rlmba.types.Selection` whose positions are the caller's, with ids.
+class SelectedSamples(Selection):
+    """A :class:`~rlmba.types.Selection` with positions into the caller's arrays, and ids.
 
     Parameters
     ----------
     ids : array [n]
-        ``ids[positions]`` of the ids that were passed, of their dtype; the positions themselves
-        where none were.
+        ``ids[positions]`` of the ids that were passed, with their dtype; the positions if no ids
+        were passed.
     """
 
     ids: NDArray[Any] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -65,85 +65,84 @@ def select(
     temperatures: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     fusion_weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     **options: Any,
-) -> Batch:
-    """Pick ``n`` samples by a strategy, from arrays alone.
+) -> SelectedSamples:
+    """Select ``n`` samples by a strategy, from arrays alone.
 
-    Pass what the strategy needs (``Strategy.needs``); what is missing is named by the error. Arrays it
-    does not need are checked for their shapes and otherwise left alone. NumPy arrays, torch tensors
-    and anything with DLPack are read where they lie, without a copy, as float32 or float64;
-    float16 and bfloat16 are converted to float32, integers to float64. Tensors in GPU memory are checked
-    on the host; the selection then runs on their GPU where the strategy can (``Strategy.on_device``).
+    Pass what the strategy needs (``Strategy.needs``); an error names what is missing. Of arrays that it
+    does not need, only the shapes are checked. NumPy arrays, torch tensors and anything with DLPack are
+    read without a copy, as float32 or float64; float16 and bfloat16 are converted to float32, integers
+    to float64. Tensors in GPU memory are checked on the host; the selection then runs on their GPU if
+    the strategy supports it (``Strategy.on_device``).
 
     Parameters
     ----------
     strategy : str or Strategy
-        A registered name, see :func:`rlmba.strategies.names`, or an instance.
+        A name (:func:`rlmba.strategies.names`), "module:Class", or an instance.
     n : int
-        How many, 0 <= n <= size of the pool.
+        Number of samples to select, 0 <= n <= size of the pool.
     features : array [N, D] or mapping of modality to array [N, d_m]
-        An array is one modality's, or the fused one of several. In a mapping the key "mm" is the
-        fused one; without it f(x) = sum_m w_m f_m(x) with ``fusion_weights`` where the widths are
-        equal, else the concatenation; the concatenation also where ``head`` is as wide as that.
+        An array belongs to one modality, or is the fused one of several. In a mapping, the key "mm"
+        is the fused one. Without it, f(x) = sum_m w_m f_m(x) with ``fusion_weights`` if the widths
+        are equal. It is the concatenation if they are not, or if ``head`` is as wide as that.
     logits : array [N, C] or mapping of modality to array [N, C]
-        An array is the fused head's, and the modality's where there is one. In a mapping the key
-        "mm" is the fused head's.
+        An array belongs to the fused head, and to the modality if there is only one. In a mapping,
+        the key "mm" is the fused head's.
     probabilities : as ``logits``
-        In the place of logits: >= 0, rows with sum 1 (within 1e-3). Their logarithms serve as
-        logits, probabilities below 1e-12 raised to it first. ``rlmba`` reads evidence from the size
-        of logits, which probabilities no longer tell: prefer logits there.
+        Instead of logits: numbers >= 0 with rows of sum 1 (within 1e-3). Their logarithms are used as
+        logits, with probabilities below 1e-12 raised to that first. Prefer logits for ``rlmba``: it
+        derives evidence from the magnitude of logits, which probabilities do not preserve.
     labeled : array, optional
-        Two axes, or a mapping of modalities as ``features``: features [L, D] of labeled samples
-        outside the arrays above. One axis: a mask (bool [N]), positions (int [L]) or ids of samples
-        *within* those arrays that are labeled already. Text is ids. Integers are ids where the pool's
-        ids are integers and they are among them; where they could be positions as well and mean other
-        samples, that is an error. These are never selected, serve as labeled
-        samples, and positions in the result stay those of the arrays passed; the unlabeled rows that
-        the strategy needs are copied once. A pool row equal to a row of labeled features
-        stays in the pool: equal rows may be different samples.
+        With two axes, or as a mapping of modalities like ``features``: features [L, D] of labeled
+        samples outside the arrays above. With one axis: a mask (bool [N]), positions (int [L]) or ids
+        of samples *within* those arrays that are labeled already. Text means ids. Integers are ids if
+        the pool's ids are integers and contain them; it is an error if they could also be positions
+        and mean other samples. These samples are never selected, and serve as labeled samples.
+        Positions in the result remain those of the arrays passed; the unlabeled rows that the
+        strategy needs are copied once. A pool row that equals a row of labeled features stays in the
+        pool, because equal rows may be different samples.
     labels : int array [L], optional
-        Classes of the labeled samples, in their order (of a mask: by rising position).
+        Classes of the labeled samples, in their order (for a mask: by ascending position).
     ids : array [N] of distinct str or int, optional
-        Sample ids; errors name them, the result holds the chosen ones, of the same kind. Default:
-        positions. Floats, dates and booleans are refused: give them as text.
+        Sample ids. Errors name them, and the result has those of the chosen samples, of the same
+        kind. Default: positions. Floats, dates and booleans are refused: give them as text.
     rng : int, numpy.random.Generator, torch.Generator or None
-        An int seeds a generator; a generator is advanced; None takes fresh entropy.
+        An int seeds a generator; a generator is advanced; None uses fresh entropy.
     head : LinearHead or (weight [C, D], bias [C]), optional
-        The linear layer that makes the fused logits of the fused features.
+        The linear layer that computes the fused logits from the fused features.
     dropout_logits : array [K, N, C], optional
         Fused logits of K stochastic passes.
     present : bool array [N, M], optional
-        Which modalities a sample has, columns in the order of the mapping; or columns by modality, as
-        a mapping or a data frame. Rows of an absent
-        modality may hold anything, NaN too; they are read as 0. For distances between samples an
-        absent modality is taken from the nearest sample that has it
-        (:func:`rlmba.strategies.absent.completed`), which needs each modality's features: fused
-        features of your own making ("mm", or one array for several modalities) are used as they are.
+        Which modalities each sample has, with columns in the order of the mapping; or columns by
+        modality, as a mapping or a data frame. Rows of an absent modality may contain anything, also
+        NaN; they are read as 0. For distances between samples, an absent modality is taken from the
+        nearest sample that has it (:func:`rlmba.strategies.absent.completed`). This needs the
+        features of each modality: fused features that you pass ("mm", or one array for several
+        modalities) are used unchanged.
     weights, temperatures, fusion_weights : float array [M] or mapping of modality to float, optional
-        As in :class:`~rlmba.types.QueryContext`. Without names they are in the order of the mappings.
+        As in :class:`~rlmba.types.QueryContext`. Without names, they are in the order of the mappings.
     **options
-        The strategy's own options; only with a name.
+        The strategy's options; only with a name.
 
     Returns
     -------
-    Batch
+    SelectedSamples
         Exactly n distinct ``positions`` into the arrays passed, in chosen order, their ``ids``,
-        ``scores``, ``seconds`` by stage and ``backends``; NumPy arrays whatever was passed.
+        ``scores``, ``seconds`` by stage and ``backends``; always as NumPy arrays.
 
     Raises
     ------
     UsageError
-        If the strategy needs something that was not passed, n is beyond the pool, a position is out
-        of range, an option is unknown. ShapeError, one of them, for shapes that disagree, and
-        for features or logits of width 0.
+        If the strategy needs something that was not passed, n is larger than the pool, a position is
+        out of range, or an option is unknown. Its subclass ShapeError if shapes disagree, or features
+        or logits have width 0.
     DataError
         If probabilities do not sum to 1, ids or labeled samples repeat, a labeled id is not in the
-        pool, a sample has no modality.
-        NonFiniteError, one of them, for NaN and infinity; it names the sample, and ``.row`` is its
-        position in the arrays passed.
+        pool, or a sample has no modality. Its subclass NonFiniteError for NaN and infinity; it names
+        the sample, and ``.row`` is its position in the arrays passed.
 
     Notes
     -----
-    An empty pool is fine for n = 0. With one class every uncertainty is equal, and ties go to the
+    n = 0 is allowed for an empty pool. With one class all uncertainties are equal, and ties go to the
     lower position.
 
     Examples
@@ -159,11 +158,11 @@ def select(
         strategy = create(strategy, **options)
     elif options:
         raise UsageError(
-            f"options {sorted(options)} go with a strategy's name; this {strategy.name!r} is made "
-            "already: give them to rlmba.strategies.create"
+            f"options {sorted(options)} need the name of a strategy, got an instance of "
+            f"{strategy.name!r}; give them to rlmba.strategies.create"
         )
-    made_head = intake.as_head(head)
-    given = Given(
+    made_head = array_inputs.as_head(head)
+    given = PoolArrays(
         features=features,
         logits=logits,
         probabilities=probabilities,
@@ -177,7 +176,7 @@ def select(
     )
     _require(strategy, given, made_head)
     pool = given.pool(strategy, made_head)
-    gpu = intake.gpu_of(features, logits, probabilities, dropout_logits)
+    gpu = array_inputs.gpu_of(features, logits, probabilities, dropout_logits)
     if gpu is not None and strategy.on_device:
         pool = pool.on(gpu)
     context = QueryContext(
@@ -197,7 +196,7 @@ def select(
     except NonFiniteError as error:
         raise NonFiniteError(str(error), given.row_of(error.row)) from error
     positions = chosen.positions if given.rows is None else given.rows[chosen.positions]
-    return Batch(
+    return SelectedSamples(
         positions=positions,
         scores=chosen.scores,
         seconds=chosen.seconds,
@@ -210,7 +209,7 @@ def _seed(rng: Rng) -> int | None:
     return None if rng is None else seed_from(rng)
 
 
-def _require(strategy: Strategy, given: Given, head: LinearHead | None) -> None:
+def _require(strategy: Strategy, given: PoolArrays, head: LinearHead | None) -> None:
     alone = len(given.names) == 1
     has = {
         "features": given.features.fused is not None,
@@ -231,12 +230,12 @@ def _require(strategy: Strategy, given: Given, head: LinearHead | None) -> None:
 
 
 def _check_widths(pool: PoolOutputs, context: QueryContext, strategy: Strategy) -> None:
-    """Shapes between arrays that the types do not check."""
+    """Check widths across arrays, which the types do not check."""
     width = pool.fused_features.shape[1]
     labeled, head = context.labeled_features, context.head
     if labeled is not None and width and labeled.shape[1] != width:
         raise ShapeError(
-            f"labeled: expected features of width {width}, as the pool's, got shape {labeled.shape}"
+            f"labeled: expected features of width {width}, as in the pool, got shape {labeled.shape}"
         )
     if head is not None and "head" in strategy.needs:
         shape = (pool.n_classes, width)

@@ -1,4 +1,4 @@
-"""GCNAL: a graph network learns what is labeled and what is not, and says where to look next."""
+"""GCNAL: a graph network learns to tell labeled from unlabeled samples, and guides the choice."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _EMBEDDINGS = ("hidden+logit", "hidden")
 
 @dataclass(kw_only=True)
 class Gcnal(Strategy):
-    """Sequential graph network over all fused features, labeled and not.
+    """Sequential graph network over the fused features of all samples, labeled and unlabeled.
 
     A two-layer network on the graph of cosine affinities is trained to tell labeled samples from
-    unlabeled ones (:func:`rlmba.kernels.sequential_gcn`). "core" (CoreGCN) then takes a greedy k-center
-    of its ``embedding`` with the labeled samples as the first centers; "uncertain" (UncertainGCN)
-    takes the samples whose score, how sure it is that a sample is labeled, lies nearest to ``margin``.
+    unlabeled ones (:func:`rlmba.kernels.sequential_gcn`). "core" (CoreGCN) then runs a greedy k-center
+    on its ``embedding`` with the labeled samples as the first centers. "uncertain" (UncertainGCN) takes
+    the samples whose score, the predicted probability of being labeled, is nearest to ``margin``.
 
     Parameters
     ----------
     variant : {"core", "uncertain"}
-        What is done with the trained network.
+        How the trained network is used.
     embedding : {"hidden+logit", "hidden"}
-        Where "core" measures distances: in the hidden features with the output before its sigmoid as
-        one more column (129 columns at the default width), as published, or in the hidden features
-        alone. The logit's column spreads samples by how labeled they look.
+        The space in which "core" measures distances: the hidden features with the output before the
+        sigmoid as one more column (129 columns at the default width), as published, or the hidden
+        features alone.
     epochs, hidden, dropout, learning_rate, weight_decay, unlabeled_weight, affinity
         Of the network and its training: see :func:`rlmba.kernels.sequential_gcn`.
     margin : float
-        Score that "uncertain" looks for, within [0, 1].
+        The score that "uncertain" looks for, within [0, 1].
 
     Raises
     ------
@@ -48,8 +48,8 @@ class Gcnal(Strategy):
         If an option is out of its range; from :meth:`query`, if ``labeled_features`` are missing or
         empty.
     ShapeError, DataError
-        From :meth:`query`, if they have another width than the pool's fused features or hold NaN or
-        infinity; DataError also if the training diverges.
+        From :meth:`query`, if their width differs from that of the pool's fused features or they
+        contain NaN or infinity; DataError also if the training diverges.
 
     References
     ----------
@@ -58,7 +58,7 @@ class Gcnal(Strategy):
     """
 
     name: ClassVar[str] = "gcnal"
-    summary: ClassVar[str] = "graph network of labeled against unlabeled, k-center of what it sees"
+    summary: ClassVar[str] = "k-center on a graph network trained to tell labeled from unlabeled"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "labeled"})
 
     variant: str = "core"
@@ -99,9 +99,9 @@ class Gcnal(Strategy):
         }
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are distances at the moment of choice, or ``-|score - margin|``; ties by position.
+        """Scores are the distances when each sample was chosen, or -|score - margin|; ties by position.
 
-        Dropout is drawn by position, so permuting the pool gives another draw of the same law.
+        Dropout is drawn by position, so permuting the pool gives another draw from the same law.
         """
         with stages("graph"):
             labeled = context.labeled_for(pool)

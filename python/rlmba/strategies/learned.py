@@ -1,11 +1,11 @@
-"""What strategies share whose batch is drawn by a policy."""
+"""What the strategies share that can draw their batch by a learned policy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -15,35 +15,67 @@ from rlmba.strategies.base import Feedback, Strategy
 
 __all__ = ["LearnedDraw"]
 
+_AGENT = (
+    "hidden",
+    "learning_rate",
+    "seed",
+    "sharpness",
+    "baseline",
+    "baseline_momentum",
+    "advantage_clip",
+    "explore",
+)
+"""Options that are the agent's."""
+
 
 @dataclass(kw_only=True)
 class LearnedDraw(Strategy):
-    """A strategy with an :class:`~rlmba.method.agent.Agent` where its ``policy`` is "learned".
+    """Keeps the best kappa n samples as candidates, and chooses n of them by a rule or a policy.
+
+    The policy is an :class:`~rlmba.method.agent.Agent`, made where the option ``policy`` is "learned".
 
     Parameters
     ----------
+    kappa : int
+        Candidates per sample of the batch (Eq 7), >= 1.
+    lloyd_steps : int
+        The largest number of Lloyd iterations of the k-means, >= 0.
     policy : str
-        "learned", or a fixed rule of the strategy.
+        "learned", or a fixed rule of the strategy: one of :attr:`policies`.
     policy_file : str or None
         A policy to start from, made for the same strategy by `rlmba train-policy` or by a run that
         learned one.
     explore : bool
-        False takes the n best by the policy instead of drawing, and learns nothing: how a trained
-        policy is used.
+        False takes the n best by the policy instead of drawing, and learns nothing. This is how a
+        trained policy is used.
     sharpness : float
         Draws follow the Plackett-Luce law of ``sharpness`` z, > 0.
     hidden, learning_rate, seed
-        Of the policy network: its width, Adam's rate, its initial weights. With ``policy_file``,
-        ``hidden`` and ``sharpness`` are the file's.
+        Of the policy network: its width, Adam's learning rate, and the seed of its initial weights.
+        With ``policy_file``, ``hidden`` and ``sharpness`` come from the file.
     baseline : {"expected", "moving"}
-        What a reward is compared with (b_t of Eq 13): the reward that this run's own curve so far lets
-        expect at that number of labels, or the moving average of the rewards before, as published.
+        What a reward is compared with (b_t of Eq 13): the reward that the run's own curve predicts
+        for that number of labels, or the moving average of past rewards, as published.
     baseline_momentum : float
-        Weight of the past in it: of the average, or of each point of the curve against the next newer.
+        Weight of the past in it: of the average, or of each point of the curve relative to the next
+        newer one.
     advantage_clip : float or None
-        Bound of the advantage's size.
+        Bound of the advantage's absolute value; None: unbounded.
+
+    Raises
+    ------
+    UsageError
+        If an option is out of its range.
+    CheckpointError
+        If ``policy_file`` is not a policy of this strategy.
     """
 
+    policies: ClassVar[tuple[str, ...]]
+    """Values of the option ``policy``."""
+    on_device: ClassVar[bool] = True
+
+    kappa: int = 5
+    lloyd_steps: int = 5
     policy: str = "learned"
     policy_file: str | None = None
     explore: bool = True
@@ -56,27 +88,24 @@ class LearnedDraw(Strategy):
     advantage_clip: float | None = 1.0
     agent: Agent | None = field(default=None, init=False, repr=False)
 
-    def _make_agent(self, rules: tuple[str, ...]) -> None:
-        """Check the policy's options, and make the agent where there is one."""
-        if self.policy not in rules:
-            raise UsageError(f"{self.name}: policy: expected one of {rules}, got {self.policy!r}")
+    def __post_init__(self) -> None:
+        if self.kappa < 1 or self.lloyd_steps < 0:
+            raise UsageError(
+                f"{self.name}: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, "
+                f"{self.lloyd_steps}"
+            )
+        if self.policy not in self.policies:
+            raise UsageError(
+                f"{self.name}: policy: expected one of {self.policies}, got {self.policy!r}"
+            )
         if self.policy != "learned":
             if self.policy_file is not None:
                 raise UsageError(
                     f"{self.name}: policy_file is used by policy 'learned', got policy {self.policy!r}; "
-                    "set strategy_options.policy=learned or leave the file out"
+                    "set strategy_options.policy=learned or omit policy_file"
                 )
             return
-        options: dict[str, Any] = {
-            "hidden": self.hidden,
-            "learning_rate": self.learning_rate,
-            "seed": self.seed,
-            "sharpness": self.sharpness,
-            "baseline": self.baseline,
-            "baseline_momentum": self.baseline_momentum,
-            "advantage_clip": self.advantage_clip,
-            "explore": self.explore,
-        }
+        options = {name: getattr(self, name) for name in _AGENT}
         try:
             if self.policy_file is None:
                 self.agent = Agent(**options)
@@ -86,13 +115,13 @@ class LearnedDraw(Strategy):
             raise UsageError(f"{self.name}: {error}") from error
 
     def learn(self, feedback: Feedback) -> Mapping[str, float]:
-        """One REINFORCE step on the last draw (Eq 13); nothing without a policy that explores."""
+        """Take one REINFORCE step on the last draw (Eq 13); no effect without a policy that explores."""
         if self.agent is None:
             return {}
         return self.agent.learn(feedback.reward, feedback.labels, feedback.start)
 
     def save_policy(self, path: Path, facts: Mapping[str, Any]) -> None:
-        """Write the policy as it is now, for ``policy_file``; nothing without one that learns.
+        """Write the current policy, for ``policy_file``; no effect without one that learns.
 
         Raises
         ------
@@ -103,7 +132,7 @@ class LearnedDraw(Strategy):
             self.agent.save(path, strategy=self.name, facts=facts)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Policy, optimizer, running statistics of the state, baseline."""
+        """Arrays of the policy, the optimizer, the state's running statistics, and the baseline."""
         return {} if self.agent is None else self.agent.state_dict()
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -112,7 +141,7 @@ class LearnedDraw(Strategy):
         Raises
         ------
         CheckpointError
-            If it was made with other options.
+            If the state was saved under other options.
         """
         if self.agent is not None:
             self.agent.load_state_dict(state)

@@ -8,16 +8,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba import kernels
 from rlmba.kernels.common.random import mix64, seed_from, unit_interval
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Random", "uniform_by_id"]
 
 
 def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
-    """A uniform of (0, 1) for each id: a hash of seed and id, whatever the order of the ids.
+    """A uniform number in (0, 1) for each id: a hash of seed and id, independent of their order.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
         code = text.view(np.uint32).reshape(text.size, -1).astype(np.uint64)
     state = np.full(text.size, seed % 2**64, dtype=np.uint64)
     for column in code.T:
-        # Padding (code point 0) leaves the state alone, so the width does not matter.
+        # Padding (code point 0) leaves the state unchanged, so the string width has no effect.
         mixed = mix64(0, state ^ (column * np.uint64(0x9E3779B97F4A7C15)))
         state = np.where(column == 0, state, mixed)
     uniforms: NDArray[np.float64] = unit_interval(mix64(0x51ED27, state))
@@ -44,7 +43,7 @@ def uniform_by_id(ids: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
 
 
 @dataclass(kw_only=True)
-class Random(Strategy):
+class Random(TopScore):
     """n samples uniformly without replacement.
 
     The draw depends on sample ids, not on their order: permuting the pool permutes the answer.
@@ -53,10 +52,7 @@ class Random(Strategy):
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniform without replacement"
     needs: ClassVar[frozenset[str]] = frozenset()
-    on_device: ClassVar[bool] = True
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are the uniforms the samples were ranked by."""
-        with stages("score"):
-            values, indices = kernels.top_k(uniform_by_id(pool.ids, seed_from(context.rng)), n)
-        return Choice(indices, values)
+    def score(self, pool: PoolOutputs, context: QueryContext) -> NDArray[np.float64]:
+        """A uniform number for each sample."""
+        return uniform_by_id(pool.ids, seed_from(context.rng))

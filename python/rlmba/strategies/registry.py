@@ -1,9 +1,8 @@
-"""Strategies by name: the built-in ones and those of installed packages."""
+"""Strategies by name: built in, registered by an installed package, or ``module:Class``."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,7 +10,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from rlmba.errors import UsageError
-from rlmba.plugins import blamed, load_class, registered
+from rlmba.plugins import PluginKind, blamed, load_class, nearest, origin
 from rlmba.reading.options import explained
 from rlmba.strategies.base import Strategy
 
@@ -30,32 +29,26 @@ _BUILT_IN: Mapping[str, str] = {
     "badge": "rlmba.strategies.badge:Badge",
     "bmmal": "rlmba.strategies.bmmal:Bmmal",
 }
-_GROUP = "rlmba.strategies"
+_PLUGINS = PluginKind("strategy", "rlmba.strategies", base=Strategy)
 
 
 def names() -> tuple[str, ...]:
-    """Every registered name: built-in ones first, then those of the entry points `rlmba.strategies`.
+    """Names of all strategies: first the built-in ones, then those of the entry points `rlmba.strategies`.
 
-    A package whose strategy cannot be loaded is among them; the other functions raise for its name.
+    A strategy whose package cannot be loaded is among them; the other functions raise for its name.
     """
-    return (*_BUILT_IN, *sorted(set(registered(_GROUP)) - set(_BUILT_IN)))
+    return (*_BUILT_IN, *_PLUGINS.installed(_BUILT_IN))
 
 
 def _find(name: str) -> type[Strategy]:
-    point = None if name in _BUILT_IN else registered(_GROUP).get(name)
-    if name not in _BUILT_IN and point is None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"unknown strategy {name!r}: expected one of {', '.join(names())}{hint}")
-    if point is None:
+    if name in _BUILT_IN:
         return load_class(_BUILT_IN[name], kind="strategy")
-    package = point.dist.name if point.dist is not None else ""
-    found = load_class(point.value.strip(), kind="strategy", base=Strategy, package=package)
+    found = _PLUGINS.find(name, tuple(_BUILT_IN))
     lacking = [a for a in ("name", "summary") if not isinstance(getattr(found, a, None), str)]
     if lacking or not dataclasses.is_dataclass(found):
         raise UsageError(
-            f"strategy {name!r} of the package {package!r}: expected a dataclass with a name and a summary, "
-            f"found one without {lacking[0] if lacking else '@dataclass'}; repair or uninstall the package"
+            f"strategy {name!r} of {origin(found)}: expected a dataclass with a name and a summary, "
+            f"found one without {lacking[0] if lacking else '@dataclass'}; repair it"
         )
     return cast("type[Strategy]", found)
 
@@ -66,7 +59,7 @@ def options(name: str) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If the name is unknown, or its package is broken.
+        If the name is unknown, or the strategy cannot be imported.
     """
     found = {}
     for f in dataclasses.fields(cast("Any", _find(name))):
@@ -77,30 +70,43 @@ def options(name: str) -> dict[str, Any]:
 
 
 def describe(name: str) -> str:
-    """One line on what a strategy does."""
+    """One line on what a strategy does.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or the strategy cannot be imported.
+    """
     return _find(name).summary
 
 
 def create(name: str, **given: Any) -> Strategy:
     """A strategy by name with its options.
 
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`, or ``module:Class``, which is imported: a name that comes out of a
+        folder's file needs the user's permission first (:mod:`rlmba.trust`).
+    **given
+        Its options.
+
     Raises
     ------
     UsageError
         If the name or an option is unknown, an option's value has the wrong type or range, or the
-        strategy's package is broken.
+        strategy cannot be imported.
     PluginError
-        If a strategy of another package raises.
+        If the constructor of a strategy from elsewhere raises.
     """
     strategy = _find(name)
     known = options(name)
     hints = typing.get_type_hints(strategy)
     for key, value in given.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(
-                f"strategy {name!r} has no option {key!r}; its options: {', '.join(known) or 'none'}{hint}"
+                f"strategy {name!r} has no option {key!r}; its options: {', '.join(known) or 'none'}"
+                f"{nearest(key, known)}"
             )
         try:
             given[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)

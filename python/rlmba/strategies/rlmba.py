@@ -1,4 +1,4 @@
-"""RL-MBA, the paper's strategy: one composition of the parts in ``rlmba.method``."""
+"""RL-MBA, the paper's strategy, composed of the parts in ``rlmba.method``."""
 
 from __future__ import annotations
 
@@ -17,39 +17,26 @@ from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Rlmba"]
 
-_RULES = ("learned", "greedy", "uniform")
-
 
 @dataclass(kw_only=True)
 class Rlmba(LearnedDraw):
-    """Score the pool (Eq 4-6), keep the best kappa n (Eq 7), let the policy draw n (Eq 10-12).
+    """Score the pool (Eq 4-6), keep the best kappa n (Eq 7), and draw n by the policy (Eq 10-12).
 
     Parameters
     ----------
     beta : float
         Weight of diversity in Eq 6, >= 0.
-    kappa : int
-        Candidates per sample of the batch (Eq 7), >= 1.
-    lloyd_steps : int
-        Lloyd iterations of the budgeted k-means (Eq 5), at most.
     evidence : {"softplus", "exp", "relu"}
         Evidence function of the Dirichlet parameters.
     efda : bool
-        False is the ablation: entropies in the place of Dirichlet variances.
+        False is the ablation that uses entropies instead of Dirichlet variances.
     diversity : bool
-        False is the ablation: Eq 6 without its second term, and no k-means.
+        False is the ablation of Eq 6 without its second term, and without the k-means.
     policy : {"learned", "greedy", "uniform"}
-        "greedy" takes the n best by q, "uniform" draws evenly among the candidates: the ablations.
-    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline, baseline_momentum,
-    advantage_clip
-        Of the learned policy: :class:`~rlmba.strategies.learned.LearnedDraw`.
-
-    Raises
-    ------
-    UsageError
-        If an option is out of its range.
-    CheckpointError
-        If ``policy_file`` is no policy of this strategy.
+        "greedy" takes the n best by q; "uniform" draws uniformly among the candidates. Both are
+        ablations.
+    **options
+        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
     """
 
     name: ClassVar[str] = "rlmba"
@@ -57,11 +44,9 @@ class Rlmba(LearnedDraw):
         "RL-MBA: balanced modalities, Dirichlet difficulty, diversity, learned draw"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"features", "modality_logits"})
-    on_device: ClassVar[bool] = True
+    policies: ClassVar[tuple[str, ...]] = ("learned", "greedy", "uniform")
 
     beta: float = 1.0
-    kappa: int = 5
-    lloyd_steps: int = 5
     evidence: str = "softplus"
     efda: bool = True
     diversity: bool = True
@@ -69,18 +54,16 @@ class Rlmba(LearnedDraw):
     def __post_init__(self) -> None:
         if not (np.isfinite(self.beta) and self.beta >= 0):
             raise UsageError(f"rlmba: beta: expected a number >= 0, got {self.beta}")
-        if self.kappa < 1 or self.lloyd_steps < 0:
-            raise UsageError(
-                f"rlmba: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, {self.lloyd_steps}"
-            )
         if self.evidence not in efda.EVIDENCE:
             raise UsageError(
                 f"rlmba: evidence: expected one of {efda.EVIDENCE}, got {self.evidence!r}"
             )
-        self._make_agent(_RULES)
+        super().__post_init__()
+        if not self.efda:
+            self.needs = self.needs | {"logits"}  # type: ignore[misc]  # entropy of the fused head
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are q (Eq 6); the order is the order of the draw."""
+        """Scores are q (Eq 6), in the order of the draw."""
         weights = context.weights_for(pool)
         distances = None
         if self.diversity:

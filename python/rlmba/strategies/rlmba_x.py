@@ -1,4 +1,4 @@
-"""RLMBA-X: the paper's pipeline with margin for difficulty and clusters among the candidates."""
+"""RLMBA-X: the paper's pipeline with margins as difficulty, and clusters of the candidates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.errors import UsageError
-from rlmba.kernels.common.arrays import match_kind, to_host
+from rlmba.kernels.common.arrays import to_host
 from rlmba.method import scoring
 from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
@@ -20,11 +19,9 @@ from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["RlmbaX", "one_per_cluster"]
 
-_RULES = ("none", "learned")
-
 
 def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Walk candidates in order, take one whose cluster is unused, fill up from the front.
+    """Take the first candidate of each cluster in order, then fill up with the others in order.
 
     Parameters
     ----------
@@ -36,8 +33,8 @@ def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     Returns
     -------
     int64 array [n]
-        Indices into the candidates: first of each cluster in rising order, then the rest in rising
-        order until there are n.
+        Indices into the candidates: the first of each cluster in ascending order, then the rest in
+        ascending order until there are n.
     """
     first = np.sort(np.unique(labels, return_index=True)[1])[:n]
     rest = np.setdiff1d(np.arange(len(labels)), first, assume_unique=True)
@@ -46,55 +43,38 @@ def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 @dataclass(kw_only=True)
 class RlmbaX(LearnedDraw):
-    """Most ambiguous candidates, at most one per cluster while clusters last.
+    """The most ambiguous candidates, at most one per cluster until every cluster has been used.
 
-    q = 1 - (p_(1) - p_(2)) of the fused softmax; the kappa n best by q are clustered into n by
-    k-means on their fused features; candidates are taken by falling q where their cluster is unused,
-    then by q. Close in spirit to Cluster-Margin (Citovsky et al., 2021).
+    The difficulty is q = 1 - (p_(1) - p_(2)) of the fused softmax. The kappa n best by q are clustered
+    into n clusters by k-means on their fused features. A walk over the candidates by descending q takes
+    those whose cluster is unused, and then the others by q. Similar to Cluster-Margin (Citovsky et al.,
+    2021).
 
     Parameters
     ----------
-    kappa : int
-        Candidates per sample of the batch, >= 1.
-    lloyd_steps : int
-        Lloyd iterations at most, >= 0.
     policy : {"none", "learned"}
         "learned" draws by a residual over the order of that walk. Before it has learned anything, and
-        with ``explore=False``, it takes exactly the walk's samples in the walk's order.
-    policy_file, explore, sharpness, hidden, learning_rate, seed, baseline, baseline_momentum,
-    advantage_clip
-        Of the learned policy: :class:`~rlmba.strategies.learned.LearnedDraw`.
-
-    Raises
-    ------
-    UsageError
-        If an option is out of its range.
-    CheckpointError
-        If ``policy_file`` is no policy of this strategy.
+        with ``explore=False``, it takes exactly the samples of the walk, in the order of the walk.
+    **options
+        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
     """
 
     name: ClassVar[str] = "rlmba-x"
     summary: ClassVar[str] = "margin difficulty, one sample per cluster of the candidates"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
-    on_device: ClassVar[bool] = True
+    policies: ClassVar[tuple[str, ...]] = ("none", "learned")
 
-    kappa: int = 5
-    lloyd_steps: int = 5
     policy: str = "none"
     sharpness: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.kappa < 1 or self.lloyd_steps < 0:
-            raise UsageError(
-                f"rlmba-x: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, {self.lloyd_steps}"
-            )
-        self._make_agent(_RULES)
+        super().__post_init__()
         if self.agent is not None:
-            # Only the policy looks at modalities alone.
+            # Only the policy reads the modalities separately.
             self.needs = self.needs | {"modality_logits"}  # type: ignore[misc]
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are q; permuting the pool permutes the answer where q has no ties."""
+        """Scores are q; permuting the pool permutes the result if q has no ties."""
         with stages("score"):
             q = margin_difficulty(pool.fused_logits)
         with stages("candidates"):
@@ -127,8 +107,8 @@ def _inputs(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The state [S] and the candidates' features [K, F].
 
-    Uncertainties are margins of the modality heads, as q is of the fused one; distances [K] are those
-    to the center of a candidate's own cluster.
+    Uncertainties are the margins of the modality heads, as q is that of the fused head. ``distances``
+    [K] are those to the center of a candidate's cluster.
     """
     u = np.stack([to_host(margin_difficulty(z)) for z in pool.logits.values()], axis=1)
     near = np.zeros(len(q))

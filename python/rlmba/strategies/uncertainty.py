@@ -8,17 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from rlmba import kernels
 from rlmba.kernels.common.arrays import require_finite, to_host
-from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Entropy", "Margin", "margin_difficulty"]
-
-
-def _top(scores: Any, n: int) -> Choice:
-    values, indices = kernels.top_k(scores, n)
-    return Choice(indices, values)
 
 
 def margin_difficulty(logits: Any) -> Any:
@@ -31,12 +25,12 @@ def margin_difficulty(logits: Any) -> Any:
     Returns
     -------
     float64 array or tensor [N]
-        In [0, 1]; 0 everywhere for one class.
+        In [0, 1]; 0 for a single class.
 
     Raises
     ------
     NonFiniteError
-        Naming the first row with NaN or infinity.
+        If a row contains NaN or infinity; it names the first one.
     """
     _require_finite(logits, "logits")
     if not isinstance(logits, np.ndarray):
@@ -59,38 +53,34 @@ def _require_finite(logits: Any, name: str) -> None:
 
 
 @dataclass(kw_only=True)
-class Entropy(Strategy):
-    """The n samples of largest entropy of the fused softmax, ties by pool position."""
+class Entropy(TopScore):
+    """The n samples with the largest entropy of the fused softmax."""
 
     name: ClassVar[str] = "entropy"
     summary: ClassVar[str] = "largest entropy of the fused softmax"
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
-    on_device: ClassVar[bool] = True
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Entropy in nats of softmax(fused logits); scores are the entropies."""
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """Entropy in nats of softmax(fused logits)."""
         del context
-        with stages("score"):
-            logits: Any = pool.fused_logits
-            _require_finite(logits, "fused_logits")
-            if not isinstance(logits, np.ndarray):
-                lp = logits.double().log_softmax(dim=1)
-                return _top(-(lp.exp() * lp).sum(dim=1), n)
-            lp = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
-            return _top(-(np.exp(lp) * lp).sum(axis=1), n)
+        logits: Any = pool.fused_logits
+        _require_finite(logits, "fused_logits")
+        if not isinstance(logits, np.ndarray):
+            lp = logits.double().log_softmax(dim=1)
+            return -(lp.exp() * lp).sum(dim=1)
+        lp = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
+        return -(np.exp(lp) * lp).sum(axis=1)
 
 
 @dataclass(kw_only=True)
-class Margin(Strategy):
-    """The n samples with the smallest gap between their two likeliest classes."""
+class Margin(TopScore):
+    """The n samples with the smallest gap between their two most likely classes."""
 
     name: ClassVar[str] = "margin"
-    summary: ClassVar[str] = "smallest gap between the two likeliest classes"
+    summary: ClassVar[str] = "smallest gap between the two most likely classes"
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
-    on_device: ClassVar[bool] = True
 
-    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are 1 - (p_(1) - p_(2)) of the fused softmax; ties by pool position."""
+    def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
+        """1 - (p_(1) - p_(2)) of the fused softmax."""
         del context
-        with stages("score"):
-            return _top(margin_difficulty(pool.fused_logits), n)
+        return margin_difficulty(pool.fused_logits)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES, Ablation
-from rlmba.experiments.sweep.folder import Failure, open_folder, stored_sweep
+from rlmba.experiments.sweep.folder import Failure, open_folder, stored_code, stored_sweep
 from rlmba.experiments.sweep.on_ray import RayTasks
 from rlmba.experiments.sweep.plan import Plan, make_plan
 from rlmba.experiments.sweep.processes import LocalProcesses, fitting_jobs
@@ -49,6 +49,7 @@ __all__ = [
     "read_sweep_file",
     "run_jobs",
     "run_sweep",
+    "stored_code",
     "stored_sweep",
 ]
 

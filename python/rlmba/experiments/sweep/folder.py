@@ -23,8 +23,9 @@ from rlmba.config import FREE_KEYS, PLACES, flat, yaml12
 from rlmba.errors import DataError, RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import Plan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
-from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.variants import Job, code_of_sweep
 from rlmba.reading.structured import parse_json, said
+from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import round_lines
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import MULTIMODAL
@@ -36,6 +37,7 @@ __all__ = [
     "drop_model",
     "newest",
     "open_folder",
+    "stored_code",
     "stored_sweep",
     "write_failure",
 ]
@@ -94,6 +96,9 @@ def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
         _check_continues(stored, fresh, output)
     make_folder(output)
     trust.require_inside(output)
+    named = list(dict.fromkeys(act for job in plan.jobs for act in code_of(job.config)))
+    if named:  # typed by the user, or read from the folder by stored_sweep, which asks for it
+        trust.allow(output, [*named, *trust.links_out(output)])
     with locked(output, lambda holder: _busy(output, holder)):
         atomic_write_text(output / _FILE, yaml12.dump(fresh))
         yield
@@ -106,10 +111,38 @@ def stored_sweep(output: Path) -> SweepConfig | None:
     ------
     RunFolderError
         If it is damaged.
+    TrustError
+        If it names code that this user has not allowed for the folder; nothing of it was imported.
     """
+    if (sweep := _stored_config(output)) is not None:
+        trust.require(output, stored_code(output))
+    return sweep
+
+
+def stored_code(output: Path) -> list[str]:
+    """What a comparison's folder asks to run, as :mod:`rlmba.trust` keeps it.
+
+    Raises
+    ------
+    RunFolderError
+        If it is damaged.
+    """
+    sweep = _stored_config(output)
+    with _damage(output):
+        return [] if sweep is None else code_of_sweep(sweep)
+
+
+def _stored_config(output: Path) -> SweepConfig | None:
     stored = _read(output)
-    try:
+    with _damage(output):
         return None if stored is None else load_sweep(stored["sweep"])
+
+
+@contextlib.contextmanager
+def _damage(output: Path) -> Iterator[None]:
+    """Report a wrong setting in a block as damage to the folder."""
+    try:
+        yield
     except UsageError as error:
         raise RunFolderError(
             f"{output / _FILE} is damaged ({error}); give another --output"

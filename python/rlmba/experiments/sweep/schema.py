@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rlmba.config import yaml12
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import ABLATIONS
+from rlmba.plugins import short_name
 
 __all__ = ["DatasetEntry", "StrategyEntry", "SweepConfig", "load_sweep", "read_sweep_file"]
 
@@ -55,8 +56,8 @@ class StrategyEntry(_Section):
 
     @property
     def name(self) -> str:
-        """Its label, or the strategy's name."""
-        return self.label or self.strategy
+        """Its label, or the strategy's name, of module:Class the class alone."""
+        return self.label or short_name(self.strategy)
 
 
 def _entry(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from rlmba.config import RunConfig, flat, load_config
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import BASELINES
 from rlmba.experiments.sweep.schema import DatasetEntry, StrategyEntry, SweepConfig
+from rlmba.plugins import short_name
+from rlmba.runfolder.code import code_of
 
 if TYPE_CHECKING:
     from rlmba.data import MultimodalDataset
 
-__all__ = ["Datasets", "Job", "Variant", "dataset_name", "measured_against"]
+__all__ = ["Datasets", "Job", "Variant", "code_of_sweep", "dataset_name", "measured_against"]
 
 _ROUND0 = "round 0"
 # Keys that something else in the comparison decides.
@@ -199,9 +202,25 @@ class Datasets:
         return self._loaded[key]
 
 
+def code_of_sweep(config: SweepConfig) -> list[str]:
+    """What the runs of a comparison ask to run, as :mod:`rlmba.trust` keeps it; nothing is loaded.
+
+    Raises
+    ------
+    UsageError
+        If a setting is wrong.
+    """
+    pairs = product(config.datasets, config.strategies)
+    model = config.fusions[0], config.predictors[0]
+    runs = (Variant(Path(), entry, strategy, *model).load(config) for entry, strategy in pairs)
+    return list(dict.fromkeys(chain.from_iterable(map(code_of, runs))))
+
+
 def dataset_name(entry: DatasetEntry) -> str:
     """What a data set's folder is called."""
-    return entry.name or (entry.data.stem if entry.data is not None else entry.dataset)
+    if entry.name:
+        return entry.name
+    return entry.data.stem if entry.data is not None else short_name(entry.dataset)
 
 
 def measured_against(keys: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Arrays of any code into what strategies read: checks, fusion, the caller's index space."""
+"""Arrays of any library as the NumPy arrays that strategies read: checks, fusion, labeled positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlmba.kernels.common.arrays import (
     require_finite,
     to_host,
 )
-from rlmba.types import MULTIMODAL, LinearHead
+from rlmba.types import MULTIMODAL, LinearHead, simplex_weights
 
 __all__ = [
     "PROBABILITY_FLOOR",
@@ -36,25 +36,25 @@ __all__ = [
 ByModality: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
 
 PROBABILITY_FLOOR = 1e-12
-"""Probabilities below it are raised to it before their logarithm is taken: log 0 is no number."""
+"""Smaller probabilities are raised to this value before the logarithm, which is not finite at 0."""
 
 _SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """One kind of output: the fused array, and each modality's where they were given."""
+    """One kind of output: the fused array, and those of the modalities, as far as they were given."""
 
     fused: NDArray[Any] | None
     modalities: Mapping[str, NDArray[Any]]
 
     def arrays(self) -> list[NDArray[Any]]:
-        """All of them."""
+        """All arrays, the fused one last."""
         return [*self.modalities.values(), *([] if self.fused is None else [self.fused])]
 
 
 def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
-    """float32 or float64 in host memory, without a copy where the dtype and layout allow it.
+    """Convert to float32 or float64 in host memory, without a copy if dtype and layout allow it.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
     name : str
         For messages.
     ndim : int
-        Its rank.
+        The expected number of axes.
 
     Raises
     ------
     ShapeError
-        If it is no array of that rank and of real numbers, or its last axis has width 0.
+        If it is not an array of real numbers with that many axes, or its last axis has width 0.
     BackendError
-        If it lies on a device that neither NumPy nor torch can read.
+        If it is on a device that neither NumPy nor torch can read.
     """
     if isinstance(x, Sequence):
         raise ShapeError(
@@ -88,7 +88,7 @@ def float_array(x: ArrayLike, name: str, *, ndim: int = 2) -> NDArray[Any]:
 
 
 def gpu_of(*given: ByModality | None) -> Any:
-    """The torch device of the first of the arrays that is a torch tensor in GPU memory, or None."""
+    """The torch device of the first array that is a torch tensor in GPU memory, or None."""
     for value in given:
         for x in value.values() if isinstance(value, Mapping) else [value]:
             device = getattr(x, "device", None)
@@ -98,16 +98,16 @@ def gpu_of(*given: ByModality | None) -> Any:
 
 
 def log_probabilities(p: NDArray[Any], name: str) -> NDArray[Any]:
-    """log p for probabilities [N, C], values below ``PROBABILITY_FLOOR`` raised to it.
+    """log p of probabilities [N, C], with values below ``PROBABILITY_FLOOR`` raised to it.
 
-    A softmax of the result gives the probabilities back, up to the floor.
+    The softmax of the result is the probabilities again, up to the floor.
 
     Raises
     ------
     NonFiniteError
         If a probability is NaN or infinite.
     DataError
-        If one is negative or a row's sum is further than 1e-3 from 1; the message names the row.
+        If one is negative or a row's sum differs from 1 by more than 1e-3; the message names the row.
     """
     require_finite(p, name)
     negative = (p < 0).any(axis=1)
@@ -115,7 +115,7 @@ def log_probabilities(p: NDArray[Any], name: str) -> NDArray[Any]:
         row = int(np.argmax(negative))
         raise DataError(
             f"{name}, row {row}: expected numbers >= 0, got {p[row].min():.6g}; "
-            "pass logits= where these are logits"
+            "pass logits= if these are logits"
         )
     sums = p.sum(axis=1, dtype=np.float64)
     off = np.abs(sums - 1) > _SUM_TOLERANCE
@@ -123,27 +123,27 @@ def log_probabilities(p: NDArray[Any], name: str) -> NDArray[Any]:
         row = int(np.argmax(off))
         raise DataError(
             f"{name}, row {row}: expected probabilities with sum 1, got sum {sums[row]:.6g} "
-            f"({int(off.sum())} rows are off); normalize them, or pass logits= where these are logits"
+            f"({int(off.sum())} rows are off); normalize them, or pass logits= if these are logits"
         )
     return np.asarray(np.log(np.maximum(p, PROBABILITY_FLOOR)))
 
 
 def parts(given: ByModality | None, name: str, *, of_probabilities: bool = False) -> Parts:
-    """Split what the caller passed into the fused array and the modalities' own.
+    """Split a caller's argument into the fused array and those of the modalities.
 
     Parameters
     ----------
     given : array [N, D] or mapping of modality to array [N, d_m], or None
-        An array is the fused one; in a mapping the key "mm" is.
+        An array is the fused one; in a mapping, the one under the key "mm" is.
     of_probabilities : bool
-        They are probabilities; logits are made of them.
+        The arrays are probabilities, and are converted to logits.
 
     Raises
     ------
     ShapeError
-        If an array has the wrong rank or their lengths differ.
+        If an array has the wrong number of axes or their lengths differ.
     UsageError
-        If the mapping is empty or a key is no name.
+        If the mapping is empty or a key is not a name.
     """
     if given is None:
         return Parts(None, {})
@@ -180,22 +180,17 @@ def fuse(
     ----------
     features : mapping of modality to float array [N, d_m]
     weights : float array [M] or None
-        On the simplex; None means uniform. Not used for the concatenation.
+        On the simplex; None: uniform. Not used for the concatenation.
     present : bool array [N, M] or None
-        An absent modality weighs 0, the others are renormalized; concatenated it is 0.
+        An absent modality has weight 0 and the others are renormalized; in a concatenation, its part
+        is 0.
 
     Raises
     ------
     UsageError
         If the weights are not M numbers >= 0 with sum 1.
     """
-    m = len(features)
-    w = np.full(m, 1.0 / m) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
-        raise UsageError(
-            f"fusion_weights: expected {m} numbers >= 0 with sum 1 for {tuple(features)}, got {weights}; "
-            "divide them by their sum"
-        )
+    m, w = len(features), simplex_weights(weights, tuple(features), "fusion_weights")
     arrays = list(features.values())
     if joined or len({a.shape[1] for a in arrays}) > 1:
         if present is not None:
@@ -206,7 +201,7 @@ def fuse(
     else:
         rows = w * present
         total = rows.sum(axis=1, keepdims=True)
-        # Where all the weight was on absent modalities, those that are there share it evenly.
+        # If all the weight was on absent modalities, the present ones share it evenly.
         rows = np.where(total > 0, rows / np.where(total > 0, total, 1), present / m)
         rows = rows / rows.sum(axis=1, keepdims=True)
     dtype = np.result_type(*arrays)
@@ -217,7 +212,7 @@ def fuse(
 
 
 def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
-    """Positions that ``labeled`` names, or None where it holds features instead.
+    """The positions that the argument ``labeled`` names, or None if it holds features.
 
     Parameters
     ----------
@@ -236,7 +231,7 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
     if isinstance(given, Mapping):
         return None
     one_axis = len(getattr(given, "shape", ())) == 1
-    if one_axis and len(given) == 0:  # of any type: an empty column of a table has none of its own
+    if one_axis and len(given) == 0:  # an empty column of a table may have any dtype
         return np.empty(0, dtype=np.int64)
     a = to_host(given, "labeled") if is_array(given) else np.asarray(given)
     if a.ndim != 1:
@@ -261,27 +256,27 @@ def as_positions(given: Any, n: int) -> NDArray[np.int64] | None:
         at = int(np.argmax((a < 0) | (a >= n)))
         raise UsageError(
             f"labeled: expected positions within 0..{n - 1}, got {a[at]} at {at}; "
-            "they are rows of the arrays passed beside it"
+            "they are rows of the arrays passed with it"
         )
     values, counts = np.unique(a, return_counts=True)
     if (counts > 1).any():
         mask = len(a) == n and values.max() <= 1
         raise DataError(
             f"labeled: expected distinct positions, {values[counts > 1][0]} repeats; "
-            + ("give a mask as bool, with .astype(bool)" if mask else "drop the copies")
+            + ("give a mask as bool, with .astype(bool)" if mask else "remove the duplicates")
         )
     return a.astype(np.int64)
 
 
 def as_head(given: Any) -> LinearHead | None:
-    """A :class:`~rlmba.types.LinearHead` out of one or of a pair (weight [C, D], bias [C]).
+    """Convert a :class:`~rlmba.types.LinearHead` or a pair (weight [C, D], bias [C]) to a checked head.
 
     Raises
     ------
     UsageError
         If it is neither.
     NonFiniteError
-        If it holds NaN or infinity.
+        If it contains NaN or infinity.
     """
     if given is None:
         return None

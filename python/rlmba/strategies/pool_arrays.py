@@ -1,4 +1,4 @@
-"""What a caller of ``rlmba.select`` passed, checked and brought together."""
+"""The arrays that a caller passed to ``rlmba.select``, checked, and the pool made from them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.ids import as_ids, id_texts, labeled_ids
 from rlmba.kernels.common import evidential
 from rlmba.kernels.common.arrays import ArrayLike, is_array, require_finite, to_host
-from rlmba.strategies import intake
+from rlmba.strategies import array_inputs
+from rlmba.strategies.array_inputs import ByModality, Parts
 from rlmba.strategies.base import Strategy
-from rlmba.strategies.intake import ByModality, Parts
 from rlmba.types import LinearHead, PoolOutputs
 
-__all__ = ["Given"]
+__all__ = ["PoolArrays"]
 
 _LONE = "features"
-"""The name of the only modality where a plain array was passed."""
+"""Name of the only modality if a plain array was passed."""
 
 
-class Given:
-    """What a caller passed, checked, in the caller's index space; :meth:`pool` leaves it.
+class PoolArrays:
+    """A caller's arrays, checked, in the caller's index space; :meth:`pool` holds the unlabeled rows.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class Given:
     names : tuple of str
         Modalities, in the order of the mappings.
     rows : int64 array or None
-        The caller's rows that are unlabeled, rising; None where all are.
+        The caller's unlabeled rows, ascending; None if all rows are unlabeled.
     joined : bool
-        Whether fused features are the modalities' end to end, as ``head`` reads them.
+        Whether the fused features are the concatenation of the modalities', as ``head`` reads them.
     ids, present, fusion_weights, labeled_features, labels
         As the arguments of :func:`rlmba.select`, or None.
     labeled_modalities, labeled_present
-        As in :class:`~rlmba.types.QueryContext`; None where the modalities of labeled samples were not
+        As in :class:`~rlmba.types.QueryContext`; None if the modalities of labeled samples were not
         given, or no sample lacks one.
     """
 
@@ -59,14 +59,14 @@ class Given:
     ) -> None:
         if logits is not None and probabilities is not None:
             raise UsageError("expected logits or probabilities, got both; leave one out")
-        self.features = intake.parts(features, "features")
+        self.features = array_inputs.parts(features, "features")
         if probabilities is not None:
-            self.logits = intake.parts(probabilities, "probabilities", of_probabilities=True)
+            self.logits = array_inputs.parts(probabilities, "probabilities", of_probabilities=True)
         else:
-            self.logits = intake.parts(logits, "logits")
+            self.logits = array_inputs.parts(logits, "logits")
         self.dropout: NDArray[Any] | None = None
         if dropout_logits is not None:
-            self.dropout = intake.float_array(dropout_logits, "dropout_logits", ndim=3)
+            self.dropout = array_inputs.float_array(dropout_logits, "dropout_logits", ndim=3)
         self.n = self._size(ids)
         self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
@@ -98,7 +98,7 @@ class Given:
         return next(iter(sizes.values()))
 
     def _names(self) -> tuple[str, ...]:
-        """Modalities in the order given: where both have some they must be the same."""
+        """Modalities in the order given; features and logits must have the same if both have any."""
         ours, theirs = tuple(self.features.modalities), tuple(self.logits.modalities)
         if ours and theirs and set(ours) != set(theirs):
             lacking = sorted(set(ours) ^ set(theirs))[0]
@@ -130,7 +130,7 @@ class Given:
         return None if a.all() else a
 
     def _blanked(self, p: Parts, present: NDArray[np.bool_]) -> Parts:
-        """Absent rows as 0, copied only where one is not finite."""
+        """Set absent rows to 0, with a copy only if one of them is not finite."""
         clean = dict(p.modalities)
         for j, m in enumerate(self.names):
             absent = ~present[:, j]
@@ -143,16 +143,17 @@ class Given:
             return p
         ordered = {m: p.modalities[m] for m in self.names}
         return Parts(
-            intake.fuse(ordered, self.fusion_weights, self.present, joined=self.joined), ordered
+            array_inputs.fuse(ordered, self.fusion_weights, self.present, joined=self.joined),
+            ordered,
         )
 
     def _labeled(self, given: Any) -> NDArray[Any] | None:
         if given is None:
             return None
         by_id = labeled_ids(given, self.ids)
-        at = intake.as_positions(given if by_id is None else by_id, self.n)
+        at = array_inputs.as_positions(given if by_id is None else by_id, self.n)
         if at is None:
-            p = intake.parts(given, "labeled")
+            p = array_inputs.parts(given, "labeled")
             names = self.names
             if p.fused is None and set(p.modalities) != set(names):
                 raise UsageError(
@@ -164,7 +165,7 @@ class Given:
             if self.present is not None and len(ordered) == len(names) > 1:
                 self.labeled_modalities = ordered
             if found is None:
-                found = intake.fuse(ordered, self.fusion_weights, None, joined=self.joined)
+                found = array_inputs.fuse(ordered, self.fusion_weights, None, joined=self.joined)
             require_finite(found, "labeled")
             return found if len(found) else None
         if len(at) == 0:
@@ -197,24 +198,24 @@ class Given:
         return a.astype(np.int64) if size else None
 
     def numbers(self, given: Any, name: str) -> NDArray[np.float64] | None:
-        """One number for each modality as float64 [M]; None stays None.
+        """One number per modality as float64 [M]; None stays None.
 
         Parameters
         ----------
         given : array-like [M], or mapping or series by modality, or None
-            Without names they are in the order of :attr:`names`.
+            Numbers without names are in the order of :attr:`names`.
         name : str
             For messages.
 
         Raises
         ------
         UsageError
-            If it holds something else than numbers, or has other names.
+            If it contains anything but numbers, or has other names.
         """
         return None if given is None else _by_name(given, self.names, name, evidential.numbers)
 
     def name(self, row: int) -> str:
-        """What errors call the sample in ``row`` of the caller's arrays."""
+        """The name of the sample in ``row`` of the caller's arrays, for messages."""
         return str(row) if self.ids is None else id_texts(self.ids[row : row + 1])[0]
 
     def row_of(self, row: int) -> int:
@@ -222,7 +223,7 @@ class Given:
         return row if self.rows is None else int(self.rows[row])
 
     def pool(self, strategy: Strategy, head: LinearHead | None) -> PoolOutputs:
-        """The unlabeled rows; what was not given, or is not needed and would be copied, is NaN."""
+        """The unlabeled rows. Arrays that were not given, or need a copy but are not read, are NaN."""
         needs, rows = strategy.needs, self.rows
         n = self.n if rows is None else len(rows)
 
@@ -236,7 +237,7 @@ class Given:
             c = self.dropout.shape[2]
         d = 0 if head is None else head.weight.shape[1]
 
-        # NaN without memory of its own: the shapes are right, and reading it cannot go unseen.
+        # NaN that takes no memory: it has the right shape, and a strategy that reads it raises.
         def nothing(p: Parts, width: int) -> NDArray[Any]:
             given = width if p.fused is None else p.fused.shape[1]
             return np.broadcast_to(np.float32(np.nan), (n, given))
@@ -245,7 +246,7 @@ class Given:
 
         def spread(p: Parts, kind: str, absent: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
             wanted = kind in needs, f"modality_{kind}" in needs
-            if kind == "features" and self.present is not None:  # to complete the fused ones
+            if kind == "features" and self.present is not None:  # needed to complete the fused ones
                 wanted = wanted[0], any(wanted)
             fused = taken(p.fused, any(wanted) if alone else wanted[0])
             own = {m: fused if alone else taken(p.modalities.get(m), wanted[1]) for m in self.names}
@@ -277,10 +278,10 @@ def _array(given: Any, name: str) -> NDArray[Any]:
 def _by_name(
     given: Any, names: tuple[str, ...], name: str, read: Callable[[Any, str], NDArray[Any]]
 ) -> NDArray[Any]:
-    """An array whose last axis are the modalities, in the order of ``names``.
+    """An array whose last axis is over the modalities, in the order of ``names``.
 
-    A mapping is read by its keys, a series or a table by the names of its entries or columns where these
-    are the modalities' names; all else is in that order already.
+    A mapping is read by its keys, and a series or table by the names of its entries or columns if they
+    are names of modalities. Anything else is in that order already.
     """
     if isinstance(given, Mapping):
         found = [read(value, f"{name}[{key!r}]") for key, value in given.items()]
@@ -297,7 +298,7 @@ def _by_name(
 
 
 def _labels(given: Any) -> list[Any]:
-    """What a series of pandas calls its entries, or a table of any library its columns."""
+    """The names of a pandas series' entries, or of the columns of a table of any library."""
     for attribute in ("column_names", "columns", "index"):
         labels = getattr(given, attribute, None)
         if labels is not None and not callable(labels):
