@@ -154,7 +154,9 @@ def acts_of(path: Path) -> list[str]:
     links = trust.links_out(path)
     if (path / "run.json").is_file():
         run = read_run(path)
-        return read_project(path).acts() if run.info.get("project") else [*code_of(run.config), *links]
+        return (
+            read_project(path).acts() if run.info.get("project") else [*code_of(run.config), *links]
+        )
     from rlmba.learner.trained import EXPORTED, network_code
 
     return [*network_code(path), *links] if (path / EXPORTED).is_file() else links

@@ -79,7 +79,7 @@ class _Fusion:
 
     def coordinates(self, features: Sequence[Any], which: Sequence[int], rows: Any) -> Any:
         """The coordinates [rows, sum of widths] for distances by the modalities ``which``."""
-        parts = [features[k][beside(rows, features[k])] for k in which]
+        parts = [features[k][match_kind(rows, features[k])] for k in which]
         if self.weights is not None and (w := self.weights[list(which)]).any():
             parts = [f * float(v) for f, v in zip(parts, w, strict=True)]
         return _joined(parts)

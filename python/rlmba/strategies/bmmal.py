@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.kernels.common.arrays import to_host
+from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.types import PoolOutputs, QueryContext
@@ -62,9 +62,9 @@ class Bmmal(Strategy):
         features = list(pool.features.values())
         with stages("contributions"):
             residuals = kernels.gradient_residuals(pool.fused_logits)
-            scales = beside(self._scales(pool, context), residuals)
+            scales = match_kind(self._scales(pool, context), residuals)
         if pool.present is not None:  # rows of an absent modality have no meaning
-            there = beside(pool.present, residuals)
+            there = match_kind(pool.present, residuals)
             features = [_kept(f, there[:, k, None]) for k, f in enumerate(features)]
         with stages("draw"):
             drawn = kernels.gradient_kmeans_plusplus(

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlmba import kernels
 from rlmba.errors import ShapeError
-from rlmba.kernels.common.arrays import beside, to_host
+from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -47,6 +47,6 @@ class DeepFool(TopScore):
             raise ShapeError(
                 f"deepfool: expected a head on fused features of width {width}, got weight {weight.shape}"
             )
-        weight = beside(weight, pool.fused_logits)
+        weight = match_kind(weight, pool.fused_logits)
         distances = to_host(kernels.deepfool_distance(pool.fused_logits, weight).distances)
         return np.maximum(-distances, np.finfo(np.float64).min)

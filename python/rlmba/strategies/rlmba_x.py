@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
-from rlmba.kernels.common.arrays import to_host
+from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.method import scoring
 from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
