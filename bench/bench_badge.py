@@ -13,8 +13,9 @@ import common
 import numpy as np
 import pytest
 
+from bench.selection_peers import PEERS
 from rlmba import kernels, strategies
-from rlmba.experiments.selection import PEERS, make_case, sizes
+from rlmba.experiments.selection_times import make_case, sizes
 
 CASES = {
     "badge Food101": ("badge", sizes("badge")[0]),
@@ -119,7 +120,7 @@ from dataclasses import replace
 import common
 import numpy as np
 from rlmba import strategies
-from rlmba.experiments.selection import make_case, sizes
+from rlmba.experiments.selection_times import make_case, sizes
 name, rows = sys.argv[2] if len(sys.argv) > 2 else "badge", int(sys.argv[1])
 strategy = strategies.create(name)
 def query(case):

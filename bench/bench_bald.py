@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from common import record_traffic
 
+from bench.plain import bald_difference
 from rlmba import kernels
-from rlmba.experiments.selection.plain import bald_difference
 from rlmba.kernels.bald_score import spec
 
 K, N, C = spec.BENCH_SHAPE

@@ -13,8 +13,8 @@ import pytest
 import torch
 from common import record_traffic
 
+from bench.plain import deepfool_iteration
 from rlmba import kernels
-from rlmba.experiments.selection.plain import deepfool_iteration
 from rlmba.kernels.deepfool_distance import spec
 from rlmba.types import LinearHead
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from bench.plain import dense_adjacency, dense_gcn
 from rlmba import kernels, strategies
-from rlmba.experiments.selection.plain import dense_adjacency, dense_gcn
 from rlmba.kernels.graph_propagate import spec as graph_spec
 from rlmba.kernels.sequential_gcn import spec
 from rlmba.types import PoolOutputs, QueryContext

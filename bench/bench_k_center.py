@@ -18,8 +18,8 @@ import distance_data
 import numpy as np
 import pytest
 
+from bench.plain import CDIST_MODES, k_center_one_a_pass
 from rlmba import kernels
-from rlmba.experiments.selection.plain import CDIST_MODES, k_center_one_a_pass
 from rlmba.kernels.k_center import spec
 
 KINDS = (*distance_data.KINDS, "relu")

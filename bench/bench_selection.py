@@ -13,8 +13,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from bench import plain
 from rlmba import strategies
-from rlmba.experiments.selection import plain
 from rlmba.method import scoring
 from rlmba.types import PoolOutputs, QueryContext
 

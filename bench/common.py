@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import torch
 
 import rlmba
 from rlmba import environment, kernels
-from rlmba.experiments.selection.timing import peak_of  # noqa: F401 - for scripts of in_own_process
 
 COPY_BYTES = 2**30
+HERE = Path(__file__).parent
 
 
 @functools.cache
@@ -74,13 +75,16 @@ def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
     )
 
 
-def in_own_process(benchmark: Any, script: str, rows: int) -> dict[str, float]:
-    """Run ``script`` once with ``rows`` as its argument and keep the figures it prints as JSON."""
+def in_own_process(benchmark: Any, script: str, rows: int, *more: str) -> dict[str, float]:
+    """Run ``script`` once with ``rows`` and ``more`` as arguments; keep the figures it prints as JSON."""
+
+    given = filter(None, [os.environ.get("PYTHONPATH")])
 
     def run() -> dict[str, float]:
         done = subprocess.run(
-            [sys.executable, "-c", script, str(rows)],
-            cwd=Path(__file__).parent,
+            [sys.executable, "-c", script, str(rows), *more],
+            cwd=HERE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, *given)))},
             capture_output=True,
             text=True,
             check=True,
@@ -92,3 +96,29 @@ def in_own_process(benchmark: Any, script: str, rows: int) -> dict[str, float]:
     benchmark.extra_info.update(figures)
     print(rows, figures)
     return figures
+
+
+def peak_of(call: Callable[[], object], input_bytes: int) -> dict[str, float]:
+    """Time a call and measure its peak of resident memory; for scripts of :func:`in_own_process`.
+
+    Meaningful only in a process that does nothing else, on Linux.
+
+    Returns
+    -------
+    dict
+        ``seconds``, and ``memory``: the peak relative to ``input_bytes``, where 1 means that nothing
+        was allocated beyond the input.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = _peak()
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "memory": 1 + (_peak() - before) / input_bytes}
+
+
+def _peak() -> int:
+    """Peak of resident memory in bytes since the last reset."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from rlmba.cli.screen import console
 from rlmba.experiments import Report
 from rlmba.experiments.policy_training import LeaveOneOut
-from rlmba.experiments.selection import Bench
+from rlmba.experiments.selection_times import SelectionTimes
 from rlmba.markup import visible
 
 __all__ = ["show"]
 
 
-def show(made: Report | Bench | LeaveOneOut) -> None:
+def show(made: Report | SelectionTimes | LeaveOneOut) -> None:
     """Print tables, then the path of every file it wrote, a line each."""
     screen = console()
     for table in made.tables():
