@@ -272,7 +272,7 @@ class TestTrees:
     def test_a_tree_without_runs(self, write_run, tmp_path):
         failed = write_run("cells/a")
         (failed / "failure.json").write_text(json.dumps({"error": "KeyError: x"}))
-        with pytest.raises(RunFolderError, match=r"none below that can be reported: .*KeyError: x"):
+        with pytest.raises(RunFolderError, match=r"contains none that can be reported: .*KeyError: x"):
             make_report([tmp_path / "runs"], tmp_path / "out")
         # Named itself, it is reported as far as it came.
         assert make_report([failed], tmp_path / "out").groups[0].labels[-1] == 80

@@ -22,7 +22,7 @@ from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.check import check, known_outcomes
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import CheckpointError, RlmbaError
-from rlmba.experiments.found import find_runs
+from rlmba.experiments.run_folders import find_runs
 from rlmba.experiments.policy_training.folder import Progress, TrainingFolder
 from rlmba.experiments.sweep.folder import Failure, newest, write_failure
 from rlmba.learner import Trained, run

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from rlmba import trust
 from rlmba.errors import DataError, UsageError
-from rlmba.experiments.bmmal import read_groups
 from rlmba.experiments.curves import Group
 from rlmba.experiments.figures import single
-from rlmba.experiments.found import Found, find_runs
+from rlmba.experiments.run_folders import FoundRuns, find_runs, read_groups
 from rlmba.experiments.tables import overview, render
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
@@ -149,7 +148,7 @@ def _one(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
 
 def _compare(
     groups: tuple[Group, ...],
-    found: Found,
+    found: FoundRuns,
     facts: Mapping[str, str],
     output: Path,
     *,
@@ -199,7 +198,7 @@ def _title(groups: Sequence[Group]) -> str:
     return f"rlmba: {', '.join(sets)}" if len(sets) <= 5 else f"rlmba: {len(sets)} data sets"
 
 
-def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
+def _facts(groups: Sequence[Group], found: FoundRuns) -> Mapping[str, str]:
     def listed(values: Sequence[str]) -> str:
         return ", ".join(dict.fromkeys(values))
 
