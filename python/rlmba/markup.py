@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
 
-from rlmba.spreadsheet import guarded_cell
-
-__all__ = ["command", "csv_text", "latex", "markdown", "markdown_code", "visible"]
+__all__ = ["command", "latex", "markdown", "markdown_code", "visible"]
 
 _ALWAYS = re.compile(r"[*`$|]|\\(?=[!-/:-@\[-`{-~])")
 _AT_A_WORDS_EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -98,26 +93,3 @@ def command(*words: object) -> str:
     "rlmba next 'my project'"
     """
     return shlex.join(["rlmba", *map(str, words)])
-
-
-def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    r"""Rows as CSV in which no text begins a formula of a spreadsheet; None is an empty cell.
-
-    Text cells and the header are guarded by an apostrophe (:func:`rlmba.spreadsheet.guarded`) and show
-    control characters as escapes; other values and texts that are numbers are written as they are.
-
-    Examples
-    --------
-    >>> print(csv_text(["id", "gain"], [["=1+1", -0.5]]), end="")
-    id,gain
-    '=1+1,-0.5
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_cell(name) for name in header])
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    return guarded_cell(visible(value) if isinstance(value, str) else value)

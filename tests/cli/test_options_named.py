@@ -26,7 +26,6 @@ PRINTED_BY = {
     "adapters/files.py": ("select",),
     "cli/compare.py": ("compare",),
     "data/arrays.py": ("select",),
-    "data/batch_file.py": ("select",),
     "data/pool_file.py": ("select",),
     "data/media/check.py": ("data check",),
     "data/media/folder.py": ("data check",),
@@ -36,13 +35,13 @@ PRINTED_BY = {
     "experiments/report.py": ("report",),
     "experiments/scope.py": ("report",),
     "experiments/sweep/": ("compare",),
-    "loop/store.py": RUNS[:1],
+    "runfolder/store.py": RUNS[:1],
     "project/export.py": ("export",),
     "project/graph.py": ("export",),
     "project/predict.py": ("predict",),
     "project/samples.py": ("collect",),
     "project/starting.py": ("init",),
-    "project/streamed.py": ("predict",),
+    "tables.py": ("predict", "select"),
 }
 # In the text that goes with an exported network.
 OF_PREDICT = {("project/export.py", "--data"), ("project/export.py", "--manifest")}

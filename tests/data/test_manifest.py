@@ -14,8 +14,8 @@ from media_files import write_clip, write_image, write_wav
 from scipy.io import wavfile
 
 from rlmba.data import Pool, load_dataset, load_manifest
-from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from rlmba.tables import write_table
 from rlmba.training.loading import Loader
 
 N = 12

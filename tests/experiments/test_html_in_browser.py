@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from rlmba.experiments.content import Cell, FigureData, TableData
+from rlmba.experiments.content import Cell, FigureData, Subject, TableData
 
 from .test_html import HOSTILE, PNG, SVG, make_groups, report, with_fields
 
@@ -69,7 +69,10 @@ def html(groups):
         return Cell(group.dataset), Cell(group.fusion), Cell(group.strategy)
 
     rows = tuple((*cells(g), Cell(f"{g.aubc.mean():.2f}", float(g.aubc.mean()))) for g in groups)
-    aubc = TableData("aubc", "AUBC", ("data set", "fusion", "strategy", "AUBC"), rows, ("A note.",))
+    aubc = TableData(
+        "aubc", "AUBC", ("data set", "fusion", "strategy", "AUBC"), rows, ("A note.",),
+        row_subjects=tuple(Subject(g.dataset, g.fusion) for g in groups),
+    )  # fmt: skip
     order = TableData(
         "order", "Order", ("name", "seconds", "features:one", "features:two"),
         tuple(
@@ -79,11 +82,14 @@ def html(groups):
                 ("C", "– ", float("nan")), ("d", "1e-7 s", 1e-7),
             )
         ),
+        column_subjects=(Subject(), Subject(), Subject("features:one"), Subject("features:two")),
     )  # fmt: skip
-    wins = TableData("wins_amcb", "Wins, amcb fusion", ("name",), ((Cell("x"),),))
+    wins = TableData(
+        "wins_amcb", "Wins, amcb fusion", ("name",), ((Cell("x"),),), subject=Subject(fusion="amcb")
+    )
     figure = FigureData(
         "figure5_features-two_amcb", "Figure 5", "A caption.", {"png": PNG},
-        ("labels", "mean"), [(20, 0.5)],
+        ("labels", "mean"), [(20, 0.5)], Subject("features:two", "amcb"),
     )  # fmt: skip
     return report(groups, [aubc, order, wins], [figure], {"made": "today"})
 

@@ -13,7 +13,8 @@ from sweep_runs import TINY, FakeRunner, Inline, newest_lines, write_features
 
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep import LocalProcesses, State, load_sweep, make_plan, run_jobs
-from rlmba.experiments.sweep.processes import cores, fitting_jobs
+from rlmba.experiments.sweep.processes import fitting_jobs
+from rlmba.workers import cores
 
 
 class Watcher:
@@ -213,7 +214,7 @@ def test_a_process_that_dies_is_replaced_and_its_run_tried_once_more(plan, tmp_p
     # Apart at the second attempt, where round 0, complete already, is not made again.
     assert calls.count(["dies/seed0"]) == calls.count(["dies/seed1"]) == 1
     assert newest_lines(result.failed[0].job.folder) == 1
-    pids = {w.process.pid for w in executor._workers}
+    pids = set(executor.workers.pids)
     executor.close()
     assert not alive(pids)
 
@@ -230,7 +231,7 @@ def test_closing_ends_processes_at_work(plan, tmp_path, processes):
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs(made, executor, Interrupting(), runner=runner)
-    pids = {w.process.pid for w in executor._workers}
+    pids = set(executor.workers.pids)
     assert alive(pids) == pids
     start = time.monotonic()
     executor.close()
@@ -256,14 +257,14 @@ def test_processes_are_born_with_their_share_of_threads_and_no_ctrl_c(
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs(plan("random", seeds=[0]), executor, Looking(), runner=runner)
-    (worker,) = executor._workers
-    environment = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
+    (pid,) = executor.workers.pids
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert b"OMP_NUM_THREADS=3" in environment
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert "OPENBLAS_NUM_THREADS" not in os.environ or os.environ["OPENBLAS_NUM_THREADS"] != "3"
-    os.kill(worker.process.pid, signal.SIGINT)
+    os.kill(pid, signal.SIGINT)
     time.sleep(0.5)
-    assert alive({worker.process.pid})
+    assert alive({pid})
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
@@ -273,12 +274,12 @@ def test_how_many_processes_fit(plan, tmp_path, monkeypatch):
     made = plan("random", seeds="0-7")
     assert len(made.jobs) == 16
     monkeypatch.setattr(module, "cores", lambda: 8)
-    monkeypatch.setattr(module, "_free_memory", lambda: 4.5e9)
+    monkeypatch.setattr(module, "available_memory", lambda: 4.5e9)
     assert fitting_jobs(made.jobs) == 4
-    monkeypatch.setattr(module, "_free_memory", lambda: 1e12)
+    monkeypatch.setattr(module, "available_memory", lambda: 1e12)
     assert fitting_jobs(made.jobs) == 8
     assert fitting_jobs(made.jobs[:3]) == 3
-    monkeypatch.setattr(module, "_free_memory", lambda: 1e8)
+    monkeypatch.setattr(module, "available_memory", lambda: 1e8)
     assert fitting_jobs(made.jobs) == 1
     with pytest.raises(UsageError, match="at least 1 process, got 0"):
         LocalProcesses(0, tmp_path)

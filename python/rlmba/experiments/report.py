@@ -16,6 +16,7 @@ from rlmba.experiments.run_folders import FoundRuns, find_runs, read_groups
 from rlmba.experiments.tables import overview, render
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
+from rlmba.tables import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -178,7 +179,7 @@ def _compare(
                 yield f"figures/{figure.key}.{suffix}", content
             yield (
                 f"figures/{figure.key}.csv",
-                overview.csv_text(figure.columns, figure.rows).encode(),
+                csv_text(figure.columns, figure.rows).encode(),
             )
         page = html(
             _title(groups),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 
 from rlmba.errors import UsageError
 from rlmba.experiments import paper
+from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import Group
 
 __all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes", "slug"]
@@ -112,6 +113,13 @@ class Scope:
         found = (self.find(row, dataset) for row in self.rows)
         return [group for group in found if group is not None]
 
+    def members(self) -> Iterator[tuple[Row, Group]]:
+        """Iterate over the groups with their rows, data set by data set."""
+        for dataset in self.datasets:
+            for row in self.rows:
+                if (group := self.find(row, dataset)) is not None:
+                    yield row, group
+
     def budget_of(self, dataset: str) -> int | None:
         """Labels at which a data set is read; None where its groups share none (or not the one asked)."""
         members = self.of(dataset)
@@ -130,6 +138,34 @@ class Scope:
         """Say what a reader must know: fusion, seeds, numbered variants, what differs."""
         numbered = [f"[{i}] {variant}" for i, variant in enumerate(self._variants, start=1)]
         return (f"Under {self.heading}.", *more, *self.caveats, *numbered)
+
+    def table(
+        self,
+        name: str,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Cell, ...]],
+        notes: Sequence[str],
+        *,
+        bold: frozenset[tuple[int, int]] | set[tuple[int, int]] = frozenset(),
+        row_datasets: Sequence[str] = (),
+        column_datasets: Sequence[str | None] = (),
+    ) -> TableData:
+        """Make a table of this scope: its key and title are completed, and its subject is set.
+
+        ``row_datasets`` and ``column_datasets`` are the data sets that rows and columns are about.
+        """
+        return TableData(
+            key=f"{name}_{self.key}",
+            title=f"{title}, {self.heading}",
+            columns=tuple(columns),
+            rows=tuple(rows),
+            notes=tuple(notes),
+            bold=frozenset(bold),
+            subject=Subject(fusion=self.fusion),
+            row_subjects=tuple(map(Subject, row_datasets)),
+            column_subjects=tuple(map(Subject, column_datasets)),
+        )
 
     @cached_property
     def caveats(self) -> tuple[str, ...]:

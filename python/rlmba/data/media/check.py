@@ -15,11 +15,12 @@ from rlmba.data.media.content import Recipe
 from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine, missing
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.tokens import with_vocabulary
-from rlmba.data.media.work import Died, Pool, default_workers
+from rlmba.data.media.work import Pool
 from rlmba.errors import DataError, StorageError
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_text, cache_folder
+from rlmba.workers import Died, cores
 
 __all__ = ["Examine", "check", "default_index", "known_outcomes"]
 
@@ -102,7 +103,7 @@ def check(
     chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
     decode = decode or default_decode()
     tasks = [Examine(chunk, recipe, decode) for chunk in chunks]
-    with _opened(file, catalogue, recipe) as log, Pool(workers or default_workers(), tasks) as pool:
+    with _opened(file, catalogue, recipe) as log, Pool(workers or cores(), tasks) as pool:
         for event in pool.outcomes():
             if event is not None:
                 for sample, outcome in _settle(pool, *event):

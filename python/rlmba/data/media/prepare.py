@@ -19,9 +19,10 @@ from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, e
 from rlmba.data.media.plan import HEADER, NOWHERE, Plan, differences, read_plan, write_plan
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.tokens import with_vocabulary
-from rlmba.data.media.work import Died, Pool, default_workers
+from rlmba.data.media.work import Pool
 from rlmba.errors import DataError, StorageError, UsageError
 from rlmba.storage import locked, make_folder
+from rlmba.workers import Died, cores
 
 __all__ = ["prepare"]
 
@@ -89,7 +90,7 @@ def prepare(
         _clean(out, plan)
         job = _Job(catalogue, plan, decode or default_decode(), out)
         try:
-            job.run(workers or default_workers(), progress)
+            job.run(workers or cores(), progress)
         finally:
             _clean(out, plan)
         return cache_report(out, catalogue.notes)

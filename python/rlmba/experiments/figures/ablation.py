@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlmba.experiments.content import FigureData
+from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.figures.scoped import band_of, points
 from rlmba.experiments.figures.style import (
@@ -76,6 +76,7 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
     finish(figure, title, [])
     notes = [f"{name}: {g.variant}." for name, g, _ in parts[0][2] if g.variant]
     return FigureData(
+        subject=Subject(dataset, scope.fusion),
         key=f"figure7_{slug(dataset)}_{scope.key}",
         title=title,
         caption=" ".join(

@@ -19,7 +19,9 @@ def scope_figures(scopes: Sequence[Scope]) -> Iterator[FigureData]:
     for scope in scopes:
         ranks = ranking(scope)
         if ranks is not None and ranks.critical_difference is not None:
-            yield critical_difference(ranks, key=scope.key, heading=scope.heading)
+            yield critical_difference(
+                ranks, key=scope.key, heading=scope.heading, fusion=scope.fusion
+            )
     for draw in (figure5, figure6, figure7, calibration, weights):
         for scope in scopes:
             for dataset in scope.datasets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlmba.experiments.content import FigureData
+from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.figures.style import canvas, export, finish
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _STEP = 0.34  # inches between names
 _CLIQUE_STEP = 0.13
 
 
-def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureData:
+def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str) -> FigureData:
     """Draw mean ranks on a line, names at both sides, a bar through those not told apart.
 
     Parameters
@@ -29,6 +29,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
         What the figure's name ends with.
     heading : str
         The fusion and predictor, for its title.
+    fusion : str
     """
     order = sorted(range(len(ranking.names)), key=lambda k: ranking.mean_rank[k])
     ranks = [float(ranking.mean_rank[k]) for k in order]
@@ -75,6 +76,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
     title = f"Mean ranks by AUBC, {heading}"
     finish(figure, title, [])
     return FigureData(
+        subject=Subject(fusion=fusion),
         key=f"ranks_{key}",
         title=title,
         caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed); 1 is best. "

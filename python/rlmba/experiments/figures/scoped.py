@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from rlmba.experiments.content import FigureData
+from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.figures.style import (
     curve,
@@ -97,6 +97,7 @@ def _by_strategy(
     title = f"{dataset}, {scope.heading}: {what}"
     finish(figure, f"{title} ({seeds.pop()})" if len(seeds) == 1 else title, handles)
     return FigureData(
+        subject=Subject(dataset, scope.fusion),
         key=f"{key}_{slug(dataset)}_{scope.key}",
         title=title,
         caption=_with_notes(scope, groups, caption),

@@ -7,16 +7,16 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from rlmba import markup
 from rlmba.errors import UsageError
-from rlmba.experiments.content import Cell, FigureData, TableData
+from rlmba.experiments.content import Cell, FigureData, Subject, TableData
 from rlmba.experiments.curves import Group
 from rlmba.experiments.html.curves_json import curves_json
-from rlmba.experiments.html.scope import Names, Scope, columns_of, rows_of
+from rlmba.tables import csv_text
 
 __all__ = ["render"]
 
@@ -69,7 +69,7 @@ def render(
     """
     import jinja2
 
-    names = Names(
+    names = _Names(
         datasets=tuple(dict.fromkeys(group.dataset for group in groups)),
         fusions=tuple(dict.fromkeys(group.fusion for group in groups)),
     )
@@ -103,11 +103,36 @@ def render(
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
+class _Position(NamedTuple):
+    """Positions of a data set and a fusion among those of the report; None: no single one."""
+
+    dataset: int | None
+    fusion: int | None
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The data sets and fusions of a report, in order."""
+
+    datasets: tuple[str, ...]
+    fusions: tuple[str, ...]
+
+    def position(self, subject: Subject) -> _Position:
+        return _Position(
+            self.datasets.index(subject.dataset) if subject.dataset in self.datasets else None,
+            self.fusions.index(subject.fusion) if subject.fusion in self.fusions else None,
+        )
+
+    def positions(self, subjects: Sequence[Subject], n: int) -> list[_Position]:
+        """Positions of n rows or columns, which may have no subjects."""
+        return [self.position(subject) for subject in subjects or (Subject(),) * n]
+
+
 def _text(name: str) -> str:
     return (resources.files("rlmba.experiments.html") / name).read_text(encoding="utf-8")
 
 
-def _table(table: TableData, names: Names) -> dict[str, Any]:
+def _table(table: TableData, names: _Names) -> dict[str, Any]:
     width = len(table.columns)
     for number, row in enumerate(table.rows):
         if len(row) != width:
@@ -115,17 +140,18 @@ def _table(table: TableData, names: Names) -> dict[str, Any]:
                 f"table {table.key!r}, row {number}: expected {width} cells, one for each column, "
                 f"got {len(row)}"
             )
-    rows, columns = rows_of(table, names), columns_of(table, names)
+    rows = names.positions(table.row_subjects, len(table.rows))
+    columns = names.positions(table.column_subjects, width)
     return {
         "title": table.title,
-        "scope": names.scope(table.key, table.title),
-        "mixed": any(scope != Scope() for scope in (*rows, *columns)),
+        "position": names.position(table.subject),
+        "mixed": any(position != (None, None) for position in (*rows, *columns)),
         "columns": [
-            {"heading": heading, "scope": columns[k], "numeric": _numeric(table, k)}
+            {"heading": heading, "position": columns[k], "numeric": _numeric(table, k)}
             for k, heading in enumerate(table.columns)
         ],
         "rows": [
-            {"scope": rows[r], "cells": [(cell.text, _sort_value(cell)) for cell in row]}
+            {"position": rows[r], "cells": [(cell.text, _sort_value(cell)) for cell in row]}
             for r, row in enumerate(table.rows)
         ],
         "bold": table.bold,
@@ -147,7 +173,7 @@ def _numeric(table: TableData, column: int) -> bool:
     return any(row[column].value is not None for row in table.rows)
 
 
-def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
+def _figure(figure: FigureData, names: _Names) -> dict[str, Any]:
     kind = next((kind for kind in _IMAGES if kind in figure.files), None)
     if kind is None:
         raise UsageError(
@@ -157,7 +183,7 @@ def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
     return {
         "title": figure.title,
         "caption": figure.caption,
-        "scope": names.scope(figure.key, figure.title),
+        "position": names.position(figure.subject),
         "kind": kind,
         "image": f"data:{_IMAGES[kind]};base64,{base64.b64encode(figure.files[kind]).decode()}",
         "csv": _csv_uri(figure.columns, figure.rows),
@@ -166,7 +192,7 @@ def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
 
 
 def _csv_uri(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = markup.csv_text(columns, rows)
+    text = csv_text(columns, rows)
     return "data:text/csv;charset=utf-8," + quote(text, safe=",;:() ", errors="replace")
 
 

@@ -15,10 +15,10 @@ from safetensors.numpy import save
 
 from rlmba import trust
 from rlmba.errors import CheckpointError, RunFolderError, UsageError
-from rlmba.markup import csv_text
 from rlmba.reading.arrays import read_tensors
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
+from rlmba.tables import csv_text
 
 __all__ = ["FREE", "Progress", "TrainingFolder"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.folder import Failure
-from rlmba.experiments.sweep.processes import cores
 from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
+from rlmba.workers import cores
 
 __all__ = ["RayTasks"]
 

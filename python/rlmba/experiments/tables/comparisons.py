@@ -94,16 +94,17 @@ def against(scope: Scope, reference: str) -> TableData:
                 _difference(final.test), p_value(final.p_holm), _verdict(final),
             )
         )  # fmt: skip
-    return TableData(
-        key=f"against-{reference}_{scope.key}",
-        title=f"Paired tests against {reference}, {scope.heading}",
-        columns=(
+    return scope.table(
+        f"against-{reference}",
+        f"Paired tests against {reference}",
+        (
             "data set", "strategy", "pairs", "AUBC difference", "p", "Holm", "signed-rank",
             "verdict", "final Top-1 difference", "final: Holm", "final: verdict",
         ),
-        rows=tuple(rows),
-        notes=_notes(scope, [_TESTED], areas.notes, finals.notes),
-        bold=frozenset(bold),
+        rows,
+        _notes(scope, [_TESTED], areas.notes, finals.notes),
+        bold=bold,
+        row_datasets=[c.dataset for c, _ in both],
     )  # fmt: skip
 
 
@@ -139,15 +140,15 @@ def verdicts(scope: Scope) -> TableData | None:
             )  # fmt: skip
     if not rows:
         return None
-    return TableData(
-        key=f"verdicts_{scope.key}",
-        title=f"Wins, ties and losses by AUBC, {scope.heading}",
-        columns=(
+    return scope.table(
+        "verdicts",
+        "Wins, ties and losses by AUBC",
+        (
             "against", "strategy", "data sets", "wins", "ties", "losses", "pooled pairs",
             "pooled difference", "p", "Holm", "signed-rank", "pooled verdict",
         ),
-        rows=tuple(rows),
-        notes=_notes(
+        rows,
+        _notes(
             scope,
             [
                 _TESTED,
@@ -156,7 +157,7 @@ def verdicts(scope: Scope) -> TableData | None:
             ],
             notes,
         ),
-        bold=frozenset(bold),
+        bold=bold,
     )  # fmt: skip
 
 
@@ -186,12 +187,12 @@ def win_table(scope: Scope) -> TableData | None:
         )
         for i, name in enumerate(matrix.names)
     )
-    return TableData(
-        key=f"wins_{scope.key}",
-        title=f"Win matrix by AUBC, {scope.heading}",
-        columns=("strategy", *(str(i + 1) for i in range(len(matrix.names))), "mean"),
-        rows=rows,
-        notes=_notes(
+    return scope.table(
+        "wins",
+        "Win matrix by AUBC",
+        ("strategy", *(str(i + 1) for i in range(len(matrix.names))), "mean"),
+        rows,
+        _notes(
             scope,
             [
                 (
@@ -245,12 +246,12 @@ def rank_table(scope: Scope) -> TableData | None:
             ),
         ]
     )
-    return TableData(
-        key=f"ranks_{scope.key}",
-        title=f"Mean ranks by AUBC, {scope.heading}",
-        columns=("strategy", "mean rank", "not told apart from"),
-        rows=tuple(rows),
-        notes=_notes(
+    return scope.table(
+        "ranks",
+        "Mean ranks by AUBC",
+        ("strategy", "mean rank", "not told apart from"),
+        rows,
+        _notes(
             scope,
             [f"Over {found.blocks} blocks (a data set and a seed); rank 1 is best.", *tested],
             found.notes,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlmba.experiments import statistics
-from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.scope import ORDER, Scope
 from rlmba.experiments.tables.cells import number, p_value, text
@@ -73,6 +73,7 @@ def conditions(scopes: Sequence[Scope]) -> TableData | None:
             "They say what a fusion or predictor does to a strategy, not which strategy is better.",
         ),
         bold=frozenset(bold),
+        row_subjects=tuple(Subject(fusion=scope.fusion) for scope, _, _ in found),
     )  # fmt: skip
 
 

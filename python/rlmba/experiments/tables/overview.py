@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rlmba import markup
-from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import STAGES, Array, Group
 from rlmba.experiments.scope import slug
 from rlmba.experiments.tables.cells import mean_sd, number, seconds, spread, text
+from rlmba.tables import csv_text
 from rlmba.types import MULTIMODAL
 
-__all__ = ["compact", "csv_text", "curves_csv", "overview", "table_csv"]
+__all__ = ["compact", "curves_csv", "overview", "table_csv"]
 
 _NAMES = ("strategy", "fusion", "predictor", "variant")
 _NOTE = (
@@ -64,6 +64,8 @@ def overview(groups: Sequence[Group]) -> list[TableData]:
                     for g in members
                 ),
                 notes=(_NOTE, *_notes(members)),
+                subject=Subject(dataset),
+                row_subjects=tuple(Subject(fusion=g.fusion) for g in members),
             )
         )  # fmt: skip
     return built
@@ -116,17 +118,6 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
             ),
         ]
     return built
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write rows as CSV; None and NaN are empty."""
-    return markup.csv_text(
-        header, (["" if _unknown(value) else value for value in row] for row in rows)
-    )
-
-
-def _unknown(value: object) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
 
 
 def table_csv(groups: Sequence[Group]) -> str:

@@ -26,12 +26,10 @@ _CALIBRATION = (
 
 def _each(scope: Scope) -> Iterator[tuple[Row, Group, int]]:
     """Every group that has its data set's budget, with its round there, in the order of rows."""
-    for dataset in scope.datasets:
-        for row in scope.rows:
-            group = scope.find(row, dataset)
-            at = None if group is None else scope.column_of(group)
-            if group is not None and at is not None:
-                yield row, group, at
+    for row, group in scope.members():
+        at = scope.column_of(group)
+        if at is not None:
+            yield row, group, at
 
 
 def _best_a_dataset(
@@ -69,22 +67,23 @@ def fairness(scope: Scope) -> TableData | None:
     bold = _best_a_dataset(rows, 3, largest=False) | _best_a_dataset(rows, 4, largest=False)
     for column in (6, 7, 8):
         bold |= _best_a_dataset(rows, column, largest=True)
-    return TableData(
-        key=f"fairness_{scope.key}",
-        title=f"Modality fairness, {scope.heading}",
-        columns=(
+    return scope.table(
+        "fairness",
+        "Modality fairness",
+        [
             "data set", "strategy", "labels", "gap", "gap, all rounds", "weakest", "its Top-1",
             "balance", "balance, all rounds",
-        ),
-        rows=tuple(rows),
-        notes=scope.notes(
+        ],
+        rows,
+        scope.notes(
             "Gap: largest minus smallest Top-1 of the modalities' own heads; where a modality is "
             "missing in some samples, less what the fused head gains on the samples that have it. "
             "Balance: entropy of "
             "the normalized Shapley contributions over ln M, 1 where all contribute alike. At the "
             "budget, and as means over rounds (those that have one); mean ± s.d. over seeds.",
         ),
-        bold=frozenset(bold),
+        bold=bold,
+        row_datasets=[group.dataset for _, group, _ in chosen],
     )  # fmt: skip
 
 
@@ -115,17 +114,18 @@ def calibration(scope: Scope) -> TableData | None:
     bold: set[tuple[int, int]] = set()
     for column, (_, _, _, more_is_better) in enumerate(shown, start=3):
         bold |= _best_a_dataset(rows, column, largest=more_is_better)
-    return TableData(
-        key=f"calibration_{scope.key}",
-        title=f"Calibration and other figures of the fused head, {scope.heading}",
-        columns=("data set", "strategy", "labels", *(heading for heading, *_ in shown)),
-        rows=tuple(rows),
-        notes=scope.notes(
+    return scope.table(
+        "calibration",
+        "Calibration and other figures of the fused head",
+        ["data set", "strategy", "labels", *(heading for heading, *_ in shown)],
+        rows,
+        scope.notes(
             "ECE: expected calibration error (L1, equal-width bins). NLL: mean negative "
             "log-likelihood in nats. F1 and AUROC: macro averages. At the budget, mean ± s.d. over "
             "seeds; —: the runs do not tell.",
         ),
-        bold=frozenset(bold),
+        bold=bold,
+        row_datasets=[group.dataset for _, group, _ in chosen],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlmba import markup
 from rlmba.experiments.content import Cell, TableData
+from rlmba.tables import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,7 +81,7 @@ def comma_separated(table: TableData) -> str:
             if extra:
                 cells.append(cell.text)
         rows.append(cells)
-    return markup.csv_text(header, rows)
+    return csv_text(header, rows)
 
 
 def _is_number(text: str) -> bool:
