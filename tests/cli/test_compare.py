@@ -187,16 +187,16 @@ def test_ctrl_c_is_one_message_and_ends_all(tmp_path):
 def test_failures_end_it_with_status_1_and_the_list(tmp_path):
     from rlmba.cli.compare import _refuse_failed
     from rlmba.errors import SweepError
-    from rlmba.experiments.sweep import Entry, Failure, SweepResult, make_plan
+    from rlmba.experiments.sweep import RunFailure, RunProgress, SweepResult, make_plan
     from rlmba.experiments.sweep import load_sweep as load
 
     data = write_features(tmp_path / "toy.npz")
     values = {"datasets": [str(data)], "strategies": ["random"], "seeds": [0]}
     values["settings"] = {"rounds": 1, "batch_size": 3, "initial_labels": 3}
-    round0, cell = make_plan(load(values), tmp_path / "out").jobs
-    failed = Entry(round0, failure=Failure("DataError: no luck", "", ""))
+    round0, cell = make_plan(load(values), tmp_path / "out").runs
+    failed = RunProgress(round0, failure=RunFailure("DataError: no luck", "", ""))
     with pytest.raises(SweepError) as caught:
-        _refuse_failed(SweepResult((), (failed,), (Entry(cell),)))
+        _refuse_failed(SweepResult((), (failed,), (RunProgress(cell),)))
     assert "runs that failed: 1; each" in str(caught.value)
     assert (
         "round0/toy/amcb/seed0: DataError: no luck\nnot started, since they need one of these: 1"
@@ -208,10 +208,10 @@ def test_failures_end_it_with_status_1_and_the_list(tmp_path):
 def test_the_table_of_a_terminal(tmp_path):
     from rich.console import Console
 
-    from rlmba.cli.board import remaining, table
-    from rlmba.experiments.sweep import Entry, State, make_plan
+    from rlmba.cli.comparison_progress import remaining, table
+    from rlmba.experiments.sweep import RunProgress, RunState, make_plan
     from rlmba.experiments.sweep import load_sweep as load
-    from rlmba.experiments.sweep.folder import Newest
+    from rlmba.experiments.sweep.folder import LatestFigures
 
     files = [write_features(tmp_path / f"{n}.npz") for n in ("one", "two", "three")]
     values = {
@@ -220,7 +220,7 @@ def test_the_table_of_a_terminal(tmp_path):
         "seeds": "0-1",
     }
     values["settings"] = {"rounds": 2, "batch_size": 3, "initial_labels": 3}
-    entries = [Entry(job) for job in make_plan(load(values), tmp_path / "out").jobs]
+    entries = [RunProgress(job) for job in make_plan(load(values), tmp_path / "out").runs]
 
     def shown(width):
         console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
@@ -231,14 +231,14 @@ def test_the_table_of_a_terminal(tmp_path):
         return next(
             e
             for e in entries
-            if (e.job.dataset, e.job.label, e.job.config.seed) == (dataset, label, seed)
+            if (e.run.dataset, e.run.label, e.run.config.seed) == (dataset, label, seed)
         )
 
     assert remaining(entries, 10.0) is None
     done, running = entry("two", "random", 0), entry("two", "random", 1)
-    done.state, done.newest = State.DONE, Newest(3, 9, 0.75)
-    running.state, running.newest = State.RUNNING, Newest(1, 3, 0.25)
-    entry("three", "greedy", 0).state = State.FAILED
+    done.state, done.latest = RunState.DONE, LatestFigures(3, 9, 0.75)
+    running.state, running.latest = RunState.RUNNING, LatestFigures(1, 3, 0.25)
+    entry("three", "greedy", 0).state = RunState.FAILED
     lines = shown(200)
     assert re.split(r"\s{2,}", lines[0].strip()) == ["one amcb", "two amcb", "three amcb"]
     assert re.split(r"\s{2,}", lines[1].strip()) == ["random", "0/2", "1/2 1 running 0.750", "0/2"]

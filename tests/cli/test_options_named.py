@@ -13,8 +13,8 @@ import pytest
 import rlmba
 from rlmba.annotators.browser import start
 from rlmba.cli import main
-from rlmba.cli.elsewhere import _OPTION, _SETTINGS, note, options_of
 from rlmba.cli.failures import describe
+from rlmba.cli.option_hints import _OPTION, _SETTINGS, option_hint, options_of
 from rlmba.errors import AnnotatorError, RlmbaWarning, StorageError, UsageError
 from rlmba.storage import make_folder
 
@@ -46,7 +46,7 @@ PRINTED_BY = {
 # In the text that goes with an exported network.
 OF_PREDICT = {("project/export.py", "--data"), ("project/export.py", "--manifest")}
 # Told by the command at hand: `describe` puts them together.
-AT_HAND = ("cli/failures.py", "cli/elsewhere.py")
+AT_HAND = ("cli/failures.py", "cli/option_hints.py")
 
 
 def texts(path):
@@ -123,7 +123,7 @@ def test_options_that_messages_name_are_those_of_the_commands_that_print_them():
     ],
 )
 def test_a_command_without_the_option_says_where_it_is_set(message, command, expected):
-    told = note(message, command.split())
+    told = option_hint(message, command.split())
     assert (told == "") == (expected == "")
     assert expected in told
     if expected:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rlmba.errors import DataError
-from rlmba.experiments.sweep.work import Ended, execute
+from rlmba.experiments.sweep.work import EndedUnit, execute
 
 TINY = {
     "rounds": 2,
@@ -109,7 +109,7 @@ class Inline:
 
     def wait(self, seconds):
         unit = self._units.pop(0)
-        return [Ended(unit, execute(unit, self._runner))]
+        return [EndedUnit(unit, execute(unit, self._runner))]
 
     def close(self):
         assert not self._units

@@ -13,7 +13,7 @@ from rich.console import Console
 from rlmba.errors import UsageError
 from rlmba.experiments import paper, statistics
 from rlmba.experiments.content import Cell, TableData
-from rlmba.experiments.scope import Row, is_variant, scopes
+from rlmba.experiments.scope import StrategyVariant, is_variant, scopes
 from rlmba.experiments.tables import accuracy, comparisons, conditions, quality, render, seconds
 from rlmba.experiments.tables.assemble import scope_tables
 
@@ -285,7 +285,7 @@ class TestComparisons:
         assert won["pooled verdict"] == "wins"
         lost = dict(zip(table.columns, (c.text for c in rows["rlmba", "amcb-only"]), strict=True))
         assert (lost["losses"], lost["pooled verdict"]) == ("2", "loses")
-        assert comparisons.verdicts(contest.only([Row("random", "")])) is None
+        assert comparisons.verdicts(contest.only([StrategyVariant("random", "")])) is None
 
     def test_ambiguous_reference_is_said_and_not_fatal(self):
         groups = [
@@ -309,7 +309,7 @@ class TestComparisons:
         assert texts(ranks, "mean rank")[:2] == ["1.00", "2.00"]
         assert "badge" in texts(ranks, "not told apart from")[0]
         assert any("Over 12 blocks" in note for note in ranks.notes)
-        alone = contest.only([Row("random", "")])
+        alone = contest.only([StrategyVariant("random", "")])
         assert comparisons.win_table(alone) is comparisons.rank_table(alone) is None
 
 

@@ -70,7 +70,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare strategies: over data sets, fusions and seeds, from one round 0, with a report."""
-    from rlmba.cli.board import board
+    from rlmba.cli.comparison_progress import comparison_progress
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
     from rlmba.experiments.sweep import make_plan, run_sweep
@@ -86,7 +86,7 @@ def compare(
     _refuse_launched()
     config = _config(file, {k: v for k, v in given.items() if v}, settings or [], output, resume)
     plan = make_plan(config, output)
-    with board(plan, output) as observer:
+    with comparison_progress(plan, output) as observer:
         result = run_sweep(
             plan,
             output,
@@ -165,7 +165,7 @@ def _refuse_failed(result: SweepResult) -> None:
 
     if not result.failed:
         return
-    lines = [f"{e.job.name}: {e.failure.error if e.failure else ''}" for e in result.failed]
+    lines = [f"{e.run.name}: {e.failure.error if e.failure else ''}" for e in result.failed]
     if result.blocked:
         lines.append(f"not started, since they need one of these: {len(result.blocked)}")
     raise SweepError(

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlmba.cli.elsewhere import command_of, note, options_of
+from rlmba.cli.option_hints import command_of, option_hint, options_of
 from rlmba.errors import PluginError, RlmbaError, UsageError
 
 __all__ = ["Failure", "InterruptedRunError", "describe"]
@@ -43,7 +43,7 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(f"error: out of memory; {_smaller(arguments)}", 1)
     if isinstance(error, RlmbaError):
         lines = (str(error) or type(error).__name__).splitlines()
-        lines += filter(None, [note(str(error), arguments)])
+        lines += filter(None, [option_hint(str(error), arguments)])
         return Failure(
             "error: " + "\n       ".join(lines), 2 if isinstance(error, UsageError) else 1
         )

@@ -25,7 +25,7 @@ from rlmba.types import RoundRecord
 __all__ = ["steps", "watcher"]
 
 
-class _Watcher:
+class _RunWatcher:
     """Observer of a run: see :class:`rlmba.learner.Observer`."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
@@ -67,10 +67,10 @@ class _Watcher:
 
 
 @contextlib.contextmanager
-def watcher(folder: Path) -> Iterator[_Watcher]:
+def watcher(folder: Path) -> Iterator[_RunWatcher]:
     """An observer that prints to stderr; the bar appears only on a terminal."""
     with _progress() as progress:
-        yield _Watcher(folder, progress)
+        yield _RunWatcher(folder, progress)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlmba.cli.screen import console
-from rlmba.experiments import Report
+from rlmba.experiments import WrittenReport
 from rlmba.experiments.policy_training import LeaveOneOut
 from rlmba.experiments.selection_times import SelectionTimes
 from rlmba.markup import visible
@@ -11,7 +11,7 @@ from rlmba.markup import visible
 __all__ = ["show"]
 
 
-def show(made: Report | SelectionTimes | LeaveOneOut) -> None:
+def show(made: WrittenReport | SelectionTimes | LeaveOneOut) -> None:
     """Print tables, then the path of every file it wrote, a line each."""
     screen = console()
     for table in made.tables():

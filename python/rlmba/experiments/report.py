@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rlmba.experiments.content import FigureData, TableData
 
-__all__ = ["Report", "make_report"]
+__all__ = ["WrittenReport", "make_report"]
 
 _MANIFEST = "report.json"
 # Tables of a comparison that are shown in the terminal, beside the overview.
@@ -31,7 +31,7 @@ _SHOWN = ("verdicts_", "ranks_")
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenReport:
     """What was written.
 
     Attributes
@@ -88,7 +88,7 @@ def _narrowed(table: TableData) -> TableData:
 
 def make_report(
     runs: Sequence[Path], output: Path, *, budget: int | None = None, figures: bool = True
-) -> Report:
+) -> WrittenReport:
     """Read run folders, write their tables and draw their figures.
 
     One run gets a quick report: ``learning_curve.png``, ``contributions.png``, ``weights.png``, the
@@ -110,7 +110,7 @@ def make_report(
 
     Returns
     -------
-    Report
+    WrittenReport
 
     Raises
     ------
@@ -127,7 +127,7 @@ def make_report(
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; give a folder for the report with --output")
     if len(found.runs) == 1 and groups[0].options and budget is None:
-        return Report(output, _write(output, _one(groups)), groups, skipped=found.skipped)
+        return WrittenReport(output, _write(output, _one(groups)), groups, skipped=found.skipped)
     facts = _facts(groups, found)
     return _compare(groups, found, facts, output, budget=budget, figures=figures)
 
@@ -155,7 +155,7 @@ def _compare(
     *,
     budget: int | None,
     figures: bool,
-) -> Report:
+) -> WrittenReport:
     """Write the report of several runs. Statistics are imported here: one run needs none."""
     from rlmba.experiments.figures.assemble import scope_figures
     from rlmba.experiments.html import render as html
@@ -191,7 +191,7 @@ def _compare(
         yield "report.html", page.encode()
 
     written = _write(output, files())
-    return Report(output, written, groups, tuple(tables), found.skipped)
+    return WrittenReport(output, written, groups, tuple(tables), found.skipped)
 
 
 def _title(groups: Sequence[Group]) -> str:

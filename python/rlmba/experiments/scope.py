@@ -15,7 +15,7 @@ from rlmba.experiments import paper
 from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import Group
 
-__all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes", "slug"]
+__all__ = ["ORDER", "Scope", "StrategyVariant", "is_variant", "scopes", "slug"]
 
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
@@ -27,7 +27,7 @@ ORDER = (
 _OURS = ("rlmba", "rlmba-x")
 
 
-class Row(NamedTuple):
+class StrategyVariant(NamedTuple):
     """What a row is about: a strategy's name (or a label), and the options that tell it apart."""
 
     strategy: str
@@ -85,9 +85,9 @@ class Scope:
         return tuple(sorted(met, key=lambda name: known.get(name.split(":")[0], len(known))))
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StrategyVariant, ...]:
         """Rows of its tables, in :data:`ORDER`."""
-        met = list(dict.fromkeys(Row(g.strategy, g.variant) for g in self.groups))
+        met = list(dict.fromkeys(StrategyVariant(g.strategy, g.variant) for g in self.groups))
         place = {name: i for i, name in enumerate(ORDER)}
         return tuple(sorted(met, key=lambda row: place.get(row.strategy, len(ORDER))))
 
@@ -95,13 +95,13 @@ class Scope:
     def _variants(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.variant for row in self.rows if row.variant))
 
-    def name(self, row: Row) -> str:
+    def name(self, row: StrategyVariant) -> str:
         """Name a row: the strategy, and the number of the note that tells its options."""
         if not row.variant:
             return row.strategy
         return f"{row.strategy} [{self._variants.index(row.variant) + 1}]"
 
-    def find(self, row: Row, dataset: str) -> Group | None:
+    def find(self, row: StrategyVariant, dataset: str) -> Group | None:
         """Return the row's group on a data set, None where it has none."""
         for group in self.groups:
             if (group.strategy, group.variant, group.dataset) == (*row, dataset):
@@ -113,7 +113,7 @@ class Scope:
         found = (self.find(row, dataset) for row in self.rows)
         return [group for group in found if group is not None]
 
-    def members(self) -> Iterator[tuple[Row, Group]]:
+    def members(self) -> Iterator[tuple[StrategyVariant, Group]]:
         """Iterate over the groups with their rows, data set by data set."""
         for dataset in self.datasets:
             for row in self.rows:
@@ -184,7 +184,8 @@ class Scope:
             short = [g for g in members if int(g.labels[-1]) < last]
             if short:
                 ends = ", ".join(
-                    f"{self.name(Row(g.strategy, g.variant))} at {g.labels[-1]}" for g in short
+                    f"{self.name(StrategyVariant(g.strategy, g.variant))} at {g.labels[-1]}"
+                    for g in short
                 )
                 notes.append(f"{dataset}: curves that end before {last} labels: {ends}")
             if {g.on for g in members} != {"test"}:
@@ -200,7 +201,11 @@ class Scope:
     @cached_property
     def main(self) -> Scope:
         """The strategies themselves: all but labelled ablations (all, if there is nothing else)."""
-        rows = {Row(g.strategy, g.variant) for g in self.groups if g.variant or not is_variant(g)}
+        rows = {
+            StrategyVariant(g.strategy, g.variant)
+            for g in self.groups
+            if g.variant or not is_variant(g)
+        }
         return self.only([row for row in self.rows if row in rows]) if rows else self
 
     @cached_property
@@ -210,13 +215,15 @@ class Scope:
             return None
         beside = ("bmmal", *_OURS)
         rows = {
-            Row(g.strategy, g.variant) for g in self.groups if is_variant(g) or g.strategy in beside
+            StrategyVariant(g.strategy, g.variant)
+            for g in self.groups
+            if is_variant(g) or g.strategy in beside
         }
         return self.only([row for row in self.rows if row in rows])
 
-    def only(self, rows: Sequence[Row]) -> Scope:
+    def only(self, rows: Sequence[StrategyVariant]) -> Scope:
         """Return the scope of these rows alone."""
-        kept = tuple(g for g in self.groups if Row(g.strategy, g.variant) in rows)
+        kept = tuple(g for g in self.groups if StrategyVariant(g.strategy, g.variant) in rows)
         return Scope(self.fusion, self.predictor, kept, self.budget)
 
 

@@ -17,7 +17,7 @@ from rlmba.experiments.figures.style import (
     strategy_styles,
     tidy,
 )
-from rlmba.experiments.scope import Row, Scope, slug
+from rlmba.experiments.scope import Scope, StrategyVariant, slug
 from rlmba.types import MULTIMODAL
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
     ablated = [g for g in groups if g not in of_reward or g.strategy in ("rlmba", "rlmba-x")]
     parts: list[tuple[str, str, list[tuple[str, Group, Array]]]] = []
     if len(ablated) > 1:
-        named = [(scope.name(Row(g.strategy, g.variant)), g, g.top1[MULTIMODAL]) for g in ablated]
+        named = [
+            (scope.name(StrategyVariant(g.strategy, g.variant)), g, g.top1[MULTIMODAL])
+            for g in ablated
+        ]
         parts.append(("ablations", "Top-1", named))
     if rewards:
         kinds = [(g.options[_REWARD], g) for g in rewards]

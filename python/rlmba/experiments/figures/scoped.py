@@ -17,7 +17,7 @@ from rlmba.experiments.figures.style import (
     seeds_text,
     strategy_styles,
 )
-from rlmba.experiments.scope import Row, Scope, slug
+from rlmba.experiments.scope import Scope, StrategyVariant, slug
 from rlmba.types import MULTIMODAL
 
 __all__ = ["band_of", "calibration", "figure5", "figure6", "points", "weights"]
@@ -73,7 +73,7 @@ def _by_strategy(
     heads = list(dict.fromkeys(h for g in groups for h in curves[id(g)]))
     if not heads:
         return None
-    names = {id(g): scope.name(Row(g.strategy, g.variant)) for g in groups}
+    names = {id(g): scope.name(StrategyVariant(g.strategy, g.variant)) for g in groups}
     styles = strategy_styles(names.values())
     figure, axes = panels(len(heads), columns=columns, ylabel=ylabel, share_y=level is not None)
     for axis, head in zip(axes, heads, strict=True):
@@ -123,7 +123,9 @@ def _with_notes(scope: Scope, groups: Sequence[Group], caption: str) -> str:
     if any(len(g.seeds) > 1 for g in groups):
         parts.append("Mean over seeds; band: ± 1 s.d.")
     parts += dict.fromkeys(
-        f"{scope.name(Row(g.strategy, g.variant))}: {g.variant}." for g in groups if g.variant
+        f"{scope.name(StrategyVariant(g.strategy, g.variant))}: {g.variant}."
+        for g in groups
+        if g.variant
     )
     return " ".join(parts)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlmba.method.agent import Agent, Collected
 
-__all__ = ["Environment", "Episode"]
+__all__ = ["Episode", "PolicyEnvironment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Episode:
     rewards: NDArray[np.float64]
 
 
-class Environment(Protocol):
+class PolicyEnvironment(Protocol):
     """Where a policy is tried."""
 
     @property

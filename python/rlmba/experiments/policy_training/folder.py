@@ -20,7 +20,7 @@ from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
 from rlmba.tables import csv_text
 
-__all__ = ["FREE", "Progress", "TrainingFolder"]
+__all__ = ["FREE", "TrainingFolder", "TrainingProgress"]
 
 FORMAT = 1
 FREE = ("episodes", "patience")
@@ -33,7 +33,7 @@ _Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """All that a training is between two steps.
 
     Attributes
@@ -70,7 +70,7 @@ class TrainingFolder:
     @contextlib.contextmanager
     def open(
         cls, path: Path, identity: Mapping[str, Any], *, resume: bool
-    ) -> Iterator[tuple[TrainingFolder, Progress | None]]:
+    ) -> Iterator[tuple[TrainingFolder, TrainingProgress | None]]:
         """A new training's folder, or, to resume, that of the one in it and how far it came.
 
         Raises
@@ -94,7 +94,7 @@ class TrainingFolder:
             folder = cls(path, identity)
             yield folder, folder._read(file) if file.exists() else None
 
-    def keep(self, progress: Progress) -> None:
+    def keep(self, progress: TrainingProgress) -> None:
         """Write the checkpoint, then the curve.
 
         Raises
@@ -114,7 +114,7 @@ class TrainingFolder:
         atomic_write_bytes(self.path / "checkpoint.safetensors", save(contiguous, metadata))
         atomic_write_text(self.path / "returns.csv", curve(progress.history))
 
-    def _read(self, file: Path) -> Progress:
+    def _read(self, file: Path) -> TrainingProgress:
         what, advice = "the checkpoint of a training", "restore it, or give another --output"
         metadata, arrays = read_tensors(file, "np", what=what, advice=advice, error=CheckpointError)
         if (number := metadata.get("rlmba_policy_training")) != str(FORMAT):
@@ -143,7 +143,7 @@ class TrainingFolder:
         def part(prefix: str) -> _Arrays:
             return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
 
-        return Progress(part("agent."), history, part("best."), part("moving."))
+        return TrainingProgress(part("agent."), history, part("best."), part("moving."))
 
 
 def curve(history: list[dict[str, Any]]) -> str:

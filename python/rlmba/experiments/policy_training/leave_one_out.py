@@ -33,11 +33,11 @@ from rlmba.types import RoundRecord
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Comparison", "LeaveOneOut", "compare_policy", "leave_one_out"]
+__all__ = ["LeaveOneOut", "PolicyComparison", "compare_policy", "leave_one_out"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyComparison:
     """A policy beside the fixed rule it is a residual over, on one data set, paired over seeds.
 
     ``policy`` and ``rule`` are the fused head's mean Top-1 over rounds, one number a seed, on ``on``;
@@ -57,7 +57,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stored(Comparison):
+class _ComparisonFile(PolicyComparison):
     """A comparison in its file, after so many ``steps`` of training."""
 
     steps: int
@@ -67,7 +67,7 @@ class _Stored(Comparison):
 class LeaveOneOut:
     """Comparisons, one a data set left out, and the files that hold them."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PolicyComparison, ...]
     paths: tuple[Path, ...]
 
     def table(self) -> TableData:
@@ -79,7 +79,7 @@ class LeaveOneOut:
         return [terminal(self.table())]
 
 
-def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Comparison:
+def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> PolicyComparison:
     """Run a policy's n best and the untrained rule's from the same round 0, for each seed.
 
     Parameters
@@ -106,7 +106,7 @@ def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Com
     aubc = [float(np.mean([_top1(r, on) for r in run])) for run in runs]
     ours, theirs = aubc[: len(seeds)], aubc[len(seeds) :]
     test = paired(ours, theirs)
-    return Comparison(
+    return PolicyComparison(
         task=name_of(config),
         strategy=config.strategy,
         fusion=config.fusion,
@@ -162,7 +162,7 @@ def leave_one_out(
     environments = [ActiveLearning(others, settings) for others, _ in plans]
     if len(set(names)) < len(names):
         raise UsageError(f"expected data sets of different names, got {', '.join(names)}")
-    made: list[Comparison] = []
+    made: list[PolicyComparison] = []
     for environment, (others, left), name in zip(environments, plans, names, strict=True):
         trained = train_policy(
             environment,
@@ -178,20 +178,24 @@ def leave_one_out(
     return LeaveOneOut(tuple(made), tuple(paths))
 
 
-def _compared(config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int) -> Comparison:
+def _compared(
+    config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int
+) -> PolicyComparison:
     """The comparison in a file, if it is that of this training and these seeds, or a new one."""
     wanted = list(range(config.seed, config.seed + seeds))
     steps = len(trained.history)
     with contextlib.suppress(DataError):  # a damaged one is made again
-        stored = find_json(file, _Stored, advice="delete it", finite=False)
+        stored = find_json(file, _ComparisonFile, advice="delete it", finite=False)
         if stored is not None and stored.steps == steps and list(stored.seeds) == wanted:
-            return Comparison(**{f.name: getattr(stored, f.name) for f in fields(Comparison)})
+            return PolicyComparison(
+                **{f.name: getattr(stored, f.name) for f in fields(PolicyComparison)}
+            )
     comparison = compare_policy(config, trained.policy, wanted)
     atomic_write_text(file, json.dumps({**asdict(comparison), "steps": steps}, indent=1) + "\n")
     return comparison
 
 
-def _table(comparisons: Sequence[Comparison]) -> TableData:
+def _table(comparisons: Sequence[PolicyComparison]) -> TableData:
     rows = [_row(c.task, c.policy, c.rule, c.difference, c.p) for c in comparisons]
     if len(comparisons) > 1:
         ours = [x for c in comparisons for x in c.policy]

@@ -185,7 +185,7 @@ class ActiveLearning:
         return {"tasks": self.names, "configs": [identity(c) for c in self.configs]}
 
     def run(self, agent: Agent, numbers: range) -> list[Episode]:
-        """Run episodes; see :class:`~rlmba.experiments.policy_training.Environment`."""
+        """Run episodes; see :class:`~rlmba.experiments.policy_training.PolicyEnvironment`."""
         episodes: dict[int, Episode] = {}
         for d, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
             mine = [i for i in numbers if i % len(self.configs) == d]

@@ -14,8 +14,8 @@ import rlmba
 from rlmba.errors import CheckpointError, DataError
 from rlmba.experiments.policy_training.credit import advantages
 from rlmba.experiments.policy_training.curve import draw_curve
-from rlmba.experiments.policy_training.episodes import Environment, Episode
-from rlmba.experiments.policy_training.folder import Progress, TrainingFolder
+from rlmba.experiments.policy_training.episodes import Episode, PolicyEnvironment
+from rlmba.experiments.policy_training.folder import TrainingFolder, TrainingProgress
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.method.agent import Agent
 from rlmba.storage import atomic_write_bytes
@@ -33,7 +33,7 @@ class TrainedPolicy:
 
 
 def train_policy(
-    environment: Environment,
+    environment: PolicyEnvironment,
     agent: Agent,
     output: Path,
     settings: PolicyTraining,
@@ -46,7 +46,7 @@ def train_policy(
 
     Parameters
     ----------
-    environment : Environment
+    environment : PolicyEnvironment
     agent : Agent
         Explores; it has the trained weights afterwards.
     output : path
@@ -78,7 +78,7 @@ def train_policy(
         "environment": dict(environment.facts),
     }
     with TrainingFolder.open(Path(output), identity, resume=resume) as (folder, before):
-        progress = before or Progress(agent.state_dict())
+        progress = before or TrainingProgress(agent.state_dict())
         try:
             agent.load_state_dict(progress.agent)
         except CheckpointError as error:
@@ -99,7 +99,7 @@ def train_policy(
 
 
 def learn_from(
-    episodes: Sequence[Episode], agent: Agent, settings: PolicyTraining, progress: Progress
+    episodes: Sequence[Episode], agent: Agent, settings: PolicyTraining, progress: TrainingProgress
 ) -> tuple[float, float]:
     """One step on all draws of some episodes; the state's statistics take their states in afterwards.
 
@@ -169,7 +169,7 @@ def _done(history: Sequence[Mapping[str, Any]], settings: PolicyTraining) -> boo
 
 def _finish(
     folder: TrainingFolder,
-    progress: Progress,
+    progress: TrainingProgress,
     agent: Agent,
     settings: PolicyTraining,
     strategy: str,

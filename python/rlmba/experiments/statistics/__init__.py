@@ -9,7 +9,7 @@ in their ``notes``.
 from __future__ import annotations
 
 from rlmba.experiments.protocol import protocol_differences
-from rlmba.experiments.statistics.arenas import Measure
+from rlmba.experiments.statistics.comparable import Measure
 from rlmba.experiments.statistics.comparing import (
     ALL_SETS,
     Comparison,

@@ -10,7 +10,15 @@ import numpy as np
 
 from rlmba.errors import UsageError
 from rlmba.experiments.group import Group
-from rlmba.experiments.statistics.arenas import Arena, Entry, Measure, Notes, Pairing, arenas, pair
+from rlmba.experiments.statistics.comparable import (
+    ComparableRuns,
+    Measure,
+    NoteList,
+    Pairing,
+    StrategyRuns,
+    comparable_runs,
+    pair,
+)
 from rlmba.experiments.statistics.significance import PairedTest, holm, paired
 
 __all__ = ["ALL_SETS", "Comparison", "Comparisons", "compare_to"]
@@ -73,10 +81,10 @@ class Comparisons(Sequence[Comparison]):
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A strategy and the reference in one arena: values [2, n], the strategy's first."""
+    """A strategy and the reference in one comparable: values [2, n], the strategy's first."""
 
-    arena: Arena
-    entry: Entry
+    comparable: ComparableRuns
+    entry: StrategyRuns
     pairing: Pairing
 
 
@@ -92,7 +100,7 @@ def compare_to(
 
     A pair is a seed that both have, both curves cut to the numbers of labels that all runs of the
     two have in common. Strategies tried under other conditions than the reference (epochs, batch
-    size, initial labels, model, training, data) are not compared with it. Notes say what was left out
+    size, initial labels, model, training, data) are not compared with it. NoteList say what was left out
     or cut, and why.
 
     Parameters
@@ -120,10 +128,12 @@ def compare_to(
     UsageError
         If there is no such reference, its name fits several, or a seed of a strategy is there twice.
     """
-    notes = Notes()
-    places = arenas(groups, notes)
-    names = dict.fromkeys(entry.name for arena in places for entry in arena.entries)
-    pairs = [found for arena in places for found in _pairs(arena, reference, measure, notes)]
+    notes = NoteList()
+    places = comparable_runs(groups, notes)
+    names = dict.fromkeys(entry.name for comparable in places for entry in comparable.entries)
+    pairs = [
+        found for comparable in places for found in _pairs(comparable, reference, measure, notes)
+    ]
     if not any(_is(reference, name) for name in names):
         raise UsageError(
             f"expected the reference to be one of {', '.join(names) or 'no strategies'}, got {reference!r}"
@@ -147,44 +157,46 @@ def _is(reference: str, name: str) -> bool:
     return name == reference or name.startswith(f"{reference} (")
 
 
-def _pairs(arena: Arena, reference: str, measure: Measure, notes: Notes) -> Iterator[_Pairs]:
-    for predictor in dict.fromkeys(entry.predictor for entry in arena.entries):
-        entries = [entry for entry in arena.entries if entry.predictor == predictor]
+def _pairs(
+    comparable: ComparableRuns, reference: str, measure: Measure, notes: NoteList
+) -> Iterator[_Pairs]:
+    for predictor in dict.fromkeys(entry.predictor for entry in comparable.entries):
+        entries = [entry for entry in comparable.entries if entry.predictor == predictor]
         found = [e for e in entries if e.name == reference] or [
             e for e in entries if _is(reference, e.name)
         ]
         if len(found) > 1:
             raise UsageError(
-                f"{arena.where}: the reference {reference!r} fits several: "
+                f"{comparable.where}: the reference {reference!r} fits several: "
                 f"{'; '.join(e.name for e in found)}; name one in full"
             )
         if not found:
             left = ", ".join(entry.name for entry in entries)
             notes.add(
-                f"{arena.where}, {predictor} predictor: no {reference} under the conditions of {left}: "
+                f"{comparable.where}, {predictor} predictor: no {reference} under the conditions of {left}: "
                 "not compared"
             )
             continue
         for entry in entries:
             if entry is not found[0]:
-                pairing = pair([entry, found[0]], arena.where, measure, notes)
+                pairing = pair([entry, found[0]], comparable.where, measure, notes)
                 if pairing.seeds:
-                    yield _Pairs(arena, entry, pairing)
+                    yield _Pairs(comparable, entry, pairing)
                 else:
                     notes.add(
-                        f"{arena.where}: {entry.name} and {reference} share no seed: not compared"
+                        f"{comparable.where}: {entry.name} and {reference} share no seed: not compared"
                     )
 
 
 def _single(pairs: Iterable[_Pairs], reference: str) -> Iterator[Comparison]:
     for found in pairs:
-        yield _compared(found.arena.dataset, reference, [found])
+        yield _compared(found.comparable.dataset, reference, [found])
 
 
 def _pooled(pairs: Iterable[_Pairs], reference: str) -> Iterator[Comparison]:
     together: dict[tuple[str, str, str], list[_Pairs]] = {}
     for found in pairs:
-        key = found.arena.fusion, found.entry.predictor, found.entry.name
+        key = found.comparable.fusion, found.entry.predictor, found.entry.name
         together.setdefault(key, []).append(found)
     for members in together.values():
         yield _compared(ALL_SETS, reference, members)
@@ -195,14 +207,14 @@ def _compared(dataset: str, reference: str, pairs: Sequence[_Pairs]) -> Comparis
     values = np.concatenate([p.pairing.values for p in pairs], axis=1)
     return Comparison(
         dataset=dataset,
-        fusion=first.arena.fusion,
+        fusion=first.comparable.fusion,
         predictor=first.entry.predictor,
         strategy=first.entry.name,
         reference=reference,
         test=paired(values[0], values[1]),
         p_holm=None,
         verdict="ties",
-        datasets=tuple(dict.fromkeys(p.arena.dataset for p in pairs)),
+        datasets=tuple(dict.fromkeys(p.comparable.dataset for p in pairs)),
     )
 
 

@@ -12,7 +12,13 @@ from scipy import stats
 
 from rlmba.errors import UsageError
 from rlmba.experiments.group import Array, Group
-from rlmba.experiments.statistics.arenas import Arena, Entry, Notes, arenas, pair
+from rlmba.experiments.statistics.comparable import (
+    ComparableRuns,
+    NoteList,
+    StrategyRuns,
+    comparable_runs,
+    pair,
+)
 from rlmba.experiments.statistics.significance import EQUAL, holm, paired, tied
 
 __all__ = ["Ranking", "WinMatrix", "critical_difference", "rank", "win_matrix"]
@@ -116,17 +122,17 @@ def win_matrix(
     UsageError
         If no group has that fusion, a name is unknown, or a seed of a strategy is there twice.
     """
-    notes = Notes()
+    notes = NoteList()
     places, names = _contestants(groups, fusion, strategies, notes)
     k = len(names)
     ahead, count = np.zeros((k, k)), np.zeros((k, k), dtype=np.int64)
     significant = np.zeros((k, k), dtype=np.int64)
     blocks: set[tuple[int, int]] = set()
-    for place, (arena, entries) in enumerate(places):
+    for place, (comparable, entries) in enumerate(places):
         tests = []
         for i, j in combinations([names.index(name) for name in entries], 2):
             a, b = entries[names[i]], entries[names[j]]
-            pairing = pair([a, b], arena.where, "aubc", notes)
+            pairing = pair([a, b], comparable.where, "aubc", notes)
             blocks |= {(place, seed) for seed in pairing.seeds}
             d = pairing.values[0] - pairing.values[1]
             half = 0.5 * (np.abs(d) < EQUAL).sum()
@@ -139,7 +145,7 @@ def win_matrix(
             if p is not None and p < alpha:
                 significant[(i, j) if test.difference > 0 else (j, i)] += 1
         if tests and max(test.n for _, _, test in tests) == 1:
-            notes.add(f"{arena.where}: one seed: no p value")
+            notes.add(f"{comparable.where}: one seed: no p value")
     with np.errstate(invalid="ignore"):
         wins = np.where(count > 0, ahead / count, np.nan)
     total = [float(np.nanmean(row)) if np.isfinite(row).any() else -1.0 for row in wins]
@@ -151,7 +157,7 @@ def win_matrix(
         significant=significant[square],
         pairs=count[square],
         blocks=len(blocks),
-        datasets=tuple(dict.fromkeys(arena.dataset for arena, _ in places)),
+        datasets=tuple(dict.fromkeys(comparable.dataset for comparable, _ in places)),
         notes=notes.all(),
     )
 
@@ -191,20 +197,20 @@ def rank(
     ----------
     J. Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006.
     """
-    notes = Notes()
+    notes = NoteList()
     places, names = _contestants(groups, fusion, strategies, notes)
     ranks, sets = [], []
-    for arena, entries in places:
+    for comparable, entries in places:
         missing = [name for name in names if name not in entries]
         if missing:
-            notes.add(f"{arena.where}: left out of ranks, without {', '.join(missing)}")
+            notes.add(f"{comparable.where}: left out of ranks, without {', '.join(missing)}")
             continue
-        pairing = pair([entries[name] for name in names], arena.where, "aubc", notes)
+        pairing = pair([entries[name] for name in names], comparable.where, "aubc", notes)
         if not pairing.seeds:
-            notes.add(f"{arena.where}: left out of ranks, no seed that all strategies have")
+            notes.add(f"{comparable.where}: left out of ranks, no seed that all strategies have")
             continue
         ranks.append(np.array([stats.rankdata(tied(-column)) for column in pairing.values.T]))
-        sets.append(arena.dataset)
+        sets.append(comparable.dataset)
     table = np.concatenate(ranks) if ranks else np.empty((0, len(names)))
     n, k = table.shape
     mean = table.mean(axis=0) if n else np.full(k, np.nan)
@@ -268,8 +274,8 @@ def critical_difference(k: int, blocks: int, *, alpha: float = 0.05) -> float:
 
 
 def _contestants(
-    groups: Iterable[Group], fusion: str, strategies: Sequence[str] | None, notes: Notes
-) -> tuple[list[tuple[Arena, dict[str, Entry]]], list[str]]:
+    groups: Iterable[Group], fusion: str, strategies: Sequence[str] | None, notes: NoteList
+) -> tuple[list[tuple[ComparableRuns, dict[str, StrategyRuns]]], list[str]]:
     """Arenas with their entries by name, and all names in alphabetical order."""
     groups = list(groups)
     chosen = [group for group in groups if group.fusion == fusion]
@@ -278,9 +284,9 @@ def _contestants(
         raise UsageError(f"expected groups under {fusion!r} fusion, got fusions: {there}")
     several = len({group.predictor for group in chosen}) > 1
     places = []
-    for arena in arenas(chosen, notes):
-        entries = {f"{e.name}, {e.predictor}" if several else e.name: e for e in arena.entries}
-        places.append((arena, entries))
+    for comparable in comparable_runs(chosen, notes):
+        entries = {f"{e.name}, {e.predictor}" if several else e.name: e for e in comparable.entries}
+        places.append((comparable, entries))
     names = sorted({name for _, entries in places for name in entries})
     if strategies is not None:
         unknown = [name for name in strategies if name not in names]

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES, Ablation
-from rlmba.experiments.sweep.folder import Failure, open_folder, stored_sweep
+from rlmba.experiments.sweep.folder import RunFailure, open_folder, stored_sweep
 from rlmba.experiments.sweep.on_ray import RayTasks
-from rlmba.experiments.sweep.plan import Plan, make_plan
-from rlmba.experiments.sweep.processes import LocalProcesses, fitting_jobs
+from rlmba.experiments.sweep.plan import SweepPlan, make_plan
+from rlmba.experiments.sweep.processes import LocalProcesses, fitting_processes
 from rlmba.experiments.sweep.schedule import (
-    Entry,
-    State,
+    RunProgress,
+    RunState,
     SweepObserver,
     SweepResult,
-    run_jobs,
+    make_runs,
 )
 from rlmba.experiments.sweep.schema import (
     DatasetEntry,
@@ -25,7 +25,7 @@ from rlmba.experiments.sweep.schema import (
     load_sweep,
     read_sweep_file,
 )
-from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.variants import PlannedRun
 from rlmba.experiments.sweep.work import Executor
 
 __all__ = [
@@ -33,38 +33,38 @@ __all__ = [
     "BASELINES",
     "Ablation",
     "DatasetEntry",
-    "Entry",
-    "Failure",
-    "Job",
     "LocalProcesses",
-    "Plan",
+    "PlannedRun",
     "RayTasks",
-    "State",
+    "RunFailure",
+    "RunProgress",
+    "RunState",
     "StrategyEntry",
     "SweepConfig",
     "SweepObserver",
+    "SweepPlan",
     "SweepResult",
     "load_sweep",
     "make_plan",
+    "make_runs",
     "read_sweep_file",
-    "run_jobs",
     "run_sweep",
     "stored_sweep",
 ]
 
 
-class _Silent:
+class _NoObserver:
     """The observer where none was given."""
 
-    def begin(self, entries: Sequence[Entry], where: str) -> None: ...
+    def begin(self, entries: Sequence[RunProgress], where: str) -> None: ...
 
-    def ended(self, entry: Entry) -> None: ...
+    def ended(self, entry: RunProgress) -> None: ...
 
     def tick(self) -> None: ...
 
 
 def run_sweep(
-    plan: Plan,
+    plan: SweepPlan,
     output: Path,
     *,
     resume: bool = False,
@@ -81,7 +81,7 @@ def run_sweep(
 
     Parameters
     ----------
-    plan : Plan
+    plan : SweepPlan
         Of :func:`make_plan` for the same ``output``.
     output : path
         Holds ``sweep.yaml``, ``round0/``, ``cells/`` and ``logs/``.
@@ -111,11 +111,15 @@ def run_sweep(
         executor: Executor
         if ray is None:
             executor = LocalProcesses(
-                fitting_jobs(plan.jobs) if jobs is None else jobs, output / "logs"
+                fitting_processes(plan.runs) if jobs is None else jobs, output / "logs"
             )
         else:
             executor = RayTasks(ray, jobs=jobs)
         with contextlib.closing(executor):
-            return run_jobs(
-                plan, executor, observer or _Silent(), together=together, keep_models=keep_models
+            return make_runs(
+                plan,
+                executor,
+                observer or _NoObserver(),
+                together=together,
+                keep_models=keep_models,
             )

@@ -21,20 +21,20 @@ import rlmba
 from rlmba import trust
 from rlmba.config import FREE_KEYS, PLACES, flat, yaml12
 from rlmba.errors import DataError, RunFolderError, UsageError
-from rlmba.experiments.sweep.plan import Plan
+from rlmba.experiments.sweep.plan import SweepPlan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
-from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.variants import PlannedRun
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json, said
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import MULTIMODAL
 
 __all__ = [
-    "Failure",
-    "Newest",
+    "LatestFigures",
+    "RunFailure",
     "clear_failure",
     "drop_model",
-    "newest",
+    "latest_figures",
     "open_folder",
     "stored_sweep",
     "write_failure",
@@ -45,14 +45,14 @@ _FILE = "sweep.yaml"
 _UNCOMPARED = {*FREE_KEYS, *PLACES}
 
 
-class _Run(BaseModel):
+class _StoredRuns(BaseModel):
     """What one strategy on a data set has of its own."""
 
     seeds: list[int]
     own: dict[str, Any]
 
 
-class _Stored(BaseModel):
+class _SweepFile(BaseModel):
     """The file ``sweep.yaml``."""
 
     format: int
@@ -60,11 +60,11 @@ class _Stored(BaseModel):
     sweep: dict[str, Any]
     data: dict[str, str]
     common: dict[str, Any]
-    runs: dict[str, _Run]
+    runs: dict[str, _StoredRuns]
 
 
 @contextlib.contextmanager
-def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
+def open_folder(output: Path, plan: SweepPlan, *, resume: bool) -> Iterator[None]:
     """Hold a comparison's folder and write its plan into it.
 
     Raises
@@ -136,17 +136,17 @@ def _read(output: Path) -> dict[str, Any] | None:
     except (UsageError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); give another --output") from error
     try:
-        return _Stored.model_validate(stored, strict=True).model_dump()
+        return _SweepFile.model_validate(stored, strict=True).model_dump()
     except ValidationError as error:
         raise RunFolderError(f"{file} is damaged: {said(error)}; give another --output") from error
 
 
-def _contents(plan: Plan) -> dict[str, Any]:
+def _contents(plan: SweepPlan) -> dict[str, Any]:
     variants: dict[str, tuple[dict[str, Any], list[int]]] = {}
-    for job in plan.jobs:
-        values = flat(job.config.model_dump(mode="json"))
+    for run in plan.runs:
+        values = flat(run.config.model_dump(mode="json"))
         values = {k: v for k, v in values.items() if k not in ("seed", "round0", "reward.curves")}
-        variants.setdefault(job.variant, (values, []))[1].append(job.config.seed)
+        variants.setdefault(run.variant, (values, []))[1].append(run.config.seed)
     first = next(iter(variants.values()))[0]
     every = [values for values, _ in variants.values()]
     common = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in every)}
@@ -195,7 +195,7 @@ def _check_continues(stored: Mapping[str, Any], fresh: Mapping[str, Any], output
 
 
 @dataclass(frozen=True)
-class Failure:
+class RunFailure:
     """Why a run failed: ``error`` in a line, the whole ``traceback``, and when (ISO 8601, UTC)."""
 
     error: str
@@ -203,7 +203,7 @@ class Failure:
     time: str
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
+    def of(cls, error: BaseException) -> RunFailure:
         """Describe an exception."""
         text = " ".join(str(error).split())
         return cls(
@@ -213,7 +213,7 @@ class Failure:
         )
 
 
-def write_failure(folder: Path, failure: Failure) -> None:
+def write_failure(folder: Path, failure: RunFailure) -> None:
     """Record a failure as ``failure.json`` in a run's folder, whole or not at all."""
     make_folder(folder)
     atomic_write_text(folder / "failure.json", json.dumps(asdict(failure), indent=1) + "\n")
@@ -225,7 +225,7 @@ def clear_failure(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Newest:
+class LatestFigures:
     """How far a run is: complete rounds (round 0 counts), and figures of the last (None: none yet)."""
 
     rounds: int = 0
@@ -252,7 +252,7 @@ class _Last:
     validation: _Figures | None = None
 
 
-def newest(folder: Path) -> Newest:
+def latest_figures(folder: Path) -> LatestFigures:
     """Read a run's newest figures, while it goes on or after; Top-1 on test, else on V.
 
     What cannot be read counts as nothing: the run itself will say what is wrong.
@@ -261,15 +261,17 @@ def newest(folder: Path) -> Newest:
     try:
         lines = (find_bytes(file, advice="") or b"").split(b"\n")[:-1]
         if not lines:
-            return Newest()
+            return LatestFigures()
         last = parse_json(lines[-1], _Last, str(file), advice="")
         figures = last.test or last.validation
-        return Newest(len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None)
+        return LatestFigures(
+            len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None
+        )
     except (DataError, KeyError):
-        return Newest()
+        return LatestFigures()
 
 
-def drop_model(job: Job) -> None:
+def drop_model(run: PlannedRun) -> None:
     """Delete the model of a complete run; what its strategy has learned stays."""
-    for file in (job.folder / "checkpoints").glob("round_*/model.safetensors"):
+    for file in (run.folder / "checkpoints").glob("round_*/model.safetensors"):
         file.unlink(missing_ok=True)

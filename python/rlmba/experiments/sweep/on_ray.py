@@ -8,8 +8,8 @@ import socket
 from typing import Any
 
 from rlmba.errors import UsageError
-from rlmba.experiments.sweep.folder import Failure
-from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
+from rlmba.experiments.sweep.folder import RunFailure
+from rlmba.experiments.sweep.work import EndedUnit, LearnerRunner, Runner, WorkUnit, execute
 from rlmba.workers import cores
 
 __all__ = ["RayTasks"]
@@ -74,14 +74,14 @@ class RayTasks:
             len(nodes) > 1
         )
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_execute)
-        self._arguments = (runner or LoopRunner(), threads)
-        self._running: dict[Any, Unit] = {}
+        self._arguments = (runner or LearnerRunner(), threads)
+        self._running: dict[Any, WorkUnit] = {}
 
-    def start(self, unit: Unit) -> None:
+    def start(self, unit: WorkUnit) -> None:
         """Submit a unit."""
         self._running[self._task.remote(unit, *self._arguments)] = unit
 
-    def wait(self, seconds: float) -> list[Ended]:
+    def wait(self, seconds: float) -> list[EndedUnit]:
         """Units that have ended, or whose processes have."""
         if not self._running:
             return []
@@ -95,13 +95,13 @@ class RayTasks:
         self._running.clear()
         self._ray.shutdown()
 
-    def _ended(self, reference: Any) -> Ended:
+    def _ended(self, reference: Any) -> EndedUnit:
         unit = self._running.pop(reference)
         try:
-            return Ended(unit, self._ray.get(reference))
+            return EndedUnit(unit, self._ray.get(reference))
         except self._ray.exceptions.RayError as error:
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
-            return Ended(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
+            return EndedUnit(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
 
 
 def _check_reachable(address: str) -> None:
@@ -121,7 +121,7 @@ def _no_cluster(address: str, error: Exception) -> UsageError:
     )
 
 
-def _execute(unit: Unit, runner: Runner, threads: int) -> tuple[Failure | None, ...]:
+def _execute(unit: WorkUnit, runner: Runner, threads: int) -> tuple[RunFailure | None, ...]:
     import torch
 
     torch.set_num_threads(threads)

@@ -12,31 +12,31 @@ from pathlib import Path
 from rlmba.config import flat
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES
-from rlmba.experiments.sweep.problems import Problems
+from rlmba.experiments.sweep.problems import PlanProblems
 from rlmba.experiments.sweep.schema import DatasetEntry, SweepConfig, load_sweep
 from rlmba.experiments.sweep.variants import (
-    Datasets,
-    Job,
+    LoadedDatasets,
+    PlannedRun,
     Variant,
     dataset_name,
     measured_against,
 )
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["SweepPlan", "make_plan"]
 
 _PROTOCOL = ("rounds", "batch_size", "initial_labels", "epochs", "validation_fraction")
 _NAME = re.compile(r"[\w+.-]*\w[\w+.-]*")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """Every run of a comparison.
 
     Attributes
     ----------
     config : SweepConfig
         With every strategy spelled out, and those added that others need.
-    jobs : tuple of Job
+    runs : tuple of PlannedRun
         In the order to run them: each round 0, then runs by seed, so that every strategy has figures
         early.
     fingerprints : mapping of data set to str
@@ -46,12 +46,12 @@ class Plan:
     """
 
     config: SweepConfig
-    jobs: tuple[Job, ...]
+    runs: tuple[PlannedRun, ...]
     fingerprints: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
-def make_plan(config: SweepConfig, output: Path) -> Plan:
+def make_plan(config: SweepConfig, output: Path) -> SweepPlan:
     """Spell a comparison out and check every run of it against its data set.
 
     Parameters
@@ -70,8 +70,8 @@ def make_plan(config: SweepConfig, output: Path) -> Plan:
     """
     config, notes = _complete(config)
     _check_names(config)
-    datasets = Datasets()
-    problems = Problems()
+    datasets = LoadedDatasets()
+    problems = PlanProblems()
     output = output.absolute()
     variants = [
         Variant(output, d, s, fusion, predictor)
@@ -82,8 +82,8 @@ def make_plan(config: SweepConfig, output: Path) -> Plan:
             *product(config.predictors, config.strategies),
         ]
     ]
-    rounds0: dict[tuple[str, str, int], Job] = {}
-    jobs: list[Job] = []
+    rounds0: dict[tuple[str, str, int], PlannedRun] = {}
+    runs: list[PlannedRun] = []
     for variant in variants:
         with problems.of(variant.path):
             base = variant.load(config)
@@ -93,17 +93,17 @@ def make_plan(config: SweepConfig, output: Path) -> Plan:
         for seed in config.seeds:
             start = (variant.dataset_name, variant.fusion, seed)
             with problems.of(f"{variant.path}/seed{seed}"):
-                job = variant.job(base, dataset, seed, rounds0.get(start))
+                run = variant.planned_run(base, dataset, seed, rounds0.get(start))
                 if variant.strategy is None:
-                    rounds0[start] = job
-                jobs.append(job)
-    for job, message in _unlike_baselines(jobs):
-        problems.add(job.name, message)
+                    rounds0[start] = run
+                runs.append(run)
+    for run, message in _unlike_baselines(runs):
+        problems.add(run.name, message)
     problems.report()
     order = {seed: i for i, seed in enumerate(config.seeds)}
-    jobs.sort(key=lambda job: (not job.is_round0, order[job.config.seed]))
-    return Plan(
-        config, tuple(jobs), datasets.fingerprints, (*notes, *_with_round0_of_their_own(jobs))
+    runs.sort(key=lambda run: (not run.is_round0, order[run.config.seed]))
+    return SweepPlan(
+        config, tuple(runs), datasets.fingerprints, (*notes, *_with_round0_of_their_own(runs))
     )
 
 
@@ -144,8 +144,8 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
     return config.model_copy(update=update), tuple(notes)
 
 
-def _with_round0_of_their_own(jobs: Sequence[Job]) -> Iterator[str]:
-    labels = dict.fromkeys(j.label for j in jobs if not j.is_round0 and j.config.round0 is None)
+def _with_round0_of_their_own(runs: Sequence[PlannedRun]) -> Iterator[str]:
+    labels = dict.fromkeys(j.label for j in runs if not j.is_round0 and j.config.round0 is None)
     if labels:
         yield (
             f"{', '.join(labels)}: not from the shared round 0, since other settings train another model"
@@ -183,18 +183,18 @@ def _check_names(config: SweepConfig) -> None:
                 )
 
 
-def _unlike_baselines(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+def _unlike_baselines(runs: Sequence[PlannedRun]) -> Iterator[tuple[PlannedRun, str]]:
     """Runs with a relative reward whose baselines follow another protocol."""
-    by_name = {job.name: job for job in jobs}
-    for job in jobs:
-        for baseline in (by_name[n] for n in job.needs if n in by_name):
+    by_name = {run.name: run for run in runs}
+    for run in runs:
+        for baseline in (by_name[n] for n in run.needs if n in by_name):
             if baseline.is_round0:
                 continue
             for key in _PROTOCOL:
-                ours, theirs = getattr(job.config, key), getattr(baseline.config, key)
+                ours, theirs = getattr(run.config, key), getattr(baseline.config, key)
                 if ours != theirs:
                     message = (
                         f"its relative reward is measured against {baseline.label}, which has "
                         f"{key}={theirs}, but it has {key}={ours}; give both the same"
                     )
-                    yield job, message
+                    yield run, message

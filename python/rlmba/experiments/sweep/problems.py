@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from rlmba.errors import RlmbaError, UsageError
 
-__all__ = ["Problems"]
+__all__ = ["PlanProblems"]
 
 
-class Problems:
+class PlanProblems:
     """What is wrong with which runs; the same of many is one line."""
 
     def __init__(self) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.errors import StorageError, UsageError
-from rlmba.experiments.sweep.folder import Failure
-from rlmba.experiments.sweep.variants import Job
-from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
+from rlmba.experiments.sweep.folder import RunFailure
+from rlmba.experiments.sweep.variants import PlannedRun
+from rlmba.experiments.sweep.work import EndedUnit, LearnerRunner, Runner, WorkUnit, execute
 from rlmba.machine import available_memory
 from rlmba.storage import make_folder, open_own
 from rlmba.workers import Died, Raised, Workers, cores
 
-__all__ = ["LocalProcesses", "fitting_jobs"]
+__all__ = ["LocalProcesses", "fitting_processes"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PROCESS = 1.1e9
@@ -26,7 +26,7 @@ _PATIENCE = 5.0
 """Seconds that processes get to end by themselves."""
 
 
-def fitting_jobs(jobs: Sequence[Job]) -> int:
+def fitting_processes(runs: Sequence[PlannedRun]) -> int:
     """Number of processes that fit: by cores and free memory, or one per GPU.
 
     One where networks are trained on media. The memory is an estimate: that of a process with a small
@@ -34,23 +34,23 @@ def fitting_jobs(jobs: Sequence[Job]) -> int:
     """
     import torch
 
-    configs = [job.config for job in jobs]
+    configs = [run.config for run in runs]
     if torch.cuda.is_available() and any(c.device != "cpu" for c in configs):
         return torch.cuda.device_count()
     if any(c.data_root is not None and not c.model.frozen for c in configs):
         return 1
     data = max((c.data.stat().st_size for c in configs if c.data is not None), default=0)
-    return max(1, min(len(jobs), cores(), int(available_memory() / (_PROCESS + 3 * data))))
+    return max(1, min(len(runs), cores(), int(available_memory() / (_PROCESS + 3 * data))))
 
 
 @dataclass(frozen=True)
 class _UnitTask:
     """See :class:`rlmba.workers.Task`."""
 
-    unit: Unit
+    unit: WorkUnit
     runner: Runner
 
-    def run(self, tick: Callable[[], None]) -> tuple[Failure | None, ...]:  # noqa: ARG002 - see Task
+    def run(self, tick: Callable[[], None]) -> tuple[RunFailure | None, ...]:  # noqa: ARG002 - see Task
         """Make the runs of the unit."""
         return execute(self.unit, self.runner)
 
@@ -92,7 +92,7 @@ class LocalProcesses:
             self.threads > 1
         )
         self._logs = logs
-        self._runner = runner or LoopRunner()
+        self._runner = runner or LearnerRunner()
         self.workers = Workers(
             slots,
             environment=self._environment,
@@ -100,12 +100,12 @@ class LocalProcesses:
             patience=_PATIENCE,
         )
 
-    def start(self, unit: Unit) -> None:
+    def start(self, unit: WorkUnit) -> None:
         """Give a unit to an idle process or to a new one."""
         make_folder(self._logs)
         self.workers.start(_UnitTask(unit, self._runner))
 
-    def wait(self, seconds: float) -> list[Ended]:
+    def wait(self, seconds: float) -> list[EndedUnit]:
         """Return the units that have ended, or whose processes have died."""
         return [self._ended(task, result) for task, result in self.workers.wait(seconds)]
 
@@ -113,12 +113,12 @@ class LocalProcesses:
         """End all processes: idle ones at once, busy ones on SIGTERM, then by force."""
         self.workers.close()
 
-    def _ended(self, task: Any, result: Any) -> Ended:
+    def _ended(self, task: Any, result: Any) -> EndedUnit:
         if isinstance(result, Died):
-            return Ended(task.unit, died=f"{_how(result)}; see {_log(self._logs, result.slot)}")
+            return EndedUnit(task.unit, died=f"{_how(result)}; see {_log(self._logs, result.slot)}")
         if isinstance(result, Raised):
-            return Ended(task.unit, died=str(result.error))
-        return Ended(task.unit, result)
+            return EndedUnit(task.unit, died=str(result.error))
+        return EndedUnit(task.unit, result)
 
     def _environment(self, slot: int) -> dict[str, str]:
         """Numbers of threads, which libraries read when they are loaded, and the GPU of a slot."""

@@ -18,13 +18,13 @@ from rlmba.experiments.sweep.ablations import ABLATIONS
 __all__ = ["DatasetEntry", "StrategyEntry", "SweepConfig", "load_sweep", "read_sweep_file"]
 
 
-class _Section(BaseModel):
+class _SweepSection(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
-class DatasetEntry(_Section):
+class DatasetEntry(_SweepSection):
     """A data set of the comparison. A bare word is its ``dataset``; one that ends in .npz its ``data``."""
 
     dataset: str = "features"
@@ -41,7 +41,7 @@ class DatasetEntry(_Section):
     """Settings of every run on it, above the common ones."""
 
 
-class StrategyEntry(_Section):
+class StrategyEntry(_SweepSection):
     """A strategy of the comparison. A bare word is its ``strategy``, or the name of an ablation."""
 
     strategy: str
@@ -105,7 +105,7 @@ def _list(value: Any) -> Any:
     return [value] if isinstance(value, (str, Mapping)) else value
 
 
-class SweepConfig(_Section):
+class SweepConfig(_SweepSection):
     """A comparison: every strategy on every data set, with every fusion, predictor and seed."""
 
     datasets: Annotated[

@@ -16,7 +16,7 @@ from rlmba.experiments.sweep.schema import DatasetEntry, StrategyEntry, SweepCon
 if TYPE_CHECKING:
     from rlmba.data import MultimodalDataset
 
-__all__ = ["Datasets", "Job", "Variant", "dataset_name", "measured_against"]
+__all__ = ["LoadedDatasets", "PlannedRun", "Variant", "dataset_name", "measured_against"]
 
 _ROUND0 = "round 0"
 # Keys that something else in the comparison decides.
@@ -34,7 +34,7 @@ _OWNED = {
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedRun:
     """One run of a comparison.
 
     Attributes
@@ -138,13 +138,13 @@ class Variant:
         layers = [("datasets", data), *layers, ("comparison", own)]
         return load_config(preset=entry.preset, layers=layers)
 
-    def job(
+    def planned_run(
         self,
         base: RunConfig,
         dataset: MultimodalDataset,
         seed: int,
-        round0: Job | None = None,
-    ) -> Job:
+        round0: PlannedRun | None = None,
+    ) -> PlannedRun:
         """One seed's run, resolved; from ``round0`` where it would train the same one."""
         from rlmba.learner.round0 import round0_identity
         from rlmba.learner.session import resolve
@@ -163,7 +163,7 @@ class Variant:
             needs.insert(0, round0.name)
             resolved = resolved.model_copy(update={"round0": round0.folder})
         name = f"{self.path}/seed{seed}"
-        return Job(
+        return PlannedRun(
             name=name,
             dataset=self.dataset_name,
             model=self.model,
@@ -174,7 +174,7 @@ class Variant:
         )
 
 
-class Datasets:
+class LoadedDatasets:
     """Data sets, each loaded once."""
 
     def __init__(self) -> None:

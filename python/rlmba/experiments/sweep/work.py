@@ -10,10 +10,10 @@ from typing import Protocol
 
 from rlmba.config import RunConfig
 from rlmba.errors import StorageError
-from rlmba.experiments.sweep.folder import Failure, clear_failure, write_failure
-from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.folder import RunFailure, clear_failure, write_failure
+from rlmba.experiments.sweep.variants import PlannedRun
 
-__all__ = ["Ended", "Executor", "LoopRunner", "Runner", "Unit", "execute"]
+__all__ = ["EndedUnit", "Executor", "LearnerRunner", "Runner", "WorkUnit", "execute"]
 
 
 class Runner(Protocol):
@@ -26,7 +26,7 @@ class Runner(Protocol):
         """Make runs or go on with them, each in its folder; what went wrong with each."""
 
 
-class LoopRunner:
+class LearnerRunner:
     """Makes runs with :mod:`rlmba.learner`."""
 
     def key(self, config: RunConfig) -> str | None:
@@ -50,19 +50,19 @@ class LoopRunner:
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """Runs that one process makes: several are made together. ``attempt`` counts from 1."""
 
-    jobs: tuple[Job, ...]
+    runs: tuple[PlannedRun, ...]
     attempt: int = 1
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedUnit:
     """A unit that has ended: a failure or None for each run, or ``died``: why its process is gone."""
 
-    unit: Unit
-    failures: tuple[Failure | None, ...] = ()
+    unit: WorkUnit
+    failures: tuple[RunFailure | None, ...] = ()
     died: str | None = None
 
 
@@ -80,33 +80,33 @@ class Executor(Protocol):
     slots: int
     where: str
 
-    def start(self, unit: Unit) -> None:
+    def start(self, unit: WorkUnit) -> None:
         """Begin a unit; never more than ``slots`` at a time."""
 
-    def wait(self, seconds: float) -> list[Ended]:
+    def wait(self, seconds: float) -> list[EndedUnit]:
         """Units that have ended; waits so long for the first, at most."""
 
     def close(self) -> None:
         """End everything that still runs."""
 
 
-def execute(unit: Unit, runner: Runner) -> tuple[Failure | None, ...]:
+def execute(unit: WorkUnit, runner: Runner) -> tuple[RunFailure | None, ...]:
     """Make the runs of a unit; a failure is recorded in its run's folder and returned, never raised."""
-    jobs = unit.jobs
-    for job in jobs:
-        clear_failure(job.folder)
+    runs = unit.runs
+    for run in runs:
+        clear_failure(run.folder)
     try:
-        errors = runner.run([job.config for job in jobs], [job.folder for job in jobs])
+        errors = runner.run([run.config for run in runs], [run.folder for run in runs])
     except Exception as error:
-        errors = [error] * len(jobs)
-    failures = tuple(None if error is None else Failure.of(error) for error in errors)
-    for job, failure in zip(jobs, failures, strict=True):
+        errors = [error] * len(runs)
+    failures = tuple(None if error is None else RunFailure.of(error) for error in errors)
+    for run, failure in zip(runs, failures, strict=True):
         if failure is not None:
-            record(job, failure)
+            record(run, failure)
     return failures
 
 
-def record(job: Job, failure: Failure) -> None:
+def record(run: PlannedRun, failure: RunFailure) -> None:
     """Write ``failure.json``; where even that cannot be written, the failure is still reported."""
     with contextlib.suppress(StorageError):
-        write_failure(job.folder, failure)
+        write_failure(run.folder, failure)

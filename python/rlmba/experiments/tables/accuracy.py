@@ -11,7 +11,7 @@ import numpy as np
 from rlmba.experiments import paper, statistics
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import Group
-from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.scope import Scope, StrategyVariant
 from rlmba.experiments.tables.cells import NONE, best, number, spread, text
 from rlmba.types import MULTIMODAL
 
@@ -30,7 +30,7 @@ class _Column:
     """
 
     heading: str
-    cell: Callable[[Row], Cell]
+    cell: Callable[[StrategyVariant], Cell]
     dataset: str | None = None
     bold: str = ""
 
@@ -60,8 +60,10 @@ def _strategy(scope: Scope) -> _Column:
 
 
 def _seeds(scope: Scope) -> _Column:
-    def cell(row: Row) -> Cell:
-        counts = sorted({len(g.seeds) for g in scope.groups if Row(g.strategy, g.variant) == row})
+    def cell(row: StrategyVariant) -> Cell:
+        counts = sorted(
+            {len(g.seeds) for g in scope.groups if StrategyVariant(g.strategy, g.variant) == row}
+        )
         if len(counts) == 1:
             return text(counts[0])
         return Cell(f"{counts[0]} to {counts[-1]}", float(counts[0]))
@@ -87,12 +89,12 @@ def table2(scope: Scope) -> TableData | None:
 def _at_budget(scope: Scope, name: str, title: str, *, ablation: bool) -> TableData:
     """Top-1 at the budget, with a second column for each data set that the paper has numbers of."""
 
-    def ours(dataset: str, row: Row) -> Cell:
+    def ours(dataset: str, row: StrategyVariant) -> Cell:
         group = scope.find(row, dataset)
         at = None if group is None else scope.column_of(group)
         return spread(None if group is None or at is None else group.top1[MULTIMODAL][:, at])
 
-    def printed(dataset: str, row: Row) -> Cell:
+    def printed(dataset: str, row: StrategyVariant) -> Cell:
         known = not row.variant
         return number(paper.top1_of(dataset, row.strategy, ablation=ablation) if known else None)
 
@@ -116,10 +118,10 @@ def _at_budget(scope: Scope, name: str, title: str, *, ablation: bool) -> TableD
 def areas(scope: Scope) -> TableData:
     """Area under the budget curve: as the mean over rounds, and as DeepAL+ computes and rounds it."""
 
-    def mean(dataset: str, row: Row) -> Cell:
+    def mean(dataset: str, row: StrategyVariant) -> Cell:
         return spread(_area(scope.find(row, dataset), "mean"))
 
-    def as_deepal(dataset: str, row: Row) -> Cell:
+    def as_deepal(dataset: str, row: StrategyVariant) -> Cell:
         areas = _area(scope.find(row, dataset), "deepal")
         if areas is None:
             return NONE
@@ -159,17 +161,17 @@ def labels_saved(scope: Scope, reference: str = "random") -> TableData | None:
     if not finals:
         return None
 
-    def needed(dataset: str, row: Row) -> float | None:
+    def needed(dataset: str, row: StrategyVariant) -> float | None:
         group = scope.find(row, dataset)
         if group is None or np.isnan(group.top1[MULTIMODAL]).any():
             return None
         mean = group.top1[MULTIMODAL].mean(axis=0, keepdims=True)
         return float(statistics.labels_to_reach(group.labels, mean, finals[dataset][1])[0])
 
-    def labels(dataset: str, row: Row) -> Cell:
+    def labels(dataset: str, row: StrategyVariant) -> Cell:
         return number(needed(dataset, row), ".0f")
 
-    def share(dataset: str, row: Row) -> Cell:
+    def share(dataset: str, row: StrategyVariant) -> Cell:
         n = needed(dataset, row)
         return number(None if n is None else n / finals[dataset][0], ".0%")
 
@@ -191,7 +193,7 @@ def labels_saved(scope: Scope, reference: str = "random") -> TableData | None:
 
 def _final(scope: Scope, reference: str, dataset: str) -> tuple[int, float] | None:
     """Return the reference's budget and its mean Top-1 there."""
-    group = scope.find(Row(reference, ""), dataset)
+    group = scope.find(StrategyVariant(reference, ""), dataset)
     at = None if group is None else scope.column_of(group)
     if group is None or at is None:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import Group
-from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.scope import Scope, StrategyVariant
 from rlmba.experiments.tables.cells import NONE, best, spread, text
 from rlmba.types import MULTIMODAL
 
@@ -24,7 +24,7 @@ _CALIBRATION = (
 )
 
 
-def _each(scope: Scope) -> Iterator[tuple[Row, Group, int]]:
+def _each(scope: Scope) -> Iterator[tuple[StrategyVariant, Group, int]]:
     """Every group that has its data set's budget, with its round there, in the order of rows."""
     for row, group in scope.members():
         at = scope.column_of(group)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-__all__ = ["command_of", "note", "options_of"]
+__all__ = ["command_of", "option_hint", "options_of"]
 
 _COMMANDS = re.compile(r"`rlmba [^`]*`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -48,7 +48,7 @@ def command_of(arguments: Sequence[str]) -> str:
     return next((c for c in options_of() if c in (given[0], f"{given[0]} {given[1]}")), "")
 
 
-def note(message: str, arguments: Sequence[str]) -> str:
+def option_hint(message: str, arguments: Sequence[str]) -> str:
     """What a message's options are for the command that prints it; "" where it has them all.
 
     Parameters

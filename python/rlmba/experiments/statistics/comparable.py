@@ -22,13 +22,21 @@ from rlmba.experiments.protocol import (
 from rlmba.experiments.statistics.measures import aubc
 from rlmba.types import MULTIMODAL
 
-__all__ = ["Arena", "Entry", "Measure", "Notes", "Pairing", "arenas", "pair"]
+__all__ = [
+    "ComparableRuns",
+    "Measure",
+    "NoteList",
+    "Pairing",
+    "StrategyRuns",
+    "comparable_runs",
+    "pair",
+]
 
 Measure = Literal["aubc", "final"]
 
 
-class Notes:
-    """Notes in the order made, each once."""
+class NoteList:
+    """NoteList in the order made, each once."""
 
     def __init__(self) -> None:
         self._notes: dict[str, None] = {}
@@ -43,7 +51,7 @@ class Notes:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Curve:
     """Numbers of labels [T] and the fused head's Top-1 [T] of one seed."""
 
     labels: NDArray[np.int64]
@@ -51,21 +59,21 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One strategy in an arena: its runs by seed, however many rounds each has."""
+class StrategyRuns:
+    """One strategy in an comparable: its runs by seed, however many rounds each has."""
 
     name: str
     predictor: str
-    runs: dict[int, Run]
+    runs: dict[int, Curve]
 
 
 @dataclass(frozen=True, eq=False)
-class Arena:
+class ComparableRuns:
     """Strategies tried under the same conditions on one data set under one fusion."""
 
     dataset: str
     fusion: str
-    entries: tuple[Entry, ...]
+    entries: tuple[StrategyRuns, ...]
 
     @property
     def where(self) -> str:
@@ -81,21 +89,21 @@ class Pairing:
     values: Array
 
 
-def arenas(groups: Iterable[Group], notes: Notes) -> list[Arena]:
-    """Sort groups into arenas.
+def comparable_runs(groups: Iterable[Group], notes: NoteList) -> list[ComparableRuns]:
+    """Sort groups into comparable_runs.
 
     Parameters
     ----------
     groups : iterable of Group
-    notes : Notes
+    notes : NoteList
         Gets the notes of the groups, and: conditions that keep strategies of a data set apart, several
         versions of the code, runs left out because an accuracy is NaN.
 
     Returns
     -------
-    list of Arena
+    list of ComparableRuns
         In the order first met; so are its entries. An entry's name is its strategy, with the options
-        that tell it from another of the same name and predictor in the same arena.
+        that tell it from another of the same name and predictor in the same comparable.
 
     Raises
     ------
@@ -120,7 +128,7 @@ def arenas(groups: Iterable[Group], notes: Notes) -> list[Arena]:
         for same in by_protocol.values():
             if versions := say_versions(same):
                 notes.add(f"{where}: {versions}")
-            found.append(Arena(dataset, fusion, tuple(_entries(same, where, notes))))
+            found.append(ComparableRuns(dataset, fusion, tuple(_entries(same, where, notes))))
     return found
 
 
@@ -137,7 +145,7 @@ def _by_value(what: str, owners: Sequence[tuple[str, str]]) -> str:
     return f"{what} = {', '.join(said)}" if len(values) > 1 else ""
 
 
-def _entries(groups: Sequence[Group], where: str, notes: Notes) -> list[Entry]:
+def _entries(groups: Sequence[Group], where: str, notes: NoteList) -> list[StrategyRuns]:
     by_method: dict[Any, list[Group]] = {}
     for g in groups:
         options = tuple(sorted(method_options(g).items())) if g.options else g.variant
@@ -150,10 +158,10 @@ def _entries(groups: Sequence[Group], where: str, notes: Notes) -> list[Entry]:
             if key[:2] == (strategy, predictor) and other is not members
         ]
         name = _name(members[0], rivals)
-        runs: dict[int, Run] = {}
+        runs: dict[int, Curve] = {}
         for group in members:
             _collect(group, name, where, runs, notes)
-        entries.append(Entry(name, predictor, runs))
+        entries.append(StrategyRuns(name, predictor, runs))
     return entries
 
 
@@ -170,7 +178,7 @@ def _name(group: Group, rivals: Sequence[Group]) -> str:
     return f"{group.strategy} ({said})" if said else group.strategy
 
 
-def _collect(group: Group, name: str, where: str, runs: dict[int, Run], notes: Notes) -> None:
+def _collect(group: Group, name: str, where: str, runs: dict[int, Curve], notes: NoteList) -> None:
     for seed, top1 in zip(group.seeds, group.top1[MULTIMODAL], strict=True):
         if not np.isfinite(top1).all():
             labels = group.labels[np.argmin(np.isfinite(top1))]
@@ -186,20 +194,20 @@ def _collect(group: Group, name: str, where: str, runs: dict[int, Run], notes: N
         if other is not None:
             notes.add(f"{where}: seed {seed} of {name} is there twice; the longer curve counts")
         if other is None or len(group.labels) > len(other.labels):
-            runs[seed] = Run(group.labels, top1)
+            runs[seed] = Curve(group.labels, top1)
 
 
-def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -> Pairing:
+def pair(entries: Sequence[StrategyRuns], where: str, measure: Measure, notes: NoteList) -> Pairing:
     """Measure K entries on the seeds they share, over the numbers of labels that all have in common.
 
     Parameters
     ----------
-    entries : sequence of Entry [K]
+    entries : sequence of StrategyRuns [K]
     where : str
         Data set and fusion, for notes.
     measure : {"aubc", "final"}
         Mean Top-1 over rounds, or Top-1 at the last common number of labels.
-    notes : Notes
+    notes : NoteList
         Gets the seeds left out, and curves that are cut because another ends earlier.
 
     Returns
@@ -240,7 +248,7 @@ def _common_prefix(grids: Sequence[NDArray[np.int64]]) -> int:
     return shortest if same.all() else int(np.argmin(same))
 
 
-def _say_cut(entries: Sequence[Entry], seeds: Sequence[int], common: int, where: str) -> str:
+def _say_cut(entries: Sequence[StrategyRuns], seeds: Sequence[int], common: int, where: str) -> str:
     first = entries[0].runs[seeds[0]].labels
     ends = [
         f"{say_seeds(short)} of {entry.name}"
