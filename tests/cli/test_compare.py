@@ -197,7 +197,7 @@ def test_failures_end_it_with_status_1_and_the_list(tmp_path):
     failed = RunProgress(round0, failure=RunFailure("DataError: no luck", "", ""))
     with pytest.raises(SweepError) as caught:
         _refuse_failed(SweepResult((), (failed,), (RunProgress(cell),)))
-    assert "runs that failed: 1; each" in str(caught.value)
+    assert "failed runs: 1. Each" in str(caught.value)
     assert (
         "round0/toy/amcb/seed0: DataError: no luck\nnot started, since they need one of these: 1"
         in str(caught.value)

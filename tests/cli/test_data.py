@@ -195,7 +195,7 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted; the same command goes on from there"
+    assert errors.splitlines()[-1] == "interrupted; the same command continues from there"
 
 
 def test_bar_on_a_terminal(food, tmp_path):

@@ -209,13 +209,13 @@ class TestTraining:
 
     def test_refusals(self, tmp_path):
         train(tmp_path / "t", episodes=4)
-        with pytest.raises(UsageError, match="already holds a training: add --resume"):
+        with pytest.raises(UsageError, match="already contains a training; add --resume"):
             train(tmp_path / "t")
-        with pytest.raises(RunFolderError, match=r"settings\.entropy is 0\.0 there and 0\.1 here"):
+        with pytest.raises(RunFolderError, match=r"settings\.entropy was 0\.0 and is now 0\.1"):
             train(tmp_path / "t", resume=True, entropy=0.1)
         other = Toy()
         other.facts = {"tasks": ["x", "y"], "toy": 2}
-        with pytest.raises(RunFolderError, match=r"environment\.toy is 1 there and 2 here"):
+        with pytest.raises(RunFolderError, match=r"environment\.toy was 1 and is now 2"):
             train(tmp_path / "t", resume=True, environment=other)
         (tmp_path / "u").mkdir()
         (tmp_path / "u" / "mine.txt").write_text("")

@@ -154,10 +154,11 @@ def test_ranks_need_blocks_that_all_have():
     found = rank(groups, fusion="uniform")
     assert (found.blocks, found.datasets) == (1, ("a",))
     assert (found.friedman_p, found.critical_difference, found.cliques) == (None, None, ())
-    assert "b, uniform fusion: left out of ranks, without late" in found.notes
+    assert "b, uniform fusion: left out of the ranks, because it lacks late" in found.notes
     assert any("pairs with late leave out seeds 0, 1, 3 to 5" in note for note in found.notes)
     assert (
-        found.notes[-1] == "uniform fusion: no test of ranks, 1 data set x seed has all strategies"
+        found.notes[-1]
+        == "uniform fusion: ranks are not tested: 1 data set x seed has all strategies"
     )
     without = rank(groups, fusion="uniform", strategies=["s0", "s1", "s2"])
     assert (without.blocks, len(without.names)) == (18, 3)
@@ -222,7 +223,7 @@ def test_one_fusion_at_a_time_and_predictors_by_name():
 
 def test_one_seed_is_said():
     found = win_matrix([make_group("x", [0.5]), make_group("y", [0.4])], fusion="uniform")
-    assert found.notes == ("a, uniform fusion: one seed: no p value",)
+    assert found.notes == ("a, uniform fusion: one seed, so no p value",)
     assert found.wins[0, 1] == 1
 
 

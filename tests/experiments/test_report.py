@@ -249,7 +249,7 @@ class TestTrees:
         assert "MemoryError: too large" in (made.folder / "report.html").read_text()
         # One seed: no p value, and it is said.
         text = (made.folder / "tables" / "verdicts_amcb.md").read_text()
-        assert "one seed: no p value" in text
+        assert "one seed, so no p value" in text
         assert text.splitlines()[4].split("|")[-2].strip() == "—"
 
     def test_runs_of_bmmals_code_stand_beside_ours(self, write_run, tmp_path):
@@ -272,7 +272,9 @@ class TestTrees:
     def test_a_tree_without_runs(self, write_run, tmp_path):
         failed = write_run("cells/a")
         (failed / "failure.json").write_text(json.dumps({"error": "KeyError: x"}))
-        with pytest.raises(RunFolderError, match=r"contains none that can be reported: .*KeyError: x"):
+        with pytest.raises(
+            RunFolderError, match=r"contains none that can be reported: .*KeyError: x"
+        ):
             make_report([tmp_path / "runs"], tmp_path / "out")
         # Named itself, it is reported as far as it came.
         assert make_report([failed], tmp_path / "out").groups[0].labels[-1] == 80

@@ -192,13 +192,13 @@ def test_a_comparison_runs_the_baselines_that_are_named(plan):
             {"strategies": [{"strategy": "rlmba", "options": {"kappa": 0}}]},
             r"cells/toy/amcb/rlmba/seed0 and 1 more: rlmba: expected kappa >= 1",
         ),
-        ({"strategies": ["random", "random"]}, r"strategies: 'random' is there twice.*`label`"),
-        ({"seeds": [0, 1, 0]}, r"seeds: '0' is there twice.*leave one out"),
-        ({"datasets": ["digits", "digits"]}, r"data sets: 'digits' is there twice.*`name`"),
+        ({"strategies": ["random", "random"]}, r"strategies: 'random' appears twice.*`label`"),
+        ({"seeds": [0, 1, 0]}, r"seeds: '0' appears twice.*leave one of them out"),
+        ({"datasets": ["digits", "digits"]}, r"data sets: 'digits' appears twice.*`name`"),
         ({"datasets": ["nowhere.npz"]}, r"round0/nowhere/amcb and 2 more: .*nowhere.npz"),
         ({"datasets": ["nonsense"]}, r"dataset: expected one of .*got 'nonsense'"),
         ({"settings": {"fusion": "amcb"}}, r"settings: 'fusion' is decided by fusions"),
-        ({"strategies": [{"strategy": "rlmba", "label": "a/b"}]}, r"'a/b' names a folder"),
+        ({"strategies": [{"strategy": "rlmba", "label": "a/b"}]}, r"'a/b' becomes a folder name"),
         ({"strategies": []}, r"strategies: expected at least one.*--ablations"),
         ({"overrides": {"device": "warp"}}, r"device: expected .* got 'warp'"),
         (
@@ -222,10 +222,10 @@ def test_what_is_wrong_is_said_before_any_work_and_of_which_run(plan, tmp_path, 
     [
         ({"stratgies": ["random"]}, r"unknown key 'stratgies'; did you mean 'strategies'\?"),
         ({"strategies": [{"strategy": "a", "lable": "b"}]}, r"strategies.0.lable'.*'label'"),
-        ({"seeds": "3-1"}, r"seeds: expected numbers and rising ranges"),
+        ({"seeds": "3-1"}, r"seeds: expected numbers and ascending ranges"),
         ({"seeds": "0-9999999999"}, r"seeds: expected ranges of at most 10,000 seeds"),
-        ({"seeds": "9" * 5000}, r"seeds: expected numbers and rising ranges"),
-        ({"seeds": "a"}, r"seeds: expected numbers and rising ranges such as 0-7"),
+        ({"seeds": "9" * 5000}, r"seeds: expected numbers and ascending ranges"),
+        ({"seeds": "a"}, r"seeds: expected numbers and ascending ranges such as 0-7"),
         ({"seeds": [-1]}, r"seeds.0: expected greater than or equal to 0, got -1"),
         ({"fusions": ["sum"]}, r"fusions.0: expected 'amcb', 'adaptive'.*got 'sum'"),
         ({"datasets": []}, r"datasets: .*at least 1"),
@@ -283,7 +283,7 @@ def test_the_stored_plan_is_every_run(plan, tmp_path):
 def test_a_comparison_goes_on_or_grows(plan, tmp_path):
     out = tmp_path / "out"
     opened(plan(), out)
-    with pytest.raises(UsageError, match="already holds a comparison: add --resume"):
+    with pytest.raises(UsageError, match="already contains a comparison; add --resume"):
         opened(plan(), out)
     opened(plan(), out, resume=True)
     write_features(tmp_path / "second.npz", seed=2)
@@ -302,12 +302,12 @@ def test_a_comparison_goes_on_or_grows(plan, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"overrides": {"epochs": 2}}, "epochs is 1 there and 2 here"),
-        ({"strategies": ["random"]}, "cells/toy/amcb/margin: not in this plan"),
-        ({"seeds": [1]}, "round0/toy/amcb and 2 more: seeds 0 are not in this plan"),
+        ({"overrides": {"epochs": 2}}, "epochs was 1 and is now 2"),
+        ({"strategies": ["random"]}, "cells/toy/amcb/margin: this run is not in the new plan"),
+        ({"seeds": [1]}, "round0/toy/amcb and 2 more: seeds 0 are not in the new plan"),
         (
             {"strategies": ["random", {"strategy": "entropy", "label": "margin"}]},
-            "cells/toy/amcb/margin: strategy is 'margin' there and 'entropy' here",
+            "cells/toy/amcb/margin: strategy was 'margin' and is now 'entropy'",
         ),
     ],
 )
@@ -316,14 +316,14 @@ def test_another_plan_is_refused_with_what_differs(plan, tmp_path, values, messa
     before = opened(plan(), out)
     with pytest.raises(UsageError, match=message) as caught:
         opened(plan(**values), out, resume=True)
-    assert "holds another comparison" in str(caught.value)
+    assert "contains a different comparison" in str(caught.value)
     assert yaml.safe_load((out / "sweep.yaml").read_text()) == before
 
 
 def test_other_data_are_refused(plan, tmp_path):
     opened(plan(), tmp_path / "out")
     write_features(tmp_path / "toy.npz", seed=5)
-    with pytest.raises(UsageError, match=r"toy: the data are others now \(checksums differ\)"):
+    with pytest.raises(UsageError, match=r"toy: the data have changed \(the checksums differ\)"):
         opened(plan(), tmp_path / "out", resume=True)
 
 
@@ -343,5 +343,5 @@ def test_a_folder_of_something_else_or_in_use_or_damaged(plan, tmp_path):
     with pytest.raises(RunFolderError, match="damaged"):
         opened(made, out, resume=True)
     (out / "sweep.yaml").write_text("format: 9\nrlmba: '7.0'\n")
-    with pytest.raises(RunFolderError, match=r"format 9, this version reads 1.*7\.0"):
+    with pytest.raises(RunFolderError, match=r"expected format 1, found 9.*7\.0"):
         opened(made, out, resume=True)

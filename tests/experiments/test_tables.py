@@ -307,7 +307,7 @@ class TestComparisons:
         ranks = comparisons.rank_table(contest)
         assert texts(ranks, "strategy")[:2] == ["rlmba", "badge"]
         assert texts(ranks, "mean rank")[:2] == ["1.00", "2.00"]
-        assert "badge" in texts(ranks, "not told apart from")[0]
+        assert "badge" in texts(ranks, "not significantly different from")[0]
         assert any("Over 12 blocks" in note for note in ranks.notes)
         alone = contest.only([StrategyVariant("random", "")])
         assert comparisons.win_table(alone) is comparisons.rank_table(alone) is None

@@ -1,4 +1,4 @@
-"""Progress of a comparison: a live table on a terminal, a plain line a run elsewhere."""
+"""Progress of a comparison: a live table on a terminal, otherwise one line per run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison_progress"]
 
 _COLUMN = 24
-"""Characters that a data set takes at most."""
+"""Largest width of a data set's column, in characters."""
 
 
 class _ComparisonProgress:
@@ -71,7 +71,7 @@ class _ComparisonProgress:
             self._live.update(self.render(), refresh=True)
 
     def render(self) -> Group:
-        """The table, and a line on all of it."""
+        """The table and a summary line."""
         return Group(table(self._entries, self._console.width), Text(self._summary()))
 
     def _count(self) -> tuple[int, int]:
@@ -91,7 +91,7 @@ class _ComparisonProgress:
 
 
 def remaining(entries: Sequence[RunProgress], elapsed: float) -> float | None:
-    """Seconds until all rounds are made at the pace of those of this session; None: no pace yet."""
+    """Estimated seconds until all rounds are done, at the pace of this session; None: no pace yet."""
     made = sum(e.latest.rounds - e.before for e in entries)
     left = sum(
         e.run.rounds - e.latest.rounds for e in entries if e.state.value in ("waiting", "running")
@@ -100,9 +100,9 @@ def remaining(entries: Sequence[RunProgress], elapsed: float) -> float | None:
 
 
 def table(entries: Sequence[RunProgress], width: int) -> Table:
-    """Strategies by data set and model: seeds done, running and failed, and the newest mean Top-1.
+    """Strategies by data set and model: seeds done, running and failed, and the latest mean Top-1.
 
-    Where not all data sets fit, those with work going on come first.
+    If not all data sets fit, those with running work are shown.
     """
     cells: dict[tuple[str, str], list[RunProgress]] = {}
     for e in entries:
@@ -154,7 +154,7 @@ def _clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def comparison_progress(plan: SweepPlan, output: Path) -> Iterator[_ComparisonProgress]:
-    """An observer that prints to stderr; the table appears only on a terminal."""
+    """Make an observer that prints to stderr; the table is shown only on a terminal."""
     screen = console(stderr=True)
     if not sys.stderr.isatty():
         yield _ComparisonProgress(plan, output, screen, None)

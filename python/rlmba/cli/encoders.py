@@ -1,4 +1,4 @@
-"""``rlmba encoders``."""
+"""`rlmba encoders`: list the encoders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rlmba.cli.app import app
 
 @app.command()
 def encoders() -> None:
-    """List the encoders, the kinds of modality they take, and how families of them are named."""
+    """List the encoders, the kinds of modality they accept, and the naming of encoder families."""
     from rlmba.models.registry import describe_encoders
 
     for name, kinds, summary in describe_encoders():
         typer.echo(f"{name} ({', '.join(kinds)}): {summary}")
     typer.echo(
-        "NAME is a network as the library names it: torchvision:resnet50, or resnet50 alone; "
+        "NAME is the library's name of a network: torchvision:resnet50, or just resnet50; "
         "transformers:HUB-NAME or transformers:FOLDER"
     )

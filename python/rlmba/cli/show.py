@@ -1,4 +1,4 @@
-"""Printing a report on standard output."""
+"""Print results on standard output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["show"]
 
 
 def show(made: WrittenReport | SelectionTimes | LeaveOneOut) -> None:
-    """Print tables, then the path of every file it wrote, a line each."""
+    """Print the tables of a result, then the paths that it wrote, one per line."""
     screen = console()
     for table in made.tables():
         screen.print(table)

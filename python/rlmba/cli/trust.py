@@ -1,4 +1,4 @@
-"""`rlmba trust`: what a folder's files may do beyond the folder."""
+"""`rlmba trust`: permissions of a folder's files beyond the folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rlmba.cli.app import app
 def trust(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="A project's or a run's folder.", show_default=False),
+        typer.Argument(metavar="DIR", help="The folder of a project or a run.", show_default=False),
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="Say what is allowed in which folder.")
+        bool, typer.Option("--list", help="List what is allowed for each folder.")
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Allow the folder nothing any more.")
+        bool, typer.Option("--remove", help="Withdraw all permissions of the folder.")
     ] = False,
 ) -> None:
-    """Allow a folder's files what they ask for: code to run, a server to use, a place elsewhere."""
+    """Allow what a folder's files request: running code, using a server, writing outside the folder."""
     from rlmba import trust as trusted
     from rlmba.cli.screen import say
     from rlmba.errors import UsageError
@@ -33,7 +33,7 @@ def trust(
         for path, acts in trusted.allowed().items():
             say("\n    ".join([path, *acts]))
     elif folder is None:
-        raise UsageError("expected a project's folder, `rlmba trust DIR`, or --list, got none")
+        raise UsageError("expected the folder of a project, `rlmba trust DIR`, or --list")
     elif remove:
         acts = trusted.forget(folder)
         say("\n    ".join(["no longer allowed:", *acts]) if acts else "nothing was allowed")

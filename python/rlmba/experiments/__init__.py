@@ -1,4 +1,4 @@
-"""Reading finished and running runs: curves, tables, figures, reports."""
+"""Curves, tables, figures and reports of runs, finished or not."""
 
 from __future__ import annotations
 

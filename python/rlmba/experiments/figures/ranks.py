@@ -19,16 +19,16 @@ _CLIQUE_STEP = 0.13
 
 
 def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str) -> FigureData:
-    """Draw mean ranks on a line, names at both sides, a bar through those not told apart.
+    """Draw mean ranks on a line, names on both sides, and bars through ranks that do not differ.
 
     Parameters
     ----------
     ranking : Ranking
-        Of two strategies or more, with a critical difference.
+        Has two or more strategies and a critical difference.
     key : str
-        What the figure's name ends with.
+        The end of the figure's name.
     heading : str
-        The fusion and predictor, for its title.
+        The fusion and predictor, for the title.
     fusion : str
     """
     order = sorted(range(len(ranking.names)), key=lambda k: ranking.mean_rank[k])
@@ -79,7 +79,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str
         subject=Subject(fusion=fusion),
         key=f"ranks_{key}",
         title=title,
-        caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed); 1 is best. "
+        caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed each); 1 is best. "
         f"{_friedman(ranking.friedman_p)} Strategies joined by a bar differ by less than the "
         f"critical difference of Nemenyi's test at {ranking.alpha:g}, {difference:.2f}.",
         files=export(figure),
@@ -92,11 +92,11 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str
 
 
 def _friedman(p: float | None) -> str:
-    return "" if p is None else f"Friedman's test that all are alike: p = {p:.2g}."
+    return "" if p is None else f"Friedman's test that all are equal: p = {p:.2g}."
 
 
 def _scale(axis: Axes, names: int, difference: float) -> None:
-    """Draw the line of ranks and, above it, how long the critical difference is."""
+    """Draw the line of ranks and, above it, the length of the critical difference."""
     last = max(names, 2)
     axis.plot([1, last], [0, 0], color="#000000", linewidth=1.2, clip_on=False)
     for rank in range(1, last + 1):

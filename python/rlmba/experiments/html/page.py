@@ -1,4 +1,4 @@
-"""Putting the page together."""
+"""Assemble the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlmba.tables import csv_text
 __all__ = ["render"]
 
 _SCRIPTS = ("view.js", "chart_parts.js", "chart.js")
-# The first one there is shown. The other would double the page: browsers draw PNG from SVG.
+# The first available format is embedded; browsers can draw the PNG from the SVG.
 _IMAGES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -33,39 +33,37 @@ def render(
     groups: Sequence[Group],
     facts: Mapping[str, str],
 ) -> str:
-    """Write a report as one HTML page: nothing is fetched, everything is inside.
+    """Render a report as one self-contained HTML page, which loads nothing.
 
-    Tables are sorted by a click on a heading; a list of data sets and a switch for the fusion choose
-    what is shown (at first the first fusion alone: comparisons across fusions mislead); one chart
-    draws the learning curves of ``groups`` as the reader wants them. Without scripts the page shows
-    everything but the chart.
+    A click on a heading sorts a table. The reader chooses a data set and a fusion to show; initially only
+    the first fusion is shown, because comparisons across fusions are misleading. An interactive chart
+    draws the learning curves of ``groups``. Without JavaScript, the page shows everything except the chart.
 
     Parameters
     ----------
     title : str
     tables : sequence of TableData
-        Shown in order. A row belongs to a data set (a fusion) by its cell in a column headed
-        "data set" ("fusion"), a column by a heading that begins with the name, a whole table by its
-        key or title (as ``figure5_digits_uniform``); what belongs to none is shown under "All".
+        Shown in order. The subjects of tables, rows and columns decide under which data set and fusion
+        they are shown; those without a subject are shown under all.
     figures : sequence of FigureData
-        Shown in order, as SVG where there is one (the browser then makes the PNG to download), else
-        as PNG; other kinds are left out.
+        Shown in order, as SVG if available (the browser then makes the PNG for download), else as PNG;
+        other formats are ignored.
     groups : sequence of Group
-        Curves of the chart; they also say which data sets and fusions there are. A point that is
-        not finite in every seed is a gap.
+        Curves of the chart; they also determine the data sets and fusions to choose from. A point that is
+        not finite in all seeds is a gap.
     facts : mapping of str to str
-        Versions, machine, date, settings: whatever a reader must know of how the figures came about.
+        Versions, machine, date, settings and other facts about the origin of the figures.
 
     Returns
     -------
     str
-        The page; encode it as UTF-8. The same arguments give the same page.
+        The page, to be encoded as UTF-8. The same arguments give the same page.
 
     Raises
     ------
     UsageError
-        If a row of a table is not as long as its heading, a figure has neither SVG nor PNG, or a
-        figure of a group does not have one value for each seed and number of labels.
+        If the rows and the heading of a table differ in length, a figure has neither SVG nor PNG, or the
+        values of a group do not have the shape (seeds, numbers of labels).
     """
     import jinja2
 
@@ -82,7 +80,7 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # tojson escapes "<", ">", "&" and "'", so that no text in it can end the script element.
+    # tojson escapes "<", ">", "&" and "'", so that no text can end the script element.
     environment.policies["json.dumps_kwargs"] = {
         "allow_nan": False,
         "separators": (",", ":"),
@@ -99,7 +97,7 @@ def render(
         figures=[_figure(figure, names) for figure in figures],
         facts=facts,
     )
-    # Names made of a path may hold bytes that are no text; a page must be UTF-8 all the same.
+    # Names that come from paths may contain undecodable bytes, but the page must be UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Policies trained over many episodes, on one or several data sets, and tried on another."""
+"""Training policies over many episodes on one or several data sets, and evaluating them on another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may be compared with whom: strategies tried under the same conditions, run by run."""
+"""Strategies that may be compared, because they were tried under the same conditions, run by run."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ Measure = Literal["aubc", "final"]
 
 
 class NoteList:
-    """NoteList in the order made, each once."""
+    """Notes in order of addition, without duplicates."""
 
     def __init__(self) -> None:
         self._notes: dict[str, None] = {}
 
     def add(self, *notes: str) -> None:
-        """Add those that are not empty."""
+        """Add the notes that are not empty."""
         self._notes |= dict.fromkeys(note for note in notes if note)
 
     def all(self) -> tuple[str, ...]:
-        """Every note."""
+        """Return all notes."""
         return tuple(self._notes)
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Numbers of labels [T] and the fused head's Top-1 [T] of one seed."""
+    """Numbers of labels [T] and Top-1 of the fused head [T] of one seed."""
 
     labels: NDArray[np.int64]
     top1: Array
@@ -60,7 +60,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class StrategyRuns:
-    """One strategy in an comparable: its runs by seed, however many rounds each has."""
+    """One strategy: its curves by seed, which may have different numbers of rounds."""
 
     name: str
     predictor: str
@@ -69,7 +69,7 @@ class StrategyRuns:
 
 @dataclass(frozen=True, eq=False)
 class ComparableRuns:
-    """Strategies tried under the same conditions on one data set under one fusion."""
+    """Strategies that were tried under the same conditions, on one data set and with one fusion."""
 
     dataset: str
     fusion: str
@@ -77,38 +77,38 @@ class ComparableRuns:
 
     @property
     def where(self) -> str:
-        """Data set and fusion in words."""
+        """Data set and fusion, for messages."""
         return f"{self.dataset}, {self.fusion} fusion"
 
 
 @dataclass(frozen=True, eq=False)
 class Pairing:
-    """Measures [K, n] of K entries on the n seeds they share, over the same numbers of labels."""
+    """Measures [K, n] of K strategies on the n seeds they share, over the same numbers of labels."""
 
     seeds: tuple[int, ...]
     values: Array
 
 
 def comparable_runs(groups: Iterable[Group], notes: NoteList) -> list[ComparableRuns]:
-    """Sort groups into comparable_runs.
+    """Collect groups that may be compared with each other.
 
     Parameters
     ----------
     groups : iterable of Group
     notes : NoteList
-        Gets the notes of the groups, and: conditions that keep strategies of a data set apart, several
-        versions of the code, runs left out because an accuracy is NaN.
+        Receives the notes of the groups, the conditions that separate strategies on a data set, several
+        versions of the code, and the runs left out because an accuracy is NaN.
 
     Returns
     -------
     list of ComparableRuns
-        In the order first met; so are its entries. An entry's name is its strategy, with the options
-        that tell it from another of the same name and predictor in the same comparable.
+        In order of first appearance; so are the entries of each. An entry is named by its strategy, with
+        the options that distinguish it from others of the same name and predictor.
 
     Raises
     ------
     UsageError
-        If a seed of a strategy is there twice with equally many rounds.
+        If a seed of a strategy appears twice with the same number of rounds.
     """
     by_place: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
@@ -123,7 +123,7 @@ def comparable_runs(groups: Iterable[Group], notes: NoteList) -> list[Comparable
             by_protocol.setdefault(key, []).append(group)
         if len(by_protocol) > 1:
             notes.add(
-                f"{where}: tried under different conditions, so compared apart: {_why(members)}"
+                f"{where}: compared separately, because the conditions differ: {_why(members)}"
             )
         for same in by_protocol.values():
             if versions := say_versions(same):
@@ -189,16 +189,16 @@ def _collect(group: Group, name: str, where: str, runs: dict[int, Curve], notes:
         other = runs.get(seed)
         if other is not None and len(other.labels) == len(group.labels):
             raise UsageError(
-                f"{where}: seed {seed} of {name} is there twice: a mean would count it double; leave one out"
+                f"{where}: seed {seed} of {name} was found twice; leave one of them out"
             )
         if other is not None:
-            notes.add(f"{where}: seed {seed} of {name} is there twice; the longer curve counts")
+            notes.add(f"{where}: seed {seed} of {name} was found twice; the longer curve is used")
         if other is None or len(group.labels) > len(other.labels):
             runs[seed] = Curve(group.labels, top1)
 
 
 def pair(entries: Sequence[StrategyRuns], where: str, measure: Measure, notes: NoteList) -> Pairing:
-    """Measure K entries on the seeds they share, over the numbers of labels that all have in common.
+    """Measure K strategies on the seeds they share, over the numbers of labels that all have in common.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def pair(entries: Sequence[StrategyRuns], where: str, measure: Measure, notes: N
     measure : {"aubc", "final"}
         Mean Top-1 over rounds, or Top-1 at the last common number of labels.
     notes : NoteList
-        Gets the seeds left out, and curves that are cut because another ends earlier.
+        Receives the seeds left out, and the curves truncated because another ends earlier.
 
     Returns
     -------
@@ -226,7 +226,7 @@ def pair(entries: Sequence[StrategyRuns], where: str, measure: Measure, notes: N
     for entry in entries:
         if missing := sorted(every - set(entry.runs)):
             notes.add(
-                f"{where}: pairs with {entry.name} leave out {say_seeds(missing)}: it has none there"
+                f"{where}: pairs with {entry.name} exclude {say_seeds(missing)}, which it does not have"
             )
     if not seeds:
         return Pairing((), np.empty((len(entries), 0)))
@@ -255,9 +255,9 @@ def _say_cut(entries: Sequence[StrategyRuns], seeds: Sequence[int], common: int,
         for entry in entries
         if (short := [s for s in seeds if len(entry.runs[s].labels) == common])
     ]
-    # By who ends early alone: the same line then serves every pair with it.
-    why = f"{' and '.join(ends)} ended there" if ends else "numbers of labels part after that"
+    # Only the curves that end early are named, so that the note is the same for all pairs with them.
+    why = f"{' and '.join(ends)} ended there" if ends else "the numbers of labels differ after that"
     return (
-        f"{where}: curves cut to {first[0]} to {first[common - 1]} labels ({common} rounds with "
-        f"round 0) where compared with others: {why}"
+        f"{where}: curves truncated to {first[0]} to {first[common - 1]} labels ({common} rounds including "
+        f"round 0) in some comparisons: {why}"
     )

@@ -1,4 +1,4 @@
-"""Every strategy against one reference."""
+"""Comparisons of all strategies with one reference."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from rlmba.experiments.statistics.significance import PairedTest, holm, paired
 __all__ = ["ALL_SETS", "Comparison", "Comparisons", "compare_to"]
 
 ALL_SETS = "all data sets"
-"""``dataset`` of a pooled comparison."""
+"""The ``dataset`` of a pooled comparison."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A strategy against the reference, paired over the seeds both have.
+    """A strategy compared with the reference, paired over the seeds that both have.
 
     Attributes
     ----------
     dataset : str
-        :data:`ALL_SETS` where pooled.
+        :data:`ALL_SETS` if pooled.
     fusion, predictor : str
         Of both.
     strategy : str
-        With the options that tell it from another of the same name, where there is one.
+        With the options that distinguish it from others of the same name, if there are any.
     reference : str
     test : PairedTest
-        Of strategy minus reference: positive is better than the reference.
+        Of strategy minus reference; positive means better than the reference.
     p_holm : float or None
-        ``test.p`` corrected; None where there is none.
+        ``test.p`` after correction; None if there is no p value.
     verdict : {"wins", "ties", "loses"}
-        "ties": no difference shown, be it for want of seeds.
+        "ties": no difference was shown, possibly because there are too few seeds.
     datasets : tuple of str
-        Where the pairs come from.
+        The data sets of the pairs.
     """
 
     dataset: str
@@ -63,7 +63,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Comparisons(Sequence[Comparison]):
-    """Comparisons, and what a reader must know of them (``notes``)."""
+    """Comparisons, with ``notes`` for the reader."""
 
     items: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Comparisons(Sequence[Comparison]):
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A strategy and the reference in one comparable: values [2, n], the strategy's first."""
+    """Measures [2, n] of a strategy and the reference under the same conditions, the strategy's first."""
 
     comparable: ComparableRuns
     entry: StrategyRuns
@@ -96,37 +96,37 @@ def compare_to(
     pooled: bool = False,
     alpha: float = 0.05,
 ) -> Comparisons:
-    """Compare every strategy with a reference, always under the same fusion and predictor.
+    """Compare all strategies with a reference that has the same fusion and predictor.
 
-    A pair is a seed that both have, both curves cut to the numbers of labels that all runs of the
-    two have in common. Strategies tried under other conditions than the reference (epochs, batch
-    size, initial labels, model, training, data) are not compared with it. NoteList say what was left out
-    or cut, and why.
+    A pair is a seed that both have, with both curves truncated to the numbers of labels that all their
+    runs have in common. Strategies that were tried under other conditions than the reference (epochs,
+    batch size, initial labels, model, training, data) are not compared with it. Notes list what was left
+    out or truncated, and why.
 
     Parameters
     ----------
     groups : iterable of Group
-        Of any data sets, fusions and predictors.
+        Groups of any data sets, fusions and predictors.
     reference : str
-        A strategy, as its groups name it.
+        The name of a strategy.
     measure : {"aubc", "final"}
         Mean Top-1 of the fused head over rounds, or its last Top-1.
     pooled : bool
-        One comparison a strategy over all data sets of the same fusion; its pairs are data sets x
-        seeds. Pairs of one data set share that set, so p speaks of these data sets, not of others.
+        Make one comparison per strategy over all data sets of a fusion, whose pairs are data sets x
+        seeds. Pairs of a data set are not independent, so p refers to these data sets, not to others.
     alpha : float
-        What the corrected p must be below for "wins" or "loses".
+        The corrected p must be below this for "wins" or "loses".
 
     Returns
     -------
     Comparisons
-        In the order of ``groups``. Holm's correction is over one data set and fusion, or over one
-        fusion where pooled.
+        In the order of ``groups``. Holm's correction is applied within a data set and fusion, or within
+        a fusion if pooled.
 
     Raises
     ------
     UsageError
-        If there is no such reference, its name fits several, or a seed of a strategy is there twice.
+        If there is no such reference, its name is ambiguous, or a seed of a strategy appears twice.
     """
     notes = NoteList()
     places = comparable_runs(groups, notes)
@@ -143,9 +143,9 @@ def compare_to(
     for row in rows:
         where = f"{row.dataset}, {row.fusion} fusion: {row.strategy} against {row.reference}"
         if row.test.n == 1:
-            notes.add(f"{where}: one seed: no p value")
+            notes.add(f"{where}: one seed, so no p value")
         if pooled and set(row.datasets) != sets[row.fusion]:
-            notes.add(f"{where}: pairs on {', '.join(row.datasets)} alone")
+            notes.add(f"{where}: pairs only on {', '.join(row.datasets)}")
     return Comparisons(tuple(_corrected(rows, alpha)), notes.all())
 
 
@@ -167,13 +167,13 @@ def _pairs(
         ]
         if len(found) > 1:
             raise UsageError(
-                f"{comparable.where}: the reference {reference!r} fits several: "
-                f"{'; '.join(e.name for e in found)}; name one in full"
+                f"{comparable.where}: the reference {reference!r} is ambiguous: "
+                f"{'; '.join(e.name for e in found)}; give one of these names in full"
             )
         if not found:
             left = ", ".join(entry.name for entry in entries)
             notes.add(
-                f"{comparable.where}, {predictor} predictor: no {reference} under the conditions of {left}: "
+                f"{comparable.where}, {predictor} predictor: no {reference} under the conditions of {left}; "
                 "not compared"
             )
             continue
@@ -184,7 +184,7 @@ def _pairs(
                     yield _Pairs(comparable, entry, pairing)
                 else:
                     notes.add(
-                        f"{comparable.where}: {entry.name} and {reference} share no seed: not compared"
+                        f"{comparable.where}: {entry.name} and {reference} share no seed; not compared"
                     )
 
 

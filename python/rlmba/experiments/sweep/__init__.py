@@ -1,4 +1,4 @@
-"""Comparisons: strategies x data sets x fusions x seeds, each run in a folder of its own."""
+"""Comparisons: strategies x data sets x fusions x seeds, with one run folder for each combination."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
 
 
 class _NoObserver:
-    """The observer where none was given."""
+    """An observer that does nothing."""
 
     def begin(self, entries: Sequence[RunProgress], where: str) -> None: ...
 
@@ -74,38 +74,38 @@ def run_sweep(
     keep_models: bool = False,
     observer: SweepObserver | None = None,
 ) -> SweepResult:
-    """Make every run of a plan that is not complete yet, in processes beside each other.
+    """Make all runs of a plan that are not complete yet, in parallel processes.
 
-    A script that calls this needs the guard ``if __name__ == "__main__":``, since processes are
-    spawned. Killed at any moment, it loses at most the rounds in flight.
+    A script that calls this needs the guard ``if __name__ == "__main__":``, because the processes are
+    spawned. If it is killed, at most the rounds in progress are lost.
 
     Parameters
     ----------
     plan : SweepPlan
-        Of :func:`make_plan` for the same ``output``.
+        Made by :func:`make_plan` for the same ``output``.
     output : path
-        Holds ``sweep.yaml``, ``round0/``, ``cells/`` and ``logs/``.
+        The folder for ``sweep.yaml``, ``round0/``, ``cells/`` and ``logs/``.
     resume : bool
-        Go on with the comparison in ``output``, if there is one.
+        Continue the comparison in ``output``, if there is one.
     jobs : int or None
-        Processes; None: as many as fit. With ``ray``: tasks at a time.
+        Number of processes; None: as many as fit. With ``ray``: number of tasks at a time.
     ray : str or None
         Address of a Ray cluster, or "local".
     together : int or None
-        At most so many runs trained as one; None: 16; 1: each alone.
+        Largest number of runs that are trained together; None: 16; 1: each separately.
     keep_models : bool
-        Keep the last model of each complete run.
+        Whether to keep the last model of each complete run.
     observer : SweepObserver or None
 
     Returns
     -------
     SweepResult
-        A failed run is in it, with its ``failure.json`` in its folder; the rest went on.
+        It lists the failed runs, whose folders hold a ``failure.json``; a failure does not stop the others.
 
     Raises
     ------
     UsageError, RunFolderError, StorageError
-        As for the folder; nothing is run then.
+        If the folder cannot be used; nothing is run in that case.
     """
     with open_folder(output, plan, resume=resume):
         executor: Executor

@@ -1,7 +1,7 @@
-"""The folder of a comparison: its plan, and how far each run of it is.
+"""The folder of a comparison: its plan, and the progress of each run.
 
-``sweep.yaml`` holds what was asked for and every run's configuration: what all have in common once,
-and for each strategy on a data set what it has of its own.
+``sweep.yaml`` holds the request and the configurations of all runs: the values that all share, stored
+once, and for each strategy on a data set the values that differ.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _UNCOMPARED = {*FREE_KEYS, *PLACES}
 
 
 class _StoredRuns(BaseModel):
-    """What one strategy on a data set has of its own."""
+    """The values in which a strategy on a data set differs from the common ones."""
 
     seeds: list[int]
     own: dict[str, Any]
@@ -65,15 +65,15 @@ class _SweepFile(BaseModel):
 
 @contextlib.contextmanager
 def open_folder(output: Path, plan: SweepPlan, *, resume: bool) -> Iterator[None]:
-    """Hold a comparison's folder and write its plan into it.
+    """Lock a comparison's folder and write the plan into it.
 
     Raises
     ------
     UsageError
-        If the folder holds something else, a comparison and ``resume`` is false, or one that ``plan``
-        does not continue: the same or with more strategies, data sets, fusions or seeds.
+        If the folder holds something else; if it holds a comparison and ``resume`` is false; or if
+        ``plan`` does not contain all runs of that comparison, unchanged.
     RunFolderError
-        If another process is writing it, or its plan is damaged.
+        If another process is writing to it, or its plan is damaged.
     StorageError
         If it cannot be written.
     """
@@ -82,11 +82,11 @@ def open_folder(output: Path, plan: SweepPlan, *, resume: bool) -> Iterator[None
         known = {"lock"}
         if not output.is_dir() or any(p.name not in known for p in output.iterdir()):
             raise UsageError(
-                f"{output} already holds files that are not a comparison: give another --output"
+                f"{output} already contains files that are not a comparison; give another --output"
             )
     if stored is not None and not resume:
         raise UsageError(
-            f"{output} already holds a comparison: add --resume to go on with it, or give another "
+            f"{output} already contains a comparison; add --resume to continue it, or give another "
             "--output"
         )
     fresh = _contents(plan)
@@ -100,7 +100,7 @@ def open_folder(output: Path, plan: SweepPlan, *, resume: bool) -> Iterator[None
 
 
 def stored_sweep(output: Path) -> SweepConfig | None:
-    """What was asked for in a comparison's folder; None where there is none.
+    """Read the request that a comparison's folder stores; None if there is none.
 
     Raises
     ------
@@ -126,8 +126,8 @@ def _read(output: Path) -> dict[str, Any] | None:
         stored = yaml12.read(file, regular=True)
         if stored["format"] != FORMAT:
             raise RunFolderError(
-                f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
-                f"rlmba that wrote it ({stored.get('rlmba', 'unknown')})"
+                f"{file}: expected format {FORMAT}, found {stored['format']}; use the version of rlmba "
+                f"that wrote it ({stored.get('rlmba', 'unknown')})"
             )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -164,39 +164,39 @@ def _contents(plan: SweepPlan) -> dict[str, Any]:
 
 
 def _check_continues(stored: Mapping[str, Any], fresh: Mapping[str, Any], output: Path) -> None:
-    """Raise unless a plan has every run of the stored one, unchanged."""
+    """Raise unless a plan contains all runs of the stored one, unchanged."""
     problems: dict[str, list[str]] = {}
     for name, checksum in stored["data"].items():
         if fresh["data"].get(name, checksum) != checksum:
-            problems.setdefault("the data are others now (checksums differ)", []).append(name)
+            problems.setdefault("the data have changed (the checksums differ)", []).append(name)
     for name, run in stored["runs"].items():
         if name not in fresh["runs"]:
-            problems.setdefault("not in this plan", []).append(name)
+            problems.setdefault("this run is not in the new plan", []).append(name)
             continue
         new = fresh["runs"][name]
         if gone := sorted(set(run["seeds"]) - set(new["seeds"])):
             seeds = ", ".join(map(str, gone))
-            problems.setdefault(f"seeds {seeds} are not in this plan", []).append(name)
+            problems.setdefault(f"seeds {seeds} are not in the new plan", []).append(name)
         before, now = {**stored["common"], **run["own"]}, {**fresh["common"], **new["own"]}
         for key in sorted({*before, *now} - _UNCOMPARED):
             if before.get(key) != now.get(key):
-                text = f"{key} is {before.get(key)!r} there and {now.get(key)!r} here"
+                text = f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
                 problems.setdefault(text, []).append(name)
     if problems:
         lines = [
-            f"{output} holds another comparison; a plan that goes on with it has all of its runs:"
+            f"{output} contains a different comparison; a plan that continues it must contain all its runs:"
         ]
         for text, (first, *others) in problems.items():
             lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {text}")
         lines.append(
-            f"`rlmba compare --resume --output {output}` alone takes its plan from the folder"
+            f"`rlmba compare --resume --output {output}` without further options uses the stored plan"
         )
         raise UsageError("\n".join(lines))
 
 
 @dataclass(frozen=True)
 class RunFailure:
-    """Why a run failed: ``error`` in a line, the whole ``traceback``, and when (ISO 8601, UTC)."""
+    """Why a run failed: ``error`` in one line, the full ``traceback``, and ``time`` (ISO 8601, UTC)."""
 
     error: str
     traceback: str
@@ -214,19 +214,19 @@ class RunFailure:
 
 
 def write_failure(folder: Path, failure: RunFailure) -> None:
-    """Record a failure as ``failure.json`` in a run's folder, whole or not at all."""
+    """Record a failure as ``failure.json`` in a run's folder, atomically."""
     make_folder(folder)
     atomic_write_text(folder / "failure.json", json.dumps(asdict(failure), indent=1) + "\n")
 
 
 def clear_failure(folder: Path) -> None:
-    """Forget an earlier failure: the run is tried again."""
+    """Remove the record of an earlier failure, because the run is tried again."""
     (folder / "failure.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class LatestFigures:
-    """How far a run is: complete rounds (round 0 counts), and figures of the last (None: none yet)."""
+    """Number of complete rounds (round 0 counts), and figures of the last (None: no round yet)."""
 
     rounds: int = 0
     labels: int | None = None
@@ -245,7 +245,7 @@ class _Figures:
 
 @dataclass(frozen=True)
 class _Last:
-    """What :func:`newest` looks at in a run's last line."""
+    """The fields of a log line that :func:`latest_figures` reads."""
 
     labels: int
     test: _Figures | None = None
@@ -253,9 +253,9 @@ class _Last:
 
 
 def latest_figures(folder: Path) -> LatestFigures:
-    """Read a run's newest figures, while it goes on or after; Top-1 on test, else on V.
+    """Read the latest figures of a run, running or not: Top-1 on the test set, else on the validation set.
 
-    What cannot be read counts as nothing: the run itself will say what is wrong.
+    A log that cannot be read counts as empty; the run itself will report the error.
     """
     file = folder / "rounds.jsonl"
     try:
@@ -272,6 +272,6 @@ def latest_figures(folder: Path) -> LatestFigures:
 
 
 def drop_model(run: PlannedRun) -> None:
-    """Delete the model of a complete run; what its strategy has learned stays."""
+    """Delete the model of a complete run; the state of its strategy is kept."""
     for file in (run.folder / "checkpoints").glob("round_*/model.safetensors"):
         file.unlink(missing_ok=True)

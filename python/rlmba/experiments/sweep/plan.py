@@ -1,4 +1,4 @@
-"""A comparison as the list of its runs, checked before any of them starts."""
+"""The list of a comparison's runs, checked before any of them starts."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _NAME = re.compile(r"[\w+.-]*\w[\w+.-]*")
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Every run of a comparison.
+    """All runs of a comparison.
 
     Attributes
     ----------
     config : SweepConfig
-        With every strategy spelled out, and those added that others need.
+        With explicit strategies, including those that were added because others need them.
     runs : tuple of PlannedRun
-        In the order to run them: each round 0, then runs by seed, so that every strategy has figures
-        early.
+        In execution order: all rounds 0, then the runs by seed, so that figures of all strategies are
+        available early.
     fingerprints : mapping of data set to str
         Checksums of the data.
     notes : tuple of str
-        What was added to what was asked for.
+        What was added to the request.
     """
 
     config: SweepConfig
@@ -52,19 +52,19 @@ class SweepPlan:
 
 
 def make_plan(config: SweepConfig, output: Path) -> SweepPlan:
-    """Spell a comparison out and check every run of it against its data set.
+    """List the runs of a comparison and check each of them against its data set.
 
     Parameters
     ----------
     config : SweepConfig
     output : path
-        The comparison's folder, where runs will lie; nothing is written.
+        The comparison's folder, which will contain the runs; nothing is written yet.
 
     Raises
     ------
     UsageError
-        With a line per problem that names the runs it is of: an unknown key, strategy, option or data
-        set, a budget beyond the pool, two runs of one name.
+        With one line per problem that names the affected runs: an unknown key, strategy, option or data
+        set, a budget larger than the pool, two runs with the same name.
     DataError
         If a data set cannot be used.
     """
@@ -108,7 +108,7 @@ def make_plan(config: SweepConfig, output: Path) -> SweepPlan:
 
 
 def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
-    """Add what ``ablations`` asks for and what relative rewards are measured against."""
+    """Add the ablations if requested, and the baselines of relative rewards."""
     strategies = list(config.strategies)
     notes = []
 
@@ -120,7 +120,7 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
 
     if config.ablations:
         if added := add(["rlmba"]):
-            notes.append(f"added {added}: what the ablations are of")
+            notes.append(f"added {added}: the ablations are variants of it")
         add(list(ABLATIONS))
     common = flat(config.settings)
     for d in config.datasets:
@@ -138,7 +138,7 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
     if not strategies:
         raise UsageError(
             "strategies: expected at least one, got none; give --strategies random,badge,rlmba-x or "
-            "--ablations; `rlmba strategies` lists them"
+            "--ablations. `rlmba strategies` lists all strategies"
         )
     update = {"strategies": strategies, "ablations": False, "datasets": _absolute(config.datasets)}
     return config.model_copy(update=update), tuple(notes)
@@ -148,7 +148,7 @@ def _with_round0_of_their_own(runs: Sequence[PlannedRun]) -> Iterator[str]:
     labels = dict.fromkeys(j.label for j in runs if not j.is_round0 and j.config.round0 is None)
     if labels:
         yield (
-            f"{', '.join(labels)}: not from the shared round 0, since other settings train another model"
+            f"{', '.join(labels)}: these train their own round 0, because their settings change the model"
         )
 
 
@@ -172,19 +172,19 @@ def _check_names(config: SweepConfig) -> None:
         twice = [n for n, count in Counter(names).items() if count > 1]
         if twice:
             key = {"data sets": "name", "strategies": "label"}.get(what)
-            advice = f"give one a `{key}` of its own" if key else "leave one out"
+            advice = f"give one of them a different `{key}`" if key else "leave one of them out"
             raise UsageError(
-                f"{what}: {twice[0]!r} is there twice, and runs would share a folder; {advice}"
+                f"{what}: {twice[0]!r} appears twice, so that runs would share a folder; {advice}"
             )
         for name in names:
             if not _NAME.fullmatch(name):
                 raise UsageError(
-                    f"{what}: {name!r} names a folder: expected letters, digits and _ + . - alone"
+                    f"{what}: {name!r} becomes a folder name; expected only letters, digits and _ + . -"
                 )
 
 
 def _unlike_baselines(runs: Sequence[PlannedRun]) -> Iterator[tuple[PlannedRun, str]]:
-    """Runs with a relative reward whose baselines follow another protocol."""
+    """Find runs with a relative reward whose baselines follow a different protocol."""
     by_name = {run.name: run for run in runs}
     for run in runs:
         for baseline in (by_name[n] for n in run.needs if n in by_name):
@@ -195,6 +195,6 @@ def _unlike_baselines(runs: Sequence[PlannedRun]) -> Iterator[tuple[PlannedRun, 
                 if ours != theirs:
                     message = (
                         f"its relative reward is measured against {baseline.label}, which has "
-                        f"{key}={theirs}, but it has {key}={ours}; give both the same"
+                        f"{key}={theirs}, but this run has {key}={ours}; give both the same value"
                     )
                     yield run, message

@@ -1,4 +1,4 @@
-"""Making every run of a comparison: what may start, what has ended, what is left."""
+"""Schedule the runs of a comparison: which may start, which have ended, which are left."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["RunProgress", "RunState", "SweepObserver", "SweepResult", "make_runs
 
 _TICK = 0.5
 _AT_MOST_TOGETHER = 16
-"""Runs made together: more save little and hold more memory."""
+"""Most runs that are trained together; more would save little time and take more memory."""
 
 
 class RunState(Enum):
-    """Where a run stands. "blocked": one that it needs has failed."""
+    """The state of a run; "blocked" means that a run it depends on has failed."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -41,7 +41,7 @@ class RunState(Enum):
 
 @dataclass
 class RunProgress:
-    """A run and how far it is; ``before``: complete rounds when this session began."""
+    """A run and its progress; ``before`` is the number of rounds that were complete at the start."""
 
     run: PlannedRun
     state: RunState = RunState.WAITING
@@ -51,21 +51,21 @@ class RunProgress:
 
 
 class SweepObserver(Protocol):
-    """Told how a comparison goes on. ``entries`` are the same objects throughout, kept up to date."""
+    """Informed of the progress of a comparison; the ``entries`` are updated in place."""
 
     def begin(self, entries: Sequence[RunProgress], where: str) -> None:
-        """Before the first run; those that are complete already say so."""
+        """Called before the first run; runs that are complete already have that state."""
 
     def ended(self, entry: RunProgress) -> None:
-        """A run is complete or has failed."""
+        """Called when a run is complete or has failed."""
 
     def tick(self) -> None:
-        """About twice a second."""
+        """Called about twice a second."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Folders of the complete runs of strategies, and all runs by what kept them from being so."""
+    """Folders of the complete runs (without shared rounds 0), and the failed and blocked runs."""
 
     folders: tuple[Path, ...]
     failed: tuple[RunProgress, ...]
@@ -73,7 +73,7 @@ class SweepResult:
 
 
 class _Schedule:
-    """The runs of a plan, in units that are started once all they need is complete."""
+    """The runs of a plan, in units that start once all runs they depend on are complete."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class _Schedule:
         self._units = _units(waiting, runner, max(1, limit))
 
     def next_unit(self) -> WorkUnit | None:
-        """The first unit that may start; its runs are running from now on."""
+        """Take the first unit that may start, and mark its runs as running."""
         for i, unit in enumerate(self._units):
             if all(self._by_name[n].state is RunState.DONE for run in unit.runs for n in run.needs):
                 del self._units[i]
@@ -107,13 +107,13 @@ class _Schedule:
         return None
 
     def refresh(self) -> None:
-        """Read the newest figures of what is running."""
+        """Read the latest figures of the running runs."""
         for entry in self.entries:
             if entry.state is RunState.RUNNING:
                 entry.latest = latest_figures(entry.run.folder)
 
     def settle(self, ended: EndedUnit) -> list[RunProgress]:
-        """Take note of a unit's end; the runs that are complete or have failed with it."""
+        """Record the end of a unit; return its runs that are complete or have failed."""
         entries = [self._by_name[run.name] for run in ended.unit.runs]
         if ended.died is None:
             for entry, failure in zip(entries, ended.failures, strict=True):
@@ -128,7 +128,7 @@ class _Schedule:
             if entry.latest.rounds >= entry.run.rounds:
                 self._complete(entry)
             elif ended.unit.attempt == 1:
-                # Alone this time: whatever ended the process may be one of them, or all at once.
+                # Separately this time: one run may have ended the process, or all of them together.
                 entry.state = RunState.WAITING
                 again.append(WorkUnit((entry.run,), attempt=2))
                 continue
@@ -167,7 +167,7 @@ class _Schedule:
 
 
 def _units(runs: Sequence[PlannedRun], runner: Runner, limit: int) -> list[WorkUnit]:
-    """Cut runs into units: seeds of one variant that may go together, each unit where its first stood."""
+    """Group seeds of a variant that may be trained together into units, ordered by their first runs."""
     groups: dict[tuple[str, str], list[list[PlannedRun]]] = {}
     ordered: list[list[PlannedRun]] = []
     for run in runs:
@@ -189,20 +189,20 @@ def make_runs(
     together: int | None = None,
     keep_models: bool = False,
 ) -> SweepResult:
-    """Make every run of a plan that is not complete yet.
+    """Make all runs of a plan that are not complete yet.
 
     Parameters
     ----------
     plan : SweepPlan
     executor : Executor
-        Where runs are made; not closed.
+        Makes the runs; it is not closed.
     observer : SweepObserver
     runner : Runner or None
-        What says which runs may be made together.
+        Decides which runs may be trained together.
     together : int or None
-        At most so many at once; None: 16, and fewer where processes would be idle.
+        Largest number of runs trained together; None: 16, or fewer if processes would be idle.
     keep_models : bool
-        Keep the last model of each complete run.
+        Whether to keep the last model of each complete run.
     """
     schedule = _Schedule(
         plan,

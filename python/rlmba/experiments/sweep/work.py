@@ -1,4 +1,4 @@
-"""What a process of a comparison is given to do, and doing it."""
+"""The units of work that the processes of a comparison execute."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["EndedUnit", "Executor", "LearnerRunner", "Runner", "WorkUnit", "exec
 
 
 class Runner(Protocol):
-    """Makes runs; pickled to the processes that do."""
+    """Makes runs. It is pickled to the processes that do so."""
 
     def key(self, config: RunConfig) -> str | None:
-        """Runs of equal keys may be made together; None: alone."""
+        """Runs with equal keys may be trained together; None: only separately."""
 
     def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
-        """Make runs or go on with them, each in its folder; what went wrong with each."""
+        """Make or continue runs, each in its folder; return the error of each, or None."""
 
 
 class LearnerRunner:
@@ -36,7 +36,7 @@ class LearnerRunner:
         return together_key(config)
 
     def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
-        """One by :func:`rlmba.learner.run`, several by :func:`rlmba.learner.run_together`."""
+        """Use :func:`rlmba.learner.run` for one run, :func:`rlmba.learner.run_together` for several."""
         from rlmba.learner import run, run_together
 
         if len(configs) > 1:
@@ -51,7 +51,7 @@ class LearnerRunner:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Runs that one process makes: several are made together. ``attempt`` counts from 1."""
+    """Runs that one process makes, together if there are several. ``attempt`` counts from 1."""
 
     runs: tuple[PlannedRun, ...]
     attempt: int = 1
@@ -59,7 +59,7 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class EndedUnit:
-    """A unit that has ended: a failure or None for each run, or ``died``: why its process is gone."""
+    """A unit that has ended: a failure or None for each run, or ``died``: how its process ended."""
 
     unit: WorkUnit
     failures: tuple[RunFailure | None, ...] = ()
@@ -67,31 +67,31 @@ class EndedUnit:
 
 
 class Executor(Protocol):
-    """Runs units elsewhere.
+    """Runs units outside of this process.
 
     Attributes
     ----------
     slots : int
-        Units it runs at a time.
+        Number of units that run at a time.
     where : str
-        In words.
+        A description for messages.
     """
 
     slots: int
     where: str
 
     def start(self, unit: WorkUnit) -> None:
-        """Begin a unit; never more than ``slots`` at a time."""
+        """Start a unit; there are never more than ``slots`` at a time."""
 
     def wait(self, seconds: float) -> list[EndedUnit]:
-        """Units that have ended; waits so long for the first, at most."""
+        """Return the units that have ended; wait at most this long for the first."""
 
     def close(self) -> None:
-        """End everything that still runs."""
+        """End all units that are still running."""
 
 
 def execute(unit: WorkUnit, runner: Runner) -> tuple[RunFailure | None, ...]:
-    """Make the runs of a unit; a failure is recorded in its run's folder and returned, never raised."""
+    """Make the runs of a unit. Failures are recorded in the runs' folders and returned, never raised."""
     runs = unit.runs
     for run in runs:
         clear_failure(run.folder)
@@ -107,6 +107,6 @@ def execute(unit: WorkUnit, runner: Runner) -> tuple[RunFailure | None, ...]:
 
 
 def record(run: PlannedRun, failure: RunFailure) -> None:
-    """Write ``failure.json``; where even that cannot be written, the failure is still reported."""
+    """Write ``failure.json``; if that is impossible, the failure is still reported."""
     with contextlib.suppress(StorageError):
         write_failure(run.folder, failure)
