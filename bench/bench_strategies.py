@@ -1,6 +1,6 @@
-"""Every strategy's selection at the paper's size beside its plain form, and its growth with the pool.
+"""Selections of all strategies at the paper's size, compared with their plain forms, and their growth.
 
-Growth: 1,000 of 10,000 to 1,000,000 samples with C = 20, d = 64, M = 2, each in its own process.
+Growth: selecting 1,000 of 10,000 to 1,000,000 samples with C = 20, d = 64, M = 2, each in its own process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def test_beside_the_plain_form(benchmark, name):
         return
     benchmark.extra_info.update(peer=peer.form, peer_seconds=peer.seconds)
     if name in DETERMINISTIC:
-        # In float32 near ties may be picked in another order.
+        # In float32, near ties may be resolved differently.
         same = float(np.isin(peer.positions, selection.positions).mean())
         benchmark.extra_info["same_picks"] = same
         assert same > 0.9

@@ -1,4 +1,4 @@
-"""What every bench shares: the machine's copy bandwidth and a record of what ran."""
+"""Functions that all benches share: the machine's copy bandwidth, its description, peak memory."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HERE = Path(__file__).parent
 
 @functools.cache
 def copy_bandwidth() -> float:
-    """Bytes per second (read plus written) of the fastest of several copies of 1 GiB, all threads.
+    """Bytes per second (read plus written) of the fastest of several copies of 1 GiB, with all threads.
 
-    ``torch.Tensor.copy_`` between two float32 tensors whose pages have been touched. Measured once
-    a process, so that a fraction of it compares figures of the same run.
+    ``torch.Tensor.copy_`` between two float32 tensors whose pages exist. It is measured once per process,
+    so that fractions of it compare figures of the same run.
     """
     source = torch.ones(COPY_BYTES // 4, dtype=torch.float32)
     target = torch.zeros_like(source)
@@ -41,7 +41,7 @@ def copy_bandwidth() -> float:
 
 
 def machine_info() -> dict[str, Any]:
-    """The machine, versions and thread counts: what a figure means nothing without."""
+    """The machine, the versions and the thread counts, which are needed to interpret figures."""
     return {
         "cpu": environment.processor(),
         "cores": os.cpu_count(),
@@ -61,8 +61,8 @@ def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
     Parameters
     ----------
     moved : int
-        Bytes read plus bytes written that the operation cannot do without. Reading a freshly
-        allocated output's cache lines before writing them, and zeroing its pages, are not counted.
+        Smallest possible number of bytes read plus bytes written. Reading the cache lines of a newly
+        allocated output before writing them, and zeroing its pages, are not counted.
     """
     bandwidth = copy_bandwidth()
     best = benchmark.stats.stats.min

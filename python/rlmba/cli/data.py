@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,22 +64,11 @@ def check(
     problems: _Problems = None,
 ) -> None:
     """Count found, missing, unreadable and suspicious files of a data set, or verify a cache."""
-    from rlmba.cli.counter import counter
     from rlmba.data.media.folder import check_folder
 
-    with counter("checked") as progress:
-        report = check_folder(
-            name,
-            root,
-            layout=layout,
-            annotations=annotations,
-            tokenizer=tokenizer,
-            workers=workers,
-            index=index,
-            quick=quick,
-            progress=progress,
-        )
-    _show(report, every_class, problems)
+    reading: dict[str, Any] = {"layout": layout, "annotations": annotations, "tokenizer": tokenizer}
+    call = partial(check_folder, name, root, **reading, index=index, quick=quick, workers=workers)
+    _report("checked", call, every_class, problems)
 
 
 @data.command()
@@ -95,21 +86,11 @@ def prepare(
     problems: _Problems = None,
 ) -> None:
     """Decode a data set once, into a cache that can be read at memory speed; resumable."""
-    from rlmba.cli.counter import counter
     from rlmba.data.media.folder import prepare_folder
 
-    with counter("prepared") as progress:
-        report = prepare_folder(
-            name,
-            root,
-            cache,
-            layout=layout,
-            annotations=annotations,
-            tokenizer=tokenizer,
-            workers=workers,
-            progress=progress,
-        )
-    _show(report, every_class, problems)
+    reading: dict[str, Any] = {"layout": layout, "annotations": annotations, "tokenizer": tokenizer}
+    call = partial(prepare_folder, name, root, cache, **reading, workers=workers)
+    _report("prepared", call, every_class, problems)
 
 
 @data.command()
@@ -148,10 +129,16 @@ def features(
     say(f"{out}\n{command('run', '--dataset', 'features', '--data', out)}")
 
 
-def _show(report: Report, every_class: bool, problems: Path | None) -> None:
+def _report(
+    what: str, call: Callable[..., Report], every_class: bool, problems: Path | None
+) -> None:
+    """Make a report while its progress is shown, and print it."""
+    from rlmba.cli.counter import counter
     from rlmba.cli.screen import console, say
     from rlmba.data.media.folder import require_usable
 
+    with counter(what) as progress:
+        report = call(progress=progress)
     if problems is not None:
         report.write_problems(problems)
     say("\n".join(report.head()))
