@@ -36,7 +36,7 @@ class _RunWatcher:
 
     def features(self, done: int, total: int) -> None:
         if self._count is None:
-            self._say(f"computing features of {total:,} samples with frozen encoders (once)")
+            self._say(f"running frozen encoders over {total:,} samples (once per run)")
             self._count = self._progress.add_task("features", total=total)
         self._progress.update(self._count, completed=done, visible=done < total)
 
