@@ -199,7 +199,7 @@ def test_failures_end_it_with_status_1_and_the_list(tmp_path):
         _refuse_failed(SweepResult((), (failed,), (RunProgress(cell),)))
     assert "failed runs: 1. Each" in str(caught.value)
     assert (
-        "round0/toy/amcb/seed0: DataError: no luck\nnot started, since they need one of these: 1"
+        "round0/toy/amcb/seed0: DataError: no luck\nnot started, because they depend on these: 1"
         in str(caught.value)
     )
     _refuse_failed(SweepResult((), (), ()))

@@ -118,7 +118,11 @@ def test_debug_after_two_dashes_is_an_argument():
             "error: no space left on the disk: a/b; ",
         ),
         ("raise MemoryError", 1, "error: out of memory; lower training.predict_batch_size"),
-        ("raise KeyError('k')", 1, "error: unexpected KeyError: 'k'\n       This is a defect"),
+        (
+            "raise KeyError('k')",
+            1,
+            "error: unexpected KeyError: 'k'\n       This is a bug in rlmba",
+        ),
     ],
 )
 def test_every_failure_is_one_message(body, code, message):

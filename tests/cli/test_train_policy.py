@@ -88,7 +88,7 @@ def test_leave_one_out_prints_paired_differences(sets, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--strategy", "badge"], "expected one that draws by a policy (rlmba, rlmba-x)"),
+        (["--strategy", "badge"], "expected one that has a policy (rlmba, rlmba-x)"),
         (["--parallel", "3"], "multiple of 2 (2 data sets x 1 siblings), got 3"),
         (["--returns", "later"], "returns: "),
         (["--set", "set7:rounds=1"], "one of the data sets set0, set1 before the colon"),

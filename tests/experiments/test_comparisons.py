@@ -196,7 +196,7 @@ def test_other_conditions_are_compared_apart(write_run):
         "batch_size = 20 (random, badge), 7 (bmmal); epochs = 15 (random, badge), 3 (bmmal)"
     )
     assert who == (
-        "digits, amcb fusion, fused predictor: no random under the conditions of bmmal: not compared"
+        "digits, amcb fusion, fused predictor: no random under the conditions of bmmal; not compared"
     )
     bmmal = [
         write_run(f"r{seed}", "rounds=3", strategy="random", seed=seed, epochs=3, batch_size=7)

@@ -113,7 +113,9 @@ def test_critical_difference_diagram():
         alpha=0.05,
         notes=(),
     )
-    figure = critical_difference(ranking, key="uniform", heading="uniform fusion, fused predictor")
+    figure = critical_difference(
+        ranking, key="uniform", heading="uniform fusion, fused predictor", fusion="uniform"
+    )
     assert figure.rows == [("rlmba-x", 1.2, 1), ("badge", 2.0, 2), ("random", 2.8, 1)]
     assert "10 blocks" in figure.caption
     assert "1.05" in figure.caption
@@ -122,7 +124,10 @@ def test_critical_difference_diagram():
     # Names stand within the picture: nothing touches its sides.
     assert dark[:4].sum() == dark[-4:].sum() == 0
     apart = critical_difference(
-        replace(ranking, cliques=()), key="uniform", heading="uniform fusion, fused predictor"
+        replace(ranking, cliques=()),
+        key="uniform",
+        heading="uniform fusion, fused predictor",
+        fusion="uniform",
     )
     assert ink(apart, "#D55E00") < ink(figure, "#D55E00")
 

@@ -137,14 +137,14 @@ def test_bad_curves_are_refused():
         aubc([20, 40], [0.1, 0.2])
     with pytest.raises(ShapeError, match="T >= 1"):
         aubc([], np.empty((2, 0)))
-    with pytest.raises(UsageError, match="rise from round to round"):
+    with pytest.raises(UsageError, match="ascend from round to round"):
         aubc([20, 20], [[0.1, 0.2]])
     with pytest.raises(UsageError, match="\"deepal\", got 'simpson'"):
         aubc([20, 40], [[0.1, 0.2]], rule="simpson")
     with pytest.raises(NonFiniteError, match=r"top1\[1, 0\].* got nan") as caught:
         aubc([20, 40], [[0.1, 0.2], [np.nan, 0.2]])
     assert caught.value.row == 1
-    with pytest.raises(ShapeError, match="one target or one a run"):
+    with pytest.raises(ShapeError, match="one target, or one per run"):
         labels_to_reach([20, 40], [[0.1, 0.2]], [0.1, 0.2])
     with pytest.raises(UsageError, match="got NaN"):
         labels_to_reach([20, 40], [[0.1, 0.2]], np.nan)

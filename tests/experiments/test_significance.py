@@ -102,7 +102,7 @@ def test_differences_that_do_not_vary():
 
 
 def test_bad_pairs_are_refused():
-    with pytest.raises(ShapeError, match="take the seeds that both have"):
+    with pytest.raises(ShapeError, match="use only the seeds that both have"):
         paired([0.1, 0.2], [0.1])
     with pytest.raises(NonFiniteError, match=r"pair 1 is \(0.2, nan\)"):
         paired([0.1, 0.2], [0.1, np.nan])

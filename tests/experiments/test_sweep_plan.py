@@ -79,7 +79,7 @@ def test_a_strategy_that_trains_otherwise_has_a_round_0_of_its_own(plan):
     assert found["wide"].needs == ()
     assert found["sharp"].config.round0 == found["random"].config.round0 is not None
     assert made.notes == (
-        "wide: not from the shared round 0, since other settings train another model",
+        "wide: these train their own round 0, because their settings change the model",
     )
 
 
@@ -129,7 +129,7 @@ def test_all_ablations_bring_what_they_are_of_and_need(plan):
     labels = {run_.label for run_ in made.runs} - {"round 0"}
     assert labels == {"random", "rlmba", "gcnal", "badge", "bmmal", *ABLATIONS}
     assert made.notes == (
-        "added rlmba: what the ablations are of",
+        "added rlmba: the ablations are variants of it",
         "added gcnal, badge, bmmal: the reward of reward-relative is relative to their curves",
     )
 

@@ -153,7 +153,7 @@ class TestScope:
             make_group("b", [0.5], seeds=(1,), labels=(20, 40), on="validation"),
         )
         text = " ".join(scope.notes())
-        assert "not every strategy has the same seeds (1 are shared)" in text
+        assert "the strategies have different seeds (1 are shared)" in text
         assert "curves that end before 80 labels: b at 40" in text
         assert "measured on test, validation" in text
         assert scope.seeds() == "1 to 2"

@@ -15,7 +15,7 @@ from rlmba.data.media.content import Recipe
 from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, examine, missing
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.tokens import with_vocabulary
-from rlmba.data.media.work import Pool
+from rlmba.data.media.work import TaskQueue
 from rlmba.errors import DataError, StorageError
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json
@@ -103,7 +103,7 @@ def check(
     chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
     decode = decode or default_decode()
     tasks = [Examine(chunk, recipe, decode) for chunk in chunks]
-    with _opened(file, catalogue, recipe) as log, Pool(workers or cores(), tasks) as pool:
+    with _opened(file, catalogue, recipe) as log, TaskQueue(workers or cores(), tasks) as pool:
         for event in pool.outcomes():
             if event is not None:
                 for sample, outcome in _settle(pool, *event):
@@ -114,7 +114,7 @@ def check(
     return _report(catalogue, [outcomes[s.id] for s in catalogue.samples], file)
 
 
-def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, Outcome]]:
+def _settle(pool: TaskQueue, task: Any, result: Any) -> Iterator[tuple[Sample, Outcome]]:
     """What a task found; one that died is done again sample by sample."""
     if not isinstance(result, Died):
         yield from zip(task.samples, result, strict=True)

@@ -19,7 +19,7 @@ from rlmba.data.media.outcome import CRASHED, Decode, Outcome, default_decode, e
 from rlmba.data.media.plan import HEADER, NOWHERE, Plan, differences, read_plan, write_plan
 from rlmba.data.media.report import Progress, Report
 from rlmba.data.media.tokens import with_vocabulary
-from rlmba.data.media.work import Pool
+from rlmba.data.media.work import TaskQueue
 from rlmba.errors import DataError, StorageError, UsageError
 from rlmba.storage import locked, make_folder
 from rlmba.workers import Died, cores
@@ -150,7 +150,7 @@ class _Job:
         shown = done
         if progress is not None:
             progress(done, total)
-        with Pool(workers, [self._task(n) for n in self._todo]) as pool:
+        with TaskQueue(workers, [self._task(n) for n in self._todo]) as pool:
             try:
                 for event in pool.outcomes():
                     if event is not None:
@@ -178,7 +178,7 @@ class _Job:
         nothing = dict.fromkeys(self._plan.modalities)
         return Sample(sample, self._plan.labels[i], self._plan.test[i], nothing)
 
-    def _take(self, pool: Pool, task: object, outcome: object) -> int:
+    def _take(self, pool: TaskQueue, task: object, outcome: object) -> int:
         """Take note of how a task ended; how many samples that finishes."""
         if isinstance(task, _MakeShard):
             if not isinstance(outcome, Died):
@@ -188,7 +188,7 @@ class _Job:
             self._probed(pool, task, outcome)
         return 0
 
-    def _probe(self, pool: Pool, task: _MakeShard, died: Died) -> None:
+    def _probe(self, pool: TaskQueue, task: _MakeShard, died: Died) -> None:
         """Read each sample of a shard whose worker died on its own, to find which it dies of."""
         self._deaths[task.number] += 1
         if self._deaths[task.number] > _MOST_DEATHS:
@@ -201,7 +201,7 @@ class _Job:
         self._probing |= {s.id: task.number for s in suspects}
         pool.submit(Examine((s,), task.recipe, task.decode) for s in suspects)
 
-    def _probed(self, pool: Pool, task: Examine, outcome: object) -> None:
+    def _probed(self, pool: TaskQueue, task: Examine, outcome: object) -> None:
         sample = task.samples[0].id
         number = self._probing.pop(sample)
         if isinstance(outcome, Died):

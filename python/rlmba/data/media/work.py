@@ -10,12 +10,12 @@ from typing import Any
 from rlmba.errors import UsageError
 from rlmba.workers import Died, Raised, Task, Workers
 
-__all__ = ["Pool"]
+__all__ = ["TaskQueue"]
 
 _MOST_DEATHS = 100
 
 
-class Pool:
+class TaskQueue:
     """Runs tasks in worker processes; a process that dies costs the task it had, and is replaced.
 
     Use as a context manager: leaving it ends the processes at once, whatever they are doing.
@@ -35,7 +35,7 @@ class Pool:
         self._waiting = deque(tasks)
         self._deaths = 0
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> TaskQueue:
         return self
 
     def __exit__(

@@ -72,7 +72,7 @@ class SweepResult:
     blocked: tuple[RunProgress, ...]
 
 
-class _Schedule:
+class _SweepSchedule:
     """The runs of a plan, in units that start once all runs they depend on are complete."""
 
     def __init__(
@@ -204,7 +204,7 @@ def make_runs(
     keep_models : bool
         Whether to keep the last model of each complete run.
     """
-    schedule = _Schedule(
+    schedule = _SweepSchedule(
         plan,
         runner or LearnerRunner(),
         slots=executor.slots,
