@@ -104,7 +104,7 @@ def test_win_matrix_counts_the_seeds_two_share():
     assert np.isnan(found.wins[x, z])
     assert np.isnan(found.wins[x, x])
     assert (found.pairs[x, y], found.pairs[x, z], found.blocks) == (2, 0, 2)
-    assert any("pairs with y leave out seed 2" in note for note in found.notes)
+    assert any("pairs with y exclude seed 2" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("places", [None, 2])
@@ -155,7 +155,7 @@ def test_ranks_need_blocks_that_all_have():
     assert (found.blocks, found.datasets) == (1, ("a",))
     assert (found.friedman_p, found.critical_difference, found.cliques) == (None, None, ())
     assert "b, uniform fusion: left out of the ranks, because it lacks late" in found.notes
-    assert any("pairs with late leave out seeds 0, 1, 3 to 5" in note for note in found.notes)
+    assert any("pairs with late exclude seeds 0, 1, 3 to 5" in note for note in found.notes)
     assert (
         found.notes[-1]
         == "uniform fusion: ranks are not tested: 1 data set x seed has all strategies"

@@ -286,6 +286,6 @@ def test_errors_leave_nothing_behind(write_run, tmp_path):
         make_report([tmp_path / "foreign"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UsageError, match="is a file"):
+    with pytest.raises(UsageError, match="found a file"):
         make_report([write_run("a")], tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
