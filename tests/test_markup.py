@@ -1,4 +1,4 @@
-"""Names that users chose are text wherever they are shown: no markup, no formula, no command."""
+"""Names chosen by users are shown literally: never as markup, formula or command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ quick = settings(max_examples=150, deadline=None)
 
 
 def shown(text):
-    """What a name looks like as one line without control characters."""
+    """A name as one line without control characters."""
     return " ".join(" ".join(markup.visible(text).splitlines()).split())
 
 

@@ -25,7 +25,7 @@ def command(*arguments):
 
 @pytest.fixture
 def compare(capsys):
-    """`rlmba compare` in this process, which has loaded everything; runs are made in others."""
+    """`rlmba compare` in this process, where all modules are loaded; the runs are made in others."""
 
     def call(*arguments):
         capsys.readouterr()
@@ -44,7 +44,7 @@ def figures(folder):
 
 
 def install(folder):
-    """The strategy that the documentation shows, as pip would leave it."""
+    """The strategy from the documentation, installed as by pip."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (project,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     folder.mkdir()
@@ -73,7 +73,7 @@ def test_a_comparison_with_an_installed_strategy_that_grows(compare, tmp_path, m
         assert str(out / "report") in printed
         chosen = out / "cells/toy/amcb/disagreement/seed1"
         assert [r.labels for r in read_run(chosen).records] == [6, 12, 18]
-        # One round 0 of all, which keeps its model; complete runs keep none.
+        # The shared round 0 keeps its model; complete runs keep none.
         shared = figures(out / "round0/toy/amcb/seed1")[0]["test"]
         other = chosen.parents[1] / "random" / "seed1"
         assert figures(chosen)[0]["test"] == figures(other)[0]["test"] == shared
@@ -155,7 +155,7 @@ def test_kill_9_of_a_process_and_of_the_whole_lose_at_most_rounds_in_flight(comp
     code, _, said = compare("--resume", "--output", out, "--jobs", "1")
     assert code == 0, said
     assert (cell / "rounds.jsonl").read_bytes().startswith(kept)
-    # Nothing tells that it was killed, nor that its round 0 was taken over.
+    # The results do not show that it was killed, nor that it shares its round 0.
     parts = [part for part in (*SETTINGS, *LONG) if part != "--set"]
     flags = {"dataset": "features", "data": str(data), "strategy": "random"}
     whole = run(load_config(overrides=flags, settings=parts), tmp_path / "whole").path
@@ -243,10 +243,10 @@ def test_the_table_of_a_terminal(tmp_path):
     assert re.split(r"\s{2,}", lines[0].strip()) == ["one amcb", "two amcb", "three amcb"]
     assert re.split(r"\s{2,}", lines[1].strip()) == ["random", "0/2", "1/2 1 running 0.750", "0/2"]
     assert re.split(r"\s{2,}", lines[2].strip()) == ["greedy", "0/2", "0/2", "0/2 1 failed"]
-    # Where there is room for one, it is the one that is worked on.
+    # If only one fits, it is the one that is running.
     assert "two amcb" in shown(40)[0]
     assert "one amcb" not in shown(40)[0]
-    # 4 rounds in 10 s; left are 6 rounds 0, 2 of the running, 3 of each of the other 9.
+    # 4 rounds in 10 s; 6 rounds 0, 2 of the running run and 3 of each of the other 9 are left.
     assert remaining(entries, 10.0) == pytest.approx(10 * (6 + 2 + 27) / 4)
 
 

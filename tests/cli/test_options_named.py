@@ -1,4 +1,4 @@
-"""Every option that a message names is one that the reader's command has."""
+"""All options that messages name exist in the command that prints them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlmba.storage import make_folder
 
 ROOT = Path(rlmba.__file__).parent
 RUNS = ("run", "compare", "train-policy")
-# Which commands print the messages of a file or folder; the longest prefix counts.
+# The commands that print the messages of a file or folder; the longest prefix counts.
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
     "adapters/files.py": ("select",),
@@ -50,7 +50,7 @@ AT_HAND = ("cli/failures.py", "cli/option_hints.py")
 
 
 def texts(path):
-    """Strings of a file that are no docstrings, what is filled in as X."""
+    """Strings of a file that are not docstrings, with replacement fields as X."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
     inner |= {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}

@@ -70,7 +70,7 @@ def test_train_use_and_go_on(sets, policy, tmp_path, capsys):
     assert config.strategy_options["policy_file"] == str(policy)
     assert config.strategy_options["explore"] is False
     assert config.strategy_options["policy"] == "learned"
-    # Options given one by one stand above the flag.
+    # Single options override the flag.
     explored = ("--set", "strategy_options.explore=true")
     assert use(policy, tmp_path / "e", "--data", sets[1], "--strategy", "rlmba-x", *explored) == 0
     assert read_run(tmp_path / "e").records[1].policy["baseline"] >= 0

@@ -1,4 +1,4 @@
-"""Run folders of BMMAL's code, read and beside ours."""
+"""Reading run folders of BMMAL's code, and comparing them with ours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rlmba.errors import RunFolderError, UsageError
+from rlmba.experiments.find_runs import read_groups
 from rlmba.experiments.foreign import group_bmmal, is_bmmal_run, read_bmmal_run
-from rlmba.experiments.run_folders import read_groups
 from rlmba.experiments.statistics import compare_to
 from rlmba.training import evaluate
 from rlmba.types import PoolOutputs
@@ -89,7 +89,7 @@ def test_names(tmp_path):
     assert (food.dataset, food.strategy, food.seed) == ("food101", "badge", 5)
     assert list(food.figures) == ["mm", "text", "image"]
     assert read(strategy="random", seed=7, fuse="sum").fusion == "sum"
-    # A folder of another name tells by its settings, those of its last round.
+    # A folder with another name is described by the settings of its last round.
     renamed = read(strategy="coreset", seed=9, name="mine")
     assert (renamed.dataset, renamed.strategy, renamed.seed) == ("kineticssound", "coreset", 9)
     silent = write_bmmal(tmp_path, name="silent", settings=False, rounds=2)
@@ -272,7 +272,7 @@ def test_beside_our_runs(tmp_path, write_run):
 
 
 def test_never_paired_with_our_runs(tmp_path, write_run):
-    """Same names, fusion, labels and seeds; but Top-1 is another, and their conditions are not known."""
+    """Names, fusion, labels and seeds agree, but Top-1 means something else, and conditions are unknown."""
     media = {"dataset": "kineticssound", "data_root": str(tmp_path / "KS"), "fusion": "concat"}
     paths = [
         write_run(f"{s}{k}", heads=("mm", "video", "audio"), strategy=s, seed=k, level=at, **media)
@@ -284,5 +284,5 @@ def test_never_paired_with_our_runs(tmp_path, write_run):
     ]
     found = compare_to(read_groups([*paths, *theirs]), "random")
     assert [c.test.n for c in found] == [2, 2]
-    # Both strategies' predictions are the same draw there.
+    # The predictions of both strategies are the same draw there.
     assert [c.test.difference for c in found] == pytest.approx([0.1, 0.0])

@@ -1,4 +1,4 @@
-"""Strategies against a reference: who is paired with whom, and what is said of the rest."""
+"""Strategies against a reference: the pairs, and the notes about what is not compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures: their files, the numbers beside them, how they look."""
+"""Figures: their files, their numbers and their appearance."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_critical_difference_diagram():
     assert "1.05" in figure.caption
     image = image_of(figure)
     dark = (image.max(axis=-1) < 0.3).sum(axis=0)
-    # Names stand within the picture: nothing touches its sides.
+    # Names lie within the picture: nothing touches its sides.
     assert dark[:4].sum() == dark[-4:].sum() == 0
     apart = critical_difference(
         replace(ranking, cliques=()),
@@ -138,7 +138,7 @@ def test_strategies_are_told_apart_without_colour():
     assert len(looks) == len(styles)
     others = strategy_styles([f"mine{i}" for i in range(10)])
     assert len({(str(s["linestyle"]), s["marker"]) for s in others.values()}) == 10
-    # A strategy looks the same whoever is beside it.
+    # A strategy looks the same whatever the other strategies are.
     assert strategy_styles(["mine", "rlmba"])["rlmba"] == styles["rlmba"]
 
 

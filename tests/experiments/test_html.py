@@ -66,7 +66,7 @@ def curves(page: str) -> dict:
 
 
 def with_fields(group, **fields):
-    """A copy with these fields, whatever a group may be thought to hold."""
+    """A copy with these fields, without the checks of the class."""
     changed = copy.copy(group)
     for name, value in fields.items():
         object.__setattr__(changed, name, value)
@@ -285,7 +285,7 @@ def test_items_rows_and_columns_say_what_they_are_about(make_groups):
 
 
 def test_a_large_report_stays_small(make_groups):
-    """15 strategies x 5 sets x 3 fusions x 10 rounds x 8 seeds, every figure unlike any other."""
+    """15 strategies x 5 sets x 3 fusions x 10 rounds x 8 seeds, all figures different."""
     (group,) = make_groups(("random",), seeds=range(8), grid=tuple(range(50, 550, 50)))
     rng = np.random.default_rng(0)
     figures = ("top1", "top1_macro", "nll", "ece", "f1", "auroc")

@@ -1,4 +1,4 @@
-"""All strategies against each other."""
+"""Comparisons of all strategies with each other."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_critical_difference_refuses(bad):
 
 
 def made(k=4, seeds=6, sets="abc", seed=0, spread=0.02, places=None):
-    """K strategies s0 .. on data sets; s0 is best by 0.05, the rest alike."""
+    """K strategies s0 .. on data sets; s0 is best by 0.05, the others are equal."""
     rng = np.random.default_rng(seed)
     groups = []
     for dataset in sets:

@@ -295,7 +295,7 @@ def test_a_comparison_goes_on_or_grows(plan, tmp_path):
     }
     stored = opened(plan(**more), out, resume=True)
     assert "cells/second/uniform/greedy" in stored["runs"]
-    # What changes no result may change.
+    # Settings that do not affect results may change.
     opened(plan(**more, overrides={"training.workers": 1}), out, resume=True)
 
 

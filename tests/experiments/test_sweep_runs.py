@@ -85,7 +85,7 @@ def test_a_half_made_run_goes_on(plan, runner):
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:2]) + lines[2][:9])
     watcher = Watcher()
-    # The runner's part is to cut off what is torn; here that is done for it.
+    # A real runner removes a torn line; here the test does.
     log.write_bytes(b"".join(lines[:2]))
     for folder in (made.runs[1].folder / "checkpoints").glob("round_002"):
         for file in folder.iterdir():
@@ -153,7 +153,7 @@ def test_relative_rewards_come_after_their_baselines(plan, runner):
     for seed in (0, 1):
         last = order.index(f"reward-relative/seed{seed}")
         assert all(order.index(f"{b}/seed{seed}") < last for b in ("gcnal", "badge", "bmmal"))
-    # It does not hold up what does not wait.
+    # It does not delay runs that do not depend on it.
     assert order.index("random/seed0") < order.index("reward-relative/seed0")
 
 
@@ -211,7 +211,7 @@ def test_a_process_that_dies_is_replaced_and_its_run_tried_once_more(plan, tmp_p
     assert "process" in record["error"].rpartition("see ")[2]
     calls = short(runner.calls())
     assert ["dies-once/seed0", "dies-once/seed1"] in calls
-    # Apart at the second attempt, where round 0, complete already, is not made again.
+    # Separately at the second attempt, which does not repeat the complete round 0.
     assert calls.count(["dies/seed0"]) == calls.count(["dies/seed1"]) == 1
     assert newest_lines(result.failed[0].run.folder) == 1
     pids = set(executor.workers.pids)

@@ -131,7 +131,7 @@ class TestScope:
         assert [r.strategy for r in scope.main.rows] == ["random", "rlmba", "mine"]
         assert [r.strategy for r in scope.ablations.rows] == ["amcb-only", "rlmba", "tau-2"]
         assert scope_of(groups[0]).ablations is None
-        # Nothing but ablations: they are the strategies.
+        # If there are only ablations, they count as the strategies.
         assert [r.strategy for r in scope_of(groups[2]).main.rows] == ["amcb-only"]
 
     def test_budgets(self):
@@ -168,7 +168,7 @@ class TestPaper:
         assert paper.seconds_of("food101", "rlmba", "select") == 33.48
         assert paper.seconds_of("food101", "rlmba", "train") is None
         assert paper.seconds_of("digits", "rlmba", "select") is None
-        # Its own claim: best on all three sets.
+        # The paper's own claim: best on all three sets.
         for k in range(3):
             assert max(paper.TABLE1, key=lambda name: paper.TABLE1[name][k]) == "rlmba"
             assert (
@@ -401,6 +401,6 @@ def test_names_are_text_on_a_terminal():
     name = "[bold]:smile:[/] \x1b[31m"
     table = TableData("t", name, (name, "b"), ((Cell(name), Cell("1.0", 1.0)),), (name,))
     out = io.StringIO()
-    # The console of somebody else, with markup and emoji codes.
+    # A console of another program, with markup and emoji codes.
     Console(file=out, width=120).print(render.terminal(table))
     assert out.getvalue().count(r"[bold]:smile:[/] \x1b[31m") == 4

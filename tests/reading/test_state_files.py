@@ -22,8 +22,8 @@ from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.check import check, known_outcomes
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import CheckpointError, RlmbaError
+from rlmba.experiments.find_runs import find_runs
 from rlmba.experiments.policy_training.folder import TrainingFolder, TrainingProgress
-from rlmba.experiments.run_folders import find_runs
 from rlmba.experiments.sweep.folder import RunFailure, latest_figures, write_failure
 from rlmba.learner import Trained, run
 from rlmba.learner.session import Session

@@ -12,7 +12,7 @@ from rlmba import trust
 from rlmba.errors import DataError, UsageError
 from rlmba.experiments.curves import Group
 from rlmba.experiments.figures import single
-from rlmba.experiments.run_folders import FoundRuns, find_runs, read_groups
+from rlmba.experiments.find_runs import FoundRuns, find_runs, read_groups
 from rlmba.experiments.tables import overview, render
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
