@@ -255,7 +255,7 @@ def _serve(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if setup is not None:
         setup(slot)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, OSError):  # the pipe was closed
         pipe.send(("ready", None))
         while True:
             data = pipe.recv_bytes()
