@@ -1,8 +1,8 @@
-"""badge and bmmal beside one center a pass, scikit-activeml's badge, and the growth of memory and time.
+"""badge and bmmal compared with one center per pass and scikit-activeml's badge, and their growth.
 
-The draw is random: that its law is exact is what the tests show. Before anything is timed here, draws of
-a part of the pool are asserted to be those of the reference, and distances of the whole draw to be those
-between the embeddings.
+The draw is random; the tests show that its distribution is exact. Before anything is timed, draws from a
+part of the pool are asserted to equal those of the reference, and the distances of the full draw to equal
+those between the embeddings.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import common
 import numpy as np
 import pytest
 
+from bench.selection_peers import PEERS
 from rlmba import kernels, strategies
-from rlmba.experiments.selection import PEERS, make_case, sizes
+from rlmba.experiments.selection_times import make_case, sizes
 
 CASES = {
     "badge Food101": ("badge", sizes("badge")[0]),
@@ -80,7 +81,7 @@ def test_one_center_a_pass(benchmark, case):
 
 
 def test_scikit_activeml(benchmark):
-    """Their embeddings are formed: N x C x D values, at every call."""
+    """It forms the embeddings, N x C x D values, in every call."""
     pytest.importorskip("skactiveml")
     from scipy.special import softmax
     from skactiveml.base import SkactivemlClassifier
@@ -90,7 +91,7 @@ def test_scikit_activeml(benchmark):
     pool, classes = made.pool, made.size.classes
 
     class Fixed(SkactivemlClassifier):
-        """A model whose answers are already known: only the selection is timed."""
+        """A model with known answers, so that only the selection is timed."""
 
         def fit(self, X, y, sample_weight=None):  # noqa: ARG002 - their signature
             self.classes_ = np.arange(classes)
@@ -119,7 +120,7 @@ from dataclasses import replace
 import common
 import numpy as np
 from rlmba import strategies
-from rlmba.experiments.selection import make_case, sizes
+from rlmba.experiments.selection_times import make_case, sizes
 name, rows = sys.argv[2] if len(sys.argv) > 2 else "badge", int(sys.argv[1])
 strategy = strategies.create(name)
 def query(case):
@@ -132,7 +133,7 @@ print(json.dumps(common.peak_of(lambda: query(case), given)))
 
 
 def test_memory(benchmark):
-    """Peak during a selection at Food101's size, D = 2,816, over features and logits."""
+    """Peak memory of a selection at Food101's size, D = 2,816, relative to features and logits."""
     benchmark.group = "badge: memory at Food101's size (process start included in the time)"
     figures = common.in_own_process(benchmark, MEMORY, sizes("badge")[0].rows)
     assert figures["memory"] < 1.5

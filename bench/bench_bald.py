@@ -1,8 +1,8 @@
-"""bald_score of ten passes beside NumPy and torch at Food101's size, and its growth with N.
+"""bald_score of ten passes compared with NumPy and torch at Food101's size, and its growth with N.
 
-The peers take the difference of two entropies of a softmax in float32, as active-learning code usually
-does. Bytes counted: every logit read once, every score written once. Growth is measured with four
-passes: ten of a million rows would be 4 GB.
+The peers compute the difference of two entropies of a softmax in float32, as active-learning code usually
+does. Bytes counted: each logit read once, each score written once. Growth is measured with four passes,
+because ten passes of a million rows would take 4 GB.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from common import record_traffic
 
+from bench.plain import bald_difference
 from rlmba import kernels
-from rlmba.experiments.selection.plain import bald_difference
 from rlmba.kernels.bald_score import spec
 
 K, N, C = spec.BENCH_SHAPE

@@ -1,9 +1,9 @@
-"""deepfool_distance beside DeepFool's iteration by autograd and beside torch, and its growth with N.
+"""deepfool_distance compared with DeepFool's iteration by autograd and with torch, and its growth with N.
 
-The iteration, as published and as public active-learning code runs it, takes one sample at a time and one
-backward pass a class; it is timed on 200 samples, ``seconds_for_all`` scales that to the whole pool. The
-torch form is the same closed form as ours, by rows of a table of norms. Bytes counted: every logit read
-once, every distance and class written once.
+The iteration, as published and as used by public active-learning code, processes one sample at a time
+with one backward pass per class. It is timed on 200 samples; ``seconds_for_all`` is scaled to the whole
+pool. The torch form uses the same closed form as ours, with a table of norms. Bytes counted: each logit
+read once, each distance and class written once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 import torch
 from common import record_traffic
 
+from bench.plain import deepfool_iteration
 from rlmba import kernels
-from rlmba.experiments.selection.plain import deepfool_iteration
 from rlmba.kernels.deepfool_distance import spec
 from rlmba.types import LinearHead
 

@@ -1,6 +1,6 @@
-"""dirichlet_variance from logits beside NumPy and torch, and its growth with N.
+"""dirichlet_variance from logits compared with NumPy and torch, and its growth with N.
 
-Bytes counted: every logit read once, every result written once.
+Bytes counted: each logit read once, each result written once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""AUROC of every class against the rest, by ranks, beside torchmetrics and scikit-learn.
+"""AUROC of each class against the rest, by ranks, compared with torchmetrics and scikit-learn.
 
-One head's probabilities of a small set and of VGGSound's number of samples and classes, all classes
-occurring. All three give the same mean before anything is timed.
+The probabilities of one head for a small set, and for VGGSound's numbers of samples and classes; all
+classes occur. All three are asserted to give the same mean before anything is timed.
 """
 
 from __future__ import annotations

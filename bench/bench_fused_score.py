@@ -1,7 +1,7 @@
-"""fused_score (Eq 4 to 6) of two modalities beside NumPy and torch, and its growth with N.
+"""fused_score (Eq 4 to 6) of two modalities compared with NumPy and torch, and its growth with N.
 
-Bytes counted: every logit and distance read once, [N, M] written twice and read once between, and the
-three results of [N] written.
+Bytes counted: each logit and distance read once, [N, M] written twice and read once, and the three
+results of shape [N] written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""GCNAL's graph network beside the same one on a dense adjacency in torch, and its growth.
+"""GCNAL's graph network compared with a dense adjacency matrix in torch, and its growth.
 
-The features are a Gaussian mixture after a ReLU. "dense" is the size that a dense adjacency can still
-serve (400 MB of float32); its 200 epochs are timed by 20, which a dense run is linear in. Training
-amplifies rounding, so that float32 answers are compared after 10 epochs, and float64 ones after 200
-on fewer rows: see kernels/sequential_gcn/spec.py.
+The features are a Gaussian mixture after a ReLU. "dense" is a size for which a dense adjacency matrix is
+still feasible (400 MB of float32). Its 200 epochs are extrapolated linearly from 20. Training amplifies
+rounding errors, so float32 answers are compared after 10 epochs, and float64 answers after 200 on fewer
+rows; see kernels/sequential_gcn/spec.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from bench.plain import dense_adjacency, dense_gcn
 from rlmba import kernels, strategies
-from rlmba.experiments.selection.plain import dense_adjacency, dense_gcn
 from rlmba.kernels.graph_propagate import spec as graph_spec
 from rlmba.kernels.sequential_gcn import spec
 from rlmba.types import PoolOutputs, QueryContext
@@ -73,7 +73,7 @@ def test_rlmba(benchmark, case):
 
 
 def test_dense_adjacency_in_torch(benchmark, case):
-    """20 epochs with masks made beforehand, as ours are part of its time and a peer's need not be."""
+    """20 epochs with precomputed masks; ours are part of the time, but those of a peer need not be."""
     features, labeled = case
     made = list(masks(len(features), 1, PEER_EPOCHS))
     start = spec.initial_parameters(spec.seeds(1)[0], features.shape[1], HIDDEN)
@@ -148,7 +148,7 @@ print(json.dumps(common.peak_of(call, features.nbytes)))
 
 @pytest.mark.parametrize("rows", [10_000, 100_000, 1_000_000])
 def test_growth(benchmark, rows):
-    """D = 64, 20 epochs; hidden features, which are returned, are twice the input at this width."""
+    """D = 64, 20 epochs; the returned hidden features are twice as large as the input at this width."""
     benchmark.group = "sequential_gcn growth with rows, D = 64 (process start included in the time)"
     figures = common.in_own_process(benchmark, GROWTH, rows)
     if rows >= 100_000:

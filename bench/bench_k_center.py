@@ -1,11 +1,12 @@
-"""k_center beside torch.cdist with one center a pass, and its growth with the number of rows.
+"""k_center compared with torch.cdist with one center per pass, and its growth with the number of rows.
 
-torch.cdist has two modes: by default a matrix product, for which it copies all rows at every call, and
-differences, which is both faster here and more exact. The default one takes two minutes whatever the
-kind of data, so it runs on one kind.
+torch.cdist has two modes. The default is a matrix product, for which it copies all rows in every call.
+The other uses differences, which is faster here and more exact. The default mode takes two minutes for
+any kind of data, so it is run only for one kind.
 
-Our picks are asserted to be those of the peer in float64. In float32, as it is timed, it cannot tell
-some near ties apart: how many of its picks differ is kept, and that each is as far away as ours.
+Our picks are asserted to equal those of the peer in float64. In float32, in which it is timed, the peer
+cannot distinguish some near ties. The number of differing picks is recorded, and each is asserted to be as
+far away as ours.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import distance_data
 import numpy as np
 import pytest
 
+from bench.plain import CDIST_MODES, k_center_one_a_pass
 from rlmba import kernels
-from rlmba.experiments.selection.plain import CDIST_MODES, k_center_one_a_pass
 from rlmba.kernels.k_center import spec
 
 KINDS = (*distance_data.KINDS, "relu")
 
 
 def make(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
-    """As distance_data, and "relu": max(0, normal), non-negative as features after a ReLU are."""
+    """Data of distance_data, or "relu": max(0, normal), non-negative like features after a ReLU."""
     if kind == "relu":
         x = distance_data.make("normal", rows, width, seed)
         return np.maximum(x, 0, out=x)
@@ -104,7 +105,7 @@ print(json.dumps(figures))
 
 
 def assert_greedy(x, result):
-    """Sampled picks are the farthest row, by the distance to all centers before them."""
+    """Check sampled picks: each is the row that is farthest from all centers before it."""
     for j in (1, len(result.indices) // 2, len(result.indices) - 1):
         distances = kernels.min_distance(x, x[result.indices[:j]]).distances
         assert distances.argmax() == result.indices[j]
@@ -114,7 +115,7 @@ def assert_greedy(x, result):
 
 @pytest.mark.parametrize("rows", [rows for rows, _ in spec.GROWTH])
 def test_growth(benchmark, rows):
-    """n = 1,000; memory is the peak during the call over the input's."""
+    """n = 1,000; memory is the peak during the call relative to the input."""
     benchmark.group = "k_center growth with rows (process start included in the time)"
     figures = common.in_own_process(benchmark, GROWTH, rows)
     if rows >= 100_000:
@@ -123,7 +124,7 @@ def test_growth(benchmark, rows):
 
 @pytest.mark.parametrize("rows", spec.MAPPED)
 def test_memory_mapped(benchmark, rows):
-    """A memory-mapped bank, in the page cache where it fits."""
+    """A memory-mapped bank, in the page cache if it fits."""
     need = 2 * 4 * rows * spec.MAPPED_WIDTH
     if shutil.disk_usage(tempfile.gettempdir()).free < need:
         pytest.skip(f"needs {need >> 30} GiB of free disk")

@@ -1,10 +1,10 @@
-"""kmeans with its seeding beside the iterations of FAISS, and its growth with the number of rows."""
+"""kmeans with its seeding compared with the iterations of FAISS, and its growth with the rows."""
 
 from __future__ import annotations
 
 import os
 
-# FAISS's wheel brings a BLAS that takes newer processors for one without AVX; name the best it has.
+# The BLAS in FAISS's wheel treats newer processors as if they had no AVX; this selects its best kernels.
 os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
 
 import common
@@ -50,7 +50,7 @@ def test_faiss(benchmark, case):
     clusters = faiss_train(x, k)
     theirs = distance_data.potential(kernels.min_distance(x, clusters.centroids).distances)
     ours = distance_data.potential(kernels.kmeans(x, k, rng=0, max_iter=ITERATIONS).distances)
-    # Seeded by the D^2 law, ours may only be better; on noise both end within a percent.
+    # With D^2 seeding, ours may only be better; on noise both end within one percent.
     assert ours < 1.01 * theirs
     benchmark.group = f"kmeans {kind} {x.shape} k={k}"
     benchmark(lambda: faiss_train(x, k))
@@ -77,7 +77,7 @@ print(json.dumps(figures))
 
 @pytest.mark.parametrize("rows", spec.GROWTH_ROWS)
 def test_growth(benchmark, rows):
-    """k = 1,000; memory is the peak during the call over the input's."""
+    """k = 1,000; memory is the peak during the call relative to the input."""
     benchmark.group = "kmeans growth with rows (process start included in the time)"
     figures = common.in_own_process(benchmark, GROWTH, rows)
     if rows >= 100_000:

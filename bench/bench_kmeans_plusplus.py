@@ -1,4 +1,4 @@
-"""kmeans_plusplus beside scikit-learn's with one candidate a step, which follows the same law."""
+"""kmeans_plusplus compared with scikit-learn's with one candidate per step, the same distribution."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def test_scikit_learn(benchmark, case):
         warmup_rounds=0,
     )
     theirs = distance_data.potential(kernels.min_distance(x, centers).distances)
-    # One draw of theirs among eight of ours: within five standard deviations of the mean.
+    # One draw of theirs must be within five standard deviations of the mean of eight of ours.
     assert abs(theirs - np.mean(ours)) < 5 * np.std(ours, ddof=1)
     benchmark.extra_info["potential"] = theirs

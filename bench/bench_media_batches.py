@@ -1,10 +1,10 @@
-"""Batches of 32 ready for a model, augmented as in training: samples/s, and a naive loop beside them.
+"""Model-ready batches of 32, augmented as in training, in samples/s, compared with a naive loop.
 
-"cache" reads memory-mapped arrays of a cache's shape, "raw" decodes clips of real size (10 s, 340x256,
-25 frames/s, H.264 and AAC). The naive loop prepares one sample after the other on one worker with Pillow,
-torchvision's transforms and librosa's way to a spectrogram in NumPy, and stacks them; its cache holds
-what ours does. All with one thread: threads of one batch wait for each other wherever another process has
-a core. Every path is compared on samples cropped as in evaluation before it is timed.
+"cache" reads memory-mapped arrays with the shapes of a cache; "raw" decodes clips of realistic size (10 s,
+340x256, 25 frames/s, H.264 and AAC). The naive loop prepares one sample at a time in one worker with
+Pillow, torchvision's transforms and librosa's spectrogram in NumPy, and stacks them; its cache has the same
+content as ours. Everything uses one thread, because threads of a batch wait for each other if another
+process occupies a core. Before timing, all paths are compared on samples cropped as in evaluation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SETS = {"clips": ("video", "audio"), "recipes": ("text", "image")}
 
 
 class Arrays:
-    """A reader of memory-mapped arrays, as a cache is one."""
+    """A reader of memory-mapped arrays, like a cache."""
 
     def __init__(self, arrays):
         self.arrays = arrays
@@ -75,7 +75,7 @@ def prepared(tmp_path_factory):
 
 
 def write_clip(path, seed):
-    """10 s of a moving texture, with a tone: what compresses about as video does."""
+    """10 s of a moving texture with a tone, which compresses about as well as real video."""
     rng = np.random.default_rng(seed)
     wide = PIL.Image.fromarray(rng.integers(0, 256, (32, 85, 3), np.uint8))
     texture = np.asarray(wide.resize((680, 256), PIL.Image.Resampling.BICUBIC))
@@ -124,7 +124,7 @@ def dataset(reader, n, modalities):
 
 
 def naive_clip(sample):
-    """A clip's ten frames and sound: every frame decoded, turned to RGB and resized by Pillow."""
+    """A clip's ten frames and sound; all frames are decoded, converted to RGB and resized by Pillow."""
     path = str(sample.sources["video"].path)
     with av.open(path) as file:
         frames = [
@@ -140,7 +140,7 @@ def naive_clip(sample):
 
 
 def naive_spectrogram(sound):
-    """As librosa does it: padding, framing, a window, a transform of each frame, all of float32."""
+    """The computation of librosa: padding, framing, window, transform of each frame, in float32."""
     x = np.pad(sound.astype(np.float32) / 32768, 256, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(x, 512)[::159]
     window = (0.5 - 0.5 * np.cos(2 * math.pi * np.arange(512) / 512)).astype(np.float32)

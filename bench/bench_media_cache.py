@@ -1,8 +1,8 @@
-"""Clips of a prepared data set, read at random, beside a file a sample and safetensors' own reader.
+"""Random reads of clips from a prepared data set, compared with one file per sample and safetensors' reader.
 
-512 clips of real size (10 frames of 128 x 171 and 10 s of sound, 977 kB each) in shards as
-`rlmba data prepare` makes them, in the page cache. A batch is 32 of them at random, copied into arrays
-that are there already. Bytes counted: one read and one write.
+512 clips of realistic size (10 frames of 128 x 171 and 10 s of sound, 977 kB each) in shards as made by
+`rlmba data prepare`, in the page cache. A batch is 32 random clips, copied into existing arrays. Bytes
+counted: one read and one write.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def bench_batch(benchmark, made, form):
 
 
 def bench_open(benchmark, made):
-    """From a folder to a reader: what a run pays once."""
+    """From a folder to a reader, a cost that a run pays once."""
     benchmark.group = "open"
     assert len(CacheReader(made[0])) == N
     benchmark(CacheReader, made[0])

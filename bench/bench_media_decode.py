@@ -1,7 +1,7 @@
-"""Clips and images from their files, beside the plain way to read them: one sample at a time, all of it.
+"""Decoding of clips and images, compared with the plain way: one complete sample at a time.
 
-The plain way decodes every frame of a clip to a Pillow image and resizes the wanted ones; it decodes all
-of the sound. Its spectrogram, which ours leaves to whole batches, is timed on its own.
+The plain way decodes each frame of a clip to a Pillow image, resizes the selected ones, and decodes the
+complete sound. Its spectrogram, which ours computes for whole batches, is timed separately.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FPS, WIDTH, HEIGHT = 25, 340, 256
 
 
 def world(rng, height, width):
-    """A scene with detail at every scale, float [height, width, 3]."""
+    """A scene with detail at all scales, float [height, width, 3]."""
     noise = rng.normal(size=(height, width, 3))
     scales = ((1, 18), (3, 25), (12, 45), (40, 60))
     return 110 + sum(gaussian_filter(noise, (s, s, 0)) * s * a for s, a in scales)
 
 
 def write_clip(path, seed):
-    """10 s of a camera over a scene with things moving in it, sensor noise and stereo sound."""
+    """10 s of a camera moving over a scene with moving objects, sensor noise and stereo sound."""
     rng = np.random.default_rng(seed)
     scene, thing = world(rng, 2 * HEIGHT, 2 * WIDTH), world(rng, 48, 64)
     n = int(RECIPE.seconds * FPS)
@@ -128,7 +128,7 @@ def naive_image(path):
 
 
 def all_of(read, paths, used):
-    """Read all in this process; ``used`` collects processor seconds a sample, all threads."""
+    """Read all in this process; ``used`` collects CPU seconds per sample over all threads."""
     start = time.process_time()
     for path in paths:
         read(path)
@@ -151,7 +151,7 @@ def workers():
 
 
 def same(clip):
-    """The sound is equal; frames differ by how YUV becomes RGB: the plain conversion loses a level."""
+    """The sound is equal; frames differ by the YUV conversion, in which the plain way loses a level."""
     mine, theirs = ours(clip), naive_clip(clip)
     np.testing.assert_array_equal(mine["audio"], theirs["audio"])
     off = np.abs(mine["video"].astype(int) - theirs["video"])
@@ -184,7 +184,7 @@ def test_clips_plain(benchmark, clips):
 
 
 def test_plain_spectrogram(benchmark, clips):
-    """What the plain way adds for each clip; ours computes it of a whole batch."""
+    """An additional cost of the plain way for each clip; ours computes it for a whole batch."""
     benchmark.group = "spectrogram of one clip"
     sound = naive_clip(clips[0])["audio"]
     assert benchmark(lambda: spectrogram(sound)).shape == (257, 504)

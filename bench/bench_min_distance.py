@@ -1,4 +1,4 @@
-"""min_distance beside torch.cdist (in chunks) and FAISS's exact index."""
+"""min_distance compared with torch.cdist (in chunks) and FAISS's exact index."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_torch_cdist(benchmark, case):
         parts = [torch.cdist(part, others).min(dim=1) for part in rows.split(4096)]
         return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
-    # Its distance of a row to itself is off by the cancellation that ours avoids.
+    # Its distance of a row to itself has a cancellation error, which ours avoids.
     np.testing.assert_allclose(run()[0][subset].numpy(), distances, rtol=1e-3, atol=0.1)
     measure(benchmark, case, run, x.shape)
 
 
 def test_numpy_products_alone(benchmark, case):
-    """What the products cost without any answer: a floor for those who use them."""
+    """The cost of the matrix products alone, a lower bound for methods that use them."""
     _, x, centers, *_ = case
     transposed = np.ascontiguousarray(centers.T)
     out = np.empty((len(x), len(centers)), dtype=np.float32)

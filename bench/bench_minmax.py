@@ -1,8 +1,8 @@
-"""minmax of one long column beside NumPy and torch, and its growth with N.
+"""minmax of one long column compared with NumPy and torch, and its growth with N.
 
-Bytes counted: two reads and one write. The second read may come from a cache that holds the input, so
-a fraction above 1 is possible. With ``out`` the result's pages exist already; "new memory" and the
-peers also pay for the operating system clearing theirs.
+Bytes counted: two reads and one write. The second read may be served by a cache that holds the input, so a
+fraction above 1 is possible. With ``out``, the pages of the result exist already; "new memory" and the
+peers also include the time in which the operating system clears new pages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The whole RL-MBA selection of a round, beside the same composed from scikit-learn and torch.
+"""The complete RL-MBA selection of a round, compared with one composed from scikit-learn and torch.
 
-Sizes are Food101's in the paper: N = 44,719, C = 101, M = 2, d = 512, b = 1,000. The paper reports
-33.48 s on a GPU for the same step. Growth runs each N in a process of its own.
+The sizes are those of Food101 in the paper: N = 44,719, C = 101, M = 2, d = 512, b = 1,000. The paper
+reports 33.48 s on a GPU for this step. Growth is measured in a separate process for each N.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from bench import plain
 from rlmba import strategies
-from rlmba.experiments.selection import plain
 from rlmba.method import scoring
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -24,7 +24,7 @@ FOOD101 = {"rows": 44_719, "classes": 101, "width": 512, "batch": 1_000}
 def make_pool(rows: int, classes: int, width: int) -> PoolOutputs:
     rng = np.random.default_rng(0)
     fused = distance_data.make("mixture", rows, width)
-    # Selection reads the fused features alone; the modalities' stand in by views of them.
+    # The selection reads only the fused features; those of the modalities are views of them.
     features = dict.fromkeys(("image", "text"), fused)
     logits = {m: 3 * rng.standard_normal((rows, classes), dtype=np.float32) for m in features}
     return PoolOutputs(
@@ -41,13 +41,13 @@ def context() -> QueryContext:
 
 
 def plain_score(pool: PoolOutputs, distances: np.ndarray) -> torch.Tensor:
-    """Eq 4-6 written down in torch."""
+    """Eq 4 to 6 in torch."""
     logits = [torch.from_numpy(z) for z in pool.logits.values()]
     return plain.fused_score(logits, (0.4, 0.6), torch.from_numpy(distances))
 
 
 def plain_selection(pool: PoolOutputs, n: int) -> np.ndarray:
-    """The peer: scikit-learn's k-means, torch for the rest, the draw by Gumbel noise."""
+    """The peer: scikit-learn's k-means, torch for the rest, and a draw with Gumbel noise."""
     means = KMeans(n, init="k-means++", n_init=1, max_iter=5, random_state=0)
     means.fit(pool.fused_features)
     distances = means.transform(pool.fused_features).min(axis=1)
@@ -105,7 +105,7 @@ print(json.dumps(common.peak_of(lambda: strategy.query(pool, b.context(), 1000),
 
 @pytest.mark.parametrize("rows", [10_000, 100_000, 1_000_000])
 def test_growth(benchmark, rows):
-    """d = 128, C = 101, b = 1,000. Memory is the peak during the query over the arrays it reads."""
+    """d = 128, C = 101, b = 1,000. Memory is the peak during the query relative to its input arrays."""
     benchmark.group = "selection growth with rows (process start included in the time)"
     figures = common.in_own_process(benchmark, GROWTH, rows)
     if rows >= 100_000:

@@ -1,7 +1,7 @@
-"""shapley_contributions beside NumPy and torch at Food101's size, and its growth with N and M.
+"""shapley_contributions compared with NumPy and torch at Food101's size, and its growth with N and M.
 
-Bytes counted: every part read once, every value written once. The peers evaluate the coalitions one
-after another, each over all rows, in float32.
+Bytes counted: each part read once, each value written once. The peers evaluate one coalition after the
+other, each over all rows, in float32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Eight small networks trained one after another beside all of them together, parameters stacked.
+"""Eight small networks trained together with stacked parameters, compared with one after another.
 
-A round of eight seeds on flat features: the same minibatches, masks and steps on both sides, and the
-weights agree before anything is timed. The peer is our own training of one network.
+A round of eight seeds on flat features. Both sides have the same minibatches, masks and steps, and their
+weights are asserted to agree before anything is timed. The peer is our own training of one network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""top_k beside NumPy and torch, and its growth with N.
+"""top_k compared with NumPy and torch, and its growth with N.
 
-Bytes counted: one read of the values. A copy reads and writes, so reading alone may pass its bandwidth,
-also because the values may stay in a large last-level cache between rounds.
+Bytes counted: one read of the values. A pure read may exceed the bandwidth of a copy, which also writes, and
+the values may stay in a large last-level cache between rounds.
 """
 
 from __future__ import annotations

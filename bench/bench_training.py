@@ -1,8 +1,8 @@
-"""A training step of each pair of the paper's networks beside the same networks in a plain loop.
+"""A training step for each pair of the paper's networks, compared with the same networks in a plain loop.
 
-The plain loop is what one writes first: float32, contiguous tensors, AdamW that is not fused, the loss
-read after every step. Weights are random and equal, batches small and random. On a GPU: samples/s
-at bf16 and the fraction of the tensor cores' peak, over the operations of the plain step.
+The plain loop is the simplest form: float32, contiguous tensors, unfused AdamW, and the loss read after
+each step. Weights are random and equal, batches small and random. On a GPU it also reports samples/s in
+bf16 and the fraction of the tensor cores' peak, based on the operations of the plain step.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ PAIRS = {
 }
 BATCH = {"cpu": 2, "cuda": 32}
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
-"""bf16 operations a second of the tensor cores, dense."""
+"""Dense bf16 operations per second of the tensor cores."""
 
 
 class Fixed(MultimodalDataset):
-    """One batch of random samples, at hand whenever it is read."""
+    """One batch of random samples, returned at every read."""
 
     in_memory = True
 
@@ -64,7 +64,7 @@ class Fixed(MultimodalDataset):
 
 
 class Plain(nn.Module):
-    """The networks of a classifier, their memory laid out as torch does by itself."""
+    """The networks of a classifier, in torch's default memory layout."""
 
     def __init__(self, model):
         super().__init__()
@@ -123,7 +123,7 @@ def plain_loop(model, data, device):
 
 
 def same_answer(model, plain, data):
-    """Logits, evaluation mode, float32: equal up to the order of sums."""
+    """Logits in evaluation mode and float32 must be equal up to the order of sums."""
     model.eval(), plain.eval()
     with torch.no_grad():
         found = model({m: x.to(model.device) for m, x in data.samples.items()})

@@ -1,4 +1,4 @@
-"""What every bench shares: the machine's copy bandwidth and a record of what ran."""
+"""Functions that all benches share: the machine's copy bandwidth, its description, peak memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ import torch
 
 import rlmba
 from rlmba import environment, kernels
-from rlmba.experiments.selection.timing import peak_of  # noqa: F401 - for scripts of in_own_process
 
 COPY_BYTES = 2**30
+HERE = Path(__file__).parent
 
 
 @functools.cache
 def copy_bandwidth() -> float:
-    """Bytes per second (read plus written) of the fastest of several copies of 1 GiB, all threads.
+    """Bytes per second (read plus written) of the fastest of several copies of 1 GiB, with all threads.
 
-    ``torch.Tensor.copy_`` between two float32 tensors whose pages have been touched. Measured once
-    a process, so that a fraction of it compares figures of the same run.
+    ``torch.Tensor.copy_`` between two float32 tensors whose pages exist. It is measured once per process,
+    so that fractions of it compare figures of the same run.
     """
     source = torch.ones(COPY_BYTES // 4, dtype=torch.float32)
     target = torch.zeros_like(source)
@@ -40,7 +41,7 @@ def copy_bandwidth() -> float:
 
 
 def machine_info() -> dict[str, Any]:
-    """The machine, versions and thread counts: what a figure means nothing without."""
+    """The machine, the versions and the thread counts, which are needed to interpret figures."""
     return {
         "cpu": environment.processor(),
         "cores": os.cpu_count(),
@@ -60,8 +61,8 @@ def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
     Parameters
     ----------
     moved : int
-        Bytes read plus bytes written that the operation cannot do without. Reading a freshly
-        allocated output's cache lines before writing them, and zeroing its pages, are not counted.
+        Smallest possible number of bytes read plus bytes written. Reading the cache lines of a newly
+        allocated output before writing them, and zeroing its pages, are not counted.
     """
     bandwidth = copy_bandwidth()
     best = benchmark.stats.stats.min
@@ -74,13 +75,16 @@ def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
     )
 
 
-def in_own_process(benchmark: Any, script: str, rows: int) -> dict[str, float]:
-    """Run ``script`` once with ``rows`` as its argument and keep the figures it prints as JSON."""
+def in_own_process(benchmark: Any, script: str, rows: int, *more: str) -> dict[str, float]:
+    """Run ``script`` once with ``rows`` and ``more`` as arguments; keep the figures it prints as JSON."""
+
+    given = filter(None, [os.environ.get("PYTHONPATH")])
 
     def run() -> dict[str, float]:
         done = subprocess.run(
-            [sys.executable, "-c", script, str(rows)],
-            cwd=Path(__file__).parent,
+            [sys.executable, "-c", script, str(rows), *more],
+            cwd=HERE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, *given)))},
             capture_output=True,
             text=True,
             check=True,
@@ -92,3 +96,29 @@ def in_own_process(benchmark: Any, script: str, rows: int) -> dict[str, float]:
     benchmark.extra_info.update(figures)
     print(rows, figures)
     return figures
+
+
+def peak_of(call: Callable[[], object], input_bytes: int) -> dict[str, float]:
+    """Time a call and measure its peak of resident memory; for scripts of :func:`in_own_process`.
+
+    Meaningful only in a process that does nothing else, on Linux.
+
+    Returns
+    -------
+    dict
+        ``seconds``, and ``memory``: the peak relative to ``input_bytes``, where 1 means that nothing
+        was allocated beyond the input.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = _peak()
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "memory": 1 + (_peak() - before) / input_bytes}
+
+
+def _peak() -> int:
+    """Peak of resident memory in bytes since the last reset."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])

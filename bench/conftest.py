@@ -1,4 +1,4 @@
-"""Adds the machine to pytest-benchmark's JSON, and the traffic figures to its report."""
+"""Add the machine to pytest-benchmark's JSON, and the memory traffic to its report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Keep what a reader needs: figures without every single sample, no name of the host."""
+    """Remove the single samples and the host name from the JSON."""
     output_json["machine_info"] = output_json["machine_info"]["rlmba"]
     for row in output_json["benchmarks"]:
         row["stats"].pop("data", None)

@@ -1,4 +1,4 @@
-"""Data for the distance benches: Gaussian noise, and a mixture as trained features look."""
+"""Data for the distance benches: Gaussian noise, and a mixture that resembles trained features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COMPONENTS = 100
 
 
 def make(kind: str, rows: int, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Rows [rows, width]: standard normal, and for a mixture around one of 100 centers (s.d. 2)."""
+    """Rows [rows, width] of standard normal noise; for a mixture, around one of 100 centers (s.d. 2)."""
     generator = np.random.default_rng(seed)
     x = np.empty((rows, width), dtype=np.float32)
     means = 2 * generator.standard_normal((COMPONENTS, width), dtype=np.float32)

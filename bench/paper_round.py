@@ -1,10 +1,10 @@
-"""One whole round at the size of Food-101, on generated recipes, split as the paper's Table 3 is.
+"""One complete round at the size of Food-101 on generated recipes, by the stages of the paper's Table 3.
 
     python -m bench.paper_round [--train 45719] [--test 15294] [--set KEY=VALUE ...]
 
-Writes JPEGs and texts into --work, prepares them, runs round 0 and round 1 of `rlmba` on the preset
-food101 with untrained networks (BERT-base, ResNet-101), and prints the seconds of round 1 beside the
-paper's. Files that are there already are used again. --json keeps the figures.
+Writes JPEGs and texts into --work, prepares them, runs rounds 0 and 1 of `rlmba` with the preset food101
+and untrained networks (BERT-base, ResNet-101), and prints the seconds of round 1 and those of the paper.
+Existing files are reused. --json stores the figures.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from rlmba.environment import processor
 from rlmba.learner import run
 
 PAPER = {"predict": 155.41, "select": 33.48, "policy": 0.23}
-"""RL-MBA's seconds a round on Food101, on one workstation GPU; training and validation are not given
-for it: 639.16 and 56.11 of GCNAL."""
+"""Seconds per round of RL-MBA on Food101, on one workstation GPU. The paper gives training and validation
+only for GCNAL: 639.16 and 56.11."""
 STAGES = ("predict", "select", "train", "validate", "policy")
 
 
 def write_recipe(root: Path, split: str, name: str, number: int, label: int) -> None:
-    """A picture of 512 x 384 with detail, and the text of a page."""
+    """A detailed picture of 512 x 384, and a page of text."""
     image = root / "images" / split / name / f"{name}_{number}.jpg"
     if image.exists():
         return

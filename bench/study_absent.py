@@ -1,11 +1,11 @@
-"""Whether samples that lack a modality are chosen because they lack it, by the share of them in batches.
+"""Whether samples are chosen because they lack a modality, measured by their share in the batches.
 
     python -m bench.study_absent SET.npz ... [--seeds 4] [--out bench/results/absent.json]
 
-One of the modalities is taken from a share of a data set's samples, at random. A network is trained on
-six samples a class, and every strategy on features chooses from the rest, with the fused features as
-they are ("before") and completed (:mod:`rlmba.strategies.absent`, "after"). The first batch of a project,
-greedy k-center on the untrained network, is chosen both ways too. Chance would choose the share itself.
+One modality is removed from a random share of a data set's samples. A network is trained on six samples
+per class. All strategies that use features select from the rest, with the fused features unchanged
+("before") and completed (:mod:`rlmba.strategies.absent`, "after"). The first batch of a project, by greedy
+k-center on the untrained network, is selected in both ways as well. Random selection would match the share.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHARES = (0.01, 0.1, 0.3)
 
 
 def without_some(path, share, rng, folder):
-    """The data set with one modality absent in a share of the samples."""
+    """A data set with one modality removed from a share of the samples."""
     with np.load(path) as file:
         arrays = {k: file[k] for k in file.files if file[k].ndim >= 2 or k in ("y", "split")}
     names = [k for k, a in arrays.items() if a.ndim >= 2]
@@ -46,7 +46,7 @@ def without_some(path, share, rng, folder):
 
 
 def chosen(network, dataset, rng, seed):
-    """Which samples of the pool are incomplete, and picks by (rule, batch)."""
+    """The incomplete samples of the pool, and the picks by (rule, batch)."""
     labeled, v, pool = np.split(
         rng.permutation(dataset.train_positions), np.cumsum([6 * len(dataset.classes), 50])
     )

@@ -1,10 +1,10 @@
-"""What to label first: samples that cover the others, or random ones, by accuracy after round 0.
+"""What to label first: representative or random samples, by accuracy after round 0.
 
     python -m bench.study_cold_start SET.npz ... [--seeds 8] [--out bench/results/cold_start.json]
 
-Each data set of features is labeled at twice as many samples as it has classes, ten at least: by greedy
-k-center on the features of the untrained network, as a project's first batch is, or at random. The
-same network is trained on either.
+In each data set of features, twice as many samples as there are classes are labeled, at least ten: by
+greedy k-center on the features of the untrained network, like the first batch of a project, or at random.
+The same network is trained on both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rlmba.training import ProcessGroup, evaluate
 
 
 def after_round_0(path, seed):
-    """Top-1 on the test split, and the share of classes among the labels, of both rules."""
+    """Top-1 on the test split, and the share of classes that the labels cover, for both rules."""
     settings = ["fusion=uniform", "model.width=128", "device=cpu"]
     config = configure({"dataset": "features", "data": path, "seed": seed}, settings=settings)
     dataset = load_features(path)

@@ -1,10 +1,11 @@
-"""How good `rlmba.project.advice` is on real learning curves, beside simpler rules.
+"""The quality of `rlmba.project.advice` on real learning curves, compared with simpler rules.
 
     python bench/study_stop_advice.py [--seeds 8]
 
-Reads docs/results/validation.csv (what 1,760 runs on five sets had right on V, a row each) and
-docs/results/curves.csv (their test curves, averaged over seeds). After each round of a run the gain of the
-next batch is foretold from V alone, and compared with the gain on the test split, averaged over seeds.
+Reads docs/results/validation.csv (the numbers of correct validation samples in 1,760 runs on five data
+sets, one row per run) and docs/results/curves.csv (their test curves, averaged over seeds). After each
+round of a run, the gain of the next batch is predicted from the validation set alone, and compared with
+the gain on the test split, averaged over seeds.
 Writes bench/results/stop_advice.json and .md.
 """
 
@@ -24,8 +25,8 @@ from rlmba.project.advice import THRESHOLD, advise
 
 ROOT = Path(__file__).parents[1]
 Z = 1.2815515655446004  # of an 80 % interval
-# Its curve falls by up to 12 points at 135 and 270 labels (a last minibatch of 7 and 14), in all seeds
-# alike, and its last round is one of these: what stopping before that gains says nothing of stopping.
+# In all seeds its curve drops by up to 12 points at 135 and 270 labels (last minibatches of 7 and 14). The
+# last round is one of these, so the gain from stopping before it is not informative.
 JUMPS = ("utd_mhad",)
 ROUNDS = {"1": (1, 1), "2": (2, 2), "3": (3, 3), "4-5": (4, 5), "6 or more": (6, 99)}
 
@@ -76,7 +77,7 @@ def log_linear(n, k, v, b):
 
 
 def least_squares_law(n, k, v, b):
-    """One power law, without an interval."""
+    """A single power law, without an interval."""
     if len(n) < 3:
         return log_linear(n, k, v, b)
     p = (k + 0.5) / (v + 1)
@@ -131,7 +132,7 @@ def quality(rows):
 
 
 def stopping(found, rows, without=()):
-    """Labels saved and accuracy lost by stopping as soon as a rule says so, in percent and points."""
+    """Labels saved (percent) and accuracy lost (points) by stopping as soon as a rule says so."""
     kept = [i for i, r in enumerate(found) if r[0] not in without]
     told = {(i, t, m): (gain, high, trend) for _, i, t, m, gain, _, high, trend, _ in rows}
 
@@ -176,7 +177,7 @@ def stopping(found, rows, without=()):
                 )  # bound now, not at the call
             )
     table = {name: outcome(first(rule)) for name, rule in rules.items()}
-    # What as many labels cost where nobody looks: every run stops after the same part of its rounds.
+    # The same savings without advice: each run stops after the same fraction of its rounds.
     shares = np.linspace(0, 1, 101)
     blind = [
         outcome([round(len(found[i][1]) - s * (len(found[i][1]) - 3)) for i in kept])
@@ -218,7 +219,7 @@ def study(seeds):
 
 
 def by_rounds(rows, methods):
-    """Quality by method and rounds seen; a slope needs two."""
+    """Quality by method and number of rounds seen; a slope needs two."""
     return {
         m: {
             label: quality([r for r in rows if r[3] == m and first <= r[2] <= last])

@@ -1,4 +1,4 @@
-"""Names that users chose are text wherever they are shown: no markup, no formula, no command."""
+"""Names chosen by users are shown literally: never as markup, formula or command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlmba import markup
 from rlmba.data.batch_file import write_batch
 from rlmba.data.table import read_table
 from rlmba.ids import IdIndex
-from rlmba.project.streamed import write_streamed
+from rlmba.tables import csv_text, write_table
 
 HOSTILE = [
     "$x$", "a $ b", "[bold]", "*a*", "_a_", "a_b", "`a`", "``", "a|b", "<b>", "&amp;", "\\", "\\*", "# a",
@@ -33,7 +33,7 @@ quick = settings(max_examples=150, deadline=None)
 
 
 def shown(text):
-    """What a name looks like as one line without control characters."""
+    """A name as one line without control characters."""
     return " ".join(" ".join(markup.visible(text).splitlines()).split())
 
 
@@ -67,7 +67,7 @@ def test_markdown_code_shows_the_text(text):
 @given(st.lists(names, min_size=2, max_size=2))
 @quick
 def test_csv_has_no_formula_and_the_same_cells(pair):
-    text = markup.csv_text(pair, [pair])
+    text = csv_text(pair, [pair])
     for row in csv.reader(io.StringIO(text)):
         for cell, given_ in zip(row, pair, strict=True):
             assert cell.replace("'", "") == markup.visible(given_).replace("'", "")
@@ -103,7 +103,7 @@ def test_batches_and_predictions_have_no_formula_as_csv(tmp_path):
     assert read_table(tmp_path / "b.csv").columns["id"] == ["'=1+1", "'@user", "-5", "a"]
     assert IdIndex(ids).locate(["'=1+1", "'@user", "-5"])[0].tolist() == [0, 1, 2]
     rows = [{"id": ids.tolist(), "class": ["=c", None, "d", "e"], "probability": [-0.5] * 4}]
-    write_streamed(tmp_path / "p.csv", rows, texts={"id", "class"}, about=1)
+    write_table(tmp_path / "p.csv", rows, guard=True, size=1)
     assert (tmp_path / "p.csv").read_text().splitlines()[1:3] == ["'=1+1,'=c,-0.5", "'@user,,-0.5"]
-    write_streamed(tmp_path / "p.jsonl", rows, texts={"id", "class"}, about=1)
+    write_table(tmp_path / "p.jsonl", rows, guard=True, size=1)
     assert '"=1+1"' in (tmp_path / "p.jsonl").read_text()

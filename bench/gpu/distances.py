@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import plain
 from bench.gpu.case import Aim, Case, Floor, Shape, Work
 from bench.gpu.data import assert_close, assert_distinct, distances_to, features
-from bench.gpu.peers import plain
 from rlmba import kernels
 
 __all__ = ["CASES"]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import plain
 from bench.gpu.case import Aim, Case, Floor, Shape, Work
 from bench.gpu.data import assert_close, normal
-from bench.gpu.peers import plain
 from rlmba import kernels
 from rlmba.kernels import dispatch
 from rlmba.kernels.fused_score.on_device import normalized_score

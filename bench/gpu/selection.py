@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bench import plain
 from bench.gpu.case import Aim, Case, Floor, Shape, Work
 from bench.gpu.data import assert_close, assert_distinct, features, normal
-from bench.gpu.peers import plain
 from rlmba import kernels
 from rlmba.errors import BackendError
 

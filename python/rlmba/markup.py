@@ -1,17 +1,12 @@
-"""Text of users (names of classes, modalities, files and runs) is never markup, wherever it is shown."""
+"""Escape text of users (names of classes, modalities, files and runs), so that it is shown literally."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
 
-from rlmba.spreadsheet import guarded_cell
-
-__all__ = ["command", "csv_text", "latex", "markdown", "markdown_code", "visible"]
+__all__ = ["command", "latex", "markdown", "markdown_code", "visible"]
 
 _ALWAYS = re.compile(r"[*`$|]|\\(?=[!-/:-@\[-`{-~])")
 _AT_A_WORDS_EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -23,7 +18,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"$<$", ">": r"$>$", "|": r"$|$",
-    # After the end of a row a bracket would begin the option of \\, and a star its starred form.
+    # At the start of a row, a bracket would begin the option of \\, and a star its starred form.
     "[": "{[}", "]": "{]}", "*": "{*}",
     "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "κ": r"$\kappa$",
     "—": "---", "–": "--",
@@ -31,9 +26,9 @@ _LATEX = {
 
 
 def visible(text: str) -> str:
-    r"""Control characters as their escapes: none reaches a terminal, a figure or a table.
+    r"""Escape control characters, so that none reaches a terminal, a figure or a table.
 
-    Line feeds and tabs stay. Lone surrogates are escaped too, since no output can encode them.
+    Line feeds and tabs are kept. Lone surrogates are escaped as well, because no output can encode them.
 
     Examples
     --------
@@ -51,7 +46,7 @@ def visible(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    r"""Text as Markdown that shows just it, on one line.
+    r"""Escape text for Markdown, on one line.
 
     Examples
     --------
@@ -65,7 +60,7 @@ def markdown(text: str) -> str:
 
 
 def markdown_code(text: str) -> str:
-    r"""Text as a code span: between one backtick more than it has in a row.
+    r"""Make a code span, with one more backtick than the text has in a row.
 
     Examples
     --------
@@ -79,7 +74,7 @@ def markdown_code(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""Text as LaTeX that sets just it.
+    r"""Escape text for LaTeX.
 
     Examples
     --------
@@ -90,7 +85,7 @@ def latex(text: str) -> str:
 
 
 def command(*words: object) -> str:
-    """Spell a command of rlmba as a shell takes it: each word quoted where it needs to be.
+    """Format a command of rlmba for a shell, with words quoted as needed.
 
     Examples
     --------
@@ -98,26 +93,3 @@ def command(*words: object) -> str:
     "rlmba next 'my project'"
     """
     return shlex.join(["rlmba", *map(str, words)])
-
-
-def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    r"""Rows as CSV in which no text begins a formula of a spreadsheet; None is an empty cell.
-
-    Text cells and the header are guarded by an apostrophe (:func:`rlmba.spreadsheet.guarded`) and show
-    control characters as escapes; other values and texts that are numbers are written as they are.
-
-    Examples
-    --------
-    >>> print(csv_text(["id", "gain"], [["=1+1", -0.5]]), end="")
-    id,gain
-    '=1+1,-0.5
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_cell(name) for name in header])
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    return guarded_cell(visible(value) if isinstance(value, str) else value)

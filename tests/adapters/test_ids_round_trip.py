@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 import rlmba
 from rlmba.adapters.files import plan
 from rlmba.data.pool_file import read_ids
-from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, ShapeError, UsageError
 from rlmba.ids import IdIndex, as_ids, id_texts, not_storable
+from rlmba.tables import write_table
 
 pytest.importorskip("pyarrow")
 

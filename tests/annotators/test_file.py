@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from rlmba.annotators import LabelBatch, Question, create, read_labels
 from rlmba.annotators.file import LabelFile
-from rlmba.data.table import read_table, write_table
+from rlmba.data.table import read_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
 from rlmba.spreadsheet import guarded, guarded_name, unguarded
+from rlmba.tables import write_table
 
 CLASSES = ("cat", "dog", "Guinea pig")
 

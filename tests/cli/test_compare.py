@@ -25,7 +25,7 @@ def command(*arguments):
 
 @pytest.fixture
 def compare(capsys):
-    """`rlmba compare` in this process, which has loaded everything; runs are made in others."""
+    """`rlmba compare` in this process, where all modules are loaded; the runs are made in others."""
 
     def call(*arguments):
         capsys.readouterr()
@@ -44,7 +44,7 @@ def figures(folder):
 
 
 def install(folder):
-    """The strategy that the documentation shows, as pip would leave it."""
+    """The strategy from the documentation, installed as by pip."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (project,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     folder.mkdir()
@@ -73,7 +73,7 @@ def test_a_comparison_with_an_installed_strategy_that_grows(compare, tmp_path, m
         assert str(out / "report") in printed
         chosen = out / "cells/toy/amcb/disagreement/seed1"
         assert [r.labels for r in read_run(chosen).records] == [6, 12, 18]
-        # One round 0 of all, which keeps its model; complete runs keep none.
+        # The shared round 0 keeps its model; complete runs keep none.
         shared = figures(out / "round0/toy/amcb/seed1")[0]["test"]
         other = chosen.parents[1] / "random" / "seed1"
         assert figures(chosen)[0]["test"] == figures(other)[0]["test"] == shared
@@ -155,7 +155,7 @@ def test_kill_9_of_a_process_and_of_the_whole_lose_at_most_rounds_in_flight(comp
     code, _, said = compare("--resume", "--output", out, "--jobs", "1")
     assert code == 0, said
     assert (cell / "rounds.jsonl").read_bytes().startswith(kept)
-    # Nothing tells that it was killed, nor that its round 0 was taken over.
+    # The results do not show that it was killed, nor that it shares its round 0.
     parts = [part for part in (*SETTINGS, *LONG) if part != "--set"]
     flags = {"dataset": "features", "data": str(data), "strategy": "random"}
     whole = run(load_config(overrides=flags, settings=parts), tmp_path / "whole").path
@@ -187,19 +187,19 @@ def test_ctrl_c_is_one_message_and_ends_all(tmp_path):
 def test_failures_end_it_with_status_1_and_the_list(tmp_path):
     from rlmba.cli.compare import _refuse_failed
     from rlmba.errors import SweepError
-    from rlmba.experiments.sweep import Entry, Failure, SweepResult, make_plan
+    from rlmba.experiments.sweep import RunFailure, RunProgress, SweepResult, make_plan
     from rlmba.experiments.sweep import load_sweep as load
 
     data = write_features(tmp_path / "toy.npz")
     values = {"datasets": [str(data)], "strategies": ["random"], "seeds": [0]}
     values["settings"] = {"rounds": 1, "batch_size": 3, "initial_labels": 3}
-    round0, cell = make_plan(load(values), tmp_path / "out").jobs
-    failed = Entry(round0, failure=Failure("DataError: no luck", "", ""))
+    round0, cell = make_plan(load(values), tmp_path / "out").runs
+    failed = RunProgress(round0, failure=RunFailure("DataError: no luck", "", ""))
     with pytest.raises(SweepError) as caught:
-        _refuse_failed(SweepResult((), (failed,), (Entry(cell),)))
-    assert "runs that failed: 1; each" in str(caught.value)
+        _refuse_failed(SweepResult((), (failed,), (RunProgress(cell),)))
+    assert "failed runs: 1. Each" in str(caught.value)
     assert (
-        "round0/toy/amcb/seed0: DataError: no luck\nnot started, since they need one of these: 1"
+        "round0/toy/amcb/seed0: DataError: no luck\nnot started, because they depend on these: 1"
         in str(caught.value)
     )
     _refuse_failed(SweepResult((), (), ()))
@@ -208,10 +208,10 @@ def test_failures_end_it_with_status_1_and_the_list(tmp_path):
 def test_the_table_of_a_terminal(tmp_path):
     from rich.console import Console
 
-    from rlmba.cli.board import remaining, table
-    from rlmba.experiments.sweep import Entry, State, make_plan
+    from rlmba.cli.comparison_progress import remaining, table
+    from rlmba.experiments.sweep import RunProgress, RunState, make_plan
     from rlmba.experiments.sweep import load_sweep as load
-    from rlmba.experiments.sweep.folder import Newest
+    from rlmba.experiments.sweep.folder import LatestFigures
 
     files = [write_features(tmp_path / f"{n}.npz") for n in ("one", "two", "three")]
     values = {
@@ -220,7 +220,7 @@ def test_the_table_of_a_terminal(tmp_path):
         "seeds": "0-1",
     }
     values["settings"] = {"rounds": 2, "batch_size": 3, "initial_labels": 3}
-    entries = [Entry(job) for job in make_plan(load(values), tmp_path / "out").jobs]
+    entries = [RunProgress(job) for job in make_plan(load(values), tmp_path / "out").runs]
 
     def shown(width):
         console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
@@ -231,22 +231,22 @@ def test_the_table_of_a_terminal(tmp_path):
         return next(
             e
             for e in entries
-            if (e.job.dataset, e.job.label, e.job.config.seed) == (dataset, label, seed)
+            if (e.run.dataset, e.run.label, e.run.config.seed) == (dataset, label, seed)
         )
 
     assert remaining(entries, 10.0) is None
     done, running = entry("two", "random", 0), entry("two", "random", 1)
-    done.state, done.newest = State.DONE, Newest(3, 9, 0.75)
-    running.state, running.newest = State.RUNNING, Newest(1, 3, 0.25)
-    entry("three", "greedy", 0).state = State.FAILED
+    done.state, done.latest = RunState.DONE, LatestFigures(3, 9, 0.75)
+    running.state, running.latest = RunState.RUNNING, LatestFigures(1, 3, 0.25)
+    entry("three", "greedy", 0).state = RunState.FAILED
     lines = shown(200)
     assert re.split(r"\s{2,}", lines[0].strip()) == ["one amcb", "two amcb", "three amcb"]
     assert re.split(r"\s{2,}", lines[1].strip()) == ["random", "0/2", "1/2 1 running 0.750", "0/2"]
     assert re.split(r"\s{2,}", lines[2].strip()) == ["greedy", "0/2", "0/2", "0/2 1 failed"]
-    # Where there is room for one, it is the one that is worked on.
+    # If only one fits, it is the one that is running.
     assert "two amcb" in shown(40)[0]
     assert "one amcb" not in shown(40)[0]
-    # 4 rounds in 10 s; left are 6 rounds 0, 2 of the running, 3 of each of the other 9.
+    # 4 rounds in 10 s; 6 rounds 0, 2 of the running run and 3 of each of the other 9 are left.
     assert remaining(entries, 10.0) == pytest.approx(10 * (6 + 2 + 27) / 4)
 
 

@@ -38,7 +38,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def rlmba(capfd):
-    """Run a command in this process: its exit code, output lines, and errors."""
+    """Run a command in this process; return its exit code, output lines, and errors."""
 
     def run(*arguments):
         code = main([*map(str, arguments)])
@@ -195,11 +195,11 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted; the same command goes on from there"
+    assert errors.splitlines()[-1] == "interrupted; the same command continues from there"
 
 
 def test_bar_on_a_terminal(food, tmp_path):
-    """A real terminal: its bar is drawn and wiped, the report stays."""
+    """On a real terminal the bar is drawn and removed, and the report stays."""
     main_end, end = pty.openpty()
     command = [sys.executable, "-m", "rlmba", "data", "check", "food101", str(food)]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Every option that a message names is one that the reader's command has."""
+"""All options that messages name exist in the command that prints them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import pytest
 import rlmba
 from rlmba.annotators.browser import start
 from rlmba.cli import main
-from rlmba.cli.elsewhere import _OPTION, _SETTINGS, note, options_of
 from rlmba.cli.failures import describe
+from rlmba.cli.option_hints import _OPTION, _SETTINGS, option_hint, options_of
 from rlmba.errors import AnnotatorError, RlmbaWarning, StorageError, UsageError
 from rlmba.storage import make_folder
 
 ROOT = Path(rlmba.__file__).parent
 RUNS = ("run", "compare", "train-policy")
-# Which commands print the messages of a file or folder; the longest prefix counts.
+# The commands that print the messages of a file or folder; the longest prefix counts.
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
     "adapters/files.py": ("select",),
     "cli/compare.py": ("compare",),
     "data/arrays.py": ("select",),
-    "data/batch_file.py": ("select",),
     "data/pool_file.py": ("select",),
     "data/media/check.py": ("data check",),
     "data/media/folder.py": ("data check",),
@@ -42,16 +41,16 @@ PRINTED_BY = {
     "project/predict.py": ("predict",),
     "learner/rounds.py": ("collect",),
     "project/starting.py": ("init",),
-    "project/streamed.py": ("predict",),
+    "tables.py": ("predict", "select"),
 }
 # In the text that goes with an exported network.
 OF_PREDICT = {("project/export.py", "--data"), ("project/export.py", "--manifest")}
 # Told by the command at hand: `describe` puts them together.
-AT_HAND = ("cli/failures.py", "cli/elsewhere.py")
+AT_HAND = ("cli/failures.py", "cli/option_hints.py")
 
 
 def texts(path):
-    """Strings of a file that are no docstrings, what is filled in as X."""
+    """Strings of a file that are not docstrings, with replacement fields as X."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
     inner |= {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
@@ -124,7 +123,7 @@ def test_options_that_messages_name_are_those_of_the_commands_that_print_them():
     ],
 )
 def test_a_command_without_the_option_says_where_it_is_set(message, command, expected):
-    told = note(message, command.split())
+    told = option_hint(message, command.split())
     assert (told == "") == (expected == "")
     assert expected in told
     if expected:

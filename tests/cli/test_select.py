@@ -57,7 +57,7 @@ def test_is_select_on_files(tmp_path, pool, arrays):
     assert [int(r["position"]) for r in rows(out)] == expected.positions.tolist()
     assert [float(r["score"]) for r in rows(out)] == expected.scores.tolist()
 
-    # What was selected is labeled from now on; the same command refuses to lose the first batch.
+    # The selection is labeled from now on; the same command refuses to overwrite the first batch.
     more = ("--pool", pool, "-n", 25, "--labeled", out, "--seed", 4)
     second = tmp_path / "second.csv"
     assert select(*more, "--out", second).returncode == 0

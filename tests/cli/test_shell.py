@@ -118,7 +118,11 @@ def test_debug_after_two_dashes_is_an_argument():
             "error: no space left on the disk: a/b; ",
         ),
         ("raise MemoryError", 1, "error: out of memory; lower training.predict_batch_size"),
-        ("raise KeyError('k')", 1, "error: unexpected KeyError: 'k'\n       This is a defect"),
+        (
+            "raise KeyError('k')",
+            1,
+            "error: unexpected KeyError: 'k'\n       This is a bug in rlmba",
+        ),
     ],
 )
 def test_every_failure_is_one_message(body, code, message):
@@ -129,7 +133,7 @@ def test_every_failure_is_one_message(body, code, message):
 
 
 def test_interrupt_exits_130_and_says_how_to_resume():
-    # A shell's background jobs are born with SIGINT ignored, and so would this child be.
+    # Background jobs of a shell start with SIGINT ignored, and so would this child.
     body = "signal.signal(signal.SIGINT, signal.default_int_handler); "
     body += "os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
     done = fails(body, "--output", "my run")

@@ -13,8 +13,8 @@ from manifest_helpers import SMALL, N, columns, quiet, values, written
 from scipy.io import wavfile
 
 from rlmba.data import load_dataset, load_manifest
-from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from rlmba.tables import write_table
 from rlmba.training.loading import Loader
 
 

@@ -12,9 +12,10 @@ import torch
 from safetensors.numpy import save_file
 
 from rlmba.data.arrays import read_arrays
-from rlmba.data.batch_file import check_target, write_batch
+from rlmba.data.batch_file import SUFFIXES, write_batch
 from rlmba.data.pool_file import read_ids, read_labeled, read_pool
 from rlmba.errors import DataError, StorageError, UsageError
+from rlmba.tables import check_target
 
 N = 12
 
@@ -315,7 +316,7 @@ class TestBatchFile:
         if suffix == "parquet":
             pytest.importorskip("pyarrow")
         path = tmp_path / f"batch.{suffix}"
-        check_target(path)
+        check_target(path, suffixes=SUFFIXES)
         write_batch(path, ids=ids, **self.batch)
         text = ids.astype(np.str_)
         np.testing.assert_array_equal(read_ids(path).astype(np.str_), text)
@@ -345,5 +346,5 @@ class TestBatchFile:
             check_target(tmp_path / "b.csv")
         check_target(tmp_path / "b.csv", overwrite=True)
         (tmp_path / "d.csv").mkdir()
-        with pytest.raises(UsageError, match="already exists"):
+        with pytest.raises(UsageError, match="exists already"):
             check_target(tmp_path / "d.csv", overwrite=True)

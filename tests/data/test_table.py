@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlmba.data.table import Table, read_table, write_table
+from rlmba.data.table import Table, read_table
 from rlmba.errors import DataError, RlmbaWarning, StorageError, UsageError
+from rlmba.tables import write_table
 
 WORDS = {
     "id": ["1", "2", "3"],

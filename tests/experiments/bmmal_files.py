@@ -1,4 +1,4 @@
-"""Run folders as BMMAL's code leaves them, of predictions that are drawn."""
+"""Run folders like those of BMMAL's code, made from random predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIXES = {"food101": ("Text", "Image")}
 
 
 def predictions(seed: int, round_: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [3, n, C] of the fused and the two other heads, and labels [n]; better every round."""
+    """Logits [3, n, C] of the fused and the two other heads, and labels [n]; they improve every round."""
     rng = np.random.default_rng([seed, round_])
     y = rng.permutation(np.arange(SAMPLES) % CLASSES)
     logits = rng.normal(size=(3, SAMPLES, CLASSES)).astype(np.float32)
@@ -74,7 +74,7 @@ def write_bmmal(
     settings: bool = True,
     fuse: str = "concat",
 ) -> Path:
-    """A folder of ``rounds`` rounds; round 0 is a copy of the random strategy's, as its readme wants."""
+    """A folder with ``rounds`` rounds; round 0 is a copy of the random strategy's, as BMMAL's readme says."""
     folder = root / (name or f"{dataset}-{strategy}-{seed}")
     m1, m2 = PREFIXES.get(dataset, ("Video", "Audio"))
     rng = np.random.default_rng(seed)

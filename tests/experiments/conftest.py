@@ -44,13 +44,13 @@ def record(round_: int, labels: int, top1: dict[str, float], *, test: bool = Tru
 
 
 def top1_of(head: int, t: int, seed: int, level: float) -> float:
-    """Figure that ``write_run`` gives head number ``head`` (0: mm) in round t."""
+    """The Top-1 that ``write_run`` gives head number ``head`` (0: mm) in round t."""
     return level + 0.1 * t + 0.02 * seed - 0.15 * head + 0.01 * float(np.sin(seed + t))
 
 
 @pytest.fixture
 def write_run(tmp_path):
-    """Write a run folder as `rlmba run` leaves it, with figures that are known in closed form."""
+    """Write a run folder like `rlmba run`, with figures that are known in closed form."""
 
     def write(
         name: str,

@@ -1,4 +1,4 @@
-"""Groups with given curves, as if read from runs."""
+"""Groups with given curves, as if they were read from runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABELS = (20, 40, 80)
 at_any_speed = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-"""Properties hold on a busy machine too."""
+"""Settings for property tests that may run on a busy machine."""
 
 
 def make_group(
@@ -28,7 +28,7 @@ def make_group(
     on="test",
     **fields,
 ):
-    """Group of the fused head's curves [S, T]; a number a seed stands for a flat curve."""
+    """Group of the fused head's curves [S, T]; one number per seed stands for a flat curve."""
     top1 = np.asarray(top1, dtype=np.float64)
     labels = np.asarray(labels, dtype=np.int64)
     if top1.ndim == 1:

@@ -1,4 +1,4 @@
-"""Runs of a comparison without training, for tests of what schedules them; spawned processes import it."""
+"""Runs without training, for tests of the scheduling of comparisons; spawned processes import it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rlmba.errors import DataError
-from rlmba.experiments.sweep.work import Ended, execute
+from rlmba.experiments.sweep.work import EndedUnit, execute
 
 TINY = {
     "rounds": 2,
@@ -41,7 +41,7 @@ def newest_lines(folder):
 
 
 def once(flag):
-    """Whether this is the first time."""
+    """Whether this is the first call with this flag."""
     try:
         Path(flag).touch(exist_ok=False)
     except FileExistsError:
@@ -51,7 +51,7 @@ def once(flag):
 
 @dataclass(frozen=True)
 class FakeRunner:
-    """Writes the log of a run; what goes wrong is in the run's label: "fails", "dies", "dies-once"."""
+    """Writes the log of a run, which fails as its label says: "fails", "dies", "dies-once"."""
 
     log: Path
     together: bool = False
@@ -88,13 +88,13 @@ class FakeRunner:
         return None
 
     def calls(self):
-        """Runs that were made at once, as names within the comparison's folder."""
+        """The runs of each call, as names relative to the comparison's folder."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [[f.partition("/out/")[2] for f in line.split()] for line in lines]
 
 
 class Inline:
-    """Units in this process, one after another, ended in the order they were started."""
+    """Runs units in this process, one after another, in the order of their start."""
 
     where = "this process"
 
@@ -109,7 +109,7 @@ class Inline:
 
     def wait(self, seconds):
         unit = self._units.pop(0)
-        return [Ended(unit, execute(unit, self._runner))]
+        return [EndedUnit(unit, execute(unit, self._runner))]
 
     def close(self):
         assert not self._units

@@ -1,4 +1,4 @@
-"""Run folders of BMMAL's code, read and beside ours."""
+"""Reading run folders of BMMAL's code, and comparing them with ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rlmba.errors import RunFolderError, UsageError
-from rlmba.experiments.bmmal import group_bmmal, is_bmmal_run, read_bmmal_run, read_groups
+from rlmba.experiments.find_runs import read_groups
+from rlmba.experiments.foreign import group_bmmal, is_bmmal_run, read_bmmal_run
 from rlmba.experiments.statistics import compare_to
 from rlmba.training import evaluate
 from rlmba.types import PoolOutputs
@@ -88,11 +89,11 @@ def test_names(tmp_path):
     assert (food.dataset, food.strategy, food.seed) == ("food101", "badge", 5)
     assert list(food.figures) == ["mm", "text", "image"]
     assert read(strategy="random", seed=7, fuse="sum").fusion == "sum"
-    # A folder of another name tells by its settings, those of its last round.
+    # A folder with another name is described by the settings of its last round.
     renamed = read(strategy="coreset", seed=9, name="mine")
     assert (renamed.dataset, renamed.strategy, renamed.seed) == ("kineticssound", "coreset", 9)
     silent = write_bmmal(tmp_path, name="silent", settings=False, rounds=2)
-    with pytest.raises(UsageError, match="its dataset is not known; name the folder <data set>-"):
+    with pytest.raises(UsageError, match="its dataset is unknown; name the folder <data set>-"):
         read_bmmal_run(silent)
     given = read_bmmal_run(silent, dataset="digits", strategy="mine", seed=0)
     assert (given.dataset, given.strategy, given.seed, given.fusion) == (
@@ -121,7 +122,7 @@ def test_a_seed_twice(tmp_path):
     folder = write_bmmal(tmp_path)
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
-    with pytest.raises(UsageError, match=r"seed 1000 of bmmal on kineticssound .* is there twice"):
+    with pytest.raises(UsageError, match=r"seed 1000 of bmmal on kineticssound .* was found twice"):
         group_bmmal([read_bmmal_run(folder), read_bmmal_run(copy)])
 
 
@@ -164,8 +165,8 @@ def top1(folder, value):
 
 LAST, SETTINGS = "version_3/al_metrics.csv", "version_3/hparams.yaml"
 DAMAGE = {
-    "cut off within a number": (lambda f: cut(f / LAST, 2), "a line is cut off"),
-    "cut off within a line": (lambda f: cut(f / LAST, 200), "a line is cut off"),
+    "cut off within a number": (lambda f: cut(f / LAST, 2), "a line is truncated"),
+    "cut off within a line": (lambda f: cut(f / LAST, 200), "a line is truncated"),
     "cut off within the header": (
         lambda f: (f / LAST).write_text(",MM/Top-1,MM/F1"),
         "expected the columns",
@@ -182,12 +183,12 @@ DAMAGE = {
     ),
     "labels missing": (
         lambda f: (f / "version_2/label.txt").unlink(),
-        "how many labels round 2 had",
+        "the number of labels in round 2 is unknown",
     ),
-    "labels cut off": (lambda f: cut(f / "version_2/label.txt", 3), "its last line is cut off"),
+    "labels cut off": (lambda f: cut(f / "version_2/label.txt", 3), "its last line is truncated"),
     "labels going down": (
         lambda f: shutil.copy(f / "version_0/label.txt", f / "version_2/label.txt"),
-        "expected the 40 ids of the round before and more, got 20 ids, 20 of them are gone",
+        "expected the 40 ids of the previous round and new ones, got 20 ids, 20 are missing",
     ),
     "no new labels": (
         lambda f: shutil.copy(f / "version_1/label.txt", f / "version_2/label.txt"),
@@ -196,7 +197,7 @@ DAMAGE = {
     "no labels": (lambda f: (f / "version_0/label.txt").write_text(""), "got 0 ids"),
     "labels of another data set": (
         lambda f: (f / "version_3/label.txt").write_text("pizza_pizza_1.jpg\npizza_pizza_2.jpg\n"),
-        "60 of them are gone; it is of another run",
+        "60 are missing; the file belongs to another run",
     ),
     "an id twice": (
         lambda f: (f / "version_0/label.txt").write_text("a\nb\na\n"),
@@ -271,7 +272,7 @@ def test_beside_our_runs(tmp_path, write_run):
 
 
 def test_never_paired_with_our_runs(tmp_path, write_run):
-    """Same names, fusion, labels and seeds; but Top-1 is another, and their conditions are not known."""
+    """Names, fusion, labels and seeds agree, but Top-1 means something else, and conditions are unknown."""
     media = {"dataset": "kineticssound", "data_root": str(tmp_path / "KS"), "fusion": "concat"}
     paths = [
         write_run(f"{s}{k}", heads=("mm", "video", "audio"), strategy=s, seed=k, level=at, **media)
@@ -283,5 +284,5 @@ def test_never_paired_with_our_runs(tmp_path, write_run):
     ]
     found = compare_to(read_groups([*paths, *theirs]), "random")
     assert [c.test.n for c in found] == [2, 2]
-    # Both strategies' predictions are the same draw there.
+    # The predictions of both strategies are the same draw there.
     assert [c.test.difference for c in found] == pytest.approx([0.1, 0.0])

@@ -1,4 +1,4 @@
-"""Strategies against a reference: who is paired with whom, and what is said of the rest."""
+"""Strategies against a reference: the pairs, and the notes about what is not compared."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_pooled_pairs_are_data_sets_times_seeds():
     mine = np.concatenate([UP, DOWN[:3]]).mean(axis=1)
     assert found[0].test == paired(mine, np.concatenate([BASE, BASE[:3]]).mean(axis=1))
     assert [r.p_holm for r in found[:2]] == holm([r.test.p for r in found[:2]])
-    assert found.notes == ("all data sets, uniform fusion: near against random: pairs on b alone",)
+    assert found.notes == ("all data sets, uniform fusion: near against random: pairs only on b",)
 
 
 def test_seeds_that_one_lacks_are_left_out_and_named():
@@ -117,14 +117,14 @@ def test_seeds_that_one_lacks_are_left_out_and_named():
     found = compare_to(groups, "random")
     assert found[0].test == paired(UP[[0, 2]].mean(axis=1), BASE[[0, 2]].mean(axis=1))
     assert found.notes == (
-        "a, uniform fusion: pairs with up leave out seeds 1, 9: it has none there",
-        "a, uniform fusion: pairs with random leave out seed 6: it has none there",
+        "a, uniform fusion: pairs with up exclude seeds 1, 9, which it does not have",
+        "a, uniform fusion: pairs with random exclude seed 6, which it does not have",
     )
     apart = compare_to(
         [make_group("random", BASE), make_group("up", UP, seeds=range(8, 16))], "random"
     )
     assert len(apart) == 0
-    assert apart.notes[-1] == "a, uniform fusion: up and random share no seed: not compared"
+    assert apart.notes[-1] == "a, uniform fusion: up and random share no seed; not compared"
 
 
 def test_one_seed_has_no_p_and_says_so():
@@ -132,7 +132,7 @@ def test_one_seed_has_no_p_and_says_so():
         [make_group("random", BASE[:1]), make_group("up", UP[:1])], "random"
     )
     assert (row.test.p, row.p_holm, row.verdict) == (None, None, "ties")
-    assert found.notes == ("a, uniform fusion: up against random: one seed: no p value",)
+    assert found.notes == ("a, uniform fusion: up against random: one seed, so no p value",)
 
 
 def test_a_curve_that_ends_early_cuts_the_others():
@@ -149,8 +149,8 @@ def test_a_curve_that_ends_early_cuts_the_others():
     assert found["down"].test == paired(DOWN.mean(axis=1), BASE.mean(axis=1))
     (note,) = compare_to(groups, "random").notes
     assert note == (
-        "a, uniform fusion: curves cut to 20 to 40 labels (2 rounds with round 0) where compared with "
-        "others: seed 7 of up ended there"
+        "a, uniform fusion: curves truncated to 20 to 40 labels (2 rounds including round 0) in some "
+        "comparisons: seed 7 of up ended there"
     )
     final = of_strategy(compare_to(groups, "random", measure="final"))
     assert final["up"].test == paired(UP[:, 1], BASE[:, 1])
@@ -160,7 +160,7 @@ def test_numbers_of_labels_that_part_are_compared_up_to_there():
     other = make_group("up", UP, labels=(20, 40, 60))
     found = compare_to([make_group("random", BASE), other], "random")
     assert found[0].test == paired(UP[:, :2].mean(axis=1), BASE[:, :2].mean(axis=1))
-    assert found.notes[0].endswith("numbers of labels part after that")
+    assert found.notes[0].endswith("the numbers of labels differ after that")
 
 
 def test_nan_is_left_out_and_named():
@@ -192,11 +192,11 @@ def test_other_conditions_are_compared_apart(write_run):
     assert [row.strategy for row in found] == ["badge"]
     why, who = found.notes
     assert why == (
-        "digits, amcb fusion: tried under different conditions, so compared apart: "
+        "digits, amcb fusion: compared separately, because the conditions differ: "
         "batch_size = 20 (random, badge), 7 (bmmal); epochs = 15 (random, badge), 3 (bmmal)"
     )
     assert who == (
-        "digits, amcb fusion, fused predictor: no random under the conditions of bmmal: not compared"
+        "digits, amcb fusion, fused predictor: no random under the conditions of bmmal; not compared"
     )
     bmmal = [
         write_run(f"r{seed}", "rounds=3", strategy="random", seed=seed, epochs=3, batch_size=7)
@@ -226,7 +226,7 @@ def test_what_belongs_to_the_method_or_changes_nothing_is_compared(write_run, se
     found = compare_to(groups, "random")
     assert len(found) == 1
     assert found.notes == (
-        f"digits, amcb fusion: {found[0].strategy} against random: one seed: no p value",
+        f"digits, amcb fusion: {found[0].strategy} against random: one seed, so no p value",
     )
 
 
@@ -273,7 +273,7 @@ def test_variants_of_one_name_are_told_apart(write_run):
     assert names == ["rlmba (strategy_options.kappa=3)", "rlmba (strategy_options.kappa=7)"]
     found = compare_to(groups, "rlmba (strategy_options.kappa=3)")
     assert [row.strategy for row in found] == ["random", "rlmba (strategy_options.kappa=7)"]
-    with pytest.raises(UsageError, match=r"'rlmba' fits several: rlmba .*=3.; rlmba .*=7."):
+    with pytest.raises(UsageError, match=r"'rlmba' is ambiguous: rlmba .*=3.; rlmba .*=7."):
         compare_to(groups, "rlmba")
 
 
@@ -285,7 +285,7 @@ def test_bad_requests_are_refused():
         compare_to([], "badge")
     with pytest.raises(UsageError, match='"aubc" or "final", got \'best\''):
         compare_to(groups, "random", measure="best")
-    with pytest.raises(UsageError, match="seed 0 of up is there twice"):
+    with pytest.raises(UsageError, match="seed 0 of up was found twice"):
         compare_to([*groups, make_group("up", UP[:1])], "random")
 
 
@@ -301,7 +301,7 @@ def test_of_two_curves_of_one_seed_the_longer_counts():
     for order in (groups, groups[::-1]):
         found = compare_to(order, "random")
         assert found[0].test == paired(UP.mean(axis=1), BASE.mean(axis=1))
-        assert "seed 0 of up is there twice; the longer curve counts" in found.notes[0]
+        assert "seed 0 of up was found twice; the longer curve is used" in found.notes[0]
 
 
 @at_any_speed

@@ -99,7 +99,7 @@ def test_errors(write_run):
     with pytest.raises(UsageError, match="at least one run"):
         group_runs([])
     with pytest.raises(
-        UsageError, match=r"seed 0 of digits, rlmba, amcb, fused is there twice, in .*a "
+        UsageError, match=r"seed 0 of digits, rlmba, amcb, fused was found twice, in .*a "
     ):
         groups(write_run("a"), write_run("b"))
     with pytest.raises(RunFolderError, match="no complete round yet"):

@@ -1,4 +1,4 @@
-"""Figures: their files, the numbers beside them, how they look."""
+"""Figures: their files, their numbers and their appearance."""
 
 from __future__ import annotations
 
@@ -113,16 +113,21 @@ def test_critical_difference_diagram():
         alpha=0.05,
         notes=(),
     )
-    figure = critical_difference(ranking, key="uniform", heading="uniform fusion, fused predictor")
+    figure = critical_difference(
+        ranking, key="uniform", heading="uniform fusion, fused predictor", fusion="uniform"
+    )
     assert figure.rows == [("rlmba-x", 1.2, 1), ("badge", 2.0, 2), ("random", 2.8, 1)]
     assert "10 blocks" in figure.caption
     assert "1.05" in figure.caption
     image = image_of(figure)
     dark = (image.max(axis=-1) < 0.3).sum(axis=0)
-    # Names stand within the picture: nothing touches its sides.
+    # Names lie within the picture: nothing touches its sides.
     assert dark[:4].sum() == dark[-4:].sum() == 0
     apart = critical_difference(
-        replace(ranking, cliques=()), key="uniform", heading="uniform fusion, fused predictor"
+        replace(ranking, cliques=()),
+        key="uniform",
+        heading="uniform fusion, fused predictor",
+        fusion="uniform",
     )
     assert ink(apart, "#D55E00") < ink(figure, "#D55E00")
 
@@ -133,7 +138,7 @@ def test_strategies_are_told_apart_without_colour():
     assert len(looks) == len(styles)
     others = strategy_styles([f"mine{i}" for i in range(10)])
     assert len({(str(s["linestyle"]), s["marker"]) for s in others.values()}) == 10
-    # A strategy looks the same whoever is beside it.
+    # A strategy looks the same whatever the other strategies are.
     assert strategy_styles(["mine", "rlmba"])["rlmba"] == styles["rlmba"]
 
 

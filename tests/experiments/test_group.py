@@ -1,4 +1,4 @@
-"""What groups carry beside Top-1, and what they say of their runs."""
+"""Figures of groups other than Top-1, and notes on their runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def groups(*folders, strict=False):
 
 
 def change_rounds(folder, change):
-    """Rewrite a folder's records, each through ``change``."""
+    """Rewrite a folder's records with ``change``."""
     path = folder / "rounds.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
@@ -84,7 +84,7 @@ def test_balance_and_gap_at_the_edges():
 
 
 def test_modalities_are_compared_on_the_samples_that_have_them(write_run):
-    """Audio is there in easy samples only, where the fused head gains as much as it does."""
+    """Audio is present only in easy samples, on which the fused head gains as much as audio does."""
 
     def easier(record):
         for on in ("validation", "test"):

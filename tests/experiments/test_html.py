@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from rlmba.errors import UsageError
-from rlmba.experiments.content import Cell, FigureData, TableData
+from rlmba.experiments.content import Cell, FigureData, Subject, TableData
 from rlmba.experiments.curves import group_runs
 from rlmba.experiments.html import render
-from rlmba.experiments.html.scope import Names, Scope, columns_of, rows_of
 from rlmba.runfolder.store import read_run
 
 HOSTILE = "</script><script>window.harm = 1</script><img src=x onerror='window.harm = 2'>\"&'"
@@ -67,7 +66,7 @@ def curves(page: str) -> dict:
 
 
 def with_fields(group, **fields):
-    """A copy with these fields, whatever a group may be thought to hold."""
+    """A copy with these fields, without the checks of the class."""
     changed = copy.copy(group)
     for name, value in fields.items():
         object.__setattr__(changed, name, value)
@@ -255,40 +254,38 @@ def test_an_empty_report_and_names_that_are_no_text():
     assert 'id="curves"' not in page
 
 
-NAMES = Names(("digits", "digits-2", "features:ccv"), ("uniform", "amcb"))
-
-
-@pytest.mark.parametrize(
-    ("key", "title", "expected"),
-    [
-        ("figure5_digits_uniform", "Figure 5", Scope(0, 0)),
-        ("figure5_digits-2_amcb", "Figure 5", Scope(1, 1)),
-        ("figure5_features-ccv", "uniform fusion", Scope(2, 0)),
-        ("table1", "digits-2: Top-1 under amcb fusion", Scope(1, 1)),
-        ("table1", "Top-1 of digits, uniform fusion and amcb fusion", Scope()),
-        ("mydigits_uniformly", "digitsx", Scope()),
-        ("digits_and_features-ccv", "", Scope()),
-    ],
-)
-def test_scope_of_a_key_and_a_title(key, title, expected):
-    assert NAMES.scope(key, title) == expected
-
-
-def test_scope_of_rows_and_columns():
+def test_items_rows_and_columns_say_what_they_are_about(make_groups):
+    groups = make_groups(datasets=("one", "two"), fusions=("amcb", "uniform"))
+    first, second = dict.fromkeys(g.dataset for g in groups)
     table = TableData(
-        "t", "T", ("Data set", "fusion", "digits (test)", "digits-2", "uniform"),
-        tuple(
-            tuple(Cell(text) for text in (d, f, "", "", ""))
-            for d, f in (("digits-2", "amcb"), ("all", "uniform"), ("digits", "other"))
-        ),
+        "t", f"{first}: a title is only text, amcb fusion", ("strategy", first, "uniform"),
+        tuple((Cell(text), Cell(""), Cell("")) for text in ("a", first, "c")),
+        subject=Subject(fusion="uniform"),
+        row_subjects=(Subject(second), Subject(), Subject("elsewhere", "amcb")),
+        column_subjects=(Subject(), Subject(first), Subject()),
     )  # fmt: skip
-    assert rows_of(table, NAMES) == [Scope(1, 1), Scope(None, 0), Scope(0, None)]
-    expected = [Scope(), Scope(), Scope(0, None), Scope(1, None), Scope(None, 0)]
-    assert columns_of(table, NAMES) == expected
+    plain = TableData("figure5_one_uniform", "T", ("data set",), ((Cell(first),),))
+    figure = FigureData("f", "F", "", {"svg": SVG}, ("x",), [(1,)], Subject(second, "amcb"))
+    page = Page(report(groups, [table, plain], [figure]))
+
+    def places(tag, **wanted):
+        return [
+            (a.get("data-dataset"), a.get("data-fusion"))
+            for a in page.elements(tag)
+            if all(a.get(k) == v for k, v in wanted.items())
+        ]
+
+    assert places("section", **{"class": "item"}) == [(None, "1"), (None, None), ("1", "0")]
+    assert places("tr") == [
+        (None, None), ("1", None), (None, None), (None, "0"), (None, None), (None, None),
+    ]  # fmt: skip
+    assert places("th") == [(None, None), ("0", None), (None, None), (None, None)]
+    mixed = ["data-mixed" in a for a in page.elements("section") if a.get("class") == "item"]
+    assert mixed == [True, False, False]
 
 
 def test_a_large_report_stays_small(make_groups):
-    """15 strategies x 5 sets x 3 fusions x 10 rounds x 8 seeds, every figure unlike any other."""
+    """15 strategies x 5 sets x 3 fusions x 10 rounds x 8 seeds, all figures different."""
     (group,) = make_groups(("random",), seeds=range(8), grid=tuple(range(50, 550, 50)))
     rng = np.random.default_rng(0)
     figures = ("top1", "top1_macro", "nll", "ece", "f1", "auroc")

@@ -1,4 +1,4 @@
-"""The HTML report opened and used in a real Chromium."""
+"""Use the HTML report in a real Chromium."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from rlmba.experiments.content import Cell, FigureData, TableData
+from rlmba.experiments.content import Cell, FigureData, Subject, TableData
 
 from .test_html import HOSTILE, PNG, SVG, make_groups, report, with_fields
 
@@ -21,7 +21,7 @@ STRATEGIES = ("random", "rlmba", "badge")
 
 @pytest.fixture
 def open_page(browser, tmp_path):
-    """Open a page from a file; it must neither complain nor ask for anything."""
+    """Open a page from a file; it must not print errors or request anything."""
     contexts, wrong = [], []
 
     def opened(html: str, **options):
@@ -51,7 +51,7 @@ def open_page(browser, tmp_path):
 
 @pytest.fixture(scope="module")
 def made():
-    """What was made once: 36 run folders take a second."""
+    """A cache for the module, because 36 run folders take a second."""
     return {}
 
 
@@ -69,7 +69,10 @@ def html(groups):
         return Cell(group.dataset), Cell(group.fusion), Cell(group.strategy)
 
     rows = tuple((*cells(g), Cell(f"{g.aubc.mean():.2f}", float(g.aubc.mean()))) for g in groups)
-    aubc = TableData("aubc", "AUBC", ("data set", "fusion", "strategy", "AUBC"), rows, ("A note.",))
+    aubc = TableData(
+        "aubc", "AUBC", ("data set", "fusion", "strategy", "AUBC"), rows, ("A note.",),
+        row_subjects=tuple(Subject(g.dataset, g.fusion) for g in groups),
+    )  # fmt: skip
     order = TableData(
         "order", "Order", ("name", "seconds", "features:one", "features:two"),
         tuple(
@@ -79,17 +82,20 @@ def html(groups):
                 ("C", "– ", float("nan")), ("d", "1e-7 s", 1e-7),
             )
         ),
+        column_subjects=(Subject(), Subject(), Subject("features:one"), Subject("features:two")),
     )  # fmt: skip
-    wins = TableData("wins_amcb", "Wins, amcb fusion", ("name",), ((Cell("x"),),))
+    wins = TableData(
+        "wins_amcb", "Wins, amcb fusion", ("name",), ((Cell("x"),),), subject=Subject(fusion="amcb")
+    )
     figure = FigureData(
         "figure5_features-two_amcb", "Figure 5", "A caption.", {"png": PNG},
-        ("labels", "mean"), [(20, 0.5)],
+        ("labels", "mean"), [(20, 0.5)], Subject("features:two", "amcb"),
     )  # fmt: skip
     return report(groups, [aubc, order, wins], [figure], {"made": "today"})
 
 
 def columns(page, title, column):
-    """Texts of a column of the table with this title, shown rows only."""
+    """Texts of a column of the table with this title, only of visible rows."""
     table = page.get_by_role("table", name=title, exact=True)
     rows = table.locator("tbody tr:not([hidden])")
     return [row.locator("td").nth(column).inner_text().strip() for row in rows.all()]
@@ -349,7 +355,7 @@ def test_it_fits_a_phone_in_light_and_dark_and_on_paper(open_page, html):
         " return { bubbles: true, clientX: b.x + 2, clientY: b.y + 2 }; }",
         mark.element_handle(),
     ))  # fmt: skip
-    page.locator("#chart .tip").wait_for()  # the chart is drawn anew after a change of media
+    page.locator("#chart .tip").wait_for()  # the chart is redrawn after a change of media
     tip = page.locator("#chart .tip").bounding_box()
     assert tip["x"] >= 0
     assert tip["x"] + tip["width"] <= 360

@@ -15,7 +15,7 @@ from .made_groups import at_any_speed
 
 
 def curves(max_rounds=8):
-    """Rising numbers of labels and curves [S, T]."""
+    """Ascending numbers of labels, and curves [S, T]."""
 
     def build(shape):
         s, t = shape
@@ -105,13 +105,13 @@ def test_labels_to_reach_by_hand():
     labels = [20, 40, 80]
     top1 = [[0.25, 0.5, 0.75], [0.625, 0.5, 0.75], [0.25, 0.625, 0.5], [0.25, 0.5, 0.5]]
     np.testing.assert_array_equal(labels_to_reach(labels, top1, 0.625), [60, 20, 40, np.nan])
-    # Exactly the last, exactly the first, above all.
+    # Exactly the last value, exactly the first, above all values.
     np.testing.assert_array_equal(labels_to_reach(labels, top1[:1], 0.75), [80])
     np.testing.assert_array_equal(labels_to_reach(labels, top1[:1], 0.25), [20])
     np.testing.assert_array_equal(
         labels_to_reach(labels, top1[:1], np.nextafter(0.75, 1)), [np.nan]
     )
-    # One target a run; flat stretches; one round.
+    # One target per run; flat intervals; one round.
     np.testing.assert_array_equal(
         labels_to_reach(labels, top1, [0.25, 0.6875, 0.4375, 0.5]), [20, 70, 30, 40]
     )
@@ -137,14 +137,14 @@ def test_bad_curves_are_refused():
         aubc([20, 40], [0.1, 0.2])
     with pytest.raises(ShapeError, match="T >= 1"):
         aubc([], np.empty((2, 0)))
-    with pytest.raises(UsageError, match="rise from round to round"):
+    with pytest.raises(UsageError, match="ascend from round to round"):
         aubc([20, 20], [[0.1, 0.2]])
     with pytest.raises(UsageError, match="\"deepal\", got 'simpson'"):
         aubc([20, 40], [[0.1, 0.2]], rule="simpson")
     with pytest.raises(NonFiniteError, match=r"top1\[1, 0\].* got nan") as caught:
         aubc([20, 40], [[0.1, 0.2], [np.nan, 0.2]])
     assert caught.value.row == 1
-    with pytest.raises(ShapeError, match="one target or one a run"):
+    with pytest.raises(ShapeError, match="one target, or one per run"):
         labels_to_reach([20, 40], [[0.1, 0.2]], [0.1, 0.2])
     with pytest.raises(UsageError, match="got NaN"):
         labels_to_reach([20, 40], [[0.1, 0.2]], np.nan)

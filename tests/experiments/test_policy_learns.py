@@ -1,4 +1,4 @@
-"""That the trainer learns at all: pools where the right preference is known, and a control.
+"""The trainer learns on pools with a known best preference, and not in a control.
 
 In every round a coin in the state says whether candidates with a large or a small ``difficulty`` are
 wanted; a batch's reward is the mean over it of (difficulty - 1/2), signed by the coin, plus noise. The score
@@ -66,7 +66,7 @@ def train(seed, folder, **options):
 
 
 def worth(agent, seed):
-    """Mean reward of the n best by the policy on 100 episodes it has not seen."""
+    """Mean reward of the policy's n best on 100 unseen episodes."""
     agent.explore = False
     return np.mean([e.rewards for e in Coins(seed).run(agent, range(10**6, 10**6 + 100))])
 
@@ -107,7 +107,7 @@ def test_the_return_rises_in_every_seed_and_significantly(learned):
 
 
 def test_the_policy_ends_near_the_optimum(learned):
-    """Its n best, on episodes of its own: measured gaps are 0.05 to 0.10 of the optimum of 0.346."""
+    """Its n best on separate episodes: measured gaps are 0.05 to 0.10 of the optimum of 0.346."""
     worths = np.array([worth(agent, seed) for seed, (agent, _) in zip(SEEDS, learned, strict=True)])
     gap = 1 - worths / OPTIMUM
     assert gap.max() < 0.2

@@ -1,4 +1,4 @@
-"""Training of policies: credit, checkpoints, real episodes, leave-one-set-out."""
+"""Training of policies: credit, checkpoints, real episodes, leaving one data set out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestCredit:
         moving = {}
         first = [episode("a", 0, [1, 10]), episode("a", 1, [3, 30]), episode("b", 0, [100])]
         a = advantages(first, plain, moving)
-        # Without a past the step's own mean is the measure.
+        # Without a past, the mean of the step is the baseline.
         np.testing.assert_allclose(a[0], [-1, -10])
         np.testing.assert_allclose(a[1], [1, 10])
         np.testing.assert_allclose(a[2], [0])
@@ -187,7 +187,7 @@ class TestTraining:
 
     def test_patience_keeps_the_best(self, tmp_path):
         class Falling(Toy):
-            """The better it was, the worse it gets: the third step is the best."""
+            """Rewards decrease after the third step, which is the best."""
 
             def run(self, agent, numbers):
                 level = -abs(numbers[0] // 4 - 2)
@@ -209,13 +209,13 @@ class TestTraining:
 
     def test_refusals(self, tmp_path):
         train(tmp_path / "t", episodes=4)
-        with pytest.raises(UsageError, match="already holds a training: add --resume"):
+        with pytest.raises(UsageError, match="already contains a training; add --resume"):
             train(tmp_path / "t")
-        with pytest.raises(RunFolderError, match=r"settings\.entropy is 0\.0 there and 0\.1 here"):
+        with pytest.raises(RunFolderError, match=r"settings\.entropy was 0\.0 and is now 0\.1"):
             train(tmp_path / "t", resume=True, entropy=0.1)
         other = Toy()
         other.facts = {"tasks": ["x", "y"], "toy": 2}
-        with pytest.raises(RunFolderError, match=r"environment\.toy is 1 there and 2 here"):
+        with pytest.raises(RunFolderError, match=r"environment\.toy was 1 and is now 2"):
             train(tmp_path / "t", resume=True, environment=other)
         (tmp_path / "u").mkdir()
         (tmp_path / "u" / "mine.txt").write_text("")
@@ -260,7 +260,7 @@ class TestTraining:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Three small sets of features, of other widths and numbers of classes each."""
+    """Three small sets of features with different widths and numbers of classes."""
     folder = tmp_path_factory.mktemp("sets")
     for i, classes in enumerate((2, 4, 3)):
         rng = np.random.default_rng(i)
@@ -296,7 +296,7 @@ class TestActiveLearning:
         for e in episodes:
             assert ((e.rewards >= 0) & (e.rewards <= 1)).all()
             assert {len(d.taken.indices) for d in e.draws} == {6}
-        # Siblings see the same candidates in their first round and draw apart.
+        # Siblings see the same candidates in their first round and draw differently.
         first, sibling = episodes[0].draws[0].taken, episodes[2].draws[0].taken
         np.testing.assert_allclose(first.candidates, sibling.candidates, rtol=1e-5, atol=1e-7)
         assert not np.array_equal(first.indices, sibling.indices)
@@ -327,7 +327,7 @@ class TestActiveLearning:
 
 
 def test_a_trained_policy_is_used_and_resumed(sets, tmp_path):
-    """From training on two sets to a run on a third, interrupted and gone on with."""
+    """Training on two sets and a run on a third, interrupted and continued."""
     chosen = configs(sets[:2], "strategy_options.learning_rate=0.05")
     trained = train_policy(
         ActiveLearning(chosen, PolicyTraining(parallel=2)),
@@ -366,7 +366,7 @@ class TestLeaveOneOut:
             ).facts
             assert facts["tasks"] == [f"set{j}" for j in range(3) if j != i]
             assert c.difference == pytest.approx(np.mean(c.policy) - np.mean(c.rule))
-        # The rule's figures are those of a run of its own.
+        # The figures of the rule are those of a separate run.
         records = run(configs(sets[:1])[0], tmp_path / "run").records
         own = np.mean([r.test.mm.top1 for r in records])
         assert made.comparisons[0].rule[0] == pytest.approx(own, abs=0.02)

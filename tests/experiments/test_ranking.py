@@ -1,4 +1,4 @@
-"""All strategies against each other."""
+"""Comparisons of all strategies with each other."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_critical_difference_refuses(bad):
 
 
 def made(k=4, seeds=6, sets="abc", seed=0, spread=0.02, places=None):
-    """K strategies s0 .. on data sets; s0 is best by 0.05, the rest alike."""
+    """K strategies s0 .. on data sets; s0 is best by 0.05, the others are equal."""
     rng = np.random.default_rng(seed)
     groups = []
     for dataset in sets:
@@ -104,7 +104,7 @@ def test_win_matrix_counts_the_seeds_two_share():
     assert np.isnan(found.wins[x, z])
     assert np.isnan(found.wins[x, x])
     assert (found.pairs[x, y], found.pairs[x, z], found.blocks) == (2, 0, 2)
-    assert any("pairs with y leave out seed 2" in note for note in found.notes)
+    assert any("pairs with y exclude seed 2" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("places", [None, 2])
@@ -154,10 +154,11 @@ def test_ranks_need_blocks_that_all_have():
     found = rank(groups, fusion="uniform")
     assert (found.blocks, found.datasets) == (1, ("a",))
     assert (found.friedman_p, found.critical_difference, found.cliques) == (None, None, ())
-    assert "b, uniform fusion: left out of ranks, without late" in found.notes
-    assert any("pairs with late leave out seeds 0, 1, 3 to 5" in note for note in found.notes)
+    assert "b, uniform fusion: left out of the ranks, because it lacks late" in found.notes
+    assert any("pairs with late exclude seeds 0, 1, 3 to 5" in note for note in found.notes)
     assert (
-        found.notes[-1] == "uniform fusion: no test of ranks, 1 data set x seed has all strategies"
+        found.notes[-1]
+        == "uniform fusion: ranks are not tested: 1 data set x seed has all strategies"
     )
     without = rank(groups, fusion="uniform", strategies=["s0", "s1", "s2"])
     assert (without.blocks, len(without.names)) == (18, 3)
@@ -222,7 +223,7 @@ def test_one_fusion_at_a_time_and_predictors_by_name():
 
 def test_one_seed_is_said():
     found = win_matrix([make_group("x", [0.5]), make_group("y", [0.4])], fusion="uniform")
-    assert found.notes == ("a, uniform fusion: one seed: no p value",)
+    assert found.notes == ("a, uniform fusion: one seed, so no p value",)
     assert found.wins[0, 1] == 1
 
 

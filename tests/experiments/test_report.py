@@ -116,7 +116,7 @@ def test_terminal_tables_fit_eighty_columns(report):
     assert f"{np.mean(final(0.5)):.3f}±{np.std(final(0.5), ddof=1):.3f}" in text
     assert "Mean ranks by AUBC, adaptive fusion" in " ".join(text.split())
     (against,) = [line for line in text.splitlines() if line.startswith(" random   rlmba ")]
-    # All differences are alike, so it is the exact test that speaks: p = 0.5 of two pairs.
+    # All differences are equal, so the exact test is used: p = 0.5 for two pairs.
     assert "+0.1000 ± 0.0000" in against
     assert against.split()[-1] == "ties"
 
@@ -221,7 +221,7 @@ def test_rounds_without_contributions_are_left_out(write_run, tmp_path):
 
 
 class TestTrees:
-    """Folders that have runs somewhere below, as a comparison leaves them."""
+    """Folders that contain runs at some depth, like those of a comparison."""
 
     def test_runs_below_are_found(self, write_run, tmp_path):
         write_run("round0/digits/amcb/seed0", grid=(20,))
@@ -247,9 +247,9 @@ class TestTrees:
             "entropy/seed0 has no complete round yet",
         ]
         assert "MemoryError: too large" in (made.folder / "report.html").read_text()
-        # One seed: no p value, and it is said.
+        # One seed: there is no p value, and a note says so.
         text = (made.folder / "tables" / "verdicts_amcb.md").read_text()
-        assert "one seed: no p value" in text
+        assert "one seed, so no p value" in text
         assert text.splitlines()[4].split("|")[-2].strip() == "—"
 
     def test_runs_of_bmmals_code_stand_beside_ours(self, write_run, tmp_path):
@@ -266,15 +266,17 @@ class TestTrees:
         assert "BMMAL's code" in table
         timed = (made.folder / "tables" / "table3_concat.md").read_text()
         assert timed.splitlines()[5].split("|")[3].strip() == "—"  # it does not tell prediction
-        # Under which conditions it ran is unknown, so that nothing is paired with it.
+        # Its conditions are unknown, so nothing is paired with it.
         assert not (made.folder / "tables" / "ranks_concat.md").exists()
 
     def test_a_tree_without_runs(self, write_run, tmp_path):
         failed = write_run("cells/a")
         (failed / "failure.json").write_text(json.dumps({"error": "KeyError: x"}))
-        with pytest.raises(RunFolderError, match=r"none below that can be reported: .*KeyError: x"):
+        with pytest.raises(
+            RunFolderError, match=r"contains none that can be reported: .*KeyError: x"
+        ):
             make_report([tmp_path / "runs"], tmp_path / "out")
-        # Named itself, it is reported as far as it came.
+        # If it is named directly, its complete rounds are reported.
         assert make_report([failed], tmp_path / "out").groups[0].labels[-1] == 80
 
 
@@ -284,6 +286,6 @@ def test_errors_leave_nothing_behind(write_run, tmp_path):
         make_report([tmp_path / "foreign"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UsageError, match="is a file"):
+    with pytest.raises(UsageError, match="found a file"):
         make_report([write_run("a")], tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"

@@ -89,20 +89,20 @@ def test_one_seed_has_no_p():
 def test_differences_that_do_not_vary():
     same = paired([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     assert (same.difference, same.sd, same.statistic, same.p, same.p_signed_rank) == (0, 0, 0, 1, 1)
-    # 0.6 - 0.5 and 0.4 - 0.3 differ in the last bit: no reason for a p of 1e-16.
+    # 0.6 - 0.5 and 0.4 - 0.3 differ in the last bit, which must not give a p of 1e-16.
     shifted = paired([0.6, 0.4], [0.5, 0.3])
     assert shifted.statistic == np.inf
     assert shifted.p == shifted.p_signed_rank == 0.5
     eight = paired(np.linspace(0.2, 0.9, 8) - 0.1, np.linspace(0.2, 0.9, 8))
     assert eight.statistic == -np.inf
     assert eight.p == 2 / 2**8
-    # The same accuracies in another order of rounds have another mean in the last bit.
+    # The mean of the same accuracies in another order differs in the last bit.
     rounding = paired([0.5 + 1e-16, 0.5 - 1e-16, 0.5 + 2e-16], [0.5, 0.5, 0.5])
     assert rounding.p == 1
 
 
 def test_bad_pairs_are_refused():
-    with pytest.raises(ShapeError, match="take the seeds that both have"):
+    with pytest.raises(ShapeError, match="use only the seeds that both have"):
         paired([0.1, 0.2], [0.1])
     with pytest.raises(NonFiniteError, match=r"pair 1 is \(0.2, nan\)"):
         paired([0.1, 0.2], [0.1, np.nan])

@@ -30,7 +30,7 @@ def plan(tmp_path):
 
 
 def names(plan):
-    return [job.name for job in plan.jobs]
+    return [run_.name for run_ in plan.runs]
 
 
 def test_every_run_once_round_0_first_then_seed_by_seed(plan, tmp_path):
@@ -47,16 +47,16 @@ def test_every_run_once_round_0_first_then_seed_by_seed(plan, tmp_path):
         for fusion in ("uniform", "amcb")
         for strategy in ("random", "margin")
     ]
-    job = made.jobs[4]
-    assert job.folder == tmp_path / "out" / job.name
-    assert job.config.round0 == tmp_path / "out" / "round0/toy/uniform/seed0"
-    assert job.needs == ("round0/toy/uniform/seed0",)
-    assert (job.config.data, job.config.seed) == (tmp_path / "toy.npz", 0)
-    assert (job.config.fusion, job.config.rounds, job.rounds) == ("uniform", 2, 3)
-    first = made.jobs[0]
+    run_ = made.runs[4]
+    assert run_.folder == tmp_path / "out" / run_.name
+    assert run_.config.round0 == tmp_path / "out" / "round0/toy/uniform/seed0"
+    assert run_.needs == ("round0/toy/uniform/seed0",)
+    assert (run_.config.data, run_.config.seed) == (tmp_path / "toy.npz", 0)
+    assert (run_.config.fusion, run_.config.rounds, run_.rounds) == ("uniform", 2, 3)
+    first = made.runs[0]
     assert (first.config.strategy, first.config.rounds, first.config.round0) == ("random", 0, None)
     assert first.is_round0
-    assert not job.is_round0
+    assert not run_.is_round0
 
 
 def test_predictors_have_folders_of_their_own(plan):
@@ -66,20 +66,20 @@ def test_predictors_have_folders_of_their_own(plan):
         "cells/toy/amcb/random/seed3",
         "cells/toy/amcb-pooled/random/seed3",
     ]
-    assert [job.config.predictor for job in made.jobs] == ["fused", "fused", "pooled"]
-    assert {job.needs for job in made.jobs[1:]} == {("round0/toy/amcb/seed3",)}
+    assert [run_.config.predictor for run_ in made.runs] == ["fused", "fused", "pooled"]
+    assert {run_.needs for run_ in made.runs[1:]} == {("round0/toy/amcb/seed3",)}
 
 
 def test_a_strategy_that_trains_otherwise_has_a_round_0_of_its_own(plan):
     wide = {"strategy": "random", "label": "wide", "settings": {"model.width": 32}}
     sharp = {"strategy": "rlmba", "label": "sharp", "settings": {"amcb.tau": 0.1}}
     made = plan(strategies=["random", wide, sharp], seeds=[0])
-    found = {job.label: job for job in made.jobs}
+    found = {run_.label: run_ for run_ in made.runs}
     assert found["wide"].config.round0 is None
     assert found["wide"].needs == ()
     assert found["sharp"].config.round0 == found["random"].config.round0 is not None
     assert made.notes == (
-        "wide: not from the shared round 0, since other settings train another model",
+        "wide: these train their own round 0, because their settings change the model",
     )
 
 
@@ -97,7 +97,7 @@ def test_settings_from_low_to_high(plan, tmp_path):
         seeds=[0],
         overrides={"epochs": 2, "batch_size": 5},
     )
-    found = {job.name: job.config for job in made.jobs}
+    found = {run_.name: run_.config for run_ in made.runs}
     assert found["cells/toy/amcb/random/seed0"].rounds == 2
     assert found["cells/second/amcb/random/seed0"].rounds == 1
     best = found["cells/second/amcb/r/seed0"]
@@ -109,7 +109,7 @@ def test_settings_from_low_to_high(plan, tmp_path):
 
 def test_ablations_by_name_are_variants_of_rlmba(plan):
     made = plan(strategies=list(ABLATIONS), seeds=[0])
-    found = {job.label: job.config for job in made.jobs}
+    found = {run_.label: run_.config for run_ in made.runs}
     assert {found[name].strategy for name in ABLATIONS} == {"rlmba"}
     assert {found[name].label for name in ABLATIONS} == set(ABLATIONS)
     options = {name: found[name].strategy_options for name in ABLATIONS}
@@ -126,20 +126,20 @@ def test_ablations_by_name_are_variants_of_rlmba(plan):
 
 def test_all_ablations_bring_what_they_are_of_and_need(plan):
     made = plan(strategies=["random"], ablations=True, seeds=[0])
-    labels = {job.label for job in made.jobs} - {"round 0"}
+    labels = {run_.label for run_ in made.runs} - {"round 0"}
     assert labels == {"random", "rlmba", "gcnal", "badge", "bmmal", *ABLATIONS}
     assert made.notes == (
-        "added rlmba: what the ablations are of",
+        "added rlmba: the ablations are variants of it",
         "added gcnal, badge, bmmal: the reward of reward-relative is relative to their curves",
     )
 
 
 def test_relative_rewards_wait_for_their_own_baselines(plan, tmp_path):
     made = plan(strategies=["badge", "reward-relative"])
-    job = next(j for j in made.jobs if j.name == "cells/toy/amcb/reward-relative/seed1")
+    run_ = next(j for j in made.runs if j.name == "cells/toy/amcb/reward-relative/seed1")
     baselines = [f"cells/toy/amcb/{name}/seed1" for name in ("gcnal", "badge", "bmmal")]
-    assert job.needs == ("round0/toy/amcb/seed1", *baselines)
-    assert job.config.reward.curves == [tmp_path / "out" / name for name in baselines]
+    assert run_.needs == ("round0/toy/amcb/seed1", *baselines)
+    assert run_.config.reward.curves == [tmp_path / "out" / name for name in baselines]
     assert made.notes == (
         "added gcnal, bmmal: the reward of reward-relative is relative to their curves",
     )
@@ -147,7 +147,7 @@ def test_relative_rewards_wait_for_their_own_baselines(plan, tmp_path):
 
 def test_relative_rewards_of_all_and_with_curves_of_ones_own(plan, tmp_path):
     made = plan(strategies=["rlmba"], settings={**TINY, "reward.kind": "relative"}, seeds=[0])
-    kinds = {job.label: job.config.reward.kind for job in made.jobs}
+    kinds = {run_.label: run_.config.reward.kind for run_ in made.runs}
     assert (kinds["rlmba"], kinds["badge"], kinds["round 0"]) == (
         "relative",
         "absolute",
@@ -155,14 +155,14 @@ def test_relative_rewards_of_all_and_with_curves_of_ones_own(plan, tmp_path):
     )
     own = {**TINY, "reward": {"kind": "relative", "curves": [str(tmp_path)]}}
     made = plan(strategies=["rlmba"], settings=own, seeds=[0])
-    assert [job.label for job in made.jobs] == ["round 0", "rlmba"]
-    assert made.jobs[1].config.reward.curves == [tmp_path]
+    assert [run_.label for run_ in made.runs] == ["round 0", "rlmba"]
+    assert made.runs[1].config.reward.curves == [tmp_path]
 
 
 def test_a_comparison_runs_the_baselines_that_are_named(plan):
     settings = {**TINY, "reward": {"kind": "relative", "baselines": ["random", "badge"]}}
     made = plan(strategies=["rlmba", "random"], settings=settings, seeds=[0])
-    jobs = {job.label: job for job in made.jobs}
+    jobs = {run_.label: run_ for run_ in made.runs}
     assert set(jobs) == {"round 0", "rlmba", "random", "badge"}
     assert jobs["rlmba"].needs[1:] == ("cells/toy/amcb/random/seed0", "cells/toy/amcb/badge/seed0")
     assert jobs["random"].config.reward.kind == "absolute"
@@ -192,13 +192,13 @@ def test_a_comparison_runs_the_baselines_that_are_named(plan):
             {"strategies": [{"strategy": "rlmba", "options": {"kappa": 0}}]},
             r"cells/toy/amcb/rlmba/seed0 and 1 more: rlmba: expected kappa >= 1",
         ),
-        ({"strategies": ["random", "random"]}, r"strategies: 'random' is there twice.*`label`"),
-        ({"seeds": [0, 1, 0]}, r"seeds: '0' is there twice.*leave one out"),
-        ({"datasets": ["digits", "digits"]}, r"data sets: 'digits' is there twice.*`name`"),
+        ({"strategies": ["random", "random"]}, r"strategies: 'random' appears twice.*`label`"),
+        ({"seeds": [0, 1, 0]}, r"seeds: '0' appears twice.*leave one of them out"),
+        ({"datasets": ["digits", "digits"]}, r"data sets: 'digits' appears twice.*`name`"),
         ({"datasets": ["nowhere.npz"]}, r"round0/nowhere/amcb and 2 more: .*nowhere.npz"),
         ({"datasets": ["nonsense"]}, r"unknown data set 'nonsense': expected one of digits"),
         ({"settings": {"fusion": "amcb"}}, r"settings: 'fusion' is decided by fusions"),
-        ({"strategies": [{"strategy": "rlmba", "label": "a/b"}]}, r"'a/b' names a folder"),
+        ({"strategies": [{"strategy": "rlmba", "label": "a/b"}]}, r"'a/b' becomes a folder name"),
         ({"strategies": []}, r"strategies: expected at least one.*--ablations"),
         ({"overrides": {"device": "warp"}}, r"device: expected .* got 'warp'"),
         (
@@ -222,10 +222,10 @@ def test_what_is_wrong_is_said_before_any_work_and_of_which_run(plan, tmp_path, 
     [
         ({"stratgies": ["random"]}, r"unknown key 'stratgies'; did you mean 'strategies'\?"),
         ({"strategies": [{"strategy": "a", "lable": "b"}]}, r"strategies.0.lable'.*'label'"),
-        ({"seeds": "3-1"}, r"seeds: expected numbers and rising ranges"),
+        ({"seeds": "3-1"}, r"seeds: expected numbers and ascending ranges"),
         ({"seeds": "0-9999999999"}, r"seeds: expected ranges of at most 10,000 seeds"),
-        ({"seeds": "9" * 5000}, r"seeds: expected numbers and rising ranges"),
-        ({"seeds": "a"}, r"seeds: expected numbers and rising ranges such as 0-7"),
+        ({"seeds": "9" * 5000}, r"seeds: expected numbers and ascending ranges"),
+        ({"seeds": "a"}, r"seeds: expected numbers and ascending ranges such as 0-7"),
         ({"seeds": [-1]}, r"seeds.0: expected greater than or equal to 0, got -1"),
         ({"fusions": ["sum"]}, r"fusions.0: expected 'amcb', 'adaptive'.*got 'sum'"),
         ({"datasets": []}, r"datasets: .*at least 1"),
@@ -268,7 +268,7 @@ def opened(plan, folder, resume=False):
 def test_the_stored_plan_is_every_run(plan, tmp_path):
     made = plan(strategies=["random", "greedy"])
     stored = opened(made, tmp_path / "out")
-    assert set(stored["runs"]) == {job.variant for job in made.jobs}
+    assert set(stored["runs"]) == {run_.variant for run_ in made.runs}
     greedy = stored["runs"]["cells/toy/amcb/greedy"]
     assert greedy["seeds"] == [0, 1]
     assert greedy["own"]["strategy_options.policy"] == "greedy"
@@ -277,13 +277,13 @@ def test_the_stored_plan_is_every_run(plan, tmp_path):
     assert flat["epochs"] == 1
     assert stored["data"] == dict(made.fingerprints)
     again = make_plan(stored_sweep(tmp_path / "out"), tmp_path / "out")
-    assert again.jobs == made.jobs
+    assert again.runs == made.runs
 
 
 def test_a_comparison_goes_on_or_grows(plan, tmp_path):
     out = tmp_path / "out"
     opened(plan(), out)
-    with pytest.raises(UsageError, match="already holds a comparison: add --resume"):
+    with pytest.raises(UsageError, match="already contains a comparison; add --resume"):
         opened(plan(), out)
     opened(plan(), out, resume=True)
     write_features(tmp_path / "second.npz", seed=2)
@@ -295,19 +295,19 @@ def test_a_comparison_goes_on_or_grows(plan, tmp_path):
     }
     stored = opened(plan(**more), out, resume=True)
     assert "cells/second/uniform/greedy" in stored["runs"]
-    # What changes no result may change.
+    # Settings that do not affect results may change.
     opened(plan(**more, overrides={"training.workers": 1}), out, resume=True)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"overrides": {"epochs": 2}}, "epochs is 1 there and 2 here"),
-        ({"strategies": ["random"]}, "cells/toy/amcb/margin: not in this plan"),
-        ({"seeds": [1]}, "round0/toy/amcb and 2 more: seeds 0 are not in this plan"),
+        ({"overrides": {"epochs": 2}}, "epochs was 1 and is now 2"),
+        ({"strategies": ["random"]}, "cells/toy/amcb/margin: this run is not in the new plan"),
+        ({"seeds": [1]}, "round0/toy/amcb and 2 more: seeds 0 are not in the new plan"),
         (
             {"strategies": ["random", {"strategy": "entropy", "label": "margin"}]},
-            "cells/toy/amcb/margin: strategy is 'margin' there and 'entropy' here",
+            "cells/toy/amcb/margin: strategy was 'margin' and is now 'entropy'",
         ),
     ],
 )
@@ -316,14 +316,14 @@ def test_another_plan_is_refused_with_what_differs(plan, tmp_path, values, messa
     before = opened(plan(), out)
     with pytest.raises(UsageError, match=message) as caught:
         opened(plan(**values), out, resume=True)
-    assert "holds another comparison" in str(caught.value)
+    assert "contains a different comparison" in str(caught.value)
     assert yaml.safe_load((out / "sweep.yaml").read_text()) == before
 
 
 def test_other_data_are_refused(plan, tmp_path):
     opened(plan(), tmp_path / "out")
     write_features(tmp_path / "toy.npz", seed=5)
-    with pytest.raises(UsageError, match=r"toy: the data are others now \(checksums differ\)"):
+    with pytest.raises(UsageError, match=r"toy: the data have changed \(the checksums differ\)"):
         opened(plan(), tmp_path / "out", resume=True)
 
 
@@ -343,5 +343,5 @@ def test_a_folder_of_something_else_or_in_use_or_damaged(plan, tmp_path):
     with pytest.raises(RunFolderError, match="damaged"):
         opened(made, out, resume=True)
     (out / "sweep.yaml").write_text("format: 9\nrlmba: '7.0'\n")
-    with pytest.raises(RunFolderError, match=r"format 9, this version reads 1.*7\.0"):
+    with pytest.raises(RunFolderError, match=r"expected format 1, found 9.*7\.0"):
         opened(made, out, resume=True)

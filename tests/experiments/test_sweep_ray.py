@@ -10,7 +10,7 @@ from sweep_runs import TINY, newest_lines, write_features
 
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep import RayTasks, load_sweep, make_plan, run_sweep
-from rlmba.experiments.sweep.work import Unit
+from rlmba.experiments.sweep.work import WorkUnit
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'rlmba[ray]'")
 
@@ -51,7 +51,7 @@ def test_a_comparison_on_a_real_ray(tmp_path):
     names = [f"{f.parent.name}/{f.name}" for f in result.folders]
     assert names == ["random/seed0", "margin/seed0", "random/seed1"]
     assert [newest_lines(folder) for folder in result.folders] == [3, 2, 3]
-    assert [e.job.folder for e in result.failed] == [spoiled]
+    assert [e.run.folder for e in result.failed] == [spoiled]
     record = json.loads((spoiled / "failure.json").read_text())
     assert "files that are not a run" in record["error"]
 
@@ -63,7 +63,7 @@ def test_a_task_that_dies_is_an_end_with_a_reason(tmp_path):
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
         with contextlib.closing(RayTasks("local", jobs=1, runner=Deadly())) as tasks:
-            tasks.start(unit := Unit(()))
+            tasks.start(unit := WorkUnit(()))
             (ended,) = [e for _ in range(300) for e in tasks.wait(0.2)][:1]
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

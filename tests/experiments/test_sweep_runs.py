@@ -12,8 +12,9 @@ import sweep_runs
 from sweep_runs import TINY, FakeRunner, Inline, newest_lines, write_features
 
 from rlmba.errors import UsageError
-from rlmba.experiments.sweep import LocalProcesses, State, load_sweep, make_plan, run_jobs
-from rlmba.experiments.sweep.processes import cores, fitting_jobs
+from rlmba.experiments.sweep import LocalProcesses, RunState, load_sweep, make_plan, make_runs
+from rlmba.experiments.sweep.processes import fitting_processes
+from rlmba.workers import cores
 
 
 class Watcher:
@@ -25,7 +26,7 @@ class Watcher:
         self.begun = [e.state for e in entries]
 
     def ended(self, entry):
-        self.ended_runs.append((entry.job.name, entry.state, entry.newest.top1))
+        self.ended_runs.append((entry.run.name, entry.state, entry.latest.top1))
 
     def tick(self):
         self.ticks += 1
@@ -63,35 +64,35 @@ def short(calls):
 
 def test_all_runs_are_made_in_order_and_once(plan, runner):
     made, watcher = plan("random", "margin"), Watcher()
-    result = run_jobs(made, Inline(runner), watcher, runner=runner)
-    assert runner.calls() == [[job.name] for job in made.jobs]
-    cells = [job.folder for job in made.jobs if not job.is_round0]
+    result = make_runs(made, Inline(runner), watcher, runner=runner)
+    assert runner.calls() == [[run_.name] for run_ in made.runs]
+    cells = [run_.folder for run_ in made.runs if not run_.is_round0]
     assert list(result.folders) == cells
     assert (result.failed, result.blocked) == ((), ())
     assert watcher.ended_runs == [
-        (job.name, State.DONE, 0.5 if job.is_round0 else 0.7) for job in made.jobs
+        (run_.name, RunState.DONE, 0.5 if run_.is_round0 else 0.7) for run_ in made.runs
     ]
     again = Watcher()
-    assert run_jobs(made, Inline(runner), again, runner=runner).folders == result.folders
-    assert set(again.begun) == {State.DONE}
-    assert len(runner.calls()) == len(made.jobs)
+    assert make_runs(made, Inline(runner), again, runner=runner).folders == result.folders
+    assert set(again.begun) == {RunState.DONE}
+    assert len(runner.calls()) == len(made.runs)
 
 
 def test_a_half_made_run_goes_on(plan, runner):
     made = plan("random", seeds=[0])
-    run_jobs(made, Inline(runner), Watcher(), runner=runner)
-    log = made.jobs[1].folder / "rounds.jsonl"
+    make_runs(made, Inline(runner), Watcher(), runner=runner)
+    log = made.runs[1].folder / "rounds.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:2]) + lines[2][:9])
     watcher = Watcher()
-    # The runner's part is to cut off what is torn; here that is done for it.
+    # A real runner removes a torn line; here the test does.
     log.write_bytes(b"".join(lines[:2]))
-    for folder in (made.jobs[1].folder / "checkpoints").glob("round_002"):
+    for folder in (made.runs[1].folder / "checkpoints").glob("round_002"):
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
-    run_jobs(made, Inline(runner), watcher, runner=runner)
-    assert watcher.begun == [State.DONE, State.WAITING]
+    make_runs(made, Inline(runner), watcher, runner=runner)
+    assert watcher.begun == [RunState.DONE, RunState.WAITING]
     assert watcher.entries[1].before == 2
     assert log.read_bytes().splitlines(keepends=True) == lines
 
@@ -99,30 +100,30 @@ def test_a_half_made_run_goes_on(plan, runner):
 def test_models_of_complete_runs_are_dropped_but_not_of_rounds_0(plan, runner):
     made = plan("random", seeds=[0])
 
-    def kept(job):
-        return {f.name for f in (job.folder / "checkpoints").rglob("*.safetensors")}
+    def kept(run_):
+        return {f.name for f in (run_.folder / "checkpoints").rglob("*.safetensors")}
 
-    run_jobs(made, Inline(runner), Watcher(), runner=runner, keep_models=True)
-    assert kept(made.jobs[1]) == {"model.safetensors", "strategy.safetensors"}
-    run_jobs(made, Inline(runner), Watcher(), runner=runner)
-    assert kept(made.jobs[0]) == {"model.safetensors", "strategy.safetensors"}
-    assert kept(made.jobs[1]) == {"strategy.safetensors"}
+    make_runs(made, Inline(runner), Watcher(), runner=runner, keep_models=True)
+    assert kept(made.runs[1]) == {"model.safetensors", "strategy.safetensors"}
+    make_runs(made, Inline(runner), Watcher(), runner=runner)
+    assert kept(made.runs[0]) == {"model.safetensors", "strategy.safetensors"}
+    assert kept(made.runs[1]) == {"strategy.safetensors"}
 
 
 def test_a_failure_is_recorded_the_rest_goes_on_and_it_is_tried_again(plan, runner):
     made, watcher = plan("fails", "margin"), Watcher()
-    result = run_jobs(made, Inline(runner), watcher, runner=runner)
-    assert [e.job.label for e in result.failed] == ["fails", "fails"]
+    result = make_runs(made, Inline(runner), watcher, runner=runner)
+    assert [e.run.label for e in result.failed] == ["fails", "fails"]
     assert [f.parent.name for f in result.folders] == ["margin", "margin"]
     entry = result.failed[0]
-    record = json.loads((entry.job.folder / "failure.json").read_text())
+    record = json.loads((entry.run.folder / "failure.json").read_text())
     assert record["error"] == entry.failure.error == "DataError: no luck with this"
     assert "DataError: no luck" in record["traceback"]
     assert record["time"].endswith("+00:00")
-    again = run_jobs(made, Inline(runner), Watcher(), runner=runner)
+    again = make_runs(made, Inline(runner), Watcher(), runner=runner)
     assert again.failed == ()
     assert len(again.folders) == 4
-    assert not (entry.job.folder / "failure.json").exists()
+    assert not (entry.run.folder / "failure.json").exists()
 
 
 class Broken:
@@ -137,22 +138,22 @@ class Broken:
 
 def test_what_needs_a_failed_run_does_not_start(plan):
     made = plan("reward-relative")
-    result = run_jobs(made, Inline(Broken()), Watcher(), runner=Broken())
-    assert [e.job.name for e in result.failed] == ["round0/toy/amcb/seed0"]
-    assert {e.job.config.seed for e in result.blocked} == {0}
+    result = make_runs(made, Inline(Broken()), Watcher(), runner=Broken())
+    assert [e.run.name for e in result.failed] == ["round0/toy/amcb/seed0"]
+    assert {e.run.config.seed for e in result.blocked} == {0}
     assert len(result.blocked) == 4
     assert len(result.folders) == 4
-    assert not any(e.job.folder.exists() for e in result.blocked)
+    assert not any(e.run.folder.exists() for e in result.blocked)
 
 
 def test_relative_rewards_come_after_their_baselines(plan, runner):
     made = plan("reward-relative", "random")
-    run_jobs(made, Inline(runner, slots=3), Watcher(), runner=runner)
+    make_runs(made, Inline(runner, slots=3), Watcher(), runner=runner)
     order = [name for call in short(runner.calls()) for name in call]
     for seed in (0, 1):
         last = order.index(f"reward-relative/seed{seed}")
         assert all(order.index(f"{b}/seed{seed}") < last for b in ("gcnal", "badge", "bmmal"))
-    # It does not hold up what does not wait.
+    # It does not delay runs that do not depend on it.
     assert order.index("random/seed0") < order.index("reward-relative/seed0")
 
 
@@ -169,12 +170,12 @@ def test_seeds_of_a_strategy_go_together(plan, tmp_path, together, slots, sizes)
     runner = FakeRunner(tmp_path / "calls", together=True)
     made = plan("random", "margin", seeds="0-3")
     inline = Inline(runner, slots=slots)
-    result = run_jobs(made, inline, Watcher(), runner=runner, together=together)
+    result = make_runs(made, inline, Watcher(), runner=runner, together=together)
     calls = runner.calls()
     assert len(result.folders) == 8
     assert [len(call) for call in calls] == sizes
     assert all(len({name.rpartition("/")[0] for name in call}) == 1 for call in calls)
-    assert sorted(n for call in calls for n in call) == sorted(j.name for j in made.jobs)
+    assert sorted(n for call in calls for n in call) == sorted(j.name for j in made.runs)
 
 
 @pytest.fixture
@@ -202,18 +203,18 @@ def test_a_process_that_dies_is_replaced_and_its_run_tried_once_more(plan, tmp_p
     runner = FakeRunner(tmp_path / "calls", together=True)
     made, watcher = plan("dies-once", "dies"), Watcher()
     executor = processes(2, runner)
-    result = run_jobs(made, executor, watcher, runner=runner, together=2)
+    result = make_runs(made, executor, watcher, runner=runner, together=2)
     assert [f.parent.name for f in result.folders] == ["dies-once", "dies-once"]
-    assert [e.job.label for e in result.failed] == ["dies", "dies"]
-    record = json.loads((result.failed[0].job.folder / "failure.json").read_text())
+    assert [e.run.label for e in result.failed] == ["dies", "dies"]
+    record = json.loads((result.failed[0].run.folder / "failure.json").read_text())
     assert "ended by SIGKILL" in record["error"]
     assert "process" in record["error"].rpartition("see ")[2]
     calls = short(runner.calls())
     assert ["dies-once/seed0", "dies-once/seed1"] in calls
-    # Apart at the second attempt, where round 0, complete already, is not made again.
+    # Separately at the second attempt, which does not repeat the complete round 0.
     assert calls.count(["dies/seed0"]) == calls.count(["dies/seed1"]) == 1
-    assert newest_lines(result.failed[0].job.folder) == 1
-    pids = {w.process.pid for w in executor._workers}
+    assert newest_lines(result.failed[0].run.folder) == 1
+    pids = set(executor.workers.pids)
     executor.close()
     assert not alive(pids)
 
@@ -229,8 +230,8 @@ def test_closing_ends_processes_at_work(plan, tmp_path, processes):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(made, executor, Interrupting(), runner=runner)
-    pids = {w.process.pid for w in executor._workers}
+        make_runs(made, executor, Interrupting(), runner=runner)
+    pids = set(executor.workers.pids)
     assert alive(pids) == pids
     start = time.monotonic()
     executor.close()
@@ -255,15 +256,15 @@ def test_processes_are_born_with_their_share_of_threads_and_no_ctrl_c(
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(plan("random", seeds=[0]), executor, Looking(), runner=runner)
-    (worker,) = executor._workers
-    environment = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
+        make_runs(plan("random", seeds=[0]), executor, Looking(), runner=runner)
+    (pid,) = executor.workers.pids
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert b"OMP_NUM_THREADS=3" in environment
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert "OPENBLAS_NUM_THREADS" not in os.environ or os.environ["OPENBLAS_NUM_THREADS"] != "3"
-    os.kill(worker.process.pid, signal.SIGINT)
+    os.kill(pid, signal.SIGINT)
     time.sleep(0.5)
-    assert alive({worker.process.pid})
+    assert alive({pid})
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
@@ -271,14 +272,14 @@ def test_how_many_processes_fit(plan, tmp_path, monkeypatch):
     from rlmba.experiments.sweep import processes as module
 
     made = plan("random", seeds="0-7")
-    assert len(made.jobs) == 16
+    assert len(made.runs) == 16
     monkeypatch.setattr(module, "cores", lambda: 8)
-    monkeypatch.setattr(module, "_free_memory", lambda: 4.5e9)
-    assert fitting_jobs(made.jobs) == 4
-    monkeypatch.setattr(module, "_free_memory", lambda: 1e12)
-    assert fitting_jobs(made.jobs) == 8
-    assert fitting_jobs(made.jobs[:3]) == 3
-    monkeypatch.setattr(module, "_free_memory", lambda: 1e8)
-    assert fitting_jobs(made.jobs) == 1
+    monkeypatch.setattr(module, "available_memory", lambda: 4.5e9)
+    assert fitting_processes(made.runs) == 4
+    monkeypatch.setattr(module, "available_memory", lambda: 1e12)
+    assert fitting_processes(made.runs) == 8
+    assert fitting_processes(made.runs[:3]) == 3
+    monkeypatch.setattr(module, "available_memory", lambda: 1e8)
+    assert fitting_processes(made.runs) == 1
     with pytest.raises(UsageError, match="at least 1 process, got 0"):
         LocalProcesses(0, tmp_path)

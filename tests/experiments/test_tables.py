@@ -13,7 +13,7 @@ from rich.console import Console
 from rlmba.errors import UsageError
 from rlmba.experiments import paper, statistics
 from rlmba.experiments.content import Cell, TableData
-from rlmba.experiments.scope import Row, is_variant, scopes
+from rlmba.experiments.scope import StrategyVariant, is_variant, scopes
 from rlmba.experiments.tables import accuracy, comparisons, conditions, quality, render, seconds
 from rlmba.experiments.tables.assemble import scope_tables
 
@@ -131,7 +131,7 @@ class TestScope:
         assert [r.strategy for r in scope.main.rows] == ["random", "rlmba", "mine"]
         assert [r.strategy for r in scope.ablations.rows] == ["amcb-only", "rlmba", "tau-2"]
         assert scope_of(groups[0]).ablations is None
-        # Nothing but ablations: they are the strategies.
+        # If there are only ablations, they count as the strategies.
         assert [r.strategy for r in scope_of(groups[2]).main.rows] == ["amcb-only"]
 
     def test_budgets(self):
@@ -153,7 +153,7 @@ class TestScope:
             make_group("b", [0.5], seeds=(1,), labels=(20, 40), on="validation"),
         )
         text = " ".join(scope.notes())
-        assert "not every strategy has the same seeds (1 are shared)" in text
+        assert "the strategies have different seeds (1 are shared)" in text
         assert "curves that end before 80 labels: b at 40" in text
         assert "measured on test, validation" in text
         assert scope.seeds() == "1 to 2"
@@ -168,7 +168,7 @@ class TestPaper:
         assert paper.seconds_of("food101", "rlmba", "select") == 33.48
         assert paper.seconds_of("food101", "rlmba", "train") is None
         assert paper.seconds_of("digits", "rlmba", "select") is None
-        # Its own claim: best on all three sets.
+        # The paper's own claim: best on all three sets.
         for k in range(3):
             assert max(paper.TABLE1, key=lambda name: paper.TABLE1[name][k]) == "rlmba"
             assert (
@@ -285,7 +285,7 @@ class TestComparisons:
         assert won["pooled verdict"] == "wins"
         lost = dict(zip(table.columns, (c.text for c in rows["rlmba", "amcb-only"]), strict=True))
         assert (lost["losses"], lost["pooled verdict"]) == ("2", "loses")
-        assert comparisons.verdicts(contest.only([Row("random", "")])) is None
+        assert comparisons.verdicts(contest.only([StrategyVariant("random", "")])) is None
 
     def test_ambiguous_reference_is_said_and_not_fatal(self):
         groups = [
@@ -307,9 +307,9 @@ class TestComparisons:
         ranks = comparisons.rank_table(contest)
         assert texts(ranks, "strategy")[:2] == ["rlmba", "badge"]
         assert texts(ranks, "mean rank")[:2] == ["1.00", "2.00"]
-        assert "badge" in texts(ranks, "not told apart from")[0]
+        assert "badge" in texts(ranks, "not significantly different from")[0]
         assert any("Over 12 blocks" in note for note in ranks.notes)
-        alone = contest.only([Row("random", "")])
+        alone = contest.only([StrategyVariant("random", "")])
         assert comparisons.win_table(alone) is comparisons.rank_table(alone) is None
 
 
@@ -401,6 +401,6 @@ def test_names_are_text_on_a_terminal():
     name = "[bold]:smile:[/] \x1b[31m"
     table = TableData("t", name, (name, "b"), ((Cell(name), Cell("1.0", 1.0)),), (name,))
     out = io.StringIO()
-    # The console of somebody else, with markup and emoji codes.
+    # A console of another program, with markup and emoji codes.
     Console(file=out, width=120).print(render.terminal(table))
     assert out.getvalue().count(r"[bold]:smile:[/] \x1b[31m") == 4

@@ -9,9 +9,9 @@ import pytest
 from media_files import write_image
 
 from rlmba.config import load_config
-from rlmba.data.table import write_table
 from rlmba.errors import RlmbaWarning, UsageError
 from rlmba.learner import run
+from rlmba.tables import write_table
 
 N = 60
 

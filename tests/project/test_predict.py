@@ -26,7 +26,7 @@ from rlmba.errors import (
 from rlmba.learner import Trained, run
 from rlmba.project import predict as module
 from rlmba.project.predict import describe_samples, predict_file, read_new
-from rlmba.project.streamed import write_streamed
+from rlmba.tables import write_table
 from rlmba.training import Loader, predict
 
 CLASSES = ["low", "mid", "high"]
@@ -202,7 +202,7 @@ def test_samples_that_cannot_be_read(folder, new, tmp_path):
     assert summary.partly == 1
     assert summary.lines()[2].startswith("2 have no class, nothing of them could be read: new 2")
     assert "1 were judged without" in summary.lines()[3]
-    write_streamed(tmp_path / "x.parquet", [rows], texts=("id", "class", "unreadable"), about=0)
+    write_table(tmp_path / "x.parquet", [rows], texts=("id", "class", "unreadable"), size=0)
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == rows
 
 
@@ -239,14 +239,14 @@ def test_data_that_is_not_what_the_network_takes(folder, tmp_path, change, messa
         ({"manifest": "a.csv"}, "the run was on arrays"),
         ({"manifest": "a.csv", "data": "b.npz"}, "--manifest FILE or"),
         ({"data": "b.npz", "out": "out.xlsx"}, r"ending in \.csv"),
-        ({"data": "b.npz", "out": "no/such/out.csv"}, "not a folder"),
+        ({"data": "b.npz", "out": "no/such/out.csv"}, "no such folder"),
         ({"data": "b.npz", "batch_size": 0}, "batch_size"),
     ],
 )
 def test_requests_that_cannot_be_met(folder, tmp_path, arguments, message):
     arguments = {k: tmp_path / v if isinstance(v, str) else v for k, v in arguments.items()}
     out = arguments.pop("out", tmp_path / "out.csv")
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, StorageError), match=message):
         predict_file(folder, out, **arguments)
 
 

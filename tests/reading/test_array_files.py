@@ -23,7 +23,7 @@ from rlmba.data.media.layouts import find_catalogue
 from rlmba.data.pool_file import read_ids, read_pool
 from rlmba.data.table import read_table
 from rlmba.errors import DataError, RlmbaError
-from rlmba.experiments.bmmal import read_bmmal_run
+from rlmba.experiments.foreign import read_bmmal_run
 from rlmba.models.weights import load_state, read_state
 
 N = 12

@@ -23,9 +23,9 @@ from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.check import check, known_outcomes
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import CheckpointError, RlmbaError
-from rlmba.experiments.found import find_runs
-from rlmba.experiments.policy_training.folder import Progress, TrainingFolder
-from rlmba.experiments.sweep.folder import Failure, newest, write_failure
+from rlmba.experiments.find_runs import find_runs
+from rlmba.experiments.policy_training.folder import TrainingFolder, TrainingProgress
+from rlmba.experiments.sweep.folder import RunFailure, latest_figures, write_failure
 from rlmba.learner import Trained, run
 from rlmba.learner.state import read_state
 from rlmba.method.agent import Agent
@@ -63,7 +63,7 @@ def resumed(path):
     if records:
         names = tuple(records[-1].weights)
         read_state(path / "checkpoints" / "round_001", records[-1], names)
-    newest(path)
+    latest_figures(path)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_checkpoint_of_a_policys_training(tmp_path, data):
     step |= {"step": 0, "episodes": 4, "returns": {"a": 1.0}}
     identity = {"settings": {"episodes": 4}}
     folder = TrainingFolder(tmp_path, identity)
-    folder.keep(Progress(agent.state_dict(), [step]))
+    folder.keep(TrainingProgress(agent.state_dict(), [step]))
     file = tmp_path / "checkpoint.safetensors"
 
     def read():
@@ -250,12 +250,12 @@ def test_checkpoint_of_a_policys_training(tmp_path, data):
 @BOUNDED
 @given(data=st.data())
 def test_a_failures_file_never_hides_the_run(tmp_path, data):
-    write_failure(tmp_path / "r", Failure.of(ValueError("no")))
+    write_failure(tmp_path / "r", RunFailure.of(ValueError("no")))
     file = tmp_path / "r" / "failure.json"
     file.write_bytes(data.draw(mutated_json(file.read_text())))
     with pytest.raises(RlmbaError, match="failed: "):
         find_runs([tmp_path])
-    write_failure(tmp_path / "r", Failure.of(ValueError("no")))
+    write_failure(tmp_path / "r", RunFailure.of(ValueError("no")))
 
 
 @pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "complex64"])

@@ -183,7 +183,7 @@ def test_what_it_raises_is_said_of_the_package(tmp_path, capsys):
     files = ["--pool", str(tmp_path / "pool.npz"), "--out", str(tmp_path / "batch.csv")]
     code = main(["select", "--strategy", "nothing", *files, "-n", "1"])
     said = capsys.readouterr().err
-    assert (code, "odd-package" in said, "defect of rlmba" in said) == (1, True, False)
+    assert (code, "odd-package" in said, "bug in rlmba" in said) == (1, True, False)
 
 
 def test_memory_is_not_the_packages_fault(capsys):

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.config import yaml12
-from rlmba.data.batch_file import check_target, write_batch
+from rlmba.data.batch_file import SUFFIXES, write_batch
 from rlmba.data.pool_file import read_ids, read_labeled, read_pool
 from rlmba.errors import DataError, UsageError
 from rlmba.ids import as_ids, id_texts, not_storable
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Estimate, Workload, estimate
 from rlmba.strategies.direct import SelectedSamples, select
+from rlmba.tables import check_target
 from rlmba.types import MULTIMODAL
 
 __all__ = ["FileSelection", "WrittenBatch", "plan", "workload"]
@@ -160,7 +161,7 @@ def plan(
     if out is None and not dry_run:
         raise UsageError("expected a file to write the batch to; give it with --out, or --dry-run")
     if out is not None:
-        check_target(out, overwrite=overwrite)
+        check_target(out, overwrite=overwrite, suffixes=SUFFIXES)
     if seed < 0:
         raise UsageError(f"--seed: expected an integer >= 0, got {seed}")
     read = read_pool(pool, npy_holds=npy_holds)

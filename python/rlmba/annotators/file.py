@@ -11,13 +11,13 @@ from typing import Any
 
 from rlmba.annotators.label_table import read_labels, require_writable
 from rlmba.annotators.matching import CANNOT_TELL
-from rlmba.data.table import SEPARATORS, write_table
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
 from rlmba.markup import command
 from rlmba.reading.files import open_regular
 from rlmba.runfolder.batches import LabelBatch, Question, Tickets
 from rlmba.spreadsheet import guarded, guarded_name, longest
 from rlmba.storage import atomic_write_bytes, make_folder
+from rlmba.tables import SEPARATORS, write_table
 
 __all__ = ["LabelFile"]
 

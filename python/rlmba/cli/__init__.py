@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from rlmba.cli import elsewhere, failures
+from rlmba.cli import failures, option_hints
 from rlmba.cli.screen import say
 from rlmba.errors import RlmbaWarning
 from rlmba.markup import visible
@@ -99,7 +99,7 @@ def _shorten_warnings(arguments: Sequence[str]) -> None:
         line: str | None = None,
     ) -> str:
         if issubclass(category, RlmbaWarning):
-            told = elsewhere.note(str(message), arguments)
+            told = option_hints.option_hint(str(message), arguments)
             return visible(f"warning: {message}{'; ' * bool(told)}{told}\n")
         return default(message, category, filename, lineno, line)
 

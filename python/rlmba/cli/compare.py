@@ -1,4 +1,4 @@
-"""``rlmba compare``."""
+"""`rlmba compare`: strategies compared over data sets, fusions and seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @app.command()
 def compare(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A YAML file of the comparison.")
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A YAML file that describes the comparison."),
     ] = None,
     strategies: Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", help="Strategies and ablations.")
@@ -25,11 +26,11 @@ def compare(
         list[str] | None, typer.Option(metavar="A,B,...", help="Data sets. [default: digits]")
     ] = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="An .npz as a data set; may be repeated.")
+        list[Path] | None, typer.Option(help="An .npz file as a data set; may be repeated.")
     ] = None,
     data_root: Annotated[
         list[Path] | None,
-        typer.Option(help="The folder of a data set that is one; repeated for the next one's."),
+        typer.Option(help="Folder of a data set; may be repeated, in the order of --dataset."),
     ] = None,
     fusions: Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", help="Fusions. [default: amcb]")
@@ -38,26 +39,28 @@ def compare(
         list[str] | None, typer.Option(metavar="A,B,...", help="Predictors. [default: fused]")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="0-7", help="Numbers and ranges. [default: 0-4]")
+        str | None, typer.Option(metavar="0-7", help="Seeds: numbers and ranges. [default: 0-4]")
     ] = None,
     ablations: Annotated[
-        bool, typer.Option("--ablations", help="Add every ablation of rlmba.")
+        bool, typer.Option("--ablations", help="Add all ablations of rlmba.")
     ] = False,
     output: Annotated[Path, typer.Option(help="The comparison's folder.")] = Path("comparison"),
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the one in --output, or add to it, if there is one."
+            "--resume", help="Continue or extend the comparison in --output, if there is one."
         ),
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(help="Processes beside each other. [default: as many as fit]")
+        int | None, typer.Option(help="Number of parallel processes. [default: as many as fit]")
     ] = None,
     together: Annotated[
-        int | None, typer.Option(min=1, help="Runs trained as one, at most. [default: 16]")
+        int | None,
+        typer.Option(min=1, help="Largest number of runs trained together. [default: 16]"),
     ] = None,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; local starts one here.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; local starts one here."),
     ] = None,
     keep_models: Annotated[
         bool, typer.Option("--keep-models", help="Keep the last model of complete runs.")
@@ -65,12 +68,12 @@ def compare(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting of `rlmba run`, for all runs."
+            "--set", metavar="KEY=VALUE", help="Any setting of `rlmba run`, applied to all runs."
         ),
     ] = None,
 ) -> None:
-    """Compare strategies: over data sets, fusions and seeds, from one round 0, with a report."""
-    from rlmba.cli.board import board
+    """Compare strategies over data sets, fusions and seeds from a shared round 0; write a report."""
+    from rlmba.cli.comparison_progress import comparison_progress
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
     from rlmba.experiments.sweep import make_plan, run_sweep
@@ -86,7 +89,7 @@ def compare(
     _refuse_launched()
     config = _config(file, {k: v for k, v in given.items() if v}, settings or [], output, resume)
     plan = make_plan(config, output)
-    with board(plan, output) as observer:
+    with comparison_progress(plan, output) as observer:
         result = run_sweep(
             plan,
             output,
@@ -109,7 +112,7 @@ def _split(values: list[str] | None) -> list[str]:
 def _config(
     file: Path | None, given: dict[str, Any], settings: list[str], output: Path, resume: bool
 ) -> SweepConfig:
-    """The file's comparison, or the stored one where nothing else is asked for, and flags on top."""
+    """The comparison of the file, or the stored one if nothing else is given, overridden by options."""
     from rlmba.config import parse_settings
     from rlmba.experiments.sweep import load_sweep, read_sweep_file, stored_sweep
 
@@ -124,7 +127,7 @@ def _config(
 
 
 def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[Any]:
-    """Entries of data sets; files and folders go to those that are read from them, in order."""
+    """Make entries of data sets; files and folders are assigned in order to those that need them."""
     from rlmba.errors import UsageError
 
     wants = {name: _flag_of(name) for name in names}
@@ -138,12 +141,13 @@ def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[
             entries.append(name)
     if len(of_files) > 1:
         raise UsageError(
-            f"--data: it is not clear of which of {', '.join(of_files)}; use a YAML file"
+            f"--data: several data sets are read from files ({', '.join(of_files)}), which is ambiguous; "
+            "use a YAML file"
         )
     if rest:
         raise UsageError(
-            f"--data-root: expected one for each data set that is a folder, got {rest[0]} too much; "
-            "name its data set with --dataset"
+            f"--data-root: expected one for each data set that is a folder, got {rest[0]} in addition; name "
+            "its data set with --dataset"
         )
     kind = of_files[0] if of_files else "features"
     return entries + [{"dataset": kind, "data": str(f)} for f in files]
@@ -166,7 +170,7 @@ def _refuse_launched() -> None:
 
     if rank_and_size()[1] > 1:
         raise UsageError(
-            "compare starts processes itself: run it alone, not under torchrun or accelerate launch"
+            "compare starts its own processes; run it without torchrun or accelerate launch"
         )
 
 
@@ -175,10 +179,10 @@ def _refuse_failed(result: SweepResult) -> None:
 
     if not result.failed:
         return
-    lines = [f"{e.job.name}: {e.failure.error if e.failure else ''}" for e in result.failed]
+    lines = [f"{e.run.name}: {e.failure.error if e.failure else ''}" for e in result.failed]
     if result.blocked:
-        lines.append(f"not started, since they need one of these: {len(result.blocked)}")
+        lines.append(f"not started, because they depend on these: {len(result.blocked)}")
     raise SweepError(
-        f"runs that failed: {len(result.failed)}; each has a failure.json in its folder, and the same "
-        "command with --resume tries them again:\n" + "\n".join(lines)
+        f"failed runs: {len(result.failed)}. Each has a failure.json in its folder; the same command with "
+        "--resume tries them again:\n" + "\n".join(lines)
     )

@@ -1,4 +1,4 @@
-"""Progress of work on many samples: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of work on many samples: a bar on a terminal, otherwise a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rlmba.cli.screen import console
 __all__ = ["counter"]
 
 _SECONDS = 30.0
-"""Between plain lines."""
+"""Time between lines."""
 
 
 @contextlib.contextmanager
 def counter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with what is done and what there is in all; it prints to stderr."""
+    """Make a function that shows the number of samples done and the total; it prints to stderr."""
     if not sys.stderr.isatty():
         yield _plain(what)
         return

@@ -1,4 +1,4 @@
-"""``rlmba datasets``."""
+"""`rlmba datasets`: list the data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlmba.cli.app import app
 
 @app.command()
 def datasets() -> None:
-    """List the data sets, where each is read from, and what it is."""
+    """List the registered data sets, the option that names their files, and a description."""
     from rlmba.data import registry
     from rlmba.errors import UsageError
 

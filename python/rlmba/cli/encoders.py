@@ -1,4 +1,4 @@
-"""``rlmba encoders``."""
+"""`rlmba encoders`: list the encoders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlmba.cli.app import app
 
 @app.command()
 def encoders() -> None:
-    """List the encoders, the kinds of modality they take, and how families of them are named."""
+    """List the encoders, the kinds of modality they accept, and the naming of encoder families."""
     from rlmba.errors import UsageError
     from rlmba.models.registry import describe_encoder, encoder_names
 
@@ -21,6 +21,6 @@ def encoders() -> None:
             continue
         typer.echo(f"{name} ({', '.join(kinds)}): {summary}")
     typer.echo(
-        "NAME is a network as the library names it: torchvision:resnet50, or resnet50 alone; "
+        "NAME is the library's name of a network: torchvision:resnet50, or just resnet50; "
         "transformers:HUB-NAME or transformers:FOLDER"
     )

@@ -1,4 +1,4 @@
-"""``rlmba export``: a trained network in a folder of its own."""
+"""`rlmba export`: write a trained network to a separate folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from rlmba.cli.app import app
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or a project.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of a run or a project.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder to write to; it must not exist.")
+    ],
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="Write model.onnx as well; needs the extra onnx.")
+        bool, typer.Option("--onnx", help="Also write model.onnx; needs the extra onnx.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace what was exported there before.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
-    """Write a trained network so that it can be used without the run: safetensors, perhaps ONNX."""
+    """Write a trained network for use without the run, as safetensors and optionally ONNX."""
     from rlmba.cli.screen import say
     from rlmba.project.export import export as write
 

@@ -1,4 +1,4 @@
-"""What the command line says about an error, and the exit code it leaves with."""
+"""Error messages and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlmba.cli.elsewhere import command_of, note, options_of
+from rlmba.cli.option_hints import command_of, option_hint, options_of
 from rlmba.errors import PluginError, RlmbaError, UsageError
 from rlmba.plugins import fault_of
 
@@ -17,12 +17,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class InterruptedRunError(Exception):
-    """A KeyboardInterrupt on its way through the command parser, which would swallow it."""
+    """Carries a KeyboardInterrupt through the command parser, which would swallow it."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A message for standard error and an exit code."""
+    """A message for standard error, and an exit code."""
 
     message: str
     code: int
@@ -36,7 +36,7 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
     error : BaseException
         What the command raised.
     arguments : sequence of str
-        The command line without the program's name, for the hint on how to resume.
+        The command line without the program name, for the hint on how to resume.
     """
     if isinstance(error, (InterruptedRunError, KeyboardInterrupt)):
         return Failure(f"interrupted{_resume(arguments)}", 130)
@@ -44,7 +44,7 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(f"error: out of memory; {_smaller(arguments)}", 1)
     if isinstance(error, RlmbaError):
         lines = (str(error) or type(error).__name__).splitlines()
-        lines += filter(None, [note(str(error), arguments)])
+        lines += filter(None, [option_hint(str(error), arguments)])
         return Failure(
             "error: " + "\n       ".join(lines), 2 if isinstance(error, UsageError) else 1
         )
@@ -69,14 +69,14 @@ def _storage(error: OSError, arguments: Sequence[str]) -> str:
     where = f": {error.filename}" if error.filename else ""
     if error.errno in _FULL:
         return (
-            f"no space left on the disk{where}; what was written before is unharmed. "
-            f"Free some space{_resume(arguments) or ', then run the command again'}"
+            f"no space left on the disk{where}; files written before are unharmed. "
+            f"Free some space{_resume(arguments) or ', then repeat the command'}"
         )
     return f"{error.strerror or ' '.join(str(error).split())}{where}"
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    # torch raises a RuntimeError: its own class on a GPU, a plain one on a CPU.
+    # torch raises a subclass of RuntimeError on a GPU, and RuntimeError itself on a CPU.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -87,7 +87,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
 def _smaller(arguments: Sequence[str]) -> str:
     has = options_of().get(command_of(arguments), frozenset())
     if "--dry-run" in has:
-        return "`--dry-run` says how much is needed"
+        return "`--dry-run` prints how much is needed"
     if "--workers" in has:
         return f"use fewer --workers{_resume(arguments)}"
     if "--batch-size" in has:
@@ -102,7 +102,7 @@ def _smaller(arguments: Sequence[str]) -> str:
 
 def _resume(arguments: Sequence[str]) -> str:
     if command_of(arguments) in ("data check", "data prepare"):
-        return "; the same command goes on from there"
+        return "; the same command continues from there"
     if not arguments or arguments[0] not in ("run", "compare", "train-policy"):
         return ""
     has_folder = arguments[0] == "compare" or any(

@@ -1,4 +1,4 @@
-"""`rlmba init`: a project from somebody's own data."""
+"""`rlmba init`: start a project with your own data."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ def init(
         typer.Option(help="A CSV, JSON Lines or Parquet file: id, image, text, audio, video, ..."),
     ] = None,
     huggingface: Annotated[
-        str | None, typer.Option(help="A folder saved by `datasets`, or a hub name.")
+        str | None,
+        typer.Option(help="A folder saved by the library `datasets`, or a name on the hub."),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="Names, comma-separated. [default: those that labels turn out to have]"),
+        typer.Option(
+            help="Class names, comma-separated. [default: those that occur in the labels]"
+        ),
     ] = None,
     annotator: Annotated[
         str | None, typer.Option(help="browser, file, labelstudio or oracle. [default: browser]")
     ] = None,
     annotator_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the annotator.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the annotator."),
     ] = None,
     pretrained: Annotated[
         bool,
-        typer.Option(
-            "--pretrained", help="Features of well-known pretrained encoders, kept frozen."
-        ),
+        typer.Option("--pretrained", help="Use frozen features of standard pretrained encoders."),
     ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. batch_size=20."),
     ] = None,
 ) -> None:
-    """Start a project: look at your data, and write a folder that labels will come into."""
+    """Start a project: read your data, and create the folder in which labels are collected."""
     from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.config import parse_settings

@@ -1,4 +1,4 @@
-"""``rlmba label``."""
+"""`rlmba label`: serve the labeling page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def label(
         typer.Option(
             "--host",
             metavar="HOST",
-            help="Where to listen; 0.0.0.0 lets other machines in. "
+            help="Address to listen on; 0.0.0.0 allows other machines to connect. "
             "[default: the project's, else 127.0.0.1]",
         ),
     ] = None,
@@ -29,11 +29,11 @@ def label(
             metavar="PORT",
             min=0,
             max=65535,
-            help="0: any that is free. [default: the project's, else 8757]",
+            help="Port to listen on; 0 chooses a free one. [default: the project's, else 8757]",
         ),
     ] = None,
 ) -> None:
-    """Serve the page on which people label the batch of `rlmba next`."""
+    """Serve the page on which people label the batch that `rlmba next` selected."""
     from rlmba.annotators.browser import serve
     from rlmba.cli.screen import say
 

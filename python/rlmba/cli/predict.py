@@ -1,4 +1,4 @@
-"""``rlmba predict``: a trained network on new samples."""
+"""`rlmba predict`: apply a trained network to new samples."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from rlmba.cli.app import app
 @app.command()
 def predict(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A run, a project, or an exported network.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The folder of a run, a project, or an exported network."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the rows go: .csv, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .csv, .jsonl or .parquet.")],
     manifest: Annotated[
-        Path | None, typer.Option(help="The new samples: a table as the run's own, labels or not.")
+        Path | None,
+        typer.Option(help="The new samples: a table like that of the run; needs no labels."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The new samples of a run on arrays: a .npz.")
+        Path | None, typer.Option(help="The new samples for a run on arrays: an .npz file.")
     ] = None,
     every_class: Annotated[
-        bool, typer.Option("--all", help="A column p_<class> for each class.")
+        bool, typer.Option("--all", help="Add a column p_<class> for each class.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or a torch device. [default: the run's]")
@@ -31,9 +35,11 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples per forward pass. [default: the run's]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file at --out if it exists.")
+    ] = False,
 ) -> None:
-    """Say of new samples their class, how sure that is, and how hard they are."""
+    """Predict the class of new samples, with its probability and the difficulty of each sample."""
     from rlmba.cli.counter import counter
     from rlmba.cli.screen import say
     from rlmba.project.predict import predict_file

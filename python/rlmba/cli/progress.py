@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: a bar where there is one, a plain line a round everywhere."""
+"""Progress of a run: one line per round, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rlmba.types import RoundRecord
 __all__ = ["steps", "watcher"]
 
 
-class _Watcher:
+class _RunWatcher:
     """Observer of a run: see :class:`rlmba.learner.Observer`."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
@@ -36,7 +36,7 @@ class _Watcher:
 
     def features(self, done: int, total: int) -> None:
         if self._count is None:
-            self._say(f"running frozen encoders over {total:,} samples, once")
+            self._say(f"running frozen encoders over {total:,} samples (once per run)")
             self._count = self._progress.add_task("features", total=total)
         self._progress.update(self._count, completed=done, visible=done < total)
 
@@ -67,15 +67,15 @@ class _Watcher:
 
 
 @contextlib.contextmanager
-def watcher(folder: Path) -> Iterator[_Watcher]:
-    """An observer that prints to stderr; the bar appears only on a terminal."""
+def watcher(folder: Path) -> Iterator[_RunWatcher]:
+    """Make an observer that prints to stderr; the bar is shown only on a terminal."""
     with _progress() as progress:
-        yield _Watcher(folder, progress)
+        yield _RunWatcher(folder, progress)
 
 
 @contextlib.contextmanager
 def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """An observer of a policy's training: the data set left out, if one is, and a step's figures."""
+    """Make an observer of a policy training, called with the data set left out ("" if none) and figures."""
     with _progress() as progress:
         task = progress.add_task("episodes", total=episodes)
 

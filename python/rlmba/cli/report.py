@@ -1,4 +1,4 @@
-"""``rlmba report``."""
+"""`rlmba report`: tables and figures of runs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rlmba.cli.app import app
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Run folders, or folders with some below."),
+        typer.Argument(metavar="RUN", help="Run folders, or folders that contain some."),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             metavar="DIR",
-            help="Where tables and figures go. [default: RUN/report for one folder, else ./report]",
+            help="Folder for tables and figures. [default: RUN/report for one folder, else ./report]",
         ),
     ] = None,
     budget: Annotated[
@@ -30,14 +30,14 @@ def report(
             "--budget",
             metavar="N",
             min=1,
-            help="Labels at which accuracies are compared. [default: the last that all have]",
+            help="Number of labels at which accuracies are compared. [default: the last that all have]",
         ),
     ] = None,
     figures: Annotated[
-        bool, typer.Option(help="Draw the figures of a comparison, about a second each.")
+        bool, typer.Option(help="Draw the figures of a comparison (about a second each).")
     ] = True,
 ) -> None:
-    """Write tables, figures and statistics of runs, and print the main ones."""
+    """Write tables, figures and statistics of runs, and print the most important tables."""
     from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments import make_report

@@ -1,4 +1,4 @@
-"""The console that commands print with."""
+"""Output of the commands."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["console", "say"]
 
 
 def say(text: str, *, stderr: bool = False) -> None:
-    """Print lines, control characters as their escapes."""
+    """Print lines with control characters escaped."""
     print(visible(text), file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Console that prints texts as they are: no markup, no emoji codes, no colors of its own choice.
+    """Make a console that prints text literally, without markup, emoji codes and highlighting.
 
-    A pipe has no width: tables then stay as wide as they are.
+    Tables printed to a pipe keep their full width.
     """
     from rich.console import Console
 

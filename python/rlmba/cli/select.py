@@ -1,4 +1,4 @@
-"""``rlmba select``."""
+"""`rlmba select`: select samples from arrays in files."""
 
 from __future__ import annotations
 
@@ -14,42 +14,46 @@ from rlmba.cli.app import app
 def select(
     pool: Annotated[
         Path,
-        typer.Option(help="Arrays of the pool: .npz, .npy, .parquet or .safetensors."),
+        typer.Option(
+            help="File with the arrays of the pool: .npz, .npy, .parquet or .safetensors."
+        ),
     ],
-    n: Annotated[int, typer.Option("-n", "--count", help="How many samples.")],
+    n: Annotated[int, typer.Option("-n", "--count", help="Number of samples to select.")],
     strategy: Annotated[
-        str, typer.Option(help="Who picks; `rlmba strategies` lists them.")
+        str, typer.Option(help="Query strategy; `rlmba strategies` lists them.")
     ] = "rlmba-x",
     out: Annotated[
         Path | None,
-        typer.Option(help="Where the batch goes: .csv, .json, .npy (ids alone) or .parquet."),
+        typer.Option(help="File for the batch: .csv, .json, .npy (only ids) or .parquet."),
     ] = None,
     labeled: Annotated[
         list[Path] | None,
         typer.Option(
-            help="What is labeled already: ids within the pool (.csv with a column id, .txt, .npy, ...; "
-            "may be repeated), positions where the pool has no ids, or features of other samples (.npz, "
-            "...)."
+            help="The samples that are already labeled: ids in the pool (.csv with a column id, .txt, .npy, "
+            "...), positions if the pool has no ids, or features of other samples (.npz, ...). May be "
+            "repeated."
         ),
     ] = None,
     ids: Annotated[
         Path | None,
-        typer.Option(help="Ids of the pool, where its file has none: .txt, .csv, .npy."),
+        typer.Option(help="Ids of the pool, if its file has none: .txt, .csv or .npy."),
     ] = None,
     npy_holds: Annotated[
-        str | None, typer.Option(help="What a .npy pool is: features, logits or probabilities.")
+        str | None, typer.Option(help="Content of an .npy pool: features, logits or probabilities.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     options: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file at --out if it exists.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the estimate of time and memory, and stop.")
+        bool, typer.Option("--dry-run", help="Only print the estimated time and memory.")
     ] = False,
 ) -> None:
-    """Pick samples of a pool in files: ids in, ids out, no model and no data set."""
+    """Select samples of a pool that is given as arrays in files; needs no model and no data set."""
     from rlmba.adapters.files import plan
     from rlmba.cli.screen import say
 

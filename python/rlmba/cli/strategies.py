@@ -1,4 +1,4 @@
-"""``rlmba strategies``."""
+"""`rlmba strategies`: list the query strategies."""
 
 from __future__ import annotations
 

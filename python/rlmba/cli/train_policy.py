@@ -1,4 +1,4 @@
-"""`rlmba train-policy`: a policy trained over many episodes, or tried on data sets it has not seen."""
+"""`rlmba train-policy`: train a policy over many episodes, or evaluate it on unseen data sets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rlmba.cli.app import app
 @app.command("train-policy")
 def train_policy(
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the training is kept and the policy goes.")
+        Path, typer.Option(metavar="DIR", help="Folder for the training and the policy.")
     ],
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of features (.npz) to train on; give it once for each."),
+        typer.Option(help="A file of features (.npz) to train on; may be repeated."),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -25,30 +25,38 @@ def train_policy(
             help="A data set; `rlmba datasets` lists them. [default: features, or digits]"
         ),
     ] = None,
-    strategy: Annotated[str, typer.Option(help="Whose policy: rlmba-x or rlmba.")] = "rlmba-x",
+    strategy: Annotated[
+        str, typer.Option(help="Strategy of the policy: rlmba-x or rlmba.")
+    ] = "rlmba-x",
     leave_one_out: Annotated[
         bool,
         typer.Option(
             "--leave-one-out",
-            help="For each --data train on the others, then compare with the untrained rule on it.",
+            help="For each --data, train on the others, then compare with the untrained rule on it.",
         ),
     ] = False,
     eval_seeds: Annotated[
-        int, typer.Option(help="Pairs of runs a data set in that comparison.", min=1)
+        int, typer.Option(help="Pairs of runs per data set in that comparison.", min=1)
     ] = 8,
-    episodes: Annotated[int | None, typer.Option(help="Episodes in all. [default: 256]")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Total number of episodes. [default: 256]")
+    ] = None,
     parallel: Annotated[
-        int | None, typer.Option(help="Episodes a step, run side by side. [default: 8]")
+        int | None, typer.Option(help="Episodes per step, run in parallel. [default: 8]")
     ] = None,
     siblings: Annotated[
-        int | None, typer.Option(help="Episodes of one seed and round 0. [default: 1]")
+        int | None, typer.Option(help="Episodes with the same seed and round 0. [default: 1]")
     ] = None,
     returns: Annotated[
-        str | None, typer.Option(help="immediate (the paper's) or to-go. [default: immediate]")
+        str | None,
+        typer.Option(help="Returns: immediate (as in the paper) or to-go. [default: immediate]"),
     ] = None,
-    discount: Annotated[float | None, typer.Option(help="Of to-go. [default: 0.9]")] = None,
+    discount: Annotated[
+        float | None, typer.Option(help="Discount of to-go. [default: 0.9]")
+    ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="moving or siblings. [default: moving]")
+        str | None,
+        typer.Option(help="Baseline of the returns: moving or siblings. [default: moving]"),
     ] = None,
     entropy: Annotated[
         float | None, typer.Option(help="Weight of the entropy bonus. [default: 0]")
@@ -56,14 +64,14 @@ def train_policy(
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Stop after so many steps without a higher moving return. [default: never]"
+            help="Stop after this many steps without a higher moving return. [default: never]"
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the first episode; others count up. [default: 0]")
+        int | None, typer.Option(help="Seed of the first episode; others count up. [default: 0]")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --output, if there is one.")
+        bool, typer.Option("--resume", help="Continue the training in --output, if there is one.")
     ] = False,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
     settings: Annotated[
@@ -71,7 +79,7 @@ def train_policy(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any setting of the runs; NAME:KEY=VALUE for the data set NAME.npz alone.",
+            help="Any setting of the runs; NAME:KEY=VALUE applies only to the data set NAME.npz.",
         ),
     ] = None,
 ) -> None:

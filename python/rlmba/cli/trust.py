@@ -1,4 +1,4 @@
-"""`rlmba trust`: what a folder's files may do beyond the folder."""
+"""`rlmba trust`: permissions of a folder's files beyond the folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def trust(
         ),
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="Say what is allowed in which folder.")
+        bool, typer.Option("--list", help="List what is allowed for each folder.")
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Allow the folder nothing any more.")
+        bool, typer.Option("--remove", help="Withdraw all permissions of the folder.")
     ] = False,
 ) -> None:
-    """Allow a folder's files what they ask for: code to run, a server to use, a place elsewhere."""
+    """Allow what a folder's files request: running code, using a server, writing outside the folder."""
     from rlmba import trust as trusted
     from rlmba.cli.screen import say
     from rlmba.errors import UsageError

@@ -11,35 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.data.table import pyarrow_for, write_table
-from rlmba.errors import StorageError, UsageError
+from rlmba.errors import UsageError
 from rlmba.ids import id_texts
-from rlmba.spreadsheet import guarded_cell
 from rlmba.storage import atomic_write_bytes
+from rlmba.tables import write_table
 
-__all__ = ["SUFFIXES", "check_target", "write_batch"]
+__all__ = ["SUFFIXES", "write_batch"]
 
 SUFFIXES = (".csv", ".json", ".npy", ".parquet")
-
-
-def check_target(path: Path, *, overwrite: bool = False) -> None:
-    """Check before the work that its result can be written.
-
-    Raises
-    ------
-    UsageError
-        If the suffix is not one of ``SUFFIXES``, or the file exists and may not be replaced.
-    StorageError
-        If the folder does not exist.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise UsageError(f"{path} already exists; give another name, or --force to replace it")
-    if not path.parent.is_dir():
-        raise StorageError(f"{path.parent}: no such folder; create it first")
-    if path.suffix.lower() == ".parquet":
-        pyarrow_for(path, "writing")
 
 
 def write_batch(
@@ -72,7 +51,7 @@ def write_batch(
     }
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        write_table(path, columns | {"id": list(map(guarded_cell, names))})
+        write_table(path, columns, guard=True)
     elif suffix == ".parquet":
         write_table(path, columns | {"id": _plain(ids).tolist()})
     elif suffix == ".json":

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rlmba.data.encoding import Decoded, decode_text, is_marked
 from rlmba.errors import DataError, RlmbaWarning
+from rlmba.tables import SEPARATORS
 
 __all__ = ["decode", "read_cells"]
 
-SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_ROWS = 1000
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"])"?[ \t]*(?:\r\n|[\r\n])', re.IGNORECASE)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from rlmba.cells import whole
 from rlmba.data.arrays import read_arrays
-from rlmba.data.table import Table, pyarrow_for, read_table, read_text
+from rlmba.data.table import Table, read_table, read_text
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.ids import IdIndex, as_ids
+from rlmba.reading.parquet import pyarrow_for
 
 __all__ = ["PoolFile", "read_ids", "read_labeled", "read_pool"]
 

@@ -1,42 +1,31 @@
-"""Read and write tables: CSV in all its variants, JSON Lines and Parquet."""
+"""Read tables: CSV in all its variants, JSON Lines and Parquet. :mod:`rlmba.tables` writes them."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from rlmba.cells import as_text, folded
-from rlmba.data.delimited import SEPARATORS, decode, read_cells
-from rlmba.errors import DataError, UsageError
+from rlmba.data.delimited import decode, read_cells
+from rlmba.errors import DataError
 from rlmba.reading.files import read_bytes
-from rlmba.reading.parquet import pyarrow_for, read_parquet
+from rlmba.reading.parquet import read_parquet
 from rlmba.reading.structured import distinct, require_characters
-from rlmba.storage import atomic_write_bytes
 
 __all__ = [
     "READABLE",
-    "SEPARATORS",
-    "WRITABLE",
     "Table",
-    "pyarrow_for",
     "read_table",
     "read_text",
-    "write_table",
 ]
 
 _DELIMITED = (".csv", ".tsv", ".txt")
 _JSON = (".jsonl", ".ndjson", ".json")
 READABLE = (*_DELIMITED, *_JSON, ".parquet")
-WRITABLE = (".csv", ".jsonl", ".parquet")
 _T = TypeVar("_T")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 
@@ -260,131 +249,3 @@ def _counted(table: Any) -> dict[str, list[Any]]:
     found = {c["name"]: list(range(c["start"], c["stop"], c["step"])) for c in ranges}
     # Programs that drop rows may copy the metadata unchanged.
     return {name: counts for name, counts in found.items() if len(counts) == table.num_rows}
-
-
-def write_table(
-    path: Path,
-    columns: Mapping[str, Sequence[Any]],
-    *,
-    bom: bool = False,
-    separator: str = ",",
-) -> None:
-    """Write a table, completely or not at all; the suffix gives the format.
-
-    It is one of ``.csv``, ``.jsonl`` and ``.parquet``. :func:`read_table` reads the same table, with these
-    exceptions. CSV stores everything as text without leading and trailing blanks, None and "" as an empty
-    cell, lists as JSON, and no empty rows. JSON Lines without rows have no columns.
-
-    Parameters
-    ----------
-    path : path
-        An existing file is replaced; the folder must exist.
-    columns : mapping of str to sequence
-        Sequences or NumPy arrays of equal length. NaN counts as None.
-    bom : bool
-        Whether a CSV file begins with a byte order mark, which Excel needs to recognize UTF-8.
-    separator : str
-        The separator of CSV: a comma, semicolon, tab or bar.
-
-    Raises
-    ------
-    UsageError
-        If the suffix or the separator is not one of these, lengths differ, or pyarrow is needed but not
-        installed.
-    DataError
-        If a value cannot be written in this format.
-    StorageError
-        If the file could not be written; an existing file is unchanged.
-    """
-    path = Path(path)
-    if separator not in SEPARATORS:
-        raise UsageError(f"separator: expected one of {list(SEPARATORS)}, got {separator!r}")
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise UsageError(f"{path}: expected columns of equal length, got {lengths}")
-    plain = {str(name): [_plain(v) for v in _listed(column)] for name, column in columns.items()}
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        atomic_write_bytes(path, _as_parquet(path, plain))
-        return
-    if suffix == ".csv":
-        text = ("\ufeff" if bom else "") + _as_csv(plain, separator)
-    elif suffix == ".jsonl":
-        names = list(plain)
-        rows = (dict(zip(names, row, strict=True)) for row in zip(*plain.values(), strict=True))
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        raise UsageError(f"{path}: expected a name ending in {', '.join(WRITABLE)}")
-    if "\0" in text:
-        at = text.index("\0")
-        raise DataError(f"{path}: {text[max(0, at - 20) : at + 20]!r} has a NUL byte; remove it")
-    try:
-        data = text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        around = text[max(0, error.start - 20) : error.end + 20]
-        raise DataError(
-            f"{path}: {around!r} has half a character (a lone surrogate); correct it"
-        ) from error
-    atomic_write_bytes(path, data)
-
-
-def _listed(column: Sequence[Any]) -> Iterable[Any]:
-    listed: Iterable[Any] = getattr(column, "tolist", lambda: column)()
-    return listed
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN alone
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
-class _Lines(list[str]):
-    """Collects rows of csv.writer with LF as line end; the writer's CR LF makes it quote both characters."""
-
-    def write(self, row: str) -> None:
-        self.append(row.removesuffix("\r\n") + "\n")
-
-
-def _as_csv(columns: dict[str, list[Any]], separator: str) -> str:
-    if len(columns) == 1:
-        separator = ","  # a reader assumes it if the header has no separator
-    lines = _Lines()
-    # Readers detect the separator by the header, so quote a header that contains another separator.
-    doubtful = any(character in name for name in columns for character in SEPARATORS)
-    csv.writer(
-        lines,
-        delimiter=separator,
-        lineterminator="\r\n",
-        quoting=csv.QUOTE_ALL if doubtful else csv.QUOTE_MINIMAL,
-    ).writerow(columns)
-    writer = csv.writer(lines, delimiter=separator, lineterminator="\r\n")
-    cells = [
-        [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in column]
-        for column in columns.values()
-    ]
-    writer.writerows(zip(*cells, strict=True))
-    return "".join(lines)
-
-
-def _as_parquet(path: Path, columns: dict[str, list[Any]]) -> bytes:
-    pa, pq = pyarrow_for(path, "writing")
-    arrays = {name: _array(pa, path, name, column) for name, column in columns.items()}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(arrays), buffer)
-    return buffer.getvalue()
-
-
-def _array(pa: Any, path: Path, name: str, column: list[Any]) -> Any:
-    try:
-        try:
-            return pa.array(column)
-        except OverflowError:  # by default pyarrow converts integers to int64 only
-            return pa.array(column, pa.uint64())
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path}: column {name!r} cannot be stored in Parquet ({error}); give its values one type, or "
-            "write .jsonl"
-        ) from error

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is Markdown, CSV, LaTeX or HTML."""
+"""The content of a report, before it becomes Markdown, CSV, LaTeX or HTML."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Cell", "FigureData", "TableData"]
+__all__ = ["Cell", "FigureData", "Subject", "TableData"]
 
 
 class Cell(NamedTuple):
-    """A table's cell: what is printed, and the number it is sorted by (None: its text)."""
+    """A table's cell: the printed text, and the number it is sorted by (None: by its text)."""
 
     text: str
     value: float | None = None
+
+
+class Subject(NamedTuple):
+    """The data set and the fusion that a table, row, column or figure is about; None: no single one."""
+
+    dataset: str | None = None
+    fusion: str | None = None
+
+
+_WHOLE = Subject()
 
 
 @dataclass(frozen=True)
@@ -28,9 +38,13 @@ class TableData:
     columns : tuple of str [K]
     rows : tuple of tuples of Cell [R, K]
     notes : tuple of str
-        What a reader must know to read it right: what was measured, under which fusion, definitions.
+        What a reader needs to interpret it: what was measured, under which fusion, definitions.
     bold : frozenset of (row, column)
         Cells that are set in bold.
+    subject : Subject
+        Of the whole table.
+    row_subjects, column_subjects : tuple of Subject [R], [K]
+        Of each row and column; empty if none has a subject of its own.
     """
 
     key: str
@@ -39,6 +53,9 @@ class TableData:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     bold: frozenset[tuple[int, int]] = frozenset()
+    subject: Subject = _WHOLE
+    row_subjects: tuple[Subject, ...] = ()
+    column_subjects: tuple[Subject, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,8 @@ class FigureData:
     title, caption : str
     files : mapping of {"png", "pdf", "svg"} to bytes
     columns, rows
-        The numbers it shows, as the CSV beside it.
+        The numbers it shows, for the CSV beside it.
+    subject : Subject
     """
 
     key: str
@@ -61,3 +79,4 @@ class FigureData:
     files: Mapping[str, bytes]
     columns: tuple[str, ...]
     rows: Sequence[tuple[str | float | int, ...]]
+    subject: Subject = _WHOLE

@@ -1,7 +1,7 @@
-"""Runs grouped into what may be averaged, and the curves of each group.
+"""Groups of runs that may be averaged, and the curves of each group.
 
-Two runs belong to one group when nothing but their seed can tell their figures apart: same data
-set, strategy, fusion, predictor, every other option that matters, and the same numbers of labels.
+Two runs belong to one group if they differ only by their seed: the data set, strategy, fusion, predictor,
+all other options that affect the results, and the numbers of labels are the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Array", "Group", "dataset_label", "group_runs"]
 
 _PER_MODALITY = ("contributions", "weights", "fusion_weights")
-# What may differ within a group. `rounds` shows in the numbers of labels.
+# Options that may differ within a group. `rounds` is reflected in the numbers of labels.
 _FREE = {
     *FREE_KEYS,
     "seed",
@@ -37,12 +37,12 @@ _FREE = {
     "training.predict_batch_size",
 }
 _NAMED = {"dataset", "fusion", "predictor"}
-# Every seed may have its own baselines.
+# Each seed may have its own baselines.
 _SEED_IN_PATH = re.compile(r"seed[-_=]?\d+")
 
 
 def dataset_label(run: RunView) -> str:
-    """Name the data set of a run; one that is a file or folder is named with it."""
+    """Name the data set of a run, with its file or folder if it is read from one."""
     source = run.config.data or run.config.data_root
     return run.config.dataset if source is None else f"{run.config.dataset}:{source.stem}"
 
@@ -55,23 +55,23 @@ def group_runs(runs: Sequence[RunView], *, strict: bool = False) -> list[Group]:
     runs : sequence of RunView
         Read run folders, finished or not.
     strict : bool
-        Take an error where a note would be: an unfinished run, several versions of the code, strategies
-        of one data set and fusion under different conditions or with different seeds.
+        Raise an error instead of adding a note: for an unfinished run, several versions of the code, or
+        strategies on one data set and fusion under different conditions or with different seeds.
 
     Returns
     -------
     list of Group
-        Ordered by data set, then as first met. Runs whose options or numbers of labels differ are
-        in groups of their own, with a ``variant`` that says what differs. ``notes`` of a group say
-        which of its runs are not finished, and whether several versions of the code made them.
+        Ordered by data set, then by first appearance. Runs with different options or numbers of labels
+        are in different groups, whose ``variant`` states the difference. The ``notes`` of a group list
+        its unfinished runs, and the versions of the code if there are several.
 
     Raises
     ------
     UsageError
-        If there is no run, two runs of one group have the same seed, or ``strict`` forbids it.
+        If there is no run, if two runs of a group have the same seed, or because of ``strict``.
     RunFolderError
-        If a run has no complete round, its rounds disagree on the modalities, or an accuracy in it is
-        not a number: a mean over it would not be one.
+        If a run has no complete round, if its rounds have different modalities, or if one of its
+        accuracies is not a number.
     """
     if not runs:
         raise UsageError("expected at least one run folder, got none")
@@ -79,7 +79,7 @@ def group_runs(runs: Sequence[RunView], *, strict: bool = False) -> list[Group]:
     for run in runs:
         if not run.records:
             raise RunFolderError(
-                f"{run.path} has no complete round yet; wait for round 0 or leave it out"
+                f"{run.path} has no complete round yet; wait for round 0, or leave the run out"
             )
         buckets.setdefault((*_names(run), _fingerprint(run), _grid(run)), []).append(run)
     for members in buckets.values():
@@ -123,7 +123,7 @@ def _measured_on(records: Iterable[RoundRecord]) -> Literal["test", "validation"
 
 
 def _rivals(members: list[RunView], buckets: Iterable[list[RunView]]) -> list[RunView]:
-    """List the first run of every other group that has the same names."""
+    """List the first run of each other group with the same names."""
     return [b[0] for b in buckets if b is not members and _names(b[0]) == _names(members[0])]
 
 
@@ -149,8 +149,8 @@ def _refuse_repeats(members: Sequence[RunView]) -> None:
         other = seen.setdefault(run.config.seed, run)
         if other is not run:
             raise UsageError(
-                f"seed {run.config.seed} of {', '.join(_names(run))} is there twice, in "
-                f"{other.path} and {run.path}: a mean would count it double; leave one out"
+                f"seed {run.config.seed} of {', '.join(_names(run))} was found twice, in "
+                f"{other.path} and {run.path}; leave one of them out"
             )
 
 
@@ -229,7 +229,7 @@ def _versions(members: Sequence[RunView]) -> tuple[str, ...]:
 
 
 def _notes(members: Sequence[RunView]) -> Iterator[str]:
-    """Say what a reader must know of the runs of a group."""
+    """Notes on the runs of a group: unfinished ones, several versions of rlmba."""
     dataset, strategy, fusion, _ = _names(members[0])
     where = f"{strategy} on {dataset} under {fusion} fusion"
     done = len(members[0].records) - 1
@@ -255,8 +255,8 @@ def _refuse_doubts(groups: Sequence[Group]) -> None:
         doubts += [f"{dataset} under {fusion} fusion: {what}" for what in found if what]
     if doubts:
         raise UsageError(
-            "expected finished runs of one version, under the same conditions and with the same seeds, "
-            "got:\n  " + "\n  ".join(doubts) + "\nleave those out, or report without strict"
+            "expected finished runs of one version, under the same conditions and with the same seeds; "
+            "found:\n  " + "\n  ".join(doubts) + "\nleave these runs out, or report without strict"
         )
 
 
@@ -273,7 +273,7 @@ def _common_heads(members: Sequence[RunView], on: str) -> list[str]:
             if found != heads:
                 raise RunFolderError(
                     f"{run.path}, round {record.round}: expected the heads {heads} of "
-                    f"{first.path}, got {found}; report runs of different modalities apart"
+                    f"{first.path}, found {found}; report runs with different modalities separately"
                 )
     return heads
 

@@ -1,4 +1,4 @@
-"""A group: runs that may be averaged, and their curves."""
+"""A group of runs that may be averaged, and their curves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = ("predict", "select", "train", "validate", "policy")
 """Stages of a round in the order of tables."""
 
 METRICS = ("top1", "top1_macro", "nll", "ece", "f1", "auroc")
-"""Figures of a head that every group has, NaN where its runs do not tell."""
+"""Figures of a head that every group has; NaN if unknown."""
 
 Array = NDArray[np.float64]
 
@@ -28,41 +28,41 @@ def _unknown() -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Runs over S seeds with figures at the same T numbers of labels.
+    """Runs with S seeds, whose figures are known at the same T numbers of labels.
 
     Attributes
     ----------
     dataset, strategy, fusion, predictor : str
-        What the runs have in common; a data set read from a file is named with it, a strategy by its
-        run's ``label`` where there is one.
+        What the runs have in common. The name of a data set includes its file; a strategy is named by
+        the ``label`` of its runs, if there is one.
     variant : str
-        The options that tell this group from others of the same names; empty where none are needed.
+        The options in which this group differs from others of the same names; empty if there are none.
     on : {"test", "validation"}
-        Which samples Top-1 was measured on: test wherever every round has it.
+        The samples that Top-1 was measured on: test if all rounds have it.
     seeds : tuple of int [S]
     labels : int64 array [T]
         Labeled samples after each round.
     top1, top1_macro : mapping of head to float array [S, T]
         Accuracy in [0, 1], micro and macro; the fused head is "mm".
     contributions, weights, fusion_weights : mapping of modality to float array [S, T]
-        As in :class:`~rlmba.types.RoundRecord`; NaN in rounds that have none.
+        As in :class:`~rlmba.types.RoundRecord`; NaN in rounds without them.
     seconds : mapping of stage to float array [S]
-        Mean wall time per round with a query (of round 0 where there was no other).
+        Mean wall time per round with a query (of round 0 if there is no other round).
     metrics : mapping of head to mapping of figure to float array [S, T]
-        Every numeric figure of :class:`~rlmba.types.HeadMetrics`, :data:`METRICS` at least, of the same
-        samples as Top-1; NaN where unknown. What is not given is filled in.
+        All numeric figures of :class:`~rlmba.types.HeadMetrics`, at least :data:`METRICS`, on the same
+        samples as Top-1; NaN if unknown. Missing ones are filled in.
     fused_top1 : mapping of modality to float array [S, T]
-        Top-1 of the fused head on the samples that have the modality, NaN where none has it; that on
-        all samples where it is not given.
+        Top-1 of the fused head on the samples that have the modality; NaN if no sample has it. A
+        modality without an entry counts as present in all samples.
     raw_reward : float array [S, T]
-        The unsmoothed reward; NaN where there is none.
+        The unsmoothed reward; NaN if there is none.
     options : mapping of str to str
-        Every option that can change a figure, flat (``training.weight_decay``); empty where the runs
-        come from elsewhere. :func:`rlmba.experiments.statistics.protocol_differences` reads it.
+        All options that can affect the results, by dotted key (``training.weight_decay``); empty for runs
+        of other programs. :func:`rlmba.experiments.statistics.protocol_differences` reads it.
     versions : tuple of str
-        Versions of rlmba that made the runs, rising.
+        Versions of rlmba that made the runs, ascending.
     notes : tuple of str
-        What a reader must know of these runs: unfinished ones, several versions of the code.
+        Notes for the reader: unfinished runs, several versions of the code.
     """
 
     dataset: str
@@ -109,7 +109,7 @@ class Group:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modality names in their fixed order."""
+        """Names of the modalities, in their fixed order."""
         return tuple(head for head in self.top1 if head != MULTIMODAL)
 
     @property
@@ -119,10 +119,10 @@ class Group:
         return means
 
     def comparable_top1(self, modality: str) -> Array:
-        """Top-1 of a modality's head [S, T] as modalities may be compared.
+        """Top-1 of a modality's head [S, T], comparable between modalities.
 
-        Where samples lack the modality, less what the fused head gains on the samples that have it.
-        NaN where no sample has it.
+        If samples lack the modality, the advantage of the fused head on the samples that have it is
+        subtracted. NaN if no sample has it.
         """
         fused = self.top1.get(MULTIMODAL, _unknown())
         given = self.fused_top1.get(modality)
@@ -131,9 +131,9 @@ class Group:
 
     @property
     def fairness_gap(self) -> Array:
-        """Largest minus smallest Top-1 of the modality heads [S, T], as they may be compared.
+        """Largest minus smallest :meth:`comparable_top1` of the modalities [S, T].
 
-        0 for one modality. NaN where a modality's Top-1 is unknown, and where there is no modality.
+        0 for one modality; NaN if the Top-1 of a modality is unknown, or if there is no modality.
         """
         if not self.modalities:
             return np.broadcast_to(_unknown(), (len(self.seeds), len(self.labels)))
@@ -143,10 +143,10 @@ class Group:
 
     @property
     def balance(self) -> Array:
-        """Evenness of the contributions [S, T]: their entropy over ln M, in [0, 1].
+        """Evenness of the contributions [S, T]: their entropy divided by ln M, in [0, 1].
 
-        1 where all modalities contribute alike (and for one modality), 0 where one does everything.
-        NaN where a contribution is unknown or all are 0.
+        1 if all modalities contribute equally (and for one modality), 0 if only one contributes. NaN if a
+        contribution is unknown or all are 0.
         """
         shares = [self.contributions.get(m, _unknown()) for m in self.modalities] or [_unknown()]
         shape = len(self.seeds), len(self.labels)
@@ -154,7 +154,7 @@ class Group:
         with np.errstate(invalid="ignore", divide="ignore"):
             p = phi / phi.sum(axis=0)
             entropy: Array = -np.where(p > 0, p * np.log(p), p).sum(axis=0)
-        # p stands in for 0 ln 0 = 0 and keeps NaN what it is.
+        # Where p is 0 or NaN, p itself is the summand: 0 ln 0 = 0, and NaN stays NaN.
         if len(phi) == 1:
             return np.where(np.isnan(entropy), np.nan, 1.0)
         evenness: Array = np.clip(entropy / np.log(len(phi)), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""The numbers the paper prints, as data: what our tables show beside ours.
+"""The numbers that the paper prints, which tables show beside the measured ones.
 
 Accuracies are in [0, 1], seconds are wall time of one round on one workstation GPU.
 """
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 __all__ = ["BUDGET", "DATASETS", "SECONDS", "TABLE1", "TABLE2", "seconds_of", "top1_of"]
 
 DATASETS = ("food101", "kineticssound", "vggsound")
-"""The data sets of its Tables 1 and 2, in their order."""
+"""The data sets of the paper's Tables 1 and 2, in their order."""
 
 BUDGET = 3_000
-"""Labels at which its Tables 1 and 2 are read."""
+"""Number of labels in the paper's Tables 1 and 2."""
 
 TABLE1: Mapping[str, tuple[float, float, float]] = {
     "random": (0.8470, 0.4650, 0.2173),
@@ -46,7 +46,7 @@ SECONDS: Mapping[str, Mapping[str, float]] = {
     "bmmal": {"predict": 146.00, "select": 310.12},
     "rlmba": {"predict": 155.41, "select": 33.48, "policy": 0.23},
 }  # fmt: skip
-"""Table 3, seconds of a round on Food101 by strategy and stage; a stage it leaves open is absent."""
+"""Table 3, seconds of a round on Food101 by strategy and stage; stages that it does not list are absent."""
 
 
 def _own_name(dataset: str) -> str:
@@ -55,15 +55,15 @@ def _own_name(dataset: str) -> str:
 
 
 def top1_of(dataset: str, strategy: str, *, ablation: bool = False) -> float | None:
-    """Top-1 that the paper prints, at :data:`BUDGET` labels; None where it prints none.
+    """Top-1 at :data:`BUDGET` labels in the paper; None if it prints none.
 
     Parameters
     ----------
     dataset : str
-        Its name in reports; what follows a colon is ignored.
+        Its name in reports; a colon and what follows it are ignored.
     strategy : str
     ablation : bool
-        Whether to read Table 2 rather than Table 1.
+        Whether to read Table 2 instead of Table 1.
     """
     row = (TABLE2 if ablation else TABLE1).get(strategy)
     name = _own_name(dataset)
@@ -71,7 +71,7 @@ def top1_of(dataset: str, strategy: str, *, ablation: bool = False) -> float | N
 
 
 def seconds_of(dataset: str, strategy: str, stage: str) -> float | None:
-    """Seconds a round that the paper prints for a stage; None where it prints none."""
+    """Seconds per round of a stage in the paper; None if it prints none."""
     if _own_name(dataset) != "food101":
         return None
     return SECONDS.get(strategy, {}).get(stage)

@@ -1,4 +1,4 @@
-"""What must be equal before two strategies may be compared, and saying where it is not."""
+"""The conditions that must be equal before two strategies are compared, and their differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
     "say_versions",
 ]
 
-# What a strategy is. All other options are the conditions it is tried under.
+# Options that define a method. All others are conditions that it is tried under.
 _METHOD = ("strategy", "label", "policy")
 _METHOD_SECTIONS = ("strategy_options.", "amcb.", "reward.", "policy.")
 _UNSET = "unset"
@@ -27,33 +27,33 @@ def _of_method(key: str) -> bool:
 
 
 def method_options(group: Group) -> dict[str, str]:
-    """Options that say which method a group tries: the strategy's, ``amcb.*``, ``reward.*``."""
+    """Options that define the method of a group: those of the strategy, ``amcb.*``, ``reward.*``."""
     return {k: v for k, v in group.options.items() if _of_method(k)}
 
 
 def protocol(group: Group) -> dict[str, str]:
-    """Options that say under which conditions it was tried.
+    """Options that define the conditions of a group.
 
-    Epochs, batch size, initial labels, model, training, data: everything but the method's options,
-    the seed, and what cannot change a figure. Empty for groups whose runs come from elsewhere.
+    Epochs, batch size, initial labels, model, training, data: all except the method's options, the seed,
+    and options that cannot affect the results. Empty for runs of other programs.
     """
     free = () if group.fusion == "adaptive" else ("adaptive_penalty",)
     return {k: v for k, v in group.options.items() if not _of_method(k) and k not in free}
 
 
 def protocol_differences(groups: Iterable[Group]) -> dict[str, tuple[str, ...]]:
-    """Which conditions differ between groups.
+    """Find the conditions that differ between groups.
 
     Parameters
     ----------
     groups : iterable of Group
-        Best of one data set and one fusion: data sets differ in most of their options.
+        Groups of one data set and one fusion; data sets differ in most of their options.
 
     Returns
     -------
     dict of str to tuple of str
-        By option, in alphabetical order, the values it has, as first met; "unset" where a group does
-        not have it. Options that all agree on are left out; empty if all do.
+        The values of each option that differs, in order of first appearance; "unset" for groups without
+        it. The options are in alphabetical order.
     """
     protocols = [protocol(group) for group in groups]
     values = {
@@ -64,7 +64,7 @@ def protocol_differences(groups: Iterable[Group]) -> dict[str, tuple[str, ...]]:
 
 
 def say_differences(groups: Sequence[Group]) -> str:
-    """Say which conditions differ, and who has which value; empty if none does."""
+    """Describe the conditions that differ, with the strategies of each value; empty if none differ."""
     foreign = [g.strategy for g in groups if not g.options]
     known = [g for g in groups if g.options]
     parts = []
@@ -83,7 +83,7 @@ def _owners(groups: Sequence[Group], key: str, value: str) -> list[str]:
 
 
 def say_versions(groups: Sequence[Group]) -> str:
-    """Say which versions of rlmba made the runs, if several did; empty if one did."""
+    """Describe the versions of rlmba that made the runs; empty if it was one."""
     versions = sorted({v for g in groups for v in g.versions})
     if len(versions) < 2:
         return ""
@@ -95,7 +95,7 @@ def say_versions(groups: Sequence[Group]) -> str:
 
 
 def say_seeds(seeds: Sequence[int]) -> str:
-    """Name seeds, in rising order, neighbours as a range."""
+    """Describe ascending seeds, consecutive ones as a range."""
     cuts = [0, *(i for i in range(1, len(seeds)) if seeds[i] != seeds[i - 1] + 1), len(seeds)]
     runs = [(seeds[a], seeds[b - 1]) for a, b in pairwise(cuts)]
     said = [str(a) if a == b else f"{a}{', ' if b == a + 1 else ' to '}{b}" for a, b in runs]

@@ -1,4 +1,4 @@
-"""A report: run folders in, tables and figures out."""
+"""Reports: the tables and figures of run folders."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import TYPE_CHECKING
 
 from rlmba import trust
 from rlmba.errors import DataError, UsageError
-from rlmba.experiments.bmmal import read_groups
 from rlmba.experiments.curves import Group
 from rlmba.experiments.figures import single
-from rlmba.experiments.found import Found, find_runs
+from rlmba.experiments.find_runs import FoundRuns, find_runs, read_groups
 from rlmba.experiments.tables import overview, render
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
+from rlmba.tables import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rlmba.experiments.content import FigureData, TableData
 
-__all__ = ["Report", "make_report"]
+__all__ = ["WrittenReport", "make_report"]
 
 _MANIFEST = "report.json"
-# Tables of a comparison that are shown in the terminal, beside the overview.
+# Tables of a comparison that are shown on the terminal, in addition to the overview.
 _SHOWN = ("verdicts_", "ranks_")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was written.
+class WrittenReport:
+    """A report that was written, and the data behind it.
 
     Attributes
     ----------
     folder : Path
     files : tuple of Path
-        Every file of the report.
+        All files of the report.
     groups : tuple of Group
-        The curves behind it.
+        The curves that it shows.
     table_data : tuple of TableData
-        The tables of a comparison; empty for one run.
+        The tables of a comparison; empty for a single run.
     skipped : tuple of str
         Runs that were found but not reported, and why.
     """
@@ -55,12 +55,12 @@ class Report:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """What to look at: files of the report's own folder, and the folders of all others."""
+        """Paths to print: the files in the report's folder, and the subfolders with the other files."""
         own = [p for p in self.files if p.parent == self.folder and p.name != _MANIFEST]
         return (*own, *dict.fromkeys(p.parent for p in self.files if p.parent != self.folder))
 
     def tables(self) -> list[Table]:
-        """Build the tables for a terminal: the overview, and of a comparison who wins."""
+        """Build the tables for a terminal: the overview and, for a comparison, verdicts and ranks."""
         shown = [t for t in self.table_data if t.key.startswith(_SHOWN)]
         return [
             *map(render.terminal, overview.compact(self.groups)),
@@ -68,7 +68,7 @@ class Report:
         ]
 
 
-# What of a comparison's tables fits a terminal of eighty columns, and how it is headed there.
+# The columns of a comparison's tables that fit on a terminal of eighty columns, and their headings there.
 _NARROW = {
     "against": "against", "strategy": "strategy", "wins": "won", "ties": "tied", "losses": "lost",
     "pooled difference": "difference", "Holm": "p", "pooled verdict": "pooled",
@@ -88,46 +88,49 @@ def _narrowed(table: TableData) -> TableData:
 
 def make_report(
     runs: Sequence[Path], output: Path, *, budget: int | None = None, figures: bool = True
-) -> Report:
-    """Read run folders, write their tables and draw their figures.
+) -> WrittenReport:
+    """Read run folders, and write their tables and figures.
 
-    One run gets a quick report: ``learning_curve.png``, ``contributions.png``, ``weights.png``, the
-    overview as ``table.md`` and ``table.csv``, and ``curves.csv``. Several get ``report.html``, the
-    overview, ``tables/`` (Markdown, CSV, LaTeX) and ``figures/`` (PNG, PDF, SVG, CSV).
+    The report of a single run consists of ``learning_curve.png``, ``contributions.png``,
+    ``weights.png``, the overview as ``table.md`` and ``table.csv``, and ``curves.csv``. That of several
+    runs consists of ``report.html``, the overview, ``tables/`` (Markdown, CSV, LaTeX) and ``figures/``
+    (PNG, PDF, SVG, CSV).
 
     Parameters
     ----------
     runs : sequence of Path
-        Run folders, ours or of BMMAL's code, finished or not, or folders that have some below. Those that
-        differ by their seed alone are averaged; see :func:`~rlmba.experiments.group_runs`.
+        Run folders of rlmba or of BMMAL's code, finished or not, or folders that contain some. Runs that
+        differ only by their seed are averaged; see :func:`~rlmba.experiments.group_runs`.
     output : Path
-        The report's folder. Made if needed; a report in it is replaced.
+        The report's folder. It is created if needed; a report in it is replaced.
     budget : int or None
-        Labels at which Tables 1 and 2, fairness and calibration are read; None: in each data set the
-        last number that all strategies of one fusion have.
+        Number of labels at which Tables 1 and 2, fairness and calibration are read; None: in each data
+        set the last number that all strategies of a fusion have.
     figures : bool
-        Whether to draw the figures of a comparison, which takes about a second each.
+        Whether to draw the figures of a comparison; each takes about a second.
 
     Returns
     -------
-    Report
+    WrittenReport
 
     Raises
     ------
     RunFolderError
-        If a folder is foreign, damaged or has no complete round.
+        If a folder is not a run folder, is damaged, or has no complete round.
     UsageError
-        If there is no run, a seed is there twice, no round ended with ``budget`` labels, or
-        ``output`` is a file.
+        If there is no run, a seed appears twice, no round has ``budget`` labels, or ``output`` is a
+        file.
     StorageError
         If something cannot be written.
     """
     found = find_runs([Path(run) for run in runs])
     groups = tuple(read_groups(found.runs))
     if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; give a folder for the report with --output")
+        raise UsageError(
+            f"{output}: expected a folder for the report, found a file; give another --output"
+        )
     if len(found.runs) == 1 and groups[0].options and budget is None:
-        return Report(output, _write(output, _one(groups)), groups, skipped=found.skipped)
+        return WrittenReport(output, _write(output, _one(groups)), groups, skipped=found.skipped)
     facts = _facts(groups, found)
     return _compare(groups, found, facts, output, budget=budget, figures=figures)
 
@@ -149,14 +152,14 @@ def _one(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
 
 def _compare(
     groups: tuple[Group, ...],
-    found: Found,
+    found: FoundRuns,
     facts: Mapping[str, str],
     output: Path,
     *,
     budget: int | None,
     figures: bool,
-) -> Report:
-    """Write the report of several runs. Statistics are imported here: one run needs none."""
+) -> WrittenReport:
+    """Write the report of several runs. Only these need statistics, which are imported here."""
     from rlmba.experiments.figures.assemble import scope_figures
     from rlmba.experiments.html import render as html
     from rlmba.experiments.scope import scopes
@@ -173,13 +176,13 @@ def _compare(
             yield f"tables/{table.key}.tex", render.latex(table).encode()
         drawn: list[FigureData] = []
         for figure in scope_figures(split) if figures else ():
-            # The page shows one kind; the others would make it three times as large.
+            # The page shows only the SVG; all formats would make it three times as large.
             drawn.append(replace(figure, files={"svg": figure.files["svg"]}))
             for suffix, content in figure.files.items():
                 yield f"figures/{figure.key}.{suffix}", content
             yield (
                 f"figures/{figure.key}.csv",
-                overview.csv_text(figure.columns, figure.rows).encode(),
+                csv_text(figure.columns, figure.rows).encode(),
             )
         page = html(
             _title(groups),
@@ -191,7 +194,7 @@ def _compare(
         yield "report.html", page.encode()
 
     written = _write(output, files())
-    return Report(output, written, groups, tuple(tables), found.skipped)
+    return WrittenReport(output, written, groups, tuple(tables), found.skipped)
 
 
 def _title(groups: Sequence[Group]) -> str:
@@ -199,7 +202,7 @@ def _title(groups: Sequence[Group]) -> str:
     return f"rlmba: {', '.join(sets)}" if len(sets) <= 5 else f"rlmba: {len(sets)} data sets"
 
 
-def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
+def _facts(groups: Sequence[Group], found: FoundRuns) -> Mapping[str, str]:
     def listed(values: Sequence[str]) -> str:
         return ", ".join(dict.fromkeys(values))
 
@@ -217,7 +220,7 @@ def _facts(groups: Sequence[Group], found: Found) -> Mapping[str, str]:
 
 
 def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]:
-    """Write files as they come, and remove those of an earlier report that are not among them."""
+    """Write the files one by one, then remove those of an earlier report that were not written again."""
     make_folder(output)
     trust.require_inside(output)
     before = _listed(output)
@@ -236,11 +239,11 @@ def _write(output: Path, files: Iterator[tuple[str, bytes]]) -> tuple[Path, ...]
 
 
 def _listed(output: Path) -> set[str]:
-    """Files of the report that is in a folder, as its own list says; none where there is no list."""
+    """Names of the files of the report in a folder, from its list; empty if there is no list."""
     inside = output.resolve()
     try:
         listed = find_json(output / _MANIFEST, dict[str, list[str]], advice="delete it")
-        # Nothing outside the folder, whatever the list says and links lead to.
+        # Nothing outside the folder, whatever the list contains and wherever links lead.
         return {
             name
             for name in (listed or {}).get("files", [])

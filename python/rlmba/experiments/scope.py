@@ -1,9 +1,9 @@
-"""What stands in one table: groups of one fusion and predictor, their names, their budgets."""
+"""Groups that share a table or figure, their names and their budgets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,36 +12,37 @@ import numpy as np
 
 from rlmba.errors import UsageError
 from rlmba.experiments import paper
+from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import Group
 
-__all__ = ["ORDER", "Row", "Scope", "is_variant", "scopes", "slug"]
+__all__ = ["ORDER", "Scope", "StrategyVariant", "is_variant", "scopes", "slug"]
 
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
     "amcb-only", "efda-only", "no-diversity", "greedy", "uniform-draw", "reward-absolute",
     "reward-incremental", "reward-relative", "rlmba", "rlmba-x",
 )  # fmt: skip
-"""Strategies and ablations in the order of the paper's tables, ours last; others follow as they are met."""
+"""Strategies and ablations in the order of the paper's tables, then ours; others follow as they appear."""
 
 _OURS = ("rlmba", "rlmba-x")
 
 
-class Row(NamedTuple):
-    """What a row is about: a strategy's name (or a label), and the options that tell it apart."""
+class StrategyVariant(NamedTuple):
+    """A row of a table: a strategy (or a label), and the options that distinguish its variant."""
 
     strategy: str
     variant: str
 
 
 def slug(name: str) -> str:
-    """Return a name as a part of a file's name."""
+    """Make a name usable as a part of a file name."""
     return re.sub(r"[^\w.-]+", "-", name)
 
 
 def is_variant(group: Group) -> bool:
-    """Whether a group is an ablation: ``rlmba`` or ``rlmba-x`` under a label or other options.
+    """Whether a group is an ablation: ``rlmba`` or ``rlmba-x`` with a label or other options.
 
-    One that is apart for its numbers of labels alone, as an unfinished run is, is none.
+    A group that differs only by its numbers of labels, such as an unfinished run, is not.
     """
     named = group.strategy in paper.TABLE2 and group.strategy not in paper.TABLE1
     of_ours = group.options.get("strategy", group.strategy) in _OURS
@@ -50,15 +51,15 @@ def is_variant(group: Group) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """Groups that may be compared: one fusion, one predictor.
+    """Groups that may be compared, because they have the same fusion and predictor.
 
     Attributes
     ----------
     fusion, predictor : str
     groups : tuple of Group
     budget : int or None
-        Labels at which accuracies are read; None: in each data set the largest number that all its
-        groups have.
+        Number of labels at which accuracies are read; None: in each data set the largest number that all
+        its groups have.
     """
 
     fusion: str
@@ -68,7 +69,7 @@ class Scope:
 
     @property
     def key(self) -> str:
-        """Its part of a file's name: the fusion, and the predictor where that is not "fused"."""
+        """Its part of a file name: the fusion, and the predictor unless it is "fused"."""
         return self.fusion if self.predictor == "fused" else f"{self.fusion}_{self.predictor}"
 
     @property
@@ -78,15 +79,15 @@ class Scope:
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
-        """Names of the data sets: the paper's first, the rest as met."""
+        """Names of the data sets: those of the paper first, then in order of appearance."""
         met = list(dict.fromkeys(g.dataset for g in self.groups))
         known = {name: i for i, name in enumerate(paper.DATASETS)}
         return tuple(sorted(met, key=lambda name: known.get(name.split(":")[0], len(known))))
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StrategyVariant, ...]:
         """Rows of its tables, in :data:`ORDER`."""
-        met = list(dict.fromkeys(Row(g.strategy, g.variant) for g in self.groups))
+        met = list(dict.fromkeys(StrategyVariant(g.strategy, g.variant) for g in self.groups))
         place = {name: i for i, name in enumerate(ORDER)}
         return tuple(sorted(met, key=lambda row: place.get(row.strategy, len(ORDER))))
 
@@ -94,14 +95,14 @@ class Scope:
     def _variants(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.variant for row in self.rows if row.variant))
 
-    def name(self, row: Row) -> str:
-        """Name a row: the strategy, and the number of the note that tells its options."""
+    def name(self, row: StrategyVariant) -> str:
+        """Name a row: the strategy, and the number of the note that lists its options."""
         if not row.variant:
             return row.strategy
         return f"{row.strategy} [{self._variants.index(row.variant) + 1}]"
 
-    def find(self, row: Row, dataset: str) -> Group | None:
-        """Return the row's group on a data set, None where it has none."""
+    def find(self, row: StrategyVariant, dataset: str) -> Group | None:
+        """Return the row's group on a data set, or None."""
         for group in self.groups:
             if (group.strategy, group.variant, group.dataset) == (*row, dataset):
                 return group
@@ -112,8 +113,15 @@ class Scope:
         found = (self.find(row, dataset) for row in self.rows)
         return [group for group in found if group is not None]
 
+    def members(self) -> Iterator[tuple[StrategyVariant, Group]]:
+        """Iterate over the groups with their rows, data set by data set."""
+        for dataset in self.datasets:
+            for row in self.rows:
+                if (group := self.find(row, dataset)) is not None:
+                    yield row, group
+
     def budget_of(self, dataset: str) -> int | None:
-        """Labels at which a data set is read; None where its groups share none (or not the one asked)."""
+        """Number of labels at which a data set is read; None if its groups share none, or lack the budget."""
         members = self.of(dataset)
         if self.budget is not None:
             return self.budget if any(self.budget in g.labels for g in members) else None
@@ -121,19 +129,47 @@ class Scope:
         return max(common, default=None)
 
     def column_of(self, group: Group) -> int | None:
-        """Return the round of a group at its data set's budget, None where it has none there."""
+        """Return the round of a group at the budget of its data set, or None."""
         budget = self.budget_of(group.dataset)
         found = np.flatnonzero(group.labels == budget)
         return int(found[0]) if len(found) else None
 
     def notes(self, *more: str) -> tuple[str, ...]:
-        """Say what a reader must know: fusion, seeds, numbered variants, what differs."""
+        """Notes for the reader: fusion, ``more``, caveats, and the numbered variants."""
         numbered = [f"[{i}] {variant}" for i, variant in enumerate(self._variants, start=1)]
         return (f"Under {self.heading}.", *more, *self.caveats, *numbered)
 
+    def table(
+        self,
+        name: str,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Cell, ...]],
+        notes: Sequence[str],
+        *,
+        bold: frozenset[tuple[int, int]] | set[tuple[int, int]] = frozenset(),
+        row_datasets: Sequence[str] = (),
+        column_datasets: Sequence[str | None] = (),
+    ) -> TableData:
+        """Make a table of this scope: its key and title are completed, and its subject is set.
+
+        ``row_datasets`` and ``column_datasets`` are the data sets that rows and columns are about.
+        """
+        return TableData(
+            key=f"{name}_{self.key}",
+            title=f"{title}, {self.heading}",
+            columns=tuple(columns),
+            rows=tuple(rows),
+            notes=tuple(notes),
+            bold=frozenset(bold),
+            subject=Subject(fusion=self.fusion),
+            row_subjects=tuple(map(Subject, row_datasets)),
+            column_subjects=tuple(map(Subject, column_datasets)),
+        )
+
     @cached_property
     def caveats(self) -> tuple[str, ...]:
-        """What makes groups of a data set less than comparable: seeds, ends of curves, samples."""
+        """What limits the comparability of a data set's groups: seeds, ends of curves, samples."""
         notes = []
         for dataset in self.datasets:
             members = self.of(dataset)
@@ -141,14 +177,15 @@ class Scope:
             if len(seeds) > 1:
                 shared = sorted(set.intersection(*map(set, seeds)))
                 notes.append(
-                    f"{dataset}: not every strategy has the same seeds ({_spans(shared)} are shared); "
-                    "means are over each one's own"
+                    f"{dataset}: the strategies have different seeds ({_spans(shared)} are shared); each "
+                    "mean is over a strategy's own seeds"
                 )
             last = max(int(g.labels[-1]) for g in members)
             short = [g for g in members if int(g.labels[-1]) < last]
             if short:
                 ends = ", ".join(
-                    f"{self.name(Row(g.strategy, g.variant))} at {g.labels[-1]}" for g in short
+                    f"{self.name(StrategyVariant(g.strategy, g.variant))} at {g.labels[-1]}"
+                    for g in short
                 )
                 notes.append(f"{dataset}: curves that end before {last} labels: {ends}")
             if {g.on for g in members} != {"test"}:
@@ -157,30 +194,36 @@ class Scope:
         return tuple(notes)
 
     def seeds(self) -> str:
-        """Say how many seeds its groups have, such as ``8`` or ``5 to 8``."""
+        """Number of seeds of its groups, such as ``8`` or ``5 to 8``."""
         counts = sorted({len(g.seeds) for g in self.groups})
         return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
     @cached_property
     def main(self) -> Scope:
-        """The strategies themselves: all but labelled ablations (all, if there is nothing else)."""
-        rows = {Row(g.strategy, g.variant) for g in self.groups if g.variant or not is_variant(g)}
+        """Its groups without labeled ablations (all, if there is nothing else)."""
+        rows = {
+            StrategyVariant(g.strategy, g.variant)
+            for g in self.groups
+            if g.variant or not is_variant(g)
+        }
         return self.only([row for row in self.rows if row in rows]) if rows else self
 
     @cached_property
     def ablations(self) -> Scope | None:
-        """Return the ablations, with ``bmmal`` and what they are ablations of; None without any."""
+        """Its ablations, with ``bmmal`` and the strategies they are variants of; None if there are none."""
         if not any(is_variant(g) for g in self.groups):
             return None
         beside = ("bmmal", *_OURS)
         rows = {
-            Row(g.strategy, g.variant) for g in self.groups if is_variant(g) or g.strategy in beside
+            StrategyVariant(g.strategy, g.variant)
+            for g in self.groups
+            if is_variant(g) or g.strategy in beside
         }
         return self.only([row for row in self.rows if row in rows])
 
-    def only(self, rows: Sequence[Row]) -> Scope:
-        """Return the scope of these rows alone."""
-        kept = tuple(g for g in self.groups if Row(g.strategy, g.variant) in rows)
+    def only(self, rows: Sequence[StrategyVariant]) -> Scope:
+        """Return a scope with only these rows."""
+        kept = tuple(g for g in self.groups if StrategyVariant(g.strategy, g.variant) in rows)
         return Scope(self.fusion, self.predictor, kept, self.budget)
 
 
@@ -189,24 +232,24 @@ def _spans(seeds: Sequence[int]) -> str:
 
 
 def scopes(groups: Sequence[Group], budget: int | None = None) -> list[Scope]:
-    """Split groups into those of one fusion and predictor.
+    """Split groups by fusion and predictor.
 
     Parameters
     ----------
     groups : sequence of Group
     budget : int or None
-        Labels at which accuracies are read; None: the last that a data set's groups share.
+        Number of labels at which accuracies are read; None: the last that a data set's groups share.
 
     Raises
     ------
     UsageError
-        If no group has ``budget`` labels in any round.
+        If no round of any group has ``budget`` labels.
     """
     if budget is not None and not any(budget in g.labels for g in groups):
         common = sorted({int(labels) for g in groups for labels in g.labels})
         raise UsageError(
-            f"--budget {budget}: expected a number of labels that a round ended with, one of "
-            f"{_listed(common)}; choose one of them, or leave --budget out"
+            f"--budget {budget}: expected the number of labels of some round, one of "
+            f"{_listed(common)}; choose one of these, or omit --budget"
         )
     keys = dict.fromkeys((g.fusion, g.predictor) for g in groups)
     return [

@@ -14,7 +14,7 @@ from rlmba.data import MultimodalDataset, load_dataset
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.trained import Trained
 from rlmba.method.efda import difficulty, sample_weights
-from rlmba.project.streamed import Rows, check_target, write_streamed
+from rlmba.tables import Columns, check_target, write_table
 from rlmba.training import Loader, ProcessGroup, head_log_probs, predict
 from rlmba.types import MULTIMODAL, PoolOutputs
 
@@ -50,7 +50,7 @@ class Summary:
     unread: list[str] = field(default_factory=list)
     partly: int = 0
 
-    def add(self, columns: Rows) -> None:
+    def add(self, columns: Columns) -> None:
         """Count a chunk of rows."""
         self.samples += len(columns["id"])
         for sample, name, note in zip(
@@ -135,7 +135,7 @@ def predict_file(
     dataset = read_new(trained, manifest=manifest, data=data)
     summary = Summary(out)
 
-    def counted() -> Iterator[Rows]:
+    def counted() -> Iterator[Columns]:
         for columns in predictions(
             trained, dataset, every_class=every_class, device=device, batch_size=batch_size
         ):
@@ -145,7 +145,7 @@ def predict_file(
                 progress(min(summary.samples, len(dataset)), len(dataset))
 
     columns = 5 + len(trained.modalities) + every_class * len(trained.classes)
-    write_streamed(out, counted(), texts=_TEXTS, about=12 * len(dataset) * columns)
+    write_table(out, counted(), guard=True, texts=_TEXTS, size=12 * len(dataset) * columns)
     return summary
 
 
@@ -196,10 +196,10 @@ def predictions(
     every_class: bool = False,
     device: str | None = None,
     batch_size: int | None = None,
-) -> Iterator[Rows]:
-    """Rows on all samples of a data set, a chunk at a time; see :func:`describe_samples`.
+) -> Iterator[Columns]:
+    """Columns on all samples of a data set, a chunk at a time; see :func:`describe_samples`.
 
-    Rows of a manifest that are no sample, for there is nothing that could be read, come last.
+    Columns of a manifest that are no sample, for there is nothing that could be read, come last.
 
     Memory does not grow with the number of samples, beyond what the data set itself takes.
 
@@ -237,7 +237,7 @@ def describe_samples(
     listed: NDArray[np.bool_] | None = None,
     *,
     every_class: bool = False,
-) -> Rows:
+) -> Columns:
     """What a network's outputs mean, a row for each sample.
 
     Parameters

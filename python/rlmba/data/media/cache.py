@@ -26,8 +26,8 @@ from rlmba.data.media.content import Recipe
 from rlmba.data.media.outcome import DecodeOutcome
 from rlmba.data.media.plan import HEADER, NOWHERE, CachePlan, read_plan, recipe_differences
 from rlmba.data.media.report import MediaReport, OnProgress
-from rlmba.data.media.work import default_workers
 from rlmba.errors import DataError
+from rlmba.workers import cores
 
 __all__ = ["CacheInfo", "CacheReader", "is_cache", "read_cache_info", "verify"]
 
@@ -260,7 +260,7 @@ def verify(
     _require(folder, contents.plan, name, None)
     numbers = sorted(contents.notes)
     wrong: list[str] = []
-    with ThreadPoolExecutor(workers or default_workers()) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         found = pool.map(lambda n: shards.verify_shard(folder, n, contents.notes[n]), numbers)
         for done, fault in enumerate(found, start=1):
             if fault:

@@ -22,12 +22,13 @@ from rlmba.data.media.outcome import (
 )
 from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.tokens import with_vocabulary
-from rlmba.data.media.work import Died, Pool, default_workers
+from rlmba.data.media.work import TaskQueue
 from rlmba.errors import DataError, StorageError
 from rlmba.markup import visible
 from rlmba.reading.files import find_bytes
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_text, cache_folder
+from rlmba.workers import Died, cores
 
 __all__ = ["Examine", "check", "default_index", "known_outcomes"]
 
@@ -109,7 +110,7 @@ def check(
     chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
     decode = decode or default_decode()
     tasks = [Examine(chunk, recipe, decode) for chunk in chunks]
-    with _opened(file, catalogue, recipe) as log, Pool(workers or default_workers(), tasks) as pool:
+    with _opened(file, catalogue, recipe) as log, TaskQueue(workers or cores(), tasks) as pool:
         for event in pool.outcomes():
             if event is not None:
                 for sample, outcome in _settle(pool, *event):
@@ -120,7 +121,7 @@ def check(
     return _report(catalogue, [outcomes[s.id] for s in catalogue.samples], file)
 
 
-def _settle(pool: Pool, task: Any, result: Any) -> Iterator[tuple[Sample, DecodeOutcome]]:
+def _settle(pool: TaskQueue, task: Any, result: Any) -> Iterator[tuple[Sample, DecodeOutcome]]:
     """The outcomes of a task; if its worker died, each sample is submitted again alone."""
     if not isinstance(result, Died):
         yield from zip(task.samples, result, strict=True)

@@ -19,9 +19,10 @@ from rlmba.data.media.outcome import CRASHED, Decode, DecodeOutcome, default_dec
 from rlmba.data.media.plan import HEADER, NOWHERE, CachePlan, differences, read_plan, write_plan
 from rlmba.data.media.report import MediaReport, OnProgress
 from rlmba.data.media.tokens import with_vocabulary
-from rlmba.data.media.work import Died, Pool, default_workers
+from rlmba.data.media.work import TaskQueue
 from rlmba.errors import DataError, StorageError, UsageError
 from rlmba.storage import locked, make_folder
+from rlmba.workers import Died, cores
 
 __all__ = ["prepare"]
 
@@ -89,7 +90,7 @@ def prepare(
         _clean(out, plan)
         job = _Preparation(catalogue, plan, decode or default_decode(), out)
         try:
-            job.run(workers or default_workers(), progress)
+            job.run(workers or cores(), progress)
         finally:
             _clean(out, plan)
         return cache_report(out, catalogue.notes)
@@ -149,7 +150,7 @@ class _Preparation:
         shown = done
         if progress is not None:
             progress(done, total)
-        with Pool(workers, [self._task(n) for n in self._todo]) as pool:
+        with TaskQueue(workers, [self._task(n) for n in self._todo]) as pool:
             try:
                 for event in pool.outcomes():
                     if event is not None:
@@ -177,7 +178,7 @@ class _Preparation:
         nothing = dict.fromkeys(self._plan.modalities)
         return Sample(sample, self._plan.labels[i], self._plan.test[i], nothing)
 
-    def _take(self, pool: Pool, task: object, outcome: object) -> int:
+    def _take(self, pool: TaskQueue, task: object, outcome: object) -> int:
         """Record how a task ended; returns how many samples it finished."""
         if isinstance(task, _MakeShard):
             if not isinstance(outcome, Died):
@@ -187,7 +188,7 @@ class _Preparation:
             self._probed(pool, task, outcome)
         return 0
 
-    def _probe(self, pool: Pool, task: _MakeShard, died: Died) -> None:
+    def _probe(self, pool: TaskQueue, task: _MakeShard, died: Died) -> None:
         """Read each sample of a shard alone after its worker died, to find the one that causes it."""
         self._deaths[task.number] += 1
         if self._deaths[task.number] > _MOST_DEATHS:
@@ -200,7 +201,7 @@ class _Preparation:
         self._probing |= {s.id: task.number for s in suspects}
         pool.submit(Examine((s,), task.recipe, task.decode) for s in suspects)
 
-    def _probed(self, pool: Pool, task: Examine, outcome: object) -> None:
+    def _probed(self, pool: TaskQueue, task: Examine, outcome: object) -> None:
         sample = task.samples[0].id
         number = self._probing.pop(sample)
         if isinstance(outcome, Died):

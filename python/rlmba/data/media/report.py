@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rlmba.data.media.catalogue import split_checksum
 from rlmba.data.media.outcome import DecodeOutcome
-from rlmba.markup import csv_text, visible
+from rlmba.markup import visible
 from rlmba.storage import atomic_write_text
+from rlmba.tables import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""Figures of a report.
+"""The figures of a report.
 
-``single`` draws the quick ones of one run; ``assemble`` all others, with the numbers they show.
+``single`` draws those of a single run; ``assemble`` draws all others, with the numbers they show.
 """

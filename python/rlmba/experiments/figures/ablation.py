@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlmba.experiments.content import FigureData
+from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.figures.scoped import band_of, points
 from rlmba.experiments.figures.style import (
@@ -17,7 +17,7 @@ from rlmba.experiments.figures.style import (
     strategy_styles,
     tidy,
 )
-from rlmba.experiments.scope import Row, Scope, slug
+from rlmba.experiments.scope import Scope, StrategyVariant, slug
 from rlmba.types import MULTIMODAL
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _apart_from_reward(group: Group) -> tuple[tuple[str, str], ...]:
 
 
 def _rewards(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
-    """Groups that differ by their reward alone: one a kind, and all; empty where there are not two."""
+    """Groups that differ only by their reward: one per kind, and all; empty for fewer than two kinds."""
     alike: dict[tuple[tuple[str, str], ...], list[Group]] = {}
     for group in groups:
         if _REWARD in group.options:
@@ -49,7 +49,7 @@ def _rewards(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
 def figure7(scope: Scope, dataset: str) -> FigureData | None:
     """Figure 7: Top-1 of the ablations; Top-1 and reward under each kind of reward.
 
-    Kinds of reward are compared where runs differ by it alone. None where there is no ablation.
+    Kinds of reward are compared if runs differ only by the reward. None if there is no ablation.
     """
     if scope.ablations is None:
         return None
@@ -58,7 +58,10 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
     ablated = [g for g in groups if g not in of_reward or g.strategy in ("rlmba", "rlmba-x")]
     parts: list[tuple[str, str, list[tuple[str, Group, Array]]]] = []
     if len(ablated) > 1:
-        named = [(scope.name(Row(g.strategy, g.variant)), g, g.top1[MULTIMODAL]) for g in ablated]
+        named = [
+            (scope.name(StrategyVariant(g.strategy, g.variant)), g, g.top1[MULTIMODAL])
+            for g in ablated
+        ]
         parts.append(("ablations", "Top-1", named))
     if rewards:
         kinds = [(g.options[_REWARD], g) for g in rewards]
@@ -76,13 +79,14 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
     finish(figure, title, [])
     notes = [f"{name}: {g.variant}." for name, g, _ in parts[0][2] if g.variant]
     return FigureData(
+        subject=Subject(dataset, scope.fusion),
         key=f"figure7_{slug(dataset)}_{scope.key}",
         title=title,
         caption=" ".join(
             [
                 (
-                    "Top-1 of the fused head against labeled samples for parts of the method, and for "
-                    "the kinds of reward where runs differ by that alone. Mean over seeds; band: ± 1 s.d."
+                    "Top-1 of the fused head against labeled samples for parts of the method, and for the "
+                    "kinds of reward if runs differ only by the reward. Mean over seeds; band: ± 1 s.d."
                 ),
                 *notes,
             ]
@@ -109,7 +113,7 @@ def _panel(
     axis.set_title(heading, fontsize=9)
     axis.set_xlabel("labeled samples")
     axis.set_ylabel(ylabel)
-    # Below the axes, so that it never covers data.
+    # Below the axes, where it never covers data.
     axis.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8,
         handlelength=3.4,

@@ -1,4 +1,4 @@
-"""All figures of a report, in the order they are read."""
+"""All figures of a report, in reading order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ __all__ = ["scope_figures"]
 
 
 def scope_figures(scopes: Sequence[Scope]) -> Iterator[FigureData]:
-    """Draw every figure that the groups have numbers for, one after another."""
+    """Draw all figures that the groups have numbers for, one after another."""
     for scope in scopes:
         ranks = ranking(scope)
         if ranks is not None and ranks.critical_difference is not None:
-            yield critical_difference(ranks, key=scope.key, heading=scope.heading)
+            yield critical_difference(
+                ranks, key=scope.key, heading=scope.heading, fusion=scope.fusion
+            )
     for draw in (figure5, figure6, figure7, calibration, weights):
         for scope in scopes:
             for dataset in scope.datasets:

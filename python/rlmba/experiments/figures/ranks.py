@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlmba.experiments.content import FigureData
+from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.figures.style import canvas, export, finish
 
 if TYPE_CHECKING:
@@ -18,17 +18,18 @@ _STEP = 0.34  # inches between names
 _CLIQUE_STEP = 0.13
 
 
-def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureData:
-    """Draw mean ranks on a line, names at both sides, a bar through those not told apart.
+def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str) -> FigureData:
+    """Draw mean ranks on a line, names on both sides, and bars through ranks that do not differ.
 
     Parameters
     ----------
     ranking : Ranking
-        Of two strategies or more, with a critical difference.
+        Has two or more strategies and a critical difference.
     key : str
-        What the figure's name ends with.
+        The end of the figure's name.
     heading : str
-        The fusion and predictor, for its title.
+        The fusion and predictor, for the title.
+    fusion : str
     """
     order = sorted(range(len(ranking.names)), key=lambda k: ranking.mean_rank[k])
     ranks = [float(ranking.mean_rank[k]) for k in order]
@@ -75,9 +76,10 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
     title = f"Mean ranks by AUBC, {heading}"
     finish(figure, title, [])
     return FigureData(
+        subject=Subject(fusion=fusion),
         key=f"ranks_{key}",
         title=title,
-        caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed); 1 is best. "
+        caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed each); 1 is best. "
         f"{_friedman(ranking.friedman_p)} Strategies joined by a bar differ by less than the "
         f"critical difference of Nemenyi's test at {ranking.alpha:g}, {difference:.2f}.",
         files=export(figure),
@@ -90,11 +92,11 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str) -> FigureDa
 
 
 def _friedman(p: float | None) -> str:
-    return "" if p is None else f"Friedman's test that all are alike: p = {p:.2g}."
+    return "" if p is None else f"Friedman's test that all are equal: p = {p:.2g}."
 
 
 def _scale(axis: Axes, names: int, difference: float) -> None:
-    """Draw the line of ranks and, above it, how long the critical difference is."""
+    """Draw the line of ranks and, above it, the length of the critical difference."""
     last = max(names, 2)
     axis.plot([1, last], [0, 0], color="#000000", linewidth=1.2, clip_on=False)
     for rank in range(1, last + 1):

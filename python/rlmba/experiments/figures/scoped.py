@@ -1,4 +1,4 @@
-"""Figures of one data set under one fusion: Figures 5 and 6, calibration, weights."""
+"""Figures of one data set with one fusion: Figures 5 and 6, calibration, weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from rlmba.experiments.content import FigureData
+from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.figures.style import (
     curve,
@@ -17,7 +17,7 @@ from rlmba.experiments.figures.style import (
     seeds_text,
     strategy_styles,
 )
-from rlmba.experiments.scope import Row, Scope, slug
+from rlmba.experiments.scope import Scope, StrategyVariant, slug
 from rlmba.types import MULTIMODAL
 
 __all__ = ["band_of", "calibration", "figure5", "figure6", "points", "weights"]
@@ -25,12 +25,12 @@ __all__ = ["band_of", "calibration", "figure5", "figure6", "points", "weights"]
 Point = tuple[str | float | int, ...]
 _COLUMNS = 3
 _COLUMN_NAMES = ("strategy", "variant", "seeds", "figure", "name", "labels", "mean", "sd")
-# With more curves than this in a panel bands are drawn fainter, or they would hide one another.
+# With more curves in a panel, bands are drawn fainter, because they would hide each other.
 _FEW = 5
 
 
 def points(group: Group, figure: str, name: str, values: Array) -> list[Point]:
-    """Return a curve as rows of the CSV: mean and s.d. (empty for one seed) where known."""
+    """Return a curve as rows of a CSV: mean and s.d. (empty for one seed), if known."""
     found: list[Point] = []
     for t, labels in enumerate(group.labels):
         column = values[:, t]
@@ -46,7 +46,7 @@ def points(group: Group, figure: str, name: str, values: Array) -> list[Point]:
 
 
 def band_of(curves: int) -> float:
-    """Return how opaque a band is among so many curves."""
+    """Return the opacity of a band for a number of curves."""
     return 0.15 if curves <= _FEW else 0.06
 
 
@@ -63,9 +63,9 @@ def _by_strategy(
     level: float | None = None,
     columns: int = _COLUMNS,
 ) -> FigureData | None:
-    """Draw one panel a head (or modality) and one curve a strategy; None where nothing is known.
+    """Draw one panel per head (or modality) and one curve per strategy; None if nothing is known.
 
-    ``level`` is where all modalities are equal: panels then share their height.
+    ``level`` is the value at which all modalities are equal; the panels then share their scale.
     """
     groups = scope.main.of(dataset)
     curves = {id(g): of(g) for g in groups}
@@ -73,7 +73,7 @@ def _by_strategy(
     heads = list(dict.fromkeys(h for g in groups for h in curves[id(g)]))
     if not heads:
         return None
-    names = {id(g): scope.name(Row(g.strategy, g.variant)) for g in groups}
+    names = {id(g): scope.name(StrategyVariant(g.strategy, g.variant)) for g in groups}
     styles = strategy_styles(names.values())
     figure, axes = panels(len(heads), columns=columns, ylabel=ylabel, share_y=level is not None)
     for axis, head in zip(axes, heads, strict=True):
@@ -97,6 +97,7 @@ def _by_strategy(
     title = f"{dataset}, {scope.heading}: {what}"
     finish(figure, f"{title} ({seeds.pop()})" if len(seeds) == 1 else title, handles)
     return FigureData(
+        subject=Subject(dataset, scope.fusion),
         key=f"{key}_{slug(dataset)}_{scope.key}",
         title=title,
         caption=_with_notes(scope, groups, caption),
@@ -122,7 +123,9 @@ def _with_notes(scope: Scope, groups: Sequence[Group], caption: str) -> str:
     if any(len(g.seeds) > 1 for g in groups):
         parts.append("Mean over seeds; band: ± 1 s.d.")
     parts += dict.fromkeys(
-        f"{scope.name(Row(g.strategy, g.variant))}: {g.variant}." for g in groups if g.variant
+        f"{scope.name(StrategyVariant(g.strategy, g.variant))}: {g.variant}."
+        for g in groups
+        if g.variant
     )
     return " ".join(parts)
 
@@ -143,7 +146,7 @@ def figure5(scope: Scope, dataset: str) -> FigureData | None:
 
 
 def figure6(scope: Scope, dataset: str) -> FigureData | None:
-    """Figure 6: each modality's exact Shapley contribution against labels."""
+    """Figure 6: exact Shapley contribution of each modality against labels."""
     return _by_strategy(
         scope,
         dataset,
@@ -177,7 +180,7 @@ _KINDS = (("weights", "AMCB's w of {} (scoring)"), ("fusion_weights", "weight of
 
 
 def weights(scope: Scope, dataset: str) -> FigureData | None:
-    """Modality weights against labels: AMCB's in the upper panels, the fusion's below."""
+    """Modality weights against labels: those of AMCB in the upper panels, those of the fusion below."""
 
     def of(group: Group) -> dict[str, Array]:
         return {
@@ -192,7 +195,7 @@ def weights(scope: Scope, dataset: str) -> FigureData | None:
         dataset,
         key="weights",
         what="modality weights against labels",
-        caption="AMCB's w (Eq 2), used for scoring, and the weights the fusion was trained under.",
+        caption="AMCB's w (Eq 2), used for scoring, and the weights that the fusion was trained with.",
         ylabel="weight",
         quantity="weight",
         of=of,

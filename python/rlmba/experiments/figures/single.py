@@ -1,4 +1,4 @@
-"""The figures of one run's report, as PNG: quick, for a look after every run."""
+"""The figures of the report of a single run, as PNG; quick to draw after every run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _title(group: Group, what: str) -> str:
 
 
 def learning_curve(group: Group) -> bytes:
-    """Draw Top-1 against labels: the fused head solid, each modality's own head dashed."""
+    """Draw Top-1 against labels: the fused head as a solid line, the modalities' heads dashed."""
     figure, (axis,) = panels(1, columns=1, ylabel=f"Top-1 on {group.on}", share_y=False)
     handles = []
     for i, (head, values) in enumerate(group.top1.items()):
@@ -40,7 +40,7 @@ def learning_curve(group: Group) -> bytes:
 
 
 def contributions(group: Group) -> bytes:
-    """Draw each modality's normalized Shapley contribution against labels."""
+    """Draw the normalized Shapley contributions of the modalities against labels."""
     figure, (axis,) = panels(1, columns=1, ylabel="normalized contribution", share_y=False)
     handles = []
     for i, (modality, values) in enumerate(group.contributions.items()):
@@ -53,7 +53,7 @@ def contributions(group: Group) -> bytes:
 
 
 def weights(group: Group) -> bytes:
-    """Draw AMCB's weights (solid) and the fusion's (dashed) against labels."""
+    """Draw the weights of AMCB (solid) and of the fusion (dashed) against labels."""
     figure, (axis,) = panels(1, columns=1, ylabel="weight", share_y=False)
     dashed: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4}
     kinds = (

@@ -1,4 +1,4 @@
-"""How figures look: one colour, dash and marker a strategy, told apart in grey and by any eye."""
+"""The style of figures: a color, dash and marker per strategy, distinguishable without color as well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "panels", "seeds_text", "strategy_styles", "tidy",
 ]  # fmt: skip
 
-# Okabe and Ito's colours without their yellow, which is lost on white; then darker ones.
+# The colors of Okabe and Ito without yellow, which is too light on white; then darker ones.
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B4513",
     "#6A3D9A", "#7F7F7F",
@@ -32,7 +32,7 @@ FORMATS = ("png", "pdf", "svg")
 _LINE = {"linewidth": 1.2, "markersize": 3.6, "zorder": 2}
 _OURS = {"linewidth": 2.1, "markersize": 4.6, "zorder": 3}
 _DENSE = (0, (3, 1, 1, 1, 1, 1))
-# Fixed, so that a strategy looks the same in every figure of every report.
+# Fixed, so that a strategy looks the same in all figures of all reports.
 _STRATEGIES: Mapping[str, dict[str, Any]] = {
     "rlmba": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_OURS},
     "rlmba-x": {"color": "#0072B2", "linestyle": "-", "marker": "s", **_OURS},
@@ -55,12 +55,12 @@ _STRATEGIES: Mapping[str, dict[str, Any]] = {
     "relative": {"color": "#0072B2", "linestyle": "-.", "marker": "s", **_LINE},
 }
 _MARKERS = "*dX8H1234+"
-# More points than this in a curve: markers at some of them only.
+# Curves with more points have markers only at some of them.
 _MARKED = 12
 
 
 def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Give each name a look: its own where it is known, else one of those left, in order."""
+    """Assign a style to each name: that of a known strategy, or the next of the others."""
     styles: dict[str, dict[str, Any]] = {}
     others = 0
     for name in names:
@@ -78,7 +78,7 @@ def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def canvas(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches, drawn without a display or any global state."""
+    """Make an empty figure of a size in inches, without a display and without global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -90,7 +90,7 @@ def canvas(width: float, height: float) -> Figure:
 def panels(
     n: int, *, columns: int, ylabel: str, share_y: bool, legend_width: float = 2.4
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of n panels against labels, and room for a legend at the right."""
+    """Make a figure with n panels against labels, and space for a legend on the right."""
     across = min(n, columns)
     down = -(-n // across)
     figure = canvas(3.9 * across + legend_width, 3.2 * down + 0.7)
@@ -109,7 +109,7 @@ def panels(
 
 
 def tidy(axis: Axes) -> None:
-    """Give axes a light grid and no box."""
+    """Give axes a light grid and remove the box."""
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
@@ -118,7 +118,7 @@ def tidy(axis: Axes) -> None:
 
 
 def curve(axis: Axes, labels: Any, values: Array, *, band: float = 0.15, **style: Any) -> None:
-    """Draw a mean over seeds against labels, ± 1 s.d. as a band, where every seed has a figure."""
+    """Draw the mean over seeds against labels, with ± 1 s.d. as a band, where all seeds have figures."""
     known = ~np.isnan(values).any(axis=0)
     if not known.any():
         return
@@ -136,19 +136,19 @@ def curve(axis: Axes, labels: Any, values: Array, *, band: float = 0.15, **style
 
 
 def key_line(label: str, **style: Any) -> Any:
-    """Make an entry of a legend."""
+    """Make a legend entry."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], label=legend_text(label), **style)
 
 
 def legend_text(name: str) -> str:
-    """A name as a legend shows it: matplotlib leaves out entries that begin with an underscore."""
+    """Make a name visible in a legend: matplotlib omits entries that begin with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 
 def finish(figure: Figure, title: str, handles: Sequence[Any]) -> None:
-    """Set title and legend, the latter outside the axes, where it never covers data."""
+    """Set the title and the legend, which lies outside the axes, where it never covers data."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     if handles:
         figure.legend(
@@ -158,14 +158,14 @@ def finish(figure: Figure, title: str, handles: Sequence[Any]) -> None:
 
 
 def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """Return a figure's files by format: no date and no random id, so the same bytes every time."""
+    """Return a figure's files by format, without dates and random ids, so that they are reproducible."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    # Each canvas is asked directly: savefig would draw once more for every format. PNG comes first,
-    # the others set their own resolution.
+    # The canvases are used directly, because savefig would draw once more for each format. PNG comes
+    # first, because the others change the resolution.
     canvases: Mapping[str, tuple[Any, str, dict[str, Any]]] = {
         "png": (FigureCanvasAgg, "print_png", {"Software": None}),
         "pdf": (FigureCanvasPdf, "print_pdf", {"CreationDate": None, "Creator": None}),
@@ -174,7 +174,7 @@ def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]
     _as_it_is(figure)
     files = {}
     with mpl.rc_context({"svg.hashsalt": "rlmba", "pdf.fonttype": 42}):
-        # Laid out once, not once a format.
+        # The layout is computed only once for all formats.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for kind in sorted(formats, key=FORMATS.index):
@@ -186,7 +186,7 @@ def export(figure: Figure, formats: Sequence[str] = FORMATS) -> dict[str, bytes]
 
 
 def _as_it_is(figure: Figure) -> None:
-    """Draw all text as it is: no dollar begins a formula, no control character reaches a file."""
+    """Draw all text literally: without formulas, and with control characters escaped."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
@@ -196,5 +196,5 @@ def _as_it_is(figure: Figure) -> None:
 
 
 def seeds_text(group: Group) -> str:
-    """Say how many seeds a group has."""
+    """The number of seeds of a group, in words."""
     return f"{len(group.seeds)} seed{'s' * (len(group.seeds) != 1)}"

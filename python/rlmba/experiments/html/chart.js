@@ -1,5 +1,5 @@
 "use strict";
-// The learning curves, drawn from the numbers in #curves.
+// Draws the learning curves from the numbers in #curves.
 (() => {
   const source = document.getElementById("curves");
   if (!source) {
@@ -9,7 +9,7 @@
   const data = JSON.parse(source.textContent);
   const root = document.getElementById("chart");
   const MULTIMODAL = "mm";
-  // With more lines than this their bands hide each other: only the one pointed at shows its own.
+  // With more lines, bands would hide each other; only the line under the pointer shows its band.
   const BANDS = 5;
   const REACH = 36;
 
@@ -133,7 +133,7 @@
     return { line, layer, spots };
   }
 
-  // Order of the legend: as the lines end, from top to bottom.
+  // The legend lists the lines in the order of their right ends, from top to bottom.
   function drawLegend(present) {
     const active = document.activeElement?.dataset?.name;
     const ends = new Map();
@@ -237,7 +237,7 @@
 
   const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
-  // Up and down go to the line above or below at that number of labels.
+  // Up and down move to the next line above or below at the same number of labels.
   function step(event) {
     const way = STEPS[event.key];
     if (!way || plot.curves.length === 0) {
@@ -312,14 +312,14 @@
     const [x, y] = [spot.x * ratio, spot.y * ratio];
     const left = x + 16 + tip.offsetWidth > canvas.clientWidth ? x - 16 - tip.offsetWidth : x + 16;
     tip.style.left = `${Math.max(0, Math.min(left, canvas.clientWidth - tip.offsetWidth))}px`;
-    // Below rather than above: learning curves leave their lower right corner free.
+    // Below the point if possible, because learning curves leave the lower right corner free.
     const below = y + 16;
     const above = Math.max(0, y - tip.offsetHeight - 12);
     tip.style.top = `${below + tip.offsetHeight <= canvas.clientHeight ? below : above}px`;
   }
 
   document.addEventListener("view", ({ detail }) => {
-    // "All" leaves the chart at what it shows: one data set, one fusion.
+    // "All" does not change the chart, which shows one data set.
     change(Object.fromEntries(Object.entries(detail).filter(([, chosen]) => chosen !== "")));
   });
   let width = 0;

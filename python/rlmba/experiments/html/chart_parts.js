@@ -1,5 +1,5 @@
 "use strict";
-// Small parts of the chart that know nothing of its state.
+// Parts of the chart that do not depend on its state.
 const parts = (() => {
   const SVG = "http://www.w3.org/2000/svg";
 
@@ -30,7 +30,7 @@ const parts = (() => {
     return element("label", {}, element("span", {}, label), box);
   }
 
-  // Round numbers, about `wanted` of them, that cover [low, high].
+  // About `wanted` round numbers that cover [low, high].
   function ticks(low, high, wanted) {
     const rough = (high - low) / Math.max(wanted, 1);
     const power = 10 ** Math.floor(Math.log10(rough));
@@ -42,7 +42,7 @@ const parts = (() => {
     return marks;
   }
 
-  // At most `room` of the values: every k-th, from the first.
+  // At most `room` values: every k-th, starting with the first.
   function thinned(values, room) {
     const every = Math.ceil((values.length - 1) / Math.max(room - 1, 1)) || 1;
     return values.filter((_, i) => i % every === 0);
@@ -57,7 +57,7 @@ const parts = (() => {
   const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 3", "4 2 1 2 1 2"];
   const COLOURS = 10;
 
-  // Colour and mark tell lines apart, for any number of them and any colour vision.
+  // Color and mark distinguish any number of lines, also without color vision.
   function style(name) {
     const turn = Math.floor(name / COLOURS);
     return { colour: `var(--line-${name % COLOURS})`, mark: MARKS[turn % MARKS.length], turn };
@@ -85,7 +85,7 @@ const parts = (() => {
     return rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n";
   }
 
-  // Points between gaps, as one path; a point alone is left to its mark.
+  // The points between gaps as one path; an isolated point is shown only by its mark.
   function path(points) {
     let open = false;
     return points
@@ -97,7 +97,7 @@ const parts = (() => {
       .join("");
   }
 
-  // The area between two edges, one closed piece between gaps.
+  // The area between two edges, as one closed piece for each interval between gaps.
   function band(upper, lower) {
     const pieces = [];
     let piece = [];

@@ -1,4 +1,4 @@
-"""The curves of groups as what the page's chart reads."""
+"""The curves of groups as JSON for the chart of the page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _METRICS = {
     "balance": "balance of the contributions",
     "raw_reward": "reward",
 }
-"""What the chart offers, in this order; metrics it does not know follow under their own names."""
+"""Metrics of the chart, in this order; others follow under their own names."""
 
 Known = NDArray[np.bool_]
 
@@ -37,9 +37,10 @@ _PER_ROUND = ("fairness_gap", "balance", "raw_reward")
 
 
 def line_names(groups: Sequence[Group]) -> list[str]:
-    """Name each group's line, short and distinct within its data set and fusion.
+    """Give each group's line a short name that is unique within its data set and fusion.
 
-    The strategy; its predictor where the groups have several; its variant. Equal names get numbers.
+    A name consists of the strategy, the predictor if the groups have several, and the variant. Equal names
+    are numbered.
 
     Returns
     -------
@@ -61,22 +62,22 @@ def line_names(groups: Sequence[Group]) -> list[str]:
 def curves_json(
     groups: Sequence[Group], datasets: Sequence[str], fusions: Sequence[str]
 ) -> dict[str, Any]:
-    """Reduce groups to means and standard deviations over seeds, as plain JSON values.
+    """Reduce groups to means and standard deviations over seeds, as JSON values.
 
-    A point that is not finite in every seed is left out (null): a mean over fewer seeds would be
-    another curve. Means keep five significant digits, standard deviations (n - 1) three.
+    A point that is not finite in all seeds is null, because a mean over fewer seeds would not be
+    comparable. Means have five significant digits, standard deviations (n - 1) have three.
 
     Parameters
     ----------
     groups : sequence of Group
         ``metrics`` and the figures of rounds are optional.
     datasets, fusions : sequence of str
-        Every name that a group has; groups refer to them by position.
+        All names in the groups, which refer to them by position.
 
     Returns
     -------
     dict
-        ``datasets``, ``fusions``, ``metrics`` (name to label), ``names`` of lines, ``groups``.
+        ``datasets``, ``fusions``, ``metrics`` (labels by name), ``names`` of lines, ``groups``.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def curves_json(
 
 
 def _curves(group: Group) -> dict[str, dict[str, Any]]:
-    """Metric to head ("" where it has none) to means and standard deviations; unknown ones left out."""
+    """Means and standard deviations by metric and head ("" if it has none), without unknown ones."""
     curves: dict[str, dict[str, Any]] = {}
     for metric, head, values in _figures(group):
         expected = (len(group.seeds), len(group.labels))

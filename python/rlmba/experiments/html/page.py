@@ -1,4 +1,4 @@
-"""Putting the page together."""
+"""Assemble the page."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from rlmba import markup
 from rlmba.errors import UsageError
-from rlmba.experiments.content import Cell, FigureData, TableData
+from rlmba.experiments.content import Cell, FigureData, Subject, TableData
 from rlmba.experiments.curves import Group
 from rlmba.experiments.html.curves_json import curves_json
-from rlmba.experiments.html.scope import Names, Scope, columns_of, rows_of
+from rlmba.tables import csv_text
 
 __all__ = ["render"]
 
 _SCRIPTS = ("view.js", "chart_parts.js", "chart.js")
-# The first one there is shown. The other would double the page: browsers draw PNG from SVG.
+# The first available format is embedded; browsers can draw the PNG from the SVG.
 _IMAGES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -33,43 +33,41 @@ def render(
     groups: Sequence[Group],
     facts: Mapping[str, str],
 ) -> str:
-    """Write a report as one HTML page: nothing is fetched, everything is inside.
+    """Render a report as one self-contained HTML page, which loads nothing.
 
-    Tables are sorted by a click on a heading; a list of data sets and a switch for the fusion choose
-    what is shown (at first the first fusion alone: comparisons across fusions mislead); one chart
-    draws the learning curves of ``groups`` as the reader wants them. Without scripts the page shows
-    everything but the chart.
+    A click on a heading sorts a table. The reader chooses a data set and a fusion to show; initially only
+    the first fusion is shown, because comparisons across fusions are misleading. An interactive chart
+    draws the learning curves of ``groups``. Without JavaScript, the page shows everything except the chart.
 
     Parameters
     ----------
     title : str
     tables : sequence of TableData
-        Shown in order. A row belongs to a data set (a fusion) by its cell in a column headed
-        "data set" ("fusion"), a column by a heading that begins with the name, a whole table by its
-        key or title (as ``figure5_digits_uniform``); what belongs to none is shown under "All".
+        Shown in order. The subjects of tables, rows and columns decide under which data set and fusion
+        they are shown; those without a subject are shown under all.
     figures : sequence of FigureData
-        Shown in order, as SVG where there is one (the browser then makes the PNG to download), else
-        as PNG; other kinds are left out.
+        Shown in order, as SVG if available (the browser then makes the PNG for download), else as PNG;
+        other formats are ignored.
     groups : sequence of Group
-        Curves of the chart; they also say which data sets and fusions there are. A point that is
-        not finite in every seed is a gap.
+        Curves of the chart; they also determine the data sets and fusions to choose from. A point that is
+        not finite in all seeds is a gap.
     facts : mapping of str to str
-        Versions, machine, date, settings: whatever a reader must know of how the figures came about.
+        Versions, machine, date, settings and other facts about the origin of the figures.
 
     Returns
     -------
     str
-        The page; encode it as UTF-8. The same arguments give the same page.
+        The page, to be encoded as UTF-8. The same arguments give the same page.
 
     Raises
     ------
     UsageError
-        If a row of a table is not as long as its heading, a figure has neither SVG nor PNG, or a
-        figure of a group does not have one value for each seed and number of labels.
+        If the rows and the heading of a table differ in length, a figure has neither SVG nor PNG, or the
+        values of a group do not have the shape (seeds, numbers of labels).
     """
     import jinja2
 
-    names = Names(
+    names = _Names(
         datasets=tuple(dict.fromkeys(group.dataset for group in groups)),
         fusions=tuple(dict.fromkeys(group.fusion for group in groups)),
     )
@@ -82,7 +80,7 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # tojson escapes "<", ">", "&" and "'", so that no text in it can end the script element.
+    # tojson escapes "<", ">", "&" and "'", so that no text can end the script element.
     environment.policies["json.dumps_kwargs"] = {
         "allow_nan": False,
         "separators": (",", ":"),
@@ -99,15 +97,40 @@ def render(
         figures=[_figure(figure, names) for figure in figures],
         facts=facts,
     )
-    # Names made of a path may hold bytes that are no text; a page must be UTF-8 all the same.
+    # Names that come from paths may contain undecodable bytes, but the page must be UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+class _Position(NamedTuple):
+    """Positions of a data set and a fusion among those of the report; None: no single one."""
+
+    dataset: int | None
+    fusion: int | None
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The data sets and fusions of a report, in order."""
+
+    datasets: tuple[str, ...]
+    fusions: tuple[str, ...]
+
+    def position(self, subject: Subject) -> _Position:
+        return _Position(
+            self.datasets.index(subject.dataset) if subject.dataset in self.datasets else None,
+            self.fusions.index(subject.fusion) if subject.fusion in self.fusions else None,
+        )
+
+    def positions(self, subjects: Sequence[Subject], n: int) -> list[_Position]:
+        """Positions of n rows or columns, which may have no subjects."""
+        return [self.position(subject) for subject in subjects or (Subject(),) * n]
 
 
 def _text(name: str) -> str:
     return (resources.files("rlmba.experiments.html") / name).read_text(encoding="utf-8")
 
 
-def _table(table: TableData, names: Names) -> dict[str, Any]:
+def _table(table: TableData, names: _Names) -> dict[str, Any]:
     width = len(table.columns)
     for number, row in enumerate(table.rows):
         if len(row) != width:
@@ -115,17 +138,18 @@ def _table(table: TableData, names: Names) -> dict[str, Any]:
                 f"table {table.key!r}, row {number}: expected {width} cells, one for each column, "
                 f"got {len(row)}"
             )
-    rows, columns = rows_of(table, names), columns_of(table, names)
+    rows = names.positions(table.row_subjects, len(table.rows))
+    columns = names.positions(table.column_subjects, width)
     return {
         "title": table.title,
-        "scope": names.scope(table.key, table.title),
-        "mixed": any(scope != Scope() for scope in (*rows, *columns)),
+        "position": names.position(table.subject),
+        "mixed": any(position != (None, None) for position in (*rows, *columns)),
         "columns": [
-            {"heading": heading, "scope": columns[k], "numeric": _numeric(table, k)}
+            {"heading": heading, "position": columns[k], "numeric": _numeric(table, k)}
             for k, heading in enumerate(table.columns)
         ],
         "rows": [
-            {"scope": rows[r], "cells": [(cell.text, _sort_value(cell)) for cell in row]}
+            {"position": rows[r], "cells": [(cell.text, _sort_value(cell)) for cell in row]}
             for r, row in enumerate(table.rows)
         ],
         "bold": table.bold,
@@ -147,7 +171,7 @@ def _numeric(table: TableData, column: int) -> bool:
     return any(row[column].value is not None for row in table.rows)
 
 
-def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
+def _figure(figure: FigureData, names: _Names) -> dict[str, Any]:
     kind = next((kind for kind in _IMAGES if kind in figure.files), None)
     if kind is None:
         raise UsageError(
@@ -157,7 +181,7 @@ def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
     return {
         "title": figure.title,
         "caption": figure.caption,
-        "scope": names.scope(figure.key, figure.title),
+        "position": names.position(figure.subject),
         "kind": kind,
         "image": f"data:{_IMAGES[kind]};base64,{base64.b64encode(figure.files[kind]).decode()}",
         "csv": _csv_uri(figure.columns, figure.rows),
@@ -166,7 +190,7 @@ def _figure(figure: FigureData, names: Names) -> dict[str, Any]:
 
 
 def _csv_uri(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = markup.csv_text(columns, rows)
+    text = csv_text(columns, rows)
     return "data:text/csv;charset=utf-8," + quote(text, safe=",;:() ", errors="replace")
 
 

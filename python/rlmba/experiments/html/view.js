@@ -1,5 +1,5 @@
 "use strict";
-// Which data set and fusion are shown, and the order of tables' rows.
+// Selects the data set and fusion to show, and sorts the rows of tables.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value ?? "";
@@ -11,7 +11,7 @@
     }
   }
 
-  // Of several data sets and chosen is one: shown is what names it, or has rows or columns that do.
+  // If one data set is chosen, show items about it and items with rows or columns about it.
   function concerns(item, view) {
     if (view.dataset === "" || item.dataset.dataset === view.dataset) {
       return true;
@@ -28,7 +28,7 @@
       showParts(item, view);
       const rows = item.querySelector("tbody");
       const emptied = rows?.rows.length > 0 && [...rows.rows].every((row) => row.hidden);
-      // What is about one data set alone would drown the overview.
+      // Items about single data sets would dominate the overview.
       const drowns = several && view.dataset === "" && item.dataset.dataset !== undefined;
       item.hidden = emptied || drowns || !concerns(item, view) || !fits(item.dataset.fusion, view.fusion);
       shown += item.hidden ? 0 : 1;
@@ -43,7 +43,7 @@
     document.dispatchEvent(new CustomEvent("view", { detail: view }));
   }
 
-  // An image as a PNG, larger than it stands on the page.
+  // Draws an image as a PNG, larger than on the page.
   function drawn(image, scale) {
     const canvas = document.createElement("canvas");
     canvas.width = image.naturalWidth * scale;
@@ -57,7 +57,7 @@
 
   const text = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
-  // Numbers before texts; what is neither stays last in both directions.
+  // Numbers come before texts; missing values stay last in both directions.
   function compare(a, b, sign) {
     const [x, y] = [a, b].map((cell) => cell.dataset.value);
     if (x !== undefined && y !== undefined) {
@@ -74,7 +74,7 @@
 
   function sort(table, column) {
     const heading = table.tHead.rows[0].cells[column];
-    // Of figures one looks for the largest first, of names for the first.
+    // Figures are sorted from the largest, names from the first.
     const first = heading.classList.contains("number") ? "descending" : "ascending";
     const second = first === "ascending" ? "descending" : "ascending";
     const order = heading.getAttribute("aria-sort") === first ? second : first;

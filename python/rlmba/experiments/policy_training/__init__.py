@@ -1,12 +1,12 @@
-"""Policies trained over many episodes, on one or several data sets, and tried on another."""
+"""Training policies over many episodes on one or several data sets, and evaluating them on another."""
 
 from __future__ import annotations
 
 from rlmba.experiments.policy_training.credit import advantages, returns
-from rlmba.experiments.policy_training.episodes import Environment, Episode
+from rlmba.experiments.policy_training.episodes import Episode, PolicyEnvironment
 from rlmba.experiments.policy_training.leave_one_out import (
-    Comparison,
     LeaveOneOut,
+    PolicyComparison,
     compare_policy,
     leave_one_out,
 )
@@ -16,10 +16,10 @@ from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_polic
 
 __all__ = [
     "ActiveLearning",
-    "Comparison",
-    "Environment",
     "Episode",
     "LeaveOneOut",
+    "PolicyComparison",
+    "PolicyEnvironment",
     "PolicyTraining",
     "TrainedPolicy",
     "advantages",

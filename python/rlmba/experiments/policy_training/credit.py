@@ -1,4 +1,4 @@
-"""From rewards to advantages: returns, baselines, standardization."""
+"""Advantages from rewards: returns, baselines, standardization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def returns(rewards: Floats, *, rule: str, discount: float) -> Floats:
-    """What each round's draw is credited with.
+    """The return that each round's draw is credited with.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def advantages(
     Parameters
     ----------
     episodes : sequence of Episode
-        Of one step; those of one task have equally many rounds.
+        The episodes of one step; those of a task have the same number of rounds.
     settings : PolicyTraining
     moving : dict of task to float64 array [T]
-        The moving averages of the returns before this step, which are then brought up to date. A
-        task without one yet takes this step's own mean.
+        Moving averages of the returns before this step; they are updated. A task without one starts with
+        the mean of this step.
     """
     by_task: dict[str, list[int]] = defaultdict(list)
     for i, episode in enumerate(episodes):
@@ -79,7 +79,7 @@ def advantages(
 
 
 def _of_siblings(g: Floats, starts: Sequence[int]) -> Floats:
-    """Mean over the others of the same start [E, T]; an episode without siblings is its own measure."""
+    """Mean over the other episodes with the same start [E, T]; without siblings, the episode itself."""
     baseline = g.copy()
     for start in set(starts):
         family = [i for i, s in enumerate(starts) if s == start]

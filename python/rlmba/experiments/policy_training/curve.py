@@ -1,4 +1,4 @@
-"""The curve of the return, drawn."""
+"""Draw the curve of the return."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["draw_curve"]
 
 
 def draw_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return against episodes as PNG: a panel a task, and one of the mean with its moving average."""
+    """Draw the return against episodes as PNG: a panel per task, and one of the mean and moving average."""
     tasks = sorted(history[0]["returns"])
     episodes = [h["episodes"] for h in history]
     panels = ["all", *tasks] if len(tasks) > 1 else ["all"]
@@ -25,7 +25,7 @@ def draw_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
             axis.plot(episodes, moving, color="#0072B2", linewidth=2, label="moving mean")
             axis.legend(frameon=False)
         axis.set_title(", ".join(tasks) if len(panels) == 1 else name, fontsize=9)
-        axis.set_ylabel("mean reward a round")
+        axis.set_ylabel("mean reward per round")
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("episodes")

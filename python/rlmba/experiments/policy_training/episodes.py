@@ -1,4 +1,4 @@
-"""What the trainer knows of episodes: nothing but draws and their rewards."""
+"""Episodes as the trainer sees them: draws and their rewards."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from rlmba.method.agent import Agent, Collected
 
-__all__ = ["Environment", "Episode"]
+__all__ = ["Episode", "PolicyEnvironment"]
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """One whole active-learning run under a policy.
+    """One complete active-learning run under a policy.
 
     Attributes
     ----------
     task : str
         The data set.
     start : int
-        The seed: episodes of one task and start are siblings.
+        The seed; episodes with the same task and start are siblings.
     draws : sequence of Collected [T]
-        One a round.
+        One per round.
     rewards : float64 array [T]
     """
 
@@ -35,15 +35,15 @@ class Episode:
     rewards: NDArray[np.float64]
 
 
-class Environment(Protocol):
-    """Where a policy is tried."""
+class PolicyEnvironment(Protocol):
+    """Runs episodes under a policy."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What it is, JSON-able: a training goes on only under equal facts. ``tasks`` lists its tasks."""
+        """Its description in JSON types; ``tasks`` lists the tasks. Resuming requires equal facts."""
 
     def run(self, agent: Agent, numbers: range) -> list[Episode]:
-        """Run the episodes of these numbers under an agent, which does not change.
+        """Run the episodes with these numbers under an agent, which is not changed.
 
-        The answer is decided by the numbers, the agent's weights and its statistics.
+        The result depends only on the numbers and on the agent's weights and statistics.
         """

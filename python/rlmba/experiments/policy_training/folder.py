@@ -1,4 +1,4 @@
-"""A training's folder: one checkpoint, the policy, and the curve of the return."""
+"""The folder of a policy training: its checkpoint, the policy, and the curve of the return."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from safetensors.numpy import save
 
 from rlmba import trust
 from rlmba.errors import CheckpointError, RunFolderError, UsageError
-from rlmba.markup import csv_text
 from rlmba.reading.arrays import read_tensors
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, locked, make_folder
+from rlmba.tables import csv_text
 
-__all__ = ["FREE", "Progress", "TrainingFolder"]
+__all__ = ["FREE", "TrainingFolder", "TrainingProgress"]
 
 FORMAT = 1
 FREE = ("episodes", "patience")
-"""Settings under which a training may go on otherwise."""
+"""Settings that may change when a training is resumed."""
 
 _FIGURES = ("step", "episodes", "return", "moving_return", "entropy", "gradient_norm")
-"""Numbers of a step in the history, which has the return by task as well: ``returns``."""
+"""Numbers of a step in the history, which also has the returns by task: ``returns``."""
 
 _Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass
-class Progress:
-    """All that a training is between two steps.
+class TrainingProgress:
+    """The state of a training between two steps.
 
     Attributes
     ----------
     history : list of mappings
-        A step each: ``step``, ``episodes`` so far, ``return`` (mean reward a round, over all
-        episodes of the step), ``moving_return``, ``returns`` by task, ``entropy``, ``gradient_norm``.
+        One per step: ``step``, ``episodes`` so far, ``return`` (mean reward per round over all episodes
+        of the step), ``moving_return``, ``returns`` by task, ``entropy``, ``gradient_norm``.
     agent : mapping of name to array
         The agent's state.
     best : mapping of name to array
-        The state that had the highest moving return; empty before there is one.
+        The state with the highest moving return; empty before there is one.
     moving : mapping of task to float64 array [T]
         The moving baselines.
     """
@@ -56,10 +56,10 @@ class Progress:
 
 
 class TrainingFolder:
-    """Where a training is kept: ``checkpoint.safetensors`` alone decides how it goes on.
+    """The folder of a training, which is resumed from ``checkpoint.safetensors`` alone.
 
-    It is replaced as a whole after every step, so that a killed training loses no more than the step in
-    flight; the other files are made from it.
+    The checkpoint is replaced atomically after each step, so that a killed training loses at most the
+    current step. The other files are derived from it.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -70,15 +70,15 @@ class TrainingFolder:
     @contextlib.contextmanager
     def open(
         cls, path: Path, identity: Mapping[str, Any], *, resume: bool
-    ) -> Iterator[tuple[TrainingFolder, Progress | None]]:
-        """A new training's folder, or, to resume, that of the one in it and how far it came.
+    ) -> Iterator[tuple[TrainingFolder, TrainingProgress | None]]:
+        """Open the folder of a new training, or of one to resume with its progress.
 
         Raises
         ------
         UsageError
-            If it holds something and is not to be resumed.
+            If it contains something and ``resume`` is false.
         RunFolderError
-            If it holds another training, or another process is writing it.
+            If it contains a different training, or another process is writing to it.
         CheckpointError
             If its checkpoint is damaged.
         """
@@ -86,7 +86,7 @@ class TrainingFolder:
         if not resume and path.exists() and (not path.is_dir() or _taken(path)):
             what = "a training" if file.exists() else "files that are not a training"
             raise UsageError(
-                f"{path} already holds {what}: add --resume to go on with it, or give another --output"
+                f"{path} already contains {what}; add --resume to continue it, or give another --output"
             )
         make_folder(path)
         trust.require_inside(path)
@@ -94,13 +94,13 @@ class TrainingFolder:
             folder = cls(path, identity)
             yield folder, folder._read(file) if file.exists() else None
 
-    def keep(self, progress: Progress) -> None:
+    def keep(self, progress: TrainingProgress) -> None:
         """Write the checkpoint, then the curve.
 
         Raises
         ------
         StorageError
-            If the disk refuses; the checkpoint before is unharmed.
+            If it cannot be written; the previous checkpoint is unharmed.
         """
         arrays = {f"agent.{k}": a for k, a in progress.agent.items()}
         arrays |= {f"best.{k}": a for k, a in progress.best.items()}
@@ -114,12 +114,12 @@ class TrainingFolder:
         atomic_write_bytes(self.path / "checkpoint.safetensors", save(contiguous, metadata))
         atomic_write_text(self.path / "returns.csv", curve(progress.history))
 
-    def _read(self, file: Path) -> Progress:
+    def _read(self, file: Path) -> TrainingProgress:
         what, advice = "the checkpoint of a training", "restore it, or give another --output"
         metadata, arrays = read_tensors(file, "np", what=what, advice=advice, error=CheckpointError)
         if (number := metadata.get("rlmba_policy_training")) != str(FORMAT):
-            found = f"another of format {number}" if number else "another file"
-            raise CheckpointError(f"{file}: expected {what}, got: {found}; {advice}")
+            found = f"format {number}" if number else "another file"
+            raise CheckpointError(f"{file}: expected {what}, found {found}; {advice}")
 
         def parsed(key: str, type_: Any) -> Any:
             text, place = metadata.get(key, ""), f"{file}: its {key}"
@@ -136,18 +136,18 @@ class TrainingFolder:
         differing = _differing(identity, self.identity)
         if differing:
             raise RunFolderError(
-                f"{self.path} holds another training: {'; '.join(differing)}. Resume it with its own "
-                "settings, or start anew in another --output"
+                f"{self.path} contains a different training: {'; '.join(differing)}. Resume it with its own "
+                "settings, or start in another --output"
             )
 
         def part(prefix: str) -> _Arrays:
             return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
 
-        return Progress(part("agent."), history, part("best."), part("moving."))
+        return TrainingProgress(part("agent."), history, part("best."), part("moving."))
 
 
 def curve(history: list[dict[str, Any]]) -> str:
-    """The history as CSV, the return of each task in a column of its own."""
+    """Format the history as CSV, with one column for the return of each task."""
     tasks = sorted(history[0]["returns"]) if history else []
     return csv_text(
         [*_FIGURES, *(f"return:{task}" for task in tasks)],
@@ -179,4 +179,4 @@ def _differing(stored: Any, given: Any, key: str = "") -> list[str]:
             if f"{key}{k}" not in {f"settings.{free}" for free in FREE}
             for text in _differing(stored.get(k), given.get(k), f"{key}{k}.")
         ]
-    return [] if stored == given else [f"{key[:-1]} is {stored!r} there and {given!r} here"]
+    return [] if stored == given else [f"{key[:-1]} was {stored!r} and is now {given!r}"]

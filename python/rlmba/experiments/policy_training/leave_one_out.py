@@ -1,4 +1,4 @@
-"""Whether a policy trained on some data sets helps on another one."""
+"""Evaluate whether a policy that was trained on some data sets helps on another one."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from rlmba.types import RoundRecord
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Comparison", "LeaveOneOut", "compare_policy", "leave_one_out"]
+__all__ = ["LeaveOneOut", "PolicyComparison", "compare_policy", "leave_one_out"]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A policy beside the fixed rule it is a residual over, on one data set, paired over seeds.
+class PolicyComparison:
+    """A policy compared with the fixed rule that it modifies, on one data set, paired over seeds.
 
-    ``policy`` and ``rule`` are the fused head's mean Top-1 over rounds, one number a seed, on ``on``;
-    ``difference`` is the mean of policy - rule, ``p`` of a paired t test, two-sided: None for one seed,
-    1 where no pair differs.
+    ``policy`` and ``rule`` hold the mean Top-1 of the fused head over rounds for each seed, measured on
+    ``on``. ``difference`` is the mean of policy - rule, and ``p`` the two-sided p value of a paired t
+    test: None for one seed, 1 if no pair differs.
     """
 
     task: str
@@ -57,21 +57,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stored(Comparison):
-    """A comparison in its file, after so many ``steps`` of training."""
+class _ComparisonFile(PolicyComparison):
+    """A comparison as it is stored, with the number of training ``steps`` before it."""
 
     steps: int
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Comparisons, one a data set left out, and the files that hold them."""
+    """The comparisons, one for each data set left out, and their files."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PolicyComparison, ...]
     paths: tuple[Path, ...]
 
     def table(self) -> TableData:
-        """A row a data set, and one over all pairs."""
+        """Make a table with one row per data set and one over all pairs."""
         return _table(self.comparisons)
 
     def tables(self) -> list[Table]:
@@ -79,20 +79,20 @@ class LeaveOneOut:
         return [terminal(self.table())]
 
 
-def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Comparison:
-    """Run a policy's n best and the untrained rule's from the same round 0, for each seed.
+def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> PolicyComparison:
+    """Run the trained policy greedily and the untrained rule from the same round 0, for each seed.
 
     Parameters
     ----------
     config : RunConfig
-        The data set and protocol; its strategy is the policy's.
+        The data set and protocol; its strategy must be that of the policy.
     policy : path
     seeds : sequence of int [S]
 
     Raises
     ------
     CheckpointError
-        If the file is no policy of this strategy.
+        If the file is not a policy of this strategy.
     """
     trained = {"policy": "learned", "policy_file": str(policy), "explore": False}
     rule = {"policy": RULES[config.strategy], "policy_file": None}
@@ -106,7 +106,7 @@ def compare_policy(config: RunConfig, policy: Path, seeds: Sequence[int]) -> Com
     aubc = [float(np.mean([_top1(r, on) for r in run])) for run in runs]
     ours, theirs = aubc[: len(seeds)], aubc[len(seeds) :]
     test = paired(ours, theirs)
-    return Comparison(
+    return PolicyComparison(
         task=name_of(config),
         strategy=config.strategy,
         fusion=config.fusion,
@@ -128,27 +128,27 @@ def leave_one_out(
     resume: bool = False,
     observer: Callable[[str, Mapping[str, Any]], None] = lambda _name, _figures: None,
 ) -> LeaveOneOut:
-    """For each data set: train on the others, then compare on it.
+    """For each data set, train on the others, then compare on it.
 
-    Trainings are in ``output/without-<name>``, comparisons in ``output/<name>.json``, each written when
-    it is complete and, with ``resume``, not made again.
+    Trainings are stored in ``output/without-<name>``, comparisons in ``output/<name>.json`` when they are
+    complete. With ``resume``, complete ones are reused.
 
     Parameters
     ----------
     configs : sequence of RunConfig [D]
-        D >= 2 data sets, one strategy.
+        D >= 2 data sets, with one strategy.
     output : path
     settings : PolicyTraining
     seeds : int
-        S, counting up from the configuration's.
+        Number of seeds S, which count up from the configuration's.
     resume : bool
     observer : callable
-        Told the name of the set left out and each training step's figures.
+        Called with the name of the data set left out and the figures of each training step.
 
     Raises
     ------
     UsageError
-        If there are fewer than two data sets, or ``output`` holds something and is not resumed.
+        If there are fewer than two data sets, or ``output`` is not empty and ``resume`` is false.
     """
     if len(configs) < 2 or seeds < 1:
         raise UsageError(
@@ -156,13 +156,17 @@ def leave_one_out(
             f"{len(configs)} and {seeds}"
         )
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"{output} is not empty: add --resume to go on, or give another --output")
+        raise UsageError(
+            f"{output} is not empty; add --resume to continue, or give another --output"
+        )
     names = [name_of(c) for c in configs]
     plans = [([c for c in configs if c is not left], left) for left in configs]
     environments = [ActiveLearning(others, settings) for others, _ in plans]
     if len(set(names)) < len(names):
-        raise UsageError(f"expected data sets of different names, got {', '.join(names)}")
-    made: list[Comparison] = []
+        raise UsageError(
+            f"expected data sets with different names, got {', '.join(names)}; rename a file"
+        )
+    made: list[PolicyComparison] = []
     for environment, (others, left), name in zip(environments, plans, names, strict=True):
         trained = train_policy(
             environment,
@@ -178,20 +182,24 @@ def leave_one_out(
     return LeaveOneOut(tuple(made), tuple(paths))
 
 
-def _compared(config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int) -> Comparison:
-    """The comparison in a file, if it is that of this training and these seeds, or a new one."""
+def _compared(
+    config: RunConfig, trained: TrainedPolicy, file: Path, seeds: int
+) -> PolicyComparison:
+    """Read the comparison from its file if it belongs to this training and these seeds, else make it."""
     wanted = list(range(config.seed, config.seed + seeds))
     steps = len(trained.history)
-    with contextlib.suppress(DataError):  # a damaged one is made again
-        stored = find_json(file, _Stored, advice="delete it", finite=False)
+    with contextlib.suppress(DataError):  # a damaged file is replaced
+        stored = find_json(file, _ComparisonFile, advice="delete it", finite=False)
         if stored is not None and stored.steps == steps and list(stored.seeds) == wanted:
-            return Comparison(**{f.name: getattr(stored, f.name) for f in fields(Comparison)})
+            return PolicyComparison(
+                **{f.name: getattr(stored, f.name) for f in fields(PolicyComparison)}
+            )
     comparison = compare_policy(config, trained.policy, wanted)
     atomic_write_text(file, json.dumps({**asdict(comparison), "steps": steps}, indent=1) + "\n")
     return comparison
 
 
-def _table(comparisons: Sequence[Comparison]) -> TableData:
+def _table(comparisons: Sequence[PolicyComparison]) -> TableData:
     rows = [_row(c.task, c.policy, c.rule, c.difference, c.p) for c in comparisons]
     if len(comparisons) > 1:
         ours = [x for c in comparisons for x in c.policy]
@@ -200,12 +208,12 @@ def _table(comparisons: Sequence[Comparison]) -> TableData:
         rows.append(_row("all", ours, rule, test.difference, test.p))
     first = comparisons[0]
     note = (
-        f"Mean Top-1 over rounds on {first.on}, {first.fusion} fusion; both from the same round 0; "
-        "p: paired t test, two-sided, not corrected for the number of rows."
+        f"Mean Top-1 over rounds on {first.on}, {first.fusion} fusion; both start from the same round 0; "
+        "p: two-sided paired t test, not corrected for the number of rows."
     )
     return TableData(
         key="leave_one_out",
-        title=f"{first.strategy}: policy trained on the other data sets, beside the untrained rule",
+        title=f"{first.strategy}: policy trained on the other data sets, compared with the untrained rule",
         columns=("data set", "pairs", "policy", "rule", "difference", "p"),
         rows=tuple(rows),
         notes=(note,),

@@ -1,4 +1,4 @@
-"""Episodes that are real active-learning runs."""
+"""Episodes that are actual active-learning runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 RULES = {"rlmba": "greedy", "rlmba-x": "none"}
-"""The fixed rule that each strategy's policy is a residual over: the value of its option ``policy``."""
+"""The fixed rule that each strategy's policy modifies, as a value of its option ``policy``."""
 
 
 def configurations(
@@ -41,29 +41,29 @@ def configurations(
     settings: Sequence[str],
     file: Path | None,
 ) -> list[RunConfig]:
-    """The runs' configuration on each data set.
+    """Make the configuration of the runs on each data set.
 
     Parameters
     ----------
     data : sequence of path
-        A file each; none: the data set alone decides.
+        One file per data set; an empty sequence: the data set is given by ``dataset``.
     dataset : str or None
-        None: "features" where there are files, else the default.
+        None: "features" if there are files, else the default.
     strategy : str
     seed : int or None
     settings : sequence of str
-        "KEY=VALUE" for all data sets; "NAME:KEY=VALUE" for that of the file NAME.npz, which wins.
+        "KEY=VALUE" for all data sets, "NAME:KEY=VALUE" only for the file NAME.npz; the latter has priority.
     file : path or None
         A YAML file.
 
     Raises
     ------
     UsageError
-        If a setting or NAME is wrong, or the strategy draws by no policy.
+        If a setting or NAME is wrong, or the strategy has no policy.
     """
     if strategy not in RULES:
         raise UsageError(
-            f"strategy: expected one that draws by a policy ({', '.join(RULES)}), got {strategy!r}"
+            f"strategy: expected one that has a policy ({', '.join(RULES)}), got {strategy!r}"
         )
     names = [path.stem for path in data]
     own: dict[str, list[str]] = {name: [] for name in names}
@@ -96,18 +96,18 @@ def configurations(
 
 
 def name_of(config: RunConfig) -> str:
-    """A data set's name: that of its file or folder where it is one."""
+    """The name of a data set: that of its file or folder, if it is read from one."""
     source = config.data or config.data_root
     return config.dataset if source is None else source.stem
 
 
 def with_policy(config: RunConfig, **options: Any) -> RunConfig:
-    """The same run with other options of its strategy."""
+    """The same configuration with changed options of the strategy."""
     return config.model_copy(update={"strategy_options": {**config.strategy_options, **options}})
 
 
 def agent_of(config: RunConfig) -> Agent:
-    """The agent that a configuration's strategy would explore with.
+    """Make the agent that the strategy of a configuration explores with.
 
     Raises
     ------
@@ -124,13 +124,13 @@ def agent_of(config: RunConfig) -> Agent:
 def run_all(
     configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None
 ) -> list[list[RoundRecord]]:
-    """Run configurations of one :func:`~rlmba.learner.together_key` in memory, from round 0 to the last.
+    """Run configurations with the same :func:`~rlmba.learner.together_key` completely, in memory.
 
     Parameters
     ----------
     configs : sequence of RunConfig [K]
     agents : sequence of Agent [K] or None
-        Take the place of those that the strategies made.
+        Used instead of the agents that the strategies make.
 
     Returns
     -------
@@ -146,21 +146,21 @@ def run_all(
 
 
 class ActiveLearning:
-    """Runs on one or several data sets, as many of each in every step.
+    """Runs on one or several data sets, with equally many of each in every step.
 
-    Episode i is of data set i modulo D; its seed counts up from the configuration's, one further
-    every D times ``siblings`` episodes. The episodes of one data set are trained together.
+    Episode i uses data set i modulo D. Its seed counts up from the configuration's, by one after every
+    D times ``siblings`` episodes. The episodes of a data set are trained together.
 
     Parameters
     ----------
     configs : sequence of RunConfig [D]
-        One a data set; of one strategy with the same options.
+        One per data set; all have one strategy with the same options.
     settings : PolicyTraining
 
     Raises
     ------
     UsageError
-        If two data sets have one name, or a step cannot hold as many episodes of each.
+        If two data sets have the same name, or a step cannot have equally many episodes of each.
     """
 
     def __init__(self, configs: Sequence[RunConfig], settings: PolicyTraining) -> None:
@@ -169,10 +169,10 @@ class ActiveLearning:
         self.siblings = settings.siblings
         if len(set(self.names)) < len(self.names):
             raise UsageError(
-                f"expected data sets of different names, got {', '.join(self.names)}; rename a file"
+                f"expected data sets with different names, got {', '.join(self.names)}; rename a file"
             )
         if len({(c.strategy, str(c.strategy_options)) for c in configs}) != 1:
-            raise UsageError("expected one strategy with the same options on every data set")
+            raise UsageError("expected one strategy with the same options on all data sets")
         family = len(configs) * settings.siblings
         if settings.parallel % family:
             raise UsageError(
@@ -186,7 +186,7 @@ class ActiveLearning:
         return {"tasks": self.names, "configs": [identity(c) for c in self.configs]}
 
     def run(self, agent: Agent, numbers: range) -> list[Episode]:
-        """Run episodes; see :class:`~rlmba.experiments.policy_training.Environment`."""
+        """Run episodes; see :class:`~rlmba.experiments.policy_training.PolicyEnvironment`."""
         episodes: dict[int, Episode] = {}
         for d, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
             mine = [i for i in numbers if i % len(self.configs) == d]

@@ -1,4 +1,4 @@
-"""How a policy is trained over many episodes."""
+"""Settings for training a policy over many episodes."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ __all__ = ["PolicyTraining"]
 
 
 class PolicyTraining(BaseModel):
-    """Settings of the trainer; the policy's own, such as Adam's rate, are options of the strategy."""
+    """Settings of the trainer. Those of the policy, such as Adam's learning rate, are strategy options."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
     episodes: int = Field(256, ge=1)
-    """Episodes in all."""
+    """Total number of episodes."""
     parallel: int = Field(8, ge=1)
-    """Episodes that run side by side, after which the policy takes one step on all their draws."""
+    """Number of episodes that run in parallel, after which the policy is updated once on all their draws."""
     siblings: int = Field(1, ge=1)
-    """Episodes of one seed: they start from the same round 0 and differ in their draws alone."""
+    """Number of episodes with the same seed: they share round 0 and differ only in their draws."""
     returns: Literal["immediate", "to-go"] = "immediate"
-    """What a draw is credited with: its own round's reward (Eq 13), or the discounted sum from there on."""
+    """What a draw is credited with: the reward of its round (Eq 13), or the discounted sum from there on."""
     discount: float = Field(0.9, ge=0, le=1)
     """Weight of the next round's reward in "to-go"."""
     baseline: Literal["moving", "siblings"] = "moving"
-    """What the return is measured from: its moving average in the same round on the same data set, or the
-    mean of the episode's siblings in the same round."""
+    """What is subtracted from the return: its moving average for the same round and data set, or the mean
+    over the episode's siblings for the same round."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Weight of the past in the moving average."""
     standardize: bool = True
-    """Divide the advantages of a data set by their root mean square over the episodes of a step."""
+    """Whether to divide the advantages of a data set by their root mean square in each step."""
     entropy: float = Field(0.0, ge=0)
     """Weight of the entropy of each draw's first pick, in nats."""
     max_grad_norm: float = Field(1.0, gt=0)
-    """The l2 norm that a longer gradient is cut to."""
+    """The l2 norm that longer gradients are clipped to."""
     window: int = Field(10, ge=1)
-    """Steps that the moving return is the mean over."""
+    """Number of steps that the moving return is averaged over."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many steps without a higher moving return, and keep the policy that had the highest."""
+    """Stop after this many steps without a higher moving return, and keep the policy with the highest."""
 
     @classmethod
     def of(cls, **given: Any) -> PolicyTraining:
-        """Settings from keywords; None means: not given.
+        """Make settings from keywords; None means not given.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""REINFORCE over the draws of many episodes."""
+"""REINFORCE on the draws of many episodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import rlmba
 from rlmba.errors import CheckpointError, DataError
 from rlmba.experiments.policy_training.credit import advantages
 from rlmba.experiments.policy_training.curve import draw_curve
-from rlmba.experiments.policy_training.episodes import Environment, Episode
-from rlmba.experiments.policy_training.folder import Progress, TrainingFolder
+from rlmba.experiments.policy_training.episodes import Episode, PolicyEnvironment
+from rlmba.experiments.policy_training.folder import TrainingFolder, TrainingProgress
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.method.agent import Agent
 from rlmba.storage import atomic_write_bytes
@@ -25,7 +25,7 @@ __all__ = ["TrainedPolicy", "learn_from", "train_policy"]
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A finished training: the policy's file, a mapping a step, and whether patience ended it."""
+    """A finished training: the policy's file, the figures of each step, and whether patience ended it."""
 
     policy: Path
     history: Sequence[Mapping[str, Any]]
@@ -33,7 +33,7 @@ class TrainedPolicy:
 
 
 def train_policy(
-    environment: Environment,
+    environment: PolicyEnvironment,
     agent: Agent,
     output: Path,
     settings: PolicyTraining,
@@ -42,33 +42,33 @@ def train_policy(
     resume: bool = False,
     observer: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> TrainedPolicy:
-    """Train an agent's policy and leave it in ``output`` as ``policy.safetensors``.
+    """Train the policy of an agent and write it to ``output`` as ``policy.safetensors``.
 
     Parameters
     ----------
-    environment : Environment
+    environment : PolicyEnvironment
     agent : Agent
-        Explores; it has the trained weights afterwards.
+        Explores during the training; it has the trained weights afterwards.
     output : path
-        A new or empty folder, or, with ``resume``, that of a training to go on with, which then ends
-        with the same figures as one that was never interrupted.
+        A new or empty folder or, with ``resume``, the folder of a training to continue, which has the same
+        results as an uninterrupted one.
     settings : PolicyTraining
     strategy : str
-        Whose policy it is.
+        The strategy that the policy belongs to.
     resume : bool
     observer : callable
-        Told each step's figures once they are on disk.
+        Called with the figures of each step after they are stored.
 
     Raises
     ------
     UsageError
-        If ``output`` holds something that is not to be resumed.
+        If ``output`` is not empty and ``resume`` is false.
     RunFolderError
-        If it holds another training, a damaged one, or is being written.
+        If it contains a different training, or another process is writing to it.
     DataError
         If a reward is not finite.
     StorageError
-        If the disk refuses.
+        If the folder cannot be written to.
     """
     identity = {
         "strategy": strategy,
@@ -78,7 +78,7 @@ def train_policy(
         "environment": dict(environment.facts),
     }
     with TrainingFolder.open(Path(output), identity, resume=resume) as (folder, before):
-        progress = before or Progress(agent.state_dict())
+        progress = before or TrainingProgress(agent.state_dict())
         try:
             agent.load_state_dict(progress.agent)
         except CheckpointError as error:
@@ -99,14 +99,14 @@ def train_policy(
 
 
 def learn_from(
-    episodes: Sequence[Episode], agent: Agent, settings: PolicyTraining, progress: Progress
+    episodes: Sequence[Episode], agent: Agent, settings: PolicyTraining, progress: TrainingProgress
 ) -> tuple[float, float]:
-    """One step on all draws of some episodes; the state's statistics take their states in afterwards.
+    """Update the policy once on all draws of some episodes, then the statistics of the states.
 
     Returns
     -------
     (float, float)
-        Mean entropy of the first pick in nats, and the gradient's norm before it was cut.
+        Mean entropy of the first pick in nats, and the norm of the gradient before clipping.
     """
     for episode in episodes:
         if not np.isfinite(episode.rewards).all():
@@ -151,7 +151,7 @@ def _figures(
 
 
 def _best_step(history: Sequence[Mapping[str, Any]], settings: PolicyTraining) -> int | None:
-    """The step of the highest moving return over a whole window, the first of equals."""
+    """The step with the highest moving return over a full window; the first of equal ones."""
     judged = [h["moving_return"] for h in history[settings.window - 1 :]]
     return int(np.argmax(judged)) + settings.window - 1 if judged else None
 
@@ -169,7 +169,7 @@ def _done(history: Sequence[Mapping[str, Any]], settings: PolicyTraining) -> boo
 
 def _finish(
     folder: TrainingFolder,
-    progress: Progress,
+    progress: TrainingProgress,
     agent: Agent,
     settings: PolicyTraining,
     strategy: str,

@@ -1,15 +1,14 @@
 """Statistics of learning curves: areas, paired tests, wins, ranks.
 
-Functions on arrays first (:func:`aubc`, :func:`labels_to_reach`, :func:`paired`, :func:`holm`), then on
-:class:`~rlmba.experiments.Group` (:func:`compare_to`, :func:`win_matrix`, :func:`rank`). Comparisons are
-always under one fusion, and of runs tried under the same conditions; what they leave out or cut, they say
-in their ``notes``.
+:func:`aubc`, :func:`labels_to_reach`, :func:`paired` and :func:`holm` work on arrays. :func:`compare_to`,
+:func:`win_matrix` and :func:`rank` work on :class:`~rlmba.experiments.Group`. These compare only runs with
+the same fusion and under the same conditions; their ``notes`` list what was left out or truncated.
 """
 
 from __future__ import annotations
 
 from rlmba.experiments.protocol import protocol_differences
-from rlmba.experiments.statistics.arenas import Measure
+from rlmba.experiments.statistics.comparable import Measure
 from rlmba.experiments.statistics.comparing import (
     ALL_SETS,
     Comparison,

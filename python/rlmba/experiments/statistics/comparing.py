@@ -1,4 +1,4 @@
-"""Every strategy against one reference."""
+"""Comparisons of all strategies with one reference."""
 
 from __future__ import annotations
 
@@ -10,36 +10,44 @@ import numpy as np
 
 from rlmba.errors import UsageError
 from rlmba.experiments.group import Group
-from rlmba.experiments.statistics.arenas import Arena, Entry, Measure, Notes, Pairing, arenas, pair
+from rlmba.experiments.statistics.comparable import (
+    ComparableRuns,
+    Measure,
+    NoteList,
+    Pairing,
+    StrategyRuns,
+    comparable_runs,
+    pair,
+)
 from rlmba.experiments.statistics.significance import PairedTest, holm, paired
 
 __all__ = ["ALL_SETS", "Comparison", "Comparisons", "compare_to"]
 
 ALL_SETS = "all data sets"
-"""``dataset`` of a pooled comparison."""
+"""The ``dataset`` of a pooled comparison."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A strategy against the reference, paired over the seeds both have.
+    """A strategy compared with the reference, paired over the seeds that both have.
 
     Attributes
     ----------
     dataset : str
-        :data:`ALL_SETS` where pooled.
+        :data:`ALL_SETS` if pooled.
     fusion, predictor : str
         Of both.
     strategy : str
-        With the options that tell it from another of the same name, where there is one.
+        With the options that distinguish it from others of the same name, if there are any.
     reference : str
     test : PairedTest
-        Of strategy minus reference: positive is better than the reference.
+        Of strategy minus reference; positive means better than the reference.
     p_holm : float or None
-        ``test.p`` corrected; None where there is none.
+        ``test.p`` after correction; None if there is no p value.
     verdict : {"wins", "ties", "loses"}
-        "ties": no difference shown, be it for want of seeds.
+        "ties": no difference was shown, possibly because there are too few seeds.
     datasets : tuple of str
-        Where the pairs come from.
+        The data sets of the pairs.
     """
 
     dataset: str
@@ -55,7 +63,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Comparisons(Sequence[Comparison]):
-    """Comparisons, and what a reader must know of them (``notes``)."""
+    """Comparisons, with ``notes`` for the reader."""
 
     items: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
@@ -73,10 +81,10 @@ class Comparisons(Sequence[Comparison]):
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A strategy and the reference in one arena: values [2, n], the strategy's first."""
+    """Measures [2, n] of a strategy and the reference under the same conditions, the strategy's first."""
 
-    arena: Arena
-    entry: Entry
+    comparable: ComparableRuns
+    entry: StrategyRuns
     pairing: Pairing
 
 
@@ -88,42 +96,44 @@ def compare_to(
     pooled: bool = False,
     alpha: float = 0.05,
 ) -> Comparisons:
-    """Compare every strategy with a reference, always under the same fusion and predictor.
+    """Compare all strategies with a reference that has the same fusion and predictor.
 
-    A pair is a seed that both have, both curves cut to the numbers of labels that all runs of the
-    two have in common. Strategies tried under other conditions than the reference (epochs, batch
-    size, initial labels, model, training, data) are not compared with it. Notes say what was left out
-    or cut, and why.
+    A pair is a seed that both have, with both curves truncated to the numbers of labels that all their
+    runs have in common. Strategies that were tried under other conditions than the reference (epochs,
+    batch size, initial labels, model, training, data) are not compared with it. Notes list what was left
+    out or truncated, and why.
 
     Parameters
     ----------
     groups : iterable of Group
-        Of any data sets, fusions and predictors.
+        Groups of any data sets, fusions and predictors.
     reference : str
-        A strategy, as its groups name it.
+        The name of a strategy.
     measure : {"aubc", "final"}
         Mean Top-1 of the fused head over rounds, or its last Top-1.
     pooled : bool
-        One comparison a strategy over all data sets of the same fusion; its pairs are data sets x
-        seeds. Pairs of one data set share that set, so p speaks of these data sets, not of others.
+        Make one comparison per strategy over all data sets of a fusion, whose pairs are data sets x
+        seeds. Pairs of a data set are not independent, so p refers to these data sets, not to others.
     alpha : float
-        What the corrected p must be below for "wins" or "loses".
+        The corrected p must be below this for "wins" or "loses".
 
     Returns
     -------
     Comparisons
-        In the order of ``groups``. Holm's correction is over one data set and fusion, or over one
-        fusion where pooled.
+        In the order of ``groups``. Holm's correction is applied within a data set and fusion, or within
+        a fusion if pooled.
 
     Raises
     ------
     UsageError
-        If there is no such reference, its name fits several, or a seed of a strategy is there twice.
+        If there is no such reference, its name is ambiguous, or a seed of a strategy appears twice.
     """
-    notes = Notes()
-    places = arenas(groups, notes)
-    names = dict.fromkeys(entry.name for arena in places for entry in arena.entries)
-    pairs = [found for arena in places for found in _pairs(arena, reference, measure, notes)]
+    notes = NoteList()
+    places = comparable_runs(groups, notes)
+    names = dict.fromkeys(entry.name for comparable in places for entry in comparable.entries)
+    pairs = [
+        found for comparable in places for found in _pairs(comparable, reference, measure, notes)
+    ]
     if not any(_is(reference, name) for name in names):
         raise UsageError(
             f"expected the reference to be one of {', '.join(names) or 'no strategies'}, got {reference!r}"
@@ -133,9 +143,9 @@ def compare_to(
     for row in rows:
         where = f"{row.dataset}, {row.fusion} fusion: {row.strategy} against {row.reference}"
         if row.test.n == 1:
-            notes.add(f"{where}: one seed: no p value")
+            notes.add(f"{where}: one seed, so no p value")
         if pooled and set(row.datasets) != sets[row.fusion]:
-            notes.add(f"{where}: pairs on {', '.join(row.datasets)} alone")
+            notes.add(f"{where}: pairs only on {', '.join(row.datasets)}")
     return Comparisons(tuple(_corrected(rows, alpha)), notes.all())
 
 
@@ -147,44 +157,46 @@ def _is(reference: str, name: str) -> bool:
     return name == reference or name.startswith(f"{reference} (")
 
 
-def _pairs(arena: Arena, reference: str, measure: Measure, notes: Notes) -> Iterator[_Pairs]:
-    for predictor in dict.fromkeys(entry.predictor for entry in arena.entries):
-        entries = [entry for entry in arena.entries if entry.predictor == predictor]
+def _pairs(
+    comparable: ComparableRuns, reference: str, measure: Measure, notes: NoteList
+) -> Iterator[_Pairs]:
+    for predictor in dict.fromkeys(entry.predictor for entry in comparable.entries):
+        entries = [entry for entry in comparable.entries if entry.predictor == predictor]
         found = [e for e in entries if e.name == reference] or [
             e for e in entries if _is(reference, e.name)
         ]
         if len(found) > 1:
             raise UsageError(
-                f"{arena.where}: the reference {reference!r} fits several: "
-                f"{'; '.join(e.name for e in found)}; name one in full"
+                f"{comparable.where}: the reference {reference!r} is ambiguous: "
+                f"{'; '.join(e.name for e in found)}; give one of these names in full"
             )
         if not found:
             left = ", ".join(entry.name for entry in entries)
             notes.add(
-                f"{arena.where}, {predictor} predictor: no {reference} under the conditions of {left}: "
+                f"{comparable.where}, {predictor} predictor: no {reference} under the conditions of {left}; "
                 "not compared"
             )
             continue
         for entry in entries:
             if entry is not found[0]:
-                pairing = pair([entry, found[0]], arena.where, measure, notes)
+                pairing = pair([entry, found[0]], comparable.where, measure, notes)
                 if pairing.seeds:
-                    yield _Pairs(arena, entry, pairing)
+                    yield _Pairs(comparable, entry, pairing)
                 else:
                     notes.add(
-                        f"{arena.where}: {entry.name} and {reference} share no seed: not compared"
+                        f"{comparable.where}: {entry.name} and {reference} share no seed; not compared"
                     )
 
 
 def _single(pairs: Iterable[_Pairs], reference: str) -> Iterator[Comparison]:
     for found in pairs:
-        yield _compared(found.arena.dataset, reference, [found])
+        yield _compared(found.comparable.dataset, reference, [found])
 
 
 def _pooled(pairs: Iterable[_Pairs], reference: str) -> Iterator[Comparison]:
     together: dict[tuple[str, str, str], list[_Pairs]] = {}
     for found in pairs:
-        key = found.arena.fusion, found.entry.predictor, found.entry.name
+        key = found.comparable.fusion, found.entry.predictor, found.entry.name
         together.setdefault(key, []).append(found)
     for members in together.values():
         yield _compared(ALL_SETS, reference, members)
@@ -195,14 +207,14 @@ def _compared(dataset: str, reference: str, pairs: Sequence[_Pairs]) -> Comparis
     values = np.concatenate([p.pairing.values for p in pairs], axis=1)
     return Comparison(
         dataset=dataset,
-        fusion=first.arena.fusion,
+        fusion=first.comparable.fusion,
         predictor=first.entry.predictor,
         strategy=first.entry.name,
         reference=reference,
         test=paired(values[0], values[1]),
         p_holm=None,
         verdict="ties",
-        datasets=tuple(dict.fromkeys(p.arena.dataset for p in pairs)),
+        datasets=tuple(dict.fromkeys(p.comparable.dataset for p in pairs)),
     )
 
 

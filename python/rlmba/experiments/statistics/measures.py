@@ -1,4 +1,4 @@
-"""One number a run: the area under its curve, and the labels it needs."""
+"""Measures of a run: the area under its curve, and the labels it needs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def aubc(labels: ArrayLike, top1: ArrayLike, *, rule: AubcRule = "mean") -> Arra
     Parameters
     ----------
     labels : int array [T]
-        Labeled samples after each round, rising; T >= 1.
+        Labeled samples after each round, ascending; T >= 1.
     top1 : float array [S, T]
         Accuracy of S runs.
     rule : {"mean", "trapezoid", "deepal"}
         - "mean": (1/T) sum_t a_t, the mean over rounds, round 0 included.
         - "trapezoid": sum_t (n_t - n_{t-1}) (a_t + a_{t-1}) / 2, divided by n_{T-1} - n_0.
-        - "deepal": DeepAL+'s. With b labels a round and a quota of Q queried labels (initial ones are
-          not counted) it sums b (a_t + a_{t-1}) / 2, takes Q mod b for b in the last round where b
-          does not divide Q, divides by Q and rounds to three decimals, each run by itself. That is the
-          trapezoid of the labels as they are, rounded; only where steps before the last are uneven has
-          DeepAL+ no definition, and this is still the rounded trapezoid.
+        - "deepal": the definition of DeepAL+. With b labels per round and a quota of Q queried labels
+          (without the initial ones), it sums b (a_t + a_{t-1}) / 2, with Q mod b instead of b in the last
+          round if b does not divide Q, divides by Q, and rounds each run to three decimals. This equals
+          the rounded trapezoid. If earlier steps are uneven, DeepAL+ has no definition, and the result is
+          the rounded trapezoid as well.
 
-        With T = 1 every rule gives the one accuracy ("deepal": rounded).
+        For T = 1 all rules return the single accuracy ("deepal": rounded).
 
     Returns
     -------
@@ -42,9 +42,9 @@ def aubc(labels: ArrayLike, top1: ArrayLike, *, rule: AubcRule = "mean") -> Arra
     Raises
     ------
     ShapeError
-        If shapes do not fit or there is no round.
+        If the shapes do not match or there is no round.
     UsageError
-        If ``labels`` do not rise or the rule is unknown.
+        If ``labels`` do not ascend or the rule is unknown.
     NonFiniteError
         If an accuracy is NaN or infinite.
 
@@ -64,7 +64,7 @@ def aubc(labels: ArrayLike, top1: ArrayLike, *, rule: AubcRule = "mean") -> Arra
     if len(n) == 1:
         area = a[:, 0].copy()
     else:
-        # Added up in order, as DeepAL+ does: another order could round to another third decimal.
+        # Summed in order like DeepAL+: another order could round to a different third decimal.
         parts = (a[:, 1:] + a[:, :-1]) * np.diff(n) / 2
         area = parts.cumsum(axis=1)[:, -1] / (n[-1] - n[0])
     rounded: Array = np.round(area, 3) if rule == "deepal" else area
@@ -72,17 +72,17 @@ def aubc(labels: ArrayLike, top1: ArrayLike, *, rule: AubcRule = "mean") -> Arra
 
 
 def deepal_summary(aubcs: ArrayLike) -> tuple[float, float]:
-    """Mean and spread over runs as DeepAL+ prints them.
+    """Mean and standard deviation over runs as DeepAL+ prints them.
 
     Parameters
     ----------
     aubcs : float array [S]
-        Of :func:`aubc` with rule "deepal".
+        Results of :func:`aubc` with rule "deepal".
 
     Returns
     -------
     mean, sd : float
-        Rounded to four decimals; the standard deviation divides by S, not S - 1.
+        Rounded to four decimals; the standard deviation divides by S instead of S - 1.
 
     Raises
     ------
@@ -92,32 +92,32 @@ def deepal_summary(aubcs: ArrayLike) -> tuple[float, float]:
     values = np.asarray(aubcs, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise UsageError(
-            f"deepal_summary: expected one AUBC a run [S], S >= 1, got shape {values.shape}"
+            f"deepal_summary: expected one AUBC per run [S], S >= 1, got shape {values.shape}"
         )
     return float(np.round(values.mean(), 4)), float(np.round(values.std(), 4))
 
 
 def labels_to_reach(labels: ArrayLike, top1: ArrayLike, target: ArrayLike) -> Array:
-    """Number of labels at which each run first reaches an accuracy, with straight lines between rounds.
+    """Number of labels at which each run first reaches an accuracy, interpolated linearly between rounds.
 
     Parameters
     ----------
     labels : int array [T]
-        Labeled samples after each round, rising; T >= 1.
+        Labeled samples after each round, ascending; T >= 1.
     top1 : float array [S, T]
     target : float or float array [S]
-        The accuracy to reach, one for all runs or one a run.
+        The accuracy to reach: one for all runs, or one for each.
 
     Returns
     -------
     float array [S]
-        In labels, between ``labels[0]`` (where round 0 is there already) and ``labels[-1]``; NaN where
-        the run never gets there. A curve that falls again later has reached it all the same.
+        Between ``labels[0]`` (if round 0 reaches the target) and ``labels[-1]``; NaN if the run never
+        reaches it. A curve that falls below the target later has still reached it.
 
     Raises
     ------
     ShapeError, UsageError, NonFiniteError
-        As :func:`aubc`; also if ``target`` is NaN or of another shape.
+        As for :func:`aubc`; also if ``target`` is NaN or has another shape.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def labels_to_reach(labels: ArrayLike, top1: ArrayLike, target: ArrayLike) -> Ar
     goal = np.asarray(target, dtype=np.float64)
     if goal.shape not in ((), (len(a),)):
         raise ShapeError(
-            f"labels_to_reach: expected one target or one a run [{len(a)}], got shape {goal.shape}"
+            f"labels_to_reach: expected one target, or one per run [{len(a)}], got shape {goal.shape}"
         )
     if np.isnan(goal).any():
         raise UsageError("labels_to_reach: expected accuracies as targets, got NaN")
@@ -153,7 +153,7 @@ def _curves(labels: ArrayLike, top1: ArrayLike) -> tuple[NDArray[np.float64], Ar
             f"expected labels [T] and top1 [S, T] with T >= 1, got shapes {n.shape} and {a.shape}"
         )
     if not (np.diff(n) > 0).all():
-        raise UsageError(f"expected numbers of labels that rise from round to round, got {n}")
+        raise UsageError(f"expected numbers of labels that ascend from round to round, got {n}")
     finite = np.isfinite(a)
     if not finite.all():
         s, t = (int(i) for i in np.argwhere(~finite)[0])

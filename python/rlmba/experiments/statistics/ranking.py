@@ -1,4 +1,4 @@
-"""All strategies against each other: wins, mean ranks, critical difference."""
+"""Comparisons of all strategies with each other: wins, mean ranks, critical difference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from scipy import stats
 
 from rlmba.errors import UsageError
 from rlmba.experiments.group import Array, Group
-from rlmba.experiments.statistics.arenas import Arena, Entry, Notes, arenas, pair
+from rlmba.experiments.statistics.comparable import (
+    ComparableRuns,
+    NoteList,
+    StrategyRuns,
+    comparable_runs,
+    pair,
+)
 from rlmba.experiments.statistics.significance import EQUAL, holm, paired, tied
 
 __all__ = ["Ranking", "WinMatrix", "critical_difference", "rank", "win_matrix"]
@@ -20,22 +26,22 @@ __all__ = ["Ranking", "WinMatrix", "critical_difference", "rank", "win_matrix"]
 
 @dataclass(frozen=True, eq=False)
 class WinMatrix:
-    """How often each of K strategies is ahead of each other.
+    """How often each of K strategies beats each other.
 
     Attributes
     ----------
     names : tuple of str [K]
-        Most wins first. With the predictor where there are several.
+        Most wins first; with the predictor if there are several.
     wins : float array [K, K]
-        Share of (data set, seed) pairs in which the row's AUBC is above the column's; an equal one
-        counts half, so that ``wins + wins.T`` is 1. NaN on the diagonal and where two share no seed.
+        Share of (data set, seed) pairs in which the row's AUBC is above the column's. Ties count half, so
+        that ``wins + wins.T`` is 1. NaN on the diagonal and for two strategies without a common seed.
     significant : int64 array [K, K]
-        Data sets on which the row is significantly above the column: paired t test over seeds, Holm's
-        correction over all pairs of strategies of that data set.
+        Number of data sets on which the row is significantly above the column: paired t test over seeds,
+        Holm's correction over all pairs of strategies on that data set.
     pairs : int64 array [K, K]
-        (data set, seed) pairs behind ``wins``.
+        Number of (data set, seed) pairs behind ``wins``.
     blocks : int
-        (data set, seed) combinations that two strategies or more have.
+        Number of (data set, seed) combinations that two or more strategies have.
     datasets : tuple of str
     notes : tuple of str
     """
@@ -56,20 +62,20 @@ class Ranking:
     Attributes
     ----------
     names : tuple of str [K]
-        Best mean rank first, equal ones in alphabetical order.
+        Best mean rank first; ties in alphabetical order.
     mean_rank : float array [K]
-        Over blocks; rank 1 has the highest AUBC, equal ones share their mean rank. NaN without blocks.
+        Over the blocks. Rank 1 has the highest AUBC; ties share their mean rank. NaN without blocks.
     blocks : int
-        (data set, seed) combinations that all K have.
+        Number of (data set, seed) combinations that all K strategies have.
     friedman_p : float or None
-        Friedman's test that all are alike, corrected for ties; None with fewer than 2 blocks or
-        strategies.
+        p value of Friedman's test that all strategies are equal, corrected for ties; None for fewer than
+        2 blocks or strategies.
     critical_difference : float or None
-        Nemenyi: two mean ranks further apart differ at ``alpha``. None as above.
+        Nemenyi's: mean ranks that are further apart differ at level ``alpha``. None as above.
     cliques : tuple of tuples of int
-        Largest runs of neighbours in ``names``, as positions, that do not differ; 2 members or more.
+        Maximal sets of consecutive positions in ``names`` that do not differ, with 2 or more members.
     datasets : tuple of str
-        Where the blocks come from.
+        The data sets of the blocks.
     alpha : float
     notes : tuple of str
     """
@@ -92,20 +98,20 @@ def win_matrix(
     strategies: Sequence[str] | None = None,
     alpha: float = 0.05,
 ) -> WinMatrix:
-    """Count how often each strategy beats each other by AUBC, under one fusion.
+    """Count how often each strategy beats each other by AUBC, with one fusion.
 
-    Two strategies are compared on the seeds both have, over the numbers of labels that their runs have
-    in common, where they were tried under the same conditions.
+    Two strategies are compared if they were tried under the same conditions, on the seeds that both have
+    and over the numbers of labels that their runs have in common.
 
     Parameters
     ----------
     groups : iterable of Group
-        Those of other fusions are passed over.
+        Groups with other fusions are ignored.
     fusion : str
     strategies : sequence of str or None
-        Names as in ``WinMatrix.names`` to take; None: all.
+        The names to include, as in ``WinMatrix.names``; None: all.
     alpha : float
-        Level of ``significant``.
+        Significance level of ``significant``.
 
     Returns
     -------
@@ -114,19 +120,19 @@ def win_matrix(
     Raises
     ------
     UsageError
-        If no group has that fusion, a name is unknown, or a seed of a strategy is there twice.
+        If no group has that fusion, a name is unknown, or a seed of a strategy appears twice.
     """
-    notes = Notes()
+    notes = NoteList()
     places, names = _contestants(groups, fusion, strategies, notes)
     k = len(names)
     ahead, count = np.zeros((k, k)), np.zeros((k, k), dtype=np.int64)
     significant = np.zeros((k, k), dtype=np.int64)
     blocks: set[tuple[int, int]] = set()
-    for place, (arena, entries) in enumerate(places):
+    for place, (comparable, entries) in enumerate(places):
         tests = []
         for i, j in combinations([names.index(name) for name in entries], 2):
             a, b = entries[names[i]], entries[names[j]]
-            pairing = pair([a, b], arena.where, "aubc", notes)
+            pairing = pair([a, b], comparable.where, "aubc", notes)
             blocks |= {(place, seed) for seed in pairing.seeds}
             d = pairing.values[0] - pairing.values[1]
             half = 0.5 * (np.abs(d) < EQUAL).sum()
@@ -139,7 +145,7 @@ def win_matrix(
             if p is not None and p < alpha:
                 significant[(i, j) if test.difference > 0 else (j, i)] += 1
         if tests and max(test.n for _, _, test in tests) == 1:
-            notes.add(f"{arena.where}: one seed: no p value")
+            notes.add(f"{comparable.where}: one seed, so no p value")
     with np.errstate(invalid="ignore"):
         wins = np.where(count > 0, ahead / count, np.nan)
     total = [float(np.nanmean(row)) if np.isfinite(row).any() else -1.0 for row in wins]
@@ -151,7 +157,7 @@ def win_matrix(
         significant=significant[square],
         pairs=count[square],
         blocks=len(blocks),
-        datasets=tuple(dict.fromkeys(arena.dataset for arena, _ in places)),
+        datasets=tuple(dict.fromkeys(comparable.dataset for comparable, _ in places)),
         notes=notes.all(),
     )
 
@@ -163,48 +169,52 @@ def rank(
     strategies: Sequence[str] | None = None,
     alpha: float = 0.05,
 ) -> Ranking:
-    """Rank strategies by AUBC in every block (data set x seed) that all have, under one fusion.
+    """Rank strategies by AUBC in every block (data set x seed) that all have, with one fusion.
 
     Parameters
     ----------
     groups : iterable of Group
-        Those of other fusions are passed over.
+        Groups with other fusions are ignored.
     fusion : str
     strategies : sequence of str or None
-        Names as in ``Ranking.names`` to take; None: all. A strategy that was not run on a data set
-        costs all others that data set: leave it out here.
+        The names to include, as in ``Ranking.names``; None: all. If a strategy was not run on a data set,
+        that data set is excluded for all strategies, unless the strategy is left out here.
     alpha : float
-        Level of the critical difference.
+        Significance level of the critical difference.
 
     Returns
     -------
     Ranking
-        Blocks of one data set are not independent of each other, so the critical difference is
-        somewhat too small where there are many seeds and few data sets; a note says how many.
+        Blocks of one data set are not independent, so the critical difference is too small if there are
+        many seeds and few data sets; a note gives the numbers.
 
     Raises
     ------
     UsageError
-        If no group has that fusion, a name is unknown, or a seed of a strategy is there twice.
+        If no group has that fusion, a name is unknown, or a seed of a strategy appears twice.
 
     References
     ----------
     J. Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006.
     """
-    notes = Notes()
+    notes = NoteList()
     places, names = _contestants(groups, fusion, strategies, notes)
     ranks, sets = [], []
-    for arena, entries in places:
+    for comparable, entries in places:
         missing = [name for name in names if name not in entries]
         if missing:
-            notes.add(f"{arena.where}: left out of ranks, without {', '.join(missing)}")
+            notes.add(
+                f"{comparable.where}: left out of the ranks, because it lacks {', '.join(missing)}"
+            )
             continue
-        pairing = pair([entries[name] for name in names], arena.where, "aubc", notes)
+        pairing = pair([entries[name] for name in names], comparable.where, "aubc", notes)
         if not pairing.seeds:
-            notes.add(f"{arena.where}: left out of ranks, no seed that all strategies have")
+            notes.add(
+                f"{comparable.where}: left out of the ranks, because the strategies share no seed"
+            )
             continue
         ranks.append(np.array([stats.rankdata(tied(-column)) for column in pairing.values.T]))
-        sets.append(arena.dataset)
+        sets.append(comparable.dataset)
     table = np.concatenate(ranks) if ranks else np.empty((0, len(names)))
     n, k = table.shape
     mean = table.mean(axis=0) if n else np.full(k, np.nan)
@@ -213,12 +223,12 @@ def rank(
     datasets = tuple(dict.fromkeys(sets))
     if n < 2:
         notes.add(
-            f"{fusion} fusion: no test of ranks, {n or 'no'} data set x seed has all strategies"
+            f"{fusion} fusion: ranks are not tested: {n or 'no'} data set x seed has all strategies"
         )
     elif n > len(datasets):
         notes.add(
-            f"{fusion} fusion: ranks over {n} blocks, data sets ({len(datasets)}) x seeds; those of one data "
-            "set are not independent of each other, so the critical difference is rather too small"
+            f"{fusion} fusion: ranks over {n} blocks, data sets ({len(datasets)}) x seeds; blocks of one "
+            "data set are not independent, so the critical difference is probably too small"
         )
     return Ranking(
         names=tuple(names[i] for i in order),
@@ -236,17 +246,17 @@ def rank(
 def critical_difference(k: int, blocks: int, *, alpha: float = 0.05) -> float:
     """Nemenyi's critical difference of mean ranks.
 
-    q sqrt(k (k + 1) / (6 blocks)), q the upper ``alpha`` quantile of the studentized range of k means
-    with infinitely many degrees of freedom, divided by sqrt(2).
+    q sqrt(k (k + 1) / (6 blocks)), where q is the upper ``alpha`` quantile of the studentized range of k
+    means with infinitely many degrees of freedom, divided by sqrt(2).
 
     Parameters
     ----------
     k : int
-        Strategies, 2 or more.
+        Number of strategies, >= 2.
     blocks : int
-        1 or more.
+        Number of blocks, >= 1.
     alpha : float
-        Within (0, 1).
+        Significance level, within (0, 1).
 
     Returns
     -------
@@ -268,9 +278,9 @@ def critical_difference(k: int, blocks: int, *, alpha: float = 0.05) -> float:
 
 
 def _contestants(
-    groups: Iterable[Group], fusion: str, strategies: Sequence[str] | None, notes: Notes
-) -> tuple[list[tuple[Arena, dict[str, Entry]]], list[str]]:
-    """Arenas with their entries by name, and all names in alphabetical order."""
+    groups: Iterable[Group], fusion: str, strategies: Sequence[str] | None, notes: NoteList
+) -> tuple[list[tuple[ComparableRuns, dict[str, StrategyRuns]]], list[str]]:
+    """Comparable runs with their entries by name, and all names in alphabetical order."""
     groups = list(groups)
     chosen = [group for group in groups if group.fusion == fusion]
     if not chosen:
@@ -278,9 +288,9 @@ def _contestants(
         raise UsageError(f"expected groups under {fusion!r} fusion, got fusions: {there}")
     several = len({group.predictor for group in chosen}) > 1
     places = []
-    for arena in arenas(chosen, notes):
-        entries = {f"{e.name}, {e.predictor}" if several else e.name: e for e in arena.entries}
-        places.append((arena, entries))
+    for comparable in comparable_runs(chosen, notes):
+        entries = {f"{e.name}, {e.predictor}" if several else e.name: e for e in comparable.entries}
+        places.append((comparable, entries))
     names = sorted({name for _, entries in places for name in entries})
     if strategies is not None:
         unknown = [name for name in strategies if name not in names]
@@ -303,7 +313,7 @@ def _friedman(ranks: Array) -> float:
 
 
 def _cliques(mean_rank: Array, distance: float) -> tuple[tuple[int, ...], ...]:
-    """Maximal runs of rising ranks whose ends are within ``distance``."""
+    """Maximal intervals of the ascending ranks whose ends differ by at most ``distance``."""
     found: list[tuple[int, ...]] = []
     reach = 0
     for i in range(len(mean_rank)):

@@ -1,4 +1,4 @@
-"""Paired tests, and their correction where there are several."""
+"""Paired tests, and the correction for several tests."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from rlmba.experiments.group import Array
 __all__ = ["EQUAL", "PairedTest", "holm", "paired", "signed_rank", "tied"]
 
 EQUAL = 1e-7
-"""Differences of accuracies below this count as none.
+"""Smaller differences of accuracies count as zero.
 
-Accuracies are recorded in single precision, so that equal sums of hits may differ by some 1e-8; one hit in
-a mean over T rounds and n samples is 1 / (T n).
+Accuracies are recorded in single precision, so that equal numbers of hits may differ by about 1e-8. One
+hit in a mean over T rounds and n samples is 1 / (T n).
 """
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """How much a is above b, over n pairs.
+    """The difference between a and b over n pairs.
 
     Attributes
     ----------
     n : int
     difference : float
-        Mean of a - b; NaN where n is 0.
+        Mean of a - b; NaN if n is 0.
     sd : float or None
-        Sample standard deviation of the differences; None where n < 2.
+        Sample standard deviation of the differences; None if n < 2.
     statistic : float or None
-        Student's t = difference / (sd / sqrt(n)) with n - 1 degrees of freedom; infinite where all
-        differences are equal and not 0; None where n < 2.
+        Student's t = difference / (sd / sqrt(n)) with n - 1 degrees of freedom; infinite if all
+        differences are equal and not 0; None if n < 2.
     p : float or None
-        Two-sided, of the t test. 1 where all differences are 0. Where they are all equal and not 0, t
-        has no distribution and this is ``p_signed_rank``. None where n < 2: one pair tells nothing.
+        Two-sided, of the t test; 1 if all differences are 0. If they are all equal and not 0, the t test
+        is not defined, and this is ``p_signed_rank``. None if n < 2.
     p_signed_rank : float or None
-        Two-sided, of Wilcoxon's signed-rank test, exact; None where n < 2.
+        Two-sided, of Wilcoxon's exact signed-rank test; None if n < 2.
     """
 
     n: int
@@ -52,7 +52,7 @@ class PairedTest:
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> PairedTest:
-    """Test whether a and b differ, pair by pair.
+    """Test whether paired values a and b differ.
 
     Differences below :data:`EQUAL` count as 0.
 
@@ -68,9 +68,9 @@ def paired(a: ArrayLike, b: ArrayLike) -> PairedTest:
     Raises
     ------
     ShapeError
-        If they are not of one length.
+        If their lengths differ.
     NonFiniteError
-        If one is NaN or infinite.
+        If a value is NaN or infinite.
 
     Examples
     --------
@@ -83,14 +83,15 @@ def paired(a: ArrayLike, b: ArrayLike) -> PairedTest:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ShapeError(
-            f"paired: expected two arrays [S] of one length, got shapes {x.shape} and {y.shape}; take "
-            "the seeds that both have"
+            f"paired: expected two arrays [S] of the same length, got shapes {x.shape} and {y.shape}; use "
+            "only the seeds that both have"
         )
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.all():
         row = int(np.argmin(finite))
         raise NonFiniteError(
-            f"paired: pair {row} is ({x[row]}, {y[row]}), expected numbers; leave it out", row
+            f"paired: pair {row} is ({x[row]}, {y[row]}), expected finite numbers; leave it out",
+            row,
         )
     d = x - y
     d[np.abs(d) < EQUAL] = 0.0
@@ -111,9 +112,9 @@ def paired(a: ArrayLike, b: ArrayLike) -> PairedTest:
 def signed_rank(differences: ArrayLike) -> float:
     """Exact two-sided p of Wilcoxon's signed-rank test.
 
-    Zeros are dropped, equal magnitudes share their mean rank, and the rank sum's law is enumerated over
-    all 2^n signs (by dynamic programming, so n may be in the hundreds). p is twice the smaller tail,
-    the observed sum included, at most 1.
+    Zeros are dropped, and ties share their mean rank. The distribution of the rank sum over all 2^n signs
+    is computed by dynamic programming, so n may be in the hundreds. p is twice the smaller tail,
+    including the observed sum, and at most 1.
 
     Parameters
     ----------
@@ -123,13 +124,13 @@ def signed_rank(differences: ArrayLike) -> float:
     Returns
     -------
     float
-        1 where nothing is left.
+        The p value; 1 if all differences are zero.
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[np.abs(d) >= EQUAL]
     if not len(d):
         return 1.0
-    # Mean ranks are halves: doubled, they are integers.
+    # Mean ranks are multiples of 1/2, so twice the ranks are integers.
     ranks = np.rint(2 * stats.rankdata(tied(np.abs(d)))).astype(np.int64)
     law = np.zeros(int(ranks.sum()) + 1)
     law[0] = 1.0
@@ -144,7 +145,7 @@ def signed_rank(differences: ArrayLike) -> float:
 
 
 def tied(values: Array) -> Array:
-    """Make values [n] equal that are less than :data:`EQUAL` from their next smaller neighbour."""
+    """Make values [n] equal that differ by less than :data:`EQUAL` from the next smaller value."""
     order = np.argsort(values)
     rising = values[order]
     starts = np.diff(rising, prepend=-np.inf) >= EQUAL
@@ -154,16 +155,16 @@ def tied(values: Array) -> Array:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction of a family of tests.
+    """Correct a family of p values by Holm's step-down method.
 
-    With the m values sorted, p_(1) <= ... <= p_(m), the corrected p_(i) is the largest of
-    (m - j + 1) p_(j) over j <= i, at most 1. Rejecting where it is below alpha makes one false
-    rejection or more with a probability of at most alpha, whatever the tests' dependence.
+    For m sorted values p_(1) <= ... <= p_(m), the corrected p_(i) is the maximum of (m - j + 1) p_(j) over
+    j <= i, limited to 1. Rejecting those below alpha bounds the probability of any false rejection by
+    alpha, however the tests depend on each other.
 
     Parameters
     ----------
     ps : sequence of float or None
-        None stands for a test that could not be made: it stays None and does not count.
+        None stands for a test that could not be made; it stays None and is not counted.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Comparisons: strategies x data sets x fusions x seeds, each run in a folder of its own."""
+"""Comparisons: strategies x data sets x fusions x seeds, with one run folder for each combination."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES, Ablation
-from rlmba.experiments.sweep.folder import Failure, open_folder, stored_code, stored_sweep
+from rlmba.experiments.sweep.folder import RunFailure, open_folder, stored_code, stored_sweep
 from rlmba.experiments.sweep.on_ray import RayTasks
-from rlmba.experiments.sweep.plan import Plan, make_plan
-from rlmba.experiments.sweep.processes import LocalProcesses, fitting_jobs
+from rlmba.experiments.sweep.plan import SweepPlan, make_plan
+from rlmba.experiments.sweep.processes import LocalProcesses, fitting_processes
 from rlmba.experiments.sweep.schedule import (
-    Entry,
-    State,
+    RunProgress,
+    RunState,
     SweepObserver,
     SweepResult,
-    run_jobs,
+    make_runs,
 )
 from rlmba.experiments.sweep.schema import (
     DatasetEntry,
@@ -25,7 +25,7 @@ from rlmba.experiments.sweep.schema import (
     load_sweep,
     read_sweep_file,
 )
-from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.variants import PlannedRun
 from rlmba.experiments.sweep.work import Executor
 
 __all__ = [
@@ -33,39 +33,39 @@ __all__ = [
     "BASELINES",
     "Ablation",
     "DatasetEntry",
-    "Entry",
-    "Failure",
-    "Job",
     "LocalProcesses",
-    "Plan",
+    "PlannedRun",
     "RayTasks",
-    "State",
+    "RunFailure",
+    "RunProgress",
+    "RunState",
     "StrategyEntry",
     "SweepConfig",
     "SweepObserver",
+    "SweepPlan",
     "SweepResult",
     "load_sweep",
     "make_plan",
+    "make_runs",
     "read_sweep_file",
-    "run_jobs",
     "run_sweep",
     "stored_code",
     "stored_sweep",
 ]
 
 
-class _Silent:
-    """The observer where none was given."""
+class _NoObserver:
+    """An observer that does nothing."""
 
-    def begin(self, entries: Sequence[Entry], where: str) -> None: ...
+    def begin(self, entries: Sequence[RunProgress], where: str) -> None: ...
 
-    def ended(self, entry: Entry) -> None: ...
+    def ended(self, entry: RunProgress) -> None: ...
 
     def tick(self) -> None: ...
 
 
 def run_sweep(
-    plan: Plan,
+    plan: SweepPlan,
     output: Path,
     *,
     resume: bool = False,
@@ -75,48 +75,52 @@ def run_sweep(
     keep_models: bool = False,
     observer: SweepObserver | None = None,
 ) -> SweepResult:
-    """Make every run of a plan that is not complete yet, in processes beside each other.
+    """Make all runs of a plan that are not complete yet, in parallel processes.
 
-    A script that calls this needs the guard ``if __name__ == "__main__":``, since processes are
-    spawned. Killed at any moment, it loses at most the rounds in flight.
+    A script that calls this needs the guard ``if __name__ == "__main__":``, because the processes are
+    spawned. If it is killed, at most the rounds in progress are lost.
 
     Parameters
     ----------
-    plan : Plan
-        Of :func:`make_plan` for the same ``output``.
+    plan : SweepPlan
+        Made by :func:`make_plan` for the same ``output``.
     output : path
-        Holds ``sweep.yaml``, ``round0/``, ``cells/`` and ``logs/``.
+        The folder for ``sweep.yaml``, ``round0/``, ``cells/`` and ``logs/``.
     resume : bool
-        Go on with the comparison in ``output``, if there is one.
+        Continue the comparison in ``output``, if there is one.
     jobs : int or None
-        Processes; None: as many as fit. With ``ray``: tasks at a time.
+        Number of processes; None: as many as fit. With ``ray``: number of tasks at a time.
     ray : str or None
         Address of a Ray cluster, or "local".
     together : int or None
-        At most so many runs trained as one; None: 16; 1: each alone.
+        Largest number of runs that are trained together; None: 16; 1: each separately.
     keep_models : bool
-        Keep the last model of each complete run.
+        Whether to keep the last model of each complete run.
     observer : SweepObserver or None
 
     Returns
     -------
     SweepResult
-        A failed run is in it, with its ``failure.json`` in its folder; the rest went on.
+        It lists the failed runs, whose folders hold a ``failure.json``; a failure does not stop the others.
 
     Raises
     ------
     UsageError, RunFolderError, StorageError
-        As for the folder; nothing is run then.
+        If the folder cannot be used; nothing is run in that case.
     """
     with open_folder(output, plan, resume=resume):
         executor: Executor
         if ray is None:
             executor = LocalProcesses(
-                fitting_jobs(plan.jobs) if jobs is None else jobs, output / "logs"
+                fitting_processes(plan.runs) if jobs is None else jobs, output / "logs"
             )
         else:
             executor = RayTasks(ray, jobs=jobs)
         with contextlib.closing(executor):
-            return run_jobs(
-                plan, executor, observer or _Silent(), together=together, keep_models=keep_models
+            return make_runs(
+                plan,
+                executor,
+                observer or _NoObserver(),
+                together=together,
+                keep_models=keep_models,
             )

@@ -1,7 +1,7 @@
-"""The folder of a comparison: its plan, and how far each run of it is.
+"""The folder of a comparison: its plan, and the progress of each run.
 
-``sweep.yaml`` holds what was asked for and every run's configuration: what all have in common once,
-and for each strategy on a data set what it has of its own.
+``sweep.yaml`` holds the request and the configurations of all runs: the values that all share, stored
+once, and for each strategy on a data set the values that differ.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import rlmba
 from rlmba import trust
 from rlmba.config import FREE_KEYS, PLACES, flat, yaml12
 from rlmba.errors import DataError, RunFolderError, UsageError
-from rlmba.experiments.sweep.plan import Plan
+from rlmba.experiments.sweep.plan import SweepPlan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
-from rlmba.experiments.sweep.variants import Job, code_of_sweep
+from rlmba.experiments.sweep.variants import PlannedRun, code_of_sweep
 from rlmba.reading.structured import parse_json, said
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import round_lines
@@ -31,11 +31,11 @@ from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import MULTIMODAL
 
 __all__ = [
-    "Failure",
-    "Newest",
+    "LatestFigures",
+    "RunFailure",
     "clear_failure",
     "drop_model",
-    "newest",
+    "latest_figures",
     "open_folder",
     "stored_code",
     "stored_sweep",
@@ -47,14 +47,14 @@ _FILE = "sweep.yaml"
 _UNCOMPARED = {*FREE_KEYS, *PLACES}
 
 
-class _Run(BaseModel):
-    """What one strategy on a data set has of its own."""
+class _StoredRuns(BaseModel):
+    """The values in which a strategy on a data set differs from the common ones."""
 
     seeds: list[int]
     own: dict[str, Any]
 
 
-class _Stored(BaseModel):
+class _SweepFile(BaseModel):
     """The file ``sweep.yaml``."""
 
     format: int
@@ -62,20 +62,20 @@ class _Stored(BaseModel):
     sweep: dict[str, Any]
     data: dict[str, str]
     common: dict[str, Any]
-    runs: dict[str, _Run]
+    runs: dict[str, _StoredRuns]
 
 
 @contextlib.contextmanager
-def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
-    """Hold a comparison's folder and write its plan into it.
+def open_folder(output: Path, plan: SweepPlan, *, resume: bool) -> Iterator[None]:
+    """Lock a comparison's folder and write the plan into it.
 
     Raises
     ------
     UsageError
-        If the folder holds something else, a comparison and ``resume`` is false, or one that ``plan``
-        does not continue: the same or with more strategies, data sets, fusions or seeds.
+        If the folder holds something else; if it holds a comparison and ``resume`` is false; or if
+        ``plan`` does not contain all runs of that comparison, unchanged.
     RunFolderError
-        If another process is writing it, or its plan is damaged.
+        If another process is writing to it, or its plan is damaged.
     StorageError
         If it cannot be written.
     """
@@ -84,11 +84,11 @@ def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
         known = {"lock"}
         if not output.is_dir() or any(p.name not in known for p in output.iterdir()):
             raise UsageError(
-                f"{output} already holds files that are not a comparison: give another --output"
+                f"{output} already contains files that are not a comparison; give another --output"
             )
     if stored is not None and not resume:
         raise UsageError(
-            f"{output} already holds a comparison: add --resume to go on with it, or give another "
+            f"{output} already contains a comparison; add --resume to continue it, or give another "
             "--output"
         )
     fresh = _contents(plan)
@@ -105,7 +105,7 @@ def open_folder(output: Path, plan: Plan, *, resume: bool) -> Iterator[None]:
 
 
 def stored_sweep(output: Path) -> SweepConfig | None:
-    """What was asked for in a comparison's folder; None where there is none.
+    """Read the request that a comparison's folder stores; None if there is none.
 
     Raises
     ------
@@ -159,8 +159,8 @@ def _read(output: Path) -> dict[str, Any] | None:
         stored = yaml12.read(file, regular=True)
         if stored["format"] != FORMAT:
             raise RunFolderError(
-                f"{file}: format {stored['format']}, this version reads {FORMAT}; use the version of "
-                f"rlmba that wrote it ({stored.get('rlmba', 'unknown')})"
+                f"{file}: expected format {FORMAT}, found {stored['format']}; use the version of rlmba "
+                f"that wrote it ({stored.get('rlmba', 'unknown')})"
             )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -169,17 +169,17 @@ def _read(output: Path) -> dict[str, Any] | None:
     except (UsageError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); give another --output") from error
     try:
-        return _Stored.model_validate(stored, strict=True).model_dump()
+        return _SweepFile.model_validate(stored, strict=True).model_dump()
     except ValidationError as error:
         raise RunFolderError(f"{file} is damaged: {said(error)}; give another --output") from error
 
 
-def _contents(plan: Plan) -> dict[str, Any]:
+def _contents(plan: SweepPlan) -> dict[str, Any]:
     variants: dict[str, tuple[dict[str, Any], list[int]]] = {}
-    for job in plan.jobs:
-        values = flat(job.config.model_dump(mode="json"))
+    for run in plan.runs:
+        values = flat(run.config.model_dump(mode="json"))
         values = {k: v for k, v in values.items() if k not in ("seed", "round0", "reward.curves")}
-        variants.setdefault(job.variant, (values, []))[1].append(job.config.seed)
+        variants.setdefault(run.variant, (values, []))[1].append(run.config.seed)
     first = next(iter(variants.values()))[0]
     every = [values for values, _ in variants.values()]
     common = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in every)}
@@ -197,46 +197,46 @@ def _contents(plan: Plan) -> dict[str, Any]:
 
 
 def _check_continues(stored: Mapping[str, Any], fresh: Mapping[str, Any], output: Path) -> None:
-    """Raise unless a plan has every run of the stored one, unchanged."""
+    """Raise unless a plan contains all runs of the stored one, unchanged."""
     problems: dict[str, list[str]] = {}
     for name, checksum in stored["data"].items():
         if fresh["data"].get(name, checksum) != checksum:
-            problems.setdefault("the data are others now (checksums differ)", []).append(name)
+            problems.setdefault("the data have changed (the checksums differ)", []).append(name)
     for name, run in stored["runs"].items():
         if name not in fresh["runs"]:
-            problems.setdefault("not in this plan", []).append(name)
+            problems.setdefault("this run is not in the new plan", []).append(name)
             continue
         new = fresh["runs"][name]
         if gone := sorted(set(run["seeds"]) - set(new["seeds"])):
             seeds = ", ".join(map(str, gone))
-            problems.setdefault(f"seeds {seeds} are not in this plan", []).append(name)
+            problems.setdefault(f"seeds {seeds} are not in the new plan", []).append(name)
         before, now = {**stored["common"], **run["own"]}, {**fresh["common"], **new["own"]}
         for key in sorted({*before, *now} - _UNCOMPARED):
             if before.get(key) != now.get(key):
-                text = f"{key} is {before.get(key)!r} there and {now.get(key)!r} here"
+                text = f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
                 problems.setdefault(text, []).append(name)
     if problems:
         lines = [
-            f"{output} holds another comparison; a plan that goes on with it has all of its runs:"
+            f"{output} contains a different comparison; a plan that continues it must contain all its runs:"
         ]
         for text, (first, *others) in problems.items():
             lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {text}")
         lines.append(
-            f"`rlmba compare --resume --output {output}` alone takes its plan from the folder"
+            f"`rlmba compare --resume --output {output}` without further options uses the stored plan"
         )
         raise UsageError("\n".join(lines))
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a run failed: ``error`` in a line, the whole ``traceback``, and when (ISO 8601, UTC)."""
+class RunFailure:
+    """Why a run failed: ``error`` in one line, the full ``traceback``, and ``time`` (ISO 8601, UTC)."""
 
     error: str
     traceback: str
     time: str
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
+    def of(cls, error: BaseException) -> RunFailure:
         """Describe an exception."""
         text = " ".join(str(error).split())
         return cls(
@@ -246,20 +246,20 @@ class Failure:
         )
 
 
-def write_failure(folder: Path, failure: Failure) -> None:
-    """Record a failure as ``failure.json`` in a run's folder, whole or not at all."""
+def write_failure(folder: Path, failure: RunFailure) -> None:
+    """Record a failure as ``failure.json`` in a run's folder, atomically."""
     make_folder(folder)
     atomic_write_text(folder / "failure.json", json.dumps(asdict(failure), indent=1) + "\n")
 
 
 def clear_failure(folder: Path) -> None:
-    """Forget an earlier failure: the run is tried again."""
+    """Remove the record of an earlier failure, because the run is tried again."""
     (folder / "failure.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
-class Newest:
-    """How far a run is: complete rounds (round 0 counts), and figures of the last (None: none yet)."""
+class LatestFigures:
+    """Number of complete rounds (round 0 counts), and figures of the last (None: no round yet)."""
 
     rounds: int = 0
     labels: int | None = None
@@ -278,31 +278,33 @@ class _Figures:
 
 @dataclass(frozen=True)
 class _Last:
-    """What :func:`newest` looks at in a run's last line."""
+    """The fields of a log line that :func:`latest_figures` reads."""
 
     labels: int
     test: _Figures | None = None
     validation: _Figures | None = None
 
 
-def newest(folder: Path) -> Newest:
-    """Read a run's newest figures, while it goes on or after; Top-1 on test, else on V.
+def latest_figures(folder: Path) -> LatestFigures:
+    """Read the latest figures of a run, running or not: Top-1 on the test set, else on the validation set.
 
-    What cannot be read counts as nothing: the run itself will say what is wrong.
+    A log that cannot be read counts as empty; the run itself will report the error.
     """
     file = folder / "rounds.jsonl"
     try:
         lines = round_lines(folder)
         if not lines:
-            return Newest()
+            return LatestFigures()
         last = parse_json(lines[-1], _Last, str(file), advice="")
         figures = last.test or last.validation
-        return Newest(len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None)
+        return LatestFigures(
+            len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None
+        )
     except (DataError, RunFolderError, KeyError):
-        return Newest()
+        return LatestFigures()
 
 
-def drop_model(job: Job) -> None:
-    """Delete the model of a complete run; what its strategy has learned stays."""
-    for file in (job.folder / "checkpoints").glob("round_*/model.safetensors"):
+def drop_model(run: PlannedRun) -> None:
+    """Delete the model of a complete run; the state of its strategy is kept."""
+    for file in (run.folder / "checkpoints").glob("round_*/model.safetensors"):
         file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Units of a comparison as tasks of a Ray cluster."""
+"""Work units of a comparison as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import socket
 from typing import Any
 
 from rlmba.errors import UsageError
-from rlmba.experiments.sweep.folder import Failure
-from rlmba.experiments.sweep.processes import cores
-from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
+from rlmba.experiments.sweep.folder import RunFailure
+from rlmba.experiments.sweep.work import EndedUnit, LearnerRunner, Runner, WorkUnit, execute
+from rlmba.workers import cores
 
 __all__ = ["RayTasks"]
 
 _PATIENCE = 10.0
-"""Seconds a cluster is given to answer."""
+"""Seconds that a cluster gets to answer."""
 
 
 class RayTasks:
-    """An :class:`~rlmba.experiments.sweep.work.Executor` of Ray tasks.
+    """An :class:`~rlmba.experiments.sweep.work.Executor` that uses Ray tasks.
 
-    The comparison's folder and the data must lie under the same paths on all nodes, and this package
-    be installed there.
+    The comparison's folder and the data must have the same paths on all nodes, and this package must be
+    installed there.
 
     Parameters
     ----------
     address : str
-        Of a cluster ("auto": the one this machine belongs to), or "local": Ray is started here, and
-        ended by :meth:`close`.
+        Address of a cluster, "auto" for the one that this machine belongs to, or "local", which starts
+        Ray on this machine until :meth:`close`.
     jobs : int or None
-        Tasks at a time; None: one a core of the cluster.
+        Number of tasks at a time; None: one per core of the cluster.
     runner : Runner or None
 
     Raises
@@ -48,12 +48,14 @@ class RayTasks:
         try:
             import ray
         except ImportError as error:
-            raise UsageError("--ray needs Ray: pip install 'rlmba[ray]'") from error
+            raise UsageError(
+                "--ray needs Ray; install it with: pip install 'rlmba[ray]'"
+            ) from error
         self._ray: Any = ray
         _check_reachable(address)
         started: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
-            # Ray's own is 15, under which they wait for everything else on the machine.
+            # With Ray's default of 15 the workers would yield to everything else on the machine.
             system = {"worker_niceness": 0}
             started |= {
                 "num_cpus": cores(),
@@ -74,38 +76,38 @@ class RayTasks:
             len(nodes) > 1
         )
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_execute)
-        self._arguments = (runner or LoopRunner(), threads)
-        self._running: dict[Any, Unit] = {}
+        self._arguments = (runner or LearnerRunner(), threads)
+        self._running: dict[Any, WorkUnit] = {}
 
-    def start(self, unit: Unit) -> None:
+    def start(self, unit: WorkUnit) -> None:
         """Submit a unit."""
         self._running[self._task.remote(unit, *self._arguments)] = unit
 
-    def wait(self, seconds: float) -> list[Ended]:
-        """Units that have ended, or whose processes have."""
+    def wait(self, seconds: float) -> list[EndedUnit]:
+        """Return the units that have ended, or whose processes have died."""
         if not self._running:
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [self._ended(reference) for reference in ready]
 
     def close(self) -> None:
-        """Cancel what still runs and leave the cluster."""
+        """Cancel the running tasks and disconnect from the cluster."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
         self._ray.shutdown()
 
-    def _ended(self, reference: Any) -> Ended:
+    def _ended(self, reference: Any) -> EndedUnit:
         unit = self._running.pop(reference)
         try:
-            return Ended(unit, self._ray.get(reference))
+            return EndedUnit(unit, self._ray.get(reference))
         except self._ray.exceptions.RayError as error:
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
-            return Ended(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
+            return EndedUnit(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for minutes."""
+    """Fail early if nothing listens at the address; Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and host and port.isdecimal() and "/" not in host:
         try:
@@ -121,7 +123,7 @@ def _no_cluster(address: str, error: Exception) -> UsageError:
     )
 
 
-def _execute(unit: Unit, runner: Runner, threads: int) -> tuple[Failure | None, ...]:
+def _execute(unit: WorkUnit, runner: Runner, threads: int) -> tuple[RunFailure | None, ...]:
     import torch
 
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""A comparison as the list of its runs, checked before any of them starts."""
+"""The list of a comparison's runs, checked before any of them starts."""
 
 from __future__ import annotations
 
@@ -12,66 +12,66 @@ from pathlib import Path
 from rlmba.config import flat
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import ABLATIONS, BASELINES
-from rlmba.experiments.sweep.problems import Problems
+from rlmba.experiments.sweep.problems import PlanProblems
 from rlmba.experiments.sweep.schema import DatasetEntry, SweepConfig, load_sweep
 from rlmba.experiments.sweep.variants import (
-    Datasets,
-    Job,
+    LoadedDatasets,
+    PlannedRun,
     Variant,
     dataset_name,
     measured_against,
 )
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["SweepPlan", "make_plan"]
 
 _PROTOCOL = ("rounds", "batch_size", "initial_labels", "epochs", "validation_fraction")
 _NAME = re.compile(r"[\w+.-]*\w[\w+.-]*")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every run of a comparison.
+class SweepPlan:
+    """All runs of a comparison.
 
     Attributes
     ----------
     config : SweepConfig
-        With every strategy spelled out, and those added that others need.
-    jobs : tuple of Job
-        In the order to run them: each round 0, then runs by seed, so that every strategy has figures
-        early.
+        With explicit strategies, including those that were added because others need them.
+    runs : tuple of PlannedRun
+        In execution order: all rounds 0, then the runs by seed, so that figures of all strategies are
+        available early.
     fingerprints : mapping of data set to str
         Checksums of the data.
     notes : tuple of str
-        What was added to what was asked for.
+        What was added to the request.
     """
 
     config: SweepConfig
-    jobs: tuple[Job, ...]
+    runs: tuple[PlannedRun, ...]
     fingerprints: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
-def make_plan(config: SweepConfig, output: Path) -> Plan:
-    """Spell a comparison out and check every run of it against its data set.
+def make_plan(config: SweepConfig, output: Path) -> SweepPlan:
+    """List the runs of a comparison and check each of them against its data set.
 
     Parameters
     ----------
     config : SweepConfig
     output : path
-        The comparison's folder, where runs will lie; nothing is written.
+        The comparison's folder, which will contain the runs; nothing is written yet.
 
     Raises
     ------
     UsageError
-        With a line per problem that names the runs it is of: an unknown key, strategy, option or data
-        set, a budget beyond the pool, two runs of one name.
+        With one line per problem that names the affected runs: an unknown key, strategy, option or data
+        set, a budget larger than the pool, two runs with the same name.
     DataError
         If a data set cannot be used.
     """
     config, notes = _complete(config)
     _check_names(config)
-    datasets = Datasets()
-    problems = Problems()
+    datasets = LoadedDatasets()
+    problems = PlanProblems()
     output = output.absolute()
     variants = [
         Variant(output, d, s, fusion, predictor)
@@ -82,8 +82,8 @@ def make_plan(config: SweepConfig, output: Path) -> Plan:
             *product(config.predictors, config.strategies),
         ]
     ]
-    rounds0: dict[tuple[str, str, int], Job] = {}
-    jobs: list[Job] = []
+    rounds0: dict[tuple[str, str, int], PlannedRun] = {}
+    runs: list[PlannedRun] = []
     for variant in variants:
         with problems.of(variant.path):
             base = variant.load(config)
@@ -93,22 +93,22 @@ def make_plan(config: SweepConfig, output: Path) -> Plan:
         for seed in config.seeds:
             start = (variant.dataset_name, variant.fusion, seed)
             with problems.of(f"{variant.path}/seed{seed}"):
-                job = variant.job(base, dataset, seed, rounds0.get(start))
+                run = variant.planned_run(base, dataset, seed, rounds0.get(start))
                 if variant.strategy is None:
-                    rounds0[start] = job
-                jobs.append(job)
-    for job, message in _unlike_baselines(jobs):
-        problems.add(job.name, message)
+                    rounds0[start] = run
+                runs.append(run)
+    for run, message in _unlike_baselines(runs):
+        problems.add(run.name, message)
     problems.report()
     order = {seed: i for i, seed in enumerate(config.seeds)}
-    jobs.sort(key=lambda job: (not job.is_round0, order[job.config.seed]))
-    return Plan(
-        config, tuple(jobs), datasets.fingerprints, (*notes, *_with_round0_of_their_own(jobs))
+    runs.sort(key=lambda run: (not run.is_round0, order[run.config.seed]))
+    return SweepPlan(
+        config, tuple(runs), datasets.fingerprints, (*notes, *_with_round0_of_their_own(runs))
     )
 
 
 def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
-    """Add what ``ablations`` asks for and what relative rewards are measured against."""
+    """Add the ablations if requested, and the baselines of relative rewards."""
     strategies = list(config.strategies)
     notes = []
 
@@ -120,7 +120,7 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
 
     if config.ablations:
         if added := add(["rlmba"]):
-            notes.append(f"added {added}: what the ablations are of")
+            notes.append(f"added {added}: the ablations are variants of it")
         add(list(ABLATIONS))
     common = flat(config.settings)
     for d in config.datasets:
@@ -138,17 +138,17 @@ def _complete(config: SweepConfig) -> tuple[SweepConfig, tuple[str, ...]]:
     if not strategies:
         raise UsageError(
             "strategies: expected at least one, got none; give --strategies random,badge,rlmba-x or "
-            "--ablations; `rlmba strategies` lists them"
+            "--ablations. `rlmba strategies` lists all strategies"
         )
     update = {"strategies": strategies, "ablations": False, "datasets": _absolute(config.datasets)}
     return config.model_copy(update=update), tuple(notes)
 
 
-def _with_round0_of_their_own(jobs: Sequence[Job]) -> Iterator[str]:
-    labels = dict.fromkeys(j.label for j in jobs if not j.is_round0 and j.config.round0 is None)
+def _with_round0_of_their_own(runs: Sequence[PlannedRun]) -> Iterator[str]:
+    labels = dict.fromkeys(j.label for j in runs if not j.is_round0 and j.config.round0 is None)
     if labels:
         yield (
-            f"{', '.join(labels)}: not from the shared round 0, since other settings train another model"
+            f"{', '.join(labels)}: these train their own round 0, because their settings change the model"
         )
 
 
@@ -172,29 +172,29 @@ def _check_names(config: SweepConfig) -> None:
         twice = [n for n, count in Counter(names).items() if count > 1]
         if twice:
             key = {"data sets": "name", "strategies": "label"}.get(what)
-            advice = f"give one a `{key}` of its own" if key else "leave one out"
+            advice = f"give one of them a different `{key}`" if key else "leave one of them out"
             raise UsageError(
-                f"{what}: {twice[0]!r} is there twice, and runs would share a folder; {advice}"
+                f"{what}: {twice[0]!r} appears twice, so that runs would share a folder; {advice}"
             )
         for name in names:
             if not _NAME.fullmatch(name):
                 raise UsageError(
-                    f"{what}: {name!r} names a folder: expected letters, digits and _ + . - alone"
+                    f"{what}: {name!r} becomes a folder name; expected only letters, digits and _ + . -"
                 )
 
 
-def _unlike_baselines(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
-    """Runs with a relative reward whose baselines follow another protocol."""
-    by_name = {job.name: job for job in jobs}
-    for job in jobs:
-        for baseline in (by_name[n] for n in job.needs if n in by_name):
+def _unlike_baselines(runs: Sequence[PlannedRun]) -> Iterator[tuple[PlannedRun, str]]:
+    """Find runs with a relative reward whose baselines follow a different protocol."""
+    by_name = {run.name: run for run in runs}
+    for run in runs:
+        for baseline in (by_name[n] for n in run.needs if n in by_name):
             if baseline.is_round0:
                 continue
             for key in _PROTOCOL:
-                ours, theirs = getattr(job.config, key), getattr(baseline.config, key)
+                ours, theirs = getattr(run.config, key), getattr(baseline.config, key)
                 if ours != theirs:
                     message = (
                         f"its relative reward is measured against {baseline.label}, which has "
-                        f"{key}={theirs}, but it has {key}={ours}; give both the same"
+                        f"{key}={theirs}, but this run has {key}={ours}; give both the same value"
                     )
-                    yield job, message
+                    yield run, message

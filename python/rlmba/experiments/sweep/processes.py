@@ -1,87 +1,72 @@
-"""Units of a comparison in processes of this machine."""
+"""Units of a comparison in processes on this machine."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlmba.errors import StorageError, UsageError
-from rlmba.experiments.sweep.variants import Job
-from rlmba.experiments.sweep.work import Ended, LoopRunner, Runner, Unit, execute
+from rlmba.experiments.sweep.folder import RunFailure
+from rlmba.experiments.sweep.variants import PlannedRun
+from rlmba.experiments.sweep.work import EndedUnit, LearnerRunner, Runner, WorkUnit, execute
+from rlmba.machine import available_memory
 from rlmba.storage import make_folder, open_own
+from rlmba.workers import Died, Raised, Workers, cores
 
-__all__ = ["LocalProcesses", "cores", "fitting_jobs"]
+__all__ = ["LocalProcesses", "fitting_processes"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PROCESS = 1.1e9
-"""Bytes a process takes before it has data: Python, torch, a small network's work."""
+"""Bytes that a process takes without data: Python, torch, a small network."""
 _PATIENCE = 5.0
-"""Seconds that processes are given to end by themselves."""
+"""Seconds that processes get to end by themselves."""
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def fitting_processes(runs: Sequence[PlannedRun]) -> int:
+    """Number of processes that fit: by cores and free memory, or one per GPU.
 
-
-def fitting_jobs(jobs: Sequence[Job]) -> int:
-    """How many processes fit: by cores and free memory; one a GPU, and one for networks over media.
-
-    Memory is a guess: what a process takes with a small network, and three times its data file.
+    One where networks are trained on media. The memory is an estimate: that of a process with a small
+    network, and three times the data file.
     """
     import torch
 
-    configs = [job.config for job in jobs]
+    configs = [run.config for run in runs]
     if torch.cuda.is_available() and any(c.device != "cpu" for c in configs):
         return torch.cuda.device_count()
     if any(c.data_root is not None and not c.model.frozen for c in configs):
         return 1
     data = max((c.data.stat().st_size for c in configs if c.data is not None), default=0)
-    return max(1, min(len(jobs), cores(), int(_free_memory() / (_PROCESS + 3 * data))))
+    return max(1, min(len(runs), cores(), int(available_memory() / (_PROCESS + 3 * data))))
 
 
-def _free_memory() -> float:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024.0 * int(line.split()[1])
-    return float("inf")
+@dataclass(frozen=True)
+class _UnitTask:
+    """See :class:`rlmba.workers.Task`."""
 
+    unit: WorkUnit
+    runner: Runner
 
-@dataclass
-class _Worker:
-    process: SpawnProcess
-    pipe: connection.Connection[Any, Any]
-    slot: int
-    unit: Unit | None = None
+    def run(self, tick: Callable[[], None]) -> tuple[RunFailure | None, ...]:  # noqa: ARG002 - see Task
+        """Make the runs of the unit."""
+        return execute(self.unit, self.runner)
 
 
 class LocalProcesses:
-    """An :class:`~rlmba.experiments.sweep.work.Executor` of processes, each kept for many units.
-
-    They are started when there is something to do, ignore Ctrl-C, which is for the process that
-    started them, and end with it, however it ends.
+    """An :class:`~rlmba.experiments.sweep.work.Executor` that uses worker processes.
 
     Parameters
     ----------
     slots : int
-        Processes at a time, >= 1.
+        Number of processes at a time, >= 1.
     logs : path
-        Folder for what they print.
+        Folder for their output.
     runner : Runner
     threads : int or None
-        Of each; None: the cores shared evenly, or ``OMP_NUM_THREADS`` where it is set.
+        Threads of each process; None: ``OMP_NUM_THREADS`` if it is set, else an equal share of the cores.
 
     Raises
     ------
@@ -107,107 +92,52 @@ class LocalProcesses:
             self.threads > 1
         )
         self._logs = logs
-        self._runner = runner or LoopRunner()
-        self._workers: list[_Worker] = []
+        self._runner = runner or LearnerRunner()
+        self.workers = Workers(
+            slots,
+            environment=self._environment,
+            setup=partial(_print_into, logs),
+            patience=_PATIENCE,
+        )
 
-    def start(self, unit: Unit) -> None:
-        """Give a unit to an idle process, or a new one."""
-        worker = next((w for w in self._workers if w.unit is None), None) or self._spawn()
-        worker.unit = unit
-        with contextlib.suppress(OSError):  # it has died since: its sentinel says so
-            worker.pipe.send(unit)
+    def start(self, unit: WorkUnit) -> None:
+        """Give a unit to an idle process or to a new one."""
+        make_folder(self._logs)
+        self.workers.start(_UnitTask(unit, self._runner))
 
-    def wait(self, seconds: float) -> list[Ended]:
-        """Units that have ended, or whose processes have."""
-        busy = [w for w in self._workers if w.unit is not None]
-        if not busy:
-            return []
-        connection.wait([x for w in busy for x in (w.pipe, w.process.sentinel)], seconds)
-        return [ended for w in busy if (ended := self._ended(w)) is not None]
+    def wait(self, seconds: float) -> list[EndedUnit]:
+        """Return the units that have ended, or whose processes have died."""
+        return [self._ended(task, result) for task, result in self.workers.wait(seconds)]
 
     def close(self) -> None:
-        """End every process: idle ones leave by themselves, others are told to, and then made to."""
-        for worker in self._workers:
-            if worker.unit is not None:
-                worker.process.terminate()
-            worker.pipe.close()
-        deadline = time.monotonic() + _PATIENCE
-        for worker in self._workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-        self._workers.clear()
+        """End all processes: idle ones at once, busy ones on SIGTERM, then by force."""
+        self.workers.close()
 
-    def _ended(self, worker: _Worker) -> Ended | None:
-        unit = worker.unit
-        if unit is None:
-            return None
-        with contextlib.suppress(EOFError, OSError):
-            if worker.pipe.poll():
-                failures = worker.pipe.recv()
-                worker.unit = None
-                return Ended(unit, failures)
-        if worker.process.is_alive():
-            return None
-        worker.process.join()
-        worker.pipe.close()
-        self._workers.remove(worker)
-        return Ended(unit, died=f"{_end(worker.process.exitcode)}; see {self._log(worker.slot)}")
+    def _ended(self, task: Any, result: Any) -> EndedUnit:
+        if isinstance(result, Died):
+            return EndedUnit(task.unit, died=f"{_how(result)}; see {_log(self._logs, result.slot)}")
+        if isinstance(result, Raised):
+            return EndedUnit(task.unit, died=str(result.error))
+        return EndedUnit(task.unit, result)
 
-    def _log(self, slot: int) -> Path:
-        return self._logs / f"process{slot}.log"
+    def _environment(self, slot: int) -> dict[str, str]:
+        """Numbers of threads, which libraries read when they are loaded, and the GPU of a slot."""
+        variables = dict.fromkeys(_THREADS, str(self.threads))
+        if gpu := _gpu(slot):
+            variables["CUDA_VISIBLE_DEVICES"] = gpu
+        return variables
 
-    def _spawn(self) -> _Worker:
-        make_folder(self._logs)
-        slot = min(set(range(self.slots)) - {w.slot for w in self._workers})
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve,
-            args=(theirs, self._runner, str(self._log(slot))),
-            name=f"rlmba-compare-{slot}",
+
+def _how(died: Died) -> str:
+    if not died.started:
+        return (
+            f"its process could not start ({died}); a script that runs a comparison must do so below "
+            '`if __name__ == "__main__":`'
         )
-        with _born_with(self.threads, slot):
-            process.start()
-        theirs.close()
-        worker = _Worker(process, ours, slot)
-        self._workers.append(worker)
-        return worker
-
-
-def _end(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = " (the system does so when memory runs out)" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}"
-    return f"its process ended with exit status {code}"
-
-
-@contextlib.contextmanager
-def _born_with(threads: int, slot: int) -> Iterator[None]:
-    """What a new process inherits: numbers of threads, its GPU, and no interest in Ctrl-C.
-
-    Libraries read the former when they are loaded, and Ctrl-C may come before a process could say
-    that it ignores it.
-    """
-    changed = dict.fromkeys(_THREADS, str(threads))
-    if gpu := _gpu(slot):
-        changed["CUDA_VISIBLE_DEVICES"] = gpu
-    before = {key: os.environ.get(key) for key in changed}
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
-        if main:
-            signal.signal(signal.SIGINT, handler)
+    if died.code < 0:
+        hint = " (the system does so when memory runs out)" if str(died) == "SIGKILL" else ""
+        return f"its process was ended by {died}{hint}"
+    return f"its process ended with exit status {died.code}"
 
 
 def _gpu(slot: int) -> str | None:
@@ -221,28 +151,15 @@ def _gpu(slot: int) -> str | None:
     return (given or [str(i) for i in range(count)])[slot % count]
 
 
-def _serve(pipe: connection.Connection[Any, Any], runner: Runner, log: str) -> None:
-    """A process: units in, failures out, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _print_into(log)
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            pipe.send(execute(pipe.recv(), runner))
+def _log(logs: Path, slot: int) -> Path:
+    return logs / f"process{slot}.log"
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
-
-
-def _print_into(log: str) -> None:
-    """Send what this process prints into a file: the terminal is the other's."""
+def _print_into(logs: Path, slot: int) -> None:
+    """Redirect this process's output to a file; the terminal belongs to the parent."""
+    log = _log(logs, slot)
     try:
-        descriptor = open_own(Path(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except StorageError:
         raise
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Making every run of a comparison: what may start, what has ended, what is left."""
+"""Schedule the runs of a comparison: which may start, which have ended, which are left."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from pathlib import Path
 from typing import Protocol
 
 from rlmba.errors import WorkerError
-from rlmba.experiments.sweep.folder import Failure, Newest, drop_model, newest
-from rlmba.experiments.sweep.plan import Plan
-from rlmba.experiments.sweep.variants import Job
-from rlmba.experiments.sweep.work import Ended, Executor, LoopRunner, Runner, Unit, record
+from rlmba.experiments.sweep.folder import LatestFigures, RunFailure, drop_model, latest_figures
+from rlmba.experiments.sweep.plan import SweepPlan
+from rlmba.experiments.sweep.variants import PlannedRun
+from rlmba.experiments.sweep.work import (
+    EndedUnit,
+    Executor,
+    LearnerRunner,
+    Runner,
+    WorkUnit,
+    record,
+)
 
-__all__ = ["Entry", "State", "SweepObserver", "SweepResult", "run_jobs"]
+__all__ = ["RunProgress", "RunState", "SweepObserver", "SweepResult", "make_runs"]
 
 _TICK = 0.5
 _AT_MOST_TOGETHER = 16
-"""Runs made together: more save little and hold more memory."""
+"""Most runs that are trained together; more would save little time and take more memory."""
 
 
-class State(Enum):
-    """Where a run stands. "blocked": one that it needs has failed."""
+class RunState(Enum):
+    """The state of a run; "blocked" means that a run it depends on has failed."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -33,75 +40,81 @@ class State(Enum):
 
 
 @dataclass
-class Entry:
-    """A run and how far it is; ``before``: complete rounds when this session began."""
+class RunProgress:
+    """A run and its progress; ``before`` is the number of rounds that were complete at the start."""
 
-    job: Job
-    state: State = State.WAITING
-    newest: Newest = field(default_factory=Newest)
+    run: PlannedRun
+    state: RunState = RunState.WAITING
+    latest: LatestFigures = field(default_factory=LatestFigures)
     before: int = 0
-    failure: Failure | None = None
+    failure: RunFailure | None = None
 
 
 class SweepObserver(Protocol):
-    """Told how a comparison goes on. ``entries`` are the same objects throughout, kept up to date."""
+    """Informed of the progress of a comparison; the ``entries`` are updated in place."""
 
-    def begin(self, entries: Sequence[Entry], where: str) -> None:
-        """Before the first run; those that are complete already say so."""
+    def begin(self, entries: Sequence[RunProgress], where: str) -> None:
+        """Called before the first run; runs that are complete already have that state."""
 
-    def ended(self, entry: Entry) -> None:
-        """A run is complete or has failed."""
+    def ended(self, entry: RunProgress) -> None:
+        """Called when a run is complete or has failed."""
 
     def tick(self) -> None:
-        """About twice a second."""
+        """Called about twice a second."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Folders of the complete runs of strategies, and all runs by what kept them from being so."""
+    """Folders of the complete runs (without shared rounds 0), and the failed and blocked runs."""
 
     folders: tuple[Path, ...]
-    failed: tuple[Entry, ...]
-    blocked: tuple[Entry, ...]
+    failed: tuple[RunProgress, ...]
+    blocked: tuple[RunProgress, ...]
 
 
-class _Schedule:
-    """The runs of a plan, in units that are started once all they need is complete."""
+class _SweepSchedule:
+    """The runs of a plan, in units that start once all runs they depend on are complete."""
 
     def __init__(
-        self, plan: Plan, runner: Runner, *, slots: int, together: int | None, keep_models: bool
+        self,
+        plan: SweepPlan,
+        runner: Runner,
+        *,
+        slots: int,
+        together: int | None,
+        keep_models: bool,
     ) -> None:
-        self.entries = [Entry(job) for job in plan.jobs]
-        self._by_name = {e.job.name: e for e in self.entries}
+        self.entries = [RunProgress(run) for run in plan.runs]
+        self._by_name = {e.run.name: e for e in self.entries}
         self._keep_models = keep_models
         for entry in self.entries:
-            entry.newest = newest(entry.job.folder)
-            entry.before = entry.newest.rounds
-            if entry.newest.rounds >= entry.job.rounds:
+            entry.latest = latest_figures(entry.run.folder)
+            entry.before = entry.latest.rounds
+            if entry.latest.rounds >= entry.run.rounds:
                 self._complete(entry)
-        waiting = [e.job for e in self.entries if e.state is State.WAITING]
+        waiting = [e.run for e in self.entries if e.state is RunState.WAITING]
         limit = together or min(_AT_MOST_TOGETHER, -(-len(waiting) // slots))
         self._units = _units(waiting, runner, max(1, limit))
 
-    def next_unit(self) -> Unit | None:
-        """The first unit that may start; its runs are running from now on."""
+    def next_unit(self) -> WorkUnit | None:
+        """Take the first unit that may start, and mark its runs as running."""
         for i, unit in enumerate(self._units):
-            if all(self._by_name[n].state is State.DONE for job in unit.jobs for n in job.needs):
+            if all(self._by_name[n].state is RunState.DONE for run in unit.runs for n in run.needs):
                 del self._units[i]
-                for job in unit.jobs:
-                    self._by_name[job.name].state = State.RUNNING
+                for run in unit.runs:
+                    self._by_name[run.name].state = RunState.RUNNING
                 return unit
         return None
 
     def refresh(self) -> None:
-        """Read the newest figures of what is running."""
+        """Read the latest figures of the running runs."""
         for entry in self.entries:
-            if entry.state is State.RUNNING:
-                entry.newest = newest(entry.job.folder)
+            if entry.state is RunState.RUNNING:
+                entry.latest = latest_figures(entry.run.folder)
 
-    def settle(self, ended: Ended) -> list[Entry]:
-        """Take note of a unit's end; the runs that are complete or have failed with it."""
-        entries = [self._by_name[job.name] for job in ended.unit.jobs]
+    def settle(self, ended: EndedUnit) -> list[RunProgress]:
+        """Record the end of a unit; return its runs that are complete or have failed."""
+        entries = [self._by_name[run.name] for run in ended.unit.runs]
         if ended.died is None:
             for entry, failure in zip(entries, ended.failures, strict=True):
                 if failure is None:
@@ -111,63 +124,64 @@ class _Schedule:
             return entries
         settled, again = [], []
         for entry in entries:
-            entry.newest = newest(entry.job.folder)
-            if entry.newest.rounds >= entry.job.rounds:
+            entry.latest = latest_figures(entry.run.folder)
+            if entry.latest.rounds >= entry.run.rounds:
                 self._complete(entry)
             elif ended.unit.attempt == 1:
-                # Alone this time: whatever ended the process may be one of them, or all at once.
-                entry.state = State.WAITING
-                again.append(Unit((entry.job,), attempt=2))
+                # Separately this time: one run may have ended the process, or all of them together.
+                entry.state = RunState.WAITING
+                again.append(WorkUnit((entry.run,), attempt=2))
                 continue
             else:
-                failure = Failure.of(WorkerError(ended.died))
-                record(entry.job, failure)
+                failure = RunFailure.of(WorkerError(ended.died))
+                record(entry.run, failure)
                 self._fail(entry, failure)
             settled.append(entry)
         self._units[:0] = again
         return settled
 
-    def _complete(self, entry: Entry) -> None:
-        entry.state, entry.newest = State.DONE, newest(entry.job.folder)
-        if not (self._keep_models or entry.job.is_round0):
-            drop_model(entry.job)
+    def _complete(self, entry: RunProgress) -> None:
+        entry.state, entry.latest = RunState.DONE, latest_figures(entry.run.folder)
+        if not (self._keep_models or entry.run.is_round0):
+            drop_model(entry.run)
 
-    def _fail(self, entry: Entry, failure: Failure) -> None:
-        entry.state, entry.failure = State.FAILED, failure
-        blocked = {entry.job.name}
+    def _fail(self, entry: RunProgress, failure: RunFailure) -> None:
+        entry.state, entry.failure = RunState.FAILED, failure
+        blocked = {entry.run.name}
         while True:
             more = [
                 e
                 for e in self.entries
-                if e.state is State.WAITING and blocked.intersection(e.job.needs)
+                if e.state is RunState.WAITING and blocked.intersection(e.run.needs)
             ]
             if not more:
                 break
             for e in more:
-                e.state = State.BLOCKED
-                blocked.add(e.job.name)
+                e.state = RunState.BLOCKED
+                blocked.add(e.run.name)
         kept = [
-            Unit(tuple(j for j in u.jobs if j.name not in blocked), u.attempt) for u in self._units
+            WorkUnit(tuple(j for j in u.runs if j.name not in blocked), u.attempt)
+            for u in self._units
         ]
-        self._units = [unit for unit in kept if unit.jobs]
+        self._units = [unit for unit in kept if unit.runs]
 
 
-def _units(jobs: Sequence[Job], runner: Runner, limit: int) -> list[Unit]:
-    """Cut jobs into units: seeds of one variant that may go together, each unit where its first stood."""
-    groups: dict[tuple[str, str], list[list[Job]]] = {}
-    ordered: list[list[Job]] = []
-    for job in jobs:
-        key = runner.key(job.config) if limit > 1 else None
-        parts = groups.setdefault((job.variant, key), []) if key is not None else []
+def _units(runs: Sequence[PlannedRun], runner: Runner, limit: int) -> list[WorkUnit]:
+    """Group seeds of a variant that may be trained together into units, ordered by their first runs."""
+    groups: dict[tuple[str, str], list[list[PlannedRun]]] = {}
+    ordered: list[list[PlannedRun]] = []
+    for run in runs:
+        key = runner.key(run.config) if limit > 1 else None
+        parts = groups.setdefault((run.variant, key), []) if key is not None else []
         if not parts or len(parts[-1]) == limit:
             parts.append([])
             ordered.append(parts[-1])
-        parts[-1].append(job)
-    return [Unit(tuple(part)) for part in ordered]
+        parts[-1].append(run)
+    return [WorkUnit(tuple(part)) for part in ordered]
 
 
-def run_jobs(
-    plan: Plan,
+def make_runs(
+    plan: SweepPlan,
     executor: Executor,
     observer: SweepObserver,
     *,
@@ -175,24 +189,24 @@ def run_jobs(
     together: int | None = None,
     keep_models: bool = False,
 ) -> SweepResult:
-    """Make every run of a plan that is not complete yet.
+    """Make all runs of a plan that are not complete yet.
 
     Parameters
     ----------
-    plan : Plan
+    plan : SweepPlan
     executor : Executor
-        Where runs are made; not closed.
+        Makes the runs; it is not closed.
     observer : SweepObserver
     runner : Runner or None
-        What says which runs may be made together.
+        Decides which runs may be trained together.
     together : int or None
-        At most so many at once; None: 16, and fewer where processes would be idle.
+        Largest number of runs trained together; None: 16, or fewer if processes would be idle.
     keep_models : bool
-        Keep the last model of each complete run.
+        Whether to keep the last model of each complete run.
     """
-    schedule = _Schedule(
+    schedule = _SweepSchedule(
         plan,
-        runner or LoopRunner(),
+        runner or LearnerRunner(),
         slots=executor.slots,
         together=together,
         keep_models=keep_models,
@@ -214,10 +228,10 @@ def run_jobs(
             schedule.refresh()
             observer.tick()
             next_look = time.monotonic() + _TICK
-    by_state = {s: [e for e in schedule.entries if e.state is s] for s in State}
-    done = [e.job for e in by_state[State.DONE] if not e.job.is_round0]
+    by_state = {s: [e for e in schedule.entries if e.state is s] for s in RunState}
+    done = [e.run for e in by_state[RunState.DONE] if not e.run.is_round0]
     return SweepResult(
-        folders=tuple(job.folder for job in done),
-        failed=tuple(by_state[State.FAILED]),
-        blocked=tuple(by_state[State.BLOCKED]),
+        folders=tuple(run.folder for run in done),
+        failed=tuple(by_state[RunState.FAILED]),
+        blocked=tuple(by_state[RunState.BLOCKED]),
     )

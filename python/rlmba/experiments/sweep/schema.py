@@ -1,4 +1,4 @@
-"""The schema of a comparison, and where it comes from."""
+"""The schema of a comparison, and reading it from a file or from values."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from rlmba.plugins import short_name
 __all__ = ["DatasetEntry", "StrategyEntry", "SweepConfig", "load_sweep", "read_sweep_file"]
 
 
-class _Section(BaseModel):
+class _SweepSection(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
-class DatasetEntry(_Section):
-    """A data set of the comparison. A bare word is its ``dataset``; one that ends in .npz its ``data``."""
+class DatasetEntry(_SweepSection):
+    """A data set of the comparison. A plain string is its ``dataset``, or its ``data`` if it ends in .npz."""
 
     dataset: str = "features"
     """A registered data set."""
     name: str | None = None
-    """What its folder is called; null: the file's name without its ending, or ``dataset``."""
+    """The name of its folder; null: the name of the file without its suffix, or ``dataset``."""
     data: Path | None = None
-    """The data set's file, where it is one."""
+    """The file of the data set, for data sets that are read from a file."""
     data_root: Path | None = None
-    """The data set's folder, where it is one."""
+    """The folder of the data set, for data sets that are read from a folder."""
     preset: str | None = None
-    """A preset in place of the data set's own."""
+    """A preset to use instead of the data set's own."""
     settings: dict[str, Any] = {}
-    """Settings of every run on it, above the common ones."""
+    """Settings of all runs on it; they override the common ones."""
 
 
-class StrategyEntry(_Section):
-    """A strategy of the comparison. A bare word is its ``strategy``, or the name of an ablation."""
+class StrategyEntry(_SweepSection):
+    """A strategy of the comparison. A plain string is its ``strategy``, or the name of an ablation."""
 
     strategy: str
     """A registered strategy."""
@@ -52,7 +52,7 @@ class StrategyEntry(_Section):
     options: dict[str, Any] = {}
     """Options of the strategy; `rlmba strategies` lists them."""
     settings: dict[str, Any] = {}
-    """Settings of every run of it, above those of the data set."""
+    """Settings of all runs of it; they override those of the data set."""
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ def _seeds(value: Any) -> Any:
         first, last = (int(span[1]), int(span[2] or span[1])) if span else (1, 0)
         if last < first:
             raise ValueError(
-                f"expected numbers and rising ranges such as 0-7 or 0,2,5-7, got {value!r}"
+                f"expected numbers and ascending ranges such as 0-7 or 0,2,5-7, got {value!r}"
             )
         if last - first >= _MOST_SEEDS:
             raise ValueError(f"expected ranges of at most {_MOST_SEEDS:,} seeds, got {part!r}")
@@ -106,17 +106,17 @@ def _list(value: Any) -> Any:
     return [value] if isinstance(value, (str, Mapping)) else value
 
 
-class SweepConfig(_Section):
-    """A comparison: every strategy on every data set, with every fusion, predictor and seed."""
+class SweepConfig(_SweepSection):
+    """A comparison: all strategies on all data sets, with all fusions, predictors and seeds."""
 
     datasets: Annotated[
         list[Annotated[DatasetEntry, BeforeValidator(_entry)]], BeforeValidator(_list)
     ] = Field([DatasetEntry(dataset="digits")], min_length=1)
-    """Data sets: names, .npz files, or mappings with settings of their own."""
+    """Data sets: names, .npz files, or mappings with their own settings."""
     strategies: Annotated[
         list[Annotated[StrategyEntry, BeforeValidator(_variant)]], BeforeValidator(_list)
     ] = []
-    """Strategies and ablations: names, or mappings with a label, options and settings of their own."""
+    """Strategies and ablations: names, or mappings with their own label, options and settings."""
     fusions: Annotated[
         list[Literal["amcb", "adaptive", "uniform", "concat"]], BeforeValidator(_list)
     ] = Field(["amcb"], min_length=1)
@@ -132,23 +132,23 @@ class SweepConfig(_Section):
     ablations: bool = False
     """Add every built-in ablation of ``rlmba``, and ``rlmba`` itself."""
     settings: dict[str, Any] = {}
-    """Settings of every run, by key, dotted or nested."""
+    """Settings of all runs, by dotted or nested key."""
     overrides: dict[str, Any] = {}
-    """Settings above those of data sets and strategies: the command line's ``--set``."""
+    """Settings that override those of data sets and strategies, such as the command line's ``--set``."""
 
 
 def read_sweep_file(file: Path) -> dict[str, Any]:
-    """Read a YAML file of a comparison, unchecked.
+    """Read a YAML file of a comparison without checking its values.
 
     Raises
     ------
     UsageError
-        If it cannot be read, is no YAML or no mapping.
+        If it cannot be read, is not YAML, or is not a mapping.
     """
     try:
         values = yaml12.read(file)
     except OSError as error:
-        raise UsageError(f"{file}: cannot read it ({error.strerror}); check the path") from error
+        raise UsageError(f"{file} cannot be read ({error.strerror}); check the path") from error
     if values is not None and not isinstance(values, dict):
         raise UsageError(
             f"{file}: expected keys and values (`seeds: 0-7`), got a {type(values).__name__}"

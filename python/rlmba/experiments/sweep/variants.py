@@ -1,4 +1,4 @@
-"""A strategy on a data set under a fusion and predictor: the configuration its seeds share."""
+"""A strategy on a data set under a fusion and predictor, and the configuration that its seeds share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ from rlmba.runfolder.code import code_of
 if TYPE_CHECKING:
     from rlmba.data import MultimodalDataset
 
-__all__ = ["Datasets", "Job", "Variant", "code_of_sweep", "dataset_name", "measured_against"]
+__all__ = [
+    "LoadedDatasets",
+    "PlannedRun",
+    "Variant",
+    "code_of_sweep",
+    "dataset_name",
+    "measured_against",
+]
 
 _ROUND0 = "round 0"
-# Keys that something else in the comparison decides.
+# Settings that another part of the comparison decides.
 _OWNED = {
     "dataset": "datasets",
     "data": "datasets",
@@ -37,15 +44,16 @@ _OWNED = {
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedRun:
     """One run of a comparison.
 
     Attributes
     ----------
     name : str
-        Its folder within the comparison's, such as ``cells/digits/amcb/badge/seed0``.
+        Its folder relative to the comparison's, such as ``cells/digits/amcb/badge/seed0``.
     dataset, model, label : str
-        Data set, fusion (and predictor, where it is not "fused") and strategy as folders are called.
+        The folder names of the data set, the fusion (with the predictor, unless it is "fused") and the
+        strategy.
     config : RunConfig
         Resolved.
     folder : path
@@ -64,23 +72,23 @@ class Job:
 
     @property
     def is_round0(self) -> bool:
-        """Whether it is a shared round 0, not a run of a strategy."""
+        """Whether it is a shared round 0 instead of a run of a strategy."""
         return self.label == _ROUND0
 
     @property
     def variant(self) -> str:
-        """What it has in common with its other seeds."""
+        """The part of the name that all seeds have in common."""
         return self.name.rpartition("/")[0]
 
     @property
     def rounds(self) -> int:
-        """Lines of its log once it is complete: round 0 counts."""
+        """Number of lines in its log when it is complete; round 0 counts."""
         return int(self.config.rounds or 0) + 1
 
 
 @dataclass
 class Variant:
-    """A strategy (None: the shared round 0) on a data set under a fusion and predictor."""
+    """A strategy (None: the shared round 0) on a data set under one fusion and predictor."""
 
     output: Path
     entry: DatasetEntry
@@ -96,18 +104,18 @@ class Variant:
 
     @property
     def model(self) -> str:
-        """Fusion, and predictor where it is not "fused"."""
+        """The fusion, and the predictor unless it is "fused"."""
         return self.fusion if self.predictor == "fused" else f"{self.fusion}-{self.predictor}"
 
     @property
     def path(self) -> str:
-        """Folder of its seeds, from the comparison's."""
+        """The folder of its seeds, relative to the comparison's."""
         if self.strategy is None:
             return f"round0/{self.dataset_name}/{self.fusion}"
         return f"cells/{self.dataset_name}/{self.model}/{self.strategy.name}"
 
     def load(self, config: SweepConfig) -> RunConfig:
-        """The configuration of all its seeds, not yet resolved."""
+        """Load the configuration that its seeds share, unresolved."""
         entry, strategy = self.entry, self.strategy or StrategyEntry(strategy="random")
         layers: list[tuple[str, Mapping[str, Any]]] = [
             ("settings", config.settings),
@@ -133,22 +141,22 @@ class Variant:
             own["reward"] = {"kind": "absolute", "curves": []}
         elif against:
             self.baselines = against
-            own["reward.curves"] = ["."]  # each seed has its own
-        # The data set first: options of a data set are dropped where a later source renames it.
+            own["reward.curves"] = ["."]  # replaced for each seed
+        # The data set comes first: a later source that renames it would drop its options.
         data = {
             k: v for k in ("dataset", "data", "data_root") if (v := getattr(entry, k)) is not None
         }
         layers = [("datasets", data), *layers, ("comparison", own)]
         return load_config(preset=entry.preset, layers=layers)
 
-    def job(
+    def planned_run(
         self,
         base: RunConfig,
         dataset: MultimodalDataset,
         seed: int,
-        round0: Job | None = None,
-    ) -> Job:
-        """One seed's run, resolved; from ``round0`` where it would train the same one."""
+        round0: PlannedRun | None = None,
+    ) -> PlannedRun:
+        """Make the run of one seed, resolved; it starts from ``round0`` if its own would be the same."""
         from rlmba.learner.round0 import round0_identity
         from rlmba.learner.settings import resolve
 
@@ -166,7 +174,7 @@ class Variant:
             needs.insert(0, round0.name)
             resolved = resolved.model_copy(update={"round0": round0.folder})
         name = f"{self.path}/seed{seed}"
-        return Job(
+        return PlannedRun(
             name=name,
             dataset=self.dataset_name,
             model=self.model,
@@ -177,15 +185,15 @@ class Variant:
         )
 
 
-class Datasets:
-    """Data sets, each loaded once."""
+class LoadedDatasets:
+    """Loads each data set once."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, MultimodalDataset] = {}
         self.fingerprints: dict[str, str] = {}
 
     def load(self, config: RunConfig, name: str) -> MultimodalDataset:
-        """The data set of a configuration, ``name`` being what the comparison calls it."""
+        """Load the data set of a configuration; ``name`` is its name in the comparison."""
         from rlmba.data import load_dataset
         from rlmba.training.processes import usable_device
 
@@ -217,16 +225,16 @@ def code_of_sweep(config: SweepConfig) -> list[str]:
 
 
 def dataset_name(entry: DatasetEntry) -> str:
-    """What a data set's folder is called."""
+    """Name of a data set's folder."""
     if entry.name:
         return entry.name
     return entry.data.stem if entry.data is not None else short_name(entry.dataset)
 
 
 def measured_against(keys: Mapping[str, Any]) -> tuple[str, ...]:
-    """The baselines that a comparison must run for settings by dotted key.
+    """Baselines that a comparison must run for these settings, given by dotted key.
 
-    None unless they ask for a relative reward and leave open where its curves are.
+    Empty unless the settings request a relative reward without naming its curves.
     """
     if keys.get("reward.kind") != "relative" or keys.get("reward.curves"):
         return ()
@@ -239,6 +247,4 @@ def _refuse_owned(layer: str, keys: Mapping[str, Any]) -> None:
             "options of strategies" if key.startswith("strategy_opt") else None
         )
         if owner:
-            raise UsageError(
-                f"{layer}: {key!r} is decided by {owner}; leave it out of the settings"
-            )
+            raise UsageError(f"{layer}: {key!r} is decided by {owner}; remove it from the settings")

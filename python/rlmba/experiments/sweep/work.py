@@ -1,4 +1,4 @@
-"""What a process of a comparison is given to do, and doing it."""
+"""The units of work that the processes of a comparison execute."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Protocol
 
 from rlmba.config import RunConfig
 from rlmba.errors import StorageError
-from rlmba.experiments.sweep.folder import Failure, clear_failure, write_failure
-from rlmba.experiments.sweep.variants import Job
+from rlmba.experiments.sweep.folder import RunFailure, clear_failure, write_failure
+from rlmba.experiments.sweep.variants import PlannedRun
 
-__all__ = ["Ended", "Executor", "LoopRunner", "Runner", "Unit", "execute"]
+__all__ = ["EndedUnit", "Executor", "LearnerRunner", "Runner", "WorkUnit", "execute"]
 
 
 class Runner(Protocol):
-    """Makes runs; pickled to the processes that do."""
+    """Makes runs. It is pickled to the processes that do so."""
 
     def key(self, config: RunConfig) -> str | None:
-        """Runs of equal keys may be made together; None: alone."""
+        """Runs with equal keys may be trained together; None: only separately."""
 
     def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
-        """Make runs or go on with them, each in its folder; what went wrong with each."""
+        """Make or continue runs, each in its folder; return the error of each, or None."""
 
 
-class LoopRunner:
+class LearnerRunner:
     """Makes runs with :mod:`rlmba.learner`."""
 
     def key(self, config: RunConfig) -> str | None:
@@ -36,7 +36,7 @@ class LoopRunner:
         return together_key(config)
 
     def run(self, configs: Sequence[RunConfig], folders: Sequence[Path]) -> list[Exception | None]:
-        """One by :func:`rlmba.learner.run`, several by :func:`rlmba.learner.run_together`."""
+        """Use :func:`rlmba.learner.run` for one run, :func:`rlmba.learner.run_together` for several."""
         from rlmba.learner import run, run_together
 
         if len(configs) > 1:
@@ -50,63 +50,63 @@ class LoopRunner:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Runs that one process makes: several are made together. ``attempt`` counts from 1."""
+class WorkUnit:
+    """Runs that one process makes, together if there are several. ``attempt`` counts from 1."""
 
-    jobs: tuple[Job, ...]
+    runs: tuple[PlannedRun, ...]
     attempt: int = 1
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A unit that has ended: a failure or None for each run, or ``died``: why its process is gone."""
+class EndedUnit:
+    """A unit that has ended: a failure or None for each run, or ``died``: how its process ended."""
 
-    unit: Unit
-    failures: tuple[Failure | None, ...] = ()
+    unit: WorkUnit
+    failures: tuple[RunFailure | None, ...] = ()
     died: str | None = None
 
 
 class Executor(Protocol):
-    """Runs units elsewhere.
+    """Runs units outside of this process.
 
     Attributes
     ----------
     slots : int
-        Units it runs at a time.
+        Number of units that run at a time.
     where : str
-        In words.
+        A description for messages.
     """
 
     slots: int
     where: str
 
-    def start(self, unit: Unit) -> None:
-        """Begin a unit; never more than ``slots`` at a time."""
+    def start(self, unit: WorkUnit) -> None:
+        """Start a unit; there are never more than ``slots`` at a time."""
 
-    def wait(self, seconds: float) -> list[Ended]:
-        """Units that have ended; waits so long for the first, at most."""
+    def wait(self, seconds: float) -> list[EndedUnit]:
+        """Return the units that have ended; wait at most this long for the first."""
 
     def close(self) -> None:
-        """End everything that still runs."""
+        """End all units that are still running."""
 
 
-def execute(unit: Unit, runner: Runner) -> tuple[Failure | None, ...]:
-    """Make the runs of a unit; a failure is recorded in its run's folder and returned, never raised."""
-    jobs = unit.jobs
-    for job in jobs:
-        clear_failure(job.folder)
+def execute(unit: WorkUnit, runner: Runner) -> tuple[RunFailure | None, ...]:
+    """Make the runs of a unit. Failures are recorded in the runs' folders and returned, never raised."""
+    runs = unit.runs
+    for run in runs:
+        clear_failure(run.folder)
     try:
-        errors = runner.run([job.config for job in jobs], [job.folder for job in jobs])
+        errors = runner.run([run.config for run in runs], [run.folder for run in runs])
     except Exception as error:
-        errors = [error] * len(jobs)
-    failures = tuple(None if error is None else Failure.of(error) for error in errors)
-    for job, failure in zip(jobs, failures, strict=True):
+        errors = [error] * len(runs)
+    failures = tuple(None if error is None else RunFailure.of(error) for error in errors)
+    for run, failure in zip(runs, failures, strict=True):
         if failure is not None:
-            record(job, failure)
+            record(run, failure)
     return failures
 
 
-def record(job: Job, failure: Failure) -> None:
-    """Write ``failure.json``; where even that cannot be written, the failure is still reported."""
+def record(run: PlannedRun, failure: RunFailure) -> None:
+    """Write ``failure.json``; if that is impossible, the failure is still reported."""
     with contextlib.suppress(StorageError):
-        write_failure(job.folder, failure)
+        write_failure(run.folder, failure)

@@ -1,4 +1,4 @@
-"""Tables of a report: data, and four ways to write it.
+"""The tables of a report, and rendering them in four formats.
 
-``overview`` is light and serves single runs; ``assemble`` makes all others and needs the statistics.
+``overview`` serves single runs and does not import the statistics; ``assemble`` makes all other tables.
 """

@@ -1,4 +1,4 @@
-"""All tables of a report, in the order they are read."""
+"""All tables of a report, in reading order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["scope_tables"]
 
 
 def scope_tables(scopes: Sequence[Scope]) -> list[TableData]:
-    """Make every table that the groups have figures for: of one kind under each fusion in turn."""
+    """Make all tables that the groups have figures for, kind by kind and, within a kind, scope by scope."""
     makers = (
         accuracy.table1,
         accuracy.table2,

@@ -1,4 +1,4 @@
-"""Cells: numbers as they are printed, and which of a column is best."""
+"""Cells of tables: formatting numbers, and finding the best of a column."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from rlmba.experiments.curves import Array, Group
 __all__ = ["NONE", "best", "mean_sd", "number", "p_value", "seconds", "spread", "text"]
 
 NONE = Cell("—")
-"""Where there is no figure."""
+"""A cell without a figure."""
 
-_EQUAL = 1e-12  # what differs less is rounding
+_EQUAL = 1e-12  # smaller differences are rounding errors
 
 
 def mean_sd(values: Array) -> tuple[float, float | None]:
-    """Mean over seeds and sample standard deviation; None where one seed leaves it undefined."""
+    """Mean over seeds and sample standard deviation, which is None for one seed."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return float(np.mean(values)), sd
 
 
 def text(value: object) -> Cell:
-    """Return a cell of words, or of a whole number."""
+    """Return a cell with a text or an integer."""
     return Cell(str(value), float(value) if isinstance(value, int) else None)
 
 
 def number(value: float | None, form: str = ".4f") -> Cell:
-    """Return a cell of one number; none where it is None or NaN."""
+    """Return a cell with a number, or :data:`NONE` if it is None or NaN."""
     return NONE if value is None or np.isnan(value) else Cell(format(value, form), float(value))
 
 
 def p_value(value: float | None) -> Cell:
-    """Return a cell of a p value, two digits of it; none where it is None."""
+    """Return a cell with the first digits of a p value, or :data:`NONE` if it is None."""
     if value is None:
         return NONE
     return Cell(f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}", value)
 
 
 def seconds(group: Group, stage: str) -> float:
-    """Return the mean over seeds of a stage's seconds a round; NaN where unknown."""
+    """Return the mean over seeds of a stage's seconds per round; NaN if unknown."""
     values = group.seconds.get(stage)
     return np.nan if values is None else float(np.mean(values))
 
 
 def spread(values: Array | None, digits: int = 4, *, space: str = " ") -> Cell:
-    """Return mean ± sample s.d. of an array [S]; without the latter for one seed, NaN: no figure."""
+    """Return a cell with mean ± sample s.d. of an array [S], or :data:`NONE` if a value is NaN."""
     if values is None or np.isnan(values).any():
         return NONE
     mean, sd = mean_sd(values)
@@ -58,7 +58,7 @@ def spread(values: Array | None, digits: int = 4, *, space: str = " ") -> Cell:
 def best(
     rows: Sequence[Sequence[Cell]], columns: Iterable[int], *, largest: bool = True
 ) -> frozenset[tuple[int, int]]:
-    """Find the best cells of these columns by value, ties included; where all are equal none is."""
+    """Find the best cells of these columns by value, including ties; none if all values are equal."""
     found = set()
     for k in columns:
         values = {r: row[k].value for r, row in enumerate(rows)}

@@ -1,4 +1,4 @@
-"""Who beats whom: paired tests, wins and losses, the win matrix, ranks."""
+"""Comparisons of strategies: paired tests, wins and losses, the win matrix, ranks."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from rlmba.types import MULTIMODAL
 __all__ = ["REFERENCES", "against", "contests", "rank_table", "ranking", "verdicts", "win_table"]
 
 REFERENCES = ("random", "badge", "bmmal")
-"""Strategies that every other is tested against."""
+"""Strategies that all others are tested against."""
 
 _ALPHA = 0.05
 _TESTED = (
-    "Differences are strategy minus reference, paired over the seeds both have. p: two-sided paired "
-    "t test; Holm: corrected over the strategies of one data set and fusion; signed-rank: Wilcoxon's, "
-    f"exact. wins and loses: corrected p below {_ALPHA}; —: one seed, no test."
+    "Differences are strategy minus reference, paired over the seeds that both have. p: two-sided paired "
+    "t test; Holm: corrected over the strategies of one data set and fusion; signed-rank: Wilcoxon's exact "
+    f"test. wins and loses: corrected p below {_ALPHA}; —: one seed, no test."
 )
 
 
 def contests(scope: Scope) -> list[tuple[str, Scope]]:
-    """List what is tested: every strategy against the references, ablations against ``rlmba``."""
+    """List the tests: all strategies against the references, and ablations against ``rlmba``."""
     found = [(name, scope.main) for name in REFERENCES if _takes_part(scope.main, name)]
     if scope.ablations is not None and _takes_part(scope.ablations, "rlmba"):
         found.append(("rlmba", scope.ablations))
@@ -42,7 +42,7 @@ def _takes_part(scope: Scope, reference: str) -> bool:
 def _compared(
     scope: Scope, reference: str, measure: statistics.Measure, *, pooled: bool = False
 ) -> statistics.Comparisons:
-    """Compare with a reference; where that cannot be done, nothing but a note says why."""
+    """Compare with a reference; if that is impossible, return only a note that says why."""
     try:
         return statistics.compare_to(
             scope.groups, reference, measure=measure, pooled=pooled, alpha=_ALPHA
@@ -68,12 +68,12 @@ def _difference(test: statistics.PairedTest) -> Cell:
 
 
 def against(scope: Scope, reference: str) -> TableData:
-    """Paired tests of every strategy against one reference, on each data set: AUBC and final Top-1.
+    """Paired tests of all strategies against one reference on each data set, by AUBC and final Top-1.
 
     Parameters
     ----------
     scope : Scope
-        One of :func:`contests`, with its reference.
+        One of those from :func:`contests`, with its reference.
     reference : str
     """
     areas = _compared(scope, reference, "aubc")
@@ -94,16 +94,17 @@ def against(scope: Scope, reference: str) -> TableData:
                 _difference(final.test), p_value(final.p_holm), _verdict(final),
             )
         )  # fmt: skip
-    return TableData(
-        key=f"against-{reference}_{scope.key}",
-        title=f"Paired tests against {reference}, {scope.heading}",
-        columns=(
+    return scope.table(
+        f"against-{reference}",
+        f"Paired tests against {reference}",
+        (
             "data set", "strategy", "pairs", "AUBC difference", "p", "Holm", "signed-rank",
             "verdict", "final Top-1 difference", "final: Holm", "final: verdict",
         ),
-        rows=tuple(rows),
-        notes=_notes(scope, [_TESTED], areas.notes, finals.notes),
-        bold=frozenset(bold),
+        rows,
+        _notes(scope, [_TESTED], areas.notes, finals.notes),
+        bold=bold,
+        row_datasets=[c.dataset for c, _ in both],
     )  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def _notes(scope: Scope, *more: Iterable[str]) -> tuple[str, ...]:
 def verdicts(scope: Scope) -> TableData | None:
     """Wins, ties and losses over the data sets by AUBC, and the difference pooled over all of them.
 
-    None where there is no reference.
+    None if there is no reference.
     """
     rows: list[tuple[Cell, ...]] = []
     bold = set()
@@ -139,24 +140,24 @@ def verdicts(scope: Scope) -> TableData | None:
             )  # fmt: skip
     if not rows:
         return None
-    return TableData(
-        key=f"verdicts_{scope.key}",
-        title=f"Wins, ties and losses by AUBC, {scope.heading}",
-        columns=(
+    return scope.table(
+        "verdicts",
+        "Wins, ties and losses by AUBC",
+        (
             "against", "strategy", "data sets", "wins", "ties", "losses", "pooled pairs",
             "pooled difference", "p", "Holm", "signed-rank", "pooled verdict",
         ),
-        rows=tuple(rows),
-        notes=_notes(
+        rows,
+        _notes(
             scope,
             [
                 _TESTED,
-                ("Wins, ties and losses: data sets, each tested by itself. Pooled: pairs of all data "
-                "sets together, so p speaks of these data sets, not of others."),
+                ("Wins, ties and losses: numbers of data sets, tested separately. Pooled: pairs of all data "
+                "sets together, so p refers to these data sets, not to others."),
             ],
             notes,
         ),
-        bold=frozenset(bold),
+        bold=bold,
     )  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def _contestants(scope: Scope) -> bool:
 
 
 def win_table(scope: Scope) -> TableData | None:
-    """Win matrix: share of (data set, seed) pairs in which the row beats the column by AUBC.
+    """Win matrix: share of the (data set, seed) pairs in which the row beats the column by AUBC.
 
     None for fewer than two strategies.
     """
@@ -186,19 +187,19 @@ def win_table(scope: Scope) -> TableData | None:
         )
         for i, name in enumerate(matrix.names)
     )
-    return TableData(
-        key=f"wins_{scope.key}",
-        title=f"Win matrix by AUBC, {scope.heading}",
-        columns=("strategy", *(str(i + 1) for i in range(len(matrix.names))), "mean"),
-        rows=rows,
-        notes=_notes(
+    return scope.table(
+        "wins",
+        "Win matrix by AUBC",
+        ("strategy", *(str(i + 1) for i in range(len(matrix.names))), "mean"),
+        rows,
+        _notes(
             scope,
             [
                 (
-                    f"Share of (data set, seed) pairs, of {matrix.blocks} in all, in which the row's AUBC "
-                    "is above the column's (numbered as the rows); an equal one counts half. In brackets: "
-                    "data sets on which it is significantly so (paired t test over seeds, Holm over all "
-                    "pairs of strategies of that data set)."
+                    f"Share of the {matrix.blocks} (data set, seed) pairs in which the row's AUBC is above "
+                    "the column's (numbered like the rows); ties count half. In brackets: number of data "
+                    "sets with a significant difference (paired t test over seeds, Holm's correction over "
+                    "all pairs of strategies on that data set)."
                 ),
             ],
             matrix.notes,
@@ -217,7 +218,7 @@ def _share(share: float, significant: int) -> Cell:
 
 
 def ranking(scope: Scope) -> statistics.Ranking | None:
-    """Rank the strategies; None for fewer than two of them, or without a block that all have."""
+    """Rank the strategies; None for fewer than two strategies, or if no block has all of them."""
     if not _contestants(scope.main):
         return None
     found = statistics.rank(scope.main.groups, fusion=scope.fusion, alpha=_ALPHA)
@@ -225,7 +226,7 @@ def ranking(scope: Scope) -> statistics.Ranking | None:
 
 
 def rank_table(scope: Scope) -> TableData | None:
-    """Mean ranks by AUBC over all (data set, seed) blocks, best first; None as :func:`ranking`."""
+    """Mean ranks by AUBC over all (data set, seed) blocks, best first; None if :func:`ranking` is."""
     found = ranking(scope)
     if found is None:
         return None
@@ -240,19 +241,19 @@ def rank_table(scope: Scope) -> TableData | None:
         if found.critical_difference is None or found.friedman_p is None
         else [
             (
-                f"Friedman's test that all are alike: p = {found.friedman_p:.2g}. Mean ranks further "
-                f"apart than {found.critical_difference:.2f} differ (Nemenyi, {found.alpha:g})."
+                f"Friedman's test that all are equal: p = {found.friedman_p:.2g}. Mean ranks that are more "
+                f"than {found.critical_difference:.2f} apart differ (Nemenyi, {found.alpha:g})."
             ),
         ]
     )
-    return TableData(
-        key=f"ranks_{scope.key}",
-        title=f"Mean ranks by AUBC, {scope.heading}",
-        columns=("strategy", "mean rank", "not told apart from"),
-        rows=tuple(rows),
-        notes=_notes(
+    return scope.table(
+        "ranks",
+        "Mean ranks by AUBC",
+        ("strategy", "mean rank", "not significantly different from"),
+        rows,
+        _notes(
             scope,
-            [f"Over {found.blocks} blocks (a data set and a seed); rank 1 is best.", *tested],
+            [f"Over {found.blocks} blocks (a data set and a seed each); rank 1 is best.", *tested],
             found.notes,
         ),
         bold=best(rows, [1], largest=False),

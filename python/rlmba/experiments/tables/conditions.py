@@ -1,4 +1,4 @@
-"""What the fusion and the predictor themselves do: the same strategy under each."""
+"""The effect of the fusion and the predictor: each strategy compared with itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlmba.experiments import statistics
-from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import Array, Group
 from rlmba.experiments.scope import ORDER, Scope
 from rlmba.experiments.tables.cells import number, p_value, text
@@ -19,10 +19,10 @@ _ALPHA = 0.05
 
 
 def conditions(scopes: Sequence[Scope]) -> TableData | None:
-    """Paired differences of a strategy's AUBC from itself under uniform fusion, fused predictor.
+    """Paired differences of a strategy's AUBC from its own with uniform fusion and the fused predictor.
 
-    None where no strategy ran under that and another fusion or predictor, with seeds and numbers of labels
-    in common.
+    None if no strategy ran with these and with another fusion or predictor, on common seeds and numbers of
+    labels.
     """
     plain = {_place(g): g for s in scopes if (s.fusion, s.predictor) == _PLAIN for g in s.groups}
     found: list[tuple[Scope, str, list[Array]]] = []
@@ -59,7 +59,7 @@ def conditions(scopes: Sequence[Scope]) -> TableData | None:
         )  # fmt: skip
     return TableData(
         key="conditions",
-        title="Each strategy under another fusion or predictor, beside uniform fusion and the fused head",
+        title="Each strategy with another fusion or predictor, against uniform fusion and the fused head",
         columns=(
             "under fusion", "under predictor", "strategy", "data sets", "pairs", "AUBC difference",
             "lowest data set", "highest data set", "p", "Holm",
@@ -67,12 +67,14 @@ def conditions(scopes: Sequence[Scope]) -> TableData | None:
         rows=tuple(rows),
         notes=(
             (
-                "Differences of the same strategy and seed, pairs of all data sets together, two-sided "
-                "paired t test; Holm: corrected over all rows. Lowest and highest: means of single sets."
+                "Differences between runs of the same strategy and seed; pairs of all data sets "
+                "together, two-sided paired t test; Holm: corrected over all rows. Lowest and highest: "
+                "means of single data sets."
             ),
-            "They say what a fusion or predictor does to a strategy, not which strategy is better.",
+            "They show the effect of a fusion or predictor on a strategy, not which strategy is better.",
         ),
         bold=frozenset(bold),
+        row_subjects=tuple(Subject(fusion=scope.fusion) for scope, _, _ in found),
     )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def _place(group: Group) -> tuple[str, str, str]:
 
 
 def _difference(group: Group, plain: Group) -> Array:
-    """AUBC of one less the other's on the seeds both have [S]; empty where their labels differ."""
+    """Differences of AUBC on the common seeds [S]; empty if the numbers of labels differ."""
     if group.on != plain.on or not np.array_equal(group.labels, plain.labels):
         return np.empty(0)
     mine = dict(zip(group.seeds, group.aubc, strict=True))

@@ -1,19 +1,19 @@
-"""The overview of a report: one row a group, and every curve in long form."""
+"""The overview of a report, with one row per group, and all curves in long form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rlmba import markup
-from rlmba.experiments.content import Cell, TableData
+from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import STAGES, Array, Group
 from rlmba.experiments.scope import slug
 from rlmba.experiments.tables.cells import mean_sd, number, seconds, spread, text
+from rlmba.tables import csv_text
 from rlmba.types import MULTIMODAL
 
-__all__ = ["compact", "csv_text", "curves_csv", "overview", "table_csv"]
+__all__ = ["compact", "curves_csv", "overview", "table_csv"]
 
 _NAMES = ("strategy", "fusion", "predictor", "variant")
 _NOTE = (
@@ -23,7 +23,7 @@ _NOTE = (
 
 
 def _by_dataset(groups: Sequence[Group]) -> Iterator[tuple[str, list[Group]]]:
-    """Each data set with its groups, best AUBC first (unknown last)."""
+    """Iterate over data sets with their groups, best AUBC first (unknown last)."""
     for dataset in dict.fromkeys(g.dataset for g in groups):
         members = [g for g in groups if g.dataset == dataset]
         yield dataset, sorted(members, key=lambda g: -float(np.nan_to_num(g.aubc.mean(), nan=-1.0)))
@@ -39,7 +39,7 @@ def _accuracies(group: Group) -> tuple[Array, Array, Array]:
 
 
 def overview(groups: Sequence[Group]) -> list[TableData]:
-    """Final accuracy, AUBC and seconds of every group, one table a data set, best AUBC first.
+    """Final accuracy, AUBC and seconds of all groups, one table per data set, best AUBC first.
 
     Accuracies are mean ± sample standard deviation over seeds; seconds are means per round.
     """
@@ -64,6 +64,8 @@ def overview(groups: Sequence[Group]) -> list[TableData]:
                     for g in members
                 ),
                 notes=(_NOTE, *_notes(members)),
+                subject=Subject(dataset),
+                row_subjects=tuple(Subject(fusion=g.fusion) for g in members),
             )
         )  # fmt: skip
     return built
@@ -78,7 +80,7 @@ def _seconds(group: Group) -> list[Cell]:
 
 
 def compact(groups: Sequence[Group]) -> list[TableData]:
-    """The overview for a terminal of eighty columns: accuracies and seconds apart, variants as notes."""
+    """The overview for a terminal of eighty columns: separate tables of accuracies and seconds."""
     built = []
     for dataset, members in _by_dataset(groups):
         variants = list(dict.fromkeys(g.variant for g in members if g.variant))
@@ -118,19 +120,8 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
     return built
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write rows as CSV; None and NaN are empty."""
-    return markup.csv_text(
-        header, (["" if _unknown(value) else value for value in row] for row in rows)
-    )
-
-
-def _unknown(value: object) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
-
-
 def table_csv(groups: Sequence[Group]) -> str:
-    """Write the overview as CSV, unrounded: one row a group; what is unknown is empty."""
+    """Format the overview as CSV, unrounded, with one row per group; unknown values are empty."""
     figures = ("top1", "top1_macro", "aubc")
     header = ["dataset", *_NAMES, "on", "seeds", "labels"]
     header += [f"{f}_{part}" for f in figures for part in ("mean", "sd")]
@@ -147,7 +138,7 @@ def table_csv(groups: Sequence[Group]) -> str:
 
 
 def _quantities(group: Group) -> Iterator[tuple[str, str, Array]]:
-    """Every curve of a group: what, whose (a head or a modality; empty: the run's), [S, T]."""
+    """Iterate over all curves of a group: quantity, head or modality ("" for the run), values [S, T]."""
     for name in next(iter(group.metrics.values())):
         yield from ((name, head, figures[name]) for head, figures in group.metrics.items())
     shares: tuple[tuple[str, Mapping[str, Array]], ...] = (
@@ -163,9 +154,9 @@ def _quantities(group: Group) -> Iterator[tuple[str, str, Array]]:
 
 
 def curves_csv(groups: Sequence[Group]) -> str:
-    """Write every curve in long form: one row a group, quantity, name and number of labels.
+    """Format all curves as CSV in long form: one row per group, quantity, name and number of labels.
 
-    Rounds in which not every seed has a figure are left out.
+    Rounds in which a seed has no figure are left out.
     """
     header = ["dataset", *_NAMES, "on", "seeds", "quantity", "name", "labels", "mean", "sd"]
 

@@ -1,4 +1,4 @@
-"""Beyond accuracy: fairness between modalities, calibration, other figures of the fused head."""
+"""Fairness between modalities, calibration, and other figures of the fused head."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.curves import Group
-from rlmba.experiments.scope import Row, Scope
+from rlmba.experiments.scope import Scope, StrategyVariant
 from rlmba.experiments.tables.cells import NONE, best, spread, text
 from rlmba.types import MULTIMODAL
 
 __all__ = ["calibration", "fairness"]
 
-# Column heading, figure of HeadMetrics, digits, whether more is better.
+# Column heading, figure of HeadMetrics, digits, whether larger values are better.
 _CALIBRATION = (
     ("ECE", "ece", 4, False),
     ("NLL", "nll", 3, False),
@@ -24,14 +24,12 @@ _CALIBRATION = (
 )
 
 
-def _each(scope: Scope) -> Iterator[tuple[Row, Group, int]]:
-    """Every group that has its data set's budget, with its round there, in the order of rows."""
-    for dataset in scope.datasets:
-        for row in scope.rows:
-            group = scope.find(row, dataset)
-            at = None if group is None else scope.column_of(group)
-            if group is not None and at is not None:
-                yield row, group, at
+def _each(scope: Scope) -> Iterator[tuple[StrategyVariant, Group, int]]:
+    """Iterate over the groups that have the budget of their data set, with the round of the budget."""
+    for row, group in scope.members():
+        at = scope.column_of(group)
+        if at is not None:
+            yield row, group, at
 
 
 def _best_a_dataset(
@@ -46,9 +44,9 @@ def _best_a_dataset(
 
 
 def fairness(scope: Scope) -> TableData | None:
-    """How even modalities are: gap and weakest of their Top-1, balance of their contributions.
+    """Fairness between modalities: gap and minimum of their Top-1, balance of their contributions.
 
-    None where no group has two modalities.
+    None if no group has two modalities.
     """
     chosen = [entry for entry in _each(scope) if len(entry[1].modalities) > 1]
     if not chosen:
@@ -69,22 +67,22 @@ def fairness(scope: Scope) -> TableData | None:
     bold = _best_a_dataset(rows, 3, largest=False) | _best_a_dataset(rows, 4, largest=False)
     for column in (6, 7, 8):
         bold |= _best_a_dataset(rows, column, largest=True)
-    return TableData(
-        key=f"fairness_{scope.key}",
-        title=f"Modality fairness, {scope.heading}",
-        columns=(
+    return scope.table(
+        "fairness",
+        "Modality fairness",
+        [
             "data set", "strategy", "labels", "gap", "gap, all rounds", "weakest", "its Top-1",
             "balance", "balance, all rounds",
+        ],
+        rows,
+        scope.notes(
+            "Gap: largest minus smallest Top-1 of the modalities' own heads. If samples lack a modality, the "
+            "advantage of the fused head on the samples that have it is subtracted. Balance: entropy of the "
+            "normalized Shapley contributions divided by ln M; 1 if all contribute equally. At the budget, "
+            "and as means over the rounds that have a value; mean ± s.d. over seeds.",
         ),
-        rows=tuple(rows),
-        notes=scope.notes(
-            "Gap: largest minus smallest Top-1 of the modalities' own heads; where a modality is "
-            "missing in some samples, less what the fused head gains on the samples that have it. "
-            "Balance: entropy of "
-            "the normalized Shapley contributions over ln M, 1 where all contribute alike. At the "
-            "budget, and as means over rounds (those that have one); mean ± s.d. over seeds.",
-        ),
-        bold=frozenset(bold),
+        bold=bold,
+        row_datasets=[group.dataset for _, group, _ in chosen],
     )  # fmt: skip
 
 
@@ -94,7 +92,7 @@ def _over_rounds(values: np.ndarray) -> np.ndarray | None:
 
 
 def calibration(scope: Scope) -> TableData | None:
-    """Calibration of the fused head at the budget, with F1, AUROC and macro Top-1 where known."""
+    """Calibration of the fused head at the budget, with F1, AUROC and macro Top-1 if known."""
     chosen = list(_each(scope))
     shown = [
         entry
@@ -115,17 +113,18 @@ def calibration(scope: Scope) -> TableData | None:
     bold: set[tuple[int, int]] = set()
     for column, (_, _, _, more_is_better) in enumerate(shown, start=3):
         bold |= _best_a_dataset(rows, column, largest=more_is_better)
-    return TableData(
-        key=f"calibration_{scope.key}",
-        title=f"Calibration and other figures of the fused head, {scope.heading}",
-        columns=("data set", "strategy", "labels", *(heading for heading, *_ in shown)),
-        rows=tuple(rows),
-        notes=scope.notes(
+    return scope.table(
+        "calibration",
+        "Calibration and other figures of the fused head",
+        ["data set", "strategy", "labels", *(heading for heading, *_ in shown)],
+        rows,
+        scope.notes(
             "ECE: expected calibration error (L1, equal-width bins). NLL: mean negative "
             "log-likelihood in nats. F1 and AUROC: macro averages. At the budget, mean ± s.d. over "
-            "seeds; —: the runs do not tell.",
+            "seeds; —: unknown.",
         ),
-        bold=frozenset(bold),
+        bold=bold,
+        row_datasets=[group.dataset for _, group, _ in chosen],
     )
 
 

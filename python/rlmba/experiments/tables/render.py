@@ -1,4 +1,4 @@
-"""A table as Markdown, CSV, LaTeX and for the terminal."""
+"""Render a table as Markdown, CSV or LaTeX, or for the terminal."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import TYPE_CHECKING
 
 from rlmba import markup
 from rlmba.experiments.content import Cell, TableData
+from rlmba.tables import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["comma_separated", "latex", "markdown", "terminal"]
 
-# Beyond this a page's width is too small for \small.
+# Tables with more columns do not fit on a page in \small.
 _WIDE = 7
 
 
 def _numeric(table: TableData, column: int) -> bool:
-    """Whether a column holds numbers, which are set to the right."""
+    """Whether a column holds numbers, which are aligned to the right."""
     return any(row[column].value is not None for row in table.rows)
 
 
 def markdown(table: TableData, *, level: int = 2) -> str:
-    """Write a table as Markdown: heading, table, notes.
+    """Format a table as Markdown: heading, table, notes.
 
     Parameters
     ----------
     table : TableData
     level : int
-        Of the heading.
+        Level of the heading.
     """
 
     def line(cells: Iterable[str]) -> str:
@@ -59,10 +60,10 @@ def _paragraph(notes: Sequence[str]) -> list[str]:
 
 
 def comma_separated(table: TableData) -> str:
-    """Write a table as CSV: numbers unrounded.
+    """Format a table as CSV with unrounded numbers.
 
-    Where the printed text says more than the number (a spread, a star), the text follows it in a
-    column named ``... as printed``.
+    If the printed text contains more than the number (a spread, a star), it follows in a column named
+    ``... as printed``.
     """
     printed = [
         any(row[k].value is not None and not _is_number(row[k].text) for row in table.rows)
@@ -80,7 +81,7 @@ def comma_separated(table: TableData) -> str:
             if extra:
                 cells.append(cell.text)
         rows.append(cells)
-    return markup.csv_text(header, rows)
+    return csv_text(header, rows)
 
 
 def _is_number(text: str) -> bool:
@@ -92,9 +93,9 @@ def _is_number(text: str) -> bool:
 
 
 def latex(table: TableData) -> str:
-    r"""Write a table as a LaTeX float for ``\usepackage{booktabs}``, all text escaped.
+    r"""Format a table as a LaTeX float that needs ``\usepackage{booktabs}``; all text is escaped.
 
-    Its label is ``tab:`` and the table's key.
+    Its label is ``tab:`` followed by the table's key.
     """
 
     def line(cells: Iterable[str]) -> str:
@@ -128,7 +129,7 @@ def latex(table: TableData) -> str:
 
 
 def terminal(table: TableData, *, notes: bool = True) -> Table:
-    """Build a table for rich; ``notes`` become its caption."""
+    """Build a table for rich, with the notes as its caption."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""Progress of a comparison: a live table on a terminal, a plain line a run elsewhere."""
+"""Progress of a comparison: a live table on a terminal, otherwise one line per run."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from rlmba.cli.screen import console
 from rlmba.markup import visible
 
 if TYPE_CHECKING:
-    from rlmba.experiments.sweep import Entry, Plan
+    from rlmba.experiments.sweep import RunProgress, SweepPlan
 
-__all__ = ["board"]
+__all__ = ["comparison_progress"]
 
 _COLUMN = 24
-"""Characters that a data set takes at most."""
+"""Largest width of a data set's column, in characters."""
 
 
-class _Board:
+class _ComparisonProgress:
     """Observer of a comparison: see :class:`rlmba.experiments.sweep.SweepObserver`."""
 
-    def __init__(self, plan: Plan, output: Path, console: Console, live: Live | None) -> None:
+    def __init__(self, plan: SweepPlan, output: Path, console: Console, live: Live | None) -> None:
         self._plan = plan
         self._output = output
         self._console = console
         self._live = live
-        self._entries: Sequence[Entry] = ()
+        self._entries: Sequence[RunProgress] = ()
         self._start = time.monotonic()
 
-    def begin(self, entries: Sequence[Entry], where: str) -> None:
+    def begin(self, entries: Sequence[RunProgress], where: str) -> None:
         self._entries, self._start = entries, time.monotonic()
         config = self._plan.config
-        runs = [e for e in entries if not e.job.is_round0]
+        runs = [e for e in entries if not e.run.is_round0]
         there = sum(e.state.value == "done" for e in runs)
         self._say(
             f"{_many(len(config.strategies), 'strategy', 'strategies')}, "
@@ -56,14 +56,14 @@ class _Board:
         if there:
             self._say(f"{there} runs are complete already")
 
-    def ended(self, entry: Entry) -> None:
+    def ended(self, entry: RunProgress) -> None:
         done, total = self._count()
-        newest = entry.newest
-        what = f"[{done}/{total}] {' '.join(entry.job.name.split('/')[1:])}"
+        newest = entry.latest
+        what = f"[{done}/{total}] {' '.join(entry.run.name.split('/')[1:])}"
         if entry.failure is not None:
             self._say(f"{what}: failed: {entry.failure.error}")
         elif self._live is None and newest.top1 is not None:
-            kind = " round 0" if entry.job.is_round0 else ""
+            kind = " round 0" if entry.run.is_round0 else ""
             self._say(f"{what}{kind}: Top-1 {newest.top1:.3f} at {newest.labels} labels")
 
     def tick(self) -> None:
@@ -71,11 +71,11 @@ class _Board:
             self._live.update(self.render(), refresh=True)
 
     def render(self) -> Group:
-        """The table, and a line on all of it."""
+        """The table and a summary line."""
         return Group(table(self._entries, self._console.width), Text(self._summary()))
 
     def _count(self) -> tuple[int, int]:
-        runs = [e for e in self._entries if not e.job.is_round0]
+        runs = [e for e in self._entries if not e.run.is_round0]
         return sum(e.state.value in ("done", "failed", "blocked") for e in runs), len(runs)
 
     def _summary(self) -> str:
@@ -90,24 +90,24 @@ class _Board:
         self._console.print(visible(text), soft_wrap=True)
 
 
-def remaining(entries: Sequence[Entry], elapsed: float) -> float | None:
-    """Seconds until all rounds are made at the pace of those of this session; None: no pace yet."""
-    made = sum(e.newest.rounds - e.before for e in entries)
+def remaining(entries: Sequence[RunProgress], elapsed: float) -> float | None:
+    """Estimated seconds until all rounds are done, at the pace of this session; None: no pace yet."""
+    made = sum(e.latest.rounds - e.before for e in entries)
     left = sum(
-        e.job.rounds - e.newest.rounds for e in entries if e.state.value in ("waiting", "running")
+        e.run.rounds - e.latest.rounds for e in entries if e.state.value in ("waiting", "running")
     )
     return None if made <= 0 else elapsed * left / made
 
 
-def table(entries: Sequence[Entry], width: int) -> Table:
-    """Strategies by data set and model: seeds done, running and failed, and the newest mean Top-1.
+def table(entries: Sequence[RunProgress], width: int) -> Table:
+    """Strategies by data set and model: seeds done, running and failed, and the latest mean Top-1.
 
-    Where not all data sets fit, those with work going on come first.
+    If not all data sets fit, those with running work are shown.
     """
-    cells: dict[tuple[str, str], list[Entry]] = {}
+    cells: dict[tuple[str, str], list[RunProgress]] = {}
     for e in entries:
-        if not e.job.is_round0:
-            cells.setdefault((e.job.label, f"{e.job.dataset} {e.job.model}"), []).append(e)
+        if not e.run.is_round0:
+            cells.setdefault((e.run.label, f"{e.run.dataset} {e.run.model}"), []).append(e)
     labels = list(dict.fromkeys(label for label, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
     longest = max(map(len, labels), default=0)
@@ -128,16 +128,16 @@ def table(entries: Sequence[Entry], width: int) -> Table:
     return out
 
 
-def _cell(entries: Sequence[Entry]) -> Text:
+def _cell(entries: Sequence[RunProgress]) -> Text:
     states = [e.state.value for e in entries]
     text = Text(f"{states.count('done')}/{len(states)}")
     if running := states.count("running"):
         text.append(f" {running} running", "cyan")
     if failed := states.count("failed") + states.count("blocked"):
         text.append(f" {failed} failed", "red")
-    latest = max((e.newest.rounds for e in entries), default=0)
+    latest = max((e.latest.rounds for e in entries), default=0)
     top1 = [
-        e.newest.top1 for e in entries if e.newest.rounds == latest and e.newest.top1 is not None
+        e.latest.top1 for e in entries if e.latest.rounds == latest and e.latest.top1 is not None
     ]
     if top1:
         text.append(f" {fmean(top1):.3f}", "bold")
@@ -153,12 +153,12 @@ def _clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def board(plan: Plan, output: Path) -> Iterator[_Board]:
-    """An observer that prints to stderr; the table appears only on a terminal."""
+def comparison_progress(plan: SweepPlan, output: Path) -> Iterator[_ComparisonProgress]:
+    """Make an observer that prints to stderr; the table is shown only on a terminal."""
     screen = console(stderr=True)
     if not sys.stderr.isatty():
-        yield _Board(plan, output, screen, None)
+        yield _ComparisonProgress(plan, output, screen, None)
         return
     with Live(console=screen, auto_refresh=False, transient=True) as live:
-        shown = _Board(plan, output, screen, live)
+        shown = _ComparisonProgress(plan, output, screen, live)
         yield shown

@@ -1,4 +1,4 @@
-"""One run folder of BMMAL's code, read and checked."""
+"""Read and check one run folder of BMMAL's code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VERSION = re.compile(r"version_(\d+)")
 _FOLDER = re.compile(r"(?P<dataset>[^-]+)-(?P<strategy>.+)-(?P<seed>\d+)")
 _METRICS, _LABELS, _SETTINGS = "al_metrics.csv", "label.txt", "hparams.yaml"
 _DATASETS = {"kinetics_sound": "kineticssound"}
-# Our name and what to add to the variant.
+# Our name of a strategy, and what its variant adds.
 _STRATEGIES = {"gcn": ("gcnal", ""), "uncertain_gcn": ("gcnal", ", variant=uncertain")}
 FIGURES: Mapping[str, str] = {
     "top1_macro": "Top-1",
@@ -34,29 +34,29 @@ CODE = "BMMAL's code"
 
 @dataclass(frozen=True)
 class BmmalRun:
-    """One folder of BMMAL's code: figures of T rounds on its test samples.
+    """One run of BMMAL's code: figures of T rounds on its test samples.
 
     Attributes
     ----------
     path : Path
     dataset, strategy : str
-        By our names: ``kineticssound``; ``gcnal`` for ``gcn`` and ``uncertain_gcn``.
+        Under our names, such as ``kineticssound``, and ``gcnal`` for ``gcn`` and ``uncertain_gcn``.
     variant : str
-        Says whose code it is.
+        States that BMMAL's code made the run.
     fusion : str
-        "concat" unless its settings say otherwise.
+        "concat" unless the settings say otherwise.
     seed : int
     labels : tuple of int [T]
         Labeled samples after each round.
     figures : mapping of head to mapping of figure to tuple of float [T]
-        ``top1_macro``, and ``f1``, ``auroc``, ``ece`` (32 bins), NaN where unknown. The fused head is
-        "mm", the others are modalities in their order.
+        ``top1_macro``, ``f1``, ``auroc`` and ``ece`` (32 bins); NaN where unknown. The fused head is
+        "mm"; the other heads are the modalities in their order.
     contributions : mapping of modality to tuple of float [T]
-        Mean over the test samples of each one's share of the absolute Shapley values.
+        Mean over the test samples of each sample's share of the absolute Shapley values.
     seconds : tuple of float [T]
-        Of choosing, without prediction; NaN in round 0 and where not measured.
+        Of the selection, without prediction; NaN in round 0 and where not measured.
     unfinished : int or None
-        A round that has begun and has no figures.
+        A round that has begun but has no figures yet.
     """
 
     path: Path
@@ -73,12 +73,12 @@ class BmmalRun:
 
     @property
     def initial_ids(self) -> Path:
-        """The file of ids it started from, as the configuration's ``initial_ids`` takes it."""
+        """The file of initially labeled ids, which can be the configuration's ``initial_ids``."""
         return self.path / "version_0" / _LABELS
 
 
 def is_bmmal_run(path: Path) -> bool:
-    """Whether a folder looks like one that BMMAL's code leaves: it has rounds, and is no run of ours."""
+    """Whether a folder looks like a run of BMMAL's code: it has rounds and no ``run.json``."""
     if (path / "run.json").exists():
         return False
     return any(
@@ -102,8 +102,8 @@ def read_bmmal_run(
     path : path
         The folder with ``version_0``, ``version_1``, ...
     dataset, strategy, seed : str, str and int, or None
-        Where None: from the folder's name ``<data set>-<strategy>-<seed>``, else from the settings of
-        its last round. (Those of round 0 may be of the run that it was copied from.)
+        None: taken from the folder's name ``<data set>-<strategy>-<seed>``, else from the settings of
+        the last round. (The settings of round 0 may belong to the run it was copied from.)
 
     Returns
     -------
@@ -112,22 +112,22 @@ def read_bmmal_run(
     Raises
     ------
     RunFolderError
-        If it is another folder; a file is missing, cut off or damaged; rounds are missing; labels do
-        not contain those of the round before; an accuracy is not a number in [0, 1].
+        If the folder is something else; a file is missing, truncated or damaged; rounds are missing;
+        the labels do not contain those of the previous round; or an accuracy is not in [0, 1].
     UsageError
-        If data set, strategy or seed are not given and the folder does not tell.
+        If data set, strategy or seed are neither given nor found in the folder.
     """
     path = Path(path)
     if not is_bmmal_run(path):
         raise RunFolderError(
             f"{path}: expected a run folder of BMMAL's code, with {_METRICS} and {_LABELS} in version_0, "
-            "version_1, ..., found none; give the folder <data set>-<strategy>-<seed> itself"
+            "version_1, ...; found none. Give the folder <data set>-<strategy>-<seed> itself"
         )
     versions = _versions(path)
     done = [k for k, folder in versions.items() if (folder / _METRICS).is_file()]
     if not done:
         raise RunFolderError(
-            f"{path} has no {_METRICS} yet; wait for round 0 to be complete or leave it out"
+            f"{path} has no {_METRICS} yet; wait until round 0 is complete, or leave the run out"
         )
     last = max(done)
     header, rows = _read_metrics(versions[last] / _METRICS, last)
@@ -169,7 +169,7 @@ def read_bmmal_run(
 
 
 def _versions(path: Path) -> dict[int, Path]:
-    """Folders of rounds by number, rising."""
+    """Folders of the rounds, by ascending number."""
     if not path.is_dir():
         return {}
     found = [(m, p) for p in path.iterdir() if (m := _VERSION.fullmatch(p.name)) and p.is_dir()]
@@ -188,16 +188,18 @@ def _read_metrics(path: Path, last: int) -> tuple[list[str], list[list[float]]]:
     titles = lines[0][1:] if lines else []
     if f"{MULTIMODAL.upper()}/Top-1" not in titles or titles[-1] != "query_time":
         raise RunFolderError(
-            f"{path}: expected the columns MM/Top-1, ..., query_time, got {titles[:3]}; it was cut off, "
-            "or another program wrote it"
+            f"{path}: expected the columns MM/Top-1, ..., query_time, got {titles[:3]}; the file is "
+            "truncated or was written by another program"
         )
     if not text.endswith("\n") or any(len(row) != len(titles) + 1 for row in lines[1:]):
-        raise RunFolderError(f"{path}: a line is cut off; copy it anew or repeat the round")
+        raise RunFolderError(
+            f"{path}: a line is truncated; copy the file again, or repeat the round"
+        )
     expected, got = [f"round {k}" for k in range(last + 1)], [row[0] for row in lines[1:]]
     if got != expected:
         raise RunFolderError(
-            f"{path}: expected the rows round 0 to round {last}, got {got}; rounds are missing or were "
-            "repeated out of order"
+            f"{path}: expected the rows round 0 to round {last}, got {got}; rounds are missing "
+            "or out of order"
         )
     rows = []
     for name, *cells in lines[1:]:
@@ -215,27 +217,27 @@ def _read_metrics(path: Path, last: int) -> tuple[list[str], list[list[float]]]:
 
 
 def _read_labels(path: Path, versions: Mapping[int, Path], last: int) -> tuple[int, ...]:
-    """How many samples were labeled after each round."""
+    """Numbers of labeled samples after each round."""
     counts: list[int] = []
     before: set[str] = set()
     for k in range(last + 1):
         file = versions.get(k, path / f"version_{k}") / _LABELS
         if not file.is_file():
             raise RunFolderError(
-                f"{file} is missing: how many labels round {k} had is not known; restore it, or leave "
-                "the run out"
+                f"{file} is missing, so the number of labels in round {k} is unknown; restore it, or "
+                "leave the run out"
             )
         ids = _text(file).split("\n")
         if ids[-1]:
-            raise RunFolderError(f"{file}: its last line is cut off; copy it anew")
+            raise RunFolderError(f"{file}: its last line is truncated; copy the file again")
         now = set(ids[:-1])
         if len(now) != len(ids) - 1:
             raise RunFolderError(f"{file}: expected each id once, {len(ids) - 1 - len(now)} repeat")
         if not before < now:
-            gone = f"{len(before - now)} of them are gone" if before - now else "none is new"
+            gone = f"{len(before - now)} are missing" if before - now else "none is new"
             raise RunFolderError(
-                f"{file}: expected the {len(before)} ids of the round before and more, got {len(now)} ids, "
-                f"{gone}; it is of another run"
+                f"{file}: expected the {len(before)} ids of the previous round and new ones, got {len(now)} "
+                f"ids, {gone}; the file belongs to another run"
             )
         counts.append(len(now))
         before = now
@@ -247,7 +249,7 @@ def _text(path: Path) -> str:
 
 
 def _read_settings(path: Path) -> Mapping[str, Any]:
-    """The round's configuration; empty where the file is not there."""
+    """The round's settings; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -267,8 +269,8 @@ def _told(settings: Mapping[str, Any]) -> dict[str, str]:
 def _asked(what: str, told: Mapping[str, str], path: Path) -> str:
     if what not in told:
         raise UsageError(
-            f"{path}: its {what} is not known; name the folder <data set>-<strategy>-<seed> as BMMAL's "
-            f"code does (a link will do), or give {what} to read_bmmal_run"
+            f"{path}: its {what} is unknown; name the folder <data set>-<strategy>-<seed> as BMMAL's "
+            f"code does (a symbolic link is enough), or give {what} to read_bmmal_run"
         )
     return told[what]
 
@@ -292,7 +294,7 @@ def _fusion(settings: Mapping[str, Any]) -> str:
 
 
 def _heads(titles: Sequence[str], settings: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """Head to its prefix in column titles: "mm", then modalities in BMMAL's order."""
+    """Map heads to their prefixes in column titles: "mm", then modalities in BMMAL's order."""
     found = [t.removesuffix("/Top-1") for t in titles if t.endswith("/Top-1")]
     order = [str(settings[key]) for key in ("m1", "m2") if key in settings]
     modalities = sorted(

@@ -1,40 +1,38 @@
-"""Runs of BMMAL's code as groups, beside ours."""
+"""Runs of BMMAL's code as groups of a report."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlmba.errors import UsageError
-from rlmba.experiments.bmmal.folder import CODE, FIGURES, BmmalRun, is_bmmal_run, read_bmmal_run
-from rlmba.experiments.curves import group_runs
+from rlmba.experiments.foreign.bmmal import CODE, FIGURES, BmmalRun
 from rlmba.experiments.group import STAGES, Array, Group
 from rlmba.types import MULTIMODAL
 
-__all__ = ["group_bmmal", "read_groups"]
+__all__ = ["group_bmmal"]
 
 
 def group_bmmal(runs: Sequence[BmmalRun], *, datasets: Sequence[str] = ()) -> list[Group]:
-    """Group runs of BMMAL's code that differ by their seeds alone.
+    """Group runs of BMMAL's code that differ only by their seeds.
 
     Parameters
     ----------
     runs : sequence of BmmalRun
     datasets : sequence of str
-        Names of data sets that are reported beside. Where just one of them is a run's data set read
-        from a folder (``food101:images`` for ``food101``), the run is counted to it.
+        Names of the other data sets in the report. If exactly one of them is the run's data set read
+        from a folder (``food101:images`` for ``food101``), the run is shown under that name.
 
     Returns
     -------
     list of Group
-        Ordered by data set, then as first met. ``top1`` is what BMMAL calls Top-1, the mean over classes,
-        as ``top1_macro``; a note says so, and what else differs. ``options`` is empty: under which
-        conditions they ran is not known.
+        Ordered by data set, then by first appearance. ``top1`` equals ``top1_macro``, because BMMAL's
+        Top-1 is the mean over classes; a note names this and the other differences. ``options`` is empty,
+        because the conditions of these runs are unknown.
 
     Raises
     ------
@@ -53,52 +51,19 @@ def group_bmmal(runs: Sequence[BmmalRun], *, datasets: Sequence[str] = ()) -> li
     return sorted(groups, key=lambda group: group.dataset)
 
 
-def read_groups(paths: Sequence[Path], *, strict: bool = False) -> list[Group]:
-    """Groups of run folders, ours and those of BMMAL's code.
-
-    Parameters
-    ----------
-    paths : sequence of path
-    strict : bool
-        As in :func:`~rlmba.experiments.group_runs`, of our runs.
-
-    Returns
-    -------
-    list of Group
-        Ordered by data set, then ours first, each as first met.
-
-    Raises
-    ------
-    RunFolderError
-        If a folder is neither, or damaged.
-    UsageError
-        If there is none, a seed is there twice, or BMMAL's folder does not tell what it is of.
-    """
-    from rlmba.runfolder.store import read_run
-
-    foreign = [path for path in map(Path, paths) if is_bmmal_run(path)]
-    own = [path for path in map(Path, paths) if path not in foreign]
-    groups = (
-        group_runs([read_run(path) for path in own], strict=strict) if own or not foreign else []
-    )
-    others = [read_bmmal_run(path) for path in foreign]
-    groups += group_bmmal(others, datasets=[group.dataset for group in groups])
-    return sorted(groups, key=lambda group: group.dataset)
-
-
 def _group(dataset: str, members: list[BmmalRun], grid: str) -> Group:
     members = sorted(members, key=lambda run: run.seed)
     for run, following in itertools.pairwise(members):
         if run.seed == following.seed:
             raise UsageError(
-                f"seed {run.seed} of {run.strategy} on {dataset} by {CODE} is there twice, in {run.path} "
-                f"and {following.path}: a mean would count it double; leave one out"
+                f"seed {run.seed} of {run.strategy} on {dataset} by {CODE} was found twice, in "
+                f"{run.path} and {following.path}; leave one of them out"
             )
     first = members[0]
     where = f"{first.strategy} on {dataset} under {first.fusion} fusion, {CODE}"
     differs = (
-        f"{dataset}, {CODE}: Top-1 is the mean over classes (macro), ECE over 32 bins, contributions are "
-        "mean shares of single test samples; compare the macro Top-1 of others"
+        f"{dataset}, {CODE}: Top-1 is the mean over classes (macro), ECE has 32 bins, and contributions are "
+        "averages of each test sample's shares; compare with the macro Top-1 of other runs"
     )
     notes = [differs]
     notes += [

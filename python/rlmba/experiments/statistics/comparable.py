@@ -1,4 +1,4 @@
-"""Who may be compared with whom: strategies tried under the same conditions, run by run."""
+"""Strategies that may be compared, because they were tried under the same conditions, run by run."""
 
 from __future__ import annotations
 
@@ -22,85 +22,93 @@ from rlmba.experiments.protocol import (
 from rlmba.experiments.statistics.measures import aubc
 from rlmba.types import MULTIMODAL
 
-__all__ = ["Arena", "Entry", "Measure", "Notes", "Pairing", "arenas", "pair"]
+__all__ = [
+    "ComparableRuns",
+    "Measure",
+    "NoteList",
+    "Pairing",
+    "StrategyRuns",
+    "comparable_runs",
+    "pair",
+]
 
 Measure = Literal["aubc", "final"]
 
 
-class Notes:
-    """Notes in the order made, each once."""
+class NoteList:
+    """Notes in order of addition, without duplicates."""
 
     def __init__(self) -> None:
         self._notes: dict[str, None] = {}
 
     def add(self, *notes: str) -> None:
-        """Add those that are not empty."""
+        """Add the notes that are not empty."""
         self._notes |= dict.fromkeys(note for note in notes if note)
 
     def all(self) -> tuple[str, ...]:
-        """Every note."""
+        """Return all notes."""
         return tuple(self._notes)
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """Numbers of labels [T] and the fused head's Top-1 [T] of one seed."""
+class Curve:
+    """Numbers of labels [T] and Top-1 of the fused head [T] of one seed."""
 
     labels: NDArray[np.int64]
     top1: Array
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One strategy in an arena: its runs by seed, however many rounds each has."""
+class StrategyRuns:
+    """One strategy: its curves by seed, which may have different numbers of rounds."""
 
     name: str
     predictor: str
-    runs: dict[int, Run]
+    runs: dict[int, Curve]
 
 
 @dataclass(frozen=True, eq=False)
-class Arena:
-    """Strategies tried under the same conditions on one data set under one fusion."""
+class ComparableRuns:
+    """Strategies that were tried under the same conditions, on one data set and with one fusion."""
 
     dataset: str
     fusion: str
-    entries: tuple[Entry, ...]
+    entries: tuple[StrategyRuns, ...]
 
     @property
     def where(self) -> str:
-        """Data set and fusion in words."""
+        """Data set and fusion, for messages."""
         return f"{self.dataset}, {self.fusion} fusion"
 
 
 @dataclass(frozen=True, eq=False)
 class Pairing:
-    """Measures [K, n] of K entries on the n seeds they share, over the same numbers of labels."""
+    """Measures [K, n] of K strategies on the n seeds they share, over the same numbers of labels."""
 
     seeds: tuple[int, ...]
     values: Array
 
 
-def arenas(groups: Iterable[Group], notes: Notes) -> list[Arena]:
-    """Sort groups into arenas.
+def comparable_runs(groups: Iterable[Group], notes: NoteList) -> list[ComparableRuns]:
+    """Collect groups that may be compared with each other.
 
     Parameters
     ----------
     groups : iterable of Group
-    notes : Notes
-        Gets the notes of the groups, and: conditions that keep strategies of a data set apart, several
-        versions of the code, runs left out because an accuracy is NaN.
+    notes : NoteList
+        Receives the notes of the groups, the conditions that separate strategies on a data set, several
+        versions of the code, and the runs left out because an accuracy is NaN.
 
     Returns
     -------
-    list of Arena
-        In the order first met; so are its entries. An entry's name is its strategy, with the options
-        that tell it from another of the same name and predictor in the same arena.
+    list of ComparableRuns
+        In order of first appearance; so are the entries of each. An entry is named by its strategy, with
+        the options that distinguish it from others of the same name and predictor.
 
     Raises
     ------
     UsageError
-        If a seed of a strategy is there twice with equally many rounds.
+        If a seed of a strategy appears twice with the same number of rounds.
     """
     by_place: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
@@ -115,12 +123,12 @@ def arenas(groups: Iterable[Group], notes: Notes) -> list[Arena]:
             by_protocol.setdefault(key, []).append(group)
         if len(by_protocol) > 1:
             notes.add(
-                f"{where}: tried under different conditions, so compared apart: {_why(members)}"
+                f"{where}: compared separately, because the conditions differ: {_why(members)}"
             )
         for same in by_protocol.values():
             if versions := say_versions(same):
                 notes.add(f"{where}: {versions}")
-            found.append(Arena(dataset, fusion, tuple(_entries(same, where, notes))))
+            found.append(ComparableRuns(dataset, fusion, tuple(_entries(same, where, notes))))
     return found
 
 
@@ -137,7 +145,7 @@ def _by_value(what: str, owners: Sequence[tuple[str, str]]) -> str:
     return f"{what} = {', '.join(said)}" if len(values) > 1 else ""
 
 
-def _entries(groups: Sequence[Group], where: str, notes: Notes) -> list[Entry]:
+def _entries(groups: Sequence[Group], where: str, notes: NoteList) -> list[StrategyRuns]:
     by_method: dict[Any, list[Group]] = {}
     for g in groups:
         options = tuple(sorted(method_options(g).items())) if g.options else g.variant
@@ -150,10 +158,10 @@ def _entries(groups: Sequence[Group], where: str, notes: Notes) -> list[Entry]:
             if key[:2] == (strategy, predictor) and other is not members
         ]
         name = _name(members[0], rivals)
-        runs: dict[int, Run] = {}
+        runs: dict[int, Curve] = {}
         for group in members:
             _collect(group, name, where, runs, notes)
-        entries.append(Entry(name, predictor, runs))
+        entries.append(StrategyRuns(name, predictor, runs))
     return entries
 
 
@@ -170,7 +178,7 @@ def _name(group: Group, rivals: Sequence[Group]) -> str:
     return f"{group.strategy} ({said})" if said else group.strategy
 
 
-def _collect(group: Group, name: str, where: str, runs: dict[int, Run], notes: Notes) -> None:
+def _collect(group: Group, name: str, where: str, runs: dict[int, Curve], notes: NoteList) -> None:
     for seed, top1 in zip(group.seeds, group.top1[MULTIMODAL], strict=True):
         if not np.isfinite(top1).all():
             labels = group.labels[np.argmin(np.isfinite(top1))]
@@ -181,26 +189,26 @@ def _collect(group: Group, name: str, where: str, runs: dict[int, Run], notes: N
         other = runs.get(seed)
         if other is not None and len(other.labels) == len(group.labels):
             raise UsageError(
-                f"{where}: seed {seed} of {name} is there twice: a mean would count it double; leave one out"
+                f"{where}: seed {seed} of {name} was found twice; leave one of them out"
             )
         if other is not None:
-            notes.add(f"{where}: seed {seed} of {name} is there twice; the longer curve counts")
+            notes.add(f"{where}: seed {seed} of {name} was found twice; the longer curve is used")
         if other is None or len(group.labels) > len(other.labels):
-            runs[seed] = Run(group.labels, top1)
+            runs[seed] = Curve(group.labels, top1)
 
 
-def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -> Pairing:
-    """Measure K entries on the seeds they share, over the numbers of labels that all have in common.
+def pair(entries: Sequence[StrategyRuns], where: str, measure: Measure, notes: NoteList) -> Pairing:
+    """Measure K strategies on the seeds they share, over the numbers of labels that all have in common.
 
     Parameters
     ----------
-    entries : sequence of Entry [K]
+    entries : sequence of StrategyRuns [K]
     where : str
         Data set and fusion, for notes.
     measure : {"aubc", "final"}
         Mean Top-1 over rounds, or Top-1 at the last common number of labels.
-    notes : Notes
-        Gets the seeds left out, and curves that are cut because another ends earlier.
+    notes : NoteList
+        Receives the seeds left out, and the curves truncated because another ends earlier.
 
     Returns
     -------
@@ -218,7 +226,7 @@ def pair(entries: Sequence[Entry], where: str, measure: Measure, notes: Notes) -
     for entry in entries:
         if missing := sorted(every - set(entry.runs)):
             notes.add(
-                f"{where}: pairs with {entry.name} leave out {say_seeds(missing)}: it has none there"
+                f"{where}: pairs with {entry.name} exclude {say_seeds(missing)}, which it does not have"
             )
     if not seeds:
         return Pairing((), np.empty((len(entries), 0)))
@@ -240,16 +248,16 @@ def _common_prefix(grids: Sequence[NDArray[np.int64]]) -> int:
     return shortest if same.all() else int(np.argmin(same))
 
 
-def _say_cut(entries: Sequence[Entry], seeds: Sequence[int], common: int, where: str) -> str:
+def _say_cut(entries: Sequence[StrategyRuns], seeds: Sequence[int], common: int, where: str) -> str:
     first = entries[0].runs[seeds[0]].labels
     ends = [
         f"{say_seeds(short)} of {entry.name}"
         for entry in entries
         if (short := [s for s in seeds if len(entry.runs[s].labels) == common])
     ]
-    # By who ends early alone: the same line then serves every pair with it.
-    why = f"{' and '.join(ends)} ended there" if ends else "numbers of labels part after that"
+    # Only the curves that end early are named, so that the note is the same for all pairs with them.
+    why = f"{' and '.join(ends)} ended there" if ends else "the numbers of labels differ after that"
     return (
-        f"{where}: curves cut to {first[0]} to {first[common - 1]} labels ({common} rounds with "
-        f"round 0) where compared with others: {why}"
+        f"{where}: curves truncated to {first[0]} to {first[common - 1]} labels ({common} rounds including "
+        f"round 0) in some comparisons: {why}"
     )

@@ -1,4 +1,4 @@
-"""Pool outputs of the paper's sizes, for timing: made, not predicted."""
+"""Synthetic pool outputs of the paper's sizes, on which selections are timed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,31 @@ from numpy.typing import NDArray
 
 from rlmba.types import LinearHead, PoolOutputs, QueryContext
 
-__all__ = ["FOOD101", "Case", "Size", "make_case"]
+__all__ = ["FOOD101", "PoolSize", "SelectionCase", "make_case"]
 
 _BLOCK = 10_000
 _SEPARATION = 3.0
 
 
 @dataclass(frozen=True)
-class Size:
-    """N samples, C classes, width d of each of M modalities' features, batch n, L labeled samples.
+class PoolSize:
+    """The shape of a selection.
 
-    ``concat``: fused features are the modalities' end to end (M d), not their mean (d).
-    ``passes``: stochastic passes through the head that the outputs hold.
+    Attributes
+    ----------
+    rows, classes : int
+        N samples in the pool, C classes.
+    width, modalities : int
+        M modalities, each with d features.
+    batch : int
+        n, the samples to select.
+    labeled : int
+        L, the samples that are labeled already.
+    concat : bool
+        Whether the fused features are the concatenation of the modalities' features (M d) instead of
+        their mean (d).
+    passes : int
+        Number of stochastic forward passes in the outputs, K.
     """
 
     rows: int
@@ -45,21 +58,21 @@ class Size:
         return self.width * (self.modalities if self.concat else 1)
 
 
-FOOD101 = Size(rows=44_719)
-"""Food101 in the paper: the pool of round 1, 1,000 labels bought a round."""
+FOOD101 = PoolSize(rows=44_719)
+"""Food101 in the paper: the pool of round 1, with 1,000 labels per round."""
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """One selection to time."""
+class SelectionCase:
+    """The pool outputs and context of one selection to time."""
 
-    size: Size
+    size: PoolSize
     pool: PoolOutputs
     context: QueryContext
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of the arrays that a strategy may read."""
+        """Size in bytes of the arrays that a strategy may read; an array used twice counts once."""
         pool = self.pool
         arrays = [pool.fused_features, pool.fused_logits, self.context.labeled_features]
         arrays += [*pool.features.values(), *pool.logits.values()]
@@ -67,17 +80,18 @@ class Case:
         return sum(distinct.values())
 
 
-def make_case(size: Size, *, seed: int = 0) -> Case:
-    """Outputs as a trained model gives them: features after a ReLU, around a mean for each class.
+def make_case(size: PoolSize, *, seed: int = 0) -> SelectionCase:
+    """Make float32 outputs that resemble those of a trained model.
 
-    The fused logits are a linear head of the fused features, whose weight holds the class means, scaled
-    to a standard deviation of 3. Modalities share their class and differ in noise. float32.
+    Features are clusters around one mean per class, passed through a ReLU. The modalities of a sample
+    share its class and differ in their noise. The fused logits come from a linear head on the fused
+    features. Its weights are the class means, scaled so that the logits have a standard deviation of 3.
 
     Parameters
     ----------
-    size : Size
+    size : PoolSize
     seed : int
-        Decides everything.
+        Seeds all random numbers.
     """
     rng = np.random.default_rng(seed)
     total = size.rows + size.labeled
@@ -119,7 +133,7 @@ def make_case(size: Size, *, seed: int = 0) -> Case:
         labels=classes[size.rows :],
         head=head,
     )
-    return Case(size, pool, context)
+    return SelectionCase(size, pool, context)
 
 
 def _features(
@@ -135,7 +149,7 @@ def _features(
 
 
 def _head(weight: NDArray[np.float32], fused: NDArray[np.float32]) -> LinearHead:
-    """The head along ``weight`` whose logits have mean 0 and standard deviation 3."""
+    """Scale ``weight`` into a head whose logits have mean 0 and standard deviation 3."""
     sample = fused[:2_000] @ weight.T
     scale = np.float32(3 / sample.std())
     return LinearHead(scale * weight, -scale * sample.mean(axis=0))

@@ -1,6 +1,6 @@
-"""Selections as active-learning code usually has them, in torch: what ours are timed beside.
+"""Plain forms of selections in torch, as active-learning code usually has them, for comparison with ours.
 
-Arrays may be NumPy's or torch tensors; what is a tensor on a GPU is computed with there.
+Arrays may be NumPy arrays or torch tensors; tensors on a GPU are processed there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def gradient_one_a_pass(
     n: int,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """k-means++ on a_i (x) z_i, factored, one center a pass over the data, in torch.
+    """k-means++ on a_i (x) z_i in factored form, with one center per pass over the data.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def gradient_one_a_pass(
 
 
 def _one_of(squared: torch.Tensor, generator: torch.Generator) -> int:
-    """A position, drawn in proportion to ``squared`` [N]."""
+    """Draw a position with probabilities proportional to ``squared`` [N]."""
     cumulated = squared.double().cumsum(0)
     uniform = torch.rand(1, generator=generator, dtype=torch.float64, device=squared.device)
     position = torch.searchsorted(cumulated, uniform * cumulated[-1], right=True)
@@ -88,7 +88,7 @@ def k_center_one_a_pass(
     mode: str = "differences",
     first: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Greedy k-center by torch.cdist, one center a pass; distances to labeled rows in chunks of rows.
+    """Greedy k-center by torch.cdist with one center per pass; distances to labeled rows in chunks.
 
     Parameters
     ----------
@@ -96,15 +96,15 @@ def k_center_one_a_pass(
     labeled : float array [L, D]
     n : int
     mode : {"default", "differences"}
-        torch.cdist by its own choice, a matrix product for many centers, or by differences, which is
+        torch.cdist with its default, a matrix product for many centers, or with differences, which is
         faster here and more exact.
     first : int, optional
-        The first pick, where no row is labeled.
+        The first pick, if no row is labeled.
 
     Returns
     -------
     (int64 array [n], float64 array [n])
-        Positions, and the distance of each when it was picked; infinite where there was no center.
+        Positions, and the distance of each when it was picked; infinite if there was no center yet.
     """
     x, given = torch.as_tensor(features), torch.as_tensor(labeled)
     how = CDIST_MODES[mode]
@@ -134,12 +134,12 @@ def bald_difference(logits: NDArray[Any]) -> NDArray[Any]:
 def deepfool_iteration(
     head: LinearHead, features: NDArray[Any], *, steps: int = 50, overshoot: float = 0.02
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """DeepFool as published: one sample at a time, one backward pass a class.
+    """DeepFool as published: one sample at a time, with one backward pass per class.
 
     Returns
     -------
     (float64 array [N], int64 array [N])
-        Length of the step, and the class it meets.
+        Length of the perturbation, and the class it reaches.
     """
     weight, bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
     distances, classes = [], []
@@ -168,7 +168,7 @@ def deepfool_iteration(
 
 
 def dense_adjacency(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalized features and A [N, N], its columns scaled in place of a product with a diagonal."""
+    """Normalized features, and A [N, N] with scaled columns instead of a product with a diagonal matrix."""
     x = torch.nn.functional.normalize(features, dim=1)
     a = x @ x.T
     a.fill_diagonal_(0)
@@ -185,7 +185,7 @@ def dense_gcn(
     *,
     hidden: int = 128,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """GCNAL's network on a dense adjacency, by autograd.
+    """GCNAL's network on a dense adjacency matrix, by autograd.
 
     Returns scores [N], hidden features [N, hidden] and logits [N].
 
@@ -196,7 +196,7 @@ def dense_gcn(
     start : float array [hidden * D + 2 * hidden + 1]
         Initial parameters, as :mod:`rlmba.kernels.sequential_gcn.spec` lays them out.
     masks : iterable of float arrays [N, hidden]
-        What each epoch multiplies the hidden features with; as many epochs as masks.
+        Factors of the hidden features, one mask for each epoch.
     """
     x, a = dense_adjacency(torch.from_numpy(features))
     theta = torch.from_numpy(start).to(x.dtype)
@@ -223,7 +223,7 @@ def dense_gcn(
 def dirichlet_variances(
     logits: Sequence[torch.Tensor], weights: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eq 3 and 4 written down: the variance of the fused alpha [N], and of each modality's [N, M]."""
+    """Eq 3 and 4: the variance of the fused alpha [N], and of each modality's alpha [N, M]."""
 
     def variance(alpha: torch.Tensor) -> torch.Tensor:
         total = alpha.sum(1, keepdim=True)
@@ -236,7 +236,7 @@ def dirichlet_variances(
 
 
 def minmax(x: torch.Tensor) -> torch.Tensor:
-    """Columns of [N] or [N, M] onto [0, 1]; NaN where one is constant."""
+    """Scale columns of [N] or [N, M] to [0, 1]; NaN for constant columns."""
     low, high = torch.aminmax(x, dim=0)
     return (x - low) / (high - low)
 
@@ -251,7 +251,7 @@ def fused_score(
 def normalized_score(
     uncertainty: torch.Tensor, distances: torch.Tensor, weights: Sequence[float]
 ) -> torch.Tensor:
-    """Eq 6 with beta = 1 of uncertainties [N, M] and distances [N] that are there already: float [N]."""
+    """Eq 6 with beta = 1 from given uncertainties [N, M] and distances [N]: float [N]."""
     score, unit = minmax(distances), minmax(uncertainty)
     for m, weight in enumerate(weights):
         score = score + weight * unit[:, m]
@@ -261,7 +261,7 @@ def normalized_score(
 def nearest_by_product(
     x: torch.Tensor, centers: torch.Tensor, rows: int = 65_536
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared distance to the nearest center, and which it is, by a product in the dtype of ``x``."""
+    """Squared distance to the nearest center and its index, by a product in the dtype of ``x``."""
     squares = (centers.float() ** 2).sum(1)
     squared, labels = [], []
     for part in (x[begin : begin + rows] for begin in range(0, len(x), rows)):
@@ -274,7 +274,7 @@ def nearest_by_product(
 def kmeans_one_a_pass(
     x: torch.Tensor, k: int, *, steps: int = 5, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """k-means++ seeding, one center a pass over the data, and Lloyd steps by index_add.
+    """k-means++ seeding with one center per pass over the data, and Lloyd steps by index_add.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def kmeans_one_a_pass(
 
 
 def kmeans_plusplus_one_a_pass(x: torch.Tensor, k: int, *, seed: int = 0) -> torch.Tensor:
-    """k-means++ on rows of ``x``, one a pass over the data: int64 [k], on the CPU."""
+    """k-means++ on rows of ``x`` with one pass per center: int64 [k], on the CPU."""
     generator = torch.Generator(x.device).manual_seed(seed)
     norms = (x.float() ** 2).sum(1)
     drawn = [_one_of(torch.ones_like(norms), generator)]
@@ -322,10 +322,10 @@ def rlmba_selection(
     kappa: int = 5,
     seed: int = 0,
 ) -> torch.Tensor:
-    """The selection of a round (Eq 4 to 7, 10): int64 [n], drawn with an untrained policy.
+    """The selection of a round (Eq 4 to 7, 10) with an untrained policy: int64 [n].
 
-    k-means of the fused features, the score, the kappa n best, and a draw in proportion to exp(q)
-    without replacement, by Gumbel noise.
+    k-means of the fused features, the score, the kappa n best candidates, and a draw without replacement
+    with probabilities proportional to exp(q), by Gumbel noise.
     """
     distances = kmeans_one_a_pass(fused_features, n, seed=seed)[2]
     score = fused_score(logits, weights, distances)

@@ -1,7 +1,7 @@
 """The plain form of each selection, timed on a case.
 
-Each takes a :class:`~rlmba.experiments.selection.cases.Case` and returns a :class:`Peer`, or None where
-the case is beyond it.
+Each function takes a :class:`~rlmba.experiments.selection_times.SelectionCase` and returns a
+:class:`Peer`, or None where the plain form cannot handle the case.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba import kernels
-from rlmba.experiments.selection.cases import Case
-from rlmba.experiments.selection.plain import (
+from bench.plain import (
     bald_difference,
     deepfool_iteration,
     dense_gcn,
     gradient_one_a_pass,
     k_center_one_a_pass,
 )
+from rlmba import kernels
+from rlmba.experiments.selection_times import SelectionCase
 from rlmba.kernels.sequential_gcn import spec as gcn_spec
 from rlmba.kernels.shapley_contributions.parts import logit_parts
 from rlmba.strategies.bmmal import modality_scales
@@ -31,9 +31,9 @@ __all__ = ["PEERS", "Peer"]
 
 @dataclass(frozen=True, eq=False)
 class Peer:
-    """What a plain form took, ``seconds``, and what it is: ``form``, a few words for a table.
+    """A timed plain form: a description for tables, and its seconds.
 
-    ``positions`` is what it selected, where the selection is not random and was made whole.
+    ``positions`` are those it selected, where the form is deterministic and made the whole selection.
     """
 
     form: str
@@ -50,7 +50,7 @@ def _timed(form: str, call: Callable[[], NDArray[np.int64]]) -> Peer:
 _ONE_A_PASS = "factored, one center a pass (torch)"
 
 
-def _badge(case: Case) -> Peer:
+def _badge(case: SelectionCase) -> Peer:
     def select() -> NDArray[np.int64]:
         residuals = kernels.gradient_residuals(case.pool.fused_logits)
         return gradient_one_a_pass(residuals, case.pool.fused_features, case.size.batch)
@@ -58,8 +58,8 @@ def _badge(case: Case) -> Peer:
     return _timed(_ONE_A_PASS, select)
 
 
-def _bmmal(case: Case) -> Peer:
-    """The draw alone: contributions are made by our operations, before the clock starts."""
+def _bmmal(case: SelectionCase) -> Peer:
+    """Only the draw is timed: our operations compute the contributions beforehand."""
     pool, context = case.pool, case.context
     head = context.head_for(pool)
     features = list(pool.features.values())
@@ -77,7 +77,7 @@ def _bmmal(case: Case) -> Peer:
     return _timed(_ONE_A_PASS, select)
 
 
-def _coreset(case: Case) -> Peer | None:
+def _coreset(case: SelectionCase) -> Peer | None:
     labeled = case.context.labeled_for(case.pool)
     if labeled is None:
         return None
@@ -87,7 +87,7 @@ def _coreset(case: Case) -> Peer | None:
     )
 
 
-def _bald(case: Case) -> Peer | None:
+def _bald(case: SelectionCase) -> Peer | None:
     logits = case.pool.dropout_logits
     if logits is None:
         return None
@@ -100,7 +100,7 @@ def _bald(case: Case) -> Peer | None:
 _FEW = 50
 
 
-def _deepfool(case: Case) -> Peer:
+def _deepfool(case: SelectionCase) -> Peer:
     head = case.context.head_for(case.pool)
     start = time.perf_counter()
     deepfool_iteration(head, case.pool.fused_features[:_FEW])
@@ -112,7 +112,7 @@ _DENSE_ROWS = 20_000
 _EPOCHS, _TIMED_EPOCHS = 200, 10
 
 
-def _gcnal(case: Case) -> Peer | None:
+def _gcnal(case: SelectionCase) -> Peer | None:
     labeled = case.context.labeled_features
     if labeled is None or case.size.rows > _DENSE_ROWS:
         return None
@@ -137,7 +137,7 @@ def _gcnal(case: Case) -> Peer | None:
     return Peer(form, once + epoch * (_EPOCHS - 1))
 
 
-PEERS: Mapping[str, Callable[[Case], Peer | None]] = {
+PEERS: Mapping[str, Callable[[SelectionCase], Peer | None]] = {
     "badge": _badge,
     "bald": _bald,
     "bmmal": _bmmal,

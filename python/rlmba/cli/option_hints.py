@@ -1,6 +1,6 @@
-"""Options that a message names and the command that prints it does not have.
+"""Hints on options that an error message names but the current command does not have.
 
-Messages come from rooms that many commands share, and name the option of the command that is used most.
+Messages come from code that many commands share, and name the option of the most common command.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-__all__ = ["command_of", "note", "options_of"]
+__all__ = ["command_of", "option_hint", "options_of"]
 
 _COMMANDS = re.compile(r"`rlmba [^`]*`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -28,7 +28,7 @@ _SETTINGS = {
 
 @cache
 def options_of() -> dict[str, frozenset[str]]:
-    """Options by command; groups have one entry for each of their commands, as in "data check"."""
+    """The options of each command; subcommands are named like "data check"."""
     from typer.main import get_command
 
     from rlmba.cli.app import application
@@ -43,20 +43,20 @@ def options_of() -> dict[str, frozenset[str]]:
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """The command of a command line, as in :func:`options_of`; "" where there is none."""
+    """The command of a command line, named as in :func:`options_of`; "" if there is none."""
     given = [*arguments[:2], "", ""]
     return next((c for c in options_of() if c in (given[0], f"{given[0]} {given[1]}")), "")
 
 
-def note(message: str, arguments: Sequence[str]) -> str:
-    """What a message's options are for the command that prints it; "" where it has them all.
+def option_hint(message: str, arguments: Sequence[str]) -> str:
+    """Say how to set the options of a message for the current command; "" if it has all of them.
 
     Parameters
     ----------
     message : str
-        Options in commands that it quotes, as in ```rlmba run --seed 1```, are those commands' own.
+        Options within quoted commands, such as ```rlmba run --seed 1```, belong to those commands.
     arguments : sequence of str
-        The command line without the program's name.
+        The command line without the program name.
     """
     every, command = options_of(), command_of(arguments)
     if not command:
