@@ -96,7 +96,7 @@ def open_folder(output: Path, plan: SweepPlan, *, resume: bool) -> Iterator[None
         _check_continues(stored, fresh, output)
     make_folder(output)
     trust.require_inside(output)
-    named = list(dict.fromkeys(act for job in plan.jobs for act in code_of(job.config)))
+    named = list(dict.fromkeys(act for job in plan.runs for act in code_of(job.config)))
     if named:  # typed by the user, or read from the folder by stored_sweep, which asks for it
         trust.allow(output, [*named, *trust.links_out(output)])
     with locked(output, lambda holder: _busy(output, holder)):
