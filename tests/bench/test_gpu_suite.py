@@ -37,6 +37,7 @@ def on_gpu(op):
     return (ROOT / "kernels" / op / "on_device.py").exists()
 
 
+@pytest.mark.slow
 @ids
 def test_answers_of_the_compiled_code_and_of_peers_pass(case):
     if torch.cuda.is_available():
@@ -146,6 +147,7 @@ def test_the_larger_of_two_times_is_the_floor():
     assert cases.Floor(4_000, 8_000).seconds(1e2, 1e3) == 40
 
 
+@pytest.mark.slow
 def test_command_writes_json_and_table(tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
@@ -193,6 +195,7 @@ def test_full_sizes_need_a_gpu(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_script_reports_steps_it_has_no_time_for(tmp_path):
     done = subprocess.run(
         ["bash", ROOT / "bench" / "gpu_suite.sh", tmp_path / "out"],

@@ -177,6 +177,7 @@ def test_a_closed_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_run_takes_a_preset_by_name(tmp_path):
     done = rlmba("run", "--preset", "food102")
     assert done.returncode == 2

@@ -212,6 +212,7 @@ def test_killed_at_any_moment_it_leaves_nothing_to_be_taken_for_good(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_killed_at_any_rename_it_goes_on_and_readers_see_whole_caches_alone(
     source, tmp_path, log, whole
 ):

@@ -171,6 +171,7 @@ class TestTraining:
         assert (tmp_path / "t" / "returns.png").read_bytes()[:4] == b"\x89PNG"
         assert not trained.stopped_early
 
+    @pytest.mark.slow
     def test_stopped_after_any_step_it_ends_the_same(self, tmp_path):
         train(tmp_path / "whole")
         for steps in (1, 3):
@@ -233,6 +234,7 @@ class TestTraining:
         train(tmp_path / "whole")
         assert_same(tmp_path / "whole", tmp_path / "t")
 
+    @pytest.mark.slow
     def test_kill_9_in_the_middle_of_a_step(self, tmp_path):
         code = f"""
             import sys, time
@@ -279,6 +281,7 @@ def configs(paths, *more, strategy="rlmba-x"):
     )
 
 
+@pytest.mark.slow
 class TestActiveLearning:
     @pytest.mark.parametrize("strategy", ["rlmba-x", "rlmba"])
     def test_episodes(self, sets, strategy, monkeypatch):
@@ -326,6 +329,7 @@ class TestActiveLearning:
             configs(sets[:1], "x:rounds=3")
 
 
+@pytest.mark.slow
 def test_a_trained_policy_is_used_and_resumed(sets, tmp_path):
     """From training on two sets to a run on a third, interrupted and gone on with."""
     chosen = configs(sets[:2], "strategy_options.learning_rate=0.05")

@@ -13,7 +13,6 @@ import os
 import sys
 from pathlib import Path
 
-import filelock
 import pytest
 import torch
 
@@ -36,17 +35,12 @@ def missing(what):
     pytest.skip(what)
 
 
-def emulated_extension(folder):
-    """The CUDA extension compiled for the CPU, built once for all workers."""
+@functools.cache
+def emulated_extension():
+    """The CUDA extension compiled for the CPU."""
     import build
 
-    with filelock.FileLock(folder / "cuda.lock"):
-        target = folder / "cuda_emulated"
-        done = target / "done"
-        if not done.exists():
-            target.mkdir(exist_ok=True)
-            done.write_text(str(build.build(target)))
-    spec = importlib.util.spec_from_file_location("_cuda_emulated", done.read_text())
+    spec = importlib.util.spec_from_file_location("_cuda_emulated", build.build())
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -63,7 +57,7 @@ def on_gpu(array):
     return torch.as_tensor(array).to(device())
 
 
-def prepare(backend, folder):
+def prepare(backend):
     """Make ``backend`` serve calls, or skip."""
     if torch.cuda.is_available():
         if backend == "cuda" and dispatch.cuda() is None:
@@ -72,5 +66,5 @@ def prepare(backend, folder):
     if required():
         missing("there is no GPU")
     if backend == "cuda":
-        module = emulated_extension(folder)
+        module = emulated_extension()
         dispatch.cuda = lambda: module

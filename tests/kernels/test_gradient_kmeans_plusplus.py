@@ -59,6 +59,7 @@ def pools():
     yield "exhausted", a[[0, 0, 0, 1, 1]], z[[0, 0, 0, 1, 1]], 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 64])
 @pytest.mark.parametrize(("name", "a", "z", "n"), list(pools()), ids=[p[0] for p in pools()])
 class TestLaw:

@@ -39,6 +39,7 @@ def sequence_law(x, k):
     return law
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [(spec.BLOCK_MIN, spec.BLOCK_MAX), (8, 8)], ids=["plan", "8"])
 @pytest.mark.parametrize(
     ("pool", "k"),

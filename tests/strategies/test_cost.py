@@ -59,6 +59,7 @@ def test_measured_rates_are_those_of_a_machine(one_thread):
     assert min(machine.products, machine.moved, machine.plain) > 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in strategies.names() if n in cost.COSTS])
 def test_time(name, one_thread):
     """Both sides are measured here and now; the machine may be busy, so the best of a few counts."""
