@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rlmba.cli.screen import console
-from rlmba.experiments import Report
-from rlmba.experiments.policy_training import LeaveOneOut
-from rlmba.experiments.selection import Bench
 from rlmba.markup import visible
+
+if TYPE_CHECKING:
+    from rlmba.experiments import Report
+    from rlmba.experiments.policy_training import LeaveOneOut
+    from rlmba.experiments.selection import Bench
 
 __all__ = ["show"]
 
