@@ -50,9 +50,8 @@ def gpu_backends(request, monkeypatch):
     """Make the backend of a test run if it is "cuda" or "triton": on a GPU, emulated or interpreted."""
     backend = backend_of(request.node)
     if backend in ("cuda", "triton"):
-        import accelerated
-
         from rlmba.kernels import dispatch
+        from tests.helpers import accelerated
 
         monkeypatch.setattr(dispatch, "cuda", dispatch.cuda)  # restored afterwards
         accelerated.prepare(backend)

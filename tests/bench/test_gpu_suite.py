@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import accelerated
 import pytest
 import torch
 
@@ -17,6 +16,7 @@ from bench.gpu import __main__ as command
 from bench.gpu import case as cases
 from bench.gpu import machine, table
 from rlmba import kernels
+from tests.helpers import accelerated
 
 ROOT = Path(__file__).parents[2]
 CEILINGS = {"copy_bytes_per_second": 4e12, "matmul_operations_per_second": 8e14}

@@ -10,13 +10,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from media_files import write_clip, write_image, write_wav
 from scipy.io import wavfile
 
 from rlmba.data import Pool, load_dataset, load_manifest
 from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 from rlmba.training.loading import Loader
+from tests.helpers.media_files import write_clip, write_image, write_wav
 
 N = 12
 SMALL = {"image_side": 32, "sample_rate": 4000, "tokens": 8}

@@ -13,8 +13,7 @@ from rlmba.experiments.bmmal import group_bmmal, is_bmmal_run, read_bmmal_run, r
 from rlmba.experiments.statistics import compare_to
 from rlmba.training import evaluate
 from rlmba.types import PoolOutputs
-
-from .bmmal_files import SAMPLES, predictions, write_bmmal
+from tests.helpers.bmmal_files import SAMPLES, predictions, write_bmmal
 
 
 def ours(seed, round_):

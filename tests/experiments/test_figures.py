@@ -18,8 +18,7 @@ from rlmba.experiments.figures.assemble import scope_figures
 from rlmba.experiments.figures.ranks import critical_difference
 from rlmba.experiments.figures.style import strategy_styles
 from rlmba.experiments.scope import ORDER, scopes
-
-from .made_groups import make_group
+from tests.helpers.made_groups import make_group
 
 
 def group(name, level, seeds=2, **fields):

@@ -12,8 +12,6 @@ import textwrap
 
 import numpy as np
 import pytest
-from float64_runs import networks_in_float64
-from interrupting import StopAfter, Stopped
 from safetensors.numpy import load_file
 
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
@@ -33,6 +31,8 @@ from rlmba.learner import run
 from rlmba.method.agent import Agent, Collector
 from rlmba.method.policy_file import read_policy
 from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES
+from tests.helpers.float64_runs import networks_in_float64
+from tests.helpers.interrupting import StopAfter, Stopped
 
 TINY = (
     "rounds=2",
@@ -239,7 +239,7 @@ class TestTraining:
         code = f"""
             import sys, time
             sys.path[:] = {sys.path!r}
-            import test_policy_training as t
+            from tests.experiments import test_policy_training as t
             from pathlib import Path
             class Slow(t.Toy):
                 def run(self, agent, numbers):

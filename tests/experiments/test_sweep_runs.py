@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-import sweep_runs
-from sweep_runs import TINY, FakeRunner, Inline, newest_lines, write_features
 
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep import LocalProcesses, State, load_sweep, make_plan, run_jobs
 from rlmba.experiments.sweep.processes import cores, fitting_jobs
+from tests.helpers import sweep_runs
+from tests.helpers.sweep_runs import TINY, FakeRunner, Inline, newest_lines, write_features
 
 
 class Watcher:

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from accelerated import on_gpu
-from d2_law import law_p_value
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.gradient_kmeans_plusplus import Factors, draw, reference, spec
+from tests.helpers.accelerated import on_gpu
+from tests.helpers.d2_law import law_p_value
 
 BACKENDS = ["cpu", "reference", "triton"]
 

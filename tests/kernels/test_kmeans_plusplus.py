@@ -5,8 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from accelerated import device, on_gpu
-from d2_law import law_p_value
 from scipy import stats
 from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
@@ -14,6 +12,8 @@ from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import d2_sampling, distances
 from rlmba.kernels.kmeans_plusplus import reference, seed_centers, spec
+from tests.helpers.accelerated import device, on_gpu
+from tests.helpers.d2_law import law_p_value
 
 BACKENDS = ["cpu", "reference", "triton"]
 DUPLICATES = np.array([[0.0], [0.0], [1.0], [3.0], [3.5], [3.5]])

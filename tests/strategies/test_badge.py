@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import StrategyContract, make_context, make_pool
 from scipy.special import softmax
 from scipy.stats import chisquare
 
@@ -12,6 +11,7 @@ from rlmba import strategies
 from rlmba.errors import ShapeError, UsageError
 from rlmba.strategies.bmmal import modality_scales
 from rlmba.types import LinearHead
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 def naive_embeddings(logits, parts):

@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from contract import make_context, make_pool
 
 import rlmba
 from rlmba import strategies
 from rlmba.cli import main
 from rlmba.errors import PluginError, RlmbaWarning, UsageError
+from tests.helpers.contract import make_context, make_pool
 
 CODE = """
 from dataclasses import dataclass

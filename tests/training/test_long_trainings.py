@@ -7,13 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import load_digits
 from rlmba.errors import UsageError
 from rlmba.models import build_classifier
 from rlmba.training import FitCheckpoint, Loader, evaluate, fit, predict
+from tests.helpers.float64 import in_float64
 
 UNSTEADY = {"learning_rate": 0.1, "schedule": "constant"}
 SMALL = ModelConfig(width=16, encoders={"image": {"channels": [4, 8]}, "audio": {"channels": [4]}})

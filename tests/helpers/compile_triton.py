@@ -1,11 +1,11 @@
-"""Compile every Triton kernel that some calls launch, for GPUs that need not be present; run as a script.
+"""Compile every Triton kernel for GPUs that need not be present; run with ``python -m``.
 
 Nothing is executed: launches are caught and their kernels are compiled to machine code with the types and
 constants of the launch, each for sm_90, and the first launch of each kernel for sm_80 too. One line is
 printed for each kernel. Triton keeps what it compiles in its own cache, by the hash of the kernel and of
 all it calls, of Triton, of the options and of the architecture: only changed kernels are compiled again.
 
-Usage: ``compile_triton.py MODULE...``, where each module has a function ``calls(backend)``.
+Usage: ``python -m tests.helpers.compile_triton OPERATION...``, for modules of ``tests.helpers.calls``.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ def compile_launch(self, *args, grid, warmup, **kwargs):
         sys.stdout.flush()
 
 
-def compile_calls(module):
+def compile_calls(operation):
     """Compile in a child process, since modules replace functions; whether all went well."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
     try:
-        importlib.import_module(module).calls("triton")
+        importlib.import_module(f"tests.helpers.calls.{operation}").calls("triton")
     except BaseException:
-        sys.stderr.write(f"{module}:\n{traceback.format_exc()}")
+        sys.stderr.write(f"{operation}:\n{traceback.format_exc()}")
         os._exit(1)
     os._exit(0)
 
@@ -83,5 +83,5 @@ if __name__ == "__main__":
     driver.set_active(Driver())
     JITFunction.run = compile_launch
     dispatch.interpreted = lambda: True  # arrays in CPU memory are let through
-    failed = [module for module in sys.argv[1:] if not compile_calls(module)]
+    failed = [operation for operation in sys.argv[1:] if not compile_calls(operation)]
     sys.exit(f"not compiled: {', '.join(failed)}" if failed else 0)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +18,6 @@ from rlmba.kernels import dispatch
 
 BACKENDS = ["triton", "cuda"]
 """For ``@pytest.mark.parametrize("backend", ...)``: the fixture ``gpu_backends`` makes them run."""
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_emulator"))
 
 
 def required():
@@ -38,7 +34,7 @@ def missing(what):
 @functools.cache
 def emulated_extension():
     """The CUDA extension compiled for the CPU."""
-    import build
+    from tests.cuda_emulator import build
 
     spec = importlib.util.spec_from_file_location("_cuda_emulated", build.build())
     module = importlib.util.module_from_spec(spec)
