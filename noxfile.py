@@ -1,4 +1,4 @@
-"""One word for each chore: ``nox -s quick``, ``lint``, ``tests``, ``portable``, ``sanitize``, ``docs``, ``bench``."""
+"""One word for each chore: ``nox -s quick``, ``lint``, ``tests``, ``portable``, ``docs``, ...; ``nox -l`` lists them."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ def test_answers_of_the_compiled_code_and_of_peers_pass(case):
         assert r.fraction_of_matmul == pytest.approx(r.operations / r.p50 / 8e14)
 
 
+@pytest.mark.thorough
 @ids
 @pytest.mark.parametrize("backend", accelerated.BACKENDS)
 def test_answers_of_gpu_backends_pass(case, backend):

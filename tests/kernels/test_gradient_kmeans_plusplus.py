@@ -69,6 +69,7 @@ class TestLaw:
 
         assert law_p_value(sequence_law(materialized(a, z), n), one, 30_000) > 1e-3
 
+    @pytest.mark.thorough
     def test_reference(self, name, a, z, n, block):
         def one(seed):
             return reference.gradient_kmeans_plusplus(

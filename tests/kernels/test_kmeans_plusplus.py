@@ -67,6 +67,7 @@ class TestLaw:
             np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-14)
             np.testing.assert_array_equal(ours[2], theirs[2])
 
+    @pytest.mark.thorough
     def test_reference(self, pool, k, blocks):
         def draw(seed):
             return reference.blocked(pool, k, seed, None, block_min=blocks[0], block_max=blocks[1])[

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 CALLS = sorted(p.stem for p in (ROOT / "tests/helpers/calls").glob("[!_]*.py"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_kernels_compile_to_machine_code_without_a_gpu():
     """In one process: importing torch and Triton takes as long as compiling many a kernel."""
     pytest.importorskip("triton")

@@ -117,6 +117,7 @@ PEAK = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("name", [n for n in strategies.names() if n in cost.COSTS])
 def test_memory_is_not_beyond_the_estimate(name):
