@@ -1,4 +1,4 @@
-"""One word for each chore: ``nox -s quick``, ``lint``, ``tests``, ``portable``, ``docs``, ...; ``nox -l`` lists them."""
+"""One word for each chore, such as ``nox -s quick`` or ``nox -s lint``; ``nox -l`` lists them."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if backend_of(item) in ("cuda", "triton"):
             item.add_marker("gpu")
-        if "browser" in getattr(item, "fixturenames", ()):
+        if {"browser", "launch"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
         if not {"gpu", "slow", "thorough"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker("quick")

@@ -130,6 +130,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_frames_are_those_of_a_full_decode(kind, tmp_path):
     """Bit by bit, whatever was not decoded; and the numbers written on them are those of their times."""
     suffix, options = KINDS[kind]

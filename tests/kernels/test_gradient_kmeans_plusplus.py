@@ -122,6 +122,7 @@ def test_draws_of_the_reference(rng, product_isa, shape, dtype, scaled, part):
         assert ours.distances[j] == pytest.approx(to, rel=1e-5, abs=1e-6 * norms.max())
 
 
+@pytest.mark.slow
 def test_large_case_against_materialized_distances(rng, product_isa):
     """Enough rows, width and draws for every path of the product form."""
     a, z, _ = case(rng, (600, 5, [530]), np.float32, relu=True)

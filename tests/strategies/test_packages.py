@@ -159,6 +159,7 @@ def test_broken_ones_are_listed_and_stop_nothing(capsys):
         ({"scores": "np.full(n, np.nan)"}, "scores that are NaN"),
     ],
 )
+@pytest.mark.slow
 def test_what_breaks_the_contract_is_said_of_the_package(options, found):
     with pytest.raises(PluginError, match=found) as caught:
         chosen(**options)

@@ -109,6 +109,7 @@ def stop_at(step):
 
 
 @pytest.mark.parametrize("config", [{}, {"patience": 2, **UNSTEADY}])
+@pytest.mark.slow
 def test_a_training_broken_off_anywhere_ends_as_if_it_were_not(digits, tmp_path, config):
     config = {"gradient_accumulation": 2, "max_grad_norm": 3.0, **config}
     whole, expected = trained(digits, **config)

@@ -191,6 +191,7 @@ def test_devices(monkeypatch):
         Mesh.open("cuda:1")
 
 
+@pytest.mark.slow
 def test_processes_that_are_not_there(launch):
     code = "from rlmba.training import Mesh; m = Mesh.open('cpu'); m.main and exit(3); m.barrier()"
     main, other = launch(["-c", code])
