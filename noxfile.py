@@ -1,4 +1,4 @@
-"""One word for each chore: ``nox -s lint``, ``tests``, ``portable``, ``sanitize``, ``docs``, ``bench``."""
+"""One word for each chore, such as ``nox -s quick`` or ``nox -s lint``; ``nox -l`` lists them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """The test suite; arguments go to pytest."""
+def quick(session: nox.Session) -> None:
+    """The quick tests of every room, in less than three minutes; arguments go to pytest."""
     session.install(".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-m", "quick", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite and what it leaves out for time; arguments go to pytest."""
+    session.install(".[test]")
+    session.run("pytest", "-m", "thorough or not thorough", *session.posargs)
 
 
 # Simulates processors without some instructions, and other numbers of threads: the variables limit

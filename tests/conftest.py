@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers share the cores: threads of their own would only wait for each other. Read by libraries
-    # when they are loaded.
+    # Workers share the cores, so that more threads would only wait for each other. Libraries read these
+    # variables when they are loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # A shell's background jobs ignore Ctrl-C, and so would the processes that tests interrupt.
+    # A shell's background jobs ignore Ctrl-C, and the processes that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
@@ -27,7 +27,7 @@ if not torch.cuda.is_available():
 
 
 def backend_of(item: pytest.Item) -> str | None:
-    """The argument ``backend`` that a test is called with, if any."""
+    """The argument ``backend`` of a test, if it has one."""
     params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
     backend = params.get("backend")
     return backend if isinstance(backend, str) else None
@@ -35,30 +35,31 @@ def backend_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need: those that need nothing and take little time are ``quick``."""
     for item in items:
         if backend_of(item) in ("cuda", "triton"):
             item.add_marker("gpu")
+        if {"browser", "launch"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+        if not {"gpu", "slow", "thorough"} & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("quick")
 
 
 @pytest.fixture(autouse=True)
-def gpu_backends(request, tmp_path_factory, monkeypatch):
-    """Where a test's ``backend`` is "cuda" or "triton", make it run: on a GPU, emulated, interpreted."""
+def gpu_backends(request, monkeypatch):
+    """Make the backend of a test run if it is "cuda" or "triton": on a GPU, emulated or interpreted."""
     backend = backend_of(request.node)
     if backend in ("cuda", "triton"):
-        import accelerated
-
         from rlmba.kernels import dispatch
+        from tests.helpers import accelerated
 
-        monkeypatch.setattr(dispatch, "cuda", dispatch.cuda)  # put back afterwards
-        folder = tmp_path_factory.getbasetemp()
-        accelerated.prepare(
-            backend, folder.parent if hasattr(request.config, "workerinput") else folder
-        )
+        monkeypatch.setattr(dispatch, "cuda", dispatch.cuda)  # restored afterwards
+        accelerated.prepare(backend)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def users_settings(tmp_path_factory):
-    """Settings of a user who has none: what tests allow folders is not kept in the real ones."""
+    """Settings of a user who has none: what tests allow folders does not enter the real settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
         yield
@@ -70,7 +71,7 @@ def rng() -> np.random.Generator:
 
 
 def shared_data_dir() -> Path | None:
-    """Real multimodal arrays beside the checkout (or RLMBA_TEST_DATA); None where they are absent."""
+    """Real multimodal arrays next to the checkout, or at RLMBA_TEST_DATA; None if there are none."""
     named = os.environ.get("RLMBA_TEST_DATA")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
     return folder if folder.is_dir() else None
@@ -81,14 +82,14 @@ def real_data() -> Path:
     folder = shared_data_dir()
     if folder is None:
         pytest.skip(
-            "real data sets are not beside this checkout; set RLMBA_TEST_DATA to use a copy"
+            "real data sets are not next to this checkout; set RLMBA_TEST_DATA to use a copy"
         )
     return folder
 
 
 @pytest.fixture
 def launch():
-    """Start processes that belong together: the same Python arguments in each, ended with the test."""
+    """Start processes of one group with the same Python arguments; they end with the test."""
     started = []
 
     def start(arguments, size=2, **popen):

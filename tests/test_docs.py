@@ -90,6 +90,7 @@ def test_pages_have_examples_to_run():
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.name)
+@pytest.mark.slow
 def test_example_scripts_run(script, tmp_path):
     skip_without_library(script.name)
     done = subprocess.run(

@@ -84,3 +84,28 @@ def test_without_the_extension_answers_are_right_and_one_warning_is_given(blocke
     done = python(code)
     assert done.stderr == ""
     assert done.stdout.split("\n")[:2] == ["refused True", "[True] True"]
+
+
+def test_commands_that_train_nothing_load_no_library_of_models(tmp_path):
+    """In one process, one after the other; their imports take most of the time of such commands."""
+    code = f"""
+        import os, sys
+        import numpy as np
+        os.chdir({str(tmp_path)!r})
+        rng = np.random.default_rng(0)
+        np.savez("pool.npz", ids=np.arange(9).astype(str), logits=rng.normal(size=(9, 3)))
+        os.mkdir("media")
+        from rlmba.cli import main
+        import rlmba.cli.show, rlmba.experiments.report, rlmba.annotators.browser
+        for command in (
+            "--help", "strategies", "datasets", "label --help", "data check food101 media",
+            "select --strategy margin --pool pool.npz -n 2 --out batch.csv",
+        ):
+            main(command.split())
+            heavy = {{"torch", "torchvision", "transformers", "sklearn", "scipy.stats", "matplotlib"}}
+            loaded = sorted(heavy & set(sys.modules))
+            assert not loaded, (command, loaded)
+        print("last", os.path.exists("batch.csv"))
+    """
+    done = python(code)
+    assert done.stdout.endswith("last True\n"), done.stderr

@@ -1,9 +1,10 @@
-"""What this installation is made of: versions, compiled backends, devices, and what is missing."""
+"""Versions, compiled backends and devices of this installation, and what is missing."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -27,6 +28,22 @@ __all__ = [
 ]
 
 _IMPORT_NAMES: Mapping[str, str] = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+# Whether their compiled code fits torch, numpy and the libraries of the system shows only on import. The
+# others are looked up, as are scikit-learn and matplotlib, since importing them all takes twice as long.
+_IMPORTED = frozenset(
+    [
+        "av",
+        "numpy",
+        "pillow",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "torch",
+        "torchaudio",
+        "torchvision",
+        "triton",
+    ]
+)
 _OPTIONAL: Mapping[str, str] = {
     "pyarrow": 'parquet files for rlmba select; pip install "rlmba[parquet]"',
     "triton": "Triton kernels; torch's CUDA builds for Linux bring it",
@@ -36,7 +53,7 @@ _OPTIONAL: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Package:
-    """A package: its installed ``version`` and the ``problem`` met on importing it, if any."""
+    """A package: its installed ``version`` and the ``problem`` found with it, if any."""
 
     name: str
     version: str | None
@@ -72,7 +89,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something missing or broken and how to get it; not ``needed`` means all but it works."""
+    """Something missing or broken and the remedy; without what is not ``needed``, the rest works."""
 
     what: str
     remedy: str
@@ -98,18 +115,19 @@ class Environment:
         return asdict(self)
 
     def problems(self) -> tuple[Problem, ...]:
-        """Everything missing, what is needed first."""
+        """Everything missing or broken; what is needed comes first."""
         return tuple(sorted(self._problems(), key=lambda p: not p.needed))
 
     def _problems(self) -> Iterator[Problem]:
         for package in self.packages:
             if package.problem is not None:
                 remedy = _OPTIONAL.get(
-                    package.name, f'pip install --upgrade rlmba "{package.name}", in one command'
+                    package.name,
+                    f'pip install --upgrade rlmba "{package.name}", both in one command',
                 )
                 yield Problem(f"{package.name}: {package.problem}", remedy, package.needed)
         remedies = {
-            "_core": "the NumPy reference code serves instead, much slower; "
+            "_core": "the NumPy reference code is used instead, which is much slower; "
             "reinstall where a C++20 compiler is present: pip install .",
             "_cuda": "only GPU kernels need it; put nvcc on PATH and reinstall: "
             "pip install . --config-settings=cmake.define.RLMBA_CUDA=ON",
@@ -167,16 +185,18 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _try(name: str, needed: bool) -> Package:
-    version = _version(name)
-    problem = None
+def _check(name: str, needed: bool) -> Package:
+    version, module, problem = _version(name), _IMPORT_NAMES.get(name, name), None
     if version is None:
         problem = "not installed"
+    elif name not in _IMPORTED:
+        if module not in sys.modules and importlib.util.find_spec(module) is None:
+            problem = f"version {version} has no module {module}; its installation is incomplete"
     else:
         try:
-            importlib.import_module(_IMPORT_NAMES.get(name, name))
-        except Exception as error:  # a broken package may raise anything; saying so is the point
-            problem = f"version {version} does not import ({_reason(error)})"
+            importlib.import_module(module)
+        except Exception as error:  # a broken package may raise anything
+            problem = f"version {version} cannot be imported ({_reason(error)})"
     return Package(name, version, problem, needed)
 
 
@@ -202,11 +222,11 @@ def _dotted(version: int) -> str:
 
 def _cuda() -> Compiled:
     try:
-        from rlmba import _cuda as module
+        module = importlib.import_module("rlmba._cuda")
     except ModuleNotFoundError:
         return Compiled("_cuda", False, "not built")
     except ImportError as error:
-        return Compiled("_cuda", False, f"built, but does not import ({_reason(error)})")
+        return Compiled("_cuda", False, f"built, but cannot be imported ({_reason(error)})")
     driver = module.driver_version()
     devices = ", ".join(
         "{name} ({0}.{1})".format(*d["capability"], name=d["name"]) for d in module.devices()
@@ -232,7 +252,7 @@ def _backends(gpu: bool) -> tuple[Backend, ...]:
                 "cuda": [] if dispatch.cuda() else ["the extension _cuda"],
                 "triton": [] if _version("triton") else ["the package triton"],
             }
-    except Exception:  # numpy or torch is broken, which is reported as theirs
+    except Exception:  # numpy or torch is broken, and reported as a package
         return ()
     for name in dispatch.ACCELERATED:
         lacks[name] += [] if gpu else ["a GPU"]
@@ -250,15 +270,18 @@ def _devices() -> tuple[tuple[Device, ...], str | None]:
         import torch
 
         found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    except Exception:  # reported as torch's own problem
+    except Exception:  # torch is broken, and reported as a package
         return (), None
     return tuple(Device(p.name, p.total_memory) for p in found), torch.version.cuda
 
 
 def inspect() -> Environment:
-    """Look at everything: imports each dependency, loads the extensions, asks torch for devices."""
-    packages = [_try(name, needed=True) for name in _dependencies()]
-    packages += [_try(name, needed=False) for name in _OPTIONAL]
+    """Check every dependency, load the compiled extensions and ask torch for its devices.
+
+    Dependencies whose compiled code must fit this installation are imported; the others are looked up.
+    """
+    packages = [_check(name, needed=True) for name in _dependencies()]
+    packages += [_check(name, needed=False) for name in _OPTIONAL]
     devices, torch_cuda = _devices()
     return Environment(
         rlmba=_version("rlmba") or "not installed",

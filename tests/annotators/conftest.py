@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from browser_project import Client, Project, make_batch
+
+from tests.helpers.browser_project import Client, Project, make_batch
 
 
 @pytest.fixture

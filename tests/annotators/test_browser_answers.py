@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from browser_project import CLASSES, HOSTILE, Client, Project, make_batch
 
 from rlmba.annotators import LabelBatch, Question, create
 from rlmba.annotators.browser.answer_log import AnswerEvent, AnswerLog
 from rlmba.annotators.browser.page_state import PageState
 from rlmba.errors import AnnotatorError, DataError, StorageError, UsageError
+from tests.helpers.browser_project import CLASSES, HOSTILE, Client, Project, make_batch
 
 
 def always(answers):

@@ -7,11 +7,11 @@ import os
 import socket
 
 import numpy as np
-from browser_project import CLASSES, HOSTILE, Client, Project
-from media_files import write_clip, write_image
 from PIL import Image
 
 from rlmba.annotators import LabelBatch, Question
+from tests.helpers.browser_project import CLASSES, HOSTILE, Client, Project
+from tests.helpers.media_files import write_clip, write_image
 
 
 def questions(n, **more):

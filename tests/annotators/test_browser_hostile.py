@@ -11,7 +11,6 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from browser_project import Client, Project, launch_label, make_batch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -19,6 +18,7 @@ from starlette.testclient import TestClient
 from rlmba.annotators import LabelBatch, Question
 from rlmba.annotators.browser import connections
 from rlmba.annotators.browser.app import make_app
+from tests.helpers.browser_project import Client, Project, launch_label, make_batch
 
 TOKEN = "0123456789abcdef"
 ORIGIN = {"Origin": "http://localhost"}

@@ -6,11 +6,18 @@ import resource
 import signal
 
 import pytest
-from browser_project import CLASSES, HOSTILE, Client, Project, launch_label, make_batch
-from media_files import write_clip, write_image
-from page_driver import counts, loaded, press, settle, shows, wait
 
 from rlmba.annotators import LabelBatch, Question
+from tests.helpers.browser_project import (
+    CLASSES,
+    HOSTILE,
+    Client,
+    Project,
+    launch_label,
+    make_batch,
+)
+from tests.helpers.media_files import write_clip, write_image
+from tests.helpers.page_driver import counts, loaded, press, settle, shows, wait
 
 
 def test_a_whole_round_by_key_presses(visit, project, url):

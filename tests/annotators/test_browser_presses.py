@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from browser_project import Client, Project, make_batch
-from page_driver import press, settle, shows, wait
+
+from tests.helpers.browser_project import Client, Project, make_batch
+from tests.helpers.page_driver import press, settle, shows, wait
 
 # Presses everything as soon as another sample is there and for 250 milliseconds, less than the moment.
 MASH = """() => new MutationObserver(() => {

@@ -13,13 +13,13 @@ import threading
 
 import httpx
 import pytest
-from browser_project import CLASSES, Client, launch_label
 
 from rlmba import trust
 from rlmba.annotators import LabelBatch, Question, acts
 from rlmba.annotators.browser import start
 from rlmba.annotators.loopback import is_loopback
 from rlmba.errors import AnnotatorError, UsageError
+from tests.helpers.browser_project import CLASSES, Client, launch_label
 
 # Who may ask
 

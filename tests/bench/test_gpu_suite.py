@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import accelerated
 import pytest
 import torch
 
@@ -17,6 +16,7 @@ from bench.gpu import __main__ as command
 from bench.gpu import case as cases
 from bench.gpu import machine, table
 from rlmba import kernels
+from tests.helpers import accelerated
 
 ROOT = Path(__file__).parents[2]
 CEILINGS = {"copy_bytes_per_second": 4e12, "matmul_operations_per_second": 8e14}
@@ -37,6 +37,7 @@ def on_gpu(op):
     return (ROOT / "kernels" / op / "on_device.py").exists()
 
 
+@pytest.mark.slow
 @ids
 def test_answers_of_the_compiled_code_and_of_peers_pass(case):
     if torch.cuda.is_available():
@@ -51,6 +52,7 @@ def test_answers_of_the_compiled_code_and_of_peers_pass(case):
         assert r.fraction_of_matmul == pytest.approx(r.operations / r.p50 / 8e14)
 
 
+@pytest.mark.thorough
 @ids
 @pytest.mark.parametrize("backend", accelerated.BACKENDS)
 def test_answers_of_gpu_backends_pass(case, backend):
@@ -146,6 +148,7 @@ def test_the_larger_of_two_times_is_the_floor():
     assert cases.Floor(4_000, 8_000).seconds(1e2, 1e3) == 40
 
 
+@pytest.mark.slow
 def test_command_writes_json_and_table(tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
@@ -193,6 +196,7 @@ def test_full_sizes_need_a_gpu(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_script_reports_steps_it_has_no_time_for(tmp_path):
     done = subprocess.run(
         ["bash", ROOT / "bench" / "gpu_suite.sh", tmp_path / "out"],

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_runs import SETTINGS, newest_lines, write_features
 
 from rlmba.cli import main
 from rlmba.config import load_config
 from rlmba.learner import read_run, run
+from tests.helpers.sweep_runs import SETTINGS, newest_lines, write_features
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 
-import media_files
 import pytest
 
 from rlmba.cli import main
 from rlmba.data.media.cache import CacheReader, read_cache_info
+from tests.helpers import media_files
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_is_select_on_files(tmp_path, pool, arrays):
     out = tmp_path / "batch.csv"
     done = select("--strategy", "rlmba-x", "--pool", pool, "-n", 20, "--out", out, "-o", "kappa=3")

@@ -91,6 +91,7 @@ def test_data_errors_exit_1_with_one_message(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "report", "{}"], ["report", "{}", "--debug"]])
+@pytest.mark.slow
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path, arguments):
     done = rlmba(*(a.format(tmp_path / "nowhere") for a in arguments))
     assert done.returncode == 1
@@ -99,6 +100,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(tmp_path, arguments):
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.slow
 def test_debug_after_two_dashes_is_an_argument():
     done = rlmba("report", "--", "--debug")
     assert (done.returncode, done.stderr.startswith("error: --debug: expected a run")) == (1, True)
@@ -181,6 +183,7 @@ def test_a_closed_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_run_takes_a_preset_by_name(tmp_path):
     done = rlmba("run", "--preset", "food102")
     assert done.returncode == 2

@@ -58,6 +58,7 @@ def use(path, output, *arguments):
     return main([str(a) for a in (*command, *arguments)])
 
 
+@pytest.mark.slow
 def test_train_use_and_go_on(sets, policy, tmp_path, capsys):
     assert read_policy(policy, strategy="rlmba-x").facts["tasks"] == ["set0", "set1"]
     again = ("--episodes", "6", "--parallel", "2", "--output", policy.parent, "--resume")
@@ -76,6 +77,7 @@ def test_train_use_and_go_on(sets, policy, tmp_path, capsys):
     assert read_run(tmp_path / "e").records[1].policy["baseline"] >= 0
 
 
+@pytest.mark.slow
 def test_leave_one_out_prints_paired_differences(sets, tmp_path, capsys):
     flags = ("--leave-one-out", "--episodes", "1", "--parallel", "1", "--eval-seeds", "2")
     assert train(sets, *flags, "--output", tmp_path / "o") == 0

@@ -4,7 +4,6 @@ import json
 import pickle
 import threading
 
-import cache_media
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -17,6 +16,7 @@ from rlmba.data.media.outcome import DecodeOutcome
 from rlmba.data.media.plan import CachePlan, write_plan
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError
+from tests.helpers import cache_media
 
 SHARDS = 8
 

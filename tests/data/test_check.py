@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import cache_media
 import pytest
 
 from rlmba.data.media.cache import read_cache_info
@@ -18,12 +17,13 @@ from rlmba.data.media.check import check, default_index, known_outcomes
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError, StorageError
+from tests.helpers import cache_media
 
 SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import cache_media
+from tests.helpers import cache_media
 from rlmba.data.media.check import check
 if __name__ == "__main__":
     root, index = map(Path, sys.argv[1:])
@@ -146,7 +146,7 @@ def test_only_changed_files_are_read_again(source, index, log, tmp_path):
 
 def test_killed_in_the_middle_it_goes_on(source, index, log, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(cache_media.__file__).parent)))
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2])))
     process = subprocess.Popen([sys.executable, str(script), str(source.root), str(index)])
     end = time.monotonic() + 60
     while not (index.exists() and index.read_bytes().count(b"\n") > 16):

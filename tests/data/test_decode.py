@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import media_files
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +16,7 @@ from rlmba.data.media.decode import decode_sample
 from rlmba.data.media.frames import is_still, midpoints, read_frames
 from rlmba.data.media.reader import RawReader
 from rlmba.errors import UsageError
+from tests.helpers import media_files
 
 RECIPE = Recipe(
     image_side=32, frames=4, frame_size=(24, 32), seconds=2.0, tokens=8, tokenizer="words"

@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 
 import av
-import media_files
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from torchvision.transforms.v2 import functional
 from rlmba.data.media import clips, packets
 from rlmba.data.media.clips import read_clip
 from rlmba.data.media.content import Recipe
+from tests.helpers import media_files
 
 RECIPE = Recipe()
 SMALL = replace(RECIPE, frame_size=(48, 64))
@@ -130,6 +130,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_frames_are_those_of_a_full_decode(kind, tmp_path):
     """Bit by bit, whatever was not decoded; and the numbers written on them are those of their times."""
     suffix, options = KINDS[kind]

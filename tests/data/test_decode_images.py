@@ -4,7 +4,6 @@ import struct
 import warnings
 import zlib
 
-import media_files
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torchvision.transforms import v2
 
 from rlmba.data.media import images
 from rlmba.data.media.images import read_image, resized_size
+from tests.helpers import media_files
 
 
 def texture(width, height, seed=0):

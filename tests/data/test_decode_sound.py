@@ -5,12 +5,12 @@ import wave
 from dataclasses import replace
 
 import av
-import media_files
 import numpy as np
 import pytest
 
 from rlmba.data.media.clips import read_clip
 from rlmba.data.media.content import Recipe
+from tests.helpers import media_files
 
 RECIPE = Recipe(seconds=2.0)
 

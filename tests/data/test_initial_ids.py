@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 
-import media_files as mf
 import numpy as np
 import pytest
-from test_pool import check_partition, dataset
 
 from rlmba.data import InMemoryDataset, Pool, load_dataset
 from rlmba.data.initial_ids import known_id, read_initial_ids
 from rlmba.errors import DataError, UsageError
+from tests.data.test_pool import check_partition, dataset
+from tests.helpers import media_files as mf
 
 
 def named(ids, test=()):

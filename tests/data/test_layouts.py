@@ -6,9 +6,7 @@ import os
 import pickle
 import random
 
-import media_files
 import pytest
-from layout_helpers import SHORT, by_id, notes, touch
 
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.layouts import (
@@ -21,6 +19,8 @@ from rlmba.data.media.layouts import (
 )
 from rlmba.data.media.layouts.food101 import ingredients
 from rlmba.errors import DataError, UsageError
+from tests.helpers import media_files
+from tests.helpers.layout_helpers import SHORT, by_id, notes, touch
 
 VARIANTS = {
     "food101": {

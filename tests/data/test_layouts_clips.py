@@ -4,13 +4,13 @@ import csv
 import shutil
 from collections import Counter
 
-import media_files
 import pytest
-from layout_helpers import SHORT, by_id, notes, touch, vgg_list
 
 from rlmba.data.media.layouts import find_catalogue
 from rlmba.data.media.layouts.clips import parse_name
 from rlmba.errors import DataError
+from tests.helpers import media_files
+from tests.helpers.layout_helpers import SHORT, by_id, notes, touch, vgg_list
 
 
 @pytest.mark.parametrize(("name", "make"), [("kineticssound", "clips"), ("vggsound", "clips")])

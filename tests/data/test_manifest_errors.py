@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 
 import pytest
-from media_files import write_image
 
 from rlmba.data import load_dataset, load_manifest
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from tests.helpers.media_files import write_image
 
 
 @pytest.fixture

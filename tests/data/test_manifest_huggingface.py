@@ -9,11 +9,11 @@ import sys
 
 import numpy as np
 import pytest
-from media_files import picture, sound, write_wav
 from PIL import Image
 
 from rlmba.data import load_dataset, load_huggingface
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from tests.helpers.media_files import picture, sound, write_wav
 
 datasets = pytest.importorskip("datasets")
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import av
-import media_files
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+
+from tests.helpers import media_files
 
 
 def read(path):

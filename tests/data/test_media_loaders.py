@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import media_files as mf
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,7 @@ from rlmba.data.media.check import check
 from rlmba.data.media.layouts import find_catalogue, published_classes, recipe_of
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from tests.helpers import media_files as mf
 
 DAMAGES = ("no-audio", "truncated", "still", "missing", "empty-file", "short")
 LOADED = ("no-audio", "truncated", "still", "empty-file", "short")

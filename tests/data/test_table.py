@@ -351,6 +351,7 @@ def test_json_lines_read_back_what_was_written(tmp_path_factory, columns):
     assert silent(path).columns == columns
 
 
+@pytest.mark.slow
 def test_a_large_file_in_seconds(tmp_path):
     n = 200_000
     columns = {

@@ -14,8 +14,7 @@ from rlmba.experiments.foreign import group_bmmal, is_bmmal_run, read_bmmal_run
 from rlmba.experiments.statistics import compare_to
 from rlmba.training import evaluate
 from rlmba.types import PoolOutputs
-
-from .bmmal_files import SAMPLES, predictions, write_bmmal
+from tests.helpers.bmmal_files import SAMPLES, predictions, write_bmmal
 
 
 def ours(seed, round_):

@@ -20,8 +20,7 @@ from rlmba.experiments.statistics import (
     protocol_differences,
 )
 from rlmba.runfolder.store import read_run
-
-from .made_groups import at_any_speed, make_group
+from tests.helpers.made_groups import at_any_speed, make_group
 
 RNG = np.random.default_rng(7)
 BASE = RNG.uniform(0.4, 0.5, (8, 3)) + np.array([0, 0.1, 0.2])

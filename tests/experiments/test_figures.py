@@ -18,8 +18,7 @@ from rlmba.experiments.figures.assemble import scope_figures
 from rlmba.experiments.figures.ranks import critical_difference
 from rlmba.experiments.figures.style import strategy_styles
 from rlmba.experiments.scope import ORDER, scopes
-
-from .made_groups import make_group
+from tests.helpers.made_groups import make_group
 
 
 def group(name, level, seeds=2, **fields):
@@ -142,12 +141,14 @@ def test_strategies_are_told_apart_without_colour():
     assert strategy_styles(["mine", "rlmba"])["rlmba"] == styles["rlmba"]
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_scope_once():
     scope = scope_of(group("random", 0.4), group("rlmba", 0.5))
     keys = [figure.key for figure in scope_figures([scope])]
     assert keys == ["ranks_uniform", "figure5_a_uniform", "figure6_a_uniform", "weights_a_uniform"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["$", "cost $x^", "a_$b$", "_hidden", r"\frac", "\x1b[0m", "100%"])
 def test_names_are_drawn_as_they_are(name, recwarn):
     groups = [

@@ -11,9 +11,9 @@ import pytest
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments import group_runs
 from rlmba.runfolder.store import read_run
+from tests.helpers.made_groups import make_group
 
 from .conftest import top1_of
-from .made_groups import make_group
 
 
 def groups(*folders, strict=False):

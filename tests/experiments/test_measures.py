@@ -10,8 +10,7 @@ from scipy.integrate import trapezoid
 
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.experiments.statistics import aubc, deepal_summary, labels_to_reach
-
-from .made_groups import at_any_speed
+from tests.helpers.made_groups import at_any_speed
 
 
 def curves(max_rounds=8):

@@ -18,6 +18,8 @@ from rlmba.method.agent import Agent, Collector
 from rlmba.method.policy import Policy
 from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES
 
+pytestmark = pytest.mark.thorough
+
 K, B, ROUNDS, NOISE = 12, 3, 2, 0.05
 OPTIMUM = 0.5 - (B + 1) / (2 * (K + 1))
 DIFFICULTY = CANDIDATE_FEATURES.index("difficulty")

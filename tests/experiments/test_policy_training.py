@@ -12,8 +12,6 @@ import textwrap
 
 import numpy as np
 import pytest
-from float64_runs import networks_in_float64
-from interrupting import StopAfter, Stopped
 from safetensors.numpy import load_file
 
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
@@ -33,6 +31,8 @@ from rlmba.learner import run
 from rlmba.method.agent import Agent, Collector
 from rlmba.method.policy_file import read_policy
 from rlmba.method.state import CANDIDATE_FEATURES, STATE_FEATURES
+from tests.helpers.float64_runs import networks_in_float64
+from tests.helpers.interrupting import StopAfter, Stopped
 
 TINY = (
     "rounds=2",
@@ -171,6 +171,7 @@ class TestTraining:
         assert (tmp_path / "t" / "returns.png").read_bytes()[:4] == b"\x89PNG"
         assert not trained.stopped_early
 
+    @pytest.mark.slow
     def test_stopped_after_any_step_it_ends_the_same(self, tmp_path):
         train(tmp_path / "whole")
         for steps in (1, 3):
@@ -233,11 +234,12 @@ class TestTraining:
         train(tmp_path / "whole")
         assert_same(tmp_path / "whole", tmp_path / "t")
 
+    @pytest.mark.slow
     def test_kill_9_in_the_middle_of_a_step(self, tmp_path):
         code = f"""
             import sys, time
             sys.path[:] = {sys.path!r}
-            import test_policy_training as t
+            from tests.experiments import test_policy_training as t
             from pathlib import Path
             class Slow(t.Toy):
                 def run(self, agent, numbers):
@@ -279,6 +281,7 @@ def configs(paths, *more, strategy="rlmba-x"):
     )
 
 
+@pytest.mark.slow
 class TestActiveLearning:
     @pytest.mark.parametrize("strategy", ["rlmba-x", "rlmba"])
     def test_episodes(self, sets, strategy, monkeypatch):
@@ -326,6 +329,7 @@ class TestActiveLearning:
             configs(sets[:1], "x:rounds=3")
 
 
+@pytest.mark.slow
 def test_a_trained_policy_is_used_and_resumed(sets, tmp_path):
     """Training on two sets and a run on a third, interrupted and continued."""
     chosen = configs(sets[:2], "strategy_options.learning_rate=0.05")

@@ -16,8 +16,7 @@ from rlmba.experiments.statistics import (
     rank,
     win_matrix,
 )
-
-from .made_groups import at_any_speed, make_group
+from tests.helpers.made_groups import at_any_speed, make_group
 
 # Demsar (2006), table 5a: critical values of the two-tailed Nemenyi test, for 2 to 10 classifiers.
 Q_05 = (1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments import make_report
+from tests.helpers.bmmal_files import write_bmmal
 
-from .bmmal_files import write_bmmal
 from .conftest import top1_of
 
 ONE = {

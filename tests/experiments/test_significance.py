@@ -12,8 +12,7 @@ from scipy import stats
 
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.experiments.statistics import holm, paired, signed_rank
-
-from .made_groups import at_any_speed
+from tests.helpers.made_groups import at_any_speed
 
 PS = st.lists(st.none() | st.floats(0, 1), max_size=8)
 

@@ -4,12 +4,12 @@ import re
 
 import pytest
 import yaml
-from sweep_runs import TINY, write_features
 
 from rlmba.config import RunConfig
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.sweep import ABLATIONS, load_sweep, make_plan, read_sweep_file, stored_sweep
 from rlmba.experiments.sweep.folder import open_folder
+from tests.helpers.sweep_runs import TINY, write_features
 
 
 @pytest.fixture

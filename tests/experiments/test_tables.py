@@ -16,8 +16,7 @@ from rlmba.experiments.content import Cell, TableData
 from rlmba.experiments.scope import StrategyVariant, is_variant, scopes
 from rlmba.experiments.tables import accuracy, comparisons, conditions, quality, render, seconds
 from rlmba.experiments.tables.assemble import scope_tables
-
-from .made_groups import make_group
+from tests.helpers.made_groups import make_group
 
 TABLE = TableData(
     key="table1_a b",

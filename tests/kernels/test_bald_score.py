@@ -5,7 +5,6 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import torch
-from accelerated import on_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,6 +13,7 @@ from scipy.special import softmax, xlog1py
 from rlmba import kernels
 from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.bald_score import spec
+from tests.helpers.accelerated import on_gpu
 
 BACKENDS = ["cpu", "reference", "triton"]
 KINDS = ["logits", "probabilities"]

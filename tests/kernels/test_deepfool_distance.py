@@ -5,7 +5,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from accelerated import on_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from rlmba import kernels
 from rlmba.errors import BackendError, NonFiniteError, ShapeError
 from rlmba.kernels.deepfool_distance import spec
+from tests.helpers.accelerated import on_gpu
 
 BACKENDS = ["cpu", "reference", "triton"]
 

@@ -9,7 +9,6 @@ import sys
 import types
 import warnings
 
-import accelerated
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,7 @@ from torch._subclasses import FakeTensorMode
 
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import device
+from tests.helpers import accelerated
 
 pytestmark = pytest.mark.gpu
 HERE = accelerated.device()

@@ -6,8 +6,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from accelerated import BACKENDS as GPU
-from accelerated import device, on_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,6 +13,8 @@ from hypothesis.extra import numpy as hnp
 from rlmba import kernels
 from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.dirichlet_variance import reference, spec
+from tests.helpers.accelerated import BACKENDS as GPU
+from tests.helpers.accelerated import device, on_gpu
 
 BACKENDS = ["cpu", "reference", "triton", "cuda"]
 EVIDENCE = ["softplus", "exp", "relu"]

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from accelerated import BACKENDS as GPU
-from accelerated import on_gpu
 
 from rlmba import kernels
 from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.fused_score import spec
+from tests.helpers.accelerated import BACKENDS as GPU
+from tests.helpers.accelerated import on_gpu
 
 BACKENDS = ["cpu", "reference", "triton", "cuda"]
 

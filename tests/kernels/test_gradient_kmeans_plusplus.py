@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from accelerated import on_gpu
-from d2_law import law_p_value
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.gradient_kmeans_plusplus import Factors, draw, reference, spec
+from tests.helpers.accelerated import on_gpu
+from tests.helpers.d2_law import law_p_value
 
 BACKENDS = ["cpu", "reference", "triton"]
 
@@ -59,6 +59,7 @@ def pools():
     yield "exhausted", a[[0, 0, 0, 1, 1]], z[[0, 0, 0, 1, 1]], 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 64])
 @pytest.mark.parametrize(("name", "a", "z", "n"), list(pools()), ids=[p[0] for p in pools()])
 class TestLaw:
@@ -68,6 +69,7 @@ class TestLaw:
 
         assert law_p_value(sequence_law(materialized(a, z), n), one, 30_000) > 1e-3
 
+    @pytest.mark.thorough
     def test_reference(self, name, a, z, n, block):
         def one(seed):
             return reference.gradient_kmeans_plusplus(
@@ -120,6 +122,7 @@ def test_draws_of_the_reference(rng, product_isa, shape, dtype, scaled, part):
         assert ours.distances[j] == pytest.approx(to, rel=1e-5, abs=1e-6 * norms.max())
 
 
+@pytest.mark.slow
 def test_large_case_against_materialized_distances(rng, product_isa):
     """Enough rows, width and draws for every path of the product form."""
     a, z, _ = case(rng, (600, 5, [530]), np.float32, relu=True)

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from accelerated import on_gpu
 from scipy.special import softmax
 
 from rlmba import kernels
 from rlmba.errors import NonFiniteError, ShapeError
 from rlmba.kernels.gradient_residuals import spec
+from tests.helpers.accelerated import on_gpu
 
 BACKENDS = ["cpu", "reference", "triton"]
 

@@ -42,6 +42,7 @@ def features_of(rng, n, width, affinity, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("affinity", spec.AFFINITIES)
 @pytest.mark.parametrize("shape", spec.SHAPES)
+@pytest.mark.slow
 def test_matches_the_dense_adjacency(rng, poisoned, isa, shape, affinity, dtype):
     n, width, k = shape
     f = features_of(rng, n, width, affinity, dtype)

@@ -8,12 +8,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from every_kernel import CASES, ON_GPU, assert_same
 
 import rlmba
 from rlmba import kernels
 from rlmba.errors import DataError, RlmbaWarning, ShapeError
 from rlmba.kernels.common import arrays, device
+from tests.helpers.every_kernel import CASES, ON_GPU, assert_same
 
 
 def misaligned(a):

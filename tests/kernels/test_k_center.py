@@ -124,6 +124,7 @@ def test_an_exhausted_pool_repeats_nothing(backend):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.slow
 def test_neither_memory_nor_threads_change_a_bit(rng, with_threads, dtype):
     x = rng.normal(size=(9000, 24)).astype(dtype) + 7
     x[4000:4500] = x[:500]
@@ -145,6 +146,7 @@ def test_neither_memory_nor_threads_change_a_bit(rng, with_threads, dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.slow
 def test_wide_sets_of_candidates(rng, with_threads, threads):
     """Enough values a pick that several threads share them, and that gaps are closed."""
     x = rng.normal(size=(40_000, 600)).astype(np.float32)

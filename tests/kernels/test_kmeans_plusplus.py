@@ -5,8 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from accelerated import device, on_gpu
-from d2_law import law_p_value
 from scipy import stats
 from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
@@ -14,6 +12,8 @@ from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import d2_sampling, distances
 from rlmba.kernels.kmeans_plusplus import reference, seed_centers, spec
+from tests.helpers.accelerated import device, on_gpu
+from tests.helpers.d2_law import law_p_value
 
 BACKENDS = ["cpu", "reference", "triton"]
 DUPLICATES = np.array([[0.0], [0.0], [1.0], [3.0], [3.5], [3.5]])
@@ -39,6 +39,7 @@ def sequence_law(x, k):
     return law
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [(spec.BLOCK_MIN, spec.BLOCK_MAX), (8, 8)], ids=["plan", "8"])
 @pytest.mark.parametrize(
     ("pool", "k"),
@@ -66,6 +67,7 @@ class TestLaw:
             np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-14)
             np.testing.assert_array_equal(ours[2], theirs[2])
 
+    @pytest.mark.thorough
     def test_reference(self, pool, k, blocks):
         def draw(seed):
             return reference.blocked(pool, k, seed, None, block_min=blocks[0], block_max=blocks[1])[

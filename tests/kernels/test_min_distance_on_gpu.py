@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import accelerated
 import numpy as np
 import pytest
 import torch
@@ -8,6 +7,7 @@ import torch
 from rlmba import kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.min_distance import reference, spec
+from tests.helpers import accelerated
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 

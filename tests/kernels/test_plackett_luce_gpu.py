@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import accelerated
 import numpy as np
 import pytest
 import torch
@@ -9,6 +8,7 @@ from rlmba import kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common import device
 from rlmba.kernels.plackett_luce import spec
+from tests.helpers import accelerated
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 

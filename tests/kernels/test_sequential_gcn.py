@@ -82,6 +82,7 @@ def assert_same(ours, scores, hidden, logits, tolerance):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("signed", [False, True], ids=["cosine", "shifted"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.slow
 def test_the_whole_training_is_that_of_the_dense_network(rng, backend, signed, dropout):
     """200 epochs of torch's autograd and Adam on the dense adjacency, in float64."""
     f, labeled = features_and_labels(rng, 150, 20, signed=signed, dtype=np.float64)
@@ -95,6 +96,7 @@ def test_the_whole_training_is_that_of_the_dense_network(rng, backend, signed, d
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("signed", [False, True], ids=["cosine", "shifted"])
 @pytest.mark.parametrize("shape", spec.SHAPES)
+@pytest.mark.slow
 def test_matches_the_dense_network(rng, poisoned, product_isa, shape, signed, dtype):
     n, width, hidden = shape
     f, labeled = features_and_labels(rng, n, width, signed=signed, dtype=dtype)
@@ -109,6 +111,7 @@ def test_matches_the_dense_network(rng, poisoned, product_isa, shape, signed, dt
     assert ours.scores.dtype == ours.hidden.dtype == ours.logits.dtype == dtype
 
 
+@pytest.mark.slow
 def test_float32_strays_as_torch_does(rng):
     """Over 200 epochs rounding grows, in torch's float32 as in ours; the picture stays the same."""
     f, labeled = features_and_labels(rng, 800, 64)

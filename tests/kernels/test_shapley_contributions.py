@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from accelerated import on_gpu
 from scipy.special import softmax
 
 from rlmba import kernels
 from rlmba.errors import BackendError, DataError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.shapley_contributions import spec
+from tests.helpers.accelerated import on_gpu
 
 BACKENDS = ["cpu", "reference"]
 

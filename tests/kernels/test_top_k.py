@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import accelerated
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from rlmba import kernels
 from rlmba.errors import BackendError, NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.top_k import reference, spec
+from tests.helpers import accelerated
 
 BACKENDS = ["cpu", "reference", *accelerated.BACKENDS]
 

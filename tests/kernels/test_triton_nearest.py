@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from accelerated import device, on_gpu
 
 from rlmba.kernels.common import random
+from tests.helpers.accelerated import device, on_gpu
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 backend = pytest.mark.parametrize("backend", ["triton"])
@@ -112,7 +112,7 @@ def test_near_ties_are_told_apart(rng, backend):
 @backend
 @pytest.mark.parametrize("seed", [0, 1, 16, 2**31, 2**63 - 1, 2**63, 2**64 - 1])
 def test_uniforms_are_those_of_numpy(backend, seed):
-    from uniform_kernel import uniforms
+    from tests.helpers.uniform_kernel import uniforms
 
     bits = torch.tensor([seed - 2**64 if seed >= 2**63 else seed], device=device())
     for start in (0, 3, 2**40):

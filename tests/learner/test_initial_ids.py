@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
 from rlmba.data import load_dataset
 from rlmba.errors import DataError, RunFolderError, UsageError
 from rlmba.learner import configure, read_run, run
+from tests.helpers.interrupting import StopAfter, Stopped
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from media_files import CLIP_DAMAGES, FOOD_DAMAGES, make_food101, make_vggsound
 
 from rlmba.cli import main
 from rlmba.data import load_dataset
 from rlmba.errors import RlmbaWarning
+from tests.helpers.media_files import CLIP_DAMAGES, FOOD_DAMAGES, make_food101, make_vggsound
 
 SMALL = {
     "rounds": 2,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import float64_runs
+
 SETTINGS = [
     "rounds=2",
     "initial_labels=20",
@@ -23,7 +25,7 @@ SETTINGS = [
 ]
 
 
-FLOAT64 = [str(Path(__file__).with_name("float64_runs.py"))]
+FLOAT64 = [float64_runs.__file__]
 
 
 def arguments(path, *settings, program=("-m", "rlmba")):

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import yaml
-from interrupting import StopAfter, Stopped
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -15,6 +14,7 @@ from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.learner import configure, default_output, read_run, run
 from rlmba.learner.settings import resolve
 from rlmba.method.policy_file import read_policy
+from tests.helpers.interrupting import StopAfter, Stopped
 
 
 def change(config: RunConfig, **update) -> RunConfig:

@@ -8,8 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-from float64_runs import networks_in_float64
-from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
 from rlmba.errors import PluginError, RunFolderError, UsageError
@@ -22,6 +20,8 @@ from rlmba.learner import (
 )
 from rlmba.strategies import Strategy
 from rlmba.strategies.random import Random
+from tests.helpers.float64_runs import networks_in_float64
+from tests.helpers.interrupting import StopAfter, Stopped
 
 
 @pytest.fixture

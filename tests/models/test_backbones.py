@@ -10,13 +10,13 @@ import time
 import pytest
 import safetensors.torch
 import torch
-from float64 import in_float64
 from torch import nn
 
 from rlmba.config import ModelConfig
 from rlmba.data import Modality
 from rlmba.errors import DataError, UsageError
 from rlmba.models import build_classifier, build_encoder, encoder_names, seeded
+from tests.helpers.float64 import in_float64
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
 IMAGE = Modality("photo", "image", (3, 64, 64), **IMAGENET)

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.config import ModelConfig
 from rlmba.data import Modality
 from rlmba.errors import UsageError
 from rlmba.models import build_classifier, fuse
+from tests.helpers.float64 import in_float64
 
 MODALITIES = [Modality(name, "features", (4,)) for name in ("a", "b", "c")]
 CONFIG = ModelConfig(width=6, dropout=0.5)

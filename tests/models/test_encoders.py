@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.data import Modality
 from rlmba.errors import UsageError
@@ -15,6 +14,7 @@ from rlmba.models import (
     register_family,
     seeded,
 )
+from tests.helpers.float64 import in_float64
 
 MODALITIES = [
     Modality("numbers", "features", (7,)),

@@ -7,12 +7,12 @@ import shlex
 
 import numpy as np
 import pytest
-from people_data import QUICK, rows_of
 
 from rlmba.cli import main
 from rlmba.errors import UsageError
 from rlmba.learner import configure
 from rlmba.project.starting import overrides, start
+from tests.helpers.people_data import QUICK, rows_of
 
 CLASSES = {"cat": "$cat_$", "dog": "[bold]dog", "owl": "=owl|`x`"}
 MODALITIES = {"a": "$a", "b": "_b [red]"}

@@ -7,13 +7,13 @@ import threading
 
 import httpx
 import pytest
-from people_data import asked, fill, made, rows_of, taken, write_manifest
 from typer.testing import CliRunner
 
 from rlmba.cli.app import application
 from rlmba.errors import AnnotatorError
 from rlmba.project import loop, status
 from rlmba.runfolder.store import read_run
+from tests.helpers.people_data import asked, fill, made, rows_of, taken, write_manifest
 
 
 class Watching:

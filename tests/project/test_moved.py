@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from people_data import asked, fill, made, round_of, rows_of, taken, write_manifest
 
 from rlmba.errors import DataError
 from rlmba.project.folder import open_project
 from rlmba.project.status import status
+from tests.helpers.people_data import asked, fill, made, round_of, rows_of, taken, write_manifest
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from float64_runs import networks_in_float64
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -28,6 +27,7 @@ from rlmba.project import predict as module
 from rlmba.project.predict import describe_samples, predict_file, read_new
 from rlmba.tables import write_table
 from rlmba.training import Loader, predict
+from tests.helpers.float64_runs import networks_in_float64
 
 CLASSES = ["low", "mid", "high"]
 

@@ -12,17 +12,6 @@ import textwrap
 
 import numpy as np
 import pytest
-from people_data import (
-    NAMES,
-    QUICK,
-    asked,
-    fill,
-    made,
-    round_of,
-    rows_of,
-    taken,
-    write_manifest,
-)
 from safetensors.numpy import load_file
 
 from rlmba.errors import DataError, RlmbaWarning, RunFolderError, UsageError
@@ -34,6 +23,17 @@ from rlmba.project.starting import overrides, start
 from rlmba.project.status import status
 from rlmba.runfolder.labels import Answer, LabelLog
 from rlmba.runfolder.store import read_run
+from tests.helpers.people_data import (
+    NAMES,
+    QUICK,
+    asked,
+    fill,
+    made,
+    round_of,
+    rows_of,
+    taken,
+    write_manifest,
+)
 
 
 @pytest.fixture

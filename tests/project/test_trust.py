@@ -10,7 +10,6 @@ import sys
 import warnings
 
 import pytest
-from people_data import QUICK, asked, fill, made, rows_of, taken, write_manifest
 
 from rlmba import trust
 from rlmba.annotators import acts
@@ -20,6 +19,7 @@ from rlmba.errors import PluginError, RunFolderError, StorageError, TrustError, 
 from rlmba.project.folder import open_project, read_project
 from rlmba.project.loop import loop
 from rlmba.project.status import status
+from tests.helpers.people_data import QUICK, asked, fill, made, rows_of, taken, write_manifest
 
 OWN = """
 from pathlib import Path

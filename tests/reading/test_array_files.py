@@ -10,10 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from bmmal_files import write_bmmal
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import BOUNDED, mutated_bytes, mutated_json, read_or_refused
 from safetensors.torch import save_file
 
 from rlmba.annotators.labelstudio.exports import read_export
@@ -25,6 +23,8 @@ from rlmba.data.table import read_table
 from rlmba.errors import DataError, RlmbaError
 from rlmba.experiments.foreign import read_bmmal_run
 from rlmba.models.weights import load_state, read_state
+from tests.helpers.bmmal_files import write_bmmal
+from tests.helpers.mutations import BOUNDED, mutated_bytes, mutated_json, read_or_refused
 
 N = 12
 

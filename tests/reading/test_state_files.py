@@ -6,12 +6,10 @@ import json
 from contextlib import suppress
 from types import SimpleNamespace
 
-import cache_media
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import BOUNDED, mutated_bytes, mutated_json, read_or_refused
 from safetensors.torch import save_file
 
 from rlmba.annotators import LabelBatch, Question, Tickets
@@ -36,6 +34,8 @@ from rlmba.runfolder.pending import PendingRound, write_pending
 from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import load_model, load_tensors
 from rlmba.training.checkpoint import save_tensors
+from tests.helpers import cache_media
+from tests.helpers.mutations import BOUNDED, mutated_bytes, mutated_json, read_or_refused
 
 SHORT = {
     "dataset": "digits",

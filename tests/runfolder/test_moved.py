@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from interrupting import StopAfter, Stopped
 
 from rlmba.config import RunConfig
 from rlmba.errors import CheckpointError, DataError, RunFolderError
@@ -15,6 +14,7 @@ from rlmba.experiments import make_report
 from rlmba.learner import Trained, configure, run
 from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import load_tensors, save_tensors
+from tests.helpers.interrupting import StopAfter, Stopped
 
 
 def write_data(path, seed=0):

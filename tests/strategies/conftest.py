@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from select_inputs import C, D, N
+
+from tests.helpers.select_inputs import C, D, N
 
 
 @pytest.fixture

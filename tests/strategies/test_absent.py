@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import make_incomplete_pool
 
 import rlmba
 from rlmba.errors import NonFiniteError, ShapeError
 from rlmba.strategies import create
 from rlmba.strategies.absent import completed
 from rlmba.types import PoolOutputs, QueryContext
+from tests.helpers.contract import make_incomplete_pool
 
 
 def pool_of(features, present, fused=None, weights=None):

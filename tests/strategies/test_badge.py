@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import StrategyContract, make_context, make_pool
 from scipy.special import softmax
 from scipy.stats import chisquare
 
@@ -12,6 +11,7 @@ from rlmba import strategies
 from rlmba.errors import ShapeError, UsageError
 from rlmba.strategies.bmmal import modality_scales
 from rlmba.types import LinearHead
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 def naive_embeddings(logits, parts):
@@ -96,6 +96,7 @@ class TestBmmal(StrategyContract):
         scale = np.where(phi >= phi[::-1], 1, 1 - (phi[::-1] - phi))
         return naive_embeddings(pool.fused_logits, [scale[0][:, None] * a, scale[1][:, None] * b])
 
+    @pytest.mark.slow
     def test_law_on_the_scaled_gradients(self):
         pool = make_pool(n=25, dtype=np.float64)
         context = make_context(pool, fusion_weights=np.array([0.3, 0.7]))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import StrategyContract, make_context, make_pool
 from scipy.special import softmax
 
 from rlmba import strategies
 from rlmba.errors import UsageError
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 class TestBald(StrategyContract):

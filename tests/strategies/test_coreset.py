@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import StrategyContract, make_context, make_pool
 
 from rlmba import strategies
 from rlmba.errors import DataError, ShapeError
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 def one_center_a_pass(features, labeled, n):

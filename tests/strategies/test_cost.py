@@ -59,6 +59,7 @@ def test_measured_rates_are_those_of_a_machine(one_thread):
     assert min(machine.products, machine.moved, machine.plain) > 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in strategies.names() if n in cost.COSTS])
 def test_time(name, one_thread):
     """Both sides are measured here and now; the machine may be busy, so the best of a few counts."""
@@ -100,8 +101,8 @@ def test_time_of_a_pool_with_missing_modalities(one_thread):
 PEAK = """
     import json, re, sys
     from pathlib import Path
-    sys.path.insert(0, {folder!r})
-    import test_cost as t
+    sys.path.insert(0, {root!r})
+    from tests.strategies import test_cost as t
     name = sys.argv[1]
     given = t.arrays(t.SIZE)
     strategy = t.strategies.create(name)
@@ -116,10 +117,11 @@ PEAK = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("name", [n for n in strategies.names() if n in cost.COSTS])
 def test_memory_is_not_beyond_the_estimate(name):
-    code = textwrap.dedent(PEAK).format(folder=str(Path(__file__).parent))
+    code = textwrap.dedent(PEAK).format(root=str(Path(__file__).parents[2]))
     done = subprocess.run(
         [sys.executable, "-c", code, name], capture_output=True, text=True, check=False
     )

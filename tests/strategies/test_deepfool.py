@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import StrategyContract, make_context, make_pool
 
 from rlmba.errors import ShapeError, UsageError
 from rlmba.types import LinearHead
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 def with_logits(pool, head):

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import StrategyContract, make_context, make_pool
 
 from bench.plain import dense_gcn
 from rlmba import kernels, strategies
 from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.kernels.common.random import seed_from
 from rlmba.kernels.sequential_gcn import spec as gcn_spec
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 def network(pool, context_seed, **options):

@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from contract import make_context, make_pool
 
 import rlmba
 from rlmba import strategies
 from rlmba.cli import main
 from rlmba.errors import PluginError, RlmbaWarning, UsageError
+from tests.helpers.contract import make_context, make_pool
 
 CODE = """
 from dataclasses import dataclass
@@ -159,6 +159,7 @@ def test_broken_ones_are_listed_and_stop_nothing(capsys):
         ({"scores": "np.full(n, np.nan)"}, "scores that are NaN"),
     ],
 )
+@pytest.mark.slow
 def test_what_breaks_the_contract_is_said_of_the_package(options, found):
     with pytest.raises(PluginError, match=found) as caught:
         chosen(**options)

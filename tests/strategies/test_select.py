@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from select_inputs import C, D, N
 
 import rlmba
 from rlmba import strategies
@@ -13,6 +12,7 @@ from rlmba.errors import NonFiniteError, UsageError
 from rlmba.strategies import NEEDS
 from rlmba.strategies.direct import SelectedSamples
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
+from tests.helpers.select_inputs import C, D, N
 
 
 @pytest.mark.parametrize("name", strategies.names())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
-from select_inputs import C, D, N, Probe, probe
 
 import rlmba
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
+from tests.helpers.select_inputs import C, D, N, Probe, probe
 
 
 class TestArrays:

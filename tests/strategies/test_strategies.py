@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from contract import StrategyContract, make_context, make_pool
 from scipy.stats import chi2
 
 from rlmba import strategies
@@ -11,6 +10,7 @@ from rlmba.errors import CheckpointError, UsageError
 from rlmba.strategies.random import uniform_by_id
 from rlmba.strategies.rlmba_x import one_per_cluster
 from rlmba.types import PoolOutputs
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 class TestRandom(StrategyContract):

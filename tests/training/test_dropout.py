@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from float64 import dot_error
 
 from rlmba.config import ModelConfig
 from rlmba.data import Modality
 from rlmba.errors import UsageError
 from rlmba.models import build_classifier
 from rlmba.training import dropout_logits
+from tests.helpers.float64 import dot_error
 
 
 def build(dropout=0.5, fusion="uniform"):

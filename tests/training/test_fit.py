@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from float64 import dot_error, in_float64
 from torch.nn import functional
 
 from rlmba.config import ModelConfig, TrainingConfig
@@ -19,6 +18,7 @@ from rlmba.training import (
     multimodal_loss,
     predict,
 )
+from tests.helpers.float64 import dot_error, in_float64
 
 SMALL = ModelConfig(width=16, encoders={"image": {"channels": [4, 8]}, "audio": {"channels": [4]}})
 

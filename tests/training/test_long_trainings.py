@@ -7,13 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import load_digits
 from rlmba.errors import UsageError
 from rlmba.models import build_classifier
 from rlmba.training import FitCheckpoint, Loader, evaluate, fit, predict
+from tests.helpers.float64 import in_float64
 
 UNSTEADY = {"learning_rate": 0.1, "schedule": "constant"}
 SMALL = ModelConfig(width=16, encoders={"image": {"channels": [4, 8]}, "audio": {"channels": [4]}})
@@ -109,6 +109,7 @@ def stop_at(step):
 
 
 @pytest.mark.parametrize("config", [{}, {"patience": 2, **UNSTEADY}])
+@pytest.mark.slow
 def test_a_training_broken_off_anywhere_ends_as_if_it_were_not(digits, tmp_path, config):
     config = {"gradient_accumulation": 2, "max_grad_norm": 3.0, **config}
     whole, expected = trained(digits, **config)

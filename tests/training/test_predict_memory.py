@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.config import ModelConfig
 from rlmba.data import Batch, load_digits
@@ -17,6 +16,7 @@ from rlmba.strategies import create
 from rlmba.training import Loader, predict
 from rlmba.training.arrays import empty_arrays
 from rlmba.types import QueryContext
+from tests.helpers.float64 import in_float64
 
 SMALL = ModelConfig(width=16, encoders={"image": {"channels": [4, 8]}, "audio": {"channels": [4]}})
 

@@ -9,9 +9,9 @@ from rlmba.cli.app import app
 
 @app.command()
 def doctor() -> None:
-    """Show versions, compiled backends and devices; say what is missing and how to get it.
+    """Show versions, compiled backends and devices, and how to get what is missing.
 
-    Exits with 1 if something that is needed does not work.
+    The exit code is 1 if something needed does not work.
     """
     from rlmba import environment
 

@@ -1,8 +1,11 @@
-"""Compile, for GPUs that need not be there, every Triton kernel that some calls launch; run as a script.
+"""Compile every Triton kernel for GPUs that need not be present; run with ``python -m``.
 
-Nothing is executed: launches are caught and their kernels compiled down to machine code, with the types
-and constants of the launch: each for sm_90, and the first launch of each kernel for sm_80. Printed is one
-line a kernel.
+Nothing is executed: launches are caught and their kernels are compiled to machine code with the types and
+constants of the launch, each for sm_90, and the first launch of each kernel for sm_80 too. One line is
+printed for each kernel. Triton keeps what it compiles in its own cache, by the hash of the kernel and of
+all it calls, of Triton, of the options and of the architecture: only changed kernels are compiled again.
+
+Usage: ``python -m tests.helpers.compile_triton OPERATION...``, for modules of ``tests.helpers.calls``.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 
 os.environ.pop("TRITON_INTERPRET", None)
 
@@ -59,10 +63,25 @@ def compile_launch(self, *args, grid, warmup, **kwargs):
         kernel = triton.compile(source, target=target, options=options.__dict__)
         assert "cubin" in kernel.asm
         sys.stdout.write(f"{key[0]}.{key[1]} sm_{target.arch} {signature}\n")
+        sys.stdout.flush()
+
+
+def compile_calls(operation):
+    """Compile in a child process, since modules replace functions; whether all went well."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    try:
+        importlib.import_module(f"tests.helpers.calls.{operation}").calls("triton")
+    except BaseException:
+        sys.stderr.write(f"{operation}:\n{traceback.format_exc()}")
+        os._exit(1)
+    os._exit(0)
 
 
 if __name__ == "__main__":
     driver.set_active(Driver())
     JITFunction.run = compile_launch
     dispatch.interpreted = lambda: True  # arrays in CPU memory are let through
-    importlib.import_module(sys.argv[1]).calls("triton")
+    failed = [operation for operation in sys.argv[1:] if not compile_calls(operation)]
+    sys.exit(f"not compiled: {', '.join(failed)}" if failed else 0)

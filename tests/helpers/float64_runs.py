@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[1] / "training"))
-
-from float64 import in_float64
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rlmba.errors import CheckpointError
 from rlmba.learner import network, trained
+from tests.helpers.float64 import in_float64
 
 
 def networks_in_float64(patch):

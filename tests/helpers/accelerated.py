@@ -10,10 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import sys
-from pathlib import Path
 
-import filelock
 import pytest
 import torch
 
@@ -21,8 +18,6 @@ from rlmba.kernels import dispatch
 
 BACKENDS = ["triton", "cuda"]
 """For ``@pytest.mark.parametrize("backend", ...)``: the fixture ``gpu_backends`` makes them run."""
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_emulator"))
 
 
 def required():
@@ -36,17 +31,12 @@ def missing(what):
     pytest.skip(what)
 
 
-def emulated_extension(folder):
-    """The CUDA extension compiled for the CPU, built once for all workers."""
-    import build
+@functools.cache
+def emulated_extension():
+    """The CUDA extension compiled for the CPU."""
+    from tests.cuda_emulator import build
 
-    with filelock.FileLock(folder / "cuda.lock"):
-        target = folder / "cuda_emulated"
-        done = target / "done"
-        if not done.exists():
-            target.mkdir(exist_ok=True)
-            done.write_text(str(build.build(target)))
-    spec = importlib.util.spec_from_file_location("_cuda_emulated", done.read_text())
+    spec = importlib.util.spec_from_file_location("_cuda_emulated", build.build())
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -63,7 +53,7 @@ def on_gpu(array):
     return torch.as_tensor(array).to(device())
 
 
-def prepare(backend, folder):
+def prepare(backend):
     """Make ``backend`` serve calls, or skip."""
     if torch.cuda.is_available():
         if backend == "cuda" and dispatch.cuda() is None:
@@ -72,5 +62,5 @@ def prepare(backend, folder):
     if required():
         missing("there is no GPU")
     if backend == "cuda":
-        module = emulated_extension(folder)
+        module = emulated_extension()
         dispatch.cuda = lambda: module

@@ -1,0 +1,1 @@
+"""Launches of every Triton kernel, one module for each operation."""
