@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cache_media
-import manifest_helpers
-import prepare_helpers
 import pytest
-from media_files import write_clip, write_image, write_wav
+
+from tests.helpers import cache_media, manifest_helpers, prepare_helpers
+from tests.helpers.media_files import write_clip, write_image, write_wav
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from manifest_helpers import SMALL, N, columns, quiet, values, written
 from scipy.io import wavfile
 
 from rlmba.data import load_dataset, load_manifest
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 from rlmba.tables import write_table
 from rlmba.training.loading import Loader
+from tests.helpers.manifest_helpers import SMALL, N, columns, quiet, values, written
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])

@@ -7,11 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
-from manifest_helpers import SMALL, N, columns, written
 
 from rlmba.data import Pool, load_manifest
 from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from tests.helpers.manifest_helpers import SMALL, N, columns, written
 
 
 def test_labels_known_unknown_and_as_numbers(folder):

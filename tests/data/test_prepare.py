@@ -10,15 +10,15 @@ import subprocess
 import sys
 import time
 
-import cache_media
 import numpy as np
 import pytest
-from prepare_helpers import content, finished, make, script_text
 
 from rlmba.data.media import work
 from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.content import Recipe
 from rlmba.errors import DataError, StorageError, UsageError
+from tests.helpers import cache_media
+from tests.helpers.prepare_helpers import content, finished, make, script_text
 
 
 def test_report_and_progress(source, tmp_path):

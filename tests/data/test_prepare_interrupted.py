@@ -8,14 +8,22 @@ import sys
 import time
 from pathlib import Path
 
-import cache_media
 import pytest
-from prepare_helpers import children, content, finished, make, script_text, start, wait_for
 
 from rlmba.data.media import plan
 from rlmba.data.media.cache import CacheReader, is_cache, read_cache_info, verify
 from rlmba.errors import DataError, UsageError
 from rlmba.reading.structured import read_versioned
+from tests.helpers import cache_media
+from tests.helpers.prepare_helpers import (
+    children,
+    content,
+    finished,
+    make,
+    script_text,
+    start,
+    wait_for,
+)
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(source, tmp_path, log, whole):

@@ -6,11 +6,11 @@ import socket
 import sys
 
 import pytest
-from sweep_runs import TINY, newest_lines, write_features
 
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep import RayTasks, load_sweep, make_plan, run_sweep
 from rlmba.experiments.sweep.work import WorkUnit
+from tests.helpers.sweep_runs import TINY, newest_lines, write_features
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'rlmba[ray]'")
 

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-import sweep_runs
-from sweep_runs import TINY, FakeRunner, Inline, newest_lines, write_features
 
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep import LocalProcesses, RunState, load_sweep, make_plan, make_runs
 from rlmba.experiments.sweep.processes import fitting_processes
 from rlmba.workers import cores
+from tests.helpers import sweep_runs
+from tests.helpers.sweep_runs import TINY, FakeRunner, Inline, newest_lines, write_features
 
 
 class Watcher:

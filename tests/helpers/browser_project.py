@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-from media_files import write_clip, write_image, write_wav
 
 from rlmba.annotators import LabelBatch, Question, create
 from rlmba.annotators.browser import start
 from rlmba.runfolder.settings import FORMAT
+from tests.helpers.media_files import write_clip, write_image, write_wav
 
 CLASSES = ("cat", "dog", "bird")
 HOSTILE = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'>"

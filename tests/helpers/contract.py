@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from option_cases import OPTION_CASES, OptionCase, check_options
 from scipy.stats import chi2_contingency
 
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.types import Evaluation, HeadMetrics, LinearHead, PoolOutputs, QueryContext
+from tests.helpers.option_cases import OPTION_CASES, OptionCase, check_options
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

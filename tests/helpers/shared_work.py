@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import torch
-from float64 import in_float64
 
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.models import build_classifier
 from rlmba.training import Loader, ProcessGroup, fit, predict
+from tests.helpers.float64 import in_float64
 
 BASE = {"minibatch_size": 7, "learning_rate": 0.01}
 TRAININGS = {

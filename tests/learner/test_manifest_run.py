@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from media_files import write_image
 
 from rlmba.config import load_config
 from rlmba.errors import RlmbaWarning, UsageError
 from rlmba.learner import run
 from rlmba.tables import write_table
+from tests.helpers.media_files import write_image
 
 N = 60
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from contract import StrategyContract
-from option_cases import OPTION_CASES, OptionCase
 
 from rlmba import strategies
 from rlmba.strategies import Choice, Strategy
 from rlmba.strategies.registry import _BUILT_IN
+from tests.helpers.contract import StrategyContract
+from tests.helpers.option_cases import OPTION_CASES, OptionCase
 
 
 @dataclass(kw_only=True)

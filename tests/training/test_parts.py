@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,18 +14,7 @@ from rlmba.training import ProcessGroup, rank_and_size, reports_error
 from rlmba.training.loss import head_counts, multimodal_loss, part_loss
 from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.processes import block
-
-SCRIPT = Path(__file__).with_name("shared_work.py")
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("shared_work", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shared = load_script()
+from tests.helpers import shared_work as shared
 
 
 def of_size(size, rank):
@@ -158,7 +144,7 @@ def same_work(found, expected, **tolerance):
 
 def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
     """Equal up to the rounding of sums; predictions are rounded to float32 at the end."""
-    for process in launch([SCRIPT, tmp_path]):
+    for process in launch([shared.__file__, tmp_path]):
         _, complaints = process.communicate(timeout=600)
         assert process.returncode == 0, complaints
     for name, expected in alone.items():

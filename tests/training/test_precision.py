@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset, load_digits
 from rlmba.errors import UsageError
 from rlmba.models import build_classifier
 from rlmba.training import Loader, ProcessGroup, compile_encoders, evaluate, fit, predict
+from tests.helpers.float64 import in_float64
 
 SMALL = ModelConfig(width=32, encoders={"image": {"channels": [8, 16]}, "audio": {"channels": [8]}})
 

@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from float64 import in_float64
 
 from rlmba.config import EncoderConfig, ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models import build_classifier
 from rlmba.training import LabeledSamples, Loader, can_stack, fit, fit_stacked
+from tests.helpers.float64 import in_float64
 
 N = 60
 

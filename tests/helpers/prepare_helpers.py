@@ -7,15 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-import cache_media
-
 from rlmba.data.media.prepare import prepare
+from tests.helpers import cache_media
 
 SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import cache_media
+from tests.helpers import cache_media
 from rlmba.data.media.prepare import prepare
 if __name__ == "__main__":
     root, out = map(Path, sys.argv[1:])
@@ -38,7 +37,7 @@ def content(out):
 
 
 def script_text(decode="decode_slowly"):
-    return SCRIPT.format(tests=str(Path(cache_media.__file__).parent), decode=decode)
+    return SCRIPT.format(tests=str(Path(__file__).parents[2]), decode=decode)
 
 
 def start(tmp_path, source, out, decode="decode_slowly"):
