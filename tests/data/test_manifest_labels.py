@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rlmba.data import Pool, load_manifest
-from rlmba.data.table import write_table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
+from rlmba.tables import write_table
 from tests.helpers.manifest_helpers import SMALL, N, columns, written
 
 

@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 
 from rlmba.data import load_manifest
-from rlmba.data.table import write_table
 from rlmba.errors import RlmbaWarning
+from rlmba.tables import write_table
 
 N = 12
 SMALL = {"image_side": 32, "sample_rate": 4000, "tokens": 8}
