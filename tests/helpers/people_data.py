@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlmba.learner import configure
-from rlmba.project.collect import Collected, collect
+from rlmba.project.answers import Collected, collect
 from rlmba.project.folder import open_project
 from rlmba.project.query import Query, ask
 from rlmba.project.starting import overrides, start

@@ -8,7 +8,7 @@ import pytest
 
 from rlmba.errors import DataError
 from rlmba.project.folder import open_project
-from rlmba.project.status import status
+from rlmba.project.state import status
 from tests.helpers.people_data import asked, fill, made, round_of, rows_of, taken, write_manifest
 
 

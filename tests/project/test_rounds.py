@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 from rlmba.errors import DataError, RlmbaWarning, RunFolderError, UsageError
 from rlmba.learner import configure, run
 from rlmba.method.policy_file import read_policy
-from rlmba.project.collect import collect_answers
+from rlmba.project.answers import collect_answers
 from rlmba.project.folder import open_project, read_project
 from rlmba.project.starting import overrides, start
-from rlmba.project.status import status
+from rlmba.project.state import status
 from rlmba.runfolder.labels import Answer, LabelLog
 from rlmba.runfolder.store import read_run
 from tests.helpers.people_data import (

@@ -17,8 +17,8 @@ from rlmba.annotators.browser import serve
 from rlmba.cli import main
 from rlmba.errors import PluginError, RunFolderError, StorageError, TrustError, UsageError
 from rlmba.project.folder import open_project, read_project
-from rlmba.project.loop import loop
-from rlmba.project.status import status
+from rlmba.project.rounds import loop
+from rlmba.project.state import status
 from tests.helpers.people_data import QUICK, asked, fill, made, rows_of, taken, write_manifest
 
 OWN = """

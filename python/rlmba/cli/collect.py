@@ -24,9 +24,9 @@ def collect(
     """Take in labels; once the batch is complete, train on all there are and close the round."""
     from rlmba.cli.people import say_collected, stages
     from rlmba.cli.screen import say
-    from rlmba.project.collect import collect as collect_labels
+    from rlmba.project.answers import collect as collect_labels
     from rlmba.project.folder import open_project
-    from rlmba.project.status import advice_of
+    from rlmba.project.state import advice_of
 
     with stages() as announce, open_project(folder) as project:
         found = collect_labels(project, partial=partial, labels=labels, announce=announce)

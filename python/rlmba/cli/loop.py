@@ -11,12 +11,12 @@ import typer
 from rlmba.cli.app import app
 
 if TYPE_CHECKING:
-    from rlmba.project.collect import Collected
+    from rlmba.project.answers import Collected
     from rlmba.project.query import Query
 
 
 class _Watcher:
-    """See :class:`rlmba.project.loop.Watcher`."""
+    """See :class:`rlmba.project.rounds.Watcher`."""
 
     def __init__(self, folder: Path, stage: Callable[[str], None]) -> None:
         self._folder = folder
@@ -65,7 +65,7 @@ def loop(
     from rlmba.cli.people import next_step, stages
     from rlmba.cli.screen import say
     from rlmba.markup import command
-    from rlmba.project.loop import loop as go
+    from rlmba.project.rounds import loop as go
 
     with stages() as announce:
         why = go(folder, _Watcher(folder, announce), rounds=rounds, until_advised=until_advised)

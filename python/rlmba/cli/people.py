@@ -13,7 +13,7 @@ from rlmba.markup import command
 from rlmba.types import RoundRecord
 
 if TYPE_CHECKING:
-    from rlmba.project.collect import Collected
+    from rlmba.project.answers import Collected
     from rlmba.project.query import Query
 
 __all__ = ["next_step", "say_collected", "say_query", "say_round", "stages"]

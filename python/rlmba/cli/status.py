@@ -20,7 +20,7 @@ def status(
     from rlmba.cli.people import next_step, say_round
     from rlmba.cli.screen import say
     from rlmba.markup import command
-    from rlmba.project.status import status as look
+    from rlmba.project.state import status as look
 
     found = look(folder)
     for record in found.records:

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
-from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset, load_features
-from rlmba.errors import DataError
+from rlmba.data import InMemoryDataset, MultimodalDataset, load_features
 from rlmba.learner.randomness import model_seed
+from rlmba.learner.settings import load_source
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.storage import cache_folder
 from rlmba.training import Loader, ProcessGroup, features_name, frozen_features, save_tensors
@@ -22,7 +22,7 @@ from rlmba.training import Loader, ProcessGroup, features_name, frozen_features,
 if TYPE_CHECKING:
     from rlmba.data import Batch
 
-__all__ = ["ENCODERS", "FrozenDataset", "load_data", "load_source", "on_features", "write_features"]
+__all__ = ["ENCODERS", "FrozenDataset", "load_data", "on_features", "write_features"]
 
 ENCODERS = "encoders.safetensors"
 """In a checkpoint's folder: frozen encoders, which the network over their features lacks."""
@@ -152,26 +152,6 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
 def on_features(config: ModelConfig) -> ModelConfig:
     """The network over features: what the encoders did is done."""
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
-
-
-def load_source(config: RunConfig) -> MultimodalDataset:
-    """The data set that a configuration names, as it is.
-
-    Raises
-    ------
-    DataError
-        If it cannot be used, or is no longer where the configuration says.
-    """
-    for place, flag in ((config.data, "data"), (config.data_root, "data-root")):
-        if place is not None and not place.exists():
-            key = flag.replace("-", "_")
-            raise DataError(
-                f"{place}: no such file or folder; if the data were moved, give their new place with "
-                f"--{flag}, or as {key} in a project's config.yaml"
-            )
-    return load_dataset(
-        config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
-    )
 
 
 def _encoders(

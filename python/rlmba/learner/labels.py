@@ -13,7 +13,7 @@ from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.randomness import stream
 
-__all__ = ["Labels", "drawn_validation", "own_labels"]
+__all__ = ["Labels", "class_names", "drawn_validation", "own_labels"]
 
 _TOO_FEW = 3
 """A class with fewer labels than this gives none of them to the validation set."""
@@ -335,3 +335,8 @@ def drawn_validation(
         int(np.isfinite(share).sum()),
     )
     return np.sort(labeled[np.argsort(share, kind="stable")[:count]])
+
+
+def class_names(source: MultimodalDataset) -> list[str]:
+    """Names of the classes that a data set's own labels have, in its order."""
+    return [source.classes[c] for c in np.unique(source.labels[source.labels >= 0]).tolist()]

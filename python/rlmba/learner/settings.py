@@ -11,17 +11,24 @@ from typing import Any
 
 from rlmba import kernels, trust
 from rlmba.config import RunConfig, load_config
-from rlmba.data import MultimodalDataset, Pool
+from rlmba.data import MultimodalDataset, Pool, load_dataset
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.environment import versions
-from rlmba.errors import UsageError
+from rlmba.errors import DataError, UsageError
 from rlmba.learner.randomness import stream
 from rlmba.plugins import short_name
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import read_run
 from rlmba.strategies import create, options
 
-__all__ = ["configure", "default_output", "environment", "resolve", "strategy_options"]
+__all__ = [
+    "configure",
+    "default_output",
+    "environment",
+    "load_source",
+    "resolve",
+    "strategy_options",
+]
 
 
 def configure(
@@ -74,6 +81,26 @@ def default_output(config: RunConfig, *, resume: bool = False) -> Path:
         return base
     return next(
         p for i in itertools.count(2) if not (p := base.with_name(f"{base.name}-{i}")).exists()
+    )
+
+
+def load_source(config: RunConfig) -> MultimodalDataset:
+    """The data set that a configuration names, as it is.
+
+    Raises
+    ------
+    DataError
+        If it cannot be used, or is no longer where the configuration says.
+    """
+    for place, flag in ((config.data, "data"), (config.data_root, "data-root")):
+        if place is not None and not place.exists():
+            key = flag.replace("-", "_")
+            raise DataError(
+                f"{place}: no such file or folder; if the data were moved, give their new place with "
+                f"--{flag}, or as {key} in a project's config.yaml"
+            )
+    return load_dataset(
+        config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from rlmba.project.collect import Collected, collect, collect_answers
-from rlmba.project.folder import Project, open_project, read_project
-from rlmba.project.loop import Watcher, loop
-from rlmba.project.query import Query, ask
-from rlmba.project.starting import Started, overrides, start
-from rlmba.project.status import Status, status
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlmba.project.answers import Collected, collect, collect_answers
+    from rlmba.project.folder import Project, open_project, read_project
+    from rlmba.project.query import Query, ask
+    from rlmba.project.rounds import Watcher, loop
+    from rlmba.project.starting import Started, overrides, start
+    from rlmba.project.state import Status, status
 
 __all__ = [
     "Collected",
@@ -26,3 +30,24 @@ __all__ = [
     "start",
     "status",
 ]
+
+_HOMES = {
+    "rlmba.project.answers": ("Collected", "collect", "collect_answers"),
+    "rlmba.project.folder": ("Project", "open_project", "read_project"),
+    "rlmba.project.query": ("Query", "ask"),
+    "rlmba.project.rounds": ("Watcher", "loop"),
+    "rlmba.project.starting": ("Started", "overrides", "start"),
+    "rlmba.project.state": ("Status", "status"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    # Parts are imported when they are first used: many commands need no torch.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,9 @@ from typing import Any
 from rlmba import annotators, trust
 from rlmba.annotators import Annotator
 from rlmba.config import FREE_KEYS, RunConfig
+from rlmba.data import MultimodalDataset
 from rlmba.errors import RunFolderError, UsageError
+from rlmba.learner.labels import own_labels
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.pending import PendingRound, read_pending
@@ -24,6 +26,7 @@ __all__ = [
     "PROJECT_FREE_KEYS",
     "Project",
     "acts_of",
+    "log_own_labels",
     "open_project",
     "read_project",
     "written_by",
@@ -40,6 +43,10 @@ PROJECT_FREE_KEYS = (
     "validation_fraction",
 )
 """Keys of a project's configuration that may be changed at any time."""
+
+
+MANIFEST = "manifest"
+"""Source, in the log, of labels that the data set itself has."""
 
 
 @dataclass
@@ -205,3 +212,10 @@ def _viewed(path: Path) -> RunView:
             "made by `rlmba init DIR --manifest FILE`"
         )
     return view
+
+
+def log_own_labels(log: LabelLog, source: MultimodalDataset) -> None:
+    """Write the training labels of the data set itself that are new into the log."""
+    own = own_labels(source)
+    train = map(str, source.ids[source.train_positions])
+    log.append(log.news(MANIFEST, {i: own[i] for i in train if i in own}))

@@ -6,26 +6,21 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-import numpy as np
-
 from rlmba.data import MultimodalDataset
 from rlmba.errors import RlmbaWarning
 from rlmba.learner import ActiveLearner
 from rlmba.learner.frozen import load_data
-from rlmba.learner.labels import Labels, own_labels
+from rlmba.learner.labels import Labels
 from rlmba.learner.network import build_network
 from rlmba.learner.query import Announce
 from rlmba.learner.rounds import class_remedy
 from rlmba.learner.trained import NETWORK, read_document
-from rlmba.project.folder import PROJECT_FREE_KEYS, Project
-from rlmba.runfolder.labels import LabelLog
+from rlmba.project.folder import PROJECT_FREE_KEYS, Project, log_own_labels
 from rlmba.training import ProcessGroup, worker_deaths
 
-__all__ = ["class_names", "log_own_labels", "opened_learner"]
+__all__ = ["opened_learner"]
 
 _NAMED = 5
-MANIFEST = "manifest"
-"""Source, in the log, of labels that the data set itself has."""
 
 
 @contextlib.contextmanager
@@ -81,13 +76,6 @@ def _labels(project: Project, dataset: MultimodalDataset) -> Labels:
     return labels
 
 
-def log_own_labels(log: LabelLog, source: MultimodalDataset) -> None:
-    """Write the training labels of the data set itself that are new into the log."""
-    own = own_labels(source)
-    train = map(str, source.ids[source.train_positions])
-    log.append(log.news(MANIFEST, {i: own[i] for i in train if i in own}))
-
-
 def _warn_of_lost(answers: dict[str, str | None], source: MultimodalDataset) -> None:
     here = {str(i) for i in source.ids[source.train_positions]}
     lost = [i for i in answers if i not in here]
@@ -106,8 +94,3 @@ def _trained_classes(project: Project) -> tuple[str, ...]:
     if not project.rounds:
         return ()
     return read_document(project.writable().checkpoint(), NETWORK).classes
-
-
-def class_names(source: MultimodalDataset) -> list[str]:
-    """Names of the classes that a data set's own labels have, in its order."""
-    return [source.classes[c] for c in np.unique(source.labels[source.labels >= 0]).tolist()]

@@ -14,19 +14,16 @@ from rlmba import annotators, trust
 from rlmba.config import RunConfig, load_config
 from rlmba.data import MultimodalDataset
 from rlmba.errors import DataError, UsageError
-from rlmba.learner.frozen import load_source
-from rlmba.learner.labels import drawn_validation
+from rlmba.learner.labels import class_names, drawn_validation
 from rlmba.learner.query import (
     batch_size,
     initial_size,
     missing_validation,
     validation_size,
 )
-from rlmba.learner.settings import environment, strategy_options
+from rlmba.learner.settings import environment, load_source, strategy_options
 from rlmba.markup import command
-from rlmba.models import build_encoder
-from rlmba.project.folder import written_by
-from rlmba.project.learner import class_names, log_own_labels
+from rlmba.project.folder import log_own_labels, written_by
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.store import RunStore
 
@@ -138,6 +135,8 @@ def _source(config: RunConfig) -> MultimodalDataset:
         source = load_source(config)
         for modality in source.modalities:
             if (encoder := config.model.encoders.get(modality.name)) is not None:
+                from rlmba.models import build_encoder
+
                 build_encoder(encoder.name, modality, encoder.options)
     except (DataError, UsageError) as error:
         wanted = {choice["name"] for choice in _PRETRAINED.values()}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rlmba.annotators import read_labels
 from rlmba.errors import RlmbaError, RlmbaWarning, UsageError
-from rlmba.learner.frozen import load_source
 from rlmba.learner.query import Announce
 from rlmba.learner.rounds import silent
+from rlmba.learner.settings import load_source
 from rlmba.project.folder import Project
 from rlmba.project.learner import opened_learner
 from rlmba.runfolder.labels import Answer

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from rlmba.learner.drive import drive
-from rlmba.project.collect import Collected, collect
+from rlmba.project.answers import Collected, collect
 from rlmba.project.folder import open_project, read_project
 from rlmba.project.query import Query, ask
-from rlmba.project.status import advice_of, open_batch
+from rlmba.project.state import advice_of, open_batch
 
 __all__ = ["Watcher", "loop"]
 
