@@ -68,7 +68,7 @@ def test_stops_on_the_flat_and_not_on_the_slope():
     )
     assert flat.stop
     assert flat.trend < THRESHOLD
-    assert "time to stop" in flat.text
+    assert "consider stopping" in flat.text
     steep = advise(
         labels, np.rint(300 * power_law(0.9, 0.0, 0.3, labels)), np.full(8, 300), batch=50
     )
@@ -118,13 +118,13 @@ def test_falling_and_equal_curves_expect_little():
         assert advice.gain < THRESHOLD
 
 
-def test_v_may_change_its_size():
+def test_validation_set_may_change_its_size():
     labels = 20.0 * np.arange(1, 5)
     same = advise(labels, np.array([24, 30, 33, 34]), np.full(4, 40), batch=20)
     grown = advise(labels, np.array([12, 30, 33, 170]), np.array([20, 40, 40, 200]), batch=20)
     assert abs(grown.gain - same.gain) < 0.003
     assert "200 samples" not in grown.text
-    assert "V has 40 samples, so each is 2.5 points" in same.text
+    assert "The validation set has 40 samples, so each counts 2.5 points" in same.text
 
 
 def test_rounds_without_new_labels_count_as_more_evidence():

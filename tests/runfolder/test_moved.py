@@ -77,7 +77,7 @@ def test_other_data_under_another_name_are_refused(tmp_path):
     folder = tmp_path / "r"
     interrupted(write_data(tmp_path / "x.npz"), folder)
     other = write_data(tmp_path / "other" / "x.npz", seed=1)
-    with pytest.raises(RunFolderError, match="run on other data"):
+    with pytest.raises(RunFolderError, match="run on data that differ"):
         run(configure({"data": other}, resume_from=folder), folder, resume=True)
     with pytest.raises(RunFolderError, match="seed is 0 there and 1 here"):
         run(configure({"seed": 1}, resume_from=folder), folder, resume=True)
