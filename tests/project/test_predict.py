@@ -200,8 +200,10 @@ def test_samples_that_cannot_be_read(folder, new, tmp_path):
     summary.add(rows)
     assert summary.unread == [str(i) for i in dataset.ids[2:4]]
     assert summary.partly == 1
-    assert summary.lines()[2].startswith("2 have no class, nothing of them could be read: new 2")
-    assert "1 were judged without" in summary.lines()[3]
+    assert summary.lines()[2].startswith(
+        "2 have no class, because no modality could be read: new 2"
+    )
+    assert "1 were predicted without" in summary.lines()[3]
     write_streamed(tmp_path / "x.parquet", [rows], texts=("id", "class", "unreadable"), about=0)
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == rows
 
@@ -239,7 +241,7 @@ def test_data_that_is_not_what_the_network_takes(folder, tmp_path, change, messa
         ({"manifest": "a.csv"}, "the run was on arrays"),
         ({"manifest": "a.csv", "data": "b.npz"}, "--manifest FILE or"),
         ({"data": "b.npz", "out": "out.xlsx"}, r"ending in \.csv"),
-        ({"data": "b.npz", "out": "no/such/out.csv"}, "not a folder"),
+        ({"data": "b.npz", "out": "no/such/out.csv"}, "expected a folder"),
         ({"data": "b.npz", "batch_size": 0}, "batch_size"),
     ],
 )

@@ -63,7 +63,7 @@ def test_data_that_were_moved(tmp_path, whole):
     folder = tmp_path / "r"
     interrupted(write_data(tmp_path / "old" / "x.npz"), folder)
     (tmp_path / "old").rename(tmp_path / "new")
-    with pytest.raises(DataError, match=r"old/x\.npz: no such file .*new place with --data"):
+    with pytest.raises(DataError, match=r"old/x\.npz: no such file .*new path with --data"):
         run(configure({}, resume_from=folder), folder, resume=True)
     given = configure({"data": tmp_path / "new" / "x.npz"}, resume_from=folder)
     with pytest.raises(Stopped):

@@ -1,4 +1,4 @@
-"""Tables that are written while they are made: as large as the disk, never as large as memory."""
+"""Write tables in chunks, so that their size is not limited by memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rlmba.storage import atomic_write_chunks
 __all__ = ["SUFFIXES", "check_target", "write_streamed"]
 
 Rows: TypeAlias = Mapping[str, Sequence[Any]]
-"""Columns of equal length, in order; texts (str), numbers (float) or None in each."""
+"""Columns of equal length, in order; each has texts (str) or numbers (float), and None."""
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that :func:`write_streamed` could not write, before any work is done.
+    """Check before any work that :func:`write_streamed` can write a file.
 
     Raises
     ------
     UsageError
-        If its suffix is unknown, its folder is not there, it exists and shall not be replaced, or
-        pyarrow is needed and missing.
+        If its suffix is unknown, its folder does not exist, it exists and ``overwrite`` is not set, or
+        pyarrow is needed and not installed.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(
@@ -35,28 +35,28 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     if path.suffix == ".parquet":
         _pyarrow()
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"--out: {path.parent} is not a folder; make it first")
+        raise UsageError(f"--out: expected a folder at {path.parent}, found none; create it first")
     if path.exists() and not overwrite:
-        raise UsageError(f"--out: {path} exists already; add --force to replace it")
+        raise UsageError(f"--out: {path} already exists; add --force to replace it")
 
 
 def write_streamed(
     path: Path, chunks: Iterable[Rows], *, texts: Collection[str], about: int
 ) -> None:
-    """Write a table chunk by chunk, whole or not at all; its suffix says which kind it is.
+    """Write a table chunk by chunk, atomically; the suffix selects the format.
 
     Parameters
     ----------
     path : path
-        ``.csv`` (None is an empty cell; an apostrophe guards texts that would begin a formula),
-        ``.jsonl`` (null) or ``.parquet``.
+        ``.csv`` (None is an empty cell; texts that would begin a formula are prefixed by an
+        apostrophe), ``.jsonl`` (None is null) or ``.parquet``.
     chunks : iterable of mapping of str to sequence
-        One or more, all with the same columns of the same types. What it raises is passed on, and
-        leaves no file.
+        One or more, all with the same columns of the same types. Its exceptions are propagated, and
+        no file is written then.
     texts : collection of str
-        Columns of texts; the others are of numbers.
+        Names of the columns of texts; all others have numbers.
     about : int
-        Bytes that it will take, roughly, for the message where the disk is full.
+        Approximate size in bytes, for the message if the disk is full.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def write_streamed(
     DataError
         If a text cannot be written as UTF-8.
     StorageError
-        If it cannot be written; what was there is unharmed.
+        If the file cannot be written; an existing file is left unchanged.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
@@ -73,8 +73,8 @@ def write_streamed(
         atomic_write_chunks(path, SUFFIXES[path.suffix](chunks, texts), about)
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{path}: {error.object[error.start - 20 : error.end + 20]!r} has half a character (a lone "
-            "surrogate); correct the id"
+            f"{path}: {error.object[error.start - 20 : error.end + 20]!r} contains a lone surrogate, which "
+            "UTF-8 cannot encode; correct the id"
         ) from error
 
 
@@ -112,7 +112,7 @@ def _as_parquet(chunks: Iterable[Rows], texts: Collection[str]) -> Iterator[byte
 
 
 class _Sink(io.RawIOBase):
-    """A file whose content is taken away as it grows."""
+    """A write-only file whose new content can be taken at any time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise UsageError(
-            '--out: a .parquet file needs pyarrow: pip install "rlmba[parquet]", or choose .csv or .jsonl'
+            '--out: a .parquet file needs pyarrow; run pip install "rlmba[parquet]", or use .csv or .jsonl'
         ) from error
     return pa, pq
 
@@ -146,4 +146,4 @@ SUFFIXES: Mapping[str, Callable[[Iterable[Rows], Collection[str]], Iterator[byte
     ".jsonl": _as_lines,
     ".parquet": _as_parquet,
 }
-"""What can be written, by suffix."""
+"""Functions that encode chunks, by suffix of the file."""
