@@ -11,7 +11,7 @@ PATIENCE = 10.0
 def out_of_reach(name: str, *, dataset: bool = False) -> str:
     """Why a model or data set cannot be fetched from the Hugging Face hub; "" if it can.
 
-    It makes one request, while the hub's libraries would retry six times for each file.
+    It makes a single request, because the hub's libraries would retry six times for each file.
     """
     import huggingface_hub
 

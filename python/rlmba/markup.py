@@ -1,4 +1,4 @@
-"""Text of users (names of classes, modalities, files and runs) is never markup, wherever it is shown."""
+"""Escape users' text (names of classes, modalities, files, runs), so that it is never read as markup."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"$<$", ">": r"$>$", "|": r"$|$",
-    # After the end of a row a bracket would begin the option of \\, and a star its starred form.
+    # At the start of a row, a bracket or a star would be read as an argument of the preceding \\.
     "[": "{[}", "]": "{]}", "*": "{*}",
     "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "κ": r"$\kappa$",
     "—": "---", "–": "--",
@@ -31,9 +31,9 @@ _LATEX = {
 
 
 def visible(text: str) -> str:
-    r"""Control characters as their escapes: none reaches a terminal, a figure or a table.
+    r"""Escape control characters, so that none reaches a terminal, a figure or a table.
 
-    Line feeds and tabs stay. Lone surrogates are escaped too, since no output can encode them.
+    Line feeds and tabs are kept. Lone surrogates are escaped too, since no output can encode them.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def visible(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    r"""Text as Markdown that shows just it, on one line.
+    r"""Escape text so that Markdown shows it literally, on one line.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def markdown(text: str) -> str:
 
 
 def markdown_code(text: str) -> str:
-    r"""Text as a code span: between one backtick more than it has in a row.
+    r"""Text as a Markdown code span, delimited by more backticks than it contains in a row.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def markdown_code(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""Text as LaTeX that sets just it.
+    r"""Escape text so that LaTeX sets it literally.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def latex(text: str) -> str:
 
 
 def command(*words: object) -> str:
-    """Spell a command of rlmba as a shell takes it: each word quoted where it needs to be.
+    """Format a command of rlmba for a shell, with words quoted where necessary.
 
     Examples
     --------
@@ -101,10 +101,11 @@ def command(*words: object) -> str:
 
 
 def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    r"""Rows as CSV in which no text begins a formula of a spreadsheet; None is an empty cell.
+    r"""Rows as CSV in which no text begins a spreadsheet formula; None is an empty cell.
 
-    Text cells and the header are guarded by an apostrophe (:func:`rlmba.spreadsheet.guarded`) and show
-    control characters as escapes; other values and texts that are numbers are written as they are.
+    In text cells and the header, a formula is prefixed by an apostrophe
+    (:func:`rlmba.spreadsheet.guarded`) and control characters are escaped. Other values and texts that
+    are numbers are not changed.
 
     Examples
     --------

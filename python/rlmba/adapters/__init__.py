@@ -1,10 +1,10 @@
-"""Our strategies for other code: its files, and the interfaces of other active-learning libraries.
+"""Strategies for other code: selection on files, and interfaces of other active-learning libraries.
 
-Each module but ``files`` belongs to a library and imports it, so it is imported by name and only where
-that library is installed::
+Each module except ``files`` belongs to one library. Import it by name; most require that the library is
+installed::
 
     from rlmba.adapters import skactiveml  # scikit-activeml
-    from rlmba.adapters import modal       # modAL; the library itself is not imported
+    from rlmba.adapters import modal       # modAL; does not import the library
     from rlmba.adapters import baal
     from rlmba.adapters import small_text
 """

@@ -1,4 +1,4 @@
-"""baal: a heuristic for strategies that score, precomputed rankings for those that compose a batch."""
+"""baal: a heuristic for strategies that score samples, and precomputed rankings for all strategies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ try:
     from baal.active.heuristics import AbstractHeuristic
     from baal.utils.array_utils import to_prob
 except ImportError as error:
-    raise ImportError(f'this adapter needs baal ({error}); pip install "rlmba[baal]"') from error
+    raise ImportError(
+        f'this adapter needs baal ({error}); run pip install "rlmba[baal]"'
+    ) from error
 
 __all__ = ["RlmbaHeuristic", "ranking"]
 
@@ -27,24 +29,26 @@ _FROM_PREDICTIONS = {"logits", "modality_logits", "dropout"}
 
 
 class RlmbaHeuristic(AbstractHeuristic):
-    """A strategy that scores each sample by its predictions alone, as one of baal's heuristics.
+    """A strategy that scores each sample by its predictions alone, as a heuristic of baal.
 
-    ``entropy``, ``margin``, ``bald`` and any other that needs no features. The mean over the last
-    axis, the stochastic passes, stands for the fused softmax, and the passes for dropout passes.
+    It supports ``entropy``, ``margin``, ``bald`` and any other strategy that needs no features. The
+    mean over the last axis, the stochastic passes, serves as the fused softmax. The passes serve as
+    dropout passes.
 
     Parameters
     ----------
     strategy : str
         A registered name.
     reduction : str or callable
-        As in baal, for predictions with more axes than class and pass: how scores become one a sample.
+        As in baal: how scores are reduced to one per sample, if predictions have axes besides class
+        and pass.
     **options
         The strategy's options.
 
     Raises
     ------
     UsageError
-        If the strategy needs more than predictions: use :func:`ranking` for it.
+        If the strategy needs more than predictions; use :func:`ranking` instead.
     """
 
     def __init__(
@@ -55,24 +59,25 @@ class RlmbaHeuristic(AbstractHeuristic):
         beyond = sorted(self.strategy.needs - _FROM_PREDICTIONS)
         if beyond or not self.strategy.needs:
             raise UsageError(
-                f"strategy {strategy!r} does not score by predictions (it needs {beyond or 'none'}); "
-                "give rlmba.adapters.baal.ranking(...) to baal's Precomputed(reverse=True)"
+                f"expected a strategy that scores by predictions, got {strategy!r} (it needs "
+                f"{beyond or 'none'}); pass rlmba.adapters.baal.ranking(...) to baal's "
+                "Precomputed(reverse=True)"
             )
 
     def compute_score(
         self, predictions: Any, target_predictions: Any = None
     ) -> NDArray[np.float64]:
-        """Scores [N, ...] of predictions [N, C, ..., K]; [N, C] is one pass.
+        """Scores [N, ...] of predictions [N, C, ..., K], or [N, C] for a single pass.
 
-        Logits are told from probabilities as baal does: numbers outside 0 to 1 or rows that do not
-        sum to one are logits.
+        Logits and probabilities are distinguished as in baal: values outside [0, 1] or rows that do
+        not sum to one are logits.
 
         Raises
         ------
         ShapeError
-            If there are fewer than two axes.
+            If ``predictions`` has fewer than two axes.
         NonFiniteError
-            For NaN and infinity, where baal's own heuristics would put 0 and warn.
+            If a value is NaN or infinite; baal's own heuristics use 0 and warn.
         """
         del target_predictions
         p = np.asarray(predictions)
@@ -80,7 +85,7 @@ class RlmbaHeuristic(AbstractHeuristic):
             raise ShapeError(f"predictions: expected [N, C, ..., K] or [N, C], got shape {p.shape}")
         p = to_prob(p[..., None] if p.ndim == 2 else p)
         classes, passes = p.shape[1], p.shape[-1]
-        # [N, C, ..., K] to [N, ..., C, K]: each place of a sample is scored as a sample of its own.
+        # [N, C, ..., K] to [N, ..., C, K]: each location of a sample is scored as a separate sample.
         places = np.moveaxis(p, 1, -2)
         rows = places.reshape(-1, classes, passes)
         logs = np.log(np.maximum(rows, PROBABILITY_FLOOR))
@@ -100,29 +105,29 @@ class RlmbaHeuristic(AbstractHeuristic):
 def ranking(
     strategy: str | Strategy, n: int, *, rng: Rng = None, **arguments: Any
 ) -> NDArray[np.float64]:
-    """Numbers that rank a pool, for baal's ``Precomputed(reverse=True)``; for any strategy.
+    """Rank a pool by any strategy, for baal's ``Precomputed(reverse=True)``.
 
     Parameters
     ----------
     strategy : str or Strategy
         A registered name or an instance.
     n : int
-        ``query_size``: how many of the ranking will be labeled.
+        The number of samples to label (``query_size``).
     rng : int, numpy.random.Generator, torch.Generator or None
         As in :func:`rlmba.select`.
     **arguments
-        Of :func:`rlmba.select` - features, logits, labeled, ... - and the strategy's options.
+        Arguments of :func:`rlmba.select` (features, logits, labeled, ...) and the strategy's options.
 
     Returns
     -------
     float64 array [N]
-        n for the sample chosen first, falling by 1 to 1 for the last, 0 for all others: the largest
-        are labeled first, hence ``reverse=True``.
+        n for the sample chosen first, decreasing by 1 to 1 for the last, and 0 for all others. The
+        largest are labeled first, hence ``reverse=True``.
 
     Raises
     ------
     UsageError, DataError
-        As :func:`rlmba.select`.
+        As in :func:`rlmba.select`.
     """
     chosen, given = split(strategy, arguments)
     batch = select(chosen, n=n, rng=rng, **given)

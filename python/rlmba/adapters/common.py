@@ -1,4 +1,4 @@
-"""What adapters share: options told from arguments, linear heads of estimators, absent libraries."""
+"""Shared by adapters: separate options from arguments, check features, read heads of estimators."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 READS_FEATURES = frozenset({"features", "modality_features", "labeled", "head"})
-"""Needs of strategies that read features: others are spared them."""
+"""Needs that make an adapter compute features."""
 
 _ARGUMENTS = frozenset(
     name
@@ -38,18 +38,23 @@ _CHECKED_ROWS = 200
 
 
 def split(strategy: str | Strategy, given: Mapping[str, Any]) -> tuple[Strategy, dict[str, Any]]:
-    """A strategy, and the arguments of ``rlmba.select`` among what was given with it.
+    """Separate a strategy's options from arguments of ``rlmba.select``.
 
     Parameters
     ----------
     strategy : str or Strategy
     given : mapping
-        Arguments of :func:`rlmba.select` and, with a name, the strategy's options.
+        Arguments of :func:`rlmba.select` and, if ``strategy`` is a name, the strategy's options.
+
+    Returns
+    -------
+    (Strategy, dict)
+        The strategy with its options, and the arguments of :func:`rlmba.select`.
 
     Raises
     ------
     UsageError
-        If something is neither.
+        If a key is neither an argument nor an option.
     """
     arguments = {k: v for k, v in given.items() if k in _ARGUMENTS}
     options = {k: v for k, v in given.items() if k not in _ARGUMENTS}
@@ -57,25 +62,25 @@ def split(strategy: str | Strategy, given: Mapping[str, Any]) -> tuple[Strategy,
         return create(strategy, **options), arguments
     if options:
         raise UsageError(
-            f"expected arguments of rlmba.select beside a strategy that is made already, "
-            f"got {sorted(options)}"
+            "expected only arguments of rlmba.select with a strategy instance, "
+            f"got {sorted(options)}; set options when you create the strategy"
         )
     return strategy, arguments
 
 
 def dense(X: Any, what: str) -> NDArray[Any]:
-    """Samples as features [N, D].
+    """Samples as a dense array of features [N, D].
 
     Raises
     ------
     UsageError
-        If they are sparse or have other than two axes: what their features are is for the caller to
-        say. If values are masked.
+        If they are sparse, are not a two-dimensional array of numbers, or have masked values. The
+        caller must then pass features.
     """
     if np.ma.is_masked(X):
         raise UsageError(
             f"{what}: expected features of every sample, got a masked array with masked values; fill "
-            "them or leave out those samples"
+            "them or remove those samples"
         )
     if hasattr(X, "toarray"):
         raise UsageError(
@@ -105,12 +110,12 @@ def class_positions(labels: Any, classes: Any) -> NDArray[np.int64] | None:
 def linear_head(
     estimator: Any, features: NDArray[Any], probabilities: NDArray[Any]
 ) -> LinearHead | None:
-    """The linear layer of an estimator, where its probabilities are the softmax of that layer.
+    """The linear layer of an estimator whose probabilities are the softmax of that layer.
 
-    ``coef_`` [C, D] and ``intercept_`` [C] as of scikit-learn's logistic regression; for two classes,
-    of which it keeps one row, the other is 0. A class that the estimator was not fitted to, whose
-    probabilities are 0, has weight 0. None where there are none, or where they do not reproduce
-    ``probabilities`` from ``features``, as those of one-against-rest classifiers.
+    It is read from ``coef_`` [C, D] and ``intercept_`` [C], as in scikit-learn's logistic regression.
+    For two classes, of which scikit-learn stores one row, the other row is 0. A class that the
+    estimator has not seen, with probability 0, has weight 0. The result is None if there is no such
+    layer, or it does not reproduce ``probabilities`` from ``features``, as in one-vs-rest classifiers.
     """
     for inner in ("estimator_", "estimator"):
         if not hasattr(estimator, "coef_") and hasattr(estimator, inner):
@@ -136,7 +141,7 @@ def linear_head(
 
 
 def require_head(head: LinearHead | None, strategy: Strategy, wanted: str) -> None:
-    """Refuse a classifier without a linear layer over the features; ``wanted`` says what to pass.
+    """Raise if a classifier has no linear layer over the features; ``wanted`` says what to pass.
 
     Raises
     ------

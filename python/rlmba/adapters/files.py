@@ -1,4 +1,4 @@
-"""A selection on files: read the pool, say what it will cost, pick, write the batch."""
+"""Selection on files: read the pool, estimate the cost, select, write the batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Job", "Outcome", "plan", "workload"]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A batch that was written: ``path`` is the file, ``seconds`` the selection's wall time."""
+    """A written batch: ``path`` is the file, ``seconds`` the wall time of the selection."""
 
     batch: Batch
     path: Path
@@ -34,7 +34,7 @@ class Outcome:
     strategy: str
 
     def lines(self) -> list[str]:
-        """A summary, a line each."""
+        """Summary for the terminal, one text per line."""
         stages = ", ".join(f"{k} {v:.2f} s" for k, v in self.batch.seconds.items())
         return [
             f"selected {len(self.batch):,} samples by {self.strategy} in {self.seconds:.2f} s"
@@ -47,8 +47,9 @@ class Outcome:
 class Job:
     """A selection that is ready to run.
 
-    ``work`` is its size, ``expected`` its estimate, None where the strategy has none, ``given`` bytes
-    of the arrays read, ``unused`` names in the pool's file that nothing uses.
+    ``work`` is its size, ``expected`` the estimated cost (None if the strategy has no estimate),
+    ``given`` the size of the arrays in bytes, and ``unused`` the names in the pool's file that are not
+    used.
     """
 
     strategy: Strategy
@@ -62,7 +63,7 @@ class Job:
     unused: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What it is and what it will cost, a line each."""
+        """The pool and the estimated cost, one text per line."""
         w = self.work
         parts = [f"{w.samples:,} samples"]
         parts += [f"features of width {w.width:,}"] if w.width else []
@@ -77,20 +78,20 @@ class Job:
         else:
             cost = (
                 f"about {_seconds(self.expected.seconds)} and {_bytes(self.expected.memory)} "
-                "beside the pool"
+                "in addition to the pool"
             )
         found.append(f"estimate for {self.n:,} by {self.strategy.name}: {cost}")
         return found
 
     def run(self) -> Outcome:
-        """Pick and write.
+        """Select the batch and write it.
 
         Raises
         ------
         UsageError
-            If no file to write was named, or as :func:`rlmba.select`.
+            If ``out`` is None, or as in :func:`rlmba.select`.
         DataError
-            As :func:`rlmba.select`.
+            As in :func:`rlmba.select`.
         StorageError
             If the batch could not be written.
         """
@@ -123,37 +124,38 @@ def plan(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Job:
-    """Read what a selection needs and estimate its cost; everything but the arrays' values is checked.
+    """Read the inputs of a selection and estimate its cost; all but the arrays' values is checked.
 
     Parameters
     ----------
     pool : path
         See :func:`rlmba.data.pool_file.read_pool`.
     n : int
-        How many.
+        Number of samples to select.
     strategy : str
         A registered name.
     options : sequence of str
-        ``KEY=VALUE``, values in YAML.
+        ``KEY=VALUE`` with values in YAML.
     out : path, optional
-        See :func:`rlmba.data.batch_file.write_batch`; needed unless ``dry_run``.
+        See :func:`rlmba.data.batch_file.write_batch`; required unless ``dry_run``.
     labeled : sequence of path
         See :func:`rlmba.data.pool_file.read_labeled`.
     ids : path, optional
-        Ids of a pool whose file has none.
+        File with the ids of the pool, if the pool's file has none.
     npy_holds : str, optional
-        What a ``.npy`` pool is.
+        The kind of array in a ``.npy`` pool.
     seed : int
-        Of everything random, >= 0.
+        Seed of all randomness, >= 0.
     overwrite : bool
-        Whether ``out`` may be there already.
+        Whether an existing file ``out`` is replaced.
     dry_run : bool
         The job will not be run.
 
     Raises
     ------
     UsageError, DataError, StorageError
-        As the readers; if n is beyond the pool, an option is bad, or the batch could not be written.
+        As raised by the readers; if n exceeds the pool, an option is invalid, or the batch cannot be
+        written.
     """
     chosen = create(strategy, **_options(options))
     if out is None and not dry_run:
@@ -169,7 +171,7 @@ def plan(
     if arguments.get("ids") is not None:
         arguments["ids"] = _storable(as_ids(arguments["ids"]))
     if labeled:
-        # What is labeled in the pool's own file gives way, with its classes.
+        # These replace the labeled samples in the pool's own file, and their classes.
         arguments = {k: v for k, v in arguments.items() if k not in ("labeled", "labels")}
         arguments |= _as_mask(read_labeled(labeled, arguments.get("ids")), arguments.get("ids"))
     work = workload(arguments, n)
@@ -191,7 +193,7 @@ def plan(
 
 
 def _as_mask(read: dict[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
-    """What is labeled, as a mask where it is positions, which beside integer ids could be ids."""
+    """Replace labeled positions by a mask, because with integer ids they could be read as ids."""
     at = read.get("labeled")
     if ids is None or isinstance(at, Mapping) or at is None or at.ndim != 1 or at.dtype == np.bool_:
         return read
@@ -201,18 +203,18 @@ def _as_mask(read: dict[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
 
 
 def _storable(ids: NDArray[Any]) -> NDArray[Any]:
-    """Ids that come back from the batch's file, whichever it is."""
+    """Check that ids can be written to a batch file of any format and read back."""
     if ids.dtype.kind not in "iu":
         for text in id_texts(ids):
             if problem := not_storable(text):
                 raise DataError(
-                    f"ids: {text!r} {problem}, and no file would give it back; rename it"
+                    f"ids: {text!r} {problem}, so it cannot be read back from a file; rename it"
                 )
     return ids
 
 
 def workload(arguments: Mapping[str, Any], n: int) -> Workload:
-    """The size of a selection from the arguments of ``rlmba.select``, as NumPy arrays."""
+    """The size of a selection by the arguments of ``rlmba.select``, given as NumPy arrays."""
     features, logits = arguments.get("features"), arguments.get("logits")
     probabilities = arguments.get("probabilities")
     if logits is None:
@@ -221,7 +223,9 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
     first = [*_arrays([features, logits]), *([] if dropout is None else [dropout[0]])]
     first = first or _arrays([arguments.get("ids")])
     if not first:
-        raise UsageError("expected a pool with features, logits or ids, got none of them")
+        raise UsageError(
+            "expected a pool with features, logits or ids, got none of them; add one of these arrays"
+        )
     total = samples = len(first[0])
     names = [m for kind in (features, logits) if isinstance(kind, Mapping) for m in kind]
     modalities = len(set(names) - {MULTIMODAL}) or 1
@@ -253,12 +257,12 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
 
 
 def _incomplete(present: Any) -> int:
-    """Samples that lack a modality; what is no table of modalities is refused when it is used."""
+    """Number of samples that lack a modality; an invalid ``present`` is reported when it is used."""
     return 0 if np.ndim(present) != 2 else int((np.asarray(present) == 0).any(axis=1).sum())
 
 
 def _fused(features: Any, samples: int, itemsize: int) -> tuple[int, int]:
-    """Width of the fused features, and bytes of them where they have to be made."""
+    """Width of the fused features, and their bytes if they must be created."""
     arrays = [a for a in _arrays([features]) if a.ndim == 2]
     if not arrays:
         return 0, 0

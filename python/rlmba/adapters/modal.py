@@ -1,4 +1,4 @@
-"""modAL: a query function. modAL itself is not imported."""
+"""modAL: a query function. The library itself is not imported."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ def query(
     strategy: str | Strategy = "rlmba-x",
     **arguments: Any,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pick from modAL's pool; give it to a learner with ``functools.partial``.
+    """Select from modAL's pool; pass it to a learner with ``functools.partial``.
 
     Parameters
     ----------
     classifier : ActiveLearner or Committee
-        Fitted. Its ``predict_proba`` gives the probabilities; a committee's ``vote_proba`` stands for
-        dropout passes.
+        A fitted learner. Its ``predict_proba`` returns the probabilities. The ``vote_proba`` of a
+        committee serves as dropout passes.
     X_pool : array [N, D]
-        The unlabeled pool. Where it is sparse or no features, pass ``features``.
+        The unlabeled pool. If it is sparse or does not contain features, pass ``features``.
     n_instances : int
-        How many.
+        Number of samples to select.
     strategy : str or Strategy
         A registered name or an instance.
     **arguments
-        Anything of :func:`rlmba.select`, which then takes the place of what is derived here, and
-        the strategy's options. An int ``rng`` starts every query with the same numbers; pass a
-        generator to go on with new ones.
+        Arguments of :func:`rlmba.select`, which replace the ones derived here, and the strategy's
+        options. With an int ``rng``, every query uses the same random numbers; pass a generator to
+        get new ones in each query.
 
     Returns
     -------
     indices : int64 array [n_instances]
         Positions into ``X_pool``, distinct.
     metric : float64 array [n_instances]
-        The strategy's scores. Together a pair, as modAL expects: it calls a function that returns
-        indices alone a second time.
+        The strategy's scores. modAL expects both: it calls a function that returns only indices a
+        second time.
 
     Raises
     ------
     UsageError, DataError
-        As :func:`rlmba.select`. modAL calls once more after an error and so raises the second one.
+        As in :func:`rlmba.select`. modAL repeats the call after an error, and raises the second error.
 
     Notes
     -----
-    Labeled samples are the learner's ``X_training`` unless ``features`` is passed: those features
-    are in another space, and ``labeled`` must then be given by who made them.
+    Labeled samples are the learner's ``X_training`` unless ``features`` is passed. These features are
+    in another space, so the caller must then also pass ``labeled``.
     """
     chosen, given = split(strategy, arguments)
     needs = chosen.needs
@@ -94,8 +94,8 @@ def _training(classifier: Any) -> dict[str, Any]:
 def _votes(classifier: Any, X_pool: Any) -> NDArray[np.float64]:
     if not hasattr(classifier, "vote_proba"):
         raise UsageError(
-            "expected a modAL Committee, whose members vote in the place of dropout passes, got "
-            f"{type(classifier).__name__}; or pass dropout_logits=[K, N, C]"
+            "expected a modAL Committee, whose votes serve as dropout passes, got "
+            f"{type(classifier).__name__}; use a Committee, or pass dropout_logits of shape [K, N, C]"
         )
     votes = np.asarray(classifier.vote_proba(X_pool), dtype=np.float64)
     logs = np.log(np.maximum(votes, PROBABILITY_FLOOR))

@@ -22,30 +22,30 @@ try:
     from sklearn.utils import check_array, check_consistent_length
 except ImportError as error:
     raise ImportError(
-        f'this adapter needs scikit-activeml ({error}); pip install "rlmba[skactiveml]"'
+        f'this adapter needs scikit-activeml ({error}); run pip install "rlmba[skactiveml]"'
     ) from error
 
 __all__ = ["RlmbaStrategy"]
 
 
 class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
-    """Any strategy of this package as one of scikit-activeml.
+    """Any strategy of this package as a query strategy of scikit-activeml.
 
     Parameters
     ----------
     strategy : str, default="rlmba-x"
         A registered name.
     options : dict or None, default=None
-        Its options.
+        The strategy's options.
     missing_label : scalar or string or np.nan or None, default=np.nan
-        What stands in ``y`` for an unlabeled sample.
+        The value of an unlabeled sample in ``y``.
     random_state : None or int or np.random.RandomState, default=None
         The random state to use.
 
     Notes
     -----
-    As in scikit-activeml, a query also works where no sample is labeled yet. ``gcnal``, which learns
-    from labeled samples, then chooses as ``coreset`` does.
+    As in scikit-activeml, a query also works if no sample is labeled yet. ``gcnal``, which learns from
+    labeled samples, is then replaced by ``coreset``.
     """
 
     def __init__(
@@ -72,48 +72,48 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         batch_size: int = 1,
         return_utilities: bool = False,
     ) -> Any:
-        """Determine for which candidate samples labels are to be queried.
+        """Select the candidate samples to query.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             All samples, labeled and unlabeled.
         y : array-like of shape (n_samples,)
-            Labels, ``missing_label`` where there is none.
+            Labels; ``missing_label`` for unlabeled samples.
         clf : skactiveml.base.SkactivemlClassifier, default=None
-            Its ``predict_proba`` gives the probabilities; needed by strategies that read logits, not
-            used by others. Its ``missing_label`` must be that of this strategy.
+            Its ``predict_proba`` returns the probabilities. It is required by strategies that read
+            logits, and not used by others. Its ``missing_label`` must be that of this strategy.
         fit_clf : bool, default=True
             Whether a clone of ``clf`` is fitted to ``X`` and ``y`` before it is used.
         sample_weight : array-like of shape (n_samples,), default=None
-            For that fit.
+            Weights for that fit.
         embeddings : array-like of shape (n_samples, d), default=None
-            Features in the place of ``X``, row by row; not with candidates given as samples.
+            Features that replace ``X``, row by row; not allowed if candidates are given as samples.
         dropout_logits : array-like of shape (K, n_candidates, C), default=None
             Logits of K stochastic passes over the candidates, for strategies that need them.
         candidates : None or array-like of shape (n_candidates,) or (n_candidates, n_features)
             As in scikit-activeml: all unlabeled samples, indices of unlabeled ones, or samples.
         batch_size : int, default=1
-            How many; as all of scikit-activeml's strategies this warns and takes all where fewer
-            are left.
+            Number of samples to select. If fewer are left, a warning is given and all are selected, as
+            in scikit-activeml.
         return_utilities : bool, default=False
-            Whether to return utilities too.
+            Whether to return utilities as well.
 
         Returns
         -------
         query_indices : numpy.ndarray of shape (batch_size,)
-            Into ``X``, or into ``candidates`` where these are samples.
+            Indices into ``X``, or into ``candidates`` if these are samples.
         utilities : numpy.ndarray of shape (batch_size, n_samples) or (batch_size, n_candidates)
-            Row i is 1 for sample i of the batch, less for those chosen later in their order, 0 for
-            candidates that were not chosen and nan for samples that could not be: labeled or
-            chosen before. A batch is one choice here, so there are no utilities beyond this order.
+            Row i is 1 for sample i of the batch, decreases for samples chosen later, is 0 for
+            candidates that were not chosen, and nan for samples that could not be chosen (labeled or
+            chosen before). The batch is chosen as a whole, so utilities reflect only its order.
 
         Raises
         ------
         UsageError, DataError
-            As :func:`rlmba.select`; if ``clf`` has another ``missing_label``.
+            As in :func:`rlmba.select`, or if ``clf`` has another ``missing_label``.
         TypeError
-            If ``clf`` is no classifier of scikit-activeml, or ``fit_clf`` no bool.
+            If ``clf`` is not a classifier of scikit-activeml, or ``fit_clf`` is not a bool.
         ValueError
             If a candidate index points to a labeled sample, or ``sample_weight`` has another length.
         """
@@ -156,7 +156,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
             check_equal_missing_label(clf.missing_label, self.missing_label_)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"clf: expected missing_label={self.missing_label_!r}, as this strategy has, got "
+                f"clf: expected the missing_label of this strategy, {self.missing_label_!r}, got "
                 f"{clf.missing_label!r}; pass the same missing_label to both"
             ) from error
 
@@ -194,8 +194,8 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
                 require_head(
                     given["head"],
                     chosen,
-                    "clf, for example SklearnClassifier(LogisticRegression()), fitted to the features "
-                    "themselves, with no embeddings in their place",
+                    "clf, for example SklearnClassifier(LogisticRegression()), fitted to X, without "
+                    "embeddings",
                 )
         if at.any():
             given["labeled"] = space[at]
@@ -207,7 +207,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
 
 
 def _head(clf: Any, features: NDArray[Any], probabilities: NDArray[Any]) -> LinearHead | None:
-    """The linear layer of a classifier, a constant one where there were no labels to fit it to."""
+    """The linear layer of a classifier, or a constant one if there were no labels to fit it to."""
     if getattr(clf, "is_fitted_", True):
         return linear_head(clf, features, probabilities)
     bias = np.log(np.maximum(probabilities[0], PROBABILITY_FLOOR))

@@ -17,25 +17,25 @@ try:
     from small_text import EmbeddingBasedQueryStrategy
 except ImportError as error:
     raise ImportError(
-        f'this adapter needs small-text ({error}); pip install "rlmba[small-text]"'
+        f'this adapter needs small-text ({error}); run pip install "rlmba[small-text]"'
     ) from error
 
 __all__ = ["RlmbaStrategy"]
 
 
 class RlmbaStrategy(EmbeddingBasedQueryStrategy):
-    """Any strategy of this package as one of small-text.
+    """Any strategy of this package as a query strategy of small-text.
 
-    Embeddings are those of the classifier's ``embed``, or given with the query. Probabilities are
-    those that ``embed`` returns with them, else ``predict_proba`` of the unlabeled texts. A strategy
-    that does not read embeddings or probabilities does not ask the classifier for them.
+    Embeddings come from the classifier's ``embed`` or are passed with the query. Probabilities come
+    from ``embed`` if it returns them, otherwise from ``predict_proba`` of the unlabeled texts. The
+    classifier is not called for embeddings or probabilities that the strategy does not use.
 
     Parameters
     ----------
     strategy : str
         A registered name.
     rng : int, numpy.random.Generator, torch.Generator or None
-        Randomness of all queries: an int seeds one generator for them all.
+        Randomness of all queries; an int seeds one generator that all queries share.
     **options
         The strategy's options.
     """
@@ -56,20 +56,20 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
         embeddings: Any = None,
         embed_kwargs: Any = None,
     ) -> NDArray[np.int64]:
-        """Select ``n`` texts; positions into ``dataset``.
+        """Select ``n`` texts and return their positions in ``dataset``.
 
         Parameters
         ----------
         embeddings : array [N, D], optional
-            One row for each text of ``dataset``, in its order, labeled and ignored ones too. (Passed
-            on as it is it would be read as unlabeled rows followed by labeled ones.)
+            One row for each text of ``dataset``, in its order, including labeled and ignored texts.
+            (small-text itself expects unlabeled rows followed by labeled ones.)
 
         Other parameters are those of small-text.
 
         Raises
         ------
         UsageError
-            If ``embeddings`` has another number of rows, labels are multi-label, or as
+            If ``embeddings`` has another number of rows, labels are multi-label, or as in
             :func:`rlmba.select`.
         """
         if embeddings is None and not self._reads_features():
@@ -110,7 +110,9 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
     ) -> NDArray[np.int64]:
         """Select by embeddings; all indices are positions into ``dataset`` and ``embeddings``."""
         if hasattr(y, "toarray"):
-            raise UsageError("expected one label a text, got multi-label y (a sparse matrix)")
+            raise UsageError(
+                "expected one label per text, got multi-label y (a sparse matrix); pass class indices"
+            )
         features = np.asarray(embeddings)[indices_unlabeled]
         given: dict[str, Any] = {"ids": np.arange(len(features))}
         if self._reads_features():
@@ -127,7 +129,7 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
                 require_head(
                     given["head"],
                     self.strategy,
-                    "embeddings that the classifier's linear layer is on",
+                    "embeddings that are the input of the classifier's linear layer",
                 )
         if len(indices_labeled) and "features" in given:
             given["labeled"] = np.asarray(embeddings)[indices_labeled]

@@ -1,4 +1,4 @@
-"""`rlmba init`: a project from somebody's own data."""
+"""`rlmba init`: create a project from the user's own data."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ def init(
     ],
     manifest: Annotated[
         Path | None,
-        typer.Option(help="A CSV, JSON Lines or Parquet file: id, image, text, audio, video, ..."),
+        typer.Option(
+            help="A CSV, JSON Lines or Parquet file with the columns id, image, text, audio, video, ..."
+        ),
     ] = None,
     huggingface: Annotated[
-        str | None, typer.Option(help="A folder saved by `datasets`, or a hub name.")
+        str | None,
+        typer.Option(help="A folder saved by `datasets`, or a name on the Hugging Face hub."),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="Names, comma-separated. [default: those that labels turn out to have]"),
+        typer.Option(help="Class names, comma-separated. [default: those found in the labels]"),
     ] = None,
     annotator: Annotated[
         str | None, typer.Option(help="browser, file, labelstudio or oracle. [default: browser]")
@@ -35,7 +38,7 @@ def init(
     pretrained: Annotated[
         bool,
         typer.Option(
-            "--pretrained", help="Features of well-known pretrained encoders, kept frozen."
+            "--pretrained", help="Use features of well-known pretrained encoders, kept frozen."
         ),
     ] = False,
     settings: Annotated[
@@ -43,7 +46,7 @@ def init(
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. batch_size=20."),
     ] = None,
 ) -> None:
-    """Start a project: look at your data, and write a folder that labels will come into."""
+    """Create a project: check your data and write a project folder for the labels."""
     from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.config import parse_settings

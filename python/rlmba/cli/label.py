@@ -1,4 +1,4 @@
-"""``rlmba label``."""
+"""`rlmba label`: serve the label page of a project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def label(
         typer.Option(
             "--host",
             metavar="HOST",
-            help="Where to listen; 0.0.0.0 lets other machines in. "
+            help="Address to listen on; 0.0.0.0 allows other machines. "
             "[default: the project's, else 127.0.0.1]",
         ),
     ] = None,
@@ -29,11 +29,11 @@ def label(
             metavar="PORT",
             min=0,
             max=65535,
-            help="0: any that is free. [default: the project's, else 8757]",
+            help="Port to listen on; 0: any free port. [default: the project's, else 8757]",
         ),
     ] = None,
 ) -> None:
-    """Serve the page on which people label the batch of `rlmba next`."""
+    """Serve the page on which people label the batch chosen by `rlmba next`."""
     from rlmba.annotators.browser import serve
     from rlmba.cli.screen import say
 

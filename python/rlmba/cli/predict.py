@@ -1,4 +1,4 @@
-"""``rlmba predict``: a trained network on new samples."""
+"""`rlmba predict`: apply a trained network to new samples."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from rlmba.cli.app import app
 @app.command()
 def predict(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A run, a project, or an exported network.")
+        Path, typer.Argument(metavar="DIR", help="A run folder, project or exported network.")
     ],
-    out: Annotated[Path, typer.Option(help="Where the rows go: .csv, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .csv, .jsonl or .parquet.")],
     manifest: Annotated[
-        Path | None, typer.Option(help="The new samples: a table as the run's own, labels or not.")
+        Path | None,
+        typer.Option(help="The new samples: a table like the run's own; labels are not needed."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The new samples of a run on arrays: a .npz.")
+        Path | None, typer.Option(help="The new samples, if the run is on arrays: a .npz file.")
     ] = None,
     every_class: Annotated[
-        bool, typer.Option("--all", help="A column p_<class> for each class.")
+        bool, typer.Option("--all", help="Also write a column p_<class> for each class.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or a torch device. [default: the run's]")
@@ -33,7 +34,7 @@ def predict(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
 ) -> None:
-    """Say of new samples their class, how sure that is, and how hard they are."""
+    """Predict the class of new samples, with its probability and the sample's difficulty."""
     from rlmba.cli.counter import counter
     from rlmba.cli.screen import say
     from rlmba.project.predict import predict_file

@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: a bar where there is one, a plain line a round everywhere."""
+"""Progress of a run: a bar on a terminal, and one plain line per round everywhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["steps", "watcher"]
 
 
 class _Watcher:
-    """Observer of a run: see :class:`rlmba.learner.Observer`."""
+    """Prints the progress of a run; see :class:`rlmba.learner.Observer`."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class _Watcher:
 
     def features(self, done: int, total: int) -> None:
         if self._count is None:
-            self._say(f"running frozen encoders over {total:,} samples, once")
+            self._say(f"computing features of {total:,} samples with frozen encoders, once")
             self._count = self._progress.add_task("features", total=total)
         self._progress.update(self._count, completed=done, visible=done < total)
 
@@ -55,8 +55,8 @@ class _Watcher:
             self._progress.update(self._task, description=f"round {number}: {name}")
 
     def round(self, record: RoundRecord) -> None:
-        figures = record.test or record.validation
-        heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in figures.heads.items())
+        evaluation = record.test or record.validation
+        heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in evaluation.heads.items())
         seconds = sum(record.seconds.values())
         self._say(f"round {record.round:2d}  labels {record.labels:5d}  {heads}  ({seconds:.1f} s)")
         if self._task is not None:
@@ -68,14 +68,14 @@ class _Watcher:
 
 @contextlib.contextmanager
 def watcher(folder: Path) -> Iterator[_Watcher]:
-    """An observer that prints to stderr; the bar appears only on a terminal."""
+    """Yield an observer that prints to stderr; the bar appears only on a terminal."""
     with _progress() as progress:
         yield _Watcher(folder, progress)
 
 
 @contextlib.contextmanager
 def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """An observer of a policy's training: the data set left out, if one is, and a step's figures."""
+    """Yield a function that prints a step of policy training: the left-out data set and its metrics."""
     with _progress() as progress:
         task = progress.add_task("episodes", total=episodes)
 

@@ -1,4 +1,4 @@
-"""`rlmba status`: how a project stands."""
+"""`rlmba status`: show the status of a project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLASSES = 20
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
 ) -> None:
-    """Say how a project stands: rounds, labels by class, the open batch, whether to go on."""
+    """Show the status of a project: rounds, labels by class, the open batch, advice when to stop."""
     from rlmba.cli.people import next_step, say_round
     from rlmba.cli.screen import say
     from rlmba.markup import command
@@ -30,11 +30,11 @@ def status(
     more = ", ..." if len(counts) > _CLASSES else ""
     say(f"labels: {sum(counts.values())}" + (f" ({listed}{more})" if counts else ""))
     if unknown := found.by_class.get(None):
-        say(f"cannot be told: {unknown}")
+        say(f'marked "cannot tell": {unknown}')
     if found.asked:
         say(f"open batch: {found.answered} of {found.asked} answered, with {found.annotator}")
     if found.trouble:
-        say(f"answers cannot be looked at: {found.trouble}")
+        say(f"answers cannot be read: {found.trouble}")
     if found.holder:
         say(f"being written by {found.holder}")
     if found.advice is not None:
