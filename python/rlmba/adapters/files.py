@@ -21,11 +21,11 @@ from rlmba.strategies.cost import Estimate, Workload, estimate
 from rlmba.strategies.direct import Batch, select
 from rlmba.types import MULTIMODAL
 
-__all__ = ["Job", "Outcome", "plan", "workload"]
+__all__ = ["FileSelection", "WrittenBatch", "plan", "workload"]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class WrittenBatch:
     """A written batch: ``path`` is the file, ``seconds`` the wall time of the selection."""
 
     batch: Batch
@@ -44,7 +44,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class FileSelection:
     """A selection that is ready to run.
 
     ``work`` is its size, ``expected`` the estimated cost (None if the strategy has no estimate),
@@ -83,7 +83,7 @@ class Job:
         found.append(f"estimate for {self.n:,} by {self.strategy.name}: {cost}")
         return found
 
-    def run(self) -> Outcome:
+    def run(self) -> WrittenBatch:
         """Select the batch and write it.
 
         Raises
@@ -107,7 +107,7 @@ class Job:
             positions=batch.positions,
             scores=batch.scores,
         )
-        return Outcome(batch, self.out, seconds, self.strategy.name)
+        return WrittenBatch(batch, self.out, seconds, self.strategy.name)
 
 
 def plan(
@@ -123,7 +123,7 @@ def plan(
     seed: int = 0,
     overwrite: bool = False,
     dry_run: bool = False,
-) -> Job:
+) -> FileSelection:
     """Read the inputs of a selection and estimate its cost; all but the arrays' values is checked.
 
     Parameters
@@ -179,7 +179,7 @@ def plan(
         raise UsageError(
             f"-n: expected 0 to {work.samples:,}, the unlabeled samples of the pool, got {n:,}"
         )
-    return Job(
+    return FileSelection(
         strategy=chosen,
         arguments=arguments,
         n=n,

@@ -18,7 +18,7 @@ def init(
     manifest: Annotated[
         Path | None,
         typer.Option(
-            help="A CSV, JSON Lines or Parquet file with the columns id, image, text, audio, video, ..."
+            help="A CSV, JSON Lines or Parquet file with columns such as id, image, text."
         ),
     ] = None,
     huggingface: Annotated[

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlmba.project.query import Query
 
 
-class _Watcher:
+class _LoopProgress:
     """Prints the progress of the loop; see :class:`rlmba.project.loop.Watcher`."""
 
     def __init__(self, folder: Path, stage: Callable[[str], None]) -> None:
@@ -69,7 +69,9 @@ def loop(
     from rlmba.project.loop import loop as go
 
     with stages() as announce:
-        why = go(folder, _Watcher(folder, announce), rounds=rounds, until_advised=until_advised)
+        why = go(
+            folder, _LoopProgress(folder, announce), rounds=rounds, until_advised=until_advised
+        )
     say(why)
     next_step(
         command("status", folder), command("report", folder), f"{command('predict', folder)} ..."

@@ -22,10 +22,10 @@ from rlmba.config import RunConfig
 from rlmba.markup import visible
 from rlmba.types import RoundRecord
 
-__all__ = ["steps", "watcher"]
+__all__ = ["run_progress", "training_progress"]
 
 
-class _Watcher:
+class _RunProgress:
     """Prints the progress of a run; see :class:`rlmba.learner.Observer`."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
@@ -67,14 +67,16 @@ class _Watcher:
 
 
 @contextlib.contextmanager
-def watcher(folder: Path) -> Iterator[_Watcher]:
+def run_progress(folder: Path) -> Iterator[_RunProgress]:
     """Yield an observer that prints to stderr; the bar appears only on a terminal."""
     with _progress() as progress:
-        yield _Watcher(folder, progress)
+        yield _RunProgress(folder, progress)
 
 
 @contextlib.contextmanager
-def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+def training_progress(
+    episodes: int, parallel: int
+) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
     """Yield a function that prints a step of policy training: the left-out data set and its metrics."""
     with _progress() as progress:
         task = progress.add_task("episodes", total=episodes)

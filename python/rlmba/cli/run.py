@@ -55,7 +55,7 @@ def run(
     ] = None,
 ) -> None:
     """Run active learning in rounds, with the data set's own labels as the oracle, and report it."""
-    from rlmba.cli.progress import watcher
+    from rlmba.cli.progress import run_progress
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
     from rlmba.learner import configure, default_output
@@ -86,6 +86,6 @@ def run(
     if rank_and_size()[0]:  # the main process prints and writes
         run_loop(resolved, folder, resume=resume)
         return
-    with watcher(folder) as observer:
+    with run_progress(folder) as observer:
         result = run_loop(resolved, folder, resume=resume, observer=observer)
     show(make_report([result.path], result.path / "report"))

@@ -37,7 +37,7 @@ class EventWriter:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError(
-                    "tensorboard=true needs TensorBoard: pip install 'rlmba[tensorboard]'"
+                    "tensorboard=true needs TensorBoard; run pip install 'rlmba[tensorboard]'"
                 ) from error
             self._writer = SummaryWriter(str(path))
 

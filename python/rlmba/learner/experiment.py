@@ -28,7 +28,7 @@ from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import ProcessGroup, worker_deaths
 from rlmba.types import RoundRecord
 
-__all__ = ["Observer", "RunResult", "ask_oracle", "opened", "run"]
+__all__ = ["Observer", "RunResult", "ask_oracle", "open_experiment", "run"]
 
 
 class Observer(Protocol):
@@ -128,7 +128,7 @@ def _lead(
     network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):
         learner = ActiveLearner(config, Labels.of_pool(dataset, pool), network)
-        with opened(learner, output, resume=resume) as store:
+        with open_experiment(learner, output, resume=resume) as store:
             observer.begin(config, len(store.records))
             with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
                 drive(_Experiment(learner, events, observer))
@@ -201,7 +201,7 @@ def ask_oracle(
 
 
 @contextlib.contextmanager
-def opened(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[RunStore]:
+def open_experiment(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[RunStore]:
     """Create an experiment's run folder, or resume it and restore the learner's state from it.
 
     Raises

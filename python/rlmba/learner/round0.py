@@ -14,7 +14,7 @@ from rlmba.runfolder.store import RunView, read_run, read_split
 from rlmba.training import load_model
 from rlmba.types import TrainingDiagnostics
 
-__all__ = ["Round0", "one_convex", "round0_identity"]
+__all__ = ["Round0", "merge_convex_fusions", "round0_identity"]
 
 # Settings that have no effect before the first query.
 _LATER = (
@@ -30,7 +30,7 @@ _LATER = (
 _CONVEX = ("amcb", "adaptive", "uniform")
 
 
-def one_convex(values: dict[str, Any]) -> dict[str, Any]:
+def merge_convex_fusions(values: dict[str, Any]) -> dict[str, Any]:
     """Replace each convex fusion in a configuration's values by one name: they share the network."""
     return {**values, "fusion": "convex"} if values["fusion"] in _CONVEX else values
 
@@ -40,7 +40,7 @@ def round0_identity(config: RunConfig) -> dict[str, Any]:
 
     All convex fusions count as the same one, since all of them start with uniform weights.
     """
-    return one_convex({k: v for k, v in identity(config).items() if k not in _LATER})
+    return merge_convex_fusions({k: v for k, v in identity(config).items() if k not in _LATER})
 
 
 @dataclass(frozen=True)

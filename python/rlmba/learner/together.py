@@ -14,12 +14,12 @@ from rlmba.annotators.oracle import DatasetOracle
 from rlmba.config import RunConfig, identity
 from rlmba.errors import UsageError
 from rlmba.learner.active_learner import ActiveLearner
-from rlmba.learner.experiment import Observer, RunResult, ask_oracle, opened
+from rlmba.learner.experiment import Observer, RunResult, ask_oracle, open_experiment
 from rlmba.learner.frozen import load_data
 from rlmba.learner.labels import Labels
 from rlmba.learner.network import Network, build_network
 from rlmba.learner.randomness import fit_seed
-from rlmba.learner.round0 import one_convex
+from rlmba.learner.round0 import merge_convex_fusions
 from rlmba.learner.rounds import Outcome
 from rlmba.learner.settings import resolve
 from rlmba.training import (
@@ -62,7 +62,7 @@ def together_key(config: RunConfig) -> str | None:
     """
     if config.tensorboard or needs_own_training(config.training):
         return None
-    values = one_convex({k: v for k, v in identity(config).items() if k not in _APART})
+    values = merge_convex_fusions({k: v for k, v in identity(config).items() if k not in _APART})
     return json.dumps(values, sort_keys=True, default=str)
 
 
@@ -245,7 +245,7 @@ def run_together(
     with contextlib.ExitStack() as stack, together.loader, worker_deaths(together.loader):
         for k, (learner, output) in enumerate(zip(together.learners, outputs, strict=True)):
             try:
-                stack.enter_context(opened(learner, Path(output), resume=resume))
+                stack.enter_context(open_experiment(learner, Path(output), resume=resume))
             except Exception as error:
                 results[k] = error
                 continue

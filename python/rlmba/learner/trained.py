@@ -73,15 +73,16 @@ class Trained:
     model : MultimodalClassifier
         In evaluation mode, on the CPU, with the fusion weights of its training and evaluation.
     classes : tuple of str
-        Class names; an output's column is a position in it.
+        Class names, in the order of the columns of the outputs.
     modalities : tuple of Modality
-        What the model takes, in its order.
+        The inputs of the model, in its order.
     temperatures : float64 array [M]
-        T_m of the modality heads, fitted on V.
+        T_m of the modality heads, fitted on the validation set.
     fused_temperature : float
-        That of the fused head.
+        Temperature of the fused head.
     weights : float64 array [M]
-        AMCB's w that V gave this network (Eq 1-2): they weigh the modalities' evidence (Eq 3).
+        AMCB's w for this network, from the validation set (Eq 1-2); they weight the modalities'
+        evidence (Eq 3).
     predictor : {"fused", "pooled"}
         How the outputs of the heads become a class.
     config : RunConfig
