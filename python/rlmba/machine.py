@@ -19,7 +19,7 @@ _GROUPS = (
 
 
 def available_memory() -> int:
-    """Bytes that this process may still use without swapping, by system and control group."""
+    """Bytes that this process can still allocate without swapping, within its control group's limit."""
     lines = _lines("/proc/meminfo")
     free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     return min([_physical(), *free, *(max(0, limit - used) for limit, used in _limits())])

@@ -95,8 +95,8 @@ def test_a_mean_over_fewer_baselines_is_refused(sweep, tmp_path):
     cells = sweep / "cells" / "digits" / "uniform"
     with pytest.raises(
         UsageError,
-        match=r"found none of gcnal, bmmal. `rlmba compare --strategies gcnal,bmmal --output DIR`.*"
-        r"fewer on purpose, set reward\.baselines=\[badge\]",
+        match=r"found none of gcnal, bmmal; create them with `rlmba compare --strategies gcnal,bmmal "
+        r"--output DIR`.*only the baselines found, set reward\.baselines=\[badge\]",
     ):
         baseline_curves(resolved([cells / "badge"]))
     with pytest.raises(UsageError, match="found none of bmmal"):
@@ -130,11 +130,11 @@ def test_training_a_policy_needs_all_baselines_too(sweep):
         ),
         (
             {"rounds": 3},
-            r"no point at 50 labels in all of its 2 runs .* 3 rounds, this run will have 4",
+            r"not all 2 runs of .* have a point at 50 labels .* 3 rounds, this run will have 4",
         ),
         (
             {"fusion": "amcb"},
-            r"got 9 runs of other data or fusion, as .*fusion=.* there and amcb here",
+            r"found 9 runs with other data or fusion: .*fusion=.* there and amcb here",
         ),
     ],
 )
@@ -157,9 +157,9 @@ def test_what_changes_no_curve_is_no_other_protocol(sweep, update):
 
 def test_what_is_not_there_is_said_with_the_command_that_makes_it(sweep, tmp_path):
     make = "rlmba compare --strategies gcnal,badge,bmmal"
-    with pytest.raises(UsageError, match=f"none below it; .{make}"):
+    with pytest.raises(UsageError, match=f"contains none; create them with .{make}"):
         baseline_curves(resolved([tmp_path]))
-    with pytest.raises(UsageError, match=f"got 2 runs of random; .{make}"):
+    with pytest.raises(UsageError, match=f"found 2 runs of random; create them with .{make}"):
         baseline_curves(resolved([sweep / "cells" / "digits" / "uniform" / "random"]))
     with pytest.raises(RunFolderError, match="expected a run folder"):
         baseline_curves(resolved([tmp_path / "nowhere"]))
@@ -170,5 +170,7 @@ def test_a_baseline_that_is_not_finished_is_named(sweep, tmp_path):
     shutil.copytree(sweep / "cells" / "digits" / "uniform" / "badge", copy)
     log = copy / "seed1" / "rounds.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
-    with pytest.raises(UsageError, match=r"badge has no point at 40 labels.*seed1 has 2 rounds"):
+    with pytest.raises(
+        UsageError, match=r"runs of badge have a point at 40 labels.*seed1 has 2 rounds"
+    ):
         baseline_curves(resolved([copy], baselines=["badge"]))

@@ -87,13 +87,13 @@ def test_vggsound_prepared_and_frozen(vggsound, tmp_path, capsys):
     assert [r["labels"] for r in records] == [3, 5, 7]
     unusable = {"missing", "no-audio", "empty-file"}
     assert not {m.id for m in made if m.damage in unusable} & set(ids)
-    assert "running frozen encoders over" in capsys.readouterr().err
+    assert "samples with frozen encoders, once" in capsys.readouterr().err
 
     # Computed once: the next run takes what is kept, and ends the same.
     (kept,) = (tmp_path / "kept").iterdir()
     before = kept.stat().st_mtime_ns
     assert main([*run, "--output", str(tmp_path / "b"), *settings(SMALL, PAPER, frozen)]) == 0
-    assert "running frozen" not in capsys.readouterr().err
+    assert "frozen encoders" not in capsys.readouterr().err
     assert kept.stat().st_mtime_ns == before
     assert rounds(tmp_path / "b")[1] == ids
 

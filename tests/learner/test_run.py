@@ -231,7 +231,7 @@ def test_damaged_checkpoints(quick, tmp_path):
 @pytest.mark.parametrize(
     ("update", "match"),
     [
-        ({"rounds": 500}, r"the budget exceeds the pool: .* at most \d+ rounds"),
+        ({"rounds": 500}, r"the budget exceeds the pool: .* rounds to at most \d+"),
         ({"batch_size": 5000}, "exceeds the pool"),
         ({"initial_labels": 5}, "expected 10"),
         ({"initial_labels": 100_000}, "pool|training samples"),

@@ -105,7 +105,7 @@ def network(copy):
 
 def test_no_round_yet(copy):
     (copy / "rounds.jsonl").unlink()
-    with pytest.raises(RunFolderError, match="has none yet"):
+    with pytest.raises(RunFolderError, match="found none yet"):
         Trained.load(copy)
 
 

@@ -691,7 +691,7 @@ def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatc
     from rlmba.models import weights
 
     for module in (hub, weights):
-        monkeypatch.setattr(module, "PATIENCE", 0.5)
+        monkeypatch.setattr(module, "TIMEOUT", 0.5)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

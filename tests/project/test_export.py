@@ -366,7 +366,7 @@ def test_an_encoder_that_cannot_be_exported_is_named(odd, tmp_path):
 def test_a_batch_of_one_size_is_no_batch(odd, tmp_path):
     encoder = {"name": "odd", "how": "length"}
     trained = made([Modality("a", "features", (6,)), OTHER], {"b": encoder})
-    with pytest.raises(ExportError, match=r"'b'.*batches of 3 alone"):
+    with pytest.raises(ExportError, match=r"'b'.*only takes batches of 3"):
         write_onnx(trained, tmp_path / "model.onnx")
 
 
@@ -378,7 +378,9 @@ def test_all_else_is_written_where_the_graph_cannot_be(folder, tmp_path, monkeyp
 
     monkeypatch.setattr(module, "write_onnx", refuse)
     out = tmp_path / "net"
-    with pytest.raises(ExportError, match=rf"'motion' cannot be exported\. All else is in {out}"):
+    with pytest.raises(
+        ExportError, match=rf"'motion' cannot be exported\. All other files are in {out}"
+    ):
         export(folder, out, onnx=True)
     assert sorted(p.name for p in out.iterdir()) == [
         "README.md",

@@ -90,6 +90,6 @@ def test_pretrained_without_a_network_says_to_leave_it_out(tmp_path, monkeypatch
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     config = configure(overrides(manifest=manifest, pretrained=True))
-    with pytest.raises(UsageError, match="leave that option out"):
+    with pytest.raises(UsageError, match="omit that option"):
         start(tmp_path / "p", config)
     assert not (tmp_path / "p").exists()

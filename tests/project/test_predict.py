@@ -200,8 +200,10 @@ def test_samples_that_cannot_be_read(folder, new, tmp_path):
     summary.add(rows)
     assert summary.unread == [str(i) for i in dataset.ids[2:4]]
     assert summary.partly == 1
-    assert summary.lines()[2].startswith("2 have no class, nothing of them could be read: new 2")
-    assert "1 were judged without" in summary.lines()[3]
+    assert summary.lines()[2].startswith(
+        "2 have no class, because no modality could be read: new 2"
+    )
+    assert "1 were predicted without" in summary.lines()[3]
     write_table(tmp_path / "x.parquet", [rows], texts=("id", "class", "unreadable"), size=0)
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == rows
 

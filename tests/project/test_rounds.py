@@ -452,10 +452,10 @@ class TestTrouble:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({}, "expected --manifest or --huggingface, got none"),
+            ({}, "expected --manifest or --huggingface, got neither"),
             ({"manifest": "m.csv", "huggingface": "x"}, "got both"),
-            ({"manifest": "m.csv", "classes": ["a"]}, "two distinct names"),
-            ({"manifest": "m.csv", "classes": ["a", "a"]}, "two distinct names"),
+            ({"manifest": "m.csv", "classes": ["a"]}, "two or more distinct names"),
+            ({"manifest": "m.csv", "classes": ["a", "a"]}, "two or more distinct names"),
         ],
     )
     def test_what_init_refuses(self, given, message):

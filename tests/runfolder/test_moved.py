@@ -63,7 +63,7 @@ def test_data_that_were_moved(tmp_path, whole):
     folder = tmp_path / "r"
     interrupted(write_data(tmp_path / "old" / "x.npz"), folder)
     (tmp_path / "old").rename(tmp_path / "new")
-    with pytest.raises(DataError, match=r"old/x\.npz: no such file .*new place with --data"):
+    with pytest.raises(DataError, match=r"old/x\.npz: no such file .*new path with --data"):
         run(configure({}, resume_from=folder), folder, resume=True)
     given = configure({"data": tmp_path / "new" / "x.npz"}, resume_from=folder)
     with pytest.raises(Stopped):
@@ -77,7 +77,7 @@ def test_other_data_under_another_name_are_refused(tmp_path):
     folder = tmp_path / "r"
     interrupted(write_data(tmp_path / "x.npz"), folder)
     other = write_data(tmp_path / "other" / "x.npz", seed=1)
-    with pytest.raises(RunFolderError, match="run on other data"):
+    with pytest.raises(RunFolderError, match="run on data that differ"):
         run(configure({"data": other}, resume_from=folder), folder, resume=True)
     with pytest.raises(RunFolderError, match="seed is 0 there and 1 here"):
         run(configure({"seed": 1}, resume_from=folder), folder, resume=True)

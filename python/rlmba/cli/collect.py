@@ -1,4 +1,4 @@
-"""`rlmba collect`: take the labels of a project's batch and learn from them."""
+"""`rlmba collect`: read the labels of a project's batch and train on them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from rlmba.cli.app import app
 def collect(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
     partial: Annotated[
-        bool, typer.Option("--partial", help="Train on what is answered; the rest may come again.")
+        bool,
+        typer.Option(
+            "--partial", help="Train on the answers so far; the rest may be chosen again later."
+        ),
     ] = False,
     labels: Annotated[
         Path | None,
-        typer.Option(help="A table with id and label: corrections, or labels from elsewhere."),
+        typer.Option(help="A table with id and label: corrections, or labels from another source."),
     ] = None,
 ) -> None:
-    """Take in labels; once the batch is complete, train on all there are and close the round."""
+    """Collect labels; once the batch is complete, train on all labels and finish the round."""
     from rlmba.cli.people import say_collected, stages
     from rlmba.cli.screen import say
     from rlmba.project.answers import collect as collect_labels

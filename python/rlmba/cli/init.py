@@ -17,7 +17,9 @@ def init(
     ],
     manifest: Annotated[
         Path | None,
-        typer.Option(help="A CSV, JSON Lines or Parquet file: id, image, text, audio, video, ..."),
+        typer.Option(
+            help="A CSV, JSON Lines or Parquet file with columns such as id, image, text."
+        ),
     ] = None,
     huggingface: Annotated[
         str | None,

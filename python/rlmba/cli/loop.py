@@ -1,4 +1,4 @@
-"""`rlmba loop`: a project's rounds in turn."""
+"""`rlmba loop`: run a project's rounds one after another."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rlmba.project.query import Query
 
 
-class _Watcher:
-    """See :class:`rlmba.project.rounds.Watcher`."""
+class _LoopProgress:
+    """Prints the progress of the loop; see :class:`rlmba.project.rounds.Watcher`."""
 
     def __init__(self, folder: Path, stage: Callable[[str], None]) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class _Watcher:
 
         self.stage(f"waiting for labels: {answered} of {asked}")
         if trouble:
-            say(f"waiting; answers cannot be looked at: {trouble}")
+            say(f"waiting; answers cannot be read: {trouble}")
 
     def collected(self, found: Collected) -> None:
         from rlmba.cli.people import say_round
@@ -55,20 +55,23 @@ class _Watcher:
 def loop(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many more rounds. [default: no bound]")
+        int | None, typer.Option(min=1, help="Stop after this many rounds. [default: no limit]")
     ] = None,
     until_advised: Annotated[
-        bool, typer.Option("--until-advised", help="Stop once another batch is not worth it.")
+        bool,
+        typer.Option("--until-advised", help="Stop when another batch is not worth its labels."),
     ] = False,
 ) -> None:
-    """Ask, wait for the labels, learn, and ask again; with the browser, serve its page meanwhile."""
+    """Repeat: request labels, wait for them, train. With the annotator browser, also serve its page."""
     from rlmba.cli.people import next_step, stages
     from rlmba.cli.screen import say
     from rlmba.markup import command
     from rlmba.project.rounds import loop as go
 
     with stages() as announce:
-        why = go(folder, _Watcher(folder, announce), rounds=rounds, until_advised=until_advised)
+        why = go(
+            folder, _LoopProgress(folder, announce), rounds=rounds, until_advised=until_advised
+        )
     say(why)
     next_step(
         command("status", folder), command("report", folder), f"{command('predict', folder)} ..."

@@ -1,4 +1,4 @@
-"""`rlmba next`: choose the next batch of a project and hand it to the annotator."""
+"""`rlmba next`: choose the next batch of a project and send it to the annotator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlmba.cli.app import app
 def next_batch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
 ) -> None:
-    """Choose what to label next and hand it to the annotator; a batch that is out is handed over again."""
+    """Choose the next batch and send it to the annotator; an unfinished batch is sent again."""
     from rlmba.cli.people import say_query, stages
     from rlmba.project.folder import open_project
     from rlmba.project.query import ask

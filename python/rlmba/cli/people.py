@@ -1,4 +1,4 @@
-"""What the commands of a project say."""
+"""Output shared by the commands of a project."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["next_step", "say_collected", "say_query", "say_round", "stages"]
 
 
 def next_step(*commands: str, between: str = "or") -> None:
-    """What to run next: one of the commands, or, with "then" between, one after another."""
+    """Print the commands to run next: alternatives, or, with "then" between, in this order."""
     say("next: " + f"   {between}   ".join(commands))
 
 
 @contextlib.contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
-    """A function to announce stages with; they show on a terminal only."""
+    """Yield a function that shows the current stage, on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -35,7 +35,7 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 
 def say_query(folder: Path, query: Query) -> None:
-    """Which batch is out, and where."""
+    """Print which batch is with the annotator, and where."""
     batch = query.batch
     if batch is None:
         say(query.why)
@@ -64,7 +64,7 @@ def _label_with(folder: Path, annotator: str) -> list[str]:
 
 
 def say_collected(folder: Path, found: Collected) -> None:
-    """What was collected, and the round, if it is complete."""
+    """Print what was collected, and the round, if it is complete."""
     if found.new:
         corrected = f", {found.corrected} of them corrections" if found.corrected else ""
         say(f"{found.new} new answers{corrected}")
@@ -80,7 +80,7 @@ def say_collected(folder: Path, found: Collected) -> None:
 
 
 def say_round(record: RoundRecord) -> None:
-    """A round in a line."""
+    """Print a round on one line."""
     v = record.validation
     heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in v.heads.items())
     test = f"  test {record.test.mm.top1:.3f}" if record.test is not None else ""

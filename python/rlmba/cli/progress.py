@@ -1,4 +1,4 @@
-"""Progress of a run: one line per round, and a bar on a terminal."""
+"""Progress of a run: a bar on a terminal, and one plain line per round everywhere."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from rlmba.config import RunConfig
 from rlmba.markup import visible
 from rlmba.types import RoundRecord
 
-__all__ = ["steps", "watcher"]
+__all__ = ["run_progress", "training_progress"]
 
 
-class _RunWatcher:
-    """Observer of a run: see :class:`rlmba.learner.Observer`."""
+class _RunProgress:
+    """Prints the progress of a run; see :class:`rlmba.learner.Observer`."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class _RunWatcher:
 
     def features(self, done: int, total: int) -> None:
         if self._count is None:
-            self._say(f"running frozen encoders over {total:,} samples (once per run)")
+            self._say(f"computing features of {total:,} samples with frozen encoders, once")
             self._count = self._progress.add_task("features", total=total)
         self._progress.update(self._count, completed=done, visible=done < total)
 
@@ -55,8 +55,8 @@ class _RunWatcher:
             self._progress.update(self._task, description=f"round {number}: {name}")
 
     def round(self, record: RoundRecord) -> None:
-        figures = record.test or record.validation
-        heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in figures.heads.items())
+        evaluation = record.test or record.validation
+        heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in evaluation.heads.items())
         seconds = sum(record.seconds.values())
         self._say(f"round {record.round:2d}  labels {record.labels:5d}  {heads}  ({seconds:.1f} s)")
         if self._task is not None:
@@ -67,15 +67,17 @@ class _RunWatcher:
 
 
 @contextlib.contextmanager
-def watcher(folder: Path) -> Iterator[_RunWatcher]:
-    """Make an observer that prints to stderr; the bar is shown only on a terminal."""
+def run_progress(folder: Path) -> Iterator[_RunProgress]:
+    """Yield an observer that prints to stderr; the bar appears only on a terminal."""
     with _progress() as progress:
-        yield _RunWatcher(folder, progress)
+        yield _RunProgress(folder, progress)
 
 
 @contextlib.contextmanager
-def steps(episodes: int, parallel: int) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """Make an observer of a policy training, called with the data set left out ("" if none) and figures."""
+def training_progress(
+    episodes: int, parallel: int
+) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """Yield a function that prints a step of policy training: the left-out data set and its metrics."""
     with _progress() as progress:
         task = progress.add_task("episodes", total=episodes)
 

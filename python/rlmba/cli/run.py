@@ -1,4 +1,4 @@
-"""`rlmba run`: active learning on a data set, into a run folder."""
+"""`rlmba run`: active learning on a labeled data set, recorded in a run folder."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ def run(
         str | None, typer.Option(help="A data set; `rlmba datasets` lists them. [default: digits]")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The data set's file, where it is one (features: an .npz).")
+        Path | None,
+        typer.Option(help="The data set's file, if it is read from one (features: a .npz file)."),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="The data set's folder, where it is one.")
+        Path | None, typer.Option(help="The data set's folder, if it is read from one.")
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="Who picks; `rlmba strategies` lists them. [default: rlmba]")
+        str | None,
+        typer.Option(help="The query strategy; `rlmba strategies` lists them. [default: rlmba]"),
     ] = None,
     policy: Annotated[
         Path | None,
         typer.Option(
-            help="A policy of strategy rlmba-x or rlmba, by `rlmba train-policy` or left by a run."
+            help="A trained policy for strategy rlmba-x or rlmba, from `rlmba train-policy` or a run."
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides everything random. [default: 0]")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all randomness. [default: 0]")] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="The run folder. [default: runs/<dataset>-<strategy>-seed<seed>]"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output, if there is one.")
+        bool, typer.Option("--resume", help="Continue the run in --output, if there is one.")
     ] = False,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Settings by name, e.g. food101-bmmal, with its data set. [default: the data set's]"
+            help="A preset of data set and settings, e.g. food101-bmmal. [default: the data set's]"
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
@@ -54,8 +54,8 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run active learning and report it: labels are bought in rounds from the data set's own."""
-    from rlmba.cli.progress import watcher
+    """Run active learning in rounds, with the data set's own labels as the oracle, and report it."""
+    from rlmba.cli.progress import run_progress
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
     from rlmba.learner import configure, default_output
@@ -83,9 +83,9 @@ def run(
         resume_from=output if resume else None,
     )
     folder = output or default_output(resolved, resume=resume)
-    if rank_and_size()[0]:  # another process leads, prints and writes
+    if rank_and_size()[0]:  # the main process prints and writes
         run_loop(resolved, folder, resume=resume)
         return
-    with watcher(folder) as observer:
+    with run_progress(folder) as observer:
         result = run_loop(resolved, folder, resume=resume, observer=observer)
     show(make_report([result.path], result.path / "report"))

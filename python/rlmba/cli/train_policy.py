@@ -84,7 +84,7 @@ def train_policy(
     ] = None,
 ) -> None:
     """Train a policy over many episodes; `rlmba run --policy DIR/policy.safetensors` uses it."""
-    from rlmba.cli.progress import steps
+    from rlmba.cli.progress import training_progress
     from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments import policy_training as training
@@ -107,7 +107,7 @@ def train_policy(
         entropy=entropy,
         patience=patience,
     )
-    with steps(plan.episodes, plan.parallel) as observer:
+    with training_progress(plan.episodes, plan.parallel) as observer:
         if leave_one_out:
             made = training.leave_one_out(
                 configs, output, plan, seeds=eval_seeds, resume=resume, observer=observer

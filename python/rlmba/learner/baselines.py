@@ -14,7 +14,7 @@ from rlmba.runfolder.store import RunView, read_run
 __all__ = ["baseline_curves"]
 
 _SOURCE = ("dataset", "data", "data_root", "dataset_options", "fusion", "predictor")
-"""What tells the tables of a comparison apart: runs of another table are passed over in a folder."""
+"""Keys that identify a table of a comparison; below a folder, runs of other tables are skipped."""
 _PROTOCOL = (
     *_SOURCE,
     "batch_size",
@@ -27,35 +27,35 @@ _PROTOCOL = (
     "training",
 )
 _WITH_FUSION = {"amcb": "amcb", "adaptive": "adaptive_penalty"}
-"""Keys that matter to a baseline's curve under one fusion only."""
+"""Keys that affect a baseline's curve with one kind of fusion only."""
 
 
 def _make(names: Iterable[str]) -> str:
-    """What a user can do where curves are missing."""
+    """What a user can do if curves are missing."""
     return (
-        f"`rlmba compare --strategies {','.join(names)} --output DIR` with this run's settings makes "
-        "them: then set reward.curves=[DIR]"
+        f"create them with `rlmba compare --strategies {','.join(names)} --output DIR` and this run's "
+        "settings, then set reward.curves=[DIR]"
     )
 
 
 def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
-    """Top-1 on V by number of labels, one curve a baseline strategy, averaged over its runs.
+    """Top-1 on the validation set by number of labels: one curve per baseline, averaged over its runs.
 
     Parameters
     ----------
     config : RunConfig
-        Resolved. ``reward.curves`` names run folders, or folders with run folders below them, such as
-        `rlmba compare` makes. Below a folder, runs of ``reward.baselines`` on this run's data, fusion
-        and predictor count, and copies of round 0 do not.
+        Resolved. ``reward.curves`` names run folders, or folders that contain run folders, such as
+        `rlmba compare` creates. Below a folder, only runs of ``reward.baselines`` with this run's data,
+        fusion and predictor are used. Copies of round 0 are ignored.
 
     Raises
     ------
     UsageError
-        If one of ``reward.baselines`` has no such run, a run folder that is named is of none of them,
-        one followed another protocol than ``config``, or a curve lacks a number of labels that this
-        run will come to.
+        If one of ``reward.baselines`` has no such run, a named run folder belongs to none of them, a
+        run used a protocol that differs from ``config``, a folder contains no usable run, or a curve
+        has no point at a number of labels that this run will reach.
     RunFolderError
-        If a folder is no run and has none below it, or a run is damaged.
+        If a path does not exist, or a run is damaged.
     """
     by_strategy: dict[str, list[RunView]] = defaultdict(list)
     for path in config.reward.curves:
@@ -72,7 +72,7 @@ def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
 
 
 def _name(view: RunView) -> str:
-    """What a run is called among the baselines."""
+    """The name of a run among the baselines."""
     return view.config.label or view.config.strategy
 
 
@@ -85,30 +85,30 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _check_all_there(config: RunConfig, found: Mapping[str, list[RunView]]) -> None:
-    """Raise unless every baseline has a curve: a mean over fewer is another reward (Eq 9)."""
+    """Raise unless every baseline has a curve: a mean over fewer would change the reward (Eq 9)."""
     wanted = config.reward.baselines
     if wanted is None and found:
         return
     missing = [name for name in _wanted(config) if name not in found]
     if not missing:
         return
-    subset = f"; to measure against fewer on purpose, set reward.baselines={_listed([*found])}"
+    subset = f"; to use only the baselines found, set reward.baselines={_listed([*found])}"
     raise UsageError(
         f"reward.curves: expected runs of {', '.join(_wanted(config))}, found none of "
-        f"{', '.join(missing)}. {_make(missing)}, beside the ones that are there now"
+        f"{', '.join(missing)}; {_make(missing)} in addition to the present entries"
         f"{subset if found else ''}"
     )
 
 
 def _views(path: Path, config: RunConfig) -> Iterator[RunView]:
-    """The baselines' runs that a path stands for."""
+    """The runs of baselines that a path names or contains."""
     if (path / "run.json").exists() or not path.is_dir():
         view = read_run(path)
         wanted = config.reward.baselines
         if wanted is not None and _name(view) not in wanted:
             raise UsageError(
                 f"reward.curves: {path} is a run of {_name(view)}, and reward.baselines is "
-                f"{_listed(wanted)}; leave it out, or name its strategy in reward.baselines"
+                f"{_listed(wanted)}; remove it, or add its strategy to reward.baselines"
             )
         _refuse(view, _differences(view.config, config, _PROTOCOL))
         yield view
@@ -116,8 +116,7 @@ def _views(path: Path, config: RunConfig) -> Iterator[RunView]:
     found = [read_run(folder) for folder in _runs_below(path)]
     if not found:
         raise UsageError(
-            f"reward.curves: {path} is no run folder, and there is none below it; "
-            f"{_make(_wanted(config))}"
+            f"reward.curves: {path} is not a run folder and contains none; {_make(_wanted(config))}"
         )
     here = [v for v in found if not _differences(v.config, config, _SOURCE)]
     ours = [v for v in here if _name(v) in _wanted(config)]
@@ -129,8 +128,8 @@ def _views(path: Path, config: RunConfig) -> Iterator[RunView]:
             else "; ".join(_differences(found[0].config, config, _SOURCE))
         )
         raise UsageError(
-            f"reward.curves: expected runs of {', '.join(_wanted(config))} below {path}, got {len(found)} "
-            f"runs {'' if here else 'of other data or fusion, as '}{why}; {_make(_wanted(config))}"
+            f"reward.curves: expected runs of {', '.join(_wanted(config))} below {path}, found {len(found)} "
+            f"runs {'' if here else 'with other data or fusion: '}{why}; {_make(_wanted(config))}"
         )
     for view in ours:
         _refuse(view, _differences(view.config, config, _PROTOCOL))
@@ -138,13 +137,13 @@ def _views(path: Path, config: RunConfig) -> Iterator[RunView]:
 
 
 def _runs_below(path: Path) -> list[Path]:
-    """Run folders below a folder, sorted; copies of round 0 are no curves."""
+    """Run folders below a folder, sorted, without copies of round 0."""
     folders = (file.parent for file in path.rglob("run.json"))
     return sorted(f for f in folders if "round0" not in f.relative_to(path).parts)
 
 
 def _differences(theirs: RunConfig, ours: RunConfig, keys: tuple[str, ...]) -> list[str]:
-    """What keeps a baseline from being compared with, one text a key."""
+    """The settings that make a baseline incomparable, one text per key."""
     if (extra := _WITH_FUSION.get(ours.fusion)) is not None and keys is _PROTOCOL:
         keys = (*keys, extra)
     a, b = identity(theirs), identity(ours)
@@ -155,8 +154,8 @@ def _differences(theirs: RunConfig, ours: RunConfig, keys: tuple[str, ...]) -> l
 def _refuse(view: RunView, differences: list[str]) -> None:
     if differences:
         raise UsageError(
-            f"reward.curves: {view.path} followed another protocol: {'; '.join(differences)}; rerun the "
-            f"baseline under this run's settings. {_make([_name(view)])}"
+            f"reward.curves: {view.path} used another protocol: {'; '.join(differences)}; rerun the "
+            f"baseline with this run's settings: {_make([_name(view)])}"
         )
 
 
@@ -167,7 +166,7 @@ def _check_reach(config: RunConfig, name: str, shared: list[int], views: list[Ru
     if missing:
         shortest = min(views, key=lambda v: len(v.records))
         raise UsageError(
-            f"reward.curves: {name} has no point at {missing[0]} labels in all of its {len(views)} runs "
+            f"reward.curves: not all {len(views)} runs of {name} have a point at {missing[0]} labels "
             f"({shortest.path} has {len(shortest.records)} rounds, this run will have {len(wanted) + 1}); "
-            "let the baselines finish, with as many rounds"
+            "finish the baselines with at least as many rounds"
         )

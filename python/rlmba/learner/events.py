@@ -1,9 +1,8 @@
-"""TensorBoard events of a run, when asked for."""
+"""TensorBoard events of a run, if enabled."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rlmba.errors import UsageError
@@ -16,7 +15,7 @@ __all__ = ["EventWriter"]
 
 
 class EventWriter:
-    """Writes one point per figure and round, against the number of labels.
+    """Write one point per metric and round; the step is the number of labels.
 
     Parameters
     ----------
@@ -28,7 +27,7 @@ class EventWriter:
     Raises
     ------
     UsageError
-        If it is enabled and TensorBoard is not installed.
+        If ``enabled`` and TensorBoard is not installed.
     """
 
     def __init__(self, path: Path, *, enabled: bool) -> None:
@@ -38,24 +37,19 @@ class EventWriter:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError(
-                    "tensorboard=true needs TensorBoard: pip install 'rlmba[tensorboard]'"
+                    "tensorboard=true needs TensorBoard; run pip install 'rlmba[tensorboard]'"
                 ) from error
             self._writer = SummaryWriter(str(path))
 
     def __enter__(self) -> EventWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
 
     def write(self, record: RoundRecord) -> None:
-        """Add a round's figures."""
+        """Add the metrics of a round."""
         if self._writer is None:
             return
         for tag, value in scalars(record).items():
@@ -64,13 +58,13 @@ class EventWriter:
 
 
 def scalars(record: RoundRecord) -> dict[str, float]:
-    """A record's figures by tag."""
+    """The metrics of a record by tag."""
     out: dict[str, float] = {}
     for split, evaluation in (("validation", record.validation), ("test", record.test)):
         if evaluation is not None:
             for head, metrics in evaluation.heads.items():
-                figures = {k: v for k, v in vars(metrics).items() if isinstance(v, float)}
-                out |= {f"{split}/{head}/{k}": v for k, v in figures.items()}
+                floats = {k: v for k, v in vars(metrics).items() if isinstance(v, float)}
+                out |= {f"{split}/{head}/{k}": v for k, v in floats.items()}
     for group in ("weights", "fusion_weights", "delta", "contributions", "seconds", "policy"):
         out |= {f"{group}/{k}": v for k, v in getattr(record, group).items()}
     for name in ("raw_reward", "reward", "advantage"):

@@ -1,4 +1,4 @@
-"""An experiment: active learning on a labeled data set, into a run folder, with an oracle as annotator."""
+"""An experiment: active learning on a labeled data set with an oracle, recorded in a run folder."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import ProcessGroup, worker_deaths
 from rlmba.types import RoundRecord
 
-__all__ = ["Observer", "RunResult", "ask_oracle", "opened", "run"]
+__all__ = ["Observer", "RunResult", "ask_oracle", "open_experiment", "run"]
 
 
 class Observer(Protocol):
-    """Told how a run goes on."""
+    """Receives the progress of a run."""
 
     def features(self, done: int, total: int) -> None:
-        """Before the run, where encoders are frozen: they have seen so many samples of so many."""
+        """Frozen encoders have processed ``done`` of ``total`` samples; called before the run."""
 
     def begin(self, config: RunConfig, done: int) -> None:
-        """The run starts; ``done`` rounds are already there."""
+        """The run starts; ``done`` rounds are already complete."""
 
     def stage(self, number: int, name: str) -> None:
         """A stage of round ``number`` begins."""
@@ -48,7 +48,7 @@ class Observer(Protocol):
 
 
 class _Silent:
-    """The observer where none was given."""
+    """The default observer: it does nothing."""
 
     def features(self, done: int, total: int) -> None: ...
 
@@ -71,41 +71,41 @@ class RunResult:
 def run(
     config: RunConfig, output: Path, *, resume: bool = False, observer: Observer | None = None
 ) -> RunResult:
-    """Run active learning and leave everything in ``output``.
+    """Run active learning and write all results to ``output``.
 
-    Processes launched together (``accelerate launch``, ``torchrun``) call this alike and share the
-    work of training and prediction. The main one decides, tells the observer and writes; all return.
+    Processes launched together (``accelerate launch``, ``torchrun``) call this function with the same
+    arguments and share the work of training and prediction. The main process queries, calls the
+    observer and writes; the function returns in all processes.
 
     Parameters
     ----------
     config : RunConfig
-        With ``resume`` and a run in ``output``, the configuration stored there must be the same once
-        resolved.
+        With ``resume`` and a run in ``output``, it must resolve to the configuration stored there.
     output : path
-        A run folder: new or empty, or, with ``resume``, one to go on with. A folder without a run is
+        A run folder: new or empty, or, with ``resume``, one to continue. A folder without a run is
         started from round 0 in either case.
     resume : bool
-        Go on after the last complete round. The final answer is that of an uninterrupted run.
+        Continue after the last complete round. The result is that of an uninterrupted run.
     observer : Observer or None
 
     Raises
     ------
     UsageError
-        If the configuration cannot be met; nothing is written then.
+        If the configuration cannot be satisfied; nothing is written then.
     DataError
         If the data cannot be used; nothing is written then.
     RunFolderError
-        If ``output`` is damaged, foreign, locked, or of another configuration or data.
+        If ``output`` is damaged, locked, not a run folder, or of another configuration or other data.
     StorageError
-        If the disk refuses; complete rounds stay.
+        If a file cannot be written; complete rounds are kept.
     WorkerError
-        If a process that loads data dies; complete rounds stay.
+        If a process that loads data dies; complete rounds are kept.
     PeerError
-        If another of the processes launched together ends; complete rounds stay.
+        If another of the processes launched together ends; complete rounds are kept.
     """
     if (output / "run.json").exists() and read_run(output).info.get("project"):
         raise RunFolderError(
-            f"{output} is a project, whose labels come from people; go on with `{command('next', output)}`"
+            f"{output} is a project with labels from people; continue it with `{command('next', output)}`"
         )
     group = ProcessGroup.open(config.device, config.training.precision)
     try:
@@ -120,7 +120,7 @@ def run(
 def _lead(
     config: RunConfig, output: Path, group: ProcessGroup, *, resume: bool, observer: Observer
 ) -> RunResult:
-    """The run, in its main process."""
+    """Do the run in the main process."""
     group.broadcast(config)
     dataset = load_data(config, group, observer.features)
     config, pool = resolve(config, dataset)
@@ -128,7 +128,7 @@ def _lead(
     network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):
         learner = ActiveLearner(config, Labels.of_pool(dataset, pool), network)
-        with opened(learner, output, resume=resume) as store:
+        with open_experiment(learner, output, resume=resume) as store:
             observer.begin(config, len(store.records))
             with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
                 drive(_Experiment(learner, events, observer))
@@ -137,13 +137,13 @@ def _lead(
 
 
 def _follow(output: Path, group: ProcessGroup) -> RunResult:
-    """The run, in any other process."""
+    """Do the run in any other process."""
     dataset = load_data(group.broadcast(), group)
     config, fingerprint = group.broadcast()
     if dataset.fingerprint() != fingerprint:
         raise DataError(
-            f"process {group.rank} of {group.size} reads other data than the main process under "
-            f"{config.dataset!r} (checksums differ); give all of them the same files"
+            f"process {group.rank} of {group.size} and the main process read different data as "
+            f"{config.dataset!r} (checksums differ); give all processes the same files"
         )
     network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):
@@ -152,7 +152,7 @@ def _follow(output: Path, group: ProcessGroup) -> RunResult:
 
 
 class _Experiment:
-    """The :class:`~rlmba.learner.drive.Rounds` of an experiment, whose oracle answers at once."""
+    """The :class:`~rlmba.learner.drive.Rounds` of an experiment, whose oracle answers immediately."""
 
     def __init__(self, learner: ActiveLearner, events: EventWriter, observer: Observer) -> None:
         self._learner = learner
@@ -186,30 +186,30 @@ class _Experiment:
 def ask_oracle(
     learner: ActiveLearner, oracle: Annotator, announce: Callable[[str], None] = silent
 ) -> str | None:
-    """Propose the coming round's batch to an annotator; the ticket, None in round 0.
+    """Propose the next round's batch to an annotator and return its ticket; None in round 0.
 
-    Round 0 of an experiment learns from the samples that were labeled at the start.
+    Round 0 of an experiment learns from the initial labels.
     """
     if learner.round == 0:
         return None
     pending = learner.propose(announce=announce)
     if isinstance(pending, NothingToAsk):
-        raise DataError(f"round {learner.round}: {pending.why}; start again with fewer rounds")
+        raise DataError(f"round {learner.round}: {pending.why}; start a new run with fewer rounds")
     ticket = oracle.request(learner.batch(pending, details=False))
     learner.keep_pending(pending, write=False)  # a resumed run proposes the same batch
     return ticket
 
 
 @contextlib.contextmanager
-def opened(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[RunStore]:
-    """An experiment's run folder: new, or resumed with the learner set to where it ended.
+def open_experiment(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[RunStore]:
+    """Create an experiment's run folder, or resume it and restore the learner's state from it.
 
     Raises
     ------
     RunFolderError
-        If it is damaged, foreign, locked, or of another configuration or data.
+        If it is damaged, locked, not a run folder, or of another configuration or other data.
     UsageError
-        If it holds something and ``resume`` is not set.
+        If it is not empty and ``resume`` is not set.
     """
     config, dataset, pool = learner.config, learner.labels.dataset, learner.labels.pool
     if resume and (output / "run.json").exists():
@@ -217,13 +217,13 @@ def opened(learner: ActiveLearner, output: Path, *, resume: bool) -> Iterator[Ru
             check_same(store.config, config, output)
             if store.info.get("fingerprint") != dataset.fingerprint():
                 raise RunFolderError(
-                    f"{output} was run on other data than {config.dataset!r} holds now (checksums differ); "
-                    "restore the data or start a new run"
+                    f"{output} was run on data that differ from those of {config.dataset!r} now (checksums "
+                    "differ); restore the data or start a new run"
                 )
             learner.use_pool(_restored_pool(store, dataset, pool))
             store.moved(config)
             learner.resume(store)
-            learner.load_model()  # a damaged checkpoint ends the run before any work
+            learner.load_model()  # so that a damaged checkpoint is reported before any work
             if not store.records:
                 learner.find_round0()
             yield store
@@ -255,8 +255,8 @@ def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> 
     given = store.config.initial_ids
     if given is not None and store.split()["initial"] != [str(i) for i in fresh.initial_ids]:
         raise RunFolderError(
-            f"{store.path} started from other samples than {given} names now (split.json differs); put "
-            "the file back as it was, or start a new run"
+            f"{store.path} started from other samples than those that {given} lists now (split.json "
+            "differs); restore the file, or start a new run"
         )
     if not store.records:
         return fresh
@@ -267,16 +267,16 @@ def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> 
 
 
 def check_same(stored: RunConfig, given: RunConfig, path: Path) -> None:
-    """Raise unless two resolved configurations decide the same run.
+    """Raise unless two resolved configurations determine the same run.
 
     Raises
     ------
     RunFolderError
-        Naming every key that differs.
+        If they do not; the message names every key that differs.
     """
     if differences := deciding(differing(identity(stored), identity(given))):
         raise RunFolderError(
             f"{path} holds a run of another configuration: {say_differing(differences)}. Resume it "
-            "with its own settings (`rlmba run --resume --output DIR` alone takes them from the folder) or "
-            "start a new run"
+            "with its own settings (`rlmba run --resume --output DIR` without other options reads them "
+            "from the folder), or start a new run"
         )

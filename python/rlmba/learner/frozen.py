@@ -1,4 +1,4 @@
-"""Frozen encoders: their features take the place of the data set's media."""
+"""Frozen encoders: their features replace the data set's media."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ if TYPE_CHECKING:
 __all__ = ["ENCODERS", "FrozenDataset", "load_data", "on_features", "write_features"]
 
 ENCODERS = "encoders.safetensors"
-"""In a checkpoint's folder: frozen encoders, which the network over their features lacks."""
+"""File in a checkpoint's folder with the frozen encoders, which are not part of the trained network."""
 
 Progress = Callable[[int, int], None]
 
 
 class FrozenDataset(MultimodalDataset):
-    """Features of a data set's samples, which knows the data set and the encoders behind them.
+    """Features of a data set's samples, with the original data set and the encoders.
 
     Parameters
     ----------
     features : InMemoryDataset
-        A modality of features for each of the data set's.
+        One modality of features for each modality of ``source``.
     source : MultimodalDataset
-        What they were computed from: it shows samples, and says how others are read.
+        The data set from which the features were computed. It shows samples to annotators and
+        describes how new samples are read.
     model : MultimodalClassifier
-        Whose encoders computed them.
+        The network whose encoders computed the features.
 
     Attributes
     ----------
     encoders : list of Standardized
-        With the features' standardization, on the CPU.
+        The encoders with the standardization of the features, on the CPU.
     """
 
     in_memory = True
@@ -88,12 +89,13 @@ class FrozenDataset(MultimodalDataset):
     def save_encoders(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Write :data:`ENCODERS` into a checkpoint's folder.
 
-        They are the same in every round, so a file in a checkpoint beside it is linked, not copied.
+        The encoders are the same in every round, so the file of another checkpoint is hard-linked if
+        there is one.
 
         Raises
         ------
         StorageError
-            If it cannot be written.
+            If the file cannot be written.
         """
         path = folder / ENCODERS
         for other in folder.parent.glob(f"round_*/{ENCODERS}"):
@@ -102,7 +104,7 @@ class FrozenDataset(MultimodalDataset):
             try:
                 os.link(other, path)
             except OSError:
-                break  # a file system without links
+                break  # this file system has no hard links
         tensors = torch.nn.ModuleList(self.encoders).state_dict()
         save_tensors(path, {f"encoders.{k}": v for k, v in tensors.items()}, config=config)
 
@@ -110,15 +112,17 @@ class FrozenDataset(MultimodalDataset):
 def load_data(
     config: RunConfig, group: ProcessGroup, progress: Progress | None = None
 ) -> MultimodalDataset:
-    """The data set of a run; with ``model.frozen`` its encoders' features, computed once and kept.
+    """Load the data set of a run; with ``model.frozen``, the features of its encoders.
+
+    Features are computed once and cached.
 
     Parameters
     ----------
     config : RunConfig
     group : ProcessGroup
-        All processes call alike and share the computation.
+        All its processes call this function with the same configuration and share the computation.
     progress : callable or None
-        Called with (samples done, samples in all) while features are computed.
+        Called with (samples done, total samples) while features are computed.
     """
     dataset = load_source(config)
     if not config.model.frozen:
@@ -132,12 +136,12 @@ def load_data(
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
-    """Write the features that a run with ``model.frozen`` would be given, as a ``.npz``.
+    """Write the features that a run with ``model.frozen`` would use, as a ``.npz`` file.
 
     Raises
     ------
     UsageError
-        If an encoder or an option is wrong.
+        If an encoder or an option is invalid.
     DataError
         If the data cannot be used.
     StorageError
@@ -150,7 +154,7 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
 
 
 def on_features(config: ModelConfig) -> ModelConfig:
-    """The network over features: what the encoders did is done."""
+    """The configuration of a network over features: frozen encoders are left out."""
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
 
 
@@ -159,7 +163,7 @@ def _encoders(
 ) -> MultimodalClassifier:
     model = build_classifier(
         dataset.modalities,
-        max(2, len(dataset.classes)),  # heads take no part; a project may know no class yet
+        max(2, len(dataset.classes)),  # heads are not used; a project may have no classes yet
         config.model,
         config.fusion,
         seed=model_seed(config.seed),

@@ -1,4 +1,4 @@
-"""A round 0 that another run has trained, taken over."""
+"""Start a run from a round 0 that another run has trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rlmba.runfolder.store import RunView, read_run, read_split
 from rlmba.training import load_model
 from rlmba.types import TrainingDiagnostics
 
-__all__ = ["Round0", "one_convex", "round0_identity"]
+__all__ = ["Round0", "merge_convex_fusions", "round0_identity"]
 
-# What begins to matter after round 0 only.
+# Settings that have no effect before the first query.
 _LATER = (
     "strategy",
     "strategy_options",
@@ -30,22 +30,22 @@ _LATER = (
 _CONVEX = ("amcb", "adaptive", "uniform")
 
 
-def one_convex(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration's values with the convex fusions as one: they share the network."""
+def merge_convex_fusions(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace each convex fusion in a configuration's values by one name: they share the network."""
     return {**values, "fusion": "convex"} if values["fusion"] in _CONVEX else values
 
 
 def round0_identity(config: RunConfig) -> dict[str, Any]:
-    """What decides round 0: runs that agree in it train the same model on the same labels.
+    """The settings that determine round 0: runs with equal ones train the same model on the same labels.
 
-    Convex fusions are one here: all of them start with uniform weights.
+    All convex fusions count as the same one, since all of them start with uniform weights.
     """
-    return one_convex({k: v for k, v in identity(config).items() if k not in _LATER})
+    return merge_convex_fusions({k: v for k, v in identity(config).items() if k not in _LATER})
 
 
 @dataclass(frozen=True)
 class Round0:
-    """A finished run of no rounds whose model another run starts from.
+    """A finished run of round 0 alone, whose model another run starts from.
 
     Parameters
     ----------
@@ -58,47 +58,47 @@ class Round0:
     def find(
         cls, folder: Path, config: RunConfig, dataset: MultimodalDataset, pool: Pool
     ) -> Round0:
-        """Read a run folder and see that a run of ``config`` (resolved) would train the same round 0.
+        """Read a run folder and check that ``config`` (resolved) would train the same round 0.
 
         Raises
         ------
         RunFolderError
-            If the folder is no run, or its round 0 is not there or no longer there.
+            If the folder is not a run folder, or has no model of round 0 (any more).
         UsageError
-            If it was trained by another protocol, on other data, or from other labels.
+            If round 0 was trained with another protocol, on other data, or from other labels.
         """
         run = read_run(folder)
         if not run.records or not _model_file(folder).is_file():
             raise RunFolderError(
-                f"round0: {folder} keeps no model of round 0 (only the last round's is kept); make one "
-                "with `rlmba run --set rounds=0 --output DIR`"
+                f"round0: expected a model of round 0 in {folder}, found none (a run keeps only the model "
+                "of its last round); create one with `rlmba run --set rounds=0 --output DIR`"
             )
         if differences := deciding(differing(round0_identity(run.config), round0_identity(config))):
             raise UsageError(
-                f"round0: {folder} was trained by another protocol: {say_differing(differences)}; give "
-                "one of the same, or leave round0 out"
+                f"round0: {folder} was trained with another protocol: {say_differing(differences)}; give "
+                "a run with the same protocol, or omit round0"
             )
         if run.info.get("fingerprint") != dataset.fingerprint():
             raise UsageError(
-                f"round0: {folder} was trained on other data than {config.dataset!r} holds now "
-                "(checksums differ); make it anew"
+                f"round0: {folder} was trained on data that differ from those of {config.dataset!r} now "
+                "(checksums differ); train round 0 again"
             )
         split = read_split(folder)
         chosen = {"validation": pool.validation_ids, "initial": pool.initial_ids}
         if any(split[k] != [str(i) for i in ids] for k, ids in chosen.items()):
             raise UsageError(
-                f"round0: {folder} started from other samples (split.json differs); make it anew with "
-                "this version, or leave round0 out"
+                f"round0: {folder} started from other samples (split.json differs); train round 0 again "
+                "with this version, or omit round0"
             )
         return cls(run)
 
     def take(self, model: MultimodalClassifier) -> TrainingDiagnostics:
-        """Load the weights; returns how their training went.
+        """Load the weights into ``model`` and return the diagnostics of their training.
 
         Raises
         ------
         CheckpointError
-            If the file is damaged.
+            If the checkpoint is damaged.
         """
         load_model(_model_file(self.run.path), model, config=identity(self.run.config))
         return self.run.records[0].training

@@ -1,4 +1,4 @@
-"""The configuration of a run: what was asked for, and what is derived from the data."""
+"""The configuration of a run: given settings, and settings derived from the data."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def configure(
     preset: str | None = None,
     resume_from: Path | None = None,
 ) -> RunConfig:
-    """The configuration asked for, or, when resuming, the stored one with what was asked on top.
+    """The configuration from its sources; when resuming, the stored one updated by them.
 
     Parameters
     ----------
     overrides : mapping
-        Keys of RunConfig given one by one; relative paths are taken from the working directory.
+        Single keys of RunConfig. Relative paths are relative to the working directory.
     settings : sequence of str
-        "KEY=VALUE", above everything else.
+        "KEY=VALUE"; these have the highest precedence.
     file : path or None
-        A YAML file, below both.
+        A YAML file; its precedence is below ``settings`` and ``overrides``.
     preset : str or None
-        A preset in place of the data set's own, below all of these.
+        A preset instead of the data set's own; it has the lowest precedence.
     resume_from : path or None
-        A run folder. With a run in it, its configuration takes the place of defaults and presets.
+        A run folder. If it contains a run, its configuration replaces defaults and presets.
 
     Raises
     ------
     UsageError
-        If a key or value is wrong.
+        If a key or value is invalid.
     RunFolderError
         If ``resume_from`` holds a damaged or foreign run.
     TrustError
@@ -105,21 +105,21 @@ def load_source(config: RunConfig) -> MultimodalDataset:
 
 
 def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:
-    """Fill in what is derived from the data and check the budget before any work is done.
+    """Fill in the settings that depend on the data, and check the budget before any work is done.
 
     Returns
     -------
     (RunConfig, Pool)
-        The configuration with nothing left open, and the pool split by it.
+        The complete configuration, and the pool as it splits it.
 
     Raises
     ------
     UsageError
         If the initial labels and the batches together exceed the training samples outside the validation
-        set, a strategy option is unknown, the strategy compares passes with dropout and there is none, or
-        ``initial_ids`` cannot be read, lacks a class, or is not of ``initial_labels`` samples.
+        set, a strategy option is unknown, the strategy needs dropout and the model has none, or
+        ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
     DataError
-        If ``initial_ids`` has ids that are not of this data set's training samples, or the data
+        If ``initial_ids`` has ids that are not training samples of this data set, or the data
         cannot be split.
     """
     classes = len(dataset.classes)
@@ -140,8 +140,9 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     if rounds * batch > room:
         raise UsageError(
             f"the budget exceeds the pool: {initial} initial labels + {rounds} rounds of {batch} = "
-            f"{initial + rounds * batch}, but {initial + room} training samples lie outside the "
-            f"{len(pool.validation)} of the validation set; at this batch_size at most {room // batch} rounds"
+            f"{initial + rounds * batch}, but without the {len(pool.validation)} samples of the validation "
+            f"set there are {initial + room} training samples; with this batch_size, set rounds to at most "
+            f"{room // batch}"
         )
     resolved = config.model_copy(
         update={
@@ -159,25 +160,25 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
 
 
 def strategy_options(config: RunConfig) -> dict[str, Any]:
-    """Every option of the configured strategy.
+    """All options of the configured strategy, with defaults filled in.
 
     Raises
     ------
     UsageError
-        If one is unknown or wrong, or the strategy compares passes with dropout and there is none.
+        If an option is unknown or invalid, or the strategy needs dropout and the model has none.
     """
     chosen = {**options(config.strategy), **config.strategy_options}
     strategy = create(config.strategy, **chosen)
     if strategy.dropout_passes and config.model.dropout == 0:
         raise UsageError(
             f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
-            "model.dropout is 0 and they would all agree; set model.dropout (the default is 0.1)"
+            "model.dropout is 0, so all passes would be equal; set model.dropout (the default is 0.1)"
         )
     return chosen
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine of this process, for the run folder."""
+    """Versions and hardware that this process uses, for the run folder."""
     return {
         "versions": versions(),
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""Experiments of one network, advanced round by round, with their networks trained together."""
+"""Run experiments with equal networks round by round, training their networks together."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rlmba.annotators.oracle import DatasetOracle
 from rlmba.config import RunConfig, identity
 from rlmba.errors import UsageError
 from rlmba.learner.active_learner import ActiveLearner
-from rlmba.learner.experiment import Observer, RunResult, ask_oracle, opened
+from rlmba.learner.experiment import Observer, RunResult, ask_oracle, open_experiment
 from rlmba.learner.frozen import load_data
 from rlmba.learner.labels import Labels
 from rlmba.learner.network import Network, build_network
 from rlmba.learner.randomness import fit_seed
-from rlmba.learner.round0 import one_convex
+from rlmba.learner.round0 import merge_convex_fusions
 from rlmba.learner.rounds import Outcome
 from rlmba.learner.settings import resolve
 from rlmba.training import (
@@ -35,7 +35,7 @@ from rlmba.types import TrainingDiagnostics
 
 __all__ = ["TrainedTogether", "run_together", "together_key"]
 
-# What the runs may differ in: none of it decides the network or how it is trained.
+# Settings that may differ between the runs: none of them affects the network or its training.
 _APART = (
     "seed",
     "strategy",
@@ -51,29 +51,30 @@ _R = TypeVar("_R")
 
 
 def together_key(config: RunConfig) -> str | None:
-    """What runs must have in common to go through :func:`run_together` to advantage.
+    """Key of the runs that :func:`run_together` can usefully combine.
 
     Returns
     -------
     str or None
-        Runs of equal keys learn one data set with one network under one protocol and differ in seed,
-        strategy, its options, or convex fusion. None: this run goes best alone.
+        Runs with equal keys have the same data set, network and protocol. They may differ in seed,
+        number of rounds, strategy and its options, predictor, or kind of convex fusion. None if the
+        run should be executed alone.
     """
     if config.tensorboard or needs_own_training(config.training):
         return None
-    values = one_convex({k: v for k, v in identity(config).items() if k not in _APART})
+    values = merge_convex_fusions({k: v for k, v in identity(config).items() if k not in _APART})
     return json.dumps(values, sort_keys=True, default=str)
 
 
 @dataclass
 class TrainedTogether:
-    """Learners that advance round by round, their networks trained together where possible.
+    """Learners that advance round by round; their networks are trained together where possible.
 
     Attributes
     ----------
     learners : list of ActiveLearner [K]
     loader : Loader
-        Of the data set that they share.
+        Loader of the data set, which all learners share.
     group : ProcessGroup
     """
 
@@ -83,28 +84,28 @@ class TrainedTogether:
 
     @classmethod
     def build(cls, configs: Sequence[RunConfig]) -> TrainedTogether:
-        """Load the data once and set every run up, before round 0.
+        """Load the data once and prepare every run, before round 0.
 
         Parameters
         ----------
         configs : sequence of RunConfig [K]
-            Of one :func:`together_key`, resolved or not.
+            Configurations with the same :func:`together_key`, resolved or not.
 
         Raises
         ------
         UsageError
-            If there is none, their keys differ, or one cannot be met.
+            If there are none, their keys differ, or one of them cannot be satisfied.
         """
         if not configs or len({together_key(c) for c in configs}) != 1:
             raise UsageError(
-                "expected one or more runs of one data set, network and protocol to train together, got "
-                f"{len(configs)} of different ones; run them one by one"
+                "expected one or more runs with the same data set, network and protocol to train together, "
+                f"got {len(configs)} that differ; run them one by one"
             )
         first = configs[0]
         group = ProcessGroup.open(first.device, first.training.precision)
         if group.size > 1:
             raise UsageError(
-                "runs are trained together in a single process, got one of several launched together; "
+                "expected a single process to train runs together, got one of several launched processes; "
                 "start it without a launcher"
             )
         dataset = load_data(first, group)
@@ -136,7 +137,7 @@ class TrainedTogether:
         return [o for o in outcomes if isinstance(o, Outcome)]
 
     def advance(self, learners: Sequence[ActiveLearner]) -> list[Outcome | Exception]:
-        """Advance some learners, all at the same round; the error of one leaves the others unharmed."""
+        """Advance some learners, all at the same round; an error of one does not affect the others."""
         asked = [_attempt(_ask, learner) for learner in learners]
         going = [
             learner
@@ -156,7 +157,7 @@ class TrainedTogether:
     def _train(
         self, learners: Sequence[ActiveLearner]
     ) -> list[tuple[TrainingDiagnostics, float] | Exception]:
-        """How the training of each went, and its seconds."""
+        """Train each learner's network; its diagnostics and seconds, or its error."""
         sizes = {len(learner.labels.pool.labeled) for learner in learners}
         taken = any(learner.takes_round0_over for learner in learners)
         networks = [n for learner in learners if isinstance(n := learner.model, Network)]
@@ -192,7 +193,7 @@ class TrainedTogether:
 
 
 def _ask(learner: ActiveLearner) -> None:
-    """Propose the coming round's batch and take in its true labels."""
+    """Propose the next round's batch and add its true labels."""
     oracle = DatasetOracle(learner.labels.dataset)
     if (ticket := ask_oracle(learner, oracle)) is not None:
         learner.add_answers(oracle.collect(ticket))
@@ -210,29 +211,30 @@ def run_together(
     resume: bool = False,
     observers: Sequence[Observer | None] | None = None,
 ) -> list[RunResult | Exception]:
-    """Run several configurations at once, each into its own run folder.
+    """Run several configurations at the same time, each in its own run folder.
 
-    Every run chooses, trains and records as :func:`~rlmba.learner.run` does; small networks over data
-    in memory are trained with stacked parameters, which gives each run the same figures to rounding.
+    Every run queries, trains and records as :func:`~rlmba.learner.run` does. Small networks over data
+    in memory are trained with stacked parameters; their results are equal up to rounding.
 
     Parameters
     ----------
     configs : sequence of RunConfig [K]
-        Of one :func:`together_key`.
+        Configurations with the same :func:`together_key`.
     outputs : sequence of path [K]
     resume : bool
-        Go on with the runs that are there.
+        Continue the runs that exist.
     observers : sequence of Observer or None [K]
 
     Returns
     -------
     list of RunResult or Exception [K]
-        What ended a run; the others are unharmed by it.
+        The result of each run, or the exception that ended it; an exception does not affect the
+        other runs.
 
     Raises
     ------
     UsageError
-        If the keys differ, or a configuration cannot be met; nothing is written then.
+        If the keys differ, or a configuration cannot be satisfied; nothing is written then.
     DataError
         If the data cannot be used; nothing is written then.
     """
@@ -243,7 +245,7 @@ def run_together(
     with contextlib.ExitStack() as stack, together.loader, worker_deaths(together.loader):
         for k, (learner, output) in enumerate(zip(together.learners, outputs, strict=True)):
             try:
-                stack.enter_context(opened(learner, Path(output), resume=resume))
+                stack.enter_context(open_experiment(learner, Path(output), resume=resume))
             except Exception as error:
                 results[k] = error
                 continue

@@ -1,4 +1,4 @@
-"""A run's trained network as a thing of its own: what a checkpoint says of it, and how it is loaded."""
+"""Load a run's trained network without its data set, from the description in its checkpoint."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Number of the layout of :data:`NETWORK`."""
+"""Version of the format of :data:`NETWORK`."""
 NETWORK = "network.json"
-"""Beside the weights in a checkpoint's folder: what the network is."""
+"""File in a checkpoint's folder that describes the network."""
 WEIGHTS = "model.safetensors"
 EXPORTED = "config.json"
-"""The same in a folder made by `rlmba export`, which has more in it."""
+"""The same description, with additional keys, in a folder written by `rlmba export`."""
 
 
 class Description(BaseModel, extra="allow"):
-    """The file :data:`NETWORK`, as :func:`describe_network` makes it."""
+    """Content of the file :data:`NETWORK`, as returned by :func:`describe_network`."""
 
     format: int
     rlmba: str
@@ -69,34 +69,36 @@ class Description(BaseModel, extra="allow"):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network and what is needed to use it on samples that no data set of its run had.
+    """A trained network and everything that is needed to use it on new samples.
 
     Parameters
     ----------
     model : MultimodalClassifier
-        In evaluation mode, on the CPU, under the fusion weights it was trained and judged with.
+        In evaluation mode, on the CPU, with the fusion weights of its training and evaluation.
     classes : tuple of str
-        Class names; an output's column is a position in it.
+        Class names, in the order of the columns of the outputs.
     modalities : tuple of Modality
-        What the model takes, in its order.
+        The inputs of the model, in its order.
     temperatures : float64 array [M]
-        T_m of the modality heads, fitted on V.
+        T_m of the modality heads, fitted on the validation set.
     fused_temperature : float
-        That of the fused head.
+        Temperature of the fused head.
     weights : float64 array [M]
-        AMCB's w that V gave this network (Eq 1-2): they weigh the modalities' evidence (Eq 3).
+        AMCB's w for this network, from the validation set (Eq 1-2); they weight the modalities'
+        evidence (Eq 3).
     predictor : {"fused", "pooled"}
-        How heads become a class.
+        How the outputs of the heads become a class.
     config : RunConfig
-        Of the run, resolved.
+        The resolved configuration of the run.
     reading : mapping
-        How its data set read samples, for others to be read alike; empty where it cannot say.
+        How the data set reads samples, so that new ones are read in the same way; empty if the data
+        set does not describe it.
     dataset : str
         Name of the data set.
     round, labels : int
-        The round that trained it, and how many labels it had.
+        The round that trained the network, and its number of labels.
     document : mapping
-        All of this as JSON holds it, and what else the network is built from.
+        The network's description as JSON, as returned by :func:`describe_network`.
     """
 
     model: MultimodalClassifier
@@ -121,19 +123,19 @@ class Trained:
 
     @classmethod
     def load(cls, folder: str | Path) -> Trained:
-        """Load the network of a run's last complete round, or one that `rlmba export` wrote.
+        """Load the network of a run's last complete round, or a network written by `rlmba export`.
 
-        Neither the data set nor any published weights are needed: everything is in the folder.
+        Neither the data set nor published weights are needed.
 
         Parameters
         ----------
         folder : path
-            A run folder, which may still be written to, or an exported one.
+            A run folder, which another process may be writing, or a folder written by `rlmba export`.
 
         Raises
         ------
         RunFolderError
-            If it is neither, or no round of it is trained yet.
+            If it is neither, or no round is trained yet.
         CheckpointError
             If the checkpoint is missing or damaged, its parts do not belong together, or another
             version of rlmba wrote it.
@@ -149,14 +151,14 @@ class Trained:
             records = read_run(folder).records
             if not records:
                 raise RunFolderError(
-                    f"{folder}: expected a run with a trained round, it has none yet; go on with it first"
+                    f"{folder}: expected a run with a trained round, found none yet; continue the run first"
                 )
             number = records[-1].round
             try:
                 checkpoint = folder / "checkpoints" / f"round_{number:03d}"
                 return cls._read(checkpoint, NETWORK, owner=folder)
             except CheckpointError:
-                # Whoever writes the run drops a checkpoint once it has the next one.
+                # The process that writes the run removes a checkpoint once the next one is complete.
                 if number == tried:
                     raise
                 tried = number
@@ -218,23 +220,23 @@ def describe_network(
     weights: Mapping[str, float],
     record: RoundRecord,
 ) -> dict[str, Any]:
-    """What :meth:`Trained.load` needs beside the weights, as JSON holds it.
+    """Everything that :meth:`Trained.load` needs besides the weights, as values for JSON.
 
     Parameters
     ----------
     model : MultimodalClassifier
-        As the round of ``record`` trained it.
+        As trained in the round of ``record``.
     dataset : MultimodalDataset
-        What it was trained on; where that is features of frozen encoders, the network is described
-        with these, as a network over what they see.
+        The training data. If they are features of frozen encoders, the description includes the
+        encoders, so that the described network takes the original inputs.
     config : RunConfig
         Resolved.
     identity : mapping
-        What the file of weights is written with.
+        The identity of the configuration, which is also stored in the file of weights.
     weights : mapping of modality to float
         AMCB's w after the round.
     record : RoundRecord
-        Of the round.
+        The record of the round.
     """
     behind = dataset if isinstance(dataset, FrozenDataset) else None
     source = dataset if behind is None or behind.source is None else behind.source
@@ -272,26 +274,26 @@ def write_network(folder: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_document(folder: Path, name: str) -> Description:
-    """Read what :func:`describe_network` said.
+    """Read the description that :func:`describe_network` returned.
 
     Parameters
     ----------
     folder : path
-        A checkpoint's, or an exported one.
+        A checkpoint's folder, or a folder written by `rlmba export`.
     name : str
         :data:`NETWORK` or :data:`EXPORTED`.
 
     Raises
     ------
     CheckpointError
-        If it is missing, damaged, or of another format.
+        If the file is missing, damaged, or in another format.
     """
     path = folder / name
     if not path.is_file():
         if (folder / WEIGHTS).is_file():
             raise CheckpointError(
-                f"{path} is missing: an earlier version of rlmba wrote this checkpoint, which says too "
-                "little of its network; train another round with this version"
+                f"{path} is missing: an earlier version of rlmba wrote this checkpoint without a "
+                "description of its network; train another round with this version"
             )
         raise CheckpointError(
             f"{folder}: expected a checkpoint, found none; restore it, or start a new run"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlmba.errors import DataError, UsageError
-from rlmba.hub import PATIENCE, out_of_reach
+from rlmba.hub import TIMEOUT, out_of_reach
 
 __all__ = [
     "RANDOM",
@@ -179,7 +179,7 @@ def few(names: Sequence[str]) -> str:
 def connection_timeout() -> Iterator[None]:
     """Limit the wait for a connection in the block to ten seconds."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What another batch of labels is worth, from the curve on V: advice on when to stop."""
+"""Advice on when to stop: the expected gain of another batch, from the validation curve."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rlmba.errors import ShapeError, UsageError
 __all__ = ["LEVEL", "THRESHOLD", "Advice", "advise"]
 
 LEVEL = 0.8
-"""Share of the interval ``low`` to ``high``."""
+"""Probability of the interval from ``low`` to ``high``."""
 THRESHOLD = 0.005
-"""Gain in Top-1 by one batch that is not worth its labels."""
+"""A batch whose gain in Top-1 is below this is not worth its labels."""
 
 _Floats = NDArray[np.float64]
 
-# How much a round's accuracy strays from a smooth curve (s.d. in Top-1), and how often: chance in training,
-# not in V. Larger values are rare, and a curve that jumps still finds them.
+# Standard deviation in Top-1 of a round's accuracy from a smooth curve, and its prior: randomness of the
+# training, not of the validation set. The large values are rare but let the model fit a curve that jumps.
 _STRAY = np.array([0.0025, 0.005, 0.01, 0.02, 0.04])
 _STRAY_PRIOR = np.array([0.3, 0.3, 0.25, 0.1, 0.05])
-# Early rounds stray from any smooth curve by more (s.d. in Top-1 of what a batch then adds).
+# Early rounds deviate more from any smooth curve (standard deviation in Top-1 of one batch's gain).
 _STRAY_EARLY = 0.03
 _EARLY = 3
 _ROUNDS_TO_STOP = 3
@@ -33,20 +33,22 @@ _ROUNDS_TO_STOP = 3
 
 @dataclass(frozen=True)
 class Advice:
-    """What another batch is worth. Gains are in Top-1, so that 0.01 is one point.
+    """Expected gain of another batch. Gains are in Top-1: 0.01 is one point.
 
     Parameters
     ----------
     gain : float
-        Expected gain of the next batch, 0 or more: the curve's, without the ups and downs of single rounds.
+        Expected gain of the smooth curve by the next batch, 0 or more, without fluctuations of single
+        rounds.
     low, high : float
-        80 % interval of what the next round shows, ups and downs included; ``low`` may be negative.
+        80 % interval of the gain that the next round will measure, including fluctuations; ``low`` may
+        be negative.
     trend : float
-        Upper end of the gain without the ups and downs: the curve gains less with 90 % certainty.
+        90 % quantile of the gain of the smooth curve, without fluctuations.
     stop : bool
-        ``trend`` is below the threshold, after three rounds or more.
+        True if ``trend`` is below the threshold, after three rounds or more.
     text : str
-        The same in plain words, one to three sentences.
+        The advice in one to three sentences.
     """
 
     gain: float
@@ -76,7 +78,7 @@ class _Curves:
 
 @cache
 def _curves() -> _Curves:
-    """Errors at the start and floors spread evenly over (0, 1); rates about 0.7, from 0.15 to 2.5."""
+    """Initial errors and floors on even grids over (0, 1); rates from 0.15 to 2.5, with a prior near 0.7."""
     start = (np.arange(30) + 0.5) / 30
     floor = (np.arange(12) + 0.5) / 12
     rate = np.geomspace(0.15, 2.5, 10)
@@ -92,24 +94,24 @@ def advise(
     batch: int,
     threshold: float = THRESHOLD,
 ) -> Advice:
-    """Estimate what another batch of labels adds to Top-1, and whether to stop.
+    """Estimate the gain in Top-1 by another batch of labels, and whether to stop.
 
-    All power laws of a grid are weighed by how likely they make the counts on V, with a round's own
-    ups and downs as one more unknown; what follows is their weighted mean and quantiles. Nothing is
-    drawn, so the same curve gives the same advice.
+    Each power law of a grid is weighted by the likelihood of the observed counts on the validation
+    set, with the size of a round's fluctuations as an additional unknown. The results are weighted
+    means and quantiles. The computation is deterministic.
 
     Parameters
     ----------
     labels : float array [T]
-        Labels for training after each round, in order, positive; T is at least 1.
+        Numbers of training labels after each round, in order, positive; T is at least 1.
     correct : int array [T]
-        Samples of V that the fused prediction had right.
+        Numbers of validation samples that the fused prediction classified correctly.
     size : int array [T]
-        Samples of V, which may differ from round to round.
+        Sizes of the validation set, which may differ between rounds.
     batch : int
-        Labels of the next batch.
+        Number of labels in the next batch.
     threshold : float
-        A gain below it is not worth a batch.
+        A batch with a smaller gain is not worth its labels.
 
     Returns
     -------
@@ -124,8 +126,8 @@ def advise(
 
     Notes
     -----
-    With one or two rounds nearly all of the answer is the prior: learning curves as they usually
-    are. ``stop`` needs three.
+    With one or two rounds, the result is determined almost entirely by the prior, which describes
+    typical learning curves. ``stop`` requires three rounds.
 
     Examples
     --------
@@ -139,7 +141,7 @@ def advise(
     curves = _curves()
     errors = curves.errors(np.append(n, n[-1] + batch) / n.min())
     gains = errors[:, -2] - errors[:, -1]
-    # Half a sample more on either side: none wrong of twenty is no proof that none ever will be.
+    # Half a sample is added on either side, because zero errors in a sample do not imply an error of 0.
     seen = (v - k + 0.5) / (v + 1)
     weights = _posterior(errors[:, :-1], seen, v, curves.log_prior)
     gain = float(weights.sum(1) @ gains)
@@ -156,7 +158,7 @@ def advise(
 
 
 def _posterior(errors: _Floats, seen: _Floats, size: _Floats, log_prior: _Floats) -> _Floats:
-    """Weights [grid, strays], summing to 1: binomial counts, as normal, with a round's own ups and downs."""
+    """Weights [grid, strays] with sum 1: binomial counts as normal, plus the fluctuations of a round."""
     variance = (errors * (1 - errors) / size)[:, :, None] + _STRAY**2
     misfit = (seen - errors)[:, :, None] ** 2 / variance + np.log(variance)
     logs = log_prior[:, None] + np.log(_STRAY_PRIOR) - 0.5 * misfit.sum(1)
@@ -165,7 +167,7 @@ def _posterior(errors: _Floats, seen: _Floats, size: _Floats, log_prior: _Floats
 
 
 def _quantile(gains: _Floats, weights: _Floats, deviation: _Floats, level: float) -> float:
-    """Quantile of gains [grid] plus the difference of two rounds' ups and downs [strays]."""
+    """Quantile of gains [grid] plus the difference of two rounds' fluctuations [strays]."""
     total = weights.sum()
 
     def beyond(x: float) -> float:
@@ -182,15 +184,15 @@ def _checked(
     n, k, v = (np.asarray(a, np.float64) for a in (labels, correct, size))
     if n.ndim != 1 or not len(n) or n.shape != k.shape or n.shape != v.shape:
         raise ShapeError(
-            "advise: expected labels, correct and size of one and the same length, 1 or more, got "
+            "advise: expected one-dimensional labels, correct and size of the same length >= 1, got "
             f"shapes {n.shape}, {k.shape} and {v.shape}"
         )
     bad = ~(np.isfinite(n) & (n > 0) & (v >= 1) & (k >= 0) & (k <= v))
     if bad.any():
         i = int(np.argmax(bad))
         raise UsageError(
-            f"advise: round {i} has {n[i]:g} labels and {k[i]:g} of {v[i]:g} samples of V right; expected "
-            "labels above 0, V of 1 or more, and no more right than there are"
+            f"advise: round {i} has {n[i]:g} labels and {k[i]:g} correct of {v[i]:g} validation samples; "
+            "expected labels > 0, size >= 1 and 0 <= correct <= size"
         )
     if batch < 1:
         raise UsageError(f"advise: expected a batch of 1 label or more, got {batch}")
@@ -212,13 +214,14 @@ def _text(
     interval = f"80 %: {100 * low:.1f} to {100 * high:.1f}"
     says = [f"{what} expected to add about {100 * gain:.1f} points of Top-1 ({interval})."]
     if rounds < _ROUNDS_TO_STOP:
-        says.append("This early it is a guess, from how learning usually goes: label on.")
+        says.append("This early estimate relies on typical learning curves: continue labeling.")
     elif stop:
         says.append(
-            f"The curve has flattened, to {100 * trend:.1f} points a batch at most: time to stop."
+            f"The curve has flattened to at most {100 * trend:.1f} points per batch: consider stopping."
         )
     if 1 / size > 2 * THRESHOLD:
         says.append(
-            f"V has {size} samples, so each is {100 / size:.1f} points: label more of V to see small gains."
+            f"The validation set has {size} samples, so each counts {100 / size:.1f} points: "
+            "label more validation samples to measure small gains."
         )
     return " ".join(says)

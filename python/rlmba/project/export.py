@@ -1,4 +1,4 @@
-"""A trained network in a folder of its own: weights, what they are, how to use them; as ONNX too."""
+"""Export a trained network to a folder: weights, description and instructions, optionally as ONNX."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _KNOWN = {WEIGHTS, EXPORTED, _README, ONNX, f"{ONNX}.data"}
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export` wrote.
+    """Result of :func:`export`.
 
-    ``difference`` is the largest one between outputs of ONNX Runtime and of torch on random inputs;
-    None where there is no graph or no ONNX Runtime.
+    ``difference`` is the largest difference between outputs of ONNX Runtime and of torch on random
+    inputs; None if no graph was written or ONNX Runtime is not installed.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Exported:
     difference: float | None = None
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Summary for the terminal."""
         t = self.trained
         lines = [
             f"{self.path}: the network of round {t.round}, {t.labels:,} labels, {len(t.classes)} classes"
@@ -47,7 +47,7 @@ class Exported:
             checked = (
                 "not checked: onnxruntime is not installed"
                 if self.difference is None
-                else f"outputs differ from torch's by {self.difference:.1e} at most"
+                else f"outputs differ from torch's by at most {self.difference:.1e}"
             )
             lines.append(f"{self.path / ONNX}: {checked}")
         return lines
@@ -56,9 +56,10 @@ class Exported:
 def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = False) -> Exported:
     """Write a run's trained network so that it can be used without the run.
 
-    The folder has ``model.safetensors``; ``config.json``, which is all that
-    :meth:`rlmba.learner.Trained.load` needs beside the weights, and how inputs are prepared; ``README.md``;
-    and, where asked for, ``model.onnx``. ``config.json`` is written last: a folder that has it is whole.
+    The folder contains ``model.safetensors``; ``config.json``, which is all that
+    :meth:`rlmba.learner.Trained.load` needs besides the weights, and describes how inputs are prepared;
+    ``README.md``; and, on request, ``model.onnx``. ``config.json`` is written last, so a folder that
+    contains it is complete.
 
     Parameters
     ----------
@@ -67,20 +68,22 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
     out : path
         A new or empty folder.
     onnx : bool
-        Write the fused classifier as ONNX as well. Where it cannot be, the rest is written all the same.
+        Also write the fused classifier as ONNX. If that fails, all other files are still written.
     overwrite : bool
-        Replace what was exported to ``out`` before.
+        Replace an earlier export in ``out``.
 
     Raises
     ------
     RunFolderError
         If the network cannot be loaded.
     UsageError
-        If ``out`` holds something that is not to be replaced, or onnx is needed and not installed.
+        If ``out`` contains other files, or an export and ``overwrite`` is not set, or onnx is needed
+        and not installed.
     ExportError
-        If there can be no ONNX of the network; the message names the encoder. All else is there.
+        If the network cannot be written as ONNX; the message names the encoder. All other files are
+        written.
     StorageError
-        If something cannot be written.
+        If a file cannot be written.
     """
     trained = Trained.load(folder)
     _check_target(out, overwrite)
@@ -101,7 +104,7 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
     text = json.dumps(_config(trained, onnx=done), indent=1, allow_nan=False)
     atomic_write_text(out / EXPORTED, text + "\n")
     if failed is not None:
-        raise type(failed)(f"{failed}. All else is in {out}") from failed
+        raise type(failed)(f"{failed}. All other files are in {out}") from failed
     return Exported(out, trained, done, difference)
 
 
@@ -120,7 +123,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _config(trained: Trained, *, onnx: bool) -> dict[str, Any]:
-    """All of the checkpoint's description, and inputs and outputs for whoever does not use rlmba."""
+    """The checkpoint's description, plus inputs and outputs for use without rlmba."""
     config = {**trained.document, "inputs": _inputs(trained)}
     config.pop("onnx", None)
     if onnx:
@@ -132,7 +135,7 @@ def _config(trained: Trained, *, onnx: bool) -> dict[str, Any]:
 
 
 def _inputs(trained: Trained) -> dict[str, Any]:
-    """By modality: shape, dtype, and how stored values become what the network takes."""
+    """By modality: shape, dtype, and how stored values become inputs of the network."""
     arrays: Mapping[str, Any] = trained.reading.get("arrays", {})
     inputs = {}
     for modality in trained.modalities:
@@ -145,20 +148,20 @@ def _inputs(trained: Trained) -> dict[str, Any]:
             described["scale"] = 255.0
         described["prepared"] = _PREPARED.get(
             "tokens" if modality.kind == "tokens" else "" if converter is None else "arrays",
-            "as `reading` says; images and videos: divided by scale, minus mean, divided by deviation",
+            "as described by `reading`; images and videos: (value / scale - mean) / deviation",
         )
         inputs[modality.name] = described
     return inputs
 
 
 _PREPARED = {
-    "tokens": "token ids as `reading` says, `padding` where a text has ended",
-    "arrays": "stored values divided by scale, minus mean, divided by deviation, those that are not null",
+    "tokens": "token ids as described by `reading`, with `padding` after the end of a text",
+    "arrays": "(value / scale - mean) / deviation, without those of the three that are null",
 }
 
 
 def _readme(trained: Trained, name: str, *, onnx: bool) -> str:
-    """How to use the folder, with code that runs."""
+    """Instructions for the folder, with runnable code."""
     t = trained
     takes = "\n".join(
         f"| {markdown_code(m.name).replace('|', chr(92) + '|')} | {m.kind} | {list(m.shape)} | {m.dtype} |"
@@ -204,8 +207,8 @@ Trained on {dataset}, round {round}, {labels} labels, with rlmba {version}. Clas
 |---|---|---|---|
 {takes}
 
-`config.json` says under `inputs` how values are prepared, and under `temperatures`, `weights` and
-`predictor` how outputs become probabilities.
+`config.json` describes under `inputs` how values are prepared, and under `temperatures`, `weights`
+and `predictor` how outputs become probabilities.
 
 ## With rlmba
 
@@ -224,8 +227,8 @@ print(trained.classes[output.fused_logits[0].argmax()])
 _ONNX_PART = """
 ## With ONNX Runtime
 
-`present` says which modalities a sample has, in the order above; what stands in for an absent one
-matters not, as long as it is finite. `probabilities` are calibrated and add up to 1.
+`present` states which modalities a sample has, in the order above. The input of an absent modality
+is ignored, but must be finite. `probabilities` are calibrated and sum to 1.
 
 ```python
 import numpy as np

@@ -1,4 +1,4 @@
-"""A project's folder: a run folder with a log of labels, and the batch that annotators have."""
+"""A project's folder: a run folder with a log of labels and a pending batch."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ MANIFEST = "manifest"
 
 @dataclass
 class Project:
-    """A project's folder; made by :func:`open_project` to write, by :func:`read_project` to look."""
+    """A project's folder, opened for writing by :func:`open_project` or read by :func:`read_project`."""
 
     path: Path
     config: RunConfig
     log: LabelLog
     records: list[RoundRecord]
-    """Of the complete rounds."""
+    """Records of the complete rounds."""
     store: RunStore | None = None
 
     @property
@@ -71,37 +71,37 @@ class Project:
         return self.config.dataset_options.get("classes") is not None
 
     def writable(self) -> RunStore:
-        """The run folder, where it is open for writing."""
+        """The run folder, if it is open for writing."""
         if self.store is None:
-            raise RunFolderError(f"{self.path} is open for reading only")
+            raise RunFolderError(f"{self.path} is open for reading only; use open_project to write")
         return self.store
 
     def split(self) -> dict[str, list[str]]:
-        """Ids of the validation set (``validation``) and of the first labeled samples (``initial``)."""
+        """Ids of the initial validation set (``validation``) and labeled set (``initial``)."""
         return dict(read_split(self.path))
 
     def pending(self) -> PendingRound | None:
-        """The batch that was chosen last, if it has not been trained on."""
+        """The last batch, if it has not been used for training yet."""
         pending = read_pending(self.path)
-        # A round that was committed just before a crash left its batch behind.
+        # A crash just after a round was committed leaves its batch behind.
         return pending if pending and pending.ids and pending.round == self.rounds else None
 
     def annotator(self, name: str | None = None) -> Annotator:
-        """The project's annotator, or the one of that name.
+        """The project's annotator, or the one with the given name.
 
         Raises
         ------
         UsageError
-            If it is unknown, or an option is wrong.
+            If it is unknown, or an option is invalid.
         TrustError
-            If it does what this user has not allowed; nothing of it was imported.
+            If its acts are not allowed by this user; its code is not imported then.
         """
         name, options = self._named(name)
         trust.require(self.path, annotators.acts(name, self.path, options))
         return annotators.create(name, self.path, options)
 
     def acts(self) -> list[str]:
-        """What the project does beyond its folder: its annotators' acts, what it writes, where links lead."""
+        """Acts of the project outside its folder: those of annotators, files written, targets of links."""
         pending = self.pending()
         waiting = [pending.annotator] if pending and pending.annotator else []
         asked = dict.fromkeys((self.config.project.annotator, *waiting))
@@ -110,16 +110,15 @@ class Project:
         return list(dict.fromkeys([*itertools.chain(*acts), *written, *trust.links_out(self.path)]))
 
     def tickets(self) -> list[tuple[str, str]]:
-        """Annotator and ticket of every batch that was ever asked for, oldest first.
+        """Annotator and ticket of every requested batch, oldest first.
 
-        Of the annotators that come with this package, and of the project's own: another name of a
-        folder names nobody.
+        Only built-in annotators and the project's own are considered; other folders are ignored.
         """
         built_in, own = annotators.BUILT_IN, self.config.project.annotator
         files = (self.path / "tickets").glob("*/round_*.json")
         found = {(p.parent.name, p.stem) for p in files if p.parent.name in (*built_in, own)}
         if own not in built_in:
-            # It may keep its tickets anywhere: those that have answers are known from the log.
+            # It may store its tickets anywhere, but tickets with answers are in the log.
             sources = (answer.source.rpartition("/") for answer in self.log.answers)
             found |= {(own, t) for name, _, t in sources if name == own and is_plain_name(t)}
         if (pending := self.pending()) is not None and pending.ticket:
@@ -127,7 +126,7 @@ class Project:
         return sorted(found, key=lambda t: (t[1], t[0]))
 
     def _named(self, name: str | None) -> tuple[str, dict[str, Any]]:
-        """An annotator and its options; those of the configuration are of the one it names."""
+        """An annotator and its options; only the configured annotator has the configured options."""
         project = self.config.project
         if name is None or name == project.annotator:
             return project.annotator, project.annotator_options
@@ -140,21 +139,21 @@ def written_by(config: RunConfig, folder: Path) -> list[str]:
     kept = {"features": config.model.features_folder, "media": media}
     found = code_of(config)
     for what, place in kept.items():
-        # Unlike an annotator's, these paths count from the current folder.
+        # Unlike an annotator's paths, these are relative to the working directory.
         if place and (real := trust.outside(folder, Path.cwd() / str(place))) is not None:
             found.append(f"keep {what} in the folder {real!r}")
     return found
 
 
 def acts_of(path: Path) -> list[str]:
-    """What the files of any folder ask for beyond it, as :mod:`rlmba.trust` keeps it.
+    """Acts outside a folder that its files request, as :mod:`rlmba.trust` stores them.
 
     Raises
     ------
     UsageError
         If there is no such folder.
     RunFolderError
-        If it is a damaged project's.
+        If the folder is a damaged project's.
     """
     if not path.is_dir():
         raise UsageError(f"expected a folder, there is none at {path}")
@@ -170,12 +169,12 @@ def acts_of(path: Path) -> list[str]:
 
 
 def read_project(path: Path) -> Project:
-    """A project to look at, while another process may be writing it.
+    """Read a project, which another process may be writing.
 
     Raises
     ------
     RunFolderError
-        If the folder is no project's, or damaged.
+        If the folder is not a project's, or is damaged.
     """
     view = _viewed(path)
     return Project(path, view.config, LabelLog(path / "labels.jsonl"), view.records)
@@ -183,14 +182,14 @@ def read_project(path: Path) -> Project:
 
 @contextlib.contextmanager
 def open_project(path: Path) -> Iterator[Project]:
-    """A project to go on with, locked against other processes.
+    """Open a project for writing, locked against other processes.
 
     Raises
     ------
     RunFolderError
-        If the folder is no project's, damaged, or another process is writing it.
+        If the folder is not a project's, is damaged, or another process is writing it.
     TrustError
-        If files would be written elsewhere, and its user has not allowed it.
+        If it would write files elsewhere and this user has not allowed it.
     """
     trust.require(path, written_by(_viewed(path).config, path))
     with RunStore.resume(path) as store:
@@ -199,17 +198,17 @@ def open_project(path: Path) -> Iterator[Project]:
 
 
 def _viewed(path: Path) -> RunView:
-    """The run folder that a project is."""
+    """Read the run folder of a project."""
     if not (path / "run.json").exists():
         raise RunFolderError(
-            f"{path}: expected a project's folder, found {'none' if not path.exists() else 'another'}; make "
-            "one with `rlmba init DIR --manifest FILE`"
+            f"{path}: expected a project's folder, found {'none' if not path.exists() else 'another'}; "
+            "create one with `rlmba init DIR --manifest FILE`"
         )
     view = read_run(path)
     if not view.info.get("project"):
         raise RunFolderError(
-            f"{path} holds a run of `rlmba run`, whose labels come from its data set; expected a project, "
-            "made by `rlmba init DIR --manifest FILE`"
+            f"{path}: expected a project, found a run of `rlmba run`, whose labels come from its data set; "
+            "create a project with `rlmba init DIR --manifest FILE`"
         )
     return view
 

@@ -1,4 +1,4 @@
-"""A trained network as one ONNX graph, its temperatures and predictor built in."""
+"""A trained network as one ONNX graph that includes its temperatures and predictor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ OPSET = 18
 PRESENT = "present"
 _TOLERANCE = 1e-3
 _LIMIT = 1_900_000_000
-"""Bytes of weights from which they lie beside the graph: a file of ONNX holds 2 GiB at most."""
+"""Bytes of weights from which they are stored in a separate file: an ONNX file has at most 2 GiB."""
 
 
 class ExportError(RlmbaError):
-    """A network, or a part of it, that cannot be written in another form."""
+    """A network, or a part of it, cannot be exported."""
 
 
 class NetworkGraph(nn.Module):
-    """What the graph computes: every head, and the classes' probabilities by the run's predictor.
+    """The computation of the graph: all heads, and class probabilities by the run's predictor.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class NetworkGraph(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what :meth:`forward` returns."""
+        """Names of the tensors that :meth:`forward` returns."""
         modal = [f"logits_{name}" for name in self.model.names]
         return ["probabilities", "logits", *modal, "features"]
 
@@ -79,10 +79,7 @@ class NetworkGraph(nn.Module):
 
 
 def example_inputs(trained: Trained, n: int, generator: torch.Generator) -> list[Tensor]:
-    """Inputs of n samples that mean nothing, for every modality: normal numbers, token ids.
-
-    Token ids are never padding.
-    """
+    """Random inputs of n samples for every modality: normal numbers or token ids, never padding."""
     inputs = []
     for m in trained.modalities:
         if m.kind == "tokens":
@@ -95,26 +92,26 @@ def example_inputs(trained: Trained, n: int, generator: torch.Generator) -> list
 
 
 def write_onnx(trained: Trained, path: Path) -> float | None:
-    """Write the graph of :class:`NetworkGraph` as ONNX, with a batch of any size.
+    """Write the graph of :class:`NetworkGraph` as ONNX, for batches of any size.
 
-    Inputs are the modalities by name, [n, *shape], and ``present``, bool [n, M]; outputs those of
-    :attr:`NetworkGraph.outputs`. The file is put in place whole. Weights of 1.9 GB or more lie beside
-    it, in ``<name>.data``.
+    The inputs are the modalities by name, [n, *shape], and ``present``, bool [n, M]. The outputs are
+    those of :attr:`NetworkGraph.outputs`. The file is replaced atomically. Weights of 1.9 GB or more
+    are stored in ``<name>.data`` in the same folder.
 
     Returns
     -------
     float or None
-        The largest difference between an output of ONNX Runtime and torch's, on random inputs of 1 and of
-        5 samples, with and without absent modalities; None without ONNX Runtime.
+        The largest difference between outputs of ONNX Runtime and of torch, on random inputs of 1 and
+        of 5 samples, with and without absent modalities; None if ONNX Runtime is not installed.
 
     Raises
     ------
     UsageError
-        If onnx or onnxscript is not installed, or a modality has the name of something else.
+        If onnx or onnxscript is not installed, or a modality has the name of another part of the graph.
     ExportError
-        If the network cannot be exported; the message names the encoder at fault.
+        If the network cannot be exported; the message names the encoder that caused it.
     StorageError
-        If it cannot be written.
+        If the file cannot be written.
     """
     _require_onnx()
     graph = NetworkGraph(trained).eval()
@@ -160,9 +157,9 @@ def _exported(
     sizes = [i.shape[0] for i in found.model.graph.inputs if i.shape is not None]
     fixed = [size for size in sizes if isinstance(size, int)]
     if fixed:
-        # The exporter takes len(x), unlike x.shape[0], for a constant and says nothing.
+        # The exporter silently treats len(x), unlike x.shape[0], as a constant.
         raise ExportError(
-            f"it takes batches of {fixed[0]} alone; does it use len(x) for x.shape[0]?"
+            f"it only takes batches of {fixed[0]}; use x.shape[0] instead of len(x) in its code"
         )
     return found
 
@@ -188,15 +185,15 @@ def _difference(graph: NetworkGraph, trained: Trained, path: Path) -> float | No
             if not off <= _TOLERANCE * max(1.0, float(a.abs().max())):  # NaN is not either
                 path.unlink()
                 raise ExportError(
-                    f"ONNX: expected what torch computes, within {_TOLERANCE:g} of the largest number, but "
-                    f"an output of ONNX Runtime is off by {off:.2g}; use the network with rlmba"
+                    f"ONNX: expected the outputs of torch within {_TOLERANCE:g} of the largest number, but "
+                    f"an output of ONNX Runtime is off by {off:.2g}; use the network with rlmba instead"
                 )
             worst = max(worst, off)
     return worst
 
 
 def _save(program: torch.onnx.ONNXProgram, path: Path, *, apart: bool) -> None:
-    """Into a folder of its own first: the graph refers to the file of its weights by name."""
+    """Save in a temporary folder first, since the graph refers to the file of its weights by name."""
     try:
         with tempfile.TemporaryDirectory(
             prefix=f".{path.name}.{secrets.token_hex(4)}.", dir=path.parent
@@ -212,7 +209,7 @@ def _save(program: torch.onnx.ONNXProgram, path: Path, *, apart: bool) -> None:
 
 
 def _explained(trained: Trained, inputs: list[Tensor], error: Exception) -> ExportError:
-    """Who is at fault: the first encoder that cannot be exported alone."""
+    """The error with its cause: the first encoder that cannot be exported alone."""
     parts = zip(trained.modalities, trained.model.encoders, inputs, strict=True)
     for modality, encoder, x in parts:
         own = _failure(encoder, x)
@@ -222,9 +219,11 @@ def _explained(trained: Trained, inputs: list[Tensor], error: Exception) -> Expo
             kind = type(getattr(encoder, "encoder", encoder)).__name__
             return ExportError(
                 f"ONNX: the encoder of {modality.name!r} ({name}, {kind}) cannot be exported: "
-                f"{_cause(own)}; choose another encoder, or use the network with rlmba"
+                f"{_cause(own)}; choose another encoder, or use the network with rlmba instead"
             )
-    return ExportError(f"ONNX: the network cannot be exported: {_cause(error)}")
+    return ExportError(
+        f"ONNX: the network cannot be exported: {_cause(error)}; use it with rlmba instead"
+    )
 
 
 def _failure(encoder: nn.Module, x: Tensor) -> Exception | None:
@@ -237,7 +236,7 @@ def _failure(encoder: nn.Module, x: Tensor) -> Exception | None:
 
 
 def _cause(error: BaseException) -> str:
-    """What was first wrong, in a line."""
+    """The first line of the original error."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -250,13 +249,13 @@ def _require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f'ONNX: {error.name} is not installed: pip install "rlmba[onnx]", or leave out --onnx'
+            f'ONNX: {error.name} is not installed; run pip install "rlmba[onnx]", or omit --onnx'
         ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A block in which the exporter says nothing: what matters of it becomes an error of ours."""
+    """Silence the exporter's logs and warnings; its errors are reported as :class:`ExportError`."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

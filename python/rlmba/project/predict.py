@@ -1,4 +1,4 @@
-"""What a run's trained network says of samples that are not of its data set."""
+"""Predictions of a run's trained network for new samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlmba.types import MULTIMODAL, PoolOutputs
 __all__ = ["Summary", "describe_samples", "predict_file", "predictions", "read_new"]
 
 _CHUNK = 8192
-"""Samples whose outputs are in memory at once; more where a forward pass takes more."""
+"""Samples whose outputs are in memory at once; more if a forward pass takes more."""
 
 _TEXTS = ("id", "class", "unreadable")
 
@@ -30,18 +30,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Summary:
-    """What :func:`predict_file` wrote.
+    """Summary of the file that :func:`predict_file` wrote.
 
     Attributes
     ----------
     path : path
     samples : int
     by_class : dict of class to int
-        How many samples got it.
+        Number of samples by predicted class.
     unread : list of str
-        Ids of samples that got none.
+        Ids of samples without a prediction, because no modality could be read.
     partly : int
-        Samples judged without a modality of theirs that could not be read.
+        Number of samples predicted without a modality that could not be read.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class Summary:
                 self.partly += note is not None
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Summary for the terminal."""
         most = sorted(self.by_class.items(), key=lambda item: -item[1])
         more = f", and {len(most) - 10} more classes" if len(most) > 10 else ""
         lines = [
@@ -73,10 +73,12 @@ class Summary:
         if self.unread:
             some = ", ".join(self.unread[:5]) + (", ..." if len(self.unread) > 5 else "")
             lines.append(
-                f"{len(self.unread):,} have no class, nothing of them could be read: {some}"
+                f"{len(self.unread):,} have no class, because no modality could be read: {some}"
             )
         if self.partly:
-            lines.append(f"{self.partly:,} were judged without a modality that could not be read")
+            lines.append(
+                f"{self.partly:,} were predicted without a modality that could not be read"
+            )
         return [line for line in lines if line]
 
 
@@ -92,26 +94,26 @@ def predict_file(
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Write what a trained network says of new samples, a row each, in the order they are in.
+    """Write predictions for new samples, one row per sample, in the order of the samples.
 
     Parameters
     ----------
     folder : path
         A run folder, or one that :func:`rlmba.project.export.export` wrote.
     out : path
-        ``.csv``, ``.jsonl`` or ``.parquet``; replaced whole or not at all.
+        ``.csv``, ``.jsonl`` or ``.parquet``; written atomically.
     manifest, data : path
-        One of them: the new samples as a manifest, or as a ``.npz`` for a run on arrays.
+        Exactly one of them: the new samples as a manifest, or as a ``.npz`` for a run on arrays.
     every_class : bool
-        Write the probability of each class as well.
+        Also write the probability of each class.
     overwrite : bool
-        Replace a file at ``out``.
+        Replace an existing file at ``out``.
     device : str or None
         "auto", "cpu" or a torch device; None: the run's own setting.
     batch_size : int or None
         Samples per forward pass; None: the run's own setting.
     progress : callable or None
-        Called with (samples done, samples in all).
+        Called with (samples done, total samples).
 
     Returns
     -------
@@ -122,7 +124,7 @@ def predict_file(
     RunFolderError
         If the network cannot be loaded; see :meth:`rlmba.learner.Trained.load`.
     UsageError
-        If an argument is wrong; known before any sample is read.
+        If an argument is invalid; raised before any sample is read.
     DataError
         If the new samples cannot be used.
     StorageError
@@ -152,21 +154,21 @@ def predict_file(
 def read_new(
     trained: Trained, *, manifest: Path | None = None, data: Path | None = None
 ) -> MultimodalDataset:
-    """New samples, read as those of the run were.
+    """Read new samples in the same way as those of the run.
 
     Raises
     ------
     UsageError
-        If neither or both are given, or the run's data set reads the other kind, or none.
+        If neither or both are given, or the run's data set reads the other kind or neither.
     DataError
-        If they cannot be read, or are not what the network takes.
+        If the samples cannot be read, or do not have the network's modalities.
     """
     if (manifest is None) == (data is None):
         raise UsageError("expected --manifest FILE or, for a run on arrays, --data FILE.npz")
     if not trained.reading:
         raise UsageError(
-            f"the run's data set {trained.dataset!r} does not say how other files are to be read like its "
-            "own; runs on a manifest or on arrays (`features`) do"
+            f"the run's data set {trained.dataset!r} does not say how other files are read; expected a run "
+            "on a manifest or on arrays (`features`)"
         )
     arrays = "arrays" in trained.reading
     if arrays and data is None:
@@ -184,7 +186,8 @@ def read_new(
     got = [(m.name, m.kind, m.shape, m.dtype) for m in dataset.modalities]
     if wanted != got:
         raise DataError(
-            f"{data or manifest}: expected modalities {wanted}, as the network was trained on, got {got}"
+            f"{data or manifest}: expected the modalities of the network, {wanted}, got {got}; give samples "
+            "with these modalities"
         )
     return dataset
 
@@ -197,11 +200,10 @@ def predictions(
     device: str | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Columns]:
-    """Columns on all samples of a data set, a chunk at a time; see :func:`describe_samples`.
+    """Predictions for all samples of a data set, in chunks of rows; see :func:`describe_samples`.
 
-    Columns of a manifest that are no sample, for there is nothing that could be read, come last.
-
-    Memory does not grow with the number of samples, beyond what the data set itself takes.
+    Rows of a manifest of which nothing could be read come last. Except for the data set itself,
+    memory does not grow with the number of samples.
 
     Raises
     ------
@@ -238,28 +240,28 @@ def describe_samples(
     *,
     every_class: bool = False,
 ) -> Columns:
-    """What a network's outputs mean, a row for each sample.
+    """Describe a network's outputs, one row per sample.
 
     Parameters
     ----------
     trained : Trained
     outputs : PoolOutputs
-        Of N samples.
+        The network's outputs for N samples.
     listed : bool array [N, M] or None
-        Modalities that the samples are said to have, of which ``outputs.present`` are those that could
-        be read; None: all.
+        Modalities that the samples should have; ``outputs.present`` are those that could be read.
+        None means all.
     every_class : bool
-        Add a column for the probability of each class.
+        Add a column with the probability of each class.
 
     Returns
     -------
     mapping of column to list
-        ``id``; ``class``, the most probable (the lowest of tied ones); ``probability`` of it, by the
-        run's predictor with each head's temperature; ``p_<class>``, with sum 1; ``difficulty`` U(x),
-        the mean variance of the fused Dirichlet (Eq 3-4) under ``trained.weights``;
-        ``weight_<modality>``, those weights, 0 for modalities that are absent and the others with sum
-        1; ``unreadable``, what should be there and could not be read. None where there is nothing: a
-        sample without any modality has an id and a note.
+        ``id``; ``class``, the most probable one (the first of tied ones); ``probability`` of that
+        class, by the run's predictor with the temperature of each head; ``p_<class>``, with sum 1;
+        ``difficulty`` U(x), the mean variance of the fused Dirichlet (Eq 3-4) with
+        ``trained.weights``; ``weight_<modality>``, the sample's weights with sum 1, 0 for absent
+        modalities; ``unreadable``, the modalities that could not be read. Other values are None: a
+        sample without any modality has only ``id`` and ``unreadable``.
     """
     log_probs = head_log_probs(
         outputs,
@@ -272,7 +274,7 @@ def describe_samples(
     there = np.ones((n, m), np.bool_) if outputs.present is None else outputs.present
     some: NDArray[np.bool_] = np.asarray(there.any(axis=1))
     shares = sample_weights(trained.weights, there)
-    hard = np.zeros(n)  # without any modality there is nothing to fuse, and the row is emptied
+    hard = np.zeros(n)  # samples without any modality keep 0, which becomes None below
     hard[some] = difficulty(
         outputs if some.all() else outputs.take(np.flatnonzero(some)),
         trained.weights,
@@ -301,7 +303,7 @@ def describe_samples(
 def _notes(
     trained: Trained, there: NDArray[np.bool_], listed: NDArray[np.bool_] | None
 ) -> list[str | None]:
-    """What could not be read of each sample, by its modalities; None where all could."""
+    """The modalities of each sample that could not be read, as text; None if all could."""
     said = np.ones_like(there) if listed is None else listed
     lost = said & ~there
     notes: list[str | None] = [None] * len(there)

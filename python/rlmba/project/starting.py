@@ -1,4 +1,4 @@
-"""A new project: read the data, set the validation set aside, write the folder."""
+"""Create a project: read the data, draw the validation set, write the folder."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from rlmba.runfolder.store import RunStore
 __all__ = ["Started", "overrides", "start"]
 
 _PATHS = frozenset({"document_root", "export", "key_file", "path", "truth"})
-"""Options of annotators that name files."""
+"""Options of annotators that are paths."""
 
 _BASIS: Mapping[str, Any] = {
     "strategy": "rlmba-x",
     "fusion": "adaptive",
     "predictor": "pooled",
 }
-"""What did best on data that it was not tuned on: docs/results.md."""
+"""The best settings on data sets on which they were not tuned: docs/results.md."""
 
 _SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 _PRETRAINED: Mapping[str, Mapping[str, Any]] = {
@@ -46,12 +46,12 @@ _PRETRAINED: Mapping[str, Mapping[str, Any]] = {
     "video": {"name": "r2plus1d-18", "weights": "KINETICS400_V1"},
     "spectrogram": {"name": "audio-resnet18", "weights": "IMAGENET1K_V1"},
 }
-"""Encoder by kind of modality, where pretrained ones are wanted."""
+"""Pretrained encoder by kind of modality."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A new project: its folder, and what was found and decided, a line each."""
+    """A new project: its folder, and one line per finding or decision."""
 
     path: Path
     lines: tuple[str, ...]
@@ -66,33 +66,33 @@ def overrides(
     annotator_options: Mapping[str, Any] | None = None,
     pretrained: bool = False,
 ) -> dict[str, Any]:
-    """Settings of a new project by key, from what `rlmba init` was told.
+    """Settings of a new project by key, from the options of `rlmba init`.
 
     Parameters
     ----------
     manifest, huggingface
-        Where the samples are: one of the two.
+        The source of the samples; exactly one of the two.
     classes : sequence of str or None
-        Their names; None: discovered.
+        Names of the classes; None: those of the labels.
     annotator, annotator_options
-        Who labels.
+        The annotator and its options.
     pretrained : bool
-        Frozen pretrained encoders for every modality that there is one for.
+        Use frozen pretrained encoders for every modality for which there is one.
 
     Raises
     ------
     UsageError
-        If there is not one source of samples, or the classes are not two names or more.
+        If there is not exactly one source of samples, or the classes are not two or more distinct names.
     DataError
-        If ``pretrained`` and the data cannot be used.
+        If ``pretrained`` is set and the data cannot be used.
     """
     if (manifest is None) == (huggingface is None):
         raise UsageError(
-            f"expected --manifest or --huggingface, got {'none of them' if manifest is None else 'both'}"
+            f"expected --manifest or --huggingface, got {'neither' if manifest is None else 'both'}"
         )
     if classes is not None and (len(set(classes)) < 2 or len(set(classes)) != len(classes)):
         raise UsageError(
-            f"--classes: expected two distinct names or more, comma-separated, got {list(classes)}"
+            f"--classes: expected two or more distinct names, comma-separated, got {list(classes)}"
         )
     out: dict[str, Any] = dict(_BASIS)
     if manifest is not None:
@@ -106,7 +106,7 @@ def overrides(
     if annotator is not None:
         out["project.annotator"] = annotator
     if annotator_options:
-        # A path that somebody types counts from where they are, not from the project's folder.
+        # Paths on the command line are relative to the working directory, not to the project's folder.
         out["project.annotator_options"] = {
             key: str(Path(value).resolve()) if key in _PATHS and isinstance(value, str) else value
             for key, value in annotator_options.items()
@@ -124,13 +124,13 @@ def _pretrained(config: RunConfig) -> dict[str, Any]:
         if modality.kind == "tokens":
             out["dataset_options.tokenizer"] = _SENTENCES
         if modality.kind == "image":
-            # Of which networks saw 224 when they were trained.
+            # Networks trained on crops of 224 take them from images of 256.
             out["dataset_options.image_side"] = 256
     return out
 
 
 def _source(config: RunConfig) -> MultimodalDataset:
-    """The samples; the configured encoders are built once, so that missing weights end `rlmba init`."""
+    """Load the samples; build the configured encoders once, so that missing weights end `rlmba init`."""
     try:
         source = load_source(config)
         for modality in source.modalities:
@@ -144,49 +144,49 @@ def _source(config: RunConfig) -> MultimodalDataset:
         if not (config.model.frozen and wanted & chosen):
             raise
         raise UsageError(
-            f"{error}. If these are the encoders of --pretrained, leave that option out: encoders are then "
-            "trained from the labels; or name one that is on this machine with --set model.encoders.NAME=..."
+            f"{error}. If these are the encoders of --pretrained, omit that option to train encoders from "
+            "the labels, or name one that is on this machine with --set model.encoders.NAME=..."
         ) from error
     return source
 
 
 def start(path: Path, config: RunConfig) -> Started:
-    """Look at the data and make a project's folder.
+    """Check the data and create a project's folder.
 
     Parameters
     ----------
     path : path
-        The folder: new or empty.
+        A new or empty folder.
     config : RunConfig
-        Its data set gives the samples; labels that it has are taken over.
+        Its data set provides the samples. Labels in the data set are used.
 
     Raises
     ------
     UsageError
-        If the folder holds something, or an option of data set, strategy or annotator is wrong.
+        If the folder is not empty, or an option of data set, strategy or annotator is invalid.
     DataError
         If the data cannot be used.
     StorageError
-        If the folder cannot be written, or what its annotator is allowed cannot be kept.
+        If the folder, or the permissions of its annotator, cannot be written.
     """
     if (path / "run.json").exists():
         raise UsageError(
-            f"{path} holds a project or a run already; `{command('status', path)}` says how it stands. Give "
-            "another folder for a new one"
+            f"{path} already holds a project or a run; see `{command('status', path)}`, or give another "
+            "folder for a new project"
         )
     who = config.project
     annotators.create(who.annotator, path, who.annotator_options)
     truth = who.annotator_options.get("truth")
     if who.annotator == "oracle" and not (path / str(truth)).is_file():
         raise UsageError(
-            f"annotator 'oracle': truth: expected a table of labels, {truth} is no file"
+            f"annotator 'oracle': truth: expected a table of labels, but there is no file {truth}"
         )
     chosen = strategy_options(config)
     source = _source(config)
     labeled = source.train_positions[source.labels[source.train_positions] >= 0]
     if len(source.train_positions) < 4:
         raise DataError(
-            f"expected four samples or more to choose from, got {len(source.train_positions)}"
+            f"expected four samples or more in the pool, got {len(source.train_positions)}; add samples"
         )
     validation = drawn_validation(
         source,
@@ -219,7 +219,7 @@ def start(path: Path, config: RunConfig) -> Started:
         path, resolved, info=info, environment=environment(), split=split
     ) as store:
         log_own_labels(LabelLog(path / "labels.jsonl"), source)
-        # What somebody asks for in the command that makes the folder is allowed there.
+        # A user who requests an act in the command that creates the folder allows it there.
         own = annotators.acts(who.annotator, path, who.annotator_options)
         if acts := [*own, *written_by(resolved, path)]:
             trust.allow(path, acts)
@@ -230,7 +230,7 @@ def start(path: Path, config: RunConfig) -> Started:
 def _decided(
     source: MultimodalDataset, config: RunConfig, initial: int, validation: int
 ) -> list[str]:
-    """What the project will do, in words."""
+    """Summary of what the project will do."""
     given = config.dataset_options.get("classes") is not None
     names = list(source.classes) if given else class_names(source)
     n = len(names)
@@ -248,7 +248,7 @@ def _decided(
         f"{config.predictor}); annotator: {config.project.annotator}"
     )
     return [
-        classes + ("" if given else "; new names become classes as labels come in"),
+        classes + ("" if given else "; new names in labels become classes"),
         f"labels: {initial} to train on, {validation} set aside for validation"
         + (f"; the first batch asks for {first}" if first else ""),
         then,

@@ -1,4 +1,4 @@
-"""How a project stands."""
+"""The status of a project."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["Status", "advice_of", "open_batch", "status"]
 
 @dataclass(frozen=True)
 class Status:
-    """How a project stands.
+    """The status of a project.
 
     Parameters
     ----------
     path : path
     records : list of RoundRecord
-        Of the complete rounds.
+        Records of the complete rounds.
     by_class : mapping of class name to int
-        Samples that have each label now, most first; those that cannot be told under None.
+        Number of samples by current label, largest first; None counts samples marked "cannot tell".
     annotator : str
-        Who has the open batch; "" where there is none.
+        Name of the annotator that has the open batch; "" if there is none.
     answered, asked : int
-        Answers to the open batch so far, collected or not, and its size.
+        Number of answers to the open batch so far, collected or not, and its size.
     trouble : str
-        Why the annotator's answers could not be looked at; "".
+        Why the annotator's answers could not be read; "" if they could.
     holder : str or None
-        Which process is writing the folder.
+        The process that is writing the folder.
     advice : Advice or None
-        Whether another batch is worth it; None before round 0.
+        Whether another batch is worth its labels; None before round 0.
     """
 
     path: Path
@@ -50,12 +50,12 @@ class Status:
 
 
 def status(path: Path) -> Status:
-    """Look at a project, which another process may be writing.
+    """Read the status of a project, which another process may be writing.
 
     Raises
     ------
     RunFolderError
-        If the folder is no project's, or damaged.
+        If the folder is not a project's, or is damaged.
     """
     project = read_project(path)
     records = project.records
@@ -75,7 +75,7 @@ def status(path: Path) -> Status:
 
 
 def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
-    """Whether the next batch is worth it, from the curve on the validation set; None without rounds."""
+    """Whether the next batch is worth its labels, by the validation curve; None without rounds."""
     if not records:
         return None
     import numpy as np
@@ -92,7 +92,7 @@ def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
 
 
 def open_batch(project: Project) -> tuple[str, int, int, str]:
-    """Who has the open batch, answers to it so far, its size, and why they could not be looked at."""
+    """Annotator of the open batch, its answers so far, its size, and why they could not be read."""
     pending = project.pending()
     if pending is None or not pending.ticket:
         return "", 0, 0, ""
