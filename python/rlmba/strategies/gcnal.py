@@ -99,7 +99,7 @@ class Gcnal(Strategy):
         }
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are the distances when each sample was chosen, or -|score - margin|; ties by position.
+        """Scores are the distances when each sample was chosen, or ``-|score - margin|``; ties by position.
 
         Dropout is drawn by position, so permuting the pool gives another draw from the same law.
         """
