@@ -611,6 +611,12 @@ class ActiveLearner(RoundLearner):
             self.model.set_classes(self.classes)
         self.resume(store)
         self.outcomes = [Outcome(record, *store.selected(record.round)) for record in store.records]
+        lost = {i for outcome in self.outcomes for i in outcome.ids} - set(self.labels.answers)
+        if lost:
+            raise RunFolderError(
+                f"{store.path / 'labels.jsonl'} is damaged: expected labels of all samples that the rounds "
+                f"labeled, {len(lost)} are missing, {min(lost)!r} first; restore it, or start again"
+            )
         self.load_model()
         self.store = None
 

@@ -165,7 +165,7 @@ class Labels:
                 f"tell: expected a label for each of the {len(names)} ids, got {len(said)} labels"
             )
         found: dict[str, str | None] = {}
-        problems = []
+        problems: list[str] = []
         for id_, label in zip(names, said, strict=True):
             try:
                 name = self._class(label)

@@ -48,7 +48,7 @@ def settings_of(
             f"settings: expected a mapping such as {{'epochs': 5}}, got {settings!r:.100}"
         )
     given = {} if classes is None else {"dataset_options.classes": list(check_classes(classes))}
-    seed = seed.item() if isinstance(seed, np.integer) else seed
+    (seed,) = listed([seed], "seed")  # NumPy's integers as Python's
     flags = {**_BASIS, "dataset": name, "strategy": strategy, "seed": seed}
     return load_config(overrides={**flags, **given, **(settings or {})})
 
