@@ -263,17 +263,16 @@ class TestSaved:
         assert on_own(Centers(), **options).load(tmp_path / "s").ask(9).ids == learner.ask(9).ids
 
     def test_a_save_that_fails_leaves_what_was_saved_before(self, tmp_path, monkeypatch):
-        learner = on_own(labels=[*Y[:30], *[None] * (N - 30)])
-        learner.ask(9)
+        learner = on_own()
+        a_round(learner)
         learner.save(tmp_path / "s")
         for _ in range(2):
-            batch = learner.ask()
-            learner.tell(batch.ids, Y[learner.positions(batch.ids)])
+            a_round(learner)
         with monkeypatch.context() as patch:
             patch.setattr(learner, "_save_strategy", disk_full)
             with pytest.raises(StorageError):
                 learner.save(tmp_path / "s")
-        other = on_own(labels=[*Y[:30], *[None] * (N - 30)]).load(tmp_path / "s")
+        other = on_own().load(tmp_path / "s")
         assert other.round == 1
         assert other.labels.answers == learner.labels.answers
         learner.save(tmp_path / "s")
