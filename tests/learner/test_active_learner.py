@@ -356,7 +356,7 @@ class TestSaved:
         ({"labels": ["wolf"] + [None] * (N - 1)}, DataError, "'wolf' is none of the classes"),
         ({"labels": [3] + [-1] * (N - 1)}, DataError, "expected 0 to 2"),
         ({"labels": [0]}, ShapeError, f"each of the {N} samples"),
-        ({"ids": ["x"] * N}, DataError, "'x' stands at positions 0 and 1"),
+        ({"ids": ["x"] * N}, DataError, "'x' is at positions 0 and 1"),
         ({"ids": ["x"]}, ShapeError, f"each of the {N} samples"),
         ({"test": np.ones(N, bool)}, DataError, "row 0 has none"),
         ({"test": np.ones(N)}, ShapeError, "boolean array"),
