@@ -5,89 +5,20 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 import rlmba
 from rlmba.cli import main
 from rlmba.data import load_digits
-from rlmba.errors import (
-    DataError,
-    PluginError,
-    RlmbaError,
-    RunFolderError,
-    ShapeError,
-    UsageError,
-)
+from rlmba.errors import DataError, RlmbaError, RunFolderError, ShapeError, StorageError, UsageError
 from rlmba.learner import ActiveLearner, Trained, configure, read_run, run
-
-NAMES = ("cat", "dog", "owl")
-QUICK = {
-    "epochs": 2,
-    "model.width": 16,
-    "training.min_steps": 40,
-    "training.learning_rate": 1e-2,
-    "device": "cpu",
-    "project.validation_labels": 12,
-}
-N = 120
-Y = np.arange(N) % 3
+from tests.helpers.small_learners import NAMES, QUICK, N, Y, a_round, arrays, on_arrays, on_own
 
 
-def arrays(seed=0):
-    rng = np.random.default_rng(seed)
-    return {
-        "a": rng.normal(size=(N, 4)) + 2.5 * np.eye(3, 4)[Y],
-        "b": rng.normal(size=(N, 3)) + 1.5 * np.eye(3)[Y],
-    }
-
-
-def on_arrays(**more):
-    settings = {**QUICK, **more.pop("settings", {})}
-    return ActiveLearner.from_arrays(arrays(), settings=settings, **{"classes": NAMES, **more})
-
-
-def a_round(learner, n=9):
-    batch = learner.ask(n)
-    return batch, learner.tell(batch.ids, Y[learner.positions(batch.ids)])
-
-
-class Linear(nn.Module):
-    """A model as somebody may have it, without our classes."""
-
-    def __init__(self, change=None):
-        super().__init__()
-        self.layer = nn.Linear(7, 5)
-        self.head = nn.Linear(5, 3)
-        self.x = torch.tensor(np.concatenate([*arrays().values()], axis=1), dtype=torch.float32)
-        self.change = change
-        self.fits = []
-
-    def fit(self, rows, labels):
-        self.fits.append((rows, labels))
-        optimizer = torch.optim.Adam(self.parameters(), 0.05)
-        for _ in range(40):
-            loss = nn.functional.cross_entropy(
-                self.head(self.layer(self.x[rows])), torch.tensor(labels)
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    def outputs(self, rows):
-        features = self.layer(self.x[rows])
-        found = {
-            "features": features,
-            "logits": self.head(features),
-            "head": (self.head.weight, self.head.bias),
-        }
-        return found if self.change is None else self.change(found)
-
-
-def on_own(model=None, **more):
-    given = {"n": N, "classes": NAMES, "settings": QUICK, **more}
-    return ActiveLearner.from_model(Linear() if model is None else model, **given)
+def disk_full(*_):
+    raise StorageError("the disk is full")
 
 
 class TestOnArrays:
@@ -221,6 +152,13 @@ class TestTell:
             (["1"], [True], "expected a class name"),
             (["1", "2"], ["cat"], "a label for each of the 2 ids"),
             (["110"], ["cat"], "'110' is of no training sample"),
+            ("12", ["cat", "dog"], "ids: expected a list or an array, got '12'"),
+            (["1", "2", "3"], "cat", "labels: expected a list or an array, got 'cat'"),
+            (["1"], {"1": "cat"}, "labels: expected a list"),
+            ({"1"}, ["cat"], "ids: expected a list"),
+            (5, ["cat"], "ids: expected a list"),
+            (["1"], ["\ud800"], "expected a class name"),
+            (["1"], [float("nan")], "expected a class name"),
         ],
     )
     def test_bad_ones_change_nothing(self, ids, labels, message):
@@ -231,6 +169,23 @@ class TestTell:
         with pytest.raises(UsageError, match=message):
             learner.tell(ids, labels)
         assert learner.labels.answers == before
+
+    @pytest.mark.parametrize("kind", [np.array, torch.tensor, pd.Series, tuple])
+    def test_ids_and_labels_of_other_libraries(self, kind):
+        learner = on_arrays()
+        learner.tell(kind([3, 4]), kind([0, 1]))
+        learner.tell([np.int64(5)], [torch.tensor(2)])
+        assert learner.labels.answers == {"3": "cat", "4": "dog", "5": "owl"}
+
+    def test_many_wrong_ids_are_refused_at_once(self, monkeypatch):
+        learner = on_arrays()
+        searches = []
+        monkeypatch.setattr(
+            learner.labels, "_nearest", lambda id_: searches.append(id_) or " (nearest: '1')"
+        )
+        with pytest.raises(UsageError, match="and 995 more"):
+            learner.tell([f"x{i}" for i in range(1000)], ["cat"] * 1000)
+        assert len(searches) == 5
 
     def test_one_class_is_not_enough(self):
         learner = on_arrays(classes=None)
@@ -246,123 +201,26 @@ class TestTell:
         for call in (learner.evaluate, learner.predict):
             with pytest.raises(UsageError, match="no round is complete yet"):
                 call()
-        with pytest.raises(UsageError, match="n >= 1"):
-            learner.ask(0)
+        for n in (0, "5", 2.5, True):
+            with pytest.raises(UsageError, match="n >= 1"):
+                learner.ask(n)
         learner.ask(9)
         with pytest.raises(UsageError, match="still out"):
             learner.ask(5)
+        with pytest.raises(UsageError, match="still out"):
+            learner.ask(10)
 
+    def test_more_than_the_pool_holds(self):
+        learner = on_arrays()
+        batch = learner.ask(1000)
+        assert len(batch) == N
+        assert learner.ask(1000).ids == batch.ids
 
-class TestOwnModel:
-    @pytest.mark.parametrize(
-        "strategy", ["badge", "rlmba-x", "rlmba", "coreset", "margin", "deepfool", "gcnal", "bmmal"]
-    )
-    def test_every_strategy(self, strategy):
-        learner = on_own(strategy=strategy)
-        for number in range(3):
-            _, record = a_round(learner)
-            assert (record.round, record.labels) == (number, 9 * (number + 1))
-        assert record.validation.mm.top1 > 0.7
-        assert list(record.validation.heads) == ["mm", "input"]
-
-    def test_it_is_trained_on_rows_and_class_numbers(self):
-        model = Linear()
-        learner = on_own(model)
-        batch, _ = a_round(learner)
-        rows, labels = model.fits[-1]
-        assert rows.dtype == labels.dtype == np.int64
-        assert [str(r) for r in rows] == [q.id for q in batch.questions if q.purpose == "train"]
-        np.testing.assert_array_equal(labels, Y[rows])
-
-    def test_features_cover_the_first_batch(self):
-        picks = [on_own(features=arrays()["a"]).ask(9).ids for _ in range(2)]
-        assert picks[0] == picks[1]
-        classes = {int(Y[int(i)]) for i in picks[0][:9]}
-        assert classes == {0, 1, 2}
-
-    def test_modalities(self):
-        x = {m: torch.tensor(a, dtype=torch.float32) for m, a in arrays().items()}
-
-        class Two:
-            def fit(self, rows, labels):
-                self.centers = {
-                    m: torch.stack([a[rows[labels == c]].mean(0) for c in range(3)])
-                    for m, a in x.items()
-                }
-
-            def outputs(self, rows):
-                logits = {m: -torch.cdist(a[rows], self.centers[m]) for m, a in x.items()}
-                fused = sum(logits.values())
-                return {
-                    "features": {m: a[rows] for m, a in x.items()},
-                    "logits": {**logits, "mm": fused},
-                }
-
-        learner = on_own(Two(), features=arrays(), strategy="rlmba-x")
-        for _ in range(2):
-            _, record = a_round(learner)
-        assert list(record.validation.heads) == ["mm", "a", "b"]
-        assert sum(record.weights.values()) == pytest.approx(1)
-
-    def test_global_generators_are_as_before(self):
-        torch.manual_seed(5)
-        expected = torch.rand(3)
-        torch.manual_seed(5)
-        a_round(on_own(Linear()))
-        torch.manual_seed(5)
-        learner = on_own(Linear())
-        state = torch.get_rng_state()
-        a_round(learner)
-        assert torch.equal(torch.get_rng_state(), state)
-        assert expected.shape == (3,)
-
-    @pytest.mark.parametrize(
-        ("change", "error", "message"),
-        [
-            (lambda f: {**f, "logits": f["logits"][:, :2]}, ShapeError, r"logits.*\[\d+, 3\]"),
-            (lambda f: {**f, "logits": f["logits"][1:]}, ShapeError, "a row for each"),
-            (lambda f: {**f, "features": f["features"][0]}, ShapeError, "features of"),
-            (
-                lambda f: {**f, "features": f["features"] * float("nan")},
-                DataError,
-                "finite numbers, the row of sample",
-            ),
-            (lambda f: {"logits": f["logits"]}, DataError, "'features' and 'logits'"),
-            (lambda f: f["logits"], DataError, "expected a mapping"),
-            (lambda f: {**f, "logit": 1}, DataError, "'logit' as well"),
-            (lambda f: {**f, "head": f["head"][0]}, RlmbaError, "head"),
-            (
-                lambda f: {**f, "head": (f["head"][0][:, :2], f["head"][1])},
-                ShapeError,
-                r"weight \[3, 5\]",
-            ),
-            (
-                lambda f: {**f, "features": {"b": f["features"]}},
-                DataError,
-                r"expected the keys \['input'\]",
-            ),
-            (lambda f: 1 / 0, PluginError, "ZeroDivisionError"),
-        ],
-    )
-    def test_wrong_outputs(self, change, error, message):
-        learner = on_own(Linear(change))
-        batch = learner.ask(9)
-        with pytest.raises(error, match=message):
-            learner.tell(batch.ids, Y[learner.positions(batch.ids)])
-        assert not learner.unanswered()
-        assert learner.round == 0
-
-    def test_what_is_no_model(self):
-        with pytest.raises(UsageError, match="has no outputs"):
-            on_own(type("Half", (), {"fit": lambda *_: None})())
-        with pytest.raises(UsageError, match="n or ids"):
-            ActiveLearner.from_model(Linear())
-
-    def test_passes_that_are_not_there(self):
-        learner = on_own(strategy="bald")
-        a_round(learner)
-        with pytest.raises(UsageError, match="dropout_logits"):
-            learner.ask(9)
+    def test_predict_names_what_it_cannot_use(self):
+        learner = on_arrays()
+        for ids, message in (("12", "a list"), (["1", "1"], "'1' is repeated"), (["x"], "'x'")):
+            with pytest.raises(UsageError, match=message):
+                learner.predict(ids)
 
 
 class TestSaved:
@@ -403,6 +261,55 @@ class TestSaved:
         a_round(learner)
         learner.save(tmp_path / "s")
         assert on_own(Centers(), **options).load(tmp_path / "s").ask(9).ids == learner.ask(9).ids
+
+    def test_a_save_that_fails_leaves_what_was_saved_before(self, tmp_path, monkeypatch):
+        learner = on_own()
+        a_round(learner)
+        learner.save(tmp_path / "s")
+        for _ in range(2):
+            a_round(learner)
+        with monkeypatch.context() as patch:
+            patch.setattr(learner, "_save_strategy", disk_full)
+            with pytest.raises(StorageError):
+                learner.save(tmp_path / "s")
+        other = on_own().load(tmp_path / "s")
+        assert other.round == 1
+        assert other.labels.answers == learner.labels.answers
+        learner.save(tmp_path / "s")
+        assert len(read_run(tmp_path / "s").records) == 3
+
+    @pytest.mark.parametrize("name", ["state.json", "selected/round_001.json", "labels.jsonl"])
+    def test_a_load_that_fails_changes_nothing(self, tmp_path, name):
+        learner = on_own()
+        for _ in range(2):
+            a_round(learner)
+        learner.ask(9)
+        learner.save(tmp_path / "s")
+        (file,) = (p for p in (tmp_path / "s").rglob("*") if str(p).endswith(name))
+        file.write_text("")
+        other = on_own()
+        with pytest.raises(RlmbaError, match=r"damaged|no such file"):
+            other.load(tmp_path / "s")
+        assert (other.round, other.pending, other.store, other.labels.answers) == (
+            0,
+            None,
+            None,
+            {},
+        )
+        assert set(other.labels.dataset.labels.tolist()) == {-1}
+        assert a_round(other)[1].labels == 9
+
+    def test_labels_that_were_told_are_not_overwritten(self, tmp_path):
+        learner = on_own()
+        learner.save(tmp_path / "s")
+        learner.tell(["1"], ["cat"])
+        with pytest.raises(UsageError, match="not been used yet"):
+            learner.load(tmp_path / "s")
+
+    def test_another_test_set_is_other_data(self, tmp_path):
+        on_own(labels=Y, test=np.arange(N) > 100).save(tmp_path / "s")
+        with pytest.raises(RunFolderError, match="other data"):
+            on_own(labels=Y, test=np.arange(N) > 110).load(tmp_path / "s")
 
     def test_the_folder_is_one_of_a_run(self, tmp_path):
         learner = on_arrays()
@@ -449,12 +356,17 @@ class TestSaved:
         ({"labels": ["wolf"] + [None] * (N - 1)}, DataError, "'wolf' is none of the classes"),
         ({"labels": [3] + [-1] * (N - 1)}, DataError, "expected 0 to 2"),
         ({"labels": [0]}, ShapeError, f"each of the {N} samples"),
-        ({"ids": ["x"] * N}, DataError, "'x' stands at positions 0 and 1"),
+        ({"ids": ["x"] * N}, DataError, "'x' is at positions 0 and 1"),
         ({"ids": ["x"]}, ShapeError, f"each of the {N} samples"),
         ({"test": np.ones(N, bool)}, DataError, "row 0 has none"),
         ({"test": np.ones(N)}, ShapeError, "boolean array"),
         ({"classes": ["cat", "cat"]}, UsageError, "distinct"),
-        ({"classes": "cat"}, UsageError, "list of names"),
+        ({"classes": "cat"}, UsageError, "expected a list"),
+        ({"classes": [1, 2, 3]}, UsageError, "given as text"),
+        ({"labels": 5}, UsageError, "labels: expected a list"),
+        ({"ids": 5}, UsageError, "ids: expected a list"),
+        ({"kinds": ["a"]}, UsageError, "kinds: expected a mapping"),
+        ({"strategy": "badge", "settings": {"training": 5}}, UsageError, "training"),
         ({"kinds": {"a": "smell"}}, UsageError, "smell"),
         ({"present": {"a": np.ones(N, bool)}}, UsageError, "an entry for each"),
         ({"strategy": "nobody"}, UsageError, "unknown strategy 'nobody'"),
@@ -466,11 +378,18 @@ def test_bad_arguments(change, error, message):
         on_arrays(**change)
 
 
+def test_labels_that_pandas_lacks_are_unknown():
+    known = pd.Series(["cat", np.nan, None, pd.NA, *[""] * (N - 4)], dtype=object)
+    assert on_arrays(labels=known).labels.answers == {"0": "cat"}
+    assert on_arrays(labels=[np.int64(0), *[-1] * (N - 1)]).labels.answers == {"0": "cat"}
+
+
 def test_bad_arrays():
     for given, error in (
         ([1], UsageError),
         ({}, UsageError),
         ({"a": np.ones(3), "b": np.ones(4)}, ShapeError),
+        ({"a": [[1, 2], [3]]}, ShapeError),
     ):
         with pytest.raises(error):
             ActiveLearner.from_arrays(given, classes=NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 import rlmba
 from rlmba.config import RunConfig, differing, identity, say_differing
 from rlmba.data import MultimodalDataset
-from rlmba.errors import DataError, RunFolderError, UsageError
+from rlmba.errors import DataError, PluginError, RunFolderError, UsageError
 from rlmba.kernels.common.arrays import to_host
 from rlmba.learner.labels import Labels, drawn_validation, own_labels
 from rlmba.learner.model import Model
@@ -219,10 +220,8 @@ class ActiveLearner(RoundLearner):
             test=test,
             modalities=modalities or (list(features) if isinstance(features, Mapping) else None),
         )
-        if features is not None and not isinstance(features, Mapping):
-            features = {dataset.modalities[0].name: features}
         config = settings_of(dataset.name, strategy, seed, settings, classes)
-        own = OwnModel(model, dataset, features)
+        own = OwnModel(model, dataset, features, seed=config.seed)
         return cls._new(config.model_copy(update={"predictor": "fused"}), dataset, own)
 
     @classmethod
@@ -265,6 +264,8 @@ class ActiveLearner(RoundLearner):
     def ask(self, n: int | None = None, *, announce: Announce = silent) -> LabelBatch:
         """Choose samples to label next; while some of them have no label, the same batch again.
 
+        If the labels of the last batch are complete and its training failed, it is trained on first.
+
         The first batch of a learner with few labels covers the pool (k-center on features), and also asks
         for a validation set, unless labels were there to draw it from. Every later batch is the strategy's.
 
@@ -284,10 +285,12 @@ class ActiveLearner(RoundLearner):
         Raises
         ------
         UsageError
-            If ``n`` is less than 1, or a batch of another size is still out.
+            If ``n`` is no integer of at least 1, or a batch of another size is still out.
         """
-        if n is not None and n < 1:
-            raise UsageError(f"ask: expected n >= 1, got {n}")
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
+            raise UsageError(f"ask: expected an integer n >= 1, got {n!r:.100}")
+        if self.pending is not None and not self.unanswered():
+            self._close(announce)
         if self.pending is None:
             proposed = self.propose(n, announce=announce)
             if isinstance(proposed, NothingToAsk) and proposed.ready:
@@ -302,7 +305,11 @@ class ActiveLearner(RoundLearner):
             self.keep_pending(proposed)
             return self.batch(proposed)
         out = len(self.pending.ids) - len(self.pending.validation)
-        if n is not None and n != out:
+        waiting = set(self.unanswered()) - set(self.pending.validation)
+        left = len(self.labels.pool.unlabeled) - len(
+            waiting
+        )  # a larger batch was not possible without
+        if n is not None and out and (n < out or (n > out and left)):
             raise UsageError(
                 f"ask: a batch of {out} samples is still out, got n={n}; tell its labels "
                 "(partial=True learns from a part of them), or ask for the same batch without n"
@@ -351,10 +358,14 @@ class ActiveLearner(RoundLearner):
         missing = self.unanswered()
         if missing and not (partial and len(missing) < len(self.pending.ids)):
             return None
+        return self._close(announce)
+
+    def _close(self, announce: Announce) -> RoundRecord:
+        """Train on the batch that is out and close its round."""
         try:
             self.check_trainable()
         except UsageError:
-            if not missing:
+            if not self.unanswered():
                 self.withdraw()  # nothing is left to answer in it: the next one asks for more
             raise
         return self.learn(announce=announce).record
@@ -386,11 +397,16 @@ class ActiveLearner(RoundLearner):
         Raises
         ------
         UsageError
-            If an id is of no sample, no round is complete, or nothing of a sample can be read.
+            If an id is of no sample or repeated, no round is complete, or nothing of a sample can be read.
         """
-        self._trained()
         every = np.arange(len(self.labels.dataset), dtype=np.int64)
         positions = every if ids is None else self.positions(ids)
+        values, counts = np.unique(positions, return_counts=True)
+        if (counts > 1).any():
+            twice = str(self.labels.dataset.ids[values[counts.argmax()]])
+            raise UsageError(f"predict: expected distinct ids, {twice!r} is repeated; give it once")
+        self._trained()
+        self.load_model()
         said = self._predictions(positions)
         if len(said.ids) < len(positions):
             lost = sorted(
@@ -415,11 +431,10 @@ class ActiveLearner(RoundLearner):
     def _trained(self) -> RoundRecord:
         if not self.records:
             try:
-                self.labels.check_trainable()
+                self.check_trainable()
             except UsageError as error:
                 raise UsageError(f"no round is complete yet: {error}") from error
             self.learn()
-        self.load_model()
         return self.records[-1]
 
     def batch(self, pending: PendingRound, *, details: bool = True) -> LabelBatch:
@@ -516,11 +531,15 @@ class ActiveLearner(RoundLearner):
                 f"{store.path} holds rounds or labels that this learner does not have; load it first, or "
                 "save to another folder"
             )
-        log.append(self._told[len(log.answers) :])
+        # In this order a crash between two steps leaves a folder that can be loaded.
         store.set_validation(self.labels.aside)
-        for outcome in self.outcomes[done:]:
-            last = outcome is self.outcomes[-1]
-            self._commit(store, outcome, checkpoint=last)
+        log.append(self._told[len(log.answers) :])
+        if new := self.outcomes[done:]:
+            with contextlib.suppress(
+                PluginError
+            ):  # without its weights it is trained again when loaded
+                self.load_model()
+            self._commit(store, new[-1], earlier=new[:-1])
         if self.pending is None:
             clear_pending(store.path)
             return
@@ -552,25 +571,45 @@ class ActiveLearner(RoundLearner):
             If a checkpoint is damaged.
         """
         folder = Path(folder)
-        if self.records or self.pending is not None:
+        used = (
+            self.records or self.pending is not None or any(a.source != "given" for a in self._told)
+        )
+        if used:
             raise UsageError("load: expected a learner that has not been used yet; make a new one")
         self._check_folder(folder)
-        with RunStore.resume(folder) as store:
-            told = LabelLog(folder / "labels.jsonl").answers
-            self.labels = self.labels.replaced(
-                {a.id: a.label for a in told}, store.split()["validation"]
-            )
-            self._told = list(told)
-            if store.records:
-                self.labels.set_classes(read_classes(store.checkpoint()) or self.classes)
-                self.model.set_classes(self.classes)
-            self.resume(store)
-            self.outcomes = [
-                Outcome(record, *store.selected(record.round)) for record in store.records
-            ]
-            self.load_model()
-            self.store = None
+        labels, told, fingerprint = self.labels, self._told, self._fingerprint
+        try:
+            with RunStore.resume(folder) as store:
+                self._load(store)
+        except BaseException:
+            RoundLearner.__init__(self, self.config, labels, self.model, free_keys=self.free_keys)
+            self._told, self._fingerprint = told, fingerprint
+            self.labels.set_classes(labels.classes)  # the data set's labels follow them again
+            self.model.set_classes(labels.classes)
+            raise
         return self
+
+    def _load(self, store: RunStore) -> None:
+        log = LabelLog(store.path / "labels.jsonl").answers
+        logged = {a.id for a in log}
+        # A crash during the first save may have left only some of the given labels.
+        self._told = [*log, *(a for a in self._told if a.id not in logged)]
+        self.labels = self.labels.replaced(
+            {a.id: a.label for a in self._told}, store.split()["validation"]
+        )
+        if store.records:
+            self.labels.set_classes(read_classes(store.checkpoint()) or self.classes)
+            self.model.set_classes(self.classes)
+        self.resume(store)
+        self.outcomes = [Outcome(record, *store.selected(record.round)) for record in store.records]
+        lost = {i for outcome in self.outcomes for i in outcome.ids} - set(self.labels.answers)
+        if lost:
+            raise RunFolderError(
+                f"{store.path / 'labels.jsonl'} is damaged: expected labels of all samples that the rounds "
+                f"labeled, {len(lost)} are missing, {min(lost)!r} first; restore it, or start again"
+            )
+        self.load_model()
+        self.store = None
 
     def _check_folder(self, folder: Path) -> None:
         """Raise unless a folder is a saved learner's, of this learner's data and settings."""

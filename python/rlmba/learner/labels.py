@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import DataError, UsageError
+from rlmba.ids import has_surrogate
 from rlmba.learner.randomness import stream
 
-__all__ = ["Labels", "class_names", "drawn_validation", "own_labels"]
+__all__ = ["Labels", "class_names", "drawn_validation", "listed", "own_labels"]
 
+_SHOWN = 5
+"""Problems that an error message names."""
 _TOO_FEW = 3
 """A class with fewer labels than this gives none of them to the validation set."""
 
@@ -112,7 +116,7 @@ class Labels:
         UsageError
             If an id is of no sample of the data set.
         """
-        names = [str(i) for i in ids]
+        names = [str(i) for i in listed(ids, "ids")]
         for name in names:
             if name not in self._position:
                 raise UsageError(f"expected ids of samples, got {name!r}{self._nearest(name)}")
@@ -151,28 +155,32 @@ class Labels:
         Raises
         ------
         UsageError
-            If the lengths differ, an id is of no training sample or has two different labels, or a label is
-            no class. The message names the first few of them.
+            If the arguments are not lists of the same length, an id is of no training sample or has two
+            different labels, or a label is no class. The message names the first few of them.
         """
-        names, said = [str(i) for i in ids], list(labels)
+        names = [str(i) for i in listed(ids, "tell: ids")]
+        said = listed(labels, "tell: labels")
         if len(names) != len(said):
             raise UsageError(
                 f"tell: expected a label for each of the {len(names)} ids, got {len(said)} labels"
             )
         found: dict[str, str | None] = {}
-        problems = []
+        problems: list[str] = []
         for id_, label in zip(names, said, strict=True):
             try:
                 name = self._class(label)
                 if not self.is_sample(id_):
-                    raise UsageError(f"id {id_!r} is of no training sample{self._nearest(id_)}")
+                    hint = (
+                        self._nearest(id_) if len(problems) < _SHOWN else ""
+                    )  # the search is slow
+                    raise UsageError(f"id {id_!r} is of no training sample{hint}")
                 if found.setdefault(id_, name) != name:
                     raise UsageError(f"id {id_!r} has two labels, {found[id_]!r} and {name!r}")
             except UsageError as error:  # noqa: PERF203 - all of them are told at once
                 problems.append(str(error))
         if problems:
-            more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-            raise UsageError(f"tell: nothing was taken in: {'; '.join(problems[:5])}{more}")
+            more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+            raise UsageError(f"tell: nothing was taken in: {'; '.join(problems[:_SHOWN])}{more}")
         return found
 
     def _class(self, label: object) -> str | None:
@@ -185,7 +193,7 @@ class Labels:
             if 0 <= int(label) < len(classes):
                 return classes[int(label)]
             raise UsageError(f"label {label} is no position in the {len(classes)} classes")
-        if not isinstance(label, str) or not label.strip():
+        if not isinstance(label, str) or not label.strip() or has_surrogate(label):
             raise UsageError(f"expected a class name, a class number or None, got {label!r:.100}")
         if self.given and label not in classes:
             close = difflib.get_close_matches(label, classes, n=1)
@@ -294,6 +302,22 @@ class Labels:
             if name in number:
                 values[self._position[id_]] = number[name]
         self.dataset.classes, self.dataset.labels = self.classes, values
+
+
+def listed(given: Any, what: str) -> list[Any]:
+    """The entries of a list, array, tensor or series, NumPy's and torch's scalars as Python's.
+
+    Raises
+    ------
+    UsageError
+        If it is a single value, text, or has no order; the message begins with ``what``.
+    """
+    values = given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(
+        values, Iterable
+    ):
+        raise UsageError(f"{what}: expected a list or an array, got {given!r:.100}")
+    return [v.item() if getattr(v, "ndim", None) == 0 else v for v in values]
 
 
 def own_labels(dataset: MultimodalDataset) -> dict[str, str]:

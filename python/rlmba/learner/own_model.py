@@ -12,22 +12,15 @@ from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
 from rlmba.data import Batch, Modality, MultimodalDataset
-from rlmba.errors import DataError, ShapeError, UsageError
-from rlmba.kernels.common.arrays import is_array, to_host
+from rlmba.errors import UsageError
+from rlmba.learner.own_outputs import by_modality, checked_outputs
 from rlmba.plugins import blamed
 from rlmba.training import load_tensors, save_tensors
-from rlmba.types import (
-    MULTIMODAL,
-    LinearHead,
-    PoolOutputs,
-    RoundRecord,
-    TrainingDiagnostics,
-)
+from rlmba.types import LinearHead, PoolOutputs, RoundRecord, TrainingDiagnostics
 
 __all__ = ["FitAndOutputs", "OwnModel", "SampleList"]
 
 _WEIGHTS = "own_model.safetensors"
-_KEYS = ("features", "logits", "head", "dropout_logits", "present")
 
 
 class FitAndOutputs(Protocol):
@@ -51,6 +44,8 @@ class FitAndOutputs(Protocol):
 
     def outputs(self, rows: NDArray[np.int64]) -> Mapping[str, Any]:
         """Features and logits of samples, in the order of ``rows``, without dropout or augmentation.
+
+        NumPy's and torch's global generators are seeded for it, and restored.
 
         Parameters
         ----------
@@ -109,10 +104,12 @@ class SampleList(MultimodalDataset):
         self.present = None
 
     def fingerprint(self) -> str:
-        """Checksum of the ids, in their order."""
+        """Checksum of the ids, in their order, and of the test samples with their labels."""
         import hashlib
 
-        text = "\0".join(map(str, self.ids.tolist())).encode("utf-8", "surrogatepass")
+        test = self.test_positions
+        known = [f"{p}={self.classes[self.labels[p]]}" for p in test.tolist()]
+        text = "\0".join([*self.ids.tolist(), *known]).encode()
         return hashlib.blake2b(text, digest_size=16).hexdigest()
 
     def load(self, *_: Any, **__: Any) -> Batch:
@@ -129,6 +126,8 @@ class OwnModel:
     dataset : SampleList
     features : mapping of modality to array [N, d], or None
         What the samples are compared by before the model is trained; None: the first batch is random.
+    seed : int
+        Seed of the global generators while ``outputs`` runs, for models that draw their own dropout.
 
     Raises
     ------
@@ -145,6 +144,8 @@ class OwnModel:
         model: FitAndOutputs,
         dataset: SampleList,
         features: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
     ) -> None:
         for name in ("fit", "outputs"):
             if not callable(getattr(model, name, None)):
@@ -155,11 +156,14 @@ class OwnModel:
         self._model = model
         self._dataset = dataset
         self._head: LinearHead | None = None
-        names = tuple(m.name for m in dataset.modalities)
+        self._seed = seed
+        self._fitted = False
+        self._names = tuple(m.name for m in dataset.modalities)
         self._features = None
         if features is not None:
-            self._features = _by_modality(features, "features", names, dataset.ids, None)
-        m = len(names)
+            found = by_modality(features, "features", self._names, dataset.ids)
+            self._features = {m: found[m] for m in self._names}
+        m = len(self._names)
         self._weights: NDArray[np.float64] = np.full(m, 1 / m)
 
     def set_classes(self, classes: Sequence[str]) -> None:
@@ -175,8 +179,10 @@ class OwnModel:
         checkpoint: object = None,  # noqa: ARG002 - our network resumes from it
     ) -> TrainingDiagnostics:
         """Train the user's model; torch's and NumPy's global generators are seeded for it, and restored."""
+        self._fitted = False
         with blamed(type(self._model), "fit of the model"), _seeded(seed):
             self._model.fit(positions.copy(), labels.copy())
+        self._fitted = True
         return TrainingDiagnostics()
 
     def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:  # noqa: ARG002
@@ -188,38 +194,12 @@ class OwnModel:
             If they are not what :meth:`FitAndOutputs.outputs` promises.
         """
         ids = self._dataset.ids[positions]
-        with blamed(type(self._model), "outputs of the model"):
+        with blamed(type(self._model), "outputs of the model"), _seeded(self._seed):
             given = self._model.outputs(positions.copy())
-        if isinstance(given, PoolOutputs):
-            given = _as_mapping(given)
-        if not isinstance(given, Mapping) or not {"features", "logits"} <= set(given):
-            found = list(given) if isinstance(given, Mapping) else type(given).__name__
-            raise DataError(
-                f"outputs of the model: expected a mapping with 'features' and 'logits', got {found}"
-            )
-        if unknown := sorted(set(map(str, given)) - set(_KEYS)):
-            raise DataError(
-                f"outputs of the model: expected the keys {list(_KEYS)}, got {unknown[0]!r} as well"
-            )
-        names = tuple(m.name for m in self._dataset.modalities)
-        classes = max(2, len(self._dataset.classes))
-        features = _by_modality(given["features"], "features", names, ids, None)
-        logits = _by_modality(given["logits"], "logits", names, ids, classes)
-        fused = features.pop(MULTIMODAL, None)
-        if fused is None:
-            fused = np.concatenate([features[m] for m in names], axis=1)
-        self._head = _head(given.get("head"), classes, fused.shape[1])
-        dropout = given.get("dropout_logits")
-        present = given.get("present")
-        return PoolOutputs(
-            ids=ids,
-            features=features,
-            logits={m: logits[m] for m in names},
-            fused_features=fused,
-            fused_logits=logits[MULTIMODAL] if len(names) > 1 else logits[names[0]],
-            present=None if present is None else _array(present, "present").astype(np.bool_),
-            dropout_logits=None if dropout is None else _array(dropout, "dropout_logits"),
+        outputs, self._head = checked_outputs(
+            given, ids, self._names, max(2, len(self._dataset.classes))
         )
+        return outputs
 
     def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs | None:
         """The features that the samples are compared by before training, with logits of zero."""
@@ -265,8 +245,8 @@ class OwnModel:
         weights: Mapping[str, float],  # noqa: ARG002
         record: RoundRecord,  # noqa: ARG002
     ) -> None:
-        """Write the model's ``state_dict``, where it has one."""
-        if (state := self._state()) is not None:
+        """Write the model's ``state_dict``, where it has one and the last :meth:`fit` completed."""
+        if self._fitted and (state := self._state()) is not None:
             save_tensors(folder / _WEIGHTS, state, config=identity)
 
     def restore(self, folder: Path, *, identity: Mapping[str, Any]) -> bool:
@@ -277,6 +257,7 @@ class OwnModel:
         state = load_tensors(file, config=identity)
         with blamed(type(self._model), "load_state_dict of the model"):
             self._model.load_state_dict(state)  # type: ignore[attr-defined] # _state saw to that
+        self._fitted = True
         return True
 
     def _state(self) -> dict[str, torch.Tensor] | None:
@@ -284,7 +265,9 @@ class OwnModel:
             return None
         with blamed(type(self._model), "state_dict of the model"):
             state = self._model.state_dict()
-        if not all(isinstance(v, torch.Tensor) for v in state.values()):
+        if not isinstance(state, Mapping) or not all(
+            isinstance(v, torch.Tensor) for v in state.values()
+        ):
             return None
         return {str(k): v.detach().cpu().clone().contiguous() for k, v in state.items()}
 
@@ -304,78 +287,3 @@ class _seeded:  # noqa: N801 - used as a function
     def __exit__(self, *_: object) -> None:
         np.random.set_state(self._numpy)  # noqa: NPY002
         torch.set_rng_state(self._torch)
-
-
-def _array(given: Any, name: str) -> NDArray[Any]:
-    if isinstance(given, torch.Tensor):
-        given = given.detach()
-    return to_host(given, name) if is_array(given) else np.asarray(given)
-
-
-def _by_modality(
-    given: Any, what: str, names: tuple[str, ...], ids: NDArray[np.str_], width: int | None
-) -> dict[str, NDArray[Any]]:
-    """Checked float arrays [n, width] by modality, and the fused one under "mm" where it is given."""
-    by_name = dict(given) if isinstance(given, Mapping) else {names[0]: given}
-    if not isinstance(given, Mapping) and len(names) > 1:
-        raise DataError(
-            f"outputs of the model: {what}: expected a mapping of {list(names)} to arrays, got one array"
-        )
-    wanted = {*names, *([MULTIMODAL] if what == "logits" and len(names) > 1 else [])}
-    if not wanted <= set(by_name) or set(by_name) - wanted - {MULTIMODAL}:
-        raise DataError(
-            f"outputs of the model: {what}: expected the keys {sorted(wanted)}, got {list(by_name)}"
-        )
-    found = {}
-    for name, value in by_name.items():
-        array = _array(value, what)
-        place = f"outputs of the model: {what} of {name!r}"
-        if array.ndim != 2 or len(array) != len(ids) or (width and array.shape[1] != width):
-            shape = f"[{len(ids)}, {width or 'D'}]"
-            raise ShapeError(
-                f"{place}: expected shape {shape}, a row for each of the samples asked for"
-                f"{' and a column for each class' if width else ''}, got {list(array.shape)}"
-            )
-        if array.dtype.kind not in "fiu":
-            raise DataError(f"{place}: expected numbers, got dtype {array.dtype}")
-        if array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float32)
-        if not (finite := np.isfinite(array).all(axis=1)).all():
-            row = int(np.argmin(finite))
-            raise DataError(
-                f"{place}: expected finite numbers, the row of sample {str(ids[row])!r} holds NaN or "
-                "infinity; look at this sample's input, or lower the learning rate"
-            )
-        found[name] = array
-    return found
-
-
-def _head(given: Any, classes: int, width: int) -> LinearHead | None:
-    if given is None:
-        return None
-    head = given if isinstance(given, LinearHead) else None
-    if head is None:
-        try:
-            weight, bias = given
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                "outputs of the model: head: expected (weight [C, D], bias [C]), got "
-                f"{type(given).__name__}"
-            ) from error
-        head = LinearHead(_array(weight, "head"), _array(bias, "head"))
-    if head.weight.shape != (classes, width):
-        raise ShapeError(
-            f"outputs of the model: head: expected weight [{classes}, {width}] for these logits and "
-            f"features, got {list(head.weight.shape)}"
-        )
-    return head
-
-
-def _as_mapping(outputs: PoolOutputs) -> dict[str, Any]:
-    given = {
-        "features": {**outputs.features, MULTIMODAL: outputs.fused_features},
-        "logits": {**outputs.logits, MULTIMODAL: outputs.fused_logits},
-        "present": outputs.present,
-        "dropout_logits": outputs.dropout_logits,
-    }
-    return {k: v for k, v in given.items() if v is not None}

@@ -444,18 +444,24 @@ class RoundLearner:
         """Whether round 0 is not trained but taken over from another run."""
         return self.round == 0 and self.config.round0 is not None
 
-    def _commit(self, store: RunStore, outcome: Outcome, *, checkpoint: bool = True) -> None:
-        def save(folder: Path) -> None:
-            if checkpoint:
-                self._save_checkpoint(folder, outcome.record)
-                self._save_policy(store.path / "policy.safetensors", outcome.record)
+    def _commit(
+        self, store: RunStore, outcome: Outcome, *, earlier: Sequence[Outcome] = ()
+    ) -> None:
+        """Make a round permanent, and rounds before it that are not permanent yet."""
 
+        def save(folder: Path) -> None:
+            self._save_checkpoint(folder, outcome.record)
+            self._save_policy(store.path / "policy.safetensors", outcome.record)
+
+        for o in earlier:
+            store.write_selected(o.record.round, ids=o.ids, labels=o.labels, scores=o.scores)
         store.commit(
             outcome.record,
             ids=outcome.ids,
             labels=outcome.labels,
             scores=outcome.scores,
             save=save,
+            earlier=[o.record for o in earlier],
         )
 
     def _save_checkpoint(self, folder: Path, record: RoundRecord) -> None:
@@ -524,10 +530,12 @@ class RoundLearner:
             self._restore_strategy(file)
 
     def load_model(self) -> None:
-        """Load the last round's weights, unless the model has them already."""
-        if self._model_is_current or self.store is None or not self.records:
+        """Load the last round's weights, or train on the labels again, unless the model has them already."""
+        if self._model_is_current or not self.records:
             return
-        if not self.model.restore(self.store.checkpoint(), identity=self.identity()):
+        if self.store is None or not self.model.restore(
+            self.store.checkpoint(), identity=self.identity()
+        ):
             self._fit(len(self.records) - 1)
         self.model.set_fusion_weights(self.state.fusion_weights)
         self._model_is_current = True

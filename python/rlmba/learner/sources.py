@@ -8,13 +8,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.cells import is_missing
 from rlmba.config import RunConfig, load_config
 from rlmba.data import KINDS, InMemoryDataset, MultimodalDataset
+from rlmba.data.checks import check_ids
 from rlmba.data.features import guess_kind
 from rlmba.errors import DataError, ShapeError, UsageError
-from rlmba.ids import as_ids, id_texts
-from rlmba.kernels.common.arrays import is_array, to_host
+from rlmba.ids import not_storable
+from rlmba.learner.labels import listed
 from rlmba.learner.own_model import SampleList
+from rlmba.learner.own_outputs import host_array
+from rlmba.types import MULTIMODAL
 
 __all__ = ["Arrays", "arrays_dataset", "sample_list", "settings_of", "with_classes"]
 
@@ -39,7 +43,12 @@ def settings_of(
     UsageError
         If a key or a value is wrong.
     """
-    given = {} if classes is None else {"dataset_options.classes": [str(c) for c in classes]}
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UsageError(
+            f"settings: expected a mapping such as {{'epochs': 5}}, got {settings!r:.100}"
+        )
+    given = {} if classes is None else {"dataset_options.classes": list(check_classes(classes))}
+    (seed,) = listed([seed], "seed")  # NumPy's integers as Python's
     flags = {**_BASIS, "dataset": name, "strategy": strategy, "seed": seed}
     return load_config(overrides={**flags, **given, **(settings or {})})
 
@@ -60,11 +69,13 @@ def arrays_dataset(
             "arrays: expected a mapping of modality to array, such as {'image': x1, 'text': x2}, got "
             f"{type(arrays).__name__}"
         )
-    found = {str(m): _array(a, f"arrays[{m!r}]") for m, a in arrays.items()}
+    found = {str(m): host_array(a, f"arrays[{m!r}]") for m, a in arrays.items()}
     lengths = {m: len(a) if a.ndim else 0 for m, a in found.items()}
     n = next(iter(lengths.values()))
     if len(set(lengths.values())) > 1:
         raise ShapeError(f"arrays: expected a row for each sample in all of them, got {lengths}")
+    if kinds is not None and not isinstance(kinds, Mapping):
+        raise UsageError(f"kinds: expected a mapping of modality to kind, got {kinds!r:.100}")
     for m, kind in (kinds or {}).items():
         if m not in found or kind not in KINDS:
             raise UsageError(
@@ -77,7 +88,7 @@ def arrays_dataset(
             raise UsageError(
                 f"present: expected an entry for each of {list(found)}, got {list(present)}"
             )
-        present = np.stack([_array(present[m], "present") for m in found], axis=1)
+        present = np.stack([host_array(present[m], "present") for m in found], axis=1)
     return InMemoryDataset(
         "arrays",
         found,
@@ -86,7 +97,7 @@ def arrays_dataset(
         classes=names,
         ids=_ids(ids, n),
         split=_test(test, numbers, n).astype(np.uint8),
-        present=None if present is None else _array(present, "present"),
+        present=None if present is None else host_array(present, "present"),
         partial=True,
     )
 
@@ -101,18 +112,21 @@ def sample_list(
     modalities: Sequence[str] | None,
 ) -> SampleList:
     """The samples of a user's model; see :meth:`rlmba.ActiveLearner.from_model`."""
-    size = n if n is not None else len(ids if ids is not None else ())
+    size = n if n is not None else len(listed(ids, "ids"))
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise UsageError(f"n: expected an integer >= 1, got {size!r}")
-    if isinstance(modalities, str):
-        raise UsageError(f"modalities: expected a list of names, got {modalities!r}")
+    modality_names = [str(m) for m in listed(modalities or ["input"], "modalities")]
+    if len(set(modality_names)) < len(modality_names) or {"", MULTIMODAL} & set(modality_names):
+        raise UsageError(
+            f"modalities: expected distinct names other than '' and {MULTIMODAL!r}, got {modality_names}"
+        )
     names, numbers = _numbered(labels, classes, int(size))
     return SampleList(
         _ids(ids, int(size)),
         classes=names,
         labels=numbers,
         test=_test(test, numbers, int(size)),
-        modalities=list(modalities or ["input"]),
+        modalities=modality_names,
     )
 
 
@@ -136,12 +150,25 @@ def with_classes(dataset: MultimodalDataset, classes: Sequence[str]) -> None:
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names as text: two or more, distinct."""
-    if isinstance(classes, str):
-        raise UsageError(f"classes: expected a list of names, got the text {classes!r}")
-    names = tuple(str(c) for c in classes)
-    if len(names) < 2 or len(set(names)) < len(names) or not all(names):
+    """Class names as text: two or more, distinct; the integers 0 to C-1 stand for themselves.
+
+    Raises
+    ------
+    UsageError
+        If they are anything else. Other integers are ambiguous: an integer label is a position.
+    """
+    given = listed(classes, "classes")
+    names = tuple(str(c) for c in given)
+    if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError(f"classes: expected two distinct names or more, got {list(names)}")
+    if given != list(range(len(given))) or isinstance(given[0], bool):
+        for name in given:
+            if not isinstance(name, str) or not_storable(name):
+                raise UsageError(
+                    f"classes: expected names as text without blanks around them, got {name!r:.100}; an "
+                    "integer label is a position in the classes, so other numbers have to be given as "
+                    "text, in the labels as well"
+                )
     return names
 
 
@@ -152,12 +179,12 @@ def _numbered(
     given = None if classes is None else check_classes(classes)
     if labels is None:
         return given or (), np.full(n, -1, np.int64)
-    said = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    said = listed(labels, "labels")
     if len(said) != n:
         raise ShapeError(f"labels: expected one for each of the {n} samples, got {len(said)}")
     texts: list[str | None] = []
     for row, label in enumerate(said):
-        if label is None or label in (-1, ""):
+        if is_missing(label) or (isinstance(label, int) and label == -1):
             texts.append(None)
         elif isinstance(label, str):
             texts.append(label)
@@ -188,16 +215,18 @@ def _in_order(names: set[str]) -> tuple[str, ...]:
 
 
 def _ids(ids: Sequence[str] | NDArray[Any] | None, n: int) -> NDArray[np.str_]:
-    found = np.arange(n) if ids is None else as_ids(ids)
+    if ids is None:
+        return np.arange(n).astype(np.str_)
+    found = check_ids(ids if hasattr(ids, "__array__") else listed(ids, "ids"))
     if len(found) != n:
         raise ShapeError(f"ids: expected one for each of the {n} samples, got {len(found)}")
-    return np.array(id_texts(found), dtype=np.str_)
+    return found
 
 
 def _test(test: Any, labels: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
     if test is None:
         return np.zeros(n, np.bool_)
-    mask = _array(test, "test")
+    mask = host_array(test, "test")
     if mask.shape != (n,) or mask.dtype.kind not in "b":
         raise ShapeError(
             f"test: expected a boolean array [{n}], got dtype {mask.dtype} and shape {list(mask.shape)}"
@@ -208,7 +237,3 @@ def _test(test: Any, labels: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
             "in labels, or leave the sample out of test"
         )
     return mask
-
-
-def _array(given: Any, name: str) -> NDArray[Any]:
-    return to_host(given, name) if is_array(given) else np.asarray(given)

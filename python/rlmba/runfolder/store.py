@@ -274,6 +274,7 @@ class RunStore:
         labels: Sequence[int],
         scores: Sequence[float],
         save: Callable[[Path], None],
+        earlier: Sequence[RoundRecord] = (),
     ) -> None:
         """Make a round permanent: write its selection, its checkpoint, and then its line.
 
@@ -286,29 +287,44 @@ class RunStore:
             The samples that the round labeled, in the order chosen.
         save : callable
             Writes the checkpoint into the folder that it is given, each file completely or not at all.
+        earlier : sequence of RoundRecord
+            Rounds before it that become permanent together with it, without a checkpoint of their own.
+            Their selections are written already, by :meth:`write_selected`.
 
         Raises
         ------
         StorageError
             If a file cannot be written; the earlier rounds are unchanged.
         """
-        selection = {
-            "round": record.round,
-            "ids": list(ids),
-            "labels": list(labels),
-            "scores": list(scores),
-        }
-        name = f"round_{record.round:03d}.json"
-        atomic_write_text(self.path / "selected" / name, _dump_json(selection))
+        self.write_selected(record.round, ids=ids, labels=labels, scores=scores)
         folder = self._checkpoint_folder(record.round)
         make_folder(folder)
         save(folder)
-        self._log.append([json.dumps(record.to_dict(), allow_nan=False)])
-        self.records.append(record)
+        records = [*earlier, record]
+        self._log.append(json.dumps(r.to_dict(), allow_nan=False) for r in records)
+        self.records += records
         self.training_file.unlink(missing_ok=True)
         for old in (self.path / "checkpoints").glob("round_*"):
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
+
+    def write_selected(
+        self,
+        round_number: int,
+        *,
+        ids: Sequence[str],
+        labels: Sequence[int],
+        scores: Sequence[float],
+    ) -> None:
+        """Write the samples that a round labeled; they count once :meth:`commit` has written its line."""
+        selection = {
+            "round": round_number,
+            "ids": list(ids),
+            "labels": list(labels),
+            "scores": list(scores),
+        }
+        name = f"round_{round_number:03d}.json"
+        atomic_write_text(self.path / "selected" / name, _dump_json(selection))
 
     def _checkpoint_folder(self, round_number: int) -> Path:
         return self.path / "checkpoints" / f"round_{round_number:03d}"
