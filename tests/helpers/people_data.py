@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlmba.learner import configure
-from rlmba.project.answers import Collected, collect
+from rlmba.project.answers import CollectedLabels, collect
 from rlmba.project.folder import open_project
 from rlmba.project.query import Query, ask
 from rlmba.project.starting import overrides, start
@@ -64,7 +64,7 @@ def asked(folder: Path) -> Query:
         return ask(project)
 
 
-def taken(folder: Path, **options: Any) -> Collected:
+def taken(folder: Path, **options: Any) -> CollectedLabels:
     with open_project(folder) as project:
         return collect(project, **options)
 
@@ -86,7 +86,7 @@ def fill(folder: Path, answers: Mapping[str, str], *, most: int | None = None) -
     return done
 
 
-def round_of(folder: Path, answers: Mapping[str, str]) -> Collected:
+def round_of(folder: Path, answers: Mapping[str, str]) -> CollectedLabels:
     """A whole round: ask, fill in, take."""
     assert asked(folder).batch is not None
     fill(folder, answers)

@@ -11,7 +11,7 @@ import typer
 from rlmba.cli.app import app
 
 if TYPE_CHECKING:
-    from rlmba.project.answers import Collected
+    from rlmba.project.answers import CollectedLabels
     from rlmba.project.query import Query
 
 
@@ -41,7 +41,7 @@ class _LoopProgress:
         if trouble:
             say(f"waiting; answers cannot be read: {trouble}")
 
-    def collected(self, found: Collected) -> None:
+    def collected(self, found: CollectedLabels) -> None:
         from rlmba.cli.people import say_round
         from rlmba.cli.screen import say
 

@@ -13,7 +13,7 @@ from rlmba.markup import command
 from rlmba.types import RoundRecord
 
 if TYPE_CHECKING:
-    from rlmba.project.answers import Collected
+    from rlmba.project.answers import CollectedLabels
     from rlmba.project.query import Query
 
 __all__ = ["next_step", "say_collected", "say_query", "say_round", "stages"]
@@ -63,7 +63,7 @@ def _label_with(folder: Path, annotator: str) -> list[str]:
     return [command("label", folder)] if annotator == "browser" else []
 
 
-def say_collected(folder: Path, found: Collected) -> None:
+def say_collected(folder: Path, found: CollectedLabels) -> None:
     """Print what was collected, and the round, if it is complete."""
     if found.new:
         corrected = f", {found.corrected} of them corrections" if found.corrected else ""

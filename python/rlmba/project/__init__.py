@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlmba.project.answers import Collected, collect, collect_answers
+    from rlmba.project.answers import CollectedLabels, collect, collect_answers
     from rlmba.project.folder import Project, open_project, read_project
     from rlmba.project.query import Query, ask
     from rlmba.project.rounds import Watcher, loop
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rlmba.project.state import Status, status
 
 __all__ = [
-    "Collected",
+    "CollectedLabels",
     "Project",
     "Query",
     "Started",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "rlmba.project.answers": ("Collected", "collect", "collect_answers"),
+    "rlmba.project.answers": ("CollectedLabels", "collect", "collect_answers"),
     "rlmba.project.folder": ("Project", "open_project", "read_project"),
     "rlmba.project.query": ("Query", "ask"),
     "rlmba.project.rounds": ("Watcher", "loop"),

@@ -16,11 +16,11 @@ from rlmba.project.learner import opened_learner
 from rlmba.runfolder.labels import Answer
 from rlmba.types import RoundRecord
 
-__all__ = ["Collected", "collect", "collect_answers"]
+__all__ = ["CollectedLabels", "collect", "collect_answers"]
 
 
 @dataclass(frozen=True)
-class Collected:
+class CollectedLabels:
     """What :func:`collect` found and did.
 
     Parameters
@@ -52,7 +52,7 @@ def collect(
     partial: bool = False,
     labels: Path | None = None,
     announce: Announce = silent,
-) -> Collected:
+) -> CollectedLabels:
     """Collect answers; where the batch is complete, train on all labels and close the round.
 
     Parameters
@@ -77,7 +77,7 @@ def collect(
     asked = [] if pending is None else pending.ids
     missing = tuple(i for i in asked if i not in current)
     answered = len(asked) - len(missing)
-    found = Collected(new, corrected, answered, len(asked), missing)
+    found = CollectedLabels(new, corrected, answered, len(asked), missing)
     start = project.rounds == 0 and not asked
     if pending is None and not start:
         later = ", and what is new counts when its labels are in" if new else ""

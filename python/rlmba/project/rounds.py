@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rlmba.learner.drive import drive
-from rlmba.project.answers import Collected, collect
+from rlmba.project.answers import CollectedLabels, collect
 from rlmba.project.folder import open_project, read_project
 from rlmba.project.query import Query, ask
 from rlmba.project.state import advice_of, open_batch
@@ -32,7 +32,7 @@ class Watcher(Protocol):
     def waiting(self, answered: int, asked: int, trouble: str) -> None:
         """Some samples of the batch have an answer; ``trouble`` says why they cannot be looked at."""
 
-    def collected(self, found: Collected) -> None:
+    def collected(self, found: CollectedLabels) -> None:
         """Answers were collected; with a record a round is complete."""
 
 

@@ -15,7 +15,7 @@ from rlmba.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image as Images
 
-__all__ = ["MAX_PIXELS", "MediaContent", "MediaConverter", "kind_of", "printable", "problem_with"]
+__all__ = ["MAX_PIXELS", "MediaConverter", "MediaResponse", "kind_of", "printable", "problem_with"]
 
 AUDIO = {
     ".wav": "audio/wav",
@@ -58,7 +58,7 @@ _KEPT = 16
 
 
 @dataclass(frozen=True)
-class MediaContent:
+class MediaResponse:
     """What is sent to the browser: the path of a file or, if that is None, bytes; and their type."""
 
     path: Path | None
@@ -111,7 +111,7 @@ class MediaConverter:
         self._converting = threading.Lock()
         self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
 
-    def content(self, modality: str, path: Path) -> MediaContent:
+    def content(self, modality: str, path: Path) -> MediaResponse:
         """A file, as a browser can show it.
 
         Raises
@@ -130,7 +130,7 @@ class MediaConverter:
                 f"This file cannot be read ({error.strerror or error}): {printable(path)}"
             ) from error
         if kind != "image":
-            return MediaContent(
+            return MediaResponse(
                 path, b"", {"video": VIDEO, "audio": AUDIO}[kind][path.suffix.lower()]
             )
         try:
@@ -140,29 +140,29 @@ class MediaConverter:
         # Pillow's decoders raise any kind of error for damaged files.
         except Exception as error:
             if path.suffix.lower() == ".svg":
-                return MediaContent(path, b"", "image/svg+xml")
+                return MediaResponse(path, b"", "image/svg+xml")
             raise DataError(
                 f"This image cannot be read ({_first_line(error)}): {printable(path)}"
             ) from error
 
-    def _image(self, path: Path) -> MediaContent:
+    def _image(self, path: Path) -> MediaResponse:
         from PIL import Image
 
         status = path.stat()
         key = (str(path), status.st_mtime_ns, status.st_size)
         kept = self._kept.get(key)
         if kept is not None:
-            return MediaContent(None, kept, "image/jpeg")
+            return MediaResponse(None, kept, "image/jpeg")
         with _opened(path) as image:
             small = status.st_size <= _MAX_BYTES and image.width * image.height <= MAX_PIXELS
             if small and image.format in _AS_IT_IS:
-                return MediaContent(path, b"", Image.MIME[image.format])
+                return MediaResponse(path, b"", Image.MIME[image.format])
             with self._converting:
                 data = self._kept.get(key) or _converted(image, path)
                 self._kept[key] = data
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
-        return MediaContent(None, data, "image/jpeg")
+        return MediaResponse(None, data, "image/jpeg")
 
 
 def _opened(path: Path) -> Images.Image:
