@@ -122,7 +122,7 @@ def test_the_classifier_must_have_the_same_missing_label(name, own, other):
     """Else what stands for no label is a class to one of the two."""
     y = np.full(N, own, dtype=object if own is None else float)
     y[:2] = [0, 1]
-    with pytest.raises(ValueError, match="clf: expected the missing_label"):
+    with pytest.raises(ValueError, match="clf: expected missing_label="):
         query(name, {"missing_label": own}, y=y, clf=classifier(missing_label=other))
 
 

@@ -328,7 +328,7 @@ class TestSaved:
             learner.load(tmp_path)
         quick = {"rounds": 0, "epochs": 1, "training.min_steps": 0, "model.width": 8}
         run(configure(quick), tmp_path / "run")
-        with pytest.raises(RunFolderError, match="found a run of `rlmba run`"):
+        with pytest.raises(RunFolderError, match="holds a run of `rlmba run`"):
             learner.load(tmp_path / "run")
         a_round(learner)
         learner.save(tmp_path / "s")
