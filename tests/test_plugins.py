@@ -359,7 +359,7 @@ class TestRuns:
         arguments = ["--dataset", "mine", "--set", encoder, *QUICK]
         assert main(["run", *arguments, "--output", str(tmp_path / "run")]) == 1
         assert (
-            "unexpected IndexError: no such band\n       This is a defect of the package "
+            "unexpected IndexError: no such band\n       This is a bug in the package "
             "'elsewhere-package', not of rlmba; the same command with --debug"
         ) in capsys.readouterr().err
 

@@ -256,7 +256,10 @@ def _array(pa: Any, path: Path, name: str, column: list[Any], kind: Any) -> Any:
         except OverflowError:  # pyarrow infers int64 for all integers
             return pa.array(column, pa.uint64())
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: column {name!r} does not fit Parquet ({error})") from error
+        raise DataError(
+            f"{path}: column {name!r} cannot be stored in Parquet ({error}); give its values one type, or "
+            "write .jsonl"
+        ) from error
 
 
 class _Sink(io.RawIOBase):

@@ -381,7 +381,7 @@ class TestLeaveOneOut:
         again = leave_one_out(configs(sets), tmp_path / "o", settings, seeds=2, resume=True)
         assert again.comparisons == made.comparisons
         assert {p: p.stat().st_mtime_ns for p in again.paths} == before
-        with pytest.raises(UsageError, match="is not empty: add --resume"):
+        with pytest.raises(UsageError, match="is not empty; add --resume"):
             leave_one_out(configs(sets), tmp_path / "o", settings)
 
     def test_an_untrained_policy_differs_from_its_rule_nowhere(self, sets, tmp_path):

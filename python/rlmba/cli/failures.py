@@ -62,7 +62,7 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
 
 def _blame(error: BaseException) -> str:
     whose = fault_of(error)
-    return f"This is a defect of {whose}, not of rlmba" if whose else "This is a defect of rlmba"
+    return f"This is a bug in {whose}, not in rlmba" if whose else "This is a bug in rlmba"
 
 
 def _storage(error: OSError, arguments: Sequence[str]) -> str:
