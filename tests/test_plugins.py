@@ -360,7 +360,7 @@ class TestRuns:
         assert main(["run", *arguments, "--output", str(tmp_path / "run")]) == 1
         assert (
             "unexpected IndexError: no such band\n       This is a bug in the package "
-            "'elsewhere-package', not of rlmba; the same command with --debug"
+            "'elsewhere-package', not in rlmba; the same command with --debug"
         ) in capsys.readouterr().err
 
     def test_folders_are_named_by_the_class(self):
