@@ -679,7 +679,7 @@ def test_offline_with_none_found_is_quick_and_names_the_ways(
         make(name, modality, **options)
     assert time.perf_counter() - start < 10
     message = str(caught.value)
-    assert "not to be fetched" in message
+    assert "cannot be fetched" in message
     assert all(way in message for way in ("fetched", "a path on this machine", "'random'"))
 
 
@@ -699,7 +699,7 @@ def test_unreachable_after_a_wait_without_answer_is_bounded(tmp_path, monkeypatc
             monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
         for name, modality in (("bert-base", WORDS), ("resnet101", IMAGE)):
             start = time.perf_counter()
-            with pytest.raises(UsageError, match="not to be fetched"):
+            with pytest.raises(UsageError, match="cannot be fetched"):
                 make(name, modality)
             assert time.perf_counter() - start < 10
     assert socket.getdefaulttimeout() is None
