@@ -139,7 +139,7 @@ def test_descriptions():
     assert described["two-tower"].kinds == ("image", "tokens")
     assert described["r2plus1d-18"].kinds == ("video",)
     assert described["cnn"].summary == (
-        "A ConvStack over images of any number of channels, or over a video's, averaged."
+        "A ConvStack for images with any number of channels; for videos, averaged over frames."
     )
     assert all(d.summary.endswith(".") for d in described.values())
 

@@ -221,7 +221,7 @@ def _find(architecture: str, request: Request) -> tuple[dict[str, Tensor], str]:
                 member
             )
     except (OSError, RuntimeError) as error:
-        raise request.refuse(f"not in {cached.parent}, and not to be fetched ({error})") from error
+        raise request.refuse(f"not in {cached.parent}, and cannot be fetched ({error})") from error
 
 
 def _named(architecture: str) -> str:
