@@ -338,7 +338,7 @@ class TestRuns:
         assert main(["export", str(folder), "--out", str(out)]) == 0
         assert len(Trained.load(out).modalities) == 2
         stranger(monkeypatch, tmp_path)
-        with pytest.raises(TrustError, match=r"asks to run elsewhere:Sum; nothing"):
+        with pytest.raises(TrustError, match=r"asks to run elsewhere:Sum; none of this was done"):
             Trained.load(out)
         capsys.readouterr()
         assert main(["trust", str(out)]) == 0
@@ -383,7 +383,7 @@ def test_a_comparison_that_names_code_asks_as_well(tmp_path, package, monkeypatc
         "settings": {"model.encoders.a": "elsewhere:Sum"},
     }
     plan = make_plan(load_sweep(wanted), output)
-    assert [j.name for j in plan.jobs][-1] == "cells/Points/amcb/First/seed0"
+    assert [r.name for r in plan.runs][-1] == "cells/Points/amcb/First/seed0"
     with open_folder(output, plan, resume=False):
         pass
     assert stored_sweep(output) == plan.config
@@ -418,14 +418,14 @@ class TestProjects:
         stranger(monkeypatch, tmp_path)
         capsys.readouterr()
         assert main(["next", str(folder)]) == 1
-        assert "asks to run elsewhere:First; nothing of it was done" in capsys.readouterr().err
+        assert "asks to run elsewhere:First; none of this was done" in capsys.readouterr().err
         assert not package.exists()
         assert main(["trust", str(folder)]) == 0
         assert main(["next", str(folder)]) == 0
         assert package.exists()
 
     def test_a_folder_of_tickets_calls_no_installed_annotator(self, tmp_path, manifest):
-        from rlmba.project.folder import read
+        from rlmba.project import read_project
 
         folder = tmp_path / "project"
         settings = [*QUICK[2:], "--annotator", "file"]
@@ -433,4 +433,4 @@ class TestProjects:
         for name in ("file", "mine"):
             (folder / "tickets" / name).mkdir(parents=True)
             (folder / "tickets" / name / "round_000.json").write_text("{}")
-        assert {name for name, _ in read(folder).tickets()} == {"file"}
+        assert {name for name, _ in read_project(folder).tickets()} == {"file"}

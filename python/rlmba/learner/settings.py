@@ -85,18 +85,18 @@ def default_output(config: RunConfig, *, resume: bool = False) -> Path:
 
 
 def load_source(config: RunConfig) -> MultimodalDataset:
-    """The data set that a configuration names, as it is.
+    """Load the data set that a configuration names, without computing features.
 
     Raises
     ------
     DataError
-        If it cannot be used, or is no longer where the configuration says.
+        If the data set cannot be used, or is not at the configured path.
     """
     for place, flag in ((config.data, "data"), (config.data_root, "data-root")):
         if place is not None and not place.exists():
             key = flag.replace("-", "_")
             raise DataError(
-                f"{place}: no such file or folder; if the data were moved, give their new place with "
+                f"{place}: no such file or folder; if the data were moved, give the new path with "
                 f"--{flag}, or as {key} in a project's config.yaml"
             )
     return load_dataset(
