@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -26,6 +27,10 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
 
+QUICK_CASES = 3
+"""Cases of a parametrized test that ``pytest -m quick`` runs."""
+
+
 def backend_of(item: pytest.Item) -> str | None:
     """The argument ``backend`` of a test, if it has one."""
     params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
@@ -35,13 +40,21 @@ def backend_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need: those that need nothing and take little time are ``quick``."""
+    """Mark tests by what they need: those that need nothing and take little time are ``quick``.
+
+    Of a test with many cases, the first :data:`QUICK_CASES` are.
+    """
+    cases: Counter[str] = Counter()
     for item in items:
         if backend_of(item) in ("cuda", "triton"):
             item.add_marker("gpu")
         if {"browser", "launch"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-        if not {"gpu", "slow", "thorough"} & {mark.name for mark in item.iter_markers()}:
+        if {"gpu", "slow", "thorough"} & {mark.name for mark in item.iter_markers()}:
+            continue
+        function = item.nodeid.partition("[")[0]
+        cases[function] += 1
+        if cases[function] <= QUICK_CASES:
             item.add_marker("quick")
 
 

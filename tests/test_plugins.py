@@ -295,6 +295,7 @@ def stranger(monkeypatch, tmp_path):
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_code_that_a_run_folder_names_runs_only_where_it_is_allowed(
         self, tmp_path, package, monkeypatch, capsys
     ):
@@ -330,6 +331,7 @@ class TestRuns:
         with pytest.raises(TrustError, match="copy asks to run elsewhere:Sum"):
             Trained.load(elsewhere)
 
+    @pytest.mark.slow
     def test_an_exported_network_asks_only_elsewhere(self, tmp_path, package, monkeypatch, capsys):
         from rlmba.learner import Trained
 
@@ -346,6 +348,7 @@ class TestRuns:
         assert not package.exists()
         assert len(Trained.load(out).modalities) == 2
 
+    @pytest.mark.slow
     def test_installed_classes_need_no_leave(self, tmp_path, monkeypatch):
         folder = tmp_path / "run"
         named = ["--dataset", "mine", "--strategy", "mine", "--set", "model.encoders.a=mine"]

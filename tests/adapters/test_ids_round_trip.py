@@ -108,6 +108,7 @@ def select_all(folder: Path, given: dict[str, Path], formats: list[str]) -> list
 @example(np.array([1, "a", "2.0", 2, "b", "é"], object), "json", ["npy", "parquet", "json"])
 @example(np.array(["3", "3.0", "03", "003", "-3", "3,0"]), "npz", ["csv", "csv", "csv"])
 @example(np.array(["7.0", "8.0", "9.0", "10.0", "11.0", "12.0"]), "csv", ["csv", "npy", "parquet"])
+@pytest.mark.slow
 def test_no_sample_is_selected_twice(ids, form, formats):
     if ids.dtype.kind == "S":
         form = "npz"

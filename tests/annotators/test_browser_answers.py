@@ -145,6 +145,7 @@ def test_a_whole_last_line_without_its_end_counts_and_stays(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_threads_and_processes_append_whole_lines(tmp_path):
     path = tmp_path / "a.jsonl"
     code = """

@@ -7,6 +7,7 @@ import os
 import socket
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rlmba.annotators import LabelBatch, Question
@@ -182,6 +183,7 @@ def test_native_images_come_as_they_are_whatever_their_suffix(tmp_path):
     assert "sandbox" in drawing.headers["content-security-policy"]
 
 
+@pytest.mark.slow
 def test_huge_images_are_made_small_or_refused(tmp_path, monkeypatch):
     # A little more than 2**26 pixels, and more bytes than a browser gets of an image.
     Image.new("L", (8200, 8200), 200).save(tmp_path / "huge.jpg")

@@ -87,6 +87,7 @@ def test_no_request_is_a_defect(asgi, method, path, query, headers):
     name=st.sampled_from(["Range", "If-Range"]),
     value=st.one_of(values, st.from_regex(r"bytes=[0-9,\- ]{0,40}", fullmatch=True)),
 )
+@pytest.mark.slow
 def test_no_range_of_a_file_is_a_defect(asgi, name, value):
     query = {"ticket": "round_000", "id": "sample 0", "modality": "video"}
     headers = [(b"Range", b"bytes=0-9"), (name.encode(), value.encode("latin-1", "replace"))]
@@ -271,6 +272,7 @@ def descriptors(process):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")  # noqa: PTH112
+@pytest.mark.slow
 def test_many_idle_connections_neither_shut_the_page_nor_fill_the_log(project):
     process, url = launch_label(project.folder, "--port", "0", descriptors=80)
     port = int(url.split(":")[2].split("/")[0])

@@ -99,6 +99,7 @@ def test_loopback():
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "localhost.example", "")))
 
 
+@pytest.mark.slow
 def test_the_token_outlives_the_server_and_is_the_owners_alone(project):
     with project.start() as first:
         url = first.url

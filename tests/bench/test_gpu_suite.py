@@ -90,6 +90,7 @@ def test_a_wrong_answer_is_not_timed(case):
         work.check(corrupted(answer), True)
 
 
+@pytest.mark.slow
 def test_a_form_that_fails_is_reported_and_the_others_go_on(monkeypatch):
     def broken(x, **options):
         if options["backend"] == "cpu":

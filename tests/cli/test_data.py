@@ -178,6 +178,7 @@ def test_nothing_usable_is_exit_code_1(rlmba, tmp_path):
     assert "error: none of the 2 samples of vggsound listed" in errors
 
 
+@pytest.mark.slow
 def test_interrupted_it_says_how_to_go_on(tmp_path):
     root = tmp_path / "food"
     media_files.make_food101(root, train=300, test=2)
@@ -198,6 +199,7 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
     assert errors.splitlines()[-1] == "interrupted; the same command continues from there"
 
 
+@pytest.mark.slow
 def test_bar_on_a_terminal(food, tmp_path):
     """On a real terminal the bar is drawn and removed, and the report stays."""
     main_end, end = pty.openpty()

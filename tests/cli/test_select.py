@@ -117,6 +117,7 @@ def test_bad_arguments_exit_before_the_work(
     assert not (tmp_path / "b.csv").exists()
 
 
+@pytest.mark.slow
 def test_what_the_strategy_needs_is_named(tmp_path, arrays):
     np.savez(tmp_path / "f.npz", features=arrays["features"])
     done = select("--pool", tmp_path / "f.npz", "-n", 5, "--out", tmp_path / "b.csv")

@@ -198,6 +198,7 @@ def test_run_takes_a_preset_by_name(tmp_path):
     ("command", "expected"),
     [("strategies", "rlmba-x: "), ("datasets", "digits"), ("encoders", "mlp")],
 )
+@pytest.mark.slow
 def test_lists(command, expected):
     done = rlmba(command)
     assert (done.returncode, done.stderr) == (0, "")

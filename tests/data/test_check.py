@@ -144,6 +144,7 @@ def test_only_changed_files_are_read_again(source, index, log, tmp_path):
     assert {p.id for p in report.problems()} == {"s009", "s010"}
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(source, index, log, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2])))

@@ -146,6 +146,7 @@ def small_disk(folder, size):
             subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_disk_that_fills_up_keeps_what_is_finished(source, tmp_path):
     """Shards of some 4 MB on a disk of 14: the fourth does not fit."""
     whole = tmp_path / "whole"

@@ -26,6 +26,7 @@ from tests.helpers.prepare_helpers import (
 )
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(source, tmp_path, log, whole):
     out = tmp_path / "c"
     process = start(tmp_path, source, out)
@@ -58,6 +59,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(source, tmp_path, log
     assert {n: (out / "shards" / n).stat().st_ino for n in kept} == kept
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_their_parent(source, tmp_path, log):
     """This includes workers whose decoder never returns."""
     process = start(tmp_path, source, tmp_path / "c", "decode_forever")
@@ -179,6 +181,7 @@ def test_shard_without_note_or_of_another_size_is_made_again(source, tmp_path, w
     assert content(tmp_path / "c") == whole
 
 
+@pytest.mark.slow
 def test_interrupted_by_the_keyboard(source, tmp_path):
     out = tmp_path / "c"
     process = start(tmp_path, source, out)

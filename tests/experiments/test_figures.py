@@ -43,6 +43,7 @@ def ink(figure, colour):
     return int((np.abs(image_of(figure) - wanted).max(axis=-1) < 0.02).sum())
 
 
+@pytest.mark.slow
 def test_figure5_draws_every_strategy_and_gives_its_numbers():
     scope = scope_of(group("random", 0.4), group("rlmba", 0.5), group("amcb-only", 0.45))
     figure = scoped.figure5(scope, "a")

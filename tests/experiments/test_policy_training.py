@@ -227,6 +227,7 @@ class TestTraining:
         with pytest.raises(CheckpointError, match="expected the checkpoint of a training"):
             train(tmp_path / "t", resume=True)
 
+    @pytest.mark.slow
     def test_a_reward_that_is_not_finite_ends_it_before_the_step(self, tmp_path):
         with pytest.raises(DataError, match=r"episode of x, seed 6: expected finite rewards"):
             train(tmp_path / "t", environment=Toy(spoil=6))
@@ -355,6 +356,7 @@ def test_a_trained_policy_is_used_and_resumed(sets, tmp_path):
 
 
 class TestLeaveOneOut:
+    @pytest.mark.slow
     def test_it_trains_on_the_others_and_compares_in_pairs(self, sets, tmp_path):
         settings = PolicyTraining(episodes=4, parallel=2)
         seen = []
@@ -384,6 +386,7 @@ class TestLeaveOneOut:
         with pytest.raises(UsageError, match="is not empty; add --resume"):
             leave_one_out(configs(sets), tmp_path / "o", settings)
 
+    @pytest.mark.slow
     def test_an_untrained_policy_differs_from_its_rule_nowhere(self, sets, tmp_path):
         for strategy in ("rlmba-x", "rlmba"):
             (config,) = configs(sets[:1], strategy=strategy)

@@ -153,6 +153,7 @@ def test_files_of_a_comparison(report):
         assert title.removeprefix("## ") in page
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
     before = make_report(runs, tmp_path / "out")
     old = {name: path.read_bytes() for name, path in content(before.folder).items()}

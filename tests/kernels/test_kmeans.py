@@ -78,6 +78,7 @@ def test_means_keep_empty_clusters_and_do_not_touch_others(rng):
         _core.cluster_means(x, labels + 2, centers)
 
 
+@pytest.mark.slow
 def test_threads_and_memory_do_not_matter(rng):
     x = rng.normal(size=(12_000, 20)).astype(np.float32)
     threads = kernels.num_threads()
@@ -155,6 +156,7 @@ print(used, (peak() - before) / x.nbytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.slow
 def test_memory_stays_within_a_fifth_of_the_input():
     run = subprocess.run(
         [sys.executable, "-c", GROWTH, "200000"], capture_output=True, text=True, check=True

@@ -67,6 +67,7 @@ def test_a_comparison_gives_one_curve_a_baseline_over_its_seeds(sweep):
         assert curve in curves
 
 
+@pytest.mark.slow
 def test_a_run_is_rewarded_against_it(sweep, tmp_path):
     config = resolved([sweep])
     records = run(config, tmp_path / "r").records

@@ -45,6 +45,7 @@ def test_bald_runs_on_the_passes_it_asks_for(bald, tmp_path, monkeypatch):
     assert not np.array_equal(first[0].dropout_logits[0, :5], second[0].dropout_logits[0, :5])
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
     settings = ["rounds=2", "initial_labels=20", "batch_size=10", "epochs=1", "model.width=16"]
     arguments = [f"--set={s}" for s in (*settings, "training.min_steps=0", "device=cpu")]
@@ -54,6 +55,7 @@ def test_from_the_command_line(tmp_path):
     assert main(["run", "--strategy", "bald", "--output", str(tmp_path / "no"), *arguments]) == 2
 
 
+@pytest.mark.slow
 def test_a_run_reproduces(bald, tmp_path):
     a, b = (run(bald, tmp_path / name).path for name in "ab")
     for number in (1, 2):
@@ -78,6 +80,7 @@ def test_without_dropout_it_is_refused_before_any_work(bald, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_deepfool_runs(quick, tmp_path):
     records = run(change(quick, strategy="deepfool", rounds=2), tmp_path / "run").records
     assert [r.labels for r in records] == [20, 30, 40]

@@ -28,6 +28,7 @@ def start(quick, file, **more) -> RunConfig:
     return RunConfig.model_validate(values | more)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_them(quick, ids, tmp_path):
     file = tmp_path / "label.txt"
     file.write_text("\n".join(ids) + "\n")
@@ -43,6 +44,7 @@ def test_a_run_starts_from_them(quick, ids, tmp_path):
     assert other.records[0].test == result.records[0].test
 
 
+@pytest.mark.slow
 def test_resuming_needs_the_same_file(quick, ids, tmp_path, monkeypatch):
     file = tmp_path / "label.txt"
     file.write_text("\n".join(ids) + "\n")

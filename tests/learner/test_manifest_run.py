@@ -56,6 +56,7 @@ def config(path, *settings):
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_missing_modalities_learns(folder, tmp_path):
     result = run(config(folder / "m.csv", "strategy=rlmba-x", "fusion=adaptive"), tmp_path / "run")
     assert [r.labels for r in result.records] == [8, 14]

@@ -59,6 +59,7 @@ def vggsound(tmp_path_factory):
     return root, make_vggsound(root, train=3, test=1, damages=CLIP_DAMAGES)
 
 
+@pytest.mark.slow
 def test_vggsound_from_clips(vggsound, tmp_path, capsys):
     root, made = vggsound
     out = tmp_path / "run"
@@ -76,6 +77,7 @@ def test_vggsound_from_clips(vggsound, tmp_path, capsys):
     assert "learning_curve.png" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_vggsound_prepared_and_frozen(vggsound, tmp_path, capsys):
     root, made = vggsound
     cache, out = tmp_path / "cache", tmp_path / "run"
@@ -111,6 +113,7 @@ def test_vggsound_prepared_and_frozen(vggsound, tmp_path, capsys):
         assert (ours["video"].std(axis=0) > 0).any()
 
 
+@pytest.mark.slow
 def test_food101_with_samples_that_lack_a_modality(tmp_path):
     root, out = tmp_path / "food", tmp_path / "run"
     made = make_food101(root, train=5, damages=FOOD_DAMAGES)

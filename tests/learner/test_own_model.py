@@ -130,6 +130,7 @@ class TestOwnModel:
         assert not learner.unanswered()
         assert learner.round == 0
 
+    @pytest.mark.slow
     def test_a_fit_that_fails_loses_nothing(self, tmp_path):
         class Failing(Linear):
             broken = False

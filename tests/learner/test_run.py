@@ -33,6 +33,7 @@ def timeless(record):
     return data
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything(quick, tmp_path):
     result = run(quick, tmp_path / "run")
     view = read_run(tmp_path / "run")
@@ -69,6 +70,7 @@ def test_a_run_leaves_everything(quick, tmp_path):
 
 
 @pytest.mark.parametrize("strategy", ["random", "entropy", "margin", "rlmba-x"])
+@pytest.mark.slow
 def test_every_strategy_starts_from_the_same_round_0(quick, tmp_path, strategy):
     short = change(quick, rounds=1)
     a = run(short, tmp_path / "a").records[0]
@@ -96,6 +98,7 @@ def test_fusions_and_predictors(quick, tmp_path, fusion, predictor):
     "options",
     [{"efda": False}, {"diversity": False}, {"policy": "greedy"}, {"policy": "uniform"}],
 )
+@pytest.mark.slow
 def test_ablations(quick, tmp_path, options):
     full = run(change(quick, rounds=2), tmp_path / "full")
     ablated = run(change(quick, rounds=2, strategy_options=options), tmp_path / "ablated")
@@ -114,6 +117,7 @@ def test_incremental_reward(quick, tmp_path):
     np.testing.assert_allclose([r.raw_reward for r in records[1:]], np.diff(top1))
 
 
+@pytest.mark.slow
 def test_relative_reward_reads_curves_of_runs(quick, tmp_path):
     short = change(quick, rounds=2)
     for seed in (0, 1):
@@ -131,6 +135,7 @@ def test_relative_reward_reads_curves_of_runs(quick, tmp_path):
         run(change(config, epochs=3), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_resume_after_each_round_gives_the_same_answer(quick, tmp_path):
     whole = run(quick, tmp_path / "whole")
 
@@ -151,6 +156,7 @@ def test_resume_after_each_round_gives_the_same_answer(quick, tmp_path):
     ("strategy", "options"),
     [("rlmba", {"baseline": "moving"}), ("gcnal", {"embedding": "hidden", "epochs": 2})],
 )
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_goes_on_as_it_began(quick, tmp_path, strategy, options):
     """Its configuration and checkpoints do not name options that came later."""
     reward = {"smoothing": 0.9, "baselines": None}
@@ -177,6 +183,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(quick, tmp_path, strate
         run(fresh, folder, resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_policy(quick, tmp_path):
     """It starts another run; strategies without a policy, and policies that do not learn, leave none."""
     taught = run(change(quick, strategy_options={"learning_rate": 0.1}), tmp_path / "a")

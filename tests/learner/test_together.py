@@ -82,6 +82,7 @@ def close(found, expected, where=""):
         assert found == expected, where
 
 
+@pytest.mark.slow
 def test_runs_together_are_the_runs_alone(features, tmp_path):
     configs = [
         features(strategy, seed) for strategy in ("badge", "rlmba", "bald") for seed in (0, 1)

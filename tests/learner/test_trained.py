@@ -175,6 +175,7 @@ def test_a_run_that_moves_on_meanwhile(finished, monkeypatch, tmp_path):
     assert len(seen) == 2
 
 
+@pytest.mark.slow
 def test_frozen_encoders_come_along(tmp_path):
     """The run trains on features; what is loaded sees what the encoders saw, and needs no features."""
     settings = {

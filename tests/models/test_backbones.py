@@ -133,6 +133,7 @@ ARCHITECTURES = [
 
 
 @pytest.mark.parametrize(("name", "modality", "width"), ARCHITECTURES)
+@pytest.mark.slow
 def test_any_torchvision_network(name, modality, width):
     """Width, finite features, gradients of every parameter, and a last minibatch of one."""
     encoder = in_float64(make(name, modality, weights="random"))
@@ -266,6 +267,7 @@ def test_color_weights_on_other_channels(tmp_path):
         torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_places_of_a_vision_transformer_are_interpolated(tmp_path):
     from torchvision.models import vit_b_32
     from torchvision.models.vision_transformer import interpolate_embeddings

@@ -103,6 +103,7 @@ def test_the_configuration_says_how_inputs_are_prepared(folder, tmp_path):
     assert set(config["temperatures"]) == {"mm", "sound", "motion"}
 
 
+@pytest.mark.slow
 def test_the_readme_runs(exported):
     text = (exported.path / "README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.S)
@@ -324,6 +325,7 @@ def test_probabilities_are_those_of_predict(folder, exported):
     assert factor(wanted, got, exact) < FACTOR
 
 
+@pytest.mark.slow
 def test_weights_too_large_for_one_file_lie_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(graph_module, "_LIMIT", 1)
     trained = made([Modality("a", "features", (60,)), OTHER], {})
@@ -356,6 +358,7 @@ def odd():
     del _REGISTRY["odd"]
 
 
+@pytest.mark.slow
 def test_an_encoder_that_cannot_be_exported_is_named(odd, tmp_path):
     trained = made([Modality("a", "features", (6,)), OTHER], {"b": {"name": "odd"}})
     with pytest.raises(ExportError, match=r"encoder of 'b' \(odd, _Odd\) cannot be exported"):
@@ -363,6 +366,7 @@ def test_an_encoder_that_cannot_be_exported_is_named(odd, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_size_is_no_batch(odd, tmp_path):
     encoder = {"name": "odd", "how": "length"}
     trained = made([Modality("a", "features", (6,)), OTHER], {"b": encoder})
@@ -390,6 +394,7 @@ def test_all_else_is_written_where_the_graph_cannot_be(folder, tmp_path, monkeyp
     assert Trained.load(out).classes == ("0", "1", "2")
 
 
+@pytest.mark.slow
 def test_a_graph_that_computes_something_else_is_refused(tmp_path, monkeypatch):
     trained = made([Modality("a", "features", (6,)), OTHER], {})
     original = graph_module._save

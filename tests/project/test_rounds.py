@@ -153,6 +153,7 @@ class TestFromNothing:
         assert taken(folder, partial=True).record is None
         assert "no label" in taken(folder).why
 
+    @pytest.mark.slow
     def test_cannot_tell(self, tmp_path, data):
         manifest, _, truth = data
         folder = made(tmp_path / "p", manifest)
@@ -350,6 +351,7 @@ class TestTrouble:
             assert f"process {os.getpid()}" in status(folder).holder
         assert status(folder).holder is None
 
+    @pytest.mark.slow
     def test_kill_9_while_training(self, tmp_path, data):
         manifest, _, truth = data
         folders = [made(tmp_path / name, manifest, "strategy=rlmba") for name in ("a", "b")]

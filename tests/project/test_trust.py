@@ -456,6 +456,7 @@ def test_options_that_are_no_mapping(project, options):
         serve(project, port=0, say=print)
 
 
+@pytest.mark.slow
 def test_modules_of_the_current_folder_are_not_imported(tmp_path, project):
     """Neither by `python -m rlmba` nor by the script, and not by name either."""
     cwd = tmp_path / "cwd"

@@ -81,6 +81,7 @@ def test_equal_seeds_give_bit_identical_weights_and_leave_no_trace(digits):
     assert not torch.equal(one.fused_head.weight, other.fused_head.weight)
 
 
+@pytest.mark.slow
 def test_learns_from_few_labels(digits):
     """60 labels: better with both modalities than with either, and far better than chance."""
     positions = np.concatenate(
