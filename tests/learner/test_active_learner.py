@@ -196,6 +196,21 @@ class TestTell:
         assert not set(again.ids) & set(batch.ids)
         assert learner.tell(again.ids, [f"c{Y[int(i)]}" for i in again.ids]).round == 0
 
+    def test_corrections_that_leave_one_class_leave_the_model_as_it_is(self):
+        learner = on_arrays(classes=None)
+        first = learner.ask(9)
+        learner.tell(first.ids, [NAMES[Y[int(i)]] for i in first.ids])
+        before = learner.predict()
+        batch = learner.ask(9)
+        ids = [*first.ids, *batch.ids]
+        with pytest.raises(UsageError, match="two classes"):
+            learner.tell(ids, ["dog"] * len(ids))
+        assert learner.classes == before.classes
+        np.testing.assert_array_equal(learner.predict().probabilities, before.probabilities)
+        ids = learner.ask(9).ids
+        record = learner.tell(ids, [NAMES[Y[int(i)]] for i in ids])
+        assert record.round == 1
+
     def test_what_needs_a_round_says_so(self):
         learner = on_arrays()
         for call in (learner.evaluate, learner.predict):
@@ -229,10 +244,13 @@ class TestSaved:
         learner = make()
         for _ in range(2):
             a_round(learner)
+        before = learner.predict().probabilities
         ids = learner.ask(9).ids
         learner.tell(ids[:3], Y[learner.positions(ids[:3])])
         learner.save(tmp_path / "s")
         other = make().load(tmp_path / "s")
+        for same in (learner, other):  # whatever was asked or loaded since
+            np.testing.assert_array_equal(same.predict().probabilities, before)
         assert other.ask().ids == ids
         assert other.unanswered() == ids[3:]
         records = [x.tell(ids[3:], Y[x.positions(ids[3:])]) for x in (learner, other)]

@@ -405,8 +405,11 @@ class ActiveLearner(RoundLearner):
         if (counts > 1).any():
             twice = str(self.labels.dataset.ids[values[counts.argmax()]])
             raise UsageError(f"predict: expected distinct ids, {twice!r} is repeated; give it once")
-        self._trained()
+        record = self._trained()
         self.load_model()
+        # Those it was trained and evaluated with; `propose` sets those of the coming round.
+        trained_with = [record.fusion_weights[m] for m in self.modalities]
+        self.model.set_fusion_weights(np.array(trained_with, dtype=np.float64))
         said = self._predictions(positions)
         if len(said.ids) < len(positions):
             lost = sorted(
@@ -599,7 +602,7 @@ class ActiveLearner(RoundLearner):
         )
         if store.records:
             self.labels.set_classes(read_classes(store.checkpoint()) or self.classes)
-            self.model.set_classes(self.classes)
+            self._match_model()
         self.resume(store)
         self.outcomes = [Outcome(record, *store.selected(record.round)) for record in store.records]
         lost = {i for outcome in self.outcomes for i in outcome.ids} - set(self.labels.answers)

@@ -147,6 +147,7 @@ class RoundLearner:
         self.outcomes: list[Outcome] = []
         self.pending: PendingRound | None = None
         self.store: RunStore | None = None
+        self._model_classes = labels.classes
         self._model_is_current = False
         self._round0: Round0 | None = None
         self._told: list[Answer] = []
@@ -318,9 +319,19 @@ class RoundLearner:
         DataError
             If an answer is none of the given classes.
         """
-        if self.labels.follow:
-            self._settle_classes()
+        if not self.labels.follow:
+            return
+        before, classes = self.classes, self.labels.next_classes(self._remedy())
+        if classes != before:
+            self.labels.set_classes(classes)
+        try:
             self.labels.check_trainable()
+        except UsageError:
+            if self.records:
+                self.labels.set_classes(before)  # the trained model still has these
+            raise
+        finally:
+            self._match_model()
 
     def conclude(
         self,
@@ -392,21 +403,20 @@ class RoundLearner:
         ids = list(label_of) if pending.round == 0 else [i for i in score_of if i in label_of]
         return ids, [label_of[i] for i in ids], [score_of.get(i, 0.0) for i in ids]
 
-    def _settle_classes(self) -> None:
-        """Make the given classes, or those that labels have, the classes of the model."""
-        before, classes = self.classes, self.labels.next_classes(self._remedy())
-        if classes == before:
+    def _match_model(self) -> None:
+        """Give the model outputs for the present classes, with initial weights if these are new."""
+        if self.classes == self._model_classes:
             return
         if self.config.training.warm_start and self.records:
             warnings.warn(
                 "the classes differ from those of the last round, so training starts from the initial "
                 "weights in spite of training.warm_start",
                 RlmbaWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.labels.set_classes(classes)
-        self.model.set_classes(classes)
-        self._model_is_current = True  # on purpose at its initial weights
+        self.model.set_classes(self.classes)
+        self._model_classes = self.classes
+        self._model_is_current = True  # the weights of the last round do not fit any more
 
     def _remedy(self) -> str:
         if self.store is None:
