@@ -332,10 +332,14 @@ class TestSaved:
     def test_the_folder_is_one_of_a_run(self, tmp_path):
         learner = on_arrays()
         for _ in range(2):
-            a_round(learner)
+            _, record = a_round(learner)
+        learner.ask(9)  # sets the fusion weights of the coming round
         learner.save(tmp_path / "s")
         trained = Trained.load(tmp_path / "s")
         assert trained.classes == NAMES
+        weights = dict(zip(trained.model.names, trained.model.fusion_weights.tolist(), strict=True))
+        assert weights == pytest.approx(record.fusion_weights)
+        assert weights != pytest.approx(learner.by_name(learner.state.fusion_weights))
         assert main(["report", str(tmp_path / "s"), "--output", str(tmp_path / "r")]) == 0
 
     def test_foreign_folders(self, tmp_path):

@@ -405,11 +405,8 @@ class ActiveLearner(RoundLearner):
         if (counts > 1).any():
             twice = str(self.labels.dataset.ids[values[counts.argmax()]])
             raise UsageError(f"predict: expected distinct ids, {twice!r} is repeated; give it once")
-        record = self._trained()
-        self.load_model()
-        # Those it was trained and evaluated with; `propose` sets those of the coming round.
-        trained_with = [record.fusion_weights[m] for m in self.modalities]
-        self.model.set_fusion_weights(np.array(trained_with, dtype=np.float64))
+        self._trained()
+        self._load_as_trained()
         said = self._predictions(positions)
         if len(said.ids) < len(positions):
             lost = sorted(
@@ -430,6 +427,12 @@ class ActiveLearner(RoundLearner):
         )[MULTIMODAL]
         hard = efda.difficulty(outputs, self.state.weights, self.state.temperatures).fused
         return Predictions(outputs.ids, self.classes, np.exp(log_p), to_host(hard))
+
+    def _load_as_trained(self) -> None:
+        """Load the model under the fusion weights it was evaluated with; proposing sets the coming ones."""
+        self.load_model()
+        weights = self.records[-1].fusion_weights
+        self.model.set_fusion_weights(np.array([weights[m] for m in self.modalities]))
 
     def _trained(self) -> RoundRecord:
         if not self.records:
@@ -538,10 +541,9 @@ class ActiveLearner(RoundLearner):
         store.set_validation(self.labels.aside)
         log.append(self._told[len(log.answers) :])
         if new := self.outcomes[done:]:
-            with contextlib.suppress(
-                PluginError
-            ):  # without its weights it is trained again when loaded
-                self.load_model()
+            # A model that cannot be trained is saved without weights, and trained again when loaded.
+            with contextlib.suppress(PluginError):
+                self._load_as_trained()
             self._commit(store, new[-1], earlier=new[:-1])
         if self.pending is None:
             clear_pending(store.path)
