@@ -220,9 +220,9 @@ class TestTell:
             with pytest.raises(UsageError, match="n >= 1"):
                 learner.ask(n)
         learner.ask(9)
-        with pytest.raises(UsageError, match="still out"):
+        with pytest.raises(UsageError, match="still pending"):
             learner.ask(5)
-        with pytest.raises(UsageError, match="still out"):
+        with pytest.raises(UsageError, match="still pending"):
             learner.ask(10)
 
     def test_more_than_the_pool_holds(self):

@@ -213,9 +213,9 @@ def test_commands(tmp_path, oracle):
     assert "10 to start from and 20 to validate with" in out
     assert f"next: rlmba next {folder}" in out
     out = say("next", folder)
-    assert "a batch of 30 is out: 10 to train on, 20 to validate with" in out
+    assert "30 samples to label: 10 to train on, 20 to validate with" in out
     assert str(folder / "to_label.csv") in out
-    assert "still out" in say("next", folder)
+    assert "still to label" in say("next", folder)
     fill(folder, truth, most=7)
     out = say("collect", folder)
     assert "7 new answers" in out

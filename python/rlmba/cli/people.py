@@ -46,8 +46,8 @@ def say_query(folder: Path, query: Query) -> None:
     validating = len(batch.questions) - training
     parts = [f"{training} to train on"] if training else []
     parts += [f"{validating} to validate with"] if validating else []
-    verb = "is still out" if query.repeated else "is out"
-    say(f"round {batch.round}: a batch of {len(batch.questions)} {verb}: {', '.join(parts)}")
+    still = "still " if query.repeated else ""
+    say(f"round {batch.round}: {len(batch)} samples {still}to label: {', '.join(parts)}")
     for line in _where(folder, query):
         say(line)
     next_step(*_label_with(folder, query.annotator), command("collect", folder), between="then")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlmba.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rlmba.learner.active_learner import ActiveLearner, Predictions
@@ -33,24 +34,19 @@ __all__ = [
     "write_features",
 ]
 
-_HOMES = {
-    "rlmba.learner.active_learner": ("ActiveLearner", "Predictions"),
-    "rlmba.learner.experiment": ("Observer", "RunResult", "run"),
-    "rlmba.learner.frozen": ("write_features",),
-    "rlmba.learner.own_model": ("FitAndOutputs",),
-    "rlmba.learner.settings": ("configure", "default_output"),
-    "rlmba.learner.together": ("TrainedTogether", "run_together", "together_key"),
-    "rlmba.learner.trained": ("Trained",),
-    "rlmba.runfolder.store": ("RunView", "read_run"),
-}
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    # Parts are imported when they are first used: many commands need no torch.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "rlmba.learner.active_learner": ("ActiveLearner", "Predictions"),
+        "rlmba.learner.experiment": ("Observer", "RunResult", "run"),
+        "rlmba.learner.frozen": ("write_features",),
+        "rlmba.learner.own_model": ("FitAndOutputs",),
+        "rlmba.learner.settings": ("configure", "default_output"),
+        "rlmba.learner.together": ("TrainedTogether", "run_together", "together_key"),
+        "rlmba.learner.trained": ("Trained",),
+        "rlmba.runfolder.store": ("RunView", "read_run"),
+    },
+)
 
 
 def __dir__() -> list[str]:

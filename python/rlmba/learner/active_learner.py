@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import rlmba
-from rlmba.config import RunConfig, differing, identity, say_differing
+from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
-from rlmba.errors import DataError, PluginError, RunFolderError, UsageError
+from rlmba.errors import DataError, UsageError
 from rlmba.kernels.common.arrays import to_host
 from rlmba.learner.labels import Labels, drawn_validation, own_labels
 from rlmba.learner.model import Model
 from rlmba.learner.network import build_network
 from rlmba.learner.own_model import FitAndOutputs, OwnModel
 from rlmba.learner.query import Announce, NothingToAsk, validation_size
-from rlmba.learner.rounds import Outcome, RoundLearner, silent
-from rlmba.learner.settings import environment
+from rlmba.learner.rounds import silent
+from rlmba.learner.saving import SavedLearner
 from rlmba.learner.sources import (
     Arrays,
     arrays_dataset,
@@ -30,17 +27,12 @@ from rlmba.learner.sources import (
     settings_of,
     with_classes,
 )
-from rlmba.learner.state import read_classes
 from rlmba.method import efda
 from rlmba.runfolder.batches import LabelBatch, Question
-from rlmba.runfolder.labels import Answer, LabelLog
+from rlmba.runfolder.labels import Answer
 from rlmba.runfolder.pending import (
     PendingRound,
-    clear_pending,
-    pending_strategy_file,
-    write_pending,
 )
-from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import ProcessGroup, head_log_probs
 from rlmba.types import MULTIMODAL, Evaluation, RoundRecord
 
@@ -49,7 +41,7 @@ __all__ = ["ActiveLearner", "Predictions"]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the current model says of N samples.
+    """Predictions of the current model for N samples.
 
     Parameters
     ----------
@@ -73,7 +65,7 @@ class Predictions:
         return [self.classes[c] for c in self.probabilities.argmax(axis=1).tolist()]
 
 
-class ActiveLearner(RoundLearner):
+class ActiveLearner(SavedLearner):
     """Active learning in two calls: :meth:`ask` for a batch, :meth:`tell` its labels.
 
     Make one with :meth:`from_arrays`, :meth:`from_dataset` or :meth:`from_model`, or :meth:`load` one that
@@ -92,8 +84,6 @@ class ActiveLearner(RoundLearner):
     >>> record.round, record.labels, len(learner.ask(10))
     (1, 20, 10)
     """
-
-    # -- making one
 
     @classmethod
     def from_arrays(
@@ -259,12 +249,10 @@ class ActiveLearner(RoundLearner):
         learner._told = [Answer(i, name, "given") for i, name in labels.answers.items()]
         return learner
 
-    # -- ask, tell
-
     def ask(self, n: int | None = None, *, announce: Announce = silent) -> LabelBatch:
-        """Choose samples to label next; while some of them have no label, the same batch again.
+        """Choose samples to label next, or return the pending batch while some of its labels are missing.
 
-        If the labels of the last batch are complete and its training failed, it is trained on first.
+        If training on the last batch failed, it is repeated first.
 
         The first batch of a learner with few labels covers the pool (k-center on features), and also asks
         for a validation set, unless labels were there to draw it from. Every later batch is the strategy's.
@@ -285,7 +273,7 @@ class ActiveLearner(RoundLearner):
         Raises
         ------
         UsageError
-            If ``n`` is no integer of at least 1, or a batch of another size is still out.
+            If ``n`` is no integer of at least 1, or a batch of another size is pending.
         """
         if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
             raise UsageError(f"ask: expected an integer n >= 1, got {n!r:.100}")
@@ -304,14 +292,13 @@ class ActiveLearner(RoundLearner):
                 )
             self.keep_pending(proposed)
             return self.batch(proposed)
-        out = len(self.pending.ids) - len(self.pending.validation)
+        size = len(self.pending.ids) - len(self.pending.validation)
+        # A batch that took all that was left may be asked for again by a larger number.
         waiting = set(self.unanswered()) - set(self.pending.validation)
-        left = len(self.labels.pool.unlabeled) - len(
-            waiting
-        )  # a larger batch was not possible without
-        if n is not None and out and (n < out or (n > out and left)):
+        others = len(self.labels.pool.unlabeled) > len(waiting)
+        if n is not None and size and (n < size or (n > size and others)):
             raise UsageError(
-                f"ask: a batch of {out} samples is still out, got n={n}; tell its labels "
+                f"ask: a batch of {size} samples is still pending, got n={n}; tell its labels "
                 "(partial=True learns from a part of them), or ask for the same batch without n"
             )
         return self.batch(self.pending)
@@ -324,7 +311,7 @@ class ActiveLearner(RoundLearner):
         partial: bool = False,
         announce: Announce = silent,
     ) -> RoundRecord | None:
-        """Take in labels; once the batch is complete, train on all labels and close the round.
+        """Add labels; once the batch is complete, train on all labels and close the round.
 
         Labels may come in parts, for samples that were not asked for, and again: the latest label of a
         sample counts from the next training on.
@@ -344,12 +331,12 @@ class ActiveLearner(RoundLearner):
         Returns
         -------
         RoundRecord or None
-            The round's figures; None while labels of the batch are missing, or no batch is out.
+            The round's figures; None while labels of the batch are missing, or no batch is pending.
 
         Raises
         ------
         UsageError
-            If ids or labels cannot be used; nothing is taken in then. If the batch is complete and there
+            If ids or labels cannot be used; no label is added then. If the batch is complete and there
             is still too little to train on; the labels are kept.
         """
         self.add_answers(self.labels.checked(ids, labels))
@@ -361,7 +348,7 @@ class ActiveLearner(RoundLearner):
         return self._close(announce)
 
     def _close(self, announce: Announce) -> RoundRecord:
-        """Train on the batch that is out and close its round."""
+        """Train on the pending batch and close its round."""
         try:
             self.check_trainable()
         except UsageError:
@@ -376,7 +363,7 @@ class ActiveLearner(RoundLearner):
         return [i for i in asked if i not in self.labels.answers]
 
     def evaluate(self) -> Evaluation:
-        """The current model's figures on the test set, or on the validation set where there is no test set.
+        """Metrics of the current model on the test set, or on the validation set if there is no test set.
 
         Raises
         ------
@@ -387,7 +374,7 @@ class ActiveLearner(RoundLearner):
         return record.validation if record.test is None else record.test
 
     def predict(self, ids: Sequence[str] | None = None) -> Predictions:
-        """What the current model says of samples.
+        """Predict the classes of samples with the current model.
 
         Parameters
         ----------
@@ -397,7 +384,7 @@ class ActiveLearner(RoundLearner):
         Raises
         ------
         UsageError
-            If an id is of no sample or repeated, no round is complete, or nothing of a sample can be read.
+            If an id is of no sample or repeated, no round is complete, or a sample has no readable modality.
         """
         every = np.arange(len(self.labels.dataset), dtype=np.int64)
         positions = every if ids is None else self.positions(ids)
@@ -412,11 +399,11 @@ class ActiveLearner(RoundLearner):
             lost = sorted(
                 {str(i) for i in self.labels.dataset.ids[positions]} - set(map(str, said.ids))
             )
-            raise UsageError(f"predict: nothing of sample {lost[0]!r} can be read; leave it out")
+            raise UsageError(f"predict: sample {lost[0]!r} has no readable modality; leave it out")
         return said
 
     def _predictions(self, positions: NDArray[np.int64]) -> Predictions:
-        """What the model says of those samples of which something can be read."""
+        """Predictions for the samples that have at least one readable modality."""
         outputs = self.model.predict(positions)
         if (readable := outputs.readable) is not None:
             outputs = outputs.take(readable)
@@ -427,12 +414,6 @@ class ActiveLearner(RoundLearner):
         )[MULTIMODAL]
         hard = efda.difficulty(outputs, self.state.weights, self.state.temperatures).fused
         return Predictions(outputs.ids, self.classes, np.exp(log_p), to_host(hard))
-
-    def _load_as_trained(self) -> None:
-        """Load the model under the fusion weights it was evaluated with; proposing sets the coming ones."""
-        self.load_model()
-        weights = self.records[-1].fusion_weights
-        self.model.set_fusion_weights(np.array([weights[m] for m in self.modalities]))
 
     def _trained(self) -> RoundRecord:
         if not self.records:
@@ -446,7 +427,7 @@ class ActiveLearner(RoundLearner):
     def batch(self, pending: PendingRound, *, details: bool = True) -> LabelBatch:
         """A pending round as questions.
 
-        With ``details``, they also hold what an annotator looks at, and the current model's prediction.
+        With ``details``, they include texts, paths of media and the current model's prediction.
         """
         said = self._opinions(pending.ids) if details and self.records else {}
         aside, scores = set(pending.validation), pending.score_of
@@ -486,151 +467,3 @@ class ActiveLearner(RoundLearner):
         best = said.probabilities.max(axis=1).tolist()
         rows = zip(said.difficulty.tolist(), said.labels, best, strict=True)
         return dict(zip(map(str, said.ids), rows, strict=True))
-
-    # -- on disk
-
-    def save(self, folder: str | Path) -> None:
-        """Write everything that :meth:`load` needs into a run folder, which `rlmba report` reads as well.
-
-        Parameters
-        ----------
-        folder : path
-            New or empty, or one that this learner was saved to before: then what is new is added.
-
-        Raises
-        ------
-        UsageError
-            If the folder holds something else.
-        RunFolderError
-            If it holds another learner's rounds or labels, or another process is writing it.
-        StorageError
-            If it cannot be written; what was saved before stays.
-        """
-        folder = Path(folder)
-        if (folder / "run.json").exists():
-            self._check_folder(folder)
-            with RunStore.resume(folder) as store:
-                self._write(store)
-            return
-        info = {
-            "rlmba": rlmba.__version__,
-            "learner": True,
-            "dataset": self.config.dataset,
-            "strategy": self.config.strategy,
-            "fusion": self.config.fusion,
-            "seed": self.config.seed,
-            "fingerprint": self._fingerprint,
-        }
-        split = {"validation": self.labels.aside, "initial": []}
-        with RunStore.create(
-            folder, self.config, info=info, environment=environment(), split=split
-        ) as store:
-            self._write(store)
-
-    def _write(self, store: RunStore) -> None:
-        log = LabelLog(store.path / "labels.jsonl")
-        done = len(store.records)
-        if log.answers != self._told[: len(log.answers)] or [
-            r.to_dict() for r in store.records
-        ] != [o.record.to_dict() for o in self.outcomes[:done]]:
-            raise RunFolderError(
-                f"{store.path} holds rounds or labels that this learner does not have; load it first, or "
-                "save to another folder"
-            )
-        # In this order a crash between two steps leaves a folder that can be loaded.
-        store.set_validation(self.labels.aside)
-        log.append(self._told[len(log.answers) :])
-        if new := self.outcomes[done:]:
-            # A model that cannot be trained is saved without weights, and trained again when loaded.
-            with contextlib.suppress(PluginError):
-                self._load_as_trained()
-            self._commit(store, new[-1], earlier=new[:-1])
-        if self.pending is None:
-            clear_pending(store.path)
-            return
-        if self.pending.round:
-            self._save_strategy(pending_strategy_file(store.path))
-        write_pending(store.path, self.pending)
-
-    def load(self, folder: str | Path) -> ActiveLearner:
-        """Continue where :meth:`save` ended, in a learner that was just made on the same data.
-
-        Parameters
-        ----------
-        folder : path
-            Written by :meth:`save`. Nothing in it is run as code. The weights of this package's network, or
-            of a model with ``state_dict``, are loaded; any other model is trained again when it is needed.
-
-        Returns
-        -------
-        ActiveLearner
-            This one.
-
-        Raises
-        ------
-        UsageError
-            If this learner has already been used.
-        RunFolderError
-            If the folder was not written by :meth:`save`, is damaged, or belongs to other data or settings.
-        CheckpointError
-            If a checkpoint is damaged.
-        """
-        folder = Path(folder)
-        used = (
-            self.records or self.pending is not None or any(a.source != "given" for a in self._told)
-        )
-        if used:
-            raise UsageError("load: expected a learner that has not been used yet; make a new one")
-        self._check_folder(folder)
-        labels, told, fingerprint = self.labels, self._told, self._fingerprint
-        try:
-            with RunStore.resume(folder) as store:
-                self._load(store)
-        except BaseException:
-            RoundLearner.__init__(self, self.config, labels, self.model, free_keys=self.free_keys)
-            self._told, self._fingerprint = told, fingerprint
-            self.labels.set_classes(labels.classes)  # the data set's labels follow them again
-            self.model.set_classes(labels.classes)
-            raise
-        return self
-
-    def _load(self, store: RunStore) -> None:
-        log = LabelLog(store.path / "labels.jsonl").answers
-        logged = {a.id for a in log}
-        # A crash during the first save may have left only some of the given labels.
-        self._told = [*log, *(a for a in self._told if a.id not in logged)]
-        self.labels = self.labels.replaced(
-            {a.id: a.label for a in self._told}, store.split()["validation"]
-        )
-        if store.records:
-            self.labels.set_classes(read_classes(store.checkpoint()) or self.classes)
-            self._match_model()
-        self.resume(store)
-        self.outcomes = [Outcome(record, *store.selected(record.round)) for record in store.records]
-        lost = {i for outcome in self.outcomes for i in outcome.ids} - set(self.labels.answers)
-        if lost:
-            raise RunFolderError(
-                f"{store.path / 'labels.jsonl'} is damaged: expected labels of all samples that the rounds "
-                f"labeled, {len(lost)} are missing, {min(lost)!r} first; restore it, or start again"
-            )
-        self.load_model()
-        self.store = None
-
-    def _check_folder(self, folder: Path) -> None:
-        """Raise unless a folder is a saved learner's, of this learner's data and settings."""
-        view = read_run(folder)
-        if not view.info.get("learner"):
-            what = "a project" if view.info.get("project") else "a run of `rlmba run`"
-            raise RunFolderError(
-                f"{folder} holds {what}; expected a folder that ActiveLearner.save wrote"
-            )
-        if differences := differing(identity(view.config), identity(self.config)):
-            raise RunFolderError(
-                f"{folder} was saved with other settings: {say_differing(differences)}; make the "
-                "learner with the same ones"
-            )
-        if view.info.get("fingerprint") != self._fingerprint:
-            raise RunFolderError(
-                f"{folder} was saved on other data (checksums of ids, labels or content differ); make the "
-                "learner on the same data, in the same order"
-            )

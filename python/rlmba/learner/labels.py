@@ -1,4 +1,4 @@
-"""What is known of every sample: the answers so far, the classes, the validation set and the pool."""
+"""The labels of all samples so far, and what follows from them: classes, validation set, pool."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Labels:
     classes : tuple of str
         An output's column, and a label in ``pool``, is a position in it. Empty while no class is known.
     pool : Pool
-        Which samples are labeled, unlabeled, in the validation set. Samples that cannot be told, and
-        unlabeled ones of the validation set, are in none of them.
+        Which samples are labeled, unlabeled, or in the validation set. Samples marked "cannot tell", and
+        unlabeled samples of the validation set, are in none of these groups.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Labels:
         return np.array([self._position[name] for name in names], dtype=np.int64)
 
     def add(self, answers: Mapping[str, str | None]) -> None:
-        """Take in answers, which :meth:`checked` has seen; the latest answer to a sample counts."""
+        """Add answers that :meth:`checked` has accepted; the latest answer to a sample counts."""
         plain = not self.follow or (
             all(name in self.classes for name in answers.values())
             and not any(i in self.answers or i in self._aside for i in answers)
@@ -156,7 +156,7 @@ class Labels:
         ------
         UsageError
             If the arguments are not lists of the same length, an id is of no training sample or has two
-            different labels, or a label is no class. The message names the first few of them.
+            different labels, or a label is no class. The message names the first five.
         """
         names = [str(i) for i in listed(ids, "tell: ids")]
         said = listed(labels, "tell: labels")
@@ -170,9 +170,8 @@ class Labels:
             try:
                 name = self._class(label)
                 if not self.is_sample(id_):
-                    hint = (
-                        self._nearest(id_) if len(problems) < _SHOWN else ""
-                    )  # the search is slow
+                    # The search for a similar id is slow.
+                    hint = self._nearest(id_) if len(problems) < _SHOWN else ""
                     raise UsageError(f"id {id_!r} is of no training sample{hint}")
                 if found.setdefault(id_, name) != name:
                     raise UsageError(f"id {id_!r} has two labels, {found[id_]!r} and {name!r}")
@@ -180,7 +179,7 @@ class Labels:
                 problems.append(str(error))
         if problems:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-            raise UsageError(f"tell: nothing was taken in: {'; '.join(problems[:_SHOWN])}{more}")
+            raise UsageError(f"tell: no label was added: {'; '.join(problems[:_SHOWN])}{more}")
         return found
 
     def _class(self, label: object) -> str | None:
@@ -206,7 +205,7 @@ class Labels:
         return f" (nearest: {close[0]!r})" if close else ""
 
     def set_classes(self, classes: Sequence[str]) -> None:
-        """Make these the classes of the model's outputs; answers with another name wait for theirs."""
+        """Make these the classes of the model's outputs; answers of other classes do not count yet."""
         self.classes = tuple(classes)
         self._sort()
 
@@ -335,11 +334,11 @@ def drawn_validation(
     Parameters
     ----------
     dataset : MultimodalDataset
-        Where it has a validation set of its own, that is taken.
+        If it has a validation set of its own, that one is returned.
     wanted : int
-        How many, at least; and
+        The least number of samples.
     fraction : float
-        which share of the labeled ones at least; but never more than a third of them.
+        The least share of the labeled samples. Never more than a third of them are used.
     seed : int
         Decides the draw.
     """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.learner.model import LearnerView
 from rlmba.learner.query import readable_only
 from rlmba.learner.randomness import stream
 from rlmba.learner.state import RoundState
@@ -19,9 +20,6 @@ from rlmba.training import (
     shapley_contributions,
 )
 from rlmba.types import Evaluation, LinearHead, PoolOutputs, TrainingDiagnostics
-
-if TYPE_CHECKING:
-    from rlmba.learner.rounds import RoundLearner
 
 __all__ = ["Measured", "measure"]
 
@@ -49,7 +47,7 @@ class Measured:
     temperatures: dict[str, float]
 
 
-def measure(learner: RoundLearner, diagnostics: TrainingDiagnostics) -> Measured:
+def measure(learner: LearnerView, diagnostics: TrainingDiagnostics) -> Measured:
     """Evaluate on the validation and test sets, fit temperatures, and work out AMCB's weights (Eq 1-2)."""
     config, model, pool = learner.config, learner.model, learner.labels.pool
     truth = learner.labels.dataset.labels
@@ -98,7 +96,7 @@ def measure(learner: RoundLearner, diagnostics: TrainingDiagnostics) -> Measured
 
 
 def _fusion_weights(
-    learner: RoundLearner,
+    learner: LearnerView,
     weights: NDArray[np.float64],
     head: LinearHead | None,
     outputs: PoolOutputs,

@@ -1,4 +1,4 @@
-"""What a learner needs of the model that it trains."""
+"""The two interfaces within a learner: the model that it trains, and what its parts read of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
+from rlmba.learner.labels import Labels
+from rlmba.learner.state import RoundState
+from rlmba.strategies import Strategy
 from rlmba.types import LinearHead, PoolOutputs, RoundRecord, TrainingDiagnostics
 
-__all__ = ["Model"]
+__all__ = ["LearnerView", "Model"]
 
 
 class Model(Protocol):
@@ -41,7 +44,7 @@ class Model(Protocol):
         """Train on the labeled samples, from the initial weights unless the run starts warm."""
         ...
 
-    def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
+    def predict(self, positions: NDArray[np.int64], *, keep_on_device: bool = False) -> PoolOutputs:
         """Features and logits of samples, in the order of ``positions``."""
         ...
 
@@ -80,4 +83,29 @@ class Model(Protocol):
 
     def restore(self, folder: Path, *, identity: Mapping[str, Any]) -> bool:
         """Load what :meth:`save` wrote; False where it cannot, and the model has to be trained again."""
+        ...
+
+
+class LearnerView(Protocol):
+    """What choosing a batch and measuring a model read of a learner; see :mod:`rlmba.learner.rounds`."""
+
+    config: RunConfig
+    labels: Labels
+    model: Model
+    strategy: Strategy
+    state: RoundState
+    modalities: tuple[str, ...]
+
+    @property
+    def round(self) -> int:
+        """Number of the coming round."""
+        ...
+
+    @property
+    def answered(self) -> int:
+        """Number of answers so far, corrections included."""
+        ...
+
+    def set_aside(self, ids: Sequence[str]) -> None:
+        """Add samples to the validation set."""
         ...

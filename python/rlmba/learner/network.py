@@ -78,17 +78,18 @@ class Network:
             self.config, self.dataset, self.group, model_seed(self.config.seed)
         )
 
-    def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
-        """Features and logits of samples; with ``keep``, on the model's GPU where they fit.
+    def predict(self, positions: NDArray[np.int64], *, keep_on_device: bool = False) -> PoolOutputs:
+        """Features and logits of samples; with ``keep_on_device``, on the model's GPU where they fit.
 
         Parameters
         ----------
         positions : int64 array [N]
             Dataset positions.
-        keep : bool
+        keep_on_device : bool
         """
         self._tell("predict", positions, self.fusion_weights)
-        return self._predict(positions, keep=keep and fits_on_gpu(self.model, len(positions)))
+        keep = keep_on_device and fits_on_gpu(self.model, len(positions))
+        return self._predict(positions, keep_on_device=keep)
 
     def fit(
         self,
@@ -226,13 +227,15 @@ class Network:
     def _tell(self, name: str, *arguments: Any) -> None:
         self.group.broadcast((name, arguments))
 
-    def _predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:
+    def _predict(
+        self, positions: NDArray[np.int64], *, keep_on_device: bool = False
+    ) -> PoolOutputs:
         return predict(
             self.model,
             self.loader,
             positions,
             batch_size=self.config.training.predict_batch_size,
-            keep_on_device=keep,
+            keep_on_device=keep_on_device,
             group=self.group,
             spill_folder=self.config.training.spill_folder,
         )

@@ -185,7 +185,12 @@ class OwnModel:
         self._fitted = True
         return TrainingDiagnostics()
 
-    def predict(self, positions: NDArray[np.int64], *, keep: bool = False) -> PoolOutputs:  # noqa: ARG002
+    def predict(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        keep_on_device: bool = False,  # noqa: ARG002 - outputs are checked in host memory
+    ) -> PoolOutputs:
         """The user's outputs, checked.
 
         Raises

@@ -6,20 +6,17 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
 from rlmba.errors import DataError
+from rlmba.learner.model import LearnerView
 from rlmba.learner.randomness import stream
 from rlmba.runfolder.pending import PendingRound
 from rlmba.strategies import create
 from rlmba.types import PoolOutputs, QueryContext
-
-if TYPE_CHECKING:
-    from rlmba.learner.rounds import RoundLearner
 
 __all__ = [
     "LEAST_BATCH",
@@ -97,7 +94,7 @@ def missing_validation(config: RunConfig, classes: int, have: int, unlabeled: in
     return max(0, min(validation_size(config, classes) - have, unlabeled // 5))
 
 
-def query(learner: RoundLearner, n: int, clock: Clock) -> PendingRound:
+def query(learner: LearnerView, n: int, clock: Clock) -> PendingRound:
     """Let the strategy choose ``n`` samples of the pool, in a round after the first.
 
     Raises
@@ -123,11 +120,11 @@ def query(learner: RoundLearner, n: int, clock: Clock) -> PendingRound:
     )
 
 
-def _pool_and_context(learner: RoundLearner, n: int) -> tuple[PoolOutputs, QueryContext]:
+def _pool_and_context(learner: LearnerView, n: int) -> tuple[PoolOutputs, QueryContext]:
     """Predict the pool and the labeled set with the current model, under the coming round's fusion."""
     model, pool, state = learner.model, learner.labels.pool, learner.state
     strategy, seed, number = learner.strategy, learner.config.seed, learner.round
-    outputs = model.predict(pool.unlabeled, keep=strategy.on_device)
+    outputs = model.predict(pool.unlabeled, keep_on_device=strategy.on_device)
     if (readable := outputs.readable) is not None:
         outputs = outputs.take(readable)
     if len(outputs) < n:
@@ -158,12 +155,12 @@ def _pool_and_context(learner: RoundLearner, n: int) -> tuple[PoolOutputs, Query
     return outputs, context
 
 
-def cold_start(learner: RoundLearner, n: int | None, clock: Clock) -> PendingRound | NothingToAsk:
+def cold_start(learner: LearnerView, n: int | None, clock: Clock) -> PendingRound | NothingToAsk:
     """What round 0 lacks: samples that cover the others (k-center on features), and a validation set.
 
     Parameters
     ----------
-    learner : RoundLearner
+    learner : LearnerView
         More samples may be set aside for its validation set.
     n : int or None
         Samples outside the validation set, where some are needed; None: as many as are needed to start.
@@ -201,7 +198,7 @@ def cold_start(learner: RoundLearner, n: int | None, clock: Clock) -> PendingRou
 
 
 def _untrained(
-    learner: RoundLearner, rng: np.random.Generator
+    learner: LearnerView, rng: np.random.Generator
 ) -> tuple[PoolOutputs | None, QueryContext]:
     """The pool and the labeled samples as the untrained model sees them."""
     model, pool = learner.model, learner.labels.pool
@@ -233,7 +230,7 @@ def _covering(
 
 
 def _random(
-    learner: RoundLearner, rng: np.random.Generator, need: int
+    learner: LearnerView, rng: np.random.Generator, need: int
 ) -> tuple[list[str], list[float]]:
     pool = learner.labels.pool
     drawn = rng.permutation(len(pool.unlabeled))[:need]

@@ -1,4 +1,4 @@
-"""What one round hands to the next, beside the model, and its form on disk."""
+"""What a round needs from the one before, besides the model, and its form on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ADVICE = "restore it or start a new run"
 
 @dataclass(frozen=True)
 class RoundState:
-    """What one round hands to the next, beside the model.
+    """What a round needs from the one before, besides the model.
 
     Parameters
     ----------

@@ -17,10 +17,10 @@ from rlmba.learner.active_learner import ActiveLearner
 from rlmba.learner.experiment import Observer, RunResult, ask_oracle, open_experiment
 from rlmba.learner.frozen import load_data
 from rlmba.learner.labels import Labels
+from rlmba.learner.learner_state import Outcome
 from rlmba.learner.network import Network, build_network
 from rlmba.learner.randomness import fit_seed
 from rlmba.learner.round0 import merge_convex_fusions
-from rlmba.learner.rounds import Outcome
 from rlmba.learner.settings import resolve
 from rlmba.training import (
     LabeledSamples,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlmba.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rlmba.project.answers import CollectedLabels, collect, collect_answers
@@ -31,22 +32,17 @@ __all__ = [
     "status",
 ]
 
-_HOMES = {
-    "rlmba.project.answers": ("CollectedLabels", "collect", "collect_answers"),
-    "rlmba.project.folder": ("Project", "open_project", "read_project"),
-    "rlmba.project.query": ("Query", "ask"),
-    "rlmba.project.rounds": ("Watcher", "loop"),
-    "rlmba.project.starting": ("Started", "overrides", "start"),
-    "rlmba.project.state": ("Status", "status"),
-}
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    # Parts are imported when they are first used: many commands need no torch.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "rlmba.project.answers": ("CollectedLabels", "collect", "collect_answers"),
+        "rlmba.project.folder": ("Project", "open_project", "read_project"),
+        "rlmba.project.query": ("Query", "ask"),
+        "rlmba.project.rounds": ("Watcher", "loop"),
+        "rlmba.project.starting": ("Started", "overrides", "start"),
+        "rlmba.project.state": ("Status", "status"),
+    },
+)
 
 
 def __dir__() -> list[str]:

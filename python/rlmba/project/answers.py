@@ -81,7 +81,7 @@ def collect(
     start = project.rounds == 0 and not asked
     if pending is None and not start:
         later = ", and what is new counts when its labels are in" if new else ""
-        return replace(found, why=f"no batch is out; `rlmba next` chooses one{later}")
+        return replace(found, why=f"no batch is pending; `rlmba next` chooses one{later}")
     if missing and not (partial and answered):
         return replace(found, why=f"{len(missing)} of {len(asked)} samples have no label yet")
     with opened_learner(project, announce) as learner:

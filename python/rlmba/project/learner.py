@@ -25,7 +25,7 @@ _NAMED = 5
 
 @contextlib.contextmanager
 def opened_learner(project: Project, announce: Announce) -> Iterator[ActiveLearner]:
-    """A learner that continues after the project's last round, with the batch that is out.
+    """A learner that continues after the project's last round, with its pending batch.
 
     Labels that are new in the data set are written to the project's log first.
 

@@ -24,7 +24,7 @@ class Query:
     batch : LabelBatch or None
         None where there is nothing to ask.
     repeated : bool
-        The batch was out already and was handed over again.
+        The batch was already pending and was handed over again.
     ready : bool
         There is nothing to ask because the labels are enough to train on at once.
     why : str
@@ -40,7 +40,7 @@ class Query:
 
 
 def ask(project: Project, announce: Announce = silent) -> Query:
-    """Choose the next batch and hand it to the annotator; a batch that is out is handed over again.
+    """Choose the next batch and hand it to the annotator; a pending batch is handed over again.
 
     Parameters
     ----------

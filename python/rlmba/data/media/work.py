@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from rlmba.errors import UsageError
@@ -38,12 +37,7 @@ class TaskQueue:
     def __enter__(self) -> TaskQueue:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._workers.close()
 
     @property
