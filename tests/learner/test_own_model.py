@@ -63,16 +63,23 @@ class TestOwnModel:
         assert sum(record.weights.values()) == pytest.approx(1)
 
     def test_global_generators_are_as_before(self):
-        torch.manual_seed(5)
-        expected = torch.rand(3)
-        torch.manual_seed(5)
-        a_round(on_own(Linear()))
-        torch.manual_seed(5)
-        learner = on_own(Linear())
-        state = torch.get_rng_state()
-        a_round(learner)
-        assert torch.equal(torch.get_rng_state(), state)
-        assert expected.shape == (3,)
+        class Drawing(Linear):
+            def fit(self, rows, labels):
+                super().fit(rows, labels)
+                self.drawn = torch.rand(3).tolist(), np.random.rand(3).tolist()  # noqa: NPY002
+
+        drawn = []
+        for seed in (5, 6):  # what the learner's own seed decides does not depend on it
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            model = Drawing()
+            learner = on_own(model)
+            states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+            a_round(learner)
+            assert torch.equal(torch.get_rng_state(), states[0])
+            np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+            drawn.append(model.drawn)
+        assert drawn[0] == drawn[1]
 
     @pytest.mark.parametrize(
         ("change", "error", "message"),
