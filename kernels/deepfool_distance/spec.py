@@ -1,4 +1,4 @@
-"""Shapes and tolerances for the tests and benches of deepfool_distance share."""
+"""Shapes and tolerances for the tests and benches of deepfool_distance."""
 
 from __future__ import annotations
 

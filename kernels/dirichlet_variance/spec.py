@@ -1,4 +1,4 @@
-"""Shapes and tolerances for the tests and benches of dirichlet_variance share."""
+"""Shapes and tolerances for the tests and benches of dirichlet_variance."""
 
 from __future__ import annotations
 

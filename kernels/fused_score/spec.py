@@ -1,4 +1,4 @@
-"""Shapes and tolerances for the tests and benches of fused_score share."""
+"""Shapes and tolerances for the tests and benches of fused_score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes and tolerances for the tests and benches of kmeans share."""
+"""Shapes and tolerances for the tests and benches of kmeans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes and tolerances for the tests and benches of min_distance share."""
+"""Shapes and tolerances for the tests and benches of min_distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes for the tests and benches of minmax share. Backends agree to the last bit: no tolerance."""
+"""Shapes for the tests and benches of minmax. Backends agree to the last bit: no tolerance."""
 
 from __future__ import annotations
 

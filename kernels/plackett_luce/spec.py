@@ -1,4 +1,4 @@
-"""Sizes and tolerances for the tests and benches of plackett_luce share."""
+"""Sizes and tolerances for the tests and benches of plackett_luce."""
 
 from __future__ import annotations
 

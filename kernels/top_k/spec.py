@@ -1,4 +1,4 @@
-"""Shapes for the tests and benches of top_k share. The answer is exact: there is no tolerance."""
+"""Shapes for the tests and benches of top_k. The answer is exact: there is no tolerance."""
 
 from __future__ import annotations
 
