@@ -6,7 +6,7 @@
 #
 # A step that fails is reported, in the table and in the exit status, and the others go on. Needs no
 # network: torch with CUDA, triton, pybind11, scikit-build-core, cmake, nvcc and pytest must be there.
-# Wheels in a folder wheels/ (flash-kmeans, a peer) are installed beside the build. PYTHON: another Python.
+# Wheels in a folder wheels/ (flash-kmeans, a peer) are installed in addition to the build. PYTHON: another Python.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 

@@ -25,7 +25,7 @@ def bench(
         Path | None, typer.Option(help="Write the figures to this JSON file.")
     ] = None,
 ) -> None:
-    """Time one selection of each strategy at the size of Food101, beside the paper's figures.
+    """Time one selection of each strategy at the size of Food101, next to the paper's figures.
 
     The model outputs are synthetic. Timing all strategies takes a few minutes.
     """

@@ -69,7 +69,7 @@ class FigureData:
     title, caption : str
     files : mapping of {"png", "pdf", "svg"} to bytes
     columns, rows
-        The numbers it shows, for the CSV beside it.
+        The numbers it shows, for the CSV next to it.
     subject : Subject
     """
 

@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, which tables show beside the measured ones.
+"""The numbers that the paper prints, which tables show next to the measured ones.
 
 Accuracies are in [0, 1], seconds are wall time of one round on one workstation GPU.
 """

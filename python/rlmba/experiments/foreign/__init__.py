@@ -1,4 +1,4 @@
-"""Readers of run folders that other programs wrote, which reports show beside ours.
+"""Readers of run folders that other programs wrote, which reports show next to ours.
 
 ``bmmal`` and ``bmmal_groups`` read those of the code of "Towards Balanced Active Learning for Multimodal
 Classification" (ACM MM 2023). That code leaves a folder ``<data set>-<strategy>-<seed>`` with one folder
