@@ -10,7 +10,7 @@ import pytest
 
 from rlmba.errors import AnnotatorError, DataError, RunFolderError
 from rlmba.reading.files import find_bytes, read_text
-from rlmba.reading.structured import parse_json, read_json, read_json_lines
+from rlmba.reading.structured import parse_json, read_json
 
 ADVICE = "restore it"
 
@@ -68,18 +68,6 @@ def test_lone_surrogates_are_refused_unless_a_path_may_have_them(place):
     ):
         parse_json(text, dict[str, Any], "here", advice=ADVICE)
     assert parse_json(text, dict[str, Any], "here", advice=ADVICE, surrogates=True) == value
-
-
-def test_lines_but_the_last_if_it_is_torn(tmp_path):
-    path = tmp_path / "f.jsonl"
-    assert read_json_lines(path, dict[str, int], advice=ADVICE) == ([], 0)
-    path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
-    assert read_json_lines(path, dict[str, int], advice=ADVICE) == ([{"a": 1}, {"a": 2}], 18)
-    path.write_text('{"a": 1}\n{"a": "b"}\n')
-    with pytest.raises(
-        DataError, match=r"f\.jsonl, line 2 is damaged \(a: expected a valid integer"
-    ):
-        read_json_lines(path, dict[str, int], advice=ADVICE)
 
 
 def test_what_is_no_file(tmp_path):

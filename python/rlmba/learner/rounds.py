@@ -130,11 +130,11 @@ class RoundLearner(LearnerState):
         """Start from another pool of the same data set, whose labels are true (experiments)."""
         self.labels = Labels.of_pool(self.labels.dataset, pool)
 
-    def add_answers(self, answers: Mapping[str, str | None], source: str = "told") -> None:
+    def add_answers(self, answers: Mapping[str, str | None]) -> None:
         """Add answers that :meth:`~rlmba.learner.labels.Labels.checked` has accepted, and log them."""
         known = self.labels.answers
         new = {i: name for i, name in answers.items() if i not in known or known[i] != name}
-        entries = [Answer(i, name, source) for i, name in new.items()]
+        entries = [Answer(i, name, "told") for i, name in new.items()]
         if self.log is not None:
             self.log.append(entries)
         else:

@@ -19,7 +19,6 @@ __all__ = [
     "find_json",
     "parse_json",
     "read_json",
-    "read_json_lines",
     "read_versioned",
     "require_characters",
     "said",
@@ -162,34 +161,6 @@ def read_versioned(
             f"of rlmba that wrote it ({wrote})"
         )
     return read_json(path, type_, advice=advice, error=error)
-
-
-def read_json_lines(
-    path: Path, type_: type[_T], *, advice: str, error: type[RlmbaError] = DataError
-) -> tuple[list[_T], int]:
-    """Parse a file of JSON lines, to which lines are appended.
-
-    A last line without a line end is ignored: it is being written, or a crash has truncated it.
-
-    Returns
-    -------
-    values : list
-        Empty if there is no such file.
-    size : int
-        Bytes of the complete lines.
-
-    Raises
-    ------
-    RlmbaError
-        Of the given class, with the number of the line; see :func:`parse_json`.
-    """
-    data = find_bytes(path, advice=advice, error=error) or b""
-    lines = data.split(b"\n")[:-1]
-    values = [
-        parse_json(line, type_, f"{path}, line {number}", advice=advice, error=error)
-        for number, line in enumerate(lines, start=1)
-    ]
-    return values, sum(len(line) + 1 for line in lines)
 
 
 def said(found: ValidationError) -> str:
