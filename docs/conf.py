@@ -14,6 +14,13 @@ from docutils import nodes
 from sphinx.addnodes import download_reference, pending_xref
 
 import rlmba
+import rlmba.learner
+
+# Autodoc imports modules as a type checker sees them, which pydantic's models do not survive. So import
+# what the packages load lazily before.
+for package in (rlmba, rlmba.learner):
+    for name in package.__all__:
+        getattr(package, name)
 
 ROOT = Path(__file__).parents[1]
 
