@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 
 from rlmba.config import TrainingConfig
 from rlmba.data import MultimodalDataset
 from rlmba.data.base import Batch
 from rlmba.errors import NonFiniteError, UsageError
-from rlmba.models.classifier import MultimodalClassifier
+from rlmba.models.classifier import ModelOutput, MultimodalClassifier
+from rlmba.models.stacked import stacked_forward
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.loading import BatchRequest, Loader
 from rlmba.training.loss import multimodal_loss
@@ -159,28 +160,16 @@ class _Stack:
         self._scheduler = make_scheduler(self._optimizer, config, epochs=epochs, steps=steps)
         device = self._one.device
         self._masks = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self._loss = vmap(self._loss_of_one)
+        self._losses = vmap(_loss_of_one)
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
-
-    def _loss_of_one(
-        self,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        truth: Tensor,
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        with self._one.dropout.given(masks):
-            output = functional_call(self._one, (dict(parameters), dict(buffers)), (inputs,))
-        return multimodal_loss(output, truth)
 
     def step(self, batch: Mapping[str, Tensor], truth: Tensor, *, measured: bool) -> None:
         """One optimizer step of every model, on inputs [K, n, ...] and classes [K, n]."""
         self._optimizer.zero_grad(set_to_none=True)
-        losses = self._loss(
-            self._parameters, self._buffers, batch, truth, self._drawn(truth.shape[1])
-        )
+        state = {**self._parameters, **self._buffers}
+        output = stacked_forward(self._one, state, batch, self._drawn(truth.shape[1]))
+        losses = self._losses(vars(output), truth)
         torch.autograd.backward(losses.sum())
         self.losses.append(losses.detach())
         if measured:
@@ -208,6 +197,10 @@ class _Stack:
                 for name, values in self._parameters.items():
                     own[name].copy_(values[k])
                 model.eval()
+
+
+def _loss_of_one(output: Mapping[str, Any], truth: Tensor) -> Tensor:
+    return multimodal_loss(ModelOutput(**output), truth)
 
 
 def _batches(
