@@ -12,7 +12,10 @@ _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "rlmba": {"baseline": "moving"},
     "rlmba-x": {"baseline": "moving"},
 }
-_SECTIONS: Mapping[str, Mapping[str, Any]] = {"reward": {"baselines": None}}
+_SECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "reward": {"baselines": None},
+    "training": {"head_learning_rate": None},
+}
 
 
 def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
