@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 _Epoch = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
@@ -182,6 +184,10 @@ class ProjectConfig(_Section):
     classes, at least 20."""
 
 
+BUDGET_KEYS = (("rounds", "batch_size", "initial_labels"), ("budgets",), ("budgets_per_class",))
+"""Groups of keys that say how many labels a run has after each round; a run uses one of them."""
+
+
 class RunConfig(_Section):
     """Everything that decides a run. ``null`` values are derived from the data, and saved with the run."""
 
@@ -207,6 +213,11 @@ class RunConfig(_Section):
     """b, the number of labels queried per round; null: twice the number of classes."""
     initial_labels: int | None = Field(None, ge=1)
     """Number of labels in round 0; null: twice the number of classes."""
+    budgets: list[_Count] | None = None
+    """Numbers of labels outside the validation set after round 0, 1, ..., such as [20, 40, 80], strictly
+    increasing; replaces ``rounds``, ``batch_size`` and ``initial_labels``."""
+    budgets_per_class: list[_Count] | None = None
+    """The same as multiples of the number of classes; replaces ``budgets``."""
     initial_sampling: Literal["stratified", "random"] = "stratified"
     """How initial samples are drawn; "stratified" includes every class, "random" fails if a class is
     missing."""
@@ -244,3 +255,53 @@ class RunConfig(_Section):
                 "number of labels; set epochs (in the paper, 15), or set training.milestones to null"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_way_to_say_budgets(self) -> RunConfig:
+        given = [k for keys in BUDGET_KEYS for k in keys if getattr(self, k) is not None]
+        if sum(any(k in given for k in keys) for keys in BUDGET_KEYS) > 1:
+            raise ValueError(
+                f"expected either budgets, or budgets_per_class, or rounds, batch_size and "
+                f"initial_labels, got {', '.join(given)} together; set the others to null"
+            )
+        for key in ("budgets", "budgets_per_class"):
+            counts = getattr(self, key)
+            if counts is not None and (not counts or any(a >= b for a, b in pairwise(counts))):
+                raise ValueError(
+                    f"{key}: expected strictly increasing numbers of labels, such as [20, 40, 80], "
+                    f"got {counts}"
+                )
+        return self
+
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """The numbers of labels that ``budgets`` or ``budgets_per_class`` request; empty without them.
+
+        Parameters
+        ----------
+        classes : int
+            Number of classes; while fewer than two are known, two are assumed.
+        """
+        if self.budgets_per_class is not None:
+            return tuple(k * max(classes, 2) for k in self.budgets_per_class)
+        return tuple(self.budgets or ())
+
+    @property
+    def label_counts(self) -> tuple[int, ...]:
+        """Labels outside the validation set after each round of a resolved configuration."""
+        if self.budgets is not None:
+            return tuple(self.budgets)
+        first, batch = int(self.initial_labels or 0), int(self.batch_size or 0)
+        return tuple(first + batch * t for t in range(int(self.rounds or 0) + 1))
+
+    @property
+    def last_round(self) -> int | None:
+        """The number of the last round, counted from 0; None if that is not decided."""
+        counts = self.budgets or self.budgets_per_class
+        return self.rounds if counts is None else len(counts) - 1
+
+    def round0_only(self) -> RunConfig:
+        """The same configuration, but the run ends after round 0."""
+        for key in ("budgets", "budgets_per_class"):
+            if (counts := getattr(self, key)) is not None:
+                return self.model_copy(update={key: counts[:1]})
+        return self.model_copy(update={"rounds": 0})

@@ -140,7 +140,7 @@ def run_all(
     with together.loader:
         for learner, agent in zip(together.learners, agents or (), strict=bool(agents)):
             learner.use_agent(agent)
-        for _ in range(int(together.learners[0].config.rounds or 0) + 1):
+        for _ in range(int(together.learners[0].config.last_round or 0) + 1):
             together.round()
     return [learner.records for learner in together.learners]
 
