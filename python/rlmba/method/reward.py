@@ -79,6 +79,12 @@ class Reward:
     smoothed: float | None = None
 
     def __post_init__(self) -> None:
+        if self.kind == "siblings":
+            raise UsageError(
+                "reward kind 'siblings' compares batches that were labeled from the same state, and a "
+                "run labels only one of them; use it in `rlmba train-policy --siblings 4 --baseline "
+                "siblings`, or set reward.kind to one of " + ", ".join(REWARDS)
+            )
         if self.kind not in REWARDS:
             raise UsageError(f"reward kind: expected one of {REWARDS}, got {self.kind!r}")
         if self.kind == "relative" and not self.curves:
