@@ -146,8 +146,8 @@ RELATIVE_TO = ("gcnal", "badge", "bmmal")
 class RewardConfig(_Section):
     """The policy's reward (Eq 8-9), measured on the validation set."""
 
-    kind: Literal["absolute", "incremental", "relative"] = "absolute"
-    """Kind of reward; "relative" needs ``curves``."""
+    kind: Literal["absolute", "incremental", "relative", "siblings"] = "absolute"
+    """Kind of reward; "relative" needs ``curves``, and "siblings" is for `rlmba train-policy` only."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the exponential moving average of the reward; 0: no smoothing."""
     baselines: list[str] | None = list(RELATIVE_TO)

@@ -16,6 +16,7 @@ from rlmba.data.initial_ids import read_initial_ids
 from rlmba.environment import versions
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.randomness import stream
+from rlmba.method.reward import check_kind
 from rlmba.plugins import short_name
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import read_run
@@ -116,12 +117,13 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     ------
     UsageError
         If the initial labels and the batches together exceed the training samples outside the validation
-        set, a strategy option is unknown, the strategy needs dropout and the model has none, or
-        ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
+        set, a strategy option is unknown, the strategy needs dropout and the model has none, the reward
+        is "siblings", or ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
     DataError
         If ``initial_ids`` has ids that are not training samples of this data set, or the data
         cannot be split.
     """
+    check_kind(config.reward.kind)
     classes = len(dataset.classes)
     chosen = strategy_options(config)
     given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
