@@ -60,6 +60,9 @@ class PoolOutputs:
         modality in ``features`` and ``logits`` are finite but have no meaning.
     dropout_logits : float array [K, N, C] or None
         Fused logits of K stochastic passes through the head, if a strategy asked for them.
+    evidence : {"softplus", "exp", "relu"} or None
+        The function e by which the modality heads were trained to output Dirichlet evidence, alpha_m
+        = 1 + e(logits). None: they were trained by cross-entropy.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class PoolOutputs:
     fused_logits: NDArray[Any]
     present: NDArray[np.bool_] | None = None
     dropout_logits: NDArray[Any] | None = None
+    evidence: str | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.ids), self.fused_logits.shape[-1]

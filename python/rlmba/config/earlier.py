@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlmba.config.schema import EvidentialConfig
+
 __all__ = ["with_earlier_options", "without_earlier_options"]
 
 _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -12,7 +14,13 @@ _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "rlmba": {"baseline": "moving"},
     "rlmba-x": {"baseline": "moving"},
 }
-_SECTIONS: Mapping[str, Mapping[str, Any]] = {"reward": {"baselines": None}}
+_SECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "reward": {"baselines": None},
+    "training": {
+        "loss": "cross-entropy",
+        "evidential": EvidentialConfig().model_dump(mode="json"),
+    },
+}
 
 
 def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -47,9 +47,8 @@ def make_optimizer(
     rates = dict(zip(model.names, [config.learning_rate] * len(model.names), strict=True))
     rates.update(config.encoder_learning_rates)
     parts = [(encoder, rates[m]) for m, encoder in zip(model.names, model.encoders, strict=True)]
-    parts += [
-        (part, config.learning_rate) for part in (model.projections, model.heads, model.fused_head)
-    ]
+    shared = (model.projections, model.heads, model.fused_head)
+    parts += [(part, config.learning_rate) for part in shared if part is not None]
     names = {id(p): name for name, p in model.named_parameters()}
     groups: list[dict[str, Any]] = []
     for part, rate in parts:
