@@ -62,9 +62,32 @@ FREE_KEYS = (
 """Keys that do not change results: a run may be resumed with other values."""
 
 
+class EvidentialConfig(_Section):
+    """The evidential loss, which trains the modality heads to output Dirichlet evidence.
+
+    It is used if ``training.loss`` is "evidential".
+    """
+
+    evidence: Literal["softplus", "exp", "relu"] = "exp"
+    """Evidence function e: alpha = 1 + e(logits). With "exp", logits are bounded above by 10. With "relu",
+    a sample without positive logits has no gradient."""
+    form: Literal["type-ii", "digamma"] = "type-ii"
+    """Data term; "type-ii": log alpha_0 - log alpha_y, "digamma": psi(alpha_0) - psi(alpha_y)."""
+    kl_weight: float = Field(0.1, ge=0)
+    """Final weight of the penalty for evidence of wrong classes, KL(Dir(y + (1 - y) alpha) || Dir(1))."""
+    annealing: float = Field(0.5, ge=0, le=1)
+    """Share of the optimizer steps over which the penalty's weight rises linearly from 0; 0: none."""
+    fused_head: bool = True
+    """Also train a fused head by cross-entropy. Without it, the fused logits are log alpha_f (Eq 3), whose
+    softmax is the expected probability, and strategies and fusions that need a fused head are refused."""
+
+
 class TrainingConfig(_Section):
     """Training in one round, which starts from the same initial weights unless ``warm_start`` is set."""
 
+    loss: Literal["cross-entropy", "evidential"] = "cross-entropy"
+    """Loss of the modality heads; "evidential" trains Dirichlet evidence, see ``evidential``."""
+    evidential: EvidentialConfig = EvidentialConfig()
     minibatch_size: int | None = Field(None, ge=1)
     """Maximum number of samples per optimizer step, summed over all processes. The minibatches of an epoch
     differ by one sample at most. null: by the number of labels, 32 up to 512 of them and more above."""
@@ -116,6 +139,11 @@ class TrainingConfig(_Section):
     per round."""
     spill_folder: Path | None = None
     """Folder for outputs of a pool that do not fit into free memory; null: the system's temporary folder."""
+
+    @property
+    def evidential_heads(self) -> EvidentialConfig | None:
+        """How the modality heads are trained to output evidence; None: by cross-entropy."""
+        return self.evidential if self.loss == "evidential" else None
 
     @model_validator(mode="after")
     def _schedule_for_milestones(self) -> TrainingConfig:
@@ -305,3 +333,13 @@ class RunConfig(_Section):
             if (counts := getattr(self, key)) is not None:
                 return self.model_copy(update={key: counts[:1]})
         return self.model_copy(update={"rounds": 0})
+
+    @model_validator(mode="after")
+    def _fused_head_where_needed(self) -> RunConfig:
+        heads = self.training.evidential_heads
+        if self.fusion == "adaptive" and heads is not None and not heads.fused_head:
+            raise ValueError(
+                "fusion adaptive: expected a fused head, whose likelihood it maximizes, but "
+                "training.evidential.fused_head is false; set it to true, or choose another fusion"
+            )
+        return self

@@ -183,10 +183,17 @@ def strategy_options(config: RunConfig) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If an option is unknown or invalid, or the strategy needs dropout and the model has none.
+        If an option is unknown or invalid, or the strategy needs dropout or a fused head and the
+        model has none.
     """
     chosen = {**options(config.strategy), **config.strategy_options}
     strategy = create(config.strategy, **chosen)
+    heads = config.training.evidential_heads
+    if heads is not None and not heads.fused_head and strategy.needs & {"head", "dropout"}:
+        raise UsageError(
+            f"strategy {config.strategy!r} needs a fused head, but training.evidential.fused_head is "
+            "false; set it to true, or choose another strategy"
+        )
     if strategy.dropout_passes and config.model.dropout == 0:
         raise UsageError(
             f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
