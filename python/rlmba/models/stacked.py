@@ -10,6 +10,8 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 
 from rlmba.models.classifier import ModelOutput, MultimodalClassifier
+from rlmba.models.fusion import bounded, dirichlet
+from rlmba.types import MULTIMODAL
 
 __all__ = ["stacked_forward"]
 
@@ -33,7 +35,8 @@ def stacked_forward(
         Stacked parameters and buffers by their names in ``model.state_dict()``.
     inputs : mapping of modality to tensor ``[K, n, *shape]``
     masks : sequence of tensor [K, n, width]
-        Dropout masks of the modality heads and of the fused head; empty without dropout.
+        Dropout masks of the modality heads and of the fused head, if there is one; empty without
+        dropout.
 
     Returns
     -------
@@ -50,14 +53,20 @@ def stacked_forward(
     else:
         weights = state["fusion_weights"].T[:, :, None, None]
         fused = (weights * torch.stack(stacked)).sum(dim=0)
-    places = [*(f"heads.{m}" for m in range(len(stacked))), "fused_head"]
-    dropped = [*stacked, fused]
+    places = [f"heads.{m}" for m in range(len(stacked))]
+    dropped = stacked
+    if model.fused_head is not None:
+        places, dropped = [*places, "fused_head"], [*stacked, fused]
     if masks:
         dropped = [f * mask for f, mask in zip(dropped, masks, strict=True)]
-    *logits, fused_logits = (
-        _linear(state, place, f) for place, f in zip(places, dropped, strict=True)
-    )
-    return ModelOutput(features, dict(zip(model.names, logits, strict=True)), fused, fused_logits)
+    judged = [_linear(state, place, f) for place, f in zip(places, dropped, strict=True)]
+    logits = dict(zip(model.names, judged, strict=False))
+    if (evidence := model.evidence) is None:
+        return ModelOutput(features, logits, fused, judged[-1])
+    logits = {name: bounded(z, evidence) for name, z in logits.items()}
+    alphas = vmap(lambda z, w: dirichlet(z, w, None, evidence))(logits, state["fusion_weights"])
+    fused_logits = alphas[MULTIMODAL].log() if model.fused_head is None else judged[-1]
+    return ModelOutput(features, logits, fused, fused_logits, alphas)
 
 
 def _encoded(model: MultimodalClassifier, state: Mapping[str, Tensor], m: int, x: Tensor) -> Tensor:

@@ -49,8 +49,9 @@ def make_optimizer(
     rates.update(config.encoder_learning_rates)
     parts = [(encoder, rates[m]) for m, encoder in zip(model.names, model.encoders, strict=True)]
     head_rate = config.head_learning_rate or config.learning_rate
-    parts += [(model.projections, config.learning_rate)]
-    parts += [(model.heads, head_rate), (model.fused_head, head_rate)]
+    parts += [(model.projections, config.learning_rate), (model.heads, head_rate)]
+    if model.fused_head is not None:
+        parts += [(model.fused_head, head_rate)]
     names = {id(p): name for name, p in model.named_parameters()}
     groups: list[dict[str, Any]] = []
     for part, rate in parts:

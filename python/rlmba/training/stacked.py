@@ -19,7 +19,7 @@ from rlmba.models.classifier import ModelOutput, MultimodalClassifier
 from rlmba.models.stacked import stacked_forward
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.loading import BatchRequest, Loader
-from rlmba.training.loss import multimodal_loss
+from rlmba.training.loss import evidential_term, multimodal_loss
 from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.processes import ProcessGroup
@@ -160,7 +160,7 @@ class _Stack:
         self._scheduler = make_scheduler(self._optimizer, config, epochs=epochs, steps=steps)
         device = self._one.device
         self._masks = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self._losses = vmap(_loss_of_one)
+        self._config, self._steps = config, steps
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
@@ -169,7 +169,7 @@ class _Stack:
         self._optimizer.zero_grad(set_to_none=True)
         state = {**self._parameters, **self._buffers}
         output = stacked_forward(self._one, state, batch, self._drawn(truth.shape[1]))
-        losses = self._losses(vars(output), truth)
+        losses = self._losses(output, truth)
         torch.autograd.backward(losses.sum())
         self.losses.append(losses.detach())
         if measured:
@@ -179,13 +179,26 @@ class _Stack:
         self._optimizer.step()
         self._scheduler.step()
 
+    def _losses(self, output: ModelOutput, truth: Tensor) -> Tensor:
+        """Loss of every model [K]."""
+        term = evidential_term(self._config, len(self.losses), self._steps)
+
+        def of_one(arrays: Mapping[str, Any], truth: Tensor) -> Tensor:
+            return multimodal_loss(ModelOutput(**arrays), truth, term=term)
+
+        arrays = {k: v for k, v in vars(output).items() if v is not None}
+        losses: Tensor = vmap(of_one)(arrays, truth)
+        return losses
+
     def _drawn(self, n: int) -> list[Tensor]:
         """Draw every model's dropout masks for one step, [K, n, width], in the order of the heads."""
         dropout = self._one.dropout
         if dropout.p == 0:
             return []
-        widths = [self._one.width] * len(self._one.names) + [self._one.fused_head.in_features]
-        like = self._one.fused_head.weight
+        widths = [self._one.width] * len(self._one.names)
+        if self._one.fused_head is not None:
+            widths.append(self._one.fused_width)
+        like = self._one.fusion_weights
         each = [[dropout.mask((n, w), like, g) for w in widths] for g in self._masks]
         return [torch.stack(masks) for masks in zip(*each, strict=True)]
 
@@ -197,10 +210,6 @@ class _Stack:
                 for name, values in self._parameters.items():
                     own[name].copy_(values[k])
                 model.eval()
-
-
-def _loss_of_one(output: Mapping[str, Any], truth: Tensor) -> Tensor:
-    return multimodal_loss(ModelOutput(**output), truth)
 
 
 def _batches(
