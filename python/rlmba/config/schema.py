@@ -103,7 +103,7 @@ class TrainingConfig(_Section):
     """"adamw" decouples weight decay from the gradient; "adam" adds it to the gradient."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """Decay rates of the optimizer's averages of the gradient and of its square."""
-    weight_decay: float = Field(0.5, ge=0)
+    weight_decay: float = Field(1.0, ge=0)
     """Weight decay; biases and normalization layers have none."""
     schedule: Literal["step", "cosine", "constant"] = "cosine"
     """Learning rate schedule; "cosine" falls to 0, "step" divides the rate by 10 at each epoch in
