@@ -64,6 +64,9 @@ class PoolOutputs:
         What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Absent
         modalities are completed (:func:`rlmba.method.completing.completed_features`). None if no
         strategy asked for them.
+    evidence : {"softplus", "exp", "relu"} or None
+        The function e by which the modality heads were trained to output Dirichlet evidence, alpha_m
+        = 1 + e(logits). None: they were trained by cross-entropy.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class PoolOutputs:
     present: NDArray[np.bool_] | None = None
     dropout_logits: NDArray[Any] | None = None
     input_features: Mapping[str, NDArray[Any]] | None = None
+    evidence: str | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.ids), self.fused_logits.shape[-1]

@@ -83,6 +83,11 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
         **of_the_policy({"policy": "learned"}, "none"),
     },
     "bald": {"passes": [OptionCase(3)]},
+    "typiclust": {
+        "max_clusters": [OptionCase(3)],
+        "min_cluster_size": [OptionCase(0)],
+        "neighbors": [OptionCase(1)],
+    },
     "gcnal": {
         "variant": [OptionCase("uncertain")],
         "embedding": [OptionCase("hidden"), OptionCase("hidden", False, {"variant": "uncertain"})],

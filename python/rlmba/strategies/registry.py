@@ -29,6 +29,7 @@ _BUILT_IN: Mapping[str, str] = {
     "bald": "rlmba.strategies.bald:Bald",
     "badge": "rlmba.strategies.badge:Badge",
     "bmmal": "rlmba.strategies.bmmal:Bmmal",
+    "typiclust": "rlmba.strategies.typiclust:TypiClust",
 }
 _PLUGINS = PluginKind("strategy", "rlmba.strategies", base=Strategy)
 
