@@ -79,7 +79,7 @@ def with_inputs(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(given)
     inputs = {"input_features": given.get("features")}
     labeled = given.get("labeled")
-    if np.ndim(labeled) == 2:
+    if labeled is not None and np.ndim(labeled) == 2:
         inputs["labeled_input_features"] = labeled
     return {**given, **inputs}
 
