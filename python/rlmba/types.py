@@ -61,8 +61,9 @@ class PoolOutputs:
     dropout_logits : float array [K, N, C] or None
         Fused logits of K stochastic passes through the head, if a strategy asked for them.
     input_features : mapping of modality to float array [N, d_m] or None
-        What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Rows of
-        an absent modality are zeros without meaning. None if no strategy asked for them.
+        What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Absent
+        modalities are completed (:func:`rlmba.method.completing.completed_features`). None if no
+        strategy asked for them.
     evidence : {"softplus", "exp", "relu"} or None
         The function e by which the modality heads were trained to output Dirichlet evidence, alpha_m
         = 1 + e(logits). None: they were trained by cross-entropy.
@@ -364,7 +365,8 @@ class QueryContext:
     labeled_present : bool array [L, M] or None
         Which modalities they have; None: all.
     labeled_input_features : mapping of modality to float array [L, d_m] or None
-        Their input features, from the same :class:`~rlmba.method.input_space.InputSpace` as the pool's.
+        Their input features, from the same :class:`~rlmba.method.input_space.InputSpace` as the pool's
+        and completed in the same way.
     head : LinearHead or None
         The fused head that computes ``fused_logits``: C as in the pool, D the width of its fused
         features.

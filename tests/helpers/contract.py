@@ -13,6 +13,7 @@ from scipy.stats import chi2_contingency
 
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
+from rlmba.method.completing import completed_features
 from rlmba.types import Evaluation, HeadMetrics, LinearHead, PoolOutputs, QueryContext
 from tests.helpers.option_cases import OPTION_CASES, OptionCase, check_options
 
@@ -94,7 +95,7 @@ def make_incomplete_pool(n=700, absent=7, seed=0) -> PoolOutputs:
         fused_features=fused(features),
         fused_logits=fused(logits),
         dropout_logits=np.repeat(fused(logits)[None], 2, axis=0),
-        input_features={m: unit_rows(f) for m, f in features.items()},
+        input_features=completed_features({m: unit_rows(f) for m, f in features.items()}, present),
         present=present,
     )
     return pool.take(rng.permutation(n))

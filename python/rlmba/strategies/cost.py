@@ -17,12 +17,15 @@ import numpy as np
 from scipy.special import log_softmax
 
 from rlmba import kernels
+from rlmba.method.herding import TARGETS
+from rlmba.method.input_space import COMPONENTS
 from rlmba.plugins import origin
 from rlmba.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from rlmba.strategies.gcnal import Gcnal
     from rlmba.strategies.rlmba import Rlmba
+    from rlmba.strategies.rlmba_h import RlmbaH
     from rlmba.strategies.rlmba_x import RlmbaX
     from rlmba.strategies.typiclust import TypiClust
 
@@ -36,7 +39,8 @@ class Workload:
     ``samples`` N in the pool, ``batch`` n, ``classes`` C, ``width`` D of the fused features,
     ``modalities`` M, ``labeled`` L, ``passes`` K of dropout, ``itemsize`` the bytes of a number,
     ``made`` the bytes of arrays that are made from the input (fused features, the unlabeled rows,
-    logarithms), ``incomplete`` the number of samples that lack a modality.
+    logarithms), ``incomplete`` the number of samples that lack a modality, ``input_width`` the sum of the
+    widths of the modalities' input features (0: as the fused ones).
     """
 
     samples: int
@@ -49,6 +53,7 @@ class Workload:
     itemsize: int = 4
     made: int = 0
     incomplete: int = 0
+    input_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,32 @@ def _rlmba_x(w: Workload, strategy: RlmbaX) -> Work:
     return rule + margins
 
 
+def _herding(samples: float, targets: float, batch: float, labeled: float, width: float) -> Work:
+    # One pass for the first gains; then 3 to 80 rows are evaluated again for a pick.
+    rows = samples + labeled + 40.0 * batch
+    return Work(
+        products=2.0 * targets * rows * width,
+        plain=0.5 * targets * rows / 8,
+        memory=200.0 * samples + 2**24,
+    )
+
+
+def _rlmba_h(w: Workload, strategy: RlmbaH) -> Work:
+    rows = float(w.samples + w.labeled)
+    given = w.input_width or w.width
+    width = min(given, COMPONENTS * w.modalities)
+    # Preparing reads the input four times in float64, and a wide modality's covariance once.
+    preparing = Work(
+        products=2.0 * rows * given * (given / w.modalities if given > width else 1),
+        moved=64.0 * rows * given,
+        memory=8.0 * rows * width + 3 * 2**26,
+    )
+    batch = w.batch * (1 if strategy.policy == "none" else strategy.kappa)
+    targets = min(w.samples, TARGETS)
+    cover = _herding(w.samples, targets, batch, w.labeled, width)
+    return _softmax(w, copies=5) + preparing + cover
+
+
 def _bald(w: Workload, _: Strategy) -> Work:
     return Work(plain=0.13 * w.passes * w.samples * w.classes, memory=100.0 * w.samples)
 
@@ -241,6 +272,7 @@ COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
     "margin": _uncertainty,
     "random": _random,
     "rlmba": _rlmba,
+    "rlmba-h": _rlmba_h,
     "rlmba-x": _rlmba_x,
     "typiclust": _typiclust,
 }
