@@ -1,4 +1,4 @@
-"""What strategies that measure distances share: the space, clusters, and the samples nearest to centers."""
+"""What several strategies share: the space of distances, samples near centers, the head and its labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
+from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common.arrays import require_finite
-from rlmba.types import PoolOutputs, QueryContext
+from rlmba.types import LinearHead, PoolOutputs, QueryContext
 
-__all__ = ["LLOYD_STEPS", "nearest_distinct", "unit_features", "unit_rows"]
+__all__ = [
+    "LLOYD_STEPS",
+    "fused_head",
+    "labeled_classes",
+    "nearest_distinct",
+    "unit_features",
+    "unit_rows",
+]
 
 LLOYD_STEPS = 100
 """Lloyd steps at most where a published method clusters until convergence."""
@@ -85,3 +93,54 @@ def nearest_distinct(
             indices[i], distances[i] = left[again.indices[0]], again.distances[0]
         taken[indices[i]] = True
     return indices, distances
+
+
+def fused_head(owner: str, pool: PoolOutputs, context: QueryContext) -> LinearHead:
+    """The fused head, checked to fit the pool's logits and fused features.
+
+    Raises
+    ------
+    UsageError
+        If the context has none.
+    ShapeError
+        If it has another number of classes or another width. ``owner`` names the strategy.
+    """
+    head, width = context.head_for(pool), pool.fused_features.shape[1]
+    if head.weight.shape[1] != width:
+        raise ShapeError(
+            f"{owner}: expected a head on fused features of width {width}, got weight {head.weight.shape}"
+        )
+    return head
+
+
+def labeled_classes(
+    owner: str, pool: PoolOutputs, context: QueryContext
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Fused features [L, D] and classes int64 [L] of the labeled samples, L >= 1.
+
+    Raises
+    ------
+    UsageError
+        If there are no labeled samples, or their classes are missing, not as many, or not within
+        0..C-1. ``owner`` names the strategy.
+    ShapeError, DataError
+        From :meth:`~rlmba.types.QueryContext.labeled_for`.
+    """
+    features, labels = context.labeled_for(pool), context.labels
+    if features is None or labels is None:
+        lacking = "labeled_features" if features is None else "labels"
+        raise UsageError(
+            f"{owner}: expected the features of labeled samples and their classes, got no {lacking}; pass "
+            "QueryContext.labeled_features [L, D] and labels [L] (in rlmba.select: labeled= and labels=)"
+        )
+    classes = np.asarray(labels)
+    if (
+        classes.shape != (len(features),)
+        or classes.dtype.kind not in "iu"
+        or not 0 <= classes.min() <= classes.max() < pool.n_classes
+    ):
+        raise UsageError(
+            f"{owner}: expected {len(features)} labels within 0..{pool.n_classes - 1}, one for each labeled "
+            f"sample, got shape {classes.shape}, dtype {classes.dtype} and values {np.unique(classes)[:10]}"
+        )
+    return features, classes.astype(np.int64)
