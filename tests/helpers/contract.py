@@ -31,7 +31,14 @@ def make_pool(n=90, c=4, d=6, m=2, seed=0, dtype=np.float32) -> PoolOutputs:
         fused_features=sum(features.values()) / m,
         fused_logits=sum(logits.values()) / m,
         dropout_logits=(sum(logits.values()) / m + rng.normal(size=(10, n, c))).astype(dtype),
+        input_features={
+            k: unit_rows(rng.normal(size=(n, 3 + i)), dtype) for i, k in enumerate(names)
+        },
     )
+
+
+def unit_rows(x: np.ndarray, dtype=np.float32) -> np.ndarray:
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(dtype)
 
 
 def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
@@ -43,6 +50,11 @@ def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
     defaults = {
         "labeled_features": labeled.normal(size=(12, d)).astype(dtype),
         "labels": labeled.integers(pool.n_classes, size=12),
+        "labeled_input_features": {
+            k: unit_rows(labeled.normal(size=(12, a.shape[1])), dtype)
+            for k, a in (pool.input_features or {}).items()
+        }
+        or None,
         "head": LinearHead(
             labeled.normal(size=(pool.n_classes, d)).astype(dtype),
             labeled.normal(size=pool.n_classes).astype(dtype),
@@ -78,6 +90,7 @@ def make_incomplete_pool(n=700, absent=7, seed=0) -> PoolOutputs:
         fused_features=fused(features),
         fused_logits=fused(logits),
         dropout_logits=np.repeat(fused(logits)[None], 2, axis=0),
+        input_features={m: unit_rows(f) for m, f in features.items()},
         present=present,
     )
     return pool.take(rng.permutation(n))
@@ -96,6 +109,7 @@ def only_needed(pool: PoolOutputs, needs: frozenset[str]) -> PoolOutputs:
         fused_features=kept("features", pool.fused_features),
         fused_logits=kept("logits", pool.fused_logits),
         dropout_logits=kept("dropout", pool.dropout_logits),
+        input_features={m: kept("input_features", a) for m, a in pool.input_features.items()},
     )
 
 
@@ -160,6 +174,7 @@ class StrategyContract:
         arrays += [pool.fused_logits, pool.dropout_logits, context.labeled_features, context.labels]
         arrays += [context.head.weight, context.head.bias]
         arrays += [context.weights, context.temperatures, context.contributions]
+        arrays += [*pool.input_features.values(), *context.labeled_input_features.values()]
         before = [a.copy() for a in arrays]
         self.create().query(pool, context, 9)
         for a, b in zip(arrays, before, strict=True):
@@ -217,6 +232,7 @@ class StrategyContract:
             fused_features=np.repeat(same.fused_features, 30, axis=0),
             fused_logits=np.repeat(same.fused_logits, 30, axis=0),
             dropout_logits=np.repeat(same.dropout_logits, 30, axis=1),
+            input_features={m: np.repeat(a, 30, axis=0) for m, a in same.input_features.items()},
         )
         assert len(np.unique(self.create().query(copies, make_context(copies), 10).positions)) == 10
 
@@ -261,6 +277,7 @@ class StrategyContract:
             pytest.skip("looks at ids alone")
         pool = make_pool()
         arrays = [pool.fused_logits, pool.dropout_logits[3], *pool.logits.values()]
+        arrays += pool.input_features.values()
         for array in [*arrays, pool.fused_features, *pool.features.values()]:
             array[33, 1] = np.nan
         with pytest.raises(NonFiniteError, match=str(pool.ids[33])):
