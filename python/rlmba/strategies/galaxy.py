@@ -14,6 +14,7 @@ from scipy.special import softmax
 from rlmba.kernels.common.arrays import require_finite
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.strategies.geometry import fused_head, labeled_classes
+from rlmba.strategies.random import uniform_by_id
 from rlmba.strategies.uncertainty import margin_difficulty
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -108,14 +109,22 @@ class Galaxy(Strategy):
             theirs = labeled @ head.weight.T + head.bias
             p = softmax(np.concatenate([pool.fused_logits, theirs]).astype(np.float64), axis=1)
         with stages("bisect"):
-            positions = _picks(p, classes, n, context.rng)
+            keys = uniform_by_id(pool.ids, int(context.rng.integers(2**63)))
+            positions = _picks(p, classes, n, context.rng, keys)
         return Choice(positions, margin_difficulty(pool.fused_logits[positions]))
 
 
 def _picks(
-    p: NDArray[np.float64], labels: NDArray[np.int64], n: int, rng: np.random.Generator
+    p: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    n: int,
+    rng: np.random.Generator,
+    keys: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Pool positions [n]; ``p`` [N + L, C] holds the pool first, then the samples with ``labels``."""
+    """Pool positions [n]; ``p`` [N + L, C] holds the pool first, then the samples with ``labels``.
+
+    The unlabeled sample with the largest of ``keys`` [N] is picked where no labels differ.
+    """
     size, n_classes = p.shape
     pool = size - len(labels)
     classes = p.argmax(axis=1)
@@ -129,7 +138,7 @@ def _picks(
         place = bisect(ranks, classes[order[ranks]] == k, size)
         if place is None:
             left = np.setdiff1d(np.arange(pool), known)
-            pick = int(rng.choice(left))
+            pick = int(left[keys[left].argmax()])
         else:
             pick = int(order[place])
         known.append(pick)
