@@ -53,6 +53,7 @@ def of_the_policy(under: Mapping[str, Any], without: str) -> dict[str, list[Opti
 
 
 OF_TYPICLUST: Mapping[str, Sequence[OptionCase]] = {
+    "space": [OptionCase("input")],
     "max_clusters": [OptionCase(3)],
     "min_cluster_size": [OptionCase(0)],
     "neighbors": [OptionCase(1)],
@@ -91,7 +92,13 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
     "bald": {"passes": [OptionCase(3)]},
     "typiclust": OF_TYPICLUST,
     "tcm": {**OF_TYPICLUST, "labels_per_class": [OptionCase(1.0)]},
+    "maxherding": {"space": [OptionCase("input")], "radius": [OptionCase(0.2)]},
+    "uherding": {
+        "uncertainty": [OptionCase("entropy"), OptionCase("confidence")],
+        "temperature": [OptionCase(3.0)],
+    },
     "probcover": {
+        "space": [OptionCase("input")],
         "delta": [OptionCase(0.3)],
         "purity": [OptionCase(0.5), OptionCase(0.5, False, {"delta": 0.3})],
     },

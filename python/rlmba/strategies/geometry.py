@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,23 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common.arrays import require_finite
+from rlmba.strategies.absent import completed
+from rlmba.strategies.base import Strategy
 from rlmba.types import LinearHead, PoolOutputs, QueryContext
 
 __all__ = [
     "LLOYD_STEPS",
+    "SPACES",
     "fused_head",
     "labeled_classes",
     "nearest_distinct",
+    "needs_in",
     "unit_features",
     "unit_rows",
 ]
 
+SPACES = ("fused", "input")
+"""Where a strategy may measure distances: the model's fused features, or its input features."""
 LLOYD_STEPS = 100
 """Lloyd steps at most where a published method clusters until convergence."""
 
@@ -45,10 +52,32 @@ def unit_rows(x: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(scaled / np.where(length > 0, length, 1), dtype=x.dtype)
 
 
+def needs_in(space: str, strategy: Strategy) -> frozenset[str]:
+    """The needs of a strategy, with input features instead of the model's in the space "input".
+
+    Raises
+    ------
+    UsageError
+        If the space is not one of :data:`SPACES`.
+    """
+    if space not in SPACES:
+        raise UsageError(f"{strategy.name}: space: expected one of {SPACES}, got {space!r}")
+    needs = type(strategy).needs
+    return needs if space == "fused" else needs - {"features"} | {"input_features"}
+
+
 def unit_features(
-    pool: PoolOutputs, context: QueryContext
+    space: str, pool: PoolOutputs, context: QueryContext
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Fused features of the pool [N, D] and of the labeled samples [L, D] as rows of length 1.
+    """Features of the pool [N, D] and of the labeled samples [L, D] as rows of length 1.
+
+    Parameters
+    ----------
+    space : {"fused", "input"}
+        The fused features, or the input features of all modalities joined. A modality that a sample
+        lacks is completed as in :func:`rlmba.strategies.absent.completed`.
+    pool : PoolOutputs
+    context : QueryContext
 
     Returns
     -------
@@ -59,12 +88,32 @@ def unit_features(
     ------
     NonFiniteError
         If a row of the pool contains NaN or infinity.
+    UsageError
+        If input features are asked for and missing.
     ShapeError, DataError
-        From :meth:`~rlmba.types.QueryContext.labeled_for`.
+        If the features of labeled samples do not fit the pool, or are not finite.
     """
+    if space == "input":
+        pool, context = _joined_inputs(pool, context)
     labeled = context.labeled_for(pool)
     features = unit_rows(pool.fused_features)
     return features, None if labeled is None else unit_rows(labeled).astype(features.dtype)
+
+
+def _joined_inputs(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, QueryContext]:
+    """The pool and the context with joined input features as their fused features."""
+    inputs, labeled = pool.input_features, context.labeled_inputs_for(pool)
+    if inputs is None:
+        raise UsageError(
+            "space 'input': expected PoolOutputs.input_features, got none; prepare them by "
+            "rlmba.method.input_space.InputSpace"
+        )
+    joined = np.concatenate([*inputs.values()], axis=1)
+    theirs = None if labeled is None else np.concatenate([*labeled.values()], axis=1)
+    return completed(
+        replace(pool, features=inputs, fused_features=joined),
+        replace(context, labeled_features=theirs, labeled_modalities=labeled),
+    )
 
 
 def nearest_distinct(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import UsageError
 from rlmba.strategies.base import Choice, Stages, Strategy
-from rlmba.strategies.geometry import LLOYD_STEPS, unit_features
+from rlmba.strategies.geometry import LLOYD_STEPS, needs_in, unit_features
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["ProbCover", "pure_radius"]
@@ -62,6 +62,9 @@ class ProbCover(Strategy):
 
     Parameters
     ----------
+    space : {"fused", "input"}
+        Where distances are measured: the model's fused features, or the input features of all
+        modalities joined, such as those of a frozen encoder.
     delta : float or None
         The radius. None: the largest one at which the share ``purity`` of the balls around the pool's
         and the labeled samples is pure, where k-means clusters, one for each class, replace the
@@ -83,10 +86,12 @@ class ProbCover(Strategy):
     summary: ClassVar[str] = "balls of a fixed radius that cover the most samples (ProbCover)"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
 
+    space: str = "fused"
     delta: float | None = None
     purity: float = 0.95
 
     def __post_init__(self) -> None:
+        self.needs = needs_in(self.space, self)  # type: ignore[misc]
         if self.delta is not None and not self.delta >= 0:
             raise UsageError(f"probcover: expected delta >= 0 or None, got {self.delta}")
         if not 0 < self.purity <= 1:
@@ -101,12 +106,12 @@ class ProbCover(Strategy):
         Raises
         ------
         NonFiniteError
-            If fused features contain NaN or infinity.
+            If features contain NaN or infinity.
         ShapeError, DataError
             If the features of labeled samples do not fit the pool, or are not finite.
         """
         with stages("radius"):
-            features, labeled = unit_features(pool, context)
+            features, labeled = unit_features(self.space, pool, context)
             delta = self.delta
             if delta is None:
                 rows = features if labeled is None else np.concatenate([features, labeled])

@@ -29,6 +29,8 @@ _BUILT_IN: Mapping[str, str] = {
     "bald": "rlmba.strategies.bald:Bald",
     "badge": "rlmba.strategies.badge:Badge",
     "bmmal": "rlmba.strategies.bmmal:Bmmal",
+    "maxherding": "rlmba.strategies.maxherding:MaxHerding",
+    "uherding": "rlmba.strategies.uherding:UHerding",
     "typiclust": "rlmba.strategies.typiclust:TypiClust",
     "tcm": "rlmba.strategies.tcm:Tcm",
     "probcover": "rlmba.strategies.probcover:ProbCover",
