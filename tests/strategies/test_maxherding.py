@@ -9,7 +9,7 @@ from scipy.special import softmax
 from rlmba import strategies
 from rlmba.errors import UsageError
 from rlmba.strategies.geometry import unit_features, unit_rows
-from tests.helpers.contract import StrategyContract, make_context, make_incomplete_pool, make_pool
+from tests.helpers.contract import StrategyContract, make_context, make_pool
 
 
 def herding_by_the_whole_matrix(features, labeled, utility, radius, n):
@@ -62,17 +62,19 @@ class TestMaxHerding(StrategyContract):
         with pytest.raises(UsageError, match=f"{name}: space: expected one of"):
             strategies.create(name, space="output")
 
-    def test_input_space_completes_missing_modalities(self):
-        pool = make_incomplete_pool(n=200, absent=30)
-        context = make_context(pool, labeled_input_features=None)
+    def test_input_space_is_that_of_all_modalities_joined(self):
+        pool = make_pool(n=50)
+        context = make_context(pool)
         features, labeled = unit_features("input", pool, context)
-        assert labeled is None
-        complete = pool.present.all(axis=1)
-        joined = np.concatenate([*pool.input_features.values()], axis=1)
-        np.testing.assert_array_equal(features[complete], unit_rows(joined)[complete])
-        width = pool.input_features["m0"].shape[1]
-        lacks = np.flatnonzero(~pool.present[:, 0])
-        assert (np.abs(features[lacks, :width]).sum(axis=1) > 0).all()
+        for given, made in (
+            (pool.input_features, features),
+            (context.labeled_input_features, labeled),
+        ):
+            np.testing.assert_array_equal(
+                made, unit_rows(np.concatenate([*given.values()], axis=1))
+            )
+        with pytest.raises(UsageError, match=r"PoolOutputs\.input_features, got none"):
+            unit_features("input", replace(pool, input_features=None), context)
 
 
 class TestUHerding(StrategyContract):

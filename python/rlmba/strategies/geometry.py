@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common.arrays import require_finite
-from rlmba.strategies.absent import completed
 from rlmba.strategies.base import Strategy
 from rlmba.types import LinearHead, PoolOutputs, QueryContext
 
@@ -74,8 +72,7 @@ def unit_features(
     Parameters
     ----------
     space : {"fused", "input"}
-        The fused features, or the input features of all modalities joined. A modality that a sample
-        lacks is completed as in :func:`rlmba.strategies.absent.completed`.
+        The fused features, or the input features of all modalities joined.
     pool : PoolOutputs
     context : QueryContext
 
@@ -93,27 +90,19 @@ def unit_features(
     ShapeError, DataError
         If the features of labeled samples do not fit the pool, or are not finite.
     """
-    if space == "input":
-        pool, context = _joined_inputs(pool, context)
-    labeled = context.labeled_for(pool)
-    features = unit_rows(pool.fused_features)
-    return features, None if labeled is None else unit_rows(labeled).astype(features.dtype)
-
-
-def _joined_inputs(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, QueryContext]:
-    """The pool and the context with joined input features as their fused features."""
-    inputs, labeled = pool.input_features, context.labeled_inputs_for(pool)
-    if inputs is None:
+    if space == "fused":
+        features, labeled = pool.fused_features, context.labeled_for(pool)
+    elif pool.input_features is None:
         raise UsageError(
             "space 'input': expected PoolOutputs.input_features, got none; prepare them by "
             "rlmba.method.input_space.InputSpace"
         )
-    joined = np.concatenate([*inputs.values()], axis=1)
-    theirs = None if labeled is None else np.concatenate([*labeled.values()], axis=1)
-    return completed(
-        replace(pool, features=inputs, fused_features=joined),
-        replace(context, labeled_features=theirs, labeled_modalities=labeled),
-    )
+    else:
+        features = np.concatenate([*pool.input_features.values()], axis=1)
+        given = context.labeled_inputs_for(pool)
+        labeled = given and np.concatenate([given[m] for m in pool.input_features], axis=1)
+    features = unit_rows(features)
+    return features, None if labeled is None else unit_rows(labeled).astype(features.dtype)
 
 
 def nearest_distinct(

@@ -18,7 +18,7 @@ from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["ProbCover", "pure_radius"]
 
-_BLOCK = 2**24
+_BLOCK = 2**22
 """Distances of a block of rows to all others, at most."""
 
 

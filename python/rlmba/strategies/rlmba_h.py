@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rlmba.errors import ShapeError, UsageError
 from rlmba.method import herding
 from rlmba.strategies.base import Choice, Stages
-from rlmba.strategies.geometry import unit_rows
 from rlmba.strategies.learned import LearnedDraw, policy_inputs
 from rlmba.strategies.uncertainty import entropy, margin_difficulty
 from rlmba.types import MULTIMODAL, PoolOutputs, QueryContext
@@ -172,8 +171,8 @@ class RlmbaH(LearnedDraw):
         if self.space == "fused":
             labeled = context.labeled_for(pool)
             return _Space(
-                {MULTIMODAL: unit_rows(pool.fused_features)},
-                None if labeled is None else {MULTIMODAL: unit_rows(labeled)},
+                {MULTIMODAL: _unit_rows(pool.fused_features)},
+                None if labeled is None else {MULTIMODAL: _unit_rows(labeled)},
                 None,
                 None,
                 np.ones(1),
@@ -186,8 +185,8 @@ class RlmbaH(LearnedDraw):
                     "rlmba-h: space 'modality': expected the features of labeled samples by modality, got "
                     "fused ones; pass labeled={modality: [L, d], ...}"
                 )
-            features = {a: unit_rows(f) for a, f in pool.features.items()}
-            found = None if given is None else {a: unit_rows(f) for a, f in given.items()}
+            features = {a: _unit_rows(f) for a, f in pool.features.items()}
+            found = None if given is None else {a: _unit_rows(f) for a, f in given.items()}
         else:
             features, found = pool.input_features, context.labeled_inputs_for(pool)
         if features is None:
@@ -204,3 +203,9 @@ class RlmbaH(LearnedDraw):
         return _Space(
             features, found if size else None, pool.present, there if size else None, weights
         )
+
+
+def _unit_rows(x: NDArray[Any]) -> NDArray[Any]:
+    """Rows of length 1; rows of zeros stay zero."""
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.where(norm > 0, norm, 1))
