@@ -228,7 +228,9 @@ def describe_weights(weights: NDArray[np.float64]) -> str:
     return f"expected numbers >= 0 with sum 1, got {weights}; divide them by their sum"
 
 
-def presence_mask(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
+def presence_mask(
+    value: arrays.ArrayLike, rows: int, m: int, name: str = "present"
+) -> NDArray[np.bool_]:
     """Return ``present`` as a contiguous bool [N, M] array.
 
     Raises
@@ -236,10 +238,10 @@ def presence_mask(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool
     ShapeError
         For another shape or dtype.
     """
-    p = arrays.to_numpy(value, "present")
+    p = arrays.to_numpy(value, name)
     if p.dtype != np.bool_ or p.shape != (rows, m):
         raise ShapeError(
-            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
+            f"{name}: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
         )
     return np.ascontiguousarray(p)
 

@@ -14,9 +14,11 @@ _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "rlmba": {"baseline": "moving", "uncertainty": "variance"},
     "rlmba-x": {"baseline": "moving"},
 }
+_KEYS: Mapping[str, Any] = {"budgets": None, "budgets_per_class": None}
 _SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "reward": {"baselines": None},
     "training": {
+        "head_learning_rate": None,
         "loss": "cross-entropy",
         "evidential": EvidentialConfig().model_dump(mode="json"),
     },
@@ -48,7 +50,7 @@ def without_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
     So the configuration of an earlier version equals that of its run folder today.
     """
-    left = dict(values)
+    left = {k: v for k, v in values.items() if k not in _KEYS or v != _KEYS[k]}
     for section, earlier in _earlier(values).items():
         if isinstance(left.get(section), Mapping):
             left[section] = {

@@ -128,6 +128,10 @@ class Network:
         if not self.config.training.warm_start:
             self.model.load_state_dict(dict(self.initial_weights), strict=False)
 
+    def copy_weights(self, other: Network) -> None:
+        """Take the weights of another network of the same form."""
+        self.model.load_state_dict(other.model.state_dict())
+
     def share(self) -> None:
         """Give the other processes the weights that this one has loaded."""
         self._tell("share")

@@ -51,7 +51,7 @@ def fit(
     labels: NDArray[np.int64],
     config: TrainingConfig,
     *,
-    epochs: int,
+    epochs: int | None,
     seed: int,
     progress: Progress | None = None,
     group: ProcessGroup | None = None,
@@ -73,8 +73,9 @@ def fit(
     config : TrainingConfig
         Learning rates, schedule and minibatch size. Epochs are added until ``config.min_steps`` is
         reached.
-    epochs : int
-        Number of passes over the samples, each in a new order.
+    epochs : int or None
+        Number of passes over the samples, each in a new order; None: by the number of samples, see
+        :func:`~rlmba.training.steps_for`.
     seed : int
         Determines order, augmentation and dropout. On the CPU, equal seeds, weights and thread
         counts give bit-identical weights. The state of torch's global generator is restored.

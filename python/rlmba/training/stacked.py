@@ -77,7 +77,7 @@ def fit_stacked(
     samples: Sequence[LabeledSamples],
     config: TrainingConfig,
     *,
-    epochs: int,
+    epochs: int | None,
     group: ProcessGroup | None = None,
 ) -> list[TrainingDiagnostics | NonFiniteError]:
     """Train K models in place, with the results of :func:`~rlmba.training.fit` for each.
@@ -97,7 +97,8 @@ def fit_stacked(
         The same number of labeled samples for each model.
     config : TrainingConfig
         Must be accepted by :func:`can_stack`.
-    epochs : int
+    epochs : int or None
+        As in :func:`~rlmba.training.fit`.
     group : ProcessGroup or None
         A single process.
 
