@@ -69,6 +69,11 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
             OptionCase("relu"),
             OptionCase("exp", False, {"efda": False}),
         ],
+        "uncertainty": [
+            OptionCase("vacuity"),
+            OptionCase("conflict"),
+            OptionCase("vacuity+conflict"),
+        ],
         "efda": [OptionCase(False)],
         "diversity": [OptionCase(False)],
         "policy": [OptionCase("greedy"), OptionCase("uniform")],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,6 +153,10 @@ def _rlmba(w: Workload, strategy: Rlmba) -> Work:
     )
     if not strategy.efda:
         scoring += _softmax(w, copies=5)
+    elif strategy.uncertainty != "variance":
+        measures = 2 if strategy.uncertainty == "vacuity+conflict" else 1
+        each = _softmax(w, copies=3.0 * w.modalities)
+        scoring += replace(each, plain=3.0 * measures * w.modalities * each.plain)
     if not strategy.diversity:
         return scoring
     return scoring + _kmeans(w.samples, w.batch, w.width, strategy.lloyd_steps)
