@@ -12,7 +12,7 @@ _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "rlmba": {"baseline": "moving"},
     "rlmba-x": {"baseline": "moving"},
 }
-_SECTIONS: Mapping[str, Mapping[str, Any]] = {"reward": {"baselines": None}}
+_SECTIONS: Mapping[str, Mapping[str, Any]] = {"reward": {"baselines": None, "measure": "top1"}}
 
 
 def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

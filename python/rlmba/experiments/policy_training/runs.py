@@ -141,16 +141,19 @@ def run_all(
         What each run recorded, one record per round.
     """
     together = TrainedTogether.build([_without_siblings(c) for c in configs])
-    records: list[list[RoundRecord]] = [[] for _ in configs]
+    learners = together.learners
+    records: list[list[RoundRecord]] = [[] for _ in learners]
     with together.loader:
-        for learner, agent in zip(together.learners, agents or (), strict=bool(agents)):
+        for learner, agent in zip(learners, agents or (), strict=bool(agents)):
             learner.use_agent(agent)
-        for _ in range(int(together.learners[0].config.rounds or 0) + 1):
-            for kept, outcome in zip(records, together.round(), strict=True):
-                kept.append(outcome.record)
-            for i, learner in enumerate(together.learners):
+        for number in range(int(learners[0].config.rounds or 0) + 1):
+            outcomes = together.round(learners if number else learners[::siblings])
+            if number == 0:  # siblings have it in common
+                outcomes = [o for o in outcomes for _ in range(siblings)]
+            for i, (learner, outcome) in enumerate(zip(learners, outcomes, strict=True)):
+                records[i].append(outcome.record)
                 if i % siblings:
-                    learner.continue_from(together.learners[i - i % siblings])
+                    learner.continue_from(learners[i - i % siblings])
     return records
 
 
