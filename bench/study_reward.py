@@ -23,10 +23,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bench.common import machine_info
+from rlmba.experiments.policy_training import agent_of
 from rlmba.experiments.policy_training.runs import configurations, run_all
 from rlmba.learner import TrainedTogether
 from rlmba.method.agent import Collector
-from rlmba.experiments.policy_training import agent_of
 from rlmba.method.reward import Baseline, Reward
 
 SETTINGS = (
@@ -287,7 +287,9 @@ def main():
     for path in given.sets:
         name = path.stem
         apart.append(
-            cached(given.keep, f"{name}-apart", lambda path=path: collect(path, given, branch=False))
+            cached(
+                given.keep, f"{name}-apart", lambda path=path: collect(path, given, branch=False)
+            )
         )
         by_set[name] = judged([sets[len(by_set)]], apart[-1:])
         print(name, size[name], json.dumps(by_set[name], indent=1), flush=True)

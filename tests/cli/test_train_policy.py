@@ -93,6 +93,11 @@ def test_leave_one_out_prints_paired_differences(sets, tmp_path, capsys):
     [
         (["--strategy", "badge"], "expected one that has a policy (rlmba, rlmba-x)"),
         (["--parallel", "3"], "multiple of 2 (2 data sets x 1 siblings), got 3"),
+        (
+            ["--set", "reward.kind=siblings", "--parallel", "12"],
+            "multiple of 8 (2 data sets x 4 siblings), got 12",
+        ),
+        (["--set", "reward.kind=siblings", "--baseline", "moving"], "got --baseline moving"),
         (["--returns", "later"], "returns: "),
         (["--set", "set7:rounds=1"], "one of the data sets set0, set1 before the colon"),
         (["--set", "set0:rounds=x"], "rounds: expected an integer >= 0"),

@@ -45,7 +45,10 @@ def train_policy(
         int | None, typer.Option(help="Episodes per step, run in parallel. [default: 8]")
     ] = None,
     siblings: Annotated[
-        int | None, typer.Option(help="Episodes with the same seed and round 0. [default: 1]")
+        int | None,
+        typer.Option(
+            help="Episodes with the same seed and round 0. [default: 1; 4 for reward.kind=siblings]"
+        ),
     ] = None,
     returns: Annotated[
         str | None,
@@ -56,7 +59,10 @@ def train_policy(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Baseline of the returns: moving or siblings. [default: moving]"),
+        typer.Option(
+            help="Baseline of the returns: moving or siblings. "
+            "[default: moving; siblings for reward.kind=siblings]"
+        ),
     ] = None,
     entropy: Annotated[
         float | None, typer.Option(help="Weight of the entropy bonus. [default: 0]")
@@ -97,7 +103,8 @@ def train_policy(
         settings=settings or [],
         file=config,
     )
-    plan = training.PolicyTraining.of(
+    plan = training.settings_for(
+        configs,
         episodes=episodes,
         parallel=parallel,
         siblings=siblings,

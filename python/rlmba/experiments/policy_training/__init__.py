@@ -10,7 +10,12 @@ from rlmba.experiments.policy_training.leave_one_out import (
     compare_policy,
     leave_one_out,
 )
-from rlmba.experiments.policy_training.runs import ActiveLearning, agent_of, configurations
+from rlmba.experiments.policy_training.runs import (
+    ActiveLearning,
+    agent_of,
+    configurations,
+    settings_for,
+)
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
 
@@ -28,5 +33,6 @@ __all__ = [
     "configurations",
     "leave_one_out",
     "returns",
+    "settings_for",
     "train_policy",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "configurations",
     "name_of",
     "run_all",
+    "settings_for",
     "with_policy",
 ]
 
@@ -93,6 +94,26 @@ def configurations(
         )
         for path in sources
     ]
+
+
+def settings_for(configs: Sequence[RunConfig], **given: Any) -> PolicyTraining:
+    """Make the trainer's settings; with the reward "siblings", the defaults are four siblings compared.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+    **given
+        As for :meth:`PolicyTraining.of`; None means not given.
+
+    Raises
+    ------
+    UsageError
+        With one line per problem.
+    """
+    if any(c.reward.kind == "siblings" for c in configs):
+        named = {k: v for k, v in given.items() if v is not None}
+        given = {"siblings": 4, "baseline": "siblings", **named}
+    return PolicyTraining.of(**given)
 
 
 def name_of(config: RunConfig) -> str:
