@@ -91,7 +91,7 @@ def test_leave_one_out_prints_paired_differences(sets, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--strategy", "badge"], "expected one that has a policy (rlmba, rlmba-x)"),
+        (["--strategy", "badge"], "expected one that has a policy (rlmba, rlmba-x, rlmba-h)"),
         (["--parallel", "3"], "multiple of 2 (2 data sets x 1 siblings), got 3"),
         (
             ["--set", "reward.kind=siblings", "--parallel", "12"],

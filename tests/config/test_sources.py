@@ -80,7 +80,7 @@ def test_bundled_presets_load_and_name_their_data_set():
 def test_a_preset_by_name_takes_the_place_of_the_data_sets_own(tmp_path, presets):
     (presets / "toy-long.yaml").write_text("dataset: toy\nrounds: 9\n")
     config = load_config(preset="toy-long", settings=["seed=5"])
-    assert (config.dataset, config.rounds, config.epochs, config.seed) == ("toy", 9, 15, 5)
+    assert (config.dataset, config.rounds, config.epochs, config.seed) == ("toy", 9, None, 5)
     assert load_config(preset="toy").rounds == 3
     same = config_file(tmp_path, "dataset: toy\nepochs: 2\n")
     assert load_config(preset="toy-long", file=same).epochs == 2
@@ -283,3 +283,37 @@ def test_keys_cover_the_schema():
     assert len(names) == len(set(names))
     assert {n.split(".")[0] for n in names} == set(RunConfig.model_fields)
     assert all(key.meaning for key in keys())
+
+
+class TestBudgets:
+    def test_they_replace_rounds_of_lower_sources(self):
+        config = load_config(settings=["budgets=[20, 40, 80]"])
+        assert config.budgets == [20, 40, 80]
+        assert (config.rounds, config.batch_size, config.initial_labels) == (None, None, None)
+        assert (config.label_counts, config.last_round) == ((20, 40, 80), 2)
+
+    def test_rounds_of_a_higher_source_replace_them(self):
+        layers = [("low", {"budgets": [5, 9]}), ("middle", {"budgets_per_class": [1, 2]})]
+        assert load_config(layers=layers).budgets is None
+        config = load_config(layers=layers, settings=["rounds=2"])
+        assert (config.budgets, config.budgets_per_class, config.rounds) == (None, None, 2)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            (["budgets=[9, 20]", "rounds=3"], "got rounds, budgets together"),
+            (
+                ["budgets=[9, 20]", "budgets_per_class=[1]"],
+                "got budgets, budgets_per_class together",
+            ),
+            (["budgets=[20, 20]"], r"budgets: expected strictly increasing .* got \[20, 20\]"),
+            (
+                ["budgets_per_class=[]"],
+                r"budgets_per_class: expected strictly increasing .* got \[\]",
+            ),
+            (["budgets=[0, 4]"], "budgets.0: expected an integer >= 1, got 0"),
+        ],
+    )
+    def test_refused(self, settings, message):
+        with pytest.raises(UsageError, match=message):
+            load_config(settings=settings)

@@ -347,7 +347,7 @@ class TestActiveLearning:
         shutil.copy(sets[1], tmp_path / "set0.npz")
         with pytest.raises(UsageError, match="different names, got set0, set0"):
             ActiveLearning(configs([sets[0], tmp_path / "set0.npz"]), PolicyTraining())
-        with pytest.raises(UsageError, match=r"\(rlmba, rlmba-x\), got 'badge'"):
+        with pytest.raises(UsageError, match=r"\(rlmba, rlmba-x, rlmba-h\), got 'badge'"):
             configs(sets, strategy="badge")
         with pytest.raises(UsageError, match="one of the data sets set0 before the colon, got 'x'"):
             configs(sets[:1], "x:rounds=3")

@@ -107,6 +107,13 @@ def test_settings_from_low_to_high(plan, tmp_path):
     assert {c.epochs for c in found.values()} == {2}
 
 
+def test_counts_of_labels_per_class(plan):
+    counts = {"budgets_per_class": [1, 2, 4]}
+    made = plan(strategies=["random"], seeds=[0], overrides=counts)
+    assert [(run_.config.budgets, run_.rounds) for run_ in made.runs] == [([3], 1), ([3, 6, 12], 3)]
+    assert made.runs[1].needs == ("round0/toy/amcb/seed0",)
+
+
 def test_ablations_by_name_are_variants_of_rlmba(plan):
     made = plan(strategies=list(ABLATIONS), seeds=[0])
     found = {run_.label: run_.config for run_ in made.runs}

@@ -73,7 +73,21 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
         "policy": [OptionCase("learned"), OptionCase("learned", False, {"explore": False})],
         **of_the_policy({"policy": "learned"}, "none"),
     },
+    "rlmba-h": {
+        "space": [OptionCase("modality"), OptionCase("fused")],
+        "radius": [OptionCase("nearest-labeled"), OptionCase(0.4)],
+        "uncertainty": [OptionCase("none"), OptionCase("entropy")],
+        "weights": [OptionCase("uniform"), OptionCase("uniform", False, {"space": "fused"})],
+        "kappa": [OptionCase(2, under={"policy": "learned"}), OptionCase(2, False)],
+        "policy": [OptionCase("learned"), OptionCase("learned", False, {"explore": False})],
+        **of_the_policy({"policy": "learned"}, "none"),
+    },
     "bald": {"passes": [OptionCase(3)]},
+    "typiclust": {
+        "max_clusters": [OptionCase(3)],
+        "min_cluster_size": [OptionCase(0)],
+        "neighbors": [OptionCase(1)],
+    },
     "gcnal": {
         "variant": [OptionCase("uncertain")],
         "embedding": [OptionCase("hidden"), OptionCase("hidden", False, {"variant": "uncertain"})],

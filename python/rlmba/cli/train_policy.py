@@ -26,7 +26,7 @@ def train_policy(
         ),
     ] = None,
     strategy: Annotated[
-        str, typer.Option(help="Strategy of the policy: rlmba-x or rlmba.")
+        str, typer.Option(help="Strategy of the policy: rlmba-x, rlmba-h or rlmba.")
     ] = "rlmba-x",
     leave_one_out: Annotated[
         bool,

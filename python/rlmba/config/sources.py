@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from rlmba.config import yaml12
 from rlmba.config.describe import expected, field_at, keys
-from rlmba.config.schema import RunConfig
+from rlmba.config.schema import BUDGET_KEYS, RunConfig
 from rlmba.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,6 +144,13 @@ def _renamed(base: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
     return key in new and new[key] != base.get(key)
 
 
+def _replaced_budgets(new: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of lower sources that say in another way how many labels a run has."""
+    given = [keys for keys in BUDGET_KEYS if any(new.get(key) is not None for key in keys)]
+    if given:  # two ways in one source are an error, whose message must not name lower sources
+        yield from (k for keys in BUDGET_KEYS if keys not in given or len(given) > 1 for k in keys)
+
+
 def _merge(
     base: dict[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -152,6 +159,8 @@ def _merge(
         for name, options in _OWNED:
             if _renamed(base, new, name):
                 merged.pop(options, None)
+        for key in _replaced_budgets(new):
+            merged.pop(key, None)
     elif path[:-1] == ("model", "encoders") and _renamed(base, new, "name"):
         merged = {}
     for key, value in new.items():
@@ -176,7 +185,8 @@ def load_config(
 
     Options belong to a name. So if a source changes ``dataset``, ``strategy`` or the ``name`` of an
     encoder, the ``dataset_options``, ``strategy_options`` or encoder options of the sources below it are
-    dropped.
+    dropped. In the same way, ``budgets`` or ``budgets_per_class`` drops ``rounds``, ``batch_size`` and
+    ``initial_labels`` of the sources below it, and the other way round.
 
     Parameters
     ----------

@@ -124,14 +124,14 @@ class Pool:
         if given is not None:
             if len(given) != initial_labels:
                 raise UsageError(
-                    f"initial_labels: expected {len(given)}, the number of initial ids, got "
-                    f"{initial_labels}; set initial_labels={len(given)}, or leave it out"
+                    f"initial_labels (or the first of budgets): expected {len(given)}, the number of "
+                    f"initial ids, got {initial_labels}; set it to {len(given)}, or leave it out"
                 )
             return cls._started(dataset, validation, given, "add ids of these classes")
         if not len(classes) <= initial_labels <= len(rest):
             raise UsageError(
-                f"initial_labels: expected {len(classes)} (one per class) to {len(rest)} "
-                f"(the training samples outside the validation set), got {initial_labels}"
+                f"initial_labels (or the first of budgets): expected {len(classes)} (one per class) to "
+                f"{len(rest)} (the training samples outside the validation set), got {initial_labels}"
             )
         y = dataset.labels[rest]
         if initial_sampling == "stratified":

@@ -20,6 +20,7 @@ _PROTOCOL = (
     *_SOURCE,
     "batch_size",
     "initial_labels",
+    "budgets",
     "initial_sampling",
     "initial_ids",
     "validation_fraction",
@@ -149,6 +150,8 @@ def _differences(theirs: RunConfig, ours: RunConfig, keys: tuple[str, ...]) -> l
     if (extra := _WITH_FUSION.get(ours.fusion)) is not None and keys is _PROTOCOL:
         keys = (*keys, extra)
     a, b = identity(theirs), identity(ours)
+    if (a.get("budgets") or [])[: len(b.get("budgets") or [])] == b.get("budgets"):
+        a["budgets"] = b["budgets"]  # a baseline may go on after this run's last round
     found = differing({k: a[k] for k in keys if k in a}, {k: b[k] for k in keys if k in b})
     return [f"{k}={x} there and {y} here" for k, (x, y) in found.items()]
 
@@ -162,8 +165,7 @@ def _refuse(view: RunView, differences: list[str]) -> None:
 
 
 def _check_reach(config: RunConfig, name: str, shared: list[int], views: list[RunView]) -> None:
-    first, batch = int(config.initial_labels or 0), int(config.batch_size or 0)
-    wanted = [first + batch * t for t in range(1, int(config.rounds or 0) + 1)]
+    wanted = config.label_counts[1:]
     missing = [n for n in wanted if n not in shared]
     if missing:
         shortest = min(views, key=lambda v: len(v.records))

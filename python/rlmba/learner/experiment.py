@@ -162,7 +162,7 @@ class _Experiment:
         self._ticket: str | None = None
 
     def finished(self) -> str | None:
-        rounds = int(self._learner.config.rounds or 0)
+        rounds = int(self._learner.config.last_round or 0)
         return f"all {rounds} rounds are complete" if self._learner.round > rounds else None
 
     def ask(self) -> str | None:

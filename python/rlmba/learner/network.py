@@ -151,9 +151,11 @@ class Network:
             seed=seed,
         )
 
-    def head(self) -> LinearHead:
-        """Weight [C, D] and bias [C] of the fused head."""
+    def head(self) -> LinearHead | None:
+        """Weight [C, D] and bias [C] of the fused head, if there is one."""
         head = self.model.fused_head
+        if head is None:
+            return None
         return LinearHead(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
 
     @property
@@ -286,6 +288,7 @@ def _new_classifier(
         on_features(config.model),
         config.fusion,
         seed=seed,
+        evidential=config.training.evidential_heads,
     )
     group.place(model)
     if config.training.compile:

@@ -36,7 +36,7 @@ Announce = Callable[[str], None]
 """Called with the name of each stage as it begins."""
 
 LEAST_BATCH = 10
-"""Samples of a batch at least, unless ``batch_size`` says otherwise."""
+"""Samples of a batch at least, unless the configuration gives its size."""
 LEAST_VALIDATION = 20
 """Labels of the validation set at least: with 20, accuracies differ in steps of 5 points."""
 
@@ -74,13 +74,38 @@ class NothingToAsk:
     ready: bool = False
 
 
-def batch_size(config: RunConfig, classes: int) -> int:
-    """Samples of a batch: ``batch_size``, or two for each class and ten at least."""
+def batch_size(config: RunConfig, classes: int, number: int, labeled: int) -> int:
+    """Samples of the batch of a round.
+
+    Parameters
+    ----------
+    config : RunConfig
+    classes : int
+        Number of known classes.
+    number : int
+        The round. With ``budgets``, its batch reaches the count of that round, or the next count that
+        is larger than ``labeled``; without, it has ``batch_size`` samples, or two for each class and at
+        least ten.
+    labeled : int
+        Number of labels outside the validation set.
+
+    Returns
+    -------
+    int
+        0 if the last count of ``budgets`` is reached.
+    """
+    if counts := config.counts(classes):
+        return next((n - labeled for n in counts[min(number, len(counts) - 1) :] if n > labeled), 0)
     return config.batch_size or max(2 * classes, LEAST_BATCH)
 
 
 def initial_size(config: RunConfig, classes: int) -> int:
-    """Labels to start from outside the validation set: ``initial_labels``, or as :func:`batch_size`."""
+    """Labels to start from outside the validation set: ``initial_labels`` or the first of ``budgets``.
+
+    Without them, two for each class and at least ten.
+    """
+    if counts := config.counts(classes):
+        return counts[0]
     return config.initial_labels or max(2 * classes, LEAST_BATCH)
 
 
@@ -179,7 +204,7 @@ def cold_start(learner: LearnerView, n: int | None, clock: Clock) -> PendingRoun
     pool = labels.pool
     need = max(0, initial_size(config, classes) - len(pool.labeled))
     if need == 0 and labels.labeled_classes < 2:
-        need = batch_size(config, classes)
+        need = batch_size(config, classes, 0, len(pool.labeled)) or LEAST_BATCH
     need = min(n if need and n else need, len(pool.unlabeled))
     if need == 0 and not wanted:
         ready = labels.labeled_classes >= 2 and bool(len(pool.validation))

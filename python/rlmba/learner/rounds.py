@@ -65,8 +65,9 @@ class RoundLearner(LearnerState):
 
     @property
     def batch_size(self) -> int:
-        """Samples of a batch, unless another number is asked for."""
-        return batch_size(self.config, len(self.classes))
+        """Samples of the next batch, unless another number is requested; 0 after the last of ``budgets``."""
+        labeled = len(self.labels.pool.labeled)
+        return batch_size(self.config, len(self.classes), self.round, labeled)
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of samples in the data, by their ids.
@@ -98,7 +99,12 @@ class RoundLearner(LearnerState):
         room = len(self.labels.pool.unlabeled)
         if room == 0 and not wanted:
             return NothingToAsk("every sample of the pool is labeled")
-        proposed = query(self, min(n or self.batch_size, room), clock)
+        size = n or self.batch_size
+        if not size:
+            return NothingToAsk(
+                "the last number of labels in `budgets` is reached; add a larger one to continue"
+            )
+        proposed = query(self, min(size, room), clock)
         return replace(proposed, ids=[*proposed.ids, *wanted], validation=wanted)
 
     def keep_pending(self, pending: PendingRound, *, write: bool = True) -> None:

@@ -267,7 +267,7 @@ def run_together(
 
 
 def _done(learner: ActiveLearner) -> bool:
-    return learner.round > int(learner.config.rounds or 0)
+    return learner.round > int(learner.config.last_round or 0)
 
 
 def _attempt(function: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs) -> _R | Exception:

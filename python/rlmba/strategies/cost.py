@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlmba.strategies.gcnal import Gcnal
     from rlmba.strategies.rlmba import Rlmba
     from rlmba.strategies.rlmba_x import RlmbaX
+    from rlmba.strategies.typiclust import TypiClust
 
 __all__ = ["COSTS", "Estimate", "Machine", "Work", "Workload", "estimate", "measure_machine"]
 
@@ -217,6 +218,18 @@ def _bmmal(w: Workload, _: Strategy) -> Work:
     return _softmax(w, copies=0.5 * w.itemsize) + contributions + _gradients(w, width)
 
 
+def _typiclust(w: Workload, strategy: TypiClust) -> Work:
+    rows = w.samples + w.labeled
+    clusters = min(w.labeled + w.batch, strategy.max_clusters)
+    # About 40 Lloyd steps until nothing changes. A neighbor search in one cluster of average size for
+    # each sample of the batch takes mostly the time of its call.
+    search = Work(products=6.0 * w.batch * (rows / clusters) ** 2 * w.width, plain=2e4 * w.batch)
+    copies = Work(
+        moved=10.0 * rows * w.width * w.itemsize, memory=3.0 * rows * w.width * w.itemsize
+    )
+    return _kmeans(rows, clusters, w.width, 40) + search + copies
+
+
 COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
     "badge": _badge,
     "bald": _bald,
@@ -229,6 +242,7 @@ COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
     "random": _random,
     "rlmba": _rlmba,
     "rlmba-x": _rlmba_x,
+    "typiclust": _typiclust,
 }
 """Work by the name of a strategy of this package; that of others is unknown."""
 

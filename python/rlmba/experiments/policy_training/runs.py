@@ -29,7 +29,7 @@ __all__ = [
     "with_policy",
 ]
 
-RULES = {"rlmba": "greedy", "rlmba-x": "none"}
+RULES = {"rlmba": "greedy", "rlmba-x": "none", "rlmba-h": "none"}
 """The fixed rule that each strategy's policy modifies, as a value of its option ``policy``."""
 
 
@@ -167,7 +167,7 @@ def run_all(
     with together.loader:
         for learner, agent in zip(learners, agents or (), strict=bool(agents)):
             learner.use_agent(agent)
-        for number in range(int(learners[0].config.rounds or 0) + 1):
+        for number in range(int(learners[0].config.last_round or 0) + 1):
             outcomes = together.round(learners if number else learners[::siblings])
             if number == 0:  # siblings have it in common
                 outcomes = [o for o in outcomes for _ in range(siblings)]
