@@ -24,6 +24,7 @@ from rlmba.experiments.policy_training import (
     compare_policy,
     configurations,
     leave_one_out,
+    planned,
     returns,
     train_policy,
 )
@@ -104,6 +105,23 @@ class TestCredit:
 def test_bad_settings_are_named(given, match):
     with pytest.raises(UsageError, match=match):
         PolicyTraining.of(**given)
+
+
+def planned_for(sets, *settings, **given):
+    chosen, plan = planned(configs(sets, *settings), **given)
+    reward = chosen[0].reward
+    return reward.kind, reward.measure, plan.baseline, plan.siblings, plan.parallel
+
+
+def test_what_is_not_given_suits_the_rest(sets):
+    assert planned_for(sets[:2]) == ("siblings", "nll", "siblings", 4, 8)
+    assert planned_for(sets) == ("siblings", "nll", "siblings", 4, 12)
+    assert planned_for(sets, leave_one_out=True)[-1] == 8
+    assert planned_for(sets[:1], "reward.measure=top1")[:2] == ("siblings", "top1")
+    assert planned_for(sets, baseline="moving") == ("absolute", "top1", "moving", 1, 9)
+    assert planned_for(sets[:1], "reward.kind=incremental")[:3] == ("incremental", "top1", "moving")
+    chosen = planned_for(sets[:1], "reward.kind=siblings", siblings=2, parallel=2)
+    assert chosen == ("siblings", "top1", "siblings", 2, 2)
 
 
 class Toy:

@@ -42,12 +42,15 @@ def train_policy(
         int | None, typer.Option(help="Total number of episodes. [default: 256]")
     ] = None,
     parallel: Annotated[
-        int | None, typer.Option(help="Episodes per step, run in parallel. [default: 8]")
+        int | None,
+        typer.Option(
+            help="Episodes per step, run in parallel. [default: 8 or the next multiple of sets x siblings]"
+        ),
     ] = None,
     siblings: Annotated[
         int | None,
         typer.Option(
-            help="Episodes with the same seed and round 0. [default: 1; 4 for reward.kind=siblings]"
+            help="Episodes with the same seed and round 0. [default: 4 for reward.kind=siblings, else 1]"
         ),
     ] = None,
     returns: Annotated[
@@ -61,7 +64,7 @@ def train_policy(
         str | None,
         typer.Option(
             help="Baseline of the returns: moving or siblings. "
-            "[default: moving; siblings for reward.kind=siblings]"
+            "[default: siblings for reward.kind=siblings, else moving]"
         ),
     ] = None,
     entropy: Annotated[
@@ -103,8 +106,9 @@ def train_policy(
         settings=settings or [],
         file=config,
     )
-    plan = training.settings_for(
+    configs, plan = training.planned(
         configs,
+        leave_one_out=leave_one_out,
         episodes=episodes,
         parallel=parallel,
         siblings=siblings,

@@ -14,7 +14,7 @@ from rlmba.experiments.policy_training.runs import (
     ActiveLearning,
     agent_of,
     configurations,
-    settings_for,
+    planned,
 )
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
@@ -32,7 +32,7 @@ __all__ = [
     "compare_policy",
     "configurations",
     "leave_one_out",
+    "planned",
     "returns",
-    "settings_for",
     "train_policy",
 ]

@@ -24,8 +24,8 @@ __all__ = [
     "agent_of",
     "configurations",
     "name_of",
+    "planned",
     "run_all",
-    "settings_for",
     "with_policy",
 ]
 
@@ -96,12 +96,21 @@ def configurations(
     ]
 
 
-def settings_for(configs: Sequence[RunConfig], **given: Any) -> PolicyTraining:
-    """Make the trainer's settings; with the reward "siblings", the defaults are four siblings compared.
+def planned(
+    configs: Sequence[RunConfig], *, leave_one_out: bool = False, **given: Any
+) -> tuple[list[RunConfig], PolicyTraining]:
+    """Complete the configurations and the trainer's settings by what suits each other.
+
+    Where neither the kind of reward nor ``siblings`` nor ``baseline`` is given, the reward is
+    "siblings", measured by NLL. The reward "siblings" implies four siblings as the baseline. The
+    number of parallel episodes is at least 8, and a multiple of the number of data sets times siblings.
 
     Parameters
     ----------
     configs : sequence of RunConfig
+        As :func:`configurations` makes them.
+    leave_one_out : bool
+        Whether each training lacks one of the data sets.
     **given
         As for :meth:`PolicyTraining.of`; None means not given.
 
@@ -110,10 +119,21 @@ def settings_for(configs: Sequence[RunConfig], **given: Any) -> PolicyTraining:
     UsageError
         With one line per problem.
     """
+    named = {k: v for k, v in given.items() if v is not None}
+    chosen = any("kind" in c.reward.model_fields_set for c in configs)
+    if not chosen and named.keys().isdisjoint(("siblings", "baseline")):
+        configs = [_judged_by_siblings(c) for c in configs]
     if any(c.reward.kind == "siblings" for c in configs):
-        named = {k: v for k, v in given.items() if v is not None}
-        given = {"siblings": 4, "baseline": "siblings", **named}
-    return PolicyTraining.of(**given)
+        named = {"siblings": 4, "baseline": "siblings", **named}
+    family = max(len(configs) - leave_one_out, 1) * max(named.get("siblings", 1), 1)
+    named.setdefault("parallel", family * -(-8 // family))
+    return list(configs), PolicyTraining.of(**named)
+
+
+def _judged_by_siblings(config: RunConfig) -> RunConfig:
+    measure = config.reward.measure if "measure" in config.reward.model_fields_set else "nll"
+    reward = config.reward.model_copy(update={"kind": "siblings", "measure": measure})
+    return config.model_copy(update={"reward": reward})
 
 
 def name_of(config: RunConfig) -> str:
