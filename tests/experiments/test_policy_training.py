@@ -360,6 +360,9 @@ class TestActiveLearning:
             UsageError, match=r"expected --baseline siblings .* got --baseline moving"
         ):
             ActiveLearning(configs(sets[:1], "reward.kind=siblings"), PolicyTraining(siblings=4))
+        later = PolicyTraining(siblings=4, baseline="siblings", returns="to-go")
+        with pytest.raises(UsageError, match="expected --returns immediate, got --returns to-go"):
+            ActiveLearning(configs(sets[:1], "reward.kind=siblings"), later)
         with pytest.raises(UsageError, match=r"multiple of 6 \(2 data sets x 3 siblings\), got 3"):
             ActiveLearning(configs(sets[:2]), PolicyTraining(parallel=3, siblings=3))
         shutil.copy(sets[1], tmp_path / "set0.npz")

@@ -246,6 +246,11 @@ class ActiveLearning:
                 f"--baseline {settings.baseline} --siblings {settings.siblings}; add "
                 "`--baseline siblings --siblings 4`"
             )
+        if same_state and settings.returns != "immediate":
+            raise UsageError(
+                'reward.kind "siblings": expected --returns immediate, got --returns '
+                f"{settings.returns}; the rounds after a batch continue from the first sibling's only"
+            )
         family = len(configs) * settings.siblings
         if settings.parallel % family:
             raise UsageError(
