@@ -63,6 +63,9 @@ class PoolOutputs:
     input_features : mapping of modality to float array [N, d_m] or None
         What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Rows of
         an absent modality are zeros without meaning. None if no strategy asked for them.
+    evidence : {"softplus", "exp", "relu"} or None
+        The function e by which the modality heads were trained to output Dirichlet evidence, alpha_m
+        = 1 + e(logits). None: they were trained by cross-entropy.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class PoolOutputs:
     present: NDArray[np.bool_] | None = None
     dropout_logits: NDArray[Any] | None = None
     input_features: Mapping[str, NDArray[Any]] | None = None
+    evidence: str | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.ids), self.fused_logits.shape[-1]

@@ -80,7 +80,7 @@ def test_bundled_presets_load_and_name_their_data_set():
 def test_a_preset_by_name_takes_the_place_of_the_data_sets_own(tmp_path, presets):
     (presets / "toy-long.yaml").write_text("dataset: toy\nrounds: 9\n")
     config = load_config(preset="toy-long", settings=["seed=5"])
-    assert (config.dataset, config.rounds, config.epochs, config.seed) == ("toy", 9, 15, 5)
+    assert (config.dataset, config.rounds, config.epochs, config.seed) == ("toy", 9, None, 5)
     assert load_config(preset="toy").rounds == 3
     same = config_file(tmp_path, "dataset: toy\nepochs: 2\n")
     assert load_config(preset="toy-long", file=same).epochs == 2

@@ -50,6 +50,10 @@ def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
     defaults = {
         "labeled_features": labeled.normal(size=(12, d)).astype(dtype),
         "labels": labeled.integers(pool.n_classes, size=12),
+        "labeled_modalities": {
+            k: labeled.normal(size=(12, a.shape[1])).astype(dtype) for k, a in pool.features.items()
+        },
+        "fusion_weights": np.arange(m, 0, -1) / np.arange(1, m + 1).sum(),
         "labeled_input_features": {
             k: unit_rows(labeled.normal(size=(12, a.shape[1])), dtype)
             for k, a in (pool.input_features or {}).items()
@@ -149,7 +153,7 @@ class StrategyContract:
     @staticmethod
     def answers(strategy) -> list[Any]:
         """What a strategy asks for, chooses and reports in three rounds, from what it needs alone."""
-        pool = only_needed(make_pool(n=40), strategy.needs)
+        pool = only_needed(make_pool(n=40), strategy.needs | strategy.optional)
         found = [strategy.dropout_passes]
         for t, reward in enumerate((0.3, 0.8, 0.5)):
             selection = strategy.query(pool, make_context(pool, seed=t), 6)
@@ -252,18 +256,27 @@ class StrategyContract:
         pool = make_pool()
         present = np.random.default_rng(1).random((len(pool), 2)) < 0.6
         present[~present.any(axis=1), 1] = True
-        selection = self.create().query(replace(pool, present=present), make_context(pool), 8)
+        selection = self.create().query(
+            replace(pool, present=present), make_context(pool, fusion_weights=None), 8
+        )
         assert len(np.unique(selection.positions)) == 8
 
     def test_samples_that_lack_a_modality_are_not_preferred(self):
         """1 % lack one of two: 0.6 of the 60 picks would be their share."""
-        if "features" not in self.create().needs:
+        if not {"features", "input_features"} & self.create().needs:
             pytest.skip("takes no distances between features")
         picked = 0
         for seed in range(3):
             pool = make_incomplete_pool(seed=seed)
             context = make_context(
-                pool, seed=seed, labeled_features=pool.fused_features[-20:], weights=None
+                pool,
+                seed=seed,
+                weights=None,
+                fusion_weights=None,
+                labeled_features=pool.fused_features[-20:],
+                labeled_modalities={m: a[-20:] for m, a in pool.features.items()},
+                labeled_input_features={m: a[-20:] for m, a in pool.input_features.items()},
+                labeled_present=pool.present[-20:],
             )
             mine = pool.take(np.arange(len(pool) - 20))
             chosen = self.create().query(mine, context, 20).positions

@@ -73,6 +73,15 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
         "policy": [OptionCase("learned"), OptionCase("learned", False, {"explore": False})],
         **of_the_policy({"policy": "learned"}, "none"),
     },
+    "rlmba-h": {
+        "space": [OptionCase("modality"), OptionCase("fused")],
+        "radius": [OptionCase("nearest-labeled"), OptionCase(0.4)],
+        "uncertainty": [OptionCase("none"), OptionCase("entropy")],
+        "weights": [OptionCase("uniform"), OptionCase("uniform", False, {"space": "fused"})],
+        "kappa": [OptionCase(2, under={"policy": "learned"}), OptionCase(2, False)],
+        "policy": [OptionCase("learned"), OptionCase("learned", False, {"explore": False})],
+        **of_the_policy({"policy": "learned"}, "none"),
+    },
     "bald": {"passes": [OptionCase(3)]},
     "typiclust": {
         "max_clusters": [OptionCase(3)],

@@ -117,6 +117,12 @@ def test_incremental_reward(quick, tmp_path):
     np.testing.assert_allclose([r.raw_reward for r in records[1:]], np.diff(top1))
 
 
+def test_a_reward_that_needs_siblings_is_refused_before_anything_is_written(quick, tmp_path):
+    with pytest.raises(UsageError, match="needs the labels of several batches in each round"):
+        run(change(quick, reward={"kind": "siblings"}), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.slow
 def test_relative_reward_reads_curves_of_runs(quick, tmp_path):
     short = change(quick, rounds=2)

@@ -31,6 +31,11 @@ def test_relative_needs_curves_and_says_how_to_make_them():
         Reward("best")
 
 
+def test_a_run_has_no_siblings_and_the_error_says_who_has():
+    with pytest.raises(UsageError, match="rlmba train-policy --set reward.kind=siblings"):
+        Reward("siblings")
+
+
 def test_smoothing_starts_at_the_first_reward():
     r = Reward("absolute", smoothing=0.75)
     assert r.smooth(0.4) == 0.4
@@ -119,6 +124,29 @@ def test_only_an_expectation_judges_the_batch():
     positive, agree = judged(0.0, "expected")
     assert 0.45 < positive < 0.6
     assert agree > 0.7
+
+
+@given(
+    st.floats(0.2, 1.5),
+    st.floats(0.1, 0.8),
+    st.integers(2, 8),
+    st.integers(5, 50),
+    st.sampled_from([-0.02, 0.02]),
+)
+def test_a_planted_batch_has_its_sign(scale, power, planted, first, effect):
+    """On a rising curve with one batch better or worse than expected, the advantage says which."""
+    labels = first * np.arange(1, planted + 2)
+    curve = 1 - scale * (labels / first) ** -power / 2
+    top1 = curve + effect * (np.arange(planted + 1) == planted)
+    references = [dict(zip(labels.tolist(), curve.tolist(), strict=True))]
+    for reward in (Reward("absolute"), Reward("relative", curves=references)):
+        baseline = Baseline("expected", clip=None)
+        for t in range(1, planted + 1):
+            start = reward.at_start(top1[t - 1], int(labels[t - 1]))
+            raw = reward.raw(top1[t], top1[t - 1], int(labels[t]))
+            a = baseline.advantage(reward.smooth(raw), int(labels[t]), start)
+            assert t == planted or a == pytest.approx(0, abs=1e-9)
+        assert a == pytest.approx(effect)
 
 
 @pytest.mark.parametrize("kind", ["moving", "expected"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlmba.config.schema import EvidentialConfig
+
 __all__ = ["with_earlier_options", "without_earlier_options"]
 
 _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -13,7 +15,14 @@ _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "rlmba-x": {"baseline": "moving"},
 }
 _KEYS: Mapping[str, Any] = {"budgets": None, "budgets_per_class": None}
-_SECTIONS: Mapping[str, Mapping[str, Any]] = {"reward": {"baselines": None}}
+_SECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "reward": {"baselines": None},
+    "training": {
+        "head_learning_rate": None,
+        "loss": "cross-entropy",
+        "evidential": EvidentialConfig().model_dump(mode="json"),
+    },
+}
 
 
 def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

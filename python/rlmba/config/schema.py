@@ -62,27 +62,55 @@ FREE_KEYS = (
 """Keys that do not change results: a run may be resumed with other values."""
 
 
+class EvidentialConfig(_Section):
+    """The evidential loss, which trains the modality heads to output Dirichlet evidence.
+
+    It is used if ``training.loss`` is "evidential".
+    """
+
+    evidence: Literal["softplus", "exp", "relu"] = "exp"
+    """Evidence function e: alpha = 1 + e(logits). With "exp", logits are bounded above by 10. With "relu",
+    a sample without positive logits has no gradient."""
+    form: Literal["type-ii", "digamma"] = "type-ii"
+    """Data term; "type-ii": log alpha_0 - log alpha_y, "digamma": psi(alpha_0) - psi(alpha_y)."""
+    kl_weight: float = Field(0.1, ge=0)
+    """Final weight of the penalty for evidence of wrong classes, KL(Dir(y + (1 - y) alpha) || Dir(1))."""
+    annealing: float = Field(0.5, ge=0, le=1)
+    """Share of the optimizer steps over which the penalty's weight rises linearly from 0; 0: none."""
+    fused_head: bool = True
+    """Also train a fused head by cross-entropy. Without it, the fused logits are log alpha_f (Eq 3), whose
+    softmax is the expected probability, and strategies and fusions that need a fused head are refused."""
+
+
 class TrainingConfig(_Section):
     """Training in one round, which starts from the same initial weights unless ``warm_start`` is set."""
 
-    minibatch_size: int = Field(32, ge=1)
-    """Samples per optimizer step, summed over all processes."""
+    loss: Literal["cross-entropy", "evidential"] = "cross-entropy"
+    """Loss of the modality heads; "evidential" trains Dirichlet evidence, see ``evidential``."""
+    evidential: EvidentialConfig = EvidentialConfig()
+    minibatch_size: int | None = Field(None, ge=1)
+    """Maximum number of samples per optimizer step, summed over all processes. The minibatches of an epoch
+    differ by one sample at most. null: by the number of labels, 32 up to 512 of them and more above."""
     gradient_accumulation: int = Field(1, ge=1)
     """Number of parts in which a minibatch is processed, to save memory."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Learning rate of heads and projections, and of encoders without their own rate."""
+    learning_rate: float = Field(4e-3, gt=0)
+    """Learning rate of projections, and of encoders without their own rate."""
+    head_learning_rate: float | None = Field(2e-2, gt=0)
+    """Learning rate of the linear heads; null: ``learning_rate``."""
     encoder_learning_rates: dict[str, float] = {}
     """Learning rate of each modality's encoder."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """"adamw" decouples weight decay from the gradient; "adam" adds it to the gradient."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """Decay rates of the optimizer's averages of the gradient and of its square."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.5, ge=0)
     """Weight decay; biases and normalization layers have none."""
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    """Learning rate schedule; "step" divides the rate by 10 at each epoch in ``milestones``."""
+    schedule: Literal["step", "cosine", "constant"] = "cosine"
+    """Learning rate schedule; "cosine" falls to 0, "step" divides the rate by 10 at each epoch in
+    ``milestones``."""
     milestones: list[_Epoch] | None = None
-    """Epochs for "step"; null: after two thirds of all epochs (in the paper, epoch 10 of 15)."""
+    """Epochs for "step", which need ``epochs``; null: after two thirds of all epochs (in the paper, epoch 10
+    of 15)."""
     max_grad_norm: float | None = Field(None, gt=0)
     """Gradients with a larger l2 norm are clipped to this norm; null: no clipping."""
     warmup_epochs: int = Field(0, ge=0)
@@ -112,6 +140,21 @@ class TrainingConfig(_Section):
     spill_folder: Path | None = None
     """Folder for outputs of a pool that do not fit into free memory; null: the system's temporary folder."""
 
+    @property
+    def evidential_heads(self) -> EvidentialConfig | None:
+        """How the modality heads are trained to output evidence; None: by cross-entropy."""
+        return self.evidential if self.loss == "evidential" else None
+
+    @model_validator(mode="after")
+    def _schedule_for_milestones(self) -> TrainingConfig:
+        # A stored configuration is complete, and earlier versions accepted milestones with any schedule.
+        if self.milestones is not None and "schedule" not in self.model_fields_set:
+            raise ValueError(
+                f'training.milestones have no effect with the schedule "{self.schedule}", which is the '
+                "default; add training.schedule=step, or omit the milestones"
+            )
+        return self
+
 
 class AmcbConfig(_Section):
     """Adaptive modality contribution balancing (Eq 1-2)."""
@@ -131,8 +174,8 @@ RELATIVE_TO = ("gcnal", "badge", "bmmal")
 class RewardConfig(_Section):
     """The policy's reward (Eq 8-9), measured on the validation set."""
 
-    kind: Literal["absolute", "incremental", "relative"] = "absolute"
-    """Kind of reward; "relative" needs ``curves``."""
+    kind: Literal["absolute", "incremental", "relative", "siblings"] = "absolute"
+    """Kind of reward; "relative" needs ``curves``, and "siblings" is for `rlmba train-policy` only."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the exponential moving average of the reward; 0: no smoothing."""
     baselines: list[str] | None = list(RELATIVE_TO)
@@ -212,8 +255,9 @@ class RunConfig(_Section):
     """A run folder whose round 0 is reused if it was trained with the same settings."""
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     """Share of the training samples in the validation set, which is stratified and never queried."""
-    epochs: int = Field(15, ge=1)
-    """E, the number of training epochs per round."""
+    epochs: int | None = Field(None, ge=1)
+    """E, the number of training epochs per round; null: by the number of labels, so that there are about
+    100 optimizer steps for 100 labels and 200 for 1,000."""
     fusion: Literal["amcb", "adaptive", "uniform", "concat"] = "amcb"
     """How modalities are fused, independently of the strategy."""
     predictor: Literal["fused", "pooled"] = "fused"
@@ -229,6 +273,16 @@ class RunConfig(_Section):
     """The device: "auto", "cpu" or a torch device."""
     tensorboard: bool = False
     """Write TensorBoard events into the run folder."""
+
+    @model_validator(mode="after")
+    def _epochs_for_milestones(self) -> RunConfig:
+        training = self.training
+        if training.schedule == "step" and training.milestones is not None and self.epochs is None:
+            raise ValueError(
+                "training.milestones are epochs, but epochs is null, so that their number depends on the "
+                "number of labels; set epochs (in the paper, 15), or set training.milestones to null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_say_budgets(self) -> RunConfig:
@@ -279,3 +333,13 @@ class RunConfig(_Section):
             if (counts := getattr(self, key)) is not None:
                 return self.model_copy(update={key: counts[:1]})
         return self.model_copy(update={"rounds": 0})
+
+    @model_validator(mode="after")
+    def _fused_head_where_needed(self) -> RunConfig:
+        heads = self.training.evidential_heads
+        if self.fusion == "adaptive" and heads is not None and not heads.fused_head:
+            raise ValueError(
+                "fusion adaptive: expected a fused head, whose likelihood it maximizes, but "
+                "training.evidential.fused_head is false; set it to true, or choose another fusion"
+            )
+        return self

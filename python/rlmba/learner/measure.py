@@ -52,7 +52,8 @@ def measure(learner: LearnerView, diagnostics: TrainingDiagnostics) -> Measured:
     config, model, pool = learner.config, learner.model, learner.labels.pool
     truth = learner.labels.dataset.labels
     outputs, labels = readable_only(model.predict(pool.validation), truth[pool.validation])
-    temperatures = fit_temperatures(outputs, labels)
+    head = model.head()
+    temperatures = fit_temperatures(outputs, labels, fused_head=head is not None)
 
     def judge(said: PoolOutputs, of: NDArray[np.int64], per_class: bool = False) -> Evaluation:
         return evaluate(
@@ -73,7 +74,6 @@ def measure(learner: LearnerView, diagnostics: TrainingDiagnostics) -> Measured:
     weights = np.full(m, 1.0 / m)
     if config.amcb.enabled:
         weights = amcb.balance_weights(delta, tau=config.amcb.tau, floor=config.amcb.floor)
-    head = model.head()
     state = RoundState(
         weights=weights,
         fusion_weights=_fusion_weights(learner, weights, head, outputs, labels),

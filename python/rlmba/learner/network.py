@@ -128,6 +128,10 @@ class Network:
         if not self.config.training.warm_start:
             self.model.load_state_dict(dict(self.initial_weights), strict=False)
 
+    def copy_weights(self, other: Network) -> None:
+        """Take the weights of another network of the same form."""
+        self.model.load_state_dict(other.model.state_dict())
+
     def share(self) -> None:
         """Give the other processes the weights that this one has loaded."""
         self._tell("share")
@@ -147,9 +151,11 @@ class Network:
             seed=seed,
         )
 
-    def head(self) -> LinearHead:
-        """Weight [C, D] and bias [C] of the fused head."""
+    def head(self) -> LinearHead | None:
+        """Weight [C, D] and bias [C] of the fused head, if there is one."""
         head = self.model.fused_head
+        if head is None:
+            return None
         return LinearHead(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
 
     @property
@@ -282,6 +288,7 @@ def _new_classifier(
         on_features(config.model),
         config.fusion,
         seed=seed,
+        evidential=config.training.evidential_heads,
     )
     group.place(model)
     if config.training.compile:

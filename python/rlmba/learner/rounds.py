@@ -136,6 +136,25 @@ class RoundLearner(LearnerState):
         """Start from another pool of the same data set, whose labels are true (experiments)."""
         self.labels = Labels.of_pool(self.labels.dataset, pool)
 
+    def continue_from(self, other: RoundLearner) -> None:
+        """Continue an experiment in memory from where another learner of it is.
+
+        Labels, weights of the network and records are those of the other learner, which is not
+        changed. The strategy stays this learner's own.
+        """
+        pool = other.labels.pool
+        self.use_pool(
+            Pool.restore(
+                other.labels.dataset,
+                validation_ids=pool.validation_ids,
+                labeled_ids=pool.labeled_ids,
+                labels=pool.labels,
+            )
+        )
+        if isinstance(self.model, Network) and isinstance(other.model, Network):
+            self.model.copy_weights(other.model)
+        self.state, self.records = other.state, [*other.records]
+
     def add_answers(self, answers: Mapping[str, str | None]) -> None:
         """Add answers that :meth:`~rlmba.learner.labels.Labels.checked` has accepted, and log them."""
         known = self.labels.answers

@@ -16,6 +16,7 @@ from rlmba.data.initial_ids import read_initial_ids
 from rlmba.environment import versions
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.randomness import stream
+from rlmba.method.reward import check_kind
 from rlmba.plugins import short_name
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import read_run
@@ -116,12 +117,13 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     ------
     UsageError
         If the initial labels and the batches together exceed the training samples outside the validation
-        set, a strategy option is unknown, the strategy needs dropout and the model has none, or
-        ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
+        set, a strategy option is unknown, the strategy needs dropout and the model has none, the reward
+        is "siblings", or ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
     DataError
         If ``initial_ids`` has ids that are not training samples of this data set, or the data
         cannot be split.
     """
+    check_kind(config.reward.kind)
     classes = len(dataset.classes)
     chosen = strategy_options(config)
     given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
@@ -181,10 +183,17 @@ def strategy_options(config: RunConfig) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If an option is unknown or invalid, or the strategy needs dropout and the model has none.
+        If an option is unknown or invalid, or the strategy needs dropout or a fused head and the
+        model has none.
     """
     chosen = {**options(config.strategy), **config.strategy_options}
     strategy = create(config.strategy, **chosen)
+    heads = config.training.evidential_heads
+    if heads is not None and not heads.fused_head and strategy.needs & {"head", "dropout"}:
+        raise UsageError(
+            f"strategy {config.strategy!r} needs a fused head, but training.evidential.fused_head is "
+            "false; set it to true, or choose another strategy"
+        )
     if strategy.dropout_passes and config.model.dropout == 0:
         raise UsageError(
             f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "

@@ -11,12 +11,14 @@ from scipy.special import log_softmax
 
 from rlmba import kernels
 from rlmba.errors import UsageError
+from rlmba.kernels.common import evidential
 from rlmba.kernels.common.arrays import to_host
 from rlmba.types import PoolOutputs
 
 __all__ = ["EVIDENCE", "Difficulty", "difficulty", "dirichlet", "entropy", "fuse", "sample_weights"]
 
-EVIDENCE = ("softplus", "exp", "relu")
+EVIDENCE = evidential.EVIDENCE
+"""Evidence functions: log(1 + exp(z)), exp(z) and max(z, 0)."""
 
 
 class Difficulty(NamedTuple):
@@ -38,14 +40,9 @@ def dirichlet(
     """
     if not temperature > 0:
         raise UsageError(f"temperature: expected a number > 0, got {temperature}")
-    z = np.asarray(logits, dtype=np.float64) / temperature
-    if evidence == "softplus":
-        return np.asarray(1.0 + np.logaddexp(0.0, z), dtype=np.float64)
-    if evidence == "exp":
-        return np.asarray(1.0 + np.exp(z), dtype=np.float64)
-    if evidence == "relu":
-        return np.asarray(1.0 + np.maximum(z, 0.0), dtype=np.float64)
-    raise UsageError(f"evidence: expected one of {EVIDENCE}, got {evidence!r}")
+    if evidence not in EVIDENCE:
+        raise UsageError(f"evidence: expected one of {EVIDENCE}, got {evidence!r}")
+    return 1.0 + evidential.evidence(np.asarray(logits), evidence, temperature)
 
 
 def fuse(alphas: Sequence[NDArray[Any]], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,6 +98,7 @@ def difficulty(
     pool : PoolOutputs
     weights, temperatures : float array [M]
     evidence : {"softplus", "exp", "relu"}
+        Used if the heads were not trained to output evidence (``pool.evidence`` is None).
 
     Returns
     -------
@@ -111,7 +109,7 @@ def difficulty(
         list(pool.logits.values()),
         kind="logits",
         temperature=temperatures,
-        evidence=evidence,
+        evidence=pool.evidence or evidence,
         weights=sample_weights(weights, pool.present),
     )
     return Difficulty(result.fused, result.modality)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from rlmba.errors import DataError, UsageError
 
-__all__ = ["BASELINES", "REWARDS", "Baseline", "Point", "Reward", "expected_reward", "mean_curve"]
+__all__ = ["BASELINES", "REWARDS", "Baseline", "Point", "Reward", "check_kind", "expected_reward", "mean_curve"]
 
 REWARDS = ("absolute", "incremental", "relative")
+"""Rewards that a single run can have; "siblings" requires several runs (`rlmba train-policy`)."""
 BASELINES = ("expected", "moving")
 """What a reward is compared with."""
 
@@ -25,6 +26,24 @@ Point = tuple[int, float]
 
 _LEAST_ERROR = 1e-3
 """Lower bound of 1 - r, whose logarithm the curve is fitted to."""
+
+
+def check_kind(kind: str) -> None:
+    """Raise unless a single run can have this kind of reward.
+
+    Raises
+    ------
+    UsageError
+        If the kind is unknown, or is "siblings", which compares several batches of the same state.
+    """
+    if kind == "siblings":
+        raise UsageError(
+            f"reward.kind: expected one of {', '.join(REWARDS)} for a run, got 'siblings', which needs the "
+            "labels of several batches in each round; set another kind, or train a policy with "
+            "`rlmba train-policy --set reward.kind=siblings --siblings 4 --baseline siblings`"
+        )
+    if kind not in REWARDS:
+        raise UsageError(f"reward.kind: expected one of {', '.join(REWARDS)}, got {kind!r}")
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
@@ -79,8 +98,7 @@ class Reward:
     smoothed: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in REWARDS:
-            raise UsageError(f"reward kind: expected one of {REWARDS}, got {self.kind!r}")
+        check_kind(self.kind)
         if self.kind == "relative" and not self.curves:
             raise UsageError(
                 "reward kind 'relative' needs the curves of baselines under the same protocol: "

@@ -89,7 +89,7 @@ def score(
             distances=distances,
             beta=beta,
             temperature=temperatures,
-            evidence=evidence,
+            evidence=pool.evidence or evidence,
             present=pool.present,
         )
         return Score(

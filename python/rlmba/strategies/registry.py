@@ -19,6 +19,7 @@ __all__ = ["create", "describe", "names", "options"]
 _BUILT_IN: Mapping[str, str] = {
     "rlmba": "rlmba.strategies.rlmba:Rlmba",
     "rlmba-x": "rlmba.strategies.rlmba_x:RlmbaX",
+    "rlmba-h": "rlmba.strategies.rlmba_h:RlmbaH",
     "random": "rlmba.strategies.random:Random",
     "entropy": "rlmba.strategies.uncertainty:Entropy",
     "margin": "rlmba.strategies.uncertainty:Margin",

@@ -12,14 +12,14 @@ from rlmba.kernels.common.arrays import to_host
 from rlmba.method import efda, scoring
 from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
-from rlmba.strategies.learned import LearnedDraw
+from rlmba.strategies.learned import ClusteredDraw
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Rlmba"]
 
 
 @dataclass(kw_only=True)
-class Rlmba(LearnedDraw):
+class Rlmba(ClusteredDraw):
     """Score the pool (Eq 4-6), keep the best kappa n (Eq 7), and draw n by the policy (Eq 10-12).
 
     Parameters
@@ -36,7 +36,7 @@ class Rlmba(LearnedDraw):
         "greedy" takes the n best by q; "uniform" draws uniformly among the candidates. Both are
         ablations.
     **options
-        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
+        Those of :class:`~rlmba.strategies.learned.ClusteredDraw`.
     """
 
     name: ClassVar[str] = "rlmba"

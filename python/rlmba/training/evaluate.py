@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from scipy.stats import rankdata
 
 from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels.common.evidential import evidence
 from rlmba.types import MULTIMODAL, Evaluation, HeadMetrics, PoolOutputs
 
 __all__ = ["evaluate", "head_log_probs"]
@@ -32,14 +33,16 @@ def head_log_probs(
         Outputs for N samples.
     predictor : {"fused", "pooled"}
         The prediction of "mm". "fused" is that of the fused head. "pooled" is the normalized sum of
-        the log-softmax of the fused head and of the heads of all modalities that the sample has.
+        the log-probabilities of the fused head and of the heads of all modalities that the sample has.
     temperatures : mapping of head to float, or None
         Each head's logits are divided by its temperature, which is 1 by default.
 
     Returns
     -------
     dict of head to float64 array [N, C]
-        "mm", then the modalities in order. Rows of missing modalities are undefined.
+        "mm", then the modalities in order: the log-softmax of the scaled logits or, of a head that
+        outputs trained evidence, log alpha_m - log sum_c alpha_m. Rows of missing modalities are
+        undefined.
 
     Raises
     ------
@@ -55,8 +58,15 @@ def head_log_probs(
             log_softmax(np.asarray(logits, dtype=np.float64) / known.get(head, 1.0), axis=1)
         )
 
+    def expected(logits: NDArray[Any], kind: str) -> NDArray[np.float64]:
+        return np.asarray(log_softmax(np.log1p(evidence(logits, kind)), axis=1))
+
     fused = scaled(MULTIMODAL, outputs.fused_logits)
-    modal = {m: scaled(m, logits) for m, logits in outputs.logits.items()}
+    kind = outputs.evidence
+    modal = {
+        m: scaled(m, logits) if kind is None else expected(logits, kind)
+        for m, logits in outputs.logits.items()
+    }
     if predictor == "pooled":
         total = fused.copy()
         for column, values in enumerate(modal.values()):

@@ -18,7 +18,7 @@ from rlmba.errors import NonFiniteError, UsageError
 from rlmba.models.classifier import MultimodalClassifier
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.loading import BatchRequest, Loader
-from rlmba.training.loss import multimodal_loss
+from rlmba.training.loss import evidential_term, multimodal_loss
 from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.processes import ProcessGroup
@@ -77,7 +77,7 @@ def fit_stacked(
     samples: Sequence[LabeledSamples],
     config: TrainingConfig,
     *,
-    epochs: int,
+    epochs: int | None,
     group: ProcessGroup | None = None,
 ) -> list[TrainingDiagnostics | NonFiniteError]:
     """Train K models in place, with the results of :func:`~rlmba.training.fit` for each.
@@ -97,7 +97,8 @@ def fit_stacked(
         The same number of labeled samples for each model.
     config : TrainingConfig
         Must be accepted by :func:`can_stack`.
-    epochs : int
+    epochs : int or None
+        As in :func:`~rlmba.training.fit`.
     group : ProcessGroup or None
         A single process.
 
@@ -159,6 +160,7 @@ class _Stack:
         device = self._one.device
         self._masks = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self._loss = vmap(self._loss_of_one)
+        self._config, self._steps = config, steps
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
@@ -172,7 +174,8 @@ class _Stack:
     ) -> Tensor:
         with self._one.dropout.given(masks):
             output = functional_call(self._one, (dict(parameters), dict(buffers)), (inputs,))
-        return multimodal_loss(output, truth)
+        term = evidential_term(self._config, len(self.losses), self._steps)
+        return multimodal_loss(output, truth, term=term)
 
     def step(self, batch: Mapping[str, Tensor], truth: Tensor, *, measured: bool) -> None:
         """One optimizer step of every model, on inputs [K, n, ...] and classes [K, n]."""
@@ -194,8 +197,10 @@ class _Stack:
         dropout = self._one.dropout
         if dropout.p == 0:
             return []
-        widths = [self._one.width] * len(self._one.names) + [self._one.fused_head.in_features]
-        like = self._one.fused_head.weight
+        widths = [self._one.width] * len(self._one.names)
+        if self._one.fused_head is not None:
+            widths.append(self._one.fused_width)
+        like = self._one.fusion_weights
         each = [[dropout.mask((n, w), like, g) for w in widths] for g in self._masks]
         return [torch.stack(masks) for masks in zip(*each, strict=True)]
 

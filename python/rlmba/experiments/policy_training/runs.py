@@ -122,7 +122,7 @@ def agent_of(config: RunConfig) -> Agent:
 
 
 def run_all(
-    configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None
+    configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None, *, siblings: int = 1
 ) -> list[list[RoundRecord]]:
     """Run configurations with the same :func:`~rlmba.learner.together_key` completely, in memory.
 
@@ -131,18 +131,35 @@ def run_all(
     configs : sequence of RunConfig [K]
     agents : sequence of Agent [K] or None
         Used instead of the agents that the strategies make.
+    siblings : int
+        A divisor of K. With G siblings, each G consecutive runs start every round from the labels and
+        the model of the first of them, so that they differ in the last batch only.
 
     Returns
     -------
     list of lists of RoundRecord [K]
+        What each run recorded, one record per round.
     """
-    together = TrainedTogether.build(configs)
+    together = TrainedTogether.build([_without_siblings(c) for c in configs])
+    records: list[list[RoundRecord]] = [[] for _ in configs]
     with together.loader:
         for learner, agent in zip(together.learners, agents or (), strict=bool(agents)):
             learner.use_agent(agent)
         for _ in range(int(together.learners[0].config.last_round or 0) + 1):
-            together.round()
-    return [learner.records for learner in together.learners]
+            for kept, outcome in zip(records, together.round(), strict=True):
+                kept.append(outcome.record)
+            for i, learner in enumerate(together.learners):
+                if i % siblings:
+                    learner.continue_from(together.learners[i - i % siblings])
+    return records
+
+
+def _without_siblings(config: RunConfig) -> RunConfig:
+    """The configuration of one sibling, whose own reward is its Top-1."""
+    if config.reward.kind != "siblings":
+        return config
+    reward = config.reward.model_copy(update={"kind": "absolute"})
+    return config.model_copy(update={"reward": reward})
 
 
 class ActiveLearning:
@@ -150,6 +167,10 @@ class ActiveLearning:
 
     Episode i uses data set i modulo D. Its seed counts up from the configuration's, by one after every
     D times ``siblings`` episodes. The episodes of a data set are trained together.
+
+    With the reward "siblings", the siblings start every round from the same labels and the same model,
+    those of the first of them. Their Top-1 then differs by the last batch only, and the baseline
+    "siblings" compares each batch with the others of the same round.
 
     Parameters
     ----------
@@ -160,7 +181,8 @@ class ActiveLearning:
     Raises
     ------
     UsageError
-        If two data sets have the same name, or a step cannot have equally many episodes of each.
+        If two data sets have the same name, a step cannot have equally many episodes of each, or the
+        reward is "siblings" and the settings have no siblings to compare with.
     """
 
     def __init__(self, configs: Sequence[RunConfig], settings: PolicyTraining) -> None:
@@ -173,6 +195,13 @@ class ActiveLearning:
             )
         if len({(c.strategy, str(c.strategy_options)) for c in configs}) != 1:
             raise UsageError("expected one strategy with the same options on all data sets")
+        same_state = any(c.reward.kind == "siblings" for c in configs)
+        if same_state and settings.baseline != "siblings":
+            raise UsageError(
+                'reward.kind "siblings": expected --baseline siblings and --siblings of 2 or more, got '
+                f"--baseline {settings.baseline} --siblings {settings.siblings}; add "
+                "`--baseline siblings --siblings 4`"
+            )
         family = len(configs) * settings.siblings
         if settings.parallel % family:
             raise UsageError(
@@ -192,7 +221,11 @@ class ActiveLearning:
             mine = [i for i in numbers if i % len(self.configs) == d]
             seeds = [config.seed + i // (len(self.configs) * self.siblings) for i in mine]
             collectors = [Collector(agent, np.random.default_rng([config.seed, i])) for i in mine]
-            runs = run_all([config.model_copy(update={"seed": s}) for s in seeds], collectors)
+            runs = run_all(
+                [config.model_copy(update={"seed": s}) for s in seeds],
+                collectors,
+                siblings=self.siblings if config.reward.kind == "siblings" else 1,
+            )
             for i, seed, collector, records in zip(mine, seeds, collectors, runs, strict=True):
                 rewards = np.array([r.raw_reward for r in records[1:]], dtype=np.float64)
                 episodes[i] = Episode(name, seed, collector.draws, rewards)

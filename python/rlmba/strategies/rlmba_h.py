@@ -1,0 +1,211 @@
+"""RLMBA-H: herding of uncertain samples in the input space, weighted by modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.errors import ShapeError, UsageError
+from rlmba.method import herding
+from rlmba.strategies.base import Choice, Stages
+from rlmba.strategies.learned import LearnedDraw, policy_inputs
+from rlmba.strategies.uncertainty import entropy, margin_difficulty
+from rlmba.types import MULTIMODAL, PoolOutputs, QueryContext
+
+__all__ = ["RlmbaH"]
+
+_SPACES: Mapping[str, str] = {
+    "input": "input_features",
+    "modality": "modality_features",
+    "fused": "features",
+}
+_RADII = ("tile", "nearest-labeled")
+_UNCERTAINTIES = ("margin", "entropy", "none")
+_WEIGHTS = ("fusion", "uniform")
+
+
+class _Space(NamedTuple):
+    """Features of the pool and of labeled samples, which modalities they have, and the weights."""
+
+    features: Mapping[str, Any]
+    labeled: Mapping[str, Any] | None
+    present: NDArray[np.bool_] | None
+    labeled_present: NDArray[np.bool_] | None
+    weights: NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class RlmbaH(LearnedDraw):
+    """Samples whose neighborhoods cover what is uncertain and not yet covered by labels.
+
+    A sample covers its neighbors to the degree exp(-D / radius^2), where D is the weighted mean of the
+    modalities' squared distances. Each pick adds most to sum_x u(x) c(x), where u is the uncertainty of
+    the fused softmax and c(x) the degree to which labeled and picked samples cover x. This is
+    Uncertainty Herding (Bae et al., 2025) in the input space, with a radius that tiles the pool and
+    without a temperature.
+
+    Without a model (no logits and no labeled samples) every sample counts alike, and the radius is 0.7
+    times the tile radius: :func:`rlmba.method.herding.first_batch`.
+
+    Parameters
+    ----------
+    space : {"input", "modality", "fused"}
+        Where distances are measured: the encoders' input, or the model's features by modality or fused,
+        as unit rows.
+    radius : "tile", "nearest-labeled" or float
+        The kernel's radius: the tile radius of L + n balls, the smallest distance between labeled samples
+        (as published; the tile radius while there are none), or a number >= 0.
+    uncertainty : {"margin", "entropy", "none"}
+        u(x) = 1 - (p_(1) - p_(2)) of the fused softmax, its entropy, or 1.
+    weights : {"fusion", "uniform"}
+        Weights of the modalities in D: those of the fusion, or equal ones.
+    policy : {"none", "learned"}
+        "learned" draws among the first kappa n picks, by a residual over their order. Before it has
+        learned anything, and with ``explore=False``, it takes exactly the first n.
+    **options
+        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
+
+    Notes
+    -----
+    Samples are compared by the modalities that both have. In pools of more than 50,000 samples, 50,000
+    evenly spaced ones are to be covered.
+    """
+
+    name: ClassVar[str] = "rlmba-h"
+    summary: ClassVar[str] = "herding: covers uncertain samples in the input space"
+    needs: ClassVar[frozenset[str]] = frozenset({"input_features"})
+    optional: ClassVar[frozenset[str]] = frozenset({"logits", "labeled"})
+    policies: ClassVar[tuple[str, ...]] = ("none", "learned")
+    on_device: ClassVar[bool] = False
+
+    space: str = "input"
+    radius: str | float = "tile"
+    uncertainty: str = "margin"
+    weights: str = "fusion"
+    policy: str = "none"
+    sharpness: float = 5.0
+
+    def __post_init__(self) -> None:
+        for option, known in (
+            ("space", tuple(_SPACES)),
+            ("uncertainty", _UNCERTAINTIES),
+            ("weights", _WEIGHTS),
+        ):
+            if (value := getattr(self, option)) not in known:
+                raise UsageError(
+                    f"rlmba-h: {option}: expected one of {', '.join(known)}, got {value!r}"
+                )
+        r = self.radius
+        if r not in _RADII if isinstance(r, str) else not r >= 0:
+            raise UsageError(
+                f"rlmba-h: radius: expected one of {_RADII} or a number >= 0, got {r!r}"
+            )
+        super().__post_init__()
+        needs = {_SPACES[self.space]}
+        if self.agent is not None:
+            needs |= {"logits", "modality_logits"}
+        self.needs = frozenset(needs)  # type: ignore[misc]
+
+    def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
+        """Scores are the gains, in the order of the picks."""
+        space = self._space(pool, context)
+        scored = bool(pool.n_classes)
+        if not scored and space.labeled is None:
+            with stages("herding"):
+                first = herding.first_batch(space.features, n, present=space.present)
+            return Choice(first.indices, first.gains)
+        with stages("score"):
+            u = self._utility(pool) if scored else None
+        count = n if self.agent is None else min(self.kappa * n, len(pool))
+        with stages("herding"):
+            found = herding.later_batch(
+                space.features,
+                count,
+                weights=space.weights,
+                utility=u,
+                labeled=space.labeled,
+                present=space.present,
+                labeled_present=space.labeled_present,
+                radius=self._radius(space),
+                size=n,
+            )
+        picks = np.arange(n)
+        if self.agent is not None:
+            with stages("policy"):
+                inputs = policy_inputs(
+                    pool,
+                    context,
+                    margin_difficulty(pool.fused_logits),
+                    found.indices,
+                    order=np.arange(count),
+                    distances=found.gains,
+                )
+                picks = self.agent.draw(*inputs, n, rng=context.rng)
+        return Choice(found.indices[picks], found.gains[picks])
+
+    def _utility(self, pool: PoolOutputs) -> NDArray[np.float64] | None:
+        if self.uncertainty == "margin":
+            return np.asarray(margin_difficulty(pool.fused_logits))
+        if self.uncertainty == "entropy":
+            return np.maximum(entropy(pool.fused_logits), 0.0)
+        return None
+
+    def _radius(self, space: _Space) -> float | None:
+        if not isinstance(self.radius, str):
+            return float(self.radius)
+        if self.radius == "tile" or space.labeled is None:
+            return None
+        return herding.nearest_labeled(
+            space.labeled, weights=space.weights, present=space.labeled_present
+        )
+
+    def _space(self, pool: PoolOutputs, context: QueryContext) -> _Space:
+        m = len(pool.modalities)
+        weights = np.full(m, 1 / m)
+        if self.weights == "fusion":
+            weights = context.fusion_weights_for(pool)
+        if self.space == "fused":
+            labeled = context.labeled_for(pool)
+            return _Space(
+                {MULTIMODAL: _unit_rows(pool.fused_features)},
+                None if labeled is None else {MULTIMODAL: _unit_rows(labeled)},
+                None,
+                None,
+                np.ones(1),
+            )
+        if self.space == "modality":
+            features: Mapping[str, Any] | None = pool.features
+            given = context.labeled_modalities
+            if given is None and context.labeled_features is not None:
+                raise UsageError(
+                    "rlmba-h: space 'modality': expected the features of labeled samples by modality, got "
+                    "fused ones; pass labeled={modality: [L, d], ...}"
+                )
+            features = {a: _unit_rows(f) for a, f in pool.features.items()}
+            found = None if given is None else {a: _unit_rows(f) for a, f in given.items()}
+        else:
+            features, found = pool.input_features, context.labeled_inputs_for(pool)
+        if features is None:
+            raise UsageError(
+                "rlmba-h: expected PoolOutputs.input_features, got none; prepare them by "
+                "rlmba.method.input_space.InputSpace"
+            )
+        size = 0 if found is None else len(next(iter(found.values())))
+        there = context.labeled_present
+        if there is not None and size and there.shape != (size, m):
+            raise ShapeError(
+                f"QueryContext.labeled_present: expected shape {(size, m)}, got {there.shape}"
+            )
+        return _Space(
+            features, found if size else None, pool.present, there if size else None, weights
+        )
+
+
+def _unit_rows(x: NDArray[Any]) -> NDArray[Any]:
+    """Rows of length 1; rows of zeros stay zero."""
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.where(norm > 0, norm, 1))
