@@ -77,6 +77,21 @@ def test_bundled_presets_load_and_name_their_data_set():
         assert load_config(preset=name).dataset == name.removesuffix("-bmmal")
 
 
+def test_the_name_of_a_strategy_preset_stands_for_its_settings(tmp_path):
+    plain = load_config(overrides={"strategy": "rlmba"})
+    by_flag = load_config(overrides={"strategy": "rlmba-evidential"})
+    assert (by_flag.strategy, by_flag.label) == ("rlmba", "rlmba-evidential")
+    assert (plain.training.loss, by_flag.training.loss) == ("cross-entropy", "evidential")
+    same = {"label": None, "training": plain.training}
+    assert by_flag.model_copy(update=same) == plain  # the data set's preset stays in effect
+    file = config_file(tmp_path, "strategy: rlmba-evidential\ntraining: {min_steps: 7}\n")
+    found = load_config(file=file, settings=["training.evidential.kl_weight=0.5", "label=mine"])
+    assert (found.training.loss, found.training.min_steps) == ("evidential", 7)
+    assert (found.training.evidential.kl_weight, found.label) == (0.5, "mine")
+    resumed = load_config(base=("config.yaml", by_flag.model_dump(mode="json")))
+    assert resumed == by_flag
+
+
 def test_a_preset_by_name_takes_the_place_of_the_data_sets_own(tmp_path, presets):
     (presets / "toy-long.yaml").write_text("dataset: toy\nrounds: 9\n")
     config = load_config(preset="toy-long", settings=["seed=5"])

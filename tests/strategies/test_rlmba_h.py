@@ -143,9 +143,6 @@ def test_the_smallest_labeled_distance():
     labeled = {"a": np.array([[0.0], [0], [3], [7]]), "b": np.array([[0.0], [0], [4], [9]])}
     w = np.array([0.5, 0.5])
     assert herding.nearest_labeled(labeled, weights=w) == pytest.approx(np.sqrt((9 + 16) / 2))
-    present = np.array([[1, 0], [1, 1], [1, 1], [0, 1]], bool)
-    found = herding.nearest_labeled(labeled, weights=w, present=present)
-    assert found == pytest.approx(3)
     assert herding.nearest_labeled({"a": np.ones((3, 2))}, weights=np.ones(1)) is None
 
 
@@ -172,5 +169,9 @@ def test_what_is_missing_is_named():
     context = make_context(pool, labeled_modalities=None)
     with pytest.raises(UsageError, match="features of labeled samples by modality"):
         choose(pool, context, 3, space="modality")
+    context = make_context(pool, labeled_present=np.ones((3, 2), bool))
     with pytest.raises(ShapeError, match="labeled_present"):
-        choose(pool, make_context(pool, labeled_present=np.ones((3, 2), bool)), 3)
+        choose(pool, context, 3, space="modality")
+    context = make_context(pool, labeled_modalities=pool.take(np.arange(5)).input_features)
+    with pytest.raises(ShapeError, match="labeled_modalities"):
+        choose(pool, context, 3, space="modality")

@@ -127,28 +127,25 @@ def nearest_labeled(
     labeled: Mapping[str, Any],
     *,
     weights: NDArray[np.float64],
-    present: NDArray[np.bool_] | None = None,
 ) -> float | None:
     """The smallest positive distance between labeled samples; None if no two samples differ.
 
-    This is the radius of Uncertainty Herding (Bae et al., ICLR 2025). Distances are those of
-    :func:`rlmba.kernels.herding`.
+    This is the radius of Uncertainty Herding (Bae et al., ICLR 2025).
 
     Parameters
     ----------
     labeled : mapping of modality to float array [L, d_m]
     weights : float array [M]
-    present : bool array [L, M], optional
+        >= 0, with a positive sum.
     """
-    parts = [np.asarray(a, dtype=np.float64) for a in labeled.values()]
-    there = np.ones((len(parts[0]), len(parts)), np.bool_) if present is None else present
-    shares = there * weights
+    share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    parts = [
+        np.asarray(a, dtype=np.float64) * w**0.5
+        for w, a in zip(share, labeled.values(), strict=True)
+    ]
+    rows = np.concatenate(parts, axis=1)
     smallest = np.inf
-    for row in range(1, len(there)):
-        common = shares[:row] * there[row]
-        squared = np.stack([((a[:row] - a[row]) ** 2).sum(axis=1) for a in parts], axis=1)
-        total = common.sum(axis=1)
-        met = total > 0
-        distances = (common[met] * squared[met]).sum(axis=1) / total[met]
-        smallest = min(smallest, distances[distances > 0].min(initial=np.inf))
+    for row in range(1, len(rows)):
+        squared = ((rows[:row] - rows[row]) ** 2).sum(axis=1)
+        smallest = min(smallest, squared[squared > 0].min(initial=np.inf))
     return float(np.sqrt(smallest)) if np.isfinite(smallest) else None
