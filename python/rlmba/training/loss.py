@@ -20,6 +20,7 @@ __all__ = [
     "head_counts",
     "multimodal_loss",
     "part_loss",
+    "sample_losses",
 ]
 
 
@@ -173,7 +174,7 @@ def part_loss(
     """
     whole = counts.clamp_min(1)
     loss = torch.zeros((), device=labels.device)
-    for k, each in _sample_losses(output, labels, term):
+    for k, each in sample_losses(output, labels, term):
         counted = each
         if present is not None:
             counted = each * (present.any(dim=1) if k == 0 else present[:, k - 1])
@@ -181,7 +182,7 @@ def part_loss(
     return loss
 
 
-def _sample_losses(
+def sample_losses(
     output: ModelOutput, labels: Tensor, term: EvidentialTerm | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield each head's place in :func:`head_counts`, and its loss for every sample [n]."""

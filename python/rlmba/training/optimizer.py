@@ -63,6 +63,11 @@ def make_optimizer(
             if chosen:
                 own = chosen if stacked is None else [stacked[names[id(p)]] for p in chosen]
                 groups.append({"params": own, "lr": rate, "weight_decay": decay})
+    if stacked is not None:  # each group costs calls, and many groups have the same settings
+        merged: dict[tuple[float, float], list[Tensor]] = {}
+        for group in groups:
+            merged.setdefault((group["lr"], group["weight_decay"]), []).extend(group["params"])
+        groups = [{"params": p, "lr": lr, "weight_decay": d} for (lr, d), p in merged.items()]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 

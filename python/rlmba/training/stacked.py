@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import stack_module_state, vmap
+from torch.func import stack_module_state
 
 from rlmba.config import TrainingConfig
 from rlmba.data import MultimodalDataset
@@ -19,7 +19,7 @@ from rlmba.models.classifier import ModelOutput, MultimodalClassifier
 from rlmba.models.stacked import stacked_forward
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.loading import BatchRequest, Loader
-from rlmba.training.loss import evidential_term, multimodal_loss
+from rlmba.training.loss import evidential_term, sample_losses
 from rlmba.training.minibatches import MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.processes import ProcessGroup
@@ -182,13 +182,9 @@ class _Stack:
     def _losses(self, output: ModelOutput, truth: Tensor) -> Tensor:
         """Loss of every model [K]."""
         term = evidential_term(self._config, len(self.losses), self._steps)
-
-        def of_one(arrays: Mapping[str, Any], truth: Tensor) -> Tensor:
-            return multimodal_loss(ModelOutput(**arrays), truth, term=term)
-
-        arrays = {k: v for k, v in vars(output).items() if v is not None}
-        losses: Tensor = vmap(of_one)(arrays, truth)
-        return losses
+        rows = ModelOutput(**{k: _flat(v) for k, v in vars(output).items()})
+        each = [loss for _, loss in sample_losses(rows, truth.flatten(), term)]
+        return torch.stack(each).sum(dim=0).view(truth.shape).mean(dim=1)
 
     def _drawn(self, n: int) -> list[Tensor]:
         """Draw every model's dropout masks for one step, [K, n, width], in the order of the heads."""
@@ -210,6 +206,13 @@ class _Stack:
                 for name, values in self._parameters.items():
                     own[name].copy_(values[k])
                 model.eval()
+
+
+def _flat(value: Any) -> Any:
+    """Arrays [K, n, ...] as [K n, ...]."""
+    if isinstance(value, Mapping):
+        return {k: v.flatten(0, 1) for k, v in value.items()}
+    return None if value is None else value.flatten(0, 1)
 
 
 def _batches(
