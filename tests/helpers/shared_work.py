@@ -20,8 +20,14 @@ from tests.helpers.float64 import in_float64
 BASE = {"minibatch_size": 7, "learning_rate": 0.01, "head_learning_rate": None}
 TRAININGS = {
     "plain": {},
+    "single": {"minibatch_size": 1},
     "parts": {"gradient_accumulation": 3, "max_grad_norm": 0.5},
-    "patience": {"patience": 1, "learning_rate": 0.3, "predict_batch_size": 2},
+    "patience": {
+        "patience": 1,
+        "learning_rate": 0.3,
+        "schedule": "constant",
+        "predict_batch_size": 2,
+    },
     "evidential": {"loss": "evidential", "gradient_accumulation": 3},
 }
 
@@ -49,7 +55,7 @@ def dataset():
 
 
 def trained(group, **config):
-    """22 samples in minibatches of 7: the last has one sample, so one process has no share of it."""
+    """22 samples in minibatches of 5 or 6; in parts, and in minibatches of 1, a process may have no share."""
     data = dataset()
     training = TrainingConfig(**BASE | config)
     model = in_float64(
