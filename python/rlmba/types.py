@@ -353,6 +353,8 @@ class QueryContext:
         AMCB weights w (Eq 2), on the simplex, in the pool's order of modalities; None: uniform.
     temperatures : float array [M] or None
         T_m of each modality head; None: 1.
+    fused_temperature : float
+        T > 0 of the fused head.
     contributions : float array [M] or None
         delta_m (Eq 1); None: 0.
     labeled_features : float array [L, D] or None
@@ -383,6 +385,7 @@ class QueryContext:
     round: int = 1
     weights: NDArray[np.float64] | None = None
     temperatures: NDArray[np.float64] | None = None
+    fused_temperature: float = 1.0
     contributions: NDArray[np.float64] | None = None
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None

@@ -32,7 +32,7 @@ def test_relative_needs_curves_and_says_how_to_make_them():
 
 
 def test_a_run_has_no_siblings_and_the_error_says_who_has():
-    with pytest.raises(UsageError, match="rlmba train-policy --set reward.kind=siblings"):
+    with pytest.raises(UsageError, match=r"rlmba train-policy --set reward\.kind=siblings"):
         Reward("siblings")
 
 

@@ -11,12 +11,12 @@ __all__ = ["with_earlier_options", "without_earlier_options"]
 
 _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gcnal": {"embedding": "hidden"},
-    "rlmba": {"baseline": "moving"},
+    "rlmba": {"baseline": "moving", "uncertainty": "variance"},
     "rlmba-x": {"baseline": "moving"},
 }
 _KEYS: Mapping[str, Any] = {"budgets": None, "budgets_per_class": None}
 _SECTIONS: Mapping[str, Mapping[str, Any]] = {
-    "reward": {"baselines": None},
+    "reward": {"baselines": None, "measure": "top1"},
     "training": {
         "head_learning_rate": None,
         "loss": "cross-entropy",

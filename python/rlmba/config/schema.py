@@ -176,6 +176,8 @@ class RewardConfig(_Section):
 
     kind: Literal["absolute", "incremental", "relative", "siblings"] = "absolute"
     """Kind of reward; "relative" needs ``curves``, and "siblings" is for `rlmba train-policy` only."""
+    measure: Literal["top1", "nll"] = "top1"
+    """What the reward measures on the validation set: Top-1, or 1 - NLL (in nats), which is less noisy."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the exponential moving average of the reward; 0: no smoothing."""
     baselines: list[str] | None = list(RELATIVE_TO)
@@ -183,7 +185,7 @@ class RewardConfig(_Section):
     ``curves`` contain."""
     curves: list[Path] = []
     """Run folders of the baselines, or folders that contain such run folders (`rlmba compare`). Their mean
-    Top-1 at the same number of labels is subtracted."""
+    Top-1 (or other ``measure``) at the same number of labels is subtracted."""
 
     @model_validator(mode="after")
     def _curves_where_needed(self) -> RewardConfig:

@@ -175,6 +175,7 @@ def _pool_and_context(learner: LearnerView, n: int) -> tuple[PoolOutputs, QueryC
         round=number,
         weights=state.weights,
         temperatures=state.temperatures,
+        fused_temperature=state.fused_temperature,
         contributions=state.delta,
         labeled_features=labeled.fused_features,
         labels=labels,

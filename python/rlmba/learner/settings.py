@@ -118,7 +118,8 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     UsageError
         If the initial labels and the batches together exceed the training samples outside the validation
         set, a strategy option is unknown, the strategy needs dropout and the model has none, the reward
-        is "siblings", or ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
+        is "siblings", or ``initial_ids`` cannot be read, lacks a class, or does not have
+        ``initial_labels`` samples.
     DataError
         If ``initial_ids`` has ids that are not training samples of this data set, or the data
         cannot be split.
