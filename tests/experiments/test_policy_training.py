@@ -338,7 +338,9 @@ class TestActiveLearning:
         assert not np.allclose(last[0], last[1], rtol=1e-5, atol=1e-7)
 
     def test_refusals(self, sets, tmp_path):
-        with pytest.raises(UsageError, match=r"expected --baseline siblings .* got --baseline moving"):
+        with pytest.raises(
+            UsageError, match=r"expected --baseline siblings .* got --baseline moving"
+        ):
             ActiveLearning(configs(sets[:1], "reward.kind=siblings"), PolicyTraining(siblings=4))
         with pytest.raises(UsageError, match=r"multiple of 6 \(2 data sets x 3 siblings\), got 3"):
             ActiveLearning(configs(sets[:2]), PolicyTraining(parallel=3, siblings=3))
