@@ -183,11 +183,15 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(quick, tmp_path, strate
     del values["reward"]["baselines"]
     del values["training"]["head_learning_rate"]
     del values["strategy_options"][next(iter(options))]
+    values["strategy_options"].pop("uncertainty", None)
+    del values["training"]["loss"], values["training"]["evidential"]
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     with safe_open(folder / "checkpoints/round_001/model.safetensors", "np") as file:
         written = json.loads(file.metadata()["config"])
     assert "baselines" not in written["reward"]
     assert "head_learning_rate" not in written["training"]
+    assert not {"loss", "evidential"} & set(written["training"])
+    assert "uncertainty" not in written["strategy_options"]
     assert next(iter(options)) not in written["strategy_options"]
     config = configure({"label": "old"}, resume_from=folder)
     assert config == change(whole.config, label="old")
