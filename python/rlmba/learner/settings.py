@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import platform
@@ -206,10 +207,16 @@ def strategy_options(config: RunConfig) -> dict[str, Any]:
     return chosen
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    """The versions, looked up once in a process: it may start many runs."""
+    return versions()
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware that this process uses, for the run folder."""
     return {
-        "versions": versions(),
+        "versions": dict(_versions()),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "kernels": {
