@@ -249,9 +249,10 @@ class RunConfig(_Section):
     increasing; replaces ``rounds``, ``batch_size`` and ``initial_labels``."""
     budgets_per_class: list[_Count] | None = None
     """The same as multiples of the number of classes; replaces ``budgets``."""
-    initial_sampling: Literal["stratified", "random"] = "stratified"
-    """How initial samples are drawn; "stratified" includes every class, "random" fails if a class is
-    missing."""
+    initial_sampling: Literal["stratified", "random", "herding"] = "stratified"
+    """How initial samples are chosen; "stratified" includes every class, "random" draws uniformly,
+    "herding" covers the training samples by their input features without their labels, as projects do.
+    With the last two, classes may be missing."""
     initial_ids: Path | None = None
     """A file with one id per line, which replaces drawn initial samples (such as BMMAL's ``label.txt``)."""
     round0: Path | None = None
