@@ -62,5 +62,7 @@ def test_the_curve_on_digits_rises():
             {"name": "spectrogram-cnn", "channels": [8, 16], "grid": [10, 1]}
         ),
     }
-    config = config.model_copy(update={"model": ModelConfig(width=64, encoders=small)})
+    training = config.training.model_copy(update={"min_steps": 200})
+    model = ModelConfig(width=64, encoders=small)
+    config = config.model_copy(update={"model": model, "training": training})
     check_curve(load_digits(), config, (20, 33, 65, 129), seeds=3)
