@@ -120,8 +120,8 @@ def herding(
         an infinite one, everything.
     targets : int, optional
         If more rows than this have a positive utility, the cover of only this many of them is
-        counted: evenly spaced ones, at floor(i U / targets) among these U rows. Gains are multiplied
-        by U / targets. The picks are then approximations.
+        counted: evenly spaced ones, at floor(i U / targets) among these U rows. Gains are
+        multiplied by U / targets. The picks are then approximations.
     candidates : integer array [K], optional
         Distinct positions that may be picked; all by default.
     max_memory : int, optional
