@@ -75,6 +75,15 @@ class Modalities:
             raise self.invalid_row(int(np.argmax(bad)))
 
 
+def evidence(x: arrays.Float, kind: str, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return the evidence alpha - 1 of logits, in float64; ``kind`` is one of :data:`EVIDENCE`."""
+    with np.errstate(over="ignore"):
+        z: NDArray[np.float64] = np.asarray(x, dtype=np.float64) / temperature
+        if kind == "exp":
+            return np.asarray(np.exp(z))
+        return np.asarray(np.maximum(z, 0) if kind == "relu" else np.logaddexp(0, z))
+
+
 def device_of(x: Sequence[arrays.ArrayLike]) -> str:
     """Return ``"cuda"`` if one of the arrays is on a GPU, otherwise ``"cpu"``."""
     devices = {arrays.device_of(a) for a in x}
