@@ -402,28 +402,12 @@ std::int64_t herding_impl(const HerdingProblem<T>& problem, VectorView<std::int6
   return Greedy<T, VectorEngine<float>>(problem, indices, gains).run();
 }
 
-template <class T>
-void distances_impl(const ModalityRows<T>& rows, VectorView<const std::int64_t> positions,
-                    double* out) {
-  const std::int64_t count = rows.rows();
-#pragma omp parallel for schedule(static) if (count * rows.width() > (std::int64_t{1} << 16))
-  for (std::int64_t i = 0; i < count; ++i) {
-    for (std::int64_t s = 0; s < positions.size; ++s) {
-      out[s * count + i] = modality_distance(rows, i, rows, positions.data[s]);
-    }
-  }
-}
-
 }  // namespace
 
-#define RLMBA_DEFINE_HERDING(T)                                                                  \
-  std::int64_t herding(const HerdingProblem<T>& problem, VectorView<std::int64_t> indices,       \
-                       double* gains) {                                                          \
-    return herding_impl(problem, indices, gains);                                                \
-  }                                                                                              \
-  void modality_distances(const ModalityRows<T>& rows, VectorView<const std::int64_t> positions, \
-                          double* out) {                                                         \
-    distances_impl(rows, positions, out);                                                        \
+#define RLMBA_DEFINE_HERDING(T)                                                            \
+  std::int64_t herding(const HerdingProblem<T>& problem, VectorView<std::int64_t> indices, \
+                       double* gains) {                                                    \
+    return herding_impl(problem, indices, gains);                                          \
   }
 
 RLMBA_DEFINE_HERDING(float)

@@ -119,9 +119,9 @@ def herding(
         ``tile_radius(features, L + n)``. With radius 0, a center covers its duplicates only; with
         an infinite one, everything.
     targets : int, optional
-        If more rows than this have a positive utility, this many of them are covered in their
-        stead: evenly spaced ones, the positions floor(i K / targets) among these K rows. Gains are
-        multiplied by K / targets. The picks are then approximations.
+        If more rows than this have a positive utility, the cover of only this many of them is
+        counted: evenly spaced ones, at floor(i U / targets) among these U rows. Gains are
+        multiplied by U / targets. The picks are then approximations.
     candidates : integer array [K], optional
         Distinct positions that may be picked; all by default.
     max_memory : int, optional
@@ -152,16 +152,17 @@ def herding(
 
     Notes
     -----
-    D(x, x') = sum_m w_m (x_m - x'_m)^2 / sum_m w_m over the modalities that both rows have (and
-    whose weight is positive). Rows without a common modality do not cover each other: k = 0.
+    D(x, x') = sum_m w_m (x_m - x'_m)^2 / sum_m w_m, with squared norms, over the modalities that
+    both rows have and whose weight is positive. Rows without a common modality do not cover each
+    other: k = 0.
 
     Distances are sums of (x - x')^2 in float64. The terms of a gain are rounded to multiples of
-    2^-51 of the sum of u (rounded up to a power of two), so that their sum is exact: rows with equal
-    terms in any order have equal gains, which is a tie. Picks are the same on every backend,
-    instruction set and number of threads, except where two gains differ by no more than rounding.
+    2^-51 of the sum of u (rounded up to a power of two), so that their sum is exact in any order,
+    and rows with the same terms are ties. Picks are the same on every backend, instruction set and
+    number of threads, except where two gains differ by no more than rounding.
 
-    Once all gains are 0, such as when all rows are duplicates of centers or all utilities are 0, the
-    lowest positions not yet picked follow. No position is picked twice.
+    Once all gains are 0, for example when all rows are duplicates of centers or all utilities are
+    0, the lowest positions not yet picked follow. No position is picked twice.
 
     Gains only shrink as rows are picked (the objective is submodular), so the last known gain of a
     row is an upper bound, and few rows need to be evaluated for a pick. The N x N matrix of kernels

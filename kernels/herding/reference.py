@@ -15,10 +15,11 @@ __all__ = ["affinity", "herding", "rounded"]
 def affinity(squared: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     """Return k = exp(-D / radius^2) for the distances D in ``squared``."""
     if radius == 0:
-        return (squared == 0).astype(np.float64)
+        return np.asarray(squared == 0, dtype=np.float64)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         k = np.exp(-(squared / radius) / radius)
-    return np.where(np.isinf(squared), 0.0, k)
+    k[np.isinf(squared)] = 0.0
+    return np.asarray(k, dtype=np.float64)
 
 
 def rounded(terms: NDArray[np.float64]) -> NDArray[np.float64]:

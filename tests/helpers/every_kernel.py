@@ -59,7 +59,8 @@ def _herding(rng, dtype):
     present = rng.random((20, 2)) < 0.8
     utility = rng.random(20).astype(dtype)
     more = {"present": present, "utility": utility, "candidates": rng.permutation(20)[:9]}
-    return _rows((20, 3), (20, 2), (2, 3))(rng, dtype) | more
+    labeled = rng.normal(size=(2, 2)).astype(dtype)
+    return _rows((20, 3), (20, 2), (2, 3))(rng, dtype) | {"d": labeled} | more
 
 
 def _order(rng, dtype):
@@ -93,10 +94,10 @@ CASES = {
     ),
     "herding": Case(
         _herding,
-        lambda a, b, c, present, utility, candidates, **o: kernels.herding(
+        lambda a, b, c, d, present, utility, candidates, **o: kernels.herding(
             {"a": a, "b": b},
             4,
-            labeled={"a": c, "b": c[:, :2]},
+            labeled={"a": c, "b": d},
             present=present,
             utility=utility,
             candidates=candidates,

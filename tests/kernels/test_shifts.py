@@ -107,6 +107,17 @@ def test_min_distance(grid, shifts, dtype, backend):
     close(ours.distances, expected.distances, dtype)
 
 
+@of("cpu", "reference")
+def test_herding(grid, shifts, dtype, backend):
+    x, labeled, shift = grid(60, 5), grid(4, 5), shifts(1, 5)
+    expected = kernels.herding(x, 20, labeled=labeled, radius=3.0, backend=backend)
+    ours = kernels.herding(x + shift, 20, labeled=labeled + shift, radius=3.0, backend=backend)
+    np.testing.assert_array_equal(ours.indices, expected.indices)
+    np.testing.assert_array_equal(ours.gains, expected.gains)
+    moved = kernels.tile_radius(x + shift, 6, backend=backend)
+    assert moved == kernels.tile_radius(x, 6, backend=backend)
+
+
 @of("cpu", "reference", "triton")
 def test_k_center(grid, shifts, dtype, backend):
     x, labeled, shift = grid(60, 6), grid(3, 6), shifts(1, 6)
