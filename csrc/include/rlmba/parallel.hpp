@@ -59,14 +59,15 @@ RLMBA_INLINE void lower(std::int64_t& least, std::int64_t value) {
 #ifdef RLMBA_ISA
 namespace RLMBA_ISA {
 
+template <class F>
+void call(const void* body, std::int64_t begin, std::int64_t end, std::int64_t thread) {
+  (*static_cast<const F*>(body))(begin, end, thread);
+}
+
 // Calls body(begin, end, thread) in parallel for chunks of [0, n); thread < threads.
 template <class F>
 void parallel_for(std::int64_t n, std::int64_t chunk, std::int64_t threads, const F& body) {
-  const Body call = [](const void* context, std::int64_t begin, std::int64_t end,
-                       std::int64_t thread) {
-    (*static_cast<const F*>(context))(begin, end, thread);
-  };
-  run_chunks(n, chunk, threads, call, &body);
+  run_chunks(n, chunk, threads, call<F>, &body);
 }
 
 // Calls body(begin, end) in parallel for chunks of [0, n).
