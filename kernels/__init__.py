@@ -31,6 +31,7 @@ from rlmba.kernels.gradient_kmeans_plusplus import (
 )
 from rlmba.kernels.gradient_residuals import gradient_residuals
 from rlmba.kernels.graph_propagate import GraphPropagate, graph_propagate
+from rlmba.kernels.herding import Herding, herding
 from rlmba.kernels.k_center import KCenter, k_center
 from rlmba.kernels.kmeans import KMeans, kmeans
 from rlmba.kernels.kmeans_plusplus import KMeansPlusPlus, kmeans_plusplus
@@ -44,6 +45,7 @@ from rlmba.kernels.plackett_luce import (
 )
 from rlmba.kernels.sequential_gcn import SequentialGcn, sequential_gcn
 from rlmba.kernels.shapley_contributions import shapley_contributions
+from rlmba.kernels.tile_radius import tile_radius
 from rlmba.kernels.top_k import TopK, top_k
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "FusedScore",
     "GradientKMeansPlusPlus",
     "GraphPropagate",
+    "Herding",
     "KCenter",
     "KMeans",
     "KMeansPlusPlus",
@@ -69,6 +72,7 @@ __all__ = [
     "gradient_kmeans_plusplus",
     "gradient_residuals",
     "graph_propagate",
+    "herding",
     "instruction_set",
     "k_center",
     "kmeans",
@@ -82,5 +86,6 @@ __all__ = [
     "sequential_gcn",
     "set_num_threads",
     "shapley_contributions",
+    "tile_radius",
     "top_k",
 ]

@@ -75,6 +75,15 @@ class Modalities:
             raise self.invalid_row(int(np.argmax(bad)))
 
 
+def evidence(x: arrays.Float, kind: str, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return the evidence alpha - 1 of logits, in float64; ``kind`` is one of :data:`EVIDENCE`."""
+    with np.errstate(over="ignore"):
+        z: NDArray[np.float64] = np.asarray(x, dtype=np.float64) / temperature
+        if kind == "exp":
+            return np.asarray(np.exp(z))
+        return np.asarray(np.maximum(z, 0) if kind == "relu" else np.logaddexp(0, z))
+
+
 def device_of(x: Sequence[arrays.ArrayLike]) -> str:
     """Return ``"cuda"`` if one of the arrays is on a GPU, otherwise ``"cpu"``."""
     devices = {arrays.device_of(a) for a in x}
@@ -219,7 +228,9 @@ def describe_weights(weights: NDArray[np.float64]) -> str:
     return f"expected numbers >= 0 with sum 1, got {weights}; divide them by their sum"
 
 
-def presence_mask(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool_]:
+def presence_mask(
+    value: arrays.ArrayLike, rows: int, m: int, name: str = "present"
+) -> NDArray[np.bool_]:
     """Return ``present`` as a contiguous bool [N, M] array.
 
     Raises
@@ -227,10 +238,10 @@ def presence_mask(value: arrays.ArrayLike, rows: int, m: int) -> NDArray[np.bool
     ShapeError
         For another shape or dtype.
     """
-    p = arrays.to_numpy(value, "present")
+    p = arrays.to_numpy(value, name)
     if p.dtype != np.bool_ or p.shape != (rows, m):
         raise ShapeError(
-            f"present: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
+            f"{name}: expected a bool array of shape ({rows}, {m}), got {p.dtype} {p.shape}"
         )
     return np.ascontiguousarray(p)
 

@@ -6,16 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.kernels.common import arrays
-from rlmba.kernels.common.evidential import Modalities
-
-
-def evidence(x: arrays.Float, kind: str, temperature: float) -> NDArray[np.float64]:
-    """alpha - 1 of logits, in float64."""
-    with np.errstate(over="ignore"):
-        z: NDArray[np.float64] = np.asarray(x, dtype=np.float64) / temperature
-        if kind == "exp":
-            return np.asarray(np.exp(z))
-        return np.asarray(np.maximum(z, 0) if kind == "relu" else np.logaddexp(0, z))
+from rlmba.kernels.common.evidential import Modalities, evidence
 
 
 def mean_variance(alpha: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,6 +60,13 @@ class PoolOutputs:
         modality in ``features`` and ``logits`` are finite but have no meaning.
     dropout_logits : float array [K, N, C] or None
         Fused logits of K stochastic passes through the head, if a strategy asked for them.
+    input_features : mapping of modality to float array [N, d_m] or None
+        What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Absent
+        modalities are completed (:func:`rlmba.method.completing.completed_features`). None if no
+        strategy asked for them.
+    evidence : {"softplus", "exp", "relu"} or None
+        The function e by which the modality heads were trained to output Dirichlet evidence, alpha_m
+        = 1 + e(logits). None: they were trained by cross-entropy.
 
     Raises
     ------
@@ -76,6 +83,8 @@ class PoolOutputs:
     fused_logits: NDArray[Any]
     present: NDArray[np.bool_] | None = None
     dropout_logits: NDArray[Any] | None = None
+    input_features: Mapping[str, NDArray[Any]] | None = None
+    evidence: str | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.ids), self.fused_logits.shape[-1]
@@ -96,6 +105,12 @@ class PoolOutputs:
             expected.append(
                 ("dropout_logits", self.dropout_logits, (len(self.dropout_logits), n, c))
             )
+        if self.input_features is not None:
+            _require_modalities("PoolOutputs.input_features", self.input_features, self.modalities)
+            expected += [
+                (f"input_features[{m!r}]", a, (n, a.shape[-1]))
+                for m, a in self.input_features.items()
+            ]
         for name, array, shape in expected:
             if array.shape != shape:
                 raise ShapeError(f"PoolOutputs.{name}: expected shape {shape}, got {array.shape}")
@@ -155,14 +170,36 @@ class PoolOutputs:
 
     def _mapped(self, function: Callable[[Any], Any]) -> dict[str, Any]:
         """The features and logits, each array mapped by ``function``."""
-        dropout = self.dropout_logits
+        dropout, inputs = self.dropout_logits, self.input_features
         return {
             "features": {m: function(a) for m, a in self.features.items()},
             "logits": {m: function(a) for m, a in self.logits.items()},
             "fused_features": function(self.fused_features),
             "fused_logits": function(self.fused_logits),
             "dropout_logits": None if dropout is None else function(dropout),
+            "input_features": None
+            if inputs is None
+            else {m: function(a) for m, a in inputs.items()},
         }
+
+
+def _require_modalities(name: str, found: Mapping[str, Any], modalities: Sequence[str]) -> None:
+    if tuple(found) != tuple(modalities):
+        raise ShapeError(
+            f"{name}: expected an array for each of the modalities {tuple(modalities)} in that order, got "
+            f"{tuple(found)}"
+        )
+
+
+def _require_finite(name: str, array: Any) -> None:
+    finite = array.isfinite() if hasattr(array, "isfinite") else np.isfinite(array)
+    rows = finite.all(1)
+    if not bool(rows.all()):
+        row = int(np.argmin(np.asarray(rows.cpu() if hasattr(rows, "cpu") else rows)))
+        raise DataError(
+            f"{name}: expected finite numbers, row {row} contains NaN or infinity; drop or repair that "
+            "labeled sample"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,6 +353,8 @@ class QueryContext:
         AMCB weights w (Eq 2), on the simplex, in the pool's order of modalities; None: uniform.
     temperatures : float array [M] or None
         T_m of each modality head; None: 1.
+    fused_temperature : float
+        T > 0 of the fused head.
     contributions : float array [M] or None
         delta_m (Eq 1); None: 0.
     labeled_features : float array [L, D] or None
@@ -327,6 +366,9 @@ class QueryContext:
         with them; without them, every labeled sample is treated as complete.
     labeled_present : bool array [L, M] or None
         Which modalities they have; None: all.
+    labeled_input_features : mapping of modality to float array [L, d_m] or None
+        Their input features, from the same :class:`~rlmba.method.input_space.InputSpace` as the pool's
+        and completed in the same way.
     head : LinearHead or None
         The fused head that computes ``fused_logits``: C as in the pool, D the width of its fused
         features.
@@ -343,11 +385,13 @@ class QueryContext:
     round: int = 1
     weights: NDArray[np.float64] | None = None
     temperatures: NDArray[np.float64] | None = None
+    fused_temperature: float = 1.0
     contributions: NDArray[np.float64] | None = None
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None
     labeled_modalities: Mapping[str, NDArray[Any]] | None = None
     labeled_present: NDArray[np.bool_] | None = None
+    labeled_input_features: Mapping[str, NDArray[Any]] | None = None
     head: LinearHead | None = None
     fusion_weights: NDArray[np.float64] | None = None
     validation: Evaluation | None = None
@@ -415,13 +459,33 @@ class QueryContext:
                 f"QueryContext.labeled_features: expected [L, {width}], as wide as the pool's fused "
                 f"features, got shape {labeled.shape}; take both from the same model and fusion"
             )
-        finite = np.isfinite(labeled).all(axis=1)
-        if not finite.all():
-            raise DataError(
-                "QueryContext.labeled_features: expected finite numbers, row "
-                f"{int(np.argmin(finite))} contains NaN or infinity; drop or repair that labeled sample"
-            )
+        _require_finite("QueryContext.labeled_features", labeled)
         return labeled if len(labeled) else None
+
+    def labeled_inputs_for(self, pool: PoolOutputs) -> Mapping[str, NDArray[Any]] | None:
+        """Input features of the labeled samples, L >= 1, as wide as the pool's; None without samples.
+
+        Raises
+        ------
+        ShapeError
+            If they are not [L, d_m] for the pool's modalities and widths.
+        DataError
+            If they contain NaN or infinity.
+        """
+        labeled, inputs = self.labeled_input_features, pool.input_features
+        if labeled is None or inputs is None:
+            return None
+        name = "QueryContext.labeled_input_features"
+        _require_modalities(name, labeled, pool.modalities)
+        size = len(next(iter(labeled.values())))
+        for m, a in labeled.items():
+            if a.shape != (size, inputs[m].shape[1]):
+                raise ShapeError(
+                    f"{name}[{m!r}]: expected shape {(size, inputs[m].shape[1])}, as wide as the pool's "
+                    f"input features, got {a.shape}; prepare both by one InputSpace"
+                )
+            _require_finite(f"{name}[{m!r}]", a)
+        return labeled if size else None
 
     def head_for(self, pool: PoolOutputs) -> LinearHead:
         """The fused head, checked to have as many classes as this pool's logits.

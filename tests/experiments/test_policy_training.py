@@ -24,6 +24,7 @@ from rlmba.experiments.policy_training import (
     compare_policy,
     configurations,
     leave_one_out,
+    planned,
     returns,
     train_policy,
 )
@@ -104,6 +105,23 @@ class TestCredit:
 def test_bad_settings_are_named(given, match):
     with pytest.raises(UsageError, match=match):
         PolicyTraining.of(**given)
+
+
+def planned_for(sets, *settings, **given):
+    chosen, plan = planned(configs(sets, *settings), **given)
+    reward = chosen[0].reward
+    return reward.kind, reward.measure, plan.baseline, plan.siblings, plan.parallel
+
+
+def test_what_is_not_given_suits_the_rest(sets):
+    assert planned_for(sets[:2]) == ("siblings", "nll", "siblings", 4, 8)
+    assert planned_for(sets) == ("siblings", "nll", "siblings", 4, 12)
+    assert planned_for(sets, leave_one_out=True)[-1] == 8
+    assert planned_for(sets[:1], "reward.measure=top1")[:2] == ("siblings", "top1")
+    assert planned_for(sets, baseline="moving") == ("absolute", "top1", "moving", 1, 9)
+    assert planned_for(sets[:1], "reward.kind=incremental")[:3] == ("incremental", "top1", "moving")
+    chosen = planned_for(sets[:1], "reward.kind=siblings", siblings=2, parallel=2)
+    assert chosen == ("siblings", "top1", "siblings", 2, 2)
 
 
 class Toy:
@@ -318,13 +336,39 @@ class TestActiveLearning:
         (a,), (b,) = environment.run(agent, range(1)), absolute.run(agent, range(1))
         assert np.diff(b.rewards) == pytest.approx(a.rewards[1:])
 
+    def test_siblings_of_a_state_differ_by_their_last_batch_only(self, sets, monkeypatch):
+        networks_in_float64(monkeypatch)
+        settings = PolicyTraining(parallel=6, siblings=3, baseline="siblings")
+        more = "reward.kind=siblings", "rounds=3", "strategy_options.sharpness=0.1"
+        chosen = configs(sets[:1], *more)
+        first, *others = ActiveLearning(chosen, settings).run(agent_of(chosen[0]), range(6))[:3]
+        apart = ActiveLearning(configs(sets[:1], *more[1:]), settings)
+        alone = apart.run(agent_of(chosen[0]), range(6))[:3]
+        # The first sibling's run is its own; the others start each round from its labels and model.
+        np.testing.assert_array_equal(first.rewards, alone[0].rewards)
+        for t in range(3):
+            seen = [e.draws[t].taken.candidates for e in (first, *others)]
+            assert np.allclose(seen[0], seen[1], rtol=1e-5, atol=1e-7)
+            assert np.allclose(seen[0], seen[2], rtol=1e-5, atol=1e-7)
+            picks = {tuple(e.draws[t].taken.indices) for e in (first, *others)}
+            assert len(picks) == 3
+        last = [e.draws[2].taken.candidates for e in alone]
+        assert not np.allclose(last[0], last[1], rtol=1e-5, atol=1e-7)
+
     def test_refusals(self, sets, tmp_path):
+        with pytest.raises(
+            UsageError, match=r"expected --baseline siblings .* got --baseline moving"
+        ):
+            ActiveLearning(configs(sets[:1], "reward.kind=siblings"), PolicyTraining(siblings=4))
+        later = PolicyTraining(siblings=4, baseline="siblings", returns="to-go")
+        with pytest.raises(UsageError, match="expected --returns immediate, got --returns to-go"):
+            ActiveLearning(configs(sets[:1], "reward.kind=siblings"), later)
         with pytest.raises(UsageError, match=r"multiple of 6 \(2 data sets x 3 siblings\), got 3"):
             ActiveLearning(configs(sets[:2]), PolicyTraining(parallel=3, siblings=3))
         shutil.copy(sets[1], tmp_path / "set0.npz")
         with pytest.raises(UsageError, match="different names, got set0, set0"):
             ActiveLearning(configs([sets[0], tmp_path / "set0.npz"]), PolicyTraining())
-        with pytest.raises(UsageError, match=r"\(rlmba, rlmba-x\), got 'badge'"):
+        with pytest.raises(UsageError, match=r"\(rlmba, rlmba-x, rlmba-h\), got 'badge'"):
             configs(sets, strategy="badge")
         with pytest.raises(UsageError, match="one of the data sets set0 before the colon, got 'x'"):
             configs(sets[:1], "x:rounds=3")

@@ -107,6 +107,13 @@ def test_settings_from_low_to_high(plan, tmp_path):
     assert {c.epochs for c in found.values()} == {2}
 
 
+def test_counts_of_labels_per_class(plan):
+    counts = {"budgets_per_class": [1, 2, 4]}
+    made = plan(strategies=["random"], seeds=[0], overrides=counts)
+    assert [(run_.config.budgets, run_.rounds) for run_ in made.runs] == [([3], 1), ([3, 6, 12], 3)]
+    assert made.runs[1].needs == ("round0/toy/amcb/seed0",)
+
+
 def test_ablations_by_name_are_variants_of_rlmba(plan):
     made = plan(strategies=list(ABLATIONS), seeds=[0])
     found = {run_.label: run_.config for run_ in made.runs}
@@ -122,6 +129,16 @@ def test_ablations_by_name_are_variants_of_rlmba(plan):
     assert options["uniform-draw"]["policy"] == "uniform"
     for kind in ("absolute", "incremental", "relative"):
         assert found[f"reward-{kind}"].reward.kind == kind
+
+
+def test_a_strategy_preset_trains_its_own_round_0(plan):
+    made = plan(strategies=["rlmba", "rlmba-evidential"], seeds=[0])
+    found = {run_.label: run_.config for run_ in made.runs}
+    assert found["rlmba-evidential"].strategy == "rlmba"
+    assert found["rlmba-evidential"].training.loss == "evidential"
+    assert found["rlmba"].training.loss == "cross-entropy"
+    assert found["rlmba"].round0 is not None
+    assert found["rlmba-evidential"].round0 is None
 
 
 def test_all_ablations_bring_what_they_are_of_and_need(plan):
@@ -186,7 +203,7 @@ def test_a_comparison_runs_the_baselines_that_are_named(plan):
         ),
         (
             {"datasets": [{"dataset": "digits", "settings": {"epochs": 0}}]},
-            r"epochs: expected an integer >= 1, got 0 \(settings of data set digits\)",
+            r"epochs: expected an integer >= 1 or null, got 0 \(settings of data set digits\)",
         ),
         (
             {"strategies": [{"strategy": "rlmba", "options": {"kappa": 0}}]},

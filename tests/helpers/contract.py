@@ -13,6 +13,7 @@ from scipy.stats import chi2_contingency
 
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
+from rlmba.method.completing import completed_features
 from rlmba.types import Evaluation, HeadMetrics, LinearHead, PoolOutputs, QueryContext
 from tests.helpers.option_cases import OPTION_CASES, OptionCase, check_options
 
@@ -31,7 +32,14 @@ def make_pool(n=90, c=4, d=6, m=2, seed=0, dtype=np.float32) -> PoolOutputs:
         fused_features=sum(features.values()) / m,
         fused_logits=sum(logits.values()) / m,
         dropout_logits=(sum(logits.values()) / m + rng.normal(size=(10, n, c))).astype(dtype),
+        input_features={
+            k: unit_rows(rng.normal(size=(n, 3 + i)), dtype) for i, k in enumerate(names)
+        },
     )
+
+
+def unit_rows(x: np.ndarray, dtype=np.float32) -> np.ndarray:
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(dtype)
 
 
 def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
@@ -43,6 +51,15 @@ def make_context(pool: PoolOutputs, seed=0, **kwargs) -> QueryContext:
     defaults = {
         "labeled_features": labeled.normal(size=(12, d)).astype(dtype),
         "labels": labeled.integers(pool.n_classes, size=12),
+        "labeled_modalities": {
+            k: labeled.normal(size=(12, a.shape[1])).astype(dtype) for k, a in pool.features.items()
+        },
+        "fusion_weights": np.arange(m, 0, -1) / np.arange(1, m + 1).sum(),
+        "labeled_input_features": {
+            k: unit_rows(labeled.normal(size=(12, a.shape[1])), dtype)
+            for k, a in (pool.input_features or {}).items()
+        }
+        or None,
         "head": LinearHead(
             labeled.normal(size=(pool.n_classes, d)).astype(dtype),
             labeled.normal(size=pool.n_classes).astype(dtype),
@@ -78,6 +95,7 @@ def make_incomplete_pool(n=700, absent=7, seed=0) -> PoolOutputs:
         fused_features=fused(features),
         fused_logits=fused(logits),
         dropout_logits=np.repeat(fused(logits)[None], 2, axis=0),
+        input_features=completed_features({m: unit_rows(f) for m, f in features.items()}, present),
         present=present,
     )
     return pool.take(rng.permutation(n))
@@ -96,6 +114,7 @@ def only_needed(pool: PoolOutputs, needs: frozenset[str]) -> PoolOutputs:
         fused_features=kept("features", pool.fused_features),
         fused_logits=kept("logits", pool.fused_logits),
         dropout_logits=kept("dropout", pool.dropout_logits),
+        input_features={m: kept("input_features", a) for m, a in pool.input_features.items()},
     )
 
 
@@ -106,6 +125,8 @@ class StrategyContract:
     """Options under which permuting the pool permutes the answer exactly; None: the same ones."""
     draws_by_position = False
     """Whether permuting the pool keeps only the law of the answer, under any options."""
+    uses_kernels = True
+    """Whether every answer involves a kernel."""
 
     option_cases: Mapping[str, Sequence[OptionCase]] | None = None
     """Cases of every option; None: those of the strategy in ``OPTION_CASES``."""
@@ -123,7 +144,7 @@ class StrategyContract:
         assert ((selection.positions >= 0) & (selection.positions < len(pool))).all()
         if n:
             assert selection.seconds
-            assert selection.backends
+            assert bool(selection.backends) == self.uses_kernels
 
     def test_every_option_does_what_is_declared(self, tmp_path):
         """An option without a case fails, and so does one that nothing reads."""
@@ -135,7 +156,7 @@ class StrategyContract:
     @staticmethod
     def answers(strategy) -> list[Any]:
         """What a strategy asks for, chooses and reports in three rounds, from what it needs alone."""
-        pool = only_needed(make_pool(n=40), strategy.needs)
+        pool = only_needed(make_pool(n=40), strategy.needs | strategy.optional)
         found = [strategy.dropout_passes]
         for t, reward in enumerate((0.3, 0.8, 0.5)):
             selection = strategy.query(pool, make_context(pool, seed=t), 6)
@@ -160,6 +181,7 @@ class StrategyContract:
         arrays += [pool.fused_logits, pool.dropout_logits, context.labeled_features, context.labels]
         arrays += [context.head.weight, context.head.bias]
         arrays += [context.weights, context.temperatures, context.contributions]
+        arrays += [*pool.input_features.values(), *context.labeled_input_features.values()]
         before = [a.copy() for a in arrays]
         self.create().query(pool, context, 9)
         for a, b in zip(arrays, before, strict=True):
@@ -195,16 +217,17 @@ class StrategyContract:
         b = self.create(**more).query(pool.take(order), make_context(pool), 11)
         assert pool.ids[a.positions].tolist() == pool.ids[order[b.positions]].tolist()
 
-    def check_permuting_keeps_the_law(self):
-        pool = make_pool(n=12)
-        order = np.random.default_rng(8).permutation(len(pool))
-        permuted = pool.take(order)
-        counts = np.zeros((2, len(pool)))
-        for seed in range(600):
-            for row, other, ids in ((0, pool, np.arange(12)), (1, permuted, order)):
-                drawn = self.create().query(other, make_context(other, seed=seed + 1000 * row), 3)
-                counts[row, ids[drawn.positions[1:]]] += 1  # the first has the largest norm
-        assert chi2_contingency(counts[:, counts.sum(axis=0) > 0]).pvalue > 1e-3
+    def check_permuting_keeps_the_law(self, size=12, skip=1, seeds=600, **options):
+        """Options may exclude ties; the first ``skip`` of three picks are not drawn."""
+        pool = make_pool(n=size)
+        order = np.random.default_rng(8).permutation(size)
+        permuted, strategy = pool.take(order), self.create(**options)
+        counts = np.zeros((2, size))
+        for seed in range(seeds):
+            for row, other, ids in ((0, pool, np.arange(size)), (1, permuted, order)):
+                drawn = strategy.query(other, make_context(other, seed=seed + 1000 * row), 3)
+                counts[row, ids[drawn.positions[skip:]]] += 1
+        assert chi2_contingency(counts[:, counts.sum(axis=0) > 20]).pvalue > 1e-3
 
     def test_duplicated_samples(self):
         """A pool of copies of one sample still yields n distinct positions."""
@@ -217,6 +240,7 @@ class StrategyContract:
             fused_features=np.repeat(same.fused_features, 30, axis=0),
             fused_logits=np.repeat(same.fused_logits, 30, axis=0),
             dropout_logits=np.repeat(same.dropout_logits, 30, axis=1),
+            input_features={m: np.repeat(a, 30, axis=0) for m, a in same.input_features.items()},
         )
         assert len(np.unique(self.create().query(copies, make_context(copies), 10).positions)) == 10
 
@@ -236,18 +260,28 @@ class StrategyContract:
         pool = make_pool()
         present = np.random.default_rng(1).random((len(pool), 2)) < 0.6
         present[~present.any(axis=1), 1] = True
-        selection = self.create().query(replace(pool, present=present), make_context(pool), 8)
+        selection = self.create().query(
+            replace(pool, present=present), make_context(pool, fusion_weights=None), 8
+        )
         assert len(np.unique(selection.positions)) == 8
 
     def test_samples_that_lack_a_modality_are_not_preferred(self):
         """1 % lack one of two: 0.6 of the 60 picks would be their share."""
-        if "features" not in self.create().needs:
+        if not {"features", "input_features"} & self.create().needs:
             pytest.skip("takes no distances between features")
         picked = 0
         for seed in range(3):
             pool = make_incomplete_pool(seed=seed)
             context = make_context(
-                pool, seed=seed, labeled_features=pool.fused_features[-20:], weights=None
+                pool,
+                seed=seed,
+                weights=None,
+                fusion_weights=None,
+                labeled_features=pool.fused_features[-20:],
+                labeled_modalities={m: a[-20:] for m, a in pool.features.items()},
+                labeled_input_features={m: a[-20:] for m, a in pool.input_features.items()},
+                labeled_present=pool.present[-20:],
+                labels=np.arange(20) % 5,
             )
             mine = pool.take(np.arange(len(pool) - 20))
             chosen = self.create().query(mine, context, 20).positions
@@ -261,6 +295,7 @@ class StrategyContract:
             pytest.skip("looks at ids alone")
         pool = make_pool()
         arrays = [pool.fused_logits, pool.dropout_logits[3], *pool.logits.values()]
+        arrays += pool.input_features.values()
         for array in [*arrays, pool.fused_features, *pool.features.values()]:
             array[33, 1] = np.nan
         with pytest.raises(NonFiniteError, match=str(pool.ids[33])):

@@ -17,11 +17,12 @@ from rlmba.models import build_classifier
 from rlmba.training import Loader, ProcessGroup, fit, predict
 from tests.helpers.float64 import in_float64
 
-BASE = {"minibatch_size": 7, "learning_rate": 0.01}
+BASE = {"minibatch_size": 7, "learning_rate": 0.01, "head_learning_rate": None}
 TRAININGS = {
     "plain": {},
     "parts": {"gradient_accumulation": 3, "max_grad_norm": 0.5},
     "patience": {"patience": 1, "learning_rate": 0.3, "predict_batch_size": 2},
+    "evidential": {"loss": "evidential", "gradient_accumulation": 3},
 }
 
 
@@ -50,9 +51,16 @@ def dataset():
 def trained(group, **config):
     """22 samples in minibatches of 7: the last has one sample, so one process has no share of it."""
     data = dataset()
-    config_of_model = ModelConfig(width=8, dropout=0.4)
+    training = TrainingConfig(**BASE | config)
     model = in_float64(
-        build_classifier(data.modalities, 3, config_of_model, "uniform", seed=group.rank)
+        build_classifier(
+            data.modalities,
+            3,
+            ModelConfig(width=8, dropout=0.4),
+            "uniform",
+            seed=group.rank,
+            evidential=training.evidential_heads,
+        )
     )
     positions, v = np.arange(22), np.arange(22, 27)
     diagnostics = fit(
@@ -60,7 +68,7 @@ def trained(group, **config):
         Loader(data),
         positions,
         data.labels[positions],
-        TrainingConfig(**BASE | config),
+        training,
         epochs=4,
         seed=1,
         group=group,

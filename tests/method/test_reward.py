@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlmba.errors import DataError, UsageError
-from rlmba.method.reward import Baseline, Reward, expected_reward, mean_curve
+from rlmba.method.reward import Baseline, Reward, expected_reward, mean_curve, quality
+from rlmba.types import Evaluation, HeadMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +23,12 @@ def test_kinds():
     assert Reward("relative", curves=curves).raw(0.9, 0.4, 200) == pytest.approx(0.2)
 
 
+def test_quality_is_top1_or_what_is_left_of_1_without_nll():
+    heads = {"mm": HeadMetrics(0.75, 0.7, 0.4, 0.1), "image": HeadMetrics(0.5, 0.5, 2.0, 0.1)}
+    assert quality(Evaluation(heads, 20), "top1") == 0.75
+    assert quality(Evaluation(heads, 20), "nll") == pytest.approx(0.6)
+
+
 def test_relative_needs_curves_and_says_how_to_make_them():
     with pytest.raises(UsageError, match="rlmba compare --strategies gcnal,badge,bmmal"):
         Reward("relative")
@@ -29,6 +36,11 @@ def test_relative_needs_curves_and_says_how_to_make_them():
         mean_curve([{100: 0.5}], 150)
     with pytest.raises(UsageError, match="expected one of"):
         Reward("best")
+
+
+def test_a_run_has_no_siblings_and_the_error_says_who_has():
+    with pytest.raises(UsageError, match=r"rlmba train-policy --set reward\.kind=siblings"):
+        Reward("siblings")
 
 
 def test_smoothing_starts_at_the_first_reward():
@@ -119,6 +131,29 @@ def test_only_an_expectation_judges_the_batch():
     positive, agree = judged(0.0, "expected")
     assert 0.45 < positive < 0.6
     assert agree > 0.7
+
+
+@given(
+    st.floats(0.2, 1.5),
+    st.floats(0.1, 0.8),
+    st.integers(2, 8),
+    st.integers(5, 50),
+    st.sampled_from([-0.02, 0.02]),
+)
+def test_a_planted_batch_has_its_sign(scale, power, planted, first, effect):
+    """On a rising curve with one batch better or worse than expected, the advantage says which."""
+    labels = first * np.arange(1, planted + 2)
+    curve = 1 - scale * (labels / first) ** -power / 2
+    top1 = curve + effect * (np.arange(planted + 1) == planted)
+    references = [dict(zip(labels.tolist(), curve.tolist(), strict=True))]
+    for reward in (Reward("absolute"), Reward("relative", curves=references)):
+        baseline = Baseline("expected", clip=None)
+        for t in range(1, planted + 1):
+            start = reward.at_start(top1[t - 1], int(labels[t - 1]))
+            raw = reward.raw(top1[t], top1[t - 1], int(labels[t]))
+            a = baseline.advantage(reward.smooth(raw), int(labels[t]), start)
+            assert t == planted or a == pytest.approx(0, abs=1e-9)
+        assert a == pytest.approx(effect)
 
 
 @pytest.mark.parametrize("kind", ["moving", "expected"])

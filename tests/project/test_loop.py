@@ -65,6 +65,20 @@ class TestLoop:
         assert "all 2 rounds" in loop(folder, Watching())
         assert len(read_run(folder).records) == 3
 
+    def test_label_counts(self, tmp_path, oracle):
+        options, manifest, _ = oracle
+        unset = ("batch_size=null", "initial_labels=null")
+        folder = made(tmp_path / "p", manifest, *unset, "budgets=[9, 11, 20]", **options)
+        assert status(folder).target == 9
+        loop(folder, Watching(), rounds=2)
+        assert status(folder).target == 20
+        said = CliRunner().invoke(application(), ["status", str(folder)]).output
+        assert "the next round has 20 labels" in said
+        assert "last number of labels in `budgets`" in loop(folder, Watching())
+        assert [r.labels for r in read_run(folder).records] == [9, 11, 20]
+        assert status(folder).target is None
+        assert status(folder).advice is not None
+
     def test_until_nothing_is_left(self, tmp_path, oracle):
         options, manifest, _ = oracle
         folder = made(tmp_path / "p", manifest, "batch_size=60", **options)

@@ -155,9 +155,10 @@ def test_two_processes_give_the_numbers_of_one(launch, tmp_path, alone):
 
 
 @pytest.mark.parametrize("accumulation", [2, 7])
-def test_accumulated_gradients_are_those_of_the_minibatch(accumulation):
-    whole, _, a = shared.trained(ProcessGroup())
-    parts, _, b = shared.trained(ProcessGroup(), gradient_accumulation=accumulation)
+@pytest.mark.parametrize("loss", ["cross-entropy", "evidential"])
+def test_accumulated_gradients_are_those_of_the_minibatch(accumulation, loss):
+    whole, _, a = shared.trained(ProcessGroup(), loss=loss)
+    parts, _, b = shared.trained(ProcessGroup(), loss=loss, gradient_accumulation=accumulation)
     for (name, w), p in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         torch.testing.assert_close(p, w, msg=name)
     assert b.final_loss == pytest.approx(a.final_loss)

@@ -41,10 +41,15 @@ class _RunProgress:
         self._progress.update(self._count, completed=done, visible=done < total)
 
     def begin(self, config: RunConfig, done: int) -> None:
-        rounds = int(config.rounds or 0)
+        rounds = int(config.last_round or 0)
+        labels = (
+            f"{config.initial_labels} labels, then {rounds} x {config.batch_size}"
+            if config.budgets is None
+            else f"{', '.join(map(str, config.budgets))} labels"
+        )
         self._say(
             f"{config.strategy} on {config.dataset}, fusion {config.fusion}, seed {config.seed}: "
-            f"{config.initial_labels} labels, then {rounds} x {config.batch_size}, into {self._folder}"
+            f"{labels}, into {self._folder}"
         )
         if done:
             self._say(f"resumed after round {done - 1}")

@@ -37,6 +37,8 @@ def status(
         say(f"answers cannot be read: {found.trouble}")
     if found.holder:
         say(f"being written by {found.holder}")
+    if found.target is not None:
+        say(f"the next round has {found.target} labels outside the validation set (budgets)")
     if found.advice is not None:
         say(found.advice.text)
     if found.asked and found.answered < found.asked:

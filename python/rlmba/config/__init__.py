@@ -18,13 +18,21 @@ from rlmba.config.schema import (
     RELATIVE_TO,
     AmcbConfig,
     EncoderConfig,
+    EvidentialConfig,
     ModelConfig,
     ProjectConfig,
     RewardConfig,
     RunConfig,
     TrainingConfig,
 )
-from rlmba.config.sources import dump_config, load_config, parse_settings, preset_names
+from rlmba.config.sources import (
+    dump_config,
+    load_config,
+    parse_settings,
+    preset_names,
+    strategy_preset,
+    strategy_preset_names,
+)
 
 __all__ = [
     "COMPARED",
@@ -33,6 +41,7 @@ __all__ = [
     "RELATIVE_TO",
     "AmcbConfig",
     "EncoderConfig",
+    "EvidentialConfig",
     "Key",
     "ModelConfig",
     "ProjectConfig",
@@ -49,5 +58,7 @@ __all__ = [
     "parse_settings",
     "preset_names",
     "say_differing",
+    "strategy_preset",
+    "strategy_preset_names",
     "with_earlier_options",
 ]

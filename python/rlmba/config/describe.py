@@ -107,6 +107,8 @@ def field_at(location: Sequence[str | int]) -> tuple[Any, list[Any]] | None:
                 return (Any, []) if section.model_config.get("extra") == "allow" else None
             annotation, metadata = field.annotation, list(field.metadata)
             continue
+        if typing.get_origin(annotation) in (Union, types.UnionType):
+            annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin not in (list, dict):
             return None

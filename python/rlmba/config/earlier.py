@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlmba.config.schema import EvidentialConfig
+
 __all__ = ["with_earlier_options", "without_earlier_options"]
 
 _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gcnal": {"embedding": "hidden"},
-    "rlmba": {"baseline": "moving"},
+    "rlmba": {"baseline": "moving", "uncertainty": "variance"},
     "rlmba-x": {"baseline": "moving"},
 }
-_SECTIONS: Mapping[str, Mapping[str, Any]] = {"reward": {"baselines": None}}
+_KEYS: Mapping[str, Any] = {"budgets": None, "budgets_per_class": None}
+_SECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "reward": {"baselines": None, "measure": "top1"},
+    "training": {
+        "head_learning_rate": None,
+        "loss": "cross-entropy",
+        "evidential": EvidentialConfig().model_dump(mode="json"),
+    },
+}
 
 
 def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -40,7 +50,7 @@ def without_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
     So the configuration of an earlier version equals that of its run folder today.
     """
-    left = dict(values)
+    left = {k: v for k, v in values.items() if k not in _KEYS or v != _KEYS[k]}
     for section, earlier in _earlier(values).items():
         if isinstance(left.get(section), Mapping):
             left[section] = {

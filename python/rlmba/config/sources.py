@@ -2,7 +2,8 @@
 
 In ascending order of precedence, they are the schema's defaults, a preset (that of the data set, or one
 given by name), a YAML file, command-line flags, and ``--set KEY=VALUE``. Mappings are merged key by key;
-all other values are replaced.
+all other values are replaced. A source may set ``strategy`` to the name of a strategy preset, which stands
+for a strategy with its own options and settings.
 """
 
 from __future__ import annotations
@@ -20,13 +21,20 @@ from pydantic import ValidationError
 
 from rlmba.config import yaml12
 from rlmba.config.describe import expected, field_at, keys
-from rlmba.config.schema import RunConfig
+from rlmba.config.schema import BUDGET_KEYS, RunConfig
 from rlmba.errors import UsageError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["dump_config", "load_config", "parse_settings", "preset_names"]
+__all__ = [
+    "dump_config",
+    "load_config",
+    "parse_settings",
+    "preset_names",
+    "strategy_preset",
+    "strategy_preset_names",
+]
 
 # A name, and the options that belong to it.
 _OWNED = (("dataset", "dataset_options"), ("strategy", "strategy_options"))
@@ -44,12 +52,39 @@ def _presets() -> Traversable:
 
 def preset_names() -> tuple[str, ...]:
     """Names of all presets, sorted. A data set's default preset has its name; others name the data set."""
-    folder = _presets()
+    return _yaml_names(_presets())
+
+
+def _yaml_names(folder: Traversable) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     return tuple(
         sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
     )
+
+
+def strategy_preset_names() -> tuple[str, ...]:
+    """Names of the presets that stand for a strategy with its own settings, sorted."""
+    return _yaml_names(_presets() / "strategies")
+
+
+def strategy_preset(name: str) -> dict[str, Any]:
+    """The settings that the strategy preset ``name`` stands for: ``strategy``, ``label`` and others.
+
+    Wherever a source sets ``strategy`` to the name of such a preset, it gets these settings.
+    """
+    source = f"preset strategies/{name}.yaml"
+    text = (_presets() / "strategies" / f"{name}.yaml").read_text(encoding="utf-8")
+    return {"label": name, **_mapping(yaml12.parse(text, source), source)}
+
+
+def _with_strategy_preset(values: dict[str, Any]) -> dict[str, Any]:
+    """Expand the name of a strategy preset; other settings of the same source take precedence."""
+    name = values.get("strategy")
+    if name not in strategy_preset_names():
+        return values
+    own = {k: v for k, v in values.items() if k != "strategy"}
+    return _merge(strategy_preset(name), own)
 
 
 def _mapping(values: Any, source: str) -> dict[str, Any]:
@@ -144,6 +179,13 @@ def _renamed(base: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
     return key in new and new[key] != base.get(key)
 
 
+def _replaced_budgets(new: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of lower sources that say in another way how many labels a run has."""
+    given = [keys for keys in BUDGET_KEYS if any(new.get(key) is not None for key in keys)]
+    if given:  # two ways in one source are an error, whose message must not name lower sources
+        yield from (k for keys in BUDGET_KEYS if keys not in given or len(given) > 1 for k in keys)
+
+
 def _merge(
     base: dict[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -152,6 +194,8 @@ def _merge(
         for name, options in _OWNED:
             if _renamed(base, new, name):
                 merged.pop(options, None)
+        for key in _replaced_budgets(new):
+            merged.pop(key, None)
     elif path[:-1] == ("model", "encoders") and _renamed(base, new, "name"):
         merged = {}
     for key, value in new.items():
@@ -176,7 +220,8 @@ def load_config(
 
     Options belong to a name. So if a source changes ``dataset``, ``strategy`` or the ``name`` of an
     encoder, the ``dataset_options``, ``strategy_options`` or encoder options of the sources below it are
-    dropped.
+    dropped. In the same way, ``budgets`` or ``budgets_per_class`` drops ``rounds``, ``batch_size`` and
+    ``initial_labels`` of the sources below it, and the other way round.
 
     Parameters
     ----------
@@ -230,7 +275,7 @@ def load_config(
         sources = [chosen, *given]
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
-        merged = _merge(merged, _with_encoder_names(source.values))
+        merged = _merge(merged, _with_encoder_names(_with_strategy_preset(source.values)))
     text = json.dumps(merged, default=str, ensure_ascii=False)
     _require_text(text)
     try:

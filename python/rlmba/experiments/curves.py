@@ -235,8 +235,9 @@ def _notes(members: Sequence[RunView]) -> Iterator[str]:
     done = len(members[0].records) - 1
     unfinished: dict[int, list[int]] = {}
     for run in members:
-        if run.config.rounds is not None and done < run.config.rounds:
-            unfinished.setdefault(run.config.rounds, []).append(run.config.seed)
+        last = run.config.last_round
+        if last is not None and done < last:
+            unfinished.setdefault(last, []).append(run.config.seed)
     for rounds, seeds in sorted(unfinished.items()):
         yield f"{where}: {say_seeds(seeds)} not finished, {done} of {rounds} rounds so far"
     if len(_versions(members)) > 1:

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from rlmba.config import RELATIVE_TO, RunConfig, differing, identity
 from rlmba.errors import UsageError
+from rlmba.method.reward import quality
 from rlmba.runfolder.store import RunView, read_run
 
 __all__ = ["baseline_curves"]
@@ -19,6 +20,7 @@ _PROTOCOL = (
     *_SOURCE,
     "batch_size",
     "initial_labels",
+    "budgets",
     "initial_sampling",
     "initial_ids",
     "validation_fraction",
@@ -39,7 +41,7 @@ def _make(names: Iterable[str]) -> str:
 
 
 def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
-    """Top-1 on the validation set by number of labels: one curve per baseline, averaged over its runs.
+    """What ``reward.measure`` says, by number of labels: one curve per baseline, averaged over its runs.
 
     Parameters
     ----------
@@ -64,7 +66,8 @@ def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
     _check_all_there(config, by_strategy)
     curves = []
     for name, views in by_strategy.items():
-        runs = [{r.labels: r.validation.mm.top1 for r in view.records} for view in views]
+        measure = config.reward.measure
+        runs = [{r.labels: quality(r.validation, measure) for r in v.records} for v in views]
         shared = sorted(set.intersection(*(set(c) for c in runs)))
         _check_reach(config, name, shared, views)
         curves.append({n: fmean(c[n] for c in runs) for n in shared})
@@ -147,6 +150,8 @@ def _differences(theirs: RunConfig, ours: RunConfig, keys: tuple[str, ...]) -> l
     if (extra := _WITH_FUSION.get(ours.fusion)) is not None and keys is _PROTOCOL:
         keys = (*keys, extra)
     a, b = identity(theirs), identity(ours)
+    if (a.get("budgets") or [])[: len(b.get("budgets") or [])] == b.get("budgets"):
+        a["budgets"] = b["budgets"]  # a baseline may go on after this run's last round
     found = differing({k: a[k] for k in keys if k in a}, {k: b[k] for k in keys if k in b})
     return [f"{k}={x} there and {y} here" for k, (x, y) in found.items()]
 
@@ -160,8 +165,7 @@ def _refuse(view: RunView, differences: list[str]) -> None:
 
 
 def _check_reach(config: RunConfig, name: str, shared: list[int], views: list[RunView]) -> None:
-    first, batch = int(config.initial_labels or 0), int(config.batch_size or 0)
-    wanted = [first + batch * t for t in range(1, int(config.rounds or 0) + 1)]
+    wanted = config.label_counts[1:]
     missing = [n for n in wanted if n not in shared]
     if missing:
         shortest = min(views, key=lambda v: len(v.records))

@@ -19,7 +19,7 @@ from rlmba.training import (
     fit_temperatures,
     shapley_contributions,
 )
-from rlmba.types import Evaluation, LinearHead, PoolOutputs, TrainingDiagnostics
+from rlmba.types import MULTIMODAL, Evaluation, LinearHead, PoolOutputs, TrainingDiagnostics
 
 __all__ = ["Measured", "measure"]
 
@@ -52,7 +52,8 @@ def measure(learner: LearnerView, diagnostics: TrainingDiagnostics) -> Measured:
     config, model, pool = learner.config, learner.model, learner.labels.pool
     truth = learner.labels.dataset.labels
     outputs, labels = readable_only(model.predict(pool.validation), truth[pool.validation])
-    temperatures = fit_temperatures(outputs, labels)
+    head = model.head()
+    temperatures = fit_temperatures(outputs, labels, fused_head=head is not None)
 
     def judge(said: PoolOutputs, of: NDArray[np.int64], per_class: bool = False) -> Evaluation:
         return evaluate(
@@ -73,12 +74,12 @@ def measure(learner: LearnerView, diagnostics: TrainingDiagnostics) -> Measured:
     weights = np.full(m, 1.0 / m)
     if config.amcb.enabled:
         weights = amcb.balance_weights(delta, tau=config.amcb.tau, floor=config.amcb.floor)
-    head = model.head()
     state = RoundState(
         weights=weights,
         fusion_weights=_fusion_weights(learner, weights, head, outputs, labels),
         temperatures=np.array([temperatures[name] for name in learner.modalities]),
         delta=delta,
+        fused_temperature=temperatures[MULTIMODAL],
         validation=validation,
         training=diagnostics,
     )

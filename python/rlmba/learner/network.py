@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
 from rlmba.learner.frozen import FrozenDataset, on_features
+from rlmba.learner.inputs import InputFeatures, input_features
 from rlmba.learner.randomness import model_seed
 from rlmba.learner.trained import WEIGHTS, describe_network, write_network
 from rlmba.models import MultimodalClassifier, build_classifier
@@ -128,14 +129,19 @@ class Network:
         if not self.config.training.warm_start:
             self.model.load_state_dict(dict(self.initial_weights), strict=False)
 
+    def copy_weights(self, other: Network) -> None:
+        """Take the weights of another network of the same form."""
+        self.model.load_state_dict(other.model.state_dict())
+
     def share(self) -> None:
         """Give the other processes the weights that this one has loaded."""
         self._tell("share")
         self._share()
 
-    def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs:
-        """Outputs under the initial weights: random or pretrained encoders tell samples apart, too."""
-        return self.predict(positions)
+    def input_features(self, positions: NDArray[np.int64]) -> InputFeatures:
+        """What the encoders read, reduced: :func:`rlmba.learner.inputs.input_features`."""
+        folder = self.config.training.spill_folder
+        return input_features(self.dataset, self.loader, spill_folder=folder).at(positions)
 
     def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:
         """See :func:`rlmba.training.dropout_logits`."""
@@ -147,9 +153,11 @@ class Network:
             seed=seed,
         )
 
-    def head(self) -> LinearHead:
-        """Weight [C, D] and bias [C] of the fused head."""
+    def head(self) -> LinearHead | None:
+        """Weight [C, D] and bias [C] of the fused head, if there is one."""
         head = self.model.fused_head
+        if head is None:
+            return None
         return LinearHead(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
 
     @property
@@ -282,6 +290,7 @@ def _new_classifier(
         on_features(config.model),
         config.fusion,
         seed=seed,
+        evidential=config.training.evidential_heads,
     )
     group.place(model)
     if config.training.compile:

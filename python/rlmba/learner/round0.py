@@ -22,6 +22,7 @@ _LATER = (
     "strategy_options",
     "rounds",
     "batch_size",
+    "budgets",
     "amcb",
     "reward",
     "predictor",
@@ -38,9 +39,11 @@ def merge_convex_fusions(values: dict[str, Any]) -> dict[str, Any]:
 def round0_identity(config: RunConfig) -> dict[str, Any]:
     """The settings that determine round 0: runs with equal ones train the same model on the same labels.
 
-    All convex fusions count as the same one, since all of them start with uniform weights.
+    ``config`` is resolved. All convex fusions count as the same one, since all of them start with uniform
+    weights.
     """
-    return merge_convex_fusions({k: v for k, v in identity(config).items() if k not in _LATER})
+    values = {k: v for k, v in identity(config).items() if k not in _LATER}
+    return merge_convex_fusions({**values, "initial_labels": config.label_counts[0]})
 
 
 @dataclass(frozen=True)

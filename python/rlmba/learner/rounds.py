@@ -28,6 +28,7 @@ from rlmba.learner.query import (
 from rlmba.learner.state import RoundState
 from rlmba.markup import command
 from rlmba.method.agent import Agent
+from rlmba.method.reward import quality
 from rlmba.runfolder.labels import Answer
 from rlmba.runfolder.pending import (
     PendingRound,
@@ -37,7 +38,7 @@ from rlmba.runfolder.pending import (
 )
 from rlmba.strategies import Feedback
 from rlmba.strategies.learned import LearnedDraw
-from rlmba.types import RoundRecord, TrainingDiagnostics
+from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
 __all__ = ["Outcome", "RoundLearner", "class_remedy", "silent"]
 
@@ -64,8 +65,9 @@ class RoundLearner(LearnerState):
 
     @property
     def batch_size(self) -> int:
-        """Samples of a batch, unless another number is asked for."""
-        return batch_size(self.config, len(self.classes))
+        """Samples of the next batch, unless another number is requested; 0 after the last of ``budgets``."""
+        labeled = len(self.labels.pool.labeled)
+        return batch_size(self.config, len(self.classes), self.round, labeled)
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of samples in the data, by their ids.
@@ -97,7 +99,12 @@ class RoundLearner(LearnerState):
         room = len(self.labels.pool.unlabeled)
         if room == 0 and not wanted:
             return NothingToAsk("every sample of the pool is labeled")
-        proposed = query(self, min(n or self.batch_size, room), clock)
+        size = n or self.batch_size
+        if not size:
+            return NothingToAsk(
+                "the last number of labels in `budgets` is reached; add a larger one to continue"
+            )
+        proposed = query(self, min(size, room), clock)
         return replace(proposed, ids=[*proposed.ids, *wanted], validation=wanted)
 
     def keep_pending(self, pending: PendingRound, *, write: bool = True) -> None:
@@ -129,6 +136,25 @@ class RoundLearner(LearnerState):
     def use_pool(self, pool: Pool) -> None:
         """Start from another pool of the same data set, whose labels are true (experiments)."""
         self.labels = Labels.of_pool(self.labels.dataset, pool)
+
+    def continue_from(self, other: RoundLearner) -> None:
+        """Continue an experiment in memory from where another learner of it is.
+
+        Labels, weights of the network and records are those of the other learner, which is not
+        changed. The strategy stays this learner's own.
+        """
+        pool = other.labels.pool
+        self.use_pool(
+            Pool.restore(
+                other.labels.dataset,
+                validation_ids=pool.validation_ids,
+                labeled_ids=pool.labeled_ids,
+                labels=pool.labels,
+            )
+        )
+        if isinstance(self.model, Network) and isinstance(other.model, Network):
+            self.model.copy_weights(other.model)
+        self.state, self.records = other.state, [*other.records]
 
     def add_answers(self, answers: Mapping[str, str | None]) -> None:
         """Add answers that :meth:`~rlmba.learner.labels.Labels.checked` has accepted, and log them."""
@@ -226,7 +252,7 @@ class RoundLearner(LearnerState):
         if pending.round > 0:
             with clock("policy"):
                 learned, reward = self._reward(
-                    previous, measured.validation.mm.top1, pending.round, len(ids)
+                    previous, measured.validation, pending.round, len(ids)
                 )
         record = RoundRecord(
             round=pending.round,
@@ -256,12 +282,13 @@ class RoundLearner(LearnerState):
         return outcome
 
     def _reward(
-        self, previous: RoundState, top1: float, number: int, batch: int
+        self, previous: RoundState, validation: Evaluation, number: int, batch: int
     ) -> tuple[dict[str, float], dict[str, float | None]]:
         """Reward the strategy for its batch (Eq 8-9); what it learned, and the record's figures."""
-        before = previous.validation.mm.top1 if previous.validation else 0.0
+        measure = self.config.reward.measure
+        before = quality(previous.validation, measure) if previous.validation else 0.0
         labels = len(self.labels.pool.labeled)
-        raw = self.reward.raw(top1, before, labels)
+        raw = self.reward.raw(quality(validation, measure), before, labels)
         smooth = self.reward.smooth(raw)
         start = self.reward.at_start(before, labels - batch)
         with self._blamed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import platform
@@ -16,6 +17,7 @@ from rlmba.data.initial_ids import read_initial_ids
 from rlmba.environment import versions
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.randomness import stream
+from rlmba.method.reward import check_kind
 from rlmba.plugins import short_name
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import read_run
@@ -110,45 +112,39 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     Returns
     -------
     (RunConfig, Pool)
-        The complete configuration, and the pool as it splits it.
+        The complete configuration, and the pool as it splits it. With ``initial_sampling`` "herding"
+        the pool has no labels yet (:func:`rlmba.learner.initial.label_first_batch`).
 
     Raises
     ------
     UsageError
         If the initial labels and the batches together exceed the training samples outside the validation
-        set, a strategy option is unknown, the strategy needs dropout and the model has none, or
-        ``initial_ids`` cannot be read, lacks a class, or does not have ``initial_labels`` samples.
+        set, a strategy option is unknown, the strategy needs dropout and the model has none, the reward
+        is "siblings", or ``initial_ids`` cannot be read, lacks a class, or does not have
+        ``initial_labels`` samples.
     DataError
         If ``initial_ids`` has ids that are not training samples of this data set, or the data
         cannot be split.
     """
+    check_kind(config.reward.kind)
     classes = len(dataset.classes)
     chosen = strategy_options(config)
     given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
+    budgets = config.counts(classes)
+    first = (budgets[0] if budgets else config.initial_labels) or (
+        2 * classes if given is None else len(given)
+    )
     pool = Pool.create(
         dataset,
         validation_fraction=config.validation_fraction,
-        initial_labels=config.initial_labels or (2 * classes if given is None else len(given)),
+        initial_labels=first,
         initial_sampling=config.initial_sampling,
         rng=stream(config.seed, "split"),
         initial_ids=given,
     )
-    initial = len(pool.labeled)
-    batch = config.batch_size or 2 * classes
-    room = len(pool.unlabeled)
-    rounds = min(8, room // batch) if config.rounds is None else config.rounds
-    if rounds * batch > room:
-        raise UsageError(
-            f"the budget exceeds the pool: {initial} initial labels + {rounds} rounds of {batch} = "
-            f"{initial + rounds * batch}, but without the {len(pool.validation)} samples of the validation "
-            f"set there are {initial + room} training samples; with this batch_size, set rounds to at most "
-            f"{room // batch}"
-        )
     resolved = config.model_copy(
         update={
-            "initial_labels": initial,
-            "batch_size": batch,
-            "rounds": rounds,
+            **_label_counts(config, pool, first, classes),
             "strategy_options": chosen,
             "data": config.data and config.data.resolve(),
             "data_root": config.data_root and config.data_root.resolve(),
@@ -159,16 +155,50 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     return resolved, pool
 
 
+def _label_counts(config: RunConfig, pool: Pool, initial: int, classes: int) -> dict[str, Any]:
+    """The keys that say how many labels there are after each round, completed and checked."""
+    room = len(pool.labeled) + len(pool.unlabeled) - initial
+    outside = (
+        f"without the {len(pool.validation)} samples of the validation set there are {initial + room} "
+        "training samples"
+    )
+    if budgets := config.counts(classes):
+        if budgets[-1] > initial + room:
+            key = "budgets" if config.budgets else "budgets_per_class"
+            fitting = [n for n in budgets if n <= initial + room]
+            raise UsageError(
+                f"{key}: the last of the {len(budgets)} counts is {budgets[-1]} labels, but {outside}; "
+                f"keep the first {len(fitting)} counts, up to {fitting[-1]} labels"
+            )
+        return {"budgets": list(budgets), "budgets_per_class": None}
+    batch = config.batch_size or 2 * classes
+    rounds = min(8, room // batch) if config.rounds is None else config.rounds
+    if rounds * batch > room:
+        raise UsageError(
+            f"the budget exceeds the pool: {initial} initial labels + {rounds} rounds of {batch} = "
+            f"{initial + rounds * batch}, but {outside}; with this batch_size, set rounds to at most "
+            f"{room // batch}"
+        )
+    return {"initial_labels": initial, "batch_size": batch, "rounds": rounds}
+
+
 def strategy_options(config: RunConfig) -> dict[str, Any]:
     """All options of the configured strategy, with defaults filled in.
 
     Raises
     ------
     UsageError
-        If an option is unknown or invalid, or the strategy needs dropout and the model has none.
+        If an option is unknown or invalid, or the strategy needs dropout or a fused head and the
+        model has none.
     """
     chosen = {**options(config.strategy), **config.strategy_options}
     strategy = create(config.strategy, **chosen)
+    heads = config.training.evidential_heads
+    if heads is not None and not heads.fused_head and strategy.needs & {"head", "dropout"}:
+        raise UsageError(
+            f"strategy {config.strategy!r} needs a fused head, but training.evidential.fused_head is "
+            "false; set it to true, or choose another strategy"
+        )
     if strategy.dropout_passes and config.model.dropout == 0:
         raise UsageError(
             f"strategy {config.strategy!r} compares {strategy.dropout_passes} passes with dropout, but "
@@ -177,10 +207,16 @@ def strategy_options(config: RunConfig) -> dict[str, Any]:
     return chosen
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    """The versions, looked up once in a process: it may start many runs."""
+    return versions()
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware that this process uses, for the run folder."""
     return {
-        "versions": versions(),
+        "versions": dict(_versions()),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "kernels": {

@@ -177,6 +177,7 @@ class Trained:
                 config.model,
                 config.fusion,
                 seed=config.seed,
+                evidential=config.training.evidential_heads,
                 blueprints=said.blueprints,
             )
             if config.model.frozen:

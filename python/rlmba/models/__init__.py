@@ -9,9 +9,9 @@ from rlmba.models.classifier import (
     ModelOutput,
     MultimodalClassifier,
     build_classifier,
-    fuse,
 )
 from rlmba.models.cnn import Cnn
+from rlmba.models.fusion import fuse
 from rlmba.models.mlp import Mlp
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (

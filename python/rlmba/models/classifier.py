@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlmba.config import EncoderConfig, ModelConfig
+from rlmba.config import EncoderConfig, EvidentialConfig, ModelConfig
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
 from rlmba.models.blueprint import Blueprint
 from rlmba.models.dropout import SharedDropout
+from rlmba.models.fusion import bounded, dirichlet, fuse
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import build_encoder
+from rlmba.types import MULTIMODAL
 
-__all__ = ["Fusion", "ModelOutput", "MultimodalClassifier", "build_classifier", "fuse"]
+__all__ = ["Fusion", "ModelOutput", "MultimodalClassifier", "build_classifier"]
 
 Fusion: TypeAlias = Literal["amcb", "adaptive", "uniform", "concat"]
 
@@ -35,33 +37,7 @@ class ModelOutput:
     logits: Mapping[str, Tensor]
     fused_features: Tensor
     fused_logits: Tensor
-
-
-def fuse(features: Tensor, weights: Tensor, present: Tensor | None = None) -> Tensor:
-    """Convex combination f = sum_m w_m f_m.
-
-    Parameters
-    ----------
-    features : tensor [M, n, d]
-        f_m(x).
-    weights : tensor [M]
-        A point of the simplex.
-    present : bool tensor [n, M] or None
-        A missing modality of a sample has weight 0, and the other weights are renormalized. If all
-        present modalities have weight 0, they are weighted equally. If no modality is present, f is
-        0.
-
-    Returns
-    -------
-    tensor [n, d]
-    """
-    if present is None:
-        return torch.einsum("m,mnd->nd", weights, features)
-    there = present.to(features.dtype)
-    w = there * weights
-    total = w.sum(dim=1, keepdim=True)
-    w = torch.where(total > 0, w / total.clamp_min(1e-30), there / there.sum(1, True).clamp_min(1))
-    return torch.einsum("nm,mnd->nd", w, features)
+    dirichlet: Mapping[str, Tensor] | None = None
 
 
 class MultimodalClassifier(nn.Module):
@@ -78,6 +54,9 @@ class MultimodalClassifier(nn.Module):
     fusion : {"amcb", "adaptive", "uniform", "concat"}
         "concat" concatenates the features. The others combine them convexly by
         :attr:`fusion_weights` and differ only in how these are set.
+    evidential : EvidentialConfig or None
+        The modality heads output Dirichlet evidence, for the evidential loss. None: they output
+        logits of a softmax.
     blueprints : mapping of modality to mapping, or None
         Encoders to build without the weights that they started from; see
         :meth:`~rlmba.models.Encoder.blueprint`.
@@ -87,8 +66,13 @@ class MultimodalClassifier(nn.Module):
     fusion_weights : float tensor [M]
         w, a buffer that is stored with the weights and never trained. Initially uniform; see
         :meth:`set_fusion_weights`.
-    fused_head : torch.nn.Linear
-        Weight [C, D] and bias [C] of the fused head.
+    fused_head : torch.nn.Linear or None
+        Weight [C, D] and bias [C] of the fused head; None if ``evidential`` excludes it. The fused
+        logits are then log alpha_f (Eq 3).
+    fused_width : int
+        Width D of the fused features.
+    evidence : str or None
+        The evidence function of the modality heads.
 
     Notes
     -----
@@ -111,6 +95,7 @@ class MultimodalClassifier(nn.Module):
         config: ModelConfig,
         fusion: Fusion,
         *,
+        evidential: EvidentialConfig | None = None,
         blueprints: Mapping[str, Blueprint] | None = None,
     ) -> None:
         super().__init__()
@@ -146,8 +131,10 @@ class MultimodalClassifier(nn.Module):
         self.projections = nn.ModuleList(projections)
         self.heads = nn.ModuleList(heads)
         self.dropout = SharedDropout(config.dropout)
-        fused_width = config.width * (len(names) if fusion == "concat" else 1)
-        self.fused_head = nn.Linear(fused_width, n_classes)
+        self.fused_width = config.width * (len(names) if fusion == "concat" else 1)
+        self.evidence = None if evidential is None else evidential.evidence
+        has_fused_head = evidential is None or evidential.fused_head
+        self.fused_head = nn.Linear(self.fused_width, n_classes) if has_fused_head else None
         self.register_buffer("fusion_weights", torch.full((len(names),), 1.0 / len(names)))
 
     @property
@@ -178,7 +165,17 @@ class MultimodalClassifier(nn.Module):
             self.fusion_weights.copy_(torch.from_numpy(w))
 
     def head(self, fused_features: Tensor) -> Tensor:
-        """Fused logits [n, C] from fused features [n, D], with dropout in training mode."""
+        """Fused logits [n, C] from fused features [n, D], with dropout in training mode.
+
+        Raises
+        ------
+        UsageError
+            If there is no fused head.
+        """
+        if self.fused_head is None:
+            raise UsageError(
+                "expected a fused head, but training.evidential.fused_head is false; set it to true"
+            )
         logits: Tensor = self.fused_head(self.dropout(fused_features))
         return logits
 
@@ -220,7 +217,12 @@ class MultimodalClassifier(nn.Module):
             fused = torch.cat(parts, dim=1)
         else:
             fused = fuse(torch.stack(list(features.values())), self.fusion_weights, present)
-        return ModelOutput(features, logits, fused, self.head(fused))
+        if self.evidence is None:
+            return ModelOutput(features, logits, fused, self.head(fused))
+        logits = {name: bounded(z, self.evidence) for name, z in logits.items()}
+        alphas = dirichlet(logits, self.fusion_weights, present, self.evidence)
+        fused_logits = alphas[MULTIMODAL].log() if self.fused_head is None else self.head(fused)
+        return ModelOutput(features, logits, fused, fused_logits, alphas)
 
 
 def _projection(in_features: int, width: int) -> nn.Module:
@@ -240,6 +242,7 @@ def build_classifier(
     fusion: Fusion,
     *,
     seed: int,
+    evidential: EvidentialConfig | None = None,
     blueprints: Mapping[str, Blueprint] | None = None,
 ) -> MultimodalClassifier:
     """Make a :class:`MultimodalClassifier` on the CPU with initial weights determined by ``seed``.
@@ -247,4 +250,6 @@ def build_classifier(
     The state of torch's global generator is restored.
     """
     with seeded(seed):
-        return MultimodalClassifier(modalities, n_classes, config, fusion, blueprints=blueprints)
+        return MultimodalClassifier(
+            modalities, n_classes, config, fusion, evidential=evidential, blueprints=blueprints
+        )

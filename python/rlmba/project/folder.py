@@ -40,6 +40,8 @@ PROJECT_FREE_KEYS = (
     "batch_size",
     "rounds",
     "initial_labels",
+    "budgets",
+    "budgets_per_class",
     "validation_fraction",
 )
 """Keys of a project's configuration that may be changed at any time."""

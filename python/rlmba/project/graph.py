@@ -72,7 +72,10 @@ class NetworkGraph(nn.Module):
         total = torch.log_softmax(out.fused_logits / self.fused_temperature, dim=1)
         if self.pooled:
             for column, (name, logits) in enumerate(out.logits.items()):
-                each = torch.log_softmax(logits / self.temperatures[name], dim=1)
+                scaled = logits / self.temperatures[name]
+                if out.dirichlet is not None:
+                    scaled = out.dirichlet[name].log()
+                each = torch.log_softmax(scaled, dim=1)
                 total = total + each * present[:, column, None].to(each.dtype)
         probabilities = torch.softmax(total, dim=1)
         return (probabilities, out.fused_logits, *out.logits.values(), out.fused_features)

@@ -243,9 +243,15 @@ def _decided(
     cold = max(0, initial_size(config, n) - initial)
     asked = [f"{cold} to start from" if cold else "", f"{lacking} to validate with" * bool(lacking)]
     first = " and ".join(a for a in asked if a)
+    start = max(initial, initial_size(config, n))
+    batches = (
+        f"batches up to {', '.join(map(str, counts[1:]))} labels"
+        if (counts := config.counts(n))
+        else f"batches of {batch_size(config, n, 1, start)}"
+    )
     then = (
-        f"then batches of {batch_size(config, n)} by {config.strategy} (fusion {config.fusion}, predictor "
-        f"{config.predictor}); annotator: {config.project.annotator}"
+        f"then {batches} by {config.strategy} (fusion {config.fusion}, predictor {config.predictor}); "
+        f"annotator: {config.project.annotator}"
     )
     return [
         classes + ("" if given else "; new names in labels become classes"),

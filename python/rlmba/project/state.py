@@ -36,6 +36,9 @@ class Status:
         The process that is writing the folder.
     advice : Advice or None
         Whether another batch is worth its labels; None before round 0.
+    target : int or None
+        Number of labels outside the validation set after the next round, by ``budgets``; None without
+        ``budgets``, or if its last count is reached.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Status:
     trouble: str
     holder: str | None
     advice: Advice | None
+    target: int | None
 
 
 def status(path: Path) -> Status:
@@ -71,6 +75,7 @@ def status(path: Path) -> Status:
         trouble,
         holder(path),
         advice_of(project, records),
+        _target(project, records),
     )
 
 
@@ -80,15 +85,33 @@ def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
         return None
     import numpy as np
 
-    from rlmba.learner.query import batch_size
-
     heads = [r.validation.mm for r in records]
     sizes = np.array([r.validation.size for r in records], dtype=np.int64)
     correct = np.rint([h.top1 * n for h, n in zip(heads, sizes, strict=True)]).astype(np.int64)
     labels = np.array([r.labels for r in records], dtype=np.float64)
+    # After the last of `budgets`, the advice is about another batch of the last size.
+    last = max(1, int(np.diff(labels, prepend=0)[-1]))
+    return advise(labels, correct, sizes, batch=_next_size(project, records) or last)
+
+
+def _next_size(project: Project, records: list[RoundRecord]) -> int:
+    from rlmba.learner.query import batch_size
+
+    return batch_size(project.config, _classes(project), len(records), records[-1].labels)
+
+
+def _target(project: Project, records: list[RoundRecord]) -> int | None:
+    counts = project.config.counts(_classes(project))
+    if not counts or not records:
+        return counts[0] if counts else None
+    size = _next_size(project, records)
+    return records[-1].labels + size if size else None
+
+
+def _classes(project: Project) -> int:
+    """Number of classes, given or known by labels."""
     given = project.config.dataset_options.get("classes")
-    known = given or {name for name in project.log.current().values() if name is not None}
-    return advise(labels, correct, sizes, batch=batch_size(project.config, len(known)))
+    return len(given or {name for name in project.log.current().values() if name is not None})
 
 
 def open_batch(project: Project) -> tuple[str, int, int, str]:

@@ -27,11 +27,13 @@ NEEDS = (
     "modality_features",
     "modality_logits",
     "labeled",
+    "labels",
     "head",
     "dropout",
+    "input_features",
 )
 """Values of ``Strategy.needs``: the fused features and logits, those of each modality, the features of
-labeled samples, the fused head, logits of dropout passes."""
+labeled samples, their classes, the fused head, logits of dropout passes, what the encoders read."""
 
 
 class Choice(NamedTuple):
@@ -88,6 +90,8 @@ class Strategy(ABC):
     """One line for listings."""
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
     """The parts of ``PoolOutputs`` and ``QueryContext`` that it requires, out of :data:`NEEDS`."""
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """The parts that it also reads if they were given, out of :data:`NEEDS`."""
     on_device: ClassVar[bool] = False
     """Whether :meth:`choose` accepts torch tensors on any device; otherwise it gets NumPy arrays."""
 

@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
+from rlmba import kernels
 from rlmba.errors import UsageError
+from rlmba.kernels.common.arrays import to_host
+from rlmba.method import scoring
 from rlmba.method.agent import Agent
+from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Feedback, Strategy
+from rlmba.strategies.uncertainty import margin_difficulty
+from rlmba.types import PoolOutputs, QueryContext
 
-__all__ = ["LearnedDraw"]
+__all__ = ["ClusteredDraw", "LearnedDraw", "policy_inputs"]
 
 _AGENT = (
     "hidden",
@@ -38,8 +45,6 @@ class LearnedDraw(Strategy):
     ----------
     kappa : int
         Candidates per sample of the batch (Eq 7), >= 1.
-    lloyd_steps : int
-        The largest number of Lloyd iterations of the k-means, >= 0.
     policy : str
         "learned", or a fixed rule of the strategy: one of :attr:`policies`.
     policy_file : str or None
@@ -75,7 +80,6 @@ class LearnedDraw(Strategy):
     on_device: ClassVar[bool] = True
 
     kappa: int = 5
-    lloyd_steps: int = 5
     policy: str = "learned"
     policy_file: str | None = None
     explore: bool = True
@@ -89,11 +93,8 @@ class LearnedDraw(Strategy):
     agent: Agent | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.kappa < 1 or self.lloyd_steps < 0:
-            raise UsageError(
-                f"{self.name}: expected kappa >= 1 and lloyd_steps >= 0, got {self.kappa}, "
-                f"{self.lloyd_steps}"
-            )
+        if self.kappa < 1:
+            raise UsageError(f"{self.name}: expected kappa >= 1, got {self.kappa}")
         if self.policy not in self.policies:
             raise UsageError(
                 f"{self.name}: policy: expected one of {self.policies}, got {self.policy!r}"
@@ -145,3 +146,65 @@ class LearnedDraw(Strategy):
         """
         if self.agent is not None:
             self.agent.load_state_dict(state)
+
+
+@dataclass(kw_only=True)
+class ClusteredDraw(LearnedDraw):
+    """A :class:`LearnedDraw` that clusters samples by k-means.
+
+    Parameters
+    ----------
+    lloyd_steps : int
+        The largest number of Lloyd iterations of the k-means, >= 0.
+    **options
+        Those of :class:`LearnedDraw`.
+    """
+
+    lloyd_steps: int = 5
+
+    def __post_init__(self) -> None:
+        if self.lloyd_steps < 0:
+            raise UsageError(f"{self.name}: expected lloyd_steps >= 0, got {self.lloyd_steps}")
+        super().__post_init__()
+
+
+def policy_inputs(
+    pool: PoolOutputs,
+    context: QueryContext,
+    difficulty: NDArray[np.float64],
+    candidates: NDArray[np.int64],
+    *,
+    order: NDArray[np.int64],
+    distances: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The state and the candidates' features of a policy whose start is a strategy's own order.
+
+    Uncertainties are the margins of the modality heads.
+
+    Parameters
+    ----------
+    pool, context
+        Of the query.
+    difficulty : float array [N]
+        Of every sample of the pool, in [0, 1].
+    candidates : int64 array [K]
+        Pool positions.
+    order : int64 array [K]
+        Indices into ``candidates`` in the order in which the strategy takes them without a policy.
+    distances : float array [K]
+        How far each candidate is from others, by the strategy's own measure.
+
+    Returns
+    -------
+    (float64 array [S], float64 array [K, F])
+        See :mod:`rlmba.method.state`.
+    """
+    u = np.stack([to_host(margin_difficulty(z)) for z in pool.logits.values()], axis=1)
+    near = np.zeros(len(difficulty))
+    near[candidates] = np.asarray(kernels.minmax(distances), dtype=np.float64)
+    normalized: Any = kernels.minmax(u, mask=pool.present)
+    score = scoring.Score(difficulty, u, difficulty, normalized, near)
+    base = np.empty(len(candidates))
+    base[order] = np.arange(len(candidates), 0, -1)
+    features = candidate_features(pool, context.weights_for(pool), score, candidates, base=base)
+    return state_vector(pool, context, score, distances), features

@@ -12,14 +12,14 @@ from rlmba.kernels.common.arrays import to_host
 from rlmba.method import efda, scoring
 from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
-from rlmba.strategies.learned import LearnedDraw
+from rlmba.strategies.learned import ClusteredDraw
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["Rlmba"]
 
 
 @dataclass(kw_only=True)
-class Rlmba(LearnedDraw):
+class Rlmba(ClusteredDraw):
     """Score the pool (Eq 4-6), keep the best kappa n (Eq 7), and draw n by the policy (Eq 10-12).
 
     Parameters
@@ -27,7 +27,11 @@ class Rlmba(LearnedDraw):
     beta : float
         Weight of diversity in Eq 6, >= 0.
     evidence : {"softplus", "exp", "relu"}
-        Evidence function of the Dirichlet parameters.
+        Evidence function of the Dirichlet parameters, if the modality heads were trained by
+        cross-entropy. Heads that were trained to output evidence keep the function of their training.
+    uncertainty : {"variance", "vacuity", "conflict", "vacuity+conflict"}
+        u_m and U: "variance" is Eq 4; "vacuity" C / alpha_0; "conflict" how much the modalities
+        contradict each other; "vacuity+conflict" v + c - v c. See :mod:`rlmba.method.efda`.
     efda : bool
         False is the ablation that uses entropies instead of Dirichlet variances.
     diversity : bool
@@ -36,7 +40,7 @@ class Rlmba(LearnedDraw):
         "greedy" takes the n best by q; "uniform" draws uniformly among the candidates. Both are
         ablations.
     **options
-        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
+        Those of :class:`~rlmba.strategies.learned.ClusteredDraw`.
     """
 
     name: ClassVar[str] = "rlmba"
@@ -48,6 +52,7 @@ class Rlmba(LearnedDraw):
 
     beta: float = 1.0
     evidence: str = "softplus"
+    uncertainty: str = "variance"
     efda: bool = True
     diversity: bool = True
 
@@ -57,6 +62,16 @@ class Rlmba(LearnedDraw):
         if self.evidence not in efda.EVIDENCE:
             raise UsageError(
                 f"rlmba: evidence: expected one of {efda.EVIDENCE}, got {self.evidence!r}"
+            )
+        if self.uncertainty not in efda.UNCERTAINTY:
+            raise UsageError(
+                f"rlmba: uncertainty: expected one of {tuple(efda.UNCERTAINTY)}, "
+                f"got {self.uncertainty!r}"
+            )
+        if not self.efda and self.uncertainty != "variance":
+            raise UsageError(
+                f"rlmba: expected efda true with uncertainty {self.uncertainty!r}, got efda false, "
+                "which uses entropies; omit one of the two options"
             )
         super().__post_init__()
         if not self.efda:
@@ -79,7 +94,7 @@ class Rlmba(LearnedDraw):
                 distances,
                 beta=self.beta,
                 evidence=self.evidence,
-                use_efda=self.efda,
+                uncertainty=self.uncertainty if self.efda else "entropy",
             )
         with stages("candidates"):
             candidates = scoring.candidates(score.q, n, kappa=self.kappa)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.method import scoring
-from rlmba.method.state import candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
-from rlmba.strategies.learned import LearnedDraw
+from rlmba.strategies.learned import ClusteredDraw, policy_inputs
 from rlmba.strategies.uncertainty import margin_difficulty
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -42,7 +41,7 @@ def one_per_cluster(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 @dataclass(kw_only=True)
-class RlmbaX(LearnedDraw):
+class RlmbaX(ClusteredDraw):
     """The most ambiguous candidates, at most one per cluster until every cluster has been used.
 
     The difficulty is q = 1 - (p_(1) - p_(2)) of the fused softmax. The kappa n best by q are clustered
@@ -56,7 +55,7 @@ class RlmbaX(LearnedDraw):
         "learned" draws by a residual over the order of that walk. Before it has learned anything, and
         with ``explore=False``, it takes exactly the samples of the walk, in the order of the walk.
     **options
-        Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
+        Those of :class:`~rlmba.strategies.learned.ClusteredDraw`.
     """
 
     name: ClassVar[str] = "rlmba-x"
@@ -88,34 +87,9 @@ class RlmbaX(LearnedDraw):
         if self.agent is not None:
             with stages("policy"):
                 distances = to_host(clusters.distances).astype(np.float64, copy=False)
-                inputs = _inputs(
-                    pool, context, to_host(q), candidates, walk=walk, distances=distances
+                inputs = policy_inputs(
+                    pool, context, to_host(q), candidates, order=walk, distances=distances
                 )
                 picks = self.agent.draw(*inputs, n, rng=context.rng)
         positions = candidates[picks]
         return Choice(positions, q[match_kind(positions, q)])
-
-
-def _inputs(
-    pool: PoolOutputs,
-    context: QueryContext,
-    q: NDArray[np.float64],
-    candidates: NDArray[np.int64],
-    *,
-    walk: NDArray[np.int64],
-    distances: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The state [S] and the candidates' features [K, F].
-
-    Uncertainties are the margins of the modality heads, as q is that of the fused head. ``distances``
-    [K] are those to the center of a candidate's cluster.
-    """
-    u = np.stack([to_host(margin_difficulty(z)) for z in pool.logits.values()], axis=1)
-    near = np.zeros(len(q))
-    near[candidates] = np.asarray(kernels.minmax(distances), dtype=np.float64)
-    normalized: Any = kernels.minmax(u, mask=pool.present)
-    score = scoring.Score(q, u, q, normalized, near)
-    base = np.empty(len(candidates))
-    base[walk] = np.arange(len(candidates), 0, -1)
-    features = candidate_features(pool, context.weights_for(pool), score, candidates, base=base)
-    return state_vector(pool, context, score, distances), features

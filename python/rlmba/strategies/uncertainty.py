@@ -12,7 +12,7 @@ from rlmba.kernels.common.arrays import require_finite, to_host
 from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
-__all__ = ["Entropy", "Margin", "margin_difficulty"]
+__all__ = ["Entropy", "Margin", "entropy", "margin_difficulty"]
 
 
 def margin_difficulty(logits: Any) -> Any:
@@ -43,6 +43,30 @@ def margin_difficulty(logits: Any) -> Any:
     return np.asarray(1.0 - (two[:, 1] - two[:, 0]), dtype=np.float64)
 
 
+def entropy(logits: Any) -> Any:
+    """Entropy of the softmax in nats.
+
+    Parameters
+    ----------
+    logits : float array or torch tensor [N, C]
+
+    Returns
+    -------
+    float64 array or tensor [N]
+
+    Raises
+    ------
+    NonFiniteError
+        If a row contains NaN or infinity; it names the first one.
+    """
+    _require_finite(logits, "fused_logits")
+    if not isinstance(logits, np.ndarray):
+        lp = logits.double().log_softmax(dim=1)
+        return -(lp.exp() * lp).sum(dim=1)
+    lp = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
+    return -(np.exp(lp) * lp).sum(axis=1)
+
+
 def _require_finite(logits: Any, name: str) -> None:
     if isinstance(logits, np.ndarray):
         require_finite(logits, name)
@@ -63,13 +87,7 @@ class Entropy(TopScore):
     def score(self, pool: PoolOutputs, context: QueryContext) -> Any:
         """Entropy in nats of softmax(fused logits)."""
         del context
-        logits: Any = pool.fused_logits
-        _require_finite(logits, "fused_logits")
-        if not isinstance(logits, np.ndarray):
-            lp = logits.double().log_softmax(dim=1)
-            return -(lp.exp() * lp).sum(dim=1)
-        lp = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
-        return -(np.exp(lp) * lp).sum(axis=1)
+        return entropy(pool.fused_logits)
 
 
 @dataclass(kw_only=True)

@@ -20,6 +20,7 @@ from rlmba.training.frozen import features_name, frozen_features
 from rlmba.training.fusion_weights import adaptive_fusion_weights
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.loss import multimodal_loss
+from rlmba.training.minibatches import minibatch_size_for, steps_for
 from rlmba.training.predict import fits_on_gpu, predict
 from rlmba.training.processes import ProcessGroup, rank_and_size, reports_error
 from rlmba.training.stacked import LabeledSamples, can_stack, fit_stacked, needs_own_training
@@ -46,6 +47,7 @@ __all__ = [
     "labeled_checksum",
     "load_model",
     "load_tensors",
+    "minibatch_size_for",
     "multimodal_loss",
     "needs_own_training",
     "predict",
@@ -54,5 +56,6 @@ __all__ = [
     "save_model",
     "save_tensors",
     "shapley_contributions",
+    "steps_for",
     "worker_deaths",
 ]

@@ -58,7 +58,9 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
     return float(np.clip(np.exp(best), *TEMPERATURE_RANGE))
 
 
-def fit_temperatures(outputs: PoolOutputs, labels: NDArray[np.int64]) -> dict[str, float]:
+def fit_temperatures(
+    outputs: PoolOutputs, labels: NDArray[np.int64], *, fused_head: bool = True
+) -> dict[str, float]:
     """Fit the temperature of every head on the validation set.
 
     Parameters
@@ -67,14 +69,20 @@ def fit_temperatures(outputs: PoolOutputs, labels: NDArray[np.int64]) -> dict[st
         Outputs for the validation samples.
     labels : int64 array [V]
         Their classes.
+    fused_head : bool
+        Whether the fused logits are those of a fused head, rather than log alpha_f (Eq 3).
 
     Returns
     -------
     dict of head to float
         "mm" for the fused head, then the modalities. Each modality is fitted on the samples that
-        have it.
+        have it. Heads that output trained evidence are not scaled: their temperatures are 1.
     """
-    temperatures = {MULTIMODAL: fit_temperature(outputs.fused_logits, labels)}
+    trained = outputs.evidence is not None
+    has_scale = fused_head or not trained
+    temperatures = {MULTIMODAL: fit_temperature(outputs.fused_logits, labels) if has_scale else 1.0}
+    if trained:
+        return temperatures | dict.fromkeys(outputs.logits, 1.0)
     for column, (modality, logits) in enumerate(outputs.logits.items()):
         there = slice(None) if outputs.present is None else outputs.present[:, column]
         temperatures[modality] = fit_temperature(logits[there], np.asarray(labels)[there])

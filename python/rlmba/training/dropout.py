@@ -61,7 +61,7 @@ def dropout_logits(
             for start in range(0, n, batch_size):
                 rows = slice(start, min(start + batch_size, n))
                 given = torch.as_tensor(fused_features[rows])
-                given = given.to(model.device, model.fused_head.weight.dtype)
+                given = given.to(model.device, model.fusion_weights.dtype)
                 for k in range(passes):
                     out[k, rows] = model.head(given).float()
     finally:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from scipy.stats import rankdata
 
 from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels.common.evidential import evidence
 from rlmba.types import MULTIMODAL, Evaluation, HeadMetrics, PoolOutputs
 
 __all__ = ["evaluate", "head_log_probs"]
@@ -32,14 +32,16 @@ def head_log_probs(
         Outputs for N samples.
     predictor : {"fused", "pooled"}
         The prediction of "mm". "fused" is that of the fused head. "pooled" is the normalized sum of
-        the log-softmax of the fused head and of the heads of all modalities that the sample has.
+        the log-probabilities of the fused head and of the heads of all modalities that the sample has.
     temperatures : mapping of head to float, or None
         Each head's logits are divided by its temperature, which is 1 by default.
 
     Returns
     -------
     dict of head to float64 array [N, C]
-        "mm", then the modalities in order. Rows of missing modalities are undefined.
+        "mm", then the modalities in order: the log-softmax of the scaled logits or, of a head that
+        outputs trained evidence, log alpha_m - log sum_c alpha_m. Rows of missing modalities are
+        undefined.
 
     Raises
     ------
@@ -55,8 +57,15 @@ def head_log_probs(
             log_softmax(np.asarray(logits, dtype=np.float64) / known.get(head, 1.0), axis=1)
         )
 
+    def expected(logits: NDArray[Any], kind: str) -> NDArray[np.float64]:
+        return np.asarray(log_softmax(np.log1p(evidence(logits, kind)), axis=1))
+
     fused = scaled(MULTIMODAL, outputs.fused_logits)
-    modal = {m: scaled(m, logits) for m, logits in outputs.logits.items()}
+    kind = outputs.evidence
+    modal = {
+        m: scaled(m, logits) if kind is None else expected(logits, kind)
+        for m, logits in outputs.logits.items()
+    }
     if predictor == "pooled":
         total = fused.copy()
         for column, values in enumerate(modal.values()):
@@ -185,6 +194,21 @@ def _auroc(log_probs: NDArray[np.float64], y: NDArray[np.int64]) -> float | None
     defined = (inside > 0) & (inside < n)
     if not defined.any():
         return None
-    ranks = rankdata(log_probs, axis=0)[np.arange(n), y]
-    above = np.bincount(y, weights=ranks, minlength=c) - inside * (inside + 1) / 2
+    above = (
+        np.bincount(y, weights=_own_ranks(log_probs, y), minlength=c) - inside * (inside + 1) / 2
+    )
     return float((above[defined] / (inside * (n - inside))[defined]).mean())
+
+
+def _own_ranks(log_probs: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rank of each sample in the column of its class, from 1; tied samples have their mean rank.
+
+    scipy.stats.rankdata does this for all columns, but scipy.stats takes long to import.
+    """
+    ranks = np.empty(len(y))
+    for label in np.unique(y):
+        column, own = np.sort(log_probs[:, label]), y == label
+        values = log_probs[own, label]
+        below, upto = (np.searchsorted(column, values, side=side) for side in ("left", "right"))
+        ranks[own] = (below + upto + 1) / 2
+    return ranks

@@ -22,7 +22,13 @@ from rlmba.models.randomness import seeded
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.fit_state import FitCheckpoint, FitState, Moving
 from rlmba.training.loading import BatchRequest, Loader, worker_deaths
-from rlmba.training.loss import head_counts, multimodal_loss, part_loss
+from rlmba.training.loss import (
+    EvidentialTerm,
+    evidential_term,
+    head_counts,
+    multimodal_loss,
+    part_loss,
+)
 from rlmba.training.minibatches import Minibatch, MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.predict import forward_passes, requests_of
@@ -45,7 +51,7 @@ def fit(
     labels: NDArray[np.int64],
     config: TrainingConfig,
     *,
-    epochs: int,
+    epochs: int | None,
     seed: int,
     progress: Progress | None = None,
     group: ProcessGroup | None = None,
@@ -67,8 +73,9 @@ def fit(
     config : TrainingConfig
         Learning rates, schedule and minibatch size. Epochs are added until ``config.min_steps`` is
         reached.
-    epochs : int
-        Number of passes over the samples, each in a new order.
+    epochs : int or None
+        Number of passes over the samples, each in a new order; None: by the number of samples, see
+        :func:`~rlmba.training.steps_for`.
     seed : int
         Determines order, augmentation and dropout. On the CPU, equal seeds, weights and thread
         counts give bit-identical weights. The state of torch's global generator is restored.
@@ -231,13 +238,16 @@ class _Training:
             batch = next(stream)
             with group.autocast(), self._model.dropout.drawing(moving.masks, len(truth)):
                 output = self._model(batch.inputs, batch.present)
-            whole = multimodal_loss(output, truth, batch.present)
+            whole = multimodal_loss(output, truth, batch.present, term=self._term())
             torch.autograd.backward(whole)
             loss = whole.detach()
         self._clip(measured)
         moving.optimizer.step()
         moving.scheduler.step()
         return loss
+
+    def _term(self) -> EvidentialTerm | None:
+        return evidential_term(self._config, self._state.step, self._plan.steps)
 
     def _backward_in_parts(
         self, minibatch: Minibatch, stream: Iterator[Batch], truth: Tensor
@@ -256,7 +266,8 @@ class _Training:
             masks.set_state(before)  # every part uses its rows of the same masks
             with self._group.autocast(), model.dropout.drawing(masks, n, part.rows):
                 output = model(batch.inputs, batch.present)
-            loss = part_loss(output, truth[part.rows], batch.present, counts) * part.counted
+            loss = part_loss(output, truth[part.rows], batch.present, counts, term=self._term())
+            loss = loss * part.counted
             torch.autograd.backward(loss)
             total += loss.detach()
         return total

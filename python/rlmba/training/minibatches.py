@@ -14,7 +14,7 @@ from rlmba.config import TrainingConfig
 from rlmba.training.loading import BatchRequest
 from rlmba.training.processes import ProcessGroup, block
 
-__all__ = ["Minibatch", "MinibatchPlan", "Part"]
+__all__ = ["Minibatch", "MinibatchPlan", "Part", "minibatch_size_for", "steps_for"]
 
 
 class Part(NamedTuple):
@@ -35,17 +35,48 @@ class Minibatch(NamedTuple):
     parts: list[Part]
 
 
+def steps_for(n: int) -> int:
+    """Return the number of optimizer steps for n labeled samples, if epochs are not given.
+
+    It is sqrt(80^2 + 40 n), rounded: 80 steps for a few labels, and a number that grows with the square
+    root of n where there are many. It was chosen together with the default learning rates, on flat
+    features and random labels (``bench/study_training.py``).
+
+    Examples
+    --------
+    >>> [steps_for(n) for n in (1, 10, 100, 1_000, 10_000)]
+    [80, 82, 102, 215, 637]
+    """
+    return round(math.sqrt(80**2 + 40 * n))
+
+
+def minibatch_size_for(n: int) -> int:
+    """Return the maximum minibatch size for n labeled samples, if none is given.
+
+    It is sqrt(2 n), rounded, and at least 32.
+
+    Examples
+    --------
+    >>> [minibatch_size_for(n) for n in (1, 100, 1_000, 10_000)]
+    [32, 32, 45, 141]
+    """
+    return max(32, round(math.sqrt(2 * n)))
+
+
 class MinibatchPlan:
     """Minibatches of a whole training, drawn in advance so that it can resume at any step.
+
+    The minibatches of an epoch contain every sample once, and their sizes differ by one at most.
 
     Parameters
     ----------
     n : int
         Number of labeled samples, at least 1.
     config : TrainingConfig
-        Minibatch size, number of parts and minimum number of steps.
-    epochs : int
-        Minimum number of epochs; ``config.min_steps`` may require more.
+        Maximum minibatch size, number of parts and minimum number of steps.
+    epochs : int or None
+        Number of epochs; ``config.min_steps`` may require more. None: as many as come closest to
+        the number of steps of :func:`steps_for`.
     seed : int
         Determines the order of every epoch and the augmentation.
     group : ProcessGroup
@@ -57,11 +88,19 @@ class MinibatchPlan:
     """
 
     def __init__(
-        self, n: int, config: TrainingConfig, *, epochs: int, seed: int, group: ProcessGroup
+        self,
+        n: int,
+        config: TrainingConfig,
+        *,
+        epochs: int | None,
+        seed: int,
+        group: ProcessGroup,
     ) -> None:
-        self._size, self._group = config.minibatch_size, group
+        self._n, self._group = n, group
         self._micro, self._augment = config.gradient_accumulation, config.augment
-        self.per_epoch = math.ceil(n / self._size)
+        self.per_epoch = math.ceil(n / (config.minibatch_size or minibatch_size_for(n)))
+        if epochs is None:
+            epochs = max(1, round(steps_for(n) / self.per_epoch))
         self.epochs = max(epochs, math.ceil(config.min_steps / self.per_epoch))
         self.steps = self.epochs * self.per_epoch
         generator = torch.Generator().manual_seed(seed)
@@ -78,7 +117,7 @@ class MinibatchPlan:
     def minibatch(self, step: int) -> Minibatch:
         """Return the minibatch of step ``step``, in 0..steps-1."""
         epoch, number = divmod(step, self.per_epoch)
-        order = self._orders[epoch][number * self._size : (number + 1) * self._size]
+        order = self._orders[epoch][block(self._n, number, self.per_epoch)]
         return Minibatch(order, list(self._parts(len(order))))
 
     def _parts(self, n: int) -> Iterator[Part]:

@@ -22,8 +22,9 @@ def make_optimizer(
     config: TrainingConfig,
     stacked: Mapping[str, Tensor] | None = None,
 ) -> torch.optim.Optimizer:
-    """Make the configured optimizer; encoders may have their own rates, biases and norms do not decay.
+    """Make the configured optimizer.
 
+    Encoders and heads may have their own learning rates. Biases and normalization layers do not decay.
     "adamw" decouples weight decay from the gradient, "adam" adds it to the gradient (L2).
 
     Parameters
@@ -47,9 +48,10 @@ def make_optimizer(
     rates = dict(zip(model.names, [config.learning_rate] * len(model.names), strict=True))
     rates.update(config.encoder_learning_rates)
     parts = [(encoder, rates[m]) for m, encoder in zip(model.names, model.encoders, strict=True)]
-    parts += [
-        (part, config.learning_rate) for part in (model.projections, model.heads, model.fused_head)
-    ]
+    head_rate = config.head_learning_rate or config.learning_rate
+    parts += [(model.projections, config.learning_rate), (model.heads, head_rate)]
+    if model.fused_head is not None:
+        parts += [(model.fused_head, head_rate)]
     names = {id(p): name for name, p in model.named_parameters()}
     groups: list[dict[str, Any]] = []
     for part, rate in parts:

@@ -175,7 +175,7 @@ def _tensors(output: ModelOutput) -> dict[_Key, Tensor]:
 def _widths(model: MultimodalClassifier) -> dict[_Key, int]:
     widths = {("features", m): model.width for m in model.names}
     widths |= {("logits", m): model.n_classes for m in model.names}
-    widths["features", MULTIMODAL] = model.fused_head.in_features
+    widths["features", MULTIMODAL] = model.fused_width
     widths["logits", MULTIMODAL] = model.n_classes
     return widths
 
@@ -200,6 +200,7 @@ def _outputs(
         fused_features=values["features", MULTIMODAL],
         fused_logits=values["logits", MULTIMODAL],
         present=None if dataset.present is None and present.all() else present,
+        evidence=model.evidence,
     )
 
 

@@ -24,11 +24,12 @@ __all__ = [
     "agent_of",
     "configurations",
     "name_of",
+    "planned",
     "run_all",
     "with_policy",
 ]
 
-RULES = {"rlmba": "greedy", "rlmba-x": "none"}
+RULES = {"rlmba": "greedy", "rlmba-x": "none", "rlmba-h": "none"}
 """The fixed rule that each strategy's policy modifies, as a value of its option ``policy``."""
 
 
@@ -95,6 +96,46 @@ def configurations(
     ]
 
 
+def planned(
+    configs: Sequence[RunConfig], *, leave_one_out: bool = False, **given: Any
+) -> tuple[list[RunConfig], PolicyTraining]:
+    """Complete the configurations and the trainer's settings by what suits each other.
+
+    Where neither the kind of reward nor ``siblings`` nor ``baseline`` is given, the reward is
+    "siblings", measured by NLL. The reward "siblings" implies four siblings as the baseline. The
+    number of parallel episodes is at least 8, and a multiple of the number of data sets times siblings.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+        As :func:`configurations` makes them.
+    leave_one_out : bool
+        Whether each training lacks one of the data sets.
+    **given
+        As for :meth:`PolicyTraining.of`; None means not given.
+
+    Raises
+    ------
+    UsageError
+        With one line per problem.
+    """
+    named = {k: v for k, v in given.items() if v is not None}
+    chosen = any("kind" in c.reward.model_fields_set for c in configs)
+    if not chosen and named.keys().isdisjoint(("siblings", "baseline")):
+        configs = [_judged_by_siblings(c) for c in configs]
+    if any(c.reward.kind == "siblings" for c in configs):
+        named = {"siblings": 4, "baseline": "siblings", **named}
+    family = max(len(configs) - leave_one_out, 1) * max(named.get("siblings", 1), 1)
+    named.setdefault("parallel", family * -(-8 // family))
+    return list(configs), PolicyTraining.of(**named)
+
+
+def _judged_by_siblings(config: RunConfig) -> RunConfig:
+    measure = config.reward.measure if "measure" in config.reward.model_fields_set else "nll"
+    reward = config.reward.model_copy(update={"kind": "siblings", "measure": measure})
+    return config.model_copy(update={"reward": reward})
+
+
 def name_of(config: RunConfig) -> str:
     """The name of a data set: that of its file or folder, if it is read from one."""
     source = config.data or config.data_root
@@ -122,7 +163,7 @@ def agent_of(config: RunConfig) -> Agent:
 
 
 def run_all(
-    configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None
+    configs: Sequence[RunConfig], agents: Sequence[Agent] | None = None, *, siblings: int = 1
 ) -> list[list[RoundRecord]]:
     """Run configurations with the same :func:`~rlmba.learner.together_key` completely, in memory.
 
@@ -131,18 +172,38 @@ def run_all(
     configs : sequence of RunConfig [K]
     agents : sequence of Agent [K] or None
         Used instead of the agents that the strategies make.
+    siblings : int
+        A divisor of K. With G siblings, each G consecutive runs start every round from the labels and
+        the model of the first of them, so that they differ in the last batch only.
 
     Returns
     -------
     list of lists of RoundRecord [K]
+        What each run recorded, one record per round.
     """
-    together = TrainedTogether.build(configs)
+    together = TrainedTogether.build([_without_siblings(c) for c in configs])
+    learners = together.learners
+    records: list[list[RoundRecord]] = [[] for _ in learners]
     with together.loader:
-        for learner, agent in zip(together.learners, agents or (), strict=bool(agents)):
+        for learner, agent in zip(learners, agents or (), strict=bool(agents)):
             learner.use_agent(agent)
-        for _ in range(int(together.learners[0].config.rounds or 0) + 1):
-            together.round()
-    return [learner.records for learner in together.learners]
+        for number in range(int(learners[0].config.last_round or 0) + 1):
+            outcomes = together.round(learners if number else learners[::siblings])
+            if number == 0:  # siblings have it in common
+                outcomes = [o for o in outcomes for _ in range(siblings)]
+            for i, (learner, outcome) in enumerate(zip(learners, outcomes, strict=True)):
+                records[i].append(outcome.record)
+                if i % siblings:
+                    learner.continue_from(learners[i - i % siblings])
+    return records
+
+
+def _without_siblings(config: RunConfig) -> RunConfig:
+    """The configuration of one sibling, whose own reward is its Top-1."""
+    if config.reward.kind != "siblings":
+        return config
+    reward = config.reward.model_copy(update={"kind": "absolute"})
+    return config.model_copy(update={"reward": reward})
 
 
 class ActiveLearning:
@@ -150,6 +211,10 @@ class ActiveLearning:
 
     Episode i uses data set i modulo D. Its seed counts up from the configuration's, by one after every
     D times ``siblings`` episodes. The episodes of a data set are trained together.
+
+    With the reward "siblings", the siblings start every round from the same labels and the same model,
+    those of the first of them. Their Top-1 then differs by the last batch only, and the baseline
+    "siblings" compares each batch with the others of the same round.
 
     Parameters
     ----------
@@ -160,7 +225,8 @@ class ActiveLearning:
     Raises
     ------
     UsageError
-        If two data sets have the same name, or a step cannot have equally many episodes of each.
+        If two data sets have the same name, a step cannot have equally many episodes of each, or the
+        reward is "siblings" and the settings have no siblings to compare with.
     """
 
     def __init__(self, configs: Sequence[RunConfig], settings: PolicyTraining) -> None:
@@ -173,6 +239,18 @@ class ActiveLearning:
             )
         if len({(c.strategy, str(c.strategy_options)) for c in configs}) != 1:
             raise UsageError("expected one strategy with the same options on all data sets")
+        same_state = any(c.reward.kind == "siblings" for c in configs)
+        if same_state and settings.baseline != "siblings":
+            raise UsageError(
+                'reward.kind "siblings": expected --baseline siblings and --siblings of 2 or more, got '
+                f"--baseline {settings.baseline} --siblings {settings.siblings}; add "
+                "`--baseline siblings --siblings 4`"
+            )
+        if same_state and settings.returns != "immediate":
+            raise UsageError(
+                'reward.kind "siblings": expected --returns immediate, got --returns '
+                f"{settings.returns}; the rounds after a batch continue from the first sibling's only"
+            )
         family = len(configs) * settings.siblings
         if settings.parallel % family:
             raise UsageError(
@@ -192,7 +270,11 @@ class ActiveLearning:
             mine = [i for i in numbers if i % len(self.configs) == d]
             seeds = [config.seed + i // (len(self.configs) * self.siblings) for i in mine]
             collectors = [Collector(agent, np.random.default_rng([config.seed, i])) for i in mine]
-            runs = run_all([config.model_copy(update={"seed": s}) for s in seeds], collectors)
+            runs = run_all(
+                [config.model_copy(update={"seed": s}) for s in seeds],
+                collectors,
+                siblings=self.siblings if config.reward.kind == "siblings" else 1,
+            )
             for i, seed, collector, records in zip(mine, seeds, collectors, runs, strict=True):
                 rewards = np.array([r.raw_reward for r in records[1:]], dtype=np.float64)
                 episodes[i] = Episode(name, seed, collector.draws, rewards)

@@ -24,7 +24,14 @@ from rlmba.experiments.sweep.variants import (
 
 __all__ = ["SweepPlan", "make_plan"]
 
-_PROTOCOL = ("rounds", "batch_size", "initial_labels", "epochs", "validation_fraction")
+_PROTOCOL = (
+    "rounds",
+    "batch_size",
+    "initial_labels",
+    "budgets",
+    "epochs",
+    "validation_fraction",
+)
 _NAME = re.compile(r"[\w+.-]*\w[\w+.-]*")
 
 

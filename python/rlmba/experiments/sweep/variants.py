@@ -83,7 +83,7 @@ class PlannedRun:
     @property
     def rounds(self) -> int:
         """Number of lines in its log when it is complete; round 0 counts."""
-        return int(self.config.rounds or 0) + 1
+        return int(self.config.last_round or 0) + 1
 
 
 @dataclass
@@ -134,8 +134,6 @@ class Variant:
             "fusion": self.fusion,
             "predictor": self.predictor,
         }
-        if self.strategy is None:
-            own["rounds"] = 0
         against = measured_against(keys)
         if self.strategy is None or strategy.name in (*BASELINES, *against):
             own["reward"] = {"kind": "absolute", "curves": []}
@@ -147,7 +145,8 @@ class Variant:
             k: v for k in ("dataset", "data", "data_root") if (v := getattr(entry, k)) is not None
         }
         layers = [("datasets", data), *layers, ("comparison", own)]
-        return load_config(preset=entry.preset, layers=layers)
+        shared = load_config(preset=entry.preset, layers=layers)
+        return shared.round0_only() if self.strategy is None else shared
 
     def planned_run(
         self,

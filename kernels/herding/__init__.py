@@ -1,0 +1,209 @@
+"""Herding: pick rows whose neighborhoods cover what is useful."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.kernels import dispatch
+from rlmba.kernels.common import arrays, distances, modality_rows
+from rlmba.kernels.herding import reference
+from rlmba.kernels.herding.problem import (
+    Problem,
+    as_positions,
+    as_radius,
+    as_utility,
+    choose_targets,
+    scaled,
+)
+from rlmba.kernels.tile_radius import neighbor_radius
+
+__all__ = ["Herding", "herding"]
+
+_BACKENDS = ("cpu", "reference")
+_SAMPLED = 200
+
+
+class Herding(NamedTuple):
+    """Rows picked by herding.
+
+    ``indices`` int64 [n] in picked order; ``gains`` float64 [n], how much each pick adds to the
+    utility that is covered; ``radius``, the radius of the kernel; ``targets``, the number of rows
+    whose cover is counted: N, or less if they are a sample and the result an approximation.
+    """
+
+    indices: Any
+    gains: Any
+    radius: float
+    targets: int
+
+
+def _cpu(
+    problem: Problem, n: int, max_memory: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    core = dispatch.require_core()
+    rows, labeled = problem.rows, problem.labeled
+    labeled.require_finite(core.first_bad_row)
+    rows.require_finite(core.first_bad_row)
+    sets, groups = rows.groups()
+    targets, candidates = problem.targets, problem.candidates
+    if groups is not None:
+        targets = targets[np.argsort(groups[targets], kind="stable")]
+        candidates = candidates[np.argsort(groups[candidates], kind="stable")]
+    indices, gains = np.empty(n, dtype=np.int64), np.zeros(n)
+    done = (core.herding_f32 if rows.parts[0].dtype == np.float32 else core.herding_f64)(
+        list(rows.parts),
+        list(labeled.parts),
+        rows.weights,
+        rows.present,
+        labeled.present,
+        problem.radius,
+        problem.utility,
+        groups,
+        sets,
+        targets,
+        candidates,
+        distances.UNBOUNDED if max_memory is None else max_memory,
+        indices,
+        gains,
+    )
+    if done == core.herding_overflow:
+        raise distances.overflow("features")
+    # Nothing is left to gain: the lowest positions follow.
+    rest = np.setdiff1d(problem.candidates, indices[:done], assume_unique=True)
+    indices[done:] = rest[: n - done]
+    return indices, gains
+
+
+def herding(
+    features: modality_rows.Features,
+    n: int,
+    *,
+    weights: Any = None,
+    labeled: modality_rows.Features | None = None,
+    present: arrays.ArrayLike | None = None,
+    labeled_present: arrays.ArrayLike | None = None,
+    utility: arrays.ArrayLike | None = None,
+    radius: float | None = None,
+    targets: int | None = None,
+    candidates: Any = None,
+    max_memory: int | None = None,
+    backend: str = "auto",
+) -> Herding:
+    """Pick ``n`` rows, each the one that adds most to the covered utility (greedy herding).
+
+    A row x is covered by a center j to the degree k(x, j) = exp(-D(x, j) / radius^2), and by
+    several to the largest of their degrees, c(x). Each pick maximizes its gain
+    sum_x u(x) max(0, k(x, j) - c(x)).
+
+    Parameters
+    ----------
+    features : array [N, D], or mapping of modality to array [N, D_m]
+        Finite real numbers, at least one column each. Read in place, also if memory-mapped.
+    n : int
+        Number of rows to pick, 0 <= n <= the number of candidates.
+    weights : [M] floats, or mapping of modality to float, optional
+        Weights w_m >= 0 of the modalities in D, of which only the ratios matter; uniform by
+        default. A modality of weight 0 is not read.
+    labeled : array [L, D] or mapping, like ``features``, optional
+        Rows that are centers from the start, such as the labeled samples of active learning. They
+        are never returned. Converted to the dtype of ``features``.
+    present, labeled_present : bool arrays [N, M] and [L, M], optional
+        Which modalities a row has; all by default. The others are not read and may hold anything.
+    utility : array [N], optional
+        How much it is worth to cover each row, u >= 0; 1 by default.
+    radius : float, optional
+        Radius of the kernel, in units of the features. By default
+        ``tile_radius(features, L + n)``. With radius 0, a center covers its duplicates only; with
+        an infinite one, everything.
+    targets : int, optional
+        If more rows than this have a positive utility, this many of them are covered in their
+        stead: evenly spaced ones, the positions floor(i K / targets) among these K rows. Gains are
+        multiplied by K / targets. The picks are then approximations.
+    candidates : integer array [K], optional
+        Distinct positions that may be picked; all by default.
+    max_memory : int, optional
+        Bytes for copies and lists of neighbors, in addition to the input, the results and about 100
+        bytes per row (compiled backend). The result does not depend on it.
+    backend : {"auto", "cpu", "reference"}
+        See :mod:`rlmba.kernels`.
+
+    Returns
+    -------
+    Herding
+        ``indices`` int64 [n], distinct positions into ``features`` in picked order; ties go to the
+        lowest position. ``gains`` float64 [n] never increase. ``radius`` is the radius that was
+        used, and ``targets`` the number of rows whose cover is counted: N, or ``targets`` if they
+        were sampled.
+
+    Raises
+    ------
+    UsageError
+        If n is not within 0..K, or a weight, the radius or another option is invalid.
+    ShapeError
+        If an array has the wrong shape or dtype, or modalities differ.
+    NonFiniteError
+        If a value of a modality that the row has is NaN or infinite; ``.row`` is the first such
+        row.
+    DataError
+        If a utility is negative, a candidate is out of range or repeated, or a distance overflows.
+
+    Notes
+    -----
+    D(x, x') = sum_m w_m (x_m - x'_m)^2 / sum_m w_m over the modalities that both rows have (and
+    whose weight is positive). Rows without a common modality do not cover each other: k = 0.
+
+    Distances are sums of (x - x')^2 in float64. The terms of a gain are rounded to multiples of
+    2^-51 of the sum of u (rounded up to a power of two), so that their sum is exact: rows with equal
+    terms in any order have equal gains, which is a tie. Picks are the same on every backend,
+    instruction set and number of threads, except where two gains differ by no more than rounding.
+
+    Once all gains are 0, such as when all rows are duplicates of centers or all utilities are 0, the
+    lowest positions not yet picked follow. No position is picked twice.
+
+    Gains only shrink as rows are picked (the objective is submodular), so the last known gain of a
+    row is an upper bound, and few rows need to be evaluated for a pick. The N x N matrix of kernels
+    is never stored.
+
+    References
+    ----------
+    Bae et al., "Generalized coverage for more robust low-budget active learning", ECCV 2024, and
+    "Uncertainty herding: one active learning method for all label budgets", ICLR 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0.0], [1.0], [2.0], [9.0]])
+    >>> found = herding(x, 2, radius=1.0)
+    >>> found.indices, found.gains.round(3)
+    (array([1, 3]), array([1.736, 1.   ]))
+    >>> herding(x, 1, radius=1.0, labeled=np.array([[1.0]])).indices
+    array([3])
+    """
+    first = modality_rows.first_array(features)
+    name = dispatch.choose("herding", backend, arrays.device_of(first), _BACKENDS)
+    rows = modality_rows.gather(features, weights, present)
+    given = modality_rows.labeled_rows(labeled, features, rows, labeled_present)
+    u = as_utility(utility, rows.rows)
+    pool = as_positions(candidates, rows.rows)
+    n = arrays.as_count(n, "n", low=0, high=len(pool))
+    most = None if targets is None else arrays.as_count(targets, "targets", low=1)
+    distances.check_max_memory(max_memory)
+    if radius is None:
+        radius = neighbor_radius(rows, max(1, given.rows + n), _SAMPLED, name, max_memory)
+    radius = as_radius(radius)
+    covered, factor, sampled = choose_targets(u, most)
+    u, unit = scaled(u, covered)
+    problem = Problem(rows, given, radius, u, covered, pool)
+    if name == "cpu":
+        indices, gains = _cpu(problem, n, max_memory)
+    else:
+        indices, gains = reference.herding(problem, n)
+    return Herding(
+        arrays.like(indices, first),
+        arrays.like(gains * (unit * factor), first),
+        radius,
+        len(covered) if sampled else rows.rows,
+    )
