@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import nox
 
@@ -32,7 +31,7 @@ def tests(session: nox.Session) -> None:
 
 
 # Simulates processors without some instructions, and other numbers of threads: the variables limit
-# torch's kernels, oneDNN's, this package's, and OpenMP.
+# torch's kernels, oneDNN's, this package's, and the number of threads.
 PROCESSORS = (
     {"ATEN_CPU_CAPABILITY": "default"},
     {"ATEN_CPU_CAPABILITY": "avx2"},
@@ -87,17 +86,12 @@ def sanitize(session: nox.Session, kind: str) -> None:
     }
     session.install(".[test]", *(f"--config-settings={k}={v}" for k, v in settings.items()))
     python = ["python"]
-    # Waiting threads must not spin: the tests use more threads than the machine has cores.
-    env = {"OMP_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"}
+    env = {"OMP_NUM_THREADS": "4"}
     if kind == "thread":
-        # ThreadSanitizer does not see how GCC's OpenMP runtime synchronizes. LLVM's runtime runs the
-        # same code, and its tool Archer reports every fork, join, barrier and reduction.
-        archer = max(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"), default=None)
-        if archer is None:
-            session.error("libarcher.so was not found: install LLVM's OpenMP runtime (libomp-dev)")
-        env["LD_PRELOAD"] = f"{_library('libtsan.so')} {archer.with_name('libomp.so')}"
-        env["OMP_TOOL_LIBRARIES"] = str(archer)
-        env["TSAN_OPTIONS"] = "ignore_noninstrumented_modules=1:halt_on_error=1:exitcode=66"
+        env["LD_PRELOAD"] = _library("libtsan.so")
+        env["TSAN_OPTIONS"] = (
+            "ignore_noninstrumented_modules=1:halt_on_error=1:exitcode=66:die_after_fork=0"
+        )
         python = ["setarch", "-R", "python"]  # it needs fixed addresses
     else:
         env["LD_PRELOAD"] = f"{_library('libasan.so')} {_library('libstdc++.so')}"

@@ -19,7 +19,7 @@ set(RLMBA_FLAGS_avx512 ${RLMBA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx
 
 pybind11_add_module(_core MODULE ${RLMBA_CORE_BINDINGS})
 target_include_directories(_core PRIVATE ${PROJECT_SOURCE_DIR}/csrc/include)
-target_link_libraries(_core PRIVATE OpenMP::OpenMP_CXX)
+target_link_libraries(_core PRIVATE Threads::Threads)
 target_compile_options(_core PRIVATE -Wall -Wextra)
 target_compile_definitions(_core PRIVATE RLMBA_VERSION="${SKBUILD_PROJECT_VERSION}")
 
@@ -30,8 +30,7 @@ foreach(isa IN LISTS RLMBA_ISAS)
   target_compile_definitions(${target} PRIVATE RLMBA_ISA=${isa} RLMBA_ISA_${isa}=1)
   # No -ffast-math: finiteness checks and reproducible sums depend on IEEE semantics.
   target_compile_options(${target} PRIVATE ${RLMBA_OPTIMIZE} -fno-math-errno -fno-trapping-math
-                         -Wall -Wextra ${RLMBA_FLAGS_${isa}})
-  target_link_libraries(${target} PRIVATE OpenMP::OpenMP_CXX)
+                         -fopenmp-simd -Wall -Wextra ${RLMBA_FLAGS_${isa}})
   target_link_libraries(_core PRIVATE ${target})
   target_compile_definitions(_core PRIVATE RLMBA_HAVE_${isa}=1)
   if(RLMBA_WERROR)

@@ -222,7 +222,10 @@ def num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set the number of threads of the compiled kernels in this process; results do not change."""
+    """Set the number of threads of the compiled kernels in this process; results do not change.
+
+    Calls that are running keep the number they started with.
+    """
     if n < 1:
         raise UsageError(f"num_threads: expected at least 1, got {n}")
     module = core()

@@ -45,7 +45,7 @@ def test_a_shared_template_would_be_found():
         "0000000000000000 W void std::sort<float*>(float*, float*)",
         "0000000000000000 W void std::sort<rlmba::avx512::Entry*>(rlmba::avx512::Entry*)",
         "0000000000000000 V DW.ref.__gxx_personality_v0",
-        "                 U omp_get_max_threads",
+        "                 U rlmba::max_threads()",
     ]
     expected = ["void std::sort<float*>(float*, float*)"]
     assert shared_functions("\n".join(lines), "avx512") == expected

@@ -1,8 +1,7 @@
 #include "core.hpp"
 
-#include <omp.h>
-
 #include "rlmba/isa.hpp"
+#include "rlmba/parallel.hpp"
 
 namespace {
 
@@ -33,10 +32,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("best_isa", [] { return isa_name(rlmba::best_isa()); });
   m.def("set_isa", [](const std::string& name) { rlmba::set_isa(parse_isa(name)); });
   m.def("allow_matrix_tiles", &rlmba::allow_matrix_tiles);
-  m.def("num_threads", [] { return omp_get_max_threads(); });
+  m.def("num_threads", &rlmba::max_threads);
   m.def("set_num_threads", [](int n) {
     if (n < 1) throw std::invalid_argument("num_threads: expected at least 1");
-    omp_set_num_threads(n);
+    rlmba::set_max_threads(n);
   });
   rlmba::bindings::register_bald_score(m);
   rlmba::bindings::register_deepfool_distance(m);

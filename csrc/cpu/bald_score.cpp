@@ -137,22 +137,21 @@ class Rows {
 template <class T>
 std::int64_t bald_impl(const PassesView<T>& in, bool logits, double* scores) {
   const std::int64_t n = in.rows;
-  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t threads = max_threads();
   const Rows<T> rows(in, logits);
   const std::int64_t size = in.passes * Rows<T>::padded(in.classes);
   Scratch<double> p(threads * size);
   Scratch<DoubleVec> column(threads * (in.passes + 1));
   std::int64_t bad = n;
-#pragma omp parallel for schedule(dynamic, 1) reduction(min : bad) if (n > kChunkRows)
-  for (std::int64_t chunk = 0; chunk < chunk_count(n, kChunkRows); ++chunk) {
-    const std::int64_t thread = omp_get_thread_num();
-    for (std::int64_t i = chunk * kChunkRows; i < min_i64((chunk + 1) * kChunkRows, n); ++i) {
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+    for (std::int64_t i = begin; i < end; ++i) {
       if (!rows.row(i, &p[thread * size], &column[thread * (in.passes + 1)], scores + i)) {
-        bad = min_i64(bad, i);
+        lower(bad, i);
         break;
       }
     }
-  }
+  };
+  parallel_for(n, kChunkRows, threads, process);
   return bad < n ? bad : -1;
 }
 

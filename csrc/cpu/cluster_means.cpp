@@ -19,23 +19,23 @@ void means_impl(MatrixView<const T> x, const std::int64_t* labels, MatrixView<T>
   Scratch<std::int64_t> next(k);
   for (std::int64_t c = 0; c < k; ++c) next[c] = begin[c];
   for (std::int64_t i = 0; i < x.rows; ++i) order[next[labels[i]]++] = i;
-#pragma omp parallel for schedule(dynamic) collapse(2)
-  for (std::int64_t c = 0; c < k; ++c) {
-    for (std::int64_t column = 0; column < x.cols; column += kColumns) {
-      const std::int64_t count = begin[c + 1] - begin[c];
-      if (count == 0) continue;
-      const std::int64_t width = min_i64(kColumns, x.cols - column);
-      double sum[kColumns] = {};
-      for (std::int64_t r = begin[c]; r < begin[c + 1]; ++r) {
-        const T* row = x.row(order[r]) + column;
-        for (std::int64_t i = 0; i < width; ++i) sum[i] += static_cast<double>(row[i]);
-      }
-      T* out = centers.row(c) + column;
-      for (std::int64_t i = 0; i < width; ++i) {
-        out[i] = static_cast<T>(sum[i] / static_cast<double>(count));
-      }
+  const std::int64_t slices = chunk_count(x.cols, kColumns);
+  parallel_for(k * slices, 1, [&](std::int64_t slice, std::int64_t) {
+    const std::int64_t c = slice / slices;
+    const std::int64_t column = slice % slices * kColumns;
+    const std::int64_t count = begin[c + 1] - begin[c];
+    if (count == 0) return;
+    const std::int64_t width = min_i64(kColumns, x.cols - column);
+    double sum[kColumns] = {};
+    for (std::int64_t r = begin[c]; r < begin[c + 1]; ++r) {
+      const T* row = x.row(order[r]) + column;
+      for (std::int64_t i = 0; i < width; ++i) sum[i] += static_cast<double>(row[i]);
     }
-  }
+    T* out = centers.row(c) + column;
+    for (std::int64_t i = 0; i < width; ++i) {
+      out[i] = static_cast<T>(sum[i] / static_cast<double>(count));
+    }
+  });
 }
 
 }  // namespace

@@ -15,15 +15,18 @@ constexpr std::int64_t kChunkRows = 256;
 
 template <class T>
 void pair_norms_impl(const MatrixView<const T>& w, const MatrixView<double>& norms) {
-#pragma omp parallel for schedule(dynamic, 1) if (w.rows * w.cols > (1 << 14))
-  for (std::int64_t j = 0; j < w.rows; ++j) {
-    norms.row(j)[j] = 0;
-    for (std::int64_t k = 0; k < j; ++k) {
-      const double norm = sqrt(squared_distance(w.row(j), w.row(k), w.cols));
-      norms.row(j)[k] = norm;
-      norms.row(k)[j] = norm;
+  // A row takes time in proportion to its index.
+  const std::int64_t chunk = w.rows * w.cols > (1 << 14) ? 1 : w.rows;
+  parallel_for(w.rows, chunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t j = begin; j < end; ++j) {
+      norms.row(j)[j] = 0;
+      for (std::int64_t k = 0; k < j; ++k) {
+        const double norm = sqrt(squared_distance(w.row(j), w.row(k), w.cols));
+        norms.row(j)[k] = norm;
+        norms.row(k)[j] = norm;
+      }
     }
-  }
+  });
 }
 
 // Best value and its position per lane; ties go to the lower position.
@@ -205,21 +208,22 @@ std::int64_t deepfool_impl(const MatrixView<const T>& x, const MatrixView<const 
   const MatrixView<const double> none{norms.data, 0, 0, 0};
   const Screen screen(screens ? norms : none);
   const std::int64_t width = Screen::padded(x.cols) + kLanes;
-  Scratch<float> room(omp_get_max_threads() * width);
+  const std::int64_t threads = max_threads();
+  Scratch<float> room(threads * width);
   std::int64_t bad = x.rows;
-#pragma omp parallel for schedule(dynamic, 1) reduction(min : bad) if (x.rows > kChunkRows)
-  for (std::int64_t chunk = 0; chunk < chunk_count(x.rows, kChunkRows); ++chunk) {
-    float* const mine = &room[omp_get_thread_num() * width];
-    for (std::int64_t i = chunk * kChunkRows; i < min_i64((chunk + 1) * kChunkRows, x.rows); ++i) {
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+    float* const mine = &room[thread * width];
+    for (std::int64_t i = begin; i < end; ++i) {
       if constexpr (kScreens) {
         if (screens && screen.row(x.row(i), mine, distances + i, classes + i)) continue;
       }
       if (!row(x.row(i), x.cols, norms, distances + i, classes + i)) {
-        bad = min_i64(bad, i);
+        lower(bad, i);
         break;
       }
     }
-  }
+  };
+  parallel_for(x.rows, kChunkRows, threads, process);
   return bad < x.rows ? bad : -1;
 }
 

@@ -7,18 +7,21 @@ namespace {
 
 template <class T>
 Range<T> range_of(const T* values, std::int64_t n) {
-  Range<T> all;
-  T low = all.low;
-  T high = all.high;
-#pragma omp parallel for simd schedule(static) reduction(min : low) \
-    reduction(max : high) if (n > (1 << 16))
-  for (std::int64_t i = 0; i < n; ++i) {
-    low = values[i] < low ? values[i] : low;
-    high = values[i] > high ? values[i] : high;
-  }
-  all.low = low;
-  all.high = high;
-  return all;
+  const auto part = [&](std::int64_t begin, std::int64_t end) {
+    T low = Range<T>{}.low;
+    T high = Range<T>{}.high;
+#pragma omp simd reduction(min : low) reduction(max : high)
+    for (std::int64_t i = begin; i < end; ++i) {
+      low = values[i] < low ? values[i] : low;
+      high = values[i] > high ? values[i] : high;
+    }
+    return Range<T>{low, high};
+  };
+  const auto merge = [](Range<T> a, const Range<T>& b) {
+    a.merge(b);
+    return a;
+  };
+  return parallel_reduce(n, kChunkValues, Range<T>{}, part, merge);
 }
 
 // Eq 6 of rows [begin, end); `w` has room for M.
@@ -55,14 +58,13 @@ std::int64_t fused_score_impl(const DirichletInput<T>& in, const T* distances, d
   Rescale<T> distance_to_unit;
   if (distances != nullptr) distance_to_unit = Rescale<T>::to_unit(range_of(distances, n));
   const std::int64_t stride = m + 16;
-  Scratch<double> weights(omp_get_max_threads() * stride);
+  const std::int64_t threads = max_threads();
+  Scratch<double> weights(threads * stride);
   constexpr std::int64_t kRows = 4096;
-#pragma omp parallel for schedule(static) if (n > kRows)
-  for (std::int64_t chunk = 0; chunk < chunk_count(n, kRows); ++chunk) {
-    score_rows(in, distances, beta, to_unit.data(), distance_to_unit,
-               &weights[omp_get_thread_num() * stride], chunk * kRows,
-               min_i64((chunk + 1) * kRows, n), out);
-  }
+  parallel_for(n, kRows, threads, [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+    score_rows(in, distances, beta, to_unit.data(), distance_to_unit, &weights[thread * stride],
+               begin, end, out);
+  });
   return -1;
 }
 

@@ -65,7 +65,8 @@ class GradientPoints {
         residual_slots_(capacity_ * classes_),
         feature_slots_(capacity_ * width_),
         slots_(capacity_),
-        buffers_(omp_get_max_threads() * width_) {
+        threads_(max_threads()),
+        buffers_(threads_ * width_) {
     for (std::int64_t s = 0; s < capacity_; ++s) {
       slots_[s] = {&residual_slots_[s * classes_], &feature_slots_[s * width_], 0, 0};
     }
@@ -80,21 +81,23 @@ class GradientPoints {
     std::int64_t huge = rows();
     Scratch<T> zeros(max_i64(classes_, width_));
     for (std::int64_t p = 0; p < max_i64(classes_, width_); ++p) zeros[p] = T(0);
-#pragma omp parallel for schedule(static) reduction(min : bad, huge)
-    for (std::int64_t i = 0; i < rows(); ++i) {
-      squared_[i] = std::numeric_limits<double>::infinity();
-      const T* a = x_.residuals.row(i);
-      const T* z = features_.slice(i, 0, width_, buffer());
-      a2_[i] = squared_distance(a, zeros.data(), classes_);
-      z2_[i] = squared_distance(z, zeros.data(), width_);
-      if (!finite(a2_[i] * z2_[i]) || !finite(a2_[i] + z2_[i])) {
-        if (finite_row(a, classes_) && finite_row(z, width_)) {
-          huge = min_i64(huge, i);
-        } else {
-          bad = min_i64(bad, i);
+    const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        squared_[i] = std::numeric_limits<double>::infinity();
+        const T* a = x_.residuals.row(i);
+        const T* z = features_.slice(i, 0, width_, buffer(thread));
+        a2_[i] = squared_distance(a, zeros.data(), classes_);
+        z2_[i] = squared_distance(z, zeros.data(), width_);
+        if (!finite(a2_[i] * z2_[i]) || !finite(a2_[i] + z2_[i])) {
+          if (finite_row(a, classes_) && finite_row(z, width_)) {
+            lower(huge, i);
+          } else {
+            lower(bad, i);
+          }
         }
       }
-    }
+    };
+    parallel_for(rows(), chunk_rows(width_), threads_, process);
     if (bad < rows()) return bad;
     return huge < rows() ? kOverflow : -1;
   }
@@ -136,7 +139,7 @@ class GradientPoints {
   }
 
  private:
-  T* buffer() const { return &buffers_[omp_get_thread_num() * width_]; }
+  T* buffer(std::int64_t thread) const { return &buffers_[thread * width_]; }
 
   void set(std::int64_t slot, const T* a, const T* z, double a2, double z2) {
     T* residual = &residual_slots_[slot * classes_];
@@ -147,8 +150,8 @@ class GradientPoints {
     slots_[slot].z2 = z2;
   }
 
-  Factors<T> row(std::int64_t i) const {
-    return {x_.residuals.row(i), features_.slice(i, 0, width_, buffer()), a2_[i], z2_[i]};
+  Factors<T> row(std::int64_t i, std::int64_t thread) const {
+    return {x_.residuals.row(i), features_.slice(i, 0, width_, buffer(thread)), a2_[i], z2_[i]};
   }
 
   void compete(const Factors<T>& f, std::int64_t center, double& squared) const {
@@ -157,12 +160,14 @@ class GradientPoints {
   }
 
   void direct_pass(std::int64_t count) {
-#pragma omp parallel for schedule(static)
-    for (std::int64_t i = 0; i < rows(); ++i) {
-      if (squared_[i] == 0) continue;
-      const Factors<T> f = row(i);
-      for (std::int64_t j = 0; j < count; ++j) compete(f, j, squared_[i]);
-    }
+    const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        if (squared_[i] == 0) continue;
+        const Factors<T> f = row(i, thread);
+        for (std::int64_t j = 0; j < count; ++j) compete(f, j, squared_[i]);
+      }
+    };
+    parallel_for(rows(), chunk_rows(width_), threads_, process);
   }
 
   template <class E>
@@ -188,30 +193,25 @@ class GradientPoints {
       pass.half_norms[j] = j < count ? static_cast<T>(0.5 * slot_norm2(first + j))
                                      : std::numeric_limits<T>::infinity();
     }
-    const std::int64_t threads = omp_get_max_threads();
     // Short inputs are divided more finely, so that every thread gets some rows.
-    const std::int64_t share = chunk_count(chunk_count(rows(), E::kRows), 4 * threads);
+    const std::int64_t share = chunk_count(chunk_count(rows(), E::kRows), 4 * threads_);
     const std::int64_t block = E::kRows * max_i64(1, min_i64(E::kGroups, share));
     const std::int64_t bytes = Workspace<E>::bytes(panels);
-    Scratch<unsigned char> memory(2 * threads * bytes);
-#pragma omp parallel num_threads(static_cast<int>(threads))
-    {
+    Scratch<unsigned char> memory(2 * threads_ * bytes);
+    const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
       [[maybe_unused]] typename E::Session session;
-      Workspace<E> residuals(memory.data() + 2 * omp_get_thread_num() * bytes);
-      Workspace<E> features(memory.data() + (2 * omp_get_thread_num() + 1) * bytes);
-#pragma omp for schedule(dynamic)
-      for (std::int64_t begin = 0; begin < rows(); begin += block) {
-        const std::int64_t end = min_i64(begin + block, rows());
-        multiply_rows(PlainRows<T>{x_.residuals}, begin, end, pass.residuals, residuals);
-        multiply_rows(features_, begin, end, pass.features, features);
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t at =
-              (i - begin) / E::kRows * panels * E::kSize + (i - begin) % E::kRows * E::kCols;
-          refine<E>(i, residuals.products + at, features.products + at, pass.half_norms.data(),
-                    panels, bound);
-        }
+      Workspace<E> residuals(memory.data() + 2 * thread * bytes);
+      Workspace<E> features(memory.data() + (2 * thread + 1) * bytes);
+      multiply_rows(PlainRows<T>{x_.residuals}, begin, end, pass.residuals, residuals);
+      multiply_rows(features_, begin, end, pass.features, features);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t at =
+            (i - begin) / E::kRows * panels * E::kSize + (i - begin) % E::kRows * E::kCols;
+        refine<E>(i, thread, residuals.products + at, features.products + at,
+                  pass.half_norms.data(), panels, bound);
       }
-    }
+    };
+    parallel_for(rows(), block, threads_, process);
   }
 
   double slot_norm2(std::int64_t slot) const { return slots_[slot].a2 * slots_[slot].z2; }
@@ -268,13 +268,13 @@ class GradientPoints {
 
   // Compares one row exactly with every center that may be nearest according to its score.
   template <class E>
-  void refine(std::int64_t i, const T* residuals, const T* features, const T* half,
-              std::int64_t panels, const Bound<E>& bound) {
+  void refine(std::int64_t i, std::int64_t thread, const T* residuals, const T* features,
+              const T* half, std::int64_t panels, const Bound<E>& bound) {
     using V = typename Tile<T>::Vector;
     double squared = squared_[i];
     if (squared == 0) return;
     if (!bound.safe(a2_[i], z2_[i])) {
-      const Factors<T> f = row(i);
+      const Factors<T> f = row(i, thread);
       for (std::int64_t j = 0; j < bound.count; ++j) compete(f, bound.first + j, squared);
       squared_[i] = squared;
       return;
@@ -291,7 +291,7 @@ class GradientPoints {
     const double old = 0.5 * (squared - norm2(i)) + error + 0x1.0p-52 * (squared + norm2(i));
     if (old < limit) limit = old;
     if (best > limit) return;
-    const Factors<T> f = row(i);
+    const Factors<T> f = row(i, thread);
     visit_at_most<E>(score, panels, bound.count, limit, [&](std::int64_t j) {
       compete(f, bound.first + j, squared);
       return squared != 0;
@@ -311,7 +311,8 @@ class GradientPoints {
   Scratch<T> residual_slots_;
   Scratch<T> feature_slots_;
   Scratch<Factors<T>> slots_;
-  Scratch<T> buffers_;
+  std::int64_t threads_;
+  Scratch<T> buffers_;  // one row of features for each thread
 };
 
 template <class T>

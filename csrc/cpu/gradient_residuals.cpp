@@ -48,13 +48,16 @@ bool residual_row(const T* x, std::int64_t cols, double* e, T* out) {
 template <class T>
 std::int64_t residuals(MatrixView<const T> logits, T* out) {
   const std::int64_t width = padded(logits.cols);
-  Scratch<double> memory(omp_get_max_threads() * width);
+  const std::int64_t threads = max_threads();
+  Scratch<double> memory(threads * width);
   std::int64_t bad = logits.rows;
-#pragma omp parallel for schedule(static) reduction(min : bad)
-  for (std::int64_t i = 0; i < logits.rows; ++i) {
-    double* e = memory.data() + omp_get_thread_num() * width;
-    if (!residual_row(logits.row(i), logits.cols, e, out + i * logits.cols)) bad = min_i64(bad, i);
-  }
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+    double* e = memory.data() + thread * width;
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (!residual_row(logits.row(i), logits.cols, e, out + i * logits.cols)) lower(bad, i);
+    }
+  };
+  parallel_for(logits.rows, chunk_rows(width), threads, process);
   return bad == logits.rows ? -1 : bad;
 }
 

@@ -50,13 +50,13 @@ std::int64_t norms_impl(MatrixView<const T> x, double* inverse_norms, double* su
   const std::int64_t parts = chunk_count(x.rows, kSumRows);
   Scratch<double> partial(parts * x.cols);
   std::int64_t bad = x.rows;
-  int negative = 0;
-#pragma omp parallel for schedule(static) reduction(min : bad) reduction(| : negative)
-  for (std::int64_t part = 0; part < parts; ++part) {
+  std::int64_t least = 0;  // below 0 if any value is
+  parallel_for(x.rows, kSumRows, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t part = begin / kSumRows;
+    int below_any = 0;
     double* sum = partial.data() + part * x.cols;
     for (std::int64_t p = 0; p < x.cols; ++p) sum[p] = 0;
-    const std::int64_t end = min_i64((part + 1) * kSumRows, x.rows);
-    for (std::int64_t i = part * kSumRows; i < end; ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
       const T* row = x.row(i);
       T broken = 0;
       int below = 0;
@@ -66,38 +66,40 @@ std::int64_t norms_impl(MatrixView<const T> x, double* inverse_norms, double* su
         below |= row[p] < T(0);
       }
       if (broken != T(0)) {
-        bad = min_i64(bad, i);
+        lower(bad, i);
         break;
       }
-      negative |= below;
+      below_any |= below;
       const double inverse = inverse_norms[i] = inverse_norm(row, x.cols);
       for (std::int64_t p = 0; p < x.cols; ++p) sum[p] += inverse * static_cast<double>(row[p]);
     }
-  }
+    if (below_any) lower(least, -1);
+  });
   if (bad < x.rows) return bad;
   for (std::int64_t p = 0; p < x.cols; ++p) sums[p] = 0;
   for (std::int64_t part = 0; part < parts; ++part) {
     const double* sum = partial.data() + part * x.cols;
     for (std::int64_t p = 0; p < x.cols; ++p) sums[p] += sum[p];
   }
-  *nonnegative = negative == 0;
+  *nonnegative = least == 0;
   return -1;
 }
 
 template <class T>
 void degrees_impl(MatrixView<const T> x, const double* inverse_norms, const double* sums,
                   double* degrees) {
-#pragma omp parallel for schedule(static)
-  for (std::int64_t i = 0; i < x.rows; ++i) {
-    const T* row = x.row(i);
-    const double inverse = inverse_norms[i];
-    double sum = 0;
+  parallel_for(x.rows, chunk_rows(x.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T* row = x.row(i);
+      const double inverse = inverse_norms[i];
+      double sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t p = 0; p < x.cols; ++p) {
-      sum += inverse * static_cast<double>(row[p]) * sums[p];
+      for (std::int64_t p = 0; p < x.cols; ++p) {
+        sum += inverse * static_cast<double>(row[p]) * sums[p];
+      }
+      degrees[i] = sum - (inverse > 0 ? 1.0 : 0.0);
     }
-    degrees[i] = sum - (inverse > 0 ? 1.0 : 0.0);
-  }
+  });
 }
 
 template <class T>
@@ -141,12 +143,11 @@ class Apply {
     const std::int64_t size = tiles * E::kSize;
     Scratch<double> sums(parts_ * size);
     Scratch<double> constants(parts_ * cols);
-    const std::int64_t threads = omp_get_max_threads();
+    const std::int64_t threads = max_threads();
     const std::int64_t room = kBlock * (panels_ * kCols) + groups * kRows * Tile<T>::kStride;
     Scratch<T> scratch(threads * room);
-#pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(threads))
-    for (std::int64_t part = 0; part < parts_; ++part) {
-      T* right = scratch.data() + omp_get_thread_num() * room;
+    parallel_for(parts_, 1, threads, [&](std::int64_t part, std::int64_t, std::int64_t thread) {
+      T* right = scratch.data() + thread * room;
       T* left = right + kBlock * panels_ * kCols;
       double* sum = sums.data() + part * size;
       double* constant = constants.data() + part * cols;
@@ -166,22 +167,23 @@ class Apply {
           for (std::int64_t e = 0; e < E::kSize; ++e) to[e] += static_cast<double>(c[e]);
         }
       }
-    }
+    });
     for (std::int64_t k = 0; k < cols; ++k) {
       constant_[k] = 0;
       for (std::int64_t part = 0; part < parts_; ++part) constant_[k] += constants[part * cols + k];
     }
-#pragma omp parallel for schedule(static)
-    for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      for (std::int64_t e = 0; e < E::kSize; ++e) {
-        double total = 0;
-        for (std::int64_t part = 0; part < parts_; ++part) {
-          total += sums[part * size + tile * E::kSize + e];
+    parallel_for(tiles, 8, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t tile = first; tile < last; ++tile) {
+        for (std::int64_t e = 0; e < E::kSize; ++e) {
+          double total = 0;
+          for (std::int64_t part = 0; part < parts_; ++part) {
+            total += sums[part * size + tile * E::kSize + e];
+          }
+          const std::int64_t k = tile % groups * kRows + e / kCols;
+          product_[(k * panels_ + tile / groups) * kCols + e % kCols] = static_cast<T>(total);
         }
-        const std::int64_t k = tile % groups * kRows + e / kCols;
-        product_[(k * panels_ + tile / groups) * kCols + e % kCols] = static_cast<T>(total);
       }
-    }
+    });
   }
 
   // Rows as panels of kCols columns, one row after another.
@@ -231,12 +233,10 @@ class Apply {
               std::int64_t cols) const {
     const std::int64_t panels = chunk_count(cols, kCols);
     const double w = graph_.weight();
-#pragma omp parallel for schedule(static)
-    for (std::int64_t group = 0; group < chunk_count(x_.rows, kRows); ++group) {
+    parallel_for(x_.rows, kRows, [&](std::int64_t first, std::int64_t end) {
       T rows[kRows * Tile<T>::kStride];
       T c[kColumns * kRows];
-      const std::int64_t first = group * kRows;
-      const std::int64_t count = min_i64(kRows, x_.rows - first);
+      const std::int64_t count = end - first;
       for (std::int64_t slice = 0; slice < slices(); ++slice) {
         const std::int64_t column = slice * E::kDepth;
         const std::int64_t depth = min_i64(E::kDepth, x_.cols - column);
@@ -263,7 +263,7 @@ class Apply {
           to[k] = static_cast<T>(w * sum + keep * static_cast<double>(own[k]));
         }
       }
-    }
+    });
   }
 
   MatrixView<const T> x_;
@@ -288,10 +288,11 @@ void apply_impl(MatrixView<const T> x, const Graph& graph, MatrixView<const T> v
 
 template <class T>
 void normalize_impl(MatrixView<const T> x, const double* inverse_norms, MatrixView<T> out) {
-#pragma omp parallel for schedule(static)
-  for (std::int64_t i = 0; i < x.rows; ++i) {
-    normalized(x.row(i), inverse_norms[i], x.cols, out.row(i));
-  }
+  parallel_for(x.rows, chunk_rows(x.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      normalized(x.row(i), inverse_norms[i], x.cols, out.row(i));
+    }
+  });
 }
 
 }  // namespace

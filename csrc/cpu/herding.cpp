@@ -24,6 +24,7 @@ struct Rooms {
   std::int64_t columns;  // candidates multiplied at once
   std::int64_t entries;  // neighbors in kept lists
   std::int64_t found;    // neighbors that one thread finds in a pass
+  std::int64_t threads = max_threads();
 
   explicit Rooms(const HerdingProblem<T>& problem) {
     const std::int64_t width = problem.rows.width();
@@ -37,7 +38,7 @@ struct Rooms {
     const std::int64_t input = problem.rows.rows() * width * std::int64_t{sizeof(T)};
     const std::int64_t lists = min_i64(half, max_i64(input / 4, std::int64_t{1} << 22));
     entries = lists / 2 / std::int64_t{sizeof(Neighbor)};
-    found = entries / omp_get_max_threads();
+    found = entries / threads;
   }
 };
 
@@ -63,8 +64,8 @@ class Greedy {
         list_size_(candidates_),
         heap_(bounds_.data(), problem.candidates.data, candidates_),
         entries_(room_.entries),
-        found_(room_.found * omp_get_max_threads()),
-        found_counts_(omp_get_max_threads()),
+        found_(room_.found * room_.threads),
+        found_counts_(room_.threads),
         block_(room_.columns),
         aside_(room_.columns),
         positions_(room_.columns),
@@ -76,7 +77,8 @@ class Greedy {
     const double largest = scale_.include(problem_.labeled);
     if (!(largest < std::numeric_limits<double>::max() / 8)) return kHerdingOverflow;
     cover_.set_scale(scale_.squared());
-    AffinityBounds<T, E> bounds(scale_, problem_.rows.width(), problem_.radius, room_.columns);
+    AffinityBounds<T, E> bounds(scale_, problem_.rows.width(), problem_.radius, room_.columns,
+                                room_.threads);
     pass_ = &bounds;
     find_groups();
     cover_labeled();
@@ -141,10 +143,8 @@ class Greedy {
         if (set_factors(g, labeled, begin)) cover_group(g, begin, end - begin);
       }
     }
-#pragma omp parallel for schedule(static) if (cover_.count() > 4 * kReductionRows)
-    for (std::int64_t begin = 0; begin < cover_.count(); begin += kReductionRows) {
-      cover_.update(begin, min_i64(begin + kReductionRows, cover_.count()));
-    }
+    parallel_for(cover_.count(), kReductionRows,
+                 [&](std::int64_t begin, std::int64_t end) { cover_.update(begin, end); });
   }
 
   void cover_group(std::int64_t g, std::int64_t first, std::int64_t count) {
@@ -321,7 +321,7 @@ class Greedy {
   }
 
   void refresh_group(const std::int32_t* block, std::int64_t count) {
-    for (int t = 0; t < omp_get_max_threads(); ++t) found_counts_[t] = 0;
+    for (std::int64_t t = 0; t < room_.threads; ++t) found_counts_[t] = 0;
     const Neighbors found{found_.data(), room_.found, found_counts_.data()};
     bound(positions_.data(), count, block_gains_.data(), &found);
     for (std::int64_t j = 0; j < count; ++j) lower(block[j], block_gains_[j]);
@@ -331,8 +331,7 @@ class Greedy {
   void keep_lists(const std::int32_t* block, std::int64_t count) {
     for (std::int64_t j = 0; j <= count; ++j) lists_[j] = 0;
     std::int64_t total = 0;
-    const int threads = omp_get_max_threads();
-    for (int t = 0; t < threads; ++t) {
+    for (std::int64_t t = 0; t < room_.threads; ++t) {
       if (found_counts_[t] > room_.found) return;  // some were left out
       total += found_counts_[t];
       for (std::int64_t i = 0; i < found_counts_[t]; ++i) {
@@ -349,7 +348,7 @@ class Greedy {
       list_begin_[block[j]] = used_ + lists_[j];
       list_size_[block[j]] = 0;
     }
-    for (int t = 0; t < threads; ++t) {
+    for (std::int64_t t = 0; t < room_.threads; ++t) {
       for (std::int64_t i = 0; i < found_counts_[t]; ++i) {
         const Neighbor& n = found_[t * room_.found + i];
         const std::int32_t c = block[n.column];

@@ -18,7 +18,6 @@ namespace {
 constexpr std::int64_t kInitialRows = 16384;
 // Below this many rows, packing centers for a matrix product costs more than it saves.
 constexpr std::int64_t kFewRows = 5;
-constexpr std::int64_t kSerialValues = std::int64_t{1} << 15;
 
 template <class T>
 constexpr std::int64_t kBytes = std::int64_t{sizeof(T)};
@@ -67,7 +66,7 @@ class Balance {
   std::int64_t size() const { return size_; }
 
   void begin_round() {
-    const double now = omp_get_wtime();
+    const double now = wall_seconds();
     if (started_ > 0) {
       const double setup = ready_ - started_;
       const double picking = now - ready_;
@@ -76,7 +75,7 @@ class Balance {
     }
     started_ = now;
   }
-  void end_setup() { ready_ = omp_get_wtime(); }
+  void end_setup() { ready_ = wall_seconds(); }
 
  private:
   std::int64_t most_;
@@ -243,14 +242,18 @@ class Greedy {
   }
 
   void refresh_row(std::int64_t position) {
-    double least = bounds_[position];
-#pragma omp parallel for schedule(static) \
-    reduction(min : least) if ((picked_ - seen_[position]) * x_.cols > kSerialValues)
-    for (std::int64_t j = seen_[position]; j < picked_; ++j) {
-      const double d = squared_distance(x_.row(position), x_.row(indices_.data[j]), x_.cols);
-      if (d < least) least = d;
-    }
-    bounds_[position] = least;
+    const std::int64_t seen = seen_[position];
+    const auto lesser = [](double a, double b) { return b < a ? b : a; };
+    const auto part = [&](std::int64_t begin, std::int64_t end) {
+      double least = std::numeric_limits<double>::infinity();
+      for (std::int64_t j = seen + begin; j < seen + end; ++j) {
+        const T* picked = x_.row(indices_.data[j]);
+        least = lesser(least, squared_distance(x_.row(position), picked, x_.cols));
+      }
+      return least;
+    };
+    bounds_[position] =
+        parallel_reduce(picked_ - seen, chunk_rows(x_.cols), bounds_[position], part, lesser);
     seen_[position] = picked_;
   }
 
@@ -274,11 +277,12 @@ class Greedy {
   }
 
   void gather(const std::int64_t* positions, std::int64_t count, T* out) const {
-#pragma omp parallel for schedule(static) if (count * x_.cols > kSerialValues)
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::memcpy(out + i * x_.cols, x_.row(positions[i]),
-                  static_cast<std::size_t>(x_.cols) * sizeof(T));
-    }
+    parallel_for(count, chunk_rows(x_.cols), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        std::memcpy(out + i * x_.cols, x_.row(positions[i]),
+                    static_cast<std::size_t>(x_.cols) * sizeof(T));
+      }
+    });
   }
 
   MatrixView<const T> x_;

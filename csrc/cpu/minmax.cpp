@@ -112,7 +112,7 @@ std::int64_t find_ranges(MatrixView<const T> x, Mask mask, const Columns<T>& col
                          Range<T>* ranges) {
   const std::int64_t wide = x.cols * columns.times;
   const std::int64_t stride = 2 * wide + 32;
-  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t threads = max_threads();
   Scratch<T> scratch(threads * stride);
   for (std::int64_t t = 0; t < threads; ++t) {
     for (std::int64_t j = 0; j < wide; ++j) {
@@ -120,14 +120,11 @@ std::int64_t find_ranges(MatrixView<const T> x, Mask mask, const Columns<T>& col
       scratch[t * stride + wide + j] = Range<T>{}.high;
     }
   }
-  const std::int64_t chunks = chunk_count(x.rows, columns.rows);
   std::int64_t bad = x.rows;
-#pragma omp parallel for schedule(static) reduction(min : bad) if (chunks > 1)
-  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-    T* low = &scratch[omp_get_thread_num() * stride];
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+    T* low = &scratch[thread * stride];
     T* high = low + wide;
-    const std::int64_t begin = chunk * columns.rows;
-    const auto part = rows_of(x, begin, min_i64(begin + columns.rows, x.rows));
+    const auto part = rows_of(x, begin, end);
     const Mask kept = rows_of(mask, begin);
     bool good;
     if (mask.data != nullptr) {
@@ -137,8 +134,9 @@ std::int64_t find_ranges(MatrixView<const T> x, Mask mask, const Columns<T>& col
       good = add_rows(body, low, high);
       good &= add_rows(rows_of(part, body.rows * columns.times, part.rows), low, high);
     }
-    if (!good) bad = min_i64(bad, begin + first_broken(part, kept));
-  }
+    if (!good) lower(bad, begin + first_broken(part, kept));
+  };
+  parallel_for(x.rows, columns.rows, threads, process);
   for (std::int64_t t = 0; t < threads; ++t) {
     const T* low = &scratch[t * stride];
     for (std::int64_t j = 0; j < wide; ++j) ranges[j % x.cols].merge({low[j], low[wide + j]});
@@ -164,22 +162,19 @@ std::int64_t minmax_impl(MatrixView<const T> x, Mask mask, T* out) {
     low[j] = map.low;
     width[j] = map.width;
   }
-  const std::int64_t chunks = chunk_count(x.rows, columns.rows);
-#pragma omp parallel for schedule(static) if (chunks > 1)
-  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const std::int64_t begin = chunk * columns.rows;
-    const auto part = rows_of(x, begin, min_i64(begin + columns.rows, x.rows));
+  parallel_for(x.rows, columns.rows, [&](std::int64_t begin, std::int64_t end) {
+    const auto part = rows_of(x, begin, end);
     T* to = out + begin * x.cols;
     if (mask.data != nullptr) {
       rescale_masked_rows(part, rows_of(mask, begin), factor.data(), low.data(), width.data(), to);
-      continue;
+      return;
     }
     const auto body = widened(part, columns.times);
     const std::int64_t done = body.rows * columns.times;
     rescale_rows(body, factor.data(), low.data(), width.data(), to);
     rescale_rows(rows_of(part, done, part.rows), factor.data(), low.data(), width.data(),
                  to + done * x.cols);
-  }
+  });
   return -1;
 }
 

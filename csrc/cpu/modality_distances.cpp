@@ -5,18 +5,17 @@
 namespace rlmba::RLMBA_ISA {
 namespace {
 
-constexpr std::int64_t kSerialValues = std::int64_t{1} << 16;
-
 template <class T>
 void distances_impl(const ModalityRows<T>& rows, VectorView<const std::int64_t> positions,
                     double* out) {
   const std::int64_t count = rows.rows();
-#pragma omp parallel for schedule(static) if (count * rows.width() > kSerialValues)
-  for (std::int64_t i = 0; i < count; ++i) {
+  parallel_for(count, chunk_rows(rows.width()), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t s = 0; s < positions.size; ++s) {
-      out[s * count + i] = modality_distance(rows, i, rows, positions.data[s]);
+      for (std::int64_t i = begin; i < end; ++i) {
+        out[s * count + i] = modality_distance(rows, i, rows, positions.data[s]);
+      }
     }
-  }
+  });
 }
 
 }  // namespace

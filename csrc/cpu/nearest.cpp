@@ -106,14 +106,15 @@ template <class T>
 std::int64_t direct_pass(MatrixView<const T> x, MatrixView<const T> centers,
                          std::int64_t first_label, double* squared, std::int64_t* labels) {
   std::int64_t bad = x.rows;
-#pragma omp parallel for schedule(static) reduction(min : bad)
-  for (std::int64_t i = 0; i < x.rows; ++i) {
-    RowState<T> row{x.row(i), squared[i], labels[i]};
-    for (std::int64_t j = 0; j < centers.rows; ++j) compete(row, centers, j, first_label);
-    if (!finite(row.squared) && !finite_row(row.x, x.cols)) bad = min_i64(bad, i);
-    squared[i] = row.squared;
-    labels[i] = row.label;
-  }
+  parallel_for(x.rows, chunk_rows(x.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      RowState<T> row{x.row(i), squared[i], labels[i]};
+      for (std::int64_t j = 0; j < centers.rows; ++j) compete(row, centers, j, first_label);
+      if (!finite(row.squared) && !finite_row(row.x, x.cols)) lower(bad, i);
+      squared[i] = row.squared;
+      labels[i] = row.label;
+    }
+  });
   return bad;
 }
 
@@ -121,37 +122,33 @@ template <class E, class T = typename E::Value>
 std::int64_t product_pass(MatrixView<const T> x, MatrixView<const T> centers,
                           const PackedCenters<E>& packed, std::int64_t first_label, double* squared,
                           std::int64_t* labels) {
-  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t threads = max_threads();
   // Short inputs are divided more finely, so that every thread gets some rows.
   const std::int64_t share = chunk_count(chunk_count(x.rows, E::kRows), 4 * threads);
   const std::int64_t block = E::kRows * max_i64(1, min_i64(E::kGroups, share));
   const std::int64_t bytes = Workspace<E>::bytes(packed.panels());
   Scratch<unsigned char> memory(threads * bytes);
   std::int64_t bad = x.rows;
-#pragma omp parallel num_threads(static_cast<int>(threads)) reduction(min : bad)
-  {
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
     [[maybe_unused]] typename E::Session session;
-    Workspace<E> work(memory.data() + omp_get_thread_num() * bytes);
-#pragma omp for schedule(dynamic)
-    for (std::int64_t begin = 0; begin < x.rows; begin += block) {
-      const std::int64_t end = min_i64(begin + block, x.rows);
-      multiply_rows(ShiftedRows<T>{x, packed.shift()}, begin, end, packed, work);
-      for (std::int64_t i = begin; i < end; ++i) {
-        const double norm2 = work.norms[i - begin];
-        RowState<T> row{x.row(i), squared[i], labels[i]};
-        if (!finite(norm2) && !finite_row(row.x, x.cols)) {
-          bad = min_i64(bad, i);
-          continue;
-        }
-        const std::int64_t group = (i - begin) / E::kRows;
-        const T* products =
-            work.products + group * packed.panels() * E::kSize + (i - begin) % E::kRows * E::kCols;
-        refine(row, products, norm2, centers, packed, first_label);
-        squared[i] = row.squared;
-        labels[i] = row.label;
+    Workspace<E> work(memory.data() + thread * bytes);
+    multiply_rows(ShiftedRows<T>{x, packed.shift()}, begin, end, packed, work);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double norm2 = work.norms[i - begin];
+      RowState<T> row{x.row(i), squared[i], labels[i]};
+      if (!finite(norm2) && !finite_row(row.x, x.cols)) {
+        lower(bad, i);
+        continue;
       }
+      const std::int64_t group = (i - begin) / E::kRows;
+      const T* products =
+          work.products + group * packed.panels() * E::kSize + (i - begin) % E::kRows * E::kCols;
+      refine(row, products, norm2, centers, packed, first_label);
+      squared[i] = row.squared;
+      labels[i] = row.label;
     }
-  }
+  };
+  parallel_for(x.rows, block, threads, process);
   return bad;
 }
 
@@ -201,14 +198,15 @@ std::int64_t least_scratch(std::int64_t dim) {
 template <class T>
 std::int64_t bad_row_impl(MatrixView<const T> x) {
   std::int64_t bad = x.rows;
-#pragma omp parallel for schedule(static) reduction(min : bad)
-  for (std::int64_t i = 0; i < x.rows; ++i) {
-    const T* row = x.row(i);
-    T sum = 0;
+  parallel_for(x.rows, chunk_rows(x.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T* row = x.row(i);
+      T sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t p = 0; p < x.cols; ++p) sum += row[p] - row[p];
-    if (sum != T(0)) bad = min_i64(bad, i);
-  }
+      for (std::int64_t p = 0; p < x.cols; ++p) sum += row[p] - row[p];
+      if (sum != T(0)) lower(bad, i);
+    }
+  });
   return bad == x.rows ? -1 : bad;
 }
 

@@ -61,7 +61,7 @@ class Trainer {
         u_(x.cols + 1, parts_),
         products_(parts_ * left_groups_ * feature_panels_ * E::kSize),
         unit_sums_(parts_ * units_),
-        threads_(omp_get_max_threads()),
+        threads_(max_threads()),
         work_(threads_ * work_bytes()) {
     // Rows of left operands beyond the last unit remain zero.
     for (std::int64_t e = 0; e < threads_ * work_bytes(); ++e) work_[e] = 0;
@@ -130,7 +130,7 @@ class Trainer {
     return bytes;
   }
 
-  Work my_work() const { return work(work_.data() + omp_get_thread_num() * work_bytes()); }
+  Work work_of(std::int64_t thread) const { return work(work_.data() + thread * work_bytes()); }
 
   double* weights() const { return parameters_; }
   double* biases() const { return parameters_ + hidden_ * x_.cols; }
@@ -142,21 +142,23 @@ class Trainer {
       weight_[k] = k < hidden_ ? static_cast<T>(output_weights()[k]) : T(0);
     }
     for (std::int64_t k = hidden_; k < units_; ++k) bias_[k] = T(0);
-#pragma omp parallel for schedule(static)
-    for (std::int64_t k = 0; k < panels_ * kCols; ++k) {
-      if (k < hidden_) {
-        const double common = dot(mean_, weights() + k * x_.cols, x_.cols);
-        bias_[k] = static_cast<T>(biases()[k] + common);
-      }
-      for (std::int64_t column = 0; column < x_.cols; column += E::kDepth) {
-        const std::int64_t depth = min_i64(E::kDepth, x_.cols - column);
-        T values[E::kDepth];
-        for (std::int64_t p = 0; p < depth; ++p) {
-          values[p] = k < hidden_ ? static_cast<T>(weights()[k * x_.cols + column + p]) : T(0);
+    parallel_for(panels_ * kCols, chunk_rows(x_.cols), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) {
+        if (k < hidden_) {
+          const double common = dot(mean_, weights() + k * x_.cols, x_.cols);
+          bias_[k] = static_cast<T>(biases()[k] + common);
         }
-        E::pack_center(values, depth, static_cast<int>(k % kCols), panel(column, k / kCols, depth));
+        for (std::int64_t column = 0; column < x_.cols; column += E::kDepth) {
+          const std::int64_t depth = min_i64(E::kDepth, x_.cols - column);
+          T values[E::kDepth];
+          for (std::int64_t p = 0; p < depth; ++p) {
+            values[p] = k < hidden_ ? static_cast<T>(weights()[k * x_.cols + column + p]) : T(0);
+          }
+          E::pack_center(values, depth, static_cast<int>(k % kCols),
+                         panel(column, k / kCols, depth));
+        }
       }
-    }
+    });
   }
 
   unsigned char* panel(std::int64_t column, std::int64_t index, std::int64_t depth) const {
@@ -168,19 +170,15 @@ class Trainer {
   // part.
   template <class Start, class Each>
   void for_parts(Start start, Each each) {
-#pragma omp parallel num_threads(static_cast<int>(threads_))
-    {
+    parallel_for(parts_, 1, threads_, [&](std::int64_t part, std::int64_t, std::int64_t thread) {
       [[maybe_unused]] typename E::Session session;
-      const Work w = my_work();
-#pragma omp for schedule(dynamic)
-      for (std::int64_t part = 0; part < parts_; ++part) {
-        start(w, part);
-        for (std::int64_t block = part * blocks_ / parts_; block < (part + 1) * blocks_ / parts_;
-             ++block) {
-          each(w, part, block * kBlock, min_i64((block + 1) * kBlock, x_.rows));
-        }
+      const Work w = work_of(thread);
+      start(w, part);
+      for (std::int64_t block = part * blocks_ / parts_; block < (part + 1) * blocks_ / parts_;
+           ++block) {
+        each(w, part, block * kBlock, min_i64((block + 1) * kBlock, x_.rows));
       }
-    }
+    });
   }
 
   // Computes q, t and this epoch's mask or, if `hidden` is given, h without dropout.
@@ -355,27 +353,28 @@ class Trainer {
   void gather_gradient() {
     const std::int64_t size = left_groups_ * feature_panels_ * E::kSize;
     double* output = gradient_.data() + hidden_ * x_.cols;
-#pragma omp parallel for schedule(static)
-    for (std::int64_t k = 0; k < hidden_; ++k) {
-      const double* weights = parameters_ + k * x_.cols;
-      double* to = gradient_.data() + k * x_.cols;
-      double sum = 0;
-      for (std::int64_t part = 0; part < parts_; ++part) sum += unit_sums_[part * units_ + k];
-      for (std::int64_t p = 0; p < x_.cols; ++p) to[p] = sum * mean_[p];
-      for (std::int64_t part = 0; part < parts_; ++part) {
-        for (std::int64_t panel = 0; panel < feature_panels_; ++panel) {
-          const T* from = &products_[part * size + (panel * left_groups_ + k / kRows) * E::kSize +
-                                     k % kRows * kCols];
-          const std::int64_t column = panel * kCols;
-          const std::int64_t count = min_i64(kCols, x_.cols - column);
-          for (std::int64_t p = 0; p < count; ++p) to[column + p] += static_cast<double>(from[p]);
+    parallel_for(hidden_, chunk_rows(x_.cols * parts_), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) {
+        const double* weights = parameters_ + k * x_.cols;
+        double* to = gradient_.data() + k * x_.cols;
+        double sum = 0;
+        for (std::int64_t part = 0; part < parts_; ++part) sum += unit_sums_[part * units_ + k];
+        for (std::int64_t p = 0; p < x_.cols; ++p) to[p] = sum * mean_[p];
+        for (std::int64_t part = 0; part < parts_; ++part) {
+          for (std::int64_t panel = 0; panel < feature_panels_; ++panel) {
+            const T* from = &products_[part * size + (panel * left_groups_ + k / kRows) * E::kSize +
+                                       k % kRows * kCols];
+            const std::int64_t column = panel * kCols;
+            const std::int64_t count = min_i64(kCols, x_.cols - column);
+            for (std::int64_t p = 0; p < count; ++p) to[column + p] += static_cast<double>(from[p]);
+          }
         }
+        const double factor = scale_ * output_weights()[k];
+        output[hidden_ + k] = scale_ * (dot(to, weights, x_.cols) + sum * biases()[k]);
+        output[k] = factor * sum;
+        for (std::int64_t p = 0; p < x_.cols; ++p) to[p] *= factor;
       }
-      const double factor = scale_ * output_weights()[k];
-      output[hidden_ + k] = scale_ * (dot(to, weights, x_.cols) + sum * biases()[k]);
-      output[k] = factor * sum;
-      for (std::int64_t p = 0; p < x_.cols; ++p) to[p] *= factor;
-    }
+    });
     gradient_[count_ - 1] = static_cast<double>(u_.total[x_.cols]);
   }
 
@@ -387,13 +386,15 @@ class Trainer {
     const double size =
         training_.learning_rate / (1.0 - std::pow(kBeta1, static_cast<double>(step)));
     const double root = 1.0 / std::sqrt(1.0 - std::pow(kBeta2, static_cast<double>(step)));
-#pragma omp parallel for simd schedule(static)
-    for (std::int64_t j = 0; j < count_; ++j) {
-      const double g = gradient_[j] + training_.weight_decay * parameters_[j];
-      const double m = first_moment_[j] = kBeta1 * first_moment_[j] + (1.0 - kBeta1) * g;
-      const double v = second_moment_[j] = kBeta2 * second_moment_[j] + (1.0 - kBeta2) * g * g;
-      parameters_[j] -= size * m / (std::sqrt(v) * root + kEpsilon);
-    }
+    parallel_for(count_, kChunkValues, [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+      for (std::int64_t j = begin; j < end; ++j) {
+        const double g = gradient_[j] + training_.weight_decay * parameters_[j];
+        const double m = first_moment_[j] = kBeta1 * first_moment_[j] + (1.0 - kBeta1) * g;
+        const double v = second_moment_[j] = kBeta2 * second_moment_[j] + (1.0 - kBeta2) * g * g;
+        parameters_[j] -= size * m / (std::sqrt(v) * root + kEpsilon);
+      }
+    });
   }
 
   MatrixView<const T> x_;

@@ -121,7 +121,7 @@ template <class T>
 std::int64_t shapley_impl(const ShapleyInput<T>& in, double* values) {
   const std::int64_t n = in.parts[0].rows;
   const std::int64_t m = in.modalities;
-  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t threads = max_threads();
   const Bias bias(in.bias, in.parts[0].cols);
   const Rows<T> rows(in, bias);
   // Padded so that no two threads write to the same cache line.
@@ -131,19 +131,18 @@ std::int64_t shapley_impl(const ShapleyInput<T>& in, double* values) {
   Scratch<DoubleVec> sums(threads * (in.coalitions + 1));
   Scratch<double> worth(threads * worths);
   std::int64_t bad = n;
-#pragma omp parallel for schedule(dynamic, 1) reduction(min : bad) if (n > kChunkRows)
-  for (std::int64_t chunk = 0; chunk < chunk_count(n, kChunkRows); ++chunk) {
-    const std::int64_t thread = omp_get_thread_num();
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
     const typename Rows<T>::Work work{&part[thread * (m + 1)],
                                       &logits[thread * (in.coalitions + 1)],
                                       &sums[thread * (in.coalitions + 1)], &worth[thread * worths]};
-    for (std::int64_t i = chunk * kChunkRows; i < min_i64((chunk + 1) * kChunkRows, n); ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
       if (!rows.row(i, work, values + i * m)) {
-        bad = min_i64(bad, i);
+        lower(bad, i);
         break;
       }
     }
-  }
+  };
+  parallel_for(n, kChunkRows, threads, process);
   return bad < n ? bad : -1;
 }
 

@@ -153,19 +153,19 @@ std::int64_t top_k_impl(VectorView<const T> v, std::int64_t k, std::int64_t* ind
   const std::int64_t room = 2 * k + kBlock;
   // A slice shorter than a few k would keep most of its values, so more threads would only merge
   // more.
-  const std::int64_t slices = max_i64(1, min_i64(omp_get_max_threads(), v.size / (4 * room)));
+  const std::int64_t slices = max_i64(1, min_i64(max_threads(), v.size / (4 * room)));
   const std::int64_t length = chunk_count(v.size, slices);
   Scratch<Entry<T>> pools(slices * room);
   Scratch<std::int64_t> kept(slices);
   Scratch<std::int64_t> bad(slices);
-#pragma omp parallel for schedule(static, 1) if (slices > 1)
   for (std::int64_t s = 0; s < slices; ++s) {
     bad[s] = -1;
     kept[s] = 0;
-    const std::int64_t begin = s * length;
-    const std::int64_t end = min_i64(begin + length, v.size);
-    if (begin < end) kept[s] = scan(v.data, begin, end, max_i64(k, 1), &pools[s * room], &bad[s]);
   }
+  parallel_for(v.size, length, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t s = begin / length;
+    kept[s] = scan(v.data, begin, end, max_i64(k, 1), &pools[s * room], &bad[s]);
+  });
   std::int64_t total = 0;
   for (std::int64_t s = 0; s < slices; ++s) {
     if (bad[s] >= 0) return bad[s];

@@ -49,10 +49,11 @@ class AffinityBounds {
   using V = FloatVec;
   static constexpr std::int64_t kBlock = Workspace<E>::kRows;
 
-  AffinityBounds(const RowScale<T>& scale, std::int64_t width, double radius, std::int64_t capacity)
+  AffinityBounds(const RowScale<T>& scale, std::int64_t width, double radius, std::int64_t capacity,
+                 std::int64_t threads)
       : scale_(scale),
         width_(width),
-        threads_(omp_get_max_threads()),
+        threads_(threads),
         packed_(capacity, width),
         gathered_(capacity * width),
         half_(chunk_count(capacity, E::kCols) * E::kCols),
@@ -73,20 +74,21 @@ class AffinityBounds {
 
   static std::int64_t bytes(std::int64_t width, std::int64_t capacity) {
     return pass_bytes<E>(width, capacity) + capacity * (width + 4) * std::int64_t{sizeof(float)} +
-           omp_get_max_threads() * capacity * std::int64_t{sizeof(double)};
+           max_threads() * capacity * std::int64_t{sizeof(double)};
   }
 
   void set_columns(const ScaledRows<T>& source, std::int64_t count) {
     count_ = count;
-#pragma omp parallel for schedule(static) if (count * width_ > kSerialValues)
-    for (std::int64_t j = 0; j < count; ++j) {
-      positions_[j] = source.positions[j];
-      double unused = 0;
-      float* out = &gathered_[j * width_];
-      for (std::int64_t p = 0; p < width_; p += E::kDepth) {
-        source.slice(j, p, min_i64(E::kDepth, width_ - p), out + p, &unused);
+    parallel_for(count, chunk_rows(width_), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t j = begin; j < end; ++j) {
+        positions_[j] = source.positions[j];
+        double unused = 0;
+        float* out = &gathered_[j * width_];
+        for (std::int64_t p = 0; p < width_; p += E::kDepth) {
+          source.slice(j, p, min_i64(E::kDepth, width_ - p), out + p, &unused);
+        }
       }
-    }
+    });
     packed_.pack({gathered_.data(), count, width_, width_}, false);
     for (std::int64_t j = 0; j < packed_.panels() * E::kCols; ++j) {
       half_[j] = lowered(static_cast<double>(packed_.half_norms()[j]));
@@ -98,23 +100,24 @@ class AffinityBounds {
   template <class Visit>
   void visit_nearer(const ScaledRows<T>& rows, std::int64_t count, const float* reach,
                     const Visit& visit) {
-    multiply(rows, count, [&](int, std::int64_t begin, std::int64_t end, const Workspace<E>& work) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        float limit = reach[i];
-        const float norm = lowered(0.5 * work.norms[i - begin]);
-        for (std::int64_t panel = 0; panel < packed_.panels(); ++panel) {
-          V s[2];
-          halves(work, i - begin, panel, norm, s);
-          if (!any_at_most<float>(min(s[0], s[1]), splat(limit))) continue;
-          float lanes[E::kCols];
-          store(lanes, s[0]);
-          store(lanes + E::kLanes, s[1]);
-          for (int l = 0; l < E::kCols && panel * E::kCols + l < count_; ++l) {
-            if (lanes[l] <= limit) limit = visit(i, panel * E::kCols + l, limit);
-          }
-        }
-      }
-    });
+    multiply(rows, count,
+             [&](std::int64_t, std::int64_t begin, std::int64_t end, const Workspace<E>& work) {
+               for (std::int64_t i = begin; i < end; ++i) {
+                 float limit = reach[i];
+                 const float norm = lowered(0.5 * work.norms[i - begin]);
+                 for (std::int64_t panel = 0; panel < packed_.panels(); ++panel) {
+                   V s[2];
+                   halves(work, i - begin, panel, norm, s);
+                   if (!any_at_most<float>(min(s[0], s[1]), splat(limit))) continue;
+                   float lanes[E::kCols];
+                   store(lanes, s[0]);
+                   store(lanes + E::kLanes, s[1]);
+                   for (int l = 0; l < E::kCols && panel * E::kCols + l < count_; ++l) {
+                     if (lanes[l] <= limit) limit = visit(i, panel * E::kCols + l, limit);
+                   }
+                 }
+               }
+             });
   }
 
   // Adds to gains[column] an upper bound on the gain of each column from the targets `rows`, whose
@@ -142,18 +145,13 @@ class AffinityBounds {
     const std::int64_t threads = count * count_ * width_ < kSerial ? 1 : threads_;
     const std::int64_t share = chunk_count(chunk_count(count, E::kRows), 4 * threads);
     const std::int64_t step = E::kRows * max_i64(1, min_i64(E::kGroups, share));
-#pragma omp parallel num_threads(static_cast<int>(threads))
-    {
-      [[maybe_unused]] typename E::Session session;
-      const int thread = omp_get_thread_num();
-      Workspace<E> work(memory_.data() + thread * bytes_);
-#pragma omp for schedule(dynamic)
-      for (std::int64_t begin = 0; begin < count; begin += step) {
-        const std::int64_t end = min_i64(begin + step, count);
-        multiply_rows(rows, begin, end, packed_, work);
-        block(thread, begin, end, work);
-      }
-    }
+    parallel_for(count, step, threads,
+                 [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+                   [[maybe_unused]] typename E::Session session;
+                   Workspace<E> work(memory_.data() + thread * bytes_);
+                   multiply_rows(rows, begin, end, packed_, work);
+                   block(thread, begin, end, work);
+                 });
   }
 
   // Lower bounds on half distances of one row to a panel of columns.
@@ -180,39 +178,40 @@ class AffinityBounds {
     const std::int64_t panels = packed_.panels();
     const std::int64_t stride = panels * E::kCols;
     for (std::int64_t j = 0; j < threads_ * stride; ++j) sums_[j] = 0;
-    multiply(rows, count,
-             [&](int thread, std::int64_t begin, std::int64_t end, const Workspace<E>& work) {
-               const std::int64_t at = first + begin;
-               float norms[kBlock];
-               for (std::int64_t r = 0; r < end - begin; ++r) {
-                 norms[r] = lowered(0.5 * work.norms[r]);
-               }
-               V across[kBlock];
-               if constexpr (Mirrored) {
-                 for (std::int64_t r = 0; r < end - begin; ++r) across[r] = V{};
-               }
-               for (std::int64_t panel = 0; panel < panels; ++panel) {
-                 V sum[2] = {V{}, V{}};
-                 for (std::int64_t r = 0; r < end - begin; ++r) {
-                   add_row<Mirrored>(work, r, panel, norms[r], at + r, targets, sum, thread, found,
-                                     columns_at, &across[Mirrored ? r : 0]);
-                 }
-                 double* out = &sums_[thread * stride + panel * E::kCols];
-                 for (int v = 0; v < 2; ++v) {
-                   for (int l = 0; l < E::kLanes; ++l) {
-                     out[v * E::kLanes + l] += static_cast<double>(sum[v][l]);
-                   }
-                 }
-               }
-               if constexpr (Mirrored) {
-                 for (std::int64_t r = 0; r < end - begin; ++r) {
-                   if (at + r < columns_at + count_) continue;
-                   float total = 0;
-                   for (int l = 0; l < E::kLanes; ++l) total += across[r][l];
-                   row_gains[at + r] += static_cast<double>(total) * kSlack;
-                 }
-               }
-             });
+    multiply(
+        rows, count,
+        [&](std::int64_t thread, std::int64_t begin, std::int64_t end, const Workspace<E>& work) {
+          const std::int64_t at = first + begin;
+          float norms[kBlock];
+          for (std::int64_t r = 0; r < end - begin; ++r) {
+            norms[r] = lowered(0.5 * work.norms[r]);
+          }
+          V across[kBlock];
+          if constexpr (Mirrored) {
+            for (std::int64_t r = 0; r < end - begin; ++r) across[r] = V{};
+          }
+          for (std::int64_t panel = 0; panel < panels; ++panel) {
+            V sum[2] = {V{}, V{}};
+            for (std::int64_t r = 0; r < end - begin; ++r) {
+              add_row<Mirrored>(work, r, panel, norms[r], at + r, targets, sum, thread, found,
+                                columns_at, &across[Mirrored ? r : 0]);
+            }
+            double* out = &sums_[thread * stride + panel * E::kCols];
+            for (int v = 0; v < 2; ++v) {
+              for (int l = 0; l < E::kLanes; ++l) {
+                out[v * E::kLanes + l] += static_cast<double>(sum[v][l]);
+              }
+            }
+          }
+          if constexpr (Mirrored) {
+            for (std::int64_t r = 0; r < end - begin; ++r) {
+              if (at + r < columns_at + count_) continue;
+              float total = 0;
+              for (int l = 0; l < E::kLanes; ++l) total += across[r][l];
+              row_gains[at + r] += static_cast<double>(total) * kSlack;
+            }
+          }
+        });
     for (std::int64_t t = 0; t < threads_; ++t) {
       for (std::int64_t j = 0; j < count_; ++j) gains[j] += sums_[t * stride + j] * kSlack;
     }
@@ -221,7 +220,7 @@ class AffinityBounds {
   template <bool Mirrored>
   RLMBA_INLINE void add_row(const Workspace<E>& work, std::int64_t r, std::int64_t panel,
                             float norm, std::int64_t target, const TargetBounds& targets,
-                            V (&sum)[2], int thread, const Neighbors* found,
+                            V (&sum)[2], std::int64_t thread, const Neighbors* found,
                             std::int64_t columns_at, V* across) const {
     V s[2];
     halves(work, r, panel, norm, s);
@@ -252,7 +251,7 @@ class AffinityBounds {
   }
 
   void append(const V (&s)[2], const V (&k)[2], float reach, std::int64_t panel,
-              std::int64_t target, int thread, const Neighbors& found) const {
+              std::int64_t target, std::int64_t thread, const Neighbors& found) const {
     std::int64_t& count = found.counts[thread];
     Neighbor* out = found.data + thread * found.capacity;
     for (int v = 0; v < 2; ++v) {
@@ -269,7 +268,6 @@ class AffinityBounds {
 
   // Less work than this is done faster than threads can be woken.
   static constexpr std::int64_t kSerial = std::int64_t{1} << 21;
-  static constexpr std::int64_t kSerialValues = std::int64_t{1} << 16;
   // Blocks of rows are summed in float, then in double.
   static constexpr double kSlack = 1 + 0x1.0p-15;
 

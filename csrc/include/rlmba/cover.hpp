@@ -70,46 +70,57 @@ class Cover {
   // them by it.
   template <bool Picked, class Target>
   double gain(std::int64_t position, std::int64_t some, const Target& target) {
-    double total = 0;
-    const std::int64_t blocks = chunk_count(some, kBatch);
-#pragma omp parallel for schedule(static) \
-    reduction(+ : total) if (some * problem_.rows.width() > kSerial)
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      double squared[kBatch];
-      double k[kBatch];
-      std::int64_t hits[kBatch];
-      std::int64_t n = 0;
-      for (std::int64_t i = b * kBatch; i < min_i64(some, (b + 1) * kBatch); ++i) {
-        const std::int64_t t = target(i);
-        if (reach_[t] < 0) continue;
-        const double d =
-            modality_distance(problem_.rows, problem_.targets.data[t], problem_.rows, position);
-        if (!(d < nearest_[t])) continue;
-        hits[n] = t;
-        squared[n++] = d;
+    const std::int64_t width = problem_.rows.width();
+    const std::int64_t batches = max_i64(1, chunk_rows(width) / kBatch);
+    const std::int64_t chunk = some * width > kSerial ? batches * kBatch : max_i64(1, some);
+    const auto part = [&](std::int64_t begin, std::int64_t end) {
+      double total = 0;
+      for (std::int64_t b = begin; b < end; b += kBatch) {
+        total += gain_of_batch<Picked>(position, b, min_i64(b + kBatch, end), target);
       }
-      if (n == 0) continue;
-      for (std::int64_t i = n; i < kBatch; ++i) squared[i] = 0;
-      affinities(squared, k);
-      for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t t = hits[i];
-        if constexpr (Picked) {
-          cover(t, squared[i]);
-          set_covered(t, k[i]);
-        } else {
-          const double more = k[i] - covered_[t];
-          // Rounded to a multiple of 2^-51, so that sums are exact in any order.
-          if (more > 0) total += (utility(t) * more + kRound) - kRound;
-        }
-      }
-    }
-    return total;
+      return total;
+    };
+    return parallel_reduce(some, chunk, 0.0, part, [](double a, double b) { return a + b; });
   }
 
  private:
   static constexpr std::int64_t kBatch = 32;
   static constexpr std::int64_t kSerial = std::int64_t{1} << 17;
   static constexpr double kRound = 3.0;
+
+  template <bool Picked, class Target>
+  double gain_of_batch(std::int64_t position, std::int64_t begin, std::int64_t end,
+                       const Target& target) {
+    double total = 0;
+    double squared[kBatch];
+    double k[kBatch];
+    std::int64_t hits[kBatch];
+    std::int64_t n = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t t = target(i);
+      if (reach_[t] < 0) continue;
+      const double d =
+          modality_distance(problem_.rows, problem_.targets.data[t], problem_.rows, position);
+      if (!(d < nearest_[t])) continue;
+      hits[n] = t;
+      squared[n++] = d;
+    }
+    if (n == 0) return 0;
+    for (std::int64_t i = n; i < kBatch; ++i) squared[i] = 0;
+    affinities(squared, k);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t t = hits[i];
+      if constexpr (Picked) {
+        cover(t, squared[i]);
+        set_covered(t, k[i]);
+      } else {
+        const double more = k[i] - covered_[t];
+        // Rounded to a multiple of 2^-51, so that sums are exact in any order.
+        if (more > 0) total += (utility(t) * more + kRound) - kRound;
+      }
+    }
+    return total;
+  }
 
   static float above(double x) {
     return std::nextafter(static_cast<float>(x), std::numeric_limits<float>::infinity());

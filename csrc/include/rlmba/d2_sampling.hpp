@@ -25,13 +25,11 @@ class WeightedDraw {
 
   // Must be called after the weights change. Returns their sum.
   double prepare() {
-#pragma omp parallel for schedule(static)
-    for (std::int64_t c = 0; c < chunks_; ++c) {
-      const std::int64_t end = min_i64((c + 1) * kReductionRows, weights_.size);
+    parallel_for(weights_.size, kReductionRows, [&](std::int64_t begin, std::int64_t end) {
       double sum = 0;
-      for (std::int64_t i = c * kReductionRows; i < end; ++i) sum += weights_.data[i];
-      sums_[c] = sum;
-    }
+      for (std::int64_t i = begin; i < end; ++i) sum += weights_.data[i];
+      sums_[begin / kReductionRows] = sum;
+    });
     double total = 0;
     for (std::int64_t c = 0; c < chunks_; ++c) ends_[c] = total += sums_[c];
     return total;
@@ -150,14 +148,15 @@ class D2Sampling {
     const std::int64_t size =
         min_i64(capacity_, min_i64(max_i64(chosen, plan_.block_min), plan_.block_max));
     const std::uint64_t counter = 1 + 2 * static_cast<std::uint64_t>(proposals_);
-#pragma omp parallel for schedule(static)
-    for (std::int64_t j = 0; j < size; ++j) {
-      const std::int64_t p =
-          draw_.draw(uniform01(plan_.seed, counter + 2 * static_cast<std::uint64_t>(j)));
-      positions_[j] = p;
-      before_[j] = squared_[p];
-      points_.gather(j, p);
-    }
+    parallel_for(size, 8, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t j = begin; j < end; ++j) {
+        const std::int64_t p =
+            draw_.draw(uniform01(plan_.seed, counter + 2 * static_cast<std::uint64_t>(j)));
+        positions_[j] = p;
+        before_[j] = squared_[p];
+        points_.gather(j, p);
+      }
+    });
     std::int64_t accepted = 0;
     std::int64_t walked = 0;
     while (walked < size && chosen + accepted < indices_.size) {
@@ -176,20 +175,20 @@ class D2Sampling {
 
   // Distances of proposals [begin, end) to the nearest one accepted so far, and to each other.
   void compare(std::int64_t begin, std::int64_t end, std::int64_t accepted, std::uint64_t counter) {
-#pragma omp parallel for schedule(dynamic)
-    for (std::int64_t j = begin; j < end; ++j) {
+    parallel_for(end - begin, 1, [&](std::int64_t at, std::int64_t) {
+      const std::int64_t j = begin + at;
       const double least = threshold(j, counter);
       double now = before_[j];
       for (std::int64_t l = 0; l < accepted && now > 0 && now >= least; ++l) {
         const double d = points_.distance(j, l);
         if (d < now) now = d;
       }
-      now_[j - begin] = now;
-      if (!(now > 0 && now >= least)) continue;
+      now_[at] = now;
+      if (!(now > 0 && now >= least)) return;
       for (std::int64_t l = begin; l < j; ++l) {
-        pairs_[(j - begin) * kStrip + (l - begin)] = points_.distance(j, l);
+        pairs_[at * kStrip + (l - begin)] = points_.distance(j, l);
       }
-    }
+    });
   }
 
   // Accepts or rejects proposals [begin, end); returns where it stopped.

@@ -28,7 +28,7 @@ std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fuse
                                Range<T>* ranges) {
   const std::int64_t m = in.modalities;
   const std::int64_t n = in.x[0].rows;
-  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t threads = max_threads();
   Scratch<Temperature> temperatures(m);
   for (std::int64_t k = 0; k < m; ++k) {
     temperatures[k] = Temperature::of(E::kBase == 0.0f ? 1.0 : in.temperatures[k]);
@@ -44,25 +44,23 @@ std::int64_t dirichlet_pass_as(const DirichletInput<T>& in, T* modality, T* fuse
   for (std::int64_t k = 0; k < threads * stride; ++k) seen[k] = Range<T>{};
   const DirichletRows<T, E> rows(in, temperatures.data());
   std::int64_t bad = n;
-#pragma omp parallel for schedule(dynamic, 1) reduction(min : bad) if (n > kPassRows)
-  for (std::int64_t chunk = 0; chunk < chunk_count(n, kPassRows); ++chunk) {
-    const std::int64_t thread = omp_get_thread_num();
+  const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
     const std::int64_t mine = thread * stride;
     const typename DirichletRows<T, E>::Work work{&sums[mine], &weights[mine],
                                                   &lanes[thread * (m + 1) * kLanes],
                                                   &fused_alpha[thread * kBlockColumns]};
-    const std::int64_t end = min_i64((chunk + 1) * kPassRows, n);
-    for (std::int64_t i = chunk * kPassRows; i < end; i += kLanes) {
+    for (std::int64_t i = begin; i < end; i += kLanes) {
       const std::int64_t count = min_i64(kLanes, end - i);
       const std::int64_t valid =
           rows.group(i, count, work, modality + i * m, fused == nullptr ? nullptr : fused + i);
       if (valid < count) {
-        bad = min_i64(bad, i + valid);
+        lower(bad, i + valid);
         break;
       }
       if (ranges != nullptr) add_ranges(in, modality, i, i + count, &seen[mine]);
     }
-  }
+  };
+  parallel_for(n, kPassRows, threads, process);
   if (ranges != nullptr) {
     for (std::int64_t k = 0; k < threads * stride; ++k) {
       if (k % stride < m) ranges[k % stride].merge(seen[k]);

@@ -65,20 +65,21 @@ class FarthestRows {
   void assign(const std::int64_t* positions, std::int64_t count, const double* squared) {
     slots_ = total_ = count;
     const std::int64_t panels = chunk_count(count, kCols);
-#pragma omp parallel for schedule(static) if (count * x_.cols > kSerial)
-    for (std::int64_t p = 0; p < panels; ++p) {
-      for (std::int64_t s = p * kCols; s < (p + 1) * kCols; ++s) {
-        if (s < count) {
-          const T* row = x_.row(positions[s]);
-          T* out = column(s);
-          for (std::int64_t i = 0; i < x_.cols; ++i) out[i * kCols] = row[i];
-          set(s, {squared[positions[s]], positions[s]});
-        } else {
-          clear(s);
+    parallel_for(panels, panels_at_once(panels), [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t p = first; p < last; ++p) {
+        for (std::int64_t s = p * kCols; s < (p + 1) * kCols; ++s) {
+          if (s < count) {
+            const T* row = x_.row(positions[s]);
+            T* out = column(s);
+            for (std::int64_t i = 0; i < x_.cols; ++i) out[i * kCols] = row[i];
+            set(s, {squared[positions[s]], positions[s]});
+          } else {
+            clear(s);
+          }
         }
+        find_best(p);
       }
-      find_best(p);
-    }
+    });
   }
 
   // The farthest row; the set must not be empty.
@@ -95,14 +96,13 @@ class FarthestRows {
   template <class Dropped>
   void add_center(std::int64_t position, Far floor, const Dropped& dropped) {
     const std::int64_t panels = chunk_count(slots_, kCols);
-    std::int64_t total = 0;
-#pragma omp parallel for schedule(static) reduction(+ : total) if (slots_ * x_.cols > kSerial)
-    for (std::int64_t p = 0; p < panels; ++p) {
-      if (alive_[p] == 0) continue;
-      if (compare(p, position, floor, dropped)) find_best(p);
-      total += alive_[p];
-    }
-    total_ = total;
+    parallel_for(panels, panels_at_once(panels), [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t p = first; p < last; ++p) {
+        if (alive_[p] > 0 && compare(p, position, floor, dropped)) find_best(p);
+      }
+    });
+    total_ = 0;
+    for (std::int64_t p = 0; p < panels; ++p) total_ += alive_[p];
     if (2 * total_ < slots_ && panels > 1) compact();
   }
 
@@ -114,6 +114,13 @@ class FarthestRows {
     Far row;
     std::int64_t slot;
   };
+
+  static constexpr std::int64_t kChunk = kSerial / 16;
+
+  std::int64_t panels_at_once(std::int64_t panels) const {
+    const std::int64_t size = kCols * x_.cols;
+    return panels * size > kSerial ? max_i64(1, kChunk / size) : panels;
+  }
 
   T* column(std::int64_t slot) const {
     return values_.data() + slot / kCols * kCols * x_.cols + slot % kCols;

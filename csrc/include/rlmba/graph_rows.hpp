@@ -98,9 +98,8 @@ inline void transpose_bits(std::uint32_t* a) {
 template <class T>
 void remove_mean(MatrixView<T> rows, std::int64_t count, std::int64_t cols, double* mean) {
   constexpr std::int64_t kColumns = 64;
-#pragma omp parallel for schedule(static)
-  for (std::int64_t begin = 0; begin < cols; begin += kColumns) {
-    const std::int64_t width = min_i64(kColumns, cols - begin);
+  parallel_for(cols, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t width = end - begin;
     double sum[kColumns] = {};
     for (std::int64_t i = 0; i < count; ++i) {
       const T* row = rows.row(i) + begin;
@@ -114,7 +113,7 @@ void remove_mean(MatrixView<T> rows, std::int64_t count, std::int64_t cols, doub
       T* row = rows.row(i) + begin;
       for (std::int64_t p = 0; p < width; ++p) row[p] -= static_cast<T>(mean[begin + p]);
     }
-  }
+  });
 }
 
 // A sum over rows of values [n]: parts in T, block by block added up in double precision.

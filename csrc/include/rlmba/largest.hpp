@@ -27,15 +27,17 @@ class Largest {
         chunks_(chunk_count(values.size, kReductionRows)),
         above_(chunks_),
         equal_(chunks_),
-        counts_(omp_get_max_threads() * kBins) {}
+        threads_(max_threads()),
+        counts_(threads_ * kBins) {}
 
   double max() const {
-    double most = -1;
-#pragma omp parallel for schedule(static) reduction(max : most)
-    for (std::int64_t i = 0; i < values_.size; ++i) {
-      if (values_.data[i] > most) most = values_.data[i];
-    }
-    return most;
+    const auto greater = [](double a, double b) { return b > a ? b : a; };
+    const auto part = [&](std::int64_t begin, std::int64_t end) {
+      double most = -1;
+      for (std::int64_t i = begin; i < end; ++i) most = greater(most, values_.data[i]);
+      return most;
+    };
+    return parallel_reduce(values_.size, kChunkValues, -1.0, part, greater);
   }
 
   // Chooses at most `wanted` >= 1 values and, if there are enough, at least half as many. No value
@@ -74,51 +76,50 @@ class Largest {
 
   // Counts the values in each bin of a range, in counts_[0, kBins).
   void count(Range range) {
-    const std::int64_t threads = omp_get_max_threads();
-    for (std::int64_t b = 0; b < threads * kBins; ++b) counts_[b] = 0;
-#pragma omp parallel num_threads(static_cast<int>(threads))
-    {
-      std::int64_t* counts = &counts_[omp_get_thread_num() * kBins];
-#pragma omp for schedule(static)
-      for (std::int64_t i = 0; i < values_.size; ++i) {
+    for (std::int64_t b = 0; b < threads_ * kBins; ++b) counts_[b] = 0;
+    const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+      std::int64_t* counts = &counts_[thread * kBins];
+      for (std::int64_t i = begin; i < end; ++i) {
         if (range.holds(values_.data[i])) ++counts[range.bin(values_.data[i])];
       }
-    }
-    for (std::int64_t t = 1; t < threads; ++t) {
+    };
+    parallel_for(values_.size, kChunkValues, threads_, process);
+    for (std::int64_t t = 1; t < threads_; ++t) {
       for (std::int64_t b = 0; b < kBins; ++b) counts_[b] += counts_[t * kBins + b];
     }
   }
 
   // Least and largest of the values of a range that fall into bins [first, last].
   Range extent(Range range, std::int64_t first, std::int64_t last) const {
-    double low = range.high;
-    double high = range.low;
-#pragma omp parallel for schedule(static) reduction(min : low) reduction(max : high)
-    for (std::int64_t i = 0; i < values_.size; ++i) {
-      const double v = values_.data[i];
-      if (!range.holds(v)) continue;
-      const std::int64_t bin = range.bin(v);
-      if (bin < first || bin > last) continue;
-      if (v < low) low = v;
-      if (v > high) high = v;
-    }
-    return {low, high};
+    const Range empty{range.high, range.low};
+    const auto merge = [](Range a, Range b) {
+      return Range{b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high};
+    };
+    const auto part = [&](std::int64_t begin, std::int64_t end) {
+      Range found = empty;
+      for (std::int64_t i = begin; i < end; ++i) {
+        const double v = values_.data[i];
+        if (!range.holds(v)) continue;
+        const std::int64_t bin = range.bin(v);
+        if (bin >= first && bin <= last) found = merge(found, {v, v});
+      }
+      return found;
+    };
+    return parallel_reduce(values_.size, kChunkValues, empty, part, merge);
   }
 
   // Collects every value above the cut, and the first `ties` values equal to it.
   Choice collect(double cut, std::int64_t ties, std::int64_t* positions) {
-#pragma omp parallel for schedule(static)
-    for (std::int64_t c = 0; c < chunks_; ++c) {
+    parallel_for(values_.size, kReductionRows, [&](std::int64_t begin, std::int64_t end) {
       std::int64_t above = 0;
       std::int64_t equal = 0;
-      const std::int64_t end = min_i64((c + 1) * kReductionRows, values_.size);
-      for (std::int64_t i = c * kReductionRows; i < end; ++i) {
+      for (std::int64_t i = begin; i < end; ++i) {
         above += values_.data[i] > cut;
         equal += values_.data[i] == cut;
       }
-      above_[c] = above;
-      equal_[c] = equal;
-    }
+      above_[begin / kReductionRows] = above;
+      equal_[begin / kReductionRows] = equal;
+    });
     std::int64_t count = 0;
     std::int64_t left = ties;
     for (std::int64_t c = 0; c < chunks_; ++c) {
@@ -129,14 +130,13 @@ class Largest {
       count += above + equal;
       left -= equal;
     }
-    std::int64_t last = -1;
-#pragma omp parallel for schedule(static) reduction(max : last)
-    for (std::int64_t c = 0; c < chunks_; ++c) {
+    const auto part = [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t c = begin / kReductionRows;
+      std::int64_t last = -1;
       std::int64_t out = above_[c];
       std::int64_t equal = equal_[c];
-      const std::int64_t end = min_i64((c + 1) * kReductionRows, values_.size);
       const std::int64_t stop = c + 1 < chunks_ ? above_[c + 1] : count;
-      for (std::int64_t i = c * kReductionRows; i < end && out < stop; ++i) {
+      for (std::int64_t i = begin; i < end && out < stop; ++i) {
         const double v = values_.data[i];
         if (v > cut) {
           positions[out++] = i;
@@ -146,14 +146,18 @@ class Largest {
           last = i;
         }
       }
-    }
-    return {count, cut, last};
+      return last;
+    };
+    const auto later = [](std::int64_t a, std::int64_t b) { return max_i64(a, b); };
+    const std::int64_t none = -1;
+    return {count, cut, parallel_reduce(values_.size, kReductionRows, none, part, later)};
   }
 
   VectorView<const double> values_;
   std::int64_t chunks_;
   Scratch<std::int64_t> above_;
   Scratch<std::int64_t> equal_;
+  std::int64_t threads_;
   Scratch<std::int64_t> counts_;
 };
 

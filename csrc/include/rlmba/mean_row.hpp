@@ -19,8 +19,7 @@ void sum_rows(MatrixView<const T> x, double* total) {
   for (std::int64_t p = 0; p < x.cols; ++p) total[p] = 0;
   for (std::int64_t group = 0; group < chunks; group += kChunksAtOnce) {
     const std::int64_t count = min_i64(kChunksAtOnce, chunks - group);
-#pragma omp parallel for schedule(static)
-    for (std::int64_t c = 0; c < count; ++c) {
+    parallel_for(count, 1, [&](std::int64_t c, std::int64_t) {
       double* sum = &sums[c * x.cols];
       for (std::int64_t p = 0; p < x.cols; ++p) sum[p] = 0;
       const std::int64_t begin = (group + c) * kReductionRows;
@@ -28,7 +27,7 @@ void sum_rows(MatrixView<const T> x, double* total) {
         const T* row = x.row(i);
         for (std::int64_t p = 0; p < x.cols; ++p) sum[p] += static_cast<double>(row[p]);
       }
-    }
+    });
     for (std::int64_t c = 0; c < count; ++c) {
       for (std::int64_t p = 0; p < x.cols; ++p) total[p] += sums[c * x.cols + p];
     }
@@ -66,18 +65,17 @@ std::int64_t nearest_to_mean(MatrixView<const T> x) {
   const std::int64_t chunks = chunk_count(x.rows, kReductionRows);
   Scratch<double> squared(chunks);
   Scratch<std::int64_t> positions(chunks);
-#pragma omp parallel for schedule(static)
-  for (std::int64_t c = 0; c < chunks; ++c) {
-    const std::int64_t begin = c * kReductionRows;
+  parallel_for(x.rows, kReductionRows, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t c = begin / kReductionRows;
     squared[c] = distance_to_mean(x.row(begin), mean.data(), x.cols);
     positions[c] = begin;
-    for (std::int64_t i = begin + 1; i < min_i64(begin + kReductionRows, x.rows); ++i) {
+    for (std::int64_t i = begin + 1; i < end; ++i) {
       const double d = distance_to_mean(x.row(i), mean.data(), x.cols);
       if (!(d < squared[c])) continue;
       squared[c] = d;
       positions[c] = i;
     }
-  }
+  });
   std::int64_t best = 0;
   for (std::int64_t c = 1; c < chunks; ++c) {
     if (squared[c] < squared[best]) best = c;

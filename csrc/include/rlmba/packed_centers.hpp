@@ -34,8 +34,9 @@ class PackedCenters {
     } else {
       for (std::int64_t i = 0; i < dim_; ++i) shift_[i] = T(0);
     }
-#pragma omp parallel for schedule(static)
-    for (std::int64_t panel = 0; panel < panels_; ++panel) pack_panel(centers, panel);
+    parallel_for(panels_, chunk_rows(E::kCols * dim_), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t panel = begin; panel < end; ++panel) pack_panel(centers, panel);
+    });
     largest_ = 0;
     for (std::int64_t j = 0; j < count_; ++j) {
       if (!(half_norms_[j] <= largest_)) largest_ = half_norms_[j];
@@ -56,10 +57,9 @@ class PackedCenters {
 
  private:
   void set_shift(MatrixView<const T> centers) {
-#pragma omp parallel for schedule(static)
-    for (std::int64_t begin = 0; begin < dim_; begin += 64) {
+    parallel_for(dim_, 64, [&](std::int64_t begin, std::int64_t end) {
       double sum[64] = {};
-      const std::int64_t width = min_i64(64, dim_ - begin);
+      const std::int64_t width = end - begin;
       for (std::int64_t j = 0; j < centers.rows; ++j) {
         const T* row = centers.row(j) + begin;
         for (std::int64_t i = 0; i < width; ++i) sum[i] += static_cast<double>(row[i]);
@@ -67,7 +67,7 @@ class PackedCenters {
       for (std::int64_t i = 0; i < width; ++i) {
         shift_[begin + i] = static_cast<T>(sum[i] / static_cast<double>(centers.rows));
       }
-    }
+    });
   }
 
   void pack_panel(MatrixView<const T> centers, std::int64_t panel) {

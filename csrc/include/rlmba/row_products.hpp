@@ -133,7 +133,7 @@ std::int64_t pass_bytes(std::int64_t dim, std::int64_t centers) {
   const std::int64_t panels = chunk_count(centers, E::kCols);
   return PackedCenters<E>::bytes(centers, dim) +
          (panels * E::kCols + dim) * std::int64_t{sizeof(typename E::Value)} +
-         omp_get_max_threads() * Workspace<E>::bytes(panels);
+         max_threads() * Workspace<E>::bytes(panels);
 }
 
 template <class E>

@@ -26,24 +26,27 @@ class RowScale {
 
   // Largest squared norm of a shifted row in one modality; infinite if it overflows.
   double include(const ModalityRows<T>& rows) {
-    double largest = largest_;
-#pragma omp parallel for schedule(static) \
-    reduction(max : largest) if (rows.rows() * rows.width() > (std::int64_t{1} << 16))
-    for (std::int64_t i = 0; i < rows.rows(); ++i) {
-      for (std::int64_t m = 0; m < rows.modalities; ++m) {
-        if (!rows.has(i, m)) continue;
-        const T* x = rows.parts[m].row(i);
-        const double* shift = this->shift(m);
-        double sum = 0;
+    const auto greater = [](double a, double b) { return b > a ? b : a; };
+    const auto part = [&](std::int64_t begin, std::int64_t end) {
+      double largest = 0;
+      for (std::int64_t i = begin; i < end; ++i) {
+        for (std::int64_t m = 0; m < rows.modalities; ++m) {
+          if (!rows.has(i, m)) continue;
+          const T* x = rows.parts[m].row(i);
+          const double* shift = this->shift(m);
+          double sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (std::int64_t p = 0; p < rows.parts[m].cols; ++p) {
-          const double v = static_cast<double>(x[p]) - shift[p];
-          sum += v * v;
+          for (std::int64_t p = 0; p < rows.parts[m].cols; ++p) {
+            const double v = static_cast<double>(x[p]) - shift[p];
+            sum += v * v;
+          }
+          largest = greater(largest, sum);
         }
-        if (sum > largest) largest = sum;
       }
-    }
-    return largest_ = largest;
+      return largest;
+    };
+    return largest_ =
+               parallel_reduce(rows.rows(), chunk_rows(rows.width()), largest_, part, greater);
   }
 
   const double* shift(std::int64_t m) const { return shift_.data() + offsets_[m]; }

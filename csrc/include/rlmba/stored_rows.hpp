@@ -1,7 +1,5 @@
 #pragma once
 
-#include <omp.h>
-
 #include <cstdint>
 #include <cstring>
 
@@ -90,11 +88,10 @@ class StoredRows<AmxEngine> {
   StoredRows(float* values, std::int64_t stride, std::int64_t rows, std::int64_t)
       : bytes_(reinterpret_cast<unsigned char*>(values)), group_bytes_(E::kRows * stride * 4) {
     const std::int64_t groups = (rows + E::kRows - 1) / E::kRows;
-    const int threads = omp_get_max_threads();
+    const std::int64_t threads = max_threads();
     Scratch<float> copies(threads * E::kRows * stride);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (std::int64_t g = 0; g < groups; ++g) {
-      float* copy = copies.data() + omp_get_thread_num() * E::kRows * stride;
+    parallel_for(groups, 1, threads, [&](std::int64_t g, std::int64_t, std::int64_t thread) {
+      float* copy = copies.data() + thread * E::kRows * stride;
       unsigned char* to = bytes_ + g * group_bytes_;
       std::memcpy(copy, to, static_cast<std::size_t>(group_bytes_));
       for (std::int64_t column = 0; column < stride; column += E::kDepth) {
@@ -103,7 +100,7 @@ class StoredRows<AmxEngine> {
           E::pack_row(copy + r * stride + column, depth, r, to + column * E::kRows * 4);
         }
       }
-    }
+    });
   }
 
   const unsigned char* group(std::int64_t g, std::int64_t column, std::int64_t,
