@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rlmba
 from rlmba.adapters.files import plan, workload
 from rlmba.errors import UsageError
 
@@ -46,7 +47,9 @@ def test_what_is_made_on_the_way_in(matrix):
     w = workload({"features": matrix(8), "labeled": matrix(8)[:6]}, 1)
     assert (w.samples, w.labeled, w.made) == (N, 6, 0)
     assert workload({"ids": np.arange(N)}, 1).samples == N
-    with pytest.raises(UsageError, match="features, logits or ids"):
+    w = workload({"input_features": {"a": matrix(8), "b": matrix(5)}}, 1)
+    assert (w.samples, w.modalities, w.input_width) == (N, 2, 13)
+    with pytest.raises(UsageError, match="input_features or ids"):
         workload({"labels": np.arange(3)}, 1)
 
 
@@ -66,6 +69,20 @@ def test_labeled_files_replace_what_the_pool_calls_labeled(tmp_path, matrix):
     given = {"strategy": "margin", "out": out, "overwrite": True}
     job = plan(tmp_path / "pool.npz", N - 2, labeled=[tmp_path / "more.txt"], **given)
     assert sorted({30, 31} | set(job.run().batch.positions.tolist())) == list(range(N))
+
+
+def test_input_features_of_files(tmp_path, matrix):
+    raw = {"image": matrix(8), "text": matrix(5)}
+    np.savez(tmp_path / "pool.npz", **{f"input_features/{m}": a for m, a in raw.items()})
+    np.savez(tmp_path / "labeled.npz", **{f"input_features/{m}": a[:4] for m, a in raw.items()})
+    given = {"strategy": "rlmba-h", "out": tmp_path / "b.csv", "overwrite": True}
+    job = plan(tmp_path / "pool.npz", 3, **given)
+    first = rlmba.select("rlmba-h", n=3, input_features=raw)
+    np.testing.assert_array_equal(job.run().batch.positions, first.positions)
+    job = plan(tmp_path / "pool.npz", 3, labeled=[tmp_path / "labeled.npz"], **given)
+    known = {m: a[:4] for m, a in raw.items()}
+    later = rlmba.select("rlmba-h", n=3, input_features=raw, labeled_input_features=known)
+    np.testing.assert_array_equal(job.run().batch.positions, later.positions)
 
 
 def test_a_job_without_a_target_does_not_run(tmp_path, matrix):
