@@ -19,6 +19,7 @@ __all__ = ["ORDER", "Scope", "StrategyVariant", "is_variant", "scopes", "slug"]
 
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
+    "maxherding", "uherding", "typiclust", "tcm", "probcover", "dropquery", "alfa-mix", "galaxy",
     "amcb-only", "efda-only", "no-diversity", "greedy", "uniform-draw", "reward-absolute",
     "reward-incremental", "reward-relative", "rlmba", "rlmba-evidential", "rlmba-x",
 )  # fmt: skip

@@ -260,6 +260,17 @@ def _bmmal(w: Workload, _: Strategy) -> Work:
     return _softmax(w, copies=0.5 * w.itemsize) + contributions + _gradients(w, width)
 
 
+def _maxherding(w: Workload, _: Strategy) -> Work:
+    rows = float(w.samples + w.labeled)
+    unit = Work(moved=10.0 * rows * w.width * w.itemsize, memory=3.0 * rows * w.width * w.itemsize)
+    return unit + _herding(w.samples, w.samples, w.batch, w.labeled, w.width)
+
+
+def _uherding(w: Workload, strategy: Strategy) -> Work:
+    radius = Work(plain=0.3 * w.labeled**2 * w.width, memory=32.0 * w.labeled * w.width)
+    return _softmax(w, copies=5) + radius + _maxherding(w, strategy)
+
+
 def _typiclust(w: Workload, strategy: TypiClust) -> Work:
     rows = w.samples + w.labeled
     clusters = min(w.labeled + w.batch, strategy.max_clusters)
@@ -334,6 +345,7 @@ COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
     "galaxy": _galaxy,
     "gcnal": _gcnal,
     "margin": _uncertainty,
+    "maxherding": _maxherding,
     "probcover": _probcover,
     "random": _random,
     "rlmba": _rlmba,
@@ -341,6 +353,7 @@ COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
     "rlmba-x": _rlmba_x,
     "tcm": _tcm,
     "typiclust": _typiclust,
+    "uherding": _uherding,
 }
 """Work by the name of a strategy of this package; that of others is unknown."""
 
