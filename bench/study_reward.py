@@ -23,10 +23,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bench.common import machine_info
+from rlmba.experiments.policy_training import agent_of
 from rlmba.experiments.policy_training.runs import configurations, run_all
 from rlmba.learner import TrainedTogether
 from rlmba.method.agent import Collector
-from rlmba.experiments.policy_training import agent_of
 from rlmba.method.reward import Baseline, Reward
 
 SETTINGS = (
@@ -139,6 +139,12 @@ def others(x, axis):
     return (x - x.mean(axis=axis, keepdims=True)) * n / (n - 1)
 
 
+def other_seeds(x):
+    """x [S, G, T] minus the mean of the other seeds."""
+    mean = x.mean(axis=1, keepdims=True)
+    return x - (mean.sum(axis=0) - mean) / (len(x) - 1)
+
+
 def of_a_run(top1, labels, rule, references):
     """Advantages [S, G, T] that a run's own rewards give, the history being the first sibling's."""
     kind, smoothing, baseline = RULES[rule]
@@ -161,13 +167,11 @@ def of_a_run(top1, labels, rule, references):
 def surprises(right, retrained, *, branch=True):
     """The surprises [S, G, T] of each batch; with ``branch``, the first sibling is what came before."""
     t1, t2 = right.mean(axis=-1), retrained.mean(axis=-1)
-    level = t1 - (t1.mean(axis=(0, 1)) * len(t1) - t1.mean(axis=1, keepdims=True)) / (len(t1) - 1)
     past = t1[:, :1] if branch else t1
     gain = t1 - np.concatenate([past[..., :1], past[..., :-1]], axis=-1)
-    mean = gain.mean(axis=1, keepdims=True)
     return {
-        "level": level,
-        "gain": gain - (mean.sum(axis=0) - mean) / (len(t1) - 1),
+        "level": other_seeds(t1),
+        "gain": other_seeds(gain),
         "batch": others(t1, 1),
         "batch, retrained": others(t2, 1),
     }
@@ -186,6 +190,19 @@ def agreement(pairs):
         "n": n,
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),
+    }
+
+
+def discordant(a, b, truth):
+    """How often only a, and only b, has the sign of the truth, and the p value of the sign test."""
+    truth, a, b = (np.concatenate([np.ravel(x) for x in side]) for side in (truth, a, b))
+    told = np.abs(truth) > 1e-9
+    right = [(np.sign(x) == np.sign(truth))[told] for x in (a, b)]
+    only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    return {
+        "only the first": only_a,
+        "only the second": only_b,
+        "p": float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,
     }
 
 
@@ -216,18 +233,32 @@ def advantages_of(found, references):
             1 - found["nll"], found["labels"], "absolute, expected", references
         ),
         "relative, no baseline": relative,
+        "absolute, other seeds": other_seeds(top1),
         "siblings": others(top1, 1),
         "siblings, NLL": -others(found["nll"], 1),
     }
 
 
+PAIRS = (
+    ("siblings, NLL", "siblings"),
+    ("siblings, NLL", "absolute NLL, expected"),
+    ("absolute NLL, expected", "absolute, expected"),
+)
+
+
 def judged(sets, apart):
     """Tables of agreement over all data sets, from round 2 on."""
     pairs, positive, bounds = {}, {}, {"level": [], "batch": []}
+    compared = {pair: ([], [], []) for pair in PAIRS}
     rng = np.random.default_rng(0)
     for found, references in sets:
         surprise = surprises(found["right"], found["retrained"])
-        for rule, a in advantages_of(found, references).items():
+        made = advantages_of(found, references)
+        for pair, lists in compared.items():
+            sides = (*(made[rule] for rule in pair), surprise["batch, retrained"])
+            for kept, x in zip(lists, sides, strict=True):
+                kept.append(x[..., 2:])
+        for rule, a in made.items():
             positive.setdefault(rule, []).append((a[..., 2:], np.ones_like(a[..., 2:])))
             for kind, s in surprise.items():
                 pairs.setdefault(rule, {}).setdefault(kind, []).append((a[..., 2:], s[..., 2:]))
@@ -248,7 +279,12 @@ def judged(sets, apart):
     for rule, p in positive.items():
         table[rule]["positive"] = agreement(p)
     ideal = {k: agreement(p)["share"] for k, p in bounds.items()}
-    return {"agreement": table, "ideal reward on as many samples": ideal}
+    sign_tests = {" against ".join(pair): discordant(*x) for pair, x in compared.items()}
+    return {
+        "agreement": table,
+        "ideal reward on as many samples": ideal,
+        "batch, retrained": sign_tests,
+    }
 
 
 def cached(folder, name, make):
@@ -287,7 +323,9 @@ def main():
     for path in given.sets:
         name = path.stem
         apart.append(
-            cached(given.keep, f"{name}-apart", lambda path=path: collect(path, given, branch=False))
+            cached(
+                given.keep, f"{name}-apart", lambda path=path: collect(path, given, branch=False)
+            )
         )
         by_set[name] = judged([sets[len(by_set)]], apart[-1:])
         print(name, size[name], json.dumps(by_set[name], indent=1), flush=True)

@@ -23,6 +23,8 @@ TINY = [
     for argument in ("--set", setting)
 ]
 
+MOVING = ("--baseline", "moving")
+
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
@@ -44,7 +46,7 @@ def sets(tmp_path_factory):
 @pytest.fixture(scope="module")
 def policy(sets, tmp_path_factory):
     output = tmp_path_factory.mktemp("trained") / "t"
-    assert train(sets, "--episodes", "4", "--parallel", "2", "--output", output) == 0
+    assert train(sets, *MOVING, "--episodes", "4", "--parallel", "2", "--output", output) == 0
     return output / "policy.safetensors"
 
 
@@ -61,7 +63,7 @@ def use(path, output, *arguments):
 @pytest.mark.slow
 def test_train_use_and_go_on(sets, policy, tmp_path, capsys):
     assert read_policy(policy, strategy="rlmba-x").facts["tasks"] == ["set0", "set1"]
-    again = ("--episodes", "6", "--parallel", "2", "--output", policy.parent, "--resume")
+    again = (*MOVING, "--episodes", "6", "--parallel", "2", "--output", policy.parent, "--resume")
     assert train(sets, *again) == 0
     told = capsys.readouterr()
     assert told.out == f"{policy}\n"
@@ -79,10 +81,10 @@ def test_train_use_and_go_on(sets, policy, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_leave_one_out_prints_paired_differences(sets, tmp_path, capsys):
-    flags = ("--leave-one-out", "--episodes", "1", "--parallel", "1", "--eval-seeds", "2")
+    flags = ("--leave-one-out", "--episodes", "4", "--eval-seeds", "2")
     assert train(sets, *flags, "--output", tmp_path / "o") == 0
     told = capsys.readouterr()
-    assert "without set0: episodes     1" in told.err
+    assert "without set0: episodes     8" in told.err
     printed = " ".join(told.out.split())
     assert all(word in printed for word in ("set0", "set1", "all", "difference", "paired t test"))
     assert (tmp_path / "o" / "set1.json").exists()
@@ -91,8 +93,13 @@ def test_leave_one_out_prints_paired_differences(sets, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--strategy", "badge"], "expected one that has a policy (rlmba, rlmba-x)"),
-        (["--parallel", "3"], "multiple of 2 (2 data sets x 1 siblings), got 3"),
+        (["--strategy", "badge"], "expected one that has a policy (rlmba, rlmba-x, rlmba-h)"),
+        ([*MOVING, "--parallel", "3"], "multiple of 2 (2 data sets x 1 siblings), got 3"),
+        (
+            ["--parallel", "12"],
+            "multiple of 8 (2 data sets x 4 siblings), got 12",
+        ),
+        (["--set", "reward.kind=siblings", "--baseline", "moving"], "got --baseline moving"),
         (["--returns", "later"], "returns: "),
         (["--set", "set7:rounds=1"], "one of the data sets set0, set1 before the colon"),
         (["--set", "set0:rounds=x"], "rounds: expected an integer >= 0"),

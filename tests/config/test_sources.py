@@ -191,9 +191,9 @@ def test_values_are_yaml_1_2(text, value):
         (["tau=3"], r"did you mean 'amcb.tau'\?"),
         (["amcb.taw=3"], r"did you mean 'amcb.tau'\? Keys of amcb: enabled, floor, tau"),
         (["zzz.q=1"], r"unknown key 'zzz' \(--set\)\. Keys: adaptive_penalty, amcb"),
-        (["epochs=many"], r"epochs: expected an integer >= 1, got 'many' \(--set\)"),
-        (["epochs=true"], "epochs: expected an integer >= 1, got True"),
-        (["epochs=-1"], "epochs: expected an integer >= 1, got -1"),
+        (["epochs=many"], r"epochs: expected an integer >= 1 or null, got 'many' \(--set\)"),
+        (["epochs=true"], "epochs: expected an integer >= 1 or null, got True"),
+        (["epochs=-1"], "epochs: expected an integer >= 1 or null, got -1"),
         (["batch_size=0"], "batch_size: expected an integer >= 1 or null, got 0"),
         (["model.dropout=1"], "model.dropout: expected a number >= 0 and < 1, got 1"),
         (["training.learning_rate=.nan"], "expected a number > 0, got nan"),
@@ -230,7 +230,7 @@ def test_every_problem_is_told_at_once_with_its_source(tmp_path):
     lines = sorted(str(caught.value).splitlines())
     assert lines == [
         f"amcb.tau: expected a number > 0, got 0 ({file})",
-        f"epochs: expected an integer >= 1, got 0 ({file})",
+        f"epochs: expected an integer >= 1 or null, got 0 ({file})",
         "model.width: expected an integer >= 1, got 'x' (--set)",
         "seed: expected an integer >= 0, got -1 (command line)",
     ]

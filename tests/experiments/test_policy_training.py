@@ -24,6 +24,7 @@ from rlmba.experiments.policy_training import (
     compare_policy,
     configurations,
     leave_one_out,
+    planned,
     returns,
     train_policy,
 )
@@ -104,6 +105,23 @@ class TestCredit:
 def test_bad_settings_are_named(given, match):
     with pytest.raises(UsageError, match=match):
         PolicyTraining.of(**given)
+
+
+def planned_for(sets, *settings, **given):
+    chosen, plan = planned(configs(sets, *settings), **given)
+    reward = chosen[0].reward
+    return reward.kind, reward.measure, plan.baseline, plan.siblings, plan.parallel
+
+
+def test_what_is_not_given_suits_the_rest(sets):
+    assert planned_for(sets[:2]) == ("siblings", "nll", "siblings", 4, 8)
+    assert planned_for(sets) == ("siblings", "nll", "siblings", 4, 12)
+    assert planned_for(sets, leave_one_out=True)[-1] == 8
+    assert planned_for(sets[:1], "reward.measure=top1")[:2] == ("siblings", "top1")
+    assert planned_for(sets, baseline="moving") == ("absolute", "top1", "moving", 1, 9)
+    assert planned_for(sets[:1], "reward.kind=incremental")[:3] == ("incremental", "top1", "moving")
+    chosen = planned_for(sets[:1], "reward.kind=siblings", siblings=2, parallel=2)
+    assert chosen == ("siblings", "top1", "siblings", 2, 2)
 
 
 class Toy:
@@ -342,12 +360,15 @@ class TestActiveLearning:
             UsageError, match=r"expected --baseline siblings .* got --baseline moving"
         ):
             ActiveLearning(configs(sets[:1], "reward.kind=siblings"), PolicyTraining(siblings=4))
+        later = PolicyTraining(siblings=4, baseline="siblings", returns="to-go")
+        with pytest.raises(UsageError, match="expected --returns immediate, got --returns to-go"):
+            ActiveLearning(configs(sets[:1], "reward.kind=siblings"), later)
         with pytest.raises(UsageError, match=r"multiple of 6 \(2 data sets x 3 siblings\), got 3"):
             ActiveLearning(configs(sets[:2]), PolicyTraining(parallel=3, siblings=3))
         shutil.copy(sets[1], tmp_path / "set0.npz")
         with pytest.raises(UsageError, match="different names, got set0, set0"):
             ActiveLearning(configs([sets[0], tmp_path / "set0.npz"]), PolicyTraining())
-        with pytest.raises(UsageError, match=r"\(rlmba, rlmba-x\), got 'badge'"):
+        with pytest.raises(UsageError, match=r"\(rlmba, rlmba-x, rlmba-h\), got 'badge'"):
             configs(sets, strategy="badge")
         with pytest.raises(UsageError, match="one of the data sets set0 before the colon, got 'x'"):
             configs(sets[:1], "x:rounds=3")

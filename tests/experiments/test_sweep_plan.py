@@ -203,7 +203,7 @@ def test_a_comparison_runs_the_baselines_that_are_named(plan):
         ),
         (
             {"datasets": [{"dataset": "digits", "settings": {"epochs": 0}}]},
-            r"epochs: expected an integer >= 1, got 0 \(settings of data set digits\)",
+            r"epochs: expected an integer >= 1 or null, got 0 \(settings of data set digits\)",
         ),
         (
             {"strategies": [{"strategy": "rlmba", "options": {"kappa": 0}}]},

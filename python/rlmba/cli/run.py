@@ -29,7 +29,7 @@ def run(
     policy: Annotated[
         Path | None,
         typer.Option(
-            help="A trained policy for strategy rlmba-x or rlmba, from `rlmba train-policy` or a run."
+            help="A trained policy of the same strategy, from `rlmba train-policy` or a run."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness. [default: 0]")] = None,

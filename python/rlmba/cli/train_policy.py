@@ -26,7 +26,7 @@ def train_policy(
         ),
     ] = None,
     strategy: Annotated[
-        str, typer.Option(help="Strategy of the policy: rlmba-x or rlmba.")
+        str, typer.Option(help="Strategy of the policy: rlmba-x, rlmba-h or rlmba.")
     ] = "rlmba-x",
     leave_one_out: Annotated[
         bool,
@@ -42,10 +42,16 @@ def train_policy(
         int | None, typer.Option(help="Total number of episodes. [default: 256]")
     ] = None,
     parallel: Annotated[
-        int | None, typer.Option(help="Episodes per step, run in parallel. [default: 8]")
+        int | None,
+        typer.Option(
+            help="Episodes per step, run in parallel. [default: 8 or the next multiple of sets x siblings]"
+        ),
     ] = None,
     siblings: Annotated[
-        int | None, typer.Option(help="Episodes with the same seed and round 0. [default: 1]")
+        int | None,
+        typer.Option(
+            help="Episodes with the same seed and round 0. [default: 4 for reward.kind=siblings, else 1]"
+        ),
     ] = None,
     returns: Annotated[
         str | None,
@@ -56,7 +62,10 @@ def train_policy(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Baseline of the returns: moving or siblings. [default: moving]"),
+        typer.Option(
+            help="Baseline of the returns: moving or siblings. "
+            "[default: siblings for reward.kind=siblings, else moving]"
+        ),
     ] = None,
     entropy: Annotated[
         float | None, typer.Option(help="Weight of the entropy bonus. [default: 0]")
@@ -97,7 +106,9 @@ def train_policy(
         settings=settings or [],
         file=config,
     )
-    plan = training.PolicyTraining.of(
+    configs, plan = training.planned(
+        configs,
+        leave_one_out=leave_one_out,
         episodes=episodes,
         parallel=parallel,
         siblings=siblings,

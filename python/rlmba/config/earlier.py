@@ -16,7 +16,7 @@ _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 _KEYS: Mapping[str, Any] = {"budgets": None, "budgets_per_class": None}
 _SECTIONS: Mapping[str, Mapping[str, Any]] = {
-    "reward": {"baselines": None},
+    "reward": {"baselines": None, "measure": "top1"},
     "training": {
         "head_learning_rate": None,
         "loss": "cross-entropy",

@@ -104,7 +104,7 @@ class TrainingConfig(_Section):
     """"adamw" decouples weight decay from the gradient; "adam" adds it to the gradient."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """Decay rates of the optimizer's averages of the gradient and of its square."""
-    weight_decay: float = Field(0.5, ge=0)
+    weight_decay: float = Field(1.0, ge=0)
     """Weight decay; biases and normalization layers have none."""
     schedule: Literal["step", "cosine", "constant"] = "cosine"
     """Learning rate schedule; "cosine" falls to 0, "step" divides the rate by 10 at each epoch in
@@ -177,6 +177,8 @@ class RewardConfig(_Section):
 
     kind: Literal["absolute", "incremental", "relative", "siblings"] = "absolute"
     """Kind of reward; "relative" needs ``curves``, and "siblings" is for `rlmba train-policy` only."""
+    measure: Literal["top1", "nll"] = "top1"
+    """What the reward measures on the validation set: Top-1, or 1 - NLL (in nats), which is less noisy."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the exponential moving average of the reward; 0: no smoothing."""
     baselines: list[str] | None = list(RELATIVE_TO)
@@ -184,7 +186,7 @@ class RewardConfig(_Section):
     ``curves`` contain."""
     curves: list[Path] = []
     """Run folders of the baselines, or folders that contain such run folders (`rlmba compare`). Their mean
-    Top-1 at the same number of labels is subtracted."""
+    Top-1 (or other ``measure``) at the same number of labels is subtracted."""
 
     @model_validator(mode="after")
     def _curves_where_needed(self) -> RewardConfig:
@@ -247,9 +249,10 @@ class RunConfig(_Section):
     increasing; replaces ``rounds``, ``batch_size`` and ``initial_labels``."""
     budgets_per_class: list[_Count] | None = None
     """The same as multiples of the number of classes; replaces ``budgets``."""
-    initial_sampling: Literal["stratified", "random"] = "stratified"
-    """How initial samples are drawn; "stratified" includes every class, "random" fails if a class is
-    missing."""
+    initial_sampling: Literal["stratified", "random", "herding"] = "stratified"
+    """How initial samples are chosen; "stratified" includes every class, "random" draws uniformly,
+    "herding" covers the training samples by their input features without their labels, as projects do.
+    With the last two, classes may be missing."""
     initial_ids: Path | None = None
     """A file with one id per line, which replaces drawn initial samples (such as BMMAL's ``label.txt``)."""
     round0: Path | None = None

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from rlmba.config import RELATIVE_TO, RunConfig, differing, identity
 from rlmba.errors import UsageError
+from rlmba.method.reward import quality
 from rlmba.runfolder.store import RunView, read_run
 
 __all__ = ["baseline_curves"]
@@ -40,7 +41,7 @@ def _make(names: Iterable[str]) -> str:
 
 
 def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
-    """Top-1 on the validation set by number of labels: one curve per baseline, averaged over its runs.
+    """What ``reward.measure`` says, by number of labels: one curve per baseline, averaged over its runs.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def baseline_curves(config: RunConfig) -> list[dict[int, float]]:
     _check_all_there(config, by_strategy)
     curves = []
     for name, views in by_strategy.items():
-        runs = [{r.labels: r.validation.mm.top1 for r in view.records} for view in views]
+        measure = config.reward.measure
+        runs = [{r.labels: quality(r.validation, measure) for r in v.records} for v in views]
         shared = sorted(set.intersection(*(set(c) for c in runs)))
         _check_reach(config, name, shared, views)
         curves.append({n: fmean(c[n] for c in runs) for n in shared})

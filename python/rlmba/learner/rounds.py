@@ -28,6 +28,7 @@ from rlmba.learner.query import (
 from rlmba.learner.state import RoundState
 from rlmba.markup import command
 from rlmba.method.agent import Agent
+from rlmba.method.reward import quality
 from rlmba.runfolder.labels import Answer
 from rlmba.runfolder.pending import (
     PendingRound,
@@ -37,7 +38,7 @@ from rlmba.runfolder.pending import (
 )
 from rlmba.strategies import Feedback
 from rlmba.strategies.learned import LearnedDraw
-from rlmba.types import RoundRecord, TrainingDiagnostics
+from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 
 __all__ = ["Outcome", "RoundLearner", "class_remedy", "silent"]
 
@@ -251,7 +252,7 @@ class RoundLearner(LearnerState):
         if pending.round > 0:
             with clock("policy"):
                 learned, reward = self._reward(
-                    previous, measured.validation.mm.top1, pending.round, len(ids)
+                    previous, measured.validation, pending.round, len(ids)
                 )
         record = RoundRecord(
             round=pending.round,
@@ -281,12 +282,13 @@ class RoundLearner(LearnerState):
         return outcome
 
     def _reward(
-        self, previous: RoundState, top1: float, number: int, batch: int
+        self, previous: RoundState, validation: Evaluation, number: int, batch: int
     ) -> tuple[dict[str, float], dict[str, float | None]]:
         """Reward the strategy for its batch (Eq 8-9); what it learned, and the record's figures."""
-        before = previous.validation.mm.top1 if previous.validation else 0.0
+        measure = self.config.reward.measure
+        before = quality(previous.validation, measure) if previous.validation else 0.0
         labels = len(self.labels.pool.labeled)
-        raw = self.reward.raw(top1, before, labels)
+        raw = self.reward.raw(quality(validation, measure), before, labels)
         smooth = self.reward.smooth(raw)
         start = self.reward.at_start(before, labels - batch)
         with self._blamed():

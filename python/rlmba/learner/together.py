@@ -122,15 +122,15 @@ class TrainedTogether:
             learners.append(ActiveLearner(resolved, Labels.of_pool(dataset, pool), network))
         return cls(learners, loader, group)
 
-    def round(self) -> list[Outcome]:
-        """Advance every learner by one round; all of them must be at the same round.
+    def round(self, learners: Sequence[ActiveLearner] | None = None) -> list[Outcome]:
+        """Advance every learner, or some of them, by one round; they must be at the same round.
 
         Raises
         ------
         Exception
             The first error of any learner.
         """
-        outcomes = self.advance(self.learners)
+        outcomes = self.advance(self.learners if learners is None else learners)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome

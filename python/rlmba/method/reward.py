@@ -1,6 +1,6 @@
 """The reward, its baseline and the advantage: Eq 8, 9 and 13.
 
-Top-1 is always measured on the validation set, never on the test set.
+Everything is measured on the validation set, never on the test set.
 """
 
 from __future__ import annotations
@@ -13,8 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import DataError, UsageError
+from rlmba.types import Evaluation
 
-__all__ = ["BASELINES", "REWARDS", "Baseline", "Point", "Reward", "check_kind", "expected_reward", "mean_curve"]
+__all__ = [
+    "BASELINES",
+    "REWARDS",
+    "Baseline",
+    "Point",
+    "Reward",
+    "check_kind",
+    "expected_reward",
+    "mean_curve",
+    "quality",
+]
 
 REWARDS = ("absolute", "incremental", "relative")
 """Rewards that a single run can have; "siblings" requires several runs (`rlmba train-policy`)."""
@@ -26,6 +37,20 @@ Point = tuple[int, float]
 
 _LEAST_ERROR = 1e-3
 """Lower bound of 1 - r, whose logarithm the curve is fitted to."""
+
+
+def quality(evaluation: Evaluation, measure: str) -> float:
+    """What a reward judges a model by; larger is better, and 1 is perfect.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        On the validation set.
+    measure : {"top1", "nll"}
+        The fused head's Top-1, or 1 - NLL with the NLL in nats. NLL depends on the confidence of every
+        prediction, so it contains less noise than Top-1 on the same samples.
+    """
+    return evaluation.mm.top1 if measure == "top1" else 1 - evaluation.mm.nll
 
 
 def check_kind(kind: str) -> None:
@@ -47,11 +72,11 @@ def check_kind(kind: str) -> None:
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
-    """Mean Top-1 over the baselines' curves at exactly ``labels`` labels (the reference of Eq 8).
+    """Mean quality over the baselines' curves at exactly ``labels`` labels (the reference of Eq 8).
 
     Parameters
     ----------
-    curves : sequence of mappings from number of labels to Top-1
+    curves : sequence of mappings from number of labels to quality
         One per baseline (a run).
     labels : int
 
@@ -78,7 +103,8 @@ class Reward:
     Parameters
     ----------
     kind : {"absolute", "incremental", "relative"}
-        Top1_t; Top1_t - Top1_{t-1}; or Top1_t minus the baselines' mean at the same number of labels
+        The quality Q_t of the model on the validation set, Top-1 unless another measure is chosen
+        (:func:`quality`); Q_t - Q_{t-1}; or Q_t minus the baselines' mean at the same number of labels
         (Eq 8-9).
     smoothing : float
         Weight of the past in [0, 1): s_t = smoothing s_{t-1} + (1 - smoothing) r_t, s_1 = r_1. With
@@ -106,15 +132,15 @@ class Reward:
                 "`--set reward.curves=[DIR]`"
             )
 
-    def raw(self, top1: float, previous_top1: float, labels: int) -> float:
-        """r_t before smoothing; changes nothing."""
+    def raw(self, now: float, before: float, labels: int) -> float:
+        """r_t before smoothing, from the quality after and before the batch; changes nothing."""
         if self.kind == "absolute":
-            return top1
+            return now
         if self.kind == "incremental":
-            return top1 - previous_top1
-        return top1 - mean_curve(self.curves, labels)
+            return now - before
+        return now - mean_curve(self.curves, labels)
 
-    def at_start(self, top1: float, labels: int) -> Point | None:
+    def at_start(self, quality: float, labels: int) -> Point | None:
         """The reward of the model before the first batch; None where undefined.
 
         The first batch of a run is compared with it. It is undefined for the incremental reward, and
@@ -122,7 +148,7 @@ class Reward:
         """
         if self.kind == "incremental" or any(labels not in curve for curve in self.curves):
             return None
-        return labels, self.raw(top1, top1, labels)
+        return labels, self.raw(quality, quality, labels)
 
     def smooth(self, raw: float) -> float:
         """Update the moving average with r_t, and return it."""

@@ -10,7 +10,12 @@ from rlmba.experiments.policy_training.leave_one_out import (
     compare_policy,
     leave_one_out,
 )
-from rlmba.experiments.policy_training.runs import ActiveLearning, agent_of, configurations
+from rlmba.experiments.policy_training.runs import (
+    ActiveLearning,
+    agent_of,
+    configurations,
+    planned,
+)
 from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
 
@@ -27,6 +32,7 @@ __all__ = [
     "compare_policy",
     "configurations",
     "leave_one_out",
+    "planned",
     "returns",
     "train_policy",
 ]

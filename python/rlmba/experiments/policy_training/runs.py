@@ -24,11 +24,12 @@ __all__ = [
     "agent_of",
     "configurations",
     "name_of",
+    "planned",
     "run_all",
     "with_policy",
 ]
 
-RULES = {"rlmba": "greedy", "rlmba-x": "none"}
+RULES = {"rlmba": "greedy", "rlmba-x": "none", "rlmba-h": "none"}
 """The fixed rule that each strategy's policy modifies, as a value of its option ``policy``."""
 
 
@@ -95,6 +96,46 @@ def configurations(
     ]
 
 
+def planned(
+    configs: Sequence[RunConfig], *, leave_one_out: bool = False, **given: Any
+) -> tuple[list[RunConfig], PolicyTraining]:
+    """Complete the configurations and the trainer's settings by what suits each other.
+
+    Where neither the kind of reward nor ``siblings`` nor ``baseline`` is given, the reward is
+    "siblings", measured by NLL. The reward "siblings" implies four siblings as the baseline. The
+    number of parallel episodes is at least 8, and a multiple of the number of data sets times siblings.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+        As :func:`configurations` makes them.
+    leave_one_out : bool
+        Whether each training lacks one of the data sets.
+    **given
+        As for :meth:`PolicyTraining.of`; None means not given.
+
+    Raises
+    ------
+    UsageError
+        With one line per problem.
+    """
+    named = {k: v for k, v in given.items() if v is not None}
+    chosen = any("kind" in c.reward.model_fields_set for c in configs)
+    if not chosen and named.keys().isdisjoint(("siblings", "baseline")):
+        configs = [_judged_by_siblings(c) for c in configs]
+    if any(c.reward.kind == "siblings" for c in configs):
+        named = {"siblings": 4, "baseline": "siblings", **named}
+    family = max(len(configs) - leave_one_out, 1) * max(named.get("siblings", 1), 1)
+    named.setdefault("parallel", family * -(-8 // family))
+    return list(configs), PolicyTraining.of(**named)
+
+
+def _judged_by_siblings(config: RunConfig) -> RunConfig:
+    measure = config.reward.measure if "measure" in config.reward.model_fields_set else "nll"
+    reward = config.reward.model_copy(update={"kind": "siblings", "measure": measure})
+    return config.model_copy(update={"reward": reward})
+
+
 def name_of(config: RunConfig) -> str:
     """The name of a data set: that of its file or folder, if it is read from one."""
     source = config.data or config.data_root
@@ -141,16 +182,19 @@ def run_all(
         What each run recorded, one record per round.
     """
     together = TrainedTogether.build([_without_siblings(c) for c in configs])
-    records: list[list[RoundRecord]] = [[] for _ in configs]
+    learners = together.learners
+    records: list[list[RoundRecord]] = [[] for _ in learners]
     with together.loader:
-        for learner, agent in zip(together.learners, agents or (), strict=bool(agents)):
+        for learner, agent in zip(learners, agents or (), strict=bool(agents)):
             learner.use_agent(agent)
-        for _ in range(int(together.learners[0].config.last_round or 0) + 1):
-            for kept, outcome in zip(records, together.round(), strict=True):
-                kept.append(outcome.record)
-            for i, learner in enumerate(together.learners):
+        for number in range(int(learners[0].config.last_round or 0) + 1):
+            outcomes = together.round(learners if number else learners[::siblings])
+            if number == 0:  # siblings have it in common
+                outcomes = [o for o in outcomes for _ in range(siblings)]
+            for i, (learner, outcome) in enumerate(zip(learners, outcomes, strict=True)):
+                records[i].append(outcome.record)
                 if i % siblings:
-                    learner.continue_from(together.learners[i - i % siblings])
+                    learner.continue_from(learners[i - i % siblings])
     return records
 
 
@@ -201,6 +245,11 @@ class ActiveLearning:
                 'reward.kind "siblings": expected --baseline siblings and --siblings of 2 or more, got '
                 f"--baseline {settings.baseline} --siblings {settings.siblings}; add "
                 "`--baseline siblings --siblings 4`"
+            )
+        if same_state and settings.returns != "immediate":
+            raise UsageError(
+                'reward.kind "siblings": expected --returns immediate, got --returns '
+                f"{settings.returns}; the rounds after a batch continue from the first sibling's only"
             )
         family = len(configs) * settings.siblings
         if settings.parallel % family:
