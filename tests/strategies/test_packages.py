@@ -140,6 +140,8 @@ def test_broken_ones_are_listed_and_stop_nothing(capsys):
     assert "fine: Takes the first." in lines
     assert set(BROKEN) < set(strategies.names())
     assert any(x.startswith("random: ") and "first" not in x for x in lines)
+    assert "rlmba-evidential: rlmba with other settings of the run" in lines
+    assert "    training.loss = evidential" in lines
 
 
 @pytest.mark.parametrize(

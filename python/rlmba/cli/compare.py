@@ -20,7 +20,8 @@ def compare(
         typer.Argument(metavar="[FILE]", help="A YAML file that describes the comparison."),
     ] = None,
     strategies: Annotated[
-        list[str] | None, typer.Option(metavar="A,B,...", help="Strategies and ablations.")
+        list[str] | None,
+        typer.Option(metavar="A,B,...", help="Strategies, ablations and strategy presets."),
     ] = None,
     dataset: Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", help="Data sets. [default: digits]")

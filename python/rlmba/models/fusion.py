@@ -77,9 +77,6 @@ def dirichlet(
         "mm": alpha_f = 1 + sum_m w_m (alpha_m - 1) (Eq 3), 1 for a sample without any modality. Then
         the modalities: alpha_m = 1 + e(logits_m).
     """
-    function = {"softplus": functional.softplus, "exp": torch.exp, "relu": functional.relu}[
-        evidence
-    ]
-    found = {m: function(z) for m, z in logits.items()}
+    found = {m: _EVIDENCE[evidence](z) for m, z in logits.items()}
     fused = fuse(torch.stack(list(found.values())), weights, present)
     return {MULTIMODAL: 1 + fused, **{m: 1 + e for m, e in found.items()}}

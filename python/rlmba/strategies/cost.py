@@ -155,7 +155,7 @@ def _rlmba(w: Workload, strategy: Rlmba) -> Work:
         scoring += _softmax(w, copies=5)
     elif strategy.uncertainty != "variance":
         measures = 2 if strategy.uncertainty == "vacuity+conflict" else 1
-        each = _softmax(w, copies=3.0 * w.modalities)
+        each = _softmax(w, copies=2.0 * w.modalities + 3.0)
         scoring += replace(each, plain=3.0 * measures * w.modalities * each.plain)
     if not strategy.diversity:
         return scoring
