@@ -61,8 +61,9 @@ class PoolOutputs:
     dropout_logits : float array [K, N, C] or None
         Fused logits of K stochastic passes through the head, if a strategy asked for them.
     input_features : mapping of modality to float array [N, d_m] or None
-        What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Rows of
-        an absent modality are zeros without meaning. None if no strategy asked for them.
+        What the encoders read, as unit rows: see :class:`rlmba.method.input_space.InputSpace`. Absent
+        modalities are completed (:func:`rlmba.method.completing.completed_features`). None if no
+        strategy asked for them.
     evidence : {"softplus", "exp", "relu"} or None
         The function e by which the modality heads were trained to output Dirichlet evidence, alpha_m
         = 1 + e(logits). None: they were trained by cross-entropy.
@@ -352,6 +353,8 @@ class QueryContext:
         AMCB weights w (Eq 2), on the simplex, in the pool's order of modalities; None: uniform.
     temperatures : float array [M] or None
         T_m of each modality head; None: 1.
+    fused_temperature : float
+        T > 0 of the fused head.
     contributions : float array [M] or None
         delta_m (Eq 1); None: 0.
     labeled_features : float array [L, D] or None
@@ -364,7 +367,8 @@ class QueryContext:
     labeled_present : bool array [L, M] or None
         Which modalities they have; None: all.
     labeled_input_features : mapping of modality to float array [L, d_m] or None
-        Their input features, from the same :class:`~rlmba.method.input_space.InputSpace` as the pool's.
+        Their input features, from the same :class:`~rlmba.method.input_space.InputSpace` as the pool's
+        and completed in the same way.
     head : LinearHead or None
         The fused head that computes ``fused_logits``: C as in the pool, D the width of its fused
         features.
@@ -381,6 +385,7 @@ class QueryContext:
     round: int = 1
     weights: NDArray[np.float64] | None = None
     temperatures: NDArray[np.float64] | None = None
+    fused_temperature: float = 1.0
     contributions: NDArray[np.float64] | None = None
     labeled_features: NDArray[Any] | None = None
     labels: NDArray[np.int64] | None = None

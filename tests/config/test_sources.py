@@ -77,6 +77,21 @@ def test_bundled_presets_load_and_name_their_data_set():
         assert load_config(preset=name).dataset == name.removesuffix("-bmmal")
 
 
+def test_the_name_of_a_strategy_preset_stands_for_its_settings(tmp_path):
+    plain = load_config(overrides={"strategy": "rlmba"})
+    by_flag = load_config(overrides={"strategy": "rlmba-evidential"})
+    assert (by_flag.strategy, by_flag.label) == ("rlmba", "rlmba-evidential")
+    assert (plain.training.loss, by_flag.training.loss) == ("cross-entropy", "evidential")
+    same = {"label": None, "training": plain.training}
+    assert by_flag.model_copy(update=same) == plain  # the data set's preset stays in effect
+    file = config_file(tmp_path, "strategy: rlmba-evidential\ntraining: {min_steps: 7}\n")
+    found = load_config(file=file, settings=["training.evidential.kl_weight=0.5", "label=mine"])
+    assert (found.training.loss, found.training.min_steps) == ("evidential", 7)
+    assert (found.training.evidential.kl_weight, found.label) == (0.5, "mine")
+    resumed = load_config(base=("config.yaml", by_flag.model_dump(mode="json")))
+    assert resumed == by_flag
+
+
 def test_a_preset_by_name_takes_the_place_of_the_data_sets_own(tmp_path, presets):
     (presets / "toy-long.yaml").write_text("dataset: toy\nrounds: 9\n")
     config = load_config(preset="toy-long", settings=["seed=5"])
@@ -176,9 +191,9 @@ def test_values_are_yaml_1_2(text, value):
         (["tau=3"], r"did you mean 'amcb.tau'\?"),
         (["amcb.taw=3"], r"did you mean 'amcb.tau'\? Keys of amcb: enabled, floor, tau"),
         (["zzz.q=1"], r"unknown key 'zzz' \(--set\)\. Keys: adaptive_penalty, amcb"),
-        (["epochs=many"], r"epochs: expected an integer >= 1, got 'many' \(--set\)"),
-        (["epochs=true"], "epochs: expected an integer >= 1, got True"),
-        (["epochs=-1"], "epochs: expected an integer >= 1, got -1"),
+        (["epochs=many"], r"epochs: expected an integer >= 1 or null, got 'many' \(--set\)"),
+        (["epochs=true"], "epochs: expected an integer >= 1 or null, got True"),
+        (["epochs=-1"], "epochs: expected an integer >= 1 or null, got -1"),
         (["batch_size=0"], "batch_size: expected an integer >= 1 or null, got 0"),
         (["model.dropout=1"], "model.dropout: expected a number >= 0 and < 1, got 1"),
         (["training.learning_rate=.nan"], "expected a number > 0, got nan"),
@@ -215,7 +230,7 @@ def test_every_problem_is_told_at_once_with_its_source(tmp_path):
     lines = sorted(str(caught.value).splitlines())
     assert lines == [
         f"amcb.tau: expected a number > 0, got 0 ({file})",
-        f"epochs: expected an integer >= 1, got 0 ({file})",
+        f"epochs: expected an integer >= 1 or null, got 0 ({file})",
         "model.width: expected an integer >= 1, got 'x' (--set)",
         "seed: expected an integer >= 0, got -1 (command line)",
     ]

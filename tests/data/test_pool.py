@@ -115,14 +115,33 @@ def test_refused_labeling_changes_nothing():
         assert (pool.labeled.tolist(), pool.unlabeled.tolist()) == before
 
 
+def test_random_initial_labels_may_lack_a_class():
+    pool = create(dataset([300, 1]), 2, sampling="random")
+    assert pool.labels.tolist() == [0, 0]
+
+
+def test_initial_samples_that_the_caller_chooses():
+    data = dataset([20, 20, 20])
+    empty, drawn = create(data, 5, sampling="herding"), create(data, 5)
+    assert len(empty.labeled) == 0
+    np.testing.assert_array_equal(empty.validation, drawn.validation)
+    ids = empty.unlabeled_ids[[4, 1]].tolist()
+    pool = empty.with_initial(data, ids)
+    assert pool.initial_ids.tolist() == ids
+    np.testing.assert_array_equal(pool.labels, data.labels[pool.labeled])
+    assert len(empty.labeled) == 0
+    with pytest.raises(UsageError, match="which is labeled, validation or test"):
+        empty.with_initial(data, [data.ids[empty.validation[0]]])
+
+
 def test_impossible_requests():
     data = dataset([20, 20, 20])
     with pytest.raises(UsageError, match=r"expected 3 .* to 54 .*, got 2"):
         create(data, 2)
     with pytest.raises(UsageError, match="got 55"):
         create(data, 55)
-    with pytest.raises(UsageError, match=r"got none of \['c1'\]; raise initial_labels"):
-        create(dataset([300, 1]), 2, sampling="random")
+    with pytest.raises(UsageError, match="expected 1 to 54"):
+        create(data, 55, sampling="random")
     empty = dataset([20, 20, 0])
     with pytest.raises(DataError, match=r"every class, got none of \['c2'\]"):
         create(empty, 5)

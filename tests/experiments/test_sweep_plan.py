@@ -131,6 +131,16 @@ def test_ablations_by_name_are_variants_of_rlmba(plan):
         assert found[f"reward-{kind}"].reward.kind == kind
 
 
+def test_a_strategy_preset_trains_its_own_round_0(plan):
+    made = plan(strategies=["rlmba", "rlmba-evidential"], seeds=[0])
+    found = {run_.label: run_.config for run_ in made.runs}
+    assert found["rlmba-evidential"].strategy == "rlmba"
+    assert found["rlmba-evidential"].training.loss == "evidential"
+    assert found["rlmba"].training.loss == "cross-entropy"
+    assert found["rlmba"].round0 is not None
+    assert found["rlmba-evidential"].round0 is None
+
+
 def test_all_ablations_bring_what_they_are_of_and_need(plan):
     made = plan(strategies=["random"], ablations=True, seeds=[0])
     labels = {run_.label for run_ in made.runs} - {"round 0"}
@@ -193,7 +203,7 @@ def test_a_comparison_runs_the_baselines_that_are_named(plan):
         ),
         (
             {"datasets": [{"dataset": "digits", "settings": {"epochs": 0}}]},
-            r"epochs: expected an integer >= 1, got 0 \(settings of data set digits\)",
+            r"epochs: expected an integer >= 1 or null, got 0 \(settings of data set digits\)",
         ),
         (
             {"strategies": [{"strategy": "rlmba", "options": {"kappa": 0}}]},

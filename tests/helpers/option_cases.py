@@ -52,6 +52,13 @@ def of_the_policy(under: Mapping[str, Any], without: str) -> dict[str, list[Opti
     return cases | {"policy_file": [OptionCase(trained_policy, under=under)]}
 
 
+OF_TYPICLUST: Mapping[str, Sequence[OptionCase]] = {
+    "space": [OptionCase("input")],
+    "max_clusters": [OptionCase(3)],
+    "min_cluster_size": [OptionCase(0)],
+    "neighbors": [OptionCase(1)],
+}
+
 OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
     "rlmba": {
         "beta": [OptionCase(0.0), OptionCase(0.0, False, {"diversity": False})],
@@ -61,6 +68,11 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
             OptionCase("exp"),
             OptionCase("relu"),
             OptionCase("exp", False, {"efda": False}),
+        ],
+        "uncertainty": [
+            OptionCase("vacuity"),
+            OptionCase("conflict"),
+            OptionCase("vacuity+conflict"),
         ],
         "efda": [OptionCase(False)],
         "diversity": [OptionCase(False)],
@@ -78,16 +90,26 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
         "radius": [OptionCase("nearest-labeled"), OptionCase(0.4)],
         "uncertainty": [OptionCase("none"), OptionCase("entropy")],
         "weights": [OptionCase("uniform"), OptionCase("uniform", False, {"space": "fused"})],
+        "trust": [OptionCase(0.4), OptionCase(0.6, False)],
         "kappa": [OptionCase(2, under={"policy": "learned"}), OptionCase(2, False)],
         "policy": [OptionCase("learned"), OptionCase("learned", False, {"explore": False})],
         **of_the_policy({"policy": "learned"}, "none"),
     },
     "bald": {"passes": [OptionCase(3)]},
-    "typiclust": {
-        "max_clusters": [OptionCase(3)],
-        "min_cluster_size": [OptionCase(0)],
-        "neighbors": [OptionCase(1)],
+    "typiclust": OF_TYPICLUST,
+    "tcm": {**OF_TYPICLUST, "labels_per_class": [OptionCase(1.0)]},
+    "maxherding": {"space": [OptionCase("input")], "radius": [OptionCase(0.2)]},
+    "uherding": {
+        "uncertainty": [OptionCase("entropy"), OptionCase("confidence")],
+        "temperature": [OptionCase(3.0)],
     },
+    "probcover": {
+        "space": [OptionCase("input")],
+        "delta": [OptionCase(0.3)],
+        "purity": [OptionCase(0.5), OptionCase(0.5, False, {"delta": 0.3})],
+    },
+    "dropquery": {"passes": [OptionCase(9)], "dropout": [OptionCase(0.1)]},
+    "alfa-mix": {"step": [OptionCase(1.0)]},
     "gcnal": {
         "variant": [OptionCase("uncertain")],
         "embedding": [OptionCase("hidden"), OptionCase("hidden", False, {"variant": "uncertain"})],

@@ -17,7 +17,7 @@ from rlmba.models import build_classifier
 from rlmba.training import Loader, ProcessGroup, fit, predict
 from tests.helpers.float64 import in_float64
 
-BASE = {"minibatch_size": 7, "learning_rate": 0.01}
+BASE = {"minibatch_size": 7, "learning_rate": 0.01, "head_learning_rate": None}
 TRAININGS = {
     "plain": {},
     "parts": {"gradient_accumulation": 3, "max_grad_norm": 0.5},

@@ -127,7 +127,7 @@ def test_training_a_policy_needs_all_baselines_too(sweep):
         ({"model": {"width": 16}}, r"model\.width=8 there and 16 here"),
         (
             {"training": {"learning_rate": 0.5}},
-            r"training\.learning_rate=0\.001 there and 0\.5 here",
+            r"training\.learning_rate=0\.004 there and 0\.5 here",
         ),
         (
             {"rounds": 3},

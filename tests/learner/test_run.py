@@ -173,18 +173,32 @@ def test_resume_after_each_round_gives_the_same_answer(quick, tmp_path):
 def test_a_run_of_an_earlier_version_goes_on_as_it_began(quick, tmp_path, strategy, options):
     """Its configuration and checkpoints do not name options that came later."""
     reward = {"smoothing": 0.9, "baselines": None}
-    before = change(quick, strategy=strategy, strategy_options=options, rounds=2, reward=reward)
+    training = {**quick.training.model_dump(), "head_learning_rate": None}
+    before = change(
+        quick,
+        strategy=strategy,
+        strategy_options=options,
+        rounds=2,
+        reward=reward,
+        training=training,
+    )
     whole = run(before, tmp_path / "whole")
     folder = tmp_path / "old"
     with pytest.raises(Stopped):
         run(before, folder, observer=StopAfter(1))
     values = yaml.safe_load((folder / "config.yaml").read_text())
     del values["reward"]["baselines"], values["reward"]["measure"]
+    del values["training"]["head_learning_rate"]
     del values["strategy_options"][next(iter(options))]
+    values["strategy_options"].pop("uncertainty", None)
+    del values["training"]["loss"], values["training"]["evidential"]
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     with safe_open(folder / "checkpoints/round_001/model.safetensors", "np") as file:
         written = json.loads(file.metadata()["config"])
     assert not {"baselines", "measure"} & written["reward"].keys()
+    assert "head_learning_rate" not in written["training"]
+    assert not {"loss", "evidential"} & set(written["training"])
+    assert "uncertainty" not in written["strategy_options"]
     assert next(iter(options)) not in written["strategy_options"]
     config = configure({"label": "old"}, resume_from=folder)
     assert config == change(whole.config, label="old")

@@ -9,6 +9,7 @@ from scipy.stats import dirichlet as scipy_dirichlet
 
 from rlmba.errors import UsageError
 from rlmba.method import efda
+from rlmba.types import PoolOutputs
 
 alphas = hnp.arrays(np.float64, (3, 4, 5), elements=st.floats(1, 50))
 
@@ -75,3 +76,64 @@ def test_unknown_evidence():
         efda.dirichlet(np.zeros((1, 2)), 1.0, "sigmoid")
     with pytest.raises(UsageError, match="temperature"):
         efda.dirichlet(np.zeros((1, 2)), 0.0)
+
+
+def degree_of_conflict(a, b):
+    """Of two modalities of one sample, by its definition."""
+    sure = [1 - len(x) / x.sum() for x in (a, b)]
+    return 0.5 * np.abs(a / a.sum() - b / b.sum()).sum() * sure[0] * sure[1]
+
+
+@pytest.mark.parametrize("evidence", efda.EVIDENCE)
+def test_vacuity_and_conflict_are_their_definitions(rng, evidence):
+    n, c, names = 30, 4, ("image", "audio", "text")
+    logits = {m: rng.normal(size=(n, c), scale=2) for m in names}
+    present = rng.random((n, 3)) < 0.6
+    present[:, 0] |= ~present.any(axis=1)
+    pool = PoolOutputs(
+        ids=np.arange(n).astype(str),
+        features=logits,
+        logits=logits,
+        fused_features=logits["image"],
+        fused_logits=logits["image"],
+        present=present,
+    )
+    w, t = np.array([0.2, 0.3, 0.5]), np.array([1.0, 0.5, 2.0])
+    alphas = [efda.dirichlet(z, ti, evidence) for z, ti in zip(logits.values(), t, strict=True)]
+    fused = efda.fuse(alphas, efda.sample_weights(w, present))
+    vacuity = efda.vacuity(pool, w, t, evidence=evidence)
+    conflict = efda.conflict(pool, w, t, evidence=evidence)
+    both = efda.vacuity_and_conflict(pool, w, t, evidence=evidence)
+    for i in range(n):
+        assert vacuity.fused[i] == pytest.approx(c / fused[i].sum())
+        here = np.flatnonzero(present[i])
+        pairs = {
+            frozenset((a, b)): degree_of_conflict(alphas[a][i], alphas[b][i])
+            for a in here
+            for b in here
+            if a < b
+        }
+        assert conflict.fused[i] == pytest.approx(np.mean([*pairs.values()] or [0]))
+        for m in range(3):
+            assert vacuity.modality[i, m] == pytest.approx(c / alphas[m][i].sum())
+            own = [x for pair, x in pairs.items() if m in pair]
+            assert conflict.modality[i, m] == pytest.approx(np.mean(own or [0]))
+    np.testing.assert_allclose(both.fused, 1 - (1 - vacuity.fused) * (1 - conflict.fused))
+    np.testing.assert_allclose(both.modality, 1 - (1 - vacuity.modality) * (1 - conflict.modality))
+
+
+def test_agreement_and_ignorance_are_no_conflict():
+    sure, other, empty = (
+        np.array([[9.0, -9, -9]]),
+        np.array([[-9.0, 9, -9]]),
+        np.full((1, 3), -90.0),
+    )
+
+    def between(a, b):
+        z = {"a": a, "b": b}
+        pool = PoolOutputs(np.array(["s"]), z, z, a, a, evidence="exp")
+        return efda.conflict(pool, np.full(2, 0.5), np.ones(2)).fused[0]
+
+    assert between(sure, other) > 0.99
+    assert between(sure, sure) == 0
+    assert between(sure, empty) == pytest.approx(0, abs=1e-12)

@@ -14,21 +14,31 @@ def minmax(x):
     return (x - x.min(axis=0)) / np.where(spread > 0, spread, 1) * (spread > 0)
 
 
-@pytest.mark.parametrize("use_efda", [True, False])
+UNCERTAINTY = [*efda.UNCERTAINTY, "entropy"]
+
+
+@pytest.mark.parametrize("uncertainty", UNCERTAINTY)
 @pytest.mark.parametrize("with_distances", [True, False])
-def test_score_is_equation_6(pool, rng, use_efda, with_distances):
+@pytest.mark.parametrize("trained", [None, "exp"])
+def test_score_is_equation_6(pool, rng, uncertainty, with_distances, trained):
     w, t, beta = np.array([0.25, 0.75]), np.array([1.2, 0.7]), 0.6
     d = rng.random(len(pool)) * 9 if with_distances else None
-    s = scoring.score(pool, w, t, d, beta=beta, use_efda=use_efda)
-    u = efda.difficulty(pool, w, t) if use_efda else efda.entropy(pool, t)
+    pool = replace(pool, evidence=trained)
+    s = scoring.score(pool, w, t, d, beta=beta, uncertainty=uncertainty, evidence="relu")
+    if uncertainty == "entropy":
+        u = efda.entropy(pool, t)
+    else:  # the function of the training takes precedence
+        u = efda.UNCERTAINTY[uncertainty](
+            replace(pool, evidence=None), w, t, evidence=trained or "relu"
+        )
     expected = minmax(u.modality) @ w + (beta * minmax(d) if with_distances else 0)
     np.testing.assert_allclose(s.q, expected, atol=2e-5)
     np.testing.assert_allclose(s.difficulty, u.fused, rtol=2e-5)
     np.testing.assert_allclose(s.uncertainty, u.modality, rtol=2e-5)
 
 
-@pytest.mark.parametrize("use_efda", [True, False])
-def test_absent_modalities_do_not_score(pool, rng, use_efda):
+@pytest.mark.parametrize("uncertainty", [u for u in UNCERTAINTY if u != "conflict"])
+def test_absent_modalities_do_not_score(pool, rng, uncertainty):
     present = rng.random((len(pool), 2)) < 0.7
     present[~present.any(axis=1), 0] = True
     noisy = {m: z.copy() for m, z in pool.logits.items()}
@@ -36,7 +46,7 @@ def test_absent_modalities_do_not_score(pool, rng, use_efda):
         z[~present[:, j]] = 40.0  # finite and meaningless
     partial = replace(pool, logits=noisy, present=present)
     w, t = np.array([0.4, 0.6]), np.ones(2)
-    s = scoring.score(partial, w, t, None, use_efda=use_efda)
+    s = scoring.score(partial, w, t, None, uncertainty=uncertainty)
     assert (np.asarray(s.normalized_uncertainty)[~present] == 0).all()
     for j in range(2):
         column = np.asarray(s.normalized_uncertainty)[present[:, j], j]

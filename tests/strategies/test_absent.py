@@ -162,7 +162,7 @@ def test_the_same_in_any_order_memory_and_block(join, monkeypatch):
     np.testing.assert_allclose(tensors.host().fused_features, expected.fused_features, rtol=1e-6)
     assert isinstance(after.labeled_features, np.ndarray)
     np.testing.assert_allclose(after.labeled_features, known.labeled_features, rtol=1e-6)
-    monkeypatch.setattr("rlmba.strategies.absent._BLOCK_ROWS", 7)
+    monkeypatch.setattr("rlmba.strategies.absent.BLOCK_ROWS", 7)
     blocks, _ = completed(pool, given)
     np.testing.assert_array_equal(blocks.fused_features, expected.fused_features)
 

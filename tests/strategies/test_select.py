@@ -9,6 +9,7 @@ import torch
 import rlmba
 from rlmba import strategies
 from rlmba.errors import NonFiniteError, UsageError
+from rlmba.method.input_space import InputSpace
 from rlmba.strategies import NEEDS
 from rlmba.strategies.direct import SelectedSamples
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
@@ -24,7 +25,9 @@ class TestEveryStrategy:
         needs = strategies.create(name).needs
         keys = {"features": {"features", "modality_features"}}
         keys |= {"logits": {"logits", "modality_logits"}, "labeled": {"labeled"}}
-        keys |= {"head": {"head"}, "dropout_logits": {"dropout"}}
+        keys |= {"labels": {"labels"}, "head": {"head"}, "dropout_logits": {"dropout"}}
+        keys |= {"input_features": {"input_features"}}
+        everything["input_features"] = everything["features"]
         given = {k: everything[k] for k, values in keys.items() if values & needs}
         batch = rlmba.select(name, n=6, rng=1, ids=np.arange(N), **given)
         assert len(np.unique(batch.positions)) == 6
@@ -35,6 +38,8 @@ class TestEveryStrategy:
 
     def test_is_the_query_on_pool_outputs(self, name, everything, features, logits):
         batch = rlmba.select(name, n=8, rng=np.random.default_rng(3), **everything)
+        both = {"features": np.concatenate([features, everything["labeled"]])}
+        inputs = InputSpace.fit(both).prepare(both)["features"]
         pool = PoolOutputs(
             ids=np.arange(N).astype(str),
             features={"features": features},
@@ -42,11 +47,13 @@ class TestEveryStrategy:
             fused_features=features,
             fused_logits=logits,
             dropout_logits=everything["dropout_logits"],
+            input_features={"features": inputs[:N]},
         )
         context = QueryContext(
             rng=np.random.default_rng(3),
             labeled_features=everything["labeled"],
             labels=everything["labels"],
+            labeled_input_features={"features": inputs[N:]},
             head=LinearHead(*everything["head"]),
         )
         expected = strategies.create(name).query(pool, context, 8)
@@ -69,7 +76,8 @@ class TestEveryStrategy:
             "mask": mask,
             "torch": torch.from_numpy(at),
         }
-        given = {k: v for k, v in everything.items() if k not in ("labeled", "labels")}
+        given = {k: v for k, v in everything.items() if k != "labeled"}
+        given["labels"] = rng.integers(C, size=40)
         ids = np.array([f"s{i}" for i in range(N)])
         batch = rlmba.select(name, n=20, rng=1, labeled=forms[kind], ids=ids, **given)
         assert sorted(batch.positions) == np.flatnonzero(~mask).tolist()
@@ -107,7 +115,8 @@ class TestEveryStrategy:
         needs = strategies.create(name).needs
         if not needs & {"features", "logits", "modality_logits", "dropout"}:
             pytest.skip("looks at ids alone")
-        given = {k: v for k, v in everything.items() if k not in ("labeled", "labels")}
+        given = {k: v for k, v in everything.items() if k != "labeled"}
+        given["labels"] = np.arange(20) % C
         given["features"], given["logits"] = features.copy(), given["logits"].copy()
         given["dropout_logits"] = given["dropout_logits"].copy()
         for a in (given["features"], given["logits"], given["dropout_logits"][2]):

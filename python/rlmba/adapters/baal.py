@@ -134,7 +134,7 @@ def ranking(
 
 def _pool_size(given: dict[str, Any]) -> int:
     """The number of samples in arguments that :func:`rlmba.select` has accepted."""
-    for name in ("features", "logits", "probabilities", "ids"):
+    for name in ("features", "logits", "probabilities", "input_features", "ids"):
         array = given.get(name)
         if array is not None:
             return len(next(iter(array.values())) if isinstance(array, Mapping) else array)

@@ -22,11 +22,13 @@ __all__ = [
     "class_positions",
     "dense",
     "linear_head",
+    "reads_logits",
     "require_head",
     "split",
+    "with_inputs",
 ]
 
-READS_FEATURES = frozenset({"features", "modality_features", "labeled", "head"})
+READS_FEATURES = frozenset({"features", "modality_features", "labeled", "head", "input_features"})
 """Needs of strategies that read features; no features are computed for other strategies."""
 
 _ARGUMENTS = frozenset(
@@ -61,6 +63,25 @@ def split(strategy: str | Strategy, given: Mapping[str, Any]) -> tuple[Strategy,
             "pass the strategy's name to set its options"
         )
     return strategy, arguments
+
+
+def reads_logits(strategy: Strategy) -> bool:
+    """Whether a strategy reads logits if there are any."""
+    return bool((strategy.needs | strategy.optional) & {"logits", "modality_logits"})
+
+
+def with_inputs(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``rlmba.select`` whose features are what the classifier reads, also as such.
+
+    They are returned unchanged for a strategy that does not need input features, or if these were given.
+    """
+    if "input_features" not in strategy.needs or given.get("input_features") is not None:
+        return dict(given)
+    inputs = {"input_features": given.get("features")}
+    labeled = given.get("labeled")
+    if labeled is not None and np.ndim(labeled) == 2:
+        inputs["labeled_input_features"] = labeled
+    return {**given, **inputs}
 
 
 def dense(X: Any, what: str) -> NDArray[Any]:

@@ -24,6 +24,8 @@ from rlmba.types import MULTIMODAL
 
 __all__ = ["FileSelection", "WrittenBatch", "plan", "workload"]
 
+_LABELED = ("labeled", "labels", "labeled_input_features")
+
 
 @dataclass(frozen=True, eq=False)
 class WrittenBatch:
@@ -172,7 +174,7 @@ def plan(
         arguments["ids"] = _storable(as_ids(arguments["ids"]))
     if labeled:
         # Replaces the labeled samples of the pool's own file, and their classes.
-        arguments = {k: v for k, v in arguments.items() if k not in ("labeled", "labels")}
+        arguments = {k: v for k, v in arguments.items() if k not in _LABELED}
         arguments |= _as_mask(read_labeled(labeled, arguments.get("ids")), arguments.get("ids"))
     work = workload(arguments, n)
     if not 0 <= n <= work.samples:
@@ -221,11 +223,14 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
         logits = probabilities
     dropout, labeled = arguments.get("dropout_logits"), arguments.get("labeled")
     first = [*_arrays([features, logits]), *([] if dropout is None else [dropout[0]])]
-    first = first or _arrays([arguments.get("ids")])
+    inputs = arguments.get("input_features")
+    first = first or _arrays([inputs]) or _arrays([arguments.get("ids")])
     if not first:
-        raise UsageError("expected a pool with features, logits or ids, got none of them")
+        raise UsageError(
+            "expected a pool with features, logits, input_features or ids, got none of them"
+        )
     total = samples = len(first[0])
-    names = [m for kind in (features, logits) if isinstance(kind, Mapping) for m in kind]
+    names = [m for kind in (features, logits, inputs) if isinstance(kind, Mapping) for m in kind]
     modalities = len(set(names) - {MULTIMODAL}) or 1
     read = [a for a in _arrays([features, logits, dropout]) if a.ndim > 1]
     single = all(a.dtype in (np.float16, np.float32) for a in read)
@@ -251,6 +256,7 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
         itemsize=itemsize,
         made=made,
         incomplete=_incomplete(arguments.get("present")),
+        input_width=sum(a.shape[-1] for a in _arrays([inputs if inputs is not None else features])),
     )
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import READS_FEATURES, class_positions, dense, linear_head, split
+from rlmba.adapters.common import (
+    READS_FEATURES,
+    class_positions,
+    dense,
+    linear_head,
+    reads_logits,
+    split,
+    with_inputs,
+)
 from rlmba.errors import UsageError
 from rlmba.strategies import Strategy
 from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
@@ -67,7 +75,7 @@ def query(
     own_space = "features" not in given
     if own_space and wants_features:
         given["features"] = dense(X_pool, "X_pool")
-    if not {"logits", "probabilities"} & set(given) and needs & {"logits", "modality_logits"}:
+    if not {"logits", "probabilities"} & set(given) and reads_logits(chosen):
         given["probabilities"] = np.asarray(classifier.predict_proba(X_pool))
     if "dropout" in needs and "dropout_logits" not in given:
         given["dropout_logits"] = _votes(classifier, X_pool)
@@ -78,6 +86,8 @@ def query(
         given |= _training(classifier)
     if not given.keys() & {"features", "logits", "probabilities", "dropout_logits", "ids"}:
         given["ids"] = np.arange(X_pool.shape[0])
+    if own_space:
+        given = with_inputs(chosen, given)
     batch = select(chosen, n=n_instances, **given)
     return batch.positions, batch.scores
 

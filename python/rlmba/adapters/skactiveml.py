@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import class_positions, dense, linear_head, require_head
+from rlmba.adapters.common import (
+    class_positions,
+    dense,
+    linear_head,
+    reads_logits,
+    require_head,
+    with_inputs,
+)
 from rlmba.errors import UsageError
 from rlmba.strategies import create
 from rlmba.strategies.array_inputs import PROBABILITY_FLOOR
@@ -180,7 +187,8 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
         given: dict[str, Any] = {"features": features, "dropout_logits": dropout_logits}
         clf, fit, weight = classifier
         classes = None
-        if chosen.needs & {"logits", "modality_logits"}:
+        required = chosen.needs & {"logits", "modality_logits"}
+        if required or (reads_logits(chosen) and clf is not None and at.any()):
             if clf is None:
                 raise UsageError(
                     f"strategy {self.strategy!r} reads logits: pass clf, a classifier of scikit-activeml"
@@ -203,7 +211,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
                 y[at], np.unique(y[at]) if classes is None else classes
             )
         rng = np.random.default_rng(self.random_state_.randint(2**31))
-        return select(chosen, n=n, rng=rng, **given)
+        return select(chosen, n=n, rng=rng, **with_inputs(chosen, given))
 
 
 def _head(clf: Any, features: NDArray[Any], probabilities: NDArray[Any]) -> LinearHead | None:

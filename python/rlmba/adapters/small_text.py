@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import READS_FEATURES, dense, linear_head, require_head
+from rlmba.adapters.common import (
+    READS_FEATURES,
+    dense,
+    linear_head,
+    reads_logits,
+    require_head,
+    with_inputs,
+)
 from rlmba.errors import UsageError
 from rlmba.kernels.common.random import Rng
 from rlmba.strategies import create
@@ -115,7 +122,7 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
         given: dict[str, Any] = {"ids": np.arange(len(features))}
         if self._reads_features():
             given["features"] = features
-        if self.strategy.needs & {"logits", "modality_logits"}:
+        if reads_logits(self.strategy):
             if embeddings_proba is None:
                 p = clf.predict_proba(dataset[indices_unlabeled])
             else:
@@ -133,7 +140,7 @@ class RlmbaStrategy(EmbeddingBasedQueryStrategy):
             given["labeled"] = np.asarray(embeddings)[indices_labeled]
             if y is not None:
                 given["labels"] = np.asarray(y, dtype=np.int64)
-        batch = select(self.strategy, n=n, rng=self.rng, **given)
+        batch = select(self.strategy, n=n, rng=self.rng, **with_inputs(self.strategy, given))
         return np.asarray(indices_unlabeled)[batch.positions]
 
     def _reads_features(self) -> bool:

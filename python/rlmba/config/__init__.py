@@ -25,7 +25,14 @@ from rlmba.config.schema import (
     RunConfig,
     TrainingConfig,
 )
-from rlmba.config.sources import dump_config, load_config, parse_settings, preset_names
+from rlmba.config.sources import (
+    dump_config,
+    load_config,
+    parse_settings,
+    preset_names,
+    strategy_preset,
+    strategy_preset_names,
+)
 
 __all__ = [
     "COMPARED",
@@ -51,5 +58,7 @@ __all__ = [
     "parse_settings",
     "preset_names",
     "say_differing",
+    "strategy_preset",
+    "strategy_preset_names",
     "with_earlier_options",
 ]

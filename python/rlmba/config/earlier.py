@@ -11,7 +11,7 @@ __all__ = ["with_earlier_options", "without_earlier_options"]
 
 _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gcnal": {"embedding": "hidden"},
-    "rlmba": {"baseline": "moving"},
+    "rlmba": {"baseline": "moving", "uncertainty": "variance"},
     "rlmba-x": {"baseline": "moving"},
 }
 _KEYS: Mapping[str, Any] = {"budgets": None, "budgets_per_class": None}

@@ -2,7 +2,8 @@
 
 In ascending order of precedence, they are the schema's defaults, a preset (that of the data set, or one
 given by name), a YAML file, command-line flags, and ``--set KEY=VALUE``. Mappings are merged key by key;
-all other values are replaced.
+all other values are replaced. A source may set ``strategy`` to the name of a strategy preset, which stands
+for a strategy with its own options and settings.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from rlmba.errors import UsageError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["dump_config", "load_config", "parse_settings", "preset_names"]
+__all__ = [
+    "dump_config",
+    "load_config",
+    "parse_settings",
+    "preset_names",
+    "strategy_preset",
+    "strategy_preset_names",
+]
 
 # A name, and the options that belong to it.
 _OWNED = (("dataset", "dataset_options"), ("strategy", "strategy_options"))
@@ -44,12 +52,39 @@ def _presets() -> Traversable:
 
 def preset_names() -> tuple[str, ...]:
     """Names of all presets, sorted. A data set's default preset has its name; others name the data set."""
-    folder = _presets()
+    return _yaml_names(_presets())
+
+
+def _yaml_names(folder: Traversable) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     return tuple(
         sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
     )
+
+
+def strategy_preset_names() -> tuple[str, ...]:
+    """Names of the presets that stand for a strategy with its own settings, sorted."""
+    return _yaml_names(_presets() / "strategies")
+
+
+def strategy_preset(name: str) -> dict[str, Any]:
+    """The settings that the strategy preset ``name`` stands for: ``strategy``, ``label`` and others.
+
+    Wherever a source sets ``strategy`` to the name of such a preset, it gets these settings.
+    """
+    source = f"preset strategies/{name}.yaml"
+    text = (_presets() / "strategies" / f"{name}.yaml").read_text(encoding="utf-8")
+    return {"label": name, **_mapping(yaml12.parse(text, source), source)}
+
+
+def _with_strategy_preset(values: dict[str, Any]) -> dict[str, Any]:
+    """Expand the name of a strategy preset; other settings of the same source take precedence."""
+    name = values.get("strategy")
+    if name not in strategy_preset_names():
+        return values
+    own = {k: v for k, v in values.items() if k != "strategy"}
+    return _merge(strategy_preset(name), own)
 
 
 def _mapping(values: Any, source: str) -> dict[str, Any]:
@@ -240,7 +275,7 @@ def load_config(
         sources = [chosen, *given]
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
-        merged = _merge(merged, _with_encoder_names(source.values))
+        merged = _merge(merged, _with_encoder_names(_with_strategy_preset(source.values)))
     text = json.dumps(merged, default=str, ensure_ascii=False)
     _require_text(text)
     try:

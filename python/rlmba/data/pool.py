@@ -70,7 +70,7 @@ class Pool:
         *,
         validation_fraction: float,
         initial_labels: int,
-        initial_sampling: Literal["stratified", "random"],
+        initial_sampling: Literal["stratified", "random", "herding"],
         rng: np.random.Generator,
         initial_ids: Sequence[str] | None = None,
     ) -> Pool:
@@ -86,10 +86,11 @@ class Pool:
             to at least one sample for a class with three or more, and to none for a smaller class.
         initial_labels : int
             How many of the other samples are labeled at the start.
-        initial_sampling : {"stratified", "random"}
+        initial_sampling : {"stratified", "random", "herding"}
             "stratified" draws one sample per class and the others in proportion to the frequencies of
             the classes (largest remainders; ties go to the lower class). "random" draws uniformly
-            without replacement.
+            without replacement, so that classes may be missing. "herding" draws none: the caller
+            chooses them, and passes them to :meth:`with_initial`.
         rng : numpy.random.Generator
             Generator for both draws; equal generators give equal pools.
         initial_ids : sequence of str or None
@@ -103,9 +104,9 @@ class Pool:
             If a class has no training sample, no class is large enough for the validation set, or
             ``initial_ids`` has an id that repeats, is not a training sample or is in the validation set.
         UsageError
-            If a training sample has no label, ``initial_labels`` is less than the number of classes or
-            more than the number of samples, it is not the number of ``initial_ids``, or a class is
-            missing among these or among randomly drawn samples.
+            If a training sample has no label, ``initial_labels`` is more than the number of samples
+            or, for "stratified", less than the number of classes, it is not the number of
+            ``initial_ids``, or a class is missing among these.
         """
         classes = dataset.classes
         require_labels(dataset)
@@ -127,34 +128,48 @@ class Pool:
                     f"initial_labels (or the first of budgets): expected {len(given)}, the number of "
                     f"initial ids, got {initial_labels}; set it to {len(given)}, or leave it out"
                 )
-            return cls._started(dataset, validation, given, "add ids of these classes")
-        if not len(classes) <= initial_labels <= len(rest):
+            _require_classes(dataset, given)
+            return cls._started(dataset, validation, given)
+        least = len(classes) if initial_sampling == "stratified" else 1
+        if not least <= initial_labels <= len(rest):
             raise UsageError(
-                f"initial_labels (or the first of budgets): expected {len(classes)} (one per class) to "
-                f"{len(rest)} (the training samples outside the validation set), got {initial_labels}"
+                f"initial_labels (or the first of budgets): expected {least} "
+                f"{'(one per class) ' * (least > 1)}to {len(rest)} (the training samples outside the "
+                f"validation set), got {initial_labels}"
             )
         y = dataset.labels[rest]
-        if initial_sampling == "stratified":
+        if initial_sampling == "herding":
+            labeled = rest[:0]
+        elif initial_sampling == "stratified":
             shares = proportional(np.bincount(y, minlength=len(classes)), initial_labels)
             labeled = rng.permutation(draw_per_class(rest, y, shares, rng))
         else:
             labeled = rng.choice(rest, initial_labels, replace=False)
-        remedy = "raise initial_labels, or set initial_sampling=stratified"
-        return cls._started(dataset, validation, labeled.astype(np.int64), remedy)
+        return cls._started(dataset, validation, labeled.astype(np.int64))
 
     @classmethod
     def _started(
-        cls, dataset: MultimodalDataset, validation: Positions, labeled: Positions, remedy: str
+        cls, dataset: MultimodalDataset, validation: Positions, labeled: Positions
     ) -> Pool:
-        """A pool with these initial samples, which must include every class."""
-        classes, labels = dataset.classes, dataset.labels[labeled]
-        missing = np.setdiff1d(np.arange(len(classes)), labels)
-        if len(missing):
-            raise UsageError(
-                f"expected every class among the {len(labeled)} initial labels, got none of "
-                f"{[classes[c] for c in missing[:5]]}; {remedy}"
-            )
-        return cls(dataset, validation, labeled, labels, len(labeled))
+        """A pool with these initial samples and their true labels."""
+        return cls(dataset, validation, labeled, dataset.labels[labeled], len(labeled))
+
+    def with_initial(self, dataset: MultimodalDataset, ids: Sequence[str]) -> Pool:
+        """The pool of the same data set and validation set whose initial samples are these.
+
+        Parameters
+        ----------
+        dataset : MultimodalDataset
+            The pool's data set, whose true labels the samples get.
+        ids : sequence of str
+            Distinct ids of unlabeled samples. Classes may be missing among them.
+
+        Raises
+        ------
+        UsageError
+            If an id is not in the unlabeled pool.
+        """
+        return self._started(dataset, self._validation, self._unlabeled_positions(ids))
 
     @classmethod
     def restore(
@@ -236,6 +251,11 @@ class Pool:
         return self._ids[self._validation]
 
     @property
+    def unlabeled_ids(self) -> NDArray[np.str_]:
+        """Ids of :attr:`unlabeled`."""
+        return self._ids[self._unlabeled]
+
+    @property
     def labeled_ids(self) -> NDArray[np.str_]:
         """Ids of :attr:`labeled`, in the order of labeling."""
         return self._ids[self._labeled]
@@ -312,6 +332,17 @@ class Pool:
                     f"expected ids of the unlabeled pool, got {str(id_)!r}, which is {state}"
                 )
         return _positions(self._position_of, ids)
+
+
+def _require_classes(dataset: MultimodalDataset, initial: Positions) -> None:
+    """Raise unless every class is among given initial samples."""
+    classes = dataset.classes
+    missing = np.setdiff1d(np.arange(len(classes)), dataset.labels[initial])
+    if len(missing):
+        raise UsageError(
+            f"expected every class among the {len(initial)} initial labels, got none of "
+            f"{[classes[c] for c in missing[:5]]}; add ids of these classes"
+        )
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[np.int64]:

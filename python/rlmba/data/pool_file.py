@@ -21,7 +21,14 @@ from rlmba.reading.parquet import pyarrow_for
 
 __all__ = ["PoolFile", "read_ids", "read_labeled", "read_pool"]
 
-_BY_MODALITY = ("features", "logits", "probabilities", "labeled")
+_BY_MODALITY = (
+    "features",
+    "logits",
+    "probabilities",
+    "labeled",
+    "input_features",
+    "labeled_input_features",
+)
 _PLAIN = (
     "ids",
     "labels",
@@ -49,12 +56,12 @@ def read_pool(path: Path, *, npy_holds: str | None = None) -> PoolFile:
     Parameters
     ----------
     path : path
-        See :func:`rlmba.data.arrays.read_arrays`. ``features``, ``logits``, ``probabilities`` and
-        ``labeled`` are either one array, or one array per modality named ``features/<modality>`` and so
-        on; if both exist, the plain name is the fused array. The other names are ``ids``, ``labels``,
-        ``dropout_logits``, ``present``, ``weights``, ``temperatures``, ``fusion_weights``,
-        ``head/weight`` and ``head/bias``. In a Parquet file, which has one row per sample, only the
-        ``labels`` of rows that ``labeled`` marks are used.
+        See :func:`rlmba.data.arrays.read_arrays`. ``features``, ``logits``, ``probabilities``,
+        ``labeled``, ``input_features`` and ``labeled_input_features`` are either one array, or one array
+        per modality named ``features/<modality>`` and so on; if both exist, the plain name is the fused
+        array. The other names are ``ids``, ``labels``, ``dropout_logits``, ``present``, ``weights``,
+        ``temperatures``, ``fusion_weights``, ``head/weight`` and ``head/bias``. In a Parquet file, which
+        has one row per sample, only the ``labels`` of rows that ``labeled`` marks are used.
     npy_holds : str, optional
         What a ``.npy`` file holds: "features", "logits" or "probabilities".
 
@@ -185,7 +192,8 @@ def read_labeled(paths: Sequence[Path], ids: NDArray[Any] | None) -> dict[str, A
     Returns
     -------
     dict
-        ``labeled`` (positions in the pool, a mask, or features) and ``labels``, as far as given.
+        ``labeled`` (positions in the pool, a mask, or features), ``labeled_input_features`` and
+        ``labels``, as far as given.
 
     Raises
     ------
@@ -225,11 +233,14 @@ def _held(path: Path) -> dict[str, Any] | None:
     if suffix not in (".npz", ".safetensors", ".parquet"):
         return None
     arguments = read_pool(path).arguments
-    if "features" not in arguments:
+    names = {
+        "labeled": "features",
+        "labeled_input_features": "input_features",
+        "labels": "labels",
+    }
+    if not arguments.keys() & {"features", "input_features"}:
         return None
-    return {"labeled": arguments["features"]} | (
-        {"labels": arguments["labels"]} if "labels" in arguments else {}
-    )
+    return {name: arguments[held] for name, held in names.items() if held in arguments}
 
 
 def _has_features(path: Path) -> bool:
@@ -238,7 +249,7 @@ def _has_features(path: Path) -> bool:
         names = pq.read_schema(path).names
     except (pa.ArrowException, OSError):
         return False  # the reader of the table reports it
-    return any(re.fullmatch(r"features(/.+|_\d+)?", name) for name in names)
+    return any(re.fullmatch(r"(input_)?features(/.+|_\d+)?", name) for name in names)
 
 
 def _positions(table: Table) -> NDArray[np.int64]:

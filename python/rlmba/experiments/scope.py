@@ -20,7 +20,7 @@ __all__ = ["ORDER", "Scope", "StrategyVariant", "is_variant", "scopes", "slug"]
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
     "amcb-only", "efda-only", "no-diversity", "greedy", "uniform-draw", "reward-absolute",
-    "reward-incremental", "reward-relative", "rlmba", "rlmba-x",
+    "reward-incremental", "reward-relative", "rlmba", "rlmba-evidential", "rlmba-x",
 )  # fmt: skip
 """Strategies and ablations in the order of the paper's tables, then ours; others follow as they appear."""
 

@@ -254,7 +254,7 @@ class ActiveLearner(SavedLearner):
 
         If training on the last batch failed, it is repeated first.
 
-        The first batch of a learner with few labels covers the pool (k-center on features), and also asks
+        The first batch of a learner with few labels covers the pool (herding), and also asks
         for a validation set, unless labels were there to draw it from. Every later batch is the strategy's.
 
         Parameters

@@ -18,6 +18,7 @@ from rlmba.learner.active_learner import ActiveLearner
 from rlmba.learner.drive import drive
 from rlmba.learner.events import EventWriter
 from rlmba.learner.frozen import load_data
+from rlmba.learner.initial import label_first_batch
 from rlmba.learner.labels import Labels
 from rlmba.learner.network import build_network
 from rlmba.learner.query import NothingToAsk
@@ -191,6 +192,7 @@ def ask_oracle(
     Round 0 of an experiment learns from the initial labels.
     """
     if learner.round == 0:
+        label_first_batch(learner)
         return None
     pending = learner.propose(announce=announce)
     if isinstance(pending, NothingToAsk):
@@ -228,7 +230,9 @@ def open_experiment(learner: ActiveLearner, output: Path, *, resume: bool) -> It
                 learner.find_round0()
             yield store
         return
+    label_first_batch(learner)
     learner.find_round0()
+    pool = learner.labels.pool
     with RunStore.create(
         output,
         config,
@@ -259,7 +263,9 @@ def _restored_pool(store: RunStore, dataset: MultimodalDataset, fresh: Pool) -> 
             "differs); restore the file, or start a new run"
         )
     if not store.records:
-        return fresh
+        if len(fresh.labeled):
+            return fresh
+        return fresh.with_initial(dataset, store.split()["initial"])  # chosen by herding
     ids, labels = store.labeled()
     return Pool.restore(
         dataset, validation_ids=store.split()["validation"], labeled_ids=ids, labels=labels

@@ -19,7 +19,7 @@ from rlmba.training import (
     fit_temperatures,
     shapley_contributions,
 )
-from rlmba.types import Evaluation, LinearHead, PoolOutputs, TrainingDiagnostics
+from rlmba.types import MULTIMODAL, Evaluation, LinearHead, PoolOutputs, TrainingDiagnostics
 
 __all__ = ["Measured", "measure"]
 
@@ -79,6 +79,7 @@ def measure(learner: LearnerView, diagnostics: TrainingDiagnostics) -> Measured:
         fusion_weights=_fusion_weights(learner, weights, head, outputs, labels),
         temperatures=np.array([temperatures[name] for name in learner.modalities]),
         delta=delta,
+        fused_temperature=temperatures[MULTIMODAL],
         validation=validation,
         training=diagnostics,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
+from rlmba.learner.inputs import InputFeatures
 from rlmba.learner.labels import Labels
 from rlmba.learner.state import RoundState
 from rlmba.strategies import Strategy
@@ -48,8 +49,8 @@ class Model(Protocol):
         """Features and logits of samples, in the order of ``positions``."""
         ...
 
-    def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs | None:
-        """Outputs of the model before any training; None where it has none that mean something."""
+    def input_features(self, positions: NDArray[np.int64]) -> InputFeatures | None:
+        """Input features of training samples, which need no trained model; None if it has none."""
         ...
 
     def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:

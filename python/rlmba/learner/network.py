@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
 from rlmba.learner.frozen import FrozenDataset, on_features
+from rlmba.learner.inputs import InputFeatures, input_features
 from rlmba.learner.randomness import model_seed
 from rlmba.learner.trained import WEIGHTS, describe_network, write_network
 from rlmba.models import MultimodalClassifier, build_classifier
@@ -137,9 +138,10 @@ class Network:
         self._tell("share")
         self._share()
 
-    def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs:
-        """Outputs under the initial weights: random or pretrained encoders tell samples apart, too."""
-        return self.predict(positions)
+    def input_features(self, positions: NDArray[np.int64]) -> InputFeatures:
+        """What the encoders read, reduced: :func:`rlmba.learner.inputs.input_features`."""
+        folder = self.config.training.spill_folder
+        return input_features(self.dataset, self.loader, spill_folder=folder).at(positions)
 
     def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:
         """See :func:`rlmba.training.dropout_logits`."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rlmba.config import RunConfig
 from rlmba.data import Batch, Modality, MultimodalDataset
 from rlmba.errors import UsageError
+from rlmba.learner.inputs import InputFeatures, prepared
 from rlmba.learner.own_outputs import by_modality, checked_outputs
 from rlmba.plugins import blamed
 from rlmba.training import load_tensors, save_tensors
@@ -125,7 +126,7 @@ class OwnModel:
     model : FitAndOutputs
     dataset : SampleList
     features : mapping of modality to array [N, d], or None
-        What the samples are compared by before the model is trained; None: the first batch is random.
+        What the samples are compared by without a trained model; None: the first batch is random.
     seed : int
         Seed of the global generators while ``outputs`` runs, for models that draw their own dropout.
 
@@ -163,6 +164,7 @@ class OwnModel:
         if features is not None:
             found = by_modality(features, "features", self._names, dataset.ids)
             self._features = {m: found[m] for m in self._names}
+        self._inputs: InputFeatures | None = None
         m = len(self._names)
         self._weights: NDArray[np.float64] = np.full(m, 1 / m)
 
@@ -206,19 +208,16 @@ class OwnModel:
         )
         return outputs
 
-    def predict_untrained(self, positions: NDArray[np.int64]) -> PoolOutputs | None:
-        """The features that the samples are compared by before training, with logits of zero."""
+    def input_features(self, positions: NDArray[np.int64]) -> InputFeatures | None:
+        """The features that were passed to compare samples by, in their input space."""
         if self._features is None:
             return None
-        features = {m: a[positions] for m, a in self._features.items()}
-        logits = np.zeros((len(positions), max(2, len(self._dataset.classes))), np.float32)
-        return PoolOutputs(
-            ids=self._dataset.ids[positions],
-            features=features,
-            logits=dict.fromkeys(features, logits),
-            fused_features=np.concatenate(list(features.values()), axis=1),
-            fused_logits=logits,
-        )
+        if self._inputs is None:
+            rows = self._dataset.train_positions
+            arrays = {m: a[rows] for m, a in self._features.items()}
+            present = np.ones((len(rows), len(arrays)), np.bool_)
+            self._inputs = prepared(rows, arrays, present)
+        return self._inputs.at(positions)
 
     def dropout_logits(self, outputs: PoolOutputs, passes: int, *, seed: int) -> Any:  # noqa: ARG002
         """The model's own ``dropout_logits``, of as many passes as it makes."""

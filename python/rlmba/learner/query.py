@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.config import RunConfig
-from rlmba.errors import DataError
-from rlmba.learner.model import LearnerView
+from rlmba.errors import DataError, RlmbaWarning
+from rlmba.learner.inputs import InputFeatures, prepared
+from rlmba.learner.model import LearnerView, Model
 from rlmba.learner.randomness import stream
+from rlmba.method.herding import first_batch
 from rlmba.runfolder.pending import PendingRound
-from rlmba.strategies import create
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "NothingToAsk",
     "batch_size",
     "cold_start",
+    "first_samples",
     "initial_size",
     "missing_validation",
     "query",
@@ -150,8 +153,9 @@ def _pool_and_context(learner: LearnerView, n: int) -> tuple[PoolOutputs, QueryC
     model, pool, state = learner.model, learner.labels.pool, learner.state
     strategy, seed, number = learner.strategy, learner.config.seed, learner.round
     outputs = model.predict(pool.unlabeled, keep_on_device=strategy.on_device)
+    asked, known = pool.unlabeled, pool.labeled
     if (readable := outputs.readable) is not None:
-        outputs = outputs.take(readable)
+        outputs, asked = outputs.take(readable), asked[readable]
     if len(outputs) < n:
         raise DataError(
             f"round {number}: expected {n} samples to choose, only {len(outputs)} of the pool's "
@@ -161,17 +165,23 @@ def _pool_and_context(learner: LearnerView, n: int) -> tuple[PoolOutputs, QueryC
         draw = int(stream(seed, "dropout", number).integers(2**63))
         passes = model.dropout_logits(outputs, strategy.dropout_passes, seed=draw)
         outputs = replace(outputs, dropout_logits=passes)
-    labeled, labels = readable_only(model.predict(pool.labeled), pool.labels)
+    labeled, labels = model.predict(known), pool.labels
+    if (readable := labeled.readable) is not None:
+        labeled, labels, known = labeled.take(readable), labels[readable], known[readable]
+    if "input_features" in strategy.needs:
+        outputs, labeled = _with_inputs(model, (outputs, asked), (labeled, known))
     context = QueryContext(
         rng=stream(seed, "query", number),
         round=number,
         weights=state.weights,
         temperatures=state.temperatures,
+        fused_temperature=state.fused_temperature,
         contributions=state.delta,
         labeled_features=labeled.fused_features,
         labels=labels,
         labeled_modalities=labeled.features,
         labeled_present=labeled.present,
+        labeled_input_features=labeled.input_features,
         head=model.head(),
         fusion_weights=model.fusion_weights,
         validation=state.validation,
@@ -180,8 +190,37 @@ def _pool_and_context(learner: LearnerView, n: int) -> tuple[PoolOutputs, QueryC
     return outputs, context
 
 
+def _with_inputs(
+    model: Model, *given: tuple[PoolOutputs, NDArray[np.int64]]
+) -> tuple[PoolOutputs, ...]:
+    """Outputs of samples at dataset positions, with their input features."""
+    positions = np.concatenate([at for _, at in given])
+    inputs = model.input_features(positions)
+    if inputs is None:
+        warnings.warn(
+            "the strategy compares samples by input features, and this model has none: the features of "
+            "its outputs are used; pass features={modality: array [N, d]} to ActiveLearner.from_model",
+            RlmbaWarning,
+            stacklevel=2,
+        )
+        inputs = _from_outputs(positions, [outputs.host() for outputs, _ in given])
+    return tuple(replace(outputs, input_features=inputs.at(at).features) for outputs, at in given)
+
+
+def _from_outputs(positions: NDArray[np.int64], outputs: Sequence[PoolOutputs]) -> InputFeatures:
+    names = outputs[0].modalities
+    features = {m: np.concatenate([o.features[m] for o in outputs]) for m in names}
+    present = np.concatenate(
+        [
+            np.ones((len(o), len(names)), np.bool_) if o.present is None else o.present
+            for o in outputs
+        ]
+    )
+    return prepared(positions, features, present)
+
+
 def cold_start(learner: LearnerView, n: int | None, clock: Clock) -> PendingRound | NothingToAsk:
-    """What round 0 lacks: samples that cover the others (k-center on features), and a validation set.
+    """What round 0 lacks: samples that cover the others (herding), and a validation set.
 
     Parameters
     ----------
@@ -215,43 +254,53 @@ def cold_start(learner: LearnerView, n: int | None, clock: Clock) -> PendingRoun
             f"{labels.labeled_classes} classes are not enough to train on"
         )
         return NothingToAsk(enough, ready)
-    with clock("predict"):
-        outputs, context = _untrained(learner, rng)
     with clock("select"):
-        ids, scores = _covering(outputs, context, need) if outputs else _random(learner, rng, need)
+        chosen = first_samples(learner.model, pool.unlabeled, pool.labeled, need) if need else None
+        if chosen is None:
+            ids, scores = _random(learner, rng, need)
+        else:
+            ids, scores = [str(i) for i in pool.ids_at(chosen[0])], chosen[1].tolist()
     return PendingRound(0, [*ids, *wanted], wanted, scores, clock.seconds)
 
 
-def _untrained(
-    learner: LearnerView, rng: np.random.Generator
-) -> tuple[PoolOutputs | None, QueryContext]:
-    """The pool and the labeled samples as the untrained model sees them."""
-    model, pool = learner.model, learner.labels.pool
-    context = QueryContext(rng=rng, fusion_weights=learner.state.fusion_weights)
-    outputs = model.predict_untrained(pool.unlabeled)
-    if outputs is None:
-        return None, context
-    if (readable := outputs.readable) is not None:
-        outputs = outputs.take(readable)
-    labeled = model.predict_untrained(pool.labeled) if len(pool.labeled) else None
-    if labeled is not None:
-        labeled, _ = readable_only(labeled, pool.labels)
-        context = replace(
-            context,
-            labeled_features=labeled.fused_features,
-            labeled_modalities=labeled.features,
-            labeled_present=labeled.present,
-        )
-    return outputs, context
+def first_samples(
+    model: Model,
+    unlabeled: NDArray[np.int64],
+    labeled: NDArray[np.int64],
+    n: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Choose samples that cover the others, without a trained model.
 
+    Parameters
+    ----------
+    model : Model
+    unlabeled : int64 array [N]
+        Dataset positions to choose from. Samples without a readable modality are not chosen.
+    labeled : int64 array [L]
+        Dataset positions that have labels already.
+    n : int
+        How many; fewer if fewer can be read.
 
-def _covering(
-    outputs: PoolOutputs, context: QueryContext, need: int
-) -> tuple[list[str], list[float]]:
-    """Ids of samples that cover the pool (k-center on fused features), and how far each was."""
-    cover = create("coreset").query(outputs.host(), context, min(need, len(outputs)))
-    scores = [float(d) if np.isfinite(d) else 0.0 for d in cover.scores]
-    return [str(i) for i in outputs.ids[cover.positions]], scores
+    Returns
+    -------
+    (int64 array [n], float64 array [n]) or None
+        Indices into ``unlabeled`` in chosen order, and how much each added to the cover
+        (:func:`rlmba.method.herding.first_batch`); None if the model has no input features.
+    """
+    inputs = model.input_features(unlabeled)
+    if inputs is None:
+        return None
+    readable = inputs.readable
+    inputs = inputs.rows(readable)
+    covered = model.input_features(labeled) if len(labeled) else None
+    if covered is not None:
+        covered = covered.rows(covered.readable)
+    found = first_batch(
+        inputs.features,
+        min(n, len(readable)),
+        labeled=None if covered is None else covered.features,
+    )
+    return readable[found.indices], found.gains
 
 
 def _random(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import platform
@@ -111,7 +112,8 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     Returns
     -------
     (RunConfig, Pool)
-        The complete configuration, and the pool as it splits it.
+        The complete configuration, and the pool as it splits it. With ``initial_sampling`` "herding"
+        the pool has no labels yet (:func:`rlmba.learner.initial.label_first_batch`).
 
     Raises
     ------
@@ -129,18 +131,20 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     chosen = strategy_options(config)
     given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
     budgets = config.counts(classes)
-    first = budgets[0] if budgets else config.initial_labels
+    first = (budgets[0] if budgets else config.initial_labels) or (
+        2 * classes if given is None else len(given)
+    )
     pool = Pool.create(
         dataset,
         validation_fraction=config.validation_fraction,
-        initial_labels=first or (2 * classes if given is None else len(given)),
+        initial_labels=first,
         initial_sampling=config.initial_sampling,
         rng=stream(config.seed, "split"),
         initial_ids=given,
     )
     resolved = config.model_copy(
         update={
-            **_label_counts(config, pool, classes),
+            **_label_counts(config, pool, first, classes),
             "strategy_options": chosen,
             "data": config.data and config.data.resolve(),
             "data_root": config.data_root and config.data_root.resolve(),
@@ -151,9 +155,9 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     return resolved, pool
 
 
-def _label_counts(config: RunConfig, pool: Pool, classes: int) -> dict[str, Any]:
+def _label_counts(config: RunConfig, pool: Pool, initial: int, classes: int) -> dict[str, Any]:
     """The keys that say how many labels there are after each round, completed and checked."""
-    initial, room = len(pool.labeled), len(pool.unlabeled)
+    room = len(pool.labeled) + len(pool.unlabeled) - initial
     outside = (
         f"without the {len(pool.validation)} samples of the validation set there are {initial + room} "
         "training samples"
@@ -203,10 +207,16 @@ def strategy_options(config: RunConfig) -> dict[str, Any]:
     return chosen
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    """The versions, looked up once in a process: it may start many runs."""
+    return versions()
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware that this process uses, for the run folder."""
     return {
-        "versions": versions(),
+        "versions": dict(_versions()),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "kernels": {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rlmba.errors import CheckpointError
 from rlmba.reading.structured import read_json
 from rlmba.storage import atomic_write_text
-from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
+from rlmba.types import MULTIMODAL, Evaluation, RoundRecord, TrainingDiagnostics
 
 __all__ = ["RoundState", "read_classes", "read_state", "write_state"]
 
@@ -34,6 +34,8 @@ class RoundState:
         w of the convex fusion in the coming round.
     temperatures, delta : float64 arrays [M]
         T_m and delta_m of the model as it is now.
+    fused_temperature : float
+        T of its fused head.
     validation : Evaluation or None
         The model's figures on the validation set; None before round 0.
     training : TrainingDiagnostics
@@ -44,6 +46,7 @@ class RoundState:
     fusion_weights: NDArray[np.float64]
     temperatures: NDArray[np.float64]
     delta: NDArray[np.float64]
+    fused_temperature: float = 1.0
     validation: Evaluation | None = None
     training: TrainingDiagnostics = field(default_factory=TrainingDiagnostics)
 
@@ -104,6 +107,7 @@ def read_state(
         fusion_weights=np.asarray(saved.fusion_weights, dtype=np.float64),
         temperatures=_by_modality(record.temperatures, modalities),
         delta=_by_modality(record.delta, modalities),
+        fused_temperature=record.temperatures.get(MULTIMODAL, 1.0),
         validation=record.validation,
         training=record.training,
     )

@@ -1,8 +1,16 @@
-"""Difficulty-aware evidential fusion: Dirichlet parameters, Eq 3 and 4."""
+"""Difficulty-aware evidential fusion: Dirichlet parameters, Eq 3 and 4, and other uncertainties.
+
+References
+----------
+Xu, Si, Guan, Zhao, Wu and Gao, "Reliable Conflictive Multi-View Learning", AAAI 2024.
+Zhao, Zhang, Pan, Xu and Pelusi, "Evidential Deep Active Learning for Semi-Supervised Classification",
+2025.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +23,19 @@ from rlmba.kernels.common import evidential
 from rlmba.kernels.common.arrays import to_host
 from rlmba.types import PoolOutputs
 
-__all__ = ["EVIDENCE", "Difficulty", "difficulty", "dirichlet", "entropy", "fuse", "sample_weights"]
+__all__ = [
+    "EVIDENCE",
+    "UNCERTAINTY",
+    "Difficulty",
+    "conflict",
+    "difficulty",
+    "dirichlet",
+    "entropy",
+    "fuse",
+    "sample_weights",
+    "vacuity",
+    "vacuity_and_conflict",
+]
 
 EVIDENCE = evidential.EVIDENCE
 """Evidence functions: log(1 + exp(z)), exp(z) and max(z, 0)."""
@@ -115,6 +135,81 @@ def difficulty(
     return Difficulty(result.fused, result.modality)
 
 
+def vacuity(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    *,
+    evidence: str = "softplus",
+) -> Difficulty:
+    """C / alpha_0 of alpha_f and of each alpha_m: 1 without any evidence, towards 0 with much.
+
+    Parameters and result are those of :func:`difficulty`; float64 arrays.
+    """
+    alphas = _alphas(pool, temperatures, evidence)
+    fused = fuse(alphas, sample_weights(weights, pool.present))
+    return Difficulty(_vacuity(fused), np.stack([_vacuity(a) for a in alphas], axis=1))
+
+
+def conflict(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    *,
+    evidence: str = "softplus",
+) -> Difficulty:
+    """How much modalities contradict each other, in [0, 1].
+
+    The degree of conflict of two modalities (Xu et al. 2024) is half the l1 distance of their expected
+    class probabilities alpha / alpha_0, times (1 - vacuity) of both, so that modalities without
+    evidence contradict nothing.
+
+    Parameters
+    ----------
+    pool, temperatures, evidence
+        As in :func:`difficulty`.
+    weights : float array [M]
+        Not used, because every pair counts equally.
+
+    Returns
+    -------
+    Difficulty
+        float64 arrays. ``fused`` is the mean over all pairs of modalities that a sample has, and
+        ``modality`` the mean over the pairs with that modality; 0 without such a pair.
+    """
+    del weights
+    alphas = _alphas(pool, temperatures, evidence)
+    n, m = len(pool), len(alphas)
+    there = np.ones((n, m), np.bool_) if pool.present is None else pool.present
+    p = [a / a.sum(axis=1, keepdims=True) for a in alphas]
+    sure = [1.0 - _vacuity(a) for a in alphas]
+    total, pairs = np.zeros((n, m)), np.zeros((n, m))
+    for i, j in itertools.combinations(range(m), 2):
+        both = there[:, i] & there[:, j]
+        degree = 0.5 * np.abs(p[i] - p[j]).sum(axis=1) * sure[i] * sure[j] * both
+        for k in (i, j):
+            total[:, k] += degree
+            pairs[:, k] += both
+    fused = total.sum(axis=1) / np.maximum(pairs.sum(axis=1), 1)
+    return Difficulty(fused, total / np.maximum(pairs, 1))
+
+
+def vacuity_and_conflict(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    *,
+    evidence: str = "softplus",
+) -> Difficulty:
+    """Vacuity v and conflict c combined by the T-conorm v + c - v c, as by Zhao et al. (2025).
+
+    Parameters and result are those of :func:`vacuity`.
+    """
+    v = vacuity(pool, weights, temperatures, evidence=evidence)
+    c = conflict(pool, weights, temperatures, evidence=evidence)
+    return Difficulty(*(a + b - a * b for a, b in zip(v, c, strict=True)))
+
+
 def entropy(pool: PoolOutputs, temperatures: NDArray[np.float64]) -> Difficulty:
     """Shannon entropies in nats instead of Eq 4: the ablation without EFDA.
 
@@ -128,3 +223,24 @@ def entropy(pool: PoolOutputs, temperatures: NDArray[np.float64]) -> Difficulty:
 
     heads = [of(a, t) for a, t in zip(pool.logits.values(), temperatures, strict=True)]
     return Difficulty(of(pool.fused_logits, 1.0), np.stack(heads, axis=1))
+
+
+UNCERTAINTY: Mapping[str, Callable[..., Difficulty]] = {
+    "variance": difficulty,
+    "vacuity": vacuity,
+    "conflict": conflict,
+    "vacuity+conflict": vacuity_and_conflict,
+}
+"""Measures of a sample's uncertainty under its Dirichlet distributions, by name."""
+
+
+def _alphas(
+    pool: PoolOutputs, temperatures: NDArray[np.float64], evidence: str
+) -> list[NDArray[np.float64]]:
+    kind = pool.evidence or evidence
+    pairs = zip(pool.logits.values(), temperatures, strict=True)
+    return [dirichlet(to_host(logits), float(t), kind) for logits, t in pairs]
+
+
+def _vacuity(alpha: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(alpha.shape[1] / alpha.sum(axis=1), dtype=np.float64)

@@ -61,7 +61,7 @@ def score(
     *,
     beta: float = 1.0,
     evidence: str = "softplus",
-    use_efda: bool = True,
+    uncertainty: str = "variance",
 ) -> Score:
     """q(x) = sum_m w_m u~_m(x) + beta d~(x), u_m and d min-max normalized over the pool (Eq 6).
 
@@ -74,15 +74,17 @@ def score(
     beta : float
         Weight of diversity, >= 0.
     evidence : {"softplus", "exp", "relu"}
-    use_efda : bool
-        False uses entropies instead of Dirichlet variances.
+        Used if the heads were not trained to output evidence (``pool.evidence`` is None).
+    uncertainty : {"variance", "vacuity", "conflict", "vacuity+conflict", "entropy"}
+        What u_m and U are: Dirichlet variances (Eq 4), another measure of
+        :data:`rlmba.method.efda.UNCERTAINTY`, or the entropies of the heads' softmax.
 
     Notes
     -----
     A modality that a sample lacks has weight 0 for that sample and is excluded from the normalization;
     the weights of the others are renormalized.
     """
-    if use_efda:
+    if uncertainty == "variance":
         s = kernels.fused_score(
             list(pool.logits.values()),
             weights,
@@ -95,7 +97,10 @@ def score(
         return Score(
             s.score, s.uncertainty, s.difficulty, s.normalized_uncertainty, s.normalized_distance
         )
-    u = efda.entropy(pool, temperatures)
+    if uncertainty == "entropy":
+        u = efda.entropy(pool, temperatures)
+    else:
+        u = efda.UNCERTAINTY[uncertainty](pool, weights, temperatures, evidence=evidence)
     normalized = kernels.minmax(u.modality, mask=pool.present)
     w = efda.sample_weights(weights, pool.present)
     if distances is None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba import kernels
 from rlmba.errors import ShapeError
 from rlmba.kernels.common.arrays import match_kind, to_host
+from rlmba.method.completing import BLOCK_ROWS, nearest_values
 from rlmba.method.efda import sample_weights
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["completed"]
 
-_BLOCK_ROWS = 2**14
 _CHECKED_ROWS = 200
 _TOLERANCE = 1e-3
 
@@ -188,21 +187,17 @@ def _from_nearest(
     rows: Any, groups: Sequence[_Group], fusion: _Fusion, shared: Sequence[int], modality: int
 ) -> Any:
     """A modality of the samples nearest to rows by shared modalities; None if no sample has all."""
-    nearest: Any = None
-    values: Any = None
-    for group in groups:
-        donors = group.having([*shared, modality])
-        for start in range(0, len(donors), _BLOCK_ROWS):  # bounds the copies
-            block = donors[start : start + _BLOCK_ROWS]
-            found = kernels.min_distance(rows, fusion.coordinates(group.features, shared, block))
+
+    def blocks() -> Iterator[tuple[Any, Any]]:
+        for group in groups:
             feature = group.features[modality]
-            theirs = feature[match_kind(block, feature)][found.indices]
-            if nearest is None:
-                nearest, values = found.distances, theirs
-                continue
-            closer = found.distances < nearest
-            nearest[closer], values[closer] = found.distances[closer], theirs[closer]
-    return values
+            donors = group.having([*shared, modality])
+            for start in range(0, len(donors), BLOCK_ROWS):
+                block = donors[start : start + BLOCK_ROWS]
+                coordinates = fusion.coordinates(group.features, shared, block)
+                yield coordinates, feature[match_kind(block, feature)]
+
+    return nearest_values(rows, blocks())
 
 
 def _mean(groups: Sequence[_Group], modality: int) -> Any:

@@ -10,23 +10,33 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax
 
 from rlmba import kernels
+from rlmba.method.herding import TARGETS
+from rlmba.method.input_space import COMPONENTS
 from rlmba.plugins import origin
 from rlmba.strategies.base import Strategy
 
 if TYPE_CHECKING:
+    from rlmba.strategies.dropquery import DropQuery
     from rlmba.strategies.gcnal import Gcnal
+    from rlmba.strategies.probcover import ProbCover
     from rlmba.strategies.rlmba import Rlmba
+    from rlmba.strategies.rlmba_h import RlmbaH
     from rlmba.strategies.rlmba_x import RlmbaX
+    from rlmba.strategies.tcm import Tcm
     from rlmba.strategies.typiclust import TypiClust
 
 __all__ = ["COSTS", "Estimate", "Machine", "Work", "Workload", "estimate", "measure_machine"]
+
+
+_LLOYD_STEPS = 25
+"""Lloyd steps, on average, until no sample changes its cluster."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class Workload:
     ``samples`` N in the pool, ``batch`` n, ``classes`` C, ``width`` D of the fused features,
     ``modalities`` M, ``labeled`` L, ``passes`` K of dropout, ``itemsize`` the bytes of a number,
     ``made`` the bytes of arrays that are made from the input (fused features, the unlabeled rows,
-    logarithms), ``incomplete`` the number of samples that lack a modality.
+    logarithms), ``incomplete`` the number of samples that lack a modality, ``input_width`` the sum of the
+    widths of the modalities' input features (0: as the fused ones).
     """
 
     samples: int
@@ -49,6 +60,7 @@ class Workload:
     itemsize: int = 4
     made: int = 0
     incomplete: int = 0
+    input_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,10 @@ def _rlmba(w: Workload, strategy: Rlmba) -> Work:
     )
     if not strategy.efda:
         scoring += _softmax(w, copies=5)
+    elif strategy.uncertainty != "variance":
+        measures = 2 if strategy.uncertainty == "vacuity+conflict" else 1
+        each = _softmax(w, copies=3.0 * w.modalities)
+        scoring += replace(each, plain=3.0 * measures * w.modalities * each.plain)
     if not strategy.diversity:
         return scoring
     return scoring + _kmeans(w.samples, w.batch, w.width, strategy.lloyd_steps)
@@ -158,6 +174,32 @@ def _rlmba_x(w: Workload, strategy: RlmbaX) -> Work:
         memory=24.0 * w.samples * (1 + w.modalities) + 2000.0 * candidates,
     )
     return rule + margins
+
+
+def _herding(samples: float, targets: float, batch: float, labeled: float, width: float) -> Work:
+    # One pass for the first gains; then 3 to 80 rows are evaluated again for a pick.
+    rows = samples + labeled + 40.0 * batch
+    return Work(
+        products=2.0 * targets * rows * width,
+        plain=0.5 * targets * rows / 8,
+        memory=200.0 * samples + 2**24,
+    )
+
+
+def _rlmba_h(w: Workload, strategy: RlmbaH) -> Work:
+    rows = float(w.samples + w.labeled)
+    given = w.input_width or w.width
+    width = min(given, COMPONENTS * w.modalities)
+    # Preparing reads the input four times in float64, and a wide modality's covariance once.
+    preparing = Work(
+        products=2.0 * rows * given * (given / w.modalities if given > width else 1),
+        moved=64.0 * rows * given,
+        memory=8.0 * rows * width + 3 * 2**26,
+    )
+    batch = w.batch * (1 if strategy.policy == "none" else strategy.kappa)
+    targets = min(w.samples, TARGETS)
+    cover = _herding(w.samples, targets, batch, w.labeled, width)
+    return _softmax(w, copies=5) + preparing + cover
 
 
 def _bald(w: Workload, _: Strategy) -> Work:
@@ -221,27 +263,83 @@ def _bmmal(w: Workload, _: Strategy) -> Work:
 def _typiclust(w: Workload, strategy: TypiClust) -> Work:
     rows = w.samples + w.labeled
     clusters = min(w.labeled + w.batch, strategy.max_clusters)
-    # About 40 Lloyd steps until nothing changes. A neighbor search in one cluster of average size for
-    # each sample of the batch takes mostly the time of its call.
+    # A neighbor search in a cluster of average size for each sample of the batch takes mostly the time
+    # of its call.
     search = Work(products=6.0 * w.batch * (rows / clusters) ** 2 * w.width, plain=2e4 * w.batch)
     copies = Work(
         moved=10.0 * rows * w.width * w.itemsize, memory=3.0 * rows * w.width * w.itemsize
     )
-    return _kmeans(rows, clusters, w.width, 40) + search + copies
+    return _kmeans(rows, clusters, w.width, _LLOYD_STEPS) + search + copies
+
+
+def _tcm(w: Workload, strategy: Tcm) -> Work:
+    first = w.labeled < strategy.labels_per_class * w.classes
+    return _typiclust(w, strategy) if first else _softmax(w, copies=5)
+
+
+def _probcover(w: Workload, strategy: ProbCover) -> Work:
+    rows = float(w.samples + w.labeled)
+    # Every sample is compared with all others twice at most, in float64.
+    cover = Work(
+        products=8.0 * w.samples**2 * w.width,
+        plain=0.5 * w.samples**2,
+        moved=20.0 * rows * w.width * w.itemsize,
+        memory=4.0 * rows * w.width * w.itemsize + 8.0 * w.samples * w.width + 2**27,
+    )
+    if strategy.delta is not None:
+        return cover
+    classes = min(w.classes, w.samples)
+    radius = Work(products=2.0 * rows**2 * w.width * (1 - 1 / max(classes, 1)))
+    return cover + _kmeans(rows, classes, w.width, _LLOYD_STEPS) + radius
+
+
+def _dropquery(w: Workload, strategy: DropQuery) -> Work:
+    passes = Work(
+        products=4.0 * strategy.passes * w.samples * w.width * w.classes,
+        plain=0.3 * strategy.passes * w.samples * w.width,
+        memory=2.0 * w.samples * w.width * w.itemsize + 2**25,
+    )
+    return passes + _kmeans(w.samples, w.batch, w.width, _LLOYD_STEPS)
+
+
+def _alfa_mix(w: Workload, _: Strategy) -> Work:
+    ratios = Work(
+        products=8.0 * w.samples * w.classes * (w.classes + w.width),
+        plain=5.0 * w.samples * w.classes,
+        moved=10.0 * w.samples * w.width * w.itemsize,
+        memory=60.0 * w.samples * w.classes + 2.0 * w.samples * w.width * (w.itemsize + 8),
+    )
+    # The number of candidates depends on the model; a few times the batch is usual.
+    return ratios + _kmeans(min(w.samples, 4 * w.batch), w.batch, w.width, _LLOYD_STEPS)
+
+
+def _galaxy(w: Workload, _: Strategy) -> Work:
+    rows = float(w.samples + w.labeled)
+    orders = Work(
+        plain=8.0 * rows * min(w.batch, w.classes) + 20.0 * w.batch * (w.labeled + w.batch),
+        memory=16.0 * rows * min(w.batch, w.classes) + 200.0 * rows,
+    )
+    return _softmax(w, copies=5) + orders
 
 
 COSTS: Mapping[str, Callable[[Workload, Any], Work]] = {
+    "alfa-mix": _alfa_mix,
     "badge": _badge,
     "bald": _bald,
     "bmmal": _bmmal,
     "coreset": _coreset,
     "deepfool": _deepfool,
+    "dropquery": _dropquery,
     "entropy": _uncertainty,
+    "galaxy": _galaxy,
     "gcnal": _gcnal,
     "margin": _uncertainty,
+    "probcover": _probcover,
     "random": _random,
     "rlmba": _rlmba,
+    "rlmba-h": _rlmba_h,
     "rlmba-x": _rlmba_x,
+    "tcm": _tcm,
     "typiclust": _typiclust,
 }
 """Work by the name of a strategy of this package; that of others is unknown."""

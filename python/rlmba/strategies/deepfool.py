@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rlmba import kernels
-from rlmba.errors import ShapeError
 from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.strategies.base import TopScore
+from rlmba.strategies.geometry import fused_head
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["DeepFool"]
@@ -42,11 +42,6 @@ class DeepFool(TopScore):
         ShapeError
             If the head does not fit the pool.
         """
-        weight, width = context.head_for(pool).weight, pool.fused_features.shape[1]
-        if weight.shape[1] != width:
-            raise ShapeError(
-                f"deepfool: expected a head on fused features of width {width}, got weight {weight.shape}"
-            )
-        weight = match_kind(weight, pool.fused_logits)
+        weight = match_kind(fused_head(self.name, pool, context).weight, pool.fused_logits)
         distances = to_host(kernels.deepfool_distance(pool.fused_logits, weight).distances)
         return np.maximum(-distances, np.finfo(np.float64).min)

@@ -15,6 +15,7 @@ from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.strategies import array_inputs
 from rlmba.strategies.array_inputs import ByModality
 from rlmba.strategies.base import Strategy
+from rlmba.strategies.input_arrays import with_input_features
 from rlmba.strategies.pool_arrays import PoolArrays
 from rlmba.strategies.registry import create
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
@@ -28,8 +29,10 @@ _PASS = {
     "modality_features": "features={modality: [N, d], ...}, one entry per modality",
     "modality_logits": "logits={modality: [N, C], ...} (or probabilities=), one entry per modality",
     "labeled": "labeled=[L, D] (features of labeled samples), or their positions within features",
+    "labels": "labels=[L], the classes of the labeled samples",
     "head": "head=(weight [C, D], bias [C]) of the linear layer that makes the logits",
     "dropout": "dropout_logits=[K, N, C], logits of K stochastic passes",
+    "input_features": "input_features=[N, D] (or a mapping of modality to [N, d]), what the model reads",
 }
 
 
@@ -64,6 +67,8 @@ def select(
     weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     temperatures: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     fusion_weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
+    input_features: ByModality | None = None,
+    labeled_input_features: ByModality | None = None,
     **options: Any,
 ) -> SelectedSamples:
     """Select ``n`` samples by a strategy, from arrays alone.
@@ -120,6 +125,13 @@ def select(
         modalities) are used unchanged.
     weights, temperatures, fusion_weights : float array [M] or mapping of modality to float, optional
         As in :class:`~rlmba.types.QueryContext`. Without names, they are in the order of the mappings.
+    input_features : array [N, D] or mapping of modality to array [N, d_m], optional
+        What the model reads, as numbers, or features of a frozen encoder: of the same samples as
+        ``features``. They are standardized, reduced to at most 128 components and scaled to unit rows,
+        over the pool and the labeled samples (:class:`rlmba.method.input_space.InputSpace`). A strategy
+        that needs them (``rlmba-h``) uses ``features`` in their place where none are given, and warns.
+    labeled_input_features : array [L, D] or mapping, optional
+        The same of the labeled samples, where ``labeled`` does not name samples of the arrays above.
     **options
         The strategy's options; only with a name.
 
@@ -173,6 +185,7 @@ def select(
         labels=labels,
         fusion_weights=fusion_weights,
         head=made_head,
+        input_features=input_features,
     )
     _require(strategy, given, made_head)
     pool = given.pool(strategy, made_head)
@@ -191,6 +204,8 @@ def select(
         head=made_head,
     )
     _check_widths(pool, context, strategy)
+    if "input_features" in strategy.needs:
+        pool, context = with_input_features(pool, context, given, labeled_input_features)
     try:
         chosen = strategy.query(pool, context, n)
     except NonFiniteError as error:
@@ -219,8 +234,10 @@ def _require(strategy: Strategy, given: PoolArrays, head: LinearHead | None) -> 
         "modality_logits": bool(given.logits.modalities)
         or (alone and given.logits.fused is not None),
         "labeled": given.labeled_features is not None,
+        "labels": given.labels is not None,
         "head": head is not None,
         "dropout": given.dropout is not None,
+        "input_features": bool(given.input_features.arrays() or given.features.arrays()),
     }
     lacking = [_PASS[need] for need in _PASS if need in strategy.needs and not has[need]]
     if lacking:

@@ -38,9 +38,10 @@ class PoolArrays:
         Whether the fused features are the concatenation of the modalities', as ``head`` reads them.
     ids, present, fusion_weights, labeled_features, labels
         As the arguments of :func:`rlmba.select`, or None.
+    input_features : Parts
+        The argument of :func:`rlmba.select`, by modality.
     labeled_modalities, labeled_present
-        As in :class:`~rlmba.types.QueryContext`; None if the modalities of labeled samples were not
-        given, or no sample lacks one.
+        As in :class:`~rlmba.types.QueryContext`; None if they were not given.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class PoolArrays:
         labels: Any,
         fusion_weights: Any,
         head: LinearHead | None = None,
+        input_features: ByModality | None = None,
     ) -> None:
         if logits is not None and probabilities is not None:
             raise UsageError("expected logits or probabilities, got both; leave one out")
@@ -67,6 +69,7 @@ class PoolArrays:
         self.dropout: NDArray[Any] | None = None
         if dropout_logits is not None:
             self.dropout = array_inputs.float_array(dropout_logits, "dropout_logits", ndim=3)
+        self.input_features = array_inputs.parts(input_features, "input_features")
         self.n = self._size(ids)
         self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
@@ -84,7 +87,11 @@ class PoolArrays:
     def _size(self, ids: Any) -> int:
         sizes = {
             name: len(p.arrays()[0])
-            for name, p in (("features", self.features), ("logits", self.logits))
+            for name, p in (
+                ("features", self.features),
+                ("logits", self.logits),
+                ("input_features", self.input_features),
+            )
             if p.arrays()
         }
         if self.dropout is not None:
@@ -107,7 +114,7 @@ class PoolArrays:
                 f"{where}: modality {lacking!r} is missing; expected features and logits of the same "
                 f"modalities, got {ours} and {theirs}"
             )
-        return ours or theirs or (_LONE,)
+        return ours or theirs or tuple(self.input_features.modalities) or (_LONE,)
 
     def _present(self, given: Any) -> NDArray[np.bool_] | None:
         if given is None:
@@ -162,8 +169,10 @@ class PoolArrays:
                 )
             found = p.fused
             ordered = {m: p.modalities[m] for m in names if m in p.modalities}
-            if self.present is not None and len(ordered) == len(names) > 1:
+            if len(ordered) == len(names):
                 self.labeled_modalities = ordered
+            elif len(names) == 1 and found is not None:
+                self.labeled_modalities = {names[0]: found}
             if found is None:
                 found = array_inputs.fuse(ordered, self.fusion_weights, None, joined=self.joined)
             require_finite(found, "labeled")
@@ -173,10 +182,13 @@ class PoolArrays:
         self.rows = np.setdiff1d(np.arange(self.n), at).astype(np.int64)
         if self.features.fused is None:
             return None
-        if self.present is not None and self.features.modalities:
+        self.labeled_present = None if self.present is None else self.present[at]
+        found = np.ascontiguousarray(self.features.fused[at])
+        if self.features.modalities:
             self.labeled_modalities = {m: f[at] for m, f in self.features.modalities.items()}
-            self.labeled_present = self.present[at]
-        return np.ascontiguousarray(self.features.fused[at])
+        elif len(self.names) == 1:
+            self.labeled_modalities = {self.names[0]: found}
+        return found
 
     def _labels(self, given: Any) -> NDArray[np.int64] | None:
         if given is None:
@@ -224,7 +236,7 @@ class PoolArrays:
 
     def pool(self, strategy: Strategy, head: LinearHead | None) -> PoolOutputs:
         """The unlabeled rows. Arrays that were not given, or need a copy but are not read, are NaN."""
-        needs, rows = strategy.needs, self.rows
+        needs, rows = strategy.needs | strategy.optional, self.rows
         n = self.n if rows is None else len(rows)
 
         def taken(a: NDArray[Any] | None, wanted: bool) -> NDArray[Any] | None:

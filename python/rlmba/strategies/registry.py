@@ -29,7 +29,14 @@ _BUILT_IN: Mapping[str, str] = {
     "bald": "rlmba.strategies.bald:Bald",
     "badge": "rlmba.strategies.badge:Badge",
     "bmmal": "rlmba.strategies.bmmal:Bmmal",
+    "maxherding": "rlmba.strategies.maxherding:MaxHerding",
+    "uherding": "rlmba.strategies.uherding:UHerding",
     "typiclust": "rlmba.strategies.typiclust:TypiClust",
+    "tcm": "rlmba.strategies.tcm:Tcm",
+    "probcover": "rlmba.strategies.probcover:ProbCover",
+    "dropquery": "rlmba.strategies.dropquery:DropQuery",
+    "alfa-mix": "rlmba.strategies.alfa_mix:AlfaMix",
+    "galaxy": "rlmba.strategies.galaxy:Galaxy",
 }
 _PLUGINS = PluginKind("strategy", "rlmba.strategies", base=Strategy)
 

@@ -27,7 +27,11 @@ class Rlmba(ClusteredDraw):
     beta : float
         Weight of diversity in Eq 6, >= 0.
     evidence : {"softplus", "exp", "relu"}
-        Evidence function of the Dirichlet parameters.
+        Evidence function of the Dirichlet parameters, if the modality heads were trained by
+        cross-entropy. Heads that were trained to output evidence keep the function of their training.
+    uncertainty : {"variance", "vacuity", "conflict", "vacuity+conflict"}
+        u_m and U: "variance" is Eq 4; "vacuity" C / alpha_0; "conflict" how much the modalities
+        contradict each other; "vacuity+conflict" v + c - v c. See :mod:`rlmba.method.efda`.
     efda : bool
         False is the ablation that uses entropies instead of Dirichlet variances.
     diversity : bool
@@ -48,6 +52,7 @@ class Rlmba(ClusteredDraw):
 
     beta: float = 1.0
     evidence: str = "softplus"
+    uncertainty: str = "variance"
     efda: bool = True
     diversity: bool = True
 
@@ -57,6 +62,16 @@ class Rlmba(ClusteredDraw):
         if self.evidence not in efda.EVIDENCE:
             raise UsageError(
                 f"rlmba: evidence: expected one of {efda.EVIDENCE}, got {self.evidence!r}"
+            )
+        if self.uncertainty not in efda.UNCERTAINTY:
+            raise UsageError(
+                f"rlmba: uncertainty: expected one of {tuple(efda.UNCERTAINTY)}, "
+                f"got {self.uncertainty!r}"
+            )
+        if not self.efda and self.uncertainty != "variance":
+            raise UsageError(
+                f"rlmba: expected efda true with uncertainty {self.uncertainty!r}, got efda false, "
+                "which uses entropies; omit one of the two options"
             )
         super().__post_init__()
         if not self.efda:
@@ -79,7 +94,7 @@ class Rlmba(ClusteredDraw):
                 distances,
                 beta=self.beta,
                 evidence=self.evidence,
-                use_efda=self.efda,
+                uncertainty=self.uncertainty if self.efda else "entropy",
             )
         with stages("candidates"):
             candidates = scoring.candidates(score.q, n, kappa=self.kappa)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import UsageError
 from rlmba.strategies.base import Choice, Stages, Strategy
-from rlmba.strategies.geometry import LLOYD_STEPS, unit_features
+from rlmba.strategies.geometry import LLOYD_STEPS, needs_in, unit_features
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["TypiClust"]
@@ -32,6 +32,9 @@ class TypiClust(Strategy):
 
     Parameters
     ----------
+    space : {"fused", "input"}
+        Where distances are measured: the model's fused features, or the input features of all
+        modalities joined, such as those of a frozen encoder.
     max_clusters : int
         Clusters at most.
     min_cluster_size : int
@@ -54,11 +57,13 @@ class TypiClust(Strategy):
     summary: ClassVar[str] = "most typical samples of clusters without labels (TypiClust)"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
 
+    space: str = "fused"
     max_clusters: int = 500
     min_cluster_size: int = 5
     neighbors: int = 20
 
     def __post_init__(self) -> None:
+        self.needs = needs_in(self.space, self)  # type: ignore[misc]
         for option, low in (("max_clusters", 1), ("min_cluster_size", 0), ("neighbors", 1)):
             value = getattr(self, option)
             if value < low:
@@ -73,12 +78,12 @@ class TypiClust(Strategy):
         Raises
         ------
         NonFiniteError
-            If fused features contain NaN or infinity.
+            If features contain NaN or infinity.
         ShapeError, DataError
             If the features of labeled samples do not fit the pool, or are not finite.
         """
         with stages("kmeans"):
-            features, labeled = unit_features(pool, context)
+            features, labeled = unit_features(self.space, pool, context)
             rows = features if labeled is None else np.concatenate([features, labeled])
             k = min(len(rows) - len(features) + n, self.max_clusters, len(rows))
             clusters = kernels.kmeans(rows, k, rng=context.rng, max_iter=LLOYD_STEPS).labels

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 
 from rlmba.config import TrainingConfig
 from rlmba.data import MultimodalDataset
 from rlmba.data.base import Batch
 from rlmba.errors import NonFiniteError, UsageError
-from rlmba.models.classifier import MultimodalClassifier
+from rlmba.models.classifier import ModelOutput, MultimodalClassifier
+from rlmba.models.stacked import stacked_forward
 from rlmba.training.diagnostics import check_finite, slope
 from rlmba.training.loading import BatchRequest, Loader
 from rlmba.training.loss import evidential_term, multimodal_loss
@@ -159,30 +160,16 @@ class _Stack:
         self._scheduler = make_scheduler(self._optimizer, config, epochs=epochs, steps=steps)
         device = self._one.device
         self._masks = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self._loss = vmap(self._loss_of_one)
         self._config, self._steps = config, steps
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
-    def _loss_of_one(
-        self,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        truth: Tensor,
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        with self._one.dropout.given(masks):
-            output = functional_call(self._one, (dict(parameters), dict(buffers)), (inputs,))
-        term = evidential_term(self._config, len(self.losses), self._steps)
-        return multimodal_loss(output, truth, term=term)
-
     def step(self, batch: Mapping[str, Tensor], truth: Tensor, *, measured: bool) -> None:
         """One optimizer step of every model, on inputs [K, n, ...] and classes [K, n]."""
         self._optimizer.zero_grad(set_to_none=True)
-        losses = self._loss(
-            self._parameters, self._buffers, batch, truth, self._drawn(truth.shape[1])
-        )
+        state = {**self._parameters, **self._buffers}
+        output = stacked_forward(self._one, state, batch, self._drawn(truth.shape[1]))
+        losses = self._losses(output, truth)
         torch.autograd.backward(losses.sum())
         self.losses.append(losses.detach())
         if measured:
@@ -191,6 +178,17 @@ class _Stack:
             self.norms.append(torch.stack(squares).sum(dim=0).sqrt())
         self._optimizer.step()
         self._scheduler.step()
+
+    def _losses(self, output: ModelOutput, truth: Tensor) -> Tensor:
+        """Loss of every model [K]."""
+        term = evidential_term(self._config, len(self.losses), self._steps)
+
+        def of_one(arrays: Mapping[str, Any], truth: Tensor) -> Tensor:
+            return multimodal_loss(ModelOutput(**arrays), truth, term=term)
+
+        arrays = {k: v for k, v in vars(output).items() if v is not None}
+        losses: Tensor = vmap(of_one)(arrays, truth)
+        return losses
 
     def _drawn(self, n: int) -> list[Tensor]:
         """Draw every model's dropout masks for one step, [K, n, width], in the order of the heads."""

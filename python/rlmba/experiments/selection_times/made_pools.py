@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.method.input_space import InputSpace
 from rlmba.types import LinearHead, PoolOutputs, QueryContext
 
 __all__ = ["FOOD101", "PoolSize", "SelectionCase", "make_case"]
@@ -76,6 +77,7 @@ class SelectionCase:
         pool = self.pool
         arrays = [pool.fused_features, pool.fused_logits, self.context.labeled_features]
         arrays += [*pool.features.values(), *pool.logits.values()]
+        arrays += (pool.input_features or {}).values()
         distinct = {id(a): a.nbytes for a in arrays if a is not None}
         return sum(distinct.values())
 
@@ -106,6 +108,8 @@ def make_case(size: PoolSize, *, seed: int = 0) -> SelectionCase:
     else:
         fused, weight = np.mean(each, axis=0), np.mean(means, axis=0)
     features = [f[: size.rows] for f in each]
+    raw = dict(zip(names, each, strict=True))
+    inputs = InputSpace.fit(raw).prepare(raw)
     head = _head(weight, fused)
     logits = fused[: size.rows] @ head.weight.T + head.bias
     passes = None
@@ -125,12 +129,14 @@ def make_case(size: PoolSize, *, seed: int = 0) -> SelectionCase:
         fused_features=fused[: size.rows],
         fused_logits=logits,
         dropout_logits=passes,
+        input_features={m: a[: size.rows] for m, a in inputs.items()},
     )
     context = QueryContext(
         rng=np.random.default_rng(seed + 1),
         weights=np.full(size.modalities, 1 / size.modalities),
         labeled_features=fused[size.rows :],
         labels=classes[size.rows :],
+        labeled_input_features={m: a[size.rows :] for m, a in inputs.items()},
         head=head,
     )
     return SelectionCase(size, pool, context)

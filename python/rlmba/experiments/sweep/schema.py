@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from rlmba.config import yaml12
+from rlmba.config import strategy_preset, strategy_preset_names, yaml12
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.ablations import ABLATIONS
 from rlmba.plugins import short_name
@@ -43,7 +43,10 @@ class DatasetEntry(_SweepSection):
 
 
 class StrategyEntry(_SweepSection):
-    """A strategy of the comparison. A plain string is its ``strategy``, or the name of an ablation."""
+    """A strategy of the comparison.
+
+    A plain string is its ``strategy``, or the name of an ablation or of a strategy preset.
+    """
 
     strategy: str
     """A registered strategy."""
@@ -69,6 +72,14 @@ def _entry(value: Any) -> Any:
 def _variant(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if value in strategy_preset_names():
+        settings = strategy_preset(value)
+        return {
+            "strategy": settings.pop("strategy"),
+            "label": settings.pop("label"),
+            "options": settings.pop("strategy_options", {}),
+            "settings": settings,
+        }
     if value not in ABLATIONS:
         return {"strategy": value}
     ablation = ABLATIONS[value]

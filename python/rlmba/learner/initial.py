@@ -1,0 +1,52 @@
+"""The first batch of an experiment that starts by herding instead of by given classes."""
+
+from __future__ import annotations
+
+from rlmba.config import RunConfig
+from rlmba.data import Pool
+from rlmba.errors import DataError
+from rlmba.learner.query import first_samples
+from rlmba.learner.rounds import RoundLearner
+from rlmba.runfolder.store import read_split
+
+__all__ = ["label_first_batch"]
+
+
+def label_first_batch(learner: RoundLearner) -> None:
+    """Label the first batch of a learner whose ``initial_sampling`` is "herding", unless it has labels.
+
+    The batch depends on the data, the validation set and the number of labels, not on the strategy. It
+    is read from the run folder ``round0`` if the configuration names one.
+
+    Raises
+    ------
+    DataError
+        If fewer samples can be read.
+    """
+    pool = learner.labels.pool
+    if learner.config.initial_sampling != "herding" or len(pool.labeled):
+        return
+    n = learner.config.label_counts[0]
+    ids = _of_round0(learner.config, pool, n) or _herded(learner, n)
+    learner.use_pool(pool.with_initial(learner.labels.dataset, ids))
+
+
+def _of_round0(config: RunConfig, pool: Pool, n: int) -> list[str] | None:
+    """The initial samples of the run that round 0 is taken over from; None if they do not fit here."""
+    if config.round0 is None or not (config.round0 / "split.json").is_file():
+        return None
+    ids = read_split(config.round0)["initial"]
+    return ids if len(ids) == n and set(map(str, pool.unlabeled_ids)).issuperset(ids) else None
+
+
+def _herded(learner: RoundLearner, n: int) -> list[str]:
+    pool = learner.labels.pool
+    chosen = first_samples(learner.model, pool.unlabeled, pool.labeled, n)
+    found = 0 if chosen is None else len(chosen[0])
+    if chosen is None or found < n:
+        raise DataError(
+            f"initial_sampling=herding: expected {n} samples to label first, only {found} of the pool's "
+            f"{len(pool.unlabeled)} can be read; repair their files, or lower initial_labels (or the first "
+            "of budgets)"
+        )
+    return [str(i) for i in pool.ids_at(chosen[0])]

@@ -1,0 +1,66 @@
+"""More labels never make the network worse by more than noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlmba.config import EncoderConfig, ModelConfig, load_config
+from rlmba.data import load_digits, load_features
+from rlmba.models import build_classifier
+from rlmba.training import LabeledSamples, Loader, evaluate, fit_stacked, predict
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def top1(dataset, config, n, seeds):
+    """Top-1 on the test split of one network per seed, on the first n labels of its random order."""
+    loader, y, test = Loader(dataset), dataset.labels, dataset.test_positions
+    samples, models = [], []
+    for seed in range(seeds):
+        chosen = np.random.default_rng(seed).permutation(dataset.train_positions)[:n]
+        samples.append(LabeledSamples(chosen, y[chosen], seed))
+        models.append(
+            build_classifier(
+                dataset.modalities, len(dataset.classes), config.model, "uniform", seed=seed
+            )
+        )
+    fit_stacked(models, loader, samples, config.training, epochs=config.epochs)
+    outputs = (predict(model, loader, test, batch_size=2048) for model in models)
+    return np.array([evaluate(o, y[test]).mm.top1 for o in outputs])
+
+
+def check_curve(dataset, config, counts, seeds):
+    curves = np.array([top1(dataset, config, n, seeds) for n in counts])
+    rises = np.diff(curves, axis=0)
+    noise = rises.std(axis=1, ddof=1) / np.sqrt(seeds)
+    assert (rises.mean(axis=1) > -2 * noise).all(), curves.mean(axis=1)
+    assert curves[-1].mean() > curves[0].mean() + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wiki", "ccv", "cub10"])
+def test_curves_on_real_features_rise(name):
+    """Numbers of labels just above multiples of the minibatch size, where minibatches could be uneven."""
+    file = REAL / f"{name}.npz"
+    if not file.exists():
+        pytest.skip(f"{file} is not there")
+    config = load_config(
+        overrides={"dataset": "features"}, settings=["model.width=128", "training.augment=false"]
+    )
+    check_curve(load_features(file), config, (10, 20, 33, 65, 129, 257, 385), seeds=6)
+
+
+@pytest.mark.slow
+def test_the_curve_on_digits_rises():
+    config = load_config(preset="digits")
+    small = {
+        "image": EncoderConfig.model_validate({"name": "cnn", "channels": [8, 16], "grid": 2}),
+        "audio": EncoderConfig.model_validate(
+            {"name": "spectrogram-cnn", "channels": [8, 16], "grid": [10, 1]}
+        ),
+    }
+    config = config.model_copy(update={"model": ModelConfig(width=64, encoders=small)})
+    check_curve(load_digits(), config, (20, 33, 65, 129), seeds=3)
