@@ -221,18 +221,21 @@ def limits(found, rng):
 
 
 def advantages_of(found, references):
-    """The advantages [S, G, T] of each reward."""
-    top1 = found["top1"]
-    made = {rule: of_a_run(top1, found["labels"], rule, references) for rule in RULES}
-    relative = top1 - references.mean(axis=0)[:, None, :]
+    """The advantages [S, G, T] of each reward; without references, those that need none."""
+    top1, labels, nll = found["top1"], found["labels"], found["nll"]
+    nothing = np.empty((0, len(top1)))
+    made = {
+        rule: of_a_run(top1, labels, rule, nothing if references is None else references)
+        for rule, (kind, *_) in RULES.items()
+        if kind != "relative" or references is not None
+    }
+    if references is not None:
+        made["relative, no baseline"] = top1 - references.mean(axis=0)[:, None, :]
     return made | {
-        "absolute NLL, expected": of_a_run(
-            1 - found["nll"], found["labels"], "absolute, expected", references
-        ),
-        "relative, no baseline": relative,
+        "absolute NLL, expected": of_a_run(1 - nll, labels, "absolute, expected", nothing),
         "absolute, other seeds": other_seeds(top1),
         "siblings": others(top1, 1),
-        "siblings, NLL": -others(found["nll"], 1),
+        "siblings, NLL": -others(nll, 1),
     }
 
 
@@ -297,6 +300,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--siblings", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument(
+        "--relative",
+        nargs="*",
+        metavar="NAME",
+        help="data sets whose baselines are run for the relative reward; all by default",
+    )
     parser.add_argument("--keep", type=Path, help="folder that the figures of the runs are kept in")
     parser.add_argument("--out", type=Path, default=Path("bench/results/reward.json"))
     given = parser.parse_args()
@@ -305,9 +314,11 @@ def main():
         name = path.stem
         found = cached(given.keep, name, lambda path=path: collect(path, given))
         found["size"] = int(found["size"])
-        references = cached(
-            given.keep, f"{name}-baselines", lambda path=path: {"top1": curves(path, given)}
-        )["top1"]
+        references = None
+        if given.relative is None or name in given.relative:
+            references = cached(
+                given.keep, f"{name}-baselines", lambda path=path: {"top1": curves(path, given)}
+            )["top1"]
         sets.append((found, references))
         size[name] = found["size"]
         by_set[name] = judged(sets[-1:])
