@@ -83,7 +83,7 @@ def curves(path, given):
     return np.array(out)
 
 
-def collect(path, given, *, branch):
+def collect(path, given):
     """Figures of all siblings: arrays [S, G, T] and ``right`` of two trainings [S, G, T, test samples]."""
     config = configured(path, given.strategy, given)
     agent, family = agent_of(config), given.siblings
@@ -97,17 +97,14 @@ def collect(path, given, *, branch):
         before = [learner.state for learner in together.learners]
         kept.append([o.record for o in together.round()])
         right.append(correct(together))
-        if branch:
-            for learner, other, state in zip(
-                again.learners, together.learners, before, strict=True
-            ):
-                learner.continue_from(other)
-                learner.state = state
-            again._train(again.learners)
-            retrained.append(correct(again))
-            for i, learner in enumerate(together.learners):
-                if i % family:
-                    learner.continue_from(together.learners[i - i % family])
+        for learner, other, state in zip(again.learners, together.learners, before, strict=True):
+            learner.continue_from(other)
+            learner.state = state
+        again._train(again.learners)
+        retrained.append(correct(again))
+        for i, learner in enumerate(together.learners):
+            if i % family:
+                learner.continue_from(together.learners[i - i % family])
     shape = (given.seeds, family)
 
     def stacked(rounds):
@@ -118,9 +115,9 @@ def collect(path, given, *, branch):
         "nll": lambda r: r.validation.mm.nll,
     }
     found = {k: stacked([[f(r) for r in rs] for rs in kept])[..., 0] for k, f in figures.items()}
-    found |= {"right": stacked(right), "labels": np.array([rs[0].labels for rs in kept])}
-    found |= {"retrained": stacked(retrained)} if branch else {}
-    return found | {"size": kept[0][0].validation.size}
+    found |= {"right": stacked(right), "retrained": stacked(retrained)}
+    labels = np.array([rs[0].labels for rs in kept])
+    return found | {"labels": labels, "size": kept[0][0].validation.size}
 
 
 def correct(together):
@@ -164,10 +161,10 @@ def of_a_run(top1, labels, rule, references):
     return out
 
 
-def surprises(right, retrained, *, branch=True):
-    """The surprises [S, G, T] of each batch; with ``branch``, the first sibling is what came before."""
+def surprises(right, retrained):
+    """The surprises [S, G, T] of each batch; what came before it is the first sibling."""
     t1, t2 = right.mean(axis=-1), retrained.mean(axis=-1)
-    past = t1[:, :1] if branch else t1
+    past = t1[:, :1]
     gain = t1 - np.concatenate([past[..., :1], past[..., :-1]], axis=-1)
     return {
         "level": other_seeds(t1),
@@ -224,18 +221,21 @@ def limits(found, rng):
 
 
 def advantages_of(found, references):
-    """The advantages [S, G, T] of each reward."""
-    top1 = found["top1"]
-    made = {rule: of_a_run(top1, found["labels"], rule, references) for rule in RULES}
-    relative = top1 - references.mean(axis=0)[:, None, :]
+    """The advantages [S, G, T] of each reward; without references, those that need none."""
+    top1, labels, nll = found["top1"], found["labels"], found["nll"]
+    nothing = np.empty((0, len(top1)))
+    made = {
+        rule: of_a_run(top1, labels, rule, nothing if references is None else references)
+        for rule, (kind, *_) in RULES.items()
+        if kind != "relative" or references is not None
+    }
+    if references is not None:
+        made["relative, no baseline"] = top1 - references.mean(axis=0)[:, None, :]
     return made | {
-        "absolute NLL, expected": of_a_run(
-            1 - found["nll"], found["labels"], "absolute, expected", references
-        ),
-        "relative, no baseline": relative,
+        "absolute NLL, expected": of_a_run(1 - nll, labels, "absolute, expected", nothing),
         "absolute, other seeds": other_seeds(top1),
         "siblings": others(top1, 1),
-        "siblings, NLL": -others(found["nll"], 1),
+        "siblings, NLL": -others(nll, 1),
     }
 
 
@@ -246,7 +246,7 @@ PAIRS = (
 )
 
 
-def judged(sets, apart):
+def judged(sets):
     """Tables of agreement over all data sets, from round 2 on."""
     pairs, positive, bounds = {}, {}, {"level": [], "batch": []}
     compared = {pair: ([], [], []) for pair in PAIRS}
@@ -268,13 +268,6 @@ def judged(sets, apart):
         pairs.setdefault("batch on the whole test split", {}).setdefault(
             "batch, retrained", []
         ).append(same)
-    for found in apart:
-        a = others(found["top1"], 1)
-        s = surprises(found["right"], found["right"], branch=False)
-        for kind in ("level", "gain"):
-            pairs.setdefault("siblings since round 0", {}).setdefault(kind, []).append(
-                (a[..., 2:], s[kind][..., 2:])
-            )
     table = {r: {k: agreement(p) for k, p in by.items()} for r, by in pairs.items()}
     for rule, p in positive.items():
         table[rule]["positive"] = agreement(p)
@@ -307,34 +300,35 @@ def main():
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--siblings", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument(
+        "--relative",
+        nargs="*",
+        metavar="NAME",
+        help="data sets whose baselines are run for the relative reward; all by default",
+    )
     parser.add_argument("--keep", type=Path, help="folder that the figures of the runs are kept in")
     parser.add_argument("--out", type=Path, default=Path("bench/results/reward.json"))
     given = parser.parse_args()
-    sets, apart, by_set, size = [], [], {}, {}
+    sets, by_set, size = [], {}, {}
     for path in given.sets:
         name = path.stem
-        found = cached(given.keep, name, lambda path=path: collect(path, given, branch=True))
+        found = cached(given.keep, name, lambda path=path: collect(path, given))
         found["size"] = int(found["size"])
-        references = cached(
-            given.keep, f"{name}-baselines", lambda path=path: {"top1": curves(path, given)}
-        )["top1"]
+        references = None
+        if given.relative is None or name in given.relative:
+            references = cached(
+                given.keep, f"{name}-baselines", lambda path=path: {"top1": curves(path, given)}
+            )["top1"]
         sets.append((found, references))
         size[name] = found["size"]
-    for path in given.sets:
-        name = path.stem
-        apart.append(
-            cached(
-                given.keep, f"{name}-apart", lambda path=path: collect(path, given, branch=False)
-            )
-        )
-        by_set[name] = judged([sets[len(by_set)]], apart[-1:])
+        by_set[name] = judged(sets[-1:])
         print(name, size[name], json.dumps(by_set[name], indent=1), flush=True)
     document = {
         "machine": machine_info(),
         "protocol": {k: v for k, v in vars(given).items() if isinstance(v, str | int | float)},
         "settings": SETTINGS,
         "validation samples": size,
-        "all": judged(sets, apart),
+        "all": judged(sets),
         "by data set": by_set,
     }
     given.out.write_text(json.dumps(document, indent=1) + "\n")
