@@ -23,6 +23,7 @@ __all__ = [
     "dirichlet_variances",
     "fused_score",
     "gradient_one_a_pass",
+    "herding_in_blocks",
     "k_center_one_a_pass",
     "kmeans_one_a_pass",
     "kmeans_plusplus_one_a_pass",
@@ -334,3 +335,42 @@ def rlmba_selection(
     generator = torch.Generator(z.device).manual_seed(seed)
     uniform = torch.rand(len(z), generator=generator, device=z.device)
     return candidates[torch.topk(z - torch.log(-torch.log(uniform)), n).indices]
+
+
+def herding_in_blocks(
+    features: NDArray[Any] | torch.Tensor, n: int, radius: float, block: int = 1024
+) -> NDArray[np.int64]:
+    """Greedy herding that computes the gains of all rows for every pick, in blocks of columns.
+
+    Parameters
+    ----------
+    features : float array [N, D]
+    n : int
+    radius : float
+    block : int
+        Columns of kernels in memory at once.
+
+    Returns
+    -------
+    int64 array [n]
+        Positions in picked order.
+    """
+    x = torch.as_tensor(features)
+    norms = (x * x).sum(1)
+
+    def affinity(columns: slice | list[int]) -> torch.Tensor:
+        squared = norms[:, None] + norms[columns] - 2 * x @ x[columns].T
+        return torch.exp(-squared.clamp(min=0) / radius**2)
+
+    covered, picks = torch.zeros_like(norms), []
+    for _ in range(n):
+        gains = torch.cat(
+            [
+                (affinity(slice(begin, begin + block)) - covered[:, None]).clamp(min=0).sum(0)
+                for begin in range(0, len(x), block)
+            ]
+        )
+        gains[picks] = -1
+        picks.append(int(gains.argmax()))
+        covered = torch.maximum(covered, affinity([picks[-1]])[:, 0])
+    return np.array(picks)

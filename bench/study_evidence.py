@@ -44,17 +44,14 @@ TRAININGS = {
 MEASURES = ("variance", "vacuity", "conflict", "vacuity+conflict")
 
 
-def settings_of(name, training, steps):
+def settings_of(name, training):
     initial, batch, rounds = BUDGETS[name]
     given = {
         "initial_labels": initial,
         "batch_size": batch,
         "rounds": rounds,
-        "epochs": 1,
         "model.width": 128,
         "training.augment": False,
-        "training.minibatch_size": 32,
-        "training.min_steps": steps,
         "device": "cpu",
     }
     return given | {f"training.{key}": value for key, value in training.items()}
@@ -66,9 +63,9 @@ def aubc(result):
     return float(np.mean([record.test.mm.top1 for record in result.records]))
 
 
-def study(path, training, seeds, steps):
+def study(path, training, seeds):
     """AUBC of each selection, one number per seed."""
-    common = {"dataset": "features", "data": path} | settings_of(path.stem, training, steps)
+    common = {"dataset": "features", "data": path} | settings_of(path.stem, training)
     selections = {"random": {"strategy": "random"}} | {
         measure: {"strategy": "rlmba", "strategy_options": {"uncertainty": measure}}
         for measure in MEASURES
@@ -107,21 +104,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="+", type=Path)
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--only", nargs="+", choices=TRAININGS, default=list(TRAININGS))
     parser.add_argument("--out", type=Path, default=Path("bench/results/evidence.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    protocol = {"seeds": given.seeds, "steps": given.steps, "budgets": BUDGETS}
+    protocol = {"seeds": given.seeds, "budgets": BUDGETS}
     stored = json.loads(given.out.read_text()) if given.out.exists() else {"results": {}}
     results = stored["results"]
     for training in given.only:
         for path in given.sets:
             if path.stem in results.setdefault(training, {}):
                 continue
-            results[training][path.stem] = study(
-                path, TRAININGS[training], given.seeds, given.steps
-            )
+            results[training][path.stem] = study(path, TRAININGS[training], given.seeds)
             given.out.write_text(
                 json.dumps({"machine": machine_info(), **protocol, "results": results}, indent=1)
                 + "\n"

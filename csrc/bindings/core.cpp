@@ -45,6 +45,7 @@ PYBIND11_MODULE(_core, m) {
   rlmba::bindings::register_gradient_kmeans_plusplus(m);
   rlmba::bindings::register_gradient_residuals(m);
   rlmba::bindings::register_graph_propagate(m);
+  rlmba::bindings::register_herding(m);
   rlmba::bindings::register_k_center(m);
   rlmba::bindings::register_kmeans(m);
   rlmba::bindings::register_min_distance(m);

@@ -52,6 +52,7 @@ void register_fused_score(py::module_& m);
 void register_gradient_kmeans_plusplus(py::module_& m);
 void register_gradient_residuals(py::module_& m);
 void register_graph_propagate(py::module_& m);
+void register_herding(py::module_& m);
 void register_k_center(py::module_& m);
 void register_kmeans(py::module_& m);
 void register_min_distance(py::module_& m);

@@ -6,7 +6,7 @@ modalities that both rows have. It is infinite if they have none in common.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -82,9 +82,40 @@ class ModalityRows:
             both &= other.present[row]
         return both
 
-    def require_finite(self) -> None:
-        """Raise :class:`NonFiniteError` for a row that is not finite in a modality that it has."""
+    def require_range(self, squared: NDArray[np.float64], positions: NDArray[np.int64]) -> None:
+        """Raise :class:`DataError` if a distance between rows with a common modality is infinite.
+
+        ``squared`` [S, N] are the distances from the rows at ``positions`` to all rows.
+        """
+        far = np.isinf(squared.max(axis=1))
+        if self.present is not None:
+            for i in np.flatnonzero(far):
+                common = (self.present & self.present[positions[i]]).any(axis=1)
+                far[i] = np.isinf(squared[i, common]).any()
+        if far.any():
+            raise distances.overflow("features")
+
+    def groups(self) -> tuple[NDArray[np.bool_], NDArray[np.int32] | None]:
+        """Return the sets of modalities that occur, bool [G, M], and which one each row has.
+
+        The second array is None if there is only one.
+        """
+        if self.present is None:
+            return np.ones((1, len(self.parts)), dtype=bool), None
+        sets, which = np.unique(self.present, axis=0, return_inverse=True)
+        if len(sets) < 2:
+            return np.ascontiguousarray(self.present[:1]), None
+        return np.ascontiguousarray(sets), which.reshape(-1).astype(np.int32)
+
+    def require_finite(self, first_bad_row: Callable[[Any], int] | None = None) -> None:
+        """Raise :class:`NonFiniteError` for a row that is not finite in a modality that it has.
+
+        ``first_bad_row`` is the compiled search for a row that is not finite, whether or not it has
+        the modality.
+        """
         for m, (name, part) in enumerate(zip(self.names, self.parts, strict=True)):
+            if first_bad_row is not None and first_bad_row(part) < 0:
+                continue
             finite = np.isfinite(part).all(axis=1)
             if self.present is not None:
                 finite |= ~self.present[:, m]

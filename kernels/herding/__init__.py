@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances, modality_rows
 from rlmba.kernels.herding import reference
@@ -19,7 +22,7 @@ from rlmba.kernels.tile_radius import neighbor_radius
 
 __all__ = ["Herding", "herding"]
 
-_BACKENDS = ("reference",)
+_BACKENDS = ("cpu", "reference")
 _SAMPLED = 200
 
 
@@ -35,6 +38,43 @@ class Herding(NamedTuple):
     gains: Any
     radius: float
     targets: int
+
+
+def _cpu(
+    problem: Problem, n: int, max_memory: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    core = dispatch.require_core()
+    rows, labeled = problem.rows, problem.labeled
+    labeled.require_finite(core.first_bad_row)
+    rows.require_finite(core.first_bad_row)
+    sets, groups = rows.groups()
+    targets, candidates = problem.targets, problem.candidates
+    if groups is not None:
+        targets = targets[np.argsort(groups[targets], kind="stable")]
+        candidates = candidates[np.argsort(groups[candidates], kind="stable")]
+    indices, gains = np.empty(n, dtype=np.int64), np.zeros(n)
+    done = (core.herding_f32 if rows.parts[0].dtype == np.float32 else core.herding_f64)(
+        list(rows.parts),
+        list(labeled.parts),
+        rows.weights,
+        rows.present,
+        labeled.present,
+        problem.radius,
+        problem.utility,
+        groups,
+        sets,
+        targets,
+        candidates,
+        distances.UNBOUNDED if max_memory is None else max_memory,
+        indices,
+        gains,
+    )
+    if done == core.herding_overflow:
+        raise distances.overflow("features")
+    # Nothing is left to gain: the lowest positions follow.
+    rest = np.setdiff1d(problem.candidates, indices[:done], assume_unique=True)
+    indices[done:] = rest[: n - done]
+    return indices, gains
 
 
 def herding(
@@ -152,11 +192,15 @@ def herding(
     most = None if targets is None else arrays.as_count(targets, "targets", low=1)
     distances.check_max_memory(max_memory)
     if radius is None:
-        radius = neighbor_radius(rows, max(1, given.rows + n), _SAMPLED, name)
+        radius = neighbor_radius(rows, max(1, given.rows + n), _SAMPLED, name, max_memory)
     radius = as_radius(radius)
     covered, factor, sampled = choose_targets(u, most)
     u, unit = scaled(u, covered)
-    indices, gains = reference.herding(Problem(rows, given, radius, u, covered, pool), n)
+    problem = Problem(rows, given, radius, u, covered, pool)
+    if name == "cpu":
+        indices, gains = _cpu(problem, n, max_memory)
+    else:
+        indices, gains = reference.herding(problem, n)
     return Herding(
         arrays.like(indices, first),
         arrays.like(gains * (unit * factor), first),

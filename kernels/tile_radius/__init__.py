@@ -13,12 +13,38 @@ from rlmba.kernels.tile_radius import reference
 
 __all__ = ["neighbor_radius", "tile_radius"]
 
-_BACKENDS = ("reference",)
+_BACKENDS = ("cpu", "reference")
+_BLOCK_BYTES = 16 * 2**20
 
 
-def neighbor_radius(rows: modality_rows.ModalityRows, k: int, sampled: int, name: str) -> float:
+def _cpu(
+    rows: modality_rows.ModalityRows,
+    sampled: NDArray[np.int64],
+    rank: int,
+    max_memory: int | None,
+) -> NDArray[np.float64]:
+    core = dispatch.require_core()
+    rows.require_finite(core.first_bad_row)
+    single = rows.parts[0].dtype == np.float32
+    measure = core.modality_distances_f32 if single else core.modality_distances_f64
+    bound = _BLOCK_BYTES if max_memory is None else min(max_memory, _BLOCK_BYTES)
+    step = min(max(1, bound // (8 * rows.rows)), len(sampled))
+    block, out = np.empty((step, rows.rows)), np.empty(len(sampled))
+    for begin in range(0, len(sampled), step):
+        positions = sampled[begin : begin + step]
+        squared = block[: len(positions)]
+        measure(list(rows.parts), rows.weights, rows.present, positions, squared)
+        rows.require_range(squared, positions)
+        squared[np.arange(len(positions)), positions] = -1.0  # the row itself comes first
+        squared.partition(rank, axis=1)
+        out[begin : begin + step] = squared[:, rank]
+    return out
+
+
+def neighbor_radius(
+    rows: modality_rows.ModalityRows, k: int, sampled: int, name: str, max_memory: int | None
+) -> float:
     """Implement :func:`tile_radius` for checked arguments and a backend's ``name``."""
-    del name
     count = rows.rows
     if count < 2:
         rows.require_finite()
@@ -26,7 +52,10 @@ def neighbor_radius(rows: modality_rows.ModalityRows, k: int, sampled: int, name
     size = min(sampled, count)
     positions: NDArray[np.int64] = np.arange(size, dtype=np.int64) * count // size
     rank = min(max(round(count / k), 1), count - 1)
-    squared = reference.squared_to_neighbors(rows, positions, rank)
+    if name == "cpu":
+        squared = _cpu(rows, positions, rank, max_memory)
+    else:
+        squared = reference.squared_to_neighbors(rows, positions, rank)
     near = squared[np.isfinite(squared)]
     return float(np.median(np.sqrt(near))) if len(near) else 0.0
 
@@ -85,4 +114,4 @@ def tile_radius(
     k = arrays.as_count(k, "k", low=1)
     sampled = arrays.as_count(rows, "rows", low=1)
     distances.check_max_memory(max_memory)
-    return neighbor_radius(given, k, sampled, name)
+    return neighbor_radius(given, k, sampled, name, max_memory)

@@ -19,6 +19,12 @@ def test_k_center(rng):
         np.testing.assert_allclose(reach, ours.distances, rtol=1e-12)
 
 
+def test_herding(rng):
+    x = rng.normal(size=(300, 5))
+    ours = kernels.herding(x, 20, radius=1.5)
+    np.testing.assert_array_equal(plain.herding_in_blocks(x, 20, 1.5, block=70), ours.indices)
+
+
 def test_bald(rng):
     z = rng.normal(size=(5, 60, 4))
     np.testing.assert_allclose(plain.bald_difference(z), kernels.bald_score(z), atol=1e-12)

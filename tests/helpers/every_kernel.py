@@ -55,6 +55,13 @@ def _graph(rng, dtype):
     return _rows((20, 4))(rng, dtype) | {"labeled": np.arange(20) < 5}
 
 
+def _herding(rng, dtype):
+    present = rng.random((20, 2)) < 0.8
+    utility = rng.random(20).astype(dtype)
+    more = {"present": present, "utility": utility, "candidates": rng.permutation(20)[:9]}
+    return _rows((20, 3), (20, 2), (2, 3))(rng, dtype) | more
+
+
 def _order(rng, dtype):
     return _rows((20,))(rng, dtype) | {"indices": rng.permutation(20)[:6]}
 
@@ -83,6 +90,19 @@ CASES = {
     "gradient_residuals": Case(_rows((20, 3)), kernels.gradient_residuals),
     "graph_propagate": Case(
         _rows((20, 3), (20, 2)), lambda a, b, **o: kernels.graph_propagate(a, b, **o)[:2]
+    ),
+    "herding": Case(
+        _herding,
+        lambda a, b, c, present, utility, candidates, **o: kernels.herding(
+            {"a": a, "b": b},
+            4,
+            labeled={"a": c, "b": c[:, :2]},
+            present=present,
+            utility=utility,
+            candidates=candidates,
+            **o,
+        ),
+        (),
     ),
     "k_center": Case(
         _rows((20, 3), (2, 3)), lambda a, b, **o: kernels.k_center(a, 4, labeled=b, **o)
@@ -114,6 +134,7 @@ CASES = {
             [a, b], labels, bias=bias, present=present, **o
         ),
     ),
+    "tile_radius": Case(_rows((20, 3)), lambda a, **o: kernels.tile_radius(a, 3, **o), ()),
     "top_k": Case(_rows((20,)), lambda a, **o: kernels.top_k(a, 5, **o), ("triton", "cuda")),
 }
 """Every exported operation."""

@@ -90,6 +90,7 @@ OPTION_CASES: Mapping[str, Mapping[str, Sequence[OptionCase]]] = {
         "radius": [OptionCase("nearest-labeled"), OptionCase(0.4)],
         "uncertainty": [OptionCase("none"), OptionCase("entropy")],
         "weights": [OptionCase("uniform"), OptionCase("uniform", False, {"space": "fused"})],
+        "trust": [OptionCase(0.4), OptionCase(0.6, False)],
         "kappa": [OptionCase(2, under={"policy": "learned"}), OptionCase(2, False)],
         "policy": [OptionCase("learned"), OptionCase("learned", False, {"explore": False})],
         **of_the_policy({"policy": "learned"}, "none"),

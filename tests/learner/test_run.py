@@ -117,6 +117,13 @@ def test_incremental_reward(quick, tmp_path):
     np.testing.assert_allclose([r.raw_reward for r in records[1:]], np.diff(top1))
 
 
+def test_a_reward_by_nll(quick, tmp_path):
+    reward = {"kind": "incremental", "measure": "nll"}
+    records = run(change(quick, rounds=2, reward=reward), tmp_path / "r").records
+    nll = [r.validation.mm.nll for r in records]
+    np.testing.assert_allclose([r.raw_reward for r in records[1:]], -np.diff(nll))
+
+
 def test_a_reward_that_needs_siblings_is_refused_before_anything_is_written(quick, tmp_path):
     with pytest.raises(UsageError, match="needs the labels of several batches in each round"):
         run(change(quick, reward={"kind": "siblings"}), tmp_path / "r")
@@ -180,14 +187,18 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(quick, tmp_path, strate
     with pytest.raises(Stopped):
         run(before, folder, observer=StopAfter(1))
     values = yaml.safe_load((folder / "config.yaml").read_text())
-    del values["reward"]["baselines"]
+    del values["reward"]["baselines"], values["reward"]["measure"]
     del values["training"]["head_learning_rate"]
     del values["strategy_options"][next(iter(options))]
+    values["strategy_options"].pop("uncertainty", None)
+    del values["training"]["loss"], values["training"]["evidential"]
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     with safe_open(folder / "checkpoints/round_001/model.safetensors", "np") as file:
         written = json.loads(file.metadata()["config"])
-    assert "baselines" not in written["reward"]
+    assert not {"baselines", "measure"} & written["reward"].keys()
     assert "head_learning_rate" not in written["training"]
+    assert not {"loss", "evidential"} & set(written["training"])
+    assert "uncertainty" not in written["strategy_options"]
     assert next(iter(options)) not in written["strategy_options"]
     config = configure({"label": "old"}, resume_from=folder)
     assert config == change(whole.config, label="old")

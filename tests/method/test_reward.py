@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlmba.errors import DataError, UsageError
-from rlmba.method.reward import Baseline, Reward, expected_reward, mean_curve
+from rlmba.method.reward import Baseline, Reward, expected_reward, mean_curve, quality
+from rlmba.types import Evaluation, HeadMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +21,12 @@ def test_kinds():
     assert Reward("absolute").raw(0.9, 0.4, 100) == 0.9
     assert Reward("incremental").raw(0.9, 0.4, 100) == pytest.approx(0.5)
     assert Reward("relative", curves=curves).raw(0.9, 0.4, 200) == pytest.approx(0.2)
+
+
+def test_quality_is_top1_or_what_is_left_of_1_without_nll():
+    heads = {"mm": HeadMetrics(0.75, 0.7, 0.4, 0.1), "image": HeadMetrics(0.5, 0.5, 2.0, 0.1)}
+    assert quality(Evaluation(heads, 20), "top1") == 0.75
+    assert quality(Evaluation(heads, 20), "nll") == pytest.approx(0.6)
 
 
 def test_relative_needs_curves_and_says_how_to_make_them():

@@ -20,7 +20,7 @@ from transformers import CLIPConfig
 from typer.testing import CliRunner
 
 from rlmba.cli.app import application
-from rlmba.config import ModelConfig, RunConfig
+from rlmba.config import EvidentialConfig, ModelConfig, RunConfig
 from rlmba.data import Modality
 from rlmba.errors import UsageError
 from rlmba.learner import Trained, run
@@ -30,6 +30,8 @@ from rlmba.project import graph as graph_module
 from rlmba.project.export import export
 from rlmba.project.graph import ExportError, NetworkGraph, example_inputs, write_onnx
 from rlmba.project.predict import predict_file
+from rlmba.training import head_log_probs
+from rlmba.types import PoolOutputs
 
 FACTOR = 16
 """How many times farther from the results in float64 ONNX Runtime may be than torch, both in float32."""
@@ -216,10 +218,10 @@ PAIRS = [
 """Two in a network: an export takes seconds, most of which do not depend on what is in it."""
 
 
-def made(modalities, encoders, *, fusion="amcb", predictor="pooled"):
+def made(modalities, encoders, *, fusion="amcb", predictor="pooled", evidential=None):
     """A network of random weights, as if a run had trained it."""
     config = ModelConfig.model_validate({"width": 16, "encoders": encoders})
-    model = build_classifier(modalities, 4, config, fusion, seed=0).eval()
+    model = build_classifier(modalities, 4, config, fusion, seed=0, evidential=evidential).eval()
     model.set_fusion_weights([0.3, 0.7])
     return Trained(
         model=model,
@@ -301,6 +303,33 @@ def test_every_family_of_encoders(pair, clip, tmp_path):
 def test_concatenation_and_the_fused_predictor(tmp_path):
     modalities = [Modality("a", "features", (6,)), OTHER]
     trained = made(modalities, {}, fusion="concat", predictor="fused")
+    write_onnx(trained, tmp_path / "model.onnx")
+    assert worst_factor(trained, tmp_path / "model.onnx") < FACTOR
+
+
+@pytest.mark.parametrize("fused_head", [True, False])
+def test_trained_evidence_in_a_graph(fused_head, tmp_path):
+    """The pooled predictor sums the logarithms of expected probabilities, without temperatures."""
+    modalities = [Modality("a", "features", (6,)), OTHER]
+    evidential = EvidentialConfig(fused_head=fused_head)
+    trained = made(modalities, {}, evidential=evidential)
+    trained = replace(trained, temperatures=np.ones(2), fused_temperature=1.0)
+    inputs = example_inputs(trained, 5, torch.Generator().manual_seed(1))
+    present = torch.ones((5, 2), dtype=torch.bool)
+    present[0, 1] = False
+    with torch.no_grad():
+        probabilities, fused, *logits, features = NetworkGraph(trained)(inputs, present)
+    ours = PoolOutputs(
+        ids=np.arange(5).astype(str),
+        features=dict.fromkeys("ab", features.numpy()),
+        logits={m: z.numpy() for m, z in zip("ab", logits, strict=True)},
+        fused_features=features.numpy(),
+        fused_logits=fused.numpy(),
+        present=present.numpy(),
+        evidence="exp",
+    )
+    expected = np.exp(head_log_probs(ours, predictor="pooled")["mm"])
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
     write_onnx(trained, tmp_path / "model.onnx")
     assert worst_factor(trained, tmp_path / "model.onnx") < FACTOR
 

@@ -97,7 +97,7 @@ def test_labels_without_logits_are_covered_already():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"policy": "learned"}, {"radius": 0.0}, {"radius": np.inf}]
+    "options", [{}, {"policy": "learned"}, {"radius": 0.0}, {"radius": np.inf}, {"trust": 0.0}]
 )
 class TestExtremeInput:
     def test_equal_rows_and_certain_predictions(self, options):
@@ -146,6 +146,39 @@ def test_the_smallest_labeled_distance():
     assert herding.nearest_labeled({"a": np.ones((3, 2))}, weights=np.ones(1)) is None
 
 
+@pytest.mark.parametrize("radius", [0.6, 0.0, np.inf])
+def test_where_labels_are_trusted_they_cover_their_own_class_only(radius, monkeypatch):
+    monkeypatch.setattr(herding, "_BLOCK_VALUES", 100)
+    pool = make_pool(n=40, dtype=np.float64)
+    rest, labeled = np.arange(9, 40), np.arange(9)
+    x = {m: a[rest] for m, a in pool.input_features.items()}
+    w, labels = np.array([0.6, 0.4]), np.arange(9) % 3
+    u, predicted = np.linspace(1, 0.1, 31), np.arange(31) % 4
+    found, gains = herding.trusted_batch(
+        x,
+        6,
+        weights=w,
+        utility=u,
+        labeled={m: a[labeled] for m, a in pool.input_features.items()},
+        labels=labels,
+        predicted=predicted,
+        radius=radius,
+    )
+    d = distances(pool, w)
+    k = {0.0: (d == 0) * 1.0, np.inf: np.ones_like(d)}.get(radius)
+    k = np.exp(-d / radius**2) if k is None else k
+    own = np.where(predicted[:, None] == labels, k[np.ix_(rest, labeled)], 0)
+    covered, k = own.max(axis=1), k[np.ix_(rest, rest)]
+    taken = []
+    for position, gain in zip(found, gains, strict=True):
+        value = u * (u[:, None] * np.maximum(0, k - covered[:, None])).sum(axis=0)
+        value[taken] = -1
+        assert gain == pytest.approx(value.max(), abs=1e-9)
+        assert value[position] == pytest.approx(value.max(), abs=1e-9)
+        covered = np.maximum(covered, k[:, position])
+        taken.append(position)
+
+
 @pytest.mark.parametrize(
     ("option", "match"),
     [
@@ -155,6 +188,7 @@ def test_the_smallest_labeled_distance():
         ({"radius": float("nan")}, "radius"),
         ({"uncertainty": "vacuity"}, "uncertainty: expected one of"),
         ({"weights": "amcb"}, "weights: expected one of"),
+        ({"trust": 80.0}, "trust: expected a number"),
     ],
 )
 def test_bad_options(option, match):

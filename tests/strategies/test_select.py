@@ -25,7 +25,7 @@ class TestEveryStrategy:
         needs = strategies.create(name).needs
         keys = {"features": {"features", "modality_features"}}
         keys |= {"logits": {"logits", "modality_logits"}, "labeled": {"labeled"}}
-        keys |= {"head": {"head"}, "dropout_logits": {"dropout"}}
+        keys |= {"labels": {"labels"}, "head": {"head"}, "dropout_logits": {"dropout"}}
         keys |= {"input_features": {"input_features"}}
         everything["input_features"] = everything["features"]
         given = {k: everything[k] for k, values in keys.items() if values & needs}
@@ -76,7 +76,8 @@ class TestEveryStrategy:
             "mask": mask,
             "torch": torch.from_numpy(at),
         }
-        given = {k: v for k, v in everything.items() if k not in ("labeled", "labels")}
+        given = {k: v for k, v in everything.items() if k != "labeled"}
+        given["labels"] = rng.integers(C, size=40)
         ids = np.array([f"s{i}" for i in range(N)])
         batch = rlmba.select(name, n=20, rng=1, labeled=forms[kind], ids=ids, **given)
         assert sorted(batch.positions) == np.flatnonzero(~mask).tolist()
@@ -114,7 +115,8 @@ class TestEveryStrategy:
         needs = strategies.create(name).needs
         if not needs & {"features", "logits", "modality_logits", "dropout"}:
             pytest.skip("looks at ids alone")
-        given = {k: v for k, v in everything.items() if k not in ("labeled", "labels")}
+        given = {k: v for k, v in everything.items() if k != "labeled"}
+        given["labels"] = np.arange(20) % C
         given["features"], given["logits"] = features.copy(), given["logits"].copy()
         given["dropout_logits"] = given["dropout_logits"].copy()
         for a in (given["features"], given["logits"], given["dropout_logits"][2]):

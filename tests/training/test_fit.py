@@ -88,7 +88,13 @@ def test_learns_from_few_labels(digits):
         [digits.train_positions[digits.labels[digits.train_positions] == c][:6] for c in range(10)]
     )
     model, diagnostics = train(
-        digits, positions, model=ModelConfig(width=64), epochs=15, min_steps=100
+        digits,
+        positions,
+        model=ModelConfig(width=64),
+        epochs=15,
+        min_steps=100,
+        learning_rate=1e-3,
+        head_learning_rate=None,
     )
     outputs = predict(model, Loader(digits), digits.test_positions, batch_size=512)
     result = evaluate(outputs, digits.labels[digits.test_positions])

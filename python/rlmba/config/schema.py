@@ -76,7 +76,8 @@ class EvidentialConfig(_Section):
     kl_weight: float = Field(0.1, ge=0)
     """Final weight of the penalty for evidence of wrong classes, KL(Dir(y + (1 - y) alpha) || Dir(1))."""
     annealing: float = Field(0.5, ge=0, le=1)
-    """Share of the optimizer steps over which the penalty's weight rises linearly from 0; 0: none."""
+    """Share of the optimizer steps over which the penalty's weight rises linearly from 0; 0: it has its
+    final weight from the start."""
     fused_head: bool = True
     """Also train a fused head by cross-entropy. Without it, the fused logits are log alpha_f (Eq 3), whose
     softmax is the expected probability, and strategies and fusions that need a fused head are refused."""
@@ -103,7 +104,7 @@ class TrainingConfig(_Section):
     """"adamw" decouples weight decay from the gradient; "adam" adds it to the gradient."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """Decay rates of the optimizer's averages of the gradient and of its square."""
-    weight_decay: float = Field(0.5, ge=0)
+    weight_decay: float = Field(1.0, ge=0)
     """Weight decay; biases and normalization layers have none."""
     schedule: Literal["step", "cosine", "constant"] = "cosine"
     """Learning rate schedule; "cosine" falls to 0, "step" divides the rate by 10 at each epoch in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,20 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.kernels import Herding
+from rlmba.kernels.herding.reference import affinity
 
-__all__ = ["FIRST_RADIUS", "TARGETS", "first_batch", "later_batch", "nearest_labeled"]
+__all__ = [
+    "FIRST_RADIUS",
+    "TARGETS",
+    "first_batch",
+    "later_batch",
+    "nearest_labeled",
+    "trusted_batch",
+]
 
 FIRST_RADIUS = 0.7
 """Share of the tile radius that is the radius of the first batch's kernel."""
+_BLOCK_VALUES = 2**22
 TARGETS = 50_000
 """Samples to cover at most; of larger pools, this many evenly spaced ones."""
 
@@ -123,6 +133,88 @@ def later_batch(
     )
 
 
+def trusted_batch(
+    features: Mapping[str, Any],
+    n: int,
+    *,
+    weights: NDArray[np.float64],
+    utility: NDArray[np.float64],
+    labeled: Mapping[str, Any],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    radius: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Choose as :func:`later_batch`, where labels cover only what is predicted to be of their class.
+
+    A sample next to a label of another class than the predicted one is not covered by it. Each pick
+    maximizes u(j) times its gain.
+
+    Parameters
+    ----------
+    features, n, weights, utility, labeled
+        As for :func:`later_batch`; every sample has all modalities.
+    labels : int64 array [L]
+        Classes of the labeled samples.
+    predicted : int64 array [N]
+        Class predicted for each sample of the pool.
+    radius : float
+        Of the kernel, from 0 to infinity.
+
+    Returns
+    -------
+    (int64 array [n], float64 array [n])
+        Positions in chosen order, and u(j) times the gain; ties go to the lowest position.
+    """
+    rows, known = _joined(features, weights), _joined(labeled, weights)
+    targets = np.arange(len(rows))
+    if len(rows) > TARGETS:
+        targets = np.arange(TARGETS) * len(rows) // TARGETS
+    covered_rows, u = rows[targets], np.asarray(utility, dtype=np.float64)
+    cover = np.zeros(len(targets))
+    for c in np.unique(labels):
+        mine = np.flatnonzero(predicted[targets] == c)
+        if len(mine):
+            near = kernels.min_distance(covered_rows[mine], known[labels == c]).distances
+            cover[mine] = affinity(np.asarray(near, dtype=np.float64) ** 2, radius)
+
+    def values(positions: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        k = affinity(_squared(rows[positions], covered_rows), radius)
+        return u[positions] * (np.maximum(0, k - cover) @ u[targets]), k
+
+    step = max(1, _BLOCK_VALUES // max(1, len(targets)))
+    blocks = [np.arange(i, min(i + step, len(rows))) for i in range(0, len(rows), step)]
+    first = np.concatenate([values(block)[0] for block in blocks])
+    # Gains only shrink, so a gain computed before is an upper bound.
+    heap = [(-value, position, 0) for position, value in enumerate(first.tolist())]
+    heapq.heapify(heap)
+    indices, gains = np.empty(n, dtype=np.int64), np.empty(n)
+    for done in range(n):
+        while heap[0][2] < done and heap[0][0] < 0:
+            position = heap[0][1]
+            value = float(values(np.array([position]))[0][0])
+            heapq.heapreplace(heap, (-value, position, done))
+        negative, position, _ = heapq.heappop(heap)
+        indices[done], gains[done] = position, -negative
+        cover = np.maximum(cover, values(np.array([position]))[1][0])
+    return indices, gains
+
+
+def _joined(parts: Mapping[str, Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows [n, sum of widths] whose squared distances are D."""
+    share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    scaled = [
+        np.asarray(a, dtype=np.float64) * w**0.5 for w, a in zip(share, parts.values(), strict=True)
+    ]
+    return np.concatenate(scaled, axis=1)
+
+
+def _squared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    sums = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)
+    squared = sums - 2 * (a @ b.T)
+    # Rounding must not tell duplicates apart: a kernel of radius 0 covers them.
+    return np.where(squared > 1e-13 * sums, squared, 0.0)
+
+
 def nearest_labeled(
     labeled: Mapping[str, Any],
     *,
@@ -138,12 +230,7 @@ def nearest_labeled(
     weights : float array [M]
         >= 0, with a positive sum.
     """
-    share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    parts = [
-        np.asarray(a, dtype=np.float64) * w**0.5
-        for w, a in zip(share, labeled.values(), strict=True)
-    ]
-    rows = np.concatenate(parts, axis=1)
+    rows = _joined(labeled, weights)
     smallest = np.inf
     for row in range(1, len(rows)):
         squared = ((rows[:row] - rows[row]) ** 2).sum(axis=1)

@@ -93,7 +93,7 @@ class AlfaMix(Strategy):
 
     name: ClassVar[str] = "alfa-mix"
     summary: ClassVar[str] = "samples that mixing with labeled classes changes (ALFA-Mix)"
-    needs: ClassVar[frozenset[str]] = frozenset({"features", "logits", "head", "labeled"})
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "logits", "head", "labeled", "labels"})
 
     step: float = 1 / 32
 

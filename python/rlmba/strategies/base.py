@@ -27,12 +27,13 @@ NEEDS = (
     "modality_features",
     "modality_logits",
     "labeled",
+    "labels",
     "head",
     "dropout",
     "input_features",
 )
 """Values of ``Strategy.needs``: the fused features and logits, those of each modality, the features of
-labeled samples, the fused head, logits of dropout passes, what the encoders read."""
+labeled samples, their classes, the fused head, logits of dropout passes, what the encoders read."""
 
 
 class Choice(NamedTuple):

@@ -29,6 +29,7 @@ _PASS = {
     "modality_features": "features={modality: [N, d], ...}, one entry per modality",
     "modality_logits": "logits={modality: [N, C], ...} (or probabilities=), one entry per modality",
     "labeled": "labeled=[L, D] (features of labeled samples), or their positions within features",
+    "labels": "labels=[L], the classes of the labeled samples",
     "head": "head=(weight [C, D], bias [C]) of the linear layer that makes the logits",
     "dropout": "dropout_logits=[K, N, C], logits of K stochastic passes",
     "input_features": "input_features=[N, D] (or a mapping of modality to [N, d]), what the model reads",
@@ -233,6 +234,7 @@ def _require(strategy: Strategy, given: PoolArrays, head: LinearHead | None) -> 
         "modality_logits": bool(given.logits.modalities)
         or (alone and given.logits.fused is not None),
         "labeled": given.labeled_features is not None,
+        "labels": given.labels is not None,
         "head": head is not None,
         "dropout": given.dropout is not None,
         "input_features": bool(given.input_features.arrays() or given.features.arrays()),

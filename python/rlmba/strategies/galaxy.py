@@ -92,7 +92,7 @@ class Galaxy(Strategy):
 
     name: ClassVar[str] = "galaxy"
     summary: ClassVar[str] = "bisection between differing labels by one class's margin (GALAXY)"
-    needs: ClassVar[frozenset[str]] = frozenset({"logits", "head", "labeled"})
+    needs: ClassVar[frozenset[str]] = frozenset({"logits", "head", "labeled", "labels"})
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are 1 - (p_(1) - p_(2)); ties of an order go by position.

@@ -9,10 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import ShapeError, UsageError
+from rlmba import kernels
+from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.method import herding
 from rlmba.method.completing import completed_features
 from rlmba.strategies.base import Choice, Stages
+from rlmba.strategies.geometry import unit_rows
 from rlmba.strategies.learned import LearnedDraw, policy_inputs
 from rlmba.strategies.uncertainty import entropy, margin_difficulty
 from rlmba.types import MULTIMODAL, PoolOutputs, QueryContext
@@ -62,6 +64,10 @@ class RlmbaH(LearnedDraw):
         u(x) = 1 - (p_(1) - p_(2)) of the fused softmax, its entropy, or 1.
     weights : {"fusion", "uniform"}
         Weights of the modalities in D: those of the fusion, or equal ones.
+    trust : float or None
+        From this Top-1 on the validation set on, in [0, 1], labels cover only samples that are predicted
+        to be of their class, and gains are multiplied by the uncertainty of the pick
+        (:func:`rlmba.method.herding.trusted_batch`); None: never.
     policy : {"none", "learned"}
         "learned" draws among the first kappa n picks, by a residual over their order. Before it has
         learned anything, and with ``explore=False``, it takes exactly the first n.
@@ -86,6 +92,7 @@ class RlmbaH(LearnedDraw):
     radius: str | float = "tile"
     uncertainty: str = "margin"
     weights: str = "fusion"
+    trust: float | None = None
     policy: str = "none"
     sharpness: float = 5.0
 
@@ -103,6 +110,10 @@ class RlmbaH(LearnedDraw):
         if r not in _RADII if isinstance(r, str) else not r >= 0:
             raise UsageError(
                 f"rlmba-h: radius: expected one of {_RADII} or a number >= 0, got {r!r}"
+            )
+        if self.trust is not None and not 0 <= self.trust <= 1:
+            raise UsageError(
+                f"rlmba-h: trust: expected a number in [0, 1] or None, got {self.trust}"
             )
         super().__post_init__()
         needs = {_SPACES[self.space]}
@@ -122,15 +133,7 @@ class RlmbaH(LearnedDraw):
             u = self._utility(pool) if scored else None
         count = n if self.agent is None else min(self.kappa * n, len(pool))
         with stages("herding"):
-            found = herding.later_batch(
-                space.features,
-                count,
-                weights=space.weights,
-                utility=u,
-                labeled=space.labeled,
-                radius=self._radius(space),
-                size=n,
-            )
+            positions, gains = self._picks(pool, context, space, u, (n, count))
         picks = np.arange(n)
         if self.agent is not None:
             with stages("policy"):
@@ -138,12 +141,53 @@ class RlmbaH(LearnedDraw):
                     pool,
                     context,
                     margin_difficulty(pool.fused_logits),
-                    found.indices,
+                    positions,
                     order=np.arange(count),
-                    distances=found.gains,
+                    distances=gains,
                 )
                 picks = self.agent.draw(*inputs, n, rng=context.rng)
-        return Choice(found.indices[picks], found.gains[picks])
+        return Choice(positions[picks], gains[picks])
+
+    def _picks(
+        self,
+        pool: PoolOutputs,
+        context: QueryContext,
+        space: _Space,
+        u: NDArray[np.float64] | None,
+        sizes: tuple[int, int],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Positions and gains of as many picks as ``sizes`` says second, for a batch of the first."""
+        n, count = sizes
+        radius = self._radius(space)
+        if u is not None and space.labeled is not None and self._trusts(context):
+            size = n + len(next(iter(space.labeled.values())))
+            if radius is None:
+                radius = kernels.tile_radius(space.features, size, weights=space.weights)
+            return herding.trusted_batch(
+                space.features,
+                count,
+                weights=space.weights,
+                utility=u,
+                labeled=space.labeled,
+                labels=np.asarray(context.labels),
+                predicted=pool.fused_logits.argmax(axis=1),
+                radius=radius,
+            )
+        found = herding.later_batch(
+            space.features,
+            count,
+            weights=space.weights,
+            utility=u,
+            labeled=space.labeled,
+            radius=radius,
+            size=n,
+        )
+        return found.indices, found.gains
+
+    def _trusts(self, context: QueryContext) -> bool:
+        if self.trust is None or context.validation is None or context.labels is None:
+            return False
+        return context.validation.mm.top1 >= self.trust
 
     def _utility(self, pool: PoolOutputs) -> NDArray[np.float64] | None:
         if self.uncertainty == "margin":
@@ -166,8 +210,8 @@ class RlmbaH(LearnedDraw):
             weights = context.fusion_weights_for(pool)
         if self.space == "fused":
             labeled = context.labeled_for(pool)
-            given = None if labeled is None else {MULTIMODAL: _unit_rows(labeled)}
-            return _Space({MULTIMODAL: _unit_rows(pool.fused_features)}, given, np.ones(1))
+            given = None if labeled is None else {MULTIMODAL: unit_rows(labeled)}
+            return _Space({MULTIMODAL: unit_rows(pool.fused_features)}, given, np.ones(1))
         if self.space == "modality":
             return _Space(*_modality_features(pool, context), weights)
         if pool.input_features is None:
@@ -194,7 +238,7 @@ def _modality_features(
         raise ShapeError(
             f"QueryContext.labeled_present: expected shape {(size, m)}, got {there.shape}"
         )
-    features = {a: _unit_rows(f) for a, f in pool.features.items()}
+    features = {a: unit_rows(f) for a, f in pool.features.items()}
     if labeled is None or not size:
         return completed_features(features, pool.present), None
     for name, f in features.items():
@@ -202,7 +246,12 @@ def _modality_features(
             raise ShapeError(
                 f"QueryContext.labeled_modalities[{name!r}]: expected shape {(size, f.shape[1])}, got {got}"
             )
-    known = {a: _unit_rows(labeled[a]) for a in features}
+        if not np.isfinite(labeled[name]).all():
+            raise DataError(
+                f"QueryContext.labeled_modalities[{name!r}]: expected finite numbers, got NaN or infinity; "
+                "drop or repair that labeled sample"
+            )
+    known = {a: unit_rows(labeled[a]) for a in features}
     if pool.present is None and there is None:
         return features, known
     present = [
@@ -213,9 +262,3 @@ def _modality_features(
         {a: np.concatenate([f, known[a]]) for a, f in features.items()}, np.concatenate(present)
     )
     return {a: f[:n] for a, f in made.items()}, {a: f[n:] for a, f in made.items()}
-
-
-def _unit_rows(x: NDArray[Any]) -> NDArray[Any]:
-    """Rows of length 1; rows of zeros stay zero."""
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.where(norm > 0, norm, 1))
