@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.sweep import ABLATIONS, load_sweep, make_plan, read_sweep_file, stored_sweep
 from rlmba.experiments.sweep.folder import open_folder
 from tests.helpers.sweep_runs import TINY, write_features
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -362,3 +365,8 @@ def test_a_folder_of_something_else_or_in_use_or_damaged(plan, tmp_path):
     (out / "sweep.yaml").write_text("format: 9\nrlmba: '7.0'\n")
     with pytest.raises(RunFolderError, match=r"expected format 1, found 9.*7\.0"):
         opened(made, out, resume=True)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.name)
+def test_examples_are_comparisons(file):
+    assert load_sweep(read_sweep_file(file)).strategies

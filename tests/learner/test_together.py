@@ -16,10 +16,12 @@ from rlmba.learner import (
     TrainedTogether,
     run,
     run_together,
+    together,
     together_key,
 )
 from rlmba.strategies import Strategy
 from rlmba.strategies.random import Random
+from rlmba.training import fit_stacked
 from tests.helpers.float64_runs import networks_in_float64
 from tests.helpers.interrupting import StopAfter, Stopped
 
@@ -113,6 +115,28 @@ def test_stopped_runs_go_on_where_they_were(features, tmp_path):
         assert [r.test.mm.top1 for r in a.records] == [r.test.mm.top1 for r in b.records]
 
 
+def test_predictors_share_trainings(features, tmp_path, monkeypatch):
+    fitted = []
+
+    def counted(models, *arguments, **named):
+        fitted.append(len(models))
+        return fit_stacked(models, *arguments, **named)
+
+    monkeypatch.setattr(together, "fit_stacked", counted)
+    configs = [
+        features("margin", seed, predictor=p) for p in ("fused", "pooled") for seed in (0, 1)
+    ]
+    folders = [tmp_path / str(k) for k in range(4)]
+    results = run_together(configs, folders)
+    assert fitted == [2, 2, 2]
+    assert chosen(folders[0]) == chosen(folders[2])
+    for config, result in zip(configs, results, strict=True):
+        alone = run(config, tmp_path / f"alone-{config.predictor}-{config.seed}")
+        assert chosen(result.path) == chosen(alone.path)
+        for found, expected in zip(result.records, alone.records, strict=True):
+            close(plain(found), plain(expected))
+
+
 class Falls(Strategy):
     """Fails in round 2."""
 
@@ -125,11 +149,11 @@ class Falls(Strategy):
 
 
 def test_one_that_fails_leaves_the_others(features, tmp_path):
-    together = TrainedTogether.build([features("random", seed) for seed in (0, 1, 2)])
-    together.learners[1].strategy = Falls()
+    group = TrainedTogether.build([features("random", seed) for seed in (0, 1, 2)])
+    group.learners[1].strategy = Falls()
     for _ in range(2):
-        assert len(together.round()) == 3
-    outcomes = together.advance(together.learners)
+        assert len(group.round()) == 3
+    outcomes = group.advance(group.learners)
     assert isinstance(outcomes[1], PluginError)
     assert "from the module" in str(outcomes[1])
     assert isinstance(outcomes[1].__cause__, RuntimeError)

@@ -6,11 +6,15 @@ import csv
 import threading
 
 import httpx
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from rlmba.cli.app import application
 from rlmba.errors import AnnotatorError
+from rlmba.learner.inputs import prepared
+from rlmba.learner.settings import PREFERRED
+from rlmba.method.herding import first_batch
 from rlmba.project import loop, status
 from rlmba.runfolder.store import read_run
 from tests.helpers.people_data import asked, fill, made, rows_of, taken, write_manifest
@@ -167,6 +171,19 @@ class TestLoop:
         assert any(isinstance(o, str) for o in outcomes)
 
 
+def test_the_first_batch_covers_the_pool(tmp_path):
+    rows, _ = rows_of(40)
+    folder = made(tmp_path / "p", write_manifest(tmp_path / "m.jsonl", rows))
+    questions = asked(folder).batch.questions
+    inside = [q.id for q in questions if q.purpose == "train"]
+    aside = {q.id for q in questions if q.purpose == "validation"}
+    arrays = {m: np.array([r[m] for r in rows], np.float32) for m in ("a", "b")}
+    inputs = prepared(np.arange(len(rows)), arrays, np.ones((len(rows), 2), np.bool_))
+    free = np.array([i for i, r in enumerate(rows) if r["id"] not in aside])
+    found = first_batch(inputs.at(free).features, 9)
+    assert inside == [rows[i]["id"] for i in free[found.indices]]
+
+
 def test_status(tmp_path, oracle):
     _, manifest, truth = oracle
     folder = made(tmp_path / "p", manifest)
@@ -247,5 +264,5 @@ def test_commands(tmp_path, oracle):
     assert "labels: 36" in out
     assert out.count("round ") >= 2
     config = (folder / "config.yaml").read_text()
-    assert "strategy: rlmba-x" in config
+    assert f"strategy: {PREFERRED['strategy']}" in config
     assert "fusion: adaptive" in config

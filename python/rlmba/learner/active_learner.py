@@ -20,6 +20,7 @@ from rlmba.learner.own_model import FitAndOutputs, OwnModel
 from rlmba.learner.query import Announce, NothingToAsk, validation_size
 from rlmba.learner.rounds import silent
 from rlmba.learner.saving import SavedLearner
+from rlmba.learner.settings import PREFERRED
 from rlmba.learner.sources import (
     Arrays,
     arrays_dataset,
@@ -96,7 +97,7 @@ class ActiveLearner(SavedLearner):
         test: Sequence[bool] | NDArray[Any] | None = None,
         present: Mapping[str, Any] | NDArray[Any] | None = None,
         kinds: Mapping[str, str] | None = None,
-        strategy: str = "rlmba-x",
+        strategy: str = PREFERRED["strategy"],
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> ActiveLearner:
@@ -145,7 +146,7 @@ class ActiveLearner(SavedLearner):
         dataset: MultimodalDataset,
         *,
         classes: Sequence[str] | None = None,
-        strategy: str = "rlmba-x",
+        strategy: str = PREFERRED["strategy"],
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> ActiveLearner:

@@ -24,6 +24,7 @@ from rlmba.runfolder.store import read_run
 from rlmba.strategies import create, options
 
 __all__ = [
+    "PREFERRED",
     "configure",
     "default_output",
     "environment",
@@ -31,6 +32,9 @@ __all__ = [
     "resolve",
     "strategy_options",
 ]
+
+PREFERRED: Mapping[str, str] = {"strategy": "rlmba-x", "fusion": "adaptive", "predictor": "pooled"}
+"""Settings where people label: the best on data sets on which they were not tuned (docs/results.md)."""
 
 
 def configure(

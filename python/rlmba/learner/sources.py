@@ -18,15 +18,13 @@ from rlmba.ids import not_storable
 from rlmba.learner.labels import listed
 from rlmba.learner.own_model import SampleList
 from rlmba.learner.own_outputs import host_array
+from rlmba.learner.settings import PREFERRED
 from rlmba.types import MULTIMODAL
 
 __all__ = ["Arrays", "arrays_dataset", "sample_list", "settings_of", "with_classes"]
 
 Arrays: TypeAlias = "Mapping[str, Any]"
 Labels: TypeAlias = "Sequence[str | int | None] | NDArray[Any] | None"
-
-_BASIS: Mapping[str, Any] = {"fusion": "adaptive", "predictor": "pooled"}
-"""What did best on data that it was not tuned on: docs/results.md."""
 
 
 def settings_of(
@@ -49,7 +47,7 @@ def settings_of(
         )
     given = {} if classes is None else {"dataset_options.classes": list(check_classes(classes))}
     (seed,) = listed([seed], "seed")  # NumPy's integers as Python's
-    flags = {**_BASIS, "dataset": name, "strategy": strategy, "seed": seed}
+    flags = {**PREFERRED, "dataset": name, "strategy": strategy, "seed": seed}
     return load_config(overrides={**flags, **given, **(settings or {})})
 
 

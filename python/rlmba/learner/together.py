@@ -174,22 +174,44 @@ class TrainedTogether:
             for pool in [learner.labels.pool]
         ]
         config = learners[0].config
+        twins = _twins(learners, samples)
+        distinct = list(dict.fromkeys(twins))
         results = fit_stacked(
-            [network.model for network in networks],
+            [networks[k].model for k in distinct],
             self.loader,
-            samples,
+            [samples[k] for k in distinct],
             config.training,
             epochs=config.epochs,
             group=self.group,
         )
+        result_of = dict(zip(distinct, results, strict=True))
+        for network, k in zip(networks, twins, strict=True):
+            if network is not networks[k]:
+                network.model.load_state_dict(networks[k].model.state_dict())
         share = (time.perf_counter() - start) / len(learners)
-        return [r if isinstance(r, Exception) else (r, share) for r in results]
+        found = [result_of[k] for k in twins]
+        return [r if isinstance(r, Exception) else (r, share) for r in found]
 
     def _stackable(self, learner: ActiveLearner) -> bool:
         network = learner.model
         return isinstance(network, Network) and can_stack(
             network.model, learner.labels.dataset, learner.config.training
         )
+
+
+def _twins(learners: Sequence[ActiveLearner], samples: Sequence[LabeledSamples]) -> list[int]:
+    """For each learner, the first one whose training is the same.
+
+    Runs that differ only in the predictor train the same networks while their selections are the same.
+    """
+    first: dict[tuple[object, ...], int] = {}
+    found = []
+    for k, (learner, s) in enumerate(zip(learners, samples, strict=True)):
+        weights = learner.model.fusion_weights.tobytes()
+        earlier = k if learner.config.training.warm_start else None
+        key = (s.seed, s.positions.tobytes(), s.labels.tobytes(), weights, earlier)
+        found.append(first.setdefault(key, k))
+    return found
 
 
 def _ask(learner: ActiveLearner) -> None:

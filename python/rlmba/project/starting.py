@@ -21,7 +21,7 @@ from rlmba.learner.query import (
     missing_validation,
     validation_size,
 )
-from rlmba.learner.settings import environment, load_source, strategy_options
+from rlmba.learner.settings import PREFERRED, environment, load_source, strategy_options
 from rlmba.markup import command
 from rlmba.project.folder import log_own_labels, written_by
 from rlmba.runfolder.labels import LabelLog
@@ -31,13 +31,6 @@ __all__ = ["Started", "overrides", "start"]
 
 _PATHS = frozenset({"document_root", "export", "key_file", "path", "truth"})
 """Options of annotators that are paths."""
-
-_BASIS: Mapping[str, Any] = {
-    "strategy": "rlmba-x",
-    "fusion": "adaptive",
-    "predictor": "pooled",
-}
-"""The best settings on data sets on which they were not tuned: docs/results.md."""
 
 _SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 _PRETRAINED: Mapping[str, Mapping[str, Any]] = {
@@ -94,7 +87,7 @@ def overrides(
         raise UsageError(
             f"--classes: expected two or more distinct names, comma-separated, got {list(classes)}"
         )
-    out: dict[str, Any] = dict(_BASIS)
+    out: dict[str, Any] = dict(PREFERRED)
     if manifest is not None:
         out |= {"dataset": "manifest", "data": manifest}
     else:

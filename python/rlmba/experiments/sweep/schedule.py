@@ -167,12 +167,16 @@ class _SweepSchedule:
 
 
 def _units(runs: Sequence[PlannedRun], runner: Runner, limit: int) -> list[WorkUnit]:
-    """Group seeds of a variant that may be trained together into units, ordered by their first runs."""
-    groups: dict[tuple[str, str], list[list[PlannedRun]]] = {}
+    """Group runs of a strategy that may be trained together into units, ordered by their first runs.
+
+    They have one data set and fusion. Runs with several predictors share trainings.
+    """
+    groups: dict[tuple[str, ...], list[list[PlannedRun]]] = {}
     ordered: list[list[PlannedRun]] = []
     for run in runs:
         key = runner.key(run.config) if limit > 1 else None
-        parts = groups.setdefault((run.variant, key), []) if key is not None else []
+        same = (run.dataset, run.config.fusion, run.label)
+        parts = groups.setdefault((*same, key), []) if key is not None else []
         if not parts or len(parts[-1]) == limit:
             parts.append([])
             ordered.append(parts[-1])
