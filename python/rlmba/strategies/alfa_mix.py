@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -139,7 +140,7 @@ class AlfaMix(Strategy):
         if n >= len(ratio):
             return 1.0
         needed = float(np.partition(ratio, n)[n])
-        return min(1.0, self.step * (np.floor(min(needed, 1.0) / self.step) + 1))
+        return min(1.0, self.step * (math.floor(min(needed, 1.0) / self.step) + 1))
 
 
 def _anchors(labeled: NDArray[Any], classes: NDArray[np.int64]) -> NDArray[np.float64]:

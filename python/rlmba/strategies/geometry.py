@@ -100,7 +100,8 @@ def unit_features(
     else:
         features = np.concatenate([*pool.input_features.values()], axis=1)
         given = context.labeled_inputs_for(pool)
-        labeled = given and np.concatenate([given[m] for m in pool.input_features], axis=1)
+        joined = [] if given is None else [given[m] for m in pool.input_features]
+        labeled = np.concatenate(joined, axis=1) if joined else None
     features = unit_rows(features)
     return features, None if labeled is None else unit_rows(labeled).astype(features.dtype)
 

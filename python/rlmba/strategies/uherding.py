@@ -101,7 +101,7 @@ class UHerding(Strategy):
         # In float64, because a quotient can overflow in float32.
         logits = np.asarray(pool.fused_logits, dtype=np.float64) / t
         if self.uncertainty == "entropy":
-            return np.maximum(entropy(logits), 0.0)
+            return np.asarray(np.maximum(entropy(logits), 0.0), dtype=np.float64)
         if self.uncertainty == "margin":
             return np.asarray(margin_difficulty(logits))
         require_finite(logits, "fused_logits")
