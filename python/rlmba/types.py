@@ -27,6 +27,7 @@ __all__ = [
     "RoundRecord",
     "Selection",
     "TrainingDiagnostics",
+    "require_finite_labeled",
     "simplex_weights",
 ]
 
@@ -191,7 +192,14 @@ def _require_modalities(name: str, found: Mapping[str, Any], modalities: Sequenc
         )
 
 
-def _require_finite(name: str, array: Any) -> None:
+def require_finite_labeled(name: str, array: Any) -> None:
+    """Raise unless an array or tensor [L, D] of labeled samples, ``name`` in the message, is finite.
+
+    Raises
+    ------
+    DataError
+        If a row contains NaN or infinity; it names the first one.
+    """
     finite = array.isfinite() if hasattr(array, "isfinite") else np.isfinite(array)
     rows = finite.all(1)
     if not bool(rows.all()):
@@ -397,6 +405,12 @@ class QueryContext:
     validation: Evaluation | None = None
     training: TrainingDiagnostics = field(default_factory=TrainingDiagnostics)
 
+    @property
+    def n_labeled(self) -> int:
+        """L, the number of labeled samples, of whichever of their arrays were given; 0 without any."""
+        arrays = (self.labels, self.labeled_features, *(self.labeled_input_features or {}).values())
+        return next((len(a) for a in arrays if a is not None), 0)
+
     def weights_for(self, pool: PoolOutputs) -> NDArray[np.float64]:
         """Weights [M] for this pool, uniform if none were given.
 
@@ -459,7 +473,7 @@ class QueryContext:
                 f"QueryContext.labeled_features: expected [L, {width}], as wide as the pool's fused "
                 f"features, got shape {labeled.shape}; take both from the same model and fusion"
             )
-        _require_finite("QueryContext.labeled_features", labeled)
+        require_finite_labeled("QueryContext.labeled_features", labeled)
         return labeled if len(labeled) else None
 
     def labeled_inputs_for(self, pool: PoolOutputs) -> Mapping[str, NDArray[Any]] | None:
@@ -484,7 +498,7 @@ class QueryContext:
                     f"{name}[{m!r}]: expected shape {(size, inputs[m].shape[1])}, as wide as the pool's "
                     f"input features, got {a.shape}; prepare both by one InputSpace"
                 )
-            _require_finite(f"{name}[{m!r}]", a)
+            require_finite_labeled(f"{name}[{m!r}]", a)
         return labeled if size else None
 
     def head_for(self, pool: PoolOutputs) -> LinearHead:

@@ -54,6 +54,21 @@ def test_every_built_in_strategy_has_an_entry():
     assert built_in <= set(cost.COSTS)
 
 
+@pytest.mark.parametrize("name", ["rlmba-h", "maxherding", "typiclust", "tcm", "probcover"])
+def test_the_width_of_input_features_counts_where_they_are_compared(name):
+    machine = cost.Machine(1e9, 1e9, 1e9)
+    inside = strategies.create(name, space="input")
+    narrow, wide = (
+        cost.estimate(inside, replace(SIZE, width=0, input_width=d), machine) for d in (20, 100)
+    )
+    assert wide.seconds > 2 * narrow.seconds
+    assert wide.memory > narrow.memory
+    fused = strategies.create(name, space="fused")
+    assert cost.estimate(fused, SIZE, machine) == cost.estimate(
+        fused, replace(SIZE, input_width=900), machine
+    )
+
+
 def test_measured_rates_are_those_of_a_machine(one_thread):
     machine = cost.measure_machine()
     assert min(machine.products, machine.moved, machine.plain) > 1e6

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import rlmba
-from rlmba.errors import NonFiniteError, RlmbaWarning, ShapeError, UsageError
+from rlmba import strategies
+from rlmba.errors import DataError, NonFiniteError, RlmbaWarning, ShapeError, UsageError
 from rlmba.method import herding
 from rlmba.method.completing import completed_features
 from rlmba.method.input_space import InputSpace
@@ -97,6 +98,25 @@ def test_without_them_the_features_are_used_with_a_warning(features, logits):
         )
         rlmba.select("margin", n=5, features=features, logits=logits)
     assert batch.positions.tolist() == same.positions.tolist()
+
+
+def test_a_labeled_sample_that_is_not_finite_is_named(raw):
+    others = {m: a[:4].astype(float) for m, a in raw.items()}
+    others["text"][2, 0] = np.nan
+    with pytest.raises(DataError, match=r"^labeled_input_features\['text'\]: .* row 2 "):
+        rlmba.select("rlmba-h", n=2, input_features=raw, labeled_input_features=others)
+
+
+def test_the_option_weights_is_a_text(raw):
+    given = {"n": 7, "input_features": raw, "rng": 0}
+    given["logits"] = {m: a[:, :4] for m, a in raw.items()} | {"mm": raw["image"][:, :4]}
+    given["fusion_weights"] = [0.9, 0.1]
+    uniform = rlmba.select("rlmba-h", weights="uniform", **given)
+    made = strategies.create("rlmba-h", weights="uniform")
+    assert uniform.positions.tolist() == rlmba.select(made, **given).positions.tolist()
+    assert uniform.positions.tolist() != rlmba.select("rlmba-h", **given).positions.tolist()
+    with pytest.raises(UsageError, match="'margin' has no option 'weights'"):
+        rlmba.select("margin", weights="uniform", **given)
 
 
 def test_errors(raw, both, features, logits):

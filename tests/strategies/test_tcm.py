@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rlmba
 from rlmba import strategies
 from rlmba.errors import UsageError
 from tests.helpers.contract import make_context, make_pool
@@ -24,6 +25,16 @@ def test_switches_at_a_number_of_labels():
             np.testing.assert_array_equal(
                 mine.query(pool, context, 9).positions, expected.positions
             )
+
+
+def test_labels_count_without_fused_features(rng):
+    x, logits = rng.normal(size=(40, 3)), rng.normal(size=(40, 4))
+    given = {"input_features": x, "logits": logits, "n": 5, "rng": 0}
+    for labeled in ({"labeled": np.arange(20)}, {"labeled_input_features": x[:20]}):
+        chosen = rlmba.select("tcm", space="input", labels_per_class=5, **labeled, **given)
+        assert list(chosen.seconds) == ["score"]
+        chosen = rlmba.select("tcm", space="input", labels_per_class=5.1, **labeled, **given)
+        assert list(chosen.seconds) == ["kmeans", "typicality"]
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan")])

@@ -222,6 +222,8 @@ def workload(arguments: Mapping[str, Any], n: int) -> Workload:
     if logits is None:
         logits = probabilities
     dropout, labeled = arguments.get("dropout_logits"), arguments.get("labeled")
+    if labeled is None:
+        labeled = arguments.get("labeled_input_features")
     first = [*_arrays([features, logits]), *([] if dropout is None else [dropout[0]])]
     inputs = arguments.get("input_features")
     first = first or _arrays([inputs]) or _arrays([arguments.get("ids")])

@@ -19,6 +19,7 @@ __all__ = [
     "first_batch",
     "later_batch",
     "nearest_labeled",
+    "squared_distances",
     "trusted_batch",
 ]
 
@@ -178,7 +179,7 @@ def trusted_batch(
             cover[mine] = affinity(np.asarray(near, dtype=np.float64) ** 2, radius)
 
     def values(positions: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        k = affinity(_squared(rows[positions], covered_rows), radius)
+        k = affinity(squared_distances(rows[positions], covered_rows), radius)
         return u[positions] * (np.maximum(0, k - cover) @ u[targets]), k
 
     step = max(1, _BLOCK_VALUES // max(1, len(targets)))
@@ -208,10 +209,11 @@ def _joined(parts: Mapping[str, Any], weights: NDArray[np.float64]) -> NDArray[n
     return np.concatenate(scaled, axis=1)
 
 
-def _squared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    sums = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)
+def squared_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distances [n, m] between rows [n, D] and [m, D], exactly 0 between equal rows."""
+    sums = np.einsum("nd,nd->n", a, a)[:, None] + np.einsum("md,md->m", b, b)
     squared = sums - 2 * (a @ b.T)
-    # Rounding must not tell duplicates apart: a kernel of radius 0 covers them.
+    # Rounding must not separate equal rows: a ball of radius 0 contains them.
     return np.where(squared > 1e-13 * sums, squared, 0.0)
 
 

@@ -91,7 +91,7 @@ def mean_curve(curves: Sequence[Mapping[int, float]], labels: int) -> float:
         if labels not in curve:
             raise DataError(
                 f"relative reward: baseline curve {i} has no point at {labels} labels (it has "
-                f"{sorted(curve)}); run the baseline under the same initial_labels, batch_size and rounds"
+                f"{sorted(curve)}); run the baseline with the same numbers of labels"
             )
     return math.fsum(curve[labels] for curve in curves) / len(curves)
 

@@ -113,7 +113,7 @@ def _pool(w: Workload) -> Work:
 
 def _completing(w: Workload, strategy: Strategy) -> Work:
     """Completing incomplete samples from the nearest others: :mod:`rlmba.strategies.absent`."""
-    if not w.incomplete or "features" not in strategy.needs:
+    if not w.incomplete or not strategy.needs & {"features", "input_features"}:
         return Work()
     bytes_ = float(w.samples) * w.width * w.itemsize
     return Work(
@@ -121,6 +121,22 @@ def _completing(w: Workload, strategy: Strategy) -> Work:
         moved=6.0 * w.modalities * bytes_,
         memory=2.0 * bytes_ + 2**26,
     )
+
+
+def _of_inputs(w: Workload, strategy: Strategy) -> tuple[Workload, Work]:
+    """Preparing input features for a strategy that needs them, and the workload with their width."""
+    if "input_features" not in strategy.needs:
+        return w, Work()
+    rows = float(w.samples + w.labeled)
+    given = w.input_width or w.width
+    width = min(given, COMPONENTS * w.modalities)
+    # The input is read four times in float64, and once more for the covariance of a wide modality.
+    preparing = Work(
+        products=2.0 * rows * given * (given / w.modalities if given > width else 1),
+        moved=64.0 * rows * given,
+        memory=8.0 * rows * width + 3 * 2**26,
+    )
+    return replace(w, width=width), preparing
 
 
 def _softmax(w: Workload, copies: float) -> Work:
@@ -187,19 +203,9 @@ def _herding(samples: float, targets: float, batch: float, labeled: float, width
 
 
 def _rlmba_h(w: Workload, strategy: RlmbaH) -> Work:
-    rows = float(w.samples + w.labeled)
-    given = w.input_width or w.width
-    width = min(given, COMPONENTS * w.modalities)
-    # Preparing reads the input four times in float64, and a wide modality's covariance once.
-    preparing = Work(
-        products=2.0 * rows * given * (given / w.modalities if given > width else 1),
-        moved=64.0 * rows * given,
-        memory=8.0 * rows * width + 3 * 2**26,
-    )
     batch = w.batch * (1 if strategy.policy == "none" else strategy.kappa)
     targets = min(w.samples, TARGETS)
-    cover = _herding(w.samples, targets, batch, w.labeled, width)
-    return _softmax(w, copies=5) + preparing + cover
+    return _softmax(w, copies=5) + _herding(w.samples, targets, batch, w.labeled, w.width)
 
 
 def _bald(w: Workload, _: Strategy) -> Work:
@@ -379,7 +385,8 @@ def estimate(
     if count is None or origin(type(strategy)):
         return None
     m = measure_machine() if machine is None else machine
-    w = _pool(workload) + _completing(workload, strategy) + count(workload, strategy)
+    size, inputs = _of_inputs(workload, strategy)
+    w = _pool(workload) + inputs + _completing(size, strategy) + count(size, strategy)
     seconds = w.products / m.products + w.moved / m.moved + w.plain / m.plain
     return Estimate(seconds=seconds, memory=w.memory)
 

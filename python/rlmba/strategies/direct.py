@@ -64,7 +64,7 @@ def select(
     head: LinearHead | tuple[ArrayLike, ArrayLike] | None = None,
     dropout_logits: ArrayLike | None = None,
     present: ArrayLike | None = None,
-    weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
+    weights: ArrayLike | Sequence[float] | Mapping[str, float] | str | None = None,
     temperatures: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     fusion_weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     input_features: ByModality | None = None,
@@ -125,6 +125,7 @@ def select(
         modalities) are used unchanged.
     weights, temperatures, fusion_weights : float array [M] or mapping of modality to float, optional
         As in :class:`~rlmba.types.QueryContext`. Without names, they are in the order of the mappings.
+        ``weights`` may also be a text, the option of that name (``rlmba-h``).
     input_features : array [N, D] or mapping of modality to array [N, d_m], optional
         What the model reads, as numbers, or features of a frozen encoder: of the same samples as
         ``features``. They are standardized, reduced to at most 128 components and scaled to unit rows,
@@ -166,6 +167,8 @@ def select(
     >>> rlmba.select("margin", logits=logits, labeled=[0], n=1).positions
     array([2])
     """
+    if isinstance(weights, str):
+        options["weights"], weights = weights, None
     if isinstance(strategy, str):
         strategy = create(strategy, **options)
     elif options:

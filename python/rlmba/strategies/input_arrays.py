@@ -16,7 +16,7 @@ from rlmba.method.input_space import InputSpace
 from rlmba.strategies import array_inputs
 from rlmba.strategies.array_inputs import ByModality
 from rlmba.strategies.pool_arrays import PoolArrays
-from rlmba.types import PoolOutputs, QueryContext
+from rlmba.types import PoolOutputs, QueryContext, require_finite_labeled
 
 __all__ = ["with_input_features"]
 
@@ -46,6 +46,8 @@ def with_input_features(
         If they have other widths.
     NonFiniteError
         If a value is NaN or infinite; ``.row`` is the position in the pool's arrays.
+    DataError
+        If one of the labeled samples' is.
     """
     source = _by_modality(given.input_features, given.names)
     if not source:
@@ -68,17 +70,15 @@ def with_input_features(
             rows = len(next(iter(others.values())))
             at = np.arange(size, size + rows)
             if there is not None:
-                theirs = given.labeled_present
-                theirs = np.ones((rows, len(given.names)), np.bool_) if theirs is None else theirs
-                there = np.concatenate([there, theirs])
+                there = np.concatenate([there, np.ones((rows, len(given.names)), np.bool_)])
             source = {m: _stacked(m, a, others[m]) for m, a in source.items()}
+            for m, a in others.items():
+                require_finite_labeled(f"labeled_input_features[{m!r}]", a)
     try:
         space = InputSpace.fit(source, present=there)
         made = completed_features(space.prepare(source, present=there), there)
     except NonFiniteError as error:
-        if error.row < size:
-            raise NonFiniteError(f"sample {given.name(error.row)!r}: {error}", error.row) from error
-        raise
+        raise NonFiniteError(f"sample {given.name(error.row)!r}: {error}", error.row) from error
     found = {m: a[at] for m, a in made.items()} if len(at) else None
     pool = replace(pool, input_features={m: a[unlabeled] for m, a in made.items()})
     return pool, replace(context, labeled_input_features=found)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import UsageError
+from rlmba.method.herding import squared_distances
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.strategies.geometry import LLOYD_STEPS, needs_in, unit_features
 from rlmba.types import PoolOutputs, QueryContext
@@ -152,11 +153,7 @@ def _balls(
     x: NDArray[np.float64], centers: NDArray[np.int64], delta: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """Blocks of centers, and which rows are within delta of each: bool [block, N], symmetric."""
-    squared = (x * x).sum(axis=1)
     size = max(1, _BLOCK // len(x))
     for start in range(0, len(centers), size):
         block = centers[start : start + size]
-        distance = squared[block, None] + squared - 2 * (x[block] @ x.T)
-        near = distance <= delta * delta
-        near[np.arange(len(block)), block] = True
-        yield block, near
+        yield block, squared_distances(x[block], x) <= delta * delta

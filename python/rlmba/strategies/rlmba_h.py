@@ -67,7 +67,8 @@ class RlmbaH(LearnedDraw):
     trust : float or None
         From this Top-1 on the validation set on, in [0, 1], labels cover only samples that are predicted
         to be of their class, and gains are multiplied by the uncertainty of the pick
-        (:func:`rlmba.method.herding.trusted_batch`); None: never.
+        (:func:`rlmba.method.herding.trusted_batch`); None, or without a validation set, as in
+        :func:`rlmba.select`: never.
     policy : {"none", "learned"}
         "learned" draws among the first kappa n picks, by a residual over their order. Before it has
         learned anything, and with ``explore=False``, it takes exactly the first n.

@@ -53,7 +53,6 @@ class Tcm(TypiClust):
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are typicalities before the switch, 1 - (p_(1) - p_(2)) after it."""
-        labels = 0 if context.labeled_features is None else len(context.labeled_features)
-        if labels < self.labels_per_class * pool.n_classes:
+        if context.n_labeled < self.labels_per_class * pool.n_classes:
             return super().choose(pool, context, n, stages)
         return Margin().choose(pool, context, n, stages)
