@@ -25,9 +25,9 @@ __all__ = [
 
 FIRST_RADIUS = 0.7
 """Share of the tile radius that is the radius of the first batch's kernel."""
-_BLOCK_VALUES = 2**22
 TARGETS = 50_000
 """Samples to cover at most; of larger pools, this many evenly spaced ones."""
+_BLOCK_VALUES = 2**22
 
 
 def first_batch(
@@ -62,16 +62,14 @@ def first_batch(
     UsageError, ShapeError, NonFiniteError
         As for :func:`rlmba.kernels.herding`.
     """
-    size = n + (0 if labeled is None else len(next(iter(labeled.values()))))
-    radius = FIRST_RADIUS * kernels.tile_radius(inputs, max(size, 1), present=present)
-    return kernels.herding(
+    radius = FIRST_RADIUS * kernels.tile_radius(inputs, _balls(n, labeled), present=present)
+    return later_batch(
         inputs,
         n,
         labeled=labeled,
         present=present,
         labeled_present=labeled_present,
         radius=radius,
-        targets=TARGETS,
     )
 
 
@@ -87,7 +85,7 @@ def later_batch(
     radius: float | None = None,
     size: int | None = None,
 ) -> Herding:
-    """Choose samples that cover the uncertain ones that no labeled sample covers.
+    """Choose samples that cover uncertain samples which no labeled sample covers.
 
     Parameters
     ----------
@@ -104,12 +102,12 @@ def later_batch(
     radius : float, optional
         Radius of the kernel; default: the tile radius of L + ``size`` balls.
     size : int, optional
-        The size of the batch where ``n`` also counts further candidates; default: n.
+        The size of the batch, if ``n`` is larger because a policy chooses among the picks; default: n.
 
     Returns
     -------
     rlmba.kernels.Herding
-        As :func:`first_batch`.
+        As for :func:`first_batch`, with the radius above.
 
     Raises
     ------
@@ -117,10 +115,8 @@ def later_batch(
         As for :func:`rlmba.kernels.herding`.
     """
     if radius is None:
-        balls = (n if size is None else size) + (
-            0 if labeled is None else len(next(iter(labeled.values())))
-        )
-        radius = kernels.tile_radius(features, max(balls, 1), weights=weights, present=present)
+        balls = _balls(n if size is None else size, labeled)
+        radius = kernels.tile_radius(features, balls, weights=weights, present=present)
     return kernels.herding(
         features,
         n,
@@ -147,7 +143,7 @@ def trusted_batch(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Choose as :func:`later_batch`, where labels cover only what is predicted to be of their class.
 
-    A sample next to a label of another class than the predicted one is not covered by it. Each pick
+    A labeled sample does not cover samples that are predicted to be of another class. Each pick
     maximizes u(j) times its gain.
 
     Parameters
@@ -198,6 +194,11 @@ def trusted_batch(
         indices[done], gains[done] = position, -negative
         cover = np.maximum(cover, values(np.array([position]))[1][0])
     return indices, gains
+
+
+def _balls(n: int, labeled: Mapping[str, Any] | None) -> int:
+    """Balls that tile the pool: one for each sample of the batch and each labeled one, at least one."""
+    return max(1, n + (0 if labeled is None else len(next(iter(labeled.values())))))
 
 
 def _joined(parts: Mapping[str, Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:

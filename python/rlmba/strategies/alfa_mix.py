@@ -69,8 +69,9 @@ class AlfaMix(Strategy):
     The anchor of a class is the mean of its labeled fused features, or that of all labeled features if
     it has none. The mixing ratio grows by ``step`` until more samples than the batch change their
     predicted class, or it reaches 1. These candidates are clustered by k-means on features of unit
-    length, and each cluster gives the candidate nearest to its center. If there are fewer candidates
-    than the batch, the others are drawn uniformly.
+    length, and each cluster gives the candidate nearest to its center. If clusters are empty, because
+    candidates are equal, the candidates nearest to their centers fill the batch. If there are fewer
+    candidates than the batch, the others are drawn uniformly.
 
     Parameters
     ----------
