@@ -1,6 +1,6 @@
 """CPU kernels on a machine whose cores are all taken by other processes.
 
-Each call is timed alone and beside as many busy processes as there are cores, in turns, so that both
+Each call is timed alone and together with as many busy processes as there are cores, in turns, so that both
 figures belong to the same minutes. Next to those processes, each thread of a kernel is due half a core:
 the fair share of a call is twice its time alone, and ``over_fair_share`` is how many times as long it took
 in the median. Where the machine is not quiet when it should be, ``over_independent`` is more reliable: it
@@ -128,7 +128,7 @@ def apart(call: Callable[[], object], repeats: int) -> list[float]:
 
 
 def measure(call: Callable[[], object], others: Callable[[bool], None]) -> dict[str, float]:
-    """Median milliseconds of a call alone, beside the busy processes, and there without waiting."""
+    """Median milliseconds of a call alone, with the busy processes, and with them but without waiting."""
     with threads(os.cpu_count() or 1):
         seconds(call, 3)
         repeats = max(1, round(SECONDS / min(seconds(call, 3))))

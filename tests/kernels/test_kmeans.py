@@ -146,7 +146,7 @@ generator = np.random.default_rng(0)
 for begin in range(0, rows, 10_000):
     x[begin : begin + 10_000] = generator.standard_normal((10_000, 128), dtype=np.float32)
 kernels.kmeans(x[:1000], 200, rng=0, max_iter=2)
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
 before = peak()
 result = kernels.kmeans(x, 200, rng=0, max_iter=2)
 used = (peak() - before) / x.nbytes

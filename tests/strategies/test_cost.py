@@ -125,7 +125,7 @@ PEAK = """
     t.rlmba.select(strategy, n=20, rng=0, **t.arrays(small))
     def peak():
         return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     before = peak()
     t.rlmba.select(strategy, n=t.SIZE.batch, rng=0, **given)
     print(json.dumps([peak() - before, t.cost.estimate(strategy, t.SIZE).memory]))
