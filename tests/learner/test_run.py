@@ -269,7 +269,11 @@ def test_damaged_checkpoints(quick, tmp_path):
         ({"batch_size": 5000}, "exceeds the pool"),
         ({"initial_labels": 5}, "expected 10"),
         ({"initial_labels": 100_000}, "pool|training samples"),
-        ({"initial_labels": 12, "initial_sampling": "random"}, "class"),
+        ({"initial_labels": 100_000, "initial_sampling": "herding"}, "training samples"),
+        (
+            {"budgets": [20, 5000], "initial_labels": None, "batch_size": None, "rounds": None},
+            "keep",
+        ),
         ({"dataset": "cifar"}, "cifar"),
         ({"strategy": "best"}, "unknown strategy"),
         ({"strategy_options": {"kapa": 1}}, "no option 'kapa'"),
