@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlmba.errors import NonFiniteError, ShapeError
 from rlmba.kernels.common.arrays import to_host
 
-__all__ = ["COMPONENTS", "InputSpace"]
+__all__ = ["COMPONENTS", "InputSpace", "unit_rows"]
 
 COMPONENTS = 128
 """Width from which a modality is reduced by PCA, and the number of components that are kept."""
@@ -23,6 +23,15 @@ _EXACT = 2048
 """Rows or columns up to which the components are those of an exact eigendecomposition."""
 _EXTRA = 32
 _PASSES = 6
+
+
+def unit_rows(x: NDArray[Any]) -> NDArray[Any]:
+    """Rows [N, D] of finite numbers scaled to Euclidean length 1; rows of zeros remain zero."""
+    # Squares of very large or very small numbers would overflow or vanish.
+    largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
+    scaled = x / np.where(largest > 0, largest, 1)
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(scaled / np.where(length > 0, length, 1), dtype=x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +58,7 @@ class _Modality:
         z = self.standardized(rows)
         if self.components is not None:
             z = z @ self.components
-        largest = np.abs(z).max(axis=1, initial=0, keepdims=True)
-        z /= np.where(
-            largest > 0, largest, 1
-        )  # squares of very small or large numbers leave float64
-        norm = np.linalg.norm(z, axis=1, keepdims=True)
-        z /= np.where(norm > 0, norm, 1)
-        return z
+        return unit_rows(z)
 
 
 @dataclass(frozen=True, eq=False)

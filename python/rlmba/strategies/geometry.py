@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import ShapeError, UsageError
 from rlmba.kernels.common.arrays import require_finite
+from rlmba.method import input_space
 from rlmba.strategies.base import Strategy
 from rlmba.types import LinearHead, PoolOutputs, QueryContext
 
@@ -43,11 +44,7 @@ def unit_rows(x: NDArray[Any]) -> NDArray[Any]:
         If a row contains NaN or infinity; it names the first one.
     """
     require_finite(x, "features")
-    # Squares of very large or very small numbers would overflow or vanish.
-    largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
-    scaled = x / np.where(largest > 0, largest, 1)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.asarray(scaled / np.where(length > 0, length, 1), dtype=x.dtype)
+    return input_space.unit_rows(x)
 
 
 def needs_in(space: str, strategy: Strategy) -> frozenset[str]:
