@@ -31,6 +31,7 @@ class CoreSet(Strategy):
     name: ClassVar[str] = "coreset"
     summary: ClassVar[str] = "greedy k-center: farthest from all labeled and chosen samples"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
     on_device: ClassVar[bool] = True
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:

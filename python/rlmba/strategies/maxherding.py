@@ -44,6 +44,7 @@ class MaxHerding(Strategy):
     name: ClassVar[str] = "maxherding"
     summary: ClassVar[str] = "covers the pool by a Gaussian kernel (MaxHerding)"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
     space: str = "fused"
     radius: float = 1.0

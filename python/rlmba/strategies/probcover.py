@@ -86,6 +86,7 @@ class ProbCover(Strategy):
     name: ClassVar[str] = "probcover"
     summary: ClassVar[str] = "balls of a fixed radius that cover the most samples (ProbCover)"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
+    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
     space: str = "fused"
     delta: float | None = None

@@ -85,7 +85,7 @@ class RlmbaH(LearnedDraw):
     name: ClassVar[str] = "rlmba-h"
     summary: ClassVar[str] = "herding: covers uncertain samples in the input space"
     needs: ClassVar[frozenset[str]] = frozenset({"input_features"})
-    optional: ClassVar[frozenset[str]] = frozenset({"logits", "labeled"})
+    optional: ClassVar[frozenset[str]] = frozenset({"logits", "labeled", "labels"})
     policies: ClassVar[tuple[str, ...]] = ("none", "learned")
     on_device: ClassVar[bool] = False
 

@@ -56,6 +56,7 @@ class TypiClust(Strategy):
     name: ClassVar[str] = "typiclust"
     summary: ClassVar[str] = "most typical samples of clusters without labels (TypiClust)"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
     space: str = "fused"
     max_clusters: int = 500

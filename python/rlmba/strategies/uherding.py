@@ -59,6 +59,7 @@ class UHerding(Strategy):
     name: ClassVar[str] = "uherding"
     summary: ClassVar[str] = "covers what the calibrated model is uncertain about (UHerding)"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
+    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
     uncertainty: str = "margin"
     temperature: float | None = None
