@@ -124,7 +124,9 @@ class TestScope:
             make_group("mine", [0.5], options={"strategy": "badge"}),
         ]
         assert [g.strategy for g in groups if is_variant(g)] == ["amcb-only", "tau-2"]
-        assert is_variant(make_group("rlmba-x", [0.5], variant="strategy_options.kappa=3"))
+        for name, options in (("rlmba-x", "kappa=3"), ("rlmba-h", "radius=nearest-labeled")):
+            assert is_variant(make_group(name, [0.5], variant=f"strategy_options.{options}"))
+            assert not is_variant(make_group(name, [0.5]))
         assert not is_variant(make_group("rlmba", [0.5], variant="labels 20 to 40 in 2 rounds"))
         scope = scope_of(*groups)
         assert [r.strategy for r in scope.main.rows] == ["random", "rlmba", "mine"]

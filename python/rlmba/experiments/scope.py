@@ -15,17 +15,19 @@ from rlmba.experiments import paper
 from rlmba.experiments.content import Cell, Subject, TableData
 from rlmba.experiments.curves import Group
 
-__all__ = ["ORDER", "Scope", "StrategyVariant", "is_variant", "scopes", "slug"]
+__all__ = ["ORDER", "OURS", "Scope", "StrategyVariant", "is_variant", "scopes", "slug"]
 
 ORDER = (
     "random", "entropy", "margin", "gcnal", "coreset", "deepfool", "bald", "badge", "bmmal",
     "maxherding", "uherding", "typiclust", "tcm", "probcover", "dropquery", "alfa-mix", "galaxy",
     "amcb-only", "efda-only", "no-diversity", "greedy", "uniform-draw", "reward-absolute",
     "reward-incremental", "reward-relative", "rlmba", "rlmba-evidential", "rlmba-x",
+    "rlmba-h",
 )  # fmt: skip
 """Strategies and ablations in the order of the paper's tables, then ours; others follow as they appear."""
 
-_OURS = ("rlmba", "rlmba-x")
+OURS = ("rlmba", "rlmba-x", "rlmba-h")
+"""The strategies of this package whose labeled variants are ablations."""
 
 
 class StrategyVariant(NamedTuple):
@@ -46,8 +48,8 @@ def is_variant(group: Group) -> bool:
     A group that differs only by its numbers of labels, such as an unfinished run, is not.
     """
     named = group.strategy in paper.TABLE2 and group.strategy not in paper.TABLE1
-    of_ours = group.options.get("strategy", group.strategy) in _OURS
-    return named or (of_ours and (group.strategy not in _OURS or "=" in group.variant))
+    of_ours = group.options.get("strategy", group.strategy) in OURS
+    return named or (of_ours and (group.strategy not in OURS or "=" in group.variant))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +216,11 @@ class Scope:
         """Its ablations, with ``bmmal`` and the strategies they are variants of; None if there are none."""
         if not any(is_variant(g) for g in self.groups):
             return None
-        beside = ("bmmal", *_OURS)
+        references = ("bmmal", *OURS)
         rows = {
             StrategyVariant(g.strategy, g.variant)
             for g in self.groups
-            if is_variant(g) or g.strategy in beside
+            if is_variant(g) or g.strategy in references
         }
         return self.only([row for row in self.rows if row in rows])
 

@@ -17,7 +17,7 @@ from rlmba.experiments.figures.style import (
     strategy_styles,
     tidy,
 )
-from rlmba.experiments.scope import Scope, StrategyVariant, slug
+from rlmba.experiments.scope import OURS, Scope, StrategyVariant, slug
 from rlmba.types import MULTIMODAL
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
         return None
     groups = scope.ablations.of(dataset)
     rewards, of_reward = _rewards(groups)
-    ablated = [g for g in groups if g not in of_reward or g.strategy in ("rlmba", "rlmba-x")]
+    ablated = [g for g in groups if g not in of_reward or g.strategy in OURS]
     parts: list[tuple[str, str, list[tuple[str, Group, Array]]]] = []
     if len(ablated) > 1:
         named = [

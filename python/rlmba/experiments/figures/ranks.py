@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlmba.experiments.content import FigureData, Subject
 from rlmba.experiments.figures.style import canvas, export, finish
+from rlmba.experiments.scope import OURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str
             f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}",
             (edge, depth), xytext=(-5 if left else 5, 0), textcoords="offset points",
             ha="right" if left else "left", va="center", fontsize=9, annotation_clip=False,
-            fontweight="bold" if name in ("rlmba", "rlmba-x") else "normal",
+            fontweight="bold" if name in OURS else "normal",
         )  # fmt: skip
     for level, (first, last) in enumerate(cliques):
         y = -(0.16 + _CLIQUE_STEP * level)
