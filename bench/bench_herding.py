@@ -152,9 +152,7 @@ print(json.dumps(figures))
 """
 
 
-@pytest.mark.parametrize(
-    ("rows", "targets"), [(spec.BENCH["rows"], None), *spec.GROWTH], ids=str
-)
+@pytest.mark.parametrize(("rows", "targets"), [(spec.BENCH["rows"], None), *spec.GROWTH], ids=str)
 def test_growth(benchmark, rows, targets):
     """1,000 picks with 1,000 labeled rows; memory is the peak during the call relative to the input."""
     benchmark.group = "herding growth with rows (process start included in the time)"

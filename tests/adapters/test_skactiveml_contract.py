@@ -21,7 +21,11 @@ from rlmba import strategies
 from rlmba.adapters.skactiveml import RlmbaStrategy
 
 NAMES = [n for n in strategies.names() if not strategies.create(n).needs & {"dropout"}]
-READS_LOGITS = [n for n in NAMES if strategies.create(n).needs & {"logits", "modality_logits"}]
+READS_LOGITS = [
+    name
+    for name in NAMES
+    if ((s := strategies.create(name)).needs | s.optional) & {"logits", "modality_logits"}
+]
 N, LABELED = 12, 4
 X = np.random.default_rng(0).normal(size=(N, 3)) + 2 * np.resize([0, 1], N)[:, None]
 Y = np.where(np.arange(N) < LABELED, np.resize([0.0, 1.0], N), np.nan)

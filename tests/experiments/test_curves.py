@@ -48,9 +48,9 @@ def test_options_that_differ_are_never_averaged_and_are_said(write_run):
         write_run("c", "amcb.enabled=false", "strategy_options.baseline=moving", seed=2),
     )
     assert [g.variant for g in found] == [
-        "amcb.enabled=True, strategy_options.baseline=unset",
-        "amcb.enabled=False, strategy_options.baseline=unset",
-        "amcb.enabled=False, strategy_options.baseline=moving",
+        "amcb.enabled=True, strategy_options.baseline=unset, strategy_options.uncertainty=unset",
+        "amcb.enabled=False, strategy_options.baseline=unset, strategy_options.uncertainty=unset",
+        "amcb.enabled=False, strategy_options.baseline=moving, strategy_options.uncertainty=variance",
     ]
     assert "amcb.enabled=False" in found[1].name
 

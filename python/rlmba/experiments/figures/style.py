@@ -36,6 +36,8 @@ _DENSE = (0, (3, 1, 1, 1, 1, 1))
 _STRATEGIES: Mapping[str, dict[str, Any]] = {
     "rlmba": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_OURS},
     "rlmba-x": {"color": "#0072B2", "linestyle": "-", "marker": "s", **_OURS},
+    "rlmba-h": {"color": "#009E73", "linestyle": "-", "marker": "^", **_OURS},
+    "rlmba-evidential": {"color": "#CC79A7", "linestyle": "-", "marker": "D", **_OURS},
     "random": {"color": "#000000", "linestyle": (0, (6, 2)), "marker": "x", **_LINE},
     "entropy": {"color": "#E69F00", "linestyle": ":", "marker": "v", **_LINE},
     "margin": {"color": "#8B4513", "linestyle": ":", "marker": "^", **_LINE},
