@@ -4,8 +4,8 @@
 
 One modality is removed from a random share of a data set's samples. A network is trained on six samples
 per class. All strategies that use features select from the rest, with the fused features unchanged
-("before") and completed (:mod:`rlmba.strategies.absent`, "after"). The first batch of a project, by greedy
-k-center on the untrained network, is selected in both ways as well. Random selection would match the share.
+("before") and completed (:mod:`rlmba.strategies.absent`, "after"). A first batch by greedy k-center on the
+untrained network is selected in both ways as well. Random selection would match the share.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m bench.study_cold_start SET.npz ... [--seeds 8] [--out bench/results/cold_start.json]
 
 In each data set of features, twice as many samples as there are classes are labeled, at least ten: by
-greedy k-center on the features of the untrained network, like the first batch of a project, or at random.
-The same network is trained on both.
+herding on input features, like the first batch of a project; by greedy k-center on the features of the
+untrained network, as in earlier versions; or at random. The same network is trained on each.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from rlmba import kernels
 from rlmba.data import load_features
 from rlmba.learner import configure
 from rlmba.learner.network import build_network
+from rlmba.method.herding import first_batch
 from rlmba.training import ProcessGroup, evaluate
 
 
 def after_round_0(path, seed):
-    """Top-1 on the test split, and the share of classes that the labels cover, for both rules."""
+    """Top-1 on the test split, and the share of classes that the labels cover, for each rule."""
     settings = ["fusion=uniform", "model.width=128", "device=cpu"]
     config = configure({"dataset": "features", "data": path, "seed": seed}, settings=settings)
     dataset = load_features(path)
@@ -33,7 +34,9 @@ def after_round_0(path, seed):
     n = max(2 * c, 10)
     network = build_network(config, dataset, ProcessGroup.open("cpu", "auto"))
     features = network.predict(pool).fused_features
+    inputs = network.input_features(pool).features
     chosen = {
+        "herding": first_batch(inputs, n).indices,
         "k-center": kernels.k_center(features, n).indices,
         "random": rng.permutation(len(pool))[:n],
     }
@@ -52,13 +55,15 @@ def study(path, seeds):
     top1, share = (
         {rule: np.array([r[rule][k] for r in runs]) for rule in runs[0]} for k in range(2)
     )
-    gain = top1["k-center"] - top1["random"]
+    gains = {rule: x - top1["random"] for rule, x in top1.items() if rule != "random"}
     return {
         "seeds": seeds,
         "top1": {rule: float(x.mean()) for rule, x in top1.items()},
         "classes": {rule: float(x.mean()) for rule, x in share.items()},
-        "gain": float(gain.mean()),
-        "standard_error": float(gain.std(ddof=1) / np.sqrt(seeds)),
+        "gains": {rule: float(x.mean()) for rule, x in gains.items()},
+        "standard_errors": {
+            rule: float(x.std(ddof=1) / np.sqrt(seeds)) for rule, x in gains.items()
+        },
     }
 
 
