@@ -15,7 +15,8 @@
 
 // Threads for the CPU kernels. OpenMP's barriers wait for every thread of a team. While other
 // processes are busy, some thread of a team is almost always waiting for its turn, and the others
-// spin until it comes. Here a call waits only for threads that have begun a chunk, and waiting threads sleep.
+// spin until it comes. Here a call waits only for threads that have begun a chunk, and waiting
+// threads sleep.
 namespace rlmba {
 namespace {
 
