@@ -33,7 +33,7 @@ __all__ = [
     "strategy_options",
 ]
 
-PREFERRED: Mapping[str, str] = {"strategy": "rlmba-x", "fusion": "adaptive", "predictor": "pooled"}
+PREFERRED: Mapping[str, str] = {"strategy": "rlmba-h", "fusion": "adaptive", "predictor": "pooled"}
 """Settings where people label: the best on data sets on which they were not tuned (docs/results.md)."""
 
 
