@@ -1,4 +1,4 @@
-"""Triton implementation of :func:`rlmba.kernels.tile_radius`: distances from some rows to all rows."""
+"""Triton kernel of :func:`rlmba.kernels.tile_radius`: distances from some rows to all rows."""
 
 from __future__ import annotations
 
