@@ -33,7 +33,7 @@ class ModalityColumns(NamedTuple):
     weights: Tensor
 
     @property
-    def count(self) -> int:
+    def rows(self) -> int:
         """n, the number of rows."""
         return int(self.values.shape[1])
 

@@ -33,7 +33,7 @@ class _Cover:
         every = modality_columns.pack(rows, where, partial=partial)
 
         def take(positions: NDArray[np.int64]) -> modality_columns.ModalityColumns:
-            if len(positions) == every.count:
+            if len(positions) == every.rows:
                 return every
             return every.take(torch.from_numpy(positions).to(where))
 

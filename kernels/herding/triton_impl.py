@@ -118,7 +118,7 @@ def gains(
 
     ``utility`` and ``covered`` are float64 [T], ``radius`` is float64 [1].
     """
-    count, size = candidates.count, targets.count
+    count, size = candidates.rows, targets.rows
     out = torch.zeros(count, dtype=torch.float64, device=covered.device)
     if count == 0 or size == 0:
         return out
@@ -136,7 +136,7 @@ def cover(
     centers: ModalityColumns, targets: ModalityColumns, covered: Tensor, radius: Tensor
 ) -> None:
     """Raise ``covered`` float64 [T] to the largest kernel of ``centers``; infinite on overflow."""
-    count, size = centers.count, targets.count
+    count, size = centers.rows, targets.rows
     if count == 0 or size == 0:
         return
     some = min(_TILE, triton.next_power_of_2(count))

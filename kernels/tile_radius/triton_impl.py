@@ -44,10 +44,10 @@ def _measure(
 
 def measure(some: ModalityColumns, rows: ModalityColumns) -> Tensor:
     """D float64 [S, N]; infinite if it overflows, and -1 without a common modality."""
-    out = torch.empty((some.count, rows.count), dtype=torch.float64, device=rows.values.device)
-    _measure[(triton.cdiv(rows.count, _TILE), triton.cdiv(some.count, _TILE))](
-        some.values, some.values if some.has is None else some.has, some.count,
-        rows.values, rows.values if rows.has is None else rows.has, rows.count,
+    out = torch.empty((some.rows, rows.rows), dtype=torch.float64, device=rows.values.device)
+    _measure[(triton.cdiv(rows.rows, _TILE), triton.cdiv(some.rows, _TILE))](
+        some.values, some.values if some.has is None else some.has, some.rows,
+        rows.values, rows.values if rows.has is None else rows.has, rows.rows,
         rows.ends, rows.weights, len(rows.weights), out,
         PARTIAL=rows.has is not None, UNROLL=UNROLL, TILE=_TILE, num_warps=_WARPS,
     )  # fmt: skip
