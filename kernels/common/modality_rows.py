@@ -1,4 +1,4 @@
-"""Rows of one or several modalities and their weighted squared distances, for CPU backends.
+"""Rows of one or several modalities and their weighted squared distances.
 
 The distance between two rows is D = sum_m w_m |x_m - x'_m|^2 / sum_m w_m, where m runs over the
 modalities that both rows have. It is infinite if they have none in common.
@@ -8,19 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.errors import ShapeError, UsageError
+from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances, evidential
 
-__all__ = ["Features", "ModalityRows", "first_array", "gather", "labeled_rows"]
+__all__ = [
+    "HOST",
+    "Features",
+    "ModalityRows",
+    "Reader",
+    "first_array",
+    "gather",
+    "labeled_rows",
+    "reader_of",
+]
 
 Features: TypeAlias = "arrays.ArrayLike | Mapping[Any, arrays.ArrayLike]"
 
 _BLOCK_ROWS = 4096
+
+
+class Reader(NamedTuple):
+    """How arrays are read: in host memory (:data:`HOST`), or as tensors for a GPU.
+
+    ``rows`` checks a matrix by name, ``one_dtype`` converts matrices to one dtype, ``cast``
+    converts a matrix, by name, to the dtype of another, and ``like`` returns a NumPy array as the
+    same kind of array as an argument.
+    """
+
+    rows: Callable[[arrays.ArrayLike, str], Any]
+    one_dtype: Callable[[list[Any]], tuple[Any, ...]]
+    cast: Callable[[Any, Any, str], Any]
+    like: Callable[[NDArray[Any], arrays.ArrayLike], Any]
 
 
 @dataclass(frozen=True)
@@ -28,13 +52,13 @@ class ModalityRows:
     """N rows of M modalities, all of positive weight.
 
     ``names`` are the modalities as error messages name them, such as ``features['image']``;
-    ``parts`` are float32 or float64 arrays [N, D_m] of one dtype; ``weights`` is float64 [M];
-    ``present`` is bool [N, M], or None if every row has all modalities. ``chosen`` are the
-    positions of these modalities among those given.
+    ``parts`` are matrices [N, D_m] of one dtype; ``weights`` is float64 [M]; ``present`` is bool
+    [N, M], or None if every row has all modalities. ``chosen`` are the positions of these
+    modalities among those given. The methods need float32 or float64 arrays in host memory.
     """
 
     names: tuple[str, ...]
-    parts: tuple[arrays.Float, ...]
+    parts: tuple[Any, ...]
     weights: NDArray[np.float64]
     present: NDArray[np.bool_] | None
     chosen: tuple[int, ...]
@@ -160,7 +184,35 @@ def _weights(weights: Any, keys: list[Any]) -> NDArray[np.float64]:
     return w
 
 
-def gather(features: Features, weights: Any = None, present: Any = None) -> ModalityRows:
+def _one_dtype(parts: list[arrays.Float]) -> tuple[arrays.Float, ...]:
+    dtype = np.result_type(*parts)
+    return tuple(np.asarray(p, dtype=dtype) for p in parts)
+
+
+def _cast(part: arrays.Float, other: arrays.Float, name: str) -> NDArray[Any]:
+    return arrays.cast(part, other.dtype, name)
+
+
+HOST = Reader(distances.as_rows, _one_dtype, _cast, arrays.like)
+"""Reads arrays in host memory as NumPy arrays."""
+
+
+def reader_of(backend: str) -> Reader:
+    """Return how a backend reads arrays."""
+    if backend not in dispatch.ACCELERATED:
+        return HOST
+    from rlmba.kernels.common.modality_columns import READER
+
+    return READER
+
+
+def _presence(present: Any, rows: int, m: int, name: str) -> NDArray[np.bool_]:
+    return evidential.presence_mask(arrays.to_host(present, name), rows, m, name)
+
+
+def gather(
+    features: Features, weights: Any = None, present: Any = None, reader: Reader = HOST
+) -> ModalityRows:
     """Check features and their weights and return them; modalities of weight 0 are left out.
 
     Raises
@@ -178,30 +230,25 @@ def gather(features: Features, weights: Any = None, present: Any = None) -> Moda
     parts = []
     for name, _, array in named:
         distances.require_same_device(array, name, first, named[0][0])
-        parts.append(distances.as_rows(array, name))
-    count = parts[0].shape[0]
+        parts.append(reader.rows(array, name))
+    count = int(parts[0].shape[0])
     for (name, _, _), part in zip(named, parts, strict=True):
         if part.shape[0] != count:
             raise ShapeError(
-                f"{name}: expected {count} rows as in {named[0][0]}, got shape {part.shape}"
+                f"{name}: expected {count} rows as in {named[0][0]}, got shape {tuple(part.shape)}"
             )
-    mask = None if present is None else evidential.presence_mask(present, count, len(named))
+    mask = None if present is None else _presence(present, count, len(named), "present")
     return ModalityRows(
         tuple(named[m][0] for m in chosen),
-        _one_dtype([parts[m] for m in chosen]),
+        reader.one_dtype([parts[m] for m in chosen]),
         w[list(chosen)],
         None if mask is None else np.ascontiguousarray(mask[:, list(chosen)]),
         chosen,
     )
 
 
-def _one_dtype(parts: list[arrays.Float]) -> tuple[arrays.Float, ...]:
-    dtype = np.result_type(*parts)
-    return tuple(np.asarray(p, dtype=dtype) for p in parts)
-
-
 def labeled_rows(
-    labeled: Any, features: Features, rows: ModalityRows, present: Any
+    labeled: Any, features: Features, rows: ModalityRows, present: Any, reader: Reader = HOST
 ) -> ModalityRows:
     """Check labeled rows, which have the modalities of ``features``, and return them.
 
@@ -227,21 +274,23 @@ def labeled_rows(
     for place, m in enumerate(rows.chosen):
         name, array = given[keys[m]]
         distances.require_same_device(array, name, first, "features")
-        part = distances.as_rows(array, name)
+        part = reader.rows(array, name)
         width = rows.parts[place].shape[1]
         if part.shape[1] != width:
             raise ShapeError(
-                f"{name}: expected {width} columns as in features, got shape {part.shape}"
+                f"{name}: expected {width} columns as in features, got shape {tuple(part.shape)}"
             )
         names.append(name)
-        parts.append(arrays.cast(part, rows.parts[place].dtype, name))
+        parts.append(reader.cast(part, rows.parts[place], name))
     count = len(parts[0])
     for name, part in zip(names, parts, strict=True):
         if len(part) != count:
-            raise ShapeError(f"{name}: expected {count} rows as in {names[0]}, got {part.shape}")
+            raise ShapeError(
+                f"{name}: expected {count} rows as in {names[0]}, got {tuple(part.shape)}"
+            )
     mask = None
     if present is not None:
-        mask = evidential.presence_mask(present, count, len(keys), "labeled_present")
+        mask = _presence(present, count, len(keys), "labeled_present")
         mask = np.ascontiguousarray(mask[:, list(rows.chosen)])
     return replace(rows, names=tuple(names), parts=tuple(parts), present=mask)
 

@@ -22,7 +22,7 @@ from rlmba.kernels.tile_radius import neighbor_radius
 
 __all__ = ["Herding", "herding"]
 
-_BACKENDS = ("cpu", "reference")
+_BACKENDS = ("triton", "cpu", "reference")
 _SAMPLED = 200
 
 
@@ -71,10 +71,23 @@ def _cpu(
     )
     if done == core.herding_overflow:
         raise distances.overflow("features")
+    return indices[:done], gains[:done]
+
+
+def _pick(
+    problem: Problem, n: int, name: str, max_memory: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    if name == "reference":
+        return reference.herding(problem, n)
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.herding import on_device
+
+        indices, gains = on_device.herding(problem, n)
+    else:
+        indices, gains = _cpu(problem, n, max_memory)
     # Nothing is left to gain: the lowest positions follow.
-    rest = np.setdiff1d(problem.candidates, indices[:done], assume_unique=True)
-    indices[done:] = rest[: n - done]
-    return indices, gains
+    rest = np.setdiff1d(problem.candidates, indices, assume_unique=True)[: n - len(indices)]
+    return np.concatenate([indices, rest]), np.concatenate([gains, np.zeros(len(rest))])
 
 
 def herding(
@@ -126,8 +139,9 @@ def herding(
         Distinct positions that may be picked; all by default.
     max_memory : int, optional
         Bytes for copies and lists of neighbors, in addition to the input, the results and about 100
-        bytes per row (compiled backend). The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        bytes per row (compiled backend). On a GPU it limits only what ``tile_radius`` needs. The
+        result does not depend on it.
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -168,6 +182,11 @@ def herding(
     row is an upper bound, and few rows need to be evaluated for a pick. The N x N matrix of kernels
     is never stored.
 
+    On a GPU, the candidates with the largest bounds are evaluated together, and the best of them is
+    picked if no other candidate's bound comes before it. The rows are copied to the GPU by columns:
+    once, and once more each for candidates and targets that are only some of the rows. The host
+    reads a result for each pick, so a call cannot be captured in a CUDA graph.
+
     References
     ----------
     Bae et al., "Generalized coverage for more robust low-budget active learning", ECCV 2024, and
@@ -185,8 +204,9 @@ def herding(
     """
     first = modality_rows.first_array(features)
     name = dispatch.choose("herding", backend, arrays.device_of(first), _BACKENDS)
-    rows = modality_rows.gather(features, weights, present)
-    given = modality_rows.labeled_rows(labeled, features, rows, labeled_present)
+    reader = modality_rows.reader_of(name)
+    rows = modality_rows.gather(features, weights, present, reader)
+    given = modality_rows.labeled_rows(labeled, features, rows, labeled_present, reader)
     u = as_utility(utility, rows.rows)
     pool = as_positions(candidates, rows.rows)
     n = arrays.as_count(n, "n", low=0, high=len(pool))
@@ -198,13 +218,10 @@ def herding(
     covered, factor, sampled = choose_targets(u, most)
     u, unit = scaled(u, covered)
     problem = Problem(rows, given, radius, u, covered, pool)
-    if name == "cpu":
-        indices, gains = _cpu(problem, n, max_memory)
-    else:
-        indices, gains = reference.herding(problem, n)
+    indices, gains = _pick(problem, n, name, max_memory)
     return Herding(
-        arrays.like(indices, first),
-        arrays.like(gains * (unit * factor), first),
+        reader.like(indices, first),
+        reader.like(gains * (unit * factor), first),
         radius,
         len(covered) if sampled else rows.rows,
     )

@@ -63,7 +63,8 @@ def as_utility(value: arrays.ArrayLike | None, rows: int) -> NDArray[np.float64]
     """
     if value is None:
         return np.ones(rows)
-    u = np.ascontiguousarray(arrays.as_float(value, "utility", ndim=1), dtype=np.float64)
+    host = arrays.to_host(value, "utility")
+    u = np.ascontiguousarray(arrays.as_float(host, "utility", ndim=1), dtype=np.float64)
     if u.shape != (rows,):
         raise ShapeError(f"utility: expected shape ({rows},), got {u.shape}")
     arrays.require_finite(u, "utility")

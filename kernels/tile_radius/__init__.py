@@ -13,7 +13,7 @@ from rlmba.kernels.tile_radius import reference
 
 __all__ = ["neighbor_radius", "tile_radius"]
 
-_BACKENDS = ("cpu", "reference")
+_BACKENDS = ("triton", "cpu", "reference")
 _BLOCK_BYTES = 16 * 2**20
 
 
@@ -41,19 +41,32 @@ def _cpu(
     return out
 
 
+def _require_finite(rows: modality_rows.ModalityRows, name: str) -> None:
+    if name in dispatch.ACCELERATED:
+        from rlmba.kernels.tile_radius import on_device
+
+        on_device.require_finite(rows)
+    else:
+        rows.require_finite()
+
+
 def neighbor_radius(
     rows: modality_rows.ModalityRows, k: int, sampled: int, name: str, max_memory: int | None
 ) -> float:
     """Implement :func:`tile_radius` for checked arguments and a backend's ``name``."""
     count = rows.rows
     if count < 2:
-        rows.require_finite()
+        _require_finite(rows, name)
         return 0.0
     size = min(sampled, count)
     positions: NDArray[np.int64] = np.arange(size, dtype=np.int64) * count // size
     rank = min(max(round(count / k), 1), count - 1)
     if name == "cpu":
         squared = _cpu(rows, positions, rank, max_memory)
+    elif name in dispatch.ACCELERATED:
+        from rlmba.kernels.tile_radius import on_device
+
+        squared = on_device.squared_to_neighbors(rows, positions, rank, max_memory)
     else:
         squared = reference.squared_to_neighbors(rows, positions, rank)
     near = squared[np.isfinite(squared)]
@@ -85,8 +98,9 @@ def tile_radius(
         Number of rows whose neighbors are searched, at least 1; all if N is smaller. They are
         evenly spaced: the positions floor(i N / rows).
     max_memory : int, optional
-        Bytes for distances, in addition to the input. The result does not depend on it.
-    backend : {"auto", "cpu", "reference"}
+        Bytes for distances, in addition to the input and, on a GPU, a copy of it. The result does
+        not depend on it.
+    backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 
     Returns
@@ -110,7 +124,7 @@ def tile_radius(
     """
     device = arrays.device_of(modality_rows.first_array(features))
     name = dispatch.choose("tile_radius", backend, device, _BACKENDS)
-    given = modality_rows.gather(features, weights, present)
+    given = modality_rows.gather(features, weights, present, modality_rows.reader_of(name))
     k = arrays.as_count(k, "k", low=1)
     sampled = arrays.as_count(rows, "rows", low=1)
     distances.check_max_memory(max_memory)

@@ -103,7 +103,6 @@ CASES = {
             candidates=candidates,
             **o,
         ),
-        (),
     ),
     "k_center": Case(
         _rows((20, 3), (2, 3)), lambda a, b, **o: kernels.k_center(a, 4, labeled=b, **o)
@@ -135,7 +134,7 @@ CASES = {
             [a, b], labels, bias=bias, present=present, **o
         ),
     ),
-    "tile_radius": Case(_rows((20, 3)), lambda a, **o: kernels.tile_radius(a, 3, **o), ()),
+    "tile_radius": Case(_rows((20, 3)), lambda a, **o: kernels.tile_radius(a, 3, **o)),
     "top_k": Case(_rows((20,)), lambda a, **o: kernels.top_k(a, 5, **o), ("triton", "cuda")),
 }
 """Every exported operation."""

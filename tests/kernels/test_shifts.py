@@ -107,7 +107,7 @@ def test_min_distance(grid, shifts, dtype, backend):
     close(ours.distances, expected.distances, dtype)
 
 
-@of("cpu", "reference")
+@of("cpu", "reference", "triton")
 def test_herding(grid, shifts, dtype, backend):
     x, labeled, shift = grid(60, 5), grid(4, 5), shifts(1, 5)
     expected = kernels.herding(x, 20, labeled=labeled, radius=3.0, backend=backend)
