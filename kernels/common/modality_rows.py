@@ -189,6 +189,15 @@ def _one_dtype(parts: list[arrays.Float]) -> tuple[arrays.Float, ...]:
     return tuple(np.asarray(p, dtype=dtype) for p in parts)
 
 
+def _without(part: Any, absent: NDArray[np.bool_]) -> Any:
+    """Return a copy with zeros in the absent rows, which may hold anything."""
+    if isinstance(part, np.ndarray):
+        return np.where(absent[:, None], part.dtype.type(0), part)
+    import torch
+
+    return part.masked_fill(torch.from_numpy(absent).to(part.device)[:, None], 0)
+
+
 def _cast(part: arrays.Float, other: arrays.Float, name: str) -> NDArray[Any]:
     return arrays.cast(part, other.dtype, name)
 
@@ -281,7 +290,7 @@ def labeled_rows(
                 f"{name}: expected {width} columns as in features, got shape {tuple(part.shape)}"
             )
         names.append(name)
-        parts.append(reader.cast(part, rows.parts[place], name))
+        parts.append(part)
     count = len(parts[0])
     for name, part in zip(names, parts, strict=True):
         if len(part) != count:
@@ -292,6 +301,9 @@ def labeled_rows(
     if present is not None:
         mask = _presence(present, count, len(keys), "labeled_present")
         mask = np.ascontiguousarray(mask[:, list(rows.chosen)])
+    for m, (name, part, like) in enumerate(zip(names, parts, rows.parts, strict=True)):
+        kept = part if mask is None or part.dtype == like.dtype else _without(part, ~mask[:, m])
+        parts[m] = reader.cast(kept, like, name)
     return replace(rows, names=tuple(names), parts=tuple(parts), present=mask)
 
 

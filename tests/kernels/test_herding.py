@@ -110,6 +110,19 @@ def test_missing_modalities_are_left_out_of_distances(rng, backend):
     np.testing.assert_allclose(found.gains, gains, rtol=spec.RTOL)
 
 
+@pytest.mark.parametrize("backend", HOST)
+def test_absent_modalities_of_labeled_rows_may_hold_anything(rng, backend):
+    x = modalities(rng, 30, (3, 2), "float32")
+    labeled = modalities(rng, 5, (3, 2))
+    present = np.ones((5, 2), dtype=bool)
+    present[1, 1] = False
+    options = {"labeled_present": present, "radius": 0.5, "backend": backend}
+    expected = kernels.herding(x, 8, labeled=labeled, **options).indices
+    labeled["m1"][1] = np.nan, 1e300
+    found = kernels.herding(x, 8, labeled=labeled, **options)
+    np.testing.assert_array_equal(found.indices, expected)
+
+
 def against_reference(features, n, **options):
     found = kernels.herding(features, n, backend="cpu", **options)
     expected = kernels.herding(features, n, backend="reference", **options)
