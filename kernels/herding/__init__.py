@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,11 +40,6 @@ class Herding(NamedTuple):
     targets: int
 
 
-def _default_memory(parts: Sequence[NDArray[Any]]) -> int:
-    """More than this makes the compiled backend only a few percent faster."""
-    return max(2**23, sum(part.nbytes for part in parts) // 4)
-
-
 def _cpu(
     problem: Problem, n: int, max_memory: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -71,7 +65,7 @@ def _cpu(
         sets,
         targets,
         candidates,
-        _default_memory(rows.parts) if max_memory is None else max_memory,
+        distances.UNBOUNDED if max_memory is None else max_memory,
         indices,
         gains,
     )
@@ -145,8 +139,8 @@ def herding(
         Distinct positions that may be picked; all by default.
     max_memory : int, optional
         Bytes for copies and lists of neighbors, in addition to the input, the results and about 100
-        bytes per row (compiled backend); by default a quarter of the input, at least 8 MiB. On a
-        GPU it limits only what ``tile_radius`` needs. The result does not depend on it.
+        bytes per row (compiled backend). On a GPU it limits only what ``tile_radius`` needs. The
+        result does not depend on it.
     backend : {"auto", "triton", "cpu", "reference"}
         See :mod:`rlmba.kernels`.
 

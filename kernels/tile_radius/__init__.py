@@ -14,7 +14,7 @@ from rlmba.kernels.tile_radius import reference
 __all__ = ["neighbor_radius", "tile_radius"]
 
 _BACKENDS = ("triton", "cpu", "reference")
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 
 
 def _cpu(
