@@ -1,10 +1,11 @@
 """CPU kernels on a machine whose cores are all taken by other processes.
 
-Each call is timed alone and together with as many busy processes as there are cores, in turns, so that both
-figures belong to the same minutes. Next to those processes, each thread of a kernel is due half a core:
-the fair share of a call is twice its time alone, and ``over_fair_share`` is how many times as long it took
-in the median. Where the machine is not quiet when it should be, ``over_independent`` is more reliable: it
-compares with calls on one thread each, which share the same cores and wait for nobody.
+Each call is timed alone and together with as many busy processes as there are cores. These measurements
+alternate, so that both see the same state of the machine. With the busy processes, each thread of a kernel
+should get half a core, so the fair share of a call is twice its time alone. ``over_fair_share`` is the
+median time with the busy processes divided by this fair share. If other work runs on the machine as well,
+``over_independent`` is more reliable: it divides by the time of as many calls at once as there are cores,
+on one thread each, which use the same cores and never wait for another thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import pytest
 from rlmba import kernels
 
 ROUNDS = 15
-SECONDS = 0.03  # of a measurement alone, which repeats calls that are shorter
+SECONDS = 0.03
+"""Least duration of a measurement alone; calls that are shorter are repeated."""
 BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
@@ -83,7 +85,7 @@ CASES: dict[str, Callable[[], object]] = {
 
 @pytest.fixture(scope="module")
 def others() -> Iterator[Callable[[bool], None]]:
-    """As many busy processes as there are cores, stopped; call with True to let them run."""
+    """Start as many busy processes as there are cores; the call lets them run (True) or stops them."""
     processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
 
     def run(yes: bool) -> None:
@@ -105,8 +107,10 @@ def others() -> Iterator[Callable[[bool], None]]:
 def threads(n: int) -> Iterator[None]:
     before = kernels.num_threads()
     kernels.set_num_threads(n)
-    yield
-    kernels.set_num_threads(before)
+    try:
+        yield
+    finally:
+        kernels.set_num_threads(before)
 
 
 def seconds(call: Callable[[], object], repeats: int) -> list[float]:
@@ -119,7 +123,7 @@ def seconds(call: Callable[[], object], repeats: int) -> list[float]:
 
 
 def apart(call: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of a call whose threads never wait: one call for each core at once, on one thread each."""
+    """Seconds of a call if no thread waits for another: one call for each core, on one thread each."""
     cores = os.cpu_count() or 1
     with threads(1), ThreadPoolExecutor(cores) as pool:
         start = time.perf_counter()
@@ -128,7 +132,7 @@ def apart(call: Callable[[], object], repeats: int) -> list[float]:
 
 
 def measure(call: Callable[[], object], others: Callable[[bool], None]) -> dict[str, float]:
-    """Median milliseconds of a call alone, with the busy processes, and with them but without waiting."""
+    """Median milliseconds of a call alone, with the busy processes, and with them by :func:`apart`."""
     with threads(os.cpu_count() or 1):
         seconds(call, 3)
         repeats = max(1, round(SECONDS / min(seconds(call, 3))))

@@ -1,9 +1,9 @@
 """herding compared with greedy facility location of other libraries, and its growth with the number of rows.
 
-Facility location with the similarities exp(-D / radius^2) is the same objective: the peers get them
-as a dense matrix, so that each is run at a size whose matrix fits in memory. scikit-activeml's
-MaxHerding computes that matrix itself. The torch form computes it in blocks for every pick. Picks
-are compared in float64 before anything is timed.
+Facility location with the similarities exp(-D / radius^2) has the same objective. The peers need them
+as a dense matrix, so each is run at a size whose matrix fits in memory. scikit-activeml's MaxHerding
+computes that matrix itself. The torch form computes it in blocks for every pick. The cover that a peer
+reaches is compared with ours in float64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rlmba.kernels.herding import spec
 SMALL = {"rows": 10_000, "picks": 200}
 """Size of the peers that need a dense matrix."""
 TINY = {"rows": 3_000, "picks": 50}
-"""Size of the peers that take hours at any other."""
+"""Size of the peers that take hours or too much memory at the other size."""
 
 
 def make(
@@ -61,7 +61,7 @@ def case(request):
 
 
 def assert_objective(x, picks, ours):
-    """The cover of a peer's picks is that of ours: float32 may order near ties otherwise."""
+    """Require the same cover of a peer's picks; picks may differ, because float32 orders near ties."""
     k = similarities(x, ours.radius)
     theirs, best = (k[:, np.asarray(p)].max(axis=1).sum() for p in (picks, ours.indices))
     assert theirs == pytest.approx(best, rel=1e-3)
@@ -77,7 +77,7 @@ def test_rlmba(benchmark, case):
 def test_torch_in_blocks(benchmark, case):
     size, x, ours = case
     if size is not TINY:
-        pytest.skip("hours: at the smaller size only")
+        pytest.skip("takes hours: run at the smaller size only")
     group(benchmark, size)
     picks = benchmark.pedantic(
         herding_in_blocks, (joined(x), size["picks"], ours.radius), rounds=1, warmup_rounds=0
@@ -119,7 +119,7 @@ def test_submodlib(benchmark, case):
 def test_scikit_activeml(benchmark, case):
     pool = pytest.importorskip("skactiveml.pool")
     if not hasattr(pool, "MaxHerding"):
-        pytest.skip("scikit-activeml 1.0.1 or later")
+        pytest.skip("requires scikit-activeml 1.0.1 or later")
     size, x, ours = case
     if size is not TINY:
         pytest.skip("every pick reads a dense matrix of all pairs several times")
@@ -154,7 +154,7 @@ print(json.dumps(figures))
 
 @pytest.mark.parametrize(("rows", "targets"), [(spec.BENCH["rows"], None), *spec.GROWTH], ids=str)
 def test_growth(benchmark, rows, targets):
-    """1,000 picks with 1,000 labeled rows; memory is the peak during the call relative to the input."""
+    """1,000 picks with 1,000 labeled rows. Memory is the peak during the call, relative to the input."""
     benchmark.group = "herding growth with rows (process start included in the time)"
     figures = common.in_own_process(benchmark, RUN, rows, str(targets or 0))
     if rows >= 40_000:

@@ -5,8 +5,8 @@
 The sets are those of `examples/small_sets.py`. For every training (cross-entropy, and forms of the
 evidential loss) and every measure of uncertainty, it compares the area under the budget curve (AUBC), the
 mean test accuracy over all rounds, with that of random selection under the same training and seed. All runs
-of a training and a set are trained together. Results are added to the file, one training and set after
-another, and those that the file has are not computed again.
+of a training and a set are trained together. Results are added to the output file after each training and
+set. Results that the file already contains are not computed again.
 """
 
 from __future__ import annotations

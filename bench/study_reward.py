@@ -3,13 +3,13 @@
     python -m bench.study_reward SET.npz ... [--seeds 12] [--out bench/results/reward.json]
 
 Untrained policies of a strategy draw batches from a cold start: one label per class, then one more per
-class in each round. In every round, several siblings draw from the same state, each is trained, and the
-first one continues. A network with another seed is trained on the same labels, which separates the worth
-of a batch from the noise of one training.
+class in each round. In every round, several siblings draw a batch from the same state, and a network is
+trained with each batch. The first sibling's run continues. A network with another seed is trained on the
+same labels, which separates the worth of a batch from the noise of one training.
 
 Three surprises of a batch are computed from Top-1 on the test split: `level`, relative to the mean of the
 other seeds at that number of labels; `gain`, the same for the gain since the last round; `batch`, relative
-to the mean of its siblings. `batch, retrained` is that of the other network.
+to the mean of its siblings. `batch, retrained` is `batch` computed with the other network.
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ def curves(path, given):
 
 
 def collect(path, given):
-    """Figures of all siblings: arrays [S, G, T] and ``right`` of two trainings [S, G, T, test samples]."""
+    """Figures of all siblings.
+
+    ``top1`` and ``nll`` on the validation set are [seeds S, siblings G, rounds T]. ``right`` and
+    ``retrained``, which test samples each of the two networks classifies correctly, are [S, G, T, test
+    samples]. ``labels`` [T] are the numbers of labels, and ``size`` is that of the validation set.
+    """
     config = configured(path, given.strategy, given)
     agent, family = agent_of(config), given.siblings
     seeds = [s for s in range(given.seeds) for _ in range(family)]
@@ -131,19 +136,19 @@ def correct(together):
 
 
 def others(x, axis):
-    """x minus the mean of the other entries along an axis."""
+    """Return x minus the mean of the other entries along an axis."""
     n = x.shape[axis]
     return (x - x.mean(axis=axis, keepdims=True)) * n / (n - 1)
 
 
 def other_seeds(x):
-    """x [S, G, T] minus the mean of the other seeds."""
+    """Return x [S, G, T] minus the mean of the other seeds."""
     mean = x.mean(axis=1, keepdims=True)
     return x - (mean.sum(axis=0) - mean) / (len(x) - 1)
 
 
 def of_a_run(top1, labels, rule, references):
-    """Advantages [S, G, T] that a run's own rewards give, the history being the first sibling's."""
+    """Advantages [S, G, T] by a run's own rewards; a run's history is that of its first siblings."""
     kind, smoothing, baseline = RULES[rule]
     out = np.zeros_like(top1)
     for s, chain in enumerate(top1):
@@ -162,7 +167,7 @@ def of_a_run(top1, labels, rule, references):
 
 
 def surprises(right, retrained):
-    """The surprises [S, G, T] of each batch; what came before it is the first sibling."""
+    """The surprises [S, G, T] of each batch. Gains are relative to the first sibling of the last round."""
     t1, t2 = right.mean(axis=-1), retrained.mean(axis=-1)
     past = t1[:, :1]
     gain = t1 - np.concatenate([past[..., :1], past[..., :-1]], axis=-1)
@@ -177,8 +182,8 @@ def surprises(right, retrained):
 def agreement(pairs):
     """Share of equal signs among pairs of arrays, without zeros, and its 95 % interval."""
     a, b = (np.concatenate([np.ravel(x) for x in side]) for side in zip(*pairs, strict=True))
-    told = (np.abs(a) > 1e-9) & (np.abs(b) > 1e-9)
-    equal, n = int((np.sign(a) == np.sign(b))[told].sum()), int(told.sum())
+    known = (np.abs(a) > 1e-9) & (np.abs(b) > 1e-9)
+    equal, n = int((np.sign(a) == np.sign(b))[known].sum()), int(known.sum())
     if n == 0:
         return None
     interval = binomtest(equal, n).proportion_ci(method="wilson")
@@ -193,8 +198,8 @@ def agreement(pairs):
 def discordant(a, b, truth):
     """How often only a, and only b, has the sign of the truth, and the p value of the sign test."""
     truth, a, b = (np.concatenate([np.ravel(x) for x in side]) for side in (truth, a, b))
-    told = np.abs(truth) > 1e-9
-    right = [(np.sign(x) == np.sign(truth))[told] for x in (a, b)]
+    known = np.abs(truth) > 1e-9
+    right = [(np.sign(x) == np.sign(truth))[known] for x in (a, b)]
     only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return {
         "only the first": only_a,
@@ -204,10 +209,10 @@ def discordant(a, b, truth):
 
 
 def limits(found, rng):
-    """Agreement of surprises that are measured on part of the test split with those on the rest.
+    """Pairs of surprises, measured on a part of the test split and on the rest, for many random parts.
 
-    The part has the size of the validation set. This is what an ideal reward, whose expectation is
-    exact, can reach with a validation set of that size.
+    The part has the size of the validation set. Their agreement is what an ideal reward, whose
+    expectation is exact, can reach with a validation set of that size.
     """
     right, size = found["right"], found["size"]
     out = {"level": [], "batch": []}
@@ -221,7 +226,7 @@ def limits(found, rng):
 
 
 def advantages_of(found, references):
-    """The advantages [S, G, T] of each reward; without references, those that need none."""
+    """The advantages [S, G, T] of each reward. Without references, relative rewards are left out."""
     top1, labels, nll = found["top1"], found["labels"], found["nll"]
     nothing = np.empty((0, len(top1)))
     made = {
@@ -281,7 +286,7 @@ def judged(sets):
 
 
 def cached(folder, name, make):
-    """What ``make`` returns, kept in a folder if there is one."""
+    """Return the arrays that ``make`` returns; with a folder, they are stored there and read again."""
     if folder is None:
         return make()
     file = folder / f"{name}.npz"

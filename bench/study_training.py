@@ -11,8 +11,8 @@ For each seed, a tenth of the training samples is the validation set, and the la
 - logistic: logistic regression on the concatenated standardized features, C by cross-validation.
 - trees: ``HistGradientBoostingClassifier`` on the same features, at every second number of labels.
 
-Results of models that are not named are kept in the output file. Top-1 of a network is that of the fused
-head and that of the pooled predictor, with temperatures from the validation set.
+Results in the output file of models that are not given are kept. For a network, Top-1 is that of the fused
+head and that of the pooled predictor, with temperatures fitted on the validation set.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STRENGTHS = np.logspace(-4, 1, 6)
 
 
 def label_counts(available):
-    """10, 20, 40, ... and all labels; the last step is at least a quarter."""
+    """10, 20, 40, ... below 80 % of the available labels, and all of them."""
     counts = 10 * 2 ** np.arange(20)
     return [int(c) for c in counts if c < 0.8 * available] + [available]
 
@@ -109,9 +109,12 @@ def logistic(x, y):
 
 
 def trees(x, y):
-    """Gradient-boosted trees whose leaves may be small where there are few labels."""
+    """Gradient-boosted trees; their leaves may have fewer samples where there are few labels."""
     leaf = min(20, max(2, len(y) // 20))
     return HistGradientBoostingClassifier(early_stopping=False, min_samples_leaf=leaf).fit(x, y)
+
+
+CLASSICAL = {"logistic": logistic, "trees": trees}
 
 
 def classical(dataset, n, seeds, fit):
@@ -131,8 +134,8 @@ def study(dataset, model, seeds, width):
     found = {}
     counts = label_counts(len(split(dataset, 0)[1]))
     for n in counts[:-1:2] + counts[-1:] if model == "trees" else counts:
-        if model in ("logistic", "trees"):
-            top1, seconds = classical(dataset, n, seeds, globals()[model])
+        if model in CLASSICAL:
+            top1, seconds = classical(dataset, n, seeds, CLASSICAL[model])
         else:
             given = [*settings, *(PREVIOUS if model == "previous" else ())]
             config = load_config(overrides={"dataset": "features"}, settings=given)

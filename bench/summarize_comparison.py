@@ -3,9 +3,10 @@
     python -m bench.summarize_comparison COMPARISON ... [--of rlmba-h] [--out SUMMARY.json]
 
 Prints one Markdown table for each folder of `rlmba compare`, fusion and predictor. AUBC is the mean test
-Top-1 over rounds. A difference is the mean over data sets and seeds of the paired difference; p is that of
-a two-sided t test over data sets x seeds, and, as "p of sets", over the means of the data sets. p values
-are not corrected for the number of strategies. Only strategies that are complete on all data sets count.
+Top-1 over rounds. A difference is the paired difference, averaged over seeds and then over data sets. p is
+that of a two-sided t test over all pairs of data set and seed; "p of sets" is that of the same test over
+the means of the data sets. p values are not corrected for the number of strategies. Strategies that lack
+runs on a data set are left out.
 """
 
 from __future__ import annotations

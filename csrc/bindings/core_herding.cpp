@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -11,12 +12,16 @@ namespace rlmba::bindings {
 namespace {
 
 template <class A>
-const A* contiguous(const std::optional<Array<A>>& a, std::int64_t size) {
-  if (!a) return nullptr;
-  if (!(a->flags() & py::array::c_style) || a->size() != size) {
-    throw std::invalid_argument("expected a contiguous array of another size");
+const A* contiguous(const Array<A>& a, std::int64_t size) {
+  if (!(a.flags() & py::array::c_style) || a.size() != size) {
+    throw std::invalid_argument("expected a contiguous array with an entry for each row");
   }
-  return a->data();
+  return a.data();
+}
+
+template <class A>
+const A* contiguous(const std::optional<Array<A>>& a, std::int64_t size) {
+  return a ? contiguous(*a, size) : nullptr;
 }
 
 // Rows that borrow the arrays of Python's arguments, which must outlive it.
@@ -74,6 +79,9 @@ std::int64_t herding(const std::vector<Array<T>>& parts, const std::vector<Array
   for (std::int64_t m = 0; m < x.modalities; ++m) {
     if (x.parts[m].cols != l.parts[m].cols) throw std::invalid_argument("expected equal widths");
   }
+  if (x.rows() > std::numeric_limits<std::int32_t>::max()) {
+    throw std::invalid_argument("expected fewer than 2^31 rows");
+  }
   const std::int64_t n = vector_view(indices).size;
   const auto pool = vector_view(candidates);
   const auto covered = vector_view(targets);
@@ -85,16 +93,14 @@ std::int64_t herding(const std::vector<Array<T>>& parts, const std::vector<Array
     throw std::invalid_argument("shapes or options of herding do not agree");
   }
   const std::int64_t count = group_modalities.shape(0);
+  const bool* sets = contiguous(group_modalities, count * x.modalities);
   const std::int32_t* group = contiguous(groups, x.rows());
   for (std::int64_t i = 0; group != nullptr && i < x.rows(); ++i) {
     if (group[i] < 0 || group[i] >= count) throw std::invalid_argument("expected groups of rows");
   }
   const HerdingProblem<T> problem{
-      x,      l,
-      radius, utility.data(),
-      group,  reinterpret_cast<const std::uint8_t*>(group_modalities.data()),
-      count,  covered,
-      pool,   scratch_bytes};
+      x,     l,       radius, utility.data(), group, reinterpret_cast<const std::uint8_t*>(sets),
+      count, covered, pool,   scratch_bytes};
   const VectorView<std::int64_t> out{indices.mutable_data(), n};
   double* g = gains.mutable_data();
   py::gil_scoped_release release;

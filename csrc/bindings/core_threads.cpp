@@ -8,14 +8,13 @@
 #include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 
 #include "rlmba/parallel.hpp"
 
 // Threads for the CPU kernels. OpenMP's barriers wait for every thread of a team. While other
-// processes are busy, some thread of a team is almost always waiting for its turn, and the others
-// spin until it comes. Here a call waits only for threads that have begun a chunk, and waiting
+// processes are busy, some thread of a team is almost always waiting for a core, and the others
+// spin until it gets one. Here a call waits only for threads that have begun a chunk, and waiting
 // threads sleep.
 namespace rlmba {
 namespace {
@@ -28,7 +27,7 @@ struct Job {
   const void* const context;
   std::atomic<std::int64_t> next{0};     // first index that no thread has taken
   std::atomic<std::int64_t> helpers{0};  // threads inside, without the caller
-  // The rest belongs to the pool's mutex.
+  // The rest is guarded by the pool's mutex.
   std::int64_t entered = 1;
   std::exception_ptr error = nullptr;
   Job* later = nullptr;
@@ -44,7 +43,8 @@ struct Job {
   }
 };
 
-// Waits a few microseconds until `ready`: as long as it takes to put a thread to sleep and wake it.
+// Waits until `ready`, for at most the few microseconds that it takes to put a thread to sleep and
+// wake it.
 template <class Ready>
 void spin(const Ready& ready) {
   for (int i = 0; i < 1000 && !ready(); ++i) {
@@ -83,11 +83,12 @@ class Pool {
   }
 
  private:
-  // Starts helpers until there are `wanted`, or as many as the system permits.
+  // Starts helpers until there are `wanted`, or as many as the system permits. It must not throw:
+  // the job is in the list already, and the caller alone can do all of it.
   void start(std::int64_t wanted) {
     try {
       for (; helpers_ < wanted; ++helpers_) std::thread([this] { serve(); }).detach();
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {  // no thread, or no memory for one
     }
   }
 

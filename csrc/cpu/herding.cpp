@@ -18,7 +18,7 @@ constexpr std::int64_t kColumns = 1024;
 // Candidates whose bounds are refreshed at once, at first.
 constexpr std::int64_t kFirstBlock = 64;
 
-// Sizes of the copies and lists; smaller if memory is bounded.
+// Sizes of copies and lists. They are smaller if memory is bounded.
 template <class T, class E>
 struct Rooms {
   std::int64_t columns;  // candidates multiplied at once
@@ -34,7 +34,7 @@ struct Rooms {
     while (columns > E::kCols && AffinityBounds<T, E>::bytes(width, columns) > half) {
       columns = (columns + 1) / 2;
     }
-    // A small part of the input, so that memory stays so.
+    // Lists take at most a quarter of the size of the input, or 4 MiB if that is more.
     const std::int64_t input = problem.rows.rows() * width * std::int64_t{sizeof(T)};
     const std::int64_t lists = min_i64(half, max_i64(input / 4, std::int64_t{1} << 22));
     entries = lists / 2 / std::int64_t{sizeof(Neighbor)};

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlmba.kernels.common import arrays, device
 from rlmba.kernels.common.modality_rows import ModalityRows, Reader
 
-__all__ = ["READER", "UNROLL", "ModalityColumns", "compute_device", "pack"]
+__all__ = ["READER", "UNROLL", "ModalityColumns", "compute_device", "launch_arguments", "pack"]
 
 UNROLL = 4
 """The columns of each modality are padded with zeros to a multiple of this number."""
@@ -61,6 +61,22 @@ def _like(result: NDArray[Any], original: arrays.ArrayLike) -> Any:
     return device.like(torch.from_numpy(result).to(where), original)
 
 
+def launch_arguments(
+    x: ModalityColumns, y: ModalityColumns
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of Triton kernels that compute distances of rows of ``x`` and ``y``.
+
+    These are the positional ones from ``x`` to ``modalities``, and PARTIAL and UNROLL. A tensor of
+    rows that have all modalities takes the place of ``has``, and is not read.
+    """
+
+    def of(rows: ModalityColumns) -> tuple[Any, ...]:
+        return rows.values, rows.values if rows.has is None else rows.has, rows.rows
+
+    shared = (y.ends, y.weights, len(y.weights))
+    return (*of(x), *of(y), *shared), {"PARTIAL": y.has is not None, "UNROLL": UNROLL}
+
+
 READER = Reader(device.as_rows, _one_dtype, _cast, _like)
 """Reads arrays as tensors in the caller's memory; half precision is kept."""
 
@@ -71,7 +87,7 @@ def compute_device(*rows: ModalityRows) -> torch.device:
 
 
 def pack(rows: ModalityRows, where: torch.device, *, partial: bool) -> ModalityColumns:
-    """Copy rows to the device, some at a time; ``has`` is returned if ``partial``.
+    """Copy rows to the device, a block at a time; with ``partial``, ``has`` is not None.
 
     Raises
     ------

@@ -6,7 +6,7 @@ modalities that both rows have. It is infinite if they have none in common.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -49,7 +49,7 @@ class Reader(NamedTuple):
 
 @dataclass(frozen=True)
 class ModalityRows:
-    """N rows of M modalities, all of positive weight.
+    """N rows of M modalities with positive weights.
 
     ``names`` are the modalities as error messages name them, such as ``features['image']``;
     ``parts`` are matrices [N, D_m] of one dtype; ``weights`` is float64 [M]; ``present`` is bool
@@ -120,9 +120,9 @@ class ModalityRows:
             raise distances.overflow("features")
 
     def groups(self) -> tuple[NDArray[np.bool_], NDArray[np.int32] | None]:
-        """Return the sets of modalities that occur, bool [G, M], and which one each row has.
+        """Return the G sets of modalities that occur, bool [G, M], and the set of each row.
 
-        The second array is None if there is only one.
+        The second array, int32 [N], is None if there is only one set.
         """
         if self.present is None:
             return np.ones((1, len(self.parts)), dtype=bool), None
@@ -134,8 +134,8 @@ class ModalityRows:
     def require_finite(self, first_bad_row: Callable[[Any], int] | None = None) -> None:
         """Raise :class:`NonFiniteError` for a row that is not finite in a modality that it has.
 
-        ``first_bad_row`` is the compiled search for a row that is not finite, whether or not it has
-        the modality.
+        ``first_bad_row`` is the compiled search for the first row that is not finite. It does not
+        know which rows have the modality.
         """
         for m, (name, part) in enumerate(zip(self.names, self.parts, strict=True)):
             if first_bad_row is not None and first_bad_row(part) < 0:
@@ -190,7 +190,7 @@ def _one_dtype(parts: list[arrays.Float]) -> tuple[arrays.Float, ...]:
 
 
 def _without(part: Any, absent: NDArray[np.bool_]) -> Any:
-    """Return a copy with zeros in the absent rows, which may hold anything."""
+    """Return a copy with zeros in the absent rows, whose values have no meaning."""
     if isinstance(part, np.ndarray):
         return np.where(absent[:, None], part.dtype.type(0), part)
     import torch
@@ -213,6 +213,16 @@ def reader_of(backend: str) -> Reader:
     from rlmba.kernels.common.modality_columns import READER
 
     return READER
+
+
+def _row_count(names: Sequence[str], parts: Sequence[Any]) -> int:
+    count = int(parts[0].shape[0])
+    for name, part in zip(names, parts, strict=True):
+        if part.shape[0] != count:
+            raise ShapeError(
+                f"{name}: expected {count} rows as in {names[0]}, got shape {tuple(part.shape)}"
+            )
+    return count
 
 
 def _presence(present: Any, rows: int, m: int, name: str) -> NDArray[np.bool_]:
@@ -240,12 +250,7 @@ def gather(
     for name, _, array in named:
         distances.require_same_device(array, name, first, named[0][0])
         parts.append(reader.rows(array, name))
-    count = int(parts[0].shape[0])
-    for (name, _, _), part in zip(named, parts, strict=True):
-        if part.shape[0] != count:
-            raise ShapeError(
-                f"{name}: expected {count} rows as in {named[0][0]}, got shape {tuple(part.shape)}"
-            )
+    count = _row_count([name for name, _, _ in named], parts)
     mask = None if present is None else _presence(present, count, len(named), "present")
     return ModalityRows(
         tuple(named[m][0] for m in chosen),
@@ -291,12 +296,7 @@ def labeled_rows(
             )
         names.append(name)
         parts.append(part)
-    count = len(parts[0])
-    for name, part in zip(names, parts, strict=True):
-        if len(part) != count:
-            raise ShapeError(
-                f"{name}: expected {count} rows as in {names[0]}, got {tuple(part.shape)}"
-            )
+    count = _row_count(names, parts)
     mask = None
     if present is not None:
         mask = _presence(present, count, len(keys), "labeled_present")

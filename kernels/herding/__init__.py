@@ -1,4 +1,4 @@
-"""Herding: pick rows whose neighborhoods cover what is useful."""
+"""Greedy herding: pick rows whose neighborhoods cover the others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.errors import ShapeError
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances, modality_rows
 from rlmba.kernels.herding import reference
@@ -18,20 +19,21 @@ from rlmba.kernels.herding.problem import (
     choose_targets,
     scaled,
 )
-from rlmba.kernels.tile_radius import neighbor_radius
+from rlmba.kernels.tile_radius import SAMPLED_ROWS, neighbor_radius
 
 __all__ = ["Herding", "herding"]
 
 _BACKENDS = ("triton", "cpu", "reference")
-_SAMPLED = 200
+_MOST_ROWS = 2**31
+"""The compiled backend keeps positions in 32 bits."""
 
 
 class Herding(NamedTuple):
     """Rows picked by herding.
 
     ``indices`` int64 [n] in picked order; ``gains`` float64 [n], how much each pick adds to the
-    utility that is covered; ``radius``, the radius of the kernel; ``targets``, the number of rows
-    whose cover is counted: N, or less if they are a sample and the result an approximation.
+    covered utility; ``radius``, the radius of the kernel; ``targets``, the number of rows whose
+    cover is counted: N, or fewer if they are a sample and the picks are approximations.
     """
 
     indices: Any
@@ -85,7 +87,7 @@ def _pick(
         indices, gains = on_device.herding(problem, n)
     else:
         indices, gains = _cpu(problem, n, max_memory)
-    # Nothing is left to gain: the lowest positions follow.
+    # Once no gain is positive, the lowest positions follow.
     rest = np.setdiff1d(problem.candidates, indices, assume_unique=True)[: n - len(indices)]
     return np.concatenate([indices, rest]), np.concatenate([gains, np.zeros(len(rest))])
 
@@ -114,27 +116,28 @@ def herding(
     Parameters
     ----------
     features : array [N, D], or mapping of modality to array [N, D_m]
-        Finite real numbers, at least one column each. Read in place, also if memory-mapped.
+        Finite real numbers; each array has at least one column. Memory-mapped arrays are read in
+        place.
     n : int
         Number of rows to pick, 0 <= n <= the number of candidates.
     weights : [M] floats, or mapping of modality to float, optional
-        Weights w_m >= 0 of the modalities in D, of which only the ratios matter; uniform by
-        default. A modality of weight 0 is not read.
+        Weights w_m >= 0 of the modalities in D, uniform by default. Only their ratios matter. A
+        modality of weight 0 is ignored.
     labeled : array [L, D] or mapping, like ``features``, optional
         Rows that are centers from the start, such as the labeled samples of active learning. They
         are never returned. Converted to the dtype of ``features``.
     present, labeled_present : bool arrays [N, M] and [L, M], optional
-        Which modalities a row has; all by default. The others are not read and may hold anything.
+        Which modalities each row has; all by default. Values of the others are ignored.
     utility : array [N], optional
-        How much it is worth to cover each row, u >= 0; 1 by default.
+        The worth u >= 0 of covering each row; 1 by default.
     radius : float, optional
         Radius of the kernel, in units of the features. By default
-        ``tile_radius(features, L + n)``. With radius 0, a center covers its duplicates only; with
-        an infinite one, everything.
+        ``tile_radius(features, L + n)``. With radius 0, a center covers only rows equal to it.
+        With an infinite radius, it covers every row that has a modality in common with it.
     targets : int, optional
-        If more rows than this have a positive utility, the cover of only this many of them is
-        counted: evenly spaced ones, at floor(i U / targets) among these U rows. Gains are
-        multiplied by U / targets. The picks are then approximations.
+        If more than this number of rows have a positive utility, only this many of them count:
+        evenly spaced ones, at floor(i U / targets) among these U rows. Their gains are multiplied
+        by U / targets. The picks are then approximations.
     candidates : integer array [K], optional
         Distinct positions that may be picked; all by default.
     max_memory : int, optional
@@ -157,7 +160,8 @@ def herding(
     UsageError
         If n is not within 0..K, or a weight, the radius or another option is invalid.
     ShapeError
-        If an array has the wrong shape or dtype, or modalities differ.
+        If an array has the wrong shape or dtype, modalities differ, or there are 2^31 rows or
+        more (compiled backend).
     NonFiniteError
         If a value of a modality that the row has is NaN or infinite; ``.row`` is the first such
         row.
@@ -179,13 +183,13 @@ def herding(
     0, the lowest positions not yet picked follow. No position is picked twice.
 
     Gains only shrink as rows are picked (the objective is submodular), so the last known gain of a
-    row is an upper bound, and few rows need to be evaluated for a pick. The N x N matrix of kernels
-    is never stored.
+    row is an upper bound, and only the rows with the largest bounds are evaluated for a pick. The
+    N x N matrix of kernels is never stored.
 
     On a GPU, the candidates with the largest bounds are evaluated together, and the best of them is
-    picked if no other candidate's bound comes before it. The rows are copied to the GPU by columns:
-    once, and once more each for candidates and targets that are only some of the rows. The host
-    reads a result for each pick, so a call cannot be captured in a CUDA graph.
+    picked if no other candidate's bound comes before it. All rows are copied to the GPU; targets
+    are copied once more if they are only some of the rows, and so are candidates. The host reads a
+    result for each pick, so a call cannot be captured in a CUDA graph.
 
     References
     ----------
@@ -206,6 +210,11 @@ def herding(
     name = dispatch.choose("herding", backend, arrays.device_of(first), _BACKENDS)
     reader = modality_rows.reader_of(name)
     rows = modality_rows.gather(features, weights, present, reader)
+    if name == "cpu" and rows.rows >= _MOST_ROWS:
+        raise ShapeError(
+            f"features: expected fewer than 2^31 rows on the backend 'cpu', got {rows.rows}; "
+            "pick from a part of them"
+        )
     given = modality_rows.labeled_rows(labeled, features, rows, labeled_present, reader)
     u = as_utility(utility, rows.rows)
     pool = as_positions(candidates, rows.rows)
@@ -213,7 +222,7 @@ def herding(
     most = None if targets is None else arrays.as_count(targets, "targets", low=1)
     distances.check_max_memory(max_memory)
     if radius is None:
-        radius = neighbor_radius(rows, max(1, given.rows + n), _SAMPLED, name, max_memory)
+        radius = neighbor_radius(rows, max(1, given.rows + n), SAMPLED_ROWS, name, max_memory)
     radius = as_radius(radius)
     covered, factor, sampled = choose_targets(u, most)
     u, unit = scaled(u, covered)

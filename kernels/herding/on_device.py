@@ -1,8 +1,8 @@
 """:func:`rlmba.kernels.herding` on a GPU.
 
 Gains only shrink as rows are picked, so the last known gain of a candidate is an upper bound. The
-candidates with the largest bounds are evaluated together. The best of them is the pick if it comes
-before the first of all others, by its gain or, at the same gain, by its position.
+candidates with the largest bounds are evaluated together. The best of them is the pick if no other
+candidate can be better: none has a larger bound, or the same bound and a lower position.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rlmba.kernels.herding.problem import Problem
 __all__ = ["herding"]
 
 _FIRST, _MOST = 64, 1024
-"""Numbers of candidates that are evaluated together: at first for each pick, and at most."""
+"""How many candidates are evaluated together: first for each pick, and at most."""
 
 
 class _Cover:
@@ -55,9 +55,9 @@ class _Cover:
 
 
 def _best(bounds: Tensor, gains: Tensor, order: Tensor, size: int) -> tuple[int, float, bool]:
-    """The best of the evaluated candidates, its gain, and whether it is the best of all.
+    """Return the best of the evaluated candidates, its gain, and whether it is the best of all.
 
-    Waits for the device once.
+    ``gains`` are those of the first ``size`` candidates of ``order``. Waits for the device once.
     """
     most = gains.max()
     best = torch.where(gains == most, order[:size], len(bounds)).min()
@@ -68,10 +68,7 @@ def _best(bounds: Tensor, gains: Tensor, order: Tensor, size: int) -> tuple[int,
 
 
 def herding(problem: Problem, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Candidates' positions int64 and gains float64 of the picks, at most ``n``.
-
-    There are fewer if nothing is left to gain.
-    """
+    """Return positions int64 and gains float64 of the picks: ``n``, or fewer if gains become 0."""
     indices: list[int] = []
     reached: list[float] = []
     with device.on(modality_columns.compute_device(problem.rows, problem.labeled)):

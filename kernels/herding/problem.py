@@ -1,4 +1,4 @@
-"""The checked arguments of :func:`rlmba.kernels.herding`, as every backend takes them."""
+"""Checks of the arguments of :func:`rlmba.kernels.herding`, and their form for every backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.kernels.common import arrays
 from rlmba.kernels.common.modality_rows import ModalityRows
 
-__all__ = ["ROUND", "Problem", "as_positions", "as_radius", "as_utility", "choose_targets"]
+__all__ = [
+    "ROUND",
+    "Problem",
+    "as_positions",
+    "as_radius",
+    "as_utility",
+    "choose_targets",
+    "scaled",
+]
 
 ROUND = 3.0
 """Adding and subtracting it rounds a number in [0, 1] to a multiple of 2^-51."""
@@ -105,16 +113,19 @@ def as_positions(value: Any, rows: int) -> NDArray[np.int64]:
         )
     values, counts = np.unique(given, return_counts=True)
     if (counts > 1).any():
-        raise DataError(f"candidates: expected distinct positions, {values[counts > 1][0]} repeats")
+        raise DataError(
+            f"candidates: expected distinct positions, got {values[counts > 1][0]} more than once; "
+            "remove duplicates with numpy.unique(candidates)"
+        )
     return values.astype(np.int64)
 
 
 def choose_targets(
     utility: NDArray[np.float64], most: int | None
 ) -> tuple[NDArray[np.int64], float, bool]:
-    """Choose the rows to cover, and the factor of their gains; and whether they are a sample.
+    """Return the rows to cover, the factor of their gains, and whether they are a sample.
 
-    Rows of utility 0 are left out. Of more than ``most`` others, evenly spaced ones are kept.
+    Rows of utility 0 are left out. If more than ``most`` are left, evenly spaced ones are kept.
     """
     useful = np.flatnonzero(utility).astype(np.int64)
     count = len(useful)
@@ -126,6 +137,9 @@ def choose_targets(
 def scaled(
     utility: NDArray[np.float64], targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Scale utilities by a power of two to a sum in (1/2, 1] over the targets; and its inverse."""
+    """Scale utilities by a power of two to a sum in [1/2, 1) over the targets.
+
+    Returns the scaled utilities and the unit that a gain must be multiplied by.
+    """
     exponent = math.frexp(float(utility[targets].sum()))[1]
     return np.ldexp(utility, -exponent), math.ldexp(1.0, exponent)

@@ -28,7 +28,7 @@ def rounded(terms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def herding(problem: Problem, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Positions int64 [n] and gains float64 [n], in units of the scaled utility."""
+    """Return positions int64 [n] and gains float64 [n], in units of the scaled utility."""
     problem.rows.require_finite()
     problem.labeled.require_finite()
     rows, targets = problem.rows, problem.rows.take(problem.targets)

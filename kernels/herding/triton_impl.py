@@ -1,8 +1,8 @@
 """Triton kernels of :func:`rlmba.kernels.herding`: gains of candidates, and the cover of targets.
 
-A program computes distances and kernels of a tile of candidates and targets in float64 and sums the
-terms at once, so that no matrix of kernels is stored. Terms are rounded to multiples of 2^-51 as in
-the reference, so that their sum is exact in any order, also that of atomic additions.
+A program computes distances and kernels of a tile of candidates and targets in float64 and adds up
+their terms, so that no matrix of kernels is stored. Terms are rounded to multiples of 2^-51 as in
+the reference, so that their sum is exact in any order, including that of atomic additions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlmba.kernels.common.modality_columns import UNROLL, ModalityColumns
+from rlmba.kernels.common.modality_columns import ModalityColumns, launch_arguments
 from rlmba.kernels.common.triton_device import programs
 from rlmba.kernels.common.triton_modalities import squared_distances
 from rlmba.kernels.herding.problem import ROUND
@@ -53,7 +53,7 @@ def _gains(
     UNROLL: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Add to the gains of TILE candidates x what every parts-th tile of targets y contributes."""
+    """Add to the gains of TILE candidates x the terms of every ``parts``-th tile of targets y."""
     i = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     part = tl.program_id(1).to(tl.int64)
     size = tl.load(radius)
@@ -124,11 +124,10 @@ def gains(
         return out
     blocks = triton.cdiv(count, _TILE)
     parts = max(1, min(triton.cdiv(size, _TILE), programs(covered.device) // blocks))
+    rows, options = launch_arguments(candidates, targets)
     _gains[(blocks, parts)](
-        candidates.values, _has(candidates), count, targets.values, _has(targets), size,
-        targets.ends, targets.weights, len(targets.weights), radius, utility, covered, out, parts,
-        PARTIAL=targets.has is not None, UNROLL=UNROLL, TILE=_TILE, num_warps=_WARPS,
-    )  # fmt: skip
+        *rows, radius, utility, covered, out, parts, **options, TILE=_TILE, num_warps=_WARPS
+    )
     return out
 
 
@@ -140,13 +139,8 @@ def cover(
     if count == 0 or size == 0:
         return
     some = min(_TILE, triton.next_power_of_2(count))
+    warps = max(1, _WARPS * some // _TILE)
+    rows, options = launch_arguments(centers, targets)
     _cover[(triton.cdiv(size, _TILE),)](
-        centers.values, _has(centers), count, targets.values, _has(targets), size,
-        targets.ends, targets.weights, len(targets.weights), radius, covered,
-        PARTIAL=targets.has is not None, UNROLL=UNROLL,
-        CENTERS=some, TILE=_TILE, num_warps=max(1, _WARPS * some // _TILE),
-    )  # fmt: skip
-
-
-def _has(rows: ModalityColumns) -> Tensor:
-    return rows.values if rows.has is None else rows.has
+        *rows, radius, covered, **options, CENTERS=some, TILE=_TILE, num_warps=warps
+    )

@@ -11,7 +11,10 @@ from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances, modality_rows
 from rlmba.kernels.tile_radius import reference
 
-__all__ = ["neighbor_radius", "tile_radius"]
+__all__ = ["SAMPLED_ROWS", "neighbor_radius", "tile_radius"]
+
+SAMPLED_ROWS = 200
+"""Number of rows whose neighbors are searched by default."""
 
 _BACKENDS = ("triton", "cpu", "reference")
 _BLOCK_BYTES = 4 * 2**20
@@ -53,7 +56,7 @@ def _require_finite(rows: modality_rows.ModalityRows, name: str) -> None:
 def neighbor_radius(
     rows: modality_rows.ModalityRows, k: int, sampled: int, name: str, max_memory: int | None
 ) -> float:
-    """Implement :func:`tile_radius` for checked arguments and a backend's ``name``."""
+    """Compute :func:`tile_radius` of checked arguments on the backend ``name``."""
     count = rows.rows
     if count < 2:
         _require_finite(rows, name)
@@ -79,14 +82,15 @@ def tile_radius(
     *,
     weights: Any = None,
     present: arrays.ArrayLike | None = None,
-    rows: int = 200,
+    rows: int = SAMPLED_ROWS,
     max_memory: int | None = None,
     backend: str = "auto",
 ) -> float:
-    """Radius of a ball around a row that holds about the k-th part of all rows.
+    """Radius of a ball around a row that contains about 1/k of all rows.
 
-    It is the median, over some rows, of the distance to the round(N / k)-th nearest other row: with
-    balls of this radius, k picks of :func:`~rlmba.kernels.herding` cover the rows about once.
+    It is the median, over some rows, of the distance to the round(N / k)-th nearest other row (half
+    rounds to even). Balls of this radius around k picks of :func:`~rlmba.kernels.herding` contain
+    about as many rows as there are.
 
     Parameters
     ----------
@@ -106,10 +110,10 @@ def tile_radius(
     Returns
     -------
     float
-        The median of sqrt(D), where D = sum_m w_m (x_m - x'_m)^2 as in
-        :func:`~rlmba.kernels.herding`. The row itself is not counted; the rank is limited to
+        The median of sqrt(D), in units of the features; D is the distance of
+        :func:`~rlmba.kernels.herding`. The row itself is not counted, and the rank is limited to
         1..N-1. For N <= 1 the radius is 0. A row whose neighbor of this rank has no modality in
-        common with it is left out of the median; if all are, the radius is 0.
+        common with it is left out of the median. If all rows are left out, the radius is 0.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlmba.kernels.common.modality_columns import UNROLL, ModalityColumns
+from rlmba.kernels.common.modality_columns import ModalityColumns, launch_arguments
 from rlmba.kernels.common.triton_modalities import squared_distances
 
 __all__ = ["measure"]
@@ -45,10 +45,8 @@ def _measure(
 def measure(some: ModalityColumns, rows: ModalityColumns) -> Tensor:
     """D float64 [S, N]; infinite if it overflows, and -1 without a common modality."""
     out = torch.empty((some.rows, rows.rows), dtype=torch.float64, device=rows.values.device)
+    pairs, options = launch_arguments(some, rows)
     _measure[(triton.cdiv(rows.rows, _TILE), triton.cdiv(some.rows, _TILE))](
-        some.values, some.values if some.has is None else some.has, some.rows,
-        rows.values, rows.values if rows.has is None else rows.has, rows.rows,
-        rows.ends, rows.weights, len(rows.weights), out,
-        PARTIAL=rows.has is not None, UNROLL=UNROLL, TILE=_TILE, num_warps=_WARPS,
-    )  # fmt: skip
+        *pairs, out, **options, TILE=_TILE, num_warps=_WARPS
+    )
     return out

@@ -1,5 +1,5 @@
-// What calls of the CPU kernels from Python cannot show of rlmba/parallel.hpp: each check prints
-// its name if it fails. Compiled and run by tests/kernels/test_threads.py.
+// Checks of rlmba/parallel.hpp that calls of the CPU kernels from Python cannot make. Each prints
+// its name if it fails. tests/kernels/test_threads.py compiles and runs this program.
 
 #define RLMBA_ISA generic
 
@@ -7,8 +7,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <new>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -17,6 +21,20 @@
 using rlmba::generic::parallel_for;
 using rlmba::generic::parallel_reduce;
 using Int = std::int64_t;
+
+namespace {
+
+std::atomic<bool> out_of_memory{false};
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  void* memory = out_of_memory ? nullptr : std::malloc(bytes > 0 ? bytes : 1);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -40,12 +58,26 @@ bool covers(Int n, Int chunk, Int threads) {
   return good;
 }
 
+// Before any helper is started: the caller does all chunks where there is no memory for a thread.
+bool works_without_helpers() {
+  std::atomic<Int> sum{0};
+  out_of_memory = true;
+  try {
+    parallel_for(100, 1, 4, [&](Int begin, Int, Int) { sum += begin; });
+  } catch (const std::bad_alloc&) {
+  }
+  out_of_memory = false;
+  return sum == 4950;
+}
+
 bool throws() {
   std::atomic<int> after{0};
   try {
-    parallel_for(1'000'000, 1, 4, [&](Int begin, Int, Int) {
+    parallel_for(20'000, 1, 4, [&](Int begin, Int, Int) {
       if (begin == 10) throw std::runtime_error("ten");
-      if (begin > 900'000) ++after;
+      // A thread that throws may wait for a core meanwhile.
+      if (begin > 10) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (begin > 18'000) ++after;
     });
   } catch (const std::runtime_error& error) {
     return std::string(error.what()) == "ten" && after == 0;
@@ -102,6 +134,7 @@ bool sums_in_order() {
 }  // namespace
 
 int main() {
+  check(works_without_helpers(), "no memory for a thread");
   for (const Int n : {0, 1, 7, 1'000}) {
     for (const Int threads : {1, 2, 5}) check(covers(n, 7, threads), "each index once");
   }

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <omp.h>
-
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -17,13 +15,13 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// What is known of each target, in float rounded so that bounds on gains stay upper bounds: half
-// the scaled distance to the nearest center (rounded up; -1 if it is 0), the covered part (rounded
+// Numbers of each target in float, rounded so that bounds on gains stay upper bounds: half the
+// scaled distance to the nearest center (rounded up; -1 if it is 0), the covered part (rounded
 // down) and the utility (rounded up).
 struct TargetBounds {
-  float* reach;
-  float* covered;
-  float* utility;
+  const float* reach;
+  const float* covered;
+  const float* utility;
 };
 
 // A target that a candidate (a column) may cover better, with an upper bound on their kernel.
@@ -57,7 +55,6 @@ class AffinityBounds {
         packed_(capacity, width),
         gathered_(capacity * width),
         half_(chunk_count(capacity, E::kCols) * E::kCols),
-        positions_(capacity),
         bytes_(Workspace<E>::bytes(chunk_count(capacity, E::kCols))),
         memory_(threads_ * bytes_),
         sums_(threads_ * chunk_count(capacity, E::kCols) * E::kCols) {
@@ -69,6 +66,7 @@ class AffinityBounds {
     const double scaled = radius * scale.factor() * radius * scale.factor();
     const double factor = scaled > 0 ? 2 / scaled * 1.4426950408889634 : 1e30;
     factor_ = static_cast<float>(factor < 1e30 ? factor * (1 - 4 * u) : 1e30);
+    // exp2_scaled takes exponents down to -125; a shorter distance is an upper bound, too.
     farthest_ = factor_ > 1.25e-28f ? 125 / factor_ : 1e30f;
   }
 
@@ -81,7 +79,6 @@ class AffinityBounds {
     count_ = count;
     parallel_for(count, chunk_rows(width_), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t j = begin; j < end; ++j) {
-        positions_[j] = source.positions[j];
         double unused = 0;
         float* out = &gathered_[j * width_];
         for (std::int64_t p = 0; p < width_; p += E::kDepth) {
@@ -168,6 +165,7 @@ class AffinityBounds {
     V x[2];
     for (int v = 0; v < 2; ++v) x[v] = min(max(s[v], splat(0.0f)), splat(farthest_));
     exp2_scaled<5>(x, splat(-factor_), splat(0.0f), k);
+    // Rounded up by more than the error of exp2_scaled.
     for (int v = 0; v < 2; ++v) k[v] = min(k[v] * splat(1.000001f), splat(1.0f));
   }
 
@@ -266,10 +264,11 @@ class AffinityBounds {
     }
   }
 
-  // Less work than this is done faster than threads can be woken.
+  // Fewer products than this take less time than waking threads.
   static constexpr std::int64_t kSerial = std::int64_t{1} << 21;
-  // Blocks of rows are summed in float, then in double.
+  // Covers the rounding of sums of at most 256 terms in float.
   static constexpr double kSlack = 1 + 0x1.0p-15;
+  static_assert(kBlock <= 256);
 
   const RowScale<T>& scale_;
   std::int64_t width_;
@@ -278,7 +277,6 @@ class AffinityBounds {
   PackedCenters<E> packed_;
   Scratch<float> gathered_;
   Scratch<float> half_;
-  Scratch<std::int64_t> positions_;
   std::int64_t bytes_;
   Scratch<unsigned char> memory_;
   Scratch<double> sums_;

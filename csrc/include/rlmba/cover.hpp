@@ -15,8 +15,8 @@
 #ifdef RLMBA_ISA
 namespace rlmba::RLMBA_ISA {
 
-// The targets: the distance of each to its nearest center, and how far it is covered. Gains and
-// covers are computed in double precision from exact distances.
+// The targets: for each, the distance to its nearest center and the largest kernel of any center.
+// Gains and kernels are computed in double precision from exact distances.
 template <class T>
 class Cover {
  public:
@@ -62,7 +62,6 @@ class Cover {
     }
   }
 
-  double nearest(std::int64_t t) const { return nearest_[t]; }
   float floor(std::int64_t t) const { return floor_[t]; }
   float utility_above(std::int64_t t) const { return utility_[t]; }
 
@@ -139,18 +138,19 @@ class Cover {
       for (std::int64_t i = 0; i < kBatch; ++i) k[i] = squared[i] == 0 ? 1 : 0;
       return;
     }
+    static_assert(kBatch % (4 * kWide) == 0);
     for (std::int64_t i = 0; i < kBatch; i += 4 * kWide) {
       DoubleVec x[4];
       DoubleVec p[4];
       for (int v = 0; v < 4; ++v) {
-        const std::int64_t at = (i + v * kWide) % kBatch;
-        x[v] = -(load_wide(squared + at) / problem_.radius) / problem_.radius;
-        // Infinite distances, also relative to an infinite radius.
-        const LongVec finite = load_wide(squared + at) <= std::numeric_limits<double>::max();
+        const DoubleVec distance = load_wide(squared + i + v * kWide);
+        x[v] = -(distance / problem_.radius) / problem_.radius;
+        // k is 0 at an infinite distance, also if the radius is infinite and the quotient NaN.
+        const LongVec finite = distance <= std::numeric_limits<double>::max();
         x[v] = (DoubleVec)(((LongVec)x[v] & finite) | ((LongVec)wide(-1e300) & ~finite));
       }
       exp_wide(x, p);
-      for (int v = 0; v < 4; ++v) store_wide(k + (i + v * kWide) % kBatch, p[v]);
+      for (int v = 0; v < 4; ++v) store_wide(k + i + v * kWide, p[v]);
     }
   }
 

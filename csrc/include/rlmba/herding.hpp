@@ -30,9 +30,9 @@ inline constexpr std::int64_t kHerdingOverflow = -1;
 // of modality_rows.hpp and c(x) the largest k of the labeled rows and previous picks. Ties go to
 // the lowest position. It ends early when no gain is positive, and returns the number of picks, or
 // kHerdingOverflow. Terms are rounded to multiples of 2^-51, so that sums do not depend on their
-// order. All rows must be finite, and there are less than 2^31. Memory is about 60 bytes per row, a
-// few MiB, and scratch_bytes or what a few dozen columns need; results depend on neither it nor the
-// number of threads.
+// order. All rows must be finite, and there must be fewer than 2^31. Memory is about 60 bytes per
+// row, a few MiB, and scratch_bytes or what a few dozen columns need; results depend on neither it
+// nor the number of threads.
 //
 // modality_distances: the distance from each of `positions` to every row, into out [positions.size,
 // rows].

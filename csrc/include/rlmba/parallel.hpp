@@ -14,8 +14,8 @@ namespace rlmba {
 // so that sums do not depend on the number of threads.
 inline constexpr std::int64_t kReductionRows = 4096;
 
-// Numbers that one thread processes at a time where a loop does little for each of them: enough to
-// make up for taking the chunk, few enough to share out a short loop.
+// Numbers per chunk of a loop that does little work for each number. Taking a chunk costs little
+// compared with this many, and even a short loop still has several chunks.
 inline constexpr std::int64_t kChunkValues = std::int64_t{1} << 15;
 
 RLMBA_INLINE std::int64_t chunk_count(std::int64_t n, std::int64_t chunk) {
@@ -26,7 +26,7 @@ RLMBA_INLINE std::int64_t min_i64(std::int64_t a, std::int64_t b) { return a < b
 
 RLMBA_INLINE std::int64_t max_i64(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
-// Rows of `cols` numbers for kChunkValues.
+// The number of rows with `cols` columns that have about kChunkValues numbers together.
 RLMBA_INLINE std::int64_t chunk_rows(std::int64_t cols) {
   return max_i64(1, kChunkValues / max_i64(1, cols));
 }

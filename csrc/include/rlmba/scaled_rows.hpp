@@ -51,13 +51,13 @@ class RowScale {
 
   const double* shift(std::int64_t m) const { return shift_.data() + offsets_[m]; }
   std::int64_t offset(std::int64_t m) const { return offsets_[m]; }
-  std::int64_t width(std::int64_t modalities) const { return offsets_[modalities]; }
   double factor() const { return largest_ > 0 ? 1 / std::sqrt(largest_) : 1; }
   // Factor of squared distances.
   double squared() const { return largest_ > 0 ? 1 / largest_ : 1; }
 
  private:
-  // The mean of some rows: rounding errors of products grow with the norm of the shifted rows.
+  // The mean of about a thousand rows, because rounding errors of products grow with the norms of
+  // the shifted rows.
   void set_shift(const ModalityRows<T>& rows, std::int64_t m) {
     double* shift = shift_.data() + offsets_[m];
     const std::int64_t cols = rows.parts[m].cols;
