@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used, so that importing them loads no torch."""
+"""Lazy imports: a package imports a name when it is first used, so that importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["lazy_names"]
 
 
 def lazy_names(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package that hands on names of its modules.
+    """Make the ``__getattr__`` of a package that imports names from its modules when they are first used.
 
-    No name may be that of a module of the package: whichever is imported first would hide the other.
+    No name may equal that of a module of the package, because importing the module would hide the name.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class TestDropQuery(StrategyContract):
         assert len(candidates) > 6
         rows = pool.fused_features[candidates]
         centers = kernels.kmeans(rows, 6, rng=rng, max_iter=LLOYD_STEPS).centers
-        nearest, _ = nearest_distinct(centers, rows)
+        nearest = nearest_distinct(centers, rows)
         assert chosen.positions.tolist() == candidates[nearest].tolist()
         np.testing.assert_array_equal(chosen.scores, differing[chosen.positions] / 5)
 

@@ -45,3 +45,18 @@ def test_those_of_labeled_samples_are_as_wide_and_finite():
     a[3, 0] = np.nan
     with pytest.raises(DataError, match="row 3 contains NaN"):
         context.labeled_inputs_for(pool)
+
+
+def test_features_of_labeled_samples_by_modality_fit_the_pool():
+    pool = make_pool(n=9)
+    context = make_context(pool)
+    a, b = context.labeled_modalities.values()
+    swapped = replace(context, labeled_modalities={"m1": b, "m0": a})
+    assert list(swapped.labeled_modalities_for(pool)) == ["m0", "m1"]
+    assert replace(context, labeled_modalities=None).labeled_modalities_for(pool) is None
+    for wrong in ({"m0": a}, {"m0": a, "m1": b[:, 1:]}, {"m0": a[1:], "m1": b[1:]}):
+        with pytest.raises(ShapeError, match="labeled_modalities"):
+            replace(context, labeled_modalities=wrong).labeled_modalities_for(pool)
+    narrow = replace(context, labeled_present=np.ones((len(a), 1), bool))
+    with pytest.raises(ShapeError, match="labeled_present"):
+        narrow.labeled_modalities_for(pool)

@@ -128,6 +128,14 @@ def test_errors(raw, both, features, logits):
         rlmba.select(
             "rlmba-h", n=2, input_features=features, labeled_input_features=features[:, 1:]
         )
+    with pytest.raises(UsageError, match="leave labeled_input_features out"):
+        rlmba.select(
+            "rlmba-h",
+            n=2,
+            input_features=features,
+            labeled=[0, 1],
+            labeled_input_features=features[:2],
+        )
     with pytest.raises(UsageError, match="expected the modalities"):
         rlmba.select("rlmba-h", n=2, input_features={"image": raw["image"]}, logits=both)
     with pytest.raises(UsageError, match="got one array"):

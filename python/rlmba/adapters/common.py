@@ -71,9 +71,9 @@ def reads_logits(strategy: Strategy) -> bool:
 
 
 def with_inputs(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``rlmba.select`` whose features are what the classifier reads, also as such.
+    """Add input features to arguments of ``rlmba.select`` whose features are what the classifier reads.
 
-    They are returned unchanged for a strategy that does not need input features, or if these were given.
+    The arguments are returned unchanged if the strategy needs no input features, or if some were given.
     """
     if "input_features" not in strategy.needs or given.get("input_features") is not None:
         return dict(given)

@@ -46,9 +46,9 @@ def with_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove options that have the values which match earlier versions.
+    """Remove options that earlier versions did not have, if their values repeat what those versions did.
 
-    So the configuration of an earlier version equals that of its run folder today.
+    The configuration of a run folder of an earlier version then equals the same configuration today.
     """
     left = {k: v for k, v in values.items() if k not in _KEYS or v != _KEYS[k]}
     for section, earlier in _earlier(values).items():

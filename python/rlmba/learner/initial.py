@@ -1,4 +1,4 @@
-"""The first batch of an experiment that starts by herding instead of by given classes."""
+"""The first batch of an experiment with ``initial_sampling`` "herding"."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["label_first_batch"]
 
 
 def label_first_batch(learner: RoundLearner) -> None:
-    """Label the first batch of a learner whose ``initial_sampling`` is "herding", unless it has labels.
+    """Label the first batch by herding, if ``initial_sampling`` is "herding" and there are no labels.
 
     The batch depends on the data, the validation set and the number of labels, not on the strategy. It
-    is read from the run folder ``round0`` if the configuration names one.
+    is that of the run folder ``round0`` if the configuration names one that fits.
 
     Raises
     ------
     DataError
-        If fewer samples can be read.
+        If fewer samples can be read than are to be labeled.
     """
     pool = learner.labels.pool
     if learner.config.initial_sampling != "herding" or len(pool.labeled):
@@ -32,7 +32,7 @@ def label_first_batch(learner: RoundLearner) -> None:
 
 
 def _of_round0(config: RunConfig, pool: Pool, n: int) -> list[str] | None:
-    """The initial samples of the run that round 0 is taken over from; None if they do not fit here."""
+    """The initial samples of the run folder ``round0``; None if they do not fit this pool."""
     if config.round0 is None or not (config.round0 / "split.json").is_file():
         return None
     ids = read_split(config.round0)["initial"]

@@ -24,7 +24,7 @@ from rlmba.training.predict import requests_of
 __all__ = ["InputFeatures", "input_features", "prepared", "reduced"]
 
 _VALUES = 1024
-"""Values of a modality at most before PCA; a modality of plain features keeps its width."""
+"""Values to which a raster or sequence is reduced before PCA, unless it has more channels."""
 _BUCKETS = 2048
 _BANDS, _FRAMES = 32, 32
 _WINDOW = 512
@@ -37,15 +37,15 @@ _known: weakref.WeakKeyDictionary[MultimodalDataset, tuple[int, InputFeatures]] 
 
 @dataclass(frozen=True, eq=False)
 class InputFeatures:
-    """Input features of samples, in the order that they were asked for.
+    """Input features of samples, in the order of ``positions``.
 
     Parameters
     ----------
     positions : int64 array [n]
-        Their dataset positions.
+        Dataset positions of the samples.
     features : mapping of modality to float32 array [n, d_m]
         Unit rows in the :class:`~rlmba.method.input_space.InputSpace` of the training samples. A missing
-        modality is that of the nearest training sample that has it.
+        modality is taken from the nearest training sample that has it.
     present : bool array [n, M]
         Which modalities could be read.
     """
@@ -55,13 +55,13 @@ class InputFeatures:
     present: NDArray[np.bool_]
 
     def at(self, positions: NDArray[np.int64]) -> InputFeatures:
-        """Those of the samples at some of the dataset positions, in that order."""
+        """The input features of the samples at these dataset positions, in this order."""
         order = np.argsort(self.positions)
         rows = order[np.searchsorted(self.positions, positions, sorter=order)]
         return self.rows(rows)
 
     def rows(self, rows: NDArray[np.int64]) -> InputFeatures:
-        """Those in some rows, in that order."""
+        """The input features in these rows, in this order."""
         features = {m: a[rows] for m, a in self.features.items()}
         return InputFeatures(self.positions[rows], features, self.present[rows])
 
@@ -77,10 +77,10 @@ def input_features(
     """Input features of all training samples; computed once for a data set in a process.
 
     Features, such as those of frozen encoders, are used as they are. Images, videos, spectrograms and
-    sequences are averaged over a grid of cells to at most 1,024 values. Waveforms become energies of
-    32 frequency bands in 32 intervals, relative to the recording's mean, as logarithms. Tokens become
-    TF-IDF values of at most 2,048 ids or hashes of ids. All are then prepared by
-    :class:`~rlmba.method.input_space.InputSpace`.
+    sequences are averaged over a grid of cells to at most 1,024 values, or one per channel if there are
+    more channels. Waveforms become the logarithms of energies in up to 32 frequency bands and 32
+    intervals, relative to the recording's mean. Tokens become TF-IDF values of at most 2,048 ids or
+    hashes of ids. All are then prepared by :class:`~rlmba.method.input_space.InputSpace`.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def prepared(
     arrays: Mapping[str, NDArray[np.float32]],
     present: NDArray[np.bool_],
 ) -> InputFeatures:
-    """Arrays [n, d_m] of the samples at ``positions``, mapped into their own input space, completed."""
+    """Input features from arrays [n, d_m]: fit an input space on them, map them into it, complete them."""
     there = None if present.all() else present
     features = InputSpace.fit(arrays, present=there).prepare(arrays, present=there)
     return InputFeatures(positions, completed_features(features, there), present)
@@ -159,7 +159,10 @@ def reduced(modality: Modality, x: Tensor) -> Tensor:
 
 
 def _cells(x: Tensor) -> Tensor:
-    """Average [n, C, ...] over a grid, the same in every axis up to rounding, to C cells <= 1,024."""
+    """Average [n, C, ...] over a grid so that C times its cells is at most 1,024, but at least C.
+
+    Each axis is reduced by the same factor, up to rounding.
+    """
     channels, sides = x.shape[1], x.shape[2:]
     share = (_VALUES / (channels * int(np.prod(sides)))) ** (1 / len(sides))
     if share >= 1:
@@ -200,7 +203,7 @@ def _counts(modality: Modality, ids: Tensor) -> Tensor:
 
 
 def _weigh(counts: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
-    """Counts [n, d] to TF-IDF with logarithmic counts and unit rows, in place."""
+    """Replace counts [n, d] by TF-IDF with logarithmic counts and unit rows, in place."""
     having = np.flatnonzero(present)
     found = np.zeros(counts.shape[1])
     blocks = [having[i : i + 4096] for i in range(0, len(having), 4096)]

@@ -125,7 +125,7 @@ class LearnerState:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the model tells apart."""
+        """Names of the classes of the model's outputs."""
         return self.labels.classes
 
     @property
@@ -157,7 +157,7 @@ class LearnerState:
         Raises
         ------
         RunFolderError, UsageError
-            If it is not there or not this run's.
+            If it does not exist, or was trained with other settings or on other data.
         """
         if self.config.round0 is not None and self._round0 is None:
             self._round0 = Round0.find(
@@ -228,7 +228,7 @@ class LearnerState:
         save_tensors(file, arrays, config=self.identity())
 
     def resume(self, store: RunStore) -> None:
-        """Continue in a run folder, after its last complete round and with the batch that is out.
+        """Continue in a run folder, after its last complete round and with the pending batch.
 
         The model's weights are loaded when they are first needed.
 

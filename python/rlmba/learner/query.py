@@ -39,9 +39,9 @@ Announce = Callable[[str], None]
 """Called with the name of each stage as it begins."""
 
 LEAST_BATCH = 10
-"""Samples of a batch at least, unless the configuration gives its size."""
+"""Minimum number of samples in a batch, unless the configuration gives its size."""
 LEAST_VALIDATION = 20
-"""Labels of the validation set at least: with 20, accuracies differ in steps of 5 points."""
+"""Minimum number of labels in the validation set; with 20, accuracies differ in steps of 5 points."""
 
 
 class Clock:
@@ -279,12 +279,12 @@ def first_samples(
     labeled : int64 array [L]
         Dataset positions that have labels already.
     n : int
-        How many; fewer if fewer can be read.
+        Number of samples to choose; fewer are chosen if fewer can be read.
 
     Returns
     -------
     (int64 array [n], float64 array [n]) or None
-        Indices into ``unlabeled`` in chosen order, and how much each added to the cover
+        Indices into ``unlabeled`` in chosen order, and their gains in coverage
         (:func:`rlmba.method.herding.first_batch`); None if the model has no input features.
     """
     inputs = model.input_features(unlabeled)

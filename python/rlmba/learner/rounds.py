@@ -138,10 +138,10 @@ class RoundLearner(LearnerState):
         self.labels = Labels.of_pool(self.labels.dataset, pool)
 
     def continue_from(self, other: RoundLearner) -> None:
-        """Continue an experiment in memory from where another learner of it is.
+        """Continue an experiment in memory from the state of another learner of the same experiment.
 
-        Labels, weights of the network and records are those of the other learner, which is not
-        changed. The strategy stays this learner's own.
+        Labels, weights of the network and records become those of the other learner, which is not
+        changed. The strategy keeps its own state.
         """
         pool = other.labels.pool
         self.use_pool(

@@ -13,7 +13,7 @@ from rlmba import kernels
 __all__ = ["BLOCK_ROWS", "completed_features", "nearest_values"]
 
 BLOCK_ROWS = 2**14
-"""Rows that may give a modality, in one comparison: bounds the copies."""
+"""Rows that are compared at a time; it limits the memory of their copies."""
 
 
 def nearest_values(rows: Any, blocks: Iterable[tuple[Any, Any]]) -> Any:
@@ -23,7 +23,7 @@ def nearest_values(rows: Any, blocks: Iterable[tuple[Any, Any]]) -> Any:
     ----------
     rows : array or tensor [n, d]
     blocks : iterable of (array [k, d], array [k, e])
-        The others' coordinates, and their values. Ties go to the first.
+        Coordinates and values of the other rows. Ties go to the first.
 
     Returns
     -------
@@ -42,12 +42,13 @@ def nearest_values(rows: Any, blocks: Iterable[tuple[Any, Any]]) -> Any:
 
 
 def completed_features(
-    features: Mapping[str, NDArray[np.float32]], present: NDArray[np.bool_] | None
-) -> Mapping[str, NDArray[np.float32]]:
-    """Features in which a missing modality is that of the nearest sample that has it.
+    features: Mapping[str, NDArray[Any]], present: NDArray[np.bool_] | None
+) -> Mapping[str, NDArray[Any]]:
+    """Features in which a missing modality is taken from the nearest sample that has it.
 
-    Nearness is measured by the modalities that both samples have. If no sample has both, the mean over
-    the samples that have the modality is used, or 0 if there is none.
+    The nearest sample is found by the modalities that the incomplete sample has, among the samples that
+    have these as well. If there is none, the mean over the samples that have the missing modality is
+    used, or 0 if no sample has it.
 
     Distances by one modality vary more than means over several. A sample compared by one modality alone
     therefore has more near neighbors, and herding prefers it.
@@ -62,7 +63,7 @@ def completed_features(
     Returns
     -------
     mapping of modality to float array [N, d_m]
-        The arguments' arrays where nothing was missing. Ties go to the lowest position.
+        Copies, or the given arrays where no sample lacks the modality. Ties go to the lowest position.
     """
     if present is None or present.all():
         return features
@@ -84,8 +85,8 @@ def completed_features(
 
 
 def _others(
-    parts: list[NDArray[np.float32]], present: NDArray[np.bool_], shared: NDArray[np.int64], m: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    parts: list[NDArray[Any]], present: NDArray[np.bool_], shared: NDArray[np.int64], m: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Samples that have the shared modalities and m: coordinates by the shared ones, values of m."""
     others = np.flatnonzero(present[:, [*shared, m]].all(axis=1))
     for start in range(0, len(others), BLOCK_ROWS):

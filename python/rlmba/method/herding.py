@@ -1,4 +1,4 @@
-"""Batches by herding: samples whose neighborhoods in the input space cover what is uncertain."""
+"""Batches by herding: samples that cover uncertain samples in the input space."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 FIRST_RADIUS = 0.7
-"""Share of the tile radius that is the radius of the first batch's kernel."""
+"""Radius of the first batch's kernel, as a share of the tile radius."""
 TARGETS = 50_000
-"""Samples to cover at most; of larger pools, this many evenly spaced ones."""
+"""Maximum number of samples to cover; of a larger pool, this many evenly spaced samples are covered."""
 _BLOCK_VALUES = 2**22
 
 
@@ -35,21 +35,18 @@ def first_batch(
     n: int,
     *,
     labeled: Mapping[str, Any] | None = None,
-    present: NDArray[np.bool_] | None = None,
-    labeled_present: NDArray[np.bool_] | None = None,
 ) -> Herding:
-    """Choose samples without a model: every sample counts alike, and so does every modality.
+    """Choose samples without a model: all samples and all modalities have equal weight.
 
     Parameters
     ----------
     inputs : mapping of modality to float array [N, d_m]
-        Input features of the pool: :class:`~rlmba.method.input_space.InputSpace`.
+        Input features of the pool (:class:`~rlmba.method.input_space.InputSpace`), with missing
+        modalities completed (:func:`~rlmba.method.completing.completed_features`).
     n : int
         Number of samples to choose, 0 <= n <= N.
     labeled : mapping of modality to float array [L, d_m], optional
         Input features of samples that have labels already.
-    present, labeled_present : bool arrays [N, M] and [L, M], optional
-        Which modalities the samples have; default: all.
 
     Returns
     -------
@@ -62,15 +59,8 @@ def first_batch(
     UsageError, ShapeError, NonFiniteError
         As for :func:`rlmba.kernels.herding`.
     """
-    radius = FIRST_RADIUS * kernels.tile_radius(inputs, _balls(n, labeled), present=present)
-    return later_batch(
-        inputs,
-        n,
-        labeled=labeled,
-        present=present,
-        labeled_present=labeled_present,
-        radius=radius,
-    )
+    radius = FIRST_RADIUS * _tile(inputs, n, labeled)
+    return later_batch(inputs, n, labeled=labeled, radius=radius)
 
 
 def later_batch(
@@ -80,8 +70,6 @@ def later_batch(
     weights: Sequence[float] | NDArray[np.float64] | None = None,
     utility: NDArray[np.float64] | None = None,
     labeled: Mapping[str, Any] | None = None,
-    present: NDArray[np.bool_] | None = None,
-    labeled_present: NDArray[np.bool_] | None = None,
     radius: float | None = None,
     size: int | None = None,
 ) -> Herding:
@@ -97,7 +85,7 @@ def later_batch(
         Weights w_m >= 0 of the modalities' squared distances; default: uniform.
     utility : float array [N], optional
         u(x) >= 0, how much it is worth to cover each sample; default: 1.
-    labeled, present, labeled_present
+    labeled
         As for :func:`first_batch`.
     radius : float, optional
         Radius of the kernel; default: the tile radius of L + ``size`` balls.
@@ -115,16 +103,13 @@ def later_batch(
         As for :func:`rlmba.kernels.herding`.
     """
     if radius is None:
-        balls = _balls(n if size is None else size, labeled)
-        radius = kernels.tile_radius(features, balls, weights=weights, present=present)
+        radius = _tile(features, n if size is None else size, labeled, weights)
     return kernels.herding(
         features,
         n,
         weights=weights,
         utility=utility,
         labeled=labeled,
-        present=present,
-        labeled_present=labeled_present,
         radius=radius,
         targets=TARGETS,
     )
@@ -139,29 +124,32 @@ def trusted_batch(
     labeled: Mapping[str, Any],
     labels: NDArray[np.int64],
     predicted: NDArray[np.int64],
-    radius: float,
+    radius: float | None = None,
+    size: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose as :func:`later_batch`, where labels cover only what is predicted to be of their class.
+    """Choose samples like :func:`later_batch`, but let labels cover only samples of their class.
 
-    A labeled sample does not cover samples that are predicted to be of another class. Each pick
+    A labeled sample does not cover samples that are predicted to be of another class. Each pick j
     maximizes u(j) times its gain.
 
     Parameters
     ----------
-    features, n, weights, utility, labeled
+    features, n, weights, utility, labeled, size
         As for :func:`later_batch`; every sample has all modalities.
     labels : int64 array [L]
         Classes of the labeled samples.
     predicted : int64 array [N]
         Class predicted for each sample of the pool.
-    radius : float
-        Of the kernel, from 0 to infinity.
+    radius : float, optional
+        Radius of the kernel, from 0 to infinity; default: the tile radius of L + ``size`` balls.
 
     Returns
     -------
     (int64 array [n], float64 array [n])
         Positions in chosen order, and u(j) times the gain; ties go to the lowest position.
     """
+    if radius is None:
+        radius = _tile(features, n if size is None else size, labeled, weights)
     rows, known = _joined(features, weights), _joined(labeled, weights)
     targets = np.arange(len(rows))
     if len(rows) > TARGETS:
@@ -196,9 +184,15 @@ def trusted_batch(
     return indices, gains
 
 
-def _balls(n: int, labeled: Mapping[str, Any] | None) -> int:
-    """Balls that tile the pool: one for each sample of the batch and each labeled one, at least one."""
-    return max(1, n + (0 if labeled is None else len(next(iter(labeled.values())))))
+def _tile(
+    features: Mapping[str, Any],
+    n: int,
+    labeled: Mapping[str, Any] | None,
+    weights: Sequence[float] | NDArray[np.float64] | None = None,
+) -> float:
+    """The tile radius of one ball for each of n samples and each labeled sample, at least one ball."""
+    size = 0 if labeled is None else len(next(iter(labeled.values())))
+    return kernels.tile_radius(features, max(1, n + size), weights=weights)
 
 
 def _joined(parts: Mapping[str, Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:

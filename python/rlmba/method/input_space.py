@@ -16,13 +16,15 @@ from rlmba.kernels.common.arrays import to_host
 __all__ = ["COMPONENTS", "InputSpace", "unit_rows"]
 
 COMPONENTS = 128
-"""Width from which a modality is reduced by PCA, and the number of components that are kept."""
+"""Number of columns above which a modality is reduced by PCA, and of the components that are kept."""
 
 _BLOCK_VALUES = 2**22
 _EXACT = 2048
-"""Rows or columns up to which the components are those of an exact eigendecomposition."""
+"""Number of rows or columns up to which components come from an exact eigendecomposition."""
 _EXTRA = 32
+"""Vectors of the subspace iteration in addition to the components, for its convergence."""
 _PASSES = 6
+"""Steps of the subspace iteration."""
 
 
 def unit_rows(x: NDArray[Any]) -> NDArray[Any]:
@@ -66,9 +68,9 @@ class InputSpace:
     """The map from arrays of each modality to features in which samples are compared.
 
     Each column is standardized by its mean and standard deviation over the fitted rows (a constant
-    column becomes 0). A modality wider than 128 columns is then reduced to its first principal
+    column becomes 0). A modality of more than 128 columns is then reduced to its first 128 principal
     components, and every row is scaled to length 1; a row of zeros stays zero. Rows that lack a modality
-    do not enter its statistics, and become zeros.
+    are not used for its statistics, and become zeros.
 
     Make one by :meth:`fit`.
 

@@ -18,7 +18,7 @@ from rlmba.models.dropout import SharedDropout
 from rlmba.models.fusion import bounded, dirichlet, fuse
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import build_encoder
-from rlmba.types import MULTIMODAL
+from rlmba.types import MULTIMODAL, simplex_weights
 
 __all__ = ["Fusion", "ModelOutput", "MultimodalClassifier", "build_classifier"]
 
@@ -155,12 +155,7 @@ class MultimodalClassifier(nn.Module):
         UsageError
             If they are not a point of the simplex (each >= 0, sum 1 within 1e-6).
         """
-        w = np.asarray(weights, dtype=np.float64)
-        m = len(self.names)
-        if w.shape != (m,) or not np.isfinite(w).all() or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
-            raise UsageError(
-                f"fusion weights: expected {m} numbers >= 0 with sum 1 for {self.names}, got {w}"
-            )
+        w = simplex_weights(np.asarray(weights), self.names, "fusion weights")
         with torch.no_grad():
             self.fusion_weights.copy_(torch.from_numpy(w))
 

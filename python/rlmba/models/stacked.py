@@ -24,8 +24,8 @@ def stacked_forward(
 ) -> ModelOutput:
     """Run K classifiers on their own inputs, as each of them would in training mode.
 
-    Projections and heads are batched matrix products, which are much cheaper for small networks than
-    ``torch.func.vmap``; only encoders with weights need it.
+    Projections and heads are batched matrix products, which have less overhead than ``torch.func.vmap``;
+    only encoders with weights use it.
 
     Parameters
     ----------

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.errors import ShapeError
 from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.method.completing import BLOCK_ROWS, nearest_values
 from rlmba.method.efda import sample_weights
@@ -133,22 +132,11 @@ class _Group:
 
 
 def _labeled(pool: PoolOutputs, context: QueryContext) -> _Group:
-    given, fused = context.labeled_modalities or {}, context.labeled_for(pool)
-    rows = 0 if fused is None else len(fused)
-    expected = {m: (rows, f.shape[1]) for m, f in pool.features.items()}
-    got = {m: tuple(f.shape) for m, f in given.items()}
-    if got != expected:
-        raise ShapeError(
-            "QueryContext.labeled_modalities: expected the pool's modalities with one row for each "
-            f"labeled sample, {expected}, got {got}; take all from the same model"
-        )
-    present = context.labeled_present
-    if present is not None and present.shape != (rows, len(given)):
-        raise ShapeError(
-            f"QueryContext.labeled_present: expected shape {(rows, len(given))}, got {present.shape}"
-        )
+    given = context.labeled_modalities_for(pool) or {}
+    context.labeled_for(pool)  # checks the fused features
     features = [_alike(given[m], f) for m, f in pool.features.items()]
-    return _Group.of(features, _alike(context.labeled_features, pool.fused_features), present)
+    fused = _alike(context.labeled_features, pool.fused_features)
+    return _Group.of(features, fused, context.labeled_present)
 
 
 def _alike(x: Any, other: Any) -> Any:

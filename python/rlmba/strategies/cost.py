@@ -280,8 +280,8 @@ def _uherding(w: Workload, strategy: Strategy) -> Work:
 def _typiclust(w: Workload, strategy: TypiClust) -> Work:
     rows = w.samples + w.labeled
     clusters = min(w.labeled + w.batch, strategy.max_clusters)
-    # A neighbor search in a cluster of average size for each sample of the batch takes mostly the time
-    # of its call.
+    # One neighbor search in a cluster of average size for each sample of the batch; most of its time is
+    # the overhead of the call.
     search = Work(products=6.0 * w.batch * (rows / clusters) ** 2 * w.width, plain=2e4 * w.batch)
     copies = Work(
         moved=10.0 * rows * w.width * w.itemsize, memory=3.0 * rows * w.width * w.itemsize
@@ -296,7 +296,7 @@ def _tcm(w: Workload, strategy: Tcm) -> Work:
 
 def _probcover(w: Workload, strategy: ProbCover) -> Work:
     rows = float(w.samples + w.labeled)
-    # Every sample is compared with all others twice at most, in float64.
+    # Every sample is compared with all others about twice at most, in float64.
     cover = Work(
         products=8.0 * w.samples**2 * w.width,
         plain=0.5 * w.samples**2,

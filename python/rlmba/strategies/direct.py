@@ -127,12 +127,13 @@ def select(
         As in :class:`~rlmba.types.QueryContext`. Without names, they are in the order of the mappings.
         ``weights`` may also be a text, the option of that name (``rlmba-h``).
     input_features : array [N, D] or mapping of modality to array [N, d_m], optional
-        What the model reads, as numbers, or features of a frozen encoder: of the same samples as
+        What the model reads, as numbers, or features of a frozen encoder, of the same samples as
         ``features``. They are standardized, reduced to at most 128 components and scaled to unit rows,
-        over the pool and the labeled samples (:class:`rlmba.method.input_space.InputSpace`). A strategy
-        that needs them (``rlmba-h``) uses ``features`` in their place where none are given, and warns.
-    labeled_input_features : array [L, D] or mapping, optional
-        The same of the labeled samples, where ``labeled`` does not name samples of the arrays above.
+        over the pool and the labeled samples (:class:`rlmba.method.input_space.InputSpace`). If none are
+        given, a strategy that needs them (``rlmba-h``) uses ``features`` instead, with a warning.
+    labeled_input_features : array [L, D] or mapping of modality to array [L, d_m], optional
+        Input features of labeled samples that are not among the arrays above. If ``labeled`` names
+        samples of these arrays, leave it out.
     **options
         The strategy's options; only with a name.
 

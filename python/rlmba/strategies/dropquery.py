@@ -84,8 +84,7 @@ class DropQuery(Strategy):
         with stages("kmeans"):
             rows = pool.fused_features[candidates]
             found = kernels.kmeans(rows, n, rng=context.rng, max_iter=LLOYD_STEPS)
-            nearest, _ = nearest_distinct(found.centers, rows)
-        positions = candidates[nearest]
+            positions = candidates[nearest_distinct(found.centers, rows)]
         return Choice(positions, differing[positions] / self.passes)
 
     def _differing(self, pool: PoolOutputs, context: QueryContext) -> NDArray[np.int64]:

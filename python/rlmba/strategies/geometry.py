@@ -1,8 +1,10 @@
-"""What several strategies share: the space of distances, samples near centers, the head and its labels."""
+"""What several strategies share: the space of distances, nearest samples, the head, labeled samples."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,11 @@ from rlmba.types import LinearHead, PoolOutputs, QueryContext
 __all__ = [
     "LLOYD_STEPS",
     "SPACES",
+    "UnitSpace",
     "fused_head",
+    "input_features",
     "labeled_classes",
     "nearest_distinct",
-    "needs_in",
     "unit_features",
     "unit_rows",
 ]
@@ -47,18 +50,26 @@ def unit_rows(x: NDArray[Any]) -> NDArray[Any]:
     return input_space.unit_rows(x)
 
 
-def needs_in(space: str, strategy: Strategy) -> frozenset[str]:
-    """The needs of a strategy, with input features instead of the model's in the space "input".
+def input_features(
+    pool: PoolOutputs, context: QueryContext
+) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]] | None]:
+    """Input features by modality of the pool [N, d_m] and of the labeled samples [L, d_m].
+
+    The second is None without labeled samples.
 
     Raises
     ------
     UsageError
-        If the space is not one of :data:`SPACES`.
+        If the pool has none.
+    ShapeError, DataError
+        From :meth:`~rlmba.types.QueryContext.labeled_inputs_for`.
     """
-    if space not in SPACES:
-        raise UsageError(f"{strategy.name}: space: expected one of {SPACES}, got {space!r}")
-    needs = type(strategy).needs
-    return needs if space == "fused" else needs - {"features"} | {"input_features"}
+    if pool.input_features is None:
+        raise UsageError(
+            "expected PoolOutputs.input_features, got none; prepare them by "
+            "rlmba.method.input_space.InputSpace"
+        )
+    return pool.input_features, context.labeled_inputs_for(pool)
 
 
 def unit_features(
@@ -89,23 +100,44 @@ def unit_features(
     """
     if space == "fused":
         features, labeled = pool.fused_features, context.labeled_for(pool)
-    elif pool.input_features is None:
-        raise UsageError(
-            "space 'input': expected PoolOutputs.input_features, got none; prepare them by "
-            "rlmba.method.input_space.InputSpace"
-        )
     else:
-        features = np.concatenate([*pool.input_features.values()], axis=1)
-        given = context.labeled_inputs_for(pool)
-        joined = [] if given is None else [given[m] for m in pool.input_features]
-        labeled = np.concatenate(joined, axis=1) if joined else None
+        inputs, given = input_features(pool, context)
+        features = np.concatenate([*inputs.values()], axis=1)
+        labeled = None if given is None else np.concatenate([*given.values()], axis=1)
     features = unit_rows(features)
     return features, None if labeled is None else unit_rows(labeled).astype(features.dtype)
 
 
-def nearest_distinct(
-    centers: NDArray[Any], rows: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+@dataclass(kw_only=True)
+class UnitSpace(Strategy):
+    """A strategy that measures distances between features of unit length.
+
+    It reads fused features, or input features in the space "input".
+
+    Parameters
+    ----------
+    space : {"fused", "input"}
+        Where distances are measured: the model's fused features, or the input features of all
+        modalities joined, such as those of a frozen encoder.
+
+    Raises
+    ------
+    UsageError
+        If the space is not one of :data:`SPACES`.
+    """
+
+    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
+
+    space: str = "fused"
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise UsageError(f"{self.name}: space: expected one of {SPACES}, got {self.space!r}")
+        if self.space == "input":
+            self.needs = self.needs - {"features"} | {"input_features"}  # type: ignore[misc]
+
+
+def nearest_distinct(centers: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.int64]:
     """For each center in turn, the nearest row that no earlier center has taken.
 
     Parameters
@@ -116,19 +148,17 @@ def nearest_distinct(
 
     Returns
     -------
-    (int64 array [k], float64 array [k])
-        Distinct positions into ``rows``, ties by position, and their Euclidean distances.
+    int64 array [k]
+        Distinct positions into ``rows``; ties by position.
     """
-    nearest = kernels.min_distance(centers, rows)
+    indices = kernels.min_distance(centers, rows).indices.copy()
     taken = np.zeros(len(rows), np.bool_)
-    indices, distances = nearest.indices.copy(), nearest.distances.astype(np.float64)
-    for i, row in enumerate(nearest.indices):
+    for i, row in enumerate(indices):
         if taken[row]:
             left = np.flatnonzero(~taken)
-            again = kernels.min_distance(centers[i : i + 1], rows[left])
-            indices[i], distances[i] = left[again.indices[0]], again.distances[0]
+            indices[i] = left[kernels.min_distance(centers[i : i + 1], rows[left]).indices[0]]
         taken[indices[i]] = True
-    return indices, distances
+    return np.asarray(indices, dtype=np.int64)
 
 
 def fused_head(owner: str, pool: PoolOutputs, context: QueryContext) -> LinearHead:

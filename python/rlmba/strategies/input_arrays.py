@@ -1,4 +1,4 @@
-"""Input features from a caller's arrays, in the space of the pool and the labeled samples."""
+"""Input features from the arrays of a caller of ``rlmba.select``."""
 
 from __future__ import annotations
 
@@ -27,39 +27,47 @@ def with_input_features(
     given: PoolArrays,
     labeled: ByModality | None,
 ) -> tuple[PoolOutputs, QueryContext]:
-    """The pool and the context with input features, prepared over pool and labeled samples together.
+    """The pool and the context with input features.
+
+    They are standardized, reduced and completed over the pool and the labeled samples together.
 
     Parameters
     ----------
     pool, context
         Of the query, made from ``given``.
     given : PoolArrays
-        Its ``input_features`` are used; without any, its features, with a warning.
+        Its ``input_features`` are used; if there are none, its features, with a warning.
     labeled : array or mapping of modality to array, or None
         Input features of labeled samples that are not among the pool's arrays.
 
     Raises
     ------
     UsageError
-        If those of the labeled samples are needed and were not given, or have other modalities.
+        If input features of the labeled samples are required and were not given, were given although
+        the labeled samples are among the pool's arrays, or have other modalities.
     ShapeError
-        If they have other widths.
+        If the labeled samples have other widths than the pool.
     NonFiniteError
-        If a value is NaN or infinite; ``.row`` is the position in the pool's arrays.
+        If a value of the pool is NaN or infinite; ``.row`` is the position in the pool's arrays.
     DataError
-        If one of the labeled samples' is.
+        If a value of the labeled samples is NaN or infinite.
     """
     source = _by_modality(given.input_features, given.names)
     if not source:
         source = _by_modality(given.features, given.names)
         warnings.warn(
-            "the strategy compares samples by what the model reads: expected input_features, got none; the "
-            "features are used in their place; pass input_features= where you have them",
+            "the strategy compares samples by what the model reads: expected input_features, got none, so "
+            "the features are used instead; pass input_features= if you have them",
             RlmbaWarning,
             stacklevel=3,
         )
     size = given.n
     if given.rows is not None:
+        if labeled is not None:
+            raise UsageError(
+                "labeled_input_features: expected none, because `labeled` names samples of the pool's "
+                "arrays, whose input features are used; leave labeled_input_features out"
+            )
         at = np.setdiff1d(np.arange(size), given.rows)
         unlabeled, others, there = given.rows, None, given.present
     else:
@@ -108,12 +116,12 @@ def _labeled(given: PoolArrays, labeled: ByModality | None) -> Mapping[str, NDAr
         return None
     if given.input_features.arrays():
         raise UsageError(
-            "labeled_input_features: expected the input features of the labeled samples, got their features "
-            "alone; pass labeled_input_features="
+            "labeled_input_features: expected the input features of the labeled samples, got only their "
+            "features; pass labeled_input_features="
         )
     if given.labeled_modalities is None:
         raise UsageError(
-            f"labeled: expected a mapping of the modalities {given.names}, got fused features alone; pass "
+            f"labeled: expected a mapping of the modalities {given.names}, got only fused features; pass "
             "labeled={modality: [L, d], ...}"
         )
     return given.labeled_modalities

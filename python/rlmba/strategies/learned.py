@@ -177,9 +177,10 @@ def policy_inputs(
     order: NDArray[np.int64],
     distances: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The state and the candidates' features of a policy whose start is a strategy's own order.
+    """The state and the candidates' features of a policy that starts from a strategy's own order.
 
-    Uncertainties are the margins of the modality heads.
+    Uncertainties are those of :func:`~rlmba.strategies.uncertainty.margin_difficulty` for the modality
+    heads.
 
     Parameters
     ----------
@@ -192,7 +193,8 @@ def policy_inputs(
     order : int64 array [K]
         Indices into ``candidates`` in the order in which the strategy takes them without a policy.
     distances : float array [K]
-        How far each candidate is from others, by the strategy's own measure.
+        A value that grows with a candidate's distance from other samples, such as the distance to the
+        center of its cluster, or its gain in coverage.
 
     Returns
     -------

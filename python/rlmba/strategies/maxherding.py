@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.strategies.base import Choice, Stages, Strategy
-from rlmba.strategies.geometry import needs_in, unit_features
+from rlmba.strategies.base import Choice, Stages
+from rlmba.strategies.geometry import UnitSpace, unit_features
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["MaxHerding"]
 
 
 @dataclass(kw_only=True)
-class MaxHerding(Strategy):
+class MaxHerding(UnitSpace):
     """Greedy maximization of generalized coverage.
 
     A sample covers another to the degree exp(-||x - x'||^2 / radius^2), for features scaled to unit
@@ -24,11 +24,10 @@ class MaxHerding(Strategy):
 
     Parameters
     ----------
-    space : {"fused", "input"}
-        Where distances are measured: the model's fused features, or the input features of all
-        modalities joined, such as those of a frozen encoder.
     radius : float
         > 0; the kernel's radius sigma.
+    **options
+        Those of :class:`~rlmba.strategies.geometry.UnitSpace`.
 
     Raises
     ------
@@ -44,13 +43,11 @@ class MaxHerding(Strategy):
     name: ClassVar[str] = "maxherding"
     summary: ClassVar[str] = "covers the pool by a Gaussian kernel (MaxHerding)"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
-    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
-    space: str = "fused"
     radius: float = 1.0
 
     def __post_init__(self) -> None:
-        self.needs = needs_in(self.space, self)  # type: ignore[misc]
+        super().__post_init__()
         if not self.radius > 0:
             raise UsageError(f"maxherding: expected radius > 0, got {self.radius}")
 

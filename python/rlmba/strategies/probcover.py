@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rlmba import kernels
 from rlmba.errors import UsageError
 from rlmba.method.herding import squared_distances
-from rlmba.strategies.base import Choice, Stages, Strategy
-from rlmba.strategies.geometry import LLOYD_STEPS, needs_in, unit_features
+from rlmba.strategies.base import Choice, Stages
+from rlmba.strategies.geometry import LLOYD_STEPS, UnitSpace, unit_features
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["ProbCover", "pure_radius"]
@@ -54,7 +54,7 @@ def pure_radius(rows: NDArray[Any], clusters: NDArray[np.int64], purity: float) 
 
 
 @dataclass(kw_only=True)
-class ProbCover(Strategy):
+class ProbCover(UnitSpace):
     """Greedy maximum coverage by balls of a fixed radius.
 
     Samples within ``delta`` of a labeled sample are covered. Each pick is the sample with the most
@@ -63,15 +63,14 @@ class ProbCover(Strategy):
 
     Parameters
     ----------
-    space : {"fused", "input"}
-        Where distances are measured: the model's fused features, or the input features of all
-        modalities joined, such as those of a frozen encoder.
     delta : float or None
         The radius. None: the largest one at which the share ``purity`` of the balls around the pool's
         and the labeled samples is pure, where k-means clusters, one for each class, replace the
         classes (:func:`pure_radius`).
     purity : float
         Within (0, 1].
+    **options
+        Those of :class:`~rlmba.strategies.geometry.UnitSpace`.
 
     Raises
     ------
@@ -86,14 +85,12 @@ class ProbCover(Strategy):
     name: ClassVar[str] = "probcover"
     summary: ClassVar[str] = "balls of a fixed radius that cover the most samples (ProbCover)"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
-    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
-    space: str = "fused"
     delta: float | None = None
     purity: float = 0.95
 
     def __post_init__(self) -> None:
-        self.needs = needs_in(self.space, self)  # type: ignore[misc]
+        super().__post_init__()
         if self.delta is not None and not self.delta >= 0:
             raise UsageError(f"probcover: expected delta >= 0 or None, got {self.delta}")
         if not 0 < self.purity <= 1:
@@ -130,21 +127,22 @@ class ProbCover(Strategy):
 def _cover(features: NDArray[Any], uncovered: NDArray[np.bool_], delta: float, n: int) -> Choice:
     """Pick the sample with the most uncovered ones within delta, n times.
 
-    Each row is compared with all others twice at most: once to count it, once when it is covered.
+    Each row is compared with all others at most three times: to count it, when it is picked, and when
+    it is covered.
     """
     x = np.asarray(features, dtype=np.float64)
     degree = np.zeros(len(x), dtype=np.int64)
-    for _, near in _balls(x, np.flatnonzero(uncovered), delta):
+    for near in _balls(x, np.flatnonzero(uncovered), delta):
         degree += near.sum(axis=0)
     positions, scores = np.empty(n, dtype=np.int64), np.empty(n)
     for i in range(n):
         best = positions[i] = degree.argmax()
         scores[i] = degree[best]
         if degree[best] > 0:
-            (_, near), *_ = _balls(x, np.array([best]), delta)
-            covered = np.flatnonzero(near[0] & uncovered)
+            ball = next(_balls(x, np.array([best]), delta))[0]
+            covered = np.flatnonzero(ball & uncovered)
             uncovered[covered] = False
-            for _, near in _balls(x, covered, delta):
+            for near in _balls(x, covered, delta):
                 degree -= near.sum(axis=0)
         degree[positions[: i + 1]] = -1
     return Choice(positions, scores)
@@ -152,9 +150,9 @@ def _cover(features: NDArray[Any], uncovered: NDArray[np.bool_], delta: float, n
 
 def _balls(
     x: NDArray[np.float64], centers: NDArray[np.int64], delta: float
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Blocks of centers, and which rows are within delta of each: bool [block, N], symmetric."""
+) -> Iterator[NDArray[np.bool_]]:
+    """Which rows are within delta of each center: bool [block, N] for one block of centers at a time."""
     size = max(1, _BLOCK // len(x))
     for start in range(0, len(centers), size):
         block = centers[start : start + size]
-        yield block, squared_distances(x[block], x) <= delta * delta
+        yield squared_distances(x[block], x) <= delta * delta

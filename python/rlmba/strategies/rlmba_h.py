@@ -9,15 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba import kernels
-from rlmba.errors import DataError, ShapeError, UsageError
+from rlmba.errors import UsageError
 from rlmba.method import herding
 from rlmba.method.completing import completed_features
 from rlmba.strategies.base import Choice, Stages
-from rlmba.strategies.geometry import unit_rows
+from rlmba.strategies.geometry import input_features, unit_rows
 from rlmba.strategies.learned import LearnedDraw, policy_inputs
-from rlmba.strategies.uncertainty import entropy, margin_difficulty
-from rlmba.types import MULTIMODAL, PoolOutputs, QueryContext
+from rlmba.strategies.uncertainty import margin_difficulty, uncertainty
+from rlmba.types import MULTIMODAL, PoolOutputs, QueryContext, require_finite_labeled
 
 __all__ = ["RlmbaH"]
 
@@ -41,16 +40,16 @@ class _Space(NamedTuple):
 
 @dataclass(kw_only=True)
 class RlmbaH(LearnedDraw):
-    """Samples whose neighborhoods cover what is uncertain and not yet covered by labels.
+    """Samples that cover uncertain samples which no labeled sample covers.
 
     A sample covers its neighbors to the degree exp(-D / radius^2), where D is the weighted mean of the
     modalities' squared distances. Each pick adds most to sum_x u(x) c(x), where u is the uncertainty of
-    the fused softmax and c(x) the degree to which labeled and picked samples cover x. This is
-    Uncertainty Herding (Bae et al., 2025) in the input space, with a radius that tiles the pool and
-    without a temperature.
+    the fused softmax and c(x) the largest degree to which a labeled or picked sample covers x. This is
+    Uncertainty Herding (Bae et al., 2025) in the input space, with a radius that depends on the number
+    of labels, and without a temperature.
 
-    Without a model (no logits and no labeled samples) every sample counts alike, and the radius is 0.7
-    times the tile radius: :func:`rlmba.method.herding.first_batch`.
+    Without a model (no logits and no labeled samples) all samples have equal weight, and the radius is
+    0.7 times the tile radius: :func:`rlmba.method.herding.first_batch`.
 
     Parameters
     ----------
@@ -65,21 +64,31 @@ class RlmbaH(LearnedDraw):
     weights : {"fusion", "uniform"}
         Weights of the modalities in D: those of the fusion, or equal ones.
     trust : float or None
-        From this Top-1 on the validation set on, in [0, 1], labels cover only samples that are predicted
-        to be of their class, and gains are multiplied by the uncertainty of the pick
-        (:func:`rlmba.method.herding.trusted_batch`); None, or without a validation set, as in
-        :func:`rlmba.select`: never.
+        A Top-1 in [0, 1]. Once the model reaches it on the validation set, labels cover only samples that
+        are predicted to be of their class, and gains are multiplied by the uncertainty of the pick
+        (:func:`rlmba.method.herding.trusted_batch`). This never happens if the option is None, if
+        ``uncertainty`` is "none", or without a validation set, as in :func:`rlmba.select`.
     policy : {"none", "learned"}
         "learned" draws among the first kappa n picks, by a residual over their order. Before it has
         learned anything, and with ``explore=False``, it takes exactly the first n.
     **options
         Those of :class:`~rlmba.strategies.learned.LearnedDraw`.
 
+    Raises
+    ------
+    UsageError
+        If an option is out of its range.
+
     Notes
     -----
-    A missing modality is that of the nearest sample that has it
-    (:func:`rlmba.method.completing.completed_features`). In pools of more than 50,000 samples, 50,000
-    evenly spaced ones are to be covered.
+    A missing modality is taken from the nearest sample that has it
+    (:func:`rlmba.method.completing.completed_features`). In pools of more than 50,000 samples, only
+    50,000 evenly spaced samples count in the sum.
+
+    References
+    ----------
+    Bae, Oliveira and Sutherland, "Uncertainty herding: one active learning method for all label
+    budgets", ICLR 2025.
     """
 
     name: ClassVar[str] = "rlmba-h"
@@ -123,7 +132,19 @@ class RlmbaH(LearnedDraw):
         self.needs = frozenset(needs)  # type: ignore[misc]
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
-        """Scores are the gains, in the order of the picks."""
+        """Scores are the gains; ties by pool position.
+
+        Only a policy that explores is random.
+
+        Raises
+        ------
+        UsageError
+            If the features of the space are missing.
+        NonFiniteError
+            If features or logits contain NaN or infinity.
+        ShapeError, DataError
+            If the features of labeled samples do not fit the pool, or are not finite.
+        """
         space = self._space(pool, context)
         scored = bool(pool.n_classes)
         if not scored and space.labeled is None:
@@ -131,10 +152,12 @@ class RlmbaH(LearnedDraw):
                 first = herding.first_batch(space.features, n)
             return Choice(first.indices, first.gains)
         with stages("score"):
-            u = self._utility(pool) if scored else None
+            u = None
+            if scored and self.uncertainty != "none":
+                u = uncertainty(self.uncertainty, pool.fused_logits)
         count = n if self.agent is None else min(self.kappa * n, len(pool))
         with stages("herding"):
-            positions, gains = self._picks(pool, context, space, u, (n, count))
+            positions, gains = self._picks(pool, context, space, u, count=count, size=n)
         picks = np.arange(n)
         if self.agent is not None:
             with stages("policy"):
@@ -155,15 +178,13 @@ class RlmbaH(LearnedDraw):
         context: QueryContext,
         space: _Space,
         u: NDArray[np.float64] | None,
-        sizes: tuple[int, int],
+        *,
+        count: int,
+        size: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Positions and gains of as many picks as ``sizes`` says second, for a batch of the first."""
-        n, count = sizes
+        """Positions and gains of ``count`` picks, from which a batch of ``size`` is drawn."""
         radius = self._radius(space)
         if u is not None and space.labeled is not None and self._trusts(context):
-            size = n + len(next(iter(space.labeled.values())))
-            if radius is None:
-                radius = kernels.tile_radius(space.features, size, weights=space.weights)
             return herding.trusted_batch(
                 space.features,
                 count,
@@ -173,6 +194,7 @@ class RlmbaH(LearnedDraw):
                 labels=np.asarray(context.labels),
                 predicted=pool.fused_logits.argmax(axis=1),
                 radius=radius,
+                size=size,
             )
         found = herding.later_batch(
             space.features,
@@ -181,7 +203,7 @@ class RlmbaH(LearnedDraw):
             utility=u,
             labeled=space.labeled,
             radius=radius,
-            size=n,
+            size=size,
         )
         return found.indices, found.gains
 
@@ -189,13 +211,6 @@ class RlmbaH(LearnedDraw):
         if self.trust is None or context.validation is None or context.labels is None:
             return False
         return context.validation.mm.top1 >= self.trust
-
-    def _utility(self, pool: PoolOutputs) -> NDArray[np.float64] | None:
-        if self.uncertainty == "margin":
-            return np.asarray(margin_difficulty(pool.fused_logits))
-        if self.uncertainty == "entropy":
-            return np.maximum(np.asarray(entropy(pool.fused_logits), dtype=np.float64), 0.0)
-        return None
 
     def _radius(self, space: _Space) -> float | None:
         if not isinstance(self.radius, str):
@@ -215,19 +230,14 @@ class RlmbaH(LearnedDraw):
             return _Space({MULTIMODAL: unit_rows(pool.fused_features)}, given, np.ones(1))
         if self.space == "modality":
             return _Space(*_modality_features(pool, context), weights)
-        if pool.input_features is None:
-            raise UsageError(
-                "rlmba-h: expected PoolOutputs.input_features, got none; prepare them by "
-                "rlmba.method.input_space.InputSpace"
-            )
-        return _Space(pool.input_features, context.labeled_inputs_for(pool), weights)
+        return _Space(*input_features(pool, context), weights)
 
 
 def _modality_features(
     pool: PoolOutputs, context: QueryContext
 ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     """Unit rows by modality of the pool and of the labeled samples, completed."""
-    labeled, there = context.labeled_modalities, context.labeled_present
+    labeled, there = context.labeled_modalities_for(pool), context.labeled_present
     if labeled is None and context.labeled_features is not None:
         raise UsageError(
             "rlmba-h: space 'modality': expected the features of labeled samples by modality, got fused "
@@ -235,23 +245,11 @@ def _modality_features(
         )
     n, m = len(pool), len(pool.modalities)
     size = 0 if labeled is None else len(next(iter(labeled.values())))
-    if there is not None and there.shape != (size, m):
-        raise ShapeError(
-            f"QueryContext.labeled_present: expected shape {(size, m)}, got {there.shape}"
-        )
     features = {a: unit_rows(f) for a, f in pool.features.items()}
     if labeled is None or not size:
         return completed_features(features, pool.present), None
-    for name, f in features.items():
-        if (got := labeled[name].shape) != (size, f.shape[1]):
-            raise ShapeError(
-                f"QueryContext.labeled_modalities[{name!r}]: expected shape {(size, f.shape[1])}, got {got}"
-            )
-        if not np.isfinite(labeled[name]).all():
-            raise DataError(
-                f"QueryContext.labeled_modalities[{name!r}]: expected finite numbers, got NaN or infinity; "
-                "drop or repair that labeled sample"
-            )
+    for name, f in labeled.items():
+        require_finite_labeled(f"QueryContext.labeled_modalities[{name!r}]", f)
     known = {a: unit_rows(labeled[a]) for a in features}
     if pool.present is None and there is None:
         return features, known

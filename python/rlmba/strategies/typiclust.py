@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.strategies.base import Choice, Stages, Strategy
-from rlmba.strategies.geometry import LLOYD_STEPS, needs_in, unit_features
+from rlmba.strategies.base import Choice, Stages
+from rlmba.strategies.geometry import LLOYD_STEPS, UnitSpace, unit_features
 from rlmba.types import PoolOutputs, QueryContext
 
 __all__ = ["TypiClust"]
@@ -20,7 +20,7 @@ _OFFSET = 1e-5
 
 
 @dataclass(kw_only=True)
-class TypiClust(Strategy):
+class TypiClust(UnitSpace):
     """Typical samples of the clusters that hold the fewest labels.
 
     The pool and the labeled samples are clustered by k-means, with one cluster for each labeled and
@@ -32,15 +32,14 @@ class TypiClust(Strategy):
 
     Parameters
     ----------
-    space : {"fused", "input"}
-        Where distances are measured: the model's fused features, or the input features of all
-        modalities joined, such as those of a frozen encoder.
     max_clusters : int
         Clusters at most.
     min_cluster_size : int
         Clusters with this many samples or fewer are used only when all others are exhausted.
     neighbors : int
         Nearest neighbors that determine typicality; all others in a smaller cluster.
+    **options
+        Those of :class:`~rlmba.strategies.geometry.UnitSpace`.
 
     Raises
     ------
@@ -56,15 +55,13 @@ class TypiClust(Strategy):
     name: ClassVar[str] = "typiclust"
     summary: ClassVar[str] = "most typical samples of clusters without labels (TypiClust)"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
-    optional: ClassVar[frozenset[str]] = frozenset({"labeled"})
 
-    space: str = "fused"
     max_clusters: int = 500
     min_cluster_size: int = 5
     neighbors: int = 20
 
     def __post_init__(self) -> None:
-        self.needs = needs_in(self.space, self)  # type: ignore[misc]
+        super().__post_init__()
         for option, low in (("max_clusters", 1), ("min_cluster_size", 0), ("neighbors", 1)):
             value = getattr(self, option)
             if value < low:

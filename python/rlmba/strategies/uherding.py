@@ -8,20 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.kernels.common.arrays import require_finite
 from rlmba.method.herding import nearest_labeled
 from rlmba.strategies.base import Choice, Stages, Strategy
 from rlmba.strategies.geometry import unit_features
-from rlmba.strategies.uncertainty import entropy, margin_difficulty
+from rlmba.strategies.uncertainty import UNCERTAINTIES, uncertainty
 from rlmba.types import MULTIMODAL, PoolOutputs, QueryContext
 
 __all__ = ["UHerding"]
 
-_UNCERTAINTIES = ("margin", "entropy", "confidence")
 _RADIUS = 1.0
 """The kernel's radius while no two labeled samples differ."""
 
@@ -65,9 +62,9 @@ class UHerding(Strategy):
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if self.uncertainty not in _UNCERTAINTIES:
+        if self.uncertainty not in UNCERTAINTIES:
             raise UsageError(
-                f"uherding: uncertainty: expected one of {_UNCERTAINTIES}, got {self.uncertainty!r}"
+                f"uherding: uncertainty: expected one of {UNCERTAINTIES}, got {self.uncertainty!r}"
             )
         t = self.temperature
         if t is not None and not (t > 0 and math.isfinite(t)):
@@ -100,10 +97,4 @@ class UHerding(Strategy):
         if not (t > 0 and math.isfinite(t)):
             raise UsageError(f"QueryContext.fused_temperature: expected a number > 0, got {t}")
         # In float64, because a quotient can overflow in float32.
-        logits = np.asarray(pool.fused_logits, dtype=np.float64) / t
-        if self.uncertainty == "entropy":
-            return np.asarray(np.maximum(entropy(logits), 0.0), dtype=np.float64)
-        if self.uncertainty == "margin":
-            return np.asarray(margin_difficulty(logits))
-        require_finite(logits, "fused_logits")
-        return np.asarray(1 - softmax(logits, axis=1).max(axis=1))
+        return uncertainty(self.uncertainty, np.asarray(pool.fused_logits, dtype=np.float64) / t)

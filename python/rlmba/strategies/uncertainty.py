@@ -1,4 +1,4 @@
-"""Entropy and margin of the fused head."""
+"""Entropy, margin and confidence of the fused head."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from rlmba.kernels.common.arrays import require_finite, to_host
 from rlmba.strategies.base import TopScore
 from rlmba.types import PoolOutputs, QueryContext
 
-__all__ = ["Entropy", "Margin", "entropy", "margin_difficulty"]
+__all__ = ["UNCERTAINTIES", "Entropy", "Margin", "entropy", "margin_difficulty", "uncertainty"]
+
+UNCERTAINTIES = ("margin", "entropy", "confidence")
+"""Kinds of :func:`uncertainty`."""
 
 
 def margin_difficulty(logits: Any) -> Any:
@@ -65,6 +69,32 @@ def entropy(logits: Any) -> Any:
         return -(lp.exp() * lp).sum(dim=1)
     lp = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
     return -(np.exp(lp) * lp).sum(axis=1)
+
+
+def uncertainty(kind: str, logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Uncertainty u(x) >= 0 of a softmax, by which coverage is weighted.
+
+    Parameters
+    ----------
+    kind : {"margin", "entropy", "confidence"}
+        1 - (p_(1) - p_(2)), the entropy in nats, or 1 - p_(1).
+    logits : float array [N, C]
+
+    Returns
+    -------
+    float64 array [N]
+
+    Raises
+    ------
+    NonFiniteError
+        If a row contains NaN or infinity; it names the first one.
+    """
+    if kind == "margin":
+        return np.asarray(margin_difficulty(logits))
+    if kind == "entropy":
+        return np.maximum(np.asarray(entropy(logits), dtype=np.float64), 0.0)  # 0, not -1e-17
+    _require_finite(logits, "fused_logits")
+    return np.asarray(1 - softmax(logits, axis=1).max(axis=1))
 
 
 def _require_finite(logits: Any, name: str) -> None:

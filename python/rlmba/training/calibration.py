@@ -70,7 +70,8 @@ def fit_temperatures(
     labels : int64 array [V]
         Their classes.
     fused_head : bool
-        Whether the fused logits are those of a fused head, rather than log alpha_f (Eq 3).
+        Whether the fused logits are those of a fused head. If it is false and the modality heads output
+        trained evidence, they are log alpha_f (Eq 3).
 
     Returns
     -------
@@ -78,10 +79,10 @@ def fit_temperatures(
         "mm" for the fused head, then the modalities. Each modality is fitted on the samples that
         have it. Heads that output trained evidence are not scaled: their temperatures are 1.
     """
-    trained = outputs.evidence is not None
-    has_scale = fused_head or not trained
-    temperatures = {MULTIMODAL: fit_temperature(outputs.fused_logits, labels) if has_scale else 1.0}
-    if trained:
+    evidential = outputs.evidence is not None
+    scaled = fused_head or not evidential
+    temperatures = {MULTIMODAL: fit_temperature(outputs.fused_logits, labels) if scaled else 1.0}
+    if evidential:
         return temperatures | dict.fromkeys(outputs.logits, 1.0)
     for column, (modality, logits) in enumerate(outputs.logits.items()):
         there = slice(None) if outputs.present is None else outputs.present[:, column]

@@ -75,8 +75,8 @@ class MinibatchPlan:
     config : TrainingConfig
         Maximum minibatch size, number of parts and minimum number of steps.
     epochs : int or None
-        Number of epochs; ``config.min_steps`` may require more. None: as many as come closest to
-        the number of steps of :func:`steps_for`.
+        Number of epochs; ``config.min_steps`` may require more. None: the number whose optimizer steps
+        come closest to :func:`steps_for`.
     seed : int
         Determines the order of every epoch and the augmentation.
     group : ProcessGroup

@@ -194,16 +194,42 @@ class QueryContext:
         if labeled is None or inputs is None:
             return None
         name = "QueryContext.labeled_input_features"
-        require_modalities(name, labeled, pool.modalities)
-        size = len(next(iter(labeled.values())))
+        _require_as_pool(name, labeled, inputs, "prepare both by one InputSpace")
         for m, a in labeled.items():
-            if a.shape != (size, inputs[m].shape[1]):
-                raise ShapeError(
-                    f"{name}[{m!r}]: expected shape {(size, inputs[m].shape[1])}, as wide as the pool's "
-                    f"input features, got {a.shape}; prepare both by one InputSpace"
-                )
             require_finite_labeled(f"{name}[{m!r}]", a)
-        return labeled if size else None
+        return labeled if len(next(iter(labeled.values()))) else None
+
+    def labeled_modalities_for(self, pool: PoolOutputs) -> Mapping[str, NDArray[Any]] | None:
+        """Features of the labeled samples by modality, as wide as the pool's; None if none were given.
+
+        They are in the pool's order of modalities, and may contain NaN or infinity.
+
+        Raises
+        ------
+        ShapeError
+            If they are not [L, d] for the pool's modalities and widths, L differs from that of the fused
+            features, or ``labeled_present`` is not [L, M].
+        """
+        labeled = self.labeled_modalities
+        if labeled is None:
+            return None
+        if set(labeled) == set(pool.modalities):
+            labeled = {m: labeled[m] for m in pool.modalities}
+        name, fused = "QueryContext.labeled_modalities", self.labeled_features
+        size = _require_as_pool(
+            name,
+            labeled,
+            pool.features,
+            "take both from the same model",
+            size=None if fused is None else len(fused),
+        )
+        shape = (size, len(pool.modalities))
+        if self.labeled_present is not None and self.labeled_present.shape != shape:
+            raise ShapeError(
+                f"QueryContext.labeled_present: expected shape {shape}, a row for each labeled sample and "
+                f"a column for each modality, got {self.labeled_present.shape}"
+            )
+        return labeled
 
     def head_for(self, pool: PoolOutputs) -> LinearHead:
         """The fused head, checked to have as many classes as this pool's logits.
@@ -280,6 +306,29 @@ def simplex_weights(
             "by their sum"
         )
     return w
+
+
+def _require_as_pool(
+    name: str,
+    labeled: Mapping[str, NDArray[Any]],
+    pool: Mapping[str, NDArray[Any]],
+    remedy: str,
+    *,
+    size: int | None = None,
+) -> int:
+    """Raise unless labeled samples have the pool's modalities and widths; return their number.
+
+    ``size`` is their expected number; None: that of the first modality.
+    """
+    require_modalities(name, labeled, tuple(pool))
+    size = len(next(iter(labeled.values()))) if size is None else size
+    for m, a in labeled.items():
+        if a.shape != (size, pool[m].shape[1]):
+            raise ShapeError(
+                f"{name}[{m!r}]: expected shape {(size, pool[m].shape[1])}, one row for each labeled "
+                f"sample, as wide as the pool's, got {tuple(a.shape)}; {remedy}"
+            )
+    return size
 
 
 def require_finite_labeled(name: str, array: Any) -> None:

@@ -41,7 +41,7 @@ def group_bmmal(runs: Sequence[BmmalRun], *, datasets: Sequence[str] = ()) -> li
     """
     buckets: dict[tuple[Any, ...], list[BmmalRun]] = {}
     for run in runs:
-        key = (_beside(run.dataset, datasets), run.strategy, run.variant, run.fusion)
+        key = (_known_name(run.dataset, datasets), run.strategy, run.variant, run.fusion)
         buckets.setdefault((*key, run.labels, tuple(run.figures)), []).append(run)
     groups = []
     for (dataset, *names, labels, _), members in buckets.items():
@@ -109,6 +109,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _beside(dataset: str, others: Sequence[str]) -> str:
+def _known_name(dataset: str, others: Sequence[str]) -> str:
     same = {name for name in others if name.split(":", 1)[0] == dataset}
     return same.pop() if len(same) == 1 else dataset

@@ -99,11 +99,12 @@ def configurations(
 def planned(
     configs: Sequence[RunConfig], *, leave_one_out: bool = False, **given: Any
 ) -> tuple[list[RunConfig], PolicyTraining]:
-    """Complete the configurations and the trainer's settings by what suits each other.
+    """Complete the configurations and the trainer's settings, whose defaults depend on each other.
 
-    Where neither the kind of reward nor ``siblings`` nor ``baseline`` is given, the reward is
-    "siblings", measured by NLL. The reward "siblings" implies four siblings as the baseline. The
-    number of parallel episodes is at least 8, and a multiple of the number of data sets times siblings.
+    If none of the kind of reward, ``siblings`` and ``baseline`` is given, the reward is "siblings",
+    measured by NLL. With the reward "siblings", the default is four siblings, which are the baseline.
+    The default number of parallel episodes is the smallest multiple of the number of data sets times
+    siblings that is at least 8.
 
     Parameters
     ----------
@@ -173,8 +174,8 @@ def run_all(
     agents : sequence of Agent [K] or None
         Used instead of the agents that the strategies make.
     siblings : int
-        A divisor of K. With G siblings, each G consecutive runs start every round from the labels and
-        the model of the first of them, so that they differ in the last batch only.
+        G, a divisor of K. The runs form groups of G consecutive ones. Those of a group start every
+        round from the labels and the model of the first, so that they differ only in the last batch.
 
     Returns
     -------
@@ -189,7 +190,7 @@ def run_all(
             learner.use_agent(agent)
         for number in range(int(learners[0].config.last_round or 0) + 1):
             outcomes = together.round(learners if number else learners[::siblings])
-            if number == 0:  # siblings have it in common
+            if number == 0:  # siblings share round 0
                 outcomes = [o for o in outcomes for _ in range(siblings)]
             for i, (learner, outcome) in enumerate(zip(learners, outcomes, strict=True)):
                 records[i].append(outcome.record)
@@ -199,7 +200,7 @@ def run_all(
 
 
 def _without_siblings(config: RunConfig) -> RunConfig:
-    """The configuration of one sibling, whose own reward is its Top-1."""
+    """The configuration of one sibling, whose own reward is the absolute one of the same measure."""
     if config.reward.kind != "siblings":
         return config
     reward = config.reward.model_copy(update={"kind": "absolute"})
@@ -213,7 +214,7 @@ class ActiveLearning:
     D times ``siblings`` episodes. The episodes of a data set are trained together.
 
     With the reward "siblings", the siblings start every round from the same labels and the same model,
-    those of the first of them. Their Top-1 then differs by the last batch only, and the baseline
+    those of the first of them. Their rewards then differ only by the last batch, and the baseline
     "siblings" compares each batch with the others of the same round.
 
     Parameters

@@ -167,9 +167,10 @@ class _SweepSchedule:
 
 
 def _units(runs: Sequence[PlannedRun], runner: Runner, limit: int) -> list[WorkUnit]:
-    """Group runs of a strategy that may be trained together into units, ordered by their first runs.
+    """Group runs that may be trained together into units, ordered by their first runs.
 
-    They have one data set and fusion. Runs with several predictors share trainings.
+    The runs of a unit have the same data set, fusion and strategy. Runs that differ only in the predictor
+    are in one unit, because they share trainings.
     """
     groups: dict[tuple[str, ...], list[list[PlannedRun]]] = {}
     ordered: list[list[PlannedRun]] = []

@@ -232,9 +232,9 @@ def rank_table(scope: Scope) -> TableData | None:
         return None
     rows = []
     for i, name in enumerate(found.names):
-        beside = {j for clique in found.cliques if i in clique for j in clique} - {i}
+        similar = {j for clique in found.cliques if i in clique for j in clique} - {i}
         alike = "none" if found.critical_difference is not None else "—"
-        shown = ", ".join(found.names[j] for j in sorted(beside)) or alike
+        shown = ", ".join(found.names[j] for j in sorted(similar)) or alike
         rows.append((text(name), number(float(found.mean_rank[i]), ".2f"), text(shown)))
     tested = (
         []

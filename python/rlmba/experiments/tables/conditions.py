@@ -31,8 +31,8 @@ def conditions(scopes: Sequence[Scope]) -> TableData | None:
             continue
         by_strategy: dict[str, list[Array]] = {}
         for group in scope.groups:
-            if (beside := plain.get(_place(group))) is not None:
-                by_strategy.setdefault(group.strategy, []).append(_difference(group, beside))
+            if (reference := plain.get(_place(group))) is not None:
+                by_strategy.setdefault(group.strategy, []).append(_difference(group, reference))
         ordered = sorted(by_strategy, key=lambda s: ORDER.index(s) if s in ORDER else len(ORDER))
         found += [(scope, s, by_strategy[s]) for s in ordered]
     found = [(scope, s, [d for d in each if len(d)]) for scope, s, each in found]
