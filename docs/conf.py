@@ -16,8 +16,8 @@ from sphinx.addnodes import download_reference, pending_xref
 import rlmba
 import rlmba.learner
 
-# Autodoc imports modules as a type checker sees them, which pydantic's models do not survive. So import
-# what the packages load lazily before.
+# Autodoc imports modules with TYPE_CHECKING set, and pydantic cannot build models in modules that are
+# imported in this way. So everything that the packages import lazily is imported here first.
 for package in (rlmba, rlmba.learner):
     for name in package.__all__:
         getattr(package, name)

@@ -12,7 +12,7 @@ With --trouble, it also writes copies of each set with one kind of trouble, such
     duplicates  each training sample is there in five noisy copies
     noise       10 % of the training samples have a wrong label
 
-Test samples stay as they are. The validation set is drawn from the training samples, so it has the same
+Test samples stay unchanged. The validation set is drawn from the training samples, so it has the same
 trouble, as it would have in practice.
 """
 
@@ -63,10 +63,10 @@ def missing(arrays: Arrays, rng: np.random.Generator) -> Arrays:
 
 
 def long_tail(arrays: Arrays, rng: np.random.Generator) -> Arrays:
-    """Keep numbers of training samples that fall geometrically by class, from 20 to 1.
+    """Thin out the training samples so that the sizes of classes fall geometrically, from 20 to 1.
 
-    Large classes stay large. Every class keeps three samples or more, so that the validation set and the
-    pool have it.
+    The order of classes by size stays the same. Every class keeps at least three samples, so that both the
+    validation set and the pool contain it.
     """
     y, train = arrays["y"], arrays["split"] == 0
     counts = np.bincount(y[train])
@@ -135,7 +135,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs="*", type=Path, help="raw arrays; without any, this text")
+    parser.add_argument(
+        "files", nargs="*", type=Path, help="raw arrays; without any, this text is printed"
+    )
     parser.add_argument("--output", type=Path, default=Path("sets"))
     parser.add_argument("--trouble", action="append", choices=[*TROUBLES, "all"], default=[])
     given = parser.parse_args()

@@ -42,7 +42,7 @@ def backend_of(item: pytest.Item) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they need: those that need nothing and take little time are ``quick``.
 
-    Of a test with many cases, the first :data:`QUICK_CASES` are.
+    Of a test with many cases, only the first :data:`QUICK_CASES` are marked.
     """
     cases: Counter[str] = Counter()
     for item in items:

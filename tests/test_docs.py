@@ -35,7 +35,7 @@ def modules() -> list[str]:
     return [m.name for m in found if m.name not in compiled]
 
 
-# What an adapter or an example script needs beside the package.
+# What an adapter or an example script needs in addition to the package.
 LIBRARIES = {
     "rlmba.adapters.baal": "baal",
     "rlmba.adapters.skactiveml": "skactiveml",

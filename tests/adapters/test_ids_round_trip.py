@@ -51,7 +51,7 @@ kinds = st.one_of(
 
 
 def write_pool(folder: Path, ids: np.ndarray, form: str) -> dict[str, Path]:
-    """A pool's file as arguments of plan, its ids within it or beside it."""
+    """A pool's file as arguments of plan, its ids within it or in another file."""
     if form == "parquet":
         logits = {f"logits_{j}": LOGITS[:, j] for j in range(2)}
         write_table(folder / "pool.parquet", {"id": ids, **logits})

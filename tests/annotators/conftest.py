@@ -1,9 +1,10 @@
-"""A project whose batch is labeled in a browser, and its server."""
+"""Fixtures of annotators: a project whose batch is labeled in a browser, and Label Studio offline."""
 
 from __future__ import annotations
 
 import pytest
 
+from rlmba.annotators import create
 from tests.helpers.browser_project import Client, Project, make_batch
 
 
@@ -77,3 +78,9 @@ def visit(browser, served):
 @pytest.fixture
 def url(project, served):
     return served(project)
+
+
+@pytest.fixture
+def offline(tmp_path):
+    """The annotator ``labelstudio`` without a server."""
+    return create("labelstudio", tmp_path, {"url": ""})

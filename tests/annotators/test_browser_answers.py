@@ -35,8 +35,8 @@ def questions(n, **more):
 def test_the_registry_makes_it_with_its_options(tmp_path):
     made = create("browser", tmp_path, {"host": "localhost", "port": 0})
     assert (made.host, made.port) == ("localhost", 0)
-    with pytest.raises(UsageError, match="has no option 'colour'"):
-        create("browser", tmp_path, {"colour": "red"})
+    with pytest.raises(UsageError, match="has no option 'color'"):
+        create("browser", tmp_path, {"color": "red"})
     for wrong in ({"port": 65536}, {"port": "80"}, {"port": True}, {"host": ""}):
         with pytest.raises(UsageError, match=f"{next(iter(wrong))}: expected"):
             create("browser", tmp_path, wrong)

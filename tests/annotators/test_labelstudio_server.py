@@ -119,7 +119,7 @@ def studio(tmp_path_factory):
 
 @pytest.fixture
 def annotator(studio, tmp_path, monkeypatch):
-    """Makes the annotator anew, as another process would."""
+    """Makes a new annotator, as another process would."""
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.key)
     folder = tmp_path / f"project-{secrets.token_hex(3)}"
     folder.mkdir()

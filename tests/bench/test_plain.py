@@ -1,4 +1,4 @@
-"""The plain forms that ours are measured beside must do the same thing."""
+"""The plain forms that ours are compared with must do the same thing."""
 
 from __future__ import annotations
 

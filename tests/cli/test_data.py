@@ -13,13 +13,13 @@ import pytest
 
 from rlmba.cli import main
 from rlmba.data.media.cache import CacheReader, read_cache_info
-from tests.helpers import media_files
+from tests.helpers import media_sets
 
 
 @pytest.fixture(scope="module")
 def food(tmp_path_factory):
     root = tmp_path_factory.mktemp("food")
-    media_files.make_food101(root, damages=("missing-text", "truncated", "gray"))
+    media_sets.make_food101(root, damages=("missing-text", "truncated", "gray"))
     return root
 
 
@@ -27,7 +27,7 @@ def food(tmp_path_factory):
 def vgg(tmp_path_factory):
     root = tmp_path_factory.mktemp("vgg")
     damages = ("no-audio", "missing", "empty-file")
-    media_files.make_vggsound(root, train=3, test=1, seconds=6.0, damages=damages)
+    media_sets.make_vggsound(root, train=3, test=1, seconds=6.0, damages=damages)
     return root
 
 
@@ -170,7 +170,7 @@ def test_options_that_do_not_fit_a_cache(rlmba, food, tmp_path):
 
 def test_nothing_usable_is_exit_code_1(rlmba, tmp_path):
     root = tmp_path / "vgg"
-    media_files.make_vggsound(root, train=0, test=0, damages=("missing", "missing"))
+    media_sets.make_vggsound(root, train=0, test=0, damages=("missing", "missing"))
     (root / "unrelated.mp4").write_bytes(b"")
     code, lines, errors = rlmba("data", "check", "vggsound", root)
     assert code == 1
@@ -181,7 +181,7 @@ def test_nothing_usable_is_exit_code_1(rlmba, tmp_path):
 @pytest.mark.slow
 def test_interrupted_it_says_how_to_go_on(tmp_path):
     root = tmp_path / "food"
-    media_files.make_food101(root, train=300, test=2)
+    media_sets.make_food101(root, train=300, test=2)
     out = tmp_path / "c"
     command = [sys.executable, "-m", "rlmba", "data", "prepare", "food101", root, "--cache", out]
     process = subprocess.Popen(

@@ -38,7 +38,7 @@ def sources() -> list[Path]:
 
 
 def headers() -> list[Path]:
-    """Every file that a source may include, beside those of Python and pybind11."""
+    """Every file that a source may include, except those of Python and pybind11."""
     folders = (ROOT / "csrc", ROOT / "kernels", HERE / "include")
     found = [p for folder in folders for p in folder.rglob("*.*h*") if p.is_file()]
     return sorted(p for p in found if p.suffix in (".cuh", ".h", ".hpp"))

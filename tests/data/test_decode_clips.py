@@ -248,7 +248,7 @@ def test_odd_sizes(tmp_path):
     not hasattr(Interpolation, "ACCURATE_RND"), reason="this av cannot convert to RGB exactly"
 )
 def test_resize_is_that_of_torchvision(tmp_path):
-    """Up to the rounding of conversion: the scaler resizes brightness and colour before it makes RGB."""
+    """Up to the rounding of conversion: the scaler resizes brightness and color before it makes RGB."""
     path = write(tmp_path / "clip.mp4", 50, size=(340, 256), options={"preset": "ultrafast"})
     content = video(path, replace(RECIPE, seconds=2.0))
     with av.open(str(path)) as container:

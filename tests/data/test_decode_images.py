@@ -93,13 +93,13 @@ def test_an_orientation_that_is_none(orientation, tmp_path):
     assert read_image(path, 48).flags == ()
 
 
-def test_greyscale(tmp_path):
-    grey = Image.fromarray(texture(80, 60)).convert("L")
-    content = read_image(save(tmp_path / "a.jpg", grey, quality=100), 60)
+def test_grayscale(tmp_path):
+    gray = Image.fromarray(texture(80, 60)).convert("L")
+    content = read_image(save(tmp_path / "a.jpg", gray, quality=100), 60)
     assert content.flags == ("converted",)
     assert (content.array[..., 0] == content.array[..., 2]).all()
-    np.testing.assert_allclose(content.array[..., 0], np.asarray(grey), atol=4)
-    bits = grey.convert("1")
+    np.testing.assert_allclose(content.array[..., 0], np.asarray(gray), atol=4)
+    bits = gray.convert("1")
     content = read_image(save(tmp_path / "b.png", bits), 60)
     np.testing.assert_array_equal(content.array[..., 1], np.asarray(bits) * 255)
 

@@ -9,7 +9,7 @@ from rlmba.data import InMemoryDataset, Pool, load_dataset
 from rlmba.data.initial_ids import known_id, read_initial_ids
 from rlmba.errors import DataError, UsageError
 from tests.data.test_pool import check_partition, dataset
-from tests.helpers import media_files as mf
+from tests.helpers import media_sets as ms
 
 
 def named(ids, test=()):
@@ -70,14 +70,14 @@ def test_bmmals_names_of_the_samples_of_a_folder(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     root = tmp_path / "data"
     if name == "food101":
-        mf.make_food101(root, "json")
+        ms.make_food101(root, "json")
         ids = [entry["id"] for entry in json.loads((root / "train.json").read_text())]
         tokenizer = {"tokenizer": "words"}
     elif name == "kineticssound":
-        mf.make_kineticssound(root)
+        ms.make_kineticssound(root)
         ids, tokenizer = sounds(root / "train" / "audio"), {}
     else:
-        mf.make_vggsound(root, "frames", place="kind")
+        ms.make_vggsound(root, "frames", place="kind")
         ids, tokenizer = sounds(root / "audio" / "train"), {}
     data = load_dataset(name, data_root=root, options={"observed_classes": True, **tokenizer})
     file = tmp_path / "label.txt"

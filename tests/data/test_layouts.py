@@ -19,48 +19,48 @@ from rlmba.data.media.layouts import (
 )
 from rlmba.data.media.layouts.food101 import ingredients
 from rlmba.errors import DataError, UsageError
-from tests.helpers import media_files
+from tests.helpers import media_files, media_sets
 from tests.helpers.layout_helpers import SHORT, by_id, notes, touch
 
 VARIANTS = {
     "food101": {
-        "folders": ("folders", media_files.make_food101, {"layout": "folders"}),
-        "json": ("json", media_files.make_food101, {"layout": "json"}),
-        "titles": ("titles", media_files.make_food101, {"layout": "titles"}),
+        "folders": ("folders", media_sets.make_food101, {"layout": "folders"}),
+        "json": ("json", media_sets.make_food101, {"layout": "json"}),
+        "titles": ("titles", media_sets.make_food101, {"layout": "titles"}),
         "titles-bare-flat": (
             "titles",
-            media_files.make_food101,
+            media_sets.make_food101,
             {"layout": "titles", "header": False, "flat": True},
         ),
     },
     "kineticssound": {
-        "frames": ("frames", media_files.make_kineticssound, {"layout": "frames"}),
-        "clips": ("clips", media_files.make_kineticssound, {"layout": "clips"}),
+        "frames": ("frames", media_sets.make_kineticssound, {"layout": "frames"}),
+        "clips": ("clips", media_sets.make_kineticssound, {"layout": "clips"}),
         "clips-avi-val": (
             "clips",
-            media_files.make_kineticssound,
+            media_sets.make_kineticssound,
             {"layout": "clips", "suffix": ".avi", "test_name": "val", "underscores": True},
         ),
-        "csv": ("clips", media_files.make_kineticssound, {"layout": "csv"}),
+        "csv": ("clips", media_sets.make_kineticssound, {"layout": "csv"}),
         "csv-validate": (
             "clips",
-            media_files.make_kineticssound,
+            media_sets.make_kineticssound,
             {"layout": "csv", "suffix": ".mkv", "test_name": "validate"},
         ),
     },
     "vggsound": {
-        "flat": ("clips", media_files.make_vggsound, {"place": "flat"}),
-        "video": ("clips", media_files.make_vggsound, {"place": "video", "suffix": ".webm"}),
-        "split": ("clips", media_files.make_vggsound, {"place": "split"}),
-        "frames": ("frames", media_files.make_vggsound, {"layout": "frames"}),
+        "flat": ("clips", media_sets.make_vggsound, {"place": "flat"}),
+        "video": ("clips", media_sets.make_vggsound, {"place": "video", "suffix": ".webm"}),
+        "split": ("clips", media_sets.make_vggsound, {"place": "split"}),
+        "frames": ("frames", media_sets.make_vggsound, {"layout": "frames"}),
         "frames-unlisted": (
             "frames",
-            media_files.make_vggsound,
+            media_sets.make_vggsound,
             {"layout": "frames", "listed": False},
         ),
         "frames-by-kind": (
             "frames",
-            media_files.make_vggsound,
+            media_sets.make_vggsound,
             {"layout": "frames", "place": "kind", "listed": False},
         ),
     },
@@ -131,8 +131,8 @@ def test_ids_and_splits_are_the_same_in_every_layout(tmp_path, name):
 
 
 def test_food101_has_the_same_words_in_folders_and_in_lists(tmp_path):
-    media_files.make_food101(tmp_path / "a", "folders")
-    media_files.make_food101(tmp_path / "b", "json")
+    media_sets.make_food101(tmp_path / "a", "folders")
+    media_sets.make_food101(tmp_path / "b", "json")
     texts = [
         {s.id: s.sources["text"].text for s in find_catalogue("food101", tmp_path / r).samples}
         for r in "ab"
@@ -145,7 +145,7 @@ def test_food101_has_the_same_words_in_folders_and_in_lists(tmp_path):
 def test_the_order_of_directories_plays_no_part(tmp_path, name, monkeypatch):
     first = next(iter(VARIANTS[name]))
     _, make, how = VARIANTS[name][first]
-    damages = media_files.FOOD_DAMAGES if name == "food101" else ("missing", "no-audio")
+    damages = media_sets.FOOD_DAMAGES if name == "food101" else ("missing", "no-audio")
     make(tmp_path, **how, **options(name), damages=damages)
     for k in range(9):
         touch(tmp_path / ("images/train" if name == "food101" else "train") / f"no class {k}" / "x")
@@ -170,7 +170,7 @@ def test_the_order_of_directories_plays_no_part(tmp_path, name, monkeypatch):
 
 
 def test_food101_damages_are_counted_and_never_fatal(tmp_path):
-    made = media_files.make_food101(tmp_path, damages=media_files.FOOD_DAMAGES)
+    made = media_sets.make_food101(tmp_path, damages=media_sets.FOOD_DAMAGES)
     found = find_catalogue("food101", tmp_path)
     samples = by_id(found)
     ids = {m.damage: m.id for m in made if m.damage}
@@ -191,7 +191,7 @@ def test_food101_damages_are_counted_and_never_fatal(tmp_path):
 
 
 def test_food101_file_names_that_are_not_utf8_are_counted(tmp_path):
-    media_files.make_food101(tmp_path, train=1, test=1)
+    media_sets.make_food101(tmp_path, train=1, test=1)
     image = next((tmp_path / "images" / "train").rglob("*.jpg"))
     foreign = os.fsencode(image.parent) + b"/name\xe9.jpg"
     try:
@@ -204,7 +204,7 @@ def test_food101_file_names_that_are_not_utf8_are_counted(tmp_path):
 
 
 def test_food101_text_that_cannot_be_opened_is_counted(tmp_path):
-    media_files.make_food101(tmp_path, train=1, test=1)
+    media_sets.make_food101(tmp_path, train=1, test=1)
     text = tmp_path / "texts_txt" / "baklava" / "baklava_4.txt"
     text.unlink()
     text.mkdir()
@@ -320,8 +320,8 @@ def test_food101_titles_may_lie_anywhere_and_lack_lines(tmp_path):
 
 
 def test_food101_with_several_layouts_reads_the_first_or_the_one_asked_for(tmp_path):
-    media_files.make_food101(tmp_path, "json", damages=("no-ingredients",))
-    media_files.make_food101(tmp_path, "folders", damages=("no-ingredients",))
+    media_sets.make_food101(tmp_path, "json", damages=("no-ingredients",))
+    media_sets.make_food101(tmp_path, "folders", damages=("no-ingredients",))
     found = find_catalogue("food101", tmp_path)
     assert found.layout == "json"
     assert "layout 'json' is read; the folder also has 'folders'" in found.notes
@@ -357,7 +357,7 @@ def test_empty_missing_and_misnamed_roots(tmp_path, name):
 
 
 def test_a_folder_above_the_right_one_is_told_so(tmp_path):
-    media_files.make_food101(tmp_path / "UPMC_Food101", train=1, test=1)
+    media_sets.make_food101(tmp_path / "UPMC_Food101", train=1, test=1)
     with pytest.raises(DataError, match=r"It may be .*UPMC_Food101: give that folder"):
         find_catalogue("food101", tmp_path)
 

@@ -9,14 +9,14 @@ import pytest
 from rlmba.data.media.layouts import find_catalogue
 from rlmba.data.media.layouts.clips import parse_name
 from rlmba.errors import DataError
-from tests.helpers import media_files
+from tests.helpers import media_sets
 from tests.helpers.layout_helpers import SHORT, by_id, notes, touch, vgg_list
 
 
 @pytest.mark.parametrize(("name", "make"), [("kineticssound", "clips"), ("vggsound", "clips")])
 def test_damaged_clips_are_found_and_missing_ones_named_where_a_list_does(tmp_path, name, make):
-    maker = getattr(media_files, f"make_{name}")
-    made = maker(tmp_path, make, damages=media_files.CLIP_DAMAGES, **SHORT)
+    maker = getattr(media_sets, f"make_{name}")
+    made = maker(tmp_path, make, damages=media_sets.CLIP_DAMAGES, **SHORT)
     found = find_catalogue(name, tmp_path)
     samples = by_id(found)
     for m in made:
@@ -31,7 +31,7 @@ def test_damaged_clips_are_found_and_missing_ones_named_where_a_list_does(tmp_pa
 
 
 def test_kineticssound_listed_clips_that_are_not_there_are_samples(tmp_path):
-    made = media_files.make_kineticssound(tmp_path, "csv", damages=("missing",), **SHORT)
+    made = media_sets.make_kineticssound(tmp_path, "csv", damages=("missing",), **SHORT)
     found = find_catalogue("kineticssound", tmp_path)
     (lost,) = [s for s in found.samples if not s.complete]
     assert lost.id == made[-1].id
@@ -39,7 +39,7 @@ def test_kineticssound_listed_clips_that_are_not_there_are_samples(tmp_path):
 
 
 def test_kineticssound_frames_without_sound_and_sound_without_frames(tmp_path):
-    made = media_files.make_kineticssound(tmp_path, "frames", damages=("no-audio",), **SHORT)
+    made = media_sets.make_kineticssound(tmp_path, "frames", damages=("no-audio",), **SHORT)
     shutil.rmtree(tmp_path / "train" / "video" / made[0].class_name / made[0].id)
     samples = by_id(find_catalogue("kineticssound", tmp_path))
     assert samples[made[-1].id].sources["audio"] is None
@@ -243,7 +243,7 @@ def test_vggsound_of_a_clip_in_two_folders_that_of_the_listed_class_is_taken(tmp
 
 
 def test_the_layout_with_more_complete_clips_is_read(tmp_path):
-    made = media_files.make_vggsound(tmp_path, "frames", **SHORT)
+    made = media_sets.make_vggsound(tmp_path, "frames", **SHORT)
     touch(tmp_path / f"{made[0].id}.mp4")
     found = find_catalogue("vggsound", tmp_path)
     assert found.layout == "frames"

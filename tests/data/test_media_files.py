@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tests.helpers import media_files
+from tests.helpers import media_files, media_sets
 
 
 def read(path):
@@ -68,7 +68,7 @@ def test_images_have_the_mode_and_the_orientation(tmp_path, mode):
 
 
 def test_damaged_clips_are_damaged(tmp_path):
-    made = media_files.make_vggsound(tmp_path, train=0, test=0, damages=media_files.CLIP_DAMAGES)
+    made = media_sets.make_vggsound(tmp_path, train=0, test=0, damages=media_sets.CLIP_DAMAGES)
     paths = {m.damage: tmp_path / f"{m.id}.mp4" for m in made}
     assert read(paths["no-audio"])[1] is None
     assert read(paths["short"])[0].shape[0] == 10
@@ -83,7 +83,7 @@ def test_damaged_clips_are_damaged(tmp_path):
 
 def test_the_same_seed_writes_the_same_files(tmp_path):
     for root in ("a", "b"):
-        media_files.make_food101(tmp_path / root, train=1, test=1, damages=media_files.FOOD_DAMAGES)
+        media_sets.make_food101(tmp_path / root, train=1, test=1, damages=media_sets.FOOD_DAMAGES)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
     assert len(files) > 20
     for file in files:

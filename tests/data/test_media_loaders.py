@@ -17,6 +17,7 @@ from rlmba.data.media.layouts import find_catalogue, published_classes, recipe_o
 from rlmba.data.media.prepare import prepare
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 from tests.helpers import media_files as mf
+from tests.helpers import media_sets as ms
 
 DAMAGES = ("no-audio", "truncated", "still", "missing", "empty-file", "short")
 LOADED = ("no-audio", "truncated", "still", "empty-file", "short")
@@ -34,7 +35,7 @@ def own_index(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="module")
 def vggsound(tmp_path_factory):
     root = tmp_path_factory.mktemp("vggsound")
-    return root, mf.make_vggsound(root, train=3, test=1, damages=DAMAGES, seconds=6.0)
+    return root, ms.make_vggsound(root, train=3, test=1, damages=DAMAGES, seconds=6.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_a_folder_of_clips(vggsound):
     assert data.name == "vggsound"
     assert [m.name for m in data.modalities] == ["video", "audio"]
     assert sorted(data.ids) == ids_of(made, LOADED)
-    assert data.classes == mf.VGGSOUND
+    assert data.classes == ms.VGGSOUND
     known = {m.id: m for m in made}
     for position, sample in enumerate(data.ids.tolist()):
         assert data.classes[data.labels[position]] == known[sample].class_name
@@ -193,7 +194,7 @@ def test_a_class_without_training_samples(vggsound):
 @pytest.mark.filterwarnings("ignore::rlmba.errors.RlmbaWarning")
 def test_no_sample_left(tmp_path):
     root = tmp_path / "mute"
-    mf.make_vggsound(root, train=2, test=1, layout="frames", listed=False)
+    ms.make_vggsound(root, train=2, test=1, layout="frames", listed=False)
     shutil.rmtree(root / "train" / "audio")
     with pytest.raises(
         DataError, match=r"no sample is left to train on: .* listed .*lack audio"
@@ -227,7 +228,7 @@ def test_a_root_that_is_not_the_data_set(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::rlmba.errors.RlmbaWarning")
 def test_folders_of_recipes(tmp_path, monkeypatch):
-    made = mf.make_food101(
+    made = ms.make_food101(
         tmp_path, train=3, test=1, damages=("missing-text", "missing-image", "gray", "rotated")
     )
     monkeypatch.setattr(listing, "list_files", None)
@@ -270,7 +271,7 @@ def test_folders_of_recipes(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::rlmba.errors.RlmbaWarning")
 def test_fingerprints_follow_the_files_and_not_their_place(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
-    mf.make_kineticssound(first, train=2, test=1)
+    ms.make_kineticssound(first, train=2, test=1)
 
     def print_of(root):
         return load_kineticssound(root, observed_classes=True).fingerprint()

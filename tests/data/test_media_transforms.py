@@ -30,7 +30,7 @@ def images():
     x[2] = x[2, :1]
     x[3, 1] = x[3, 0]
     x[4, 2] = x[4, 1]
-    x[5] = (3 * x[5]).floor() / 2  # corners of the colour cube
+    x[5] = (3 * x[5]).floor() / 2  # corners of the color cube
     x[6] = (255 * x[6]).round() / 255
     x[7] *= 1e-6
     return x
@@ -45,7 +45,7 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_colour_with_a_parameter_for_each_image_is_torchvisions_image_by_image(images, name):
+def test_color_with_a_parameter_for_each_image_is_torchvisions_image_by_image(images, name):
     low, high = PARAMETERS[name]
     values = low + (high - low) * torch.rand(len(images), generator=generator(1))
     values[:2] = torch.tensor([low, high])
@@ -55,7 +55,7 @@ def test_colour_with_a_parameter_for_each_image_is_torchvisions_image_by_image(i
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_hue_of_every_pure_and_mixed_colour_turns_all_the_way():
+def test_hue_of_every_pure_and_mixed_color_turns_all_the_way():
     levels = torch.linspace(0, 1, 6)
     cube = torch.cartesian_prod(levels, levels, levels).T[None, :, :, None]
     for turn in torch.linspace(-0.5, 0.5, 13):

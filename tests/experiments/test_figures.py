@@ -38,8 +38,8 @@ def image_of(figure):
     return matplotlib.image.imread(io.BytesIO(figure.files["png"]), format="png")[..., :3]
 
 
-def ink(figure, colour):
-    wanted = np.array(matplotlib.colors.to_rgb(colour))
+def ink(figure, color):
+    wanted = np.array(matplotlib.colors.to_rgb(color))
     return int((np.abs(image_of(figure) - wanted).max(axis=-1) < 0.02).sum())
 
 
@@ -132,7 +132,7 @@ def test_critical_difference_diagram():
     assert ink(apart, "#D55E00") < ink(figure, "#D55E00")
 
 
-def test_strategies_are_told_apart_without_colour():
+def test_strategies_are_told_apart_without_color():
     styles = strategy_styles([n for n in ORDER if not n.startswith("reward-")])
     looks = {(str(s["linestyle"]), s["marker"]) for s in styles.values()}
     assert len(looks) == len(styles)

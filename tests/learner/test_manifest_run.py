@@ -18,7 +18,7 @@ N = 60
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two classes told by colour, words and numbers; each row lacks about a third of it."""
+    """Two classes told by color, words and numbers; each row lacks about a third of it."""
     root = tmp_path_factory.mktemp("rows")
     rng = np.random.default_rng(0)
     rows = {"id": [], "image": [], "text": [], "size": [], "label": [], "split": []}

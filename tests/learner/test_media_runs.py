@@ -10,7 +10,7 @@ import pytest
 from rlmba.cli import main
 from rlmba.data import load_dataset
 from rlmba.errors import RlmbaWarning
-from tests.helpers.media_files import CLIP_DAMAGES, FOOD_DAMAGES, make_food101, make_vggsound
+from tests.helpers.media_sets import CLIP_DAMAGES, FOOD_DAMAGES, make_food101, make_vggsound
 
 SMALL = {
     "rounds": 2,

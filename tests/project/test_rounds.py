@@ -465,9 +465,9 @@ class TestTrouble:
             overrides(**given)
 
     def test_bad_options_before_any_work(self, tmp_path, data):
-        for setting in ("project.annotator=nobody", "project.annotator_options.colour=red"):
+        for setting in ("project.annotator=nobody", "project.annotator_options.color=red"):
             chosen = overrides(manifest=data[0], annotator="file")
-            with pytest.raises(UsageError, match=r"nobody|colour"):
+            with pytest.raises(UsageError, match=r"nobody|color"):
                 start(tmp_path / "p", configure(chosen, settings=[*QUICK, setting]))
         assert not (tmp_path / "p").exists()
 

@@ -318,7 +318,7 @@ class TestLinks:
 
 
 class TestReachingOut:
-    """Beside code: where an annotator's options, out of a file, would send, write or listen."""
+    """Besides code: where an annotator's options, out of a file, would send, write or listen."""
 
     @pytest.mark.parametrize(
         ("name", "options", "message"),

@@ -95,7 +95,7 @@ def test_initial_ids_that_were_moved(tmp_path):
 
 @pytest.mark.parametrize("place", ["d/x.npz", "d/r/x.npz", "x.npz"])
 def test_data_that_move_with_the_folder_are_found(tmp_path, whole, place):
-    """Beside it, inside, or in another folder: as they were as seen from the run folder."""
+    """Paths next to the run folder, inside, or elsewhere keep their meaning as seen from it."""
     data, base = tmp_path / "one" / place, tmp_path / "one"
     folder = base / "d" / "r"
     interrupted(write_data(base / "x" / "x.npz"), folder)

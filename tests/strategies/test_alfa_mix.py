@@ -10,7 +10,7 @@ from rlmba import strategies
 from rlmba.errors import UsageError
 from rlmba.strategies.alfa_mix import critical_mixing
 from tests.helpers.contract import StrategyContract, make_context, make_pool
-from tests.strategies.test_dropquery import headed
+from tests.helpers.pools import headed
 
 
 def changed_by_mixing(features, anchors, weight, bias, epsilon):

@@ -10,11 +10,7 @@ from rlmba.errors import ShapeError, UsageError
 from rlmba.strategies.geometry import LLOYD_STEPS, nearest_distinct
 from rlmba.types import LinearHead
 from tests.helpers.contract import StrategyContract, make_context, make_pool
-
-
-def headed(pool, weight, bias):
-    """The pool with the logits of this head."""
-    return replace(pool, fused_logits=pool.fused_features @ weight.T + bias)
+from tests.helpers.pools import headed
 
 
 class TestDropQuery(StrategyContract):

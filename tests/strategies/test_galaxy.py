@@ -41,10 +41,11 @@ class TestGalaxy(StrategyContract):
         rng = np.random.default_rng(seed)
         size = int(rng.integers(3, 14))
         marks = [[None, True, False][i] for i in rng.choice(3, size, p=[0.5, 0.25, 0.25])]
+        labeled, unlabeled = rng.choice(size, 2, replace=False)
+        marks[labeled], marks[unlabeled] = bool(seed % 2), None
         known = np.array([i for i, m in enumerate(marks) if m is not None], dtype=np.int64)
-        if 0 < len(known) < size:
-            member = np.array([marks[i] for i in known])
-            assert bisect(known, member, size) == next_by_shortest_path(marks)
+        member = np.array([marks[i] for i in known])
+        assert bisect(known, member, size) == next_by_shortest_path(marks)
 
     @pytest.mark.parametrize("classes", [2, 4])
     def test_picks_those_of_the_naive_form(self, classes):

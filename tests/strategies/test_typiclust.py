@@ -1,28 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from rlmba import kernels, strategies
 from rlmba.errors import UsageError
 from rlmba.strategies.geometry import LLOYD_STEPS, nearest_distinct, unit_rows
-from tests.helpers.contract import StrategyContract, make_context, make_pool
-
-
-def make_blobs(sizes, d=5, seed=0):
-    """Unit rows around far centers, one group for each size, in mixed order."""
-    rng = np.random.default_rng(seed)
-    centers = np.linalg.qr(rng.normal(size=(max(d, len(sizes)),) * 2))[0][: len(sizes)]
-    group = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    rows = centers[group] + 0.05 * rng.normal(size=(len(group), centers.shape[1]))
-    return unit_rows(rows), group
-
-
-def pool_of(features):
-    pool = make_pool(n=len(features), d=features.shape[1], dtype=np.float64)
-    return replace(pool, fused_features=features, features=dict.fromkeys(pool.features, features))
+from tests.helpers.contract import StrategyContract, make_context
+from tests.helpers.pools import make_blobs, pool_of
 
 
 class TestTypiClust(StrategyContract):

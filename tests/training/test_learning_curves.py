@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,8 +9,6 @@ from rlmba.config import EncoderConfig, ModelConfig, load_config
 from rlmba.data import load_digits, load_features
 from rlmba.models import build_classifier
 from rlmba.training import LabeledSamples, Loader, evaluate, fit_stacked, predict
-
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def top1(dataset, config, n, seeds):
@@ -46,11 +42,8 @@ def check_curve(dataset, config, counts, seeds):
     [("null", (10, 20, 33, 65, 129, 257, 385)), ("128", (96, 128, 132, 256, 260))],
 )
 @pytest.mark.parametrize("name", ["wiki", "ccv", "cub10"])
-def test_curves_on_real_features_rise(name, size, counts):
+def test_curves_on_real_features_rise(real_data, name, size, counts):
     """Numbers of labels just above multiples of the minibatch size, where minibatches could be uneven."""
-    file = REAL / f"{name}.npz"
-    if not file.exists():
-        pytest.skip(f"{file} is not there")
     config = load_config(
         overrides={"dataset": "features"},
         settings=[
@@ -59,7 +52,7 @@ def test_curves_on_real_features_rise(name, size, counts):
             f"training.minibatch_size={size}",
         ],
     )
-    check_curve(load_features(file), config, counts, seeds=6)
+    check_curve(load_features(real_data / f"{name}.npz"), config, counts, seeds=6)
 
 
 @pytest.mark.slow
