@@ -11,8 +11,10 @@ from rlmba.models.classifier import (
     build_classifier,
 )
 from rlmba.models.cnn import Cnn
+from rlmba.models.fixed import ImageStatistics, NGrams, SoundStatistics
 from rlmba.models.fusion import fuse
 from rlmba.models.mlp import Mlp
+from rlmba.models.packaged_text import AllMiniLM, WordLlama
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (
     Encoder,
@@ -27,33 +29,41 @@ from rlmba.models.sequence import SequenceCnn
 from rlmba.models.spectrogram import SpectrogramCnn
 from rlmba.models.standardized import Standardized
 from rlmba.models.text import TextTransformer
+from rlmba.models.timm_nets import EfficientNetLite0, TimmNetwork
 from rlmba.models.torchvision_nets import AudioResNet18, R2Plus1D18, ResNet101, TorchvisionNetwork
 from rlmba.models.transformers_nets import BertBase, TransformersImage, TransformersText
 from rlmba.models.two_tower import ImageTower, TextTower
 
 __all__ = [
+    "AllMiniLM",
     "AudioResNet18",
     "Backbone",
     "BertBase",
     "Blueprint",
     "Cnn",
+    "EfficientNetLite0",
     "Encoder",
     "EncoderDescription",
     "Fusion",
+    "ImageStatistics",
     "ImageTower",
     "Mlp",
     "ModelOutput",
     "MultimodalClassifier",
+    "NGrams",
     "R2Plus1D18",
     "ResNet101",
     "SequenceCnn",
+    "SoundStatistics",
     "SpectrogramCnn",
     "Standardized",
     "TextTower",
     "TextTransformer",
+    "TimmNetwork",
     "TorchvisionNetwork",
     "TransformersImage",
     "TransformersText",
+    "WordLlama",
     "build_classifier",
     "build_encoder",
     "describe_encoder",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -71,6 +72,18 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch ``[n, *modality.shape]`` to ``[n, out_features]``."""
         raise NotImplementedError
+
+    @classmethod
+    def weight_files(
+        cls, modality: Modality, *member: str, **options: Any
+    ) -> tuple[Path, ...] | None:
+        """Files that the constructor would read for these arguments, found without reading them.
+
+        An empty tuple means that it reads none, and None that they are unknown. Features of a frozen
+        encoder whose files are known and unchanged are used without building it.
+        """
+        del modality, member, options
+        return None
 
     def blueprint(self) -> Blueprint:
         """What its constructor took from published weights besides their values, as JSON can hold it.

