@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from rlmba.cli import main
-from rlmba.errors import UsageError
-from rlmba.learner import configure
-from rlmba.project.starting import overrides, start
 from tests.helpers.people_data import QUICK, rows_of
 
 CLASSES = {"cat": "$cat_$", "dog": "[bold]dog", "owl": "=owl|`x`"}
@@ -81,15 +78,3 @@ def test_a_run_ends_with_its_report(tmp_path):
     ]
     assert main([*run, *(word for s in few for word in ("--set", s))]) == 0
     assert (output / "report" / "learning_curve.png").stat().st_size > 1000
-
-
-def test_pretrained_without_a_network_says_to_leave_it_out(tmp_path, monkeypatch):
-    manifest = tmp_path / "m.csv"
-    manifest.write_text("id,text\n" + "".join(f"{i},some words {i}\n" for i in range(8)))
-    monkeypatch.setattr("rlmba.hub.out_of_reach", lambda *_, **__: "not to be fetched (offline)")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
-    config = configure(overrides(manifest=manifest, pretrained=True))
-    with pytest.raises(UsageError, match="omit that option"):
-        start(tmp_path / "p", config)
-    assert not (tmp_path / "p").exists()

@@ -40,7 +40,15 @@ def init(
     ] = None,
     pretrained: Annotated[
         bool,
-        typer.Option("--pretrained", help="Use frozen features of standard pretrained encoders."),
+        typer.Option(
+            "--pretrained", help="End with an error unless there are pretrained encoders."
+        ),
+    ] = False,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch", help="Train encoders from the labels alone; needs hundreds of labels."
+        ),
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -53,6 +61,12 @@ def init(
     from rlmba.config import parse_settings
     from rlmba.learner import configure
     from rlmba.markup import command
+    from rlmba.project.encoders import (
+        ChosenEncoder,
+        chosen_encoders,
+        encoder_lines,
+        require_pretrained,
+    )
     from rlmba.project.starting import overrides, start
 
     chosen: dict[str, Any] = overrides(
@@ -61,10 +75,18 @@ def init(
         classes=None if classes is None else [c.strip() for c in classes.split(",")],
         annotator=annotator,
         annotator_options=parse_settings(annotator_option or []),
-        pretrained=pretrained,
     )
-    started = start(folder, configure(chosen, settings=settings or []))
+    config = configure(chosen, settings=settings or [])
+    encoders: list[ChosenEncoder] = []
+    if not from_scratch:
+        found, encoders = chosen_encoders(config)
+        config = configure({**chosen, **found}, settings=settings or [])
+    if pretrained:
+        require_pretrained(encoders)
+    started = start(folder, config)
     for line in started.lines:
+        say(line)
+    for line in encoder_lines(encoders):
         say(line)
     say(str(folder / "config.yaml"))
     next_step(command("next", folder), command("loop", folder))

@@ -11,7 +11,7 @@ import numpy as np
 
 import rlmba
 from rlmba import annotators, trust
-from rlmba.config import RunConfig, load_config
+from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.labels import class_names, drawn_validation
@@ -32,15 +32,6 @@ __all__ = ["Started", "overrides", "start"]
 _PATHS = frozenset({"document_root", "export", "key_file", "path", "truth"})
 """Options of annotators that are paths."""
 
-_SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
-_PRETRAINED: Mapping[str, Mapping[str, Any]] = {
-    "image": {"name": "resnet50", "weights": "DEFAULT"},
-    "tokens": {"name": f"transformers:{_SENTENCES}", "pooling": "mean"},
-    "video": {"name": "r2plus1d-18", "weights": "KINETICS400_V1"},
-    "spectrogram": {"name": "audio-resnet18", "weights": "IMAGENET1K_V1"},
-}
-"""Pretrained encoder by kind of modality."""
-
 
 @dataclass(frozen=True)
 class Started:
@@ -57,7 +48,6 @@ def overrides(
     classes: Sequence[str] | None = None,
     annotator: str | None = None,
     annotator_options: Mapping[str, Any] | None = None,
-    pretrained: bool = False,
 ) -> dict[str, Any]:
     """Settings of a new project by key, from the options of `rlmba init`.
 
@@ -69,15 +59,11 @@ def overrides(
         Names of the classes; None: those of the labels.
     annotator, annotator_options
         The annotator and its options.
-    pretrained : bool
-        Use frozen pretrained encoders for every modality for which there is one.
 
     Raises
     ------
     UsageError
         If there is not exactly one source of samples, or the classes are not two or more distinct names.
-    DataError
-        If ``pretrained`` is set and the data cannot be used.
     """
     if (manifest is None) == (huggingface is None):
         raise UsageError(
@@ -104,43 +90,7 @@ def overrides(
             key: str(Path(value).resolve()) if key in _PATHS and isinstance(value, str) else value
             for key, value in annotator_options.items()
         }
-    if pretrained:
-        out |= _pretrained(load_config(overrides=out))
     return out
-
-
-def _pretrained(config: RunConfig) -> dict[str, Any]:
-    out: dict[str, Any] = {"model.frozen": True}
-    for modality in load_source(config).modalities:
-        if (encoder := _PRETRAINED.get(modality.kind)) is not None:
-            out[f"model.encoders.{modality.name}"] = dict(encoder)
-        if modality.kind == "tokens":
-            out["dataset_options.tokenizer"] = _SENTENCES
-        if modality.kind == "image":
-            # Networks trained on crops of 224 take them from images of 256.
-            out["dataset_options.image_side"] = 256
-    return out
-
-
-def _source(config: RunConfig) -> MultimodalDataset:
-    """Load the samples; build the configured encoders once, so that missing weights end `rlmba init`."""
-    try:
-        source = load_source(config)
-        for modality in source.modalities:
-            if (encoder := config.model.encoders.get(modality.name)) is not None:
-                from rlmba.models import build_encoder
-
-                build_encoder(encoder.name, modality, encoder.options)
-    except (DataError, UsageError) as error:
-        wanted = {choice["name"] for choice in _PRETRAINED.values()}
-        chosen = {encoder.name for encoder in config.model.encoders.values()}
-        if not (config.model.frozen and wanted & chosen):
-            raise
-        raise UsageError(
-            f"{error}. If these are the encoders of --pretrained, omit that option to train encoders from "
-            "the labels, or name one that is on this machine with --set model.encoders.NAME=..."
-        ) from error
-    return source
 
 
 def start(path: Path, config: RunConfig) -> Started:
@@ -175,7 +125,8 @@ def start(path: Path, config: RunConfig) -> Started:
             f"annotator 'oracle': truth: expected a table of labels, but there is no file {truth}"
         )
     chosen = strategy_options(config)
-    source = _source(config)
+    source = load_source(config)
+    _check_encoders(config, source)
     labeled = source.train_positions[source.labels[source.train_positions] >= 0]
     if len(source.train_positions) < 4:
         raise DataError(
@@ -218,6 +169,15 @@ def start(path: Path, config: RunConfig) -> Started:
             trust.allow(path, acts)
         lines = [*source.found(), *_decided(source, config, len(initial), len(validation))]
         return Started(store.path, tuple(lines))
+
+
+def _check_encoders(config: RunConfig, source: MultimodalDataset) -> None:
+    """Build the configured encoders once, so that missing weights are an error of `rlmba init`."""
+    for modality in source.modalities:
+        if (encoder := config.model.encoders.get(modality.name)) is not None:
+            from rlmba.models import build_encoder
+
+            build_encoder(encoder.name, modality, encoder.options)
 
 
 def _decided(
