@@ -5,27 +5,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
-from rlmba.data import InMemoryDataset, MultimodalDataset, load_features
-from rlmba.learner.randomness import model_seed
+from rlmba.data import InMemoryDataset, MultimodalDataset
+from rlmba.data.features import save_features
+from rlmba.learner.encoders import FrozenEncoders
 from rlmba.learner.settings import load_source
-from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
-from rlmba.storage import cache_folder
-from rlmba.training import Loader, ProcessGroup, features_name, frozen_features, save_tensors
+from rlmba.models import Standardized
+from rlmba.storage import cache_folder, make_folder
+from rlmba.training import (
+    FeatureStore,
+    Loader,
+    ProcessGroup,
+    compute_features,
+    save_tensors,
+)
 
 if TYPE_CHECKING:
     from rlmba.data import Batch
+    from rlmba.models import Blueprint
 
 __all__ = ["ENCODERS", "FrozenDataset", "load_data", "on_features", "write_features"]
 
 ENCODERS = "encoders.safetensors"
 """File in a checkpoint's folder with the frozen encoders, which are not part of the trained network."""
+
+_ON_CPU = 32
+"""Samples per forward pass on a CPU: larger passes leave its caches and take longer."""
 
 Progress = Callable[[int, int], None]
 
@@ -40,19 +51,14 @@ class FrozenDataset(MultimodalDataset):
     source : MultimodalDataset
         The data set from which the features were computed. It shows samples to annotators and
         describes how new samples are read.
-    model : MultimodalClassifier
-        The network whose encoders computed the features.
-
-    Attributes
-    ----------
-    encoders : list of Standardized
-        The encoders with the standardization of the features, on the CPU.
+    encoders : FrozenEncoders
+        The encoders that computed the features; they are built only if they are needed.
     """
 
     in_memory = True
 
     def __init__(
-        self, features: InMemoryDataset, source: MultimodalDataset, model: MultimodalClassifier
+        self, features: InMemoryDataset, source: MultimodalDataset, encoders: FrozenEncoders
     ) -> None:
         self.name = features.name
         self.classes = features.classes
@@ -65,11 +71,26 @@ class FrozenDataset(MultimodalDataset):
         self.present = features.present
         self.source = source
         self._features = features
-        known = features.reading()["arrays"]
-        self.encoders = [
-            Standardized(cast("Encoder", encoder).cpu(), known[m]["mean"], known[m]["deviation"])
-            for m, encoder in zip(model.names, model.encoders, strict=True)
+        self._encoders = encoders
+
+    @property
+    def encoders(self) -> list[Standardized]:
+        """The encoders with the standardization of the features, on the CPU."""
+        known = self._standardization()
+        return [
+            Standardized(encoder.cpu(), *known[m]) for m, encoder in self._encoders.built().items()
         ]
+
+    @property
+    def blueprints(self) -> Mapping[str, Blueprint]:
+        """:meth:`~rlmba.models.Encoder.blueprint` of each modality's encoder."""
+        return self._encoders.blueprints
+
+    def _standardization(self) -> dict[str, tuple[Any, Any]]:
+        known = self._features.reading()["arrays"]
+        return {
+            m.name: (known[m.name]["mean"], known[m.name]["deviation"]) for m in self.modalities
+        }
 
     def fingerprint(self) -> str:
         """See :meth:`rlmba.data.MultimodalDataset.fingerprint`."""
@@ -89,8 +110,7 @@ class FrozenDataset(MultimodalDataset):
     def save_encoders(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Write :data:`ENCODERS` into a checkpoint's folder.
 
-        The encoders are the same in every round, so the file of another checkpoint is hard-linked if
-        there is one.
+        If the file of another checkpoint has the same standardization, it is hard-linked.
 
         Raises
         ------
@@ -101,12 +121,33 @@ class FrozenDataset(MultimodalDataset):
         for other in folder.parent.glob(f"round_*/{ENCODERS}"):
             if path.exists():
                 return
+            if not self._standardized_alike(other):
+                continue
             try:
                 os.link(other, path)
             except OSError:
                 break  # this file system has no hard links
+        if path.exists():
+            return
         tensors = torch.nn.ModuleList(self.encoders).state_dict()
         save_tensors(path, {f"encoders.{k}": v for k, v in tensors.items()}, config=config)
+
+    def _standardized_alike(self, path: Path) -> bool:
+        """Whether a file of encoders has the standardization of these features; rows may have been added."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                return all(
+                    torch.equal(
+                        file.get_tensor(f"encoders.{i}.{name}"),
+                        torch.as_tensor(values, dtype=torch.float32).reshape(-1),
+                    )
+                    for i, known in enumerate(self._standardization().values())
+                    for name, values in zip(("mean", "deviation"), known, strict=True)
+                )
+        except (SafetensorError, OSError):
+            return False
 
 
 def load_data(
@@ -114,7 +155,7 @@ def load_data(
 ) -> MultimodalDataset:
     """Load the data set of a run; with ``model.frozen``, the features of its encoders.
 
-    Features are computed once and cached.
+    Features are computed once for every sample and encoder, and stored.
 
     Parameters
     ----------
@@ -127,12 +168,21 @@ def load_data(
     dataset = load_source(config)
     if not config.model.frozen:
         return dataset
-    model = _encoders(config, dataset, group)
-    folder = config.model.features_folder or cache_folder() / "features"
-    path, there = group.broadcast(_kept(folder, model, dataset) if group.is_main else None)
-    if not there:
-        _compute(config, model, dataset, path, group=group, progress=progress)
-    return FrozenDataset(load_features(path), dataset, model)
+    encoders = FrozenEncoders(config, dataset, group)
+    arrays, present = _stored(config, encoders, dataset, group, progress)
+    unlabeled = bool((dataset.labels < 0).any()) or len(dataset.classes) < 2
+    features = InMemoryDataset(
+        dataset.name,
+        arrays,
+        kinds=dict.fromkeys(arrays, "features"),
+        labels=dataset.labels,
+        classes=dataset.classes,
+        ids=dataset.ids,
+        split=_split(dataset),
+        present=present,
+        partial=unlabeled,
+    )
+    return FrozenDataset(features, dataset, encoders)
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
@@ -149,8 +199,10 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
     """
     group = ProcessGroup.open(config.device, config.training.precision)
     dataset = load_source(config)
-    model = _encoders(config, dataset, group)
-    _compute(config, model, dataset, path, group=group, progress=progress)
+    encoders = FrozenEncoders(config, dataset, group)
+    arrays, present = _stored(config, encoders, dataset, group, progress)
+    make_folder(path.parent)
+    save_features(path, dataset, arrays, None if present.all() else present)
 
 
 def on_features(config: ModelConfig) -> ModelConfig:
@@ -158,44 +210,53 @@ def on_features(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
 
 
-def _encoders(
-    config: RunConfig, dataset: MultimodalDataset, group: ProcessGroup
-) -> MultimodalClassifier:
-    model = build_classifier(
-        dataset.modalities,
-        max(2, len(dataset.classes)),  # heads are not used; a project may have no classes yet
-        config.model,
-        config.fusion,
-        seed=model_seed(config.seed),
-    )
-    group.place(model)
-    return model
+def _split(dataset: MultimodalDataset) -> NDArray[np.uint8]:
+    split = np.zeros(len(dataset), np.uint8)
+    split[dataset.test_positions] = 1
+    return split
 
 
-def _kept(
-    folder: Path, model: MultimodalClassifier, dataset: MultimodalDataset
-) -> tuple[Path, bool]:
-    path = folder / features_name(model, dataset)
-    return path, path.is_file()
-
-
-def _compute(
+def _stored(
     config: RunConfig,
-    model: MultimodalClassifier,
+    encoders: FrozenEncoders,
     dataset: MultimodalDataset,
-    path: Path,
-    *,
     group: ProcessGroup,
     progress: Progress | None,
-) -> None:
-    training = config.training
-    loader = Loader(dataset, group.device, workers=training.workers, prefetch=training.prefetch)
-    with loader:
-        frozen_features(
-            model,
-            loader,
-            path,
-            batch_size=training.predict_batch_size,
-            group=group,
-            progress=progress,
-        )
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+    """Features by modality [n, D] and their presence [n, M]; those that are not stored are computed."""
+    keys = dataset.sample_keys()
+    folder = config.model.features_folder or cache_folder() / "features"
+    stores = {
+        m: FeatureStore(folder, facts.identity, facts.width) for m, facts in encoders.facts.items()
+    }
+    found = {m: store.read(keys[m]) for m, store in stores.items()}
+    lacking = {m: ~known for m, (_, known, _) in found.items()}
+    wanted = group.broadcast(
+        [m for m, missing in lacking.items() if missing.any()] if group.is_main else None
+    )
+    if wanted:
+        positions = np.flatnonzero(np.any([lacking[m] for m in wanted], axis=0)).astype(np.int64)
+        training = config.training
+        loader = Loader(dataset, group.device, workers=training.workers, prefetch=training.prefetch)
+        built = encoders.built()
+        for encoder in built.values():
+            encoder.to(group.device)
+        with loader:
+            compute_features(
+                {m: built[m] for m in wanted},
+                loader,
+                group.broadcast(positions),
+                {m: stores[m] for m in wanted},
+                keys,
+                columns={m: list(stores).index(m) for m in wanted},
+                batch_size=min(training.predict_batch_size, _ON_CPU)
+                if group.device.type == "cpu"
+                else training.predict_batch_size,
+                group=group,
+                progress=progress,
+            )
+        found |= {m: stores[m].read(keys[m]) for m in wanted}
+    present = np.stack([readable for _, _, readable in found.values()], axis=1)
+    if dataset.present is not None:
+        present &= dataset.present
+    return {m: features for m, (features, _, _) in found.items()}, present

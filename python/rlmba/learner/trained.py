@@ -241,8 +241,14 @@ def describe_network(
     """
     behind = dataset if isinstance(dataset, FrozenDataset) else None
     source = dataset if behind is None or behind.source is None else behind.source
-    encoders = list(model.encoders if behind is None else behind.encoders)
-    blueprints = [cast("Encoder", encoder).blueprint() for encoder in encoders]
+    blueprints = (
+        {
+            n: cast("Encoder", e).blueprint()
+            for n, e in zip(model.names, model.encoders, strict=True)
+        }
+        if behind is None
+        else behind.blueprints
+    )
     return {
         "format": FORMAT,
         "rlmba": rlmba.__version__,
@@ -257,7 +263,7 @@ def describe_network(
         "temperatures": dict(record.temperatures),
         "weights": dict(weights),
         "reading": dict(dataset.reading()),
-        "blueprints": {n: dict(b) for n, b in zip(model.names, blueprints, strict=True)},
+        "blueprints": {n: dict(b) for n, b in blueprints.items()},
         "config": config.model_dump(mode="json"),
         "identity": dict(identity),
     }

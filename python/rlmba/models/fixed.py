@@ -38,6 +38,7 @@ class NGrams(Encoder):
     The hashing is that of Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (2009).
     """
 
+    weightless = True
     columns: Tensor
     signs: Tensor
 
@@ -78,6 +79,7 @@ class ImageStatistics(Encoder):
         gradients' lengths (as in Dalal and Triggs, 2005, without overlapping blocks).
     """
 
+    weightless = True
     bins = 8
 
     def __init__(self, modality: Modality, *, grid: int = 4, edges: int = 6) -> None:
@@ -128,6 +130,7 @@ class SoundStatistics(Encoder):
         Number of intervals.
     """
 
+    weightless = True
     weights: Tensor
 
     def __init__(self, modality: Modality, *, bands: int = 64, intervals: int = 8) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,6 +43,14 @@ class Mlp(Encoder):
             width = size
         self.layers = nn.Sequential(*layers)
         self.out_features = width
+
+    @classmethod
+    def weight_files(
+        cls, modality: Modality, *member: str, **options: Any
+    ) -> tuple[Path, ...] | None:
+        """See :meth:`rlmba.models.Encoder.weight_files`: known if the features are passed on unchanged."""
+        del modality, member
+        return None if options.get("hidden") else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, *shape]`` to ``[n, out_features]``."""

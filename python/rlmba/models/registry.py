@@ -36,6 +36,7 @@ __all__ = [
     "positive_ints",
     "register_encoder",
     "register_family",
+    "weight_files_of",
 ]
 
 AUTO = "auto"
@@ -62,10 +63,13 @@ class Encoder(nn.Module):
         Whether several encoders of one shape may be trained together with stacked parameters. Such
         an encoder is small, works under ``torch.func.vmap``, draws no random numbers, and has no
         buffers that training changes.
+    weightless : bool
+        Whether it has no parameters: its outputs depend on the modality and the options alone.
     """
 
     kinds: ClassVar[tuple[str, ...]] = KINDS
     stackable: ClassVar[bool] = False
+    weightless: ClassVar[bool] = False
     out_features: int
     memory_format: torch.memory_format | None = None
 
@@ -83,7 +87,7 @@ class Encoder(nn.Module):
         encoder whose files are known and unchanged are used without building it.
         """
         del modality, member, options
-        return None
+        return () if cls.weightless else None
 
     def blueprint(self) -> Blueprint:
         """What its constructor took from published weights besides their values, as JSON can hold it.
@@ -276,6 +280,19 @@ def build_encoder(
     with rebuilding(blueprint), blamed(cls, owner), explained(cls.__init__, options or {}, owner):
         encoder = cls(modality, *member, **(options or {}))
         return _checked(encoder, modality, owner) if origin(cls) else encoder
+
+
+def weight_files_of(
+    name: str, modality: Modality, options: Mapping[str, Any]
+) -> tuple[Path, ...] | None:
+    """:meth:`Encoder.weight_files` of an encoder by name; None also if they cannot be determined."""
+    if name == AUTO:
+        name = _DEFAULT[modality.kind]
+    try:
+        by_kind, member = _resolve(name, modality)
+        return by_kind[modality.kind].weight_files(modality, *member, **options)
+    except (UsageError, ImportError, KeyError, TypeError):
+        return None  # building the encoder explains what is wrong
 
 
 def _checked(encoder: Encoder, modality: Modality, owner: str) -> Encoder:

@@ -121,11 +121,11 @@ def encoder_lines(chosen: Sequence[ChosenEncoder]) -> list[str]:
     """Which encoders a project uses, and what it would use without them, for people."""
     if not chosen:
         return []
-    return [
-        *(f"encoder of {c.line}" for c in chosen),
-        "the encoders are frozen: features are computed once and stored, and a round takes seconds. "
-        "With --from-scratch, encoders are trained from the labels alone, which needs hundreds of labels",
-    ]
+    explained = (
+        "the encoders are frozen: features are computed once and stored, and a round takes seconds. With "
+        "--from-scratch, encoders are trained from the labels alone, which needs hundreds of labels"
+    )
+    return [*(f"encoder of {c.line}" for c in chosen), explained]
 
 
 def require_pretrained(chosen: Sequence[ChosenEncoder]) -> None:

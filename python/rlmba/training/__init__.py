@@ -14,9 +14,10 @@ from rlmba.training.compiling import compile_encoders
 from rlmba.training.contributions import shapley_contributions
 from rlmba.training.dropout import dropout_logits
 from rlmba.training.evaluate import evaluate, head_log_probs
+from rlmba.training.feature_store import FeatureStore
 from rlmba.training.fit import fit, labeled_checksum
 from rlmba.training.fit_state import FitCheckpoint
-from rlmba.training.frozen import features_name, frozen_features
+from rlmba.training.frozen import compute_features, encoder_identity
 from rlmba.training.fusion_weights import adaptive_fusion_weights
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.loss import multimodal_loss
@@ -26,6 +27,7 @@ from rlmba.training.processes import ProcessGroup, rank_and_size, reports_error
 from rlmba.training.stacked import LabeledSamples, can_stack, fit_stacked, needs_own_training
 
 __all__ = [
+    "FeatureStore",
     "FitCheckpoint",
     "LabeledSamples",
     "Loader",
@@ -33,16 +35,16 @@ __all__ = [
     "adaptive_fusion_weights",
     "can_stack",
     "compile_encoders",
+    "compute_features",
     "config_hash",
     "dropout_logits",
+    "encoder_identity",
     "evaluate",
-    "features_name",
     "fit",
     "fit_stacked",
     "fit_temperature",
     "fit_temperatures",
     "fits_on_gpu",
-    "frozen_features",
     "head_log_probs",
     "labeled_checksum",
     "load_model",

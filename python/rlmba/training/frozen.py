@@ -1,108 +1,113 @@
-"""Features of frozen encoders, computed once for every sample of a data set and stored."""
+"""Features of frozen encoders, computed once for every sample and stored."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from pathlib import Path
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from rlmba.data.base import MultimodalDataset
-from rlmba.data.features import save_features
-from rlmba.models.classifier import MultimodalClassifier
 from rlmba.models.registry import Encoder
-from rlmba.storage import make_folder
+from rlmba.training.feature_store import FeatureStore
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.predict import requests_of
 from rlmba.training.processes import ProcessGroup
 
-__all__ = ["features_name", "frozen_features"]
+__all__ = ["compute_features", "encoder_identity"]
+
+_COMMIT = 512
+"""Samples whose features are written together: an interruption loses at most so many."""
 
 
-def features_name(model: MultimodalClassifier, dataset: MultimodalDataset) -> str:
-    """File name for these encoders and samples: name of the data set and checksum.
-
-    The checksum (BLAKE2b, 64 bits) covers the data set's fingerprint and the class and weights of
-    every encoder, so that changed files or other weights give another name.
-    """
-    digest = hashlib.blake2b(dataset.fingerprint().encode(), digest_size=8)
-    for name, encoder in zip(model.names, model.encoders, strict=True):
-        digest.update(f"\0{name}\0{type(encoder).__qualname__}".encode())
-        for key, value in encoder.state_dict().items():
-            digest.update(f"\0{key}\0{tuple(value.shape)}".encode())
-            raw = value.detach().cpu().contiguous()
-            digest.update(memoryview(raw.reshape(-1).view(torch.uint8).numpy()))
-    return f"{dataset.name}-{digest.hexdigest()}.npz"
+def encoder_identity(encoder: Encoder) -> str:
+    """Checksum (BLAKE2b, 96 bits, hexadecimal) of an encoder's class, parameters and buffers."""
+    digest = hashlib.blake2b(type(encoder).__qualname__.encode(), digest_size=12)
+    scale = getattr(encoder, "scale", None)
+    shift = getattr(encoder, "shift", None)
+    extra = {"scale": scale, "shift": shift} if scale is not None else {}
+    for key, value in {**encoder.state_dict(), **extra}.items():
+        digest.update(f"\0{key}\0{tuple(value.shape)}".encode())
+        raw = value.detach().cpu().contiguous()
+        digest.update(memoryview(raw.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
-def frozen_features(
-    model: MultimodalClassifier,
+def compute_features(
+    encoders: Mapping[str, Encoder],
     loader: Loader,
-    path: Path,
+    positions: NDArray[np.int64],
+    stores: Mapping[str, FeatureStore],
+    keys: Mapping[str, Sequence[bytes]],
     *,
+    columns: Mapping[str, int],
     batch_size: int,
-    group: ProcessGroup | None = None,
+    group: ProcessGroup,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Run every encoder over every sample in evaluation mode, and write the features.
+    """Run every encoder over samples in evaluation mode, and store the features as they come.
 
     Parameters
     ----------
-    model : MultimodalClassifier
-        Its encoders are used, without projections and heads. Its mode is restored afterwards.
+    encoders : mapping of modality to Encoder
+        On the loader's device; they are left in evaluation mode.
     loader : Loader
-        Reads the batches, without augmentation, to the model's device.
-    path : path
-        The ``.npz`` file to write; see :func:`rlmba.data.features.save_features`. Parent folders
-        are created. Rows of missing modalities are zero and marked in ``present``.
+        Reads the batches, without augmentation.
+    positions : int64 array [n]
+        Dataset positions of the samples, shared among the processes of ``group``.
+    stores : mapping of modality to FeatureStore
+    keys : mapping of modality to sequence of bytes
+        By dataset position.
+    columns : mapping of modality to int
+        Columns of the modalities in the data set's ``present``.
     batch_size : int
         Samples per forward pass.
-    group : ProcessGroup or None
-        Precision, and the processes that share the samples. The main process writes the file.
+    group : ProcessGroup
+        Precision, and the processes.
     progress : callable or None
         Called after every pass with (completed samples, total samples) of this process.
 
     Raises
     ------
     StorageError
-        If the file cannot be written.
+        If the features cannot be written; those that were written before are kept.
     WorkerError
         If a process that loads data dies.
     """
-    group = group or ProcessGroup(model.device)
-    dataset, n = loader.dataset, len(loader.dataset)
-    mine = np.arange(n)[group.block(n)]
-    rows = n if group.is_main else len(mine)
-    encoders = [cast("Encoder", encoder) for encoder in model.encoders]
-    widths = [encoder.out_features for encoder in encoders]
-    features = [torch.zeros((rows, w)) for w in widths]
-    present = torch.ones((rows, len(widths)), dtype=torch.uint8)
-    training = model.training
-    model.eval()
+    mine = positions[group.block(len(positions))]
+    waiting: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]], NDArray[np.bool_]]] = []
+
+    def write() -> None:
+        if not waiting:
+            return
+        rows = np.concatenate([w[0] for w in waiting])
+        present = np.concatenate([w[2] for w in waiting])
+        for name, store in stores.items():
+            there = np.concatenate([w[1][name] for w in waiting])
+            store.add([keys[name][i] for i in rows], there, present[:, columns[name]])
+        waiting.clear()
+
+    for encoder in encoders.values():
+        encoder.eval()
     try:
         with torch.inference_mode(), worker_deaths(loader):
             done = 0
             for batch in loader.stream(requests_of(mine, batch_size)):
-                taken = slice(done, done + len(next(iter(batch.inputs.values()))))
+                n = len(next(iter(batch.inputs.values())))
+                present = np.ones((n, len(loader.dataset.modalities)), np.bool_)
                 if batch.present is not None:
-                    present[taken] = batch.present.to("cpu", torch.uint8)
-                for m, (name, encoder) in enumerate(zip(model.names, encoders, strict=True)):
+                    present = batch.present.cpu().numpy().astype(np.bool_)
+                found = {}
+                for name, encoder in encoders.items():
                     with group.autocast():
-                        out = encoder(batch.inputs[name])
-                    features[m][taken] = out.float().cpu() * present[taken, m, None]
-                done = taken.stop
+                        found[name] = encoder(batch.inputs[name]).float().cpu().numpy()
+                waiting.append((mine[done : done + n], found, present))
+                done += n
+                if sum(len(w[0]) for w in waiting) >= _COMMIT:
+                    write()
                 if progress is not None:
                     progress(done, len(mine))
     finally:
-        model.train(training)
-    for part in [*features, present]:
-        group.gather_rows(part, n)
-    if group.is_main:
-        make_folder(path.parent)
-        there = present.numpy().astype(np.bool_)
-        arrays = {m: f.numpy() for m, f in zip(model.names, features, strict=True)}
-        save_features(path, dataset, arrays, None if there.all() else there)
+        write()
     group.barrier()

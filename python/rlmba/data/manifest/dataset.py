@@ -18,6 +18,7 @@ from rlmba.data.encoding import read_text
 from rlmba.data.manifest.options import MEDIA, crop_of
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.content import Recipe
+from rlmba.data.media.contents import file_checksums
 from rlmba.data.media.dataset import MediaDataset
 from rlmba.data.media.decode import decode_sample
 from rlmba.data.media.listing import FileFacts
@@ -219,6 +220,7 @@ class ManifestDataset(MediaDataset):
         self.settled = settled
         self._samples = samples
         self._shown_numbers = rows.shown_numbers
+        self._numbers = rows.numbers
         self._reading = reading
         self._found = found
 
@@ -238,6 +240,28 @@ class ManifestDataset(MediaDataset):
         digest = hashlib.blake2b(whole.encode(), digest_size=16)
         digest.update(self.validation_positions.data)
         return digest.hexdigest()
+
+    def sample_keys(self) -> Mapping[str, Sequence[bytes]]:
+        """See :meth:`rlmba.data.MultimodalDataset.sample_keys`: by the files, texts and numbers."""
+        files = file_checksums(
+            source.path
+            for sample in self._samples
+            for source in sample.sources.values()
+            if source is not None and source.path is not None
+        )
+        keys: dict[str, list[bytes]] = {}
+        for modality in self.modalities:
+            form = f"{modality}\0{self.recipe}".encode()
+            numbers = self._numbers.get(modality.name)
+            keys[modality.name] = [
+                hashlib.blake2b(form + content, digest_size=16).digest()
+                for content in (
+                    (_content(sample.sources.get(modality.name), files) for sample in self._samples)
+                    if numbers is None
+                    else (row.tobytes() for row in numbers)
+                )
+            ]
+        return keys
 
     def shown(self, position: int) -> Mapping[str, str | Path]:
         """Texts, paths of files, and single numbers as text, by modality.
@@ -280,6 +304,15 @@ class ManifestDataset(MediaDataset):
             where = "" if source is None or source.path is None else f" {source.path}"
             found.append(f"{modality}{where}: {contents[modality].problem or 'it can be read now'}")
         return f"The first: {'; '.join(found)}. Repair or replace these files"
+
+
+def _content(source: Source | None, files: Mapping[Path, bytes]) -> bytes:
+    """What distinguishes a source from others of its modality."""
+    if source is None:
+        return b"missing"
+    if source.path is None:
+        return b"text" + (source.text or "").encode("utf-8", "surrogatepass")
+    return source.form.encode() + files.get(source.path, b"gone")
 
 
 def _text_of(source: Source) -> str | None:

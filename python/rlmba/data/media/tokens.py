@@ -113,7 +113,9 @@ def _packaged(name: str) -> Any:
     from tokenizers.processors import Sequence as Nothing
     from transformers import PreTrainedTokenizerFast
 
-    found = PreTrainedTokenizerFast(tokenizer_file=str(packaged_weights.require(name)[1]))
+    found: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_file=str(packaged_weights.require(name)[1])
+    )
     if name == "wordllama":  # its vectors were trained without special tokens
         found.backend_tokenizer.post_processor = Nothing([])
     return found

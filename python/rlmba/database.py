@@ -1,0 +1,121 @@
+"""Small SQLite databases in folders of this package: opened safely, with errors in its own words."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rlmba.errors import RlmbaWarning, StorageError
+from rlmba.storage import make_folder
+
+__all__ = ["Database"]
+
+_WAIT = 60.0
+"""Seconds to wait for another process that writes."""
+_AT_ONCE = 500
+"""Parameters of one query; SQLite's limit is 999 in old versions."""
+
+
+class Database:
+    """A table with a primary key, which several processes may read and extend at a time.
+
+    A transaction is on disk completely or not at all, so that a process may be killed at any moment. A file
+    that is not a usable database is set aside under the suffix ".damaged", with a warning, and an empty one
+    takes its place: what it held can be computed again.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder is created when something is written.
+    columns : str
+        SQL of the columns of the table ``entries``, the first of which is ``key``.
+
+    Raises
+    ------
+    StorageError
+        From every method, if the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, columns: str) -> None:
+        self.path = path
+        self._columns = columns
+
+    def read(self, wanted: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the columns ``wanted`` (SQL) of the entries with these keys, in any order."""
+        if not self.path.is_file():
+            return
+        found: list[tuple[Any, ...]] = []
+        try:
+            with self._opened() as database:
+                for start in range(0, len(keys), _AT_ONCE):
+                    part = keys[start : start + _AT_ONCE]
+                    marks = ",".join("?" * len(part))
+                    query = f"SELECT {wanted} FROM entries WHERE key IN ({marks})"
+                    found += database.execute(query, part).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            return
+        yield from found
+
+    def add(self, entries: Iterable[Sequence[Any]]) -> None:
+        """Add or replace entries, in one transaction."""
+        rows = list(entries)
+        if not rows:
+            return
+        make_folder(self.path.parent)
+        try:
+            self._insert(rows)
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            try:
+                self._insert(rows)
+            except sqlite3.DatabaseError as again:
+                raise StorageError(f"{self.path}: cannot be written: {again}") from again
+
+    def _insert(self, rows: list[Sequence[Any]]) -> None:
+        marks = ",".join("?" * len(rows[0]))
+        with self._opened() as database:
+            database.executemany(f"INSERT OR REPLACE INTO entries VALUES ({marks})", rows)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        database = sqlite3.connect(self.path, timeout=_WAIT)
+        try:
+            # The file may come from somebody else: its schema must not run functions.
+            database.execute("PRAGMA trusted_schema=OFF")
+            (kind,) = database.execute(
+                "SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')"
+            ).fetchone()
+            if kind:
+                raise sqlite3.DatabaseError("it contains views or triggers")
+            with database:
+                database.execute(
+                    f"CREATE TABLE IF NOT EXISTS entries ({self._columns}) WITHOUT ROWID"
+                )
+                yield database
+        finally:
+            database.close()
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Rename a damaged file; any other error is raised as a StorageError."""
+        if isinstance(error, sqlite3.OperationalError) and "no such column" not in str(error):
+            full = "full" in str(error)
+            remedy = (
+                "free space there, or choose another folder" if full else "check its permissions"
+            )
+            raise StorageError(
+                f"{self.path}: cannot be read or written: {error}; {remedy}. What was written before is kept"
+            ) from error
+        aside = self.path.with_name(self.path.name + ".damaged")
+        with suppress(OSError):
+            self.path.replace(aside)
+        warnings.warn(
+            f"{self.path}: expected a database of this package, found a damaged file ({error}); it was "
+            f"renamed to {aside.name}, and its content is computed again",
+            RlmbaWarning,
+            stacklevel=4,
+        )
