@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import inspect
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,8 +70,34 @@ def make_optimizer(
         for group in groups:
             merged.setdefault((group["lr"], group["weight_decay"]), []).extend(group["params"])
         groups = [{"params": p, "lr": lr, "weight_decay": d} for (lr, d), p in merged.items()]
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    _skip_dynamo()
+    return _Adam(
+        groups,
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+        decoupled_weight_decay=config.optimizer == "adamw",
+    )
+
+
+class _Adam(torch.optim.Adam):
+    """Adam whose step does not import ``torch._dynamo``; see :func:`_skip_dynamo`."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+def _skip_dynamo() -> None:
+    """Let optimizers work without importing ``torch._dynamo``, which takes two seconds.
+
+    They import it to exclude their own methods from compilation. Here, only encoders are compiled, and
+    whoever compiles has imported it before.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        inner = getattr(getattr(torch.optim.Optimizer, name, None), "__wrapped__", None)
+        if inner is not None:
+            inner.__dict__.setdefault("__dynamo_disable", inner)
 
 
 def make_scheduler(

@@ -19,6 +19,7 @@ from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
 
 __all__ = [
+    "PackagedTokenizer",
     "WordTokenizer",
     "cached_tokenizer",
     "load_tokenizer",
@@ -73,7 +74,7 @@ def load_tokenizer(name: str) -> Any:
     if name == "words":
         return WordTokenizer()
     if name in _PACKAGED:
-        return _packaged(name)
+        return PackagedTokenizer(name)
     if not name:
         raise UsageError(f"text needs a tokenizer, but none is named; {_WAYS_OUT}")
     from transformers import AutoTokenizer
@@ -109,16 +110,30 @@ _PACKAGED = ("all-minilm-l6-v2", "wordllama")
 """Encoders whose package carries their tokenizer."""
 
 
-def _packaged(name: str) -> Any:
-    from tokenizers.processors import Sequence as Nothing
-    from transformers import PreTrainedTokenizerFast
+class PackagedTokenizer:
+    """The tokenizer of an encoder whose package carries it, without importing transformers.
 
-    found: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_file=str(packaged_weights.require(name)[1])
-    )
-    if name == "wordllama":  # its vectors were trained without special tokens
-        found.backend_tokenizer.post_processor = Nothing([])
-    return found
+    Parameters
+    ----------
+    name : str
+        "all-minilm-l6-v2" or "wordllama".
+    """
+
+    def __init__(self, name: str) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(packaged_weights.require(name)[1]))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        # The vectors of wordllama were trained without special tokens.
+        self._special = name != "wordllama"
+        self.vocabulary = self._tokenizer.get_vocab_size()
+
+    def __call__(self, texts: Sequence[str], length: int) -> list[list[int]]:
+        """Ids of each text, at most ``length``; special tokens are kept."""
+        self._tokenizer.enable_truncation(length)
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
+        return [text.ids for text in found]
 
 
 _WAYS_OUT = (
@@ -159,6 +174,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
     # transformers' tokenizers fail on an empty list of texts.
     if isinstance(tokenizer, WordTokenizer) or not len(texts):
         rows = [tokenizer(text)[:length] for text in texts]
+    elif isinstance(tokenizer, PackagedTokenizer):
+        rows = tokenizer(texts, length)
     else:
         rows = tokenizer(
             list(texts),
@@ -176,8 +193,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
 
 def vocabulary_of(tokenizer: Any) -> int:
     """A number that is larger than every id of a tokenizer, including added tokens."""
-    if isinstance(tokenizer, WordTokenizer):
-        return WordTokenizer.vocabulary
+    if isinstance(tokenizer, WordTokenizer | PackagedTokenizer):
+        return tokenizer.vocabulary
     return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
 
 
