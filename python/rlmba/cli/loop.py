@@ -42,11 +42,11 @@ class _LoopProgress:
             say(f"waiting; answers cannot be read: {trouble}")
 
     def collected(self, found: CollectedLabels) -> None:
-        from rlmba.cli.people import say_round
+        from rlmba.cli.people import say_learned
         from rlmba.cli.screen import say
 
         if found.record is not None:
-            say_round(found.record)
+            say_learned(found)
         elif found.why:
             say(found.why)
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from rlmba.cli.screen import console, say
 from rlmba.markup import command
-from rlmba.types import RoundRecord
+from rlmba.types import Evaluation, RoundRecord
 
 if TYPE_CHECKING:
     from rlmba.project.answers import CollectedLabels
     from rlmba.project.query import Query
 
-__all__ = ["next_step", "say_collected", "say_query", "say_round", "stages"]
+__all__ = ["next_step", "say_collected", "say_learned", "say_query", "say_round", "stages"]
 
 
 def next_step(*commands: str, between: str = "or") -> None:
@@ -69,7 +69,7 @@ def say_collected(folder: Path, found: CollectedLabels) -> None:
         corrected = f", {found.corrected} of them corrections" if found.corrected else ""
         say(f"{found.new} new answers{corrected}")
     if found.record is not None:
-        say_round(found.record)
+        say_learned(found)
         next_step(command("next", folder), command("status", folder))
         return
     if found.asked:
@@ -79,11 +79,30 @@ def say_collected(folder: Path, found: CollectedLabels) -> None:
         next_step(command("collect", folder, "--partial"), "label the rest and collect again")
 
 
+def say_learned(found: CollectedLabels) -> None:
+    """Print the round that was trained, and what should be known about its accuracy."""
+    from rlmba.project.findings import findings
+
+    if found.record is not None:
+        say_round(found.record)
+        for line in findings(found.record, found.classes):
+            say(line)
+
+
 def say_round(record: RoundRecord) -> None:
-    """Print a round on one line."""
+    """Print a round on one line: Top-1, macro accuracy and share of the largest class of each set."""
     v = record.validation
-    heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in v.heads.items())
-    test = f"  test {record.test.mm.top1:.3f}" if record.test is not None else ""
+    heads = "".join(f", {m} {v.heads[m].top1:.3f}" for m in v.modalities)
     say(
-        f"round {record.round}: {record.labels} labels; on {v.size} validation samples: {heads}{test}"
+        f"round {record.round}: {record.labels} labels; {v.size} validation samples: {_accuracy(v)}{heads}"
+        + (
+            f"; {record.test.size} test samples: {_accuracy(record.test)}"
+            if record.test is not None
+            else ""
+        )
     )
+
+
+def _accuracy(evaluation: Evaluation) -> str:
+    largest = "" if evaluation.majority is None else f", largest class {evaluation.majority:.3f}"
+    return f"Top-1 {evaluation.mm.top1:.3f} (macro {evaluation.mm.top1_macro:.3f}{largest})"

@@ -20,6 +20,7 @@ def status(
     from rlmba.cli.people import next_step, say_round
     from rlmba.cli.screen import say
     from rlmba.markup import command
+    from rlmba.project.findings import balance, findings
     from rlmba.project.state import status as look
 
     found = look(folder)
@@ -29,6 +30,11 @@ def status(
     listed = ", ".join(f"{k} {n}" for k, n in list(counts.items())[:_CLASSES])
     more = ", ..." if len(counts) > _CLASSES else ""
     say(f"labels: {sum(counts.values())}" + (f" ({listed}{more})" if counts else ""))
+    if uneven := balance(counts):
+        say(uneven)
+    if found.records:
+        for line in findings(found.records[-1], []):
+            say(line)
     if unknown := found.by_class.get(None):
         say(f'marked "cannot tell": {unknown}')
     if found.asked:

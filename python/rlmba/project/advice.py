@@ -153,7 +153,7 @@ def advise(
     reached = np.searchsorted(np.cumsum(weights.sum(1)[order]), 1 - tail)
     trend = float(gains[order[min(int(reached), len(order) - 1)]])
     stop = len(n) >= _ROUNDS_TO_STOP and trend < threshold
-    text = _text(gain, low, high, trend, stop, rounds=len(n), batch=batch, size=int(v[-1]))
+    text = _text(low, high, trend, stop, rounds=len(n), batch=batch, size=int(v[-1]))
     return Advice(gain, low, high, trend, stop, text)
 
 
@@ -200,7 +200,6 @@ def _checked(
 
 
 def _text(
-    gain: float,
     low: float,
     high: float,
     trend: float,
@@ -210,18 +209,24 @@ def _text(
     batch: int,
     size: int,
 ) -> str:
-    what = f"Another {batch} labels are" if batch > 1 else "Another label is"
-    interval = f"80 %: {100 * low:.1f} to {100 * high:.1f}"
-    says = [f"{what} expected to add about {100 * gain:.1f} points of Top-1 ({interval})."]
+    what = f"another {batch} labels add" if batch > 1 else "another label adds"
+    interval = f"{100 * low:.1f} to {100 * high:.1f} points"
+    says = [
+        f"With a probability of 80 %, {what} {interval} of Top-1."
+        if low > 0
+        else f"It cannot be told whether {what} to Top-1 (80 %: {interval})."
+    ]
     if rounds < _ROUNDS_TO_STOP:
-        says.append("This early estimate relies on typical learning curves: continue labeling.")
+        says.append(
+            "This is how typical learning curves go on; your own has too few rounds: continue labeling."
+        )
     elif stop:
         says.append(
             f"The curve has flattened to at most {100 * trend:.1f} points per batch: consider stopping."
         )
     if 1 / size > 2 * THRESHOLD:
         says.append(
-            f"The validation set has {size} samples, so each counts {100 / size:.1f} points: "
-            "label more validation samples to measure small gains."
+            f"The validation set of {size} samples is too small to show small gains, since each counts "
+            f"{100 / size:.1f} points: label more validation samples."
         )
     return " ".join(says)

@@ -12,7 +12,7 @@ from rlmba.learner.query import Announce
 from rlmba.learner.rounds import silent
 from rlmba.learner.settings import load_source
 from rlmba.project.folder import Project
-from rlmba.project.learner import opened_learner
+from rlmba.project.learner import opened_learner, trained_classes
 from rlmba.runfolder.labels import Answer
 from rlmba.types import RoundRecord
 
@@ -35,6 +35,8 @@ class CollectedLabels:
         The round's, where it was trained.
     why : str
         Why it was not.
+    classes : tuple of str
+        Names of the classes of the round's network; empty without a round.
     """
 
     new: int
@@ -44,6 +46,7 @@ class CollectedLabels:
     missing: tuple[str, ...]
     record: RoundRecord | None = None
     why: str = ""
+    classes: tuple[str, ...] = ()
 
 
 def collect(
@@ -92,7 +95,8 @@ def collect(
                 raise
             learner.withdraw()
             return replace(found, why=str(error))
-        return replace(found, record=learner.learn(announce=announce).record)
+        record = learner.learn(announce=announce).record
+    return replace(found, record=record, classes=trained_classes(project))
 
 
 def collect_answers(project: Project, labels: Path | None = None) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from rlmba.learner.trained import NETWORK, read_document
 from rlmba.project.folder import PROJECT_FREE_KEYS, Project, log_own_labels
 from rlmba.training import ProcessGroup, worker_deaths
 
-__all__ = ["opened_learner"]
+__all__ = ["opened_learner", "trained_classes"]
 
 _NAMED = 5
 
@@ -67,7 +67,7 @@ def _labels(project: Project, dataset: MultimodalDataset) -> Labels:
         dataset,
         answers,
         [*project.split()["validation"], *fixed],
-        classes=_trained_classes(project),
+        classes=trained_classes(project),
         given=project.classes_are_given,
         follow=True,
     )
@@ -89,7 +89,7 @@ def _warn_of_lost(answers: dict[str, str | None], source: MultimodalDataset) -> 
         )
 
 
-def _trained_classes(project: Project) -> tuple[str, ...]:
+def trained_classes(project: Project) -> tuple[str, ...]:
     """Class names of the last round's network; none before round 0."""
     if not project.rounds:
         return ()

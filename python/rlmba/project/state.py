@@ -8,11 +8,17 @@ from pathlib import Path
 
 from rlmba.errors import RlmbaError
 from rlmba.project.advice import Advice, advise
+from rlmba.project.findings import one_class_only
 from rlmba.project.folder import Project, read_project
 from rlmba.storage import holder
 from rlmba.types import RoundRecord
 
 __all__ = ["Status", "advice_of", "open_batch", "status"]
+
+_NOTHING_LEARNED = (
+    "While the network predicts only one class, its accuracy does not show what further labels add: continue "
+    "labeling."
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
     sizes = np.array([r.validation.size for r in records], dtype=np.int64)
     correct = np.rint([h.top1 * n for h, n in zip(heads, sizes, strict=True)]).astype(np.int64)
     labels = np.array([r.labels for r in records], dtype=np.float64)
+    if one_class_only(records[-1].validation):
+        return Advice(0.0, 0.0, 0.0, 0.0, stop=False, text=_NOTHING_LEARNED)
     # After the last of `budgets`, the advice is about another batch of the last size.
     last = max(1, int(np.diff(labels, prepend=0)[-1]))
     return advise(labels, correct, sizes, batch=_next_size(project, records) or last)

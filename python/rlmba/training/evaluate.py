@@ -138,7 +138,14 @@ def evaluate(
                 samples=int(there.sum()),
                 fused_top1=_top1(log_probs[MULTIMODAL][there], y[there]) if there.any() else None,
             )
-    return Evaluation(heads=heads, size=len(y))
+    guessed = np.bincount(log_probs[MULTIMODAL].argmax(axis=1), minlength=c)
+    return Evaluation(
+        heads=heads,
+        size=len(y),
+        majority=float(np.bincount(y).max() / len(y)),
+        predicted_classes=int((guessed > 0).sum()),
+        most_predicted=int(guessed.argmax()),
+    )
 
 
 def _top1(log_probs: NDArray[np.float64], y: NDArray[np.int64]) -> float:

@@ -53,10 +53,19 @@ class HeadMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of every head on one set of ``size`` samples: the fused head "mm", then the modalities."""
+    """Metrics of every head on one set of ``size`` samples: the fused head "mm", then the modalities.
+
+    ``majority`` in (0, 1] is the share of the most frequent class among the samples: the Top-1 of a
+    prediction that ignores them. ``predicted_classes`` is the number of classes that "mm" predicts for at
+    least one sample, and ``most_predicted`` the position of the class that it predicts most often (the
+    lowest of ties). They are None in records of versions that did not record them.
+    """
 
     heads: Mapping[str, HeadMetrics]
     size: int
+    majority: float | None = None
+    predicted_classes: int | None = None
+    most_predicted: int | None = None
 
     def __post_init__(self) -> None:
         if MULTIMODAL not in self.heads:
