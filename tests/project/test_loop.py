@@ -28,7 +28,7 @@ class Watching:
     def serving(self, url):
         self.urls.append(url)
 
-    def stage(self, name):
+    def stage(self, name, done=0, total=0):
         self.stages.append(name)
 
     def asked(self, query):

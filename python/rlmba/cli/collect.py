@@ -25,7 +25,8 @@ def collect(
     ] = None,
 ) -> None:
     """Collect labels; once the batch is complete, train on all labels and finish the round."""
-    from rlmba.cli.people import say_collected, stages
+    from rlmba.cli.counter import stages
+    from rlmba.cli.people import say_collected
     from rlmba.cli.screen import say
     from rlmba.project.answers import collect as collect_labels
     from rlmba.project.folder import open_project

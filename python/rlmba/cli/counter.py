@@ -1,57 +1,129 @@
-"""Progress of work on many samples: a bar on a terminal, otherwise a line every 30 seconds."""
+"""Progress of long work: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
 
-from rlmba.cli.screen import console
+__all__ = ["ShowsProgress", "counter", "stages"]
 
-__all__ = ["counter"]
+SECONDS = 10.0
+"""Time between lines, and before the first one."""
 
-_SECONDS = 30.0
-"""Time between lines."""
+
+class ShowsProgress(Protocol):
+    """Shows the current stage; see :class:`rlmba.learner.query.Announce`."""
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Show it."""
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[ShowsProgress]:
+    """Yield a function that shows a stage, and how much of it is done, on stderr."""
+    if sys.stderr.isatty():
+        with _bar() as progress:
+            yield _on_terminal(progress)
+        return
+    lines = _Lines()
+    thread = threading.Thread(target=lines.print_regularly, daemon=True)
+    thread.start()
+    try:
+        yield lines.show
+    finally:
+        lines.ended.set()
+        thread.join()
 
 
 @contextlib.contextmanager
 def counter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Make a function that shows the number of samples done and the total; it prints to stderr."""
-    if not sys.stderr.isatty():
-        yield _plain(what)
-        return
-    columns = (
+    """Yield a function that shows the number of samples done and the total, on stderr."""
+    with stages() as show:
+        show(what)
+        yield lambda done, total: show(what, done, total)
+
+
+class _Lines:
+    """Prints a line about the current stage from time to time."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._stage = ""
+        self._done = self._total = 0
+        self._began = time.monotonic()
+
+    def show(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Change what the next line says."""
+        if stage != self._stage:
+            self._stage, self._began = stage, time.monotonic()
+        self._done, self._total = done, total
+
+    def print_regularly(self) -> None:
+        """Print until the work has ended."""
+        last = ""
+        while not self.ended.wait(SECONDS):
+            line = self._line() if self._stage else ""
+            if line != last:
+                print(line, file=sys.stderr, flush=True)  # noqa: T201
+            last = line
+
+    def _line(self) -> str:
+        if not self._total:
+            return f"{self._stage} ..."
+        seconds = max(1e-9, time.monotonic() - self._began)
+        rate = self._done / seconds
+        left = f", about {_duration((self._total - self._done) / rate)} left" if rate else ""
+        return f"{self._stage}: {self._done:,} of {self._total:,}, {rate:.1f} per second{left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _bar() -> Progress:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    from rlmba.cli.screen import console
+
+    class Count(TextColumn):
+        """Number of samples and samples per second."""
+
+        def render(self, task: Task) -> str:  # type: ignore[override]
+            if task.total is None:
+                return ""
+            speed = f", {task.speed:.1f} per second" if task.speed else ""
+            return f"{int(task.completed):,} of {int(task.total):,}{speed}"
+
+    return Progress(
+        SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        Count("", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
     )
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _plain(what: str) -> Callable[[int, int], None]:
-    next_line = time.monotonic() + _SECONDS
-    ended = False
+def _on_terminal(progress: Progress) -> ShowsProgress:
+    task = progress.add_task("starting", total=None)
+    current = ""
 
-    def show(done: int, total: int) -> None:
-        nonlocal next_line, ended
-        if ended or (done < total and time.monotonic() < next_line):
-            return
-        next_line = time.monotonic() + _SECONDS
-        ended = done == total
-        print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)  # noqa: T201
+    def show(stage: str, done: int = 0, total: int = 0) -> None:
+        nonlocal current
+        if stage != current:
+            current = stage
+            progress.reset(task, description=stage, total=None)
+        progress.update(task, description=stage, completed=done, total=total or None)
 
     return show

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from rlmba.cli.app import app
 
 if TYPE_CHECKING:
+    from rlmba.cli.counter import ShowsProgress
     from rlmba.project.answers import CollectedLabels
     from rlmba.project.query import Query
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class _LoopProgress:
     """Prints the progress of the loop; see :class:`rlmba.project.rounds.Watcher`."""
 
-    def __init__(self, folder: Path, stage: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, stage: ShowsProgress) -> None:
         self._folder = folder
         self.stage = stage
 
@@ -63,7 +63,8 @@ def loop(
     ] = False,
 ) -> None:
     """Repeat: request labels, wait for them, train. With the annotator browser, also serve its page."""
-    from rlmba.cli.people import next_step, stages
+    from rlmba.cli.counter import stages
+    from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.markup import command
     from rlmba.project.rounds import loop as go

@@ -15,7 +15,8 @@ def next_batch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A project's folder.")],
 ) -> None:
     """Choose the next batch and send it to the annotator; an unfinished batch is sent again."""
-    from rlmba.cli.people import say_query, stages
+    from rlmba.cli.counter import stages
+    from rlmba.cli.people import say_query
     from rlmba.project.folder import open_project
     from rlmba.project.query import ask
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmba.cli.screen import console, say
+from rlmba.cli.screen import say
 from rlmba.markup import command
 from rlmba.types import Evaluation, RoundRecord
 
@@ -16,22 +13,12 @@ if TYPE_CHECKING:
     from rlmba.project.answers import CollectedLabels
     from rlmba.project.query import Query
 
-__all__ = ["next_step", "say_collected", "say_learned", "say_query", "say_round", "stages"]
+__all__ = ["next_step", "say_collected", "say_learned", "say_query", "say_round"]
 
 
 def next_step(*commands: str, between: str = "or") -> None:
     """Print the commands to run next: alternatives, or, with "then" between, in this order."""
     say("next: " + f"   {between}   ".join(commands))
-
-
-@contextlib.contextmanager
-def stages() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the current stage, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with console(stderr=True).status("starting") as status:
-        yield status.update
 
 
 def say_query(folder: Path, query: Query) -> None:

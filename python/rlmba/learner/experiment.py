@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from rlmba.learner.frozen import load_data
 from rlmba.learner.initial import label_first_batch
 from rlmba.learner.labels import Labels
 from rlmba.learner.network import build_network
-from rlmba.learner.query import NothingToAsk
+from rlmba.learner.query import Announce, NothingToAsk
 from rlmba.learner.rounds import silent
 from rlmba.learner.settings import environment, resolve
 from rlmba.markup import command
@@ -180,12 +180,12 @@ class _Experiment:
         self._events.write(record)
         self._observer.round(record)
 
-    def _announce(self, stage: str) -> None:
+    def _announce(self, stage: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002
         self._observer.stage(self._learner.round, stage)
 
 
 def ask_oracle(
-    learner: ActiveLearner, oracle: Annotator, announce: Callable[[str], None] = silent
+    learner: ActiveLearner, oracle: Annotator, announce: Announce = silent
 ) -> str | None:
     """Propose the next round's batch to an annotator and return its ticket; None in round 0.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,13 @@ __all__ = [
     "validation_size",
 ]
 
-Announce = Callable[[str], None]
-"""Called with the name of each stage as it begins."""
+
+class Announce(Protocol):
+    """Called with the name of each stage as it begins, and during long ones with what is done of it."""
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Show the stage; ``total`` is 0 where there is nothing to count."""
+
 
 LEAST_BATCH = 10
 """Minimum number of samples in a batch, unless the configuration gives its size."""

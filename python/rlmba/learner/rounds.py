@@ -45,7 +45,7 @@ __all__ = ["Outcome", "RoundLearner", "class_remedy", "silent"]
 _STRATEGY = "strategy.safetensors"
 
 
-def silent(_: str) -> None:
+def silent(stage: str, done: int = 0, total: int = 0) -> None:
     """Announce nothing."""
 
 

@@ -41,8 +41,8 @@ def findings(record: RoundRecord, classes: Sequence[str]) -> list[str]:
         )
     elif v.majority is not None and v.mm.top1 <= v.majority:
         says.append(
-            f"Top-1 on the validation set is not above the share of its largest class ({v.majority:.3f}): the "
-            "network has learned little yet."
+            f"Top-1 on the validation set is not above the share of its largest class ({v.majority:.3f}): "
+            "the network has learned little yet."
         )
     if _half_width(v) > 0 and _half_width(v) > _WIDE:
         low, high = _wilson(v.mm.top1, v.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 from rlmba.data import MultimodalDataset
 from rlmba.errors import RlmbaWarning
@@ -45,7 +46,7 @@ def opened_learner(project: Project, announce: Announce) -> Iterator[ActiveLearn
     config, store = project.config, project.writable()
     group = ProcessGroup.open(config.device, config.training.precision)
     announce("reading the data")
-    dataset = load_data(config, group)
+    dataset = load_data(config, group, partial(announce, "computing features"))
     labels = _labels(project, dataset)
     network = build_network(config, dataset, group)
     with network.loader, worker_deaths(network.loader):

@@ -23,7 +23,7 @@ class Watcher(Protocol):
     def serving(self, url: str) -> None:
         """The labeling page is at ``url``, for as long as the loop runs."""
 
-    def stage(self, name: str) -> None:
+    def stage(self, stage: str, done: int = 0, total: int = 0) -> None:
         """A stage begins."""
 
     def asked(self, query: Query) -> None:
