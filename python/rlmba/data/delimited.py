@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from rlmba.data.encoding import Decoded, decode_text, is_marked
+from rlmba.data.encoding import ENCODINGS, Decoded, decode_text, guess_encoding, is_marked
 from rlmba.errors import DataError, RlmbaWarning
 from rlmba.tables import SEPARATORS
 
@@ -53,8 +53,17 @@ def decode(path: Path, data: bytes) -> str:
         if data.startswith(magic):
             raise DataError(f"{path}: expected text, got {what}")
     found = decode_text(data)
+    if found.bad is not None and not is_marked(data):
+        found = decode_text(data, guess_encoding(data))
     text = found.text
-    if found.bad is not None:
+    if found.bad is not None and found.encoding in ENCODINGS[:-1] and "\ufffd" not in text:
+        warnings.warn(
+            f"{path} is not UTF-8 and was read as {found.encoding}; if letters do not look right, save the "
+            'file as "CSV UTF-8" and give that',
+            RlmbaWarning,
+            stacklevel=4,
+        )
+    elif found.bad is not None:
         line = data.count(b"\n", 0, found.bad) + 1
         # A UTF-8 character before the bad byte is hardly chance: the file is UTF-8 and damaged.
         if is_marked(data) or not data[: found.bad].isascii():

@@ -7,7 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Decoded", "decode_text", "is_marked", "read_text"]
+__all__ = ["ENCODINGS", "Decoded", "decode_text", "guess_encoding", "is_marked", "read_text"]
+
+ENCODINGS = ("gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1251", "cp1252")
+"""Encodings that files without a byte order mark may have instead of UTF-8."""
+
+_FEWEST = 8
+"""Bytes outside ASCII from which an encoding other than Windows-1252 is considered."""
 
 # Longer marks first, since UTF-32's begins like UTF-16's.
 _MARKS = (
@@ -44,15 +50,51 @@ def is_marked(data: bytes) -> bool:
     return data.startswith(tuple(mark for mark, _ in _MARKS))
 
 
-def decode_text(data: bytes) -> Decoded:
-    """Decode bytes: by their byte order mark, else as UTF-8, else as Windows-1252.
+def guess_encoding(data: bytes) -> str:
+    """Guess the encoding of bytes that are not UTF-8.
+
+    Parameters
+    ----------
+    data : bytes
+        The more, the better: of many short files, pass all that are not UTF-8 together.
+
+    Returns
+    -------
+    str
+        One of :data:`ENCODINGS`; "cp1252" if nothing speaks for another.
+    """
+    if sum(byte >= 0x80 for byte in data) < _FEWEST:
+        return "cp1252"
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data, cp_isolation=list(ENCODINGS)).best()
+    return "cp1252" if best is None else str(best.encoding)
+
+
+def decode_text(data: bytes, fallback: str = "cp1252") -> Decoded:
+    """Decode bytes: by their byte order mark, else as UTF-8, else in the encoding ``fallback``.
 
     UTF-16 without a mark is recognized by its NUL bytes: in Latin text every second byte is NUL, and other
     encodings have none.
 
-    This never fails. After a byte order mark, invalid bytes become U+FFFD, and if a byte is undefined in
-    Windows-1252, the text is decoded as Latin-1.
+    This never fails. After a byte order mark, and in encodings other than Windows-1252, invalid bytes
+    become U+FFFD. If a byte is undefined in Windows-1252, the text is decoded as Latin-1.
     """
+    if (found := _marked(data) or _unmarked_utf16(data)) is not None:
+        return found
+    try:
+        return Decoded(data.decode("utf-8"), "utf-8")
+    except UnicodeDecodeError as error:
+        bad = error.start
+    if fallback != "cp1252":
+        return Decoded(data.decode(fallback, "replace"), fallback, bad)
+    try:
+        return Decoded(data.decode("cp1252"), "cp1252", bad)
+    except UnicodeDecodeError:
+        return Decoded(data.decode("latin-1"), "latin-1", bad)
+
+
+def _marked(data: bytes) -> Decoded | None:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:
@@ -61,16 +103,7 @@ def decode_text(data: bytes) -> Decoded:
                 # This codec counts from after the mark, the others from the beginning.
                 bad = error.start + (len(mark) if encoding == "utf-8-sig" else 0)
                 return Decoded(data.decode(encoding, "replace"), encoding, bad)
-    if (unmarked := _unmarked_utf16(data)) is not None:
-        return unmarked
-    try:
-        return Decoded(data.decode("utf-8"), "utf-8")
-    except UnicodeDecodeError as error:
-        bad = error.start
-    try:
-        return Decoded(data.decode("cp1252"), "cp1252", bad)
-    except UnicodeDecodeError:
-        return Decoded(data.decode("latin-1"), "latin-1", bad)
+    return None
 
 
 def _unmarked_utf16(data: bytes) -> Decoded | None:
@@ -83,12 +116,12 @@ def _unmarked_utf16(data: bytes) -> Decoded | None:
     return None
 
 
-def read_text(path: Path) -> Decoded:
-    """Decode a text file.
+def read_text(path: Path, fallback: str = "cp1252") -> Decoded:
+    """Decode a text file as :func:`decode_text`.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     """
-    return decode_text(path.read_bytes())
+    return decode_text(path.read_bytes(), fallback)

@@ -12,14 +12,20 @@ from numpy.typing import NDArray
 
 from rlmba.data.manifest.columns import FEATURES
 from rlmba.data.manifest.dataset import ManifestDataset, ManifestRows
-from rlmba.data.manifest.measures import foreign_texts, usual_seconds, usual_side, usual_tokens
-from rlmba.data.manifest.options import LabelOptions, Options
+from rlmba.data.manifest.measures import (
+    foreign_texts,
+    usual_seconds,
+    usual_side,
+    usual_texts,
+    usual_tokens,
+)
+from rlmba.data.manifest.options import LabelOptions, Options, set_option
 from rlmba.data.manifest.parsed_table import ParsedTable, leave_out, parse_table
 from rlmba.data.manifest.reading import Reading
 from rlmba.data.manifest.scale import Scale
 from rlmba.data.manifest.summary import missing_line, summarize
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.tokens import with_vocabulary
+from rlmba.data.media.tokens import with_vocabulary, without_spaces
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning
 
@@ -59,7 +65,12 @@ def build(
     parsed = parse_table(table, options, labels, earlier)
     leave_out(parsed, labels, earlier)
     kept = np.array([i not in parsed.left_out for i in parsed.ids], np.bool_)
-    _warn(parsed)
+    if earlier is None:
+        encoding, foreign = _encoding(parsed, options)
+        options = replace(options, recipe=replace(options.recipe, encoding=encoding))
+    else:
+        foreign = ""
+    _warn(parsed, foreign)
     if not kept.any():
         raise DataError(
             f"{table.path}: none of its {len(table):,} rows can be used: "
@@ -87,28 +98,29 @@ def _reasons(left_out: Mapping[str, str]) -> str:
     )
 
 
-def _foreign(parsed: ParsedTable) -> str:
-    """A warning about text files that are not UTF-8; "" if all are."""
-    if not parsed.text_is_file:
-        return ""
-    found = foreign_texts([s for s in parsed.sources.by_modality.get("text", ()) if s is not None])
+def _encoding(parsed: ParsedTable, options: Options) -> tuple[str, str]:
+    """The encoding of text files that are not UTF-8, and a line about them; "" if there are none."""
+    if options.encoding is not None or not parsed.text_is_file:
+        return options.encoding or "cp1252", ""
+    texts = [s for s in parsed.sources.by_modality.get("text", ()) if s is not None]
+    found, read, encoding = foreign_texts(texts)
     if not found:
-        return ""
-    return (
-        f"{len(found):,} of the text files that were checked are not UTF-8, the first is {found[0]}; they "
-        "are read as Windows-1252, for the network and for people who label. If letters look wrong, save "
-        "these files as UTF-8"
+        return encoding, ""
+    return encoding, (
+        f"{len(found):,} of {read:,} text files that were checked are not UTF-8, the first is {found[0]}; "
+        f"they are read as {encoding}, for the network and for people who label. If letters look wrong, set "
+        f"{set_option('encoding', 'NAME')}"
     )
 
 
-def _warn(parsed: ParsedTable) -> None:
+def _warn(parsed: ParsedTable, foreign: str) -> None:
     unexpected = {i: why for i, why in parsed.left_out.items() if "unlabeled" not in why}
     lines = [
         missing_line(parsed.ids, parsed.sources.missing) + "; they count as absent"
         if parsed.sources.missing
         else "",
         f"of {len(parsed.ids):,} rows {_reasons(unexpected)}" if unexpected else "",
-        _foreign(parsed),
+        foreign,
     ]
     for line in filter(None, lines):
         warnings.warn(f"{parsed.table.path}: {line}", RlmbaWarning, stacklevel=4)
@@ -176,6 +188,9 @@ def _recipe(options: Options, sources: Mapping[str, Sequence[Any]]) -> Recipe:
     recipe = options.recipe
     if "text" not in sources:
         recipe = replace(recipe, tokenizer="")
+    elif not recipe.tokenizer:
+        spaceless = without_spaces(usual_texts([s for s in sources["text"] if s], recipe))
+        recipe = replace(recipe, tokenizer="characters" if spaceless else "words")
     seconds = options.seconds
     if seconds is None:
         heard = sources.get("audio") or sources.get("video") or ()
@@ -200,7 +215,9 @@ def _settled(
     if {"audio", "video"} & set(parsed.modalities):
         settled["seconds"] = recipe.seconds
     if "text" in parsed.modalities:
-        settled["tokens"] = recipe.tokens
+        settled |= {"tokens": recipe.tokens, "tokenizer": recipe.tokenizer}
+    if parsed.text_is_file and "text" in parsed.modalities:
+        settled["encoding"] = recipe.encoding
     if "image" in parsed.modalities:
         settled["image_side"] = recipe.image_side
     return settled

@@ -276,7 +276,7 @@ class ManifestDataset(MediaDataset):
             if source is None or (modality == "audio" and source.form == "clip"):
                 continue
             if source.form == "text":
-                text = _text_of(source)
+                text = _text_of(source, self.recipe.encoding)
                 if text is not None:
                     shown[modality] = text
             elif source.path is not None and source.path.is_file():
@@ -315,11 +315,11 @@ def _content(source: Source | None, files: Mapping[Path, bytes]) -> bytes:
     return source.form.encode() + files.get(source.path, b"gone")
 
 
-def _text_of(source: Source) -> str | None:
+def _text_of(source: Source, encoding: str) -> str | None:
     text = source.text
     if text is None and source.path is not None:
         try:
-            text = read_text(source.path).text
+            text = read_text(source.path, encoding).text
         except OSError:
             return None
     if text is None:

@@ -57,8 +57,10 @@ def load_manifest(
         What to do with training rows that have no label.
     sound : bool, default False
         Use the sound of the videos as the modality "audio". No column may be that modality then.
-    tokenizer : str, default "words"
-        "words", which needs no files, or a local folder or hub name of a transformers tokenizer.
+    tokenizer : str, optional
+        "words" or "characters", which need no files; "all-minilm-l6-v2" or "wordllama" for the encoder of
+        this name; or a local folder or hub name of a transformers tokenizer. The default is "characters"
+        for texts in scripts without spaces between words (Chinese, Japanese, Thai, ...), else "words".
     image_side : int, optional
         The shorter side of an image in pixels, at least 32. The network sees a square of 7/8 of it, at
         most 224 pixels. The default is the median of the images, between 32 and 128. Pretrained
@@ -73,6 +75,9 @@ def load_manifest(
     tokens : int, optional
         Tokens of a text; texts are cut or padded to it. The default is a length that 19 in 20 texts do
         not exceed, at most 100.
+    encoding : str, optional
+        The encoding of text files that are not UTF-8 and have no byte order mark, such as "gb18030". The
+        default is guessed from all of them together.
     reading : mapping, optional
         The :meth:`~rlmba.data.MultimodalDataset.reading` of another data set. The rows are then read
         as that data set's were, and all of them are for training. Labels and splits are not read, and

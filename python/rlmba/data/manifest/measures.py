@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rlmba.data.encoding import read_text
+from rlmba.data.encoding import decode_text, guess_encoding, is_marked, read_text
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.decode import decode_sample
@@ -19,11 +19,13 @@ from rlmba.data.media.decode import decode_sample
 __all__ = [
     "LARGEST",
     "LONGEST",
+    "MOST_CHARACTERS",
     "MOST_TOKENS",
     "SMALLEST",
     "foreign_texts",
     "usual_seconds",
     "usual_side",
+    "usual_texts",
     "usual_tokens",
 ]
 
@@ -36,10 +38,14 @@ LARGEST, SMALLEST = 128, 32
 MOST_TOKENS = 100
 """The most tokens of a text that are used by default."""
 
+MOST_CHARACTERS = 400
+"""The same of the tokenizer "characters", which makes two tokens of a character."""
+
 _LOOKED_AT = 24
 _TEXTS = 500
 _READ = 2000
 _STEP = 0.5
+_GUESSED_FROM = 2**16
 
 
 def usual_seconds(paths: Sequence[Path]) -> float:
@@ -63,31 +69,53 @@ def usual_side(paths: Sequence[Path]) -> int:
     return int(np.clip(np.median(sides), SMALLEST, LARGEST)) if sides else LARGEST
 
 
+def usual_texts(texts: Sequence[Source], recipe: Recipe) -> list[str]:
+    """500 of the texts, each cut after 1,000 characters, without those that cannot be read."""
+    found = []
+    for source in _spread(texts, _TEXTS):
+        text = source.text
+        if text is None and source.path is not None:
+            with suppress(OSError):  # reported when the text is read
+                text = read_text(source.path, recipe.encoding).text
+        found.append((text or "")[:1000])
+    return found
+
+
 def usual_tokens(texts: Sequence[Source], recipe: Recipe) -> int:
     """A number of tokens that 19 in 20 texts do not exceed, measured on 500 of them.
 
-    It is a multiple of 4 between 8 and 100. :data:`MOST_TOKENS` if none can be read.
+    It is a multiple of 4 between 8 and 100 (400 for the tokenizer "characters"), and the largest of them if
+    none can be read.
     """
-    at_most = replace(recipe, tokens=MOST_TOKENS)
+    most = MOST_CHARACTERS if recipe.tokenizer == "characters" else MOST_TOKENS
+    at_most = replace(recipe, tokens=most)
     read = (
         decode_sample(Sample("", 0, False, {"text": s}), at_most)["text"].array
         for s in _spread(texts, _TEXTS)
     )
     lengths = [int((ids >= 0).sum()) for ids in read if ids is not None]
     if not lengths:
-        return MOST_TOKENS
+        return most
     usual = float(np.quantile(lengths, 0.95, method="higher"))
-    return min(MOST_TOKENS, max(8, 4 * math.ceil(usual / 4)))
+    return min(most, max(8, 4 * math.ceil(usual / 4)))
 
 
-def foreign_texts(texts: Sequence[Source]) -> list[Path]:
-    """Text files that are not UTF-8, among 2,000 of them."""
+def foreign_texts(texts: Sequence[Source]) -> tuple[list[Path], int, str]:
+    """Text files that are not UTF-8, among 2,000 of them; how many were read; their encoding.
+
+    The encoding is that of :func:`~rlmba.data.encoding.guess_encoding` for all of them together.
+    """
     found = []
-    for path in _spread([s.path for s in texts if s.path is not None], _READ):
+    sample = bytearray()
+    paths = _spread([s.path for s in texts if s.path is not None], _READ)
+    for path in paths:
         with suppress(OSError):  # reported when the text is read
-            if read_text(path).bad is not None:
+            data = path.read_bytes()
+            if decode_text(data).bad is not None and not is_marked(data):
                 found.append(path)
-    return found
+                if len(sample) < _GUESSED_FROM:
+                    sample += data[:_GUESSED_FROM] + b"\n"
+    return found, len(paths), guess_encoding(bytes(sample)) if found else "cp1252"
 
 
 _Item = TypeVar("_Item")

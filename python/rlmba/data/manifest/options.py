@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Options:
     seconds: float | None
     image_side: int | None
     tokens: int | None
+    encoding: str | None = None
 
 
 def checked_options(
@@ -60,12 +62,13 @@ def checked_options(
     classes: Sequence[str] | None = None,
     unlabeled: str = "keep",
     sound: bool = False,
-    tokenizer: str = "words",
+    tokenizer: str | None = None,
     image_side: int | None = None,
     frames: int = 10,
     seconds: float | None = None,
     sample_rate: int = 16_000,
     tokens: int | None = None,
+    encoding: str | None = None,
 ) -> tuple[Options, LabelOptions]:
     """Check the options of a data set that is a table; :func:`rlmba.data.load_manifest` explains each.
 
@@ -97,7 +100,7 @@ def checked_options(
         frames=frames,
         sample_rate=sample_rate,
         tokens=length,
-        tokenizer=tokenizer,
+        tokenizer=tokenizer or "",
     )
     options = Options(
         id=_column("id", id),
@@ -109,9 +112,21 @@ def checked_options(
         seconds=None if seconds is None else float(seconds),
         image_side=image_side,
         tokens=tokens,
+        encoding=_known_encoding(encoding),
     )
     names = None if classes is None else _class_names(classes)
     return options, LabelOptions(_column("label", label), _column("split", split), names, unlabeled)
+
+
+def _known_encoding(name: Any) -> str | None:
+    if name is None:
+        return None
+    try:
+        return codecs.lookup(name).name
+    except (LookupError, TypeError) as error:
+        raise UsageError(
+            f"option encoding: expected the name of an encoding, such as gb18030, or null, got {name!r}"
+        ) from error
 
 
 def crop_of(image_side: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class Recipe:
     vocabulary : int
         All ids of the tokenizer are smaller than this number; 0 if there is no text, or the tokenizer
         has not been loaded yet.
+    encoding : str
+        Encoding of text files that are not UTF-8 and have no byte order mark.
     """
 
     image_side: int = 256
@@ -44,6 +46,13 @@ class Recipe:
     tokens: int = 100
     tokenizer: str = ""
     vocabulary: int = 0
+    encoding: str = "cp1252"
+
+    def __repr__(self) -> str:
+        # Checksums of data sets cover this text; that of recipes without the field is unchanged.
+        values = (getattr(self, f.name) for f in fields(self) if f.name != "encoding")
+        other = f", {self.encoding!r}" if self.encoding != "cp1252" else ""
+        return f"({', '.join(map(repr, values))}{other})"
 
 
 class MediaContent(NamedTuple):

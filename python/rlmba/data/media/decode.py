@@ -75,7 +75,7 @@ def _text(source: Source, recipe: Recipe) -> MediaContent:
         if problem := missing_or_empty(source.path):
             return unusable(problem)
         try:
-            read = read_text(source.path)
+            read = read_text(source.path, recipe.encoding)
         except OSError as error:
             return unusable(reason(error))
         text, flags = read.text, () if read.bad is None else ("converted",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
 
 __all__ = [
+    "CharacterTokenizer",
     "PackagedTokenizer",
     "WordTokenizer",
     "cached_tokenizer",
@@ -26,9 +28,15 @@ __all__ = [
     "tokenize",
     "vocabulary_of",
     "with_vocabulary",
+    "without_spaces",
 ]
 
 _WORD = re.compile(r"\w+")
+# Thai, Lao, Burmese, Khmer, kana, and Chinese characters with their extensions.
+_SPACELESS = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]+)"
+)
 
 
 class WordTokenizer:
@@ -50,6 +58,38 @@ class WordTokenizer:
         return [_word_id(word) for word in _WORD.findall(text.lower())]
 
 
+class CharacterTokenizer(WordTokenizer):
+    """Splits texts in scripts without spaces into characters and pairs of neighbors, others into words.
+
+    The scripts are those of Chinese, Japanese, Thai, Lao, Khmer and Burmese. Ids are hashes, as those of
+    :class:`WordTokenizer`.
+
+    Examples
+    --------
+    >>> len(CharacterTokenizer()("天气好 today"))  # three characters, two pairs, a word
+    6
+    """
+
+    def __call__(self, text: str) -> list[int]:
+        """Ids of a text's characters, pairs and words in order."""
+        ids = []
+        for word in _WORD.findall(text.lower()):
+            for part in _SPACELESS.split(word):
+                if not _SPACELESS.fullmatch(part):
+                    ids += [_word_id(part)] if part else []
+                    continue
+                ids.append(_word_id(part[0]))
+                for first, second in itertools.pairwise(part):
+                    ids += [_word_id(first + second), _word_id(second)]
+        return ids
+
+
+def without_spaces(texts: Sequence[str]) -> bool:
+    """Whether a third or more of the letters of texts belong to scripts without spaces between words."""
+    letters = sum(c.isalpha() for text in texts for c in text)
+    return 3 * sum(len(run) for text in texts for run in _SPACELESS.findall(text)) > letters
+
+
 @functools.lru_cache(maxsize=100_000)
 def _word_id(word: str) -> int:
     digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -62,17 +102,17 @@ def load_tokenizer(name: str) -> Any:
     Parameters
     ----------
     name : str
-        "words" for :class:`WordTokenizer`; "all-minilm-l6-v2" or "wordllama" for that of the encoder of
-        this name; otherwise a local folder or a hub name of a transformers
-        tokenizer. Its fast form is used if there is one.
+        "words" for :class:`WordTokenizer`; "characters" for :class:`CharacterTokenizer`;
+        "all-minilm-l6-v2" or "wordllama" for that of the encoder of this name; otherwise a local folder or
+        a hub name of a transformers tokenizer. Its fast form is used if there is one.
 
     Raises
     ------
     UsageError
         If there is no such tokenizer, or it is neither cached nor reachable.
     """
-    if name == "words":
-        return WordTokenizer()
+    if name in _HASHED:
+        return _HASHED[name]()
     if name in _PACKAGED:
         return PackagedTokenizer(name)
     if not name:
@@ -106,6 +146,8 @@ def load_tokenizer(name: str) -> Any:
     return read()
 
 
+_HASHED = {"words": WordTokenizer, "characters": CharacterTokenizer}
+
 _PACKAGED = ("all-minilm-l6-v2", "wordllama")
 """Encoders whose package carries their tokenizer."""
 
@@ -138,7 +180,7 @@ class PackagedTokenizer:
 
 _WAYS_OUT = (
     "give a local folder with a transformers tokenizer (tokenizer.json or vocab.txt), a hub name that is "
-    'cached or reachable, or "words", which hashes words and needs no files'
+    'cached or reachable, or "words" or "characters", which need no files'
 )
 
 
