@@ -40,6 +40,7 @@ PRINTED_BY = {
     "project/graph.py": ("export",),
     "project/predict.py": ("predict",),
     "learner/rounds.py": ("collect",),
+    "project/encoders.py": ("init",),
     "project/starting.py": ("init",),
     "tables.py": ("predict", "select"),
 }

@@ -114,7 +114,7 @@ def test_unknown_encoder_option_and_modality():
         build_encoder("bert", numbers)
     with pytest.raises(UsageError, match=r"no option 'depth': expected one of \['hidden'\]"):
         build_encoder("mlp", numbers, {"depth": 3})
-    with pytest.raises(UsageError, match=r"is 'tokens'; use one of \['auto', 'bert-base', "):
+    with pytest.raises(UsageError, match=r"is 'tokens'; use one of \['auto', 'all-minilm-l6-v2', "):
         build_encoder("mlp", tokens)
     with pytest.raises(UsageError, match="registered already"):
         register_encoder("mlp", kinds=["features"])

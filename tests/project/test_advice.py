@@ -135,7 +135,10 @@ def test_rounds_without_new_labels_count_as_more_evidence():
 def test_numbers_of_the_text_are_those_of_the_advice():
     advice = advise(np.array([20.0, 40, 60]), np.array([25, 33, 36]), np.full(3, 50), batch=7)
     points = [f"{100 * x:.1f}" for x in (advice.gain, advice.low, advice.high)]
-    assert f"another 7 labels add {points[1]} to {points[2]} points of Top-1" in advice.text
+    assert (
+        f"whether another 7 labels add to Top-1 (80 %: {points[1]} to {points[2]} points)"
+        in advice.text
+    )
     one = advise(np.array([20.0, 40, 60]), np.array([25, 33, 36]), np.full(3, 50), batch=1)
     assert "another label adds" in one.text
 

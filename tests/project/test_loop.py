@@ -255,7 +255,8 @@ def test_commands(tmp_path, oracle):
     assert "7 of 30 answered, with file" in say("status", folder)
     fill(folder, truth)
     out = say("collect", folder)
-    assert "round 0: 10 labels; on 20 validation samples: mm" in out
+    assert "round 0: 10 labels; 20 validation samples: Top-1 " in out
+    assert "largest class 0." in out
     out = say("loop", folder, "--rounds", 0, code=2)
     assert "round 1" in say("next", folder)
     fill(folder, truth)

@@ -177,7 +177,9 @@ class TestFromNothing:
         folder = made(tmp_path / "p", manifest, *settings, classes=None)
         records = [round_of(folder, truth).record for _ in range(2)]
         assert [r.labels for r in records] == [9, 15]
-        assert len(list(features.glob("*.npz"))) == 1
+        assert len(list(features.glob("*.sqlite"))) == len(
+            read_project(folder).config.dataset_options["columns"]
+        )
 
 
 class TestDiscovered:

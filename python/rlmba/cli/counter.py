@@ -45,9 +45,18 @@ def stages() -> Iterator[ShowsProgress]:
 @contextlib.contextmanager
 def counter(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that shows the number of samples done and the total, on stderr."""
+    counts = (0, 0)
+
+    def count(done: int, total: int) -> None:
+        nonlocal counts
+        counts = done, total
+        show(what, done, total)
+
     with stages() as show:
         show(what)
-        yield lambda done, total: show(what, done, total)
+        yield count
+    if counts[1] and not sys.stderr.isatty():
+        print(f"{what}: {counts[0]:,} of {counts[1]:,}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Lines:
