@@ -137,9 +137,7 @@ def main():
                 }
                 for r in rounds
             ]
-            found.append(
-                {"mode": mode, "seed": seed, "rounds": curve, "seconds": commands}
-            )
+            found.append({"mode": mode, "seed": seed, "rounds": curve, "seconds": commands})
             print(mode, seed, *(f"{c['labels']}: {c['top1']:.3f}" for c in curve))
     result = {"machine": machine_info(), "samples": samples, "test": test, "runs": found}
     if given.out:

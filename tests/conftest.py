@@ -74,6 +74,7 @@ def gpu_backends(request, monkeypatch):
 def users_settings(tmp_path_factory):
     """Settings of a user who has none: what tests allow folders does not enter the real settings."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
         yield
 

@@ -177,9 +177,7 @@ class TestFromNothing:
         folder = made(tmp_path / "p", manifest, *settings, classes=None)
         records = [round_of(folder, truth).record for _ in range(2)]
         assert [r.labels for r in records] == [9, 15]
-        assert len(list(features.glob("*.sqlite"))) == len(
-            read_project(folder).config.dataset_options["columns"]
-        )
+        assert len(list(features.glob("*.sqlite"))) == 1  # both modalities are passed on unchanged
 
 
 class TestDiscovered:

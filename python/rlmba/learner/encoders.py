@@ -94,17 +94,21 @@ class FrozenEncoders:
         if known and all(key in known for key in keys.values()):
             return {m: EncoderFacts(**json.loads(known[str(key)])) for m, key in keys.items()}
         found = {
-            m: EncoderFacts(encoder_identity(e), e.out_features, e.blueprint())
+            m: EncoderFacts(encoder_identity(e, self._chosen(m)[1]), e.out_features, e.blueprint())
             for m, e in self.built().items()
         }
         with suppress(StorageError):
             memo.add((key, json.dumps(found[m]._asdict())) for m, key in keys.items() if key)
         return found
 
+    def _chosen(self, modality: str) -> tuple[str, dict[str, Any]]:
+        """Name and options of a modality's encoder."""
+        chosen = self._config.model.encoders.get(modality)
+        return ("auto", {}) if chosen is None else (chosen.name, dict(chosen.options))
+
     def _key(self, modality: Any) -> str:
         """What decides an encoder's features; "" if not all of it is known."""
-        chosen = self._config.model.encoders.get(modality.name)
-        name, options = ("auto", {}) if chosen is None else (chosen.name, dict(chosen.options))
+        name, options = self._chosen(modality.name)
         files = weight_files_of(name, modality, options)
         if files is None:
             return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ _COMMIT = 512
 """Samples whose features are written together: an interruption loses at most so many."""
 
 
-def encoder_identity(encoder: Encoder) -> str:
-    """Checksum (BLAKE2b, 96 bits, hexadecimal) of an encoder's class, parameters and buffers."""
-    digest = hashlib.blake2b(type(encoder).__qualname__.encode(), digest_size=12)
+def encoder_identity(encoder: Encoder, options: Mapping[str, Any] | None = None) -> str:
+    """Checksum (BLAKE2b, 96 bits, hexadecimal) of an encoder's class, options, parameters and buffers."""
+    described = f"{type(encoder).__qualname__}\0{sorted((options or {}).items())}"
+    digest = hashlib.blake2b(described.encode(), digest_size=12)
     scale = getattr(encoder, "scale", None)
     shift = getattr(encoder, "shift", None)
     extra = {"scale": scale, "shift": shift} if scale is not None else {}
