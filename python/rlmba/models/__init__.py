@@ -13,6 +13,7 @@ from rlmba.models.classifier import (
 from rlmba.models.cnn import Cnn
 from rlmba.models.fusion import fuse
 from rlmba.models.mlp import Mlp
+from rlmba.models.onnx_nets import OnnxFile
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (
     Encoder,
@@ -44,6 +45,7 @@ __all__ = [
     "Mlp",
     "ModelOutput",
     "MultimodalClassifier",
+    "OnnxFile",
     "R2Plus1D18",
     "ResNet101",
     "SequenceCnn",
