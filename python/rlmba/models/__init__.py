@@ -24,6 +24,7 @@ from rlmba.models.registry import (
     register_encoder,
     register_family,
 )
+from rlmba.models.sentence_transformers_nets import SentenceTransformersText
 from rlmba.models.sequence import SequenceCnn
 from rlmba.models.spectrogram import SpectrogramCnn
 from rlmba.models.standardized import Standardized
@@ -48,6 +49,7 @@ __all__ = [
     "OnnxFile",
     "R2Plus1D18",
     "ResNet101",
+    "SentenceTransformersText",
     "SequenceCnn",
     "SpectrogramCnn",
     "Standardized",
