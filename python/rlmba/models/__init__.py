@@ -30,6 +30,7 @@ from rlmba.models.spectrogram import SpectrogramCnn
 from rlmba.models.standardized import Standardized
 from rlmba.models.text import TextTransformer
 from rlmba.models.torchvision_nets import AudioResNet18, R2Plus1D18, ResNet101, TorchvisionNetwork
+from rlmba.models.transformers_audio import TransformersWaveform
 from rlmba.models.transformers_nets import BertBase, TransformersImage, TransformersText
 from rlmba.models.two_tower import ImageTower, TextTower
 
@@ -58,6 +59,7 @@ __all__ = [
     "TorchvisionNetwork",
     "TransformersImage",
     "TransformersText",
+    "TransformersWaveform",
     "build_classifier",
     "build_encoder",
     "describe_encoder",
