@@ -14,6 +14,7 @@ from rlmba.models.cnn import Cnn
 from rlmba.models.fusion import fuse
 from rlmba.models.mlp import Mlp
 from rlmba.models.onnx_nets import OnnxFile
+from rlmba.models.open_clip_nets import OpenClipImage, OpenClipText
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (
     Encoder,
@@ -48,6 +49,8 @@ __all__ = [
     "ModelOutput",
     "MultimodalClassifier",
     "OnnxFile",
+    "OpenClipImage",
+    "OpenClipText",
     "R2Plus1D18",
     "ResNet101",
     "SentenceTransformersText",
