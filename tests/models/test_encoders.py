@@ -135,7 +135,7 @@ def test_registering():
 
 def test_descriptions():
     described = {name: describe_encoder(name) for name in encoder_names()}
-    assert described["transformers:NAME"].kinds == ("image", "tokens")
+    assert described["transformers:NAME"].kinds == ("image", "waveform", "tokens")
     assert described["two-tower"].kinds == ("image", "tokens")
     assert described["r2plus1d-18"].kinds == ("video",)
     assert described["cnn"].summary == (

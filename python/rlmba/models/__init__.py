@@ -14,6 +14,8 @@ from rlmba.models.cnn import Cnn
 from rlmba.models.fixed import ImageStatistics, NGrams, SoundStatistics
 from rlmba.models.fusion import fuse
 from rlmba.models.mlp import Mlp
+from rlmba.models.onnx_nets import OnnxFile
+from rlmba.models.open_clip_nets import OpenClipImage, OpenClipText
 from rlmba.models.packaged_text import AllMiniLM, WordLlama
 from rlmba.models.randomness import seeded
 from rlmba.models.registry import (
@@ -25,12 +27,14 @@ from rlmba.models.registry import (
     register_encoder,
     register_family,
 )
+from rlmba.models.sentence_transformers_nets import SentenceTransformersText
 from rlmba.models.sequence import SequenceCnn
 from rlmba.models.spectrogram import SpectrogramCnn
 from rlmba.models.standardized import Standardized
 from rlmba.models.text import TextTransformer
 from rlmba.models.timm_nets import EfficientNetLite0, TimmNetwork
 from rlmba.models.torchvision_nets import AudioResNet18, R2Plus1D18, ResNet101, TorchvisionNetwork
+from rlmba.models.transformers_audio import TransformersWaveform
 from rlmba.models.transformers_nets import BertBase, TransformersImage, TransformersText
 from rlmba.models.two_tower import ImageTower, TextTower
 
@@ -51,8 +55,12 @@ __all__ = [
     "ModelOutput",
     "MultimodalClassifier",
     "NGrams",
+    "OnnxFile",
+    "OpenClipImage",
+    "OpenClipText",
     "R2Plus1D18",
     "ResNet101",
+    "SentenceTransformersText",
     "SequenceCnn",
     "SoundStatistics",
     "SpectrogramCnn",
@@ -63,6 +71,7 @@ __all__ = [
     "TorchvisionNetwork",
     "TransformersImage",
     "TransformersText",
+    "TransformersWaveform",
     "WordLlama",
     "build_classifier",
     "build_encoder",

@@ -1,0 +1,165 @@
+"""open_clip's networks: the text tower and the image tower, used as a pair."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlmba.data.base import Modality
+from rlmba.errors import UsageError
+from rlmba.hub import out_of_reach
+from rlmba.models.backbone import Backbone
+from rlmba.models.blueprint import blueprint_in_use
+from rlmba.models.registry import register_family
+from rlmba.models.weights import RANDOM, Request, as_path, few, load_state, read_state, unwrapped
+
+__all__ = ["OpenClipImage", "OpenClipText"]
+
+_FILE = "open_clip_model.safetensors"
+
+
+class _Tower(Backbone):
+    """One tower of a network of open_clip, with the projection into the common space.
+
+    Parameters
+    ----------
+    modality : Modality
+        Its kind selects the tower; the other tower is discarded.
+    name : str
+        open_clip's name of the network and, after "/", of its weights: "ViT-B-32/openai".
+    weights : str or None
+        A file with the network's state dict, or "random". None uses those of ``name``.
+    frozen : bool
+        See :class:`~rlmba.models.backbone.Backbone`.
+    """
+
+    def __init__(
+        self, modality: Modality, name: str, *, weights: str | None = None, frozen: bool = False
+    ) -> None:
+        super().__init__(modality, frozen=frozen)
+        encoder = f"open_clip:{name}"
+        library = _library(encoder)
+        architecture, _, tag = name.partition("/")
+        if architecture not in library.list_models():
+            near = difflib.get_close_matches(architecture, library.list_models(), 3)
+            hint = f"did you mean {', '.join(near)}? " if near else ""
+            raise UsageError(
+                f"encoder {encoder!r} of {modality.name!r}: open_clip has no network "
+                f"{architecture!r}; {hint}open_clip.list_models() lists the names"
+            )
+        published = library.get_pretrained_cfg(architecture, tag) if tag else {}
+        image = modality.kind == "image"
+        network = library.create_model(
+            architecture,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=bool(published.get("quick_gelu")),
+            force_image_size=modality.shape[1:] if image else None,
+        )
+        if weights != RANDOM and blueprint_in_use() is None:
+            tags = library.list_pretrained_tags_by_model(architecture)
+            request = Request(encoder, modality.name, str(weights or tag), f"one of {tags}")
+            path = _find(request, weights, published)
+            state = unwrapped(read_state(path), set(network.state_dict()))
+            missing = load_state(network, state, path, spare=lambda key: key.endswith("_ids"))
+            if missing:
+                raise UsageError(
+                    f"weights {path}: expected those of {architecture}, but they lack {few(missing)}"
+                )
+            if image:
+                self.set_standardization(
+                    published.get("mean") or network.visual.image_mean,
+                    published.get("std") or network.visual.image_std,
+                )
+        self.network = network
+        self.prepare(encoder)
+        self.finish(encoder)
+
+    def prepare(self, encoder: str) -> None:
+        """Check the modality, and discard the other tower."""
+        raise NotImplementedError
+
+    @classmethod
+    def weight_files(
+        cls, modality: Modality, *member: str, weights: str | None = None, **options: Any
+    ) -> tuple[Path, ...] | None:
+        """See :meth:`rlmba.models.Encoder.weight_files`; known for a file."""
+        del modality, member, options
+        if weights == RANDOM:
+            return ()
+        return None if weights is None else (Path(weights).expanduser(),)
+
+
+@register_family("open_clip", kinds=["image"])
+class OpenClipImage(_Tower):
+    """The modality's tower of a network of open_clip, with projection, by NAME/WEIGHTS."""
+
+    def prepare(self, encoder: str) -> None:  # noqa: ARG002 - the text tower's messages need it
+        """Keep the image tower alone."""
+        self.network = self.network.visual
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map [n, C, H, W] to [n, out_features]."""
+        y: Tensor = self.network(x)
+        return y
+
+
+@register_family("open_clip", kinds=["tokens"])
+class OpenClipText(_Tower):
+    """The modality's tower of a network of open_clip, with projection, by NAME/WEIGHTS."""
+
+    def prepare(self, encoder: str) -> None:
+        """Check the vocabulary and the length, and discard the image tower."""
+        size, self.length = int(self.network.vocab_size), int(self.network.context_length)
+        given = self.modality
+        if given.vocabulary is None or given.vocabulary > size or given.shape[0] > self.length:
+            raise UsageError(
+                f"encoder {encoder!r}: expected modality {given.name!r} to have at most "
+                f"{self.length} tokens of a vocabulary of at most {size}, got {given.shape[0]} of "
+                f"{given.vocabulary}; use the tokenizer of these weights"
+            )
+        del self.network.visual
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map token ids [n, T] to [n, out_features]."""
+        ids = x.masked_fill(x == self.modality.padding, 0)
+        fill = ids.new_zeros((x.shape[0], self.length - x.shape[1]))
+        y: Tensor = self.network.encode_text(torch.cat([ids, fill], dim=1))
+        return y
+
+
+def _library(encoder: str) -> Any:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise UsageError(
+            f'encoder {encoder!r} needs open_clip; run pip install "rlmba[open-clip]"'
+        ) from error
+    return open_clip
+
+
+def _find(request: Request, weights: str | None, published: dict[str, Any]) -> Path:
+    """Find the file of the weights, from disk if possible."""
+    if weights is not None:
+        path = as_path(weights)
+        if path is None or not path.is_file():
+            raise request.refuse("no such file")
+        return path
+    repository, _, file = str(published.get("hf_hub") or "").rpartition("/")
+    if not repository:
+        raise request.refuse("open_clip publishes none under this name on the hub")
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, file or _FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    if why := out_of_reach(repository):
+        raise request.refuse(why)
+    try:
+        return Path(hf_hub_download(repository, file or _FILE))
+    except (OSError, ValueError) as error:
+        raise request.refuse(str(error).splitlines()[0]) from error
