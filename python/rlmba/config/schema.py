@@ -213,6 +213,12 @@ class ProjectConfig(_Section):
     validation_labels: int | None = Field(None, ge=1)
     """Labels in the validation set; missing ones are requested at the start. null: twice the number of
     classes, at least 20."""
+    name: str | None = Field(None, min_length=1, max_length=200)
+    """The project's name for annotators; null: the name of its folder."""
+    instructions: str = ""
+    """What annotators should know, as plain text; the labeling page and Label Studio show it."""
+    class_descriptions: dict[str, str] = {}
+    """Descriptions of classes by name, as plain text; the labeling page shows them."""
 
 
 BUDGET_KEYS = (("rounds", "batch_size", "initial_labels"), ("budgets",), ("budgets_per_class",))

@@ -91,7 +91,7 @@ class AnswerState:
     versions : dict
         The number of lines by sample id.
     labels : list of str
-        Every class name that was ever given, in the order of its first use.
+        The class names of the current answers, in the order of their first use.
     damaged : list of int
         Numbers of the lines that are not answers.
     """
@@ -176,6 +176,7 @@ class AnswerLog:
 def _state(lines: list[bytes], revision: str) -> AnswerState:
     state = AnswerState(revision)
     firsts: dict[str, int] = {}
+    used: dict[str, None] = {}
     for number, row in enumerate(lines, start=1):
         said = _parsed(row)
         if said is None:
@@ -190,8 +191,10 @@ def _state(lines: list[bytes], revision: str) -> AnswerState:
         state.current[said.id] = CurrentAnswer(
             said.label, said.by, said.time, said.session, version, first, number
         )
-        if said.label is not None and said.label not in state.labels:
-            state.labels.append(said.label)
+        if said.label is not None:
+            used.setdefault(said.label)
+    now = {answer.label for answer in state.current.values()}
+    state.labels = [label for label in used if label in now]
     return state
 
 

@@ -21,10 +21,12 @@ from rlmba.errors import DataError, RlmbaError, StorageError, UsageError
 
 __all__ = ["make_app"]
 
-_TEXT = 200_000
+_TEXT = 20_000
 """The number of characters of a text that are shown."""
 
-_SCRIPTS = ("content.js", "dom.js", "page.js", "presses.js", "requests.js", "tab.js")
+_SCRIPTS = (
+    "content.js", "dom.js", "guide.js", "naming.js", "page.js", "presses.js", "requests.js", "tab.js",
+)  # fmt: skip
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -92,6 +94,7 @@ def make_app(folder: Path, token: str, host: str) -> Guard:
         file = Response((pages / name).read_bytes(), media_type=type_)
         app.add_api_route(path, _static(file), response_model=None)
     app.add_api_route("/api/state", _state)
+    app.add_api_route("/api/project", _project)
     app.add_api_route("/api/batch", _batch)
     app.add_api_route("/api/question", _question)
     app.add_api_route("/api/next", _next, methods=["POST"])
@@ -139,12 +142,14 @@ def _state(
     """Which batch is open, and the answers to it if they changed since the tab last asked."""
     batch = page.current()
     if isinstance(batch, str):
-        return {"ticket": None, "message": batch}
+        return {"ticket": None, "message": page.work() or batch}
     if ticket == batch.ticket and 0 < len(session) <= 64:
         page.touch(batch, session, at)
     answers = page.answers(batch)
     news = {} if since == f"{batch.key} {answers.revision}" else _said(page, batch, answers)
-    return {"ticket": batch.ticket, "key": batch.key, **news}
+    # Only a tab that shows no sample has use for it, and finding out takes longer than the rest.
+    work = "" if at else page.work()
+    return {"ticket": batch.ticket, "key": batch.key, "work": work, **news}
 
 
 def _said(page: PageState, batch: ShownBatch, answers: AnswerState) -> dict[str, Any]:
@@ -167,6 +172,16 @@ def _shown(answer: CurrentAnswer) -> dict[str, Any]:
     }
 
 
+def _project(page: _Page) -> dict[str, Any]:
+    """What the page says about the project."""
+    project = page.project()
+    return {
+        "name": project.name,
+        "instructions": project.instructions,
+        "descriptions": project.class_descriptions,
+    }
+
+
 def _batch(page: _Page, ticket: str) -> dict[str, Any]:
     """A batch without the content of its samples."""
     batch = page.batch(ticket)
@@ -181,7 +196,8 @@ def _batch(page: _Page, ticket: str) -> dict[str, Any]:
 
 def _question(page: _Page, ticket: str, id: str) -> dict[str, Any]:  # noqa: A002 - the parameter's name in the address
     """One sample: its texts, and how each of its files can be shown."""
-    question = page.batch(ticket).questions.get(id)
+    batch = page.batch(ticket)
+    question = batch.questions.get(id)
     if question is None:
         raise DataError(f"{ticket} has no sample {id!r}")
     texts = [
@@ -206,6 +222,7 @@ def _question(page: _Page, ticket: str, id: str) -> dict[str, Any]:  # noqa: A00
         "difficulty": _number(question.difficulty),
         "texts": texts,
         "files": files,
+        "missing": [m for m in batch.modalities if m not in {*question.texts, *question.files}],
     }
 
 

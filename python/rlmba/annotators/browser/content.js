@@ -15,8 +15,9 @@ export function showContent(question, sourceOf) {
     ...question.files.map((file) => pane(file.modality, player(question, file, sourceOf(file.modality)))),
     ...question.texts.map((text) => pane(text.modality, written(text))),
   ];
-  const nothing = () => pane("nothing to show", problem("This sample has neither files nor texts."));
-  panes(shown.length > 0 ? shown : [nothing()]);
+  const nothing = () => pane("Nothing to show", problem("This sample has neither files nor texts."));
+  const missing = question.missing.map((modality) => made("p", "missing", `No ${modality} for this sample.`));
+  panes(shown.length > 0 ? [...shown, ...missing] : [nothing()]);
 }
 
 export function clearContent() {
@@ -58,6 +59,7 @@ function pane(modality, content) {
 const problem = (text) => made("p", "problem", text);
 
 function written(text) {
+  if (text.text.trim() === "") return made("p", "missing", "This text is empty.");
   const box = made("div", "text", text.text);
   box.tabIndex = 0;
   box.dir = "auto";
@@ -75,7 +77,7 @@ function player(question, file, source) {
     element.alt = `${file.modality} of ${question.id}`;
     whole = made("button", "enlarge");
     whole.type = "button";
-    whole.title = "enlarge";
+    whole.title = "Enlarge";
     whole.append(element);
     whole.addEventListener("click", () => enlarge(source, element.alt));
   } else {

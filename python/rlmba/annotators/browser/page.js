@@ -1,5 +1,7 @@
 import { clearContent, contentLoaded, prefetchContent, showContent } from "./content.js";
 import { $, made } from "./dom.js";
+import { described, readGuide, titled } from "./guide.js";
+import { nearest } from "./naming.js";
 import { changed, meant, onSettled, settled } from "./presses.js";
 import { Answered, Refused, ask } from "./requests.js";
 import { kept, session } from "./tab.js";
@@ -24,6 +26,7 @@ let sending = false;
 let moving = false; // to another sample: a press now is meant for neither
 let showing = 0; // counts the samples shown, so that late answers of the server are ignored
 let after = null; // what to do when the server answers again
+let finished = ""; // what the page says when all samples of the batch are answered
 let typing = null; // the sample for which a class is being typed
 
 // While this holds, no answer counts.
@@ -83,6 +86,7 @@ async function told(data) {
     await enter(data);
   } else {
     if (data.since) take(data);
+    if (!shown && finished && remaining() === 0) idle(data.work || finished, true);
     const todo = after;
     after = null;
     if (todo) await todo();
@@ -94,13 +98,15 @@ async function enter(data) {
   const { status, data: opened } = await ask(`api/batch?${new URLSearchParams({ ticket: data.ticket })}`);
   if (!data.since) data = (await ask("api/state")).data;
   if (status !== 200 || opened.key !== data.key) return; // something has changed; the next poll sees it
+  await readGuide();
   batch = opened;
   shown = null;
+  finished = "";
   after = null;
   showing++;
   own = kept.get(`batch ${batch.key}`, { skipped: [], past: [] });
   take(data);
-  $("title").textContent = `Round ${batch.round}`;
+  titled(`Round ${batch.round}`);
   notice("");
   if (!unsent) { await next(); return; }
   if (unsent.body.ticket === batch.ticket && batch.ids.includes(unsent.body.id)) {
@@ -112,17 +118,18 @@ async function enter(data) {
 function leave(message) {
   batch = null;
   shown = null;
+  finished = "";
   showing++;
   said = { since: "", classes: [], versions: {}, answers: {} };
   after = null;
   move(false);
-  $("title").textContent = "rlmba label";
+  titled("");
   idle(message, false);
   progress();
 }
 
 function take(data) {
-  if (data.classes.length !== said.classes.length) changed();
+  if (JSON.stringify(data.classes) !== JSON.stringify(said.classes)) changed();
   said = { since: data.since, classes: data.classes, versions: data.versions, answers: data.answers };
   progress();
   choices();
@@ -158,8 +165,9 @@ async function next(leaving = "") {
     if (data.now === null) {
       shown = null;
       move(false);
-      idle(`All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; ` +
-        "`rlmba loop` does this automatically. This page continues with the next batch.", true);
+      finished = `All ${batch.ids.length} samples are answered. Run \`rlmba collect\`, then \`rlmba next\`; ` +
+        "`rlmba loop` does this automatically. This page continues with the next batch.";
+      idle(finished, true);
       return;
     }
     await show(data.now, false);
@@ -193,13 +201,20 @@ async function show(id, again) {
   }
 }
 
+// has: there is a batch, whose answers can be looked at and changed.
 function idle(message, has) {
-  clearContent();
   $("idle").textContent = message;
-  $("idle").hidden = false;
-  $("work").hidden = true;
-  $("actions").hidden = !has;
+  if (!$("idle").hidden && $("side").hidden === !has) return; // only the message is another one
+  clearContent();
+  view(false, has);
   arrived();
+}
+
+function view(sample, has) {
+  $("idle").hidden = sample;
+  $("work").hidden = !sample;
+  $("side").hidden = !has;
+  for (const id of ["answers", "unsure", "skip", "forward"]) $(id).hidden = !sample;
 }
 
 // Another view is on the screen. The focused element belonged to the previous view, so it loses the focus:
@@ -208,7 +223,7 @@ function idle(message, has) {
 function arrived() {
   const enough = new Promise((done) => setTimeout(done, LOADING));
   changed(Promise.race([contentLoaded(), enough]));
-  if ($("zoom").open) $("zoom").close();
+  for (const id of ["zoom", "similar"]) if ($(id).open) $(id).close();
   const at = document.activeElement;
   if (at.matches("#filter, #name")) notice(shown ? STALE : "");
   else if (at === document.body || at.closest("main")) (shown ? $("work") : $("idle")).focus({ preventScroll: true });
@@ -223,9 +238,7 @@ function draw() {
   showContent(q, (modality) => address(q.id, modality));
   guess();
   choices();
-  $("idle").hidden = true;
-  $("work").hidden = false;
-  $("actions").hidden = false;
+  view(true, true);
 }
 
 async function prefetch(id) {
@@ -276,6 +289,7 @@ function choices() {
   // Buttons are replaced only if the names change, so that they keep the focus.
   if (JSON.stringify(names) !== list.dataset.names) {
     list.dataset.names = JSON.stringify(names);
+    list.classList.toggle("long", names.length > 12);
     list.replaceChildren(...names.map(choice));
   }
   const counts = new Map();
@@ -294,6 +308,7 @@ function choice(name) {
   const button = made("button", "choice");
   const key = KEYS[said.classes.indexOf(name)];
   button.type = "button";
+  button.title = described(name);
   if (key) {
     button.append(made("kbd", "", key), " ");
     button.setAttribute("aria-keyshortcuts", key);
@@ -526,10 +541,27 @@ $("filter").addEventListener("keydown", (event) => {
 });
 // Enter in the field presses the button.
 $("add").querySelector("button").addEventListener("click", (event) => { if (!typed(event)) event.preventDefault(); });
+function doubt(name, { known, same }) {
+  const at = shown;
+  const take = (label) => (event) => {
+    if (!meant(event)) return;
+    $("similar").close();
+    if (shown === at) answer(label);
+  };
+  $("similar-text").textContent = `“${name}” is not a class yet. Did you mean “${known}”?`;
+  $("accept").textContent = `Answer “${known}”`;
+  $("accept").onclick = take(known);
+  $("insist").textContent = `Add “${name}” as a new class`;
+  $("insist").onclick = take(name);
+  $("insist").hidden = same; // names that differ only by case and spaces are one class
+  $("similar").showModal();
+  changed();
+}
 $("add").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = $("name").value.trim();
-  if (name !== "") answer(name);
+  const near = nearest(name, said.classes);
+  if (name !== "") near ? doubt(name, near) : answer(name);
 });
 $("by").addEventListener("change", () => {
   try { localStorage.setItem("rlmba by", $("by").value); } catch { /* private mode */ }
@@ -540,9 +572,9 @@ window.addEventListener("beforeunload", (event) => { if (unsent) event.preventDe
 onSettled(mark);
 // If something moves under the pointer, a click may have been aimed at what was there before.
 const layout = new ResizeObserver(() => changed());
-for (const id of ["link", "notice", "panes", "model"]) layout.observe($(id));
+for (const id of ["link", "notice", "guide", "panes", "model"]) layout.observe($(id));
 
 try { $("by").value = localStorage.getItem("rlmba by") ?? ""; } catch { /* private mode */ }
 // The cookie holds the token now, and the address bar need not show it.
 if (location.search) history.replaceState(null, "", location.pathname);
-poll();
+readGuide().then(() => titled("")).catch(() => {}).then(poll); // poll() reports a connection that is lost

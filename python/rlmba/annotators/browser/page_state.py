@@ -9,6 +9,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from rlmba.annotators.browser.annotator import Browser
@@ -21,7 +22,11 @@ from rlmba.annotators.browser.answer_log import (
 from rlmba.annotators.matching import CANNOT_TELL, ClassNames
 from rlmba.errors import AnnotatorError, RunFolderError, UsageError
 from rlmba.runfolder.batches import LabelBatch, Question
+from rlmba.config.schema import ProjectConfig
+from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.pending import read_pending
+from rlmba.runfolder.settings import read_config
+from rlmba.storage import holder
 
 __all__ = ["AnswerConflictError", "PageState", "ShownBatch"]
 
@@ -64,6 +69,14 @@ class ShownBatch:
     content: LabelBatch
     questions: dict[str, Question]
 
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """What at least one of the samples shows: the names of files, then those of texts."""
+        every = self.questions.values()
+        return tuple(
+            dict.fromkeys([m for q in every for m in q.files] + [m for q in every for m in q.texts])
+        )
+
 
 class PageState:
     """The state of one project's page. All methods may be called from any thread.
@@ -91,8 +104,8 @@ class PageState:
             pending = read_pending(self._folder)
             if pending is None or not pending.annotator:
                 return (
-                    "There is no batch to label now: the model is being trained, or `rlmba next` has not "
-                    "been run."
+                    "There is no batch to label now. Run `rlmba next` to choose one; this page then continues "
+                    "automatically."
                 )
             if pending.annotator != "browser":
                 return (
@@ -102,6 +115,28 @@ class PageState:
             return self.batch(pending.ticket)
         except (AnnotatorError, RunFolderError) as error:
             return str(error)
+
+    def project(self) -> ProjectConfig:
+        """The project's settings, with its name; defaults if its configuration cannot be read."""
+        try:
+            project = read_config(self._folder).project
+        except RunFolderError:  # every command of the project reports it
+            project = ProjectConfig()
+        return project.model_copy(update={"name": project.name or self._folder.resolve().name})
+
+    def work(self) -> str:
+        """What another command is doing with the project's folder at the moment; "" if nothing."""
+        if holder(self._folder) is None:
+            return ""
+        try:
+            seconds = max(0, round(time.time() - (self._folder / "lock").stat().st_mtime))
+            if read_pending(self._folder) is None:
+                return f"The next batch is being chosen ({seconds} s)."
+            known = LabelLog(self._folder / "labels.jsonl").current().values()
+        except (OSError, RunFolderError):
+            return ""
+        labels = sum(label is not None for label in known)
+        return f"The model is being trained on {labels} labels ({seconds} s)."
 
     def batch(self, ticket: str) -> ShownBatch:
         """The batch with a ticket, whether open or past.
@@ -131,7 +166,7 @@ class PageState:
         return self._log(batch).read()
 
     def classes(self, batch: ShownBatch, answers: AnswerState) -> list[str]:
-        """The batch's classes, followed by those that people added, in the order of their first use."""
+        """The batch's classes, followed by those that current answers added, in the order of first use."""
         known = list(batch.content.classes)
         return known + [name for name in answers.labels if name not in known]
 
