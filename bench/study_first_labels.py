@@ -139,9 +139,14 @@ def main():
             ]
             found.append({"mode": mode, "seed": seed, "rounds": curve, "seconds": commands})
             print(mode, seed, *(f"{c['labels']}: {c['top1']:.3f}" for c in curve))
-    result = {"machine": machine_info(), "samples": samples, "test": test, "runs": found}
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+            if given.out:
+                result = {
+                    "machine": machine_info(),
+                    "samples": samples,
+                    "test": test,
+                    "runs": found,
+                }
+                given.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
