@@ -147,9 +147,14 @@ def curve(axis: Axes, labels: Any, values: Array, *, band: float = 0.15, **style
 def _fit_axes(axis: Axes) -> None:
     """Whole numbers of labels; if there is only one, limits that show a point, not rounding errors."""
     from matplotlib.ticker import MaxNLocator
+    from matplotlib.transforms import Bbox
 
     drawn = axis.dataLim
-    if drawn.width > 0:
+    together = Bbox.union(
+        [a.dataLim for a in axis.get_shared_x_axes().get_siblings(axis) if a.lines]
+    )
+    if together.width > 0:
+        axis.autoscale(True)
         axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
         return
     axis.set_xticks([drawn.x0])
