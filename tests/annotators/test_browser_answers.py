@@ -383,7 +383,7 @@ def test_a_batch_asked_for_anew_is_another_one(project, client, tmp_path):
         ('{"round": 3, "annotator": "file", "ticket": "round_003"}', "annotator 'file'"),
         ('{"round": 3, "annotator": "browser", "ticket": "round_003"}', "rlmba next"),
         ('{"round": 3, "annotator": "browser", "ticket": "../../x"}', "a ticket by name"),
-        ('{"round": 3, "ids": ["a"], "scores": [0.5]}', "`rlmba next` has not been run"),
+        ('{"round": 3, "ids": ["a"], "scores": [0.5]}', "Run `rlmba next`"),
         ("{", "rlmba next"),
         ("[]", "rlmba next"),
         ("{}", "rlmba next"),

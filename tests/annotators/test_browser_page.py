@@ -199,8 +199,8 @@ def test_another_class_where_the_batch_is_open(visit, served, tmp_path):
     settle(page)
     page.keyboard.press("Escape")
     shows(page, "sample 0")
-    press(page, "+")
-    page.keyboard.type("horse 1")
+    settle(page)
+    page.fill("#name", "horse 1")  # the field keeps the focus and what was typed
     press(page, "Enter")
     shows(page, "sample 2")
     wait(other, ".choice", "horse 1")

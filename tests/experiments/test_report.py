@@ -8,10 +8,13 @@ import re
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from rich.console import Console
 
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments import make_report
+from rlmba.experiments.palette import modality_colours
+from rlmba.types import MULTIMODAL
 from tests.helpers.bmmal_files import write_bmmal
 
 from .conftest import top1_of
@@ -20,6 +23,7 @@ ONE = {
     "learning_curve.png",
     "contributions.png",
     "weights.png",
+    "report.html",
     "table.md",
     "table.csv",
     "curves.csv",
@@ -131,10 +135,15 @@ def test_one_run_is_quick(write_run, tmp_path):
     table = (made.folder / "table.md").read_text()
     assert "±" not in "".join(line for line in table.splitlines() if line.startswith("|"))
     assert "seed 0 not finished, 3 of 8 rounds so far" in table
+    (group,) = made.groups
+    fused, *colours = modality_colours([MULTIMODAL, *group.modalities], MULTIMODAL).values()
     for name in ("learning_curve", "contributions", "weights"):
         image = matplotlib.image.imread(made.folder / f"{name}.png")[..., :3]
-        blue = np.abs(image - np.divide((0x00, 0x72, 0xB2), 255)).max(axis=-1) < 0.02
-        assert blue.sum() > 200, name
+        for colour in colours if name != "learning_curve" else [fused, *colours]:
+            there = np.abs(image - to_rgb(colour)).max(axis=-1) < 0.02
+            assert there.sum() > 100, (name, colour)
+    page = (made.folder / "report.html").read_text()
+    assert page.count('<img src="data:image/png') == 3
 
 
 def test_files_of_a_comparison(report):

@@ -40,7 +40,10 @@ class TableData:
     notes : tuple of str
         What a reader needs to interpret it: what was measured, under which fusion, definitions.
     bold : frozenset of (row, column)
-        Cells that are set in bold.
+        Cells that are set in bold: the best of a column, and what is significantly better.
+    worse : frozenset of (row, column)
+        Cells that say that something is significantly worse; they are set in italics, with a mark where
+        color is used.
     subject : Subject
         Of the whole table.
     row_subjects, column_subjects : tuple of Subject [R], [K]
@@ -53,6 +56,7 @@ class TableData:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     bold: frozenset[tuple[int, int]] = frozenset()
+    worse: frozenset[tuple[int, int]] = frozenset()
     subject: Subject = _WHOLE
     row_subjects: tuple[Subject, ...] = ()
     column_subjects: tuple[Subject, ...] = ()

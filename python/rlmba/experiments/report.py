@@ -83,6 +83,7 @@ def _narrowed(table: TableData) -> TableData:
         columns=tuple(_NARROW[table.columns[k]] for k in kept),
         rows=tuple(tuple(row[k] for k in kept) for row in table.rows),
         bold=frozenset((r, kept.index(k)) for r, k in table.bold if k in kept),
+        worse=frozenset((r, kept.index(k)) for r, k in table.worse if k in kept),
     )
 
 
@@ -92,8 +93,9 @@ def make_report(
     """Read run folders, and write their tables and figures.
 
     The report of a single run consists of ``learning_curve.png``, ``contributions.png``,
-    ``weights.png``, the overview as ``table.md`` and ``table.csv``, and ``curves.csv``. That of several
-    runs consists of ``report.html``, the overview, ``tables/`` (Markdown, CSV, LaTeX) and ``figures/``
+    ``weights.png``, ``report.html``, the overview as ``table.md`` and ``table.csv``, and ``curves.csv``.
+    That of several runs consists of ``report.html``, the overview, ``tables/`` (Markdown, CSV, LaTeX) and
+    ``figures/``
     (PNG, PDF, SVG, CSV).
 
     Parameters
@@ -129,9 +131,10 @@ def make_report(
         raise UsageError(
             f"{output}: expected a folder for the report, found a file; give another --output"
         )
-    if len(found.runs) == 1 and groups[0].options and budget is None:
-        return WrittenReport(output, _write(output, _one(groups)), groups, skipped=found.skipped)
     facts = _facts(groups, found)
+    if len(found.runs) == 1 and groups[0].options and budget is None:
+        files = _write(output, _one(groups, facts))
+        return WrittenReport(output, files, groups, skipped=found.skipped)
     return _compare(groups, found, facts, output, budget=budget, figures=figures)
 
 
@@ -142,12 +145,24 @@ def _overview(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
     yield "curves.csv", overview.curves_csv(groups).encode()
 
 
-def _one(groups: Sequence[Group]) -> Iterator[tuple[str, bytes]]:
+def _page(
+    groups: Sequence[Group],
+    tables: Sequence[TableData],
+    figures: Sequence[FigureData],
+    facts: Mapping[str, str],
+) -> str:
+    from rlmba.experiments.html import render as html
+
+    return html(_title(groups), tables=tables, figures=figures, groups=groups, facts=facts)
+
+
+def _one(groups: Sequence[Group], facts: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     (group,) = groups
-    yield "learning_curve.png", single.learning_curve(group)
-    yield "contributions.png", single.contributions(group)
-    yield "weights.png", single.weights(group)
+    figures = single.figures(group)
+    for figure in figures:
+        yield f"{figure.key}.png", figure.files["png"]
     yield from _overview(groups)
+    yield "report.html", _page(groups, overview.overview(groups), figures, facts).encode()
 
 
 def _compare(
@@ -161,7 +176,6 @@ def _compare(
 ) -> WrittenReport:
     """Write the report of several runs. Only these need statistics, which are imported here."""
     from rlmba.experiments.figures.assemble import scope_figures
-    from rlmba.experiments.html import render as html
     from rlmba.experiments.scope import scopes
     from rlmba.experiments.tables.assemble import scope_tables
 
@@ -184,13 +198,7 @@ def _compare(
                 f"figures/{figure.key}.csv",
                 csv_text(figure.columns, figure.rows).encode(),
             )
-        page = html(
-            _title(groups),
-            tables=[*overview.overview(groups), *tables],
-            figures=drawn,
-            groups=groups,
-            facts=facts,
-        )
+        page = _page(groups, [*overview.overview(groups), *tables], drawn, facts)
         yield "report.html", page.encode()
 
     written = _write(output, files())

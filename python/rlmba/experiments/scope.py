@@ -151,6 +151,7 @@ class Scope:
         notes: Sequence[str],
         *,
         bold: frozenset[tuple[int, int]] | set[tuple[int, int]] = frozenset(),
+        worse: frozenset[tuple[int, int]] | set[tuple[int, int]] = frozenset(),
         row_datasets: Sequence[str] = (),
         column_datasets: Sequence[str | None] = (),
     ) -> TableData:
@@ -165,6 +166,7 @@ class Scope:
             rows=tuple(rows),
             notes=tuple(notes),
             bold=frozenset(bold),
+            worse=frozenset(worse),
             subject=Subject(fusion=self.fusion),
             row_subjects=tuple(map(Subject, row_datasets)),
             column_subjects=tuple(map(Subject, column_datasets)),

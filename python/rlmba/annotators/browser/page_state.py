@@ -20,9 +20,9 @@ from rlmba.annotators.browser.answer_log import (
     CurrentAnswer,
 )
 from rlmba.annotators.matching import CANNOT_TELL, ClassNames
+from rlmba.config.schema import ProjectConfig
 from rlmba.errors import AnnotatorError, RunFolderError, UsageError
 from rlmba.runfolder.batches import LabelBatch, Question
-from rlmba.config.schema import ProjectConfig
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.pending import read_pending
 from rlmba.runfolder.settings import read_config
@@ -104,8 +104,8 @@ class PageState:
             pending = read_pending(self._folder)
             if pending is None or not pending.annotator:
                 return (
-                    "There is no batch to label now. Run `rlmba next` to choose one; this page then continues "
-                    "automatically."
+                    "There is no batch to label now. Run `rlmba next` to choose one; this page then "
+                    "continues automatically."
                 )
             if pending.annotator != "browser":
                 return (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlmba.experiments.content import FigureData
 from rlmba.experiments.curves import Group
 from rlmba.experiments.figures.style import (
-    COLOURS,
     DASHES,
     curve,
     export,
@@ -14,9 +14,10 @@ from rlmba.experiments.figures.style import (
     key_line,
     panels,
 )
+from rlmba.experiments.palette import modality_colours
 from rlmba.types import MULTIMODAL
 
-__all__ = ["contributions", "learning_curve", "weights"]
+__all__ = ["contributions", "figures", "learning_curve", "weights"]
 
 _THICK: dict[str, Any] = {"linestyle": "-", "linewidth": 2.0}
 
@@ -25,14 +26,30 @@ def _title(group: Group, what: str) -> str:
     return f"{group.dataset}: {what}, {group.strategy}, {group.fusion} fusion"
 
 
+def figures(group: Group) -> list[FigureData]:
+    """Draw all figures of a run."""
+    drawn = (
+        ("learning_curve", "Learning curve", learning_curve),
+        ("contributions", "Shapley contributions on the validation set", contributions),
+        ("weights", "Modality weights", weights),
+    )
+    return [
+        FigureData(
+            key=key, title=title, caption="", files={"png": draw(group)}, columns=(), rows=()
+        )
+        for key, title, draw in drawn
+    ]
+
+
 def learning_curve(group: Group) -> bytes:
     """Draw Top-1 against labels: the fused head as a solid line, the modalities' heads dashed."""
     figure, (axis,) = panels(1, columns=1, ylabel=f"Top-1 on {group.on}", share_y=False)
     handles = []
+    colours = modality_colours(list(group.top1), MULTIMODAL)
     for i, (head, values) in enumerate(group.top1.items()):
         fused = head == MULTIMODAL
         style = dict(_THICK) if fused else {"linestyle": DASHES[(i - 1) % len(DASHES)]}
-        style = {"linewidth": 1.4, **style, "color": COLOURS[i % len(COLOURS)]}
+        style = {"linewidth": 1.4, **style, "color": colours[head]}
         curve(axis, group.labels, values, **style)
         handles.append(key_line("multimodal (fused)" if fused else f"{head} alone", **style))
     finish(figure, _title(group, "learning curve"), handles)
@@ -43,8 +60,9 @@ def contributions(group: Group) -> bytes:
     """Draw the normalized Shapley contributions of the modalities against labels."""
     figure, (axis,) = panels(1, columns=1, ylabel="normalized contribution", share_y=False)
     handles = []
-    for i, (modality, values) in enumerate(group.contributions.items()):
-        style = {**_THICK, "color": COLOURS[i % len(COLOURS)]}
+    colours = modality_colours(list(group.contributions))
+    for modality, values in group.contributions.items():
+        style = {**_THICK, "color": colours[modality]}
         curve(axis, group.labels, values, **style)
         handles.append(key_line(modality, **style))
     axis.set_ylim(-0.02, 1.02)
@@ -60,7 +78,7 @@ def weights(group: Group) -> bytes:
         ("AMCB weight w (scoring)", group.weights, _THICK),
         ("weight in the fusion", group.fusion_weights, dashed),
     )
-    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(group.modalities)}
+    colours = modality_colours(group.modalities)
     for _, by_modality, style in kinds:
         for modality, values in by_modality.items():
             curve(axis, group.labels, values, color=colours[modality], **style)

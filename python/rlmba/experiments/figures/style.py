@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlmba.experiments.curves import Array, Group
+from rlmba.experiments.palette import other_colour, strategy_colour
 from rlmba.markup import visible
 
 if TYPE_CHECKING:
@@ -16,15 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS", "DASHES", "FORMATS", "canvas", "curve", "export", "finish", "key_line", "legend_text",
+    "DASHES", "FORMATS", "canvas", "curve", "export", "finish", "key_line", "legend_text",
     "panels", "seeds_text", "strategy_styles", "tidy",
 ]  # fmt: skip
 
-# The colors of Okabe and Ito without yellow, which is too light on white; then darker ones.
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B4513",
-    "#6A3D9A", "#7F7F7F",
-)  # fmt: skip
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 4)))
 
 FORMATS = ("png", "pdf", "svg")
@@ -34,39 +30,41 @@ _OURS = {"linewidth": 2.1, "markersize": 4.6, "zorder": 3}
 _DENSE = (0, (3, 1, 1, 1, 1, 1))
 # Fixed, so that a strategy looks the same in all figures of all reports.
 _STRATEGIES: Mapping[str, dict[str, Any]] = {
-    "rlmba": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_OURS},
-    "rlmba-x": {"color": "#0072B2", "linestyle": "-", "marker": "s", **_OURS},
-    "rlmba-h": {"color": "#009E73", "linestyle": "-", "marker": "^", **_OURS},
-    "rlmba-evidential": {"color": "#CC79A7", "linestyle": "-", "marker": "D", **_OURS},
-    "random": {"color": "#000000", "linestyle": (0, (6, 2)), "marker": "x", **_LINE},
-    "entropy": {"color": "#E69F00", "linestyle": ":", "marker": "v", **_LINE},
-    "margin": {"color": "#8B4513", "linestyle": ":", "marker": "^", **_LINE},
-    "gcnal": {"color": "#6A3D9A", "linestyle": "-.", "marker": "P", **_LINE},
-    "coreset": {"color": "#7F7F7F", "linestyle": "-.", "marker": "p", **_LINE},
-    "deepfool": {"color": "#56B4E9", "linestyle": _DENSE, "marker": "<", **_LINE},
-    "bald": {"color": "#B2A100", "linestyle": _DENSE, "marker": ">", **_LINE},
-    "badge": {"color": "#009E73", "linestyle": "--", "marker": "D", **_LINE},
-    "bmmal": {"color": "#CC79A7", "linestyle": "--", "marker": "h", **_LINE},
-    "maxherding": {"color": "#6A3D9A", "linestyle": ":", "marker": "X", **_LINE},
-    "uherding": {"color": "#56B4E9", "linestyle": "--", "marker": "X", **_LINE},
-    "typiclust": {"color": "#E69F00", "linestyle": "-.", "marker": "d", **_LINE},
-    "tcm": {"color": "#8B4513", "linestyle": "--", "marker": "d", **_LINE},
-    "probcover": {"color": "#7F7F7F", "linestyle": ":", "marker": "8", **_LINE},
-    "dropquery": {"color": "#B2A100", "linestyle": "-.", "marker": "1", **_LINE},
-    "alfa-mix": {"color": "#009E73", "linestyle": ":", "marker": "2", **_LINE},
-    "galaxy": {"color": "#CC79A7", "linestyle": "-.", "marker": "*", **_LINE},
-    "amcb-only": {"color": "#009E73", "linestyle": "-.", "marker": "^", **_LINE},
-    "efda-only": {"color": "#56B4E9", "linestyle": _DENSE, "marker": "v", **_LINE},
-    "no-diversity": {"color": "#E69F00", "linestyle": (0, (8, 2)), "marker": "<", **_LINE},
-    "greedy": {"color": "#000000", "linestyle": ":", "marker": ">", **_LINE},
-    "uniform-draw": {"color": "#7F7F7F", "linestyle": "--", "marker": "*", **_LINE},
-    "absolute": {"color": "#D55E00", "linestyle": "-", "marker": "o", **_LINE},
-    "incremental": {"color": "#009E73", "linestyle": "--", "marker": "^", **_LINE},
-    "relative": {"color": "#0072B2", "linestyle": "-.", "marker": "s", **_LINE},
+    "rlmba": {"linestyle": "-", "marker": "o", **_OURS},
+    "rlmba-x": {"linestyle": "-", "marker": "s", **_OURS},
+    "rlmba-h": {"linestyle": "-", "marker": "^", **_OURS},
+    "rlmba-evidential": {"linestyle": "-", "marker": "D", **_OURS},
+    "random": {"linestyle": (0, (6, 2)), "marker": "x", **_LINE},
+    "entropy": {"linestyle": ":", "marker": "v", **_LINE},
+    "margin": {"linestyle": ":", "marker": "^", **_LINE},
+    "gcnal": {"linestyle": "-.", "marker": "P", **_LINE},
+    "coreset": {"linestyle": "-.", "marker": "p", **_LINE},
+    "deepfool": {"linestyle": _DENSE, "marker": "<", **_LINE},
+    "bald": {"linestyle": _DENSE, "marker": ">", **_LINE},
+    "badge": {"linestyle": "--", "marker": "D", **_LINE},
+    "bmmal": {"linestyle": "--", "marker": "h", **_LINE},
+    "maxherding": {"linestyle": ":", "marker": "X", **_LINE},
+    "uherding": {"linestyle": "--", "marker": "X", **_LINE},
+    "typiclust": {"linestyle": "-.", "marker": "d", **_LINE},
+    "tcm": {"linestyle": "--", "marker": "d", **_LINE},
+    "probcover": {"linestyle": ":", "marker": "8", **_LINE},
+    "dropquery": {"linestyle": "-.", "marker": "1", **_LINE},
+    "alfa-mix": {"linestyle": ":", "marker": "2", **_LINE},
+    "galaxy": {"linestyle": "-.", "marker": "*", **_LINE},
+    "amcb-only": {"linestyle": "-.", "marker": "^", **_LINE},
+    "efda-only": {"linestyle": _DENSE, "marker": "v", **_LINE},
+    "no-diversity": {"linestyle": (0, (8, 2)), "marker": "<", **_LINE},
+    "greedy": {"linestyle": ":", "marker": ">", **_LINE},
+    "uniform-draw": {"linestyle": "--", "marker": "*", **_LINE},
+    "absolute": {"linestyle": "-", "marker": "o", **_LINE},
+    "incremental": {"linestyle": "--", "marker": "^", **_LINE},
+    "relative": {"linestyle": "-.", "marker": "s", **_LINE},
 }
 _MARKERS = "*dX8H1234+"
 # Curves with more points have markers only at some of them.
 _MARKED = 12
+# Half the height of the axes of a single round, at least: five points of accuracy.
+_LEAST_HEIGHT = 0.05
 
 
 def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -75,10 +73,10 @@ def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     others = 0
     for name in names:
         if name in _STRATEGIES:
-            styles[name] = dict(_STRATEGIES[name])
+            styles[name] = {"color": strategy_colour(name), **_STRATEGIES[name]}
         else:
             styles[name] = {
-                "color": COLOURS[others % len(COLOURS)],
+                "color": other_colour(others),
                 "linestyle": DASHES[others % len(DASHES)],
                 "marker": _MARKERS[others % len(_MARKERS)],
                 **_LINE,
@@ -143,6 +141,26 @@ def curve(axis: Axes, labels: Any, values: Array, *, band: float = 0.15, **style
         axis.fill_between(
             x, mean - sd, mean + sd, color=style["color"], alpha=band, linewidth=0, zorder=1
         )
+    _fit_axes(axis)
+
+
+def _fit_axes(axis: Axes) -> None:
+    """Whole numbers of labels; if there is only one, limits that show a point, not rounding errors."""
+    from matplotlib.ticker import MaxNLocator
+    from matplotlib.transforms import Bbox
+
+    drawn = axis.dataLim
+    together = Bbox.union(
+        [a.dataLim for a in axis.get_shared_x_axes().get_siblings(axis) if a.lines]
+    )
+    if together.width > 0:
+        axis.autoscale(True)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+        return
+    axis.set_xticks([drawn.x0])
+    axis.set_xlim(drawn.x0 - max(1, drawn.x0 / 2), drawn.x0 + max(1, drawn.x0 / 2))
+    middle, reach = (drawn.y0 + drawn.y1) / 2, max(drawn.height, _LEAST_HEIGHT)
+    axis.set_ylim(middle - reach, middle + reach)
 
 
 def key_line(label: str, **style: Any) -> Any:

@@ -41,7 +41,7 @@
   function lines() {
     return data.groups
       .filter((group) => here(group) && group.curves[state.metric]?.[state.head])
-      .map((group) => ({ group, name: data.names[group.name], ...group.curves[state.metric][state.head], ...style(group.name) }))
+      .map((group) => ({ group, name: data.names[group.name], ...group.curves[state.metric][state.head], ...style(data.colours, group.name) }))
       .map((line) => ({ ...line, dash: DASHES[(state.fusion === "" ? line.group.fusion : line.turn) % DASHES.length] }));
   }
 

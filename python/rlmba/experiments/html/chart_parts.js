@@ -55,12 +55,10 @@ const parts = (() => {
     "M0 -4.1L4.1 0L0 4.1L-4.1 0z",
   ];
   const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 3", "4 2 1 2 1 2"];
-  const COLOURS = 10;
-
-  // Color and mark distinguish any number of lines, also without color vision.
-  function style(name) {
-    const turn = Math.floor(name / COLOURS);
-    return { colour: `var(--line-${name % COLOURS})`, mark: MARKS[turn % MARKS.length], turn };
+  // The color is that of the strategy in all figures; lines of the same color have different marks.
+  function style(colours, name) {
+    const turn = colours.slice(0, name).filter((colour) => colour === colours[name]).length;
+    return { colour: `var(--line-${colours[name]})`, mark: MARKS[turn % MARKS.length], turn };
   }
 
   function sample(colour, mark, dash) {
@@ -113,5 +111,5 @@ const parts = (() => {
     return pieces.join("");
   }
 
-  return { COLOURS, DASHES, band, csv, drawn, element, number, path, sample, select, style, thinned, ticks };
+  return { DASHES, band, csv, drawn, element, number, path, sample, select, style, thinned, ticks };
 })();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from rlmba.errors import UsageError
 from rlmba.experiments.curves import Array, Group
+from rlmba.experiments.palette import COLOURS, other_colour, strategy_colour
 
 __all__ = ["curves_json", "line_names"]
 
@@ -105,8 +107,17 @@ def curves_json(
         "fusions": list(fusions),
         "metrics": {m: _METRICS.get(m, m) for m in dict.fromkeys([*known, *found])},
         "names": distinct,
+        "colours": _colours(groups, names),
         "groups": written,
     }
+
+
+def _colours(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
+    """The place in the palette of each distinct name: its strategy's color, as in the figures."""
+    strategies = {name: group.strategy for group, name in zip(groups, names, strict=True)}
+    numbers = itertools.count()
+    colours = (strategy_colour(s) or other_colour(next(numbers)) for s in strategies.values())
+    return [COLOURS.index(colour) for colour in colours]
 
 
 def _curves(group: Group) -> dict[str, dict[str, Any]]:

@@ -153,6 +153,7 @@ def _table(table: TableData, names: _Names) -> dict[str, Any]:
             for r, row in enumerate(table.rows)
         ],
         "bold": table.bold,
+        "worse": table.worse,
         "notes": table.notes,
         "csv": _csv_uri(table.columns, ([cell.text for cell in row] for row in table.rows)),
         "file": _file_name(table.key),
@@ -184,7 +185,7 @@ def _figure(figure: FigureData, names: _Names) -> dict[str, Any]:
         "position": names.position(figure.subject),
         "kind": kind,
         "image": f"data:{_IMAGES[kind]};base64,{base64.b64encode(figure.files[kind]).decode()}",
-        "csv": _csv_uri(figure.columns, figure.rows),
+        "csv": _csv_uri(figure.columns, figure.rows) if figure.columns else "",
         "file": _file_name(figure.key),
     }
 

@@ -83,9 +83,11 @@ def against(scope: Scope, reference: str) -> TableData:
         zip(areas, finals, strict=True), key=lambda c: (order[c[0].dataset], _place(c[0].strategy))
     )
     rows: list[tuple[Cell, ...]] = []
-    bold = set()
+    bold: set[tuple[int, int]] = set()
+    worse: set[tuple[int, int]] = set()
     for c, final in both:
-        bold |= {(len(rows), k) for k, x in ((7, c), (10, final)) if x.verdict != "ties"}
+        for column, compared in ((7, c), (10, final)):
+            _mark(compared, (len(rows), column), bold, worse)
         rows.append(
             (
                 text(c.dataset), text(c.strategy), text(c.test.n),
@@ -104,8 +106,20 @@ def against(scope: Scope, reference: str) -> TableData:
         rows,
         _notes(scope, [_TESTED], areas.notes, finals.notes),
         bold=bold,
+        worse=worse,
         row_datasets=[c.dataset for c, _ in both],
     )  # fmt: skip
+
+
+def _mark(
+    compared: statistics.Comparison,
+    cell: tuple[int, int],
+    bold: set[tuple[int, int]],
+    worse: set[tuple[int, int]],
+) -> None:
+    """Add the cell of a verdict to those of its kind."""
+    if compared.verdict != "ties":
+        (bold if compared.verdict == "wins" else worse).add(cell)
 
 
 def _notes(scope: Scope, *more: Iterable[str]) -> tuple[str, ...]:
@@ -119,7 +133,8 @@ def verdicts(scope: Scope) -> TableData | None:
     None if there is no reference.
     """
     rows: list[tuple[Cell, ...]] = []
-    bold = set()
+    bold: set[tuple[int, int]] = set()
+    worse: set[tuple[int, int]] = set()
     notes: list[str] = []
     for reference, among in contests(scope):
         single = _compared(among, reference, "aubc")
@@ -128,8 +143,7 @@ def verdicts(scope: Scope) -> TableData | None:
         for c in sorted(pooled, key=lambda c: _place(c.strategy)):
             each = [s for s in single if s.strategy == c.strategy and s.predictor == c.predictor]
             tested = [s for s in each if s.test.p is not None]
-            if c.verdict != "ties":
-                bold.add((len(rows), 11))
+            _mark(c, (len(rows), 11), bold, worse)
             rows.append(
                 (
                     text(reference), text(c.strategy), text(len(each)),
@@ -158,6 +172,7 @@ def verdicts(scope: Scope) -> TableData | None:
             notes,
         ),
         bold=bold,
+        worse=worse,
     )  # fmt: skip
 
 

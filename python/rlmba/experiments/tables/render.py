@@ -39,7 +39,8 @@ def markdown(table: TableData, *, level: int = 2) -> str:
 
     def text(r: int, k: int, cell: Cell) -> str:
         plain = markup.markdown(cell.text)
-        return f"**{plain}**" if (r, k) in table.bold and plain else plain
+        mark = "**" if (r, k) in table.bold else "*" if (r, k) in table.worse else ""
+        return f"{mark}{plain}{mark}" if plain else plain
 
     rule = "|".join("---:" if _numeric(table, k) else "---" for k in range(len(table.columns)))
     lines = [
@@ -103,7 +104,8 @@ def latex(table: TableData) -> str:
 
     def text(r: int, k: int, cell: Cell) -> str:
         plain = markup.latex(cell.text)
-        return rf"\textbf{{{plain}}}" if (r, k) in table.bold and plain else plain
+        form = "textbf" if (r, k) in table.bold else "textit" if (r, k) in table.worse else ""
+        return rf"\{form}{{{plain}}}" if form and plain else plain
 
     across = range(len(table.columns))
     alignment = "".join("r" if _numeric(table, k) else "l" for k in across)
@@ -152,8 +154,12 @@ def terminal(table: TableData, *, notes: bool = True) -> Table:
     for r, row in enumerate(table.rows):
         built.add_row(
             *(
-                Text(markup.visible(c.text), style="bold" if (r, k) in table.bold else "")
+                Text(markup.visible(c.text), style=_terminal_style(table, (r, k)))
                 for k, c in enumerate(row)
             )
         )
     return built
+
+
+def _terminal_style(table: TableData, cell: tuple[int, int]) -> str:
+    return "bold" if cell in table.bold else "italic red" if cell in table.worse else ""
