@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlmba.errors import DataError, UsageError
 
-__all__ = ["PACKAGED", "PackagedWeights", "find", "require"]
+__all__ = ["PACKAGED", "PackagedWeights", "find", "listing", "require"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +151,15 @@ def require(name: str) -> tuple[Path, ...]:
                 f"{_again(wanted)}"
             )
     return paths
+
+
+def listing() -> list[str]:
+    """One line per encoder with packaged weights: whether they are installed, their licence and source."""
+    return [
+        f"  {'ok' if find(name) else '--'}  {name}: {w.content}; {w.licence}, {w.source}"
+        + ("" if find(name) else f"; {w.command}")
+        for name, w in PACKAGED.items()
+    ]
 
 
 def _again(wanted: PackagedWeights) -> str:
