@@ -133,7 +133,7 @@ def main():
                 {
                     "labels": r["labels"],
                     "top1": r["test"]["heads"]["mm"]["top1"],
-                    "macro": r["test"]["heads"]["mm"].get("macro"),
+                    "macro": r["test"]["heads"]["mm"]["top1_macro"],
                 }
                 for r in rounds
             ]

@@ -50,6 +50,12 @@ def init(
             "--from-scratch", help="Train encoders from the labels alone; needs hundreds of labels."
         ),
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoding of text files that are not UTF-8, e.g. gb18030. [default: found from the files]"
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. batch_size=20."),
@@ -76,6 +82,8 @@ def init(
         annotator=annotator,
         annotator_options=parse_settings(annotator_option or []),
     )
+    if encoding is not None:
+        chosen["dataset_options.encoding"] = encoding
     config = configure(chosen, settings=settings or [])
     encoders: list[ChosenEncoder] = []
     if not from_scratch:
