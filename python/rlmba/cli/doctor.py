@@ -13,7 +13,7 @@ def doctor() -> None:
 
     The exit code is 1 if something needed does not work.
     """
-    from rlmba import environment
+    from rlmba import environment, packaged_weights
 
     found = environment.inspect()
     typer.echo(f"rlmba {found.rlmba}, Python {found.python}, {found.platform}, {found.cores} cores")
@@ -32,6 +32,9 @@ def doctor() -> None:
         typer.echo(f"  ok  {device.name}, {device.memory_bytes / 2**30:.1f} GiB")
     if not found.devices:
         typer.echo("  --  none")
+    typer.echo("\nPretrained encoders whose weights a package contains")
+    for line in packaged_weights.listing():
+        typer.echo(line)
     problems = found.problems()
     if problems:
         typer.echo("\nMissing")

@@ -10,6 +10,7 @@ from rlmba.cli.app import app
 @app.command()
 def encoders() -> None:
     """List the encoders, the kinds of modality they accept, and the naming of encoder families."""
+    from rlmba import packaged_weights
     from rlmba.errors import UsageError
     from rlmba.models.registry import describe_encoder, encoder_names
 
@@ -24,3 +25,6 @@ def encoders() -> None:
         "NAME is the library's name of a network: torchvision:resnet50, or just resnet50; "
         "transformers:HUB-NAME or transformers:FOLDER"
     )
+    typer.echo("\nWeights that packages of the Python package index contain:")
+    for line in packaged_weights.listing():
+        typer.echo(line)

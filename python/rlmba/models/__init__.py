@@ -29,6 +29,7 @@ from rlmba.models.registry import (
 )
 from rlmba.models.sentence_transformers_nets import SentenceTransformersText
 from rlmba.models.sequence import SequenceCnn
+from rlmba.models.soundnet import SoundNet
 from rlmba.models.spectrogram import SpectrogramCnn
 from rlmba.models.standardized import Standardized
 from rlmba.models.text import TextTransformer
@@ -62,6 +63,7 @@ __all__ = [
     "ResNet101",
     "SentenceTransformersText",
     "SequenceCnn",
+    "SoundNet",
     "SoundStatistics",
     "SpectrogramCnn",
     "Standardized",
