@@ -51,7 +51,7 @@ class Network:
     loader: Loader
     model: MultimodalClassifier
     initial_weights: Mapping[str, torch.Tensor]
-    announce: Callable[[str, int, int], object] | None = None
+    announce: Callable[[str, int, int], None] | None = None
     """Called in the main process with "predict" or "train", and the samples or steps done of a total."""
     fixed_fusion: ClassVar[bool] = False
 
@@ -238,7 +238,7 @@ class Network:
     def _tell(self, name: str, *arguments: Any) -> None:
         self.group.broadcast((name, arguments))
 
-    def _progress(self, stage: str) -> Callable[[int, int], object] | None:
+    def _progress(self, stage: str) -> Callable[[int, int], None] | None:
         return None if self.announce is None else partial(self.announce, stage)
 
     def _predict(
