@@ -24,12 +24,15 @@ class Watching:
     def __init__(self):
         self.stages, self.batches, self.waits, self.rounds = [], [], [], []
         self.urls = []
+        self.counted = {}
 
     def serving(self, url):
         self.urls.append(url)
 
     def stage(self, name, done=0, total=0):
         self.stages.append(name)
+        if total:
+            self.counted.setdefault(name, []).append((done, total))
 
     def asked(self, query):
         self.batches.append(query.batch)
@@ -60,6 +63,9 @@ class TestLoop:
         assert "3 rounds" in loop(folder, watching, rounds=3)
         assert watching.rounds == [0, 1, 2]
         assert [len(b.questions) for b in watching.batches] == [21, 6, 6]
+        for stage in ("train", "predict"):
+            done, total = watching.counted[stage][-1]
+            assert done == total > 0
         assert loop(folder, watching, rounds=1)
         assert [r.labels for r in read_run(folder).records] == [9, 15, 21, 27]
 

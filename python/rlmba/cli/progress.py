@@ -63,7 +63,12 @@ class _RunProgress:
         evaluation = record.test or record.validation
         heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in evaluation.heads.items())
         seconds = sum(record.seconds.values())
-        self._say(f"round {record.round:2d}  labels {record.labels:5d}  {heads}  ({seconds:.1f} s)")
+        largest = ""
+        if evaluation.majority is not None:
+            largest = f"  largest class {evaluation.majority:.3f}"
+        self._say(
+            f"round {record.round:2d}  labels {record.labels:5d}  {heads}{largest}  ({seconds:.1f} s)"
+        )
         if self._task is not None:
             self._progress.advance(self._task)
 

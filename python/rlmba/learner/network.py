@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +51,8 @@ class Network:
     loader: Loader
     model: MultimodalClassifier
     initial_weights: Mapping[str, torch.Tensor]
+    announce: Callable[[str, int, int], None] | None = None
+    """Called in the main process with "predict" or "train", and the samples or steps done of a total."""
     fixed_fusion: ClassVar[bool] = False
 
     @classmethod
@@ -235,6 +238,9 @@ class Network:
     def _tell(self, name: str, *arguments: Any) -> None:
         self.group.broadcast((name, arguments))
 
+    def _progress(self, stage: str) -> Callable[[int, int], None] | None:
+        return None if self.announce is None else partial(self.announce, stage)
+
     def _predict(
         self, positions: NDArray[np.int64], *, keep_on_device: bool = False
     ) -> PoolOutputs:
@@ -244,6 +250,7 @@ class Network:
             positions,
             batch_size=self.config.training.predict_batch_size,
             keep_on_device=keep_on_device,
+            progress=self._progress("predict"),
             group=self.group,
             spill_folder=self.config.training.spill_folder,
         )
@@ -264,6 +271,7 @@ class Network:
             self.config.training,
             epochs=self.config.epochs,
             seed=seed,
+            progress=self._progress("train"),
             group=self.group,
             validation=validation,
             checkpoint=checkpoint,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rlmba.training.calibration import TEMPERATURE_RANGE
 from rlmba.types import MULTIMODAL, Evaluation, RoundRecord
 
-__all__ = ["balance", "findings", "one_class_only"]
+__all__ = ["balance", "findings", "has_learned", "one_class_only"]
 
 _Z = 1.96
 _WIDE = 0.1
@@ -39,7 +39,7 @@ def findings(record: RoundRecord, classes: Sequence[str]) -> list[str]:
             f"The network predicts only {name}: it has not learned to tell the classes apart yet. Its Top-1 "
             "is the share of that class."
         )
-    elif v.majority is not None and v.mm.top1 <= v.majority:
+    elif not has_learned(v):
         says.append(
             f"Top-1 on the validation set is not above the share of its largest class ({v.majority:.3f}): "
             "the network has learned little yet."
@@ -67,6 +67,16 @@ def one_class_only(evaluation: Evaluation) -> bool:
     """Whether the network predicts one class for all samples, though they have several."""
     several = evaluation.majority is not None and evaluation.majority < 1
     return several and evaluation.predicted_classes == 1
+
+
+def has_learned(evaluation: Evaluation) -> bool:
+    """Whether the network is better than predicting one class for all samples; True if unknown."""
+    majority = evaluation.majority
+    if one_class_only(evaluation) or majority is None:
+        return majority is None
+    # As counts of samples, because Top-1 is rounded to single precision.
+    right, largest = (round(share * evaluation.size) for share in (evaluation.mm.top1, majority))
+    return majority == 1 or right > largest
 
 
 def balance(counts: Mapping[str, int]) -> str:

@@ -49,6 +49,7 @@ def opened_learner(project: Project, announce: Announce) -> Iterator[ActiveLearn
     dataset = load_data(config, group, partial(announce, "computing features"))
     labels = _labels(project, dataset)
     network = build_network(config, dataset, group)
+    network.announce = announce
     with network.loader, worker_deaths(network.loader):
         learner = ActiveLearner(
             config, labels, network, log=project.log, free_keys=PROJECT_FREE_KEYS

@@ -35,6 +35,8 @@ class Summary:
     Attributes
     ----------
     path : path
+    classes : int
+        Number of classes of the network.
     samples : int
     by_class : dict of class to int
         Number of samples by predicted class.
@@ -45,6 +47,7 @@ class Summary:
     """
 
     path: Path
+    classes: int = 0
     samples: int = 0
     by_class: dict[str, int] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
@@ -70,6 +73,11 @@ class Summary:
             f"{self.path}: {self.samples:,} samples",
             ", ".join(f"{name} {count:,}" for name, count in most[:10]) + more,
         ]
+        if len(self.by_class) == 1 and self.classes > 1 and self.samples - len(self.unread) > 1:
+            lines.append(
+                f"every sample got the same one of {self.classes} classes; unless all samples are of that "
+                "class, the network has not learned to tell the classes apart: label more samples"
+            )
         if self.unread:
             some = ", ".join(self.unread[:5]) + (", ..." if len(self.unread) > 5 else "")
             lines.append(
@@ -135,7 +143,7 @@ def predict_file(
         raise UsageError(f"batch_size: expected an integer >= 1, got {batch_size}")
     trained = Trained.load(folder)
     dataset = read_new(trained, manifest=manifest, data=data)
-    summary = Summary(out)
+    summary = Summary(out, len(trained.classes))
 
     def counted() -> Iterator[Columns]:
         for columns in predictions(

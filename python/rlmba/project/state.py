@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlmba.errors import RlmbaError
 from rlmba.project.advice import Advice, advise
-from rlmba.project.findings import one_class_only
+from rlmba.project.findings import has_learned
 from rlmba.project.folder import Project, read_project
 from rlmba.storage import holder
 from rlmba.types import RoundRecord
@@ -16,8 +16,8 @@ from rlmba.types import RoundRecord
 __all__ = ["Status", "advice_of", "open_batch", "status"]
 
 _NOTHING_LEARNED = (
-    "While the network predicts only one class, its accuracy does not show what further labels add: continue "
-    "labeling."
+    "The gain of further labels cannot be estimated while the network is no better than predicting one "
+    "class: continue labeling."
 )
 
 
@@ -95,7 +95,7 @@ def advice_of(project: Project, records: list[RoundRecord]) -> Advice | None:
     sizes = np.array([r.validation.size for r in records], dtype=np.int64)
     correct = np.rint([h.top1 * n for h, n in zip(heads, sizes, strict=True)]).astype(np.int64)
     labels = np.array([r.labels for r in records], dtype=np.float64)
-    if one_class_only(records[-1].validation):
+    if not has_learned(records[-1].validation):
         return Advice(0.0, 0.0, 0.0, 0.0, stop=False, text=_NOTHING_LEARNED)
     # After the last of `budgets`, the advice is about another batch of the last size.
     last = max(1, int(np.diff(labels, prepend=0)[-1]))
