@@ -20,6 +20,14 @@ _AT_ONCE = 500
 """Parameters of one query; SQLite's limit is 999 in old versions."""
 
 
+_REMEDIES = {
+    "full": "free space there, or choose another folder",
+    "locked": "wait for the other process that writes there, or end it",
+    "I/O": "check the disk, or choose another folder",
+}
+_OTHERWISE = "check its permissions"
+
+
 class Database:
     """A table with a primary key, which several processes may read and extend at a time.
 
@@ -103,10 +111,7 @@ class Database:
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         """Rename a damaged file; any other error is raised as a StorageError."""
         if isinstance(error, sqlite3.OperationalError) and "no such column" not in str(error):
-            full = "full" in str(error)
-            remedy = (
-                "free space there, or choose another folder" if full else "check its permissions"
-            )
+            remedy = next((r for part, r in _REMEDIES.items() if part in str(error)), _OTHERWISE)
             raise StorageError(
                 f"{self.path}: cannot be read or written: {error}; {remedy}. What was written before is kept"
             ) from error

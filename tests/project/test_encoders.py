@@ -153,3 +153,38 @@ def test_changed_files_have_other_features(pool, nowhere):
     write_image(pool.parent / "1.jpg", seed=99, label=0, size=(40, 36))
     after = features()
     assert (before != after).any(dim=1)[1]
+
+
+@pytest.mark.parametrize("name", ["timm:resnet10t", "resnet18"])
+def test_random_weights_of_another_seed_have_other_features(pool, name):
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    image = {"name": name, "weights": "random"}
+
+    def features(seed):
+        settings = {"model.frozen": True, "model.encoders.image": image, "seed": seed}
+        config = load_config(
+            overrides={"dataset": "manifest", "data": pool, "device": "cpu", **settings}
+        )
+        data = frozen.load_data(config, frozen.ProcessGroup.open("cpu", "fp32"))
+        return data.load(np.arange(6), train=False, generator=None).inputs["image"]
+
+    first = features(0)
+    assert (features(1) != first).any(dim=1).all()
+    assert (features(0) == first).all()
+
+
+def test_features_of_another_precision_are_not_used(pool, nowhere):
+    settings, _ = chosen_encoders(config_of(pool))
+    config = load_config(
+        overrides={"dataset": "manifest", "data": pool, "device": "cpu", **settings}
+    )
+    folder = pool.parent / "features"
+    config = config.model_copy(
+        update={"model": config.model.model_copy(update={"features_folder": folder})}
+    )
+    for precision in ("bf16", "fp32"):
+        frozen.load_data(config, frozen.ProcessGroup.open("cpu", precision))
+    names = [path.stem for path in folder.iterdir()]
+    assert len(names) == 4
+    assert sum(name.endswith("-bf16") for name in names) == 2

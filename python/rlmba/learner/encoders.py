@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import metadata
 from typing import Any, NamedTuple, cast
 
 import rlmba
@@ -116,4 +117,15 @@ class FrozenEncoders:
             stats = [(str(f), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
         except OSError:
             return ""
-        return json.dumps([rlmba.__version__, name, options, str(modality), stats], default=str)
+        known = [rlmba.__version__, _versions(), name, options, str(modality), stats]
+        return json.dumps(known, default=str)
+
+
+@cache
+def _versions() -> list[str]:
+    """Versions of the libraries that build encoders; another version may compute other features."""
+    found = []
+    for name in ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "onnxruntime"):
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return found

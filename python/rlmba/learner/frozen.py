@@ -226,8 +226,10 @@ def _stored(
     """Features by modality [n, D] and their presence [n, M]; those that are not stored are computed."""
     keys = dataset.sample_keys()
     folder = config.model.features_folder or cache_folder() / "features"
+    precision = "" if group.precision == "fp32" else f"-{group.precision}"
     stores = {
-        m: FeatureStore(folder, facts.identity, facts.width) for m, facts in encoders.facts.items()
+        m: FeatureStore(folder, f"{facts.identity}{precision}", facts.width)
+        for m, facts in encoders.facts.items()
     }
     found = {m: store.read(keys[m]) for m, store in stores.items()}
     lacking = {m: ~known for m, (_, known, _) in found.items()}

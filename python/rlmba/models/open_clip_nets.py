@@ -90,7 +90,7 @@ class _Tower(Backbone):
         """See :meth:`rlmba.models.Encoder.weight_files`; known for a file."""
         del modality, member, options
         if weights == RANDOM:
-            return ()
+            return None
         return None if weights is None else (Path(weights).expanduser(),)
 
 

@@ -83,8 +83,9 @@ class Encoder(nn.Module):
     ) -> tuple[Path, ...] | None:
         """Files that the constructor would read for these arguments, found without reading them.
 
-        An empty tuple means that it reads none, and None that they are unknown. Features of a frozen
-        encoder whose files are known and unchanged are used without building it.
+        They have to determine its weights: an empty tuple is for encoders without weights, and None means
+        that the files are unknown, or that the weights are random and depend on the seed. Features of a
+        frozen encoder whose files are known and unchanged are used without building it.
         """
         del modality, member, options
         return () if cls.weightless else None

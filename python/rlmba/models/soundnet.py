@@ -114,7 +114,7 @@ class SoundNet(Backbone):
         """See :meth:`rlmba.models.Encoder.weight_files`."""
         del modality, member, options
         if weights == RANDOM:
-            return ()
+            return None
         return (
             packaged_weights.find(_NAME) if weights == _PACKAGED else (Path(weights).expanduser(),)
         )

@@ -124,7 +124,7 @@ class TimmNetwork(Backbone):
         """See :meth:`rlmba.models.Encoder.weight_files`."""
         del modality, options
         if weights == RANDOM:
-            return ()
+            return None
         if weights != PRETRAINED:
             return (Path(weights).expanduser(),)
         import timm

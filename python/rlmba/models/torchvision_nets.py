@@ -100,6 +100,18 @@ class TorchvisionNetwork(Backbone):
         self.network = network
         self.finish(architecture)
 
+    @classmethod
+    def weight_files(
+        cls, modality: Modality, *member: str, weights: str = "DEFAULT", **options: Any
+    ) -> tuple[Path, ...] | None:
+        """See :meth:`rlmba.models.Encoder.weight_files`; known for files and cached weights."""
+        from torchvision.models import get_model_weights
+
+        del modality, options
+        known = get_model_weights(member[0]).__members__ if member else {}
+        path = _cached(known[weights]) if weights in known else Path(weights).expanduser()
+        return (path,) if path.is_file() else None
+
     def features(self, x: Tensor) -> Tensor:
         """Map [n, C, ...] to [n, out_features]."""
         y: Tensor = self.network(x)
@@ -212,7 +224,7 @@ def _find(architecture: str, request: Request) -> tuple[dict[str, Tensor], str]:
             raise request.refuse("no such name and no such file")
         return read_state(path), str(path)
     member = known[request.weights]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
+    cached = _cached(member)
     if cached.is_file():
         return read_state(cached), str(cached)
     try:
@@ -222,6 +234,10 @@ def _find(architecture: str, request: Request) -> tuple[dict[str, Tensor], str]:
             )
     except (OSError, RuntimeError) as error:
         raise request.refuse(f"not in {cached.parent}, and cannot be fetched ({error})") from error
+
+
+def _cached(member: Any) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
 
 
 def _named(architecture: str) -> str:

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,7 @@ __all__ = [
     "checkpointed",
     "configuration",
     "image_constants",
+    "local_files",
     "part_of",
     "pixel_options",
     "read_config",
@@ -113,6 +115,23 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
         missing, source = sorted(report["missing_keys"]), request
     tensors = dict(network.named_parameters(remove_duplicate=False))
     return Built(network, [tensors[k] for k in missing if k in tensors], source)
+
+
+def local_files(name: str) -> tuple[Path, ...] | None:
+    """Files of a local folder, or of a hub name in the cache, that decide a network; None if unknown."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        try:
+            cached = try_to_load_from_cache(name, "config.json")
+        except ValueError:  # no name of a repository
+            return None
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
+    kinds = (".json", ".safetensors", ".bin")
+    return tuple(sorted(p for p in folder.iterdir() if p.suffix in kinds))
 
 
 def read_config(request: Request) -> Any:

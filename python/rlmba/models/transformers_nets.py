@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from rlmba.models.transformers_build import (
     checkpointed,
     configuration,
     image_constants,
+    local_files,
     pixel_options,
     read_config,
 )
@@ -116,6 +118,14 @@ class TransformersText(TextNetwork):
             frozen=frozen,
             gradient_checkpointing=gradient_checkpointing,
         )
+
+    @classmethod
+    def weight_files(
+        cls, modality: Modality, *member: str, weights: str | None = None, **options: Any
+    ) -> tuple[Path, ...] | None:
+        """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
+        del modality, options
+        return local_files(member[0]) if weights is None else None
 
 
 @register_encoder("bert-base", kinds=["tokens"])
@@ -230,6 +240,14 @@ class TransformersImage(Backbone):
             self.set_standardization(*constants)
         self.finish(request.encoder, built.fresh)
         checkpointed(network, request.encoder, gradient_checkpointing)
+
+    @classmethod
+    def weight_files(
+        cls, modality: Modality, *member: str, weights: str | None = None, **options: Any
+    ) -> tuple[Path, ...] | None:
+        """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
+        del modality, options
+        return local_files(member[0]) if weights is None else None
 
     def blueprint(self) -> Blueprint:
         """See :meth:`rlmba.models.Encoder.blueprint`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +250,11 @@ class ManifestDataset(MediaDataset):
             for source in sample.sources.values()
             if source is not None and source.path is not None
         )
+        # Other versions may decode a file differently, or read one that could not be read.
+        decoders = [metadata.version(name) for name in ("pillow", "av")]
         keys: dict[str, list[bytes]] = {}
         for modality in self.modalities:
-            form = f"{modality}\0{self.recipe}".encode()
+            form = f"{modality}\0{self.recipe}\0{decoders}".encode()
             numbers = self._numbers.get(modality.name)
             keys[modality.name] = [
                 hashlib.blake2b(form + content, digest_size=16).digest()
