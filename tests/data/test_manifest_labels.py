@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import warnings
 
 import numpy as np
@@ -122,3 +123,29 @@ def test_a_pool_needs_labels(folder):
     path = written(folder, label=["a"] * N, split=None)
     with pytest.raises(DataError, match=r"expected two classes or more, got \['a'\]"):
         make_pool(load_manifest(path, **SMALL))
+
+
+@pytest.mark.parametrize("values", [["-1"], [-1], [-1.0]])
+def test_values_that_mean_no_label(folder, values):
+    path = folder / "codes.jsonl"
+    write_table(path, {**{k: columns()[k] for k in ("id", "age")}, "label": [1, 0, -1, 2] * 3})
+    dataset = load_manifest(path, no_label=values)
+    assert dataset.classes == ("0", "1", "2")
+    assert dataset.labels[:4].tolist() == [1, 0, -1, 2]
+    assert load_manifest(path, no_label=values, classes=["0", "1", "2"]).labels[2] == -1
+    assert "-1" in load_manifest(path).classes
+    with pytest.raises(UsageError, match="no_label: expected a list"):
+        load_manifest(path, no_label="-1")
+
+
+@pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_another_form_of_unicode_are_the_same_file(tmp_path, table, disk):
+    name = unicodedata.normalize(disk, "café/été.txt")
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text("some words")
+    written_as = unicodedata.normalize(table, "café/été.txt")
+    (tmp_path / "m.csv").write_text(
+        f"id,text_file,size\n0,{written_as},1\n" + "".join(f"{i},,{i}\n" for i in range(1, 6))
+    )
+    dataset = load_manifest(tmp_path / "m.csv")
+    assert dataset.shown(0)["text"] == "some words"

@@ -53,6 +53,8 @@ def load_manifest(
     classes : sequence of str, optional
         The classes in their order; any other label is an error. The default is all labels that occur,
         sorted, numerically if all of them are numbers.
+    no_label : sequence of str or number, optional
+        Values of the label column that mean that the class is unknown, such as [-1].
     unlabeled : {"keep", "drop"}, default "keep"
         What to do with training rows that have no label.
     sound : bool, default False

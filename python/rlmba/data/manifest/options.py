@@ -29,6 +29,7 @@ class LabelOptions:
     split: str = "split"
     classes: tuple[str, ...] | None = None
     unlabeled: str = "keep"
+    no_label: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def checked_options(
     sample_rate: int = 16_000,
     tokens: int | None = None,
     encoding: str | None = None,
+    no_label: Sequence[str | int | float] = (),
 ) -> tuple[Options, LabelOptions]:
     """Check the options of a data set that is a table; :func:`rlmba.data.load_manifest` explains each.
 
@@ -115,7 +117,24 @@ def checked_options(
         encoding=_known_encoding(encoding),
     )
     names = None if classes is None else _class_names(classes)
-    return options, LabelOptions(_column("label", label), _column("split", split), names, unlabeled)
+    return options, LabelOptions(
+        _column("label", label),
+        _column("split", split),
+        names,
+        unlabeled,
+        _label_values(no_label),
+    )
+
+
+def _label_values(values: Any) -> tuple[str, ...]:
+    right = isinstance(values, list | tuple) and all(
+        isinstance(v, str | int | float) and not isinstance(v, bool) for v in values
+    )
+    if not right:
+        raise UsageError(
+            f"option no_label: expected a list of the values that mean no label, such as [-1], got {values!r}"
+        )
+    return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values)
 
 
 def _known_encoding(name: Any) -> str | None:

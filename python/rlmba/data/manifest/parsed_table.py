@@ -87,7 +87,7 @@ def parse_table(
         text_is_file = bool(columns.text_is_file) or (
             "text" in columns.media and texts_are_files(table.columns[columns.media["text"]], root)
         )
-        known, classes = read_labels(table, columns.label, labels.classes)
+        known, classes = read_labels(table, columns.label, labels.classes, labels.no_label)
         splits = read_splits(table, columns.split)
     else:
         columns = earlier.columns(table, options)

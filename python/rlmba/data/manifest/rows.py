@@ -95,7 +95,10 @@ def _repeated(table: Table, text: str, first: int, second: int, label: str | Non
 
 
 def read_labels(
-    table: Table, column: str | None, classes: Sequence[str] | None
+    table: Table,
+    column: str | None,
+    classes: Sequence[str] | None,
+    no_label: Sequence[str] = (),
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Labels of all rows, as positions in the classes.
 
@@ -107,6 +110,8 @@ def read_labels(
     classes : sequence of str or None
         The classes; :class:`rlmba.cells.NameIndex` decides which of them a label means. None: the labels that
         occur (:func:`rlmba.cells.class_names`), sorted, numerically if all of them are numbers.
+    no_label : sequence of str
+        Cells with these texts count as empty.
 
     Returns
     -------
@@ -121,7 +126,7 @@ def read_labels(
     unknown = np.full(len(table), -1, np.int64)
     if column is None:
         return unknown, tuple(classes or ())
-    texts = table.texts(column)
+    texts = [None if text in no_label else text for text in table.texts(column)]
     for row, text in enumerate(texts):
         problem = "" if text is None else one_line(text, _LONGEST)
         if problem:

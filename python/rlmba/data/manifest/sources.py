@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -154,7 +155,11 @@ def _path(table: Table, row: int, column: str, value: Any, root: Path) -> Path |
 
 
 def _look(path: Path | None) -> tuple[Path | None, str]:
-    """Where a file is, and why it cannot be used; backslashes are tried as slashes."""
+    """Where a file is, and why it cannot be used.
+
+    Backslashes are tried as slashes, and names in the composed and the decomposed form of Unicode: the
+    table and the file system may spell "é" differently.
+    """
     if path is None:
         return None, ""
     why = missing_or_empty(path)
@@ -162,6 +167,12 @@ def _look(path: Path | None) -> tuple[Path | None, str]:
         turned = Path(str(path).replace("\\", "/"))
         if not missing_or_empty(turned):
             return turned, ""
+        path = turned
+    if why and not str(path).isascii():
+        for form in ("NFC", "NFD"):
+            other = Path(unicodedata.normalize(form, str(path)))
+            if not missing_or_empty(other):
+                return other, ""
     return path, why
 
 
