@@ -27,7 +27,12 @@ __all__ = [
     "versions",
 ]
 
-_IMPORT_NAMES: Mapping[str, str] = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+_IMPORT_NAMES: Mapping[str, str] = {
+    "charset-normalizer": "charset_normalizer",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+}
 # Whether their compiled code fits torch, numpy and the libraries of the system shows only on import. The
 # others are looked up, as are scikit-learn and matplotlib, since importing them all takes twice as long.
 _IMPORTED = frozenset(

@@ -68,7 +68,7 @@ def test_people_are_shown_what_the_network_reads(tmp_path, encoding):
     foreign = [text for text in told if "not UTF-8" in text]
     assert len(foreign) == (encoding == "cp1252")
     if foreign:
-        assert "3 of the text files that were checked are not UTF-8" in foreign[0]
+        assert "3 of 6 text files that were checked are not UTF-8" in foreign[0]
         assert str(tmp_path / "1.txt") in foreign[0]
     for k in range(6):
         shown = dataset.shown(k)["text"]

@@ -115,6 +115,7 @@ def test_found_says_what_is_taken_and_what_is_not(folder):
         "seconds": 1.0,
         "image_side": 32,
         "tokens": 8,
+        "tokenizer": "words",
     }
     again = load_manifest(path, **{**SMALL, **dataset.settled})
     assert again.fingerprint() == dataset.fingerprint()
