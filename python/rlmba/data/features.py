@@ -17,7 +17,7 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.reading.arrays import read_npz
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["guess_kind", "load_features", "save_features"]
+__all__ = ["guess_kind", "load_features", "save_features", "split_of"]
 
 _RESERVED = ("y", "ids", "classes", "present")
 _LONG_WAVEFORM = 1000
@@ -194,12 +194,10 @@ def save_features(
             raise ShapeError(
                 f"modality {name!r}: this name is reserved in a file of features; rename the modality"
             )
-    split = np.zeros(len(dataset), np.uint8)
-    split[dataset.test_positions] = 1
     arrays = {
         **features,
         "y": dataset.labels,
-        "split": split,
+        "split": split_of(dataset),
         "ids": dataset.ids,
         "classes": np.array(dataset.classes, dtype=np.str_),
     }
@@ -208,6 +206,13 @@ def save_features(
     buffer = io.BytesIO()
     np.savez(buffer, **cast("Any", arrays))
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def split_of(dataset: MultimodalDataset) -> NDArray[np.uint8]:
+    """The split of a data set's samples by position: 0 for training, 1 for test."""
+    split = np.zeros(len(dataset), np.uint8)
+    split[dataset.test_positions] = 1
+    return split
 
 
 def _read_alike(

@@ -64,14 +64,15 @@ class FrozenEncoders:
     def built(self) -> dict[str, Encoder]:
         """The encoders by modality."""
         if not self._built:
+            # Heads are not used, and a project may have no classes yet.
+            classes = max(2, len(self._dataset.classes))
+            config = self._config
             model = build_classifier(
                 self._dataset.modalities,
-                max(
-                    2, len(self._dataset.classes)
-                ),  # heads are not used; there may be no classes yet
-                self._config.model,
-                self._config.fusion,
-                seed=model_seed(self._config.seed),
+                classes,
+                config.model,
+                config.fusion,
+                seed=model_seed(config.seed),
             )
             self._group.place(model)
             encoders = (cast("Encoder", encoder) for encoder in model.encoders)

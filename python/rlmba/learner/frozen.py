@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlmba.config import ModelConfig, RunConfig
 from rlmba.data import InMemoryDataset, MultimodalDataset
-from rlmba.data.features import save_features
+from rlmba.data.features import save_features, split_of
 from rlmba.learner.encoders import FrozenEncoders
 from rlmba.learner.settings import load_source
 from rlmba.models import Standardized
@@ -178,7 +178,7 @@ def load_data(
         labels=dataset.labels,
         classes=dataset.classes,
         ids=dataset.ids,
-        split=_split(dataset),
+        split=split_of(dataset),
         present=present,
         partial=unlabeled,
     )
@@ -208,12 +208,6 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
 def on_features(config: ModelConfig) -> ModelConfig:
     """The configuration of a network over features: frozen encoders are left out."""
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
-
-
-def _split(dataset: MultimodalDataset) -> NDArray[np.uint8]:
-    split = np.zeros(len(dataset), np.uint8)
-    split[dataset.test_positions] = 1
-    return split
 
 
 def _stored(

@@ -90,7 +90,8 @@ def chosen_encoders(
     Returns
     -------
     (dict, list of ChosenEncoder)
-        Settings by key, and the choices in the order of the modalities.
+        Settings by key, and the choices in the order of the modalities. Both are empty if there is no
+        encoder to freeze for one of the modalities.
 
     Raises
     ------
@@ -105,6 +106,8 @@ def chosen_encoders(
     for modality in dataset.modalities:
         language = language_of(_texts(dataset, modality.name)) if modality.kind == "tokens" else ""
         found = at_hand(modality.kind, language=language, fetch=fetch)
+        if found is None and modality.kind != "features":
+            return {}, []  # an encoder that has to be trained; the others are trained with it
         if found is None:
             continue
         choice = found._replace(line=f"{modality.name}: {found.line}")

@@ -44,8 +44,8 @@ def findings(record: RoundRecord, classes: Sequence[str]) -> list[str]:
             f"Top-1 on the validation set is not above the share of its largest class ({v.majority:.3f}): "
             "the network has learned little yet."
         )
-    if _half_width(v) > 0 and _half_width(v) > _WIDE:
-        low, high = _wilson(v.mm.top1, v.size)
+    low, high = _wilson(v.mm.top1, v.size)
+    if high - low > 2 * _WIDE:
         says.append(
             f"{v.size} validation samples are too few to tell: the true Top-1 is between {low:.2f} and "
             f"{high:.2f} (95 %)."
@@ -93,11 +93,6 @@ def balance(counts: Mapping[str, int]) -> str:
         names = ", ".join(map(repr, few[:5])) + (", ..." if len(few) > 5 else "")
         says.append(f"classes with a single label: {names}")
     return "; ".join(says)
-
-
-def _half_width(evaluation: Evaluation) -> float:
-    low, high = _wilson(evaluation.mm.top1, evaluation.size)
-    return (high - low) / 2
 
 
 def _wilson(share: float, n: int) -> tuple[float, float]:

@@ -254,7 +254,7 @@ class ManifestDataset(MediaDataset):
         decoders = [metadata.version(name) for name in ("pillow", "av")]
         keys: dict[str, list[bytes]] = {}
         for modality in self.modalities:
-            form = f"{modality}\0{self.recipe}\0{decoders}".encode()
+            form = f"{modality}\0{self.recipe.signature()}\0{decoders}".encode()
             numbers = self._numbers.get(modality.name)
             keys[modality.name] = [
                 hashlib.blake2b(form + content, digest_size=16).digest()

@@ -48,10 +48,10 @@ class Recipe:
     vocabulary: int = 0
     encoding: str = "cp1252"
 
-    def __repr__(self) -> str:
-        # Checksums of data sets cover this text; that of recipes without the field is unchanged.
+    def signature(self) -> str:
+        """What checksums of data sets cover; that of a recipe with the default encoding never changes."""
         values = (getattr(self, f.name) for f in fields(self) if f.name != "encoding")
-        other = f", {self.encoding!r}" if self.encoding != "cp1252" else ""
+        other = "" if self.encoding == "cp1252" else f", {self.encoding!r}"
         return f"({', '.join(map(repr, values))}{other})"
 
 

@@ -119,7 +119,7 @@ class MediaDataset(MultimodalDataset):
     def _checksum(self) -> str:
         content = self._content if isinstance(self._content, str) else self._content()
         words = [self.name, *self.classes, "", *(m.name for m in self.modalities), ""]
-        words += [repr(self.recipe), content, *self.ids.tolist()]
+        words += [self.recipe.signature(), content, *self.ids.tolist()]
         digest = hashlib.blake2b("\0".join(words).encode(), digest_size=16)
         for array in (self.labels, self.train_positions, self.present):
             digest.update(b"\0" if array is None else np.ascontiguousarray(array).data)
