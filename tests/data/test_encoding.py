@@ -15,7 +15,7 @@ from rlmba.data.media.decode import decode_sample
 from rlmba.data.media.layouts.food101 import ingredients
 from rlmba.data.media.tokens import cached_tokenizer, tokenize
 from rlmba.data.table import read_table
-from rlmba.errors import RlmbaWarning
+from rlmba.errors import DataError, RlmbaWarning, UsageError
 
 TEXT = "Crème brûlée\r\n“façon” 3 €, ÿ and more words"
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-be", "cp1252")
@@ -88,3 +88,51 @@ def test_texts_in_tables_and_of_food101_are_read_by_the_same_rule(tmp_path, enco
         warnings.simplefilter("ignore", RlmbaWarning)
         assert read_table(path).columns["text"] == ["Käse"]
     assert ingredients(written("Ingredients: Käse", encoding)) == ("käse", encoding == "cp1252")
+
+
+CHINESE = "id,text\n" + "".join(f"{i},股市大涨，央行宣布降息\n" for i in range(8))
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1251"])
+def test_tables_and_texts_in_encodings_of_other_scripts(tmp_path, encoding):
+    text = {
+        "gb18030": "股市大涨，央行宣布降息。足球比赛今晚举行",
+        "big5": "股市大漲，央行宣布降息。足球比賽今晚舉行",
+        "cp932": "今日は天気がいいですね。新しい映画が公開される",
+        "euc_jp": "今日は天気がいいですね。新しい映画が公開される",
+        "cp949": "오늘 날씨가 좋습니다. 서울에서 축구 경기가 열렸다",
+        "cp1251": "Сегодня хорошая погода. Президент выступил с речью",
+    }[encoding]
+    table = f"id,text,label\n0,{text},a\n1,{text},b\n2,{text},a\n3,{text},b\n"
+    (tmp_path / "t.csv").write_bytes(table.encode(encoding))
+    with pytest.warns(RlmbaWarning, match=f"was read as {encoding}"):
+        assert load_manifest(tmp_path / "t.csv", tokens=20).shown(0)["text"] == text
+    # The first file alone is too short to tell.
+    for k, part in enumerate([text[:3], text, text, text]):
+        (tmp_path / f"{k}.txt").write_bytes(part.encode(encoding))
+    rows = "".join(f"{k},{k}.txt,{'ab'[k % 2]}\n" for k in range(4))
+    (tmp_path / "files.csv").write_text(f"id,text_file,label\n{rows}")
+    with pytest.warns(RlmbaWarning, match=f"4 of 4 text files .* are read as {encoding}"):
+        dataset = load_manifest(tmp_path / "files.csv", tokens=20)
+    assert dataset.shown(0)["text"] == text[:3]
+    assert dataset.settled["encoding"] == encoding
+
+
+@pytest.mark.parametrize("text", [CHINESE, CHINESE.replace("股市大涨", "été à Noël")])
+def test_damaged_utf8_is_not_taken_for_another_encoding(tmp_path, text):
+    data = bytearray(text.encode())
+    del data[-4]  # part of a character
+    (tmp_path / "t.csv").write_bytes(bytes(data))
+    with pytest.raises(DataError, match="expected UTF-8 as in the rest of the file"):
+        load_manifest(tmp_path / "t.csv")
+    assert decode_text(bytes(data), "gb18030").text.startswith(text[:60])
+
+
+def test_an_encoding_that_is_set_is_used(tmp_path):
+    for k in range(4):
+        (tmp_path / f"{k}.txt").write_bytes(f"naïve {k}".encode("cp1252"))
+    rows = "".join(f"{k},{k}.txt,{'ab'[k % 2]}\n" for k in range(4))
+    (tmp_path / "files.csv").write_text(f"id,text_file,label\n{rows}")
+    assert load_manifest(tmp_path / "files.csv", encoding="CP1251").shown(1)["text"] == "naпve 1"
+    with pytest.raises(UsageError, match="expected the name of an encoding"):
+        load_manifest(tmp_path / "files.csv", encoding="no-such-encoding")

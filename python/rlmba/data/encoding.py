@@ -61,14 +61,21 @@ def guess_encoding(data: bytes) -> str:
     Returns
     -------
     str
-        One of :data:`ENCODINGS`; "cp1252" if nothing speaks for another.
+        One of :data:`ENCODINGS`; "cp1252" if nothing speaks for another, or if the bytes are damaged UTF-8.
     """
-    if sum(byte >= 0x80 for byte in data) < _FEWEST:
+    if sum(byte >= 0x80 for byte in data) < _FEWEST or is_damaged_utf8(data):
         return "cp1252"
     from charset_normalizer import from_bytes
 
     best = from_bytes(data, cp_isolation=list(ENCODINGS)).best()
     return "cp1252" if best is None else str(best.encoding)
+
+
+def is_damaged_utf8(data: bytes) -> bool:
+    """Whether most characters outside ASCII are valid UTF-8, which is hardly chance in another encoding."""
+    text = data.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    return sum(c > "\x7f" for c in text) > 2 * damaged > 0
 
 
 def decode_text(data: bytes, fallback: str = "cp1252") -> Decoded:
@@ -78,7 +85,8 @@ def decode_text(data: bytes, fallback: str = "cp1252") -> Decoded:
     encodings have none.
 
     This never fails. After a byte order mark, and in encodings other than Windows-1252, invalid bytes
-    become U+FFFD. If a byte is undefined in Windows-1252, the text is decoded as Latin-1.
+    become U+FFFD. If a byte is undefined in Windows-1252, the text is decoded as Latin-1. Damaged UTF-8 is
+    decoded as UTF-8 if the fallback is another encoding than Windows-1252.
     """
     if (found := _marked(data) or _unmarked_utf16(data)) is not None:
         return found
@@ -87,6 +95,7 @@ def decode_text(data: bytes, fallback: str = "cp1252") -> Decoded:
     except UnicodeDecodeError as error:
         bad = error.start
     if fallback != "cp1252":
+        fallback = "utf-8" if is_damaged_utf8(data) else fallback
         return Decoded(data.decode(fallback, "replace"), fallback, bad)
     try:
         return Decoded(data.decode("cp1252"), "cp1252", bad)

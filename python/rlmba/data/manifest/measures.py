@@ -11,7 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from rlmba.data.encoding import decode_text, guess_encoding, is_marked, read_text
+from rlmba.data.encoding import (
+    decode_text,
+    guess_encoding,
+    is_damaged_utf8,
+    is_marked,
+    read_text,
+)
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.decode import decode_sample
@@ -113,7 +119,7 @@ def foreign_texts(texts: Sequence[Source]) -> tuple[list[Path], int, str]:
             data = path.read_bytes()
             if decode_text(data).bad is not None and not is_marked(data):
                 found.append(path)
-                if len(sample) < _GUESSED_FROM:
+                if len(sample) < _GUESSED_FROM and not is_damaged_utf8(data):
                     sample += data[:_GUESSED_FROM] + b"\n"
     return found, len(paths), guess_encoding(bytes(sample)) if found else "cp1252"
 
