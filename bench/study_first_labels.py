@@ -6,7 +6,8 @@
 
 The pool is the 1,906 Twemoji pictures (CC BY 4.0) with their names and nine categories; 30 % of them are
 the test set. A table of labels answers every batch. Each command runs in a process of its own; its CPU and
-wall seconds include the imports. The mode "random" is the default with random batches.
+wall seconds include the imports. In the mode "random", batches are random; "fixed" has encoders without
+weights, as on a machine that has no pretrained ones.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ MODES = {
     "default": [],
     "from-scratch": ["--from-scratch"],
     "random": ["--set", "strategy=random"],
+    "fixed": [
+        "--set",
+        "model.encoders={image: {name: image-statistics}, text: {name: ngrams}}",
+        "--set",
+        "model.frozen=true",
+    ],
+    "from-scratch-random": ["--from-scratch", "--set", "strategy=random"],
 }
 TEST_SHARE = 0.3
 
