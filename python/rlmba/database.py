@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rlmba.errors import RlmbaWarning, StorageError
-from rlmba.storage import make_folder
+from rlmba.storage import make_folder, open_own
 
 __all__ = ["Database"]
 
@@ -56,18 +58,28 @@ class Database:
         """Yield the columns ``wanted`` (SQL) of the entries with these keys, in any order."""
         if not self.path.is_file():
             return
-        found: list[tuple[Any, ...]] = []
         try:
-            with self._opened() as database:
-                for start in range(0, len(keys), _AT_ONCE):
-                    part = keys[start : start + _AT_ONCE]
-                    marks = ",".join("?" * len(part))
-                    query = f"SELECT {wanted} FROM entries WHERE key IN ({marks})"
-                    found += database.execute(query, part).fetchall()
+            try:
+                found = self._select(wanted, keys, write=False)
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):  # nothing was written yet
+                    return
+                # A killed process may have left a transaction that has to be undone first.
+                found = self._select(wanted, keys, write=True)
         except sqlite3.DatabaseError as error:
             self._set_aside(error)
             return
         yield from found
+
+    def _select(self, wanted: str, keys: Sequence[Any], *, write: bool) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
+        with self._opened(write=write) as database:
+            for start in range(0, len(keys), _AT_ONCE):
+                part = keys[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT {wanted} FROM entries WHERE key IN ({marks})"
+                found += database.execute(query, part).fetchall()
+        return found
 
     def add(self, entries: Iterable[Sequence[Any]]) -> None:
         """Add or replace entries, in one transaction."""
@@ -86,14 +98,22 @@ class Database:
 
     def _insert(self, rows: list[Sequence[Any]]) -> None:
         marks = ",".join("?" * len(rows[0]))
-        with self._opened() as database:
+        with self._opened(write=True) as database:
+            database.execute(f"CREATE TABLE IF NOT EXISTS entries ({self._columns}) WITHOUT ROWID")
             database.executemany(f"INSERT OR REPLACE INTO entries VALUES ({marks})", rows)
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        database = sqlite3.connect(self.path, timeout=_WAIT)
+    def _opened(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+        """Open the file, which may come from somebody else: no link is followed, no function is run."""
         try:
-            # The file may come from somebody else: its schema must not run functions.
+            os.close(open_own(self.path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY))
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: cannot be opened ({error.strerror}); {_OTHERWISE}"
+            ) from error
+        where = f"file:{quote(str(self.path.absolute()))}?mode={'rw' if write else 'ro'}"
+        database = sqlite3.connect(where, timeout=_WAIT, uri=True)
+        try:
             database.execute("PRAGMA trusted_schema=OFF")
             (kind,) = database.execute(
                 "SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')"
@@ -101,9 +121,6 @@ class Database:
             if kind:
                 raise sqlite3.DatabaseError("it contains views or triggers")
             with database:
-                database.execute(
-                    f"CREATE TABLE IF NOT EXISTS entries ({self._columns}) WITHOUT ROWID"
-                )
                 yield database
         finally:
             database.close()

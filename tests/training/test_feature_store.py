@@ -81,11 +81,58 @@ def test_views_and_triggers_of_a_strangers_file_do_not_run(store):
         assert not store.read(keys(1))[1].any()
 
 
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_links_out_of_the_folder_are_not_written(tmp_path, store, link):
+    other = FeatureStore(tmp_path / "other", "abc", WIDTH)
+    other.add(keys(1), rows(1), np.ones(1, np.bool_))
+    store.path.parent.mkdir()
+    if link == "symbolic":
+        store.path.symlink_to(other.path)
+    else:
+        store.path.hardlink_to(other.path)
+    before = other.path.read_bytes()
+    with pytest.raises(StorageError, match="link"):
+        store.add(keys(3), rows(3), np.ones(3, np.bool_))
+    assert other.path.read_bytes() == before
+
+
+def test_a_store_that_may_not_be_written_is_read(store):
+    store.add(keys(3), rows(3), np.ones(3, np.bool_))
+    before = store.path.stat().st_mtime_ns
+    store.path.chmod(0o444)
+    store.path.parent.chmod(0o555)
+    try:
+        assert store.read(keys(3))[1].all()
+    finally:
+        store.path.parent.chmod(0o755)
+    assert store.path.stat().st_mtime_ns == before
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     store = FeatureStore(tmp_path / "file" / "features", "abc", WIDTH)
     with pytest.raises(StorageError):
         store.add(keys(1), rows(1), np.ones(1, np.bool_))
+
+
+def _die_while_writing(path):
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA cache_size=1")  # pages reach the file before the transaction ends
+    database.execute("UPDATE entries SET features = randomblob(16)")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_transaction_that_a_killed_process_left_is_undone(store):
+    store.add(keys(3000), rows(3000), np.ones(3000, np.bool_))
+    writer = multiprocessing.get_context("fork").Process(
+        target=_die_while_writing, args=(store.path,)
+    )
+    writer.start()
+    writer.join()
+    assert store.path.with_name(store.path.name + "-journal").stat().st_size > 0
+    features, known, _ = store.read(keys(3000))
+    assert known.all()
+    np.testing.assert_array_equal(features, rows(3000))
 
 
 def _write_for_ever(folder, start):
