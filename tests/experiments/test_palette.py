@@ -37,12 +37,13 @@ def test_a_strategy_has_its_color_in_any_company():
 
 
 def test_a_numbered_variant_has_the_color_of_its_strategy():
-    names = ["rlmba", "rlmba [1]", "rlmba [2]", "mine"]
-    styles = strategy_styles(names, {"rlmba [1]": "rlmba", "rlmba [2]": "rlmba"})
+    names = ["rlmba", "rlmba [1]", "rlmba [2]", "mine", "mine [1]", "yours"]
+    variants_of = {"rlmba [1]": "rlmba", "rlmba [2]": "rlmba", "mine [1]": "mine"}
+    styles = strategy_styles(names, variants_of)
     first, *variants = (styles[name] for name in names[:3])
     assert {v["color"] for v in variants} == {first["color"]}
     assert len({(str(s["linestyle"]), s["marker"]) for s in (first, *variants)}) == 3
-    assert styles["mine"]["color"] == COLOURS[0]
+    assert [styles[name]["color"] for name in names[3:]] == [COLOURS[0], COLOURS[0], COLOURS[1]]
 
 
 def test_axes_of_a_single_round():

@@ -76,17 +76,18 @@ def strategy_styles(
     has its strategy's color, with the next dash and marker of the others.
     """
     styles: dict[str, dict[str, Any]] = {}
-    others = unknown = 0
+    colours: dict[str, str] = {}
+    others = 0
     for name in names:
         if name in _STRATEGIES:
             styles[name] = {"color": strategy_colour(name), **_STRATEGIES[name]}
         else:
-            colour = strategy_colour((strategy_of or {}).get(name, name))
-            if colour is None:
-                colour = other_colour(unknown)
-                unknown += 1
+            strategy = (strategy_of or {}).get(name, name)
+            if strategy not in colours:
+                unknown = len(colours.keys() - _STRATEGIES.keys())
+                colours[strategy] = strategy_colour(strategy) or other_colour(unknown)
             styles[name] = {
-                "color": colour,
+                "color": colours[strategy],
                 "linestyle": DASHES[others % len(DASHES)],
                 "marker": _MARKERS[others % len(_MARKERS)],
                 **_LINE,
