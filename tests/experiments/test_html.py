@@ -7,6 +7,7 @@ import copy
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -282,6 +283,24 @@ def test_items_rows_and_columns_say_what_they_are_about(make_groups):
     assert places("th") == [(None, None), ("0", None), (None, None), (None, None)]
     mixed = ["data-mixed" in a for a in page.elements("section") if a.get("class") == "item"]
     assert mixed == [True, False, False]
+
+
+def test_contents_name_a_fusion_and_predictor_once():
+    def table(title, scope=""):
+        return TableData("t", title, ("a",), ((Cell("1"),),), scope=scope)
+
+    figure = FigureData(
+        "f", "d, amcb fusion: curves", "", {"svg": SVG}, (), [], scope="amcb fusion"
+    )
+    page = report(
+        tables=[table("Overview"), table("AUBC, amcb fusion", "amcb fusion")], figures=[figure]
+    )
+    contents = page.split('<nav class="contents"')[1].split("</nav>")[0]
+    assert contents.count("amcb fusion") == 1
+    assert re.findall(r'href="#(.*?)">(.*?)</a>', contents) == [
+        ("table-0", "Overview"), ("table-1", "AUBC"), ("figure-0", "d: curves"),
+    ]  # fmt: skip
+    assert "<h3>d, amcb fusion: curves</h3>" in page
 
 
 def test_a_large_report_stays_small(make_groups):

@@ -85,7 +85,12 @@ def html(groups):
         column_subjects=(Subject(), Subject(), Subject("features:one"), Subject("features:two")),
     )  # fmt: skip
     wins = TableData(
-        "wins_amcb", "Wins, amcb fusion", ("name",), ((Cell("x"),),), subject=Subject(fusion="amcb")
+        "wins_amcb",
+        "Wins, amcb fusion",
+        ("name",),
+        ((Cell("x"),),),
+        subject=Subject(fusion="amcb"),
+        scope="amcb fusion",
     )
     figure = FigureData(
         "figure5_features-two_amcb", "Figure 5", "A caption.", {"png": PNG},
@@ -145,9 +150,11 @@ def test_data_set_and_fusion_choose_what_is_shown(open_page, html):
     assert set(columns(page, "AUBC", 1)) == {"uniform"}
     page.get_by_role("radio", name="All").last.check()
     assert sections(page) == ["AUBC", "Order", "Wins, amcb fusion"]
+    assert page.locator(".contents span:visible").all_inner_texts() == ["amcb fusion"]
     assert len(columns(page, "AUBC", 0)) == 12
     page.get_by_role("radio", name="features:two").check()
     assert sections(page) == ["AUBC", "Order", "Figure 5"]
+    assert page.locator(".contents span:visible").count() == 0
     assert page.locator(".contents a:visible").all_inner_texts() == [
         "Learning curves", "AUBC", "Order", "Figure 5", "How this was made",
     ]  # fmt: skip

@@ -36,6 +36,16 @@ def test_a_strategy_has_its_color_in_any_company():
     } == alone
 
 
+def test_a_numbered_variant_has_the_color_of_its_strategy():
+    names = ["rlmba", "rlmba [1]", "rlmba [2]", "mine", "mine [1]", "yours"]
+    variants_of = {"rlmba [1]": "rlmba", "rlmba [2]": "rlmba", "mine [1]": "mine"}
+    styles = strategy_styles(names, variants_of)
+    first, *variants = (styles[name] for name in names[:3])
+    assert {v["color"] for v in variants} == {first["color"]}
+    assert len({(str(s["linestyle"]), s["marker"]) for s in (first, *variants)}) == 3
+    assert [styles[name]["color"] for name in names[3:]] == [COLOURS[0], COLOURS[0], COLOURS[1]]
+
+
 def test_axes_of_a_single_round():
     _, (axis,) = panels(1, columns=1, ylabel="Top-1", share_y=False)
     curve(axis, np.array([40]), np.array([[0.61], [0.62]]), color="#000000")

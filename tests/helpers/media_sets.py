@@ -218,27 +218,27 @@ def _write_food_json(path, rows):
     path.write_text(json.dumps(entries), encoding="utf-8")
 
 
-def _damage_clip(path, damage, write):
-    """Write a clip with its damage; ``write`` takes a path and options of :func:`write_clip`."""
+def _damage_clip(path, damage, seed, label, seconds, size, fps):
+    """Write a clip with its damage."""
     if damage == "missing":
         return
     options = {
         "no-audio": {"audio": False},
         "still": {"still": True},
-        "short": {"seconds": None},
         "wrong-extension": {"kind": ".webm" if path.suffix != ".webm" else ".mkv"},
     }.get(damage, {})
-    write(path, **options)
+    write_clip(path, seed=seed, label=label, seconds=seconds, size=size, fps=fps, **options)
     if damage == "truncated":
         truncate(path)
     elif damage == "empty-file":
         path.write_bytes(b"")
 
 
-def _damage_frames(frames, wav, damage, seed, label, seconds, size):
-    """A clip as a folder of frames and a sound file, with its damage."""
+def _damage_frames(frames, sounds, name, damage, seed, label, seconds, size):
+    """Write a clip with its damage, as a folder of frames in ``frames`` and a sound file in ``sounds``."""
     if damage == "missing":
         return
+    frames, wav = frames / name, sounds / f"{name}.wav"
     write_frames(frames, seed=seed, label=label, size=size, still=damage == "still")
     if damage == "no-audio":
         return
@@ -283,14 +283,11 @@ def make_kineticssound(
         folder = name.replace(" ", "_") if underscores else name
         length = min(3.0, seconds / 3) if damage == "short" else seconds
         if layout == "frames":
-            frames = root / split / "video" / folder / sample
-            wav = root / split / "audio" / folder / f"{sample}.wav"
-            _damage_frames(frames, wav, damage, k, label, length, size)
+            frames, sounds = root / split / "video" / folder, root / split / "audio" / folder
+            _damage_frames(frames, sounds, sample, damage, k, label, length, size)
             continue
-        path = root / f"{sample}{suffix}"
-        if layout == "clips":
-            path = root / split / folder / path.name
-        _damage_clip(path, damage, _clip_writer(k, label, length, size, fps))
+        place = root / split / folder if layout == "clips" else root
+        _damage_clip(place / f"{sample}{suffix}", damage, k, label, length, size, fps)
     if layout == "csv":
         for split in {"train", test_name}:
             with (root / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -298,14 +295,6 @@ def make_kineticssound(
                 writer.writerow(["label", "youtube_id", "time_start", "time_end", "split", "is_cc"])
                 writer.writerows(row for row in rows if row[4] == split)
     return made
-
-
-def _clip_writer(seed, label, seconds, size, fps):
-    def write(path, **options):
-        options.pop("seconds", None)
-        write_clip(path, seed=seed, label=label, seconds=seconds, size=size, fps=fps, **options)
-
-    return write
 
 
 def make_vggsound(
@@ -342,18 +331,13 @@ def make_vggsound(
         if layout == "frames":
             # Folders are named without the labels' commas there.
             folder = name.replace(",", "")
-            if place == "kind":
-                frames = root / "frames" / split / folder / sample
-                wav = root / "audio" / split / folder / f"{sample}.wav"
-            else:
-                frames = root / split / "video" / folder / sample
-                wav = root / split / "audio" / folder / f"{sample}.wav"
-            _damage_frames(frames, wav, damage, k, label, length, size)
+            by_kind = root / "frames" / split, root / "audio" / split
+            by_split = root / split / "video", root / split / "audio"
+            frames, sounds = by_kind if place == "kind" else by_split
+            _damage_frames(frames / folder, sounds / folder, sample, damage, k, label, length, size)
             continue
         folder = {"flat": root, "video": root / "video", "split": root / split}[place]
-        _damage_clip(
-            folder / f"{sample}{suffix}", damage, _clip_writer(k, label, length, size, fps)
-        )
+        _damage_clip(folder / f"{sample}{suffix}", damage, k, label, length, size, fps)
     if listed:
         with (root / "vggsound.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)

@@ -132,9 +132,13 @@ def test_rounds_read_stored_features(tmp_path, pool, nowhere, capsys, monkeypatc
     assert len(rounds) == 3
 
 
-def test_from_scratch(tmp_path, pool, nowhere):
+def test_from_scratch(tmp_path, pool, nowhere, capsys):
     assert _init(tmp_path / "p", pool, "--from-scratch") == 0
     assert "frozen: false" in (tmp_path / "p" / "config.yaml").read_text()
+    capsys.readouterr()
+    assert _init(tmp_path / "q", pool, "--from-scratch", "--pretrained") == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert not (tmp_path / "q").exists()
 
 
 def test_changed_files_have_other_features(pool, nowhere):

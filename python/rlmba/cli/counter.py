@@ -69,7 +69,7 @@ class _Lines:
         self._began = time.monotonic()
 
     def show(self, stage: str, done: int = 0, total: int = 0) -> None:
-        """Change what the next line says."""
+        """Change what the next line says; an empty stage prints nothing."""
         if stage != self._stage:
             self._stage, self._began = stage, time.monotonic()
         self._done, self._total = done, total
@@ -79,7 +79,7 @@ class _Lines:
         last = ""
         while not self.ended.wait(SECONDS):
             line = self._line() if self._stage else ""
-            if line != last:
+            if line and line != last:
                 print(line, file=sys.stderr, flush=True)  # noqa: T201
             last = line
 

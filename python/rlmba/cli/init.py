@@ -65,6 +65,7 @@ def init(
     from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.config import parse_settings
+    from rlmba.errors import UsageError
     from rlmba.learner import configure
     from rlmba.markup import command
     from rlmba.project.encoders import (
@@ -75,6 +76,8 @@ def init(
     )
     from rlmba.project.starting import overrides, start
 
+    if pretrained and from_scratch:
+        raise UsageError("--pretrained and --from-scratch exclude each other; give one of them")
     chosen: dict[str, Any] = overrides(
         manifest=manifest,
         huggingface=huggingface,

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from rlmba.cli.counter import ShowsProgress, stages
 from rlmba.cli.screen import console
 from rlmba.config import RunConfig
 from rlmba.markup import visible
@@ -28,9 +29,10 @@ __all__ = ["run_progress", "training_progress"]
 class _RunProgress:
     """Prints the progress of a run; see :class:`rlmba.learner.Observer`."""
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, show: ShowsProgress | None) -> None:
         self._folder = folder
         self._progress = progress
+        self._show = show  # None on a terminal, where the bar shows the same
         self._task: TaskID | None = None
         self._count: TaskID | None = None
 
@@ -39,6 +41,8 @@ class _RunProgress:
             self._say(f"computing features of {total:,} samples with frozen encoders, once")
             self._count = self._progress.add_task("features", total=total)
         self._progress.update(self._count, completed=done, visible=done < total)
+        if self._show is not None:
+            self._show("features" if done < total else "", done, total)
 
     def begin(self, config: RunConfig, done: int) -> None:
         rounds = int(config.last_round or 0)
@@ -78,9 +82,11 @@ class _RunProgress:
 
 @contextlib.contextmanager
 def run_progress(folder: Path) -> Iterator[_RunProgress]:
-    """Yield an observer that prints to stderr; the bar appears only on a terminal."""
-    with _progress() as progress:
-        yield _RunProgress(folder, progress)
+    """Yield an observer that prints to stderr: with a bar on a terminal, else with lines about features."""
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_progress())
+        show = None if sys.stderr.isatty() else stack.enter_context(stages())
+        yield _RunProgress(folder, progress, show)
 
 
 @contextlib.contextmanager

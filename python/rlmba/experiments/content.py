@@ -46,6 +46,8 @@ class TableData:
         color is used.
     subject : Subject
         Of the whole table.
+    scope : str
+        The part of the title that states the fusion and the predictor; empty if it states none.
     row_subjects, column_subjects : tuple of Subject [R], [K]
         Of each row and column; empty if none has a subject of its own.
     """
@@ -58,6 +60,7 @@ class TableData:
     bold: frozenset[tuple[int, int]] = frozenset()
     worse: frozenset[tuple[int, int]] = frozenset()
     subject: Subject = _WHOLE
+    scope: str = ""
     row_subjects: tuple[Subject, ...] = ()
     column_subjects: tuple[Subject, ...] = ()
 
@@ -75,6 +78,8 @@ class FigureData:
     columns, rows
         The numbers it shows, for the CSV next to it.
     subject : Subject
+    scope : str
+        The part of the title that states the fusion and the predictor; empty if it states none.
     """
 
     key: str
@@ -84,3 +89,4 @@ class FigureData:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str | float | int, ...]]
     subject: Subject = _WHOLE
+    scope: str = ""

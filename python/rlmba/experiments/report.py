@@ -95,8 +95,7 @@ def make_report(
     The report of a single run consists of ``learning_curve.png``, ``contributions.png``,
     ``weights.png``, ``report.html``, the overview as ``table.md`` and ``table.csv``, and ``curves.csv``.
     That of several runs consists of ``report.html``, the overview, ``tables/`` (Markdown, CSV, LaTeX) and
-    ``figures/``
-    (PNG, PDF, SVG, CSV).
+    ``figures/`` (PNG, PDF, SVG, CSV).
 
     Parameters
     ----------

@@ -168,6 +168,7 @@ class Scope:
             bold=frozenset(bold),
             worse=frozenset(worse),
             subject=Subject(fusion=self.fusion),
+            scope=self.heading,
             row_subjects=tuple(map(Subject, row_datasets)),
             column_subjects=tuple(map(Subject, column_datasets)),
         )

@@ -80,6 +80,7 @@ def figure7(scope: Scope, dataset: str) -> FigureData | None:
     notes = [f"{name}: {g.variant}." for name, g, _ in parts[0][2] if g.variant]
     return FigureData(
         subject=Subject(dataset, scope.fusion),
+        scope=scope.heading,
         key=f"figure7_{slug(dataset)}_{scope.key}",
         title=title,
         caption=" ".join(
@@ -106,7 +107,8 @@ def _panel(
     axis: Axes, heading: str, ylabel: str, curves: Sequence[tuple[str, Group, Array]]
 ) -> None:
     tidy(axis)
-    styles = strategy_styles(name for name, _, _ in curves)
+    names = [name for name, _, _ in curves]
+    styles = strategy_styles(names, {name: group.strategy for name, group, _ in curves})
     for name, group, values in curves:
         band = band_of(len(curves))
         curve(axis, group.labels, values, band=band, label=legend_text(name), **styles[name])

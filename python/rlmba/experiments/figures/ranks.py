@@ -78,6 +78,7 @@ def critical_difference(ranking: Ranking, *, key: str, heading: str, fusion: str
     finish(figure, title, [])
     return FigureData(
         subject=Subject(fusion=fusion),
+        scope=heading,
         key=f"ranks_{key}",
         title=title,
         caption=f"Mean rank by AUBC over {ranking.blocks} blocks (a data set and a seed each); 1 is best. "

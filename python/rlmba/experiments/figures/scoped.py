@@ -74,7 +74,7 @@ def _by_strategy(
     if not heads:
         return None
     names = {id(g): scope.name(StrategyVariant(g.strategy, g.variant)) for g in groups}
-    styles = strategy_styles(names.values())
+    styles = strategy_styles(names.values(), {names[id(g)]: g.strategy for g in groups})
     figure, axes = panels(len(heads), columns=columns, ylabel=ylabel, share_y=level is not None)
     for axis, head in zip(axes, heads, strict=True):
         axis.set_title(head if level is not None else _head(head), fontsize=9)
@@ -98,6 +98,7 @@ def _by_strategy(
     finish(figure, f"{title} ({seeds.pop()})" if len(seeds) == 1 else title, handles)
     return FigureData(
         subject=Subject(dataset, scope.fusion),
+        scope=scope.heading,
         key=f"{key}_{slug(dataset)}_{scope.key}",
         title=title,
         caption=_with_notes(scope, groups, caption),

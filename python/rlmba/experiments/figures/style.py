@@ -67,16 +67,27 @@ _MARKED = 12
 _LEAST_HEIGHT = 0.05
 
 
-def strategy_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Assign a style to each name: that of a known strategy, or the next of the others."""
+def strategy_styles(
+    names: Iterable[str], strategy_of: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Assign a style to each name: that of a known strategy, or the next of the others.
+
+    ``strategy_of`` gives the strategies of numbered variants, such as "rlmba" of "rlmba [1]". A variant
+    has its strategy's color, with the next dash and marker of the others.
+    """
     styles: dict[str, dict[str, Any]] = {}
+    colours: dict[str, str] = {}
     others = 0
     for name in names:
         if name in _STRATEGIES:
             styles[name] = {"color": strategy_colour(name), **_STRATEGIES[name]}
         else:
+            strategy = (strategy_of or {}).get(name, name)
+            if strategy not in colours:
+                unknown = len(colours.keys() - _STRATEGIES.keys())
+                colours[strategy] = strategy_colour(strategy) or other_colour(unknown)
             styles[name] = {
-                "color": other_colour(others),
+                "color": colours[strategy],
                 "linestyle": DASHES[others % len(DASHES)],
                 "marker": _MARKERS[others % len(_MARKERS)],
                 **_LINE,

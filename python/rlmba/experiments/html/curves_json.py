@@ -116,8 +116,11 @@ def _colours(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
     """The place in the palette of each distinct name: its strategy's color, as in the figures."""
     strategies = {name: group.strategy for group, name in zip(groups, names, strict=True)}
     numbers = itertools.count()
-    colours = (strategy_colour(s) or other_colour(next(numbers)) for s in strategies.values())
-    return [COLOURS.index(colour) for colour in colours]
+    colours = {
+        s: strategy_colour(s) or other_colour(next(numbers))
+        for s in dict.fromkeys(strategies.values())
+    }
+    return [COLOURS.index(colours[s]) for s in strategies.values()]
 
 
 def _curves(group: Group) -> dict[str, dict[str, Any]]:

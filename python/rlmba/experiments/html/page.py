@@ -95,6 +95,7 @@ def render(
         curves=curves_json(groups, names.datasets, names.fusions) if groups else None,
         tables=[_table(table, names) for table in tables],
         figures=[_figure(figure, names) for figure in figures],
+        contents=_contents(tables, figures),
         facts=facts,
     )
     # Names that come from paths may contain undecodable bytes, but the page must be UTF-8.
@@ -124,6 +125,22 @@ class _Names:
     def positions(self, subjects: Sequence[Subject], n: int) -> list[_Position]:
         """Positions of n rows or columns, which may have no subjects."""
         return [self.position(subject) for subject in subjects or (Subject(),) * n]
+
+
+def _contents(
+    tables: Sequence[TableData], figures: Sequence[FigureData]
+) -> dict[str, list[tuple[str, str]]]:
+    """The list of contents: ids of sections and their names, by fusion and predictor.
+
+    The names do not repeat the fusion and the predictor of the titles.
+    """
+    contents: dict[str, list[tuple[str, str]]] = {}
+    items: Mapping[str, Sequence[TableData | FigureData]] = {"table": tables, "figure": figures}
+    for kind, members in items.items():
+        for number, item in enumerate(members):
+            name = item.title.replace(f", {item.scope}", "") if item.scope else item.title
+            contents.setdefault(item.scope, []).append((f"{kind}-{number}", name))
+    return contents
 
 
 def _text(name: str) -> str:

@@ -36,6 +36,9 @@
     for (const entry of all("[data-for]")) {
       entry.hidden = document.getElementById(entry.dataset.for).hidden;
     }
+    for (const entries of all("[data-entries]")) {
+      entries.hidden = entries.querySelector("[data-for]:not([hidden])") === null;
+    }
     for (const part of all("[data-part]")) {
       part.hidden = !document.querySelector(`.item[data-part-of="${part.dataset.part}"]:not([hidden])`);
     }
