@@ -7,26 +7,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
-__all__ = ["ShowsProgress", "counter", "stages"]
+    from rlmba.learner.query import Announce
+
+__all__ = ["counter", "stages"]
 
 SECONDS = 10.0
 """Time between lines, and before the first one."""
 
 
-class ShowsProgress(Protocol):
-    """Shows the current stage; see :class:`rlmba.learner.query.Announce`."""
-
-    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
-        """Show it."""
-
-
 @contextlib.contextmanager
-def stages() -> Iterator[ShowsProgress]:
+def stages() -> Iterator[Announce]:
     """Yield a function that shows a stage, and how much of it is done, on stderr."""
     if sys.stderr.isatty():
         with _bar() as progress:
@@ -124,7 +119,7 @@ def _bar() -> Progress:
     )
 
 
-def _on_terminal(progress: Progress) -> ShowsProgress:
+def _on_terminal(progress: Progress) -> Announce:
     task = progress.add_task("starting", total=None)
     current = ""
 

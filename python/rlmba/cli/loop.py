@@ -10,7 +10,7 @@ import typer
 from rlmba.cli.app import app
 
 if TYPE_CHECKING:
-    from rlmba.cli.counter import ShowsProgress
+    from rlmba.learner.query import Announce
     from rlmba.project.answers import CollectedLabels
     from rlmba.project.query import Query
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class _LoopProgress:
     """Prints the progress of the loop; see :class:`rlmba.project.rounds.Watcher`."""
 
-    def __init__(self, folder: Path, stage: ShowsProgress) -> None:
+    def __init__(self, folder: Path, stage: Announce) -> None:
         self._folder = folder
         self.stage = stage
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
     BarColumn,
@@ -17,11 +17,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from rlmba.cli.counter import ShowsProgress, stages
+from rlmba.cli.counter import stages
 from rlmba.cli.screen import console
 from rlmba.config import RunConfig
 from rlmba.markup import visible
 from rlmba.types import RoundRecord
+
+if TYPE_CHECKING:
+    from rlmba.learner.query import Announce
 
 __all__ = ["run_progress", "training_progress"]
 
@@ -29,7 +32,7 @@ __all__ = ["run_progress", "training_progress"]
 class _RunProgress:
     """Prints the progress of a run; see :class:`rlmba.learner.Observer`."""
 
-    def __init__(self, folder: Path, progress: Progress, show: ShowsProgress | None) -> None:
+    def __init__(self, folder: Path, progress: Progress, show: Announce | None) -> None:
         self._folder = folder
         self._progress = progress
         self._show = show  # None on a terminal, where the bar shows the same
