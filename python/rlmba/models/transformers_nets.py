@@ -125,7 +125,7 @@ class TransformersText(TextNetwork):
     ) -> tuple[Path, ...] | None:
         """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
         del modality, options
-        return local_files(member[0]) if weights is None else None
+        return local_files(member[0], weights)
 
 
 @register_encoder("bert-base", kinds=["tokens"])
@@ -247,7 +247,7 @@ class TransformersImage(Backbone):
     ) -> tuple[Path, ...] | None:
         """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
         del modality, options
-        return local_files(member[0]) if weights is None else None
+        return local_files(member[0], weights)
 
     def blueprint(self) -> Blueprint:
         """See :meth:`rlmba.models.Encoder.blueprint`."""
