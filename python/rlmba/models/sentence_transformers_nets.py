@@ -240,12 +240,12 @@ def _dense(source: Request, config: dict[str, Any], *, loaded: bool) -> nn.Modul
             f"residual and with an activation of {list(_ACTIVATIONS)}, found {activation!r}; use "
             "another network"
         )
-    sizes = [config.get("in_features"), config.get("out_features")]
+    sizes: list[Any] = [config.get("in_features"), config.get("out_features")]
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise _damaged(
             source, f"in_features and out_features of a Dense module to be counts, got {sizes}"
         )
-    linear = nn.Linear(*sizes, bias=bool(config.get("bias", True)))
+    linear = nn.Linear(sizes[0], sizes[1], bool(config.get("bias", True)))
     module = nn.Sequential(linear, getattr(nn, activation)())
     if loaded:
         try:
