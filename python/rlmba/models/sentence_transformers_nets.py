@@ -19,6 +19,7 @@ from rlmba.models.transformers_build import (
     build_network,
     checkpointed,
     configuration,
+    encoder_of,
     local_files,
     read_config,
 )
@@ -95,10 +96,7 @@ class SentenceTransformersText(Backbone):
         )
         self.tokens = Tokens(encoder, modality, built.network.config)
         self._configuration = configuration(built.network)
-        network = built.network
-        if network.config.is_encoder_decoder:
-            network = network.get_encoder()
-        self.network = network
+        self.network = network = encoder_of(built.network)
         loaded = weights is None and blueprint is None
         self.dense = nn.ModuleDict(
             {

@@ -35,6 +35,7 @@ __all__ = [
     "build_network",
     "checkpointed",
     "configuration",
+    "encoder_of",
     "image_constants",
     "local_files",
     "part_of",
@@ -162,6 +163,11 @@ def _without_code(config: Any) -> Any:
     """Remove the name of a repository of kernels, which transformers would download and run."""
     config._attn_implementation = None
     return config
+
+
+def encoder_of(network: Any) -> Any:
+    """Return the encoder of a network with encoder and decoder, or the network itself."""
+    return network.get_encoder() if network.config.is_encoder_decoder else network
 
 
 def configuration(network: Any) -> dict[str, Any]:

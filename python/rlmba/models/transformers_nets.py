@@ -19,6 +19,7 @@ from rlmba.models.transformers_build import (
     build_network,
     checkpointed,
     configuration,
+    encoder_of,
     image_constants,
     local_files,
     pixel_options,
@@ -53,9 +54,7 @@ class TextNetwork(Backbone):
         self.tokens = Tokens(name, modality, network.config)
         # Taken from the whole model, because its encoder's configuration has fewer entries.
         self._configuration = configuration(network)
-        if network.config.is_encoder_decoder:
-            network = network.get_encoder()
-        self.network = network
+        self.network = network = encoder_of(network)
         self.finish(name, built.fresh)
         checkpointed(network, name, gradient_checkpointing)
 
