@@ -55,6 +55,12 @@ def machine_info() -> dict[str, Any]:
     }
 
 
+def write_results(path: Path, **parts: Any) -> None:
+    """Write the results of a study as JSON, with the machine that they were measured on."""
+    document = {"machine": machine_info(), **parts}
+    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
 def record_traffic(benchmark: Any, moved: int, **extra: Any) -> None:
     """Attach to a finished benchmark the bytes it must move and its fraction of copy bandwidth.
 

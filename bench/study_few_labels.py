@@ -17,19 +17,13 @@ Results in the output file of models that are not given are kept.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 
-from bench.common import machine_info
-from bench.study_training import networks, split
-from rlmba.config import load_config
-from rlmba.data import load_features
+from bench.study_training import configured, networks, run, split
 
 COUNTS = (10, 20, 50, 100, 200, 500)
 MODELS = "logistic,logistic_cv,scaled_1,scaled_10,scaled_100,late_1,late_10,late_100,default"
@@ -86,8 +80,7 @@ def linear(dataset, name, n, seeds):
 def study(dataset, name, seeds, width):
     """By number of labels: mean Top-1, its standard error over seeds, and seconds per training."""
     found = {}
-    settings = [f"model.width={width}", "training.augment=false", "device=cpu"]
-    config = load_config(overrides={"dataset": "features"}, settings=settings)
+    config = configured(width)
     available = len(split(dataset, 0)[1])
     for n in (n for n in COUNTS if n <= available):
         if name == "default":
@@ -105,24 +98,6 @@ def study(dataset, name, seeds, width):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sets", nargs="+", type=Path)
-    parser.add_argument("--models", default=MODELS)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/few_labels.json"))
-    given = parser.parse_args()
-    warnings.filterwarnings("ignore", module="sklearn")
-    for path in given.sets:
-        dataset = load_features(path)
-        for name in given.models.split(","):
-            found = study(dataset, name, given.seeds, given.width)
-            document = json.loads(given.out.read_text()) if given.out.exists() else {"results": {}}
-            document["machine"] = machine_info()
-            document["results"].setdefault(path.stem, {})[name] = found
-            given.out.write_text(json.dumps(document, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    warnings.filterwarnings("ignore", module="sklearn")
+    run(__doc__, study, MODELS, 5, "bench/results/few_labels.json")

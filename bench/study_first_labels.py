@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common import machine_info
+from bench.common import write_results
 
 MODES = {
     "default": [],
@@ -148,13 +148,7 @@ def main():
             found.append({"mode": mode, "seed": seed, "rounds": curve, "seconds": commands})
             print(mode, seed, *(f"{c['labels']}: {c['top1']:.3f}" for c in curve))
             if given.out:
-                result = {
-                    "machine": machine_info(),
-                    "samples": samples,
-                    "test": test,
-                    "runs": found,
-                }
-                given.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+                write_results(given.out, samples=samples, test=test, runs=found)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from bench.common import machine_info
+from bench.common import write_results
 from rlmba.experiments.policy_training import agent_of
 from rlmba.experiments.policy_training.runs import configurations, run_all
 from rlmba.learner import TrainedTogether
@@ -328,16 +328,10 @@ def main():
         size[name] = found["size"]
         by_set[name] = judged(sets[-1:])
         print(name, size[name], json.dumps(by_set[name], indent=1), flush=True)
-    document = {
-        "machine": machine_info(),
-        "protocol": {k: v for k, v in vars(given).items() if isinstance(v, str | int | float)},
-        "settings": SETTINGS,
-        "validation samples": size,
-        "all": judged(sets),
-        "by data set": by_set,
-    }
-    given.out.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document["all"], indent=1))
+    protocol = {k: v for k, v in vars(given).items() if isinstance(v, str | int | float)}
+    parts = {"validation samples": size, "all": judged(sets), "by data set": by_set}
+    write_results(given.out, protocol=protocol, settings=SETTINGS, **parts)
+    print(json.dumps(parts["all"], indent=1))
 
 
 if __name__ == "__main__":

@@ -26,19 +26,10 @@ from scipy.sparse import coo_array, diags_array
 from scipy.stats import wilcoxon
 from sklearn.neighbors import NearestNeighbors
 
-from bench.common import machine_info
-from bench.study_training import split
-from rlmba.config import load_config
+from bench.common import write_results
+from bench.study_training import accuracies, configured, split, trained
 from rlmba.data import load_features
-from rlmba.models import build_classifier
-from rlmba.training import (
-    LabeledSamples,
-    Loader,
-    evaluate,
-    fit_stacked,
-    fit_temperatures,
-    predict,
-)
+from rlmba.training import Loader, predict
 
 COUNTS = (20, 100)
 FORMS = ("self_1", "self_3", "spread_1", "spread_3", "agree_1")
@@ -65,35 +56,6 @@ def spread(a, rows, y, classes, alpha=0.9, steps=30):
     for _ in range(steps):
         found = alpha * (a @ found) + (1 - alpha) * start
     return found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
-
-
-def networks(dataset, samples, config):
-    """A network trained on each of the label sets."""
-    models = [
-        build_classifier(
-            dataset.modalities, len(dataset.classes), config.model, "uniform", seed=seed
-        )
-        for seed in range(len(samples))
-    ]
-    given = [LabeledSamples(p, y, seed) for seed, (p, y) in enumerate(samples)]
-    # "agree" may find fewer pseudo-labels for one seed than for another, and a stack needs equal numbers.
-    together = len({len(g.positions) for g in given}) == 1
-    for part in [slice(None)] if together else [slice(i, i + 1) for i in range(len(given))]:
-        fit_stacked(
-            models[part], Loader(dataset), given[part], config.training, epochs=config.epochs
-        )
-    return models
-
-
-def top1(models, dataset, splits):
-    """Test Top-1 of the pooled predictor, with temperatures from the validation set."""
-    loader, y, test = Loader(dataset), dataset.labels, dataset.test_positions
-    found = []
-    for model, (v, _) in zip(models, splits, strict=True):
-        heads = fit_temperatures(predict(model, loader, v, batch_size=2048), y[v])
-        outputs = predict(model, loader, test, batch_size=2048)
-        found.append(evaluate(outputs, y[test], temperatures=heads, predictor="pooled").mm.top1)
-    return np.array(found)
 
 
 def confidences(model, dataset):
@@ -128,8 +90,8 @@ def study(dataset, seeds, config):
     found = {}
     for n in (n for n in COUNTS if 2 * n <= len(splits[0][1])):
         labeled = [(order[:n], dataset.labels[order[:n]]) for _, order in splits]
-        models = networks(dataset, labeled, config)
-        row = {"off": top1(models, dataset, splits)}
+        models = trained(dataset, labeled, config)
+        row = {"off": accuracies(models, dataset, splits)[:, 1]}
         guesses = []
         for model, (rows, y) in zip(models, labeled, strict=True):
             graph_p = np.zeros((len(dataset), len(dataset.classes)))
@@ -140,7 +102,7 @@ def study(dataset, seeds, config):
                 pseudo_labeled(form, rows, y, order[n:], *guess)
                 for (_, order), (rows, y), guess in zip(splits, labeled, guesses, strict=True)
             ]
-            row[form] = top1(networks(dataset, samples, config), dataset, splits)
+            row[form] = accuracies(trained(dataset, samples, config), dataset, splits)[:, 1]
         found[str(n)] = {form: t.round(4).tolist() for form, t in row.items()}
         print(dataset.name, n, {f: round(float(t.mean()), 4) for f, t in row.items()}, flush=True)
     return found
@@ -170,18 +132,12 @@ def main():
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path("bench/results/semi_supervised.json"))
     given = parser.parse_args()
-    settings = [f"model.width={given.width}", "training.augment=false", "device=cpu"]
-    config = load_config(overrides={"dataset": "features"}, settings=settings)
+    config = configured(given.width)
     results = {}
     for path in given.sets:
         results[path.stem] = study(load_features(path), given.seeds, config)
-        document = {
-            "machine": machine_info(),
-            "summary": summary(results),
-            "results": results,
-        }
-        given.out.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document["summary"], indent=1))
+        write_results(given.out, summary=summary(results), results=results)
+    print(json.dumps(summary(results), indent=1))
 
 
 if __name__ == "__main__":

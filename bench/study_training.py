@@ -27,7 +27,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from bench.common import machine_info
+from bench.common import write_results
 from rlmba.config import load_config
 from rlmba.data import load_features
 from rlmba.models import build_classifier
@@ -65,20 +65,27 @@ def split(dataset, seed):
     return order[:size], order[size:]
 
 
-def networks(dataset, n, seeds, config):
-    """Top-1 of the fused head and of the pooled predictor for every seed, and seconds per training."""
-    loader, y, test = Loader(dataset), dataset.labels, dataset.test_positions
-    splits = [split(dataset, seed) for seed in range(seeds)]
+def trained(dataset, samples, config):
+    """A network trained on each of the label sets, which are pairs of positions and labels."""
     models = [
         build_classifier(
             dataset.modalities, len(dataset.classes), config.model, "uniform", seed=seed
         )
-        for seed in range(seeds)
+        for seed in range(len(samples))
     ]
-    samples = [LabeledSamples(p[:n], y[p[:n]], seed) for seed, (_, p) in enumerate(splits)]
-    start = time.perf_counter()
-    fit_stacked(models, loader, samples, config.training, epochs=config.epochs)
-    seconds = (time.perf_counter() - start) / seeds
+    given = [LabeledSamples(p, y, seed) for seed, (p, y) in enumerate(samples)]
+    # Networks can be trained together only if they have equal numbers of labels.
+    together = len({len(g.positions) for g in given}) == 1
+    for part in [slice(None)] if together else [slice(i, i + 1) for i in range(len(given))]:
+        fit_stacked(
+            models[part], Loader(dataset), given[part], config.training, epochs=config.epochs
+        )
+    return models
+
+
+def accuracies(models, dataset, splits):
+    """Test Top-1 [models, 2] of the fused head and of the pooled predictor."""
+    loader, y, test = Loader(dataset), dataset.labels, dataset.test_positions
     figures = []
     for model, (v, _) in zip(models, splits, strict=True):
         outputs = predict(model, loader, test, batch_size=2048)
@@ -89,7 +96,17 @@ def networks(dataset, n, seeds, config):
                 for p in ("fused", "pooled")
             ]
         )
-    return np.array(figures), seconds
+    return np.array(figures)
+
+
+def networks(dataset, n, seeds, config):
+    """Top-1 of the fused head and of the pooled predictor for every seed, and seconds per training."""
+    splits = [split(dataset, seed) for seed in range(seeds)]
+    samples = [(order[:n], dataset.labels[order[:n]]) for _, order in splits]
+    start = time.perf_counter()
+    models = trained(dataset, samples, config)
+    seconds = (time.perf_counter() - start) / seeds
+    return accuracies(models, dataset, splits), seconds
 
 
 def logistic(x, y):
@@ -128,17 +145,21 @@ def classical(dataset, n, seeds, fit):
     return np.array([[m.score(x[test], y[test])] for m in models]), seconds
 
 
+def configured(width, *settings):
+    """The configuration of the default network on features."""
+    own = [f"model.width={width}", "training.augment=false", "device=cpu", *settings]
+    return load_config(overrides={"dataset": "features"}, settings=own)
+
+
 def study(dataset, model, seeds, width):
     """By number of labels: mean Top-1, its standard error over seeds, and seconds per training."""
-    settings = [f"model.width={width}", "training.augment=false", "device=cpu"]
     found = {}
     counts = label_counts(len(split(dataset, 0)[1]))
     for n in counts[:-1:2] + counts[-1:] if model == "trees" else counts:
         if model in CLASSICAL:
             top1, seconds = classical(dataset, n, seeds, CLASSICAL[model])
         else:
-            given = [*settings, *(PREVIOUS if model == "previous" else ())]
-            config = load_config(overrides={"dataset": "features"}, settings=given)
+            config = configured(width, *(PREVIOUS if model == "previous" else ()))
             top1, seconds = networks(dataset, n, seeds, config)
         error = top1.std(axis=0, ddof=1) / np.sqrt(seeds)
         found[str(n)] = {
@@ -151,23 +172,24 @@ def study(dataset, model, seeds, width):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def run(description, study, models, seeds, out):
+    """Run a study of every given data set and model, and add each result to the output file."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("sets", nargs="+", type=Path)
-    parser.add_argument("--models", default="default,previous,logistic,trees")
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--models", default=models)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/training.json"))
+    parser.add_argument("--out", type=Path, default=Path(out))
     given = parser.parse_args()
     for path in given.sets:
         dataset = load_features(path)
         for model in given.models.split(","):
             found = study(dataset, model, given.seeds, given.width)
-            document = json.loads(given.out.read_text()) if given.out.exists() else {"results": {}}
-            document["machine"] = machine_info()
-            document["results"].setdefault(path.stem, {})[model] = found
-            given.out.write_text(json.dumps(document, indent=1) + "\n")
+            kept = json.loads(given.out.read_text("utf-8")) if given.out.exists() else {}
+            kept.pop("machine", None)
+            kept.setdefault("results", {}).setdefault(path.stem, {})[model] = found
+            write_results(given.out, **kept)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, study, "default,previous,logistic,trees", 4, "bench/results/training.json")

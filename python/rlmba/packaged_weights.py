@@ -19,7 +19,7 @@ class PackagedWeights:
     Parameters
     ----------
     distribution, version : str
-        The distribution, and the version whose files the checksums are of.
+        The distribution, and the version whose files have the checksums.
     files : mapping of str to str
         SHA-256 by path within the distribution. The first file holds the weights.
     content, licence, source : str
@@ -127,7 +127,7 @@ def require(name: str) -> tuple[Path, ...]:
     UsageError
         If their distribution is not installed.
     DataError
-        If a file is missing, or its checksum is another.
+        If a file is missing, or does not have the expected checksum.
     """
     wanted = PACKAGED[name]
     paths = find(name)

@@ -10,6 +10,7 @@ import torch
 from rlmba.data import Modality
 from rlmba.errors import UsageError
 from rlmba.models import build_encoder, seeded
+from rlmba.models.registry import weight_files_of
 from tests.helpers.backbones import make, sample, trained
 
 SOUND = Modality("sound", "waveform", (1600,), sample_rate=16_000.0)
@@ -67,3 +68,13 @@ def test_another_sample_rate_or_network_is_refused(folder, folders):
         make(f"transformers:{folder}", Modality("sound", "waveform", (1600,), sample_rate=8000.0))
     with pytest.raises(UsageError, match="does not take waveforms"):
         make(f"transformers:{folders / 'bert-bare'}", SOUND)
+
+
+def test_its_files_are_known(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    files = weight_files_of(f"transformers:{folder}", SOUND, {})
+    assert {f.name for f in files} >= {"config.json", "model.safetensors"}
+    assert weight_files_of("transformers:a/b", SOUND, {"weights": str(folder)}) == files
+    assert weight_files_of(f"transformers:{folder}", SOUND, {"weights": "random"}) is None
+    assert weight_files_of("transformers:a/b", SOUND, {}) is None
+    assert weight_files_of("transformers:no/name/of/a/repository", SOUND, {}) is None

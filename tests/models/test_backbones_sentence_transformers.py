@@ -9,6 +9,7 @@ import torch
 
 from rlmba.errors import DataError, UsageError
 from rlmba.models import build_encoder, seeded
+from rlmba.models.registry import weight_files_of
 from tests.helpers.backbones import WORDS, make, texts, trained, with_gradient
 
 
@@ -103,3 +104,30 @@ def test_folders_that_do_not_fit_are_refused(dense):
     (dense / "modules.json").unlink()
     with pytest.raises(UsageError, match=r"use transformers:"):
         make(name, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "match"),
+    [
+        ("modules.json", "path", "../elsewhere", "names of folders"),
+        ("2_Dense/config.json", "in_features", None, "in_features and out_features"),
+        ("1_Pooling/config.json", None, [1], "contain a JSON object"),
+    ],
+)
+def test_damaged_settings_are_named(dense, file, key, value, match):
+    path = dense / file
+    found = json.loads(path.read_text())
+    if key is None:
+        found = value
+    else:
+        (found[1] if isinstance(found, list) else found)[key] = value
+    path.write_text(json.dumps(found))
+    with pytest.raises(DataError, match=match):
+        make(f"sentence-transformers:{dense}", WORDS)
+
+
+def test_its_files_are_known_with_those_of_the_modules(dense):
+    name = f"sentence-transformers:{dense}"
+    files = weight_files_of(name, WORDS, {})
+    assert {dense / "modules.json", dense / "2_Dense" / "model.safetensors"} < set(files)
+    assert weight_files_of(name, WORDS, {"weights": "random"}) is None

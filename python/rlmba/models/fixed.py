@@ -1,7 +1,7 @@
 """Encoders without weights to learn or to load: ``ngrams``, ``image-statistics``, ``sound-statistics``.
 
-They are what is left for data for which no pretrained network is at hand. Their features are computed once,
-and a linear classifier learns from few of them what a network from scratch cannot.
+They are used for data without a suitable pretrained network. Their features are computed once. With few
+labels, a linear classifier of these features learns more than a network that is trained from scratch.
 """
 
 from __future__ import annotations

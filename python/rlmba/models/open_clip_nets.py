@@ -11,11 +11,19 @@ from torch import Tensor
 
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
-from rlmba.hub import out_of_reach
 from rlmba.models.backbone import Backbone
 from rlmba.models.blueprint import blueprint_in_use
 from rlmba.models.registry import register_family
-from rlmba.models.weights import RANDOM, Request, as_path, few, load_state, read_state, unwrapped
+from rlmba.models.weights import (
+    RANDOM,
+    Request,
+    as_path,
+    few,
+    hub_file,
+    load_state,
+    read_state,
+    unwrapped,
+)
 
 __all__ = ["OpenClipImage", "OpenClipText"]
 
@@ -152,14 +160,4 @@ def _find(request: Request, weights: str | None, published: dict[str, Any]) -> P
     repository, _, file = str(published.get("hf_hub") or "").rpartition("/")
     if not repository:
         raise request.refuse("open_clip publishes none under this name on the hub")
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(repository, file or _FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    if why := out_of_reach(repository):
-        raise request.refuse(why)
-    try:
-        return Path(hf_hub_download(repository, file or _FILE))
-    except (OSError, ValueError) as error:
-        raise request.refuse(str(error).splitlines()[0]) from error
+    return hub_file(request, repository, file or _FILE)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rlmba.data.base import Modality
 from rlmba.errors import DataError, UsageError
-from rlmba.hub import out_of_reach
 from rlmba.models.backbone import Backbone
 from rlmba.models.blueprint import Blueprint, blueprint_in_use
 from rlmba.models.registry import register_family
@@ -20,9 +19,12 @@ from rlmba.models.transformers_build import (
     build_network,
     checkpointed,
     configuration,
+    encoder_of,
+    local_files,
     read_config,
 )
-from rlmba.models.weights import RANDOM, Request, as_path, load_state, read_state
+from rlmba.models.weights import RANDOM, Request, as_path, hub_file, load_state, read_state
+from rlmba.storage import is_plain_name
 
 __all__ = ["SentenceTransformersText"]
 
@@ -94,10 +96,7 @@ class SentenceTransformersText(Backbone):
         )
         self.tokens = Tokens(encoder, modality, built.network.config)
         self._configuration = configuration(built.network)
-        network = built.network
-        if network.config.is_encoder_decoder:
-            network = network.get_encoder()
-        self.network = network
+        self.network = network = encoder_of(built.network)
         loaded = weights is None and blueprint is None
         self.dense = nn.ModuleDict(
             {
@@ -113,13 +112,9 @@ class SentenceTransformersText(Backbone):
     def weight_files(
         cls, modality: Modality, *member: str, weights: str | None = None, **options: Any
     ) -> tuple[Path, ...] | None:
-        """See :meth:`rlmba.models.Encoder.weight_files`; known for a local folder."""
+        """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
         del modality, options
-        folder = Path(member[0]).expanduser()
-        if weights == RANDOM or not folder.is_dir():
-            return None
-        kinds = (".json", ".safetensors", ".bin")
-        return tuple(sorted(p for p in folder.rglob("*") if p.suffix in kinds and p.is_file()))
+        return local_files(_full(member[0]), weights, inner=True)
 
     def blueprint(self) -> Blueprint:
         """See :meth:`rlmba.models.Encoder.blueprint`."""
@@ -159,17 +154,7 @@ def _file(source: Request, name: str) -> Path:
                 "for a network without modules.json"
             )
         return folder / name
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(source.weights, name)
-    if isinstance(cached, str):
-        return Path(cached)
-    if why := out_of_reach(source.weights):
-        raise source.refuse(why)
-    try:
-        return Path(hf_hub_download(source.weights, name))
-    except (OSError, ValueError) as error:
-        raise source.refuse(str(error).splitlines()[0]) from error
+    return hub_file(source, source.weights, name)
 
 
 def _json(source: Request, name: str) -> Any:
@@ -180,16 +165,22 @@ def _json(source: Request, name: str) -> Any:
         raise DataError(f"{path}: expected JSON, but it is damaged: {error}") from error
 
 
+def _damaged(source: Request, expected: str) -> DataError:
+    return DataError(f"weights {source.weights}: expected {expected}; copy the folder again")
+
+
 def _modules(source: Request) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
     """Return the folder of the transformers network, and the kinds and settings of other modules."""
     listed = _json(source, "modules.json")
     try:
         found = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in listed]
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"weights {source.weights}: expected modules.json to be a list of modules with type and "
-            "path; copy the folder again"
-        ) from error
+        raise _damaged(source, "modules.json to be a list of modules with type and path") from error
+    for path in (path for _, path in found if path):
+        if not is_plain_name(path):
+            raise _damaged(
+                source, f"the paths in modules.json to be names of folders, got {path!r}"
+            )
     kinds = [kind for kind, _ in found]
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"}:
         raise UsageError(
@@ -198,7 +189,9 @@ def _modules(source: Request) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
         )
     modules = []
     for kind, path in found[1:]:
-        config = {} if kind == "Normalize" else dict(_json(source, f"{path}/config.json"))
+        config = {} if kind == "Normalize" else _json(source, f"{path}/config.json")
+        if not isinstance(config, dict):
+            raise _damaged(source, f"{path}/config.json to contain a JSON object")
         modules.append((kind, {**config, "path": path}))
         if kind == "Pooling" and not _poolings(config):
             raise UsageError(
@@ -245,7 +238,12 @@ def _dense(source: Request, config: dict[str, Any], *, loaded: bool) -> nn.Modul
             f"residual and with an activation of {list(_ACTIVATIONS)}, found {activation!r}; use "
             "another network"
         )
-    linear = nn.Linear(config["in_features"], config["out_features"], config.get("bias", True))
+    sizes: list[Any] = [config.get("in_features"), config.get("out_features")]
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise _damaged(
+            source, f"in_features and out_features of a Dense module to be counts, got {sizes}"
+        )
+    linear = nn.Linear(sizes[0], sizes[1], bool(config.get("bias", True)))
     module = nn.Sequential(linear, getattr(nn, activation)())
     if loaded:
         try:

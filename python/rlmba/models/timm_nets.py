@@ -13,11 +13,20 @@ from torch import Tensor
 from rlmba import packaged_weights
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
-from rlmba.hub import out_of_reach
 from rlmba.models.backbone import Backbone
 from rlmba.models.blueprint import blueprint_in_use
 from rlmba.models.registry import register_encoder, register_family
-from rlmba.models.weights import RANDOM, Request, as_path, few, load_state, read_state, unwrapped
+from rlmba.models.weights import (
+    RANDOM,
+    Request,
+    as_path,
+    cached_file,
+    few,
+    hub_file,
+    load_state,
+    read_state,
+    unwrapped,
+)
 
 __all__ = ["EfficientNetLite0", "TimmNetwork"]
 
@@ -83,17 +92,7 @@ class TimmNetwork(Backbone):
         where = str(cfg.get("hf_hub_id") or "")
         if not where:
             raise request.refuse("timm publishes none for this network")
-        cached = _cached(where)
-        if cached is not None:
-            return cached
-        if why := out_of_reach(where):
-            raise request.refuse(why)
-        from huggingface_hub import hf_hub_download
-
-        try:
-            return Path(hf_hub_download(where, _FILES[0]))
-        except (OSError, ValueError) as error:
-            raise request.refuse(str(error).splitlines()[0]) from error
+        return hub_file(request, where, *_FILES)
 
     def _load(self, network: Any, state: dict[str, Tensor], source: Path) -> None:
         cfg = network.pretrained_cfg
@@ -130,7 +129,7 @@ class TimmNetwork(Backbone):
         import timm
 
         cfg = timm.get_pretrained_cfg(member[0])
-        cached = None if cfg is None else _cached(str(cfg.hf_hub_id or ""))
+        cached = cached_file(cfg.hf_hub_id, *_FILES) if cfg is not None and cfg.hf_hub_id else None
         return None if cached is None else (cached,)
 
     def features(self, x: Tensor) -> Tensor:
@@ -214,13 +213,3 @@ def _create(name: str, architecture: str, modality: Modality) -> Any:
             return timm.create_model(architecture, **options)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(f"encoder {name!r} of {modality.name!r}: {error}") from error
-
-
-def _cached(where: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in _FILES if where else ():
-        found = try_to_load_from_cache(where, file)
-        if isinstance(found, str):
-            return Path(found)
-    return None

@@ -13,7 +13,13 @@ from rlmba.errors import UsageError
 from rlmba.models.backbone import Backbone
 from rlmba.models.blueprint import Blueprint, blueprint_in_use
 from rlmba.models.registry import register_family
-from rlmba.models.transformers_build import build_network, checkpointed, configuration, read_config
+from rlmba.models.transformers_build import (
+    build_network,
+    checkpointed,
+    configuration,
+    local_files,
+    read_config,
+)
 from rlmba.models.weights import Request, as_path, from_hub
 
 __all__ = ["TransformersWaveform"]
@@ -91,13 +97,9 @@ class TransformersWaveform(Backbone):
     def weight_files(
         cls, modality: Modality, *member: str, weights: str | None = None, **options: Any
     ) -> tuple[Path, ...] | None:
-        """See :meth:`rlmba.models.Encoder.weight_files`; known for a local folder."""
+        """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
         del modality, options
-        folder = Path(weights or member[0]).expanduser()
-        if not folder.is_dir():
-            return None
-        kinds = (".json", ".safetensors", ".bin")
-        return tuple(sorted(p for p in folder.iterdir() if p.suffix in kinds))
+        return local_files(member[0], weights)
 
     def blueprint(self) -> Blueprint:
         """See :meth:`rlmba.models.Encoder.blueprint`."""

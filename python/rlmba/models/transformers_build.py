@@ -21,6 +21,7 @@ from rlmba.models.weights import (
     RANDOM,
     Request,
     as_path,
+    cached_file,
     few,
     from_hub,
     load_state,
@@ -34,6 +35,7 @@ __all__ = [
     "build_network",
     "checkpointed",
     "configuration",
+    "encoder_of",
     "image_constants",
     "local_files",
     "part_of",
@@ -117,21 +119,32 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
     return Built(network, [tensors[k] for k in missing if k in tensors], source)
 
 
-def local_files(name: str) -> tuple[Path, ...] | None:
-    """Files of a local folder, or of a hub name in the cache, that decide a network; None if unknown."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
+def local_files(
+    name: str, weights: str | None = None, *, inner: bool = False
+) -> tuple[Path, ...] | None:
+    """Return the files that decide a network; None for random weights, and if they are unknown.
 
-        try:
-            cached = try_to_load_from_cache(name, "config.json")
-        except ValueError:  # no name of a repository
+    Parameters
+    ----------
+    name : str
+        A local folder, or a hub name, which is looked for in the hub's cache.
+    weights : str or None
+        "random", or a folder or hub name that is used instead of ``name``.
+    inner : bool
+        Whether the files of inner folders belong to the network.
+    """
+    if weights == RANDOM:
+        return None
+    source = weights or name
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        cached = cached_file(source, "config.json")
+        if cached is None:
             return None
-        if not isinstance(cached, str):
-            return None
-        folder = Path(cached).parent
+        folder = cached.parent
     kinds = (".json", ".safetensors", ".bin")
-    return tuple(sorted(p for p in folder.iterdir() if p.suffix in kinds))
+    found = folder.rglob("*") if inner else folder.iterdir()
+    return tuple(sorted(p for p in found if p.suffix in kinds and p.is_file()))
 
 
 def read_config(request: Request) -> Any:
@@ -150,6 +163,11 @@ def _without_code(config: Any) -> Any:
     """Remove the name of a repository of kernels, which transformers would download and run."""
     config._attn_implementation = None
     return config
+
+
+def encoder_of(network: Any) -> Any:
+    """Return the encoder of a network with encoder and decoder, or the network itself."""
+    return network.get_encoder() if network.config.is_encoder_decoder else network
 
 
 def configuration(network: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rlmba.models.transformers_build import (
     build_network,
     checkpointed,
     configuration,
+    encoder_of,
     image_constants,
     local_files,
     pixel_options,
@@ -53,9 +54,7 @@ class TextNetwork(Backbone):
         self.tokens = Tokens(name, modality, network.config)
         # Taken from the whole model, because its encoder's configuration has fewer entries.
         self._configuration = configuration(network)
-        if network.config.is_encoder_decoder:
-            network = network.get_encoder()
-        self.network = network
+        self.network = network = encoder_of(network)
         self.finish(name, built.fresh)
         checkpointed(network, name, gradient_checkpointing)
 
@@ -125,7 +124,7 @@ class TransformersText(TextNetwork):
     ) -> tuple[Path, ...] | None:
         """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
         del modality, options
-        return local_files(member[0]) if weights is None else None
+        return local_files(member[0], weights)
 
 
 @register_encoder("bert-base", kinds=["tokens"])
@@ -247,7 +246,7 @@ class TransformersImage(Backbone):
     ) -> tuple[Path, ...] | None:
         """See :meth:`rlmba.models.Encoder.weight_files`; known for folders and cached hub names."""
         del modality, options
-        return local_files(member[0]) if weights is None else None
+        return local_files(member[0], weights)
 
     def blueprint(self) -> Blueprint:
         """See :meth:`rlmba.models.Encoder.blueprint`."""

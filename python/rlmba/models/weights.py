@@ -19,9 +19,11 @@ __all__ = [
     "RANDOM",
     "Request",
     "as_path",
+    "cached_file",
     "connection_timeout",
     "few",
     "from_hub",
+    "hub_file",
     "load_state",
     "read_state",
     "unwrapped",
@@ -226,6 +228,50 @@ def from_hub(read: Callable[..., _T], request: Request, spellings: Sequence[str]
         raise request.refuse(_reason(error)) from error
     except Exception as error:
         raise _translated(error, request.weights) from error
+
+
+def hub_file(request: Request, repository: str, *names: str) -> Path:
+    """Find a file of a repository on the hub: in its cache, or else by downloading it.
+
+    Parameters
+    ----------
+    request : Request
+        For messages.
+    repository : str
+        Name of the repository.
+    *names : str
+        The file; any of several if they are cached. The first one is downloaded.
+
+    Raises
+    ------
+    UsageError
+        If it is neither cached nor reachable. This is known after one request, without retries.
+    """
+    cached = cached_file(repository, *names)
+    if cached is not None:
+        return cached
+    if why := out_of_reach(repository):
+        raise request.refuse(why)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, names[0]))
+    except (OSError, ValueError) as error:
+        raise request.refuse(_reason(error)) from error
+
+
+def cached_file(repository: str, *names: str) -> Path | None:
+    """Return the first of several files of a repository that is in the hub's cache; None if none is."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        try:
+            found = try_to_load_from_cache(repository, name)
+        except ValueError:  # this cannot be the name of a repository
+            return None
+        if isinstance(found, str):
+            return Path(found)
+    return None
 
 
 def _from_cache(read: Callable[..., _T], name: str) -> _T | None:

@@ -58,8 +58,8 @@ class _Box:
 def read_pickled_arrays(path: Path) -> dict[str, Any]:
     """Read a dict of float32 arrays, or of such dicts, that ``numpy.save`` pickled.
 
-    The pickle's instructions are followed as far as such a dict needs them. Any other instruction, and
-    any other name than those of NumPy's arrays, is an error, so nothing is imported or called.
+    Only the pickle instructions that such a dict needs are accepted, and only the names of NumPy's arrays
+    and dtypes. Anything else is an error, so nothing is imported or called.
 
     Raises
     ------
