@@ -214,11 +214,12 @@ def _text(
     says = [
         f"With a probability of 80 %, {what} {interval} of Top-1."
         if low > 0
-        else f"It cannot be told whether {what} to Top-1 (80 %: {interval})."
+        else f"It is uncertain whether {what} to Top-1 (80 %: {interval})."
     ]
     if rounds < _ROUNDS_TO_STOP:
         says.append(
-            "This is how typical learning curves go on; your own has too few rounds: continue labeling."
+            "This estimate relies on typical learning curves, because there are too few rounds to extend "
+            "your own: continue labeling."
         )
     elif stop:
         says.append(

@@ -47,7 +47,7 @@ def findings(record: RoundRecord, classes: Sequence[str]) -> list[str]:
     low, high = _wilson(v.mm.top1, v.size)
     if high - low > 2 * _WIDE:
         says.append(
-            f"{v.size} validation samples are too few to tell: the true Top-1 is between {low:.2f} and "
+            f"The validation set of {v.size} samples is small: the true Top-1 is between {low:.2f} and "
             f"{high:.2f} (95 %)."
         )
     at_bound = [
