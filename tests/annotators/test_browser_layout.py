@@ -11,7 +11,7 @@ from rlmba.errors import RunFolderError
 from rlmba.storage import locked
 from tests.helpers.browser_project import CLASSES, Project, make_batch
 from tests.helpers.media_files import write_image
-from tests.helpers.page_driver import loaded, press, settle, shows, wait
+from tests.helpers.page_driver import click, loaded, press, settle, shows, wait
 
 
 def told(project, **more):
@@ -113,24 +113,21 @@ def test_a_new_class_that_is_nearly_a_known_one(visit, served, tmp_path):
     page = visit(served(project))
 
     def enter(name):
-        settle(page)
-        page.keyboard.press("+")
+        press(page, "+")
         page.keyboard.type(name)
-        page.keyboard.press("Enter")
+        press(page, "Enter")
 
     for k, (typed, meant) in enumerate([("hores", "horse"), ("Butterflies", "butterfly")]):
         shows(page, f"sample {k}")
         enter(typed)
         wait(page, "#similar", f"Did you mean “{meant}”?")
-        settle(page)
-        page.keyboard.press("Enter")  # the button that has the focus accepts
+        press(page, "Enter")  # the button that has the focus accepts
     shows(page, "sample 2")
     enter("scene 2")  # numbers tell classes apart
     shows(page, "sample 3")
     enter("house")
     wait(page, "#similar", "Did you mean “horse”?")
-    settle(page)
-    page.click("#insist")
+    click(page, "#insist")
     shows(page, "sample 4")
     assert project.annotator.collect("round_000") == {
         "sample 0": "horse", "sample 1": "butterfly", "sample 2": "scene 2", "sample 3": "house",

@@ -17,7 +17,7 @@ from tests.helpers.browser_project import (
     make_batch,
 )
 from tests.helpers.media_files import write_clip, write_image
-from tests.helpers.page_driver import counts, loaded, press, settle, shows, wait
+from tests.helpers.page_driver import click, counts, loaded, press, settle, shows, wait
 
 
 def test_a_whole_round_by_key_presses(visit, project, url):
@@ -196,8 +196,7 @@ def test_another_class_where_the_batch_is_open(visit, served, tmp_path):
     press(page, "Enter")
     wait(page, "#similar", "Did you mean “cat”?")
     assert page.locator("#insist").is_hidden()  # names that differ by case only are one class
-    settle(page)
-    page.keyboard.press("Escape")
+    press(page, "Escape")
     shows(page, "sample 0")
     settle(page)
     page.fill("#name", "horse 1")  # the field keeps the focus and what was typed
@@ -233,8 +232,7 @@ def test_two_browsers_at_once(visit, project, url):
     wait(bob, "#conflict", "Your answer was: “dog”")
     bob.keyboard.press("1")  # is no answer to that
     bob.unroute("**/api/state**")
-    settle(bob)
-    bob.keyboard.press("Enter")  # the button that has the focus: keep theirs
+    press(bob, "Enter")  # the button that has the focus: keep theirs
     bob.wait_for_selector("#conflict", state="hidden")
     wait(bob, "#about", "answered: “bird”, by Ann")
     assert project.annotator.collect("round_000")["sample 0"] == "bird"
@@ -243,8 +241,7 @@ def test_two_browsers_at_once(visit, project, url):
     wait(ann, "#about", "answered: “cat”")
     press(bob, "2")
     wait(bob, "#conflict", "Your answer was: “dog”")
-    settle(bob)
-    bob.click("#replace")
+    click(bob, "#replace")
     wait(bob, "#about", "answered: “dog”, by you")
     assert [a["label"] for a in project.answers() if a["id"] == "sample 0"] == [
         "cat", "bird", "cat", "dog",

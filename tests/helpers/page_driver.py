@@ -21,11 +21,40 @@ def settle(page):
     page.wait_for_selector("body:not(.fresh) dialog[open], body:not(.busy)")
 
 
+WATCH = """() => {
+    window.tooEarly = false;
+    const look = () => { window.tooEarly ||= document.body.matches(".fresh"); };
+    for (const type of ["keydown", "pointerdown", "click"]) addEventListener(type, look, true);
+}"""
+
+
+def take_effect(page, act):
+    """Do something when presses count, again if the page moved in between and ignored it.
+
+    On a slow machine a file may arrive, and move what is on the screen, between the check and the press.
+    """
+    for _ in range(20):
+        settle(page)
+        page.evaluate(WATCH)
+        act()
+        if not page.evaluate("window.tooEarly"):
+            return
+    raise AssertionError("the page never came to rest")
+
+
 def press(page, *keys):
     """Keys one after another, each when it counts for what is then shown."""
     for key in keys:
-        settle(page)
-        page.keyboard.press(key)
+        if key.startswith("Arrow"):  # counts on a view that has just appeared, too
+            settle(page)
+            page.keyboard.press(key)
+        else:
+            take_effect(page, lambda key=key: page.keyboard.press(key))
+
+
+def click(page, selector):
+    """A click when it counts for what is then shown."""
+    take_effect(page, lambda: page.click(selector))
 
 
 def loaded(page, kind):
