@@ -1,4 +1,5 @@
 #include "core.hpp"
+#include "output.hpp"
 #include "rlmba/kmeans.hpp"
 
 namespace rlmba::bindings {
@@ -40,7 +41,16 @@ void cluster_means(const Array<T>& x, const Array<std::int64_t>& labels, Array<T
 }
 
 template <class T>
+void row_pairs(const Array<T>& x, Array<double>& pairs) {
+  const auto rows = matrix_view(x);
+  double* out = output(pairs, rows.rows * rows.rows);
+  py::gil_scoped_release release;
+  RLMBA_DISPATCH(row_pairs, rows, out);
+}
+
+template <class T>
 void register_type(py::module_& m) {
+  m.def("row_pairs", &row_pairs<T>, py::arg("x").noconvert(), py::arg("pairs").noconvert());
   m.def("kmeans_plusplus", &kmeans_plusplus<T>, py::arg("x").noconvert(), py::arg("seed"),
         py::arg("first"), py::arg("block_min"), py::arg("block_max"), py::arg("scratch_bytes"),
         py::arg("indices").noconvert(), py::arg("squared").noconvert(),

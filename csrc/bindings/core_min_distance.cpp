@@ -6,7 +6,8 @@ namespace {
 
 template <class T>
 std::int64_t update_nearest(const Array<T>& x, const Array<T>& centers, std::int64_t scratch_bytes,
-                            Array<double>& squared, Array<std::int64_t>& labels) {
+                            Array<double>& squared, Array<std::int64_t>& labels,
+                            std::int64_t first_label) {
   const auto rows = matrix_view(x);
   const auto others = matrix_view(centers);
   if (rows.cols != others.cols || vector_view(squared).size != rows.rows ||
@@ -16,7 +17,7 @@ std::int64_t update_nearest(const Array<T>& x, const Array<T>& centers, std::int
   double* s = squared.mutable_data();
   std::int64_t* l = labels.mutable_data();
   py::gil_scoped_release release;
-  return RLMBA_DISPATCH(update_nearest, rows, others, 0, scratch_bytes, s, l);
+  return RLMBA_DISPATCH(update_nearest, rows, others, first_label, scratch_bytes, s, l);
 }
 
 template <class T>
@@ -35,7 +36,7 @@ template <class T>
 void register_type(py::module_& m) {
   m.def("update_nearest", &update_nearest<T>, py::arg("x").noconvert(),
         py::arg("centers").noconvert(), py::arg("scratch_bytes"), py::arg("squared").noconvert(),
-        py::arg("labels").noconvert());
+        py::arg("labels").noconvert(), py::arg("first_label") = 0);
   m.def("first_bad_row", &first_bad_row<T>, py::arg("x").noconvert());
   m.def("nearest_scratch", &nearest_scratch<T>, py::arg("x").noconvert());
 }

@@ -76,14 +76,13 @@ class GradientPoints {
   double norm2(std::int64_t row) const { return a2_[row] * z2_[row]; }
 
   // Norms of all rows. Returns -1, the first row that is not finite, or kOverflow.
-  std::int64_t prepare() {
+  std::int64_t measure() {
     std::int64_t bad = rows();
     std::int64_t huge = rows();
     Scratch<T> zeros(max_i64(classes_, width_));
     for (std::int64_t p = 0; p < max_i64(classes_, width_); ++p) zeros[p] = T(0);
     const auto process = [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
       for (std::int64_t i = begin; i < end; ++i) {
-        squared_[i] = std::numeric_limits<double>::infinity();
         const T* a = x_.residuals.row(i);
         const T* z = features_.slice(i, 0, width_, buffer(thread));
         a2_[i] = squared_distance(a, zeros.data(), classes_);
@@ -110,11 +109,31 @@ class GradientPoints {
     return best;
   }
 
+  void forget() {
+    for (std::int64_t i = 0; i < rows(); ++i) squared_[i] = std::numeric_limits<double>::infinity();
+  }
+
   void gather(std::int64_t slot, std::int64_t position) {
     T* z = &feature_slots_[slot * width_];
     set(slot, x_.residuals.row(position), features_.slice(position, 0, width_, z), a2_[position],
         z2_[position]);
   }
+
+  void gather(const GradientPoints& others) {
+    for (std::int64_t s = 0; s < others.rows(); ++s) {
+      const Factors<T> f = others.row(s, 0);
+      set(s, f.a, f.z, f.a2, f.z2);
+    }
+  }
+
+  void copy(std::int64_t position, T* residual, T* feature) const {
+    const T* z = features_.slice(position, 0, width_, feature);
+    std::memcpy(residual, x_.residuals.row(position),
+                static_cast<std::size_t>(classes_) * sizeof(T));
+    if (z != feature) std::memcpy(feature, z, static_cast<std::size_t>(width_) * sizeof(T));
+  }
+
+  std::int64_t width() const { return width_; }
 
   void move(std::int64_t to, std::int64_t from) {
     const Factors<T>& f = slots_[from];
@@ -320,8 +339,9 @@ std::int64_t draw(const OuterRows<T>& x, const SeedingPlan& plan, VectorView<std
                   double* at_draw) {
   Scratch<double> squared(x.residuals.rows);
   GradientPoints<T> points(x, plan, indices.size, squared.data());
-  const std::int64_t status = points.prepare();
+  const std::int64_t status = points.measure();
   if (status != -1) return status;
+  points.forget();
   const std::int64_t first = plan.first >= 0 ? plan.first : points.largest();
   D2Sampling<GradientPoints<T>> sampling(points, plan, indices, squared.data(), at_draw);
   const std::int64_t result = sampling.run(first);
@@ -337,16 +357,77 @@ std::int64_t least_scratch(std::int64_t classes, std::int64_t width) {
   return Pass<VectorEngine<T>>::bytes(classes, width, Tile<T>::kCols);
 }
 
+// Points whose slots hold `count` rows.
+template <class T>
+GradientPoints<T> points_of(const OuterRows<T>& x, std::int64_t count, std::int64_t scratch_bytes,
+                            double* squared) {
+  return {x, {0, 0, 1, max_i64(count, 1), scratch_bytes}, max_i64(count, 1), squared};
+}
+
+template <class T>
+std::int64_t norms(const OuterRows<T>& x, double* squared) {
+  auto points = points_of(x, 0, 0, squared);
+  const std::int64_t status = points.measure();
+  for (std::int64_t i = 0; i < points.rows(); ++i) squared[i] = points.norm2(i);
+  return status;
+}
+
+template <class T>
+void copy_rows(const OuterRows<T>& x, VectorView<const std::int64_t> rows, T* residuals,
+               T* features) {
+  const auto points = points_of(x, 0, 0, nullptr);
+  for (std::int64_t i = 0; i < rows.size; ++i) {
+    points.copy(rows.data[i], residuals + i * x.residuals.cols, features + i * points.width());
+  }
+}
+
+template <class T>
+std::int64_t update(const OuterRows<T>& x, const OuterRows<T>& centers, std::int64_t scratch_bytes,
+                    double* squared) {
+  auto others = points_of(centers, 0, 0, nullptr);
+  others.measure();
+  auto points = points_of(x, others.rows(), scratch_bytes, squared);
+  const std::int64_t status = points.measure();
+  if (status != -1) return status;
+  points.gather(others);
+  return points.update(0, others.rows());
+}
+
+template <class T>
+void pairs_of(const OuterRows<T>& x, double* pairs) {
+  const std::int64_t count = x.residuals.rows;
+  auto points = points_of(x, count, 0, nullptr);
+  points.measure();
+  points.gather(points);
+  parallel_for(count, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (std::int64_t j = 0; j < i; ++j) pairs[i * count + j] = points.distance(i, j);
+    }
+  });
+}
+
 }  // namespace
 
-#define RLMBA_DEFINE_GRADIENT(T)                                                             \
-  std::int64_t gradient_kmeans_plusplus(const OuterRows<T>& x, const SeedingPlan& plan,      \
-                                        VectorView<std::int64_t> indices, double* at_draw) { \
-    return draw(x, plan, indices, at_draw);                                                  \
-  }                                                                                          \
-  std::int64_t gradient_scratch(const T*, std::int64_t classes, std::int64_t width) {        \
-    return least_scratch<T>(classes, width);                                                 \
-  }
+#define RLMBA_DEFINE_GRADIENT(T)                                                               \
+  std::int64_t gradient_kmeans_plusplus(const OuterRows<T>& x, const SeedingPlan& plan,        \
+                                        VectorView<std::int64_t> indices, double* at_draw) {   \
+    return draw(x, plan, indices, at_draw);                                                    \
+  }                                                                                            \
+  std::int64_t gradient_scratch(const T*, std::int64_t classes, std::int64_t width) {          \
+    return least_scratch<T>(classes, width);                                                   \
+  }                                                                                            \
+  std::int64_t gradient_norms(const OuterRows<T>& x, double* squared) {                        \
+    return norms(x, squared);                                                                  \
+  }                                                                                            \
+  void gradient_rows(const OuterRows<T>& x, VectorView<const std::int64_t> rows, T* residuals, \
+                     T* features) {                                                            \
+    copy_rows(x, rows, residuals, features);                                                   \
+  }                                                                                            \
+  std::int64_t gradient_update(const OuterRows<T>& x, const OuterRows<T>& centers,             \
+                               std::int64_t scratch_bytes, double* squared) {                  \
+    return update(x, centers, scratch_bytes, squared);                                         \
+  }                                                                                            \
+  void gradient_pairs(const OuterRows<T>& x, double* pairs) { pairs_of(x, pairs); }
 
 RLMBA_DEFINE_GRADIENT(float)
 RLMBA_DEFINE_GRADIENT(double)

@@ -323,15 +323,45 @@ std::int64_t k_center_impl(MatrixView<const T> x, MatrixView<const T> labeled,
   return Greedy<T>(x, labeled, plan, indices, squared).run(radius);
 }
 
+template <class T>
+std::int64_t pick_farthest_impl(MatrixView<const T> x, const double* nearest, Far floor,
+                                VectorView<std::int64_t> picks, double* squared) {
+  Scratch<std::int64_t> kept(x.rows);
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < x.rows; ++i) {
+    if (before({nearest[i], i}, floor)) kept[count++] = i;
+  }
+  FarthestRows<T> active(x, count);
+  active.assign(kept.data(), count, nearest);
+  std::int64_t picked = 0;
+  while (picked < picks.size && !active.empty()) {
+    const Far best = active.best();
+    if (best.squared == 0) break;
+    picks.data[picked] = best.position;
+    squared[picked++] = best.squared;
+    active.add_center(best.position, floor, [](Far) {});
+  }
+  return picked;
+}
+
 }  // namespace
 
-#define RLMBA_DEFINE_K_CENTER(T)                                                   \
-  std::int64_t k_center(MatrixView<const T> x, MatrixView<const T> labeled,        \
-                        const KCenterPlan& plan, VectorView<std::int64_t> indices, \
-                        double* squared, double* radius) {                         \
-    return k_center_impl(x, labeled, plan, indices, squared, radius);              \
-  }                                                                                \
-  std::int64_t k_center_scratch(const T*, std::int64_t dim) { return Rooms<T>::least(dim); }
+#define RLMBA_DEFINE_K_CENTER(T)                                                                 \
+  std::int64_t k_center(MatrixView<const T> x, MatrixView<const T> labeled,                      \
+                        const KCenterPlan& plan, VectorView<std::int64_t> indices,               \
+                        double* squared, double* radius) {                                       \
+    return k_center_impl(x, labeled, plan, indices, squared, radius);                            \
+  }                                                                                              \
+  std::int64_t k_center_scratch(const T*, std::int64_t dim) { return Rooms<T>::least(dim); }     \
+  std::int64_t pick_farthest(MatrixView<const T> x, const double* nearest, double floor_squared, \
+                             std::int64_t floor_row, VectorView<std::int64_t> picks,             \
+                             double* squared) {                                                  \
+    return pick_farthest_impl(x, nearest, {floor_squared, floor_row}, picks, squared);           \
+  }                                                                                              \
+  void column_sums(MatrixView<const T> x, double* sums) { sum_rows(x, sums); }                   \
+  std::int64_t nearest_to(MatrixView<const T> x, const double* mean, double* squared) {          \
+    return nearest_row(x, mean, squared);                                                        \
+  }
 
 RLMBA_DEFINE_K_CENTER(float)
 RLMBA_DEFINE_K_CENTER(double)

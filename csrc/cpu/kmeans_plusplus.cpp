@@ -73,6 +73,15 @@ std::int64_t seeding(MatrixView<const T> x, const SeedingPlan& plan,
                                VectorView<std::int64_t> indices, double* squared, \
                                std::int64_t* labels) {                            \
     return seeding<T>(x, plan, indices, squared, labels);                         \
+  }                                                                               \
+  void row_pairs(MatrixView<const T> x, double* pairs) {                          \
+    parallel_for(x.rows, 4, [&](std::int64_t begin, std::int64_t end) {           \
+      for (std::int64_t i = begin; i < end; ++i) {                                \
+        for (std::int64_t j = 0; j < i; ++j) {                                    \
+          pairs[i * x.rows + j] = squared_distance(x.row(i), x.row(j), x.cols);   \
+        }                                                                         \
+      }                                                                           \
+    });                                                                           \
   }
 
 RLMBA_DEFINE_SEEDING(float)

@@ -380,9 +380,12 @@ def describe_overflow(value: Any, dtype: Any) -> str:
     return f"is {value}: expected numbers that {limit.dtype} holds, up to {limit.max:.4g}"
 
 
-def non_finite(a: NDArray[Any], name: str, row: int) -> NonFiniteError:
-    """Return the error for row ``row`` of ``a``, which a kernel found not to be finite."""
-    return non_finite_row(a[row], name, row)
+def non_finite(a: NDArray[Any], name: str, row: int, *, offset: int = 0) -> NonFiniteError:
+    """Return the error for row ``row`` of ``a``, which a kernel found not to be finite.
+
+    ``a`` may be a block of a larger array that begins at row ``offset``.
+    """
+    return non_finite_row(a[row], name, offset + row)
 
 
 def non_finite_row(values: Any, name: str, row: int) -> NonFiniteError:

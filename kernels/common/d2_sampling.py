@@ -14,7 +14,10 @@ taken in order over chunks of ``REDUCTION_ROWS`` rows, and then in order over th
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -54,29 +57,58 @@ class Drawn(NamedTuple):
     at_draw: NDArray[np.float64]
 
 
+def chunk_sums(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sums of weights [n] over chunks of ``REDUCTION_ROWS``, each taken in order."""
+    whole = len(weights) // REDUCTION_ROWS * REDUCTION_ROWS
+    rows, sums = (
+        weights[:whole].reshape(-1, REDUCTION_ROWS),
+        np.empty(-(-len(weights) // REDUCTION_ROWS)),
+    )
+    for start in range(0, len(rows), 64):  # a cumulative sum takes as much memory as its chunks
+        sums[start : min(start + 64, len(rows))] = np.cumsum(rows[start : start + 64], axis=1)[
+            :, -1
+        ]
+    if whole < len(weights):
+        sums[-1] = np.cumsum(weights[whole:])[-1]
+    return sums
+
+
+class ChunkLaw:
+    """Chooses the chunk of a drawn position, from the sums of all chunks."""
+
+    def __init__(self, sums: NDArray[np.float64]) -> None:
+        self._sums = sums
+        self._ends = np.cumsum(sums)
+        self.total = float(self._ends[-1])
+
+    def draw(self, uniform: float) -> tuple[int, float]:
+        """The chunk, and the weight that remains within it up to ``uniform`` times the total."""
+        target = uniform * self.total
+        chunk = min(int(np.searchsorted(self._ends, target, side="right")), len(self._ends) - 1)
+        while not self._sums[chunk] > 0:
+            chunk -= 1
+        return chunk, float(target - self._ends[chunk - 1] if chunk > 0 else target)
+
+
+def draw_within(weights: NDArray[np.float64], start: int, rest: float) -> int:
+    """The first position of the chunk at ``start`` whose cumulative weight in it exceeds ``rest``."""
+    chunk = weights[start : start + REDUCTION_ROWS]
+    inside = int(np.searchsorted(np.cumsum(chunk), rest, side="right"))
+    return start + (int(np.flatnonzero(chunk)[-1]) if inside == len(chunk) else inside)
+
+
 class WeightedDraw:
     """Draws positions with probability proportional to weights, which are summed by chunk."""
 
     def __init__(self, weights: NDArray[np.float64]) -> None:
         self._weights = weights
-        starts = range(0, len(weights), REDUCTION_ROWS)
-        self._sums = np.array([np.cumsum(weights[s : s + REDUCTION_ROWS])[-1] for s in starts])
-        self._ends = np.cumsum(self._sums)
-        self.total = float(self._ends[-1])
+        self._law = ChunkLaw(chunk_sums(weights))
+        self.total = self._law.total
 
     def draw(self, uniform: float) -> int:
         """Return the first position whose cumulative weight exceeds ``uniform`` times the total."""
-        target = uniform * self.total
-        chunk = min(int(np.searchsorted(self._ends, target, side="right")), len(self._ends) - 1)
-        while not self._sums[chunk] > 0:
-            chunk -= 1
-        rest = target - self._ends[chunk - 1] if chunk > 0 else target
-        start = chunk * REDUCTION_ROWS
-        weights = self._weights[start : start + REDUCTION_ROWS]
-        inside = int(np.searchsorted(np.cumsum(weights), rest, side="right"))
-        if inside == len(weights):
-            inside = int(np.flatnonzero(weights)[-1])
-        return start + inside
+        chunk, rest = self._law.draw(uniform)
+        return draw_within(self._weights, chunk * REDUCTION_ROWS, rest)
 
 
 @dataclass
@@ -109,26 +141,57 @@ def place(uniform: float, count: int) -> int:
 
 
 def accept_block(
-    state: State, proposals: list[int], uniforms: NDArray[np.float64], room: int
+    before: Sequence[float],
+    between: Callable[[int, list[int]], NDArray[np.float64]],
+    uniforms: NDArray[np.float64],
+    room: int,
 ) -> tuple[list[int], list[float], int]:
-    """Accept at most ``room`` proposals; return them, their D^2 and the number examined."""
+    """Accept at most ``room`` proposals of a block.
+
+    Parameters
+    ----------
+    before : sequence of float
+        The D^2 of each proposal at the start of the block.
+    between : callable
+        The squared distances of a proposal to other proposals, by their numbers in the block.
+    uniforms : float64 array
+        One for each proposal.
+    room : int
+
+    Returns
+    -------
+    (list of int, list of float, int)
+        The numbers of the accepted proposals, their D^2 when they were drawn, and how many proposals were
+        examined.
+    """
     kept: list[int] = []
     at_draw: list[float] = []
-    for j, position in enumerate(proposals):
+    for j, least in enumerate(before):
         if len(kept) == room:
             return kept, at_draw, j
-        before = float(state.squared[position])
-        now = min([before, *state.points.squared(position, kept).tolist()])
-        if now > 0 and uniforms[j] * before <= now:
-            kept.append(position)
+        now = min([least, *between(j, kept).tolist()])
+        if now > 0 and uniforms[j] * least <= now:
+            kept.append(j)
             at_draw.append(now)
-    return kept, at_draw, len(proposals)
+    return kept, at_draw, len(before)
 
 
 def draw_exhausted(n: int, drawn: list[int], uniforms: NDArray[np.float64]) -> list[int]:
     """Draw one row per uniform number from ``n`` rows that all duplicate drawn rows."""
-    free = sorted(set(range(n)) - set(drawn)) if len(uniforms) else []
-    return [free.pop(place(u, len(free))) for u in uniforms.tolist()]
+    taken, found = sorted(drawn), []
+    for u in uniforms.tolist():
+        position = place(u, n - len(taken))
+        for one in taken:
+            position += one <= position
+        bisect.insort(taken, position)
+        found.append(position)
+    return found
+
+
+def _between(
+    points: Points, proposals: list[int], j: int, others: list[int]
+) -> NDArray[np.float64]:
+    return points.squared(proposals[j], [proposals[o] for o in others])
 
 
 def draw_blocks(
@@ -154,8 +217,13 @@ def draw_blocks(
         size = min(max(len(state.drawn), block_min), block_max)
         uniforms = uniform01(seed, counter, 2 * size)
         proposals = [law.draw(u) for u in uniforms[::2].tolist()]
-        kept, at_draw, walked = accept_block(state, proposals, uniforms[1::2], k - len(state.drawn))
-        state.extend(kept, at_draw)
+        kept, at_draw, walked = accept_block(
+            state.squared[proposals].tolist(),
+            partial(_between, points, proposals),
+            uniforms[1::2],
+            k - len(state.drawn),
+        )
+        state.extend([proposals[j] for j in kept], at_draw)
         counter += 2 * walked
     rest = draw_exhausted(n, state.drawn, uniform01(seed, counter, k - len(state.drawn)))
     state.drawn += rest

@@ -27,10 +27,25 @@ struct OuterRows {
 // Memory in addition to the input: 24 bytes per row, copies of plan.block_max rows, and packed rows
 // and products of at most max(plan.scratch_bytes, gradient_scratch). The result does not depend on
 // it.
-#define RLMBA_DECLARE_GRADIENT(T)                                                           \
-  std::int64_t gradient_kmeans_plusplus(const OuterRows<T>& x, const SeedingPlan& plan,     \
-                                        VectorView<std::int64_t> indices, double* at_draw); \
-  std::int64_t gradient_scratch(const T* tag, std::int64_t classes, std::int64_t width);
+// The parts of it, for rows that are elsewhere:
+//   gradient_norms   squared norms of the rows; returns as gradient_kmeans_plusplus
+//   gradient_rows    copies some rows: residuals [n, C] and features [n, D], scaled and joined
+//   gradient_update  lowers `squared` [N] to the squared distances to centers, which are rows
+//   without
+//                    scales; returns as gradient_kmeans_plusplus
+//   gradient_pairs   the squared distances of each row to the rows before it; pairs [N, N], of
+//   which
+//                    only the part below the diagonal is written
+#define RLMBA_DECLARE_GRADIENT(T)                                                              \
+  std::int64_t gradient_kmeans_plusplus(const OuterRows<T>& x, const SeedingPlan& plan,        \
+                                        VectorView<std::int64_t> indices, double* at_draw);    \
+  std::int64_t gradient_scratch(const T* tag, std::int64_t classes, std::int64_t width);       \
+  std::int64_t gradient_norms(const OuterRows<T>& x, double* squared);                         \
+  void gradient_rows(const OuterRows<T>& x, VectorView<const std::int64_t> rows, T* residuals, \
+                     T* features);                                                             \
+  std::int64_t gradient_update(const OuterRows<T>& x, const OuterRows<T>& centers,             \
+                               std::int64_t scratch_bytes, double* squared);                   \
+  void gradient_pairs(const OuterRows<T>& x, double* pairs);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_GRADIENT(float) RLMBA_DECLARE_GRADIENT(double))
 #undef RLMBA_DECLARE_GRADIENT
 

@@ -28,11 +28,24 @@ inline constexpr std::int64_t kKCenterOverflow = -2;
 // of threads.
 //
 // Distances are those of update_nearest (nearest.hpp).
-#define RLMBA_DECLARE_K_CENTER(T)                                                  \
-  std::int64_t k_center(MatrixView<const T> x, MatrixView<const T> labeled,        \
-                        const KCenterPlan& plan, VectorView<std::int64_t> indices, \
-                        double* squared, double* radius);                          \
-  std::int64_t k_center_scratch(const T* tag, std::int64_t dim);
+//
+// pick_farthest: the same greedy picks among candidates x, in ascending order of position, whose
+// squared distances to the nearest center are known. Picks while a candidate is farther than the
+// floor: than floor_squared, or equally far and before row floor_row. Writes the picked rows of x
+// and their squared distances when they were picked; returns their number, at most picks.size.
+// column_sums: sums of the columns of x, as for the mean of k_center if x starts at a multiple of
+// kReductionRows rows.
+// nearest_to: the row nearest to a mean, and its squared distance to it; x.rows >= 1.
+#define RLMBA_DECLARE_K_CENTER(T)                                                                \
+  std::int64_t k_center(MatrixView<const T> x, MatrixView<const T> labeled,                      \
+                        const KCenterPlan& plan, VectorView<std::int64_t> indices,               \
+                        double* squared, double* radius);                                        \
+  std::int64_t k_center_scratch(const T* tag, std::int64_t dim);                                 \
+  std::int64_t pick_farthest(MatrixView<const T> x, const double* nearest, double floor_squared, \
+                             std::int64_t floor_row, VectorView<std::int64_t> picks,             \
+                             double* squared);                                                   \
+  void column_sums(MatrixView<const T> x, double* sums);                                         \
+  std::int64_t nearest_to(MatrixView<const T> x, const double* mean, double* squared);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_K_CENTER(float) RLMBA_DECLARE_K_CENTER(double))
 #undef RLMBA_DECLARE_K_CENTER
 

@@ -31,11 +31,14 @@ inline constexpr std::int64_t kOverflow = -2;
 // cluster_means: each row of `centers` becomes the mean of the rows of x with its label, summed in
 // double precision in order of position. A center without rows keeps its value. Results do not
 // depend on the number of threads.
-#define RLMBA_DECLARE_KMEANS(T)                                                   \
-  std::int64_t kmeans_plusplus(MatrixView<const T> x, const SeedingPlan& plan,    \
-                               VectorView<std::int64_t> indices, double* squared, \
-                               std::int64_t* labels);                             \
-  void cluster_means(MatrixView<const T> x, const std::int64_t* labels, MatrixView<T> centers);
+// row_pairs: the squared distances of each row of x to the rows before it, as in kmeans_plusplus;
+// pairs [x.rows, x.rows], of which only the part below the diagonal is written.
+#define RLMBA_DECLARE_KMEANS(T)                                                                 \
+  std::int64_t kmeans_plusplus(MatrixView<const T> x, const SeedingPlan& plan,                  \
+                               VectorView<std::int64_t> indices, double* squared,               \
+                               std::int64_t* labels);                                           \
+  void cluster_means(MatrixView<const T> x, const std::int64_t* labels, MatrixView<T> centers); \
+  void row_pairs(MatrixView<const T> x, double* pairs);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_KMEANS(float) RLMBA_DECLARE_KMEANS(double))
 #undef RLMBA_DECLARE_KMEANS
 

@@ -53,24 +53,18 @@ double distance_to_mean(const T* row, const double* mean, std::int64_t dim) {
   return lanes[0];
 }
 
-// The row nearest to the mean of all rows, the lowest on ties; -1 if that mean is not finite.
+// The row nearest to a mean, the lowest on ties, and its squared distance to it.
 template <class T>
-std::int64_t nearest_to_mean(MatrixView<const T> x) {
-  Scratch<double> mean(x.cols);
-  sum_rows(x, mean.data());
-  for (std::int64_t i = 0; i < x.cols; ++i) {
-    mean[i] /= static_cast<double>(x.rows);
-    if (!(mean[i] - mean[i] == 0)) return -1;
-  }
+std::int64_t nearest_row(MatrixView<const T> x, const double* mean, double* least) {
   const std::int64_t chunks = chunk_count(x.rows, kReductionRows);
   Scratch<double> squared(chunks);
   Scratch<std::int64_t> positions(chunks);
   parallel_for(x.rows, kReductionRows, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t c = begin / kReductionRows;
-    squared[c] = distance_to_mean(x.row(begin), mean.data(), x.cols);
+    squared[c] = distance_to_mean(x.row(begin), mean, x.cols);
     positions[c] = begin;
     for (std::int64_t i = begin + 1; i < end; ++i) {
-      const double d = distance_to_mean(x.row(i), mean.data(), x.cols);
+      const double d = distance_to_mean(x.row(i), mean, x.cols);
       if (!(d < squared[c])) continue;
       squared[c] = d;
       positions[c] = i;
@@ -80,7 +74,21 @@ std::int64_t nearest_to_mean(MatrixView<const T> x) {
   for (std::int64_t c = 1; c < chunks; ++c) {
     if (squared[c] < squared[best]) best = c;
   }
+  *least = squared[best];
   return positions[best];
+}
+
+// The row nearest to the mean of all rows, the lowest on ties; -1 if that mean is not finite.
+template <class T>
+std::int64_t nearest_to_mean(MatrixView<const T> x) {
+  Scratch<double> mean(x.cols);
+  sum_rows(x, mean.data());
+  for (std::int64_t i = 0; i < x.cols; ++i) {
+    mean[i] /= static_cast<double>(x.rows);
+    if (!(mean[i] - mean[i] == 0)) return -1;
+  }
+  double least;
+  return nearest_row(x, mean.data(), &least);
 }
 
 }  // namespace rlmba::RLMBA_ISA

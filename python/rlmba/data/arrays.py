@@ -17,11 +17,12 @@ from rlmba.reading.arrays import read_npy, read_npz, read_tensors
 from rlmba.reading.parquet import read_parquet
 from rlmba.reading.structured import parse_json
 
-__all__ = ["SUFFIXES", "read_arrays"]
+__all__ = ["NUMBERED", "SUFFIXES", "read_arrays", "table_arrays"]
 
 SUFFIXES = (".npz", ".npy", ".parquet", ".safetensors")
 
-_NUMBERED = re.compile(r"(?P<name>.+)_(?P<column>\d+)")
+NUMBERED = re.compile(r"(?P<name>.+)_(?P<column>\d+)")
+"""The names of the columns of one array: ``name_0``, ``name_1``, ..."""
 _AGAIN = "it may be truncated or another format; write or copy it again"
 
 
@@ -62,7 +63,7 @@ def read_arrays(path: Path, *, npy_holds: str | None = None) -> dict[str, NDArra
     if suffix == ".npy":
         return {str(npy_holds): read_npy(path)}
     if suffix == ".parquet":
-        return read_parquet(path, partial(_columns, path))
+        return read_parquet(path, partial(table_arrays, path))
     return _safetensors(path)
 
 
@@ -74,12 +75,13 @@ def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _columns(path: Path, table: Any) -> dict[str, NDArray[Any]]:
+def table_arrays(path: Path, table: Any) -> dict[str, NDArray[Any]]:
+    """The columns of a ``pyarrow.Table`` as arrays; see :func:`read_arrays`. ``path`` is for messages."""
     found: dict[str, NDArray[Any]] = {}
     numbered: dict[str, dict[int, NDArray[Any]]] = {}
     for name in table.column_names:
         array = _column(path, name, table.column(name))
-        match = _NUMBERED.fullmatch(name)
+        match = NUMBERED.fullmatch(name)
         if match and array.ndim == 1:
             numbered.setdefault(match["name"], {})[int(match["column"])] = array
         else:

@@ -199,6 +199,8 @@ class TopScore(Strategy):
     """A strategy that takes the n samples with the largest scores, ties by pool position."""
 
     on_device: ClassVar[bool] = True
+    by_row: ClassVar[bool] = True
+    """Whether a sample's score depends on that sample alone, so that a pool can be scored in parts."""
 
     @abstractmethod
     def score(self, pool: PoolOutputs, context: QueryContext) -> Any:

@@ -59,18 +59,23 @@ class Bmmal(Strategy):
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are distances to the nearest sample drawn before; for the first sample, its norm."""
-        features = list(pool.features.values())
         with stages("contributions"):
-            residuals = kernels.gradient_residuals(pool.fused_logits)
-            scales = match_kind(self._scales(pool, context), residuals)
-        if pool.present is not None:  # rows of an absent modality have no meaning
-            there = match_kind(pool.present, residuals)
-            features = [_kept(f, there[:, k, None]) for k, f in enumerate(features)]
+            residuals, features, scales = self.embedding(pool, context)
         with stages("draw"):
             drawn = kernels.gradient_kmeans_plusplus(
                 residuals, features, n, scales=scales, rng=context.rng
             )
         return Choice(drawn.indices, drawn.distances)
+
+    def embedding(self, pool: PoolOutputs, context: QueryContext) -> tuple[Any, list[Any], Any]:
+        """The factors of the samples' embeddings: residuals [N, C], features [N, d_m], scales [N, M]."""
+        residuals = kernels.gradient_residuals(pool.fused_logits)
+        scales = match_kind(self._scales(pool, context), residuals)
+        features = list(pool.features.values())
+        if pool.present is not None:  # rows of an absent modality have no meaning
+            there = match_kind(pool.present, residuals)
+            features = [_kept(f, there[:, k, None]) for k, f in enumerate(features)]
+        return residuals, features, scales
 
     def _scales(self, pool: PoolOutputs, context: QueryContext) -> NDArray[np.float64]:
         m = len(pool.modalities)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from rlmba.errors import NonFiniteError, ShapeError, UsageError
 from rlmba.kernels.common.arrays import ArrayLike
 from rlmba.kernels.common.random import Rng, seed_from
+from rlmba.kernels.sharded import Group
 from rlmba.strategies import array_inputs
 from rlmba.strategies.array_inputs import ByModality
 from rlmba.strategies.base import Strategy
 from rlmba.strategies.input_arrays import with_input_features
 from rlmba.strategies.pool_arrays import PoolArrays
 from rlmba.strategies.registry import create
+from rlmba.strategies.sharded import ShardSource, select_shards
 from rlmba.types import LinearHead, PoolOutputs, QueryContext, Selection
 
 __all__ = ["SelectedSamples", "select"]
@@ -69,6 +72,10 @@ def select(
     fusion_weights: ArrayLike | Sequence[float] | Mapping[str, float] | None = None,
     input_features: ByModality | None = None,
     labeled_input_features: ByModality | None = None,
+    pool: ShardSource | None = None,
+    group: Group | None = None,
+    max_memory: int | None = None,
+    spill_folder: Path | None = None,
     **options: Any,
 ) -> SelectedSamples:
     """Select ``n`` samples by a strategy, from arrays alone.
@@ -134,6 +141,18 @@ def select(
     labeled_input_features : array [L, D] or mapping of modality to array [L, d_m], optional
         Input features of labeled samples that are not among the arrays above. If ``labeled`` names
         samples of these arrays, leave it out.
+    pool : ShardSource, optional
+        A pool in shards, such as :class:`rlmba.data.shards.ShardedPool`, instead of the arrays of samples.
+        The batch is the same as from these arrays. ``labeled`` then holds rows of the shards, a mask, ids, or
+        features of other samples.
+    group : Group, optional
+        With ``pool``: the processes that divide the rows, such as ``rlmba.training.ProcessGroup.open("cpu")``
+        in each of them. All call this function with the same arguments, and get the same result.
+    max_memory : int, optional
+        With ``pool``: bytes of memory for rows; those that do not fit are kept in temporary files. Default:
+        4 GiB. Some bytes a row are used in addition (docs/large-pools.md).
+    spill_folder : path, optional
+        With ``pool``: the folder for these files. Default: the system's folder for temporary files.
     **options
         The strategy's options; only with a name.
 
@@ -178,6 +197,16 @@ def select(
             f"{strategy.name!r}; give them to rlmba.strategies.create"
         )
     made_head = array_inputs.as_head(head)
+    if pool is not None:
+        _require_no_arrays(
+            features, logits, probabilities, ids, present, dropout_logits, input_features
+        )
+        found, found_ids = select_shards(
+            strategy, pool, n, rng=rng, labeled=labeled, labels=labels, head=made_head, weights=weights,
+            temperatures=temperatures, fusion_weights=fusion_weights, group=group,
+            max_memory=max_memory, spill_folder=spill_folder,
+        )  # fmt: skip
+        return SelectedSamples(found.positions, found.scores, seconds=found.seconds, ids=found_ids)
     given = PoolArrays(
         features=features,
         logits=logits,
@@ -192,10 +221,10 @@ def select(
         input_features=input_features,
     )
     _require(strategy, given, made_head)
-    pool = given.pool(strategy, made_head)
+    outputs = given.pool(strategy, made_head)
     gpu = array_inputs.gpu_of(features, logits, probabilities, dropout_logits)
     if gpu is not None and strategy.on_device:
-        pool = pool.on(gpu)
+        outputs = outputs.on(gpu)
     context = QueryContext(
         rng=rng if isinstance(rng, np.random.Generator) else np.random.default_rng(_seed(rng)),
         weights=given.numbers(weights, "weights"),
@@ -207,11 +236,11 @@ def select(
         labeled_present=given.labeled_present,
         head=made_head,
     )
-    _check_widths(pool, context, strategy)
+    _check_widths(outputs, context, strategy)
     if "input_features" in strategy.needs:
-        pool, context = with_input_features(pool, context, given, labeled_input_features)
+        outputs, context = with_input_features(outputs, context, given, labeled_input_features)
     try:
-        chosen = strategy.query(pool, context, n)
+        chosen = strategy.query(outputs, context, n)
     except NonFiniteError as error:
         raise NonFiniteError(str(error), given.row_of(error.row)) from error
     positions = chosen.positions if given.rows is None else given.rows[chosen.positions]
@@ -222,6 +251,14 @@ def select(
         backends=chosen.backends,
         ids=positions if given.ids is None else given.ids[positions],
     )
+
+
+def _require_no_arrays(*arrays: Any) -> None:
+    if any(a is not None for a in arrays):
+        raise UsageError(
+            "expected a pool in shards or arrays of samples, got both; leave out features, logits, "
+            "probabilities, ids, present, dropout_logits and input_features"
+        )
 
 
 def _seed(rng: Rng) -> int | None:

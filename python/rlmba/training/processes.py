@@ -188,6 +188,15 @@ class ProcessGroup:
             torch.distributed.gather_object(value, values, dst=0, group=self._host)
         return values or []
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value by rank, in all processes; they must be picklable."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with _speaking():
+            torch.distributed.all_gather_object(values, value, group=self._host)
+        return values
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:

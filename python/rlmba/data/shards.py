@@ -1,0 +1,387 @@
+"""Pools in several files: Parquet, safetensors, NumPy and Arrow shards, read block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.data.arrays import NUMBERED, table_arrays
+from rlmba.errors import DataError, RlmbaError, UsageError
+from rlmba.reading.arrays import read_npy, read_npz
+from rlmba.reading.parquet import pyarrow_for
+
+__all__ = ["Column", "ShardedPool"]
+
+_FILES = (".parquet", ".safetensors", ".npz", ".arrow")
+_BLOCK_BYTES = 32 << 20
+_AGAIN = "it may be damaged or truncated; write or copy it again"
+
+Arrays: TypeAlias = "dict[str, NDArray[Any]]"
+
+
+@dataclass(frozen=True)
+class Column:
+    """The type of a column's entry: ``width`` values (None: one) of ``dtype``; text has any length."""
+
+    width: int | None
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of an entry; text counts as 64."""
+        return 64 if self.dtype.kind in "USO" else (self.width or 1) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        kind = "text" if self.dtype.kind in "US" else str(self.dtype)
+        return kind if self.width is None else f"{self.width:,} x {kind}"
+
+
+def _column(a: NDArray[Any]) -> Column:
+    return Column(None if a.ndim == 1 else a.shape[1], a.dtype)
+
+
+class _Shard:
+    """One shard: its rows and columns, and how to read a range of rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self.columns: dict[str, Column] = {}
+
+    def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
+        """Rows [begin, end) of some columns."""
+        raise NotImplementedError
+
+    def pieces(self, begin: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+        """Divide rows [begin, end) into ranges of at most ``size`` rows that are read well at once."""
+        for start in range(begin, end, size):
+            yield start, min(start + size, end)
+
+
+class _Mapped(_Shard):
+    """Arrays that are memory-mapped: a ``.npz`` file, or a folder of ``.npy`` files."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._arrays = dict(self._open())
+        sizes = {name: len(a) for name, a in self._arrays.items()}
+        if len(set(sizes.values())) > 1:
+            raise DataError(f"{path}: expected one row a sample in every array, got {sizes} rows")
+        if bad := [name for name, a in self._arrays.items() if a.ndim not in (1, 2)]:
+            raise DataError(f"{path}: expected arrays [N] or [N, D], {bad[0]!r} has another shape")
+        self.rows = next(iter(sizes.values()), 0)
+        self.columns = {name: _column(a) for name, a in self._arrays.items()}
+
+    def _open(self) -> Arrays:
+        if self.path.is_file():
+            return read_npz(self.path, mapped=True)
+        files = sorted(self.path.rglob("*.npy"))
+        return {
+            str(f.relative_to(self.path).with_suffix("").as_posix()): read_npy(f) for f in files
+        }
+
+    def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
+        return {name: np.array(self._arrays[name][begin:end]) for name in names}
+
+
+class _Tensors(_Shard):
+    """A safetensors file."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        super().__init__(path)
+        self._file: Any = safe_open(str(path), framework="np")
+        self._ids: NDArray[Any] | None = None
+        slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
+        if listed := (self._file.metadata() or {}).get("ids"):
+            self._ids = np.array(json.loads(listed))
+            shapes["ids"] = self._ids.shape
+        if len({shape[0] for shape in shapes.values()}) > 1:
+            raise DataError(f"{path}: expected one row a sample in every tensor, got {shapes}")
+        self.rows = next((shape[0] for shape in shapes.values()), 0)
+        self.columns = {name: _column(a) for name, a in self.read(list(shapes), 0, 1).items()}
+
+    def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
+        found: Arrays = {}
+        for name in names:
+            if name == "ids" and self._ids is not None:
+                found[name] = self._ids[begin:end]
+            else:
+                found[name] = self._file.get_slice(name)[begin:end]
+        return found
+
+
+class _Parquet(_Shard):
+    """A Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        _, pq = pyarrow_for(path, "reading")
+        self._file = pq.ParquetFile(str(path), memory_map=True)
+        about = self._file.metadata
+        self.rows = about.num_rows
+        groups = [about.row_group(g).num_rows for g in range(about.num_row_groups)]
+        self._ends = np.cumsum(groups).tolist()
+        self._stored: dict[str, list[str]] = {}
+        for name in self._file.schema_arrow.names:
+            match = NUMBERED.fullmatch(name)
+            self._stored.setdefault(match["name"] if match else name, []).append(name)
+        if "id" in self._stored:
+            self._stored["ids"] = self._stored.pop("id")
+        if self.rows:
+            first = next(self._file.iter_batches(batch_size=1))
+            self.columns = {k: _column(a) for k, a in self._arrays(first).items()}
+        else:
+            self.columns = {name: Column(None, np.dtype(object)) for name in self._stored}
+
+    def _arrays(self, *batches: Any) -> Arrays:
+        import pyarrow as pa
+
+        return table_arrays(self.path, pa.Table.from_batches(batches))
+
+    def pieces(self, begin: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+        start = 0
+        for stop in self._ends:
+            low, high = max(begin, start), min(end, stop)
+            # A group is decompressed as a whole: small ones are read together with nothing else.
+            yield from super().pieces(low, high, size)
+            start = stop
+
+    def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
+        stored = [s for name in names for s in self._stored[name]]
+        group = int(np.searchsorted(self._ends, begin, side="right"))
+        offset = self._ends[group - 1] if group else 0
+        found, at = [], offset
+        for batch in self._file.iter_batches(
+            batch_size=max(end - begin, 1), row_groups=[group], columns=stored
+        ):
+            low, high = max(begin - at, 0), min(end - at, batch.num_rows)
+            if low < high:
+                found.append(batch.slice(low, high - low))
+            at += batch.num_rows
+            if at >= end:
+                break
+        return self._arrays(*found)
+
+
+class _Arrow(_Shard):
+    """An Arrow file in the stream format, as Hugging Face data sets save them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        import pyarrow as pa
+
+        with contextlib.suppress(pa.ArrowInvalid):
+            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        if not hasattr(self, "_table"):
+            self._table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+        self.rows = self._table.num_rows
+        first = table_arrays(path, self._table.slice(0, 1)) if self.rows else {}
+        self.columns = {name: _column(a) for name, a in first.items()}
+
+    def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
+        found = table_arrays(self.path, self._table.slice(begin, end - begin))
+        return {name: found[name] for name in names}
+
+
+def _opener(path: Path) -> Callable[[Path], _Shard] | None:
+    if path.is_dir():
+        return _Mapped if any(path.glob("*.npy")) else None
+    kinds: dict[str, Callable[[Path], _Shard]] = {
+        ".parquet": _Parquet,
+        ".safetensors": _Tensors,
+        ".npz": _Mapped,
+        ".arrow": _Arrow,
+    }
+    return kinds.get(path.suffix.lower())
+
+
+def _open(path: Path) -> _Shard:
+    opener = _opener(path)
+    if opener is None:
+        raise DataError(
+            f"{path}: expected a shard: a file of {', '.join(_FILES)}, or a folder with .npy files"
+        )
+    with _readable(path):
+        return opener(path)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A block whose errors become one error that names the shard."""
+    try:
+        yield
+    except (RlmbaError, MemoryError):
+        raise
+    except Exception as error:  # Arrow and safetensors raise a dozen kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: not a readable shard ({reason}); {_AGAIN}") from error
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sorts part-2 before part-10."""
+    return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)]
+
+
+class ShardedPool:
+    """A pool in shards. Opening it reads their sizes and types, but no rows.
+
+    Parameters
+    ----------
+    shards : path or sequence of path
+        Shards in order, or one folder, whose shards are taken in the order of their names (part-2 before
+        part-10). A shard is a ``.parquet``, ``.safetensors`` or ``.npz`` file, an ``.arrow`` file as Hugging
+        Face ``datasets`` save it, or a folder with one ``.npy`` file an array. Columns have the names that
+        :func:`rlmba.data.pool_file.read_pool` reads: ``ids`` (or ``id``), ``features``, ``features/image``,
+        ``logits``, ``present``, ``labeled``, ``labels``, ...
+
+    Attributes
+    ----------
+    rows : int
+        Samples in all shards.
+    columns : dict of str to Column
+        The same in all shards.
+
+    Raises
+    ------
+    DataError
+        If there is no shard, one cannot be read, or shards differ in their columns; the message names the
+        shard.
+    UsageError
+        If pyarrow is needed but not installed.
+    """
+
+    def __init__(self, shards: Path | str | Sequence[Path | str]) -> None:
+        self._shards = [_open(path) for path in _listed(shards)]
+        filled = [shard for shard in self._shards if shard.rows] or self._shards[:1]
+        self.columns = filled[0].columns
+        for shard in filled[1:]:
+            _require_alike(shard, filled[0])
+        self._ends = np.cumsum([shard.rows for shard in self._shards])
+        self.rows = int(self._ends[-1])
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The shards' paths in order."""
+        return tuple(shard.path for shard in self._shards)
+
+    def place(self, row: int) -> str:
+        """A row for messages: its shard, and its number in it, from 0."""
+        at = int(np.searchsorted(self._ends, row, side="right"))
+        return f"{self._shards[at].path}, row {row - self._begin(at)}"
+
+    def _begin(self, shard: int) -> int:
+        return int(self._ends[shard - 1]) if shard else 0
+
+    def blocks(
+        self, names: Sequence[str], begin: int = 0, end: int | None = None, size: int | None = None
+    ) -> Iterator[tuple[int, Arrays]]:
+        """Rows [begin, end) of some columns, in order.
+
+        Parameters
+        ----------
+        names : sequence of str
+        begin, end : int
+            Among the rows of all shards; the default is all of them.
+        size : int, optional
+            Most rows of a block. Default: as many as take 32 MiB.
+
+        Yields
+        ------
+        (int, dict of str to array)
+            The first row's number, and the columns [n] or [n, D].
+
+        Raises
+        ------
+        DataError
+            If a shard cannot be read, or has changed since it was opened.
+        """
+        end = self.rows if end is None else end
+        row_bytes = sum(self.columns[name].nbytes for name in names)
+        size = size or max(1, min(1 << 18, _BLOCK_BYTES // max(row_bytes, 1)))
+        for at, shard in enumerate(self._shards):
+            first = self._begin(at)
+            low, high = max(begin - first, 0), min(end - first, shard.rows)
+            if low >= high:
+                continue
+            for start, stop in shard.pieces(low, high, size):
+                yield first + start, self._read(shard, names, start, stop)
+
+    def _read(self, shard: _Shard, names: Sequence[str], begin: int, end: int) -> Arrays:
+        with _readable(shard.path):
+            found = shard.read(names, begin, end)
+        for name in names:
+            a, column = found[name], self.columns[name]
+            if len(a) != end - begin or (
+                column.width is not None and a.shape[1:] != (column.width,)
+            ):
+                raise DataError(
+                    f"{shard.path}: column {name!r}: expected {end - begin} rows of {column} at row {begin}, "
+                    f"got shape {a.shape}; the shard has changed since it was opened, or it is damaged"
+                )
+        return found
+
+    def take(self, names: Sequence[str], rows: NDArray[np.int64]) -> Arrays:
+        """Some rows of some columns, by their numbers among the rows of all shards, in the given order."""
+        order = np.argsort(rows, kind="stable")
+        wanted, found = rows[order], {name: [] for name in names}  # type: ignore[var-annotated]
+        for at, shard in enumerate(self._shards):
+            first = self._begin(at)
+            here = wanted[(wanted >= first) & (wanted < first + shard.rows)] - first
+            if not len(here):
+                continue
+            for start, stop in shard.pieces(int(here[0]), int(here[-1]) + 1, 1 << 16):
+                some = here[(here >= start) & (here < stop)] - start
+                if len(some):
+                    block = self._read(shard, names, start, stop)
+                    for name in names:
+                        found[name].append(block[name][some])
+        back = np.argsort(order)
+        return {name: np.concatenate(parts)[back] for name, parts in found.items()}
+
+
+def _listed(shards: Path | str | Sequence[Path | str]) -> list[Path]:
+    if not isinstance(shards, str | Path):
+        listed = [Path(path) for path in shards]
+        if not listed:
+            raise UsageError("expected at least one shard, got none")
+        return listed
+    path = Path(shards)
+    if not path.is_dir():
+        return [path]
+    inside = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=_natural)
+    found = [p for p in inside if _opener(p) is not None]
+    if found:
+        return found
+    if _opener(path) is not None:
+        return [path]
+    raise DataError(
+        f"{path}: expected shards: files of {', '.join(_FILES)}, or folders with .npy files, got none of them"
+    )
+
+
+def _require_alike(shard: _Shard, first: _Shard) -> None:
+    ours, theirs = shard.columns, first.columns
+    if set(ours) != set(theirs):
+        name = min(set(ours) ^ set(theirs))
+        lacking, having = (shard, first) if name in theirs else (first, shard)
+        raise DataError(
+            f"{lacking.path}: expected the columns of {having.path}, but {name!r} is missing"
+        )
+    for name, column in ours.items():
+        other = theirs[name]
+        text = column.dtype.kind in "USO" and other.dtype.kind in "USO"
+        if column.width != other.width or not (text or column.dtype == other.dtype):
+            raise DataError(
+                f"{shard.path}: column {name!r}: expected {other} as in {first.path}, got {column}"
+            )
