@@ -47,6 +47,8 @@ class _Search:
                 bad = self._core.update_nearest(x, centers, distances.UNBOUNDED, squared, labels)
                 if bad >= 0:
                     raise arrays.non_finite(x, "features", bad, offset=self.span.begin + at)
+            if not np.isfinite(self.squared.max(initial=0.0)):
+                raise distances.overflow()
 
     def farthest(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[Any]]:
         """The rows of all processes that are farthest from their centers: distances, positions, rows."""
@@ -75,12 +77,11 @@ class _Search:
         mean /= self.span.total
         if not np.isfinite(mean).all():
             raise distances.overflow()
-        nearest = (np.inf, -1)
+        nearest = (np.inf, self.span.total)
         for at, (x,) in self.rows.blocks():
             position, squared = self._core.nearest_to(x, mean)
             nearest = min(nearest, (squared, self.span.begin + at + position))
-        found = [pair for pair in self.group.gather(nearest) if pair[1] >= 0]
-        return min(found)[1]
+        return int(min(self.group.gather(nearest))[1])
 
     def row(self, position: int) -> NDArray[Any]:
         """One row of any process: [1, D]."""
@@ -149,8 +150,6 @@ def k_center(
             picks.append(_lowest_free(np.concatenate([np.empty(0, np.int64), *picks]), left))
             reach.append(np.zeros(left))
             break
-        if not np.isfinite(squared[0]):
-            raise distances.overflow()
         order = np.argsort(positions)
         floor = (-1.0, 0)
         if len(positions) == count < search.span.total:

@@ -22,7 +22,7 @@ from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.tables import check_target
 from rlmba.types import MULTIMODAL
 
-__all__ = ["FileSelection", "WrittenBatch", "plan", "workload"]
+__all__ = ["FileSelection", "WrittenBatch", "parse_options", "plan", "workload"]
 
 _LABELED = ("labeled", "labels", "labeled_input_features")
 
@@ -159,7 +159,7 @@ def plan(
         As the readers; if n is larger than the pool, an option is wrong, or the batch could not be
         written.
     """
-    chosen = create(strategy, **_options(options))
+    chosen = create(strategy, **parse_options(options))
     if out is None and not dry_run:
         raise UsageError("expected a file to write the batch to; give it with --out, or --dry-run")
     if out is not None:
@@ -293,7 +293,8 @@ def _arrays(values: Any) -> list[NDArray[Any]]:
     return found
 
 
-def _options(given: Sequence[str]) -> dict[str, Any]:
+def parse_options(given: Sequence[str]) -> dict[str, Any]:
+    """Options of a strategy from texts ``KEY=VALUE``, with values in YAML."""
     options: dict[str, Any] = {}
     for setting in given:
         key, equals, text = setting.partition("=")

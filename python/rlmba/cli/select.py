@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +14,10 @@ from rlmba.cli.app import app
 @app.command()
 def select(
     pool: Annotated[
-        Path,
+        list[Path],
         typer.Option(
-            help="File with the arrays of the pool: .npz, .npy, .parquet or .safetensors."
+            help="File with the arrays of the pool: .npz, .npy, .parquet or .safetensors. A folder of "
+            "such files, or several, are shards, which are read in parts."
         ),
     ],
     n: Annotated[int, typer.Option("-n", "--count", help="Number of samples to select.")],
@@ -52,13 +54,49 @@ def select(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the estimated time and memory.")
     ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory for rows in each process, such as 4GiB; the pool is then read in parts."
+        ),
+    ] = None,
+    spill_folder: Annotated[
+        Path | None, typer.Option(help="Folder for rows that do not fit into memory.")
+    ] = None,
+    arrays: Annotated[
+        Path | None,
+        typer.Option(
+            help="File (.npz, .safetensors) with head/weight, head/bias, weights, temperatures or "
+            "fusion_weights for a pool in shards."
+        ),
+    ] = None,
 ) -> None:
-    """Select samples of a pool that is given as arrays in files; needs no model and no data set."""
-    from rlmba.adapters.files import plan
+    """Select samples of a pool that is given as arrays in files; needs no model and no data set.
+
+    Several processes divide a pool in shards: torchrun --nproc-per-node K -m rlmba select ..., or srun.
+    """
+    from rlmba.adapters.shards import join_slurm
     from rlmba.cli.screen import say
+    from rlmba.errors import UsageError
+
+    join_slurm()
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several or len(pool) > 1 or pool[0].is_dir() or max_memory or spill_folder or arrays:
+        if ids is not None or npy_holds is not None:
+            raise UsageError(
+                "--ids and --npy-holds: expected a pool in one file, got shards; put the ids into a column "
+                "ids of the shards"
+            )
+        _select_shards(
+            pool, n, strategy=strategy, options=options or [], out=out, labeled=labeled or [],
+            arrays=arrays, seed=seed, overwrite=force, dry_run=dry_run, max_memory=max_memory,
+            spill_folder=spill_folder,
+        )  # fmt: skip
+        return
+    from rlmba.adapters.files import plan
 
     job = plan(
-        pool,
+        pool[0],
         n,
         strategy=strategy,
         options=options or [],
@@ -73,3 +111,22 @@ def select(
     say("\n".join(job.lines()))
     if not dry_run:
         say("\n".join(job.run().lines()))
+
+
+def _select_shards(pool: list[Path], n: int, *, dry_run: bool, **arguments: Any) -> None:
+    from rlmba.adapters.shards import plan_shards
+    from rlmba.cli.screen import say
+    from rlmba.training import ProcessGroup
+
+    group = ProcessGroup.open("cpu")
+    try:
+        job = plan_shards(pool, n, group=group, dry_run=dry_run, **arguments)
+        if group.is_main:
+            say("\n".join(job.lines()))
+        if not dry_run:
+            written = job.run()
+            if group.is_main:
+                say("\n".join(written.lines()))
+    except BaseException:
+        group.leave()
+        raise

@@ -44,6 +44,10 @@ class Column:
         return kind if self.width is None else f"{self.width:,} x {kind}"
 
 
+_UNKNOWN = Column(None, np.dtype(object))
+"""Of a shard without rows."""
+
+
 def _column(a: NDArray[Any]) -> Column:
     return Column(None if a.ndim == 1 else a.shape[1], a.dtype)
 
@@ -109,7 +113,11 @@ class _Tensors(_Shard):
         if len({shape[0] for shape in shapes.values()}) > 1:
             raise DataError(f"{path}: expected one row a sample in every tensor, got {shapes}")
         self.rows = next((shape[0] for shape in shapes.values()), 0)
-        self.columns = {name: _column(a) for name, a in self.read(list(shapes), 0, 1).items()}
+        self.columns = (
+            {name: _column(a) for name, a in self.read(list(shapes), 0, 1).items()}
+            if self.rows
+            else dict.fromkeys(shapes, _UNKNOWN)
+        )
 
     def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
         found: Arrays = {}
@@ -142,7 +150,7 @@ class _Parquet(_Shard):
             first = next(self._file.iter_batches(batch_size=1))
             self.columns = {k: _column(a) for k, a in self._arrays(first).items()}
         else:
-            self.columns = {name: Column(None, np.dtype(object)) for name in self._stored}
+            self.columns = dict.fromkeys(self._stored, _UNKNOWN)
 
     def _arrays(self, *batches: Any) -> Arrays:
         import pyarrow as pa

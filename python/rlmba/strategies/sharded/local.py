@@ -82,7 +82,10 @@ class LocalPool:
             raise UsageError(
                 f"strategy {self._strategy.name!r} needs input features, which are not read"
             )
-        found = [name for name in columns if name == "ids" or name.partition("/")[0] == "present"]
+        found = [name for name in columns if name == "ids"]
+        by_modality = {"features", "modality_features", "modality_logits"}
+        if needs & by_modality:
+            found += [name for name in columns if name.partition("/")[0] == "present"]
         for kind in _KINDS:
             alone = [kind] if kind in columns else []
             own = [name for name in columns if name.startswith(f"{kind}/")]
@@ -153,17 +156,28 @@ class LocalPool:
         block = self._source.take(self._names, rows)
         return self.arrays(block, rows, **({} if len(self._labeled) else arguments))
 
-    def located(self, error: NonFiniteError, begin: int = 0) -> NonFiniteError:
-        """An error with the place of its row; ``begin`` is the position of the array's first row."""
-        row = int(self.rows_of(np.array([begin + error.row]))[0])
-        return NonFiniteError(f"{self._strategy.name}: {self._source.place(row)}: {error}", row)
-
     def each(
         self, made: Callable[[PoolOutputs], Sequence[NDArray[Any]]]
     ) -> Iterator[tuple[int, Sequence[NDArray[Any]]]]:
-        """What a function makes of each block; errors name the shard and the row."""
+        """What a function makes of each block, with the position of the block's first row.
+
+        Raises
+        ------
+        NonFiniteError
+            If a row contains NaN or infinity; the message names its shard.
+        """
         for at, pool in self.blocks():
-            try:
-                yield at, made(pool)
-            except NonFiniteError as error:
-                raise self.located(error, at) from error
+            yield at, self._named(made, pool, at)
+
+    def _named(
+        self, made: Callable[[PoolOutputs], Sequence[NDArray[Any]]], pool: PoolOutputs, at: int
+    ) -> Sequence[NDArray[Any]]:
+        try:
+            return made(pool)
+        except NonFiniteError as error:
+            row = int(self.rows_of(np.array([at + error.row]))[0])
+            raise NonFiniteError(
+                f"{self._strategy.name}: {self._source.place(row)}: expected finite numbers, got NaN or "
+                "infinity; drop the row, or repair it",
+                row,
+            ) from error

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from rlmba.errors import DataError, UsageError
 from rlmba.ids import IdIndex, as_ids, id_texts
 from rlmba.kernels.common.random import Rng, seed_from
-from rlmba.kernels.sharded import Alone, Group, agreed
+from rlmba.kernels.sharded import Alone, Group, agreed, boundaries
 from rlmba.strategies.base import Choice, Stages, Strategy
+from rlmba.strategies.random import id_hashes
 from rlmba.strategies.sharded.local import LocalPool
 from rlmba.strategies.sharded.rules import Query, rule_of
 from rlmba.strategies.sharded.source import ShardSource
@@ -22,6 +23,7 @@ from rlmba.types import LinearHead, QueryContext, Selection
 __all__ = ["select_shards"]
 
 _DEFAULT_MEMORY = 4 << 30
+_HASHES_AT_ONCE = 1 << 24
 
 
 def select_shards(
@@ -79,6 +81,7 @@ def select_shards(
             head=head,
         )
         _require_complete(strategy, source)
+    _require_distinct(source, group)
     stages = Stages()
     query = Query(
         strategy, pool, context, group, (max_memory or _DEFAULT_MEMORY) // 2, spill_folder
@@ -129,24 +132,30 @@ def _labeled_rows(source: ShardSource, labeled: Any) -> tuple[NDArray[np.int64],
         found = [row + np.flatnonzero(b["labeled"]) for row, b in source.blocks(["labeled"])]
         return np.concatenate([np.empty(0, np.int64), *found]), None
     given = np.asarray(labeled)
+    if not len(given):
+        return np.empty(0, np.int64), None
+    return _rows_of(source, given), None
+
+
+def _rows_of(source: ShardSource, given: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows that are given by a mask, by their ids, or by their numbers if there are no ids."""
     if given.dtype == np.bool_:
         if given.shape != (source.rows,):
             raise DataError(
                 f"labeled: expected a mask of {source.rows:,} rows, got shape {given.shape}"
             )
-        return np.flatnonzero(given), None
+        return np.flatnonzero(given)
     if "ids" in source.columns:
-        return _rows_of_ids(source, as_ids(given)), None
-    if given.dtype.kind not in "iu" or not len(given):
-        if len(given) == 0:
-            return np.empty(0, np.int64), None
+        return _rows_of_ids(source, as_ids(given))
+    if given.dtype.kind not in "iu":
         raise UsageError(
-            "labeled: expected rows (integers) for shards without ids, got other values"
+            f"labeled: expected rows (integers) for shards without ids, got {given.dtype} values"
         )
     rows = np.unique(given).astype(np.int64)
     if rows[0] < 0 or rows[-1] >= source.rows:
-        raise DataError(f"labeled: expected rows within 0..{source.rows - 1:,}, got {rows[-1]:,}")
-    return rows, None
+        wrong = rows[0] if rows[0] < 0 else rows[-1]
+        raise DataError(f"labeled: expected rows within 0..{source.rows - 1:,}, got {wrong:,}")
+    return rows
 
 
 def _rows_of_ids(source: ShardSource, ids: NDArray[Any]) -> NDArray[np.int64]:
@@ -163,6 +172,43 @@ def _rows_of_ids(source: ShardSource, ids: NDArray[Any]) -> NDArray[np.int64]:
             "features of samples outside the pool"
         )
     return np.sort(found)
+
+
+def _require_distinct(source: ShardSource, group: Group) -> None:
+    """Refuse an id that occurs twice in the shards.
+
+    Hashes of the ids are compared, a part of them at a time, by one process for each part.
+    """
+    if "ids" not in source.columns:
+        return
+    ends = boundaries(source.rows, group.size)
+    hashes, begin = np.empty(0, np.uint64), ends[group.rank]
+    with agreed(group):
+        blocks = source.blocks(["ids"], begin, ends[group.rank + 1])
+        found = [id_hashes(np.array(id_texts(np.asarray(b["ids"])), np.str_)) for _, b in blocks]
+        hashes = np.concatenate([hashes, *found])
+    parts = -(-source.rows // _HASHES_AT_ONCE)
+    for part in range(parts):
+        mine = np.flatnonzero(hashes % np.uint64(parts) == part)
+        every = group.gather((hashes[mine], mine + begin))
+        with agreed(group):
+            if part % group.size == group.rank:
+                _refuse_repeated(source, *map(np.concatenate, zip(*every, strict=True)))
+
+
+def _refuse_repeated(
+    source: ShardSource, hashes: NDArray[np.uint64], rows: NDArray[np.int64]
+) -> None:
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(np.diff(hashes[order]) == 0)
+    for at in same.tolist():
+        pair = rows[order[at : at + 2]]
+        one, two = id_texts(np.asarray(source.take(["ids"], pair)["ids"]))
+        if one == two:
+            raise DataError(
+                f"{source.place(int(pair[1]))}: expected distinct ids, got {one!r} again, which is also the "
+                f"id of {source.place(int(pair[0]))}; drop one of the rows"
+            )
 
 
 def _require_complete(strategy: Strategy, source: ShardSource) -> None:

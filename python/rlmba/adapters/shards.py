@@ -1,0 +1,210 @@
+"""A selection from a pool in shards: open it, select with one or several processes, write the batch."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlmba.adapters.files import WrittenBatch, parse_options
+from rlmba.data.batch_file import SUFFIXES, write_batch
+from rlmba.data.pool_file import read_ids, read_labeled, read_pool
+from rlmba.data.shards import ShardedPool
+from rlmba.errors import UsageError
+from rlmba.kernels.sharded import Group
+from rlmba.strategies import Strategy, create
+from rlmba.strategies.direct import select
+from rlmba.strategies.sharded import why_not
+from rlmba.tables import check_target
+
+__all__ = ["ShardSelection", "join_slurm", "parse_bytes", "plan_shards"]
+
+_GLOBAL = ("head", "weights", "temperatures", "fusion_weights")
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+@dataclass(frozen=True, eq=False)
+class ShardSelection:
+    """A selection from shards that is ready to run; every process of the group runs it.
+
+    The first process of the group writes the batch and prints.
+    """
+
+    strategy: Strategy
+    pool: ShardedPool
+    n: int
+    seed: int
+    arguments: Mapping[str, Any]
+    out: Path | None
+    group: Group
+
+    def lines(self) -> list[str]:
+        """The lines that describe the selection."""
+        pool = self.pool
+        columns = ", ".join(f"{name} ({column})" for name, column in pool.columns.items())
+        found = [f"pool: {len(pool.paths):,} shards, {pool.rows:,} samples; {columns}"]
+        if self.group.size > 1:
+            found.append(f"{self.group.size} processes divide the rows")
+        return found
+
+    def run(self) -> WrittenBatch:
+        """Select, and write the batch in the first process.
+
+        Raises
+        ------
+        UsageError
+            If no file to write was named, or as :func:`rlmba.select`.
+        DataError
+            As :func:`rlmba.select`.
+        StorageError
+            If the batch could not be written.
+        """
+        if self.out is None:
+            raise UsageError("expected a file to write the batch to; give it with --out")
+        start = time.perf_counter()
+        batch = select(
+            self.strategy,
+            n=self.n,
+            pool=self.pool,
+            rng=self.seed,
+            group=self.group,
+            **self.arguments,
+        )
+        seconds = time.perf_counter() - start
+        if self.group.rank == 0:
+            write_batch(
+                self.out,
+                strategy=self.strategy.name,
+                ids=batch.ids,
+                positions=batch.positions,
+                scores=batch.scores,
+            )
+        return WrittenBatch(batch, self.out, seconds, self.strategy.name)
+
+
+def plan_shards(
+    pool: Sequence[Path],
+    n: int,
+    *,
+    strategy: str,
+    group: Group,
+    options: Sequence[str] = (),
+    out: Path | None = None,
+    labeled: Sequence[Path] = (),
+    arrays: Path | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    max_memory: str | None = None,
+    spill_folder: Path | None = None,
+) -> ShardSelection:
+    """Open the shards of a selection and read its other arguments; no rows are read.
+
+    Parameters
+    ----------
+    pool : sequence of path
+        See :class:`rlmba.data.shards.ShardedPool`; one folder, or shards.
+    n, strategy, options, out, labeled, seed, overwrite, dry_run
+        As :func:`rlmba.adapters.files.plan`.
+    group : Group
+        The processes that divide the rows.
+    arrays : path, optional
+        File with the arrays that do not belong to samples: ``head/weight`` and ``head/bias``, ``weights``,
+        ``temperatures``, ``fusion_weights``.
+    max_memory : str, optional
+        Memory for rows in each process, such as "4GiB".
+    spill_folder : path, optional
+        Folder for rows that do not fit.
+
+    Raises
+    ------
+    UsageError, DataError, StorageError
+        If an argument is wrong, a file cannot be read, the strategy cannot choose from shards, or the batch
+        could not be written.
+    """
+    chosen = create(strategy, **parse_options(options))
+    if reason := why_not(chosen):
+        raise UsageError(f"strategy {chosen.name!r} cannot choose from shards: it {reason}")
+    if out is None and not dry_run:
+        raise UsageError("expected a file to write the batch to; give it with --out, or --dry-run")
+    if out is not None:
+        check_target(out, overwrite=overwrite, suffixes=SUFFIXES)
+    if seed < 0:
+        raise UsageError(f"--seed: expected an integer >= 0, got {seed}")
+    if spill_folder is not None and not spill_folder.is_dir():
+        raise UsageError(f"--spill-folder: expected a folder, got {spill_folder}; create it first")
+    memory = None if max_memory is None else parse_bytes(max_memory)
+    opened = ShardedPool(pool[0] if len(pool) == 1 else list(pool))
+    if not 0 <= n <= opened.rows:
+        raise UsageError(f"-n: expected 0 to {opened.rows:,}, the samples of the pool, got {n:,}")
+    given: dict[str, Any] = {"max_memory": memory, "spill_folder": spill_folder}
+    if arrays is not None:
+        read = read_pool(arrays).arguments
+        if strange := sorted(set(read) - set(_GLOBAL)):
+            raise UsageError(
+                f"{arrays}: expected only {', '.join(_GLOBAL)}, got also {strange}; the arrays of samples "
+                "belong into the shards"
+            )
+        given |= read
+    if labeled:
+        given |= _labeled(labeled, opened)
+    return ShardSelection(chosen, opened, n, seed, given, out, group)
+
+
+def _labeled(paths: Sequence[Path], pool: ShardedPool) -> dict[str, Any]:
+    if "ids" in pool.columns and all(
+        p.suffix.lower() not in (".npz", ".safetensors") for p in paths
+    ):
+        return {"labeled": np.unique(np.concatenate([read_ids(path) for path in paths]))}
+    read = read_labeled(paths, None)
+    return {name: read[name] for name in ("labeled", "labels") if name in read}
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes from text such as "4GiB", "500 MB" or "1e9"; K, M, G and T are powers of 1,024.
+
+    Raises
+    ------
+    UsageError
+        If the text is none.
+
+    Examples
+    --------
+    >>> parse_bytes("4GiB")
+    4294967296
+    """
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    try:
+        value = int(float(match[1]) * (1 << _UNITS[match[2]])) if match else 0
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise UsageError(f"expected an amount of memory such as 4GiB or 500MB, got {text!r}")
+    return value
+
+
+def join_slurm() -> None:
+    """Let the tasks of a SLURM step form one group, as if torchrun had started them.
+
+    It does nothing outside SLURM, with a single task, or if a launcher has set ``WORLD_SIZE``.
+    """
+    env = os.environ
+    if (
+        "WORLD_SIZE" in env
+        or int(env.get("SLURM_STEP_NUM_TASKS", "1")) < 2
+        or "SLURM_PROCID" not in env
+    ):
+        return
+    first = re.match(r"[^\[,]+(?:\[(\d+))?", env.get("SLURM_STEP_NODELIST", "127.0.0.1"))
+    host = "127.0.0.1" if first is None else first[0].replace("[", "")
+    env["WORLD_SIZE"], env["RANK"] = env["SLURM_STEP_NUM_TASKS"], env["SLURM_PROCID"]
+    env["LOCAL_RANK"] = env.get("SLURM_LOCALID", "0")
+    env["MASTER_ADDR"] = env.get("MASTER_ADDR", host)
+    job = int(env.get("SLURM_JOB_ID", "0"))
+    env["MASTER_PORT"] = env.get("MASTER_PORT", str(20_000 + job % 20_000))

@@ -1,0 +1,155 @@
+"""`rlmba select` on shards, by one process and by several."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rlmba.adapters.shards import join_slurm, parse_bytes
+from rlmba.errors import UsageError
+from rlmba.training import rank_and_size
+
+
+@pytest.fixture
+def shards(tmp_path, rng):
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for k, n in enumerate((3000, 5000, 1234)):
+        np.savez(
+            folder / f"part-{k}.npz",
+            ids=np.array([f"{k}-{i}" for i in range(n)]),
+            features=rng.normal(size=(n, 8)).astype(np.float32),
+            logits=rng.normal(size=(n, 4)).astype(np.float32),
+        )
+    return folder
+
+
+def run(*arguments, processes=0, **options):
+    launcher = ["torch.distributed.run", "--nproc-per-node", str(processes), "--no-python"]
+    command = [sys.executable, "-m", "rlmba", "select", *map(str, arguments)]
+    if processes:
+        command = [sys.executable, "-m", *launcher, *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def arguments(shards, out, *more):
+    return "--pool", shards, "-n", 40, "--out", out, "--seed", 3, *more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["badge", "coreset"])
+def test_same_batch_by_processes_and_by_one_that_spills(shards, tmp_path, strategy):
+    alone = run(*arguments(shards, tmp_path / "a.csv", "--strategy", strategy, "--max-memory", "1kB"))
+    assert alone.returncode == 0, alone.stderr
+    assert "3 shards, 9,234 samples" in alone.stdout
+    three = run(*arguments(shards, tmp_path / "b.csv", "--strategy", strategy), processes=3)
+    assert three.returncode == 0, three.stderr
+    assert three.stdout.count("selected 40 samples") == 1
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_is_said_once(shards, tmp_path):
+    with np.load(shards / "part-2.npz") as held:
+        arrays = dict(held)
+    arrays["features"][7, 1] = np.nan
+    np.savez(shards / "part-2.npz", **arrays)
+    found = run(*arguments(shards, tmp_path / "a.csv", "--strategy", "badge"), processes=2)
+    assert found.returncode != 0
+    assert found.stderr.count("error: badge:") == 1
+    assert "part-2.npz, row 7: expected finite numbers" in found.stderr
+    assert not (tmp_path / "a.csv").exists()
+
+
+STALLED = """
+import os, sys, time
+import rlmba.cli
+from rlmba.kernels.sharded import d2
+if os.environ["RANK"] == "1":
+    def stall(*a, **k):
+        print("stalled", os.getpid(), flush=True)
+        time.sleep(600)
+    d2._Gradients.norms = stall
+sys.exit(rlmba.cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_without_a_batch(shards, tmp_path):
+    script = tmp_path / "stalled.py"
+    script.write_text(STALLED)
+    command = ["select", *map(str, arguments(shards, tmp_path / "a.csv", "--strategy", "badge"))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for line in process.stdout:
+            if line.startswith("stalled"):
+                os.kill(int(line.split()[1]), signal.SIGKILL)
+                break
+        killed = time.monotonic()
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert time.monotonic() - killed < 120
+    assert not (tmp_path / "a.csv").exists()
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4GiB", 4 << 30), ("500 MB", 500 << 20), ("1e9", 10**9), ("1.5k", 1536), ("7", 7), ("2T", 2 << 40)],
+)
+def test_amounts_of_memory(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "many", "4GiBs", "1.2.3k", "nan"])
+def test_no_amounts_of_memory(text):
+    with pytest.raises(UsageError, match="amount of memory such as 4GiB"):
+        parse_bytes(text)
+
+
+def test_tasks_of_slurm_form_a_group(monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    join_slurm()
+    assert rank_and_size() == (0, 1)
+    given = {
+        "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "77",
+        "SLURM_STEP_NODELIST": "node-[07-08,11]",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "x")  # so that monkeypatch restores what is set now
+        monkeypatch.delenv(name)
+    join_slurm()
+    assert rank_and_size() == (2, 4)
+    assert os.environ["MASTER_ADDR"] == "node-07"
+    assert os.environ["MASTER_PORT"] == "20077"
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    join_slurm()
+    assert os.environ["WORLD_SIZE"] == "9"
+
+
+def test_arguments_that_shards_do_not_take(shards, tmp_path):
+    for more, message in (
+        (("--npy-holds", "logits"), "--ids and --npy-holds: expected a pool in one file"),
+        (("--strategy", "gcnal"), "cannot choose from shards"),
+        (("--spill-folder", tmp_path / "none"), "--spill-folder: expected a folder"),
+        (("--max-memory", "much"), "amount of memory such as 4GiB"),
+    ):
+        found = run(*arguments(shards, tmp_path / "a.csv", *more))
+        assert found.returncode == 2, found.stderr
+        assert message in found.stderr
+    found = run("--pool", shards, "-n", 10_000, "--dry-run")
+    assert "-n: expected 0 to 9,234" in found.stderr

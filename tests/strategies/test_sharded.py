@@ -1,0 +1,199 @@
+"""Strategies over shards select exactly what they select from arrays in memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import rlmba
+from rlmba.data.shards import ShardedPool
+from rlmba.errors import DataError, NonFiniteError, UsageError
+from rlmba.strategies import create, names
+from rlmba.strategies.base import TopScore
+from rlmba.strategies.sharded import why_not
+from tests.helpers.thread_group import in_group
+
+N, CLASSES, WIDTH = 13_000, 5, 8
+HEAD = ("deepfool", "bmmal")
+EXACT = ("random", "entropy", "margin", "deepfool", "bald", "rlmba-x", "coreset", "badge", "bmmal")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    rng = np.random.default_rng(0)
+    one, two = (rng.normal(size=(N, WIDTH)).astype(np.float32) for _ in range(2))
+    one[rng.random(N) < 0.05], two[:50] = one[3], two[3]
+    weight = rng.normal(size=(CLASSES, WIDTH)).astype(np.float32)
+    fused = (one + two) / 2
+    return {
+        "ids": np.array([f"sample {i}" for i in range(N)]),
+        "features": fused,
+        "features/text": one,
+        "features/image": two,
+        "logits": fused @ weight.T,
+        "labeled": np.isin(np.arange(N), rng.choice(N, 40, replace=False)),
+        "dropout_logits/0": rng.normal(size=(N, CLASSES)).astype(np.float32),
+        "dropout_logits/1": rng.normal(size=(N, CLASSES)).astype(np.float32),
+    }, (weight, np.zeros(CLASSES, np.float32))
+
+
+def write(folder, arrays, cuts=(0, 1, 4000, 4000, 9500, N)):
+    folder.mkdir()
+    for k, (begin, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        np.savez(folder / f"part-{k}.npz", **{name: a[begin:end] for name, a in arrays.items()})
+    return ShardedPool(folder)
+
+
+def in_memory(name, arrays, n, head=None, **arguments):
+    features = {k.partition("/")[2] or "mm": a for k, a in arrays.items() if k.startswith("features")}
+    passes = [a for k, a in arrays.items() if k.startswith("dropout")]
+    return rlmba.select(
+        name, n=n, features=features, logits={"mm": arrays["logits"]}, ids=arrays.get("ids"),
+        dropout_logits=np.stack(passes), present=arrays.get("present"), head=head,
+        labeled=arguments.pop("labeled", arrays.get("labeled")), rng=5, **arguments,
+    )  # fmt: skip
+
+
+def check(found, whole):
+    np.testing.assert_array_equal(found.positions, whole.positions)
+    np.testing.assert_array_equal(found.ids, whole.ids)
+    np.testing.assert_array_equal(found.scores, whole.scores)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_same_batch_for_any_number_of_processes(pool, tmp_path, name):
+    arrays, head = pool
+    head = head if name in HEAD else None
+    shards = write(tmp_path / "shards", arrays)
+    whole = in_memory(name, arrays, 150, head)
+    for size in (1, 2, 3, 4):
+        for memory in (None, 1):
+            found = in_group(
+                size,
+                lambda group, memory=memory: rlmba.select(
+                    name, n=150, pool=shards, rng=5, group=group, head=head, max_memory=memory
+                ),
+            )
+            for one in found:
+                check(one, whole)
+
+
+@pytest.mark.parametrize("name", ["coreset", "badge", "margin"])
+def test_labeled_samples_by_id_by_row_and_as_features(pool, tmp_path, name):
+    arrays = {k: a for k, a in pool[0].items() if k != "labeled"}
+    shards = write(tmp_path / "shards", arrays)
+    mask = pool[0]["labeled"]
+    whole = in_memory(name, pool[0], 30)
+    check(rlmba.select(name, n=30, pool=shards, rng=5, labeled=mask), whole)
+    check(rlmba.select(name, n=30, pool=shards, rng=5, labeled=arrays["ids"][mask][::-1]), whole)
+    without = {k: a for k, a in arrays.items() if k != "ids"}
+    bare = write(tmp_path / "bare", without)
+    check(
+        rlmba.select(name, n=30, pool=bare, rng=5, labeled=np.flatnonzero(mask)),
+        in_memory(name, without, 30, labeled=mask),
+    )
+    outside = np.random.default_rng(1).normal(size=(9, WIDTH)).astype(np.float32)
+    found = rlmba.select(name, n=30, pool=shards, rng=5, labeled={"mm": outside})
+    check(found, in_memory(name, arrays, 30, labeled={"mm": outside}))
+
+
+def test_samples_that_lack_a_modality(pool, tmp_path):
+    arrays, head = dict(pool[0]), pool[1]
+    arrays["present"] = np.ones((N, 2), np.bool_)
+    arrays["present"][100:900, 1] = False
+    arrays["features/image"] = arrays["features/image"].copy()
+    arrays["features/image"][100:900] = np.nan
+    shards = write(tmp_path / "shards", arrays)
+    for name in ("bmmal", "margin"):
+        check(
+            rlmba.select(name, n=50, pool=shards, rng=5, head=head),
+            in_memory(name, arrays, 50, head),
+        )
+    for name in ("coreset", "badge", "rlmba-x"):
+        with pytest.raises(DataError, match=r"part-1.npz, row 99 lacks a modality: .* only in memory"):
+            rlmba.select(name, n=5, pool=shards, rng=5)
+
+
+def test_every_strategy_is_exact_or_refused_with_a_reason(pool, tmp_path):
+    shards = write(tmp_path / "shards", pool[0])
+    for name in names():
+        strategy = create(name)
+        assert (name in EXACT) == (why_not(strategy) == "")
+        if name not in EXACT:
+            with pytest.raises(UsageError, match=f"{name!r} cannot choose from shards: it .*; "):
+                rlmba.select(name, n=5, pool=shards, rng=0)
+
+
+@dataclass(kw_only=True)
+class Longest(TopScore):
+    name = "longest"
+    summary = "the largest norm"
+    needs = frozenset({"features"})
+
+    def score(self, pool, context):
+        return np.linalg.norm(np.asarray(pool.fused_features), axis=1)
+
+
+def test_a_strategy_from_elsewhere_that_scores_samples_alone(pool, tmp_path):
+    shards = write(tmp_path / "shards", pool[0])
+    check(rlmba.select(Longest(), n=20, pool=shards), in_memory(Longest(), pool[0], 20))
+
+
+def test_nothing_and_everything(pool, tmp_path):
+    shards = write(tmp_path / "shards", pool[0])
+    left = N - int(pool[0]["labeled"].sum())
+    assert len(rlmba.select("margin", n=0, pool=shards)) == 0
+    found = rlmba.select("margin", n=left, pool=shards)
+    np.testing.assert_array_equal(np.sort(found.positions), np.flatnonzero(~pool[0]["labeled"]))
+    with pytest.raises(UsageError, match=r"expected n within 0\.\.12,960 \(the unlabeled rows"):
+        rlmba.select("margin", n=left + 1, pool=shards)
+
+
+@pytest.mark.parametrize("name", ["margin", "badge", "coreset"])
+def test_the_first_bad_row_is_named(pool, tmp_path, name):
+    arrays = dict(pool[0])
+    for kind in ("features", "logits"):
+        arrays[kind] = arrays[kind].copy()
+        arrays[kind][9600, 2] = np.nan
+    shards = write(tmp_path / "shards", arrays)
+    with pytest.raises(NonFiniteError, match=r"part-4.npz, row 100: expected finite numbers") as error:
+        in_group(3, lambda group: rlmba.select(name, n=5, pool=shards, rng=0, group=group))
+    assert error.value.row == 9600
+
+
+def test_an_id_in_two_shards_is_refused(pool, tmp_path):
+    arrays = dict(pool[0])
+    arrays["ids"] = arrays["ids"].copy()
+    arrays["ids"][12_000] = arrays["ids"][7]
+    shards = write(tmp_path / "shards", arrays)
+    with pytest.raises(DataError, match=r"part-4.npz, row 2500: .* 'sample 7' again, .*part-1.npz, row 6"):
+        in_group(2, lambda group: rlmba.select("margin", n=5, pool=shards, rng=0, group=group))
+
+
+def test_processes_with_other_arguments_are_refused(pool, tmp_path):
+    shards = write(tmp_path / "shards", pool[0])
+    for changed, name in (("rng", "seed"), ("n", "number of samples")):
+
+        def call(group, changed=changed):
+            arguments = {"n": 5, "rng": 0} | ({changed: 6} if group.rank else {})
+            return rlmba.select("margin", pool=shards, group=group, **arguments)
+
+        with pytest.raises(UsageError, match=f"expected the same {name} in all processes, got"):
+            in_group(2, call)
+
+
+def test_shards_and_arrays_are_not_mixed(pool, tmp_path):
+    shards = write(tmp_path / "shards", pool[0])
+    with pytest.raises(UsageError, match="shards or arrays of samples, got both"):
+        rlmba.select("margin", n=5, pool=shards, logits=pool[0]["logits"])
+
+
+def test_rows_that_do_not_fit_leave_no_file_behind(pool, tmp_path):
+    shards = write(tmp_path / "shards", pool[0])
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    rlmba.select("coreset", n=20, pool=shards, rng=0, max_memory=1, spill_folder=spill)
+    assert os.listdir(spill) == []
