@@ -5,7 +5,9 @@ The random stream is that of :mod:`rlmba.kernels.common.d2_sampling`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -189,6 +191,10 @@ class _Draw:
         return np.concatenate([p for _, p in parts])[order]
 
 
+def _between(pairs: NDArray[np.float64], proposal: int, others: list[int]) -> NDArray[np.float64]:
+    return np.asarray(pairs[proposal, others])
+
+
 def _draw(  # noqa: PLR0917
     points: _Points,
     group: Group,
@@ -217,7 +223,7 @@ def _draw(  # noqa: PLR0917
         proposals, before = draw.copies(positions)
         pairs = points.pairs(proposals)
         kept, now, walked = d2_sampling.accept_block(
-            before.tolist(), lambda j, some, d=pairs: d[j, some], uniforms[1::2], k - len(drawn)
+            before.tolist(), partial(_between, pairs), uniforms[1::2], k - len(drawn)
         )
         counter += 2 * walked
         if points.update_last or len(drawn) + len(kept) < k:
@@ -299,9 +305,6 @@ def gradient_kmeans_plusplus(
     blocks = gradient_spec.BLOCK_MIN, gradient_spec.BLOCK_MAX
     indices, squared = _draw(points, group, span, n, seed, first, blocks)
     squared[0] = norm2
-    dtype = np.dtype(np.float32)
-    for _, given in rows.blocks():
-        dtype = given[0].dtype
-        break
-    dtype = np.dtype((max(group.gather(dtype.itemsize)) == 8 and np.float64) or np.float32)
+    wide = any(given[0].dtype == np.float64 for _, given in itertools.islice(rows.blocks(), 1))
+    dtype = np.dtype(np.float64 if any(group.gather(wide)) else np.float32)
     return Drawn(indices, distances.root(squared, dtype), points.squared, np.empty(0, np.int64))

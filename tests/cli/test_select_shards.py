@@ -35,7 +35,9 @@ def run(*arguments, processes=0, **options):
     command = [sys.executable, "-m", "rlmba", "select", *map(str, arguments)]
     if processes:
         command = [sys.executable, "-m", *launcher, *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=300, **options
+    )
 
 
 def arguments(shards, out, *more):
@@ -45,7 +47,9 @@ def arguments(shards, out, *more):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["badge", "coreset"])
 def test_same_batch_by_processes_and_by_one_that_spills(shards, tmp_path, strategy):
-    alone = run(*arguments(shards, tmp_path / "a.csv", "--strategy", strategy, "--max-memory", "1kB"))
+    alone = run(
+        *arguments(shards, tmp_path / "a.csv", "--strategy", strategy, "--max-memory", "1kB")
+    )
     assert alone.returncode == 0, alone.stderr
     assert "3 shards, 9,234 samples" in alone.stdout
     three = run(*arguments(shards, tmp_path / "b.csv", "--strategy", strategy), processes=3)
@@ -95,7 +99,7 @@ def test_a_killed_process_ends_the_others_without_a_batch(shards, tmp_path):
                 os.kill(int(line.split()[1]), signal.SIGKILL)
                 break
         killed = time.monotonic()
-        _, stderr = process.communicate(timeout=120)
+        process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode != 0
@@ -106,7 +110,14 @@ def test_a_killed_process_ends_the_others_without_a_batch(shards, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("4GiB", 4 << 30), ("500 MB", 500 << 20), ("1e9", 10**9), ("1.5k", 1536), ("7", 7), ("2T", 2 << 40)],
+    [
+        ("4GiB", 4 << 30),
+        ("500 MB", 500 << 20),
+        ("1e9", 10**9),
+        ("1.5k", 1536),
+        ("7", 7),
+        ("2T", 2 << 40),
+    ],
 )
 def test_amounts_of_memory(text, size):
     assert parse_bytes(text) == size

@@ -38,7 +38,8 @@ def write_parquet(path, part, **options):
         if a.ndim == 2:
             columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(a.ravel()), a.shape[1])
         else:
-            columns["id" if name == "ids" else name] = pa.array(a.tolist(), pa.string() if a.dtype.kind == "U" else pa.bool_())  # fmt: skip
+            kind = pa.string() if a.dtype.kind == "U" else pa.bool_()
+            columns["id" if name == "ids" else name] = pa.array(a.tolist(), kind)
     pq.write_table(pa.table(columns), f"{path}.parquet", **options)
 
 
@@ -59,7 +60,9 @@ def write_tensors(path, part):
     save_file(
         {k: np.ascontiguousarray(a) for k, a in part.items() if k != "ids"},
         f"{path}.safetensors",
-        metadata={"ids": '["' + '", "'.join(part["ids"]) + '"]'} if len(part["ids"]) else {"ids": "[]"},
+        metadata={"ids": '["' + '", "'.join(part["ids"]) + '"]'}
+        if len(part["ids"])
+        else {"ids": "[]"},
     )
 
 
@@ -136,10 +139,16 @@ def test_a_folder_of_npy_files_is_one_shard(tmp_path, arrays):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p | {"features": p["features"][:, :2]}, r"'features': expected 3 x float32 as in .*part-0"),
+        (
+            lambda p: p | {"features": p["features"][:, :2]},
+            r"'features': expected 3 x float32 as in .*part-0",
+        ),
         (lambda p: p | {"features": p["features"].astype(np.float64)}, "got 3 x float64"),
         (lambda p: {k: a for k, a in p.items() if k != "labeled"}, "'labeled' is missing"),
-        (lambda p: p | {"labels": np.arange(len(p["ids"]))}, r"part-0.npz: expected the columns of .*'labels'"),
+        (
+            lambda p: p | {"labels": np.arange(len(p["ids"]))},
+            r"part-0.npz: expected the columns of .*'labels'",
+        ),
         (lambda p: p | {"labeled": p["labeled"][1:]}, "expected one row a sample in every array"),
     ],
 )
@@ -167,15 +176,15 @@ def test_a_shard_that_changes_while_it_is_read(tmp_path, arrays):
     write_npy(tmp_path / "part-0", made[0])
     pool = ShardedPool([tmp_path / "part-0"])
     pool._shards[0]._arrays["features"] = made[0]["features"][:2]
-    with pytest.raises(DataError, match="part-0: column 'features': .* has changed"):
+    with pytest.raises(DataError, match=r"part-0: column 'features': .* has changed"):
         list(pool.blocks(["features"]))
 
 
 def test_nothing_to_read(tmp_path):
-    with pytest.raises(DataError, match="expected shards: files of .parquet"):
+    with pytest.raises(DataError, match=r"expected shards: files of \.parquet"):
         ShardedPool(tmp_path)
     with pytest.raises(UsageError, match="at least one shard"):
         ShardedPool([])
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match="expected a shard: a file of .parquet"):
+    with pytest.raises(DataError, match=r"expected a shard: a file of \.parquet"):
         ShardedPool([tmp_path / "a.txt"])

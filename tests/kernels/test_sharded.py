@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -115,12 +117,14 @@ def test_top_k_with_ties(rng, size):
         np.testing.assert_array_equal(found.values, whole.values)
 
 
-@pytest.mark.parametrize(("total", "processes"), [(0, 1), (5, 4), (4096, 3), (100_000, 3), (9000, 2)])
+@pytest.mark.parametrize(
+    ("total", "processes"), [(0, 1), (5, 4), (4096, 3), (100_000, 3), (9000, 2)]
+)
 def test_boundaries_cover_all_rows_in_chunks(total, processes):
     ends = sharded.boundaries(total, processes)
     assert ends[0] == 0
     assert ends[-1] == total
-    assert all(a <= b for a, b in zip(ends, ends[1:], strict=False))
+    assert all(a <= b for a, b in itertools.pairwise(ends))
     sharded.rows.require_aligned(np.diff(ends).tolist())
 
 

@@ -100,10 +100,11 @@ class _Tensors(_Shard):
     """A safetensors file."""
 
     def __init__(self, path: Path) -> None:
-        from safetensors import safe_open
+        import safetensors
 
         super().__init__(path)
-        self._file: Any = safe_open(str(path), framework="np")
+        opened: Any = safetensors.safe_open
+        self._file = opened(str(path), framework="np")
         self._ids: NDArray[Any] | None = None
         slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
         shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}

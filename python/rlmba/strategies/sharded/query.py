@@ -23,7 +23,7 @@ from rlmba.types import LinearHead, QueryContext, Selection
 __all__ = ["select_shards"]
 
 _DEFAULT_MEMORY = 4 << 30
-_HASHES_AT_ONCE = 1 << 24
+_HASHES_AT_ONCE = 1 << 21
 
 
 def select_shards(

@@ -37,7 +37,7 @@ class StoredRows:
 
     def __init__(self, rows: int, max_bytes: int, folder: Path | None = None) -> None:
         self._rows, self._max_bytes, self._folder = rows, max_bytes, folder
-        self._arrays: list[NDArray[Any]] | list[_FileArray] = []
+        self._arrays: list[Any] = []
         self._filled = 0
 
     def append(self, block: Sequence[NDArray[Any]]) -> None:
@@ -103,7 +103,7 @@ class _FileArray:
             ) from error
 
     def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
-        data = memoryview(np.ascontiguousarray(values, dtype=self.dtype)).cast("B")
+        data = np.ascontiguousarray(values, dtype=self.dtype).data.cast("B")
         at = rows.start * self._row
         while len(data):
             done = os.pwrite(self._file.fileno(), data, at)
@@ -120,7 +120,7 @@ class _FileArray:
 
     def _read(self, begin: int, end: int) -> NDArray[Any]:
         found = np.empty((end - begin, *self.shape[1:]), self.dtype)
-        data, at = memoryview(found).cast("B"), begin * self._row
+        data, at = found.data.cast("B"), begin * self._row
         while len(data):
             done = os.preadv(self._file.fileno(), [data], at)
             if not done:
