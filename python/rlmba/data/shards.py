@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,18 @@ class _Mapped(_Shard):
         }
 
     def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
-        return {name: np.array(self._arrays[name][begin:end]) for name in names}
+        found = {name: np.array(self._arrays[name][begin:end]) for name in names}
+        for name in names:
+            _forget(self._arrays[name])
+        return found
+
+
+def _forget(array: Any) -> None:
+    """Give back the memory of a mapped array's pages, which stay in the system's cache."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    if array is not None:
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 class _Tensors(_Shard):
