@@ -142,7 +142,7 @@ def test_sounds_as_waveforms(folder, tmp_path):
     assert load_manifest(path, reading=reading).modalities == dataset.modalities
     reading = {k: v for k, v in spectrograms.reading().items() if k != "audio"}
     assert load_manifest(path, reading=reading).modalities == spectrograms.modalities
-    with pytest.raises(UsageError, match="option reading: .*audio: melody"):
+    with pytest.raises(UsageError, match=r"option reading: .*audio: melody"):
         load_manifest(path, reading={**reading, "audio": "melody"})
     with pytest.raises(UsageError, match="option audio: expected 'spectrogram' or 'waveform', got"):
         load_manifest(path, audio=True)

@@ -32,6 +32,7 @@ __all__ = [
     "code_behind",
     "describe_encoder",
     "encoder_names",
+    "expected_rate_of",
     "flag",
     "positive_ints",
     "register_encoder",
@@ -89,6 +90,12 @@ class Encoder(nn.Module):
         """
         del modality, member, options
         return () if cls.weightless else None
+
+    @classmethod
+    def expected_rate(cls, *member: str, **options: Any) -> float | None:
+        """Samples per second that waveforms should have for these options; None if any rate will do."""
+        del member, options
+        return None
 
     def blueprint(self) -> Blueprint:
         """What its constructor took from published weights besides their values, as JSON can hold it.
@@ -294,6 +301,32 @@ def weight_files_of(
         return by_kind[modality.kind].weight_files(modality, *member, **options)
     except (UsageError, ImportError, KeyError, TypeError):
         return None  # building the encoder explains what is wrong
+
+
+def expected_rate_of(name: str, options: Mapping[str, Any]) -> float | None:
+    """:meth:`Encoder.expected_rate` of an encoder of waveforms by name.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`build_encoder`.
+    options : mapping
+        Its options.
+
+    Returns
+    -------
+    float or None
+        None if any rate will do, or the encoder does not take waveforms.
+
+    Raises
+    ------
+    UsageError, DataError
+        If the encoder is unknown, or what it expects cannot be read.
+    """
+    if name == AUTO:
+        name = _DEFAULT["waveform"]
+    by_kind, member = _resolve(name, Modality("audio", "waveform", (1,)))
+    return by_kind["waveform"].expected_rate(*member, **options) if "waveform" in by_kind else None
 
 
 def _checked(encoder: Encoder, modality: Modality, owner: str) -> Encoder:
