@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rlmba.data.base import KINDS, Modality
+from rlmba.data.manifest.options import SOUND_FORMS, set_option
 from rlmba.errors import PluginError, UsageError
 from rlmba.models.blueprint import Blueprint, rebuilding
 from rlmba.plugins import PluginKind, blamed, check_option_names, is_target, options_of, origin
@@ -37,6 +38,7 @@ __all__ = [
     "positive_ints",
     "register_encoder",
     "register_family",
+    "sound_kinds",
     "weight_files_of",
 ]
 
@@ -125,6 +127,7 @@ _PLUGINS = PluginKind("encoder", "rlmba.encoders", base=Encoder)
 _REGISTRY: dict[str, dict[str, type[Encoder]]] = {}
 _FAMILIES: dict[str, _Family] = {}
 _DEFAULT: dict[str, str] = {}
+_SOUND = Modality("audio", "waveform", (1,))
 
 
 def register_encoder(
@@ -277,9 +280,13 @@ def build_encoder(
         name = _DEFAULT[modality.kind]
     by_kind, member = _resolve(name, modality)
     if modality.kind not in by_kind:
+        other = next(
+            (k for k in SOUND_FORMS if k in by_kind and modality.kind in SOUND_FORMS), None
+        )
+        table = f", or for the sounds of a table {set_option('audio', other)}" if other else ""
         raise UsageError(
             f"encoder {name!r} takes {sorted(by_kind)}, but modality {modality.name!r} is "
-            f"{modality.kind!r}; use one of {_choices(modality.kind)}"
+            f"{modality.kind!r}; use one of {_choices(modality.kind)}{table}"
         )
     cls = by_kind[modality.kind]
     owner = f"encoder {name!r} of {modality.name!r}"
@@ -301,6 +308,18 @@ def weight_files_of(
         return by_kind[modality.kind].weight_files(modality, *member, **options)
     except (UsageError, ImportError, KeyError, TypeError):
         return None  # building the encoder explains what is wrong
+
+
+def sound_kinds(name: str) -> tuple[str, ...]:
+    """Which of "spectrogram" and "waveform" an encoder takes.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or its class cannot be imported.
+    """
+    by_kind, _ = _resolve(name, _SOUND)
+    return tuple(k for k in SOUND_FORMS if k in by_kind)
 
 
 def expected_rate_of(name: str, options: Mapping[str, Any]) -> float | None:
@@ -325,7 +344,7 @@ def expected_rate_of(name: str, options: Mapping[str, Any]) -> float | None:
     """
     if name == AUTO:
         name = _DEFAULT["waveform"]
-    by_kind, member = _resolve(name, Modality("audio", "waveform", (1,)))
+    by_kind, member = _resolve(name, _SOUND)
     return by_kind["waveform"].expected_rate(*member, **options) if "waveform" in by_kind else None
 
 

@@ -108,7 +108,7 @@ class SoundNet(Backbone):
         return torch.cat([y.mean(dim=2), y.amax(dim=2)], dim=1)
 
     @classmethod
-    def expected_rate(cls, *member: str, **options: Any) -> float | None:
+    def expected_rate(cls, *member: str, **options: Any) -> float:
         """See :meth:`rlmba.models.Encoder.expected_rate`: 22,050, to which others are resampled."""
         del member, options
         return float(_RATE)

@@ -37,7 +37,7 @@ def log_spectrogram(sound: Tensor) -> Tensor:
     Parameters
     ----------
     sound : int16 tensor [n, samples]
-        It must be longer than half a window.
+        It must be longer than half a window. Floats must have the range of 16 bits.
 
     Returns
     -------
