@@ -111,7 +111,7 @@ class AstInput(SoundInput):
                 f"expected {len(self.window)} samples or more; use more seconds of sound"
             )
         with torch.autocast(x.device.type, enabled=False):
-            frames = x.float().unfold(1, len(self.window), self.hop)[:, : self.frames]
+            frames = x.to(self.window.dtype).unfold(1, len(self.window), self.hop)[:, : self.frames]
             frames = frames - frames.mean(dim=2, keepdim=True)
             before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
             frames = (frames - self._preemphasis * before) * self.window
@@ -155,7 +155,7 @@ class ClapInput(SoundInput):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map waveforms [n, T] to [n, 1, frames, mel bands]."""
-        x = x.float()[:, : self.samples]
+        x = x.to(self.filters.dtype)[:, : self.samples]
         times = self.samples // x.shape[1]
         if self.padding == "repeat":
             x = x.repeat(1, times + 1)[:, : self.samples]

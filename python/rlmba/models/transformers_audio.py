@@ -136,7 +136,7 @@ class TransformersWaveform(Backbone):
             out = self.network(x).pooler_output
         else:
             # The extractor marks one short sound of a batch at random as long, to train the fusion.
-            longer = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
+            longer = torch.zeros(x.shape[0], 1, dtype=torch.bool, device=x.device)
             pooled = self.network.audio_model(x, is_longer=longer).pooler_output
             out = self.network.audio_projection(pooled)
         return out
