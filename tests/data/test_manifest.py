@@ -121,6 +121,43 @@ def test_found_says_what_is_taken_and_what_is_not(folder):
     assert again.fingerprint() == dataset.fingerprint()
 
 
+def test_sounds_as_waveforms(folder, tmp_path):
+    path = written(folder)
+    options = {"audio": "waveform", "sample_rate": 8000, "seconds": 1.0}
+    dataset, spectrograms = quiet(path, **options), quiet(path, seconds=1.0)
+    (sound,) = (m for m in dataset.modalities if m.name == "audio")
+    assert (sound.kind, sound.shape, sound.sample_rate) == ("waveform", (8000,), 8000.0)
+    for train in (False, True):
+        batch = dataset.batch(np.arange(N), train=train, generator=torch.Generator().manual_seed(0))
+        for i, x in enumerate(batch.inputs["audio"].numpy()):
+            _, samples = wavfile.read(folder / "wav" / f"{i}.wav")
+            np.testing.assert_array_equal(x[:6400], (samples / 2**15).astype(np.float32))
+            assert not x[6400:].any()
+    assert dataset.fingerprint() == quiet(path, **options).fingerprint()
+    again = quiet(path, sample_rate=8000, seconds=1.0)
+    assert dataset.fingerprint() != again.fingerprint()
+    assert set(dataset.sample_keys()["audio"]).isdisjoint(again.sample_keys()["audio"])
+    # A new table is read in the same way, also by a reading from before there was a choice.
+    reading = json.loads(json.dumps(dataset.reading()))
+    assert load_manifest(path, reading=reading).modalities == dataset.modalities
+    reading = {k: v for k, v in spectrograms.reading().items() if k != "audio"}
+    assert load_manifest(path, reading=reading).modalities == spectrograms.modalities
+    with pytest.raises(UsageError, match=r"option reading: .*audio: melody"):
+        load_manifest(path, reading={**reading, "audio": "melody"})
+    with pytest.raises(UsageError, match="option audio: expected 'spectrogram' or 'waveform', got"):
+        load_manifest(path, audio=True)
+    with pytest.raises(UsageError, match="sound: expected 2 samples or more"):
+        quiet(path, audio="waveform", seconds=1e-4)
+
+
+def test_the_sound_of_videos_as_waveforms(folder, tmp_path):
+    path = folder / "clips.csv"
+    path.write_text("id,video,label\na,0.mp4,x\nb,1.mp4,y\n")
+    dataset = load_manifest(path, sound=True, audio="waveform", sample_rate=4000, seconds=1.0)
+    assert [m.kind for m in dataset.modalities] == ["video", "waveform"]
+    assert values(dataset).inputs["audio"].abs().amax(dim=1).gt(0.01).all()
+
+
 def test_options_choose_columns_and_leave_them_out(folder):
     path = written(folder)
     dataset = load_manifest(path, columns={"audio": None, "emb": None}, features=[], **SMALL)

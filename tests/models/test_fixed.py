@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlmba.data import Modality
+from rlmba.data.media.spectrogram import log_spectrogram
 from rlmba.errors import UsageError
 from rlmba.models import build_encoder
 
@@ -55,6 +56,20 @@ def test_a_video_is_the_mean_of_its_frames():
     image = build_encoder("image-statistics", Modality("i", "image", (3, 20, 24)))
     x = torch.randn(2, 3, 4, 20, 24)
     torch.testing.assert_close(video(x)[1], image(x[1].transpose(0, 1)).mean(dim=0))
+
+
+def test_sound_statistics_of_waveforms_are_those_of_their_spectrograms():
+    sound = (8000 * torch.randn(3, 4000)).clamp(-(2**15), 2**15 - 1).short()
+    spectrogram = log_spectrogram(sound)
+    shape = tuple(spectrogram.shape[1:])
+    found, expected = (
+        build_encoder("sound-statistics", Modality("audio", kind, shape))
+        for kind, shape in (("waveform", (4000,)), ("spectrogram", shape))
+    )
+    assert found.out_features == expected.out_features
+    torch.testing.assert_close(found(sound / 2**15), expected(spectrogram))
+    with pytest.raises(UsageError, match="at least 257 samples, got 256; use longer sounds"):
+        build_encoder("sound-statistics", Modality("audio", "waveform", (256,)))
 
 
 @pytest.mark.parametrize("shape", [(1, 257, 100), (2, 5, 1), (1, 1, 3)])

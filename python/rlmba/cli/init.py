@@ -73,6 +73,7 @@ def init(
         chosen_encoders,
         encoder_lines,
         require_pretrained,
+        sound_settings,
     )
     from rlmba.project.starting import overrides, start
 
@@ -88,16 +89,16 @@ def init(
     if encoding is not None:
         chosen["dataset_options.encoding"] = encoding
     config = configure(chosen, settings=settings or [])
+    found, lines = sound_settings(config)
     encoders: list[ChosenEncoder] = []
     if not from_scratch:
-        found, encoders = chosen_encoders(config)
-        config = configure({**chosen, **found}, settings=settings or [])
+        more, encoders = chosen_encoders(config)
+        found |= more
+    config = configure({**chosen, **found}, settings=settings or [])
     if pretrained:
         require_pretrained(encoders)
     started = start(folder, config)
-    for line in started.lines:
-        say(line)
-    for line in encoder_lines(encoders):
+    for line in (*started.lines, *lines, *encoder_lines(encoders)):
         say(line)
     say(str(folder / "config.yaml"))
     next_step(command("next", folder), command("loop", folder))

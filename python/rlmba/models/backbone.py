@@ -155,6 +155,29 @@ class Backbone(Encoder):
             return {"scale": None, "shift": None}
         return {"scale": self.scale.tolist(), "shift": self.shift.tolist()}
 
+    def drop_unused(self, network: nn.Module, name: str) -> None:
+        """Delete a network's children and own parameters that do not affect the features.
+
+        Parameters
+        ----------
+        network : Module
+            Of which other parts, such as the tower of another modality, are not needed.
+        name : str
+            Its name, for messages.
+
+        Raises
+        ------
+        UsageError
+            As :meth:`dry_run`.
+        """
+        used = parameters_behind(self.dry_run(name))
+        for part, child in list(network.named_children()):
+            if not any(id(p) in used for p in child.parameters()):
+                delattr(network, part)
+        for part, p in list(network.named_parameters(recurse=False)):
+            if id(p) not in used:
+                delattr(network, part)
+
     def dry_run(self, name: str) -> Tensor:
         """Features [1, width] of a dummy sample in evaluation mode, with their autograd graph.
 

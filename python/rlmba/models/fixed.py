@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlmba.data.base import Modality
+from rlmba.data.media.spectrogram import BINS, FULL_SCALE, log_spectrogram
 from rlmba.errors import UsageError
 from rlmba.models.registry import Encoder, positive_ints, register_encoder
 
@@ -116,14 +117,15 @@ class ImageStatistics(Encoder):
         return torch.cat([mean.flatten(1), deviation.flatten(1), edges], dim=1)
 
 
-@register_encoder("sound-statistics", kinds=["spectrogram"])
+@register_encoder("sound-statistics", kinds=["spectrogram", "waveform"])
 class SoundStatistics(Encoder):
     """Mean, deviation and mean change over time of each frequency band, and means in intervals.
 
     Parameters
     ----------
     modality : Modality
-        Of kind "spectrogram".
+        Of kind "spectrogram", or of kind "waveform" with values in [-1, 1] and at least 257 samples, whose
+        log spectrogram is that of :func:`~rlmba.data.media.spectrogram.log_spectrogram`.
     bands : int
         Number of bands; their widths grow with the frequency.
     intervals : int
@@ -136,13 +138,21 @@ class SoundStatistics(Encoder):
     def __init__(self, modality: Modality, *, bands: int = 64, intervals: int = 8) -> None:
         super().__init__()
         bands, self.intervals = positive_ints([bands, intervals], "bands, intervals")
-        channels, rows, _ = modality.shape
+        self.of_waveforms = modality.kind == "waveform"
+        if self.of_waveforms and modality.shape[0] < BINS:
+            raise UsageError(
+                f"encoder sound-statistics: expected modality {modality.name!r} to have at least {BINS} "
+                f"samples, got {modality.shape[0]}; use longer sounds"
+            )
+        channels, rows = (1, BINS) if self.of_waveforms else modality.shape[:2]
         bands = min(bands, rows)
         self.register_buffer("weights", _bands(rows, bands))
         self.out_features = channels * bands * (3 + self.intervals)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [n, C, F, T] to [n, out_features]."""
+        """Map [n, C, F, T], or [n, T] for waveforms, to [n, out_features]."""
+        if self.of_waveforms:
+            x = log_spectrogram(FULL_SCALE * x)
         y = torch.einsum("ncft,bf->ncbt", x, self.weights)
         change = y.diff(dim=3).abs().mean(dim=3) if y.shape[3] > 1 else torch.zeros_like(y[..., 0])
         parts = functional.adaptive_avg_pool2d(y, (y.shape[2], self.intervals))

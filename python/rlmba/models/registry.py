@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rlmba.data.base import KINDS, Modality
+from rlmba.data.manifest.options import SOUND_FORMS, set_option
 from rlmba.errors import PluginError, UsageError
 from rlmba.models.blueprint import Blueprint, rebuilding
 from rlmba.plugins import PluginKind, blamed, check_option_names, is_target, options_of, origin
@@ -32,10 +33,12 @@ __all__ = [
     "code_behind",
     "describe_encoder",
     "encoder_names",
+    "expected_rate_of",
     "flag",
     "positive_ints",
     "register_encoder",
     "register_family",
+    "sound_kinds",
     "weight_files_of",
 ]
 
@@ -90,6 +93,12 @@ class Encoder(nn.Module):
         del modality, member, options
         return () if cls.weightless else None
 
+    @classmethod
+    def expected_rate(cls, *member: str, **options: Any) -> float | None:
+        """Samples per second that waveforms should have for these options; None if any rate will do."""
+        del member, options
+        return None
+
     def blueprint(self) -> Blueprint:
         """What its constructor took from published weights besides their values, as JSON can hold it.
 
@@ -118,6 +127,7 @@ _PLUGINS = PluginKind("encoder", "rlmba.encoders", base=Encoder)
 _REGISTRY: dict[str, dict[str, type[Encoder]]] = {}
 _FAMILIES: dict[str, _Family] = {}
 _DEFAULT: dict[str, str] = {}
+_SOUND = Modality("audio", "waveform", (1,))
 
 
 def register_encoder(
@@ -270,9 +280,13 @@ def build_encoder(
         name = _DEFAULT[modality.kind]
     by_kind, member = _resolve(name, modality)
     if modality.kind not in by_kind:
+        other = next(
+            (k for k in SOUND_FORMS if k in by_kind and modality.kind in SOUND_FORMS), None
+        )
+        table = f", or for the sounds of a table {set_option('audio', other)}" if other else ""
         raise UsageError(
             f"encoder {name!r} takes {sorted(by_kind)}, but modality {modality.name!r} is "
-            f"{modality.kind!r}; use one of {_choices(modality.kind)}"
+            f"{modality.kind!r}; use one of {_choices(modality.kind)}{table}"
         )
     cls = by_kind[modality.kind]
     owner = f"encoder {name!r} of {modality.name!r}"
@@ -294,6 +308,44 @@ def weight_files_of(
         return by_kind[modality.kind].weight_files(modality, *member, **options)
     except (UsageError, ImportError, KeyError, TypeError):
         return None  # building the encoder explains what is wrong
+
+
+def sound_kinds(name: str) -> tuple[str, ...]:
+    """Which of "spectrogram" and "waveform" an encoder takes.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or its class cannot be imported.
+    """
+    by_kind, _ = _resolve(name, _SOUND)
+    return tuple(k for k in SOUND_FORMS if k in by_kind)
+
+
+def expected_rate_of(name: str, options: Mapping[str, Any]) -> float | None:
+    """:meth:`Encoder.expected_rate` of an encoder of waveforms by name.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`build_encoder`.
+    options : mapping
+        Its options.
+
+    Returns
+    -------
+    float or None
+        None if any rate will do, or the encoder does not take waveforms.
+
+    Raises
+    ------
+    UsageError, DataError
+        If the encoder is unknown, or what it expects cannot be read.
+    """
+    if name == AUTO:
+        name = _DEFAULT["waveform"]
+    by_kind, member = _resolve(name, _SOUND)
+    return by_kind["waveform"].expected_rate(*member, **options) if "waveform" in by_kind else None
 
 
 def _checked(encoder: Encoder, modality: Modality, owner: str) -> Encoder:

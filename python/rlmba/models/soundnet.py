@@ -108,6 +108,12 @@ class SoundNet(Backbone):
         return torch.cat([y.mean(dim=2), y.amax(dim=2)], dim=1)
 
     @classmethod
+    def expected_rate(cls, *member: str, **options: Any) -> float:
+        """See :meth:`rlmba.models.Encoder.expected_rate`: 22,050, to which others are resampled."""
+        del member, options
+        return float(_RATE)
+
+    @classmethod
     def weight_files(
         cls, modality: Modality, *member: str, weights: str = _PACKAGED, **options: Any
     ) -> tuple[Path, ...] | None:

@@ -34,6 +34,8 @@ __all__ = [
     "Tokens",
     "build_network",
     "checkpointed",
+    "class_of",
+    "config_of",
     "configuration",
     "encoder_of",
     "image_constants",
@@ -83,11 +85,11 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
     blueprint = blueprint_in_use()
     if blueprint is not None:
         request = request._replace(weights=RANDOM)
-        config = partial(_config_of, request, blueprint)
+        config = partial(config_of, request, blueprint)
     path = None if request.weights == RANDOM else as_path(request.weights)
     if request.weights == RANDOM or (path is not None and path.is_file()):
         found = config()
-        cls, options = _class_of(found, request, pooler)
+        cls, options = class_of(found, request, pooler)
         try:
             network = cls(found, **options).float()
         except (ValueError, TypeError) as error:
@@ -99,7 +101,7 @@ def build_network(request: Request, config: Callable[[], Any], *, pooler: bool) 
         missing, source = _load_file(network, path), None
     else:
         found = read_config(request)
-        cls, options = _class_of(found, request, pooler)
+        cls, options = class_of(found, request, pooler)
 
         def read(name: str, **where: Any) -> Any:
             return cls.from_pretrained(
@@ -175,8 +177,8 @@ def configuration(network: Any) -> dict[str, Any]:
     return {"transformers": json.loads(network.config.to_json_string(use_diff=False))}
 
 
-def _config_of(request: Request, blueprint: Blueprint) -> Any:
-    """Inverse of :func:`configuration`."""
+def config_of(request: Request, blueprint: Blueprint) -> Any:
+    """Return the configuration that :func:`configuration` described."""
     from transformers import AutoConfig
 
     known = dict(blueprint.get("transformers") or {})
@@ -189,7 +191,8 @@ def _config_of(request: Request, blueprint: Blueprint) -> Any:
         ) from error
 
 
-def _class_of(config: Any, request: Request, pooler: bool) -> tuple[Any, dict[str, Any]]:
+def class_of(config: Any, request: Request, pooler: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the class of the bare network of a configuration, and the options to build it with."""
     from transformers import MODEL_MAPPING
 
     if type(config) not in MODEL_MAPPING:

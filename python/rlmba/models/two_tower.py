@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlmba.data.base import Modality
 from rlmba.errors import UsageError
-from rlmba.models.backbone import Backbone, parameters_behind
+from rlmba.models.backbone import Backbone
 from rlmba.models.blueprint import Blueprint
 from rlmba.models.registry import register_encoder
 from rlmba.models.transformers_build import (
@@ -85,7 +85,7 @@ class _Tower(Backbone):
         constants = image_constants(built) if modality.kind == "image" else None
         if constants is not None:
             self.set_standardization(*constants)
-        self._drop_the_other(parameters_behind(self.dry_run(name)))
+        self.drop_unused(self.network, name)
         self.finish(name, built.fresh)
         checkpointed(self.network, name, gradient_checkpointing)
 
@@ -103,14 +103,6 @@ class _Tower(Backbone):
         out = method(**inputs)
         features: Tensor = out if isinstance(out, Tensor) else out.pooler_output
         return features
-
-    def _drop_the_other(self, used: set[int]) -> None:
-        for name, child in list(self.network.named_children()):
-            if not any(id(p) in used for p in child.parameters()):
-                delattr(self.network, name)
-        for name, p in list(self.network.named_parameters(recurse=False)):
-            if id(p) not in used:
-                delattr(self.network, name)
 
 
 @register_encoder("two-tower", kinds=["tokens"])

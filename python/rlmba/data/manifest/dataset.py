@@ -24,7 +24,7 @@ from rlmba.data.media.dataset import MediaDataset
 from rlmba.data.media.decode import decode_sample
 from rlmba.data.media.listing import FileFacts
 from rlmba.data.media.reader import RawReader
-from rlmba.data.media.transforms import Audio, Form, Image
+from rlmba.data.media.transforms import Audio, Form, Image, Waveform
 
 __all__ = ["ManifestDataset", "ManifestReader", "ManifestRows", "Numbers"]
 
@@ -194,7 +194,8 @@ class ManifestDataset(MediaDataset):
         if "image" in rows.sources:
             forms["image"] = Image(recipe, crop_of(recipe.image_side))
         if "audio" in rows.sources:
-            forms["audio"] = Audio(recipe, share=1.0)
+            whole = reading["audio"] == "waveform"
+            forms["audio"] = Waveform(recipe) if whole else Audio(recipe, share=1.0)
         super().__init__(
             name,
             ManifestReader(samples, recipe, rows.numbers),
@@ -234,13 +235,13 @@ class ManifestDataset(MediaDataset):
         return self._reading
 
     def fingerprint(self) -> str:
-        """Checksum as for other media, including the validation split if there is one."""
+        """Checksum as for other media, including the validation split and waveforms if there are any."""
         whole = super().fingerprint()
-        if self.validation_positions is None:
+        other = b"" if self.validation_positions is None else self.validation_positions.tobytes()
+        other += b"".join(m.name.encode() for m in self.modalities if m.kind == "waveform")
+        if not other:
             return whole
-        digest = hashlib.blake2b(whole.encode(), digest_size=16)
-        digest.update(self.validation_positions.data)
-        return digest.hexdigest()
+        return hashlib.blake2b(whole.encode() + other, digest_size=16).hexdigest()
 
     def sample_keys(self) -> Mapping[str, Sequence[bytes]]:
         """See :meth:`rlmba.data.MultimodalDataset.sample_keys`: by the files, texts and numbers."""

@@ -59,6 +59,9 @@ def load_manifest(
         What to do with training rows that have no label.
     sound : bool, default False
         Use the sound of the videos as the modality "audio". No column may be that modality then.
+    audio : {"spectrogram", "waveform"}, default "spectrogram"
+        Whether the network sees a log spectrogram of the sound, or the samples themselves, in [-1, 1), as
+        pretrained networks of sounds expect them.
     tokenizer : str, optional
         "words" or "characters", which need no files; "all-minilm-l6-v2" or "wordllama" for the encoder of
         this name; or a local folder or hub name of a transformers tokenizer. The default is "characters"
@@ -73,7 +76,7 @@ def load_manifest(
         How much of a sound or video is used, from its beginning. The default is a length that nine in
         ten files do not exceed, at most 5.
     sample_rate : int, default 16000
-        Samples per second that sound is resampled to.
+        Samples per second that sound is resampled to. An encoder of waveforms may need a certain rate.
     tokens : int, optional
         Tokens of a text; texts are cut or padded to it. The default is a length that 19 in 20 texts do
         not exceed, at most 100.

@@ -13,10 +13,21 @@ from rlmba.data.manifest.measures import SMALLEST
 from rlmba.data.media.content import Recipe
 from rlmba.errors import UsageError
 
-__all__ = ["MEDIA", "LabelOptions", "Options", "checked_options", "crop_of", "set_option"]
+__all__ = [
+    "MEDIA",
+    "SOUND_FORMS",
+    "LabelOptions",
+    "Options",
+    "checked_options",
+    "crop_of",
+    "set_option",
+]
 
 MEDIA = ("text", "image", "video", "audio")
 """Modalities that come from files or texts, in the order they have in a data set."""
+
+SOUND_FORMS = ("spectrogram", "waveform")
+"""What the modality audio can be."""
 
 _LARGEST_CROP = 224
 
@@ -49,6 +60,7 @@ class Options:
     seconds: float | None
     image_side: int | None
     tokens: int | None
+    audio: str = "spectrogram"
     encoding: str | None = None
 
 
@@ -63,6 +75,7 @@ def checked_options(
     classes: Sequence[str] | None = None,
     unlabeled: str = "keep",
     sound: bool = False,
+    audio: str = "spectrogram",
     tokenizer: str | None = None,
     image_side: int | None = None,
     frames: int = 10,
@@ -84,6 +97,10 @@ def checked_options(
         raise UsageError(f"option sound: expected true or false, got {sound!r}")
     if unlabeled not in ("keep", "drop"):
         raise UsageError(f'option unlabeled: expected "keep" or "drop", got {unlabeled!r}')
+    if audio not in SOUND_FORMS:
+        raise UsageError(
+            f"option audio: expected {' or '.join(map(repr, SOUND_FORMS))}, got {audio!r}"
+        )
     side = SMALLEST if image_side is None else image_side
     length = 1 if tokens is None else tokens
     _check_integer("image_side", side, SMALLEST)
@@ -114,6 +131,7 @@ def checked_options(
         seconds=None if seconds is None else float(seconds),
         image_side=image_side,
         tokens=tokens,
+        audio=audio,
         encoding=_known_encoding(encoding),
     )
     names = None if classes is None else _class_names(classes)

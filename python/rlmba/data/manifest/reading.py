@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.manifest.columns import FEATURES, Columns, find_id, named
-from rlmba.data.manifest.options import MEDIA, Options
+from rlmba.data.manifest.options import MEDIA, SOUND_FORMS, Options
 from rlmba.data.manifest.scale import Scale
 from rlmba.data.manifest.values import RaggedError, numbers_of, vectors_of
 from rlmba.data.media.content import Recipe
@@ -33,6 +33,8 @@ class Reading:
     recipe : Recipe
     scales : mapping of modality to Scale
     text_is_file, sound : bool
+    audio : str
+        One of :data:`~rlmba.data.manifest.options.SOUND_FORMS`.
 
     Raises
     ------
@@ -48,6 +50,10 @@ class Reading:
             self.modalities = tuple(reading["modalities"])
             self.scales = {m: Scale.from_dict(s) for m, s in reading["scales"].items()}
             self.text_is_file, self.sound = bool(reading["text_is_file"]), bool(reading["sound"])
+            # Stored by earlier versions without this entry.
+            self.audio = str(reading.get("audio", "spectrogram"))
+            if self.audio not in SOUND_FORMS:
+                raise ValueError(f"audio: {self.audio}")
             self._id = str(reading["id"])
             self._columns = dict(reading["columns"])
             self._numbers = tuple(reading["numbers"])

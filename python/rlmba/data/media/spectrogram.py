@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rlmba.data.media.blocks import blocks
 
-__all__ = ["BINS", "HOP", "MEAN", "STD", "WINDOW", "frames_of", "log_spectrogram"]
+__all__ = ["BINS", "FULL_SCALE", "HOP", "MEAN", "STD", "WINDOW", "frames_of", "log_spectrogram"]
 
 WINDOW = 512
 """Length in samples of the analysis window (a periodic Hann window) and of the Fourier transform."""
@@ -18,7 +18,8 @@ MEAN = -3.0352
 STD = 3.0475
 _FLOOR = 1e-7
 _BLOCK = 2
-_FULL_SCALE = 32768.0
+FULL_SCALE = 32768.0
+"""Sounds of 16 bits are divided by it, to be in [-1, 1)."""
 
 
 def frames_of(samples: int) -> int:
@@ -36,7 +37,7 @@ def log_spectrogram(sound: Tensor) -> Tensor:
     Parameters
     ----------
     sound : int16 tensor [n, samples]
-        It must be longer than half a window.
+        It must be longer than half a window. Floats must have the range of 16 bits.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def log_spectrogram(sound: Tensor) -> Tensor:
     n, samples = sound.shape
     out = torch.empty(n, 1, BINS, frames_of(samples), device=sound.device)
     # The scale is a power of two, so scaling the window instead of the sound changes no bit.
-    window = torch.hann_window(WINDOW, device=sound.device) / _FULL_SCALE
+    window = torch.hann_window(WINDOW, device=sound.device) / FULL_SCALE
     for rows in blocks(n, _BLOCK, sound.device):
         s = torch.stft(
             sound[rows].float(),

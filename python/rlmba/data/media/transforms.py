@@ -21,10 +21,10 @@ from rlmba.data.base import Modality
 from rlmba.data.media.augment import change_where, gaussian_blur, grayscale, jitter
 from rlmba.data.media.blocks import blocks
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.spectrogram import BINS, frames_of, log_spectrogram
+from rlmba.data.media.spectrogram import BINS, FULL_SCALE, frames_of, log_spectrogram
 from rlmba.errors import UsageError
 
-__all__ = ["Audio", "Form", "Image", "Text", "Video", "form_of"]
+__all__ = ["Audio", "Form", "Image", "Text", "Video", "Waveform", "form_of"]
 
 IMAGE_CROP = 224
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -42,6 +42,8 @@ BLUR = 0.5
 BLUR_SIGMA = (0.1, 2.0)
 
 _BLOCK = 2
+_SHORTEST = 2
+"""Samples of a waveform, as for arrays."""
 
 
 class Form(ABC):
@@ -324,6 +326,36 @@ class Audio(Form):
         """See :meth:`Form.finish`."""
         del draws
         return log_spectrogram(compact)
+
+
+class Waveform(Form):
+    """Sound [samples] in [-1, 1), as the recipe takes it; not augmented."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        samples = round(recipe.seconds * recipe.sample_rate)
+        if samples < _SHORTEST:
+            raise UsageError(
+                f"sound: expected {_SHORTEST} samples or more, got {recipe.seconds:g} s at "
+                f"{recipe.sample_rate} Hz; use longer sound"
+            )
+        rate = float(recipe.sample_rate)
+        self.modality = Modality("audio", "waveform", (samples,), sample_rate=rate)
+
+    def buffer(self, n: int) -> NDArray[Any]:
+        """See :meth:`Form.buffer`: int16 [n, samples]."""
+        return np.zeros((n, *self.modality.shape), np.int16)
+
+    def take(
+        self, array: NDArray[Any], place: NDArray[np.float64] | None, out: NDArray[Any]
+    ) -> None:
+        """See :meth:`Form.take`; copies everything."""
+        del place
+        out[:] = array
+
+    def finish(self, compact: Tensor, draws: Mapping[str, Tensor] | None) -> Tensor:
+        """See :meth:`Form.finish`."""
+        del draws
+        return compact.float().div_(FULL_SCALE)
 
 
 def form_of(modality: str, recipe: Recipe, *, vocabulary: int | None = None) -> Form:
