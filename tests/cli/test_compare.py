@@ -68,7 +68,7 @@ def test_a_comparison_with_an_installed_strategy_that_grows(compare, tmp_path, m
         code, printed, said = compare("--strategies", "random,disagreement", *some)
         assert code == 0, said
         assert "4 runs from 2 shared rounds 0, in 1 process" in said
-        line = r"^\[\d/4\] toy amcb \w+ seed\d: Top-1 0\.\d+ at 18 labels$"
+        line = r"^\[\d/4\] toy amcb \w+ seed\d: Top-1 0\.\d+ \(largest class 0\.\d+\) at 18 labels$"
         assert len(re.findall(line, said, re.MULTILINE)) == 4
         assert str(out / "report") in printed
         chosen = out / "cells/toy/amcb/disagreement/seed1"

@@ -111,11 +111,16 @@ def test_markdown_ranks_by_aubc_and_names_the_fusion(report):
     mean, sd = np.mean(final(0.5)), np.std(final(0.5), ddof=1)
     assert f"{mean:.4f} ± {sd:.4f}" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
+    column = [cell.strip() for cell in lines[0].split("|")].index("largest class")
+    assert [line.split("|")[column].strip() for line in lines[2:]] == ["0.2500"] * 2
+    assert {row["largest_class"] for row in rows(report.folder / "table.csv")} == {"0.25"}
+    assert "digits 0.250" in (report.folder / "tables" / "table1_adaptive.md").read_text()
 
 
 def test_terminal_tables_fit_eighty_columns(report):
     text = printed(report)
     assert "…" not in text
+    assert "digits: Top-1 on test (largest class 0.250)" in text
     assert max(map(len, text.splitlines())) <= 80
     assert f"{np.mean(final(0.5)):.3f}±{np.std(final(0.5), ddof=1):.3f}" in text
     assert "Mean ranks by AUBC, adaptive fusion" in " ".join(text.split())

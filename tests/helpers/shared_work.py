@@ -14,7 +14,7 @@ import torch
 from rlmba.config import ModelConfig, TrainingConfig
 from rlmba.data import InMemoryDataset
 from rlmba.models import build_classifier
-from rlmba.training import Loader, ProcessGroup, fit, predict
+from rlmba.training import Loader, ProcessGroup, SoftLabels, fit, predict
 from tests.helpers.float64 import in_float64
 
 BASE = {"minibatch_size": 7, "learning_rate": 0.01, "head_learning_rate": None}
@@ -28,6 +28,7 @@ TRAININGS = {
         "schedule": "constant",
         "predict_batch_size": 2,
     },
+    "soft": {"semi_supervised": True, "gradient_accumulation": 2},
     "evidential": {"loss": "evidential", "gradient_accumulation": 3},
 }
 
@@ -68,7 +69,8 @@ def trained(group, **config):
             evidential=training.evidential_heads,
         )
     )
-    positions, v = np.arange(22), np.arange(22, 27)
+    positions, v, rest = np.arange(22), np.arange(22, 27), np.arange(27, 40)
+    guesses = np.random.default_rng(2).dirichlet(np.ones(3), len(rest)).astype(np.float32)
     diagnostics = fit(
         model,
         Loader(data),
@@ -79,6 +81,7 @@ def trained(group, **config):
         seed=1,
         group=group,
         validation=(v, data.labels[v]),
+        soft=SoftLabels(rest, guesses) if training.semi_supervised else None,
     )
     return model, data, diagnostics
 

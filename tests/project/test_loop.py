@@ -195,6 +195,7 @@ def test_status(tmp_path, oracle):
     folder = made(tmp_path / "p", manifest)
     new = status(folder)
     assert (new.records, new.by_class, new.asked, new.advice) == ([], {}, 0, None)
+    assert new.classes == ()
     asked(folder)
     fill(folder, truth, most=3)
     some = status(folder)
@@ -213,6 +214,7 @@ def test_status(tmp_path, oracle):
     assert sum(after.by_class.values()) == 21
     assert after.asked == 0
     assert after.advice.text
+    assert set(after.classes) == set(after.by_class) - {None}
 
 
 def test_commands(tmp_path, oracle):

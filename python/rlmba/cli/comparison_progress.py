@@ -64,7 +64,8 @@ class _ComparisonProgress:
             self._say(f"{what}: failed: {entry.failure.error}")
         elif self._live is None and newest.top1 is not None:
             kind = " round 0" if entry.run.is_round0 else ""
-            self._say(f"{what}{kind}: Top-1 {newest.top1:.3f} at {newest.labels} labels")
+            largest = "" if newest.majority is None else f" (largest class {newest.majority:.3f})"
+            self._say(f"{what}{kind}: Top-1 {newest.top1:.3f}{largest} at {newest.labels} labels")
 
     def tick(self) -> None:
         if self._live is not None:

@@ -69,12 +69,12 @@ class _RunProgress:
     def round(self, record: RoundRecord) -> None:
         evaluation = record.test or record.validation
         heads = "  ".join(f"{h} {m.top1:.3f}" for h, m in evaluation.heads.items())
-        seconds = sum(record.seconds.values())
-        largest = ""
+        figures = f"{heads}  macro {evaluation.mm.top1_macro:.3f}"
         if evaluation.majority is not None:
-            largest = f"  largest class {evaluation.majority:.3f}"
+            figures += f"  largest class {evaluation.majority:.3f}"
+        seconds = sum(record.seconds.values())
         self._say(
-            f"round {record.round:2d}  labels {record.labels:5d}  {heads}{largest}  ({seconds:.1f} s)"
+            f"round {record.round:2d}  labels {record.labels:5d}  {figures}  ({seconds:.1f} s)"
         )
         if self._task is not None:
             self._progress.advance(self._task)

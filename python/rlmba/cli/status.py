@@ -33,7 +33,7 @@ def status(
     if uneven := balance(counts):
         say(uneven)
     if found.records:
-        for line in findings(found.records[-1], []):
+        for line in findings(found.records[-1], found.classes):
             say(line)
     if unknown := found.by_class.get(None):
         say(f'marked "cannot tell": {unknown}')

@@ -20,6 +20,7 @@ _SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "training": {
         "head_learning_rate": None,
         "loss": "cross-entropy",
+        "semi_supervised": False,
         "evidential": EvidentialConfig().model_dump(mode="json"),
     },
 }

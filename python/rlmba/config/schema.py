@@ -123,6 +123,9 @@ class TrainingConfig(_Section):
     best epoch; null: train all epochs."""
     augment: bool = True
     """Apply the data set's light augmentation to minibatches."""
+    semi_supervised: bool = False
+    """Train also on samples without labels, whose classes are spread from the labeled ones over a graph of
+    nearest neighbors in the input features. It helps with fewer than about 100 labels of random samples."""
     warm_start: bool = False
     """Continue with the last round's weights instead of the initial ones."""
     predict_batch_size: int = Field(512, ge=1)
@@ -145,6 +148,15 @@ class TrainingConfig(_Section):
     def evidential_heads(self) -> EvidentialConfig | None:
         """How the modality heads are trained to output evidence; None: by cross-entropy."""
         return self.evidential if self.loss == "evidential" else None
+
+    @model_validator(mode="after")
+    def _heads_for_soft_labels(self) -> TrainingConfig:
+        if self.semi_supervised and self.loss == "evidential":
+            raise ValueError(
+                'training.semi_supervised needs the loss "cross-entropy", got "evidential"; set one of '
+                "the two to its default"
+            )
+        return self
 
     @model_validator(mode="after")
     def _schedule_for_milestones(self) -> TrainingConfig:

@@ -196,6 +196,7 @@ def _group(members: list[RunView]) -> Group:
             m: stack(lambda r, m=m: _number(_evaluation(r, on).fused_top1(m)))  # type: ignore[misc]
             for m in modalities
         },
+        majority=stack(lambda r: _number(_evaluation(r, on).majority)),
         raw_reward=stack(lambda r: _number(r.raw_reward)),
         options=_options(members[0]),
         versions=_versions(members),

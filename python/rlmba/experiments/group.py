@@ -54,6 +54,9 @@ class Group:
     fused_top1 : mapping of modality to float array [S, T]
         Top-1 of the fused head on the samples that have the modality; NaN if no sample has it. A
         modality without an entry counts as present in all samples.
+    majority : float array [S, T]
+        Share of the largest class among the samples that Top-1 was measured on: the Top-1 of a
+        prediction that ignores them. NaN if unknown.
     raw_reward : float array [S, T]
         The unsmoothed reward; NaN if there is none.
     options : mapping of str to str
@@ -81,6 +84,7 @@ class Group:
     seconds: Mapping[str, Array]
     metrics: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     fused_top1: Mapping[str, Array] = field(default_factory=dict)
+    majority: Array = field(default_factory=_unknown)
     raw_reward: Array = field(default_factory=_unknown)
     options: Mapping[str, str] = field(default_factory=dict)
     versions: tuple[str, ...] = ()
@@ -99,7 +103,8 @@ class Group:
             for head, top1 in self.top1.items()
         }
         object.__setattr__(self, "metrics", metrics)
-        object.__setattr__(self, "raw_reward", np.broadcast_to(self.raw_reward, shape))
+        for name in ("majority", "raw_reward"):
+            object.__setattr__(self, name, np.broadcast_to(getattr(self, name), shape))
 
     @property
     def name(self) -> str:

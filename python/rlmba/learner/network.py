@@ -18,11 +18,13 @@ from rlmba.learner.frozen import FrozenDataset, on_features
 from rlmba.learner.inputs import InputFeatures, input_features
 from rlmba.learner.randomness import model_seed
 from rlmba.learner.trained import WEIGHTS, describe_network, write_network
+from rlmba.method.spreading import spread_classes
 from rlmba.models import MultimodalClassifier, build_classifier
 from rlmba.training import (
     FitCheckpoint,
     Loader,
     ProcessGroup,
+    SoftLabels,
     compile_encoders,
     dropout_logits,
     fit,
@@ -35,6 +37,9 @@ from rlmba.training import (
 from rlmba.types import LinearHead, PoolOutputs, RoundRecord, TrainingDiagnostics
 
 __all__ = ["Network", "build_network"]
+
+_SOFT_SAMPLES = 20_000
+"""Maximum number of samples without labels that ``training.semi_supervised`` uses."""
 
 
 @dataclass
@@ -118,14 +123,40 @@ class Network:
             File that training is saved to, and what it belongs to.
         """
         self.rewind()
+        soft = None
+        if self.config.training.semi_supervised:
+            soft = self._soft_labels(positions, labels, validation[0])
         minutes = self.config.training.checkpoint_minutes
         saved = None
         if checkpoint is not None and minutes is not None:
             path, identity = checkpoint
             samples = labeled_checksum(positions, labels)
-            saved = FitCheckpoint(path, minutes, {**identity, "samples": samples, "seed": seed})
-        self._tell("fit", positions, labels, validation, seed)
-        return self._fit(positions, labels, validation, seed, saved)
+            belongs = {**identity, "samples": samples, "seed": seed}
+            if soft is not None:
+                belongs["soft"] = soft.checksum()
+            saved = FitCheckpoint(path, minutes, belongs)
+        self._tell("fit", positions, labels, validation, seed, soft)
+        return self._fit(positions, labels, validation, seed, soft, checkpoint=saved)
+
+    def _soft_labels(
+        self,
+        positions: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        validation: NDArray[np.int64],
+    ) -> SoftLabels:
+        """Guessed classes of the other training samples; of many, of evenly spaced ones."""
+        others = np.setdiff1d(self.dataset.train_positions, np.concatenate([positions, validation]))
+        if len(others) > _SOFT_SAMPLES:
+            others = others[np.arange(_SOFT_SAMPLES) * len(others) // _SOFT_SAMPLES]
+        inputs = self.input_features(np.concatenate([positions, others]))
+        known = np.concatenate([labels, np.full(len(others), -1)])
+        readable = inputs.readable
+        joined = np.concatenate([a[readable] for a in inputs.features.values()], axis=1)
+        if not (known[readable] >= 0).any():
+            return SoftLabels(others[:0], np.empty((0, self.model.n_classes), np.float32))
+        classes = spread_classes(joined, known[readable], self.model.n_classes)
+        wanted = known[readable] < 0
+        return SoftLabels(inputs.positions[readable][wanted], classes[wanted])
 
     def rewind(self) -> None:
         """Put the initial weights back, where training starts from, unless the run starts warm."""
@@ -261,6 +292,8 @@ class Network:
         labels: NDArray[np.int64],
         validation: tuple[NDArray[np.int64], NDArray[np.int64]],
         seed: int,
+        soft: SoftLabels | None,
+        *,
         checkpoint: FitCheckpoint | None = None,
     ) -> TrainingDiagnostics:
         return fit(
@@ -275,6 +308,7 @@ class Network:
             group=self.group,
             validation=validation,
             checkpoint=checkpoint,
+            soft=soft,
         )
 
 

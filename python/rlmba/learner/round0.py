@@ -10,7 +10,7 @@ from rlmba.config import RunConfig, deciding, differing, identity, say_differing
 from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.models import MultimodalClassifier
-from rlmba.runfolder.store import RunView, read_run, read_split
+from rlmba.runfolder.store import RunView, checkpoint_folder, read_run, read_split
 from rlmba.training import load_model
 from rlmba.types import TrainingDiagnostics
 
@@ -108,4 +108,4 @@ class Round0:
 
 
 def _model_file(folder: Path) -> Path:
-    return folder / "checkpoints" / "round_000" / "model.safetensors"
+    return checkpoint_folder(folder, 0) / "model.safetensors"

@@ -22,7 +22,7 @@ from rlmba.learner.frozen import ENCODERS, FrozenDataset
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
 from rlmba.reading.structured import read_versioned
 from rlmba.runfolder.code import encoder_code
-from rlmba.runfolder.store import read_run
+from rlmba.runfolder.store import checkpoint_folder, read_run
 from rlmba.storage import atomic_write_text
 from rlmba.training import load_model
 from rlmba.types import MULTIMODAL, RoundRecord
@@ -155,7 +155,7 @@ class Trained:
                 )
             number = records[-1].round
             try:
-                checkpoint = folder / "checkpoints" / f"round_{number:03d}"
+                checkpoint = checkpoint_folder(folder, number)
                 return cls._read(checkpoint, NETWORK, owner=folder)
             except CheckpointError:
                 # The process that writes the run removes a checkpoint once the next one is complete.

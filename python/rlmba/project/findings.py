@@ -14,6 +14,11 @@ _Z = 1.96
 _WIDE = 0.1
 """Half of the 95 % interval of an accuracy above which the validation set is called small."""
 
+_SUPPORT = 5
+"""Number of samples from which a class that is never predicted is named."""
+
+_NAMED = 5
+
 _UNEVEN = 5.0
 """Ratio of the largest class to the mean from which labels are called uneven."""
 
@@ -44,6 +49,8 @@ def findings(record: RoundRecord, classes: Sequence[str]) -> list[str]:
             f"Top-1 on the validation set is not above the share of its largest class ({v.majority:.3f}): "
             "the network has learned little yet."
         )
+    if not one_class_only(v) and (never := _never_predicted(record, classes)):
+        says.append(never)
     low, high = _wilson(v.mm.top1, v.size)
     if high - low > 2 * _WIDE:
         says.append(
@@ -61,6 +68,29 @@ def findings(record: RoundRecord, classes: Sequence[str]) -> list[str]:
             "not calibrated. More validation samples help."
         )
     return says
+
+
+def _never_predicted(record: RoundRecord, classes: Sequence[str]) -> str:
+    """A sentence on classes that the network never predicts, the largest first; "" if there are none."""
+    which, measured = "test", record.test
+    if measured is None:
+        which, measured = "validation", record.validation
+    found = sorted(
+        (pair for pair in measured.never_predicted if pair[1] >= _SUPPORT),
+        key=lambda pair: -pair[1],
+    )
+    if not found:
+        return ""
+    where = f"the {measured.size} {which} samples"
+    if not classes:
+        return f"The network predicts {len(found)} of the classes for none of {where}."
+    named = ", ".join(f"{classes[c]!r} ({n} samples)" for c, n in found[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    kind = "class" if len(found) == 1 else "classes"
+    return (
+        f"The network never predicts the {kind} {named}{more} on {where}: it needs more labels of "
+        f"{'this class' if len(found) == 1 else 'these classes'}."
+    )
 
 
 def one_class_only(evaluation: Evaluation) -> bool:

@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlmba.errors import RlmbaError
+from rlmba.errors import CheckpointError, RlmbaError
+from rlmba.learner.state import read_classes
 from rlmba.project.advice import Advice, advise
 from rlmba.project.findings import has_learned
 from rlmba.project.folder import Project, read_project
+from rlmba.runfolder.store import checkpoint_folder
 from rlmba.storage import holder
 from rlmba.types import RoundRecord
 
@@ -45,6 +47,8 @@ class Status:
     target : int or None
         Number of labels outside the validation set after the next round, by ``budgets``; None without
         ``budgets``, or if its last count is reached.
+    classes : tuple of str
+        Names of the classes of the last round's network; empty if they are not known.
     """
 
     path: Path
@@ -57,6 +61,7 @@ class Status:
     holder: str | None
     advice: Advice | None
     target: int | None
+    classes: tuple[str, ...] = ()
 
 
 def status(path: Path) -> Status:
@@ -82,6 +87,7 @@ def status(path: Path) -> Status:
         holder(path),
         advice_of(project, records),
         _target(project, records),
+        _trained_classes(project),
     )
 
 
@@ -114,6 +120,16 @@ def _target(project: Project, records: list[RoundRecord]) -> int | None:
         return counts[0] if counts else None
     size = _next_size(project, records)
     return records[-1].labels + size if size else None
+
+
+def _trained_classes(project: Project) -> tuple[str, ...]:
+    """Names of the classes of the last round's network, which another process may be replacing."""
+    if not project.rounds:
+        return ()
+    try:
+        return tuple(read_classes(checkpoint_folder(project.path, project.rounds - 1)) or ())
+    except CheckpointError:
+        return ()
 
 
 def _classes(project: Project) -> int:

@@ -27,7 +27,7 @@ from rlmba.runfolder.settings import FORMAT, PATH_KEYS, RESTORE, read_config, re
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
-__all__ = ["RunStore", "RunView", "read_run", "read_split", "round_lines"]
+__all__ = ["RunStore", "RunView", "checkpoint_folder", "read_run", "read_split", "round_lines"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ def _read_records(log: JsonLog) -> list[RoundRecord]:
                 f"changed by hand: {RESTORE}"
             )
     return records
+
+
+def checkpoint_folder(path: Path, round_number: int) -> Path:
+    """The folder of a round's checkpoint within a run folder; only that of the last round exists."""
+    return path / "checkpoints" / f"round_{round_number:03d}"
 
 
 def round_lines(path: Path) -> list[bytes]:
@@ -261,7 +266,7 @@ class RunStore:
         RunFolderError
             If it is missing.
         """
-        folder = self._checkpoint_folder(self.records[-1].round)
+        folder = checkpoint_folder(self.path, self.records[-1].round)
         if not folder.is_dir():
             raise RunFolderError(f"{folder} is missing: the run cannot be resumed; start a new one")
         return folder
@@ -297,7 +302,7 @@ class RunStore:
             If a file cannot be written; the earlier rounds are unchanged.
         """
         self.write_selected(record.round, ids=ids, labels=labels, scores=scores)
-        folder = self._checkpoint_folder(record.round)
+        folder = checkpoint_folder(self.path, record.round)
         make_folder(folder)
         save(folder)
         records = [*earlier, record]
@@ -325,9 +330,6 @@ class RunStore:
         }
         name = f"round_{round_number:03d}.json"
         atomic_write_text(self.path / "selected" / name, _dump_json(selection))
-
-    def _checkpoint_folder(self, round_number: int) -> Path:
-        return self.path / "checkpoints" / f"round_{round_number:03d}"
 
 
 def _only_leftovers(path: Path) -> bool:

@@ -24,6 +24,7 @@ from rlmba.training.loss import multimodal_loss
 from rlmba.training.minibatches import minibatch_size_for, steps_for
 from rlmba.training.predict import fits_on_gpu, predict
 from rlmba.training.processes import ProcessGroup, rank_and_size, reports_error
+from rlmba.training.soft_labels import SoftLabels
 from rlmba.training.stacked import LabeledSamples, can_stack, fit_stacked, needs_own_training
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "LabeledSamples",
     "Loader",
     "ProcessGroup",
+    "SoftLabels",
     "adaptive_fusion_weights",
     "can_stack",
     "compile_encoders",

@@ -138,13 +138,16 @@ def evaluate(
                 samples=int(there.sum()),
                 fused_top1=_top1(log_probs[MULTIMODAL][there], y[there]) if there.any() else None,
             )
+    true = np.bincount(y, minlength=c)
     guessed = np.bincount(log_probs[MULTIMODAL].argmax(axis=1), minlength=c)
+    never = np.flatnonzero((guessed == 0) & (true > 0))
     return Evaluation(
         heads=heads,
         size=len(y),
-        majority=float(np.bincount(y).max() / len(y)),
+        majority=float(true.max() / len(y)),
         predicted_classes=int((guessed > 0).sum()),
         most_predicted=int(guessed.argmax()),
+        never_predicted=tuple(zip(never.tolist(), true[never].tolist(), strict=True)),
     )
 
 

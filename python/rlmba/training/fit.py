@@ -33,6 +33,7 @@ from rlmba.training.minibatches import Minibatch, MinibatchPlan
 from rlmba.training.optimizer import make_optimizer, make_scheduler
 from rlmba.training.predict import forward_passes, requests_of
 from rlmba.training.processes import ProcessGroup
+from rlmba.training.soft_labels import SOFT_BATCH, SOFT_WEIGHT, SoftLabels, soft_loss
 from rlmba.types import TrainingDiagnostics
 
 __all__ = ["Progress", "fit", "labeled_checksum"]
@@ -57,6 +58,7 @@ def fit(
     group: ProcessGroup | None = None,
     validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     checkpoint: FitCheckpoint | None = None,
+    soft: SoftLabels | None = None,
 ) -> TrainingDiagnostics:
     """Train a model in place on labeled samples, with AdamW.
 
@@ -89,6 +91,10 @@ def fit(
         Dataset positions and classes of the validation set, used by ``config.patience``.
     checkpoint : FitCheckpoint or None
         Checkpoint of the main process. A training saved there is continued, with the same result.
+    soft : SoftLabels or None
+        Samples without labels, with guessed class probabilities. Every step adds 0.1 times the
+        :func:`~rlmba.training.soft_labels.soft_loss` of 64 of them. Needs heads trained by cross-entropy.
+        The reported loss is that of the labeled samples.
 
     Raises
     ------
@@ -125,6 +131,8 @@ def fit(
         config,
         samples=(positions, labels),
         validation=None if config.patience is None else validation,
+        soft=soft if soft is not None and len(soft.positions) else None,
+        seed=seed,
     )
     # Random encoders must not use the same numbers in two processes.
     own = seed if group.is_main else int(np.random.default_rng([seed, group.rank]).integers(2**63))
@@ -146,12 +154,19 @@ class _Training:
         *,
         samples: tuple[NDArray[np.int64], NDArray[np.int64]],
         validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+        soft: SoftLabels | None,
+        seed: int,
     ) -> None:
         self._plan, self._moving, self._group, self._config = plan, moving, group, config
         self._model = moving.model
         self._positions = samples[0]
         self._targets = torch.from_numpy(np.array(samples[1], dtype=np.int64))
         self._validation = validation
+        self._soft, self._seed = soft, seed
+        # A process without any of these samples still passes one through the network.
+        mine = group.block(SOFT_BATCH)
+        self._soft_rows = mine if mine.start < mine.stop else slice(0, 1)
+        self._soft_counts = mine.start < mine.stop
         self._state = FitState(losses=[0.0] * plan.epochs)
         self._losses: list[Tensor] = []  # of the last steps, not read yet
         self._norms: list[Tensor] = []
@@ -223,7 +238,11 @@ class _Training:
         plan = self._plan
         for epoch in range(step // plan.per_epoch, plan.epochs):
             start, stop = epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch
-            yield from plan.requests(self._positions, max(start, step), stop)
+            for s in range(max(start, step), stop):
+                yield from plan.requests(self._positions, s, s + 1)
+                if self._soft is not None:
+                    drawn = self._soft.positions[self._soft.drawn(self._seed, s)]
+                    yield BatchRequest(drawn[self._soft_rows])
             if self._validation is not None:
                 yield from self._validation_requests()
 
@@ -233,18 +252,32 @@ class _Training:
         truth = self._targets[torch.from_numpy(minibatch.order)].to(group.device)
         if self._plan.divided:
             loss = self._backward_in_parts(minibatch, stream, truth)
+            if self._soft is not None:
+                torch.autograd.backward(self._soft_loss(self._soft, stream))
             group.sum_gradients(self._model.parameters())
         else:
             batch = next(stream)
             with group.autocast(), self._model.dropout.drawing(moving.masks, len(truth)):
                 output = self._model(batch.inputs, batch.present)
             whole = multimodal_loss(output, truth, batch.present, term=self._term())
-            torch.autograd.backward(whole)
             loss = whole.detach()
+            if self._soft is not None:
+                whole = whole + self._soft_loss(self._soft, stream)
+            torch.autograd.backward(whole)
         self._clip(measured)
         moving.optimizer.step()
         moving.scheduler.step()
         return loss
+
+    def _soft_loss(self, soft: SoftLabels, stream: Iterator[Batch]) -> Tensor:
+        """The loss of the samples without labels that are passed through in this process."""
+        batch, rows = next(stream), self._soft_rows
+        guessed = soft.probabilities[soft.drawn(self._seed, self._state.step)][rows]
+        target = torch.from_numpy(guessed).to(self._group.device)
+        masks = self._moving.masks
+        with self._group.autocast(), self._model.dropout.drawing(masks, SOFT_BATCH, rows):
+            output = self._model(batch.inputs, batch.present)
+        return SOFT_WEIGHT * self._soft_counts * soft_loss(output, target, batch.present)
 
     def _term(self) -> EvidentialTerm | None:
         return evidential_term(self._config, self._state.step, self._plan.steps)

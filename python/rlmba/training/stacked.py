@@ -43,7 +43,7 @@ def needs_own_training(config: TrainingConfig) -> bool:
     """Whether an option requires training each model separately.
 
     These options are early stopping, minibatches in parts, gradient clipping, compiled encoders,
-    bfloat16 and checkpoints within a round.
+    bfloat16, checkpoints within a round and training on samples without labels.
     """
     return (
         config.patience is not None
@@ -51,6 +51,7 @@ def needs_own_training(config: TrainingConfig) -> bool:
         or config.max_grad_norm is not None
         or config.checkpoint_minutes is not None
         or config.compile
+        or config.semi_supervised
         or config.precision == "bf16"
     )
 

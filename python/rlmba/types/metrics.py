@@ -59,6 +59,10 @@ class Evaluation:
     prediction that ignores them. ``predicted_classes`` is the number of classes that "mm" predicts for at
     least one sample, and ``most_predicted`` the position of the class that it predicts most often (the
     lowest of ties). They are None in records of versions that did not record them.
+
+    ``never_predicted`` has a pair for each class that some samples belong to and that "mm" predicts for
+    no sample: the position of the class, and how many samples belong to it. It is in the order of the
+    classes, and empty in records of versions that did not record it.
     """
 
     heads: Mapping[str, HeadMetrics]
@@ -66,6 +70,7 @@ class Evaluation:
     majority: float | None = None
     predicted_classes: int | None = None
     most_predicted: int | None = None
+    never_predicted: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if MULTIMODAL not in self.heads:

@@ -264,6 +264,7 @@ class LatestFigures:
     rounds: int = 0
     labels: int | None = None
     top1: float | None = None
+    majority: float | None = None
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,7 @@ class _Top1:
 @dataclass(frozen=True)
 class _Figures:
     heads: dict[str, _Top1]
+    majority: float | None = None
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,7 @@ class _Last:
 
 
 def latest_figures(folder: Path) -> LatestFigures:
-    """Read the latest figures of a run, running or not: Top-1 on the test set, else on the validation set.
+    """Read the latest figures of a run, running or not, on the test set, else on the validation set.
 
     A log that cannot be read counts as empty; the run itself will report the error.
     """
@@ -297,9 +299,10 @@ def latest_figures(folder: Path) -> LatestFigures:
             return LatestFigures()
         last = parse_json(lines[-1], _Last, str(file), advice="")
         figures = last.test or last.validation
-        return LatestFigures(
-            len(lines), last.labels, figures.heads[MULTIMODAL].top1 if figures else None
-        )
+        if figures is None:
+            return LatestFigures(len(lines), last.labels)
+        top1 = figures.heads[MULTIMODAL].top1
+        return LatestFigures(len(lines), last.labels, top1, figures.majority)
     except (DataError, RunFolderError, KeyError):
         return LatestFigures()
 

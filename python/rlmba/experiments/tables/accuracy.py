@@ -112,7 +112,22 @@ def _at_budget(scope: Scope, name: str, title: str, *, ablation: bool) -> TableD
         if any(printed(dataset, row) != NONE for row in scope.rows):
             columns.append(_Column(f"{dataset} paper", partial(printed, dataset), dataset))
             notes[1:] = [_PAPER]
+    if shares := _largest_classes(scope):
+        notes.append(
+            f"Share of the largest class, which is the Top-1 without any features: {shares}."
+        )
     return _table(scope, name, title, columns, notes)
+
+
+def _largest_classes(scope: Scope) -> str:
+    """Share of the largest class at the budget, by data set where it is known: "cub10 0.100, ..."."""
+    found: dict[str, list[float]] = {}
+    for group in scope.groups:
+        at = scope.column_of(group)
+        if at is not None:
+            found.setdefault(group.dataset, []).extend(group.majority[:, at])
+    means = {dataset: float(np.mean(values)) for dataset, values in found.items()}
+    return ", ".join(f"{d} {mean:.3f}" for d, mean in means.items() if not np.isnan(mean))
 
 
 def areas(scope: Scope) -> TableData:

@@ -17,8 +17,9 @@ __all__ = ["compact", "curves_csv", "overview", "table_csv"]
 
 _NAMES = ("strategy", "fusion", "predictor", "variant")
 _NOTE = (
-    "Accuracies: mean ± s.d. over seeds. AUBC: mean Top-1 of the fused head over rounds. "
-    "Seconds: mean per round."
+    "Accuracies: mean ± s.d. over seeds. AUBC: mean Top-1 of the fused head over rounds. Largest class: "
+    "its share of the samples that Top-1 is measured on, which is the Top-1 of a prediction that ignores "
+    "them. Seconds: mean per round."
 )
 
 
@@ -33,9 +34,23 @@ def _title(dataset: str, groups: Sequence[Group]) -> str:
     return f"{dataset}: Top-1 on {' and '.join(sorted({g.on for g in groups}))}"
 
 
+def _title_with_largest(dataset: str, groups: Sequence[Group]) -> str:
+    """The title, with the share of the largest class where it is known."""
+    shares = sorted({f"{x:.3f}" for g in groups if not np.isnan(x := _largest(g))})
+    shown = (
+        f" (largest class {' to '.join(dict.fromkeys((shares[0], shares[-1])))})" if shares else ""
+    )
+    return _title(dataset, groups) + shown
+
+
 def _accuracies(group: Group) -> tuple[Array, Array, Array]:
     last = group.top1[MULTIMODAL][:, -1], group.top1_macro[MULTIMODAL][:, -1]
     return (*last, group.aubc)
+
+
+def _largest(group: Group) -> float:
+    """Mean over seeds of the share of the largest class in the last round; NaN if unknown."""
+    return float(group.majority[:, -1].mean())
 
 
 def overview(groups: Sequence[Group]) -> list[TableData]:
@@ -51,14 +66,15 @@ def overview(groups: Sequence[Group]) -> list[TableData]:
                 key=f"table_{slug(dataset)}",
                 title=_title(dataset, members),
                 columns=(
-                    *names, "seeds", "labels", "final Top-1", "final macro Top-1", "AUBC",
+                    *names, "seeds", "labels", "final Top-1", "final macro Top-1", "largest class", "AUBC",
                     *(f"{stage} s" for stage in STAGES),
                 ),
                 rows=tuple(
                     (
                         *(text(getattr(g, n)) for n in names),
                         text(len(g.seeds)), text(int(g.labels[-1])),
-                        *(spread(values) for values in _accuracies(g)),
+                        *(spread(values) for values in _accuracies(g)[:2]),
+                        number(_largest(g)), spread(g.aubc),
                         *_seconds(g),
                     )
                     for g in members
@@ -104,7 +120,7 @@ def compact(groups: Sequence[Group]) -> list[TableData]:
         built += [
             TableData(
                 "accuracy",
-                _title(dataset, members),
+                _title_with_largest(dataset, members),
                 headings,
                 tuple(accuracies),
                 (*notes, *_notes(members)),
@@ -125,11 +141,12 @@ def table_csv(groups: Sequence[Group]) -> str:
     figures = ("top1", "top1_macro", "aubc")
     header = ["dataset", *_NAMES, "on", "seeds", "labels"]
     header += [f"{f}_{part}" for f in figures for part in ("mean", "sd")]
+    header.append("largest_class")
     header += [f"{stage}_seconds" for stage in STAGES]
     rows = (
         [
             g.dataset, *(getattr(g, n) for n in _NAMES), g.on, len(g.seeds), g.labels[-1],
-            *(part for values in _accuracies(g) for part in mean_sd(values)),
+            *(part for values in _accuracies(g) for part in mean_sd(values)), _largest(g),
             *(seconds(g, stage) for stage in STAGES),
         ]
         for g in groups
@@ -148,6 +165,7 @@ def _quantities(group: Group) -> Iterator[tuple[str, str, Array]]:
     )
     for quantity, curves in shares:
         yield from ((quantity, name, values) for name, values in curves.items())
+    yield "largest_class", "", group.majority
     yield "fairness_gap", "", group.fairness_gap
     yield "balance", "", group.balance
     yield "raw_reward", "", group.raw_reward
