@@ -6,6 +6,11 @@ for a :class:`UsageError` and with 1 for any other :class:`RlmbaError`.
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 __all__ = [
     "AnnotatorError",
     "BackendError",
@@ -21,6 +26,7 @@ __all__ = [
     "StorageError",
     "SweepError",
     "TrustError",
+    "UnfitError",
     "UsageError",
     "WorkerError",
 ]
@@ -44,6 +50,40 @@ class ShapeError(UsageError, TypeError):
 
 class DataError(RlmbaError, ValueError):
     """Data are missing, unreadable, out of range or of unequal length."""
+
+
+class UnfitError(UsageError, DataError):
+    """The data have fewer samples or classes than the settings need.
+
+    Attributes
+    ----------
+    settings : mapping of str to value
+        Settings by key that fit the data; empty if none do.
+    """
+
+    def __init__(self, message: str, settings: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.settings = dict(settings)
+
+    def __reduce__(self) -> tuple[type[UnfitError], tuple[str, dict[str, Any]]]:
+        """Pickle both arguments."""
+        return type(self), (str(self), self.settings)
+
+    @classmethod
+    def joined(cls, errors: Sequence[UnfitError]) -> UnfitError:
+        """One error with the messages of all, and with all settings unless one of them cannot be met."""
+        settings = {key: value for error in errors for key, value in error.settings.items()}
+        if not all(error.settings for error in errors):
+            settings = {}
+        whole = cls("", settings)
+        advice = f"These settings fit: {shlex.join(whole.flags)}" if settings else "Add samples"
+        return cls("\n".join([*map(str, errors), advice]), settings)
+
+    @property
+    def flags(self) -> list[str]:
+        """The settings as words of a command line: ``--set``, ``key=value``, ..."""
+        said = (f"{key}={json.dumps(value)}" for key, value in self.settings.items())
+        return [word for setting in said for word in ("--set", setting)]
 
 
 class NonFiniteError(DataError):

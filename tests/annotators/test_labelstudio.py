@@ -13,7 +13,7 @@ import pytest
 from rlmba.annotators import Question, create
 from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, column, extended, variables
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
-from tests.helpers.labelstudio_files import CLASSES, annotation, batch, exported, task
+from tests.helpers.labelstudio_files import CLASSES, annotation, batch, exported, guide, task
 
 
 def test_a_config_shows_everything_and_offers_every_class():
@@ -53,6 +53,23 @@ def test_a_config_grows_and_keeps_what_people_changed():
     ]
     assert variables(second) == {"image", "t_text", "about"}
     assert extended(second, [column("t", "Text")], ("dog",), open_classes=False) == second
+
+
+def test_descriptions_of_classes_are_hints(offline):
+    described = {"cat": "of any\nage", "$image": "costs $5", "<b>dog</b>": "<i>&", "gone": "x"}
+    guide(offline.folder, class_descriptions=described)
+    offline.request(batch())
+    path = offline.folder / "labelstudio/labeling_config.xml"
+    choices = list(ET.parse(path).iter("Choice"))
+    hints = {c.get("alias") or c.get("value"): c.get("hint") for c in choices}
+    assert hints["cat"] == "of any age"
+    assert hints["<b>dog</b>"] == "<i>&"
+    assert hints["$image"].replace("\N{WORD JOINER}", "") == "costs $5" != hints["$image"]
+    assert hints[CANNOT_TELL_ALIAS] is None
+    path.write_text(path.read_text().replace("of any age", "edited"))
+    offline.request(batch())
+    assert "edited" in path.read_text()
+    assert "of any age" not in path.read_text()
 
 
 @pytest.mark.parametrize(

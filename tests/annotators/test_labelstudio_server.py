@@ -25,6 +25,7 @@ from PIL import Image
 from rlmba.annotators import LabelBatch, Question, create
 from rlmba.annotators import labelstudio as package
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning
+from tests.helpers.labelstudio_files import guide
 
 pytest.importorskip("label_studio_sdk")
 import httpx
@@ -202,6 +203,31 @@ def test_questions_are_tasks_with_files_and_predictions(studio, annotator, tmp_p
         assert prediction["score"] == 0.75
         assert prediction["result"][0]["value"] == {"choices": [question.prediction]}
     assert annotator().collect(ticket) == {}
+
+
+def test_a_created_project_shows_instructions_and_descriptions(studio, annotator, tmp_path):
+    described = {"cat": "of any age", "$image": "a & b"}
+    guide(
+        annotator().folder,
+        instructions="Look <b>closely</b>.\nTwice.",
+        class_descriptions=described,
+    )
+    asked = batch(questions(tmp_path / "media", 1, files={}))
+    annotator().request(asked)
+    made = studio.api.projects.get(project(annotator))
+    assert made.show_instruction
+    assert made.expert_instruction == (
+        "Look &lt;b&gt;closely&lt;/b&gt;.<br>Twice."
+        "<ul><li><b>cat</b>: of any age</li><li><b>$image</b>: a &amp; b</li></ul>"
+    )
+    assert 'hint="of any age"' in made.label_config
+    studio.api.projects.update(made.id, expert_instruction="ours")
+    annotator().request(
+        batch(questions(tmp_path / "media", 2, files={}), classes=(*CLASSES, "new"))
+    )
+    later = studio.api.projects.get(made.id)
+    assert later.expert_instruction == "ours"
+    assert '"new"' in later.label_config
 
 
 def test_asking_again_adds_only_what_is_missing(studio, annotator, tmp_path, monkeypatch):

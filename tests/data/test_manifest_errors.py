@@ -235,7 +235,7 @@ def test_files_inside_a_table_point_to_huggingface(table):
 
 def test_unknown_splits(table):
     path = table("id,n,split", "a,1.5,train", "b,2,tset")
-    refused(path, DataError, "line 3: split in column 'split': expected one of train.*got 'tset'")
+    refused(path, DataError, "line 3: column 'split': expected a split among train.*got 'tset'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RlmbaWarning)
         refused(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import re
+import shlex
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rlmba.config import parse_settings
 from rlmba.data import load_dataset, load_huggingface
+from rlmba.data.manifest.splits import split_numbers
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 from tests.helpers.media_files import picture, sound, write_wav
 
@@ -204,10 +208,70 @@ def test_what_is_nested_is_not_decoded(saved, tmp_path):
     assert dataset.ids.tolist() == ["row-000000", "row-000002"]
 
 
-def test_parts_of_other_names(saved):
-    data = datasets.DatasetDict({"train": rows(4), "validation_matched": rows(2)})
-    with pytest.raises(DataError, match="remove 'validation_matched' and save the others"):
-        load_huggingface(saved(data))
+def test_splits_of_other_names_are_mapped(saved, tmp_path):
+    """The error's own option works; ids keep the names of the splits."""
+    names = ["Training", "train.extra", "validation_matched", "old"]
+    path = saved(datasets.DatasetDict({name: rows(4) for name in names}))
+    with pytest.raises(
+        DataError,
+        match=r"got 'train.extra'; the splits are 'Training', 'train.extra', .*`--set",
+    ) as error:
+        load_huggingface(path)
+    _, setting = shlex.split(re.search("`(.*)`", str(error.value))[1])
+    given = parse_settings([setting])["dataset_options"]["splits"]
+    assert given == {"train.extra": "train", "validation_matched": "validation", "old": "train"}
+    media = tmp_path / "media"
+    dataset = load_huggingface(path, media=media, splits={**given, "OLD": None, "old": None})
+    assert len(dataset) == 12
+    assert dataset.ids[dataset.validation_positions][0] == "validation_matched-000000"
+    assert dataset.ids[4] == "train.extra-000000"
+    with pytest.raises(UsageError, match="null for 'old', got 'extra'"):
+        load_huggingface(path, splits={"old": "extra"})
+    with pytest.raises(UsageError, match=r"names of splits that occur, 'Training', .* got 'tests'"):
+        load_huggingface(path, splits={**given, "tests": "test"})
+    with pytest.raises(UsageError, match=r"such as \{holdout: test, old: null\}, got \['old'\]"):
+        load_huggingface(path, splits=["old"])
+
+
+def test_slices_of_splits_and_a_split_without_labels(saved):
+    """The first split has no column of labels; the classes are those of the other."""
+    labeled = datasets.Dataset.from_dict({"text": ["a", "b"], "kind": [0, 1]})
+    labeled = labeled.cast_column("kind", datasets.ClassLabel(names=["x", "y"]))
+    pool = datasets.Dataset.from_dict({"text": ["c", "d", "e"]})
+    saved_to = saved(datasets.DatasetDict({"pool": pool, "dev": labeled}))
+    dataset = load_huggingface(saved_to)
+    assert dataset.classes == ("x", "y")
+    assert dataset.labels.tolist() == [-1, -1, -1, 0, 1]
+    assert dataset.validation_positions.tolist() == [3, 4]
+    assert split_numbers({"train[:80%]": "", "TEST[80%:]": ""}, {}) == {
+        "train[:80%]": 0,
+        "TEST[80%:]": 2,
+    }
+
+
+def test_a_column_of_splits_in_a_data_set_without_splits(saved):
+    columns = {"text": ["a", "b", "c"], "split": ["train", "holdout", "old"], "label": [0, 1, 1]}
+    path = saved(datasets.Dataset.from_dict(columns))
+    with pytest.raises(DataError, match=r"row 2: column 'split': .* got 'holdout'"):
+        load_huggingface(path)
+    dataset = load_huggingface(path, splits={"holdout": "test", "old": None})
+    assert dataset.ids.tolist() == ["row-000000", "row-000001"]
+    assert dataset.test_positions.tolist() == [1]
+    assert dataset.left_out == {"row-000002": "the option splits leaves its split out"}
+
+
+def test_repeated_ids_get_a_number(saved):
+    train = datasets.Dataset.from_dict({"id": [7.0, 8.0, 7.0], "text": ["a", "b", "c"]})
+    test = datasets.Dataset.from_dict({"id": [7.0, 9.0], "text": ["d", "e"], "label": ["x", "y"]})
+    path = saved(datasets.DatasetDict({"train": train, "test": test}))
+    with pytest.warns(RlmbaWarning, match=r"1 ids .* repeated; 2 later rows .*: '7' \('7-2'\)"):
+        dataset = load_huggingface(path)
+    assert dataset.ids.tolist() == ["7", "8", "7-2", "7-3", "9"]
+    distinct = datasets.Dataset.from_dict({"id": ["7", "7-2", "7"], "text": ["a", "b", "c"]})
+    distinct.save_to_disk(str(path.parent / "other"))
+    with pytest.warns(RlmbaWarning, match="1 later rows"):
+        dataset = load_huggingface(path.parent / "other")
+    assert dataset.ids.tolist() == ["7", "7-2", "7-3"]
 
 
 def test_two_columns_of_classes_have_to_be_told_apart(saved):
@@ -225,12 +289,17 @@ def test_two_columns_of_classes_have_to_be_told_apart(saved):
 def test_what_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"no such folder; .*dataset_options.name=NAME"):
         load_huggingface(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="expected a folder that save_to_disk wrote"):
+    with pytest.raises(
+        DataError, match=r"expected images, .* found none; a folder that save_to_disk"
+    ):
         load_huggingface(tmp_path)
     with pytest.raises(UsageError, match=r"a folder .* or a name of the hub .* got neither"):
         load_dataset("huggingface")
     with pytest.raises(UsageError, match="got both"):
         load_huggingface(tmp_path, name="x")
+    (tmp_path / "state.json").write_text("{}")
+    with pytest.raises(DataError, match="expected a folder that save_to_disk wrote"):
+        load_huggingface(tmp_path)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r'not installed; pip install "rlmba\[hf\]"'):
         load_huggingface(tmp_path)

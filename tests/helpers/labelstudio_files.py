@@ -17,6 +17,13 @@ def batch(n=3, round_=3, open_=False, classes=CLASSES, **changes) -> LabelBatch:
     return LabelBatch(round_, classes, open_, {"text": 1.0}, changes.get("questions", asked))
 
 
+def guide(folder, **project):
+    """Make a folder one whose configuration guides annotators."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text('{"format": 1}')
+    (folder / "config.yaml").write_text(json.dumps({"project": project}))
+
+
 def annotation(label=None, *, new=None, **fields):
     result = []
     if label is not None:

@@ -85,5 +85,5 @@ def test_more_labels_than_the_pool_has(quick: RunConfig):
     values = {k: v for k, v in quick.model_dump().items() if k not in ROUNDS}
     most = len(dataset.train_positions)
     too_many = RunConfig.model_validate({**values, "budgets": [20, 40, most]})
-    with pytest.raises(UsageError, match=r"budgets: the last .* keep the first 2 counts, up to 40"):
+    with pytest.raises(UsageError, match=r"budgets: the last .* counts that fit: 20, 40"):
         resolve(too_many, dataset)

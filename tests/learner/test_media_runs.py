@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -75,6 +76,29 @@ def test_vggsound_from_clips(vggsound, tmp_path, capsys):
     assert all(r["test"]["size"] == 3 for r in records)
     assert list(records[0]["weights"]) == ["video", "audio"]
     assert "learning_curve.png" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_subset_is_one_error_whose_command_works(tmp_path, capsys, frozen):
+    """The preset asks for 7,000 labels; the folder has 4 clips of 3 classes. Nothing is decoded before."""
+    root, out = tmp_path / "clips", tmp_path / "run"
+    make_vggsound(root, train=4, test=1)
+    networks = PAPER if frozen else {**CLIPS, "model.width": 16}
+    given = settings(networks, {"model.frozen": str(frozen).lower(), "epochs": 11})
+    arguments = ["run", "--dataset", "vggsound", "--data-root", str(root), "--output", str(out)]
+    with pytest.warns(RlmbaWarning, match="only 12 of"):
+        assert main([*arguments, *given]) == 2
+    said = capsys.readouterr().err
+    assert "got none of 306" in said
+    assert "expected 3 (one per class) to 9" in said
+    assert "the budget exceeds the pool" in said
+    assert "frozen encoders" not in said
+    assert not out.exists()
+    command = said.partition("This command fits the data: rlmba ")[2].splitlines()[0]
+    with pytest.warns(RlmbaWarning, match="only 12 of"):
+        assert main([*shlex.split(command), "--set", "rounds=1"]) == 0
+    assert [r["labels"] for r in rounds(out)[0]] == [3, 4]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlmba.cli.option_hints import command_of, option_hint, options_of
-from rlmba.errors import PluginError, RlmbaError, UsageError
+from rlmba.errors import PluginError, RlmbaError, UnfitError, UsageError
 from rlmba.plugins import fault_of
 
 __all__ = ["Failure", "InterruptedRunError", "describe"]
@@ -44,7 +44,7 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(f"error: out of memory; {_smaller(arguments)}", 1)
     if isinstance(error, RlmbaError):
         lines = (str(error) or type(error).__name__).splitlines()
-        lines += filter(None, [option_hint(str(error), arguments)])
+        lines += filter(None, [option_hint(str(error), arguments), _fitting(error, arguments)])
         return Failure(
             "error: " + "\n       ".join(lines), 2 if isinstance(error, UsageError) else 1
         )
@@ -58,6 +58,13 @@ def describe(error: BaseException, arguments: Sequence[str]) -> Failure:
         f"       {_blame(error)}; the same command with --debug shows where it happened.",
         1,
     )
+
+
+def _fitting(error: RlmbaError, arguments: Sequence[str]) -> str:
+    """The same command with settings that fit the data; "" if the error has none."""
+    if not isinstance(error, UnfitError) or not error.settings or arguments[:1] != ["run"]:
+        return ""
+    return f"This command fits the data: rlmba {shlex.join([*arguments, *error.flags])}"
 
 
 def _blame(error: BaseException) -> str:

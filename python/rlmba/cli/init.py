@@ -18,12 +18,15 @@ def init(
     manifest: Annotated[
         Path | None,
         typer.Option(
-            help="A CSV, JSON Lines or Parquet file with columns such as id, image, text."
+            help="A CSV, JSON Lines or Parquet file with columns such as id, image, text; or a folder of "
+            "images, sounds or videos."
         ),
     ] = None,
     huggingface: Annotated[
         str | None,
-        typer.Option(help="A folder saved by the library `datasets`, or a name on the hub."),
+        typer.Option(
+            help="A folder that the library `datasets` saved or reads, or a name on the hub."
+        ),
     ] = None,
     classes: Annotated[
         str | None,

@@ -228,9 +228,9 @@ class ProjectConfig(_Section):
     name: str | None = Field(None, min_length=1, max_length=200)
     """The project's name for annotators; null: the name of its folder."""
     instructions: str = ""
-    """What annotators should know, as plain text; the labeling page shows it."""
+    """What annotators should know, as plain text; the labeling page and Label Studio show it."""
     class_descriptions: dict[str, str] = {}
-    """Descriptions of classes by name, as plain text; the labeling page shows them."""
+    """Descriptions of classes by name, as plain text; the labeling page and Label Studio show them."""
 
 
 BUDGET_KEYS = (("rounds", "batch_size", "initial_labels"), ("budgets",), ("budgets_per_class",))

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.base import MultimodalDataset
-from rlmba.errors import DataError, UsageError
+from rlmba.errors import DataError, UnfitError, UsageError
 
 __all__ = [
     "draw_per_class",
     "drawn_validation",
+    "held_per_class",
     "proportional",
     "require_every_class",
     "require_labels",
@@ -64,21 +65,37 @@ def drawn_validation(
     rng: np.random.Generator,
 ) -> Positions:
     """The validation set, drawn from the training samples outside ``given``; ascending positions."""
+    held = held_per_class(dataset, fraction, given)
+    train = dataset.train_positions
+    if given is not None:
+        train = np.setdiff1d(train, given, assume_unique=True)
+    return np.sort(draw_per_class(train, dataset.labels[train], held, rng))
+
+
+def held_per_class(
+    dataset: MultimodalDataset, fraction: float, given: Positions | None
+) -> NDArray[np.int64]:
+    """How many samples of each class :func:`drawn_validation` draws: int64 [C].
+
+    Raises
+    ------
+    UnfitError
+        If there are none.
+    """
     classes, train = dataset.classes, dataset.train_positions
-    y = dataset.labels[train]
-    counts = np.bincount(y, minlength=len(classes))
+    counts = np.bincount(dataset.labels[train], minlength=len(classes))
     held = np.floor(fraction * counts + 0.5).astype(np.int64)
     held = np.where(counts >= 3, np.clip(held, 1, counts - 1), 0)
     if given is not None:
-        train = np.setdiff1d(train, given, assume_unique=True)
-        y = dataset.labels[train]
-        held = np.minimum(held, np.bincount(y, minlength=len(classes)))
+        outside = np.setdiff1d(train, given, assume_unique=True)
+        held = np.minimum(held, np.bincount(dataset.labels[outside], minlength=len(classes)))
     if not held.any():
-        raise DataError(
+        raise UnfitError(
             "expected a class with three or more training samples, for the validation set"
-            + ("" if given is None else ", one of them not among the initial ids")
+            + ("" if given is None else ", one of them not among the initial ids"),
+            {},
         )
-    return np.sort(draw_per_class(train, y, held, rng))
+    return held
 
 
 def draw_per_class(

@@ -23,7 +23,7 @@ from rlmba.learner.labels import Labels
 from rlmba.learner.network import build_network
 from rlmba.learner.query import Announce, NothingToAsk
 from rlmba.learner.rounds import silent
-from rlmba.learner.settings import environment, resolve
+from rlmba.learner.settings import environment, load_fitting, resolve
 from rlmba.markup import command
 from rlmba.runfolder.store import RunStore, read_run
 from rlmba.training import ProcessGroup, worker_deaths
@@ -123,7 +123,7 @@ def _lead(
 ) -> RunResult:
     """Do the run in the main process."""
     group.broadcast(config)
-    dataset = load_data(config, group, observer.features)
+    dataset = load_data(config, group, observer.features, source=load_fitting(config))
     config, pool = resolve(config, dataset)
     group.broadcast((config, dataset.fingerprint() if group.size > 1 else ""))
     network = build_network(config, dataset, group)

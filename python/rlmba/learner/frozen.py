@@ -151,7 +151,11 @@ class FrozenDataset(MultimodalDataset):
 
 
 def load_data(
-    config: RunConfig, group: ProcessGroup, progress: Progress | None = None
+    config: RunConfig,
+    group: ProcessGroup,
+    progress: Progress | None = None,
+    *,
+    source: MultimodalDataset | None = None,
 ) -> MultimodalDataset:
     """Load the data set of a run; with ``model.frozen``, the features of its encoders.
 
@@ -164,8 +168,10 @@ def load_data(
         All its processes call this function with the same configuration and share the computation.
     progress : callable or None
         Called with (samples done, total samples) while features are computed.
+    source : MultimodalDataset or None
+        The data set without features; None: it is loaded.
     """
-    dataset = load_source(config)
+    dataset = load_source(config) if source is None else source
     if not config.model.frozen:
         return dataset
     encoders = FrozenEncoders(config, dataset, group)

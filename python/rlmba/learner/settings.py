@@ -15,8 +15,9 @@ from rlmba.config import RunConfig, load_config
 from rlmba.data import MultimodalDataset, Pool, load_dataset
 from rlmba.data.initial_ids import read_initial_ids
 from rlmba.environment import versions
-from rlmba.errors import DataError, UsageError
+from rlmba.errors import DataError, UnfitError, UsageError
 from rlmba.learner.randomness import stream
+from rlmba.learner.sizes import require_sizes, unfit
 from rlmba.method.reward import check_kind
 from rlmba.plugins import short_name
 from rlmba.runfolder.code import code_of
@@ -28,6 +29,7 @@ __all__ = [
     "configure",
     "default_output",
     "environment",
+    "load_fitting",
     "load_source",
     "resolve",
     "strategy_options",
@@ -110,6 +112,38 @@ def load_source(config: RunConfig) -> MultimodalDataset:
     )
 
 
+def load_fitting(config: RunConfig) -> MultimodalDataset:
+    """Load the data set of an experiment, without computing features, and check that it fits the settings.
+
+    Raises
+    ------
+    UnfitError
+        If classes lack samples, or there are fewer samples than the settings need. The message names
+        everything that does not fit; see :func:`rlmba.learner.sizes.require_sizes`.
+    DataError
+        If the data set cannot be used.
+    UsageError
+        If samples have no label, or an option is invalid.
+    """
+    try:
+        source = load_source(config)
+    except UnfitError as error:
+        options = {key.partition(".")[2]: value for key, value in error.settings.items()}
+        if not options:
+            raise
+        changed = config.model_copy(
+            update={"dataset_options": {**config.dataset_options, **options}}
+        )
+        source = load_source(changed)
+        raise UnfitError.joined([error, *unfit(changed, source, _given(config, source))]) from error
+    require_sizes(config, source, _given(config, source))
+    return source
+
+
+def _given(config: RunConfig, dataset: MultimodalDataset) -> list[str] | None:
+    return None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
+
+
 def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:
     """Fill in the settings that depend on the data, and check the budget before any work is done.
 
@@ -121,9 +155,11 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
 
     Raises
     ------
-    UsageError
+    UnfitError
         If the initial labels and the batches together exceed the training samples outside the validation
-        set, a strategy option is unknown, the strategy needs dropout and the model has none, the reward
+        set; see :func:`rlmba.learner.sizes.require_sizes`.
+    UsageError
+        If a strategy option is unknown, the strategy needs dropout and the model has none, the reward
         is "siblings", or ``initial_ids`` cannot be read, lacks a class, or does not have
         ``initial_labels`` samples.
     DataError
@@ -133,7 +169,8 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
     check_kind(config.reward.kind)
     classes = len(dataset.classes)
     chosen = strategy_options(config)
-    given = None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
+    given = _given(config, dataset)
+    require_sizes(config, dataset, given)
     budgets = config.counts(classes)
     first = (budgets[0] if budgets else config.initial_labels) or (
         2 * classes if given is None else len(given)
@@ -160,29 +197,12 @@ def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, P
 
 
 def _label_counts(config: RunConfig, pool: Pool, initial: int, classes: int) -> dict[str, Any]:
-    """The keys that say how many labels there are after each round, completed and checked."""
-    room = len(pool.labeled) + len(pool.unlabeled) - initial
-    outside = (
-        f"without the {len(pool.validation)} samples of the validation set there are {initial + room} "
-        "training samples"
-    )
+    """The keys that say how many labels there are after each round, completed."""
     if budgets := config.counts(classes):
-        if budgets[-1] > initial + room:
-            key = "budgets" if config.budgets else "budgets_per_class"
-            fitting = [n for n in budgets if n <= initial + room]
-            raise UsageError(
-                f"{key}: the last of the {len(budgets)} counts is {budgets[-1]} labels, but {outside}; "
-                f"keep the first {len(fitting)} counts, up to {fitting[-1]} labels"
-            )
         return {"budgets": list(budgets), "budgets_per_class": None}
+    room = len(pool.labeled) + len(pool.unlabeled) - initial
     batch = config.batch_size or 2 * classes
     rounds = min(8, room // batch) if config.rounds is None else config.rounds
-    if rounds * batch > room:
-        raise UsageError(
-            f"the budget exceeds the pool: {initial} initial labels + {rounds} rounds of {batch} = "
-            f"{initial + rounds * batch}, but {outside}; with this batch_size, set rounds to at most "
-            f"{room // batch}"
-        )
     return {"initial_labels": initial, "batch_size": batch, "rounds": rounds}
 
 

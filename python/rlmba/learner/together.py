@@ -21,7 +21,7 @@ from rlmba.learner.learner_state import Outcome
 from rlmba.learner.network import Network, build_network
 from rlmba.learner.randomness import fit_seed
 from rlmba.learner.round0 import merge_convex_fusions
-from rlmba.learner.settings import resolve
+from rlmba.learner.settings import load_fitting, resolve
 from rlmba.training import (
     LabeledSamples,
     Loader,
@@ -108,7 +108,7 @@ class TrainedTogether:
                 "expected a single process to train runs together, got one of several launched processes; "
                 "start it without a launcher"
             )
-        dataset = load_data(first, group)
+        dataset = load_data(first, group, source=load_fitting(first))
         loader = Loader(
             dataset,
             group.device,

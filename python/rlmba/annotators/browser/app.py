@@ -25,7 +25,8 @@ _TEXT = 20_000
 """The number of characters of a text that are shown."""
 
 _SCRIPTS = (
-    "content.js", "dom.js", "guide.js", "naming.js", "page.js", "presses.js", "requests.js", "tab.js",
+    "answers.js", "batches.js", "classes.js", "content.js", "dom.js", "fields.js", "guide.js", "keys.js",
+    "naming.js", "page.js", "presses.js", "requests.js", "samples.js", "state.js", "tab.js",
 )  # fmt: skip
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),

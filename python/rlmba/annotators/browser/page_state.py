@@ -19,13 +19,13 @@ from rlmba.annotators.browser.answer_log import (
     AnswerState,
     CurrentAnswer,
 )
+from rlmba.annotators.guidance import guidance
 from rlmba.annotators.matching import CANNOT_TELL, ClassNames
 from rlmba.config.schema import ProjectConfig
 from rlmba.errors import AnnotatorError, RunFolderError, UsageError
 from rlmba.runfolder.batches import LabelBatch, Question
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.pending import read_pending
-from rlmba.runfolder.settings import read_config
 from rlmba.storage import holder
 
 __all__ = ["AnswerConflictError", "PageState", "ShownBatch"]
@@ -117,12 +117,8 @@ class PageState:
             return str(error)
 
     def project(self) -> ProjectConfig:
-        """The project's settings, with its name; defaults if its configuration cannot be read."""
-        try:
-            project = read_config(self._folder).project
-        except RunFolderError:  # every command of the project reports it
-            project = ProjectConfig()
-        return project.model_copy(update={"name": project.name or self._folder.resolve().name})
+        """See :func:`rlmba.annotators.guidance.guidance`."""
+        return guidance(self._folder)
 
     def work(self) -> str:
         """What another command is doing with the project's folder at the moment; "" if nothing."""

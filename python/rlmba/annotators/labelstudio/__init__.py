@@ -6,10 +6,12 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+from rlmba.annotators.guidance import guidance
 from rlmba.annotators.labelstudio import labeling
 from rlmba.annotators.labelstudio.exports import read_export
 from rlmba.annotators.labelstudio.media import (
@@ -117,7 +119,9 @@ class LabelStudio:
         self._url = (url or "").rstrip("/")
         self._project = project
         name = title or f"rlmba: {self.folder.resolve().name}"
-        self._projects = ServerProjects(self._own / "server.json", name, prelabel=prelabel)
+        self._projects = ServerProjects(
+            self._own / "server.json", name, prelabel=prelabel, instructions=self._instructions
+        )
         self._key_variable = key_variable
         self._key_file = None if key_file is None else self.folder / Path(key_file).expanduser()
         self._media = media or ("upload" if url else "inline")
@@ -190,10 +194,9 @@ class LabelStudio:
 
     def _ask_server(self, batch: LabelBatch) -> None:
         server = self._connect()
-        wanted = columns(batch)
         project = self._number(server, make=True)
         before = server.label_config(project)
-        config = labeling.extended(before, wanted, batch.classes, open_classes=batch.open)
+        config = self._extended(before, batch)
         if not _same(before, config):
             server.set_label_config(project, config)
         asked = AskedBatch(batch)
@@ -207,12 +210,32 @@ class LabelStudio:
             chunk = missing[start : start + _CHUNK]
             server.add_tasks(project, tasks(batch, chunk, media, keys))
 
+    def _extended(self, config: str, batch: LabelBatch) -> str:
+        """The labeling config with what a batch needs, and with descriptions of the classes."""
+        return labeling.extended(
+            config,
+            columns(batch),
+            batch.classes,
+            open_classes=batch.open,
+            descriptions=guidance(self.folder).class_descriptions,
+        )
+
+    def _instructions(self) -> str:
+        """The project's instructions and the descriptions of its classes, as HTML; "" if there are none."""
+        project = guidance(self.folder)
+        lines = [escape(line) for line in project.instructions.strip().splitlines()]
+        described = [
+            f"<li><b>{escape(name)}</b>: {escape(text)}</li>"
+            for name, text in project.class_descriptions.items()
+        ]
+        return "<br>".join(lines) + (f"<ul>{''.join(described)}</ul>" if described else "")
+
     def _write_import(self, batch: LabelBatch, ticket: str) -> None:
         make_folder(self._own)
         path = self._own / "labeling_config.xml"
         advice = "delete it, and it is written again"
         before = read_text(path, advice=advice, error=AnnotatorError) if path.is_file() else ""
-        config = labeling.extended(before, columns(batch), batch.classes, open_classes=batch.open)
+        config = self._extended(before, batch)
         made = tasks(
             batch, batch.questions, self._transport(None, None), labeling.variables(config)
         )

@@ -78,14 +78,21 @@ class Client:
             found = [p.id for p in listed if mark in (p.description or "")]
             return min(map(int, found), default=None)
 
-    def make_project(self, title: str, description: str, config: str, *, prelabel: bool) -> int:
-        """Create a project and return its number. The title is cut or padded to the allowed length."""
+    def make_project(
+        self, title: str, description: str, config: str, *, prelabel: bool, instructions: str = ""
+    ) -> int:
+        """Create a project and return its number. The title is cut or padded to the allowed length.
+
+        ``instructions`` are HTML, which is shown before people begin.
+        """
+        shown = {"expert_instruction": instructions, "show_instruction": True}
         with self._asking("creating a project"):
             made = self._api.projects.create(
                 title=title[:50].ljust(3, "_"),
                 description=description,
                 label_config=config,
                 show_collab_predictions=prelabel,
+                **(shown if instructions else {}),
                 request_options=_ONCE,
             )
             return int(made.id)

@@ -73,7 +73,12 @@ def shown_value(name: str) -> str:
 
 
 def extended(
-    config: str, columns: Iterable[Column], classes: Iterable[str], *, open_classes: bool
+    config: str,
+    columns: Iterable[Column],
+    classes: Iterable[str],
+    *,
+    open_classes: bool,
+    descriptions: Mapping[str, str] | None = None,
 ) -> str:
     """Add whatever a batch needs to a labeling config, and leave the rest as it is.
 
@@ -87,6 +92,8 @@ def extended(
         Names of the classes to offer. Other classes in ``config`` stay.
     open_classes : bool
         Whether there must be a field for the name of a new class.
+    descriptions : mapping of str to str, optional
+        Descriptions of classes by name, which become the hints of choices that have none.
 
     Returns
     -------
@@ -110,6 +117,7 @@ def extended(
         ) from None
     _show(root, columns)
     _choose(root, classes, open_classes)
+    _describe(root, descriptions or {})
     return ET.tostring(root, encoding="unicode")
 
 
@@ -186,6 +194,14 @@ def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> Non
                 "editable": "true",
             },
         )
+
+
+def _describe(root: ET.Element, descriptions: Mapping[str, str]) -> None:
+    for choice in root.iterfind(f".//Choices[@name='{CHOICES}']//Choice"):
+        name = choice.get("alias") or choice.get("value") or ""
+        text = " ".join(_CONTROL.sub(" ", descriptions.get(name, "")).split())
+        if text and not choice.get("hint"):
+            choice.set("hint", shown_value(text))
 
 
 def _element(tag: str, attributes: Mapping[str, str]) -> ET.Element:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +46,17 @@ class ServerProjects:
         The title of the project with the questions.
     prelabel : bool
         Whether that project preselects the model's class.
+    instructions : callable
+        Returns the instructions of that project, as HTML; called when it is created.
     """
 
-    def __init__(self, path: Path, title: str, *, prelabel: bool) -> None:
+    def __init__(
+        self, path: Path, title: str, *, prelabel: bool, instructions: Callable[[], str]
+    ) -> None:
         self.path = path
         self._title = title
         self._prelabel = prelabel
+        self._instructions = instructions
 
     def number(self, server: Client, kind: str, *, make: bool) -> int:
         """The number of the project with the "questions", or of the one with the "files".
@@ -79,6 +85,7 @@ class ServerProjects:
                 f"{_TEXTS[kind]} {mark}",
                 "<View/>",
                 prelabel=self._prelabel and kind == "questions",
+                instructions=self._instructions() if kind == "questions" else "",
             )
         known[kind] = number
         self._write(state)

@@ -114,7 +114,7 @@ def _encoding(parsed: ParsedTable, options: Options) -> tuple[str, str]:
 
 
 def _warn(parsed: ParsedTable, foreign: str) -> None:
-    unexpected = {i: why for i, why in parsed.left_out.items() if "unlabeled" not in why}
+    unexpected = {i: why for i, why in parsed.left_out.items() if "the option" not in why}
     lines = [
         missing_line(parsed.ids, parsed.sources.missing) + "; they count as absent"
         if parsed.sources.missing

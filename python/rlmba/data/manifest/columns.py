@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,21 @@ from rlmba.data.manifest.values import BeyondError, RaggedError, numbers_of, vec
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
-__all__ = ["FEATURES", "Columns", "find_columns", "find_id", "named"]
+__all__ = [
+    "FEATURES",
+    "Columns",
+    "file_kind",
+    "find_columns",
+    "find_id",
+    "is_file_name",
+    "named",
+]
 
 FEATURES = "features"
 """The modality formed by all columns that hold one number in each cell."""
 
 _TEXT_FILE = "text_file"
-_FILE_ENDS = ("path", "file", "filename")
+_FILE_ENDS = ("path", "file", "filename", "file_name")
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "caption", "title", "description", "sentence", "body"),
     _TEXT_FILE: tuple(f"text_{end}" for end in _FILE_ENDS),
@@ -40,6 +49,14 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         *("audio", "wav", "sound"),
         *(f"{name}_{end}" for name in ("audio", "wav", "sound") for end in _FILE_ENDS),
     ),
+}
+# The suffixes of the files of a column that is only called "file_name", as in a metadata.csv.
+_FILE_NAMES = ("file_name", "filename")
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    _TEXT_FILE: (".txt",),
+    "image": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    "video": (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp"),
+    "audio": (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"),
 }
 _COUNTERS = frozenset(
     {"", "index", "idx", "row", "rank", "score", "difficulty", "line", "nr", "no"}
@@ -91,7 +108,7 @@ class Columns:
 
 
 def find_id(table: Table, name: str) -> str:
-    """The column of ids, by its name in upper or lower case.
+    """The column of ids, by its name in upper or lower case; "file_name" if there is no column "id".
 
     Raises
     ------
@@ -102,6 +119,8 @@ def find_id(table: Table, name: str) -> str:
     if found is not None:
         return found
     possible = [c for c, values in table.columns.items() if _distinct(values)]
+    if name == "id" and (files := [c for c in possible if is_file_name(c)]):
+        return files[0]
     raise DataError(
         f"{table.path}: expected a column {name!r} with a distinct id in each row, got "
         f"{list(table.columns)}; "
@@ -131,13 +150,17 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
             taken[key] = column
         elif name != key:
             raise UsageError(f"option {key}: {_no_column(table, name)}")
-    chosen = _chosen(table, options.columns, taken)
+    # The names of files can be the ids as well.
+    files = [taken["id"]] if is_file_name(taken["id"]) else []
+    others = {key: column for key, column in taken.items() if column not in files}
+    chosen = _chosen(table, options.columns, others)
     free = [c for c in table.columns if c not in {*taken.values(), *chosen.values()}]
+    files = [c for c in files if c not in chosen.values()]
     wanted = _numbers_wanted(table, options.features, free)
     media, vectors = _by_option(table, chosen)
     excluded = {m for m, c in options.columns.items() if c is None}
     rest = [c for c in free if c not in wanted and _plain(c) not in excluded]
-    unused = _by_name(table, rest, media, vectors, excluded)
+    unused = _by_name(table, [*rest, *files], media, vectors, excluded)
     is_file = True if _TEXT_FILE in media else None
     if is_file:
         media["text"] = media.pop(_TEXT_FILE)
@@ -173,6 +196,21 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
             + f"; name a column with, say, {set_option('columns.image', 'COLUMN')}"
         )
     return columns
+
+
+def is_file_name(column: str) -> bool:
+    """Whether a column names files of any kind, as in the metadata of a folder of media."""
+    return _plain(column) in _FILE_NAMES
+
+
+def file_kind(names: Sequence[Any]) -> str:
+    """What files with these names are, by their suffixes: a key of the option ``columns``.
+
+    "" if there are none, or they are of several kinds or of an unknown one.
+    """
+    suffixes = {PurePath(v.strip()).suffix.lower() for v in names if isinstance(v, str)} - {""}
+    found = [kind for kind, known in _KINDS.items() if suffixes and suffixes <= set(known)]
+    return found[0] if found else ""
 
 
 def named(table: Table, name: str) -> str | None:
@@ -282,9 +320,12 @@ def _by_name(
     """Add columns that are recognized by name or values; returns columns that are damaged, and why."""
     broken: dict[str, str] = {}
     candidates: dict[str, list[str]] = {}
+    kinds: dict[str, str] = {}
     for column in rest:
-        named = next((m for m, names in _NAMES.items() if _plain(column) in names), None)
         values = table.columns[column]
+        named = next((m for m, names in _NAMES.items() if _plain(column) in names), None)
+        if is_file_name(column):
+            named = file_kind(values) or None
         try:
             array = None if named in ("text", _TEXT_FILE) else vectors_of(values)
         except RaggedError as error:
@@ -300,6 +341,7 @@ def _by_name(
             _check_name(column, column)
             vectors[column] = (column, array)
         elif named is not None and any(not is_missing(v) for v in values):
+            kinds[column] = named
             candidates.setdefault("text" if named == _TEXT_FILE else named, []).append(column)
     for modality, columns in candidates.items():
         if modality in {*media, *vectors, *excluded} or (
@@ -307,13 +349,14 @@ def _by_name(
         ):
             continue
         own = [c for c in columns if _plain(c) == modality] or columns
+        if len(own) > 1:  # a column that says what it holds takes precedence over file names
+            own = [c for c in own if not is_file_name(c)]
         if len(own) > 1:
             raise UsageError(
                 f"{table.path}: columns {', '.join(map(repr, own))} could each be the modality "
                 f"{modality!r}; choose one with {set_option(f'columns.{modality}', own[0])}"
             )
-        kind = _TEXT_FILE if _plain(own[0]) in _NAMES[_TEXT_FILE] else modality
-        media[kind] = own[0]
+        media[kinds[own[0]]] = own[0]
     return broken
 
 

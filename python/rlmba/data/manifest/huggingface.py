@@ -1,15 +1,18 @@
-"""The data set ``huggingface``: rows of a `datasets` folder, or of a data set on the hub."""
+"""The data set ``huggingface``: rows of a `datasets` folder, a folder of media, or a data set on the hub."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlmba.cells import id_names
 from rlmba.data.manifest.options import LabelOptions, checked_options, set_option
-from rlmba.errors import DataError, UsageError
+from rlmba.errors import DataError, RlmbaWarning, UsageError
 from rlmba.hub import out_of_reach
 from rlmba.reading.options import takes_options_of
 from rlmba.storage import cache_folder
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["load_huggingface"]
 
 _ROWS_AT_ONCE = 1000
+_SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+"""Files that save_to_disk writes."""
 
 
 @takes_options_of(checked_options, without=("root",))
@@ -33,16 +38,16 @@ def load_huggingface(
     reading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> ManifestDataset:
-    """Your own data: a `datasets` folder (``save_to_disk``), or a data set of the Hugging Face hub by name.
+    """Your own data: a `datasets` folder (``save_to_disk``, ImageFolder, AudioFolder), or a name of the hub.
 
-    Needs the extra ``hf``. All options of :func:`rlmba.data.load_manifest` except ``root`` can be given;
-    only those that mean something else here are listed.
+    Needs the extra ``hf``, except for folders of media. All options of :func:`rlmba.data.load_manifest`
+    except ``root`` can be given; only those that mean something else here are listed.
 
     Parameters
     ----------
     path : path, optional
-        A folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote. Its splits keep
-        their names.
+        A folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote, or a folder of
+        images, sounds or videos as :func:`rlmba.data.load_manifest` reads it.
     name : str, optional
         The name of a data set on the hub, instead of a folder. It needs a network, or
         ``HF_HUB_OFFLINE=1`` and the data set in the hub's cache.
@@ -54,9 +59,18 @@ def load_huggingface(
         already are not written again.
     id : str, default "id"
         The column of ids. Without one, rows are named by split and number, such as ``train-000017``.
+        Later rows of an id that is repeated get a number: ``7``, ``7-2``.
     label : str, default "label"
         The column of classes. The integers of a ``ClassLabel`` become its names. If there is no column
         "label", the only ``ClassLabel`` is used.
+    splits : mapping of str to str, optional
+        What splits of other names mean: "train", "validation", "test", or None to leave them out, such
+        as ``{"validation_matched": "validation"}``.
+
+    Warns
+    -----
+    RlmbaWarning
+        If ids are repeated.
 
     Raises
     ------
@@ -75,11 +89,17 @@ def load_huggingface(
             "--huggingface FOLDER`) or a name of the hub "
             f"({set_option('name', 'NAME')}), got {'neither' if path is None else 'both'}"
         )
+    if path is not None and Path(path).is_dir() and not _is_saved(Path(path)):
+        from rlmba.data.manifest.media_folder import load_media_folder
+
+        return load_media_folder(Path(path), sample_options, label_options, reading)
     parts = _from_hub(name, subset) if name is not None else _from_disk(Path(str(path)))
     where = Path(str(path if name is None else name))
     folder = cache_folder() / "huggingface" if media is None else Path(media)
     label_options = _with_classes(parts, label_options)
     table = _table(where, parts, folder.absolute(), sample_options.id, label_options)
+    if list(parts) != [""]:  # the table has the names that they mean
+        label_options = replace(label_options, splits={})
     return build(table, where.name, sample_options, label_options, reading)
 
 
@@ -92,6 +112,10 @@ def _library() -> Any:
             'pip install "rlmba[hf]"'
         ) from error
     return datasets
+
+
+def _is_saved(path: Path) -> bool:
+    return any((path / name).exists() for name in _SAVED)
 
 
 def _from_disk(path: Path) -> dict[str, Any]:
@@ -155,7 +179,7 @@ def _parts(loaded: Any) -> dict[str, Any]:
 
 def _with_classes(parts: Mapping[str, Any], labels: LabelOptions) -> LabelOptions:
     """The label options, with the column and the classes of a ``ClassLabel`` where none are given."""
-    features = next(iter(parts.values())).features
+    features = {c: f for part in [*parts.values()][::-1] for c, f in part.features.items()}
     named = {c: list(f.names) for c, f in features.items() if type(f).__name__ == "ClassLabel"}
     if labels.label == "label" and "label" not in features and named:
         if len(named) > 1:
@@ -173,31 +197,61 @@ def _table(
     where: Path, parts: Mapping[str, Any], folder: Path, id_column: str, labels: LabelOptions
 ) -> Table:
     """The rows of all splits as one table; media inside the rows are written to files."""
-    from rlmba.data.manifest.rows import is_split
+    from rlmba.data.manifest.splits import NOT_USED, SPLITS, split_numbers
     from rlmba.data.table import Table
 
-    for split in parts:
-        if not is_split(split):
-            raise DataError(
-                f"{where}: expected parts named train, validation or test, got {list(parts)}; rename or "
-                f"remove {split!r} and save the others"
-            )
+    named = list(parts) != [""]
+    if named:
+        numbers = split_numbers(dict.fromkeys(parts, str(where)), labels.splits)
+        parts = {split: part for split, part in parts.items() if numbers[split] != NOT_USED}
     names = list(dict.fromkeys(c for part in parts.values() for c in part.column_names))
     columns: dict[str, list[Any]] = {name: [] for name in names}
-    given = id_column in names
     ids: list[str] = []
     splits: list[str] = []
     for split, part in parts.items():
         ids += [f"{split or 'row'}-{row:06d}" for row in range(len(part))]
-        splits += [split] * len(part)
+        splits += [SPLITS[numbers[split]]] * len(part) if named else []
         for name in names:
             there = name in part.column_names
             columns[name] += _values(part, name, folder) if there else [None] * len(part)
-    if not given and id_column == "id":
+    if id_column not in names and id_column == "id":
         columns = {"id": ids, **columns}
-    if list(parts) != [""]:
+    if named:
         columns[labels.split] = splits
-    return Table(where, columns, list(range(1, len(ids) + 1)), "row")
+    table = Table(where, columns, list(range(1, len(ids) + 1)), "row")
+    if id_column in names:
+        columns[id_column] = _distinct(table, id_column)
+    return table
+
+
+def _distinct(table: Table, column: str) -> list[str | None]:
+    """A column of ids, in which all rows of an id but the first get a number. A warning counts them."""
+    texts = table.texts(column)
+    names = iter(id_names([text for text in texts if text is not None]))
+    ids = [None if text is None else next(names) for text in texts]
+    taken, seen = set(ids), Counter[str | None]()
+    repeated: dict[str, str] = {}
+    again = 0
+    for row, name in enumerate(ids):
+        seen[name] += 1
+        if name is None or seen[name] == 1:
+            continue
+        while (other := f"{name}-{seen[name]}") in taken:
+            seen[name] += 1
+        taken.add(other)
+        ids[row] = other
+        again += 1
+        repeated.setdefault(name, other)
+    if repeated:
+        shown = ", ".join(f"{n!r} ({new!r})" for n, new in list(repeated.items())[:5])
+        warnings.warn(
+            f"{table.path}: {len(repeated):,} ids in column {column!r} are repeated; {again:,} later rows "
+            f"got a number: {shown}{', ...' * (len(repeated) > 5)}. If they are the same samples, remove "
+            "them from one of the splits",
+            RlmbaWarning,
+            stacklevel=4,
+        )
+    return ids
 
 
 def _values(part: Any, name: str, folder: Path) -> list[Any]:

@@ -28,15 +28,21 @@ def load_manifest(
     Parameters
     ----------
     path : path
-        The table; see :func:`rlmba.data.table.read_table`.
+        The table; see :func:`rlmba.data.table.read_table`. Or a folder of images, sounds or videos with
+        class folders, or with a table ``metadata.csv``, ``metadata.jsonl`` or ``metadata.parquet``, as
+        ImageFolder and AudioFolder of the library datasets read them.
     id : str, default "id"
-        The column of ids. Ids are distinct, one line each, and have at most 200 characters.
+        The column of ids. Ids are distinct, one line each, and have at most 200 characters. Without a
+        column "id", the column "file_name" has the ids.
     label : str, default "label"
         The column of classes, with an empty cell where the class is unknown. The table may lack it.
     split : str, default "split"
         The column of splits: train (also unlabeled, pool, or an empty cell), validation (val, dev) or
         test (eval). If the table lacks it, all rows are for training. Test rows without a label are
         left out.
+    splits : mapping of str to str, optional
+        What splits with other names mean: "train", "validation", "test", or None to leave them out, such
+        as ``{"holdout": "test"}``. Names are case-insensitive.
     columns : mapping of modality to column, optional
         The column of each of "image", "text", "text_file", "audio" and "video", or of a modality with
         another name whose column holds a list of numbers in each row. None leaves a modality out. The
@@ -48,8 +54,8 @@ def load_manifest(
         score or a class. A single empty cell is replaced by the column's mean over the training rows; a
         row whose numbers are all missing lacks the modality.
     root : path, optional
-        The folder that relative paths start from; the table's folder by default. Relative paths may not
-        lead out of it. Absolute paths are used as they are.
+        The folder that relative paths start from; by default the table's folder, or the folder given.
+        Relative paths may not lead out of it. Absolute paths are used as they are.
     classes : sequence of str, optional
         The classes in their order; any other label is an error. The default is all labels that occur,
         sorted, numerically if all of them are numbers.
@@ -107,8 +113,11 @@ def load_manifest(
         If an option is invalid, or is needed because two columns could be the same modality.
     """
     from rlmba.data.manifest.build import build
+    from rlmba.data.manifest.media_folder import load_media_folder
     from rlmba.data.table import read_table
 
     sample_options, label_options = checked_options(**options)
     path = Path(path)
+    if path.is_dir():
+        return load_media_folder(path, sample_options, label_options, reading)
     return build(read_table(path), path.stem, sample_options, label_options, reading)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class LabelOptions:
 
     label: str = "label"
     split: str = "split"
+    splits: Mapping[str, str | None] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     unlabeled: str = "keep"
     no_label: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ def checked_options(
     id: str = "id",  # noqa: A002 - the name of the column, as people write it
     label: str = "label",
     split: str = "split",
+    splits: Mapping[str, str | None] | None = None,
     columns: Mapping[str, str | None] | None = None,
     features: Sequence[str] | None = None,
     root: str | Path | None = None,
@@ -138,10 +140,22 @@ def checked_options(
     return options, LabelOptions(
         _column("label", label),
         _column("split", split),
+        _meanings(splits),
         names,
         unlabeled,
         _label_values(no_label),
     )
+
+
+def _meanings(splits: Any) -> dict[str, str | None]:
+    if not isinstance(splits, Mapping | None) or not all(
+        isinstance(k, str) and isinstance(v, str | None) for k, v in (splits or {}).items()
+    ):
+        raise UsageError(
+            "option splits: expected names of splits and what they mean, such as "
+            f"{{holdout: test, old: null}}, got {splits!r}"
+        )
+    return dict(splits or {})
 
 
 def _label_values(values: Any) -> tuple[str, ...]:

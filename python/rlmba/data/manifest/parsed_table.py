@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from rlmba.data.manifest.columns import FEATURES, Columns, find_columns
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
 from rlmba.data.manifest.reading import Reading
-from rlmba.data.manifest.rows import read_ids, read_labels, read_splits
+from rlmba.data.manifest.rows import read_ids, read_labels
 from rlmba.data.manifest.sources import Sources, find_sources, texts_are_files
+from rlmba.data.manifest.splits import NOT_USED, read_splits
 from rlmba.data.table import Table
 from rlmba.errors import UsageError
 
@@ -37,7 +38,8 @@ class ParsedTable:
         Positions in ``classes``; -1 if unknown.
     classes : tuple of str
     splits : int64 array [n]
-        Positions in :data:`rlmba.data.manifest.rows.SPLITS`.
+        Positions in :data:`rlmba.data.manifest.splits.SPLITS`, or
+        :data:`~rlmba.data.manifest.splits.NOT_USED`.
     sources : Sources
         Files and texts.
     values : mapping of modality to float64 array [n, D]
@@ -88,7 +90,7 @@ def parse_table(
             "text" in columns.media and texts_are_files(table.columns[columns.media["text"]], root)
         )
         known, classes = read_labels(table, columns.label, labels.classes, labels.no_label)
-        splits = read_splits(table, columns.split)
+        splits = read_splits(table, columns.split, labels.splits)
     else:
         columns = earlier.columns(table, options)
         sound, text_is_file = earlier.sound and "video" in columns.media, earlier.text_is_file
@@ -146,6 +148,8 @@ def leave_out(parsed: ParsedTable, labels: LabelOptions, earlier: Reading | None
         if labels.unlabeled == "drop":
             for row in np.flatnonzero(unknown & (parsed.splits != 2)).tolist():
                 reasons[row] = "no label, and the option unlabeled is drop"
+        for row in np.flatnonzero(parsed.splits == NOT_USED).tolist():
+            reasons[row] = "the option splits leaves its split out"
         learned = np.array([row not in reasons for row in range(len(parsed.ids))])
         learned &= parsed.splits != 2
         some = parsed.present[learned].any(axis=0)

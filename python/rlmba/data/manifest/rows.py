@@ -1,4 +1,4 @@
-"""Read the ids, labels and splits of a table's rows."""
+"""Read the ids and labels of a table's rows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,10 @@ from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning
 
-__all__ = ["SPLITS", "is_split", "read_ids", "read_labels", "read_splits"]
+__all__ = ["read_ids", "read_labels"]
 
 _LONGEST = 200
 _DRIVE = re.compile(r"[A-Za-z]:")
-
-SPLITS = ("train", "validation", "test")
-"""The splits of a data set; :func:`read_splits` returns positions in it."""
-
-_SPLIT_NAMES = (
-    ("", "train", "training", "unlabeled", "unlabelled", "unsupervised", "pool"),
-    ("validation", "valid", "val", "dev"),
-    ("test", "testing", "eval", "evaluation"),
-)
-
-
-def is_split(name: str) -> bool:
-    """Whether a name means one of :data:`SPLITS`, in upper or lower case."""
-    return any(name.strip().lower() in names for names in _SPLIT_NAMES)
 
 
 def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
@@ -176,27 +162,3 @@ def _sorted(names: set[str]) -> tuple[str, ...]:
     if any(map(math.isnan, numbers.values())):  # NaN has no order
         return tuple(sorted(names))
     return tuple(sorted(names, key=lambda name: (numbers[name], name)))
-
-
-def read_splits(table: Table, column: str | None) -> NDArray[np.int64]:
-    """The split of each row, as a position in :data:`SPLITS`: int64 [n].
-
-    It is 0 if there is no column, or the cell is empty.
-
-    Raises
-    ------
-    DataError
-        If a cell does not name a split.
-    """
-    splits = np.zeros(len(table), np.int64)
-    number = {name: k for k, names in enumerate(_SPLIT_NAMES) for name in names}
-    for row, text in enumerate([] if column is None else table.texts(column)):
-        name = (text or "").lower()
-        if name not in number:
-            expected = "; ".join(", ".join(n for n in names if n) for names in _SPLIT_NAMES)
-            raise DataError(
-                f"{table.place(row)}: split in column {column!r}: expected one of {expected}; or an empty "
-                f"cell, which means train; got {text!r}"
-            )
-        splits[row] = number[name]
-    return splits

@@ -9,8 +9,8 @@ import numpy as np
 
 from rlmba.data.manifest.columns import FEATURES
 from rlmba.data.manifest.parsed_table import ParsedTable
-from rlmba.data.manifest.rows import SPLITS
 from rlmba.data.manifest.sources import Missing
+from rlmba.data.manifest.splits import SPLITS
 
 if TYPE_CHECKING:
     from rlmba.data.manifest.dataset import ManifestRows

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rlmba.data.media.catalogue import Sample, SampleTable, Source
 from rlmba.data.media.content import Reader, Recipe
-from rlmba.errors import DataError, RlmbaWarning, UsageError
+from rlmba.errors import DataError, RlmbaWarning, UnfitError, UsageError
 
 if TYPE_CHECKING:
     from rlmba.data.media.cache import CacheInfo
@@ -219,7 +219,9 @@ def choose(listing: Listing, choice: SampleChoice) -> Listing:
     Raises
     ------
     DataError
-        If no sample is left, or a class has no training sample.
+        If no sample is left.
+    UnfitError
+        If a class has no training sample.
     UsageError
         If a chosen class is not in the data set.
     """
@@ -242,11 +244,12 @@ def choose(listing: Listing, choice: SampleChoice) -> Listing:
     counts = np.bincount(chosen.labels[~chosen.test], minlength=len(names))
     lacking = [names[c] for c in np.flatnonzero(counts == 0)]
     if lacking:
-        raise DataError(
+        raise UnfitError(
             f"{listing.name}: expected training samples of each of {len(names)} classes, got none of "
             f"{len(lacking)}: {_named(lacking)}. Add samples, choose classes with the "
             "option classes=[...], or load only classes with samples by the option observed_classes=true "
-            "(`rlmba run --set dataset_options.observed_classes=true`)"
+            "(`rlmba run --set dataset_options.observed_classes=true`)",
+            {"dataset_options.observed_classes": True} if len(lacking) < len(names) - 1 else {},
         )
     return chosen
 
