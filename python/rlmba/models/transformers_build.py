@@ -41,6 +41,7 @@ __all__ = [
     "part_of",
     "pixel_options",
     "read_config",
+    "tokenizer_beside",
 ]
 
 # Other hub names of the same repository.
@@ -145,6 +146,16 @@ def local_files(
     kinds = (".json", ".safetensors", ".bin")
     found = folder.rglob("*") if inner else folder.iterdir()
     return tuple(sorted(p for p in found if p.suffix in kinds and p.is_file()))
+
+
+def tokenizer_beside(weights: str, name: str | None) -> str | None:
+    """The tokenizer of weights: a folder or hub name has its own, a file has that of ``name``.
+
+    None for random weights.
+    """
+    if weights == RANDOM:
+        return None
+    return name if Path(weights).expanduser().is_file() else str(weights)
 
 
 def read_config(request: Request) -> Any:
