@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +58,21 @@ class _Tower(Backbone):
         tag = name.partition("/")[2]
         published = library.get_pretrained_cfg(architecture, tag) if tag else {}
         image = modality.kind == "image"
-        network = library.create_model(
-            architecture,
-            load_weights=False,
-            pretrained_text=False,
-            force_quick_gelu=bool(published.get("quick_gelu")),
-            force_image_size=modality.shape[1:] if image else None,
-        )
+        with _without_warnings():  # that there are no weights: they are loaded below
+            network = library.create_model(
+                architecture,
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=bool(published.get("quick_gelu")),
+                force_image_size=modality.shape[1:] if image else None,
+            )
         if weights != RANDOM and blueprint_in_use() is None:
             tags = library.list_pretrained_tags_by_model(architecture)
             request = Request(encoder, modality.name, str(weights or tag), f"one of {tags}")
             path = _find(request, weights, published)
             state = unwrapped(read_state(path), set(network.state_dict()))
+            if image:
+                library.model.resize_pos_embed(state, network)
             missing = load_state(network, state, path, spare=lambda key: key.endswith("_ids"))
             if missing:
                 raise UsageError(
@@ -143,6 +149,16 @@ class OpenClipText(_Tower):
         fill = ids.new_zeros((x.shape[0], max(0, self.length - x.shape[1])))
         y: Tensor = self.network.encode_text(torch.cat([ids, fill], dim=1))
         return y
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _find(request: Request, weights: str | None, published: dict[str, Any]) -> Path:

@@ -274,7 +274,7 @@ class Tokens:
         there = ids != self.padding
         ids = ids.masked_fill(~there, self.pad)
         if self.length is not None:
-            fill = ids.new_full((len(ids), self.length - ids.shape[1]), self.pad)
+            fill = ids.new_full((ids.shape[0], self.length - ids.shape[1]), self.pad)
             return {"input_ids": torch.cat([ids, fill], dim=1)}
         # Attention over no tokens is NaN, so an empty text attends to its first padding token.
         first = there[:, :1] | ~there.any(dim=1, keepdim=True)
