@@ -202,16 +202,23 @@ def test_another_tokenizer_is_refused_before_any_work(open_clip, tmp_path, capsy
     assert not (target / "run.json").exists()
 
 
-def test_init_writes_the_tokenizer(open_clip, tmp_path):
+@pytest.mark.parametrize("chosen", [False, True])
+def test_init_writes_the_tokenizer(open_clip, tmp_path, chosen):
+    """That of an encoder that is given, and of the one that it chooses."""
     import yaml
 
-    encoder = "model.encoders.text={name: open_clip:tiny-clip, weights: random}"
+    name = "all-minilm-l6-v2" if chosen else "open_clip:tiny-clip"
+    if chosen and packaged_weights.find(name) is None:
+        pytest.skip(f"the package with {name} is not installed")
     target = tmp_path / "p"
     given = ["--manifest", str(texts_in(tmp_path))]
-    assert main(["init", str(target), *given, "--set", encoder]) == 0
-    written = yaml.safe_load((target / "config.yaml").read_text())["dataset_options"]
-    assert written["tokenizer"] == "open_clip:tiny-clip"
-    assert written["tokens"] == 20
+    if not chosen:
+        given += ["--set", f"model.encoders.text={{name: {name}, weights: random}}"]
+    assert main(["init", str(target), *given]) == 0
+    written = yaml.safe_load((target / "config.yaml").read_text())
+    assert written["model"]["encoders"]["text"]["name"] == name
+    assert written["dataset_options"]["tokenizer"] == name
+    assert written["dataset_options"]["tokens"] == (8 if chosen else 20)
 
 
 @pytest.mark.parametrize("name", ["all-minilm-l6-v2", "wordllama"])
