@@ -113,6 +113,93 @@ def test_a_file_that_cannot_be_run_is_refused(tmp_path):
         build_encoder(name, FLAT)
 
 
+def renamed(path, nodes, inputs, kind=FLOAT, **more):
+    """Write a network whose first input has 6 values, and whose output is y."""
+    return saved(path, nodes, inputs, [("y", kind, None)], {"w": WEIGHT}, **more)
+
+
+def test_any_name_of_a_single_input_and_old_files_are_taken(tmp_path):
+    nodes = [onnx.helper.make_node("MatMul", ["pixel values", "w"], ["y"])]
+    name = renamed(tmp_path / "old.onnx", nodes, [("pixel values", FLOAT, ["n", 6])], opset=7)
+    x = sample(FLAT)
+    np.testing.assert_allclose(build_encoder(name, FLAT)(x), x.numpy() @ WEIGHT, rtol=1e-5)
+
+
+def test_half_precision_is_taken(tmp_path):
+    half = onnx.TensorProto.FLOAT16
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
+    inputs, outputs = [("x", half, ["n", 6])], [("y", half, ["n", 4])]
+    weights = {"w": WEIGHT.astype(np.float16)}
+    encoder = build_encoder(saved(tmp_path / "h.onnx", nodes, inputs, outputs, weights), FLAT)
+    found = encoder(sample(FLAT))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, sample(FLAT).numpy() @ WEIGHT, atol=2e-2)
+
+
+def test_inputs_of_another_number_or_name(tmp_path):
+    nodes = [onnx.helper.make_node("Gather", ["table", "ids"], ["y"])]
+    alone = saved(
+        tmp_path / "a.onnx",
+        nodes,
+        [("ids", INT, ["n", "T"])],
+        [("y", FLOAT, None)],
+        {"table": TABLE},
+    )
+    assert build_encoder(alone, WORDS).out_features == 4
+    places = [("input_ids", INT, ["n", "T"]), ("position_ids", INT, ["n", "T"])]
+    nodes = [onnx.helper.make_node("Gather", ["table", "input_ids"], ["y"])]
+    name = saved(tmp_path / "b.onnx", nodes, places, [("y", FLOAT, None)], {"table": TABLE})
+    with pytest.raises(
+        UsageError, match=r"found the inputs \['input_ids', 'position_ids'\]"
+    ) as said:
+        build_encoder(name, WORDS)
+    assert "input_ids with attention_mask and token_type_ids" in str(said.value)
+    nodes = [onnx.helper.make_node("Add", ["x", "x2"], ["y"])]
+    two = [("x", FLOAT, ["n", 6]), ("x2", FLOAT, ["n", 6])]
+    with pytest.raises(UsageError, match=r"found the inputs \['x', 'x2'\]"):
+        build_encoder(renamed(tmp_path / "c.onnx", nodes, two), FLAT)
+
+
+def test_inputs_and_outputs_that_are_no_numbers_are_refused(tmp_path):
+    string = onnx.TensorProto.STRING
+    nodes = [onnx.helper.make_node("Identity", ["x"], ["y"])]
+    name = renamed(tmp_path / "s.onnx", nodes, [("x", string, ["n", 6])], string)
+    with pytest.raises(UsageError, match=r"expected an input of .*found tensor\(string\)"):
+        build_encoder(name, FLAT)
+    make_info = onnx.helper.make_tensor_sequence_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("SequenceConstruct", ["x"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", FLOAT, ["n", 6])],
+        [make_info("y", FLOAT, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, tmp_path / "q.onnx")
+    with pytest.raises(UsageError, match=r"output 'y' .*found seq\(tensor\(float\)\)"):
+        build_encoder(f"onnx:{tmp_path / 'q.onnx'}", FLAT)
+
+
+@pytest.mark.parametrize("shape", [[-1], [-1, 2, 3]])
+def test_outputs_that_are_no_matrix_are_refused(tmp_path, shape):
+    nodes = [
+        onnx.helper.make_node("Constant", [], ["s"], value_ints=shape),
+        onnx.helper.make_node("Reshape", ["x", "s"], ["y"]),
+    ]
+    name = renamed(tmp_path / "r.onnx", nodes, [("x", FLOAT, ["n", 6])])
+    with pytest.raises(UsageError, match=r"expected the output 'y' to have the shape \[n, width\]"):
+        build_encoder(name, FLAT)
+
+
+def test_a_fixed_number_of_texts(tmp_path):
+    nodes = [onnx.helper.make_node("Gather", ["table", "input_ids"], ["y"])]
+    inputs = [("input_ids", INT, [1, 12]), ("attention_mask", INT, [1, 12])]
+    name = saved(tmp_path / "t.onnx", nodes, inputs, [("y", FLOAT, None)], {"table": TABLE})
+    x = texts([12, 5, 7])
+    expected = [TABLE[row[row != -1]].mean(axis=0) for row in x.numpy()]
+    np.testing.assert_allclose(build_encoder(name, WORDS)(x).numpy(), expected, rtol=1e-5)
+
+
 def test_export_is_refused(tmp_path):
     encoder = build_encoder(linear(tmp_path / "a.onnx"), FLAT)
     with pytest.raises(Exception, match="already is an ONNX file"):

@@ -49,6 +49,18 @@ def test_both_towers_are_the_librarys(network):
         again.load_state_dict(encoder.state_dict())
 
 
+def test_images_of_another_size(network):
+    _, file = network
+    larger = Modality("photo", "image", (3, 48, 48))
+    encoder = make("open_clip:tiny-clip", larger, weights=file)
+    own = make("open_clip:tiny-clip", SMALL, weights=file)
+    places, before = (e.network.positional_embedding for e in (encoder, own))
+    assert len(places) == 1 + 6 * 6
+    torch.testing.assert_close(places[0], before[0])
+    torch.testing.assert_close(places[1], before[1], rtol=0.5, atol=0.5)
+    assert encoder.eval()(sample(larger)).shape == (2, 16)
+
+
 def test_unknown_names_and_weights_are_refused(network):
     with pytest.raises(UsageError, match="did you mean tiny-clip"):
         make("open_clip:tinyclip", SMALL)

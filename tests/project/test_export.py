@@ -203,6 +203,10 @@ FAMILIES = {
     "bert, mean": (TEXT, {**BERT, "pooling": "mean"}),
     "resnet18": (PHOTO, {"name": "resnet18", **RANDOM}),
     "r2plus1d-18": (Modality("a", "video", (3, 2, 16, 16)), {"name": "r2plus1d-18"}),
+    "ngrams": (TEXT, {"name": "ngrams"}),
+    "image-statistics": (PHOTO, {"name": "image-statistics"}),
+    "sound-statistics": (Modality("a", "spectrogram", (1, 20, 18)), {"name": "sound-statistics"}),
+    "timm": (PHOTO, {"name": "timm:test_vit", **RANDOM}),
     "text tower": (TEXT, "clip"),
     "image tower": (Modality("a", "image", (3, 32, 32)), "clip"),
 }
@@ -213,6 +217,8 @@ PAIRS = [
     ("bert", "resnet18"),
     ("bert, mean", "spectrogram-cnn"),
     ("r2plus1d-18", "mlp"),
+    ("ngrams", "image-statistics"),
+    ("sound-statistics", "timm"),
     ("text tower", "image tower"),
 ]
 """Two in a network: an export takes seconds, most of which do not depend on what is in it."""

@@ -50,6 +50,8 @@ class Modality:
     padding : int
         For tokens: the value that means "no token". It is 0, or -1 if the tokenizer uses 0 for a token,
         or pads with a token that also has another meaning.
+    tokenizer : str or None
+        For tokens: name of the tokenizer that made the ids, if known.
     mean, deviation : tuple of float or None
         For images and videos that were scaled to [0, 1] and then standardized per channel with these
         constants; otherwise None. An encoder that expects other constants can convert.
@@ -62,6 +64,7 @@ class Modality:
     sample_rate: float | None = None
     vocabulary: int | None = None
     padding: int = 0
+    tokenizer: str | None = None
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
 

@@ -32,8 +32,11 @@ __all__ = [
     "load_fitting",
     "load_source",
     "resolve",
+    "source_options",
     "strategy_options",
 ]
+
+_TABLES = ("manifest", "huggingface")
 
 PREFERRED: Mapping[str, str] = {"strategy": "rlmba-h", "fusion": "adaptive", "predictor": "pooled"}
 """Settings where people label: the best on data sets on which they were not tuned (docs/results.md)."""
@@ -108,7 +111,7 @@ def load_source(config: RunConfig) -> MultimodalDataset:
                 f"--{flag}, or as {key} in a project's config.yaml"
             )
     return load_dataset(
-        config.dataset, data=config.data, data_root=config.data_root, options=config.dataset_options
+        config.dataset, data=config.data, data_root=config.data_root, options=source_options(config)
     )
 
 
@@ -142,6 +145,18 @@ def load_fitting(config: RunConfig) -> MultimodalDataset:
 
 def _given(config: RunConfig, dataset: MultimodalDataset) -> list[str] | None:
     return None if config.initial_ids is None else read_initial_ids(config.initial_ids, dataset)
+
+
+def source_options(config: RunConfig) -> dict[str, Any]:
+    """The options of the data set; a table's texts get the tokenizer of their encoder if none is named."""
+    given = dict(config.dataset_options)
+    encoder = config.model.encoders.get("text")
+    if encoder is None or config.dataset not in _TABLES or given.get("tokenizer"):
+        return given
+    from rlmba.models.registry import tokenizer_of
+
+    wanted = tokenizer_of(encoder.name, encoder.options)
+    return given if wanted is None else {**given, "tokenizer": wanted}
 
 
 def resolve(config: RunConfig, dataset: MultimodalDataset) -> tuple[RunConfig, Pool]:

@@ -60,7 +60,7 @@ class NGrams(Encoder):
         """Map token ids [n, T] to [n, width]."""
         there = x != self.padding
         ids = x.masked_fill(~there, 0)
-        counts = self.signs.new_zeros(len(x), self.out_features)
+        counts = self.signs.new_zeros(x.shape[0], self.out_features)
         counts.scatter_add_(1, self.columns[ids], self.signs[ids] * there)
         return functional.normalize(counts.sign() * counts.abs().log1p(), dim=1)
 
@@ -109,7 +109,7 @@ class ImageStatistics(Encoder):
         length = (right * right + down * down).sqrt()
         low = place.floor()
         share = place - low
-        maps = x.new_zeros(len(x), self.bins, *x.shape[2:])
+        maps = x.new_zeros(x.shape[0], self.bins, *x.shape[2:])
         maps.scatter_add_(1, low.long() % self.bins, length * (1 - share))
         maps.scatter_add_(1, (low.long() + 1) % self.bins, length * share)
         edges = functional.adaptive_avg_pool2d(maps, self.edges).flatten(1)

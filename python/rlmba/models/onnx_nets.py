@@ -146,7 +146,13 @@ class OnnxFile(Encoder):
         inputs = [i.name for i in session.get_inputs()]
         text = self.modality.kind == "tokens" and set(inputs) <= set(_TEXT_INPUTS)
         if len(inputs) != 1 and not (text and "input_ids" in inputs):
-            raise self._refuse(f"expected a network with one input, found {inputs}")
+            also = ""
+            if self.modality.kind == "tokens":
+                also = f", or {_TEXT_INPUTS[0]} with {' and '.join(_TEXT_INPUTS[1:])}"
+            raise self._refuse(
+                f"expected a network with one input{also}, found the inputs {inputs}; export it again "
+                "with these alone"
+            )
         strange = [i.type for i in session.get_inputs() if i.type not in _TYPES]
         if strange:
             raise self._refuse(f"expected an input of {list(_TYPES)}, found {strange[0]}")
@@ -172,6 +178,11 @@ class OnnxFile(Encoder):
             )
         if self.output is not None and self.output not in outputs:
             raise self._refuse(f"option output: expected one of {outputs}, got {self.output!r}")
+        chosen = session.get_outputs()[outputs.index(self.output) if self.output else 0]
+        if chosen.type not in _TYPES:
+            raise self._refuse(
+                f"expected the output {chosen.name!r} to be of {list(_TYPES)}, found {chosen.type}"
+            )
 
     def _run(self, session: Any, values: Tensor, there: Tensor, step: int) -> Tensor:
         n = len(values)

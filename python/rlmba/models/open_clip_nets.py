@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlmba.data.base import Modality
+from rlmba.data.media.open_clip_text import open_clip_network
 from rlmba.errors import UsageError
 from rlmba.models.backbone import Backbone
 from rlmba.models.blueprint import blueprint_in_use
@@ -50,29 +53,26 @@ class _Tower(Backbone):
     ) -> None:
         super().__init__(modality, frozen=frozen)
         encoder = f"open_clip:{name}"
-        library = _library(encoder)
-        architecture, _, tag = name.partition("/")
-        if architecture not in library.list_models():
-            near = difflib.get_close_matches(architecture, library.list_models(), 3)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
-            raise UsageError(
-                f"encoder {encoder!r} of {modality.name!r}: open_clip has no network "
-                f"{architecture!r}; {hint}open_clip.list_models() lists the names"
-            )
+        owner = f"encoder {encoder!r} of {modality.name!r}"
+        library, architecture = open_clip_network(owner, name)
+        tag = name.partition("/")[2]
         published = library.get_pretrained_cfg(architecture, tag) if tag else {}
         image = modality.kind == "image"
-        network = library.create_model(
-            architecture,
-            load_weights=False,
-            pretrained_text=False,
-            force_quick_gelu=bool(published.get("quick_gelu")),
-            force_image_size=modality.shape[1:] if image else None,
-        )
+        with _without_warnings():  # that there are no weights: they are loaded below
+            network = library.create_model(
+                architecture,
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=bool(published.get("quick_gelu")),
+                force_image_size=modality.shape[1:] if image else None,
+            )
         if weights != RANDOM and blueprint_in_use() is None:
             tags = library.list_pretrained_tags_by_model(architecture)
             request = Request(encoder, modality.name, str(weights or tag), f"one of {tags}")
             path = _find(request, weights, published)
             state = unwrapped(read_state(path), set(network.state_dict()))
+            if image:
+                library.model.resize_pos_embed(state, network)
             missing = load_state(network, state, path, spare=lambda key: key.endswith("_ids"))
             if missing:
                 raise UsageError(
@@ -120,34 +120,45 @@ class OpenClipImage(_Tower):
 class OpenClipText(_Tower):
     """The modality's tower of a network of open_clip, with projection, by NAME/WEIGHTS."""
 
+    @classmethod
+    def tokenizer_name(cls, *member: str, **options: Any) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del options
+        return f"open_clip:{member[0].partition('/')[0]}"
+
     def prepare(self, encoder: str) -> None:
         """Check the vocabulary and the length, and discard the image tower."""
-        size, self.length = int(self.network.vocab_size), int(self.network.context_length)
+        # Towers of transformers mask their own padding, and take texts of any length.
+        config = getattr(getattr(self.network, "text", None), "config", None)
+        self.pad = 0 if config is None else int(config.pad_token_id or 0)
+        self.length = 0 if config is not None else int(self.network.context_length)
+        size, most = int(self.network.vocab_size), int(self.network.context_length)
         given = self.modality
-        if given.vocabulary is None or given.vocabulary > size or given.shape[0] > self.length:
+        if given.vocabulary is None or given.vocabulary > size or 0 < most < given.shape[0]:
             raise UsageError(
                 f"encoder {encoder!r}: expected modality {given.name!r} to have at most "
-                f"{self.length} tokens of a vocabulary of at most {size}, got {given.shape[0]} of "
-                f"{given.vocabulary}; use the tokenizer of these weights"
+                f"{most} tokens of a vocabulary of at most {size}, got {given.shape[0]} of "
+                f"{given.vocabulary}; use the tokenizer of these weights, with "
+                f"dataset_options.tokenizer={encoder.partition('/')[0]}"
             )
         del self.network.visual
 
     def features(self, x: Tensor) -> Tensor:
         """Map token ids [n, T] to [n, out_features]."""
-        ids = x.masked_fill(x == self.modality.padding, 0)
-        fill = ids.new_zeros((x.shape[0], self.length - x.shape[1]))
+        ids = x.masked_fill(x == self.modality.padding, self.pad)
+        fill = ids.new_zeros((x.shape[0], max(0, self.length - x.shape[1])))
         y: Tensor = self.network.encode_text(torch.cat([ids, fill], dim=1))
         return y
 
 
-def _library(encoder: str) -> Any:
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        import open_clip
-    except ImportError as error:
-        raise UsageError(
-            f'encoder {encoder!r} needs open_clip; run pip install "rlmba[open-clip]"'
-        ) from error
-    return open_clip
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _find(request: Request, weights: str | None, published: dict[str, Any]) -> Path:

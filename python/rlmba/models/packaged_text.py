@@ -50,6 +50,12 @@ class AllMiniLM(TextNetwork):
         )
 
     @classmethod
+    def tokenizer_name(cls, *member: str, **options: Any) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del member, options
+        return _MINILM
+
+    @classmethod
     def weight_files(
         cls, modality: Modality, *member: str, **options: Any
     ) -> tuple[Path, ...] | None:
@@ -91,6 +97,12 @@ class WordLlama(Backbone):
         there = (x != self.padding)[..., None]
         rows = self.vectors[x.masked_fill(~there[..., 0], 0)] * there
         return rows.sum(dim=1) / there.sum(dim=1).clamp(min=1)
+
+    @classmethod
+    def tokenizer_name(cls, *member: str, **options: Any) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del member, options
+        return _WORDLLAMA
 
     @classmethod
     def weight_files(

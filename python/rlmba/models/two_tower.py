@@ -21,6 +21,7 @@ from rlmba.models.transformers_build import (
     part_of,
     pixel_options,
     read_config,
+    tokenizer_beside,
 )
 from rlmba.models.weights import Request
 
@@ -110,6 +111,14 @@ class TextTower(_Tower):
     """The modality's tower of a CLIP-like network, with projection. Both modalities share weights."""
 
     method = "get_text_features"
+
+    @classmethod
+    def tokenizer_name(
+        cls, *member: str, weights: str = _DEFAULT, config: str | None = None, **options: Any
+    ) -> str | None:
+        """See :meth:`rlmba.models.Encoder.tokenizer_name`."""
+        del member, options
+        return tokenizer_beside(weights, config or _DEFAULT)
 
     def prepare(self, name: str) -> None:
         """Check the vocabulary and the length."""

@@ -64,7 +64,7 @@ class ChosenEncoder(NamedTuple):
     encoder : mapping
         Its name and options.
     options : mapping
-        Options of the data set that it needs.
+        Options of the data set that it needs, other than its tokenizer.
     line : str
         Which it is, and why, in a line for people.
     pretrained : bool
@@ -273,7 +273,7 @@ def _for_english(fetch: bool) -> ChosenEncoder:
     name = "all-minilm-l6-v2"
     if packaged_weights.find(name):
         line = f"{name}, pretrained on English sentences, from an installed package"
-        return ChosenEncoder({"name": name}, {"tokenizer": name}, line)
+        return ChosenEncoder({"name": name}, {}, line)
     if (found := _on_hub(_ENGLISH, fetch)) is not None:
         return found
     return ChosenEncoder(
@@ -305,7 +305,7 @@ def _on_hub(name: str, fetch: bool) -> ChosenEncoder | None:
         return None
     where = "from the hub's cache" if cached else "fetched from the hub"
     encoder = {"name": f"transformers:{name}", "pooling": "mean"}
-    return ChosenEncoder(encoder, {"tokenizer": name}, f"{name}, pretrained on sentences, {where}")
+    return ChosenEncoder(encoder, {}, f"{name}, pretrained on sentences, {where}")
 
 
 def _reaches(host: str) -> bool:

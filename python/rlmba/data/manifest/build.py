@@ -25,9 +25,14 @@ from rlmba.data.manifest.reading import Reading
 from rlmba.data.manifest.scale import Scale
 from rlmba.data.manifest.summary import missing_line, summarize
 from rlmba.data.media.content import Recipe
-from rlmba.data.media.tokens import with_vocabulary, without_spaces
+from rlmba.data.media.tokens import (
+    cached_tokenizer,
+    length_of,
+    with_vocabulary,
+    without_spaces,
+)
 from rlmba.data.table import Table
-from rlmba.errors import DataError, RlmbaWarning
+from rlmba.errors import DataError, RlmbaWarning, UsageError
 
 __all__ = ["build"]
 
@@ -200,7 +205,13 @@ def _recipe(options: Options, sources: Mapping[str, Sequence[Any]]) -> Recipe:
     if side is None:
         side = usual_side([s.path for s in sources.get("image", ()) if s is not None])
     recipe = with_vocabulary(replace(recipe, seconds=seconds, image_side=side))
-    if options.tokens is None and (texts := sources.get("text")):
+    fixed = length_of(cached_tokenizer(recipe.tokenizer)) if recipe.tokenizer else None
+    if fixed is not None and options.tokens not in (None, fixed):
+        raise UsageError(
+            f"option tokens: the tokenizer {recipe.tokenizer!r} makes {fixed} tokens of every text, got "
+            f"{options.tokens}; omit this option"
+        )
+    if fixed is None and options.tokens is None and (texts := sources.get("text")):
         tokens = usual_tokens([s for s in texts if s is not None], recipe)
         recipe = replace(recipe, tokens=tokens)
     return recipe

@@ -70,8 +70,10 @@ def load_manifest(
         pretrained networks of sounds expect them.
     tokenizer : str, optional
         "words" or "characters", which need no files; "all-minilm-l6-v2" or "wordllama" for the encoder of
-        this name; or a local folder or hub name of a transformers tokenizer. The default is "characters"
-        for texts in scripts without spaces between words (Chinese, Japanese, Thai, ...), else "words".
+        this name; "open_clip:NAME" for a network of open_clip; or a local folder or hub name of a
+        transformers tokenizer. The default is "characters" for texts in scripts without spaces between
+        words (Chinese, Japanese, Thai, ...), else "words". In runs and projects, the default is that of
+        the weights of the text encoder.
     image_side : int, optional
         The shorter side of an image in pixels, at least 32. The network sees a square of 7/8 of it, at
         most 224 pixels. The default is the median of the images, between 32 and 128. Pretrained

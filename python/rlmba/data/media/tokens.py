@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rlmba import packaged_weights
 from rlmba.data.media.content import Recipe
-from rlmba.errors import UsageError
+from rlmba.data.media.open_clip_text import OpenClipTokenizer
+from rlmba.errors import RlmbaError, UsageError
 from rlmba.hub import out_of_reach
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "PackagedTokenizer",
     "WordTokenizer",
     "cached_tokenizer",
+    "length_of",
     "load_tokenizer",
+    "same_ids",
     "tokenize",
     "vocabulary_of",
     "with_vocabulary",
@@ -96,15 +99,18 @@ def _word_id(word: str) -> int:
     return int.from_bytes(digest, "little") % WordTokenizer.vocabulary
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, *, fetch: bool = True) -> Any:
     """Load a tokenizer by name.
 
     Parameters
     ----------
     name : str
         "words" for :class:`WordTokenizer`; "characters" for :class:`CharacterTokenizer`;
-        "all-minilm-l6-v2" or "wordllama" for that of the encoder of this name; otherwise a local folder or
-        a hub name of a transformers tokenizer. Its fast form is used if there is one.
+        "all-minilm-l6-v2" or "wordllama" for that of the encoder of this name; "open_clip:NAME" for
+        that of a network of open_clip; otherwise a local folder or a hub name of a transformers
+        tokenizer. Its fast form is used if there is one.
+    fetch : bool
+        Whether files that are not on this machine may be fetched.
 
     Raises
     ------
@@ -117,34 +123,46 @@ def load_tokenizer(name: str) -> Any:
         return PackagedTokenizer(name)
     if not name:
         raise UsageError(f"text needs a tokenizer, but none is named; {_WAYS_OUT}")
+    if name.startswith(_OPEN_CLIP):
+        member = name.removeprefix(_OPEN_CLIP)
+        return OpenClipTokenizer(member, functools.partial(_read, fetch=fetch))
     from transformers import AutoTokenizer
+
+    # Otherwise transformers may ask on the terminal whether to run a repository's code.
+    load = functools.partial(
+        AutoTokenizer.from_pretrained, name, use_fast=True, trust_remote_code=False
+    )
+    return _read(name, load, fetch=fetch)
+
+
+def _read(name: str, load: Callable[..., Any], *, fetch: bool) -> Any:
+    """Load a tokenizer of transformers from a folder, the hub's cache, or the hub."""
 
     def refuse(why: object) -> UsageError:
         where = "in the folder" if Path(name).is_dir() else "under the name"
         line = " ".join(str(why).split())[:200]
         return UsageError(f"no tokenizer was found {where} {name!r} ({line}); {_WAYS_OUT}")
 
-    def read(**options: bool) -> Any:
+    def attempt(**options: bool) -> Any:
         try:
-            # Otherwise transformers may ask on the terminal whether to run a repository's code.
-            return AutoTokenizer.from_pretrained(
-                name, use_fast=True, trust_remote_code=False, **options
-            )
+            return load(**options)
         except MemoryError:
             raise
         except Exception as error:  # the hub, the network and files raise many kinds
             raise refuse(error) from error
 
     try:
-        return read(local_files_only=True)
+        return attempt(local_files_only=True)
     except UsageError:
-        if Path(name).exists():
+        if Path(name).exists() or not fetch:
             raise
     why = out_of_reach(name)
     if why:
         raise refuse(why)
-    return read()
+    return attempt()
 
+
+_OPEN_CLIP = "open_clip:"
 
 _HASHED = {"words": WordTokenizer, "characters": CharacterTokenizer}
 
@@ -204,7 +222,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
     Returns
     -------
     int32 array [n, length]
-        Padded with -1.
+        Padded with -1; those of open_clip's tokenizers have the network's own padding.
 
     Raises
     ------
@@ -216,7 +234,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
     # transformers' tokenizers fail on an empty list of texts.
     if isinstance(tokenizer, WordTokenizer) or not len(texts):
         rows = [tokenizer(text)[:length] for text in texts]
-    elif isinstance(tokenizer, PackagedTokenizer):
+    elif isinstance(tokenizer, PackagedTokenizer | OpenClipTokenizer):
         rows = tokenizer(texts, length)
     else:
         rows = tokenizer(
@@ -235,13 +253,45 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
 
 def vocabulary_of(tokenizer: Any) -> int:
     """A number that is larger than every id of a tokenizer, including added tokens."""
-    if isinstance(tokenizer, WordTokenizer | PackagedTokenizer):
+    if isinstance(tokenizer, WordTokenizer | PackagedTokenizer | OpenClipTokenizer):
         return tokenizer.vocabulary
     return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
 
 
+def length_of(tokenizer: Any) -> int | None:
+    """The number of tokens that a tokenizer makes of every text; None if texts differ."""
+    return tokenizer.length if isinstance(tokenizer, OpenClipTokenizer) else None
+
+
+_PROBES = (
+    "A dog chases the red ball.",
+    "Café Zürich: 3 × 12.50 €, isn't it?",
+    "UPPER case, under_score & <tag>",
+    "天气好 Привет",
+)
+"""Texts that tokenizers of different networks divide differently."""
+
+
+def same_ids(name: str, other: str) -> bool:
+    """Whether two tokenizers by name make the same ids of a few texts, up to padding.
+
+    True also if they cannot be compared, because the files of one of them are not on this machine.
+    """
+    if name == other:
+        return True
+    if _HASHED.keys() & {name, other}:
+        return False
+    try:
+        first, second = (load_tokenizer(n, fetch=False) for n in (name, other))
+    except RlmbaError:
+        return True
+    length = length_of(first) or length_of(second) or 64
+    ids, others = (tokenize(t, _PROBES, length).clip(min=0) for t in (first, second))
+    return bool((ids == others).all())
+
+
 def with_vocabulary(recipe: Recipe) -> Recipe:
-    """The recipe with its tokenizer's vocabulary; the recipe itself if there is no text.
+    """The recipe with its tokenizer's vocabulary and length; the recipe itself if there is no text.
 
     This loads the tokenizer, so that a missing one is reported before any work, and not in each worker.
 
@@ -252,4 +302,6 @@ def with_vocabulary(recipe: Recipe) -> Recipe:
     """
     if not recipe.tokenizer:
         return recipe
-    return replace(recipe, vocabulary=vocabulary_of(load_tokenizer(recipe.tokenizer)))
+    tokenizer = cached_tokenizer(recipe.tokenizer)
+    tokens = length_of(tokenizer) or recipe.tokens
+    return replace(recipe, vocabulary=vocabulary_of(tokenizer), tokens=tokens)

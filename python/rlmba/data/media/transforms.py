@@ -134,7 +134,13 @@ class Text(Form):
 
     def __init__(self, recipe: Recipe, vocabulary: int) -> None:
         self.modality = Modality(
-            "text", "tokens", (recipe.tokens,), "int64", vocabulary=vocabulary, padding=-1
+            "text",
+            "tokens",
+            (recipe.tokens,),
+            "int64",
+            vocabulary=vocabulary,
+            padding=-1,
+            tokenizer=recipe.tokenizer or None,
         )
 
     def buffer(self, n: int) -> NDArray[Any]:

@@ -193,18 +193,13 @@ class LoadedDatasets:
 
     def load(self, config: RunConfig, name: str) -> MultimodalDataset:
         """Load the data set of a configuration; ``name`` is its name in the comparison."""
-        from rlmba.data import load_dataset
+        from rlmba.learner.settings import load_source, source_options
         from rlmba.training.processes import usable_device
 
-        key = json.dumps([name, config.dataset_options], default=str)
+        key = json.dumps([name, source_options(config)], default=str)
         if key not in self._loaded:
             usable_device(config.device)
-            self._loaded[key] = load_dataset(
-                config.dataset,
-                data=config.data,
-                data_root=config.data_root,
-                options=config.dataset_options,
-            )
+            self._loaded[key] = load_source(config)
             self.fingerprints.setdefault(name, self._loaded[key].fingerprint())
         return self._loaded[key]
 
