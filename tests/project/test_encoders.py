@@ -11,12 +11,13 @@ import torch
 
 from rlmba import packaged_weights
 from rlmba.cli import main
-from rlmba.config import load_config
+from rlmba.config import RunConfig, load_config
 from rlmba.errors import CheckpointError, RlmbaWarning
 from rlmba.learner import Trained, frozen, stored_features
 from rlmba.models.fixed import ImageStatistics, NGrams
-from rlmba.project import encoders
+from rlmba.project import encoders, start
 from rlmba.project.encoders import chosen_encoders, language_of
+from rlmba.project.folder import read_project
 from rlmba.project.predict import predictions, read_new
 from rlmba.storage import cache_folder
 from tests.helpers.media_files import write_image
@@ -337,3 +338,32 @@ def test_packaged_weights_are_not_copied_into_checkpoints(tmp_path, pool, monkey
     assert torch.equal(Trained.load(tmp_path / "net").model.encoders[0].encoder.vectors, vectors)
     with pytest.raises(CheckpointError, match="which is not installed; run pip install"):
         Trained.load(folder)
+
+
+def test_arrays_that_grow_are_appended(tmp_path, monkeypatch):
+    """Constants that a project starts with keep the features of earlier rows."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 200, (30, 3, 16, 16), dtype=np.uint8)
+
+    def write(n):
+        labels = np.where(np.arange(n) < 4, np.arange(n) % 2, -1)
+        np.savez(tmp_path / "made.npz", image=images[:n], y=labels, split=np.zeros(n, np.uint8))
+
+    write(20)
+    settings = {"dataset": "features", "data": tmp_path / "made.npz", "device": "cpu"}
+    frozen_encoder = {"encoders": {"image": {"name": "image-statistics"}}, "frozen": True}
+    config = RunConfig.model_validate(settings | {"model": frozen_encoder})
+    start(tmp_path / "p", config)
+    config = read_project(tmp_path / "p").config
+    rows = {}
+    monkeypatch.setattr(
+        ImageStatistics, "forward", _counting(ImageStatistics.forward, rows, "image")
+    )
+    group = frozen.ProcessGroup.open("cpu", "fp32")
+    frozen.load_data(config, group)
+    assert rows == {"image": 20}
+    images[20:] += 50  # the mean of all samples is another one
+    write(30)
+    frozen.load_data(config, group)
+    assert rows == {"image": 30}
