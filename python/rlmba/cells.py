@@ -98,6 +98,8 @@ def as_text(value: Any) -> str | None:
     >>> as_text(3.0), as_text(" 3.0 "), as_text(18446744073709551615), as_text(True), as_text(None)
     ('3', '3.0', '18446744073709551615', 'true', None)
     """
+    if type(value) is str:  # the usual case
+        return value.strip() or None
     if is_missing(value):
         return None
     if _is_numpy(value, "bool", "bool_"):
@@ -176,6 +178,8 @@ def all_numbers(texts: Iterable[str]) -> bool:
 
 def spaced(text: str) -> str:
     """A text with single blanks between words, no invisible characters, and composed accented letters."""
+    if text.isascii():  # the usual case
+        return " ".join(text.split())
     return unicodedata.normalize("NFC", " ".join(text.translate(_INVISIBLE).split()))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rlmba.errors import DataError, UsageError
 
-__all__ = ["PACKAGED", "PackagedWeights", "find", "listing", "require"]
+__all__ = ["PACKAGED", "PackagedWeights", "find", "has_packaged_weights", "listing", "require"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,19 @@ PACKAGED = {
 """Packaged weights by the name of their encoder."""
 
 
+def has_packaged_weights(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether an encoder with these options has exactly the weights of a package.
+
+    Examples
+    --------
+    >>> has_packaged_weights("efficientnet-lite0", {}), has_packaged_weights("resnet50", {})
+    (True, False)
+    >>> has_packaged_weights("efficientnet-lite0", {"weights": "random"})
+    False
+    """
+    return name in PACKAGED and options.get("weights", "packaged") == "packaged"
+
+
 def find(name: str) -> tuple[Path, ...] | None:
     """Find the files of packaged weights; None if their distribution is not installed.
 
@@ -119,8 +134,15 @@ def find(name: str) -> tuple[Path, ...] | None:
     return tuple(Path(str(found.locate_file(file))) for file in wanted.files)
 
 
-def require(name: str) -> tuple[Path, ...]:
+def require(name: str, *, only: int | None = None) -> tuple[Path, ...]:
     """Return the files of packaged weights, in the order of :attr:`PackagedWeights.files`, checked.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`PACKAGED`.
+    only : int or None
+        Return and check only the file at this place in the order.
 
     Raises
     ------
@@ -136,7 +158,10 @@ def require(name: str) -> tuple[Path, ...]:
             f"encoder {name!r}: its weights are in the package {wanted.distribution}, which is not "
             f"installed; run {wanted.command}"
         )
-    for path, expected in zip(paths, wanted.files.values(), strict=True):
+    files = list(zip(paths, wanted.files.values(), strict=True))
+    if only is not None:
+        files = [files[only]]
+    for path, expected in files:
         try:
             got = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
@@ -150,7 +175,7 @@ def require(name: str) -> tuple[Path, ...]:
                 f"{expected[:12]}...), found others (version {version}, SHA-256 {got[:12]}...); "
                 f"{_again(wanted)}"
             )
-    return paths
+    return tuple(path for path, _ in files)
 
 
 def listing() -> list[str]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +18,7 @@ from rlmba.data.media.content import Recipe
 from rlmba.errors import DataError, StorageError, UsageError
 from tests.helpers import cache_media
 from tests.helpers.prepare_helpers import content, finished, make, script_text
+from tests.helpers.small_disk import small_disk
 
 
 def test_report_and_progress(source, tmp_path):
@@ -128,22 +128,6 @@ def test_script_without_a_guard(tmp_path, source):
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert "worker processes cannot start (exit code 1): a script must call this below" in last
-
-
-@contextlib.contextmanager
-def small_disk(folder, size):
-    """A file system of so many bytes, or None where mounting is not allowed."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    mounted = (
-        shutil.which("mount") is not None
-        and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
-    try:
-        yield folder if mounted else None
-    finally:
-        if mounted:
-            subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.slow

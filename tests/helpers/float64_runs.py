@@ -17,7 +17,7 @@ def networks_in_float64(patch):
     """Have runs of this process build and load such networks; ``patch`` is a ``pytest.MonkeyPatch``."""
     for module in (network, trained):
         patch.setattr(module, "build_classifier", _built(module.build_classifier))
-    patch.setattr(trained, "load_model", _loaded(trained.load_model))
+    patch.setattr(trained, "assign_tensors", _loaded(trained.assign_tensors))
 
 
 def _built(build):
@@ -27,11 +27,11 @@ def _built(build):
 def _loaded(load):
     """Weights of a run in float32 too, whose type a checkpoint's reader does not change by itself."""
 
-    def loaded(path, model, **options):
+    def loaded(path, model, tensors):
         try:
-            load(path, model, **options)
+            load(path, model, tensors)
         except CheckpointError:
-            load(path, model.float(), **options)
+            load(path, model.float(), tensors)
             model.double()
 
     return loaded

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import wavfile
 
 from rlmba import packaged_weights
 from rlmba.cli import main
-from rlmba.config import load_config
-from rlmba.learner import frozen
-from rlmba.project import encoders
+from rlmba.config import RunConfig, load_config
+from rlmba.errors import CheckpointError, RlmbaWarning
+from rlmba.learner import Trained, frozen, stored_features
+from rlmba.models.fixed import ImageStatistics, NGrams
+from rlmba.project import encoders, start
 from rlmba.project.encoders import chosen_encoders, language_of, sound_settings
+from rlmba.project.folder import read_project
+from rlmba.project.predict import predictions, read_new
+from rlmba.storage import cache_folder
 from tests.helpers.media_files import write_image, write_wav
 from tests.models.test_soundnet import write_weights
 
@@ -140,7 +147,7 @@ def test_rounds_read_stored_features(tmp_path, pool, nowhere, capsys, monkeypatc
         raise AssertionError("features are computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(frozen, "compute_features", fail)
+        patch.setattr(stored_features, "compute_features", fail)
         patch.setattr(frozen.FrozenEncoders, "built", fail)
         assert main(["next", str(folder)]) == 0
         assert main(["collect", str(folder)]) == 0
@@ -149,9 +156,9 @@ def test_rounds_read_stored_features(tmp_path, pool, nowhere, capsys, monkeypatc
     with pool.open("a") as file:
         file.write("s24,24.jpg,a cat purrs 24\n")
     computed = []
-    real = frozen.compute_features
+    real = stored_features.compute_features
     monkeypatch.setattr(
-        frozen,
+        stored_features,
         "compute_features",
         lambda e, loader, positions, *a, **k: (
             computed.extend(loader.dataset.ids[positions].tolist()),
@@ -322,3 +329,171 @@ def test_features_of_another_precision_are_not_used(pool, nowhere):
     names = [path.stem for path in folder.iterdir()]
     assert len(names) == 4
     assert sum(name.endswith("-bf16") for name in names) == 2
+
+
+@pytest.fixture
+def trained_project(tmp_path, pool, nowhere):
+    """A project after round 0, whose encoders are frozen."""
+    folder = tmp_path / "p"
+    assert _init(folder, pool) == 0
+    assert main(["next", str(folder)]) == 0
+    assert main(["collect", str(folder)]) == 0
+    return folder
+
+
+def _predict(folder, pool):
+    out = folder.parent / "out.csv"
+    given = ["--manifest", str(pool), "--out", str(out), "--all", "--force"]
+    assert main(["predict", str(folder), *given]) == 0
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _numbers(rows):
+    return np.array([[float(row["p_cat"]), float(row["difficulty"])] for row in rows])
+
+
+def test_predictions_read_stored_features(trained_project, pool, monkeypatch, tmp_path):
+    trained = Trained.load(trained_project)
+    dataset = read_new(trained, manifest=pool)
+    (whole,) = predictions(trained, dataset, every_class=True)
+
+    def fail(*_, **__):
+        raise AssertionError("features are computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_features, "compute_features", fail)
+        rows = _predict(trained_project, pool)
+    expected = np.array([whole["p_cat"], whole["difficulty"]]).T
+    np.testing.assert_allclose(_numbers(rows), expected, atol=1e-5)
+    assert [row["class"] for row in rows] == whole["class"]
+    # A network that was exported has the same encoders, and finds their features.
+    assert main(["export", str(trained_project), "--out", str(tmp_path / "net")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_features, "compute_features", fail)
+        np.testing.assert_array_equal(_numbers(_predict(tmp_path / "net", pool)), _numbers(rows))
+    # Features of new samples are added, under the identity of the encoders that computed them.
+    write_image(pool.parent / "new.jpg", seed=77, label=0, size=(40, 36))
+    new = pool.with_name("new.csv")
+    new.write_text("id,image,text\ns24,new.jpg,a cat purrs 77\ns1,1.jpg,the dog barks 1\n")
+    computed = []
+    real = stored_features.compute_features
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            stored_features,
+            "compute_features",
+            lambda e, loader, positions, *a, **k: (
+                computed.extend(loader.dataset.ids[positions].tolist()),
+                real(e, loader, positions, *a, **k),
+            ),
+        )
+        first = _predict(trained_project, new)
+        assert _predict(trained_project, new) == first
+    assert computed == ["s24"]
+
+
+def test_predictions_of_a_description_that_names_other_encoders(trained_project, pool):
+    """A description from elsewhere decides neither the predictions nor what is stored."""
+    before = _predict(trained_project, pool)
+    path = next(trained_project.glob("checkpoints/round_*/network.json"))
+    said = json.loads(path.read_text())
+    identities = {m: e["identity"] for m, e in said["frozen"].items()}
+    for entry in said["frozen"].values():
+        entry["identity"] = "0" * 24
+    path.write_text(json.dumps(said))
+    assert _predict(trained_project, pool) == before
+    stores = {p.stem for p in (cache_folder() / "features").iterdir()}
+    assert set(identities.values()) <= stores
+    assert "0" * 24 not in stores
+    said["frozen"]["image"]["identity"] = "../../evil"
+    path.write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match="identity"):
+        Trained.load(trained_project)
+
+
+def test_predictions_without_a_usable_store(trained_project, pool, tmp_path, monkeypatch):
+    before = _predict(trained_project, pool)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.warns(RlmbaWarning, match="computed without it"):
+        rows = _predict(trained_project, pool)
+    np.testing.assert_allclose(_numbers(rows), _numbers(before), atol=1e-5)
+
+
+def test_encoders_run_on_what_a_row_has(pool, nowhere, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pool.parent / "cache"))
+    lines = pool.read_text().splitlines()
+    lines[1:9] = [line.rpartition(",")[0] + "," for line in lines[1:9]]  # eight rows without a text
+    lines[9] = lines[9].replace("8.jpg", "")
+    pool.write_text("\n".join(lines) + "\n")
+    settings, _ = chosen_encoders(config_of(pool))
+    config = load_config(
+        overrides={"dataset": "manifest", "data": pool, "device": "cpu", **settings}
+    )
+    rows = {}
+    for cls in (NGrams, ImageStatistics):
+        monkeypatch.setattr(cls, "forward", _counting(cls.forward, rows, cls.__name__))
+    group = frozen.ProcessGroup.open("cpu", "fp32")
+    frozen.load_data(config, group)
+    assert rows == {"NGrams": 16, "ImageStatistics": 23}
+    # A text that is added costs no pass of its image.
+    pool.write_text(pool.read_text().replace("s0,0.jpg,", "s0,0.jpg,a cat purrs"))
+    frozen.load_data(config, group)
+    assert rows == {"NGrams": 17, "ImageStatistics": 23}
+
+
+def _counting(forward, rows, name):
+    def counted(self, x):
+        rows[name] = rows.get(name, 0) + len(x)
+        return forward(self, x)
+
+    return counted
+
+
+@pytest.mark.skipif(packaged_weights.find("wordllama") is None, reason="wordllama is not installed")
+def test_packaged_weights_are_not_copied_into_checkpoints(tmp_path, pool, monkeypatch):
+    folder = tmp_path / "p"
+    words = ["--set", "model.encoders.text={name: wordllama}", "--set", "model.frozen=true"]
+    image = ["--set", "model.encoders.image={name: image-statistics}"]
+    tokens = ["--set", "dataset_options.tokenizer=wordllama"]
+    assert _init(folder, pool, *words, *image, *tokens) == 0
+    assert main(["next", str(folder)]) == 0
+    assert main(["collect", str(folder)]) == 0
+    checkpoint = next(folder.glob("checkpoints/round_*"))
+    assert sum(p.stat().st_size for p in checkpoint.iterdir()) < 5_000_000
+    vectors = Trained.load(folder).model.encoders[0].encoder.vectors
+    assert main(["export", str(folder), "--out", str(tmp_path / "net")]) == 0
+    # An exported network needs no package; the project asks for it.
+    monkeypatch.setattr(packaged_weights, "find", lambda _: None)
+    assert torch.equal(Trained.load(tmp_path / "net").model.encoders[0].encoder.vectors, vectors)
+    with pytest.raises(CheckpointError, match="which is not installed; run pip install"):
+        Trained.load(folder)
+
+
+def test_arrays_that_grow_are_appended(tmp_path, monkeypatch):
+    """Constants that a project starts with keep the features of earlier rows."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 200, (30, 3, 16, 16), dtype=np.uint8)
+
+    def write(n):
+        labels = np.where(np.arange(n) < 4, np.arange(n) % 2, -1)
+        np.savez(tmp_path / "made.npz", image=images[:n], y=labels, split=np.zeros(n, np.uint8))
+
+    write(20)
+    settings = {"dataset": "features", "data": tmp_path / "made.npz", "device": "cpu"}
+    frozen_encoder = {"encoders": {"image": {"name": "image-statistics"}}, "frozen": True}
+    config = RunConfig.model_validate(settings | {"model": frozen_encoder})
+    start(tmp_path / "p", config)
+    config = read_project(tmp_path / "p").config
+    rows = {}
+    monkeypatch.setattr(
+        ImageStatistics, "forward", _counting(ImageStatistics.forward, rows, "image")
+    )
+    group = frozen.ProcessGroup.open("cpu", "fp32")
+    frozen.load_data(config, group)
+    assert rows == {"image": 20}
+    images[20:] += 50  # the mean of all samples is another one
+    write(30)
+    frozen.load_data(config, group)
+    assert rows == {"image": 30}

@@ -40,7 +40,7 @@ def require_writable(classes: Iterable[str]) -> None:
 
 
 def read_labels(
-    path: Path,
+    path: Path | Table,
     *,
     ids: Iterable[str],
     classes: Sequence[str],
@@ -56,8 +56,8 @@ def read_labels(
 
     Parameters
     ----------
-    path : path
-        A file that :func:`rlmba.data.table.read_table` reads.
+    path : path or Table
+        A file that :func:`rlmba.data.table.read_table` reads, or its result.
     ids : iterable of str
         The ids that a label may be for.
     classes : sequence of str
@@ -79,9 +79,9 @@ def read_labels(
         although a class has that name, or an id has two labels. The message lists the first ten such rows. No
         label is taken from the file then.
     """
-    from rlmba.data.table import read_table
+    from rlmba.data.table import Table, read_table
 
-    table = read_table(Path(path))
+    table = path if isinstance(path, Table) else read_table(Path(path))
     problems = _RowProblems(table)
     refuse = others == "refuse"
     found = _labels_by_id(

@@ -100,7 +100,8 @@ class AskedIds:
 
     def find(self, cell: str) -> str | None:
         """The id that a cell means by the rules of :class:`rlmba.cells.NameIndex`; None if it means none."""
-        return self._names.find(unguarded(cell)) or self._names.find(cell)
+        bare = unguarded(cell)
+        return self._names.find(bare) or (self._names.find(cell) if bare != cell else None)
 
     @cached_property
     def _sorted(self) -> list[str]:

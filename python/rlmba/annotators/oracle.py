@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from rlmba.runfolder.batches import LabelBatch, Tickets
 
 if TYPE_CHECKING:
     from rlmba.data import MultimodalDataset
+    from rlmba.data.table import Table
 
 __all__ = ["DatasetOracle", "Oracle"]
 
 
 class Oracle:
-    """Looks labels up in a table, which only :meth:`collect` opens.
+    """Looks labels up in a table, which only :meth:`collect` opens, and once.
 
     Parameters
     ----------
@@ -45,6 +47,12 @@ class Oracle:
         require_writable(batch.classes)
         return self._tickets.write(batch)
 
+    @cached_property
+    def _table(self) -> Table:
+        from rlmba.data.table import read_table
+
+        return read_table(self.truth)
+
     def collect(self, ticket: str) -> Mapping[str, str | None]:
         """The labels of the whole batch; None where the table says ``?``.
 
@@ -58,7 +66,7 @@ class Oracle:
         batch, _ = self._tickets.read(ticket)
         asked = [question.id for question in batch.questions]
         labels = read_labels(
-            self.truth, ids=asked, classes=batch.classes, open=batch.open, others="ignore"
+            self._table, ids=asked, classes=batch.classes, open=batch.open, others="ignore"
         )
         missing = [name for name in asked if name not in labels]
         if missing:

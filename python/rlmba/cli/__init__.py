@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 data, storage or an unexpected error, 2 usage, 130 interru
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # Processes started from here search the current folder for modules as little as this one does.
         os.environ["PYTHONSAFEPATH"] = "1"
+        # Threads that wait for work by spinning multiply the CPU time if other programs need the cores.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        gc.set_threshold(50_000)  # imports create many objects that stay
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     _shorten_warnings(arguments)
     _print_anything()

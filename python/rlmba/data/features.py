@@ -70,6 +70,7 @@ def load_features(
     split: str = "split",
     kinds: Mapping[str, str] | None = None,
     sample_rate: float = _DEFAULT_SAMPLE_RATE,
+    constants: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> InMemoryDataset:
     """Your own arrays: a .npz file with one array per modality, labels and a split.
@@ -93,6 +94,10 @@ def load_features(
         Overrides :func:`guess_kind`.
     sample_rate : float
         Samples per second of waveforms.
+    constants : mapping of modality to mapping, optional
+        Lists ``mean`` and ``deviation`` of each channel of images, videos, spectrograms and sequences, to
+        standardize them with. The default are those of the training samples. A project keeps those it
+        started with, so that features of earlier samples stay the same when samples are added.
     reading : mapping, optional
         The ``reading()`` of another such data set. The samples are then read as that data set's were, for
         a network that was trained on it. Only arrays of its modalities are read, and samples lack a
@@ -142,8 +147,11 @@ def load_features(
             f"{path}: expected a label for every test sample, got -1 in row {int(np.argmax(lost))}; drop the "
             "row, or make it a training sample"
         )
+    strange = sorted(set(constants or {}) - set(chosen))
+    if strange:
+        raise UsageError(f"option constants: expected modalities of {chosen}, got {strange}")
     with _naming(path):
-        return InMemoryDataset(
+        found = InMemoryDataset(
             path.stem,
             {m: arrays[m] for m in chosen},
             kinds=guessed,
@@ -154,7 +162,11 @@ def load_features(
             present=_present(path, arrays.get("present"), every, chosen),
             sample_rates={m: float(sample_rate) for m, k in guessed.items() if k == "waveform"},
             partial=bool(unknown.any()),
+            constants=constants,
         )
+    if found.constants:
+        found.settled = {"constants": found.constants}
+    return found
 
 
 def save_features(

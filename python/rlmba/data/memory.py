@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from rlmba.data.checks import CHUNK_ROWS, check_finite
 from rlmba.data.transforms import (
     Converter,
     augment,
+    constants_of,
     converter_from,
     describe_converter,
     fit_converter,
@@ -69,6 +71,8 @@ class InMemoryDataset(MultimodalDataset):
         Samples per second of waveforms.
     partial : bool
         Whether labels may be unknown (-1), and classes fewer than two.
+    constants : mapping of modality to mapping, or None
+        Mean and deviation of each channel, by :attr:`constants`, instead of those of these samples.
     reading : mapping or None
         The :meth:`reading` of another data set. Values are converted as in that data set, and its
         modalities, shapes and token ids are expected here.
@@ -96,9 +100,11 @@ class InMemoryDataset(MultimodalDataset):
         present: NDArray[Any] | None = None,
         sample_rates: Mapping[str, float] | None = None,
         partial: bool = False,
+        constants: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
         reading: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
+        self._constants = constants or {}
         self._set_samples(
             ids=ids,
             labels=labels,
@@ -177,7 +183,8 @@ class InMemoryDataset(MultimodalDataset):
                 "listing only the others in the option modalities"
             )
         last = array.ndim == 4 and array.shape[-1] in (1, 3, 4)
-        return fit_converter(kind, array, train, channels_last=last)
+        given = self._constants.get(name)
+        return fit_converter(kind, array, train, channels_last=last, constants=given)
 
     def _check_converted(
         self, name: str, array: NDArray[Any], has: NDArray[np.bool_], converter: Converter
@@ -236,6 +243,28 @@ class InMemoryDataset(MultimodalDataset):
     @staticmethod
     def _vocabulary(tokens: NDArray[Any]) -> int:
         return int(tokens.max()) + 1
+
+    @property
+    def constants(self) -> dict[str, dict[str, list[float]]]:
+        """Mean and deviation of each channel by modality, except for features."""
+        found = {m: constants_of(converter) for m, converter in self._converters.items()}
+        return {m: constants for m, constants in found.items() if constants is not None}
+
+    def sample_keys(self) -> Mapping[str, Sequence[bytes]]:
+        """See :meth:`rlmba.data.MultimodalDataset.sample_keys`: by the values and their conversion."""
+        keys = {}
+        for modality in self.modalities:
+            array = self._arrays[modality.name]
+            described = describe_converter(self._converters[modality.name])
+            form = [described, modality.shape, modality.sample_rate, array.dtype.str]
+            start = hashlib.blake2b(json.dumps(form).encode(), digest_size=16)
+            found = []
+            for row in array:
+                digest = start.copy()
+                digest.update(np.ascontiguousarray(row).data)
+                found.append(digest.digest())
+            keys[modality.name] = found
+        return keys
 
     def fingerprint(self) -> str:
         """Checksum (BLAKE2b, 128 bits, hexadecimal) of ids, labels, split, classes and arrays."""

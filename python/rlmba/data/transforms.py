@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Converter",
     "augment",
+    "constants_of",
     "converter_from",
     "describe_converter",
     "fit_converter",
@@ -86,9 +87,14 @@ class Converter:
 
 
 def fit_converter(
-    kind: Kind, array: NDArray[Any], train: NDArray[np.int64], *, channels_last: bool = False
+    kind: Kind,
+    array: NDArray[Any],
+    train: NDArray[np.int64],
+    *,
+    channels_last: bool = False,
+    constants: Mapping[str, Sequence[float]] | None = None,
 ) -> Converter:
-    """Make the converter of a modality, with statistics of the training rows.
+    """Make the converter of a modality, with statistics of the training rows or given ones.
 
     Parameters
     ----------
@@ -101,12 +107,23 @@ def fit_converter(
         deviation 1.
     channels_last : bool
         Whether images are stored as [H, W, C].
+    constants : mapping or None
+        What :func:`constants_of` returned for another array of this kind, instead of statistics.
+
+    Raises
+    ------
+    UsageError
+        If the constants are not a mean and a positive deviation of each channel.
     """
     scale = full_scale(array.dtype) if kind in ("image", "video", "waveform") else 1.0
     bare = Converter(kind, scale=scale, channels_last=channels_last)
     if kind not in _STATISTICS_AXES:
         return bare
     axes = _STATISTICS_AXES[kind]
+    if constants is not None:
+        whole = bare.arrange(array[:1]).shape
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(whole))[1:]
+        return replace(bare, **_checked_constants(constants, shape))
     step = max(1, _CHUNK_VALUES // max(1, int(np.prod(array.shape[1:]))))
     chunks = [train[i : i + step] for i in range(0, len(train), step)]
 
@@ -133,6 +150,36 @@ def fit_converter(
         deviation=narrow,
         channels_last=channels_last,
     )
+
+
+def constants_of(converter: Converter) -> dict[str, list[float]] | None:
+    """Mean and deviation of each channel as lists; None for kinds without channels."""
+    if converter.kind == "features" or converter.mean is None or converter.deviation is None:
+        return None
+    return {
+        "mean": converter.mean.ravel().tolist(),
+        "deviation": converter.deviation.ravel().tolist(),
+    }
+
+
+def _checked_constants(
+    constants: Mapping[str, Sequence[float]], shape: tuple[int, ...]
+) -> dict[str, NDArray[np.float32]]:
+    n = int(np.prod(shape))
+    try:
+        found = {
+            name: np.array(constants[name], np.float32).reshape(shape)
+            for name in ("mean", "deviation")
+        }
+        usable = np.isfinite(list(found.values())).all() and (found["deviation"] > 0).all()
+    except (KeyError, TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise UsageError(
+            f"option constants: expected mean and deviation, each a list of {n} numbers, all deviations "
+            f"positive, got {constants!r:.80}; leave the option out to compute them"
+        )
+    return found
 
 
 def describe_converter(converter: Converter) -> dict[str, Any]:

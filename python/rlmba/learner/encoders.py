@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any, NamedTuple, cast
 
 import rlmba
-from rlmba.config import RunConfig
+from rlmba.config import ModelConfig, RunConfig
 from rlmba.data import MultimodalDataset
 from rlmba.database import Database
 from rlmba.errors import StorageError
@@ -19,7 +19,7 @@ from rlmba.models.registry import weight_files_of
 from rlmba.storage import cache_folder
 from rlmba.training import ProcessGroup, encoder_identity
 
-__all__ = ["EncoderFacts", "FrozenEncoders"]
+__all__ = ["EncoderFacts", "FrozenEncoders", "chosen_encoder"]
 
 _COLUMNS = "key TEXT PRIMARY KEY, facts TEXT NOT NULL"
 
@@ -104,9 +104,7 @@ class FrozenEncoders:
         return found
 
     def _chosen(self, modality: str) -> tuple[str, dict[str, Any]]:
-        """Name and options of a modality's encoder."""
-        chosen = self._config.model.encoders.get(modality)
-        return ("auto", {}) if chosen is None else (chosen.name, dict(chosen.options))
+        return chosen_encoder(self._config.model, modality)
 
     def _key(self, modality: Any) -> str:
         """What decides an encoder's features; "" if not all of it is known."""
@@ -120,6 +118,12 @@ class FrozenEncoders:
             return ""
         known = [rlmba.__version__, _versions(), name, options, str(modality), stats]
         return json.dumps(known, default=str)
+
+
+def chosen_encoder(config: ModelConfig, modality: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of a modality's encoder."""
+    chosen = config.encoders.get(modality)
+    return ("auto", {}) if chosen is None else (chosen.name, dict(chosen.options))
 
 
 @cache

@@ -14,17 +14,12 @@ from numpy.typing import NDArray
 from rlmba.config import ModelConfig, RunConfig
 from rlmba.data import InMemoryDataset, MultimodalDataset
 from rlmba.data.features import save_features, split_of
-from rlmba.learner.encoders import FrozenEncoders
+from rlmba.learner.encoders import FrozenEncoders, chosen_encoder
 from rlmba.learner.settings import load_source
-from rlmba.models import Standardized
-from rlmba.storage import cache_folder, make_folder
-from rlmba.training import (
-    FeatureStore,
-    Loader,
-    ProcessGroup,
-    compute_features,
-    save_tensors,
-)
+from rlmba.learner.stored_features import StoredFeatures
+from rlmba.packaged_weights import has_packaged_weights
+from rlmba.storage import make_folder
+from rlmba.training import Loader, ProcessGroup, save_tensors
 
 if TYPE_CHECKING:
     from rlmba.data import Batch
@@ -33,10 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ENCODERS", "FrozenDataset", "load_data", "on_features", "write_features"]
 
 ENCODERS = "encoders.safetensors"
-"""File in a checkpoint's folder with the frozen encoders, which are not part of the trained network."""
-
-_ON_CPU = 32
-"""Samples per forward pass on a CPU: larger passes leave its caches and take longer."""
+"""File in a checkpoint's folder that :meth:`FrozenDataset.save_encoders` writes."""
 
 Progress = Callable[[int, int], None]
 
@@ -53,12 +45,18 @@ class FrozenDataset(MultimodalDataset):
         describes how new samples are read.
     encoders : FrozenEncoders
         The encoders that computed the features; they are built only if they are needed.
+    config : ModelConfig
+        It names the encoders.
     """
 
     in_memory = True
 
     def __init__(
-        self, features: InMemoryDataset, source: MultimodalDataset, encoders: FrozenEncoders
+        self,
+        features: InMemoryDataset,
+        source: MultimodalDataset,
+        encoders: FrozenEncoders,
+        config: ModelConfig,
     ) -> None:
         self.name = features.name
         self.classes = features.classes
@@ -72,19 +70,22 @@ class FrozenDataset(MultimodalDataset):
         self.source = source
         self._features = features
         self._encoders = encoders
+        self._config = config
 
-    @property
-    def encoders(self) -> list[Standardized]:
-        """The encoders with the standardization of the features, on the CPU."""
-        known = self._standardization()
-        return [
-            Standardized(encoder.cpu(), *known[m]) for m, encoder in self._encoders.built().items()
-        ]
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint says of the encoders by modality: identity, width, whether a package has them."""
+        return {
+            m: {"identity": e.identity, "width": e.width, "packaged": self._packaged(m)}
+            for m, e in self._encoders.facts.items()
+        }
 
     @property
     def blueprints(self) -> Mapping[str, Blueprint]:
         """:meth:`~rlmba.models.Encoder.blueprint` of each modality's encoder."""
         return self._encoders.blueprints
+
+    def _packaged(self, modality: str) -> bool:
+        return has_packaged_weights(*chosen_encoder(self._config, modality))
 
     def _standardization(self) -> dict[str, tuple[Any, Any]]:
         known = self._features.reading()["arrays"]
@@ -110,7 +111,8 @@ class FrozenDataset(MultimodalDataset):
     def save_encoders(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Write :data:`ENCODERS` into a checkpoint's folder.
 
-        If the file of another checkpoint has the same standardization, it is hard-linked.
+        It has the standardization of the features, and the encoders without those whose weights a package
+        has. If the file of another checkpoint has the same standardization, it is hard-linked.
 
         Raises
         ------
@@ -129,8 +131,16 @@ class FrozenDataset(MultimodalDataset):
                 break  # this file system has no hard links
         if path.exists():
             return
-        tensors = torch.nn.ModuleList(self.encoders).state_dict()
-        save_tensors(path, {f"encoders.{k}": v for k, v in tensors.items()}, config=config)
+        tensors = {}
+        for i, (modality, known) in enumerate(self._standardization().items()):
+            for name, values in zip(("mean", "deviation"), known, strict=True):
+                tensors[f"encoders.{i}.{name}"] = torch.tensor(values, dtype=torch.float32).reshape(
+                    -1
+                )
+            if not self._packaged(modality):
+                weights = self._encoders.built()[modality].state_dict()
+                tensors |= {f"encoders.{i}.encoder.{n}": t for n, t in weights.items()}
+        save_tensors(path, tensors, config=config)
 
     def _standardized_alike(self, path: Path) -> bool:
         """Whether a file of encoders has the standardization of these features; rows may have been added."""
@@ -175,7 +185,7 @@ def load_data(
     if not config.model.frozen:
         return dataset
     encoders = FrozenEncoders(config, dataset, group)
-    arrays, present = _stored(config, encoders, dataset, group, progress)
+    arrays, present = _features(config, encoders, dataset, group, progress)
     unlabeled = bool((dataset.labels < 0).any()) or len(dataset.classes) < 2
     features = InMemoryDataset(
         dataset.name,
@@ -188,7 +198,7 @@ def load_data(
         present=present,
         partial=unlabeled,
     )
-    return FrozenDataset(features, dataset, encoders)
+    return FrozenDataset(features, dataset, encoders, config.model)
 
 
 def write_features(config: RunConfig, path: Path, progress: Progress | None = None) -> None:
@@ -206,7 +216,7 @@ def write_features(config: RunConfig, path: Path, progress: Progress | None = No
     group = ProcessGroup.open(config.device, config.training.precision)
     dataset = load_source(config)
     encoders = FrozenEncoders(config, dataset, group)
-    arrays, present = _stored(config, encoders, dataset, group, progress)
+    arrays, present = _features(config, encoders, dataset, group, progress)
     make_folder(path.parent)
     save_features(path, dataset, arrays, None if present.all() else present)
 
@@ -216,49 +226,18 @@ def on_features(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"encoders": {}}) if config.frozen else config
 
 
-def _stored(
+def _features(
     config: RunConfig,
     encoders: FrozenEncoders,
     dataset: MultimodalDataset,
     group: ProcessGroup,
     progress: Progress | None,
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
-    """Features by modality [n, D] and their presence [n, M]; those that are not stored are computed."""
-    keys = dataset.sample_keys()
-    folder = config.model.features_folder or cache_folder() / "features"
-    precision = "" if group.precision == "fp32" else f"-{group.precision}"
-    stores = {
-        m: FeatureStore(folder, f"{facts.identity}{precision}", facts.width)
-        for m, facts in encoders.facts.items()
-    }
-    found = {m: store.read(keys[m]) for m, store in stores.items()}
-    lacking = {m: ~known for m, (_, known, _) in found.items()}
-    wanted = group.broadcast(
-        [m for m, missing in lacking.items() if missing.any()] if group.is_main else None
-    )
-    if wanted:
-        positions = np.flatnonzero(np.any([lacking[m] for m in wanted], axis=0)).astype(np.int64)
-        training = config.training
-        loader = Loader(dataset, group.device, workers=training.workers, prefetch=training.prefetch)
-        built = encoders.built()
-        for encoder in built.values():
-            encoder.to(group.device)
-        with loader:
-            compute_features(
-                {m: built[m] for m in wanted},
-                loader,
-                group.broadcast(positions),
-                {m: stores[m] for m in wanted},
-                keys,
-                columns={m: list(stores).index(m) for m in wanted},
-                batch_size=min(training.predict_batch_size, _ON_CPU)
-                if group.device.type == "cpu"
-                else training.predict_batch_size,
-                group=group,
-                progress=progress,
-            )
-        found |= {m: stores[m].read(keys[m]) for m in wanted}
-    present = np.stack([readable for _, _, readable in found.values()], axis=1)
-    if dataset.present is not None:
-        present &= dataset.present
-    return {m: features for m, (features, _, _) in found.items()}, present
+    """Features by modality [n, D] and their presence [n, M] of all samples."""
+    training = config.training
+    workers, prefetch = training.workers, training.prefetch
+    with Loader(dataset, group.device, workers=workers, prefetch=prefetch) as loader:
+        stored = StoredFeatures(
+            config, dataset, encoders, loader, group, batch_size=training.predict_batch_size
+        )
+        return stored.read(np.arange(len(dataset), dtype=np.int64), progress)

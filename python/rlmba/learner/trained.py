@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import nn
 
 import rlmba
@@ -18,13 +18,16 @@ from rlmba import trust
 from rlmba.config import RunConfig
 from rlmba.data import Modality, MultimodalDataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
-from rlmba.learner.frozen import ENCODERS, FrozenDataset
+from rlmba.learner.encoders import EncoderFacts, chosen_encoder
+from rlmba.learner.frozen import ENCODERS, FrozenDataset, on_features
+from rlmba.learner.frozen_part import OF_ENCODERS, FrozenPart, standardization_in
 from rlmba.models import Encoder, MultimodalClassifier, Standardized, build_classifier
+from rlmba.packaged_weights import has_packaged_weights
 from rlmba.reading.structured import read_versioned
 from rlmba.runfolder.code import encoder_code
 from rlmba.runfolder.store import checkpoint_folder, read_run
 from rlmba.storage import atomic_write_text
-from rlmba.training import load_model
+from rlmba.training import assign_tensors, load_tensors
 from rlmba.types import MULTIMODAL, RoundRecord
 
 __all__ = [
@@ -49,6 +52,24 @@ EXPORTED = "config.json"
 """The same description, with additional keys, in a folder written by `rlmba export`."""
 
 
+class FrozenEncoder(BaseModel, extra="allow"):
+    """What :data:`NETWORK` says of a frozen encoder.
+
+    Parameters
+    ----------
+    identity : str
+        :func:`rlmba.training.encoder_identity`.
+    width : int
+        Number of its features.
+    packaged : bool
+        Whether its weights are those of an installed package, and not in the checkpoint.
+    """
+
+    identity: str = Field(pattern="^[0-9a-f]{24}$")
+    width: int = Field(ge=1)
+    packaged: bool = False
+
+
 class Description(BaseModel, extra="allow"):
     """Content of the file :data:`NETWORK`, as returned by :func:`describe_network`."""
 
@@ -63,6 +84,7 @@ class Description(BaseModel, extra="allow"):
     weights: dict[str, float]
     reading: dict[str, Any]
     blueprints: dict[str, dict[str, Any]]
+    frozen: dict[str, FrozenEncoder] = {}
     config: dict[str, Any]
     identity: dict[str, Any]
 
@@ -99,6 +121,8 @@ class Trained:
         The round that trained the network, and its number of labels.
     document : mapping
         The network's description as JSON, as returned by :func:`describe_network`.
+    frozen : FrozenPart or None
+        The frozen encoders, if ``model`` was loaded without them.
     """
 
     model: MultimodalClassifier
@@ -114,6 +138,7 @@ class Trained:
     round: int
     labels: int
     document: Mapping[str, Any]
+    frozen: FrozenPart | None = None
 
     @property
     def head_temperatures(self) -> dict[str, float]:
@@ -122,15 +147,20 @@ class Trained:
         return {MULTIMODAL: self.fused_temperature, **dict(modal)}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Trained:
+    def load(cls, folder: str | Path, *, without_frozen: bool = False) -> Trained:
         """Load the network of a run's last complete round, or a network written by `rlmba export`.
 
-        Neither the data set nor published weights are needed.
+        The data set is not needed, and neither are published weights, except for the packages of
+        :mod:`rlmba.packaged_weights` if a run's encoders are frozen.
 
         Parameters
         ----------
         folder : path
             A run folder, which another process may be writing, or a folder written by `rlmba export`.
+        without_frozen : bool
+            Leave out frozen encoders, whose features may be stored: the model takes their standardized
+            features, and ``frozen`` describes them. No effect on other networks, and those written by
+            versions that did not describe their encoders.
 
         Raises
         ------
@@ -145,7 +175,7 @@ class Trained:
         """
         folder = Path(folder)
         if (folder / EXPORTED).is_file() and not (folder / "run.json").exists():
-            return cls._read(folder, EXPORTED, owner=folder)
+            return cls._read(folder, EXPORTED, owner=folder, without_frozen=without_frozen)
         tried = -1
         while True:
             records = read_run(folder).records
@@ -156,7 +186,7 @@ class Trained:
             number = records[-1].round
             try:
                 checkpoint = checkpoint_folder(folder, number)
-                return cls._read(checkpoint, NETWORK, owner=folder)
+                return cls._read(checkpoint, NETWORK, owner=folder, without_frozen=without_frozen)
             except CheckpointError:
                 # The process that writes the run removes a checkpoint once the next one is complete.
                 if number == tried:
@@ -164,23 +194,37 @@ class Trained:
                 tried = number
 
     @classmethod
-    def _read(cls, folder: Path, name: str, *, owner: Path) -> Trained:
+    def _read(cls, folder: Path, name: str, *, owner: Path, without_frozen: bool) -> Trained:
         """Read a checkpoint's folder, whose code is what ``owner`` is allowed to run."""
         said = read_document(folder, name)
+        packaged: set[str] = set()
+        frozen: dict[str, FrozenEncoder] = {}
         try:
             config = RunConfig.model_validate(said.config)
             trust.require(owner, encoder_code(config.model))
             modalities = said.modalities
+            if config.model.frozen and name == NETWORK:
+                packaged = {m for m, e in said.frozen.items() if e.packaged}
+            if stray := [
+                m for m in packaged if not has_packaged_weights(*chosen_encoder(config.model, m))
+            ]:
+                raise ValueError(f"no package has the weights of the encoder of {stray[0]!r}")
+            if config.model.frozen and without_frozen:
+                frozen = said.frozen
             model = build_classifier(
-                modalities,
+                [Modality(m.name, "features", (frozen[m.name].width,)) for m in modalities]
+                if frozen
+                else modalities,
                 len(said.classes),
-                config.model,
+                on_features(config.model) if frozen else config.model,
                 config.fusion,
                 seed=config.seed,
                 evidential=config.training.evidential_heads,
-                blueprints=said.blueprints,
+                blueprints=None
+                if frozen
+                else {m: b for m, b in said.blueprints.items() if m not in packaged},
             )
-            if config.model.frozen:
+            if config.model.frozen and not frozen:
                 encoders = [Standardized(cast("Encoder", e)) for e in model.encoders]
                 model.encoders = nn.ModuleList(encoders)
             trained = cls(
@@ -206,8 +250,28 @@ class Trained:
             raise CheckpointError(
                 f"{folder / name} is damaged ({error!r}); restore it, or train another round"
             ) from error
-        also = [folder / ENCODERS] if config.model.frozen and name == NETWORK else []
-        load_model(folder / WEIGHTS, model, config=said.identity, also=also)
+        tensors = load_tensors(folder / WEIGHTS, config=said.identity)
+        if config.model.frozen and name == NETWORK:
+            tensors |= load_tensors(folder / ENCODERS, config=said.identity)
+        if frozen:
+            facts = {
+                m.name: EncoderFacts(e.identity, e.width, said.blueprints[m.name])
+                for m in modalities
+                for e in [frozen[m.name]]
+            }
+            part = FrozenPart(
+                facts,
+                standardization_in(folder, tensors, facts),
+                lambda: cls._read(folder, name, owner=owner, without_frozen=False),
+            )
+            trained = replace(trained, frozen=part)
+            tensors = {n: t for n, t in tensors.items() if not n.startswith(OF_ENCODERS)}
+        else:
+            own = model.state_dict()
+            places = [i for i, m in enumerate(modalities) if m.name in packaged]
+            known = tuple(f"{OF_ENCODERS}{i}.encoder." for i in places)
+            tensors = {n: t for n, t in own.items() if n.startswith(known)} | tensors
+        assign_tensors(folder / WEIGHTS, model, tensors)
         model.eval()
         return trained
 
@@ -264,6 +328,7 @@ def describe_network(
         "weights": dict(weights),
         "reading": dict(dataset.reading()),
         "blueprints": {n: dict(b) for n, b in blueprints.items()},
+        "frozen": {} if behind is None else behind.facts(),
         "config": config.model_dump(mode="json"),
         "identity": dict(identity),
     }

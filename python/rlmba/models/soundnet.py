@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 
 from rlmba import packaged_weights
@@ -69,8 +68,10 @@ class SoundNet(Backbone):
         self.network = nn.Sequential(*layers)
         if weights != RANDOM and blueprint_in_use() is None:
             self._load(_file(weights))
+        from torchaudio.transforms import Resample  # takes long to import
+
         rate = modality.sample_rate or _RATE
-        self.resample = torchaudio.transforms.Resample(round(rate), _RATE)
+        self.resample = Resample(round(rate), _RATE)
         self.finish(_NAME)
 
     def _load(self, path: Path) -> None:

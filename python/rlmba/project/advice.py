@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from rlmba.errors import ShapeError, UsageError
@@ -175,6 +174,8 @@ def _quantile(gains: _Floats, weights: _Floats, deviation: _Floats, level: float
         return float((weights * below).sum() / total - level)
 
     reach = 6 * float(deviation.max())
+    from scipy.optimize import brentq  # takes long to import
+
     return float(brentq(beyond, gains.min() - reach, gains.max() + reach, xtol=1e-6))
 
 

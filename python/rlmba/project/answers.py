@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from rlmba.annotators import read_labels
@@ -157,11 +158,12 @@ def _from_annotators(project: Project) -> list[Answer]:
     needed = {project.config.project.annotator, pending.annotator if pending else ""}
     new: list[Answer] = []
     unreachable: set[str] = set()
+    annotator = cache(project.annotator)
     for name, ticket in project.tickets():
         if name in unreachable:
             continue
         try:
-            answers = project.annotator(name).collect(ticket)
+            answers = annotator(name).collect(ticket)
         except RlmbaError as error:
             if name in needed:
                 raise

@@ -124,7 +124,8 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 def _config(trained: Trained, *, onnx: bool) -> dict[str, Any]:
     """The checkpoint's description, plus inputs and outputs for use without rlmba."""
-    config = {**trained.document, "inputs": _inputs(trained)}
+    frozen = {m: {**e, "packaged": False} for m, e in trained.document["frozen"].items()}
+    config = {**trained.document, "frozen": frozen, "inputs": _inputs(trained)}
     config.pop("onnx", None)
     if onnx:
         config["onnx"] = {

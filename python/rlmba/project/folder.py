@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,12 +139,14 @@ def written_by(config: RunConfig, folder: Path) -> list[str]:
     """What a configuration asks for: code to run, and folders elsewhere in which files are kept."""
     media = config.dataset_options.get("media")
     kept = {"features": config.model.features_folder, "media": media}
-    found = code_of(config)
-    for what, place in kept.items():
-        # Unlike an annotator's paths, these are relative to the working directory.
-        if place and (real := trust.outside(folder, Path.cwd() / str(place))) is not None:
-            found.append(f"keep {what} in the folder {real!r}")
-    return found
+    return [*code_of(config), *folders_kept(kept, folder)]
+
+
+def folders_kept(places: Mapping[str, Path | str | None], folder: Path) -> list[str]:
+    """Acts of keeping files in places outside a folder, by what is kept there."""
+    # Unlike an annotator's paths, these are relative to the working directory.
+    real = {w: trust.outside(folder, Path.cwd() / str(p)) for w, p in places.items() if p}
+    return [f"keep {what} in the folder {place!r}" for what, place in real.items() if place]
 
 
 def acts_of(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlmba.training.calibration import fit_temperature, fit_temperatures
 from rlmba.training.checkpoint import (
+    assign_tensors,
     config_hash,
     load_model,
     load_tensors,
@@ -35,6 +36,7 @@ __all__ = [
     "ProcessGroup",
     "SoftLabels",
     "adaptive_fusion_weights",
+    "assign_tensors",
     "can_stack",
     "compile_encoders",
     "compute_features",

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from rlmba.errors import ShapeError
@@ -51,6 +50,8 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
 
     def nll(log_temperature: float) -> float:
         return float(logsumexp(z * np.exp(-log_temperature), axis=1).mean())
+
+    from scipy.optimize import minimize_scalar  # takes long to import
 
     low, high = np.log(TEMPERATURE_RANGE)
     result = minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from rlmba.reading.arrays import read_tensors
 from rlmba.reading.structured import parse_json
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["config_hash", "load_model", "load_tensors", "save_model", "save_tensors"]
+__all__ = [
+    "assign_tensors",
+    "config_hash",
+    "load_model",
+    "load_tensors",
+    "save_model",
+    "save_tensors",
+]
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -86,27 +93,27 @@ def save_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str,
     save_tensors(path, model.state_dict(), config=config)
 
 
-def load_model(
-    path: str | Path,
-    model: torch.nn.Module,
-    *,
-    config: Mapping[str, Any],
-    also: Sequence[str | Path] = (),
-) -> None:
+def load_model(path: str | Path, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
     """Read weights and buffers into a model; see :func:`load_tensors`.
-
-    ``also`` lists further files of the same configuration if the weights are stored in several
-    files.
 
     Raises
     ------
     CheckpointError
-        As :func:`load_tensors`, or if names or shapes differ from the model's. The model is then
-        unchanged.
+        As :func:`load_tensors` and :func:`assign_tensors`. The model is then unchanged.
     """
-    tensors = load_tensors(path, config=config)
-    for further in also:
-        tensors |= load_tensors(further, config=config)
+    assign_tensors(path, model, load_tensors(path, config=config))
+
+
+def assign_tensors(
+    path: str | Path, model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Set a model's weights and buffers to tensors that were read from ``path``.
+
+    Raises
+    ------
+    CheckpointError
+        If names, shapes or types differ from the model's, which is then unchanged.
+    """
     own = model.state_dict()
     problems = [f"{n} is missing" for n in own if n not in tensors]
     problems += [f"{n} is not the model's" for n in tensors if n not in own]

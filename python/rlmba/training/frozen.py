@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from rlmba.models.registry import Encoder
-from rlmba.training.feature_store import FeatureStore
 from rlmba.training.loading import Loader, worker_deaths
 from rlmba.training.predict import requests_of
 from rlmba.training.processes import ProcessGroup
 
 __all__ = ["compute_features", "encoder_identity"]
 
-_COMMIT = 512
-"""Samples whose features are written together: an interruption loses at most so many."""
+_TOGETHER = 512
+"""Samples whose features are passed on together: an interruption loses at most so many."""
 
 
 def encoder_identity(encoder: Encoder, options: Mapping[str, Any] | None = None) -> str:
@@ -40,15 +39,15 @@ def compute_features(
     encoders: Mapping[str, Encoder],
     loader: Loader,
     positions: NDArray[np.int64],
-    stores: Mapping[str, FeatureStore],
-    keys: Mapping[str, Sequence[bytes]],
+    needed: Mapping[str, NDArray[np.bool_]],
+    keep: Callable[[str, NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]], None],
     *,
     columns: Mapping[str, int],
     batch_size: int,
     group: ProcessGroup,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Run every encoder over samples in evaluation mode, and store the features as they come.
+    """Run encoders over samples in evaluation mode, and pass on the features as they come.
 
     Parameters
     ----------
@@ -58,9 +57,12 @@ def compute_features(
         Reads the batches, without augmentation.
     positions : int64 array [n]
         Dataset positions of the samples, shared among the processes of ``group``.
-    stores : mapping of modality to FeatureStore
-    keys : mapping of modality to sequence of bytes
-        By dataset position.
+    needed : mapping of modality to bool array [n]
+        The samples whose features are needed. An encoder runs only on those of them that have the modality.
+    keep : callable
+        Called with modality, int64 positions [k], float32 features [k, width] and bool [k], which is False
+        where the modality could not be read and the features are zero. Each sample is passed on once, soon
+        after it was computed, also if a later one ends with an error.
     columns : mapping of modality to int
         Columns of the modalities in the data set's ``present``.
     batch_size : int
@@ -68,48 +70,57 @@ def compute_features(
     group : ProcessGroup
         Precision, and the processes.
     progress : callable or None
-        Called after every pass with (completed samples, total samples) of this process.
+        Called after every batch with (completed samples, total samples) of this process.
 
     Raises
     ------
-    StorageError
-        If the features cannot be written; those that were written before are kept.
     WorkerError
         If a process that loads data dies.
     """
-    mine = positions[group.block(len(positions))]
-    waiting: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]], NDArray[np.bool_]]] = []
+    block = group.block(len(positions))
+    mine = positions[block]
+    mine_needed = {name: needed[name][block] for name in encoders}
+    waiting: dict[str, list[tuple[NDArray[Any], ...]]] = {name: [] for name in encoders}
 
-    def write() -> None:
-        if not waiting:
-            return
-        rows = np.concatenate([w[0] for w in waiting])
-        present = np.concatenate([w[2] for w in waiting])
-        for name, store in stores.items():
-            there = np.concatenate([w[1][name] for w in waiting])
-            store.add([keys[name][i] for i in rows], there, present[:, columns[name]])
-        waiting.clear()
+    def pass_on() -> None:
+        for name, parts in waiting.items():
+            if parts:
+                rows, features, readable = (np.concatenate(p) for p in zip(*parts, strict=True))
+                parts.clear()
+                keep(name, rows, features, readable)
 
     for encoder in encoders.values():
         encoder.eval()
     try:
         with torch.inference_mode(), worker_deaths(loader):
-            done = 0
+            done = kept = 0
             for batch in loader.stream(requests_of(mine, batch_size)):
                 n = len(next(iter(batch.inputs.values())))
-                present = np.ones((n, len(loader.dataset.modalities)), np.bool_)
-                if batch.present is not None:
-                    present = batch.present.cpu().numpy().astype(np.bool_)
-                found = {}
+                present = (
+                    None if batch.present is None else batch.present.cpu().numpy().astype(bool)
+                )
                 for name, encoder in encoders.items():
-                    with group.autocast():
-                        found[name] = encoder(batch.inputs[name]).float().cpu().numpy()
-                waiting.append((mine[done : done + n], found, present))
+                    rows = np.flatnonzero(mine_needed[name][done : done + n])
+                    if not len(rows):
+                        continue
+                    readable = (
+                        np.ones(len(rows), np.bool_)
+                        if present is None
+                        else present[rows, columns[name]]
+                    )
+                    features = np.zeros((len(rows), encoder.out_features), np.float32)
+                    if there := rows[readable].tolist():
+                        x = batch.inputs[name]
+                        with group.autocast():
+                            found = encoder(x if len(there) == n else x[there])
+                        features[readable] = found.float().cpu().numpy()
+                    waiting[name].append((mine[done + rows], features, readable))
                 done += n
-                if sum(len(w[0]) for w in waiting) >= _COMMIT:
-                    write()
+                if done - kept >= _TOGETHER:
+                    pass_on()
+                    kept = done
                 if progress is not None:
                     progress(done, len(mine))
     finally:
-        write()
+        pass_on()
     group.barrier()

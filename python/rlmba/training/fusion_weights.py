@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from rlmba.errors import ShapeError
@@ -72,6 +71,8 @@ def adaptive_fusion_weights(
 
     def objective(theta: _Float) -> tuple[float, _Float]:
         return _objective(theta, parts, offset, y, there=there, penalty=penalty)
+
+    from scipy.optimize import minimize  # takes long to import
 
     result = minimize(objective, np.zeros(m), jac=True, method="L-BFGS-B")
     return np.asarray(softmax(result.x), dtype=np.float64)

@@ -146,7 +146,7 @@ def _path(table: Table, row: int, column: str, value: Any, root: Path) -> Path |
             "their paths"
         )
     path = Path(text)
-    if not path.is_absolute() and ".." in re.split(r"[/\\]", text):
+    if ".." in text and not path.is_absolute() and ".." in re.split(r"[/\\]", text):
         raise DataError(
             f"{start}a path below {root}, got {text!r}, which leads out of it; give the folder that "
             f"contains all files with {set_option('root', 'FOLDER')}, or an absolute path"

@@ -32,6 +32,8 @@ def one_line(text: str, longest: int) -> str:
     """Why a text is not one short line; "" if it is."""
     if len(text) > longest:
         return f"expected at most {longest} characters, got {len(text):,}"
+    if text.isprintable():  # the usual case
+        return ""
     if any(unicodedata.category(c) in _CONTROL for c in text):
         return "expected one line without control characters"
     return ""

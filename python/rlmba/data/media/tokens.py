@@ -182,7 +182,8 @@ class PackagedTokenizer:
     def __init__(self, name: str) -> None:
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_file(str(packaged_weights.require(name)[1]))
+        (path,) = packaged_weights.require(name, only=1)
+        self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         # The vectors of wordllama were trained without special tokens.
