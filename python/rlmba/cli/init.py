@@ -62,6 +62,7 @@ def init(
     ] = None,
 ) -> None:
     """Start a project: read your data, and create the folder in which labels are collected."""
+    from rlmba.cli.counter import stages
     from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.config import parse_settings
@@ -89,12 +90,13 @@ def init(
         chosen["dataset_options.encoding"] = encoding
     config = configure(chosen, settings=settings or [])
     encoders: list[ChosenEncoder] = []
-    if not from_scratch:
-        found, encoders = chosen_encoders(config)
-        config = configure({**chosen, **found}, settings=settings or [])
-    if pretrained:
-        require_pretrained(encoders)
-    started = start(folder, config)
+    with stages():
+        if not from_scratch:
+            found, encoders = chosen_encoders(config)
+            config = configure({**chosen, **found}, settings=settings or [])
+        if pretrained:
+            require_pretrained(encoders)
+        started = start(folder, config)
     for line in started.lines:
         say(line)
     for line in encoder_lines(encoders):

@@ -55,21 +55,24 @@ def select(
 ) -> None:
     """Select samples of a pool that is given as arrays in files; needs no model and no data set."""
     from rlmba.adapters.files import plan
+    from rlmba.cli.counter import stages
     from rlmba.cli.screen import say
 
-    job = plan(
-        pool,
-        n,
-        strategy=strategy,
-        options=options or [],
-        out=out,
-        labeled=labeled or [],
-        ids=ids,
-        npy_holds=npy_holds,
-        seed=seed,
-        overwrite=force,
-        dry_run=dry_run,
-    )
-    say("\n".join(job.lines()))
-    if not dry_run:
-        say("\n".join(job.run().lines()))
+    with stages():
+        job = plan(
+            pool,
+            n,
+            strategy=strategy,
+            options=options or [],
+            out=out,
+            labeled=labeled or [],
+            ids=ids,
+            npy_holds=npy_holds,
+            seed=seed,
+            overwrite=force,
+            dry_run=dry_run,
+        )
+        say("\n".join(job.lines()))
+        written = None if dry_run else job.run()
+    if written is not None:
+        say("\n".join(written.lines()))

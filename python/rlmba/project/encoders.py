@@ -19,6 +19,7 @@ from rlmba.data import MultimodalDataset
 from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
 from rlmba.learner.settings import load_source
+from rlmba.progress import announce
 
 __all__ = [
     "ChosenEncoder",
@@ -103,6 +104,7 @@ def chosen_encoders(
     dataset = load_source(config)
     settings: dict[str, Any] = {}
     chosen = []
+    announce("choosing encoders")
     for modality in dataset.modalities:
         language = language_of(_texts(dataset, modality.name)) if modality.kind == "tokens" else ""
         found = at_hand(modality.kind, language=language, fetch=fetch)

@@ -23,6 +23,7 @@ from rlmba.learner.query import (
 )
 from rlmba.learner.settings import PREFERRED, environment, load_source, strategy_options
 from rlmba.markup import command
+from rlmba.progress import announce
 from rlmba.project.folder import log_own_labels, written_by
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.store import RunStore
@@ -173,6 +174,7 @@ def start(path: Path, config: RunConfig) -> Started:
 
 def _check_encoders(config: RunConfig, source: MultimodalDataset) -> None:
     """Build the configured encoders once, so that missing weights are an error of `rlmba init`."""
+    announce("building encoders")
     for modality in source.modalities:
         if (encoder := config.model.encoders.get(modality.name)) is not None:
             from rlmba.models import build_encoder
