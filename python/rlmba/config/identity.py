@@ -8,7 +8,16 @@ from typing import Any
 from rlmba.config.earlier import without_earlier_options
 from rlmba.config.schema import FREE_KEYS, RunConfig
 
-__all__ = ["COMPARED", "PLACES", "deciding", "differing", "flat", "identity", "is_among", "say_differing"]
+__all__ = [
+    "COMPARED",
+    "PLACES",
+    "deciding",
+    "differing",
+    "flat",
+    "identity",
+    "is_among",
+    "say_differing",
+]
 
 PLACES = (
     "data",

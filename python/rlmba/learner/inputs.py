@@ -140,6 +140,7 @@ def _computed(
                 present[rows] &= batch.present.cpu().numpy()
             done = rows.stop
             announce("reading the pool", done, n)
+    announce("comparing the samples of the pool")
     for column, modality in enumerate(dataset.modalities):
         if modality.kind == "tokens":
             _weigh(arrays[modality.name], present[:, column])
