@@ -16,11 +16,16 @@ import pytest
 from PIL import Image
 
 from rlmba.cli import counter
+from rlmba.cli.comparison_progress import comparison_progress
 from rlmba.cli.progress import run_progress, training_progress
 from rlmba.data import load_manifest
+from rlmba.experiments.sweep import load_sweep, make_plan
+from rlmba.experiments.sweep.folder import LatestFigures
+from rlmba.experiments.sweep.schedule import RunProgress, RunState
 from rlmba.learner import configure
 from rlmba.learner import run as run_loop
 from rlmba.progress import announce, announced_to, counted
+from tests.helpers.sweep_runs import TINY, write_features
 
 
 class Heard:
@@ -126,6 +131,22 @@ def test_a_step_of_policy_training_is_a_line(capsys):
         step("", figures)
         printed = until("episodes: 8 of 64", capsys)
     assert "episodes     8  return 0.5000" in printed
+
+
+@pytest.mark.usefixtures("quick")
+def test_rounds_of_a_piped_comparison_are_counted(tmp_path, capsys):
+    file = write_features(tmp_path / "toy.npz")
+    values = {"datasets": [str(file)], "strategies": ["random"], "seeds": "0-1", "settings": TINY}
+    plan = make_plan(load_sweep(values), tmp_path / "out")
+    entries = [RunProgress(run) for run in plan.runs]
+    with comparison_progress(plan, tmp_path / "out") as observer:
+        observer.begin(entries, "one process")
+        observer.tick()
+        total = sum(run.rounds for run in plan.runs)
+        until(f"rounds: 0 of {total}", capsys)
+        entries[0].latest, entries[0].state = LatestFigures(1), RunState.RUNNING
+        observer.tick()
+        assert f"rounds: 1 of {total}, " in until(f"rounds: 1 of {total}", capsys)
 
 
 def test_checking_files_and_guessing_the_encoding_is_counted(tmp_path):

@@ -19,6 +19,7 @@ from rich.text import Text
 from rlmba.cli.counter import stages
 from rlmba.cli.screen import console
 from rlmba.markup import visible
+from rlmba.progress import silent
 
 if TYPE_CHECKING:
     from rlmba.experiments.sweep import RunProgress, SweepPlan
@@ -34,12 +35,13 @@ class _ComparisonProgress:
     """Observer of a comparison: see :class:`rlmba.experiments.sweep.SweepObserver`."""
 
     def __init__(
-        self, plan: SweepPlan, output: Path, console: Console, shown: Live | Announce
+        self, plan: SweepPlan, output: Path, console: Console, live: Live | None, show: Announce
     ) -> None:
         self._plan = plan
         self._output = output
         self._console = console
-        self._live, self._show = (shown, None) if isinstance(shown, Live) else (None, shown)
+        self._live = live
+        self._show = show  # without a table
         self._entries: Sequence[RunProgress] = ()
         self._start = time.monotonic()
 
@@ -73,7 +75,7 @@ class _ComparisonProgress:
     def tick(self) -> None:
         if self._live is not None:
             self._live.update(self.render(), refresh=True)
-        if self._show is not None:
+        else:
             self._show("rounds", *self._rounds())
 
     def render(self) -> Group:
@@ -171,8 +173,7 @@ def comparison_progress(plan: SweepPlan, output: Path) -> Iterator[_ComparisonPr
     screen = console(stderr=True)
     if not sys.stderr.isatty():
         with stages() as show:
-            yield _ComparisonProgress(plan, output, screen, show)
+            yield _ComparisonProgress(plan, output, screen, None, show)
         return
     with Live(console=screen, auto_refresh=False, transient=True) as live:
-        shown = _ComparisonProgress(plan, output, screen, live)
-        yield shown
+        yield _ComparisonProgress(plan, output, screen, live, silent)
