@@ -67,7 +67,8 @@ def test_train_use_and_go_on(sets, policy, tmp_path, capsys):
     assert train(sets, *again) == 0
     told = capsys.readouterr()
     assert told.out == f"{policy}\n"
-    assert [line.split()[1] for line in told.err.splitlines()] == ["6"]
+    steps = [line for line in told.err.splitlines() if line.startswith("episodes ")]
+    assert [line.split()[1] for line in steps] == ["6"]
     assert use(policy, tmp_path / "r", "--data", sets[1], "--strategy", "rlmba-x") == 0
     config = read_run(tmp_path / "r").config
     assert config.strategy_options["policy_file"] == str(policy)

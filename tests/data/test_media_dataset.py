@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 import warnings
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.dataset import MediaDataset
 from rlmba.errors import DataError, RlmbaWarning, UsageError
-from rlmba.training.loading import Loader
+from rlmba.training.loading import BatchRequest, Loader
 
 N = 8
 CPU = torch.device("cpu")
@@ -46,7 +49,7 @@ def recipes():
     return {"text": text, "image": rng.integers(0, 256, (N, 256, 290, 3), np.uint8)}
 
 
-def dataset(arrays, broken=(), **changes):
+def dataset(arrays, broken=(), kind=MediaDataset, **changes):
     given = {
         "ids": [f"id{i}" for i in range(N)],
         "labels": np.arange(N) % 3,
@@ -58,7 +61,7 @@ def dataset(arrays, broken=(), **changes):
         "content": "0",
         **changes,
     }
-    return MediaDataset("media", ArrayReader(arrays, broken), **given)
+    return kind("media", ArrayReader(arrays, broken), **given)
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +235,50 @@ def test_unreadable_samples_are_absent_zeros_counted_and_said_once(clip_arrays):
         "2 of 8 samples could not be read: 'id2' (video), 'id4' (audio, video)"
     )
     assert "could be read" in dataset(clip_arrays).summary()
+
+
+class Tracing(MediaDataset):
+    """Says in each batch which process transformed it."""
+
+    def transform(self, batch, device):
+        made = super().transform(batch, device)
+        return made._replace(inputs={**made.inputs, "process": torch.tensor(os.getpid())})
+
+
+@pytest.mark.parametrize("arrays", ["clip_arrays", "recipe_arrays"])
+@pytest.mark.parametrize("free", [None, 0])
+def test_batches_are_the_same_whoever_transforms_them(arrays, free, request, monkeypatch):
+    """Bit for bit: in workers with one thread each, or here with several, if shared memory is short."""
+    if free is not None:
+        usage = namedtuple("usage", "total used free")(2**26, 2**26, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    data = dataset(request.getfixturevalue(arrays), kind=Tracing)
+    requests = [
+        BatchRequest(np.array([1, 2, 0, 5, 4]), rows, train, 3, number)
+        for number, (train, rows) in enumerate([(True, None), (False, None), (True, slice(2, 5))])
+    ]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        here = list(Loader(data).stream(requests))
+    finally:
+        torch.set_num_threads(before)
+    with Loader(data, workers=2) as loader:
+        there = list(loader.stream(requests))
+    for a, b in zip(here, there, strict=True):
+        assert int(a.inputs["process"]) == os.getpid()
+        assert (int(b.inputs["process"]) == os.getpid()) == (free == 0)
+        for m in data.modalities:
+            assert torch.equal(a.inputs[m.name], b.inputs[m.name])
+
+
+def test_problems_are_counted_here_if_a_worker_transforms(clip_arrays):
+    data = dataset(clip_arrays, broken=[(2, "video")])
+    with Loader(data, workers=1) as loader, pytest.warns(RlmbaWarning, match="id2"):
+        (batch,) = loader.batches([np.array([1, 2])])
+    assert data.problems == {2: {"video"}}
+    assert set(batch.inputs) == {"video", "audio"}
+    assert batch.present.tolist() == [[True, True], [False, True]]
 
 
 def test_problems_of_a_worker_are_counted_where_batches_are_finished(clip_arrays):

@@ -317,6 +317,7 @@ def test_a_comparison_goes_on_or_grows(plan, tmp_path):
     assert "cells/second/uniform/greedy" in stored["runs"]
     # Settings that do not affect results may change.
     opened(plan(**more, overrides={"training.workers": 1}), out, resume=True)
+    opened(plan(**more, overrides={"project.decoded_gigabytes": 1}), out, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from rlmba.data.batch_file import SUFFIXES, write_batch
 from rlmba.data.pool_file import read_ids, read_labeled, read_pool
 from rlmba.errors import DataError, UsageError
 from rlmba.ids import as_ids, id_texts, not_storable
+from rlmba.progress import announce
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Estimate, Workload, estimate
 from rlmba.strategies.direct import SelectedSamples, select
@@ -99,6 +100,7 @@ class FileSelection:
         """
         if self.out is None:
             raise UsageError("expected a file to write the batch to; give it with --out")
+        announce(f"selecting by {self.strategy.name}")
         start = time.perf_counter()
         batch = select(self.strategy, n=self.n, rng=self.seed, **self.arguments)
         seconds = time.perf_counter() - start
@@ -166,6 +168,7 @@ def plan(
         check_target(out, overwrite=overwrite, suffixes=SUFFIXES)
     if seed < 0:
         raise UsageError(f"--seed: expected an integer >= 0, got {seed}")
+    announce(f"reading {pool.name}")
     read = read_pool(pool, npy_holds=npy_holds)
     arguments = dict(read.arguments)
     if ids is not None:

@@ -29,8 +29,13 @@ def bench(
 
     The model outputs are synthetic. Timing all strategies takes a few minutes.
     """
+    from rlmba.cli.counter import stages
     from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments.selection_times import time_selections
 
-    show(time_selections(strategy or [], rows=rows, repeats=repeats, output=output, announce=say))
+    with stages():
+        made = time_selections(
+            strategy or [], rows=rows, repeats=repeats, output=output, announce=say
+        )
+    show(made)

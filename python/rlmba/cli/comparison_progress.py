@@ -1,4 +1,4 @@
-"""Progress of a comparison: a live table on a terminal, otherwise one line per run."""
+"""Progress of a comparison: a live table on a terminal, otherwise a line per run and every ten seconds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rlmba.cli.counter import stages
 from rlmba.cli.screen import console
 from rlmba.markup import visible
+from rlmba.progress import silent
 
 if TYPE_CHECKING:
     from rlmba.experiments.sweep import RunProgress, SweepPlan
+    from rlmba.progress import Announce
 
 __all__ = ["comparison_progress"]
 
@@ -31,11 +34,14 @@ _COLUMN = 24
 class _ComparisonProgress:
     """Observer of a comparison: see :class:`rlmba.experiments.sweep.SweepObserver`."""
 
-    def __init__(self, plan: SweepPlan, output: Path, console: Console, live: Live | None) -> None:
+    def __init__(
+        self, plan: SweepPlan, output: Path, console: Console, live: Live | None, show: Announce
+    ) -> None:
         self._plan = plan
         self._output = output
         self._console = console
         self._live = live
+        self._show = show  # without a table
         self._entries: Sequence[RunProgress] = ()
         self._start = time.monotonic()
 
@@ -70,6 +76,8 @@ class _ComparisonProgress:
     def tick(self) -> None:
         if self._live is not None:
             self._live.update(self.render(), refresh=True)
+        else:
+            self._show("rounds", *self._rounds())
 
     def render(self) -> Group:
         """The table and a summary line."""
@@ -78,6 +86,11 @@ class _ComparisonProgress:
     def _count(self) -> tuple[int, int]:
         runs = [e for e in self._entries if not e.run.is_round0]
         return sum(e.state.value in ("done", "failed", "blocked") for e in runs), len(runs)
+
+    def _rounds(self) -> tuple[int, int]:
+        left = [e.run.rounds - e.latest.rounds for e in self._entries if _is_open(e)]
+        made = sum(e.latest.rounds for e in self._entries)
+        return made, made + sum(left)
 
     def _summary(self) -> str:
         done, total = self._count()
@@ -94,10 +107,12 @@ class _ComparisonProgress:
 def remaining(entries: Sequence[RunProgress], elapsed: float) -> float | None:
     """Estimated seconds until all rounds are done, at the pace of this session; None: no pace yet."""
     made = sum(e.latest.rounds - e.before for e in entries)
-    left = sum(
-        e.run.rounds - e.latest.rounds for e in entries if e.state.value in ("waiting", "running")
-    )
+    left = sum(e.run.rounds - e.latest.rounds for e in entries if _is_open(e))
     return None if made <= 0 else elapsed * left / made
+
+
+def _is_open(entry: RunProgress) -> bool:
+    return entry.state.value in ("waiting", "running")
 
 
 def table(entries: Sequence[RunProgress], width: int) -> Table:
@@ -158,8 +173,8 @@ def comparison_progress(plan: SweepPlan, output: Path) -> Iterator[_ComparisonPr
     """Make an observer that prints to stderr; the table is shown only on a terminal."""
     screen = console(stderr=True)
     if not sys.stderr.isatty():
-        yield _ComparisonProgress(plan, output, screen, None)
+        with stages() as show:
+            yield _ComparisonProgress(plan, output, screen, None, show)
         return
     with Live(console=screen, auto_refresh=False, transient=True) as live:
-        shown = _ComparisonProgress(plan, output, screen, live)
-        yield shown
+        yield _ComparisonProgress(plan, output, screen, live, silent)

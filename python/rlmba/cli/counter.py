@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from rlmba.progress import Announce, announced_to
+
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
-
-    from rlmba.learner.query import Announce
 
 __all__ = ["counter", "stages"]
 
@@ -22,16 +22,22 @@ SECONDS = 10.0
 
 @contextlib.contextmanager
 def stages() -> Iterator[Announce]:
-    """Yield a function that shows a stage, and how much of it is done, on stderr."""
+    """Yield a function that shows a stage, and how much of it is done, on stderr.
+
+    What the block announces (:mod:`rlmba.progress`) is shown as well.
+    """
     if sys.stderr.isatty():
         with _bar() as progress:
-            yield _on_terminal(progress)
+            show = _on_terminal(progress)
+            with announced_to(show):
+                yield show
         return
     lines = _Lines()
     thread = threading.Thread(target=lines.print_regularly, daemon=True)
     thread.start()
     try:
-        yield lines.show
+        with announced_to(lines.show):
+            yield lines.show
     finally:
         lines.ended.set()
         thread.join()
@@ -60,13 +66,14 @@ class _Lines:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self._stage = ""
-        self._done = self._total = 0
+        self._done = self._total = self._first = 0
         self._began = time.monotonic()
 
     def show(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Change what the next line says; an empty stage prints nothing."""
         if stage != self._stage:
             self._stage, self._began = stage, time.monotonic()
+            self._first = done  # by an earlier command, say nothing about the rate
         self._done, self._total = done, total
 
     def print_regularly(self) -> None:
@@ -79,10 +86,10 @@ class _Lines:
             last = line
 
     def _line(self) -> str:
-        if not self._total:
-            return f"{self._stage} ..."
         seconds = max(1e-9, time.monotonic() - self._began)
-        rate = self._done / seconds
+        if not self._total:
+            return f"{self._stage} ... {_duration(seconds)}"
+        rate = (self._done - self._first) / seconds
         left = f", about {_duration((self._total - self._done) / rate)} left" if rate else ""
         return f"{self._stage}: {self._done:,} of {self._total:,}, {rate:.1f} per second{left}"
 
@@ -116,6 +123,7 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         console=console(stderr=True),
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # otherwise results would go to the terminal
     )
 
 

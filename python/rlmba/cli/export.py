@@ -24,7 +24,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write a trained network for use without the run, as safetensors and optionally ONNX."""
+    from rlmba.cli.counter import stages
     from rlmba.cli.screen import say
     from rlmba.project.export import export as write
 
-    say("\n".join(write(folder, out, onnx=onnx, overwrite=force).lines()))
+    with stages():
+        made = write(folder, out, onnx=onnx, overwrite=force)
+    say("\n".join(made.lines()))

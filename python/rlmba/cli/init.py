@@ -65,6 +65,7 @@ def init(
     ] = None,
 ) -> None:
     """Start a project: read your data, and create the folder in which labels are collected."""
+    from rlmba.cli.counter import stages
     from rlmba.cli.people import next_step
     from rlmba.cli.screen import say
     from rlmba.config import parse_settings
@@ -94,13 +95,14 @@ def init(
     config = configure(chosen, settings=settings or [])
     found, lines = sound_settings(config)
     encoders: list[ChosenEncoder] = []
-    if not from_scratch:
-        more, encoders = chosen_encoders(config)
-        found |= more
-    config = configure({**chosen, **found}, settings=settings or [])
-    if pretrained:
-        require_pretrained(encoders)
-    started = start(folder, config)
+    with stages():
+        if not from_scratch:
+            more, encoders = chosen_encoders(config)
+            found |= more
+        config = configure({**chosen, **found}, settings=settings or [])
+        if pretrained:
+            require_pretrained(encoders)
+        started = start(folder, config)
     for line in (*started.lines, *lines, *encoder_lines(encoders)):
         say(line)
     say(str(folder / "config.yaml"))

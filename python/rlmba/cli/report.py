@@ -38,12 +38,14 @@ def report(
     ] = True,
 ) -> None:
     """Write tables, figures and statistics of runs, and print the most important tables."""
+    from rlmba.cli.counter import stages
     from rlmba.cli.screen import say
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
 
     folder = output or (runs[0] / "report" if len(runs) == 1 else Path("report"))
-    made = make_report(runs, folder, budget=budget, figures=figures)
+    with stages():
+        made = make_report(runs, folder, budget=budget, figures=figures)
     show(made)
     for run in made.skipped:
         say(f"left out: {run}", stderr=True)

@@ -88,4 +88,5 @@ def run(
         return
     with run_progress(folder) as observer:
         result = run_loop(resolved, folder, resume=resume, observer=observer)
-    show(make_report([result.path], result.path / "report"))
+        report = make_report([result.path], result.path / "report")
+    show(report)

@@ -76,6 +76,7 @@ def select(
     Several processes divide a pool in shards: torchrun --nproc-per-node K -m rlmba select ..., or srun.
     """
     from rlmba.adapters.shards import join_slurm
+    from rlmba.cli.counter import stages
     from rlmba.cli.screen import say
     from rlmba.errors import UsageError
 
@@ -95,22 +96,24 @@ def select(
         return
     from rlmba.adapters.files import plan
 
-    job = plan(
-        pool[0],
-        n,
-        strategy=strategy,
-        options=options or [],
-        out=out,
-        labeled=labeled or [],
-        ids=ids,
-        npy_holds=npy_holds,
-        seed=seed,
-        overwrite=force,
-        dry_run=dry_run,
-    )
-    say("\n".join(job.lines()))
-    if not dry_run:
-        say("\n".join(job.run().lines()))
+    with stages():
+        job = plan(
+            pool[0],
+            n,
+            strategy=strategy,
+            options=options or [],
+            out=out,
+            labeled=labeled or [],
+            ids=ids,
+            npy_holds=npy_holds,
+            seed=seed,
+            overwrite=force,
+            dry_run=dry_run,
+        )
+        say("\n".join(job.lines()))
+        written = None if dry_run else job.run()
+    if written is not None:
+        say("\n".join(written.lines()))
 
 
 def _select_shards(pool: list[Path], n: int, *, dry_run: bool, **arguments: Any) -> None:

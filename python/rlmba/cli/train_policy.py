@@ -118,7 +118,7 @@ def train_policy(
         entropy=entropy,
         patience=patience,
     )
-    with training_progress(plan.episodes, plan.parallel) as observer:
+    with training_progress(plan.episodes) as observer:
         if leave_one_out:
             made = training.leave_one_out(
                 configs, output, plan, seeds=eval_seeds, resume=resume, observer=observer

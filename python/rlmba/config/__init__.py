@@ -11,6 +11,7 @@ from rlmba.config.identity import (
     differing,
     flat,
     identity,
+    is_among,
     say_differing,
 )
 from rlmba.config.schema import (
@@ -53,6 +54,7 @@ __all__ = [
     "dump_config",
     "flat",
     "identity",
+    "is_among",
     "keys",
     "load_config",
     "parse_settings",

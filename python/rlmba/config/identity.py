@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rlmba.config.earlier import without_earlier_options
 from rlmba.config.schema import FREE_KEYS, RunConfig
 
-__all__ = ["COMPARED", "PLACES", "deciding", "differing", "flat", "identity", "say_differing"]
+__all__ = [
+    "COMPARED",
+    "PLACES",
+    "deciding",
+    "differing",
+    "flat",
+    "identity",
+    "is_among",
+    "say_differing",
+]
 
 PLACES = (
     "data",
@@ -31,6 +40,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             out[f"{prefix}{key}"] = value
     return out
+
+
+def is_among(key: str, keys: Collection[str]) -> bool:
+    """Whether a dotted key, or the section that it is in, is one of ``keys``."""
+    return key in keys or key.partition(".")[0] in keys
 
 
 def identity(config: RunConfig, free: Sequence[str] = FREE_KEYS) -> dict[str, Any]:

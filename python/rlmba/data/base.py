@@ -76,12 +76,14 @@ class Batch(NamedTuple):
     ``present`` is bool [n, M], or None if every sample has every modality. Inputs of missing modalities
     are finite but arbitrary. In a batch from :meth:`MultimodalDataset.load`, ``inputs`` may have a
     compact form that only the data set knows, and ``draws`` are the random numbers for the augmentation
-    that :meth:`MultimodalDataset.finish` still has to apply.
+    that :meth:`MultimodalDataset.finish` still has to apply. ``ready`` tells that
+    :meth:`MultimodalDataset.transform` has done so.
     """
 
     inputs: Mapping[str, torch.Tensor]
     present: torch.Tensor | None
     draws: Mapping[str, torch.Tensor] | None = None
+    ready: bool = False
 
 
 class MultimodalDataset(ABC):
@@ -243,15 +245,25 @@ class MultimodalDataset(ABC):
         """What is needed to read new samples in the same way as these; it can be stored as JSON."""
         return {} if self.source is None else self.source.reading()
 
-    def finish(self, batch: Batch, device: torch.device) -> Batch:
-        """Move a batch from :meth:`load` to a device and make it ready for the model.
+    def transform(self, batch: Batch, device: torch.device) -> Batch:
+        """Make the model's inputs from those of :meth:`load`, on a device, and apply the augmentation.
 
-        It draws no random numbers, so that the result is the same on every device, up to rounding. By
-        default it only moves the tensors.
+        This is the part of :meth:`finish` that takes time. If the model is on the CPU, worker processes
+        call it after :meth:`load`. It draws no random numbers, so that the result is the same on every
+        device, up to rounding. By default there is nothing to do.
         """
+        del device
+        return batch._replace(ready=True)
+
+    def finish(self, batch: Batch, device: torch.device) -> Batch:
+        """Move a batch to a device and make it ready for the model; always in the main process.
+
+        :meth:`transform` is called unless a worker process has done so.
+        """
+        made = batch if batch.ready else self.transform(batch, device)
         return Batch(
-            {m: x.to(device, non_blocking=True) for m, x in batch.inputs.items()},
-            None if batch.present is None else batch.present.to(device, non_blocking=True),
+            {m: x.to(device, non_blocking=True) for m, x in made.inputs.items()},
+            None if made.present is None else made.present.to(device, non_blocking=True),
         )
 
     def batch(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rlmba.config import FREE_KEYS, flat
+from rlmba.config import FREE_KEYS, flat, is_among
 from rlmba.errors import RunFolderError, UsageError
 from rlmba.experiments.group import METRICS, STAGES, Array, Group
 from rlmba.experiments.protocol import say_differences, say_seeds, say_versions
@@ -107,7 +107,7 @@ def _options(run: RunView) -> dict[str, str]:
         found["initial_ids"] = "given"
     if "fingerprint" in run.info:
         found["data checksum"] = str(run.info["fingerprint"])[:12]
-    return {k: v for k, v in found.items() if k not in _FREE and k not in _NAMED}
+    return {k: v for k, v in found.items() if not is_among(k, _FREE | _NAMED)}
 
 
 def _fingerprint(run: RunView) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from rlmba.errors import DataError, RunFolderError
 from rlmba.experiments.curves import group_runs
 from rlmba.experiments.foreign import group_bmmal, is_bmmal_run, read_bmmal_run
 from rlmba.experiments.group import Group
+from rlmba.progress import counted
 from rlmba.reading.structured import find_json
 from rlmba.runfolder.store import round_lines
 
@@ -97,9 +98,13 @@ def read_groups(paths: Sequence[Path], *, strict: bool = False) -> list[Group]:
     foreign = [path for path in map(Path, paths) if is_bmmal_run(path)]
     own = [path for path in map(Path, paths) if path not in foreign]
     groups = (
-        group_runs([read_run(path) for path in own], strict=strict) if own or not foreign else []
+        group_runs(
+            [read_run(path) for path in counted("reading the runs", own, len(own))], strict=strict
+        )
+        if own or not foreign
+        else []
     )
-    others = [read_bmmal_run(path) for path in foreign]
+    others = [read_bmmal_run(path) for path in counted("reading the runs", foreign, len(foreign))]
     groups += group_bmmal(others, datasets=[group.dataset for group in groups])
     return sorted(groups, key=lambda group: group.dataset)
 

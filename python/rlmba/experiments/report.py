@@ -14,6 +14,7 @@ from rlmba.experiments.curves import Group
 from rlmba.experiments.figures import single
 from rlmba.experiments.find_runs import FoundRuns, find_runs, read_groups
 from rlmba.experiments.tables import overview, render
+from rlmba.progress import announce
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_bytes, atomic_write_text, make_folder
 from rlmba.tables import csv_text
@@ -179,6 +180,7 @@ def _compare(
     from rlmba.experiments.tables.assemble import scope_tables
 
     split = scopes(groups, budget)
+    announce("computing the tables")
     tables = scope_tables(split)
 
     def files() -> Iterator[tuple[str, bytes]]:

@@ -41,8 +41,8 @@ class Observer(Protocol):
     def begin(self, config: RunConfig, done: int) -> None:
         """The run starts; ``done`` rounds are already complete."""
 
-    def stage(self, number: int, name: str) -> None:
-        """A stage of round ``number`` begins."""
+    def stage(self, number: int, name: str, done: int = 0, total: int = 0) -> None:
+        """A stage of round ``number`` begins, or ``done`` of its ``total`` samples or steps are done."""
 
     def round(self, record: RoundRecord) -> None:
         """A round is complete and on disk."""
@@ -55,7 +55,7 @@ class _Silent:
 
     def begin(self, config: RunConfig, done: int) -> None: ...
 
-    def stage(self, number: int, name: str) -> None: ...
+    def stage(self, number: int, name: str, done: int = 0, total: int = 0) -> None: ...
 
     def round(self, record: RoundRecord) -> None: ...
 
@@ -132,7 +132,9 @@ def _lead(
         with open_experiment(learner, output, resume=resume) as store:
             observer.begin(config, len(store.records))
             with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
-                drive(_Experiment(learner, events, observer))
+                experiment = _Experiment(learner, events, observer)
+                network.announce = experiment.announce
+                drive(experiment)
     network.release(learner.records)
     return RunResult(output, learner.config, learner.records)
 
@@ -167,7 +169,7 @@ class _Experiment:
         return f"all {rounds} rounds are complete" if self._learner.round > rounds else None
 
     def ask(self) -> str | None:
-        self._ticket = ask_oracle(self._learner, self._oracle, self._announce)
+        self._ticket = ask_oracle(self._learner, self._oracle, self.announce)
         return None
 
     def answers(self) -> tuple[int, int, str]:
@@ -176,12 +178,13 @@ class _Experiment:
     def learn(self) -> None:
         if self._ticket is not None:
             self._learner.add_answers(self._oracle.collect(self._ticket))
-        record = self._learner.learn(announce=self._announce).record
+        record = self._learner.learn(announce=self.announce).record
         self._events.write(record)
         self._observer.round(record)
 
-    def _announce(self, stage: str, done: int = 0, total: int = 0) -> None:  # noqa: ARG002
-        self._observer.stage(self._learner.round, stage)
+    def announce(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Pass a stage of the current round on to the observer."""
+        self._observer.stage(self._learner.round, stage, done, total)
 
 
 def ask_oracle(

@@ -17,6 +17,7 @@ from torch.nn import functional
 from rlmba.data import Modality, MultimodalDataset
 from rlmba.method.completing import completed_features
 from rlmba.method.input_space import InputSpace
+from rlmba.progress import announce
 from rlmba.training import Loader, worker_deaths
 from rlmba.training.arrays import empty_arrays
 from rlmba.training.predict import requests_of
@@ -138,6 +139,8 @@ def _computed(
             if batch.present is not None:
                 present[rows] &= batch.present.cpu().numpy()
             done = rows.stop
+            announce("reading the pool", done, n)
+    announce("comparing the samples of the pool")
     for column, modality in enumerate(dataset.modalities):
         if modality.kind == "tokens":
             _weigh(arrays[modality.name], present[:, column])

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from rlmba.learner.inputs import InputFeatures, prepared
 from rlmba.learner.model import LearnerView, Model
 from rlmba.learner.randomness import stream
 from rlmba.method.herding import first_batch
+from rlmba.progress import Announce
 from rlmba.runfolder.pending import PendingRound
 from rlmba.types import PoolOutputs, QueryContext
 
@@ -35,13 +35,6 @@ __all__ = [
     "readable_only",
     "validation_size",
 ]
-
-
-class Announce(Protocol):
-    """Called with the name of each stage as it begins, and during long ones with what is done of it."""
-
-    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
-        """Show the stage; ``total`` is 0 where there is nothing to count."""
 
 
 LEAST_BATCH = 10

@@ -29,6 +29,7 @@ from rlmba.learner.state import RoundState
 from rlmba.markup import command
 from rlmba.method.agent import Agent
 from rlmba.method.reward import quality
+from rlmba.progress import silent
 from rlmba.runfolder.labels import Answer
 from rlmba.runfolder.pending import (
     PendingRound,
@@ -43,10 +44,6 @@ from rlmba.types import Evaluation, RoundRecord, TrainingDiagnostics
 __all__ = ["Outcome", "RoundLearner", "class_remedy", "silent"]
 
 _STRATEGY = "strategy.safetensors"
-
-
-def silent(stage: str, done: int = 0, total: int = 0) -> None:
-    """Announce nothing."""
 
 
 def class_remedy(folder: Path) -> str:

@@ -20,6 +20,7 @@ from rlmba.learner.randomness import stream
 from rlmba.learner.sizes import require_sizes, unfit
 from rlmba.method.reward import check_kind
 from rlmba.plugins import short_name
+from rlmba.progress import announce
 from rlmba.runfolder.code import code_of
 from rlmba.runfolder.store import read_run
 from rlmba.strategies import create, options
@@ -110,6 +111,7 @@ def load_source(config: RunConfig) -> MultimodalDataset:
                 f"{place}: no such file or folder; if the data were moved, give the new path with "
                 f"--{flag}, or as {key} in a project's config.yaml"
             )
+    announce("reading the data")
     return load_dataset(
         config.dataset, data=config.data, data_root=config.data_root, options=source_options(config)
     )

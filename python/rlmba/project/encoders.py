@@ -20,6 +20,7 @@ from rlmba.data.manifest.options import SOUND_FORMS
 from rlmba.errors import UsageError
 from rlmba.hub import out_of_reach
 from rlmba.learner.settings import load_source
+from rlmba.progress import announce
 
 __all__ = [
     "ChosenEncoder",
@@ -105,6 +106,7 @@ def chosen_encoders(
     dataset = load_source(config)
     settings: dict[str, Any] = {}
     chosen = []
+    announce("choosing encoders")
     for modality in dataset.modalities:
         language = language_of(_texts(dataset, modality.name)) if modality.kind == "tokens" else ""
         as_waveform = config.dataset_options.get("audio") != "spectrogram"

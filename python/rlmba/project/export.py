@@ -12,6 +12,7 @@ from rlmba import trust
 from rlmba.errors import UsageError
 from rlmba.learner.trained import EXPORTED, WEIGHTS, Trained
 from rlmba.markup import command, markdown_code
+from rlmba.progress import announce
 from rlmba.project.graph import PRESENT, ExportError, NetworkGraph, write_onnx
 from rlmba.runfolder.code import encoder_code
 from rlmba.storage import atomic_write_text, make_folder
@@ -85,6 +86,7 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
     StorageError
         If a file cannot be written.
     """
+    announce("loading the network")
     trained = Trained.load(folder)
     _check_target(out, overwrite)
     make_folder(out)
@@ -92,6 +94,7 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
         trust.allow(out, code)
     for name in (EXPORTED, ONNX, f"{ONNX}.data"):
         (out / name).unlink(missing_ok=True)
+    announce("writing the weights")
     save_model(out / WEIGHTS, trained.model, config=trained.document["identity"])
     difference, failed = None, None
     if onnx:

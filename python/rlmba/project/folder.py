@@ -23,14 +23,19 @@ from rlmba.storage import is_plain_name
 from rlmba.types import RoundRecord
 
 __all__ = [
+    "DECODED",
     "PROJECT_FREE_KEYS",
     "Project",
     "acts_of",
     "log_own_labels",
+    "most_decoded",
     "open_project",
     "read_project",
     "written_by",
 ]
+
+DECODED = "decoded"
+"""Subfolder with the decoded media of a project whose encoders are trained; it can be deleted."""
 
 PROJECT_FREE_KEYS = (
     *FREE_KEYS,
@@ -215,6 +220,11 @@ def _viewed(path: Path) -> RunView:
             "create a project with `rlmba init DIR --manifest FILE`"
         )
     return view
+
+
+def most_decoded(config: RunConfig) -> int:
+    """Bytes of decoded media that may be kept."""
+    return round(config.project.decoded_gigabytes * 1e9)
 
 
 def log_own_labels(log: LabelLog, source: MultimodalDataset) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rlmba.errors import RlmbaError, StorageError, UsageError
 from rlmba.learner.trained import Trained
+from rlmba.progress import announce
 
 __all__ = ["OPSET", "PRESENT", "ExportError", "NetworkGraph", "example_inputs", "write_onnx"]
 
@@ -128,6 +129,7 @@ def write_onnx(trained: Trained, path: Path) -> float | None:
     inputs = example_inputs(trained, 3, generator)
     present = torch.ones((3, len(names)), dtype=torch.bool)
     batch = torch.export.Dim("batch", min=1)
+    announce("converting to ONNX")
     try:
         with _quiet(), torch.no_grad():
             program = _exported(
@@ -141,6 +143,7 @@ def write_onnx(trained: Trained, path: Path) -> float | None:
         raise _explained(trained, inputs, error) from error
     size = sum(t.numel() * t.element_size() for t in graph.state_dict().values())
     _save(program, path, apart=size >= _LIMIT)
+    announce("comparing ONNX Runtime with torch")
     return _difference(graph, trained, path)
 
 

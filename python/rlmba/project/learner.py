@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from rlmba.data import MultimodalDataset
+from rlmba.data.media.kept import keep_decoded
 from rlmba.errors import RlmbaWarning
 from rlmba.learner import ActiveLearner
 from rlmba.learner.frozen import load_data
@@ -16,7 +17,13 @@ from rlmba.learner.network import build_network
 from rlmba.learner.query import Announce
 from rlmba.learner.rounds import class_remedy
 from rlmba.learner.trained import NETWORK, read_document
-from rlmba.project.folder import PROJECT_FREE_KEYS, Project, log_own_labels
+from rlmba.project.folder import (
+    DECODED,
+    PROJECT_FREE_KEYS,
+    Project,
+    log_own_labels,
+    most_decoded,
+)
 from rlmba.training import ProcessGroup, worker_deaths
 
 __all__ = ["opened_learner", "trained_classes"]
@@ -48,6 +55,8 @@ def opened_learner(project: Project, announce: Announce) -> Iterator[ActiveLearn
     announce("reading the data")
     dataset = load_data(config, group, partial(announce, "computing features"))
     labels = _labels(project, dataset)
+    if not config.model.frozen:
+        keep_decoded(dataset, project.path / DECODED, most_decoded(config))
     network = build_network(config, dataset, group)
     network.announce = announce
     with network.loader, worker_deaths(network.loader):

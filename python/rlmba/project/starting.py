@@ -13,6 +13,7 @@ import rlmba
 from rlmba import annotators, trust
 from rlmba.config import RunConfig
 from rlmba.data import MultimodalDataset
+from rlmba.data.media.kept import decoded_bytes
 from rlmba.errors import DataError, UsageError
 from rlmba.learner.labels import class_names, drawn_validation
 from rlmba.learner.query import (
@@ -23,7 +24,8 @@ from rlmba.learner.query import (
 )
 from rlmba.learner.settings import PREFERRED, environment, load_source, strategy_options
 from rlmba.markup import command
-from rlmba.project.folder import log_own_labels, written_by
+from rlmba.progress import announce
+from rlmba.project.folder import DECODED, log_own_labels, most_decoded, written_by
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.store import RunStore
 
@@ -168,16 +170,30 @@ def start(path: Path, config: RunConfig) -> Started:
         if acts := [*own, *written_by(resolved, path)]:
             trust.allow(path, acts)
         lines = [*source.found(), *_decided(source, config, len(initial), len(validation))]
+        lines += _kept(path, source, config)
         return Started(store.path, tuple(lines))
 
 
 def _check_encoders(config: RunConfig, source: MultimodalDataset) -> None:
     """Build the configured encoders once, so that missing weights are an error of `rlmba init`."""
+    announce("building encoders")
     for modality in source.modalities:
         if (encoder := config.model.encoders.get(modality.name)) is not None:
             from rlmba.models import build_encoder
 
             build_encoder(encoder.name, modality, encoder.options)
+
+
+def _kept(path: Path, source: MultimodalDataset, config: RunConfig) -> list[str]:
+    """Where decoded media will be kept and how much, if encoders are trained."""
+    size = 0 if config.model.frozen else decoded_bytes(source)
+    if not size:
+        return []
+    kept = min(size, most_decoded(config))
+    part = (
+        "" if kept == size else f" of {size / 1e6:,.0f}; project.decoded_gigabytes sets the limit"
+    )
+    return [f"decoded media are kept in {path / DECODED}: about {kept / 1e6:,.0f} MB{part}"]
 
 
 def _decided(

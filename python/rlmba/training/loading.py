@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import shutil
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,9 @@ from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.errors import RlmbaError, UsageError, WorkerError
 
 __all__ = ["BatchRequest", "Loader", "worker_deaths"]
+
+_SHARED_MEMORY = "/dev/shm"
+"""Where batches of worker processes are, on Linux. Containers often have only 64 MiB there."""
 
 
 class BatchRequest(NamedTuple):
@@ -36,6 +41,10 @@ class BatchRequest(NamedTuple):
 
 class Loader:
     """Reads batches of a data set and finishes them on a device.
+
+    If the device is the CPU, worker processes also augment and transform the batches, so that this process
+    only trains. A batch in its final form takes about four times the memory; where shared memory is short,
+    it is transformed in this process instead, with the same result.
 
     Parameters
     ----------
@@ -140,7 +149,7 @@ class Loader:
     def _loaded(self) -> Iterator[Any]:
         if self._source is None:
             self._source = DataLoader(
-                _Reader(self.dataset),
+                _Reader(self.dataset, self.workers if self.device.type == "cpu" else 0),
                 sampler=self._requests,
                 batch_size=None,
                 num_workers=self.workers,
@@ -209,16 +218,35 @@ class _Requests(Sampler[BatchRequest]):
 
 
 class _Reader(Dataset[Any]):
-    """Runs in the worker processes: turns a request into a batch or a failure."""
+    """Runs in the worker processes: turns a request into a batch or a failure.
 
-    def __init__(self, dataset: MultimodalDataset) -> None:
+    ``transformers`` is the number of processes that transform their batches at a time; 0: none does.
+    """
+
+    def __init__(self, dataset: MultimodalDataset, transformers: int) -> None:
         self._dataset = dataset
+        self._transformers = transformers
+        self._bytes = sum(
+            prod(m.shape) * torch.empty(0, dtype=getattr(torch, m.dtype)).element_size()
+            for m in dataset.modalities
+        )
 
     def __getitem__(self, request: Any) -> Any:
         try:
-            return _read(self._dataset, request)
+            batch = _read(self._dataset, request)
+            if self._transformers and self._has_room(len(next(iter(batch.inputs.values())))):
+                return self._dataset.transform(batch, torch.device("cpu"))
+            return batch
         except Exception as error:
             return _Failure(_portable(error), traceback.format_exc())
+
+    def _has_room(self, samples: int) -> bool:
+        """Whether shared memory has room for two transformed batches of every process."""
+        try:
+            free = shutil.disk_usage(_SHARED_MEMORY).free
+        except OSError:  # a system without this folder
+            return True
+        return free > 2 * self._transformers * samples * self._bytes
 
 
 class _Failure:

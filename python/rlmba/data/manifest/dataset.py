@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -83,10 +84,9 @@ class ManifestReader(RawReader):
     def __reduce__(self) -> tuple[type[ManifestReader], tuple[Any, ...]]:
         return ManifestReader, (self.samples, self.recipe, self.numbers)
 
-    def read(self, position: int) -> Mapping[str, NDArray[Any] | None]:
-        """See :meth:`rlmba.data.media.content.Reader.read`."""
-        numbers = {m: array[position] for m, array in self.numbers.items()}
-        return {**super().read(position), **numbers}
+    def undecoded(self, position: int) -> Mapping[str, NDArray[Any]]:
+        """The numbers of a row."""
+        return {m: array[position] for m, array in self.numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def _content(source: Source | None, files: Mapping[Path, bytes]) -> bytes:
         return b"missing"
     if source.path is None:
         return b"text" + (source.text or "").encode("utf-8", "surrogatepass")
-    return source.form.encode() + files.get(source.path, b"gone")
+    return source.form.encode() + files.get(source.path, b"gone" + os.fsencode(source.path))
 
 
 def _text_of(source: Source, encoding: str) -> str | None:

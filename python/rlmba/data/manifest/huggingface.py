@@ -14,6 +14,7 @@ from rlmba.cells import id_names
 from rlmba.data.manifest.options import LabelOptions, checked_options, set_option
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 from rlmba.hub import out_of_reach
+from rlmba.progress import counted
 from rlmba.reading.options import takes_options_of
 from rlmba.storage import cache_folder
 
@@ -269,5 +270,5 @@ def _values(part: Any, name: str, folder: Path) -> list[Any]:
     if kind == "ClassLabel":
         return [None if v is None or v < 0 else feature.names[v] for v in cells]
     if kind in ("Image", "Audio", "Video"):
-        return [as_file(v, folder) for v in cells]
+        return [as_file(v, folder) for v in counted(f"writing files ({name})", cells, len(cells))]
     return cells

@@ -21,6 +21,7 @@ from rlmba.data.encoding import (
 from rlmba.data.media.catalogue import Sample, Source
 from rlmba.data.media.content import Recipe
 from rlmba.data.media.decode import decode_sample
+from rlmba.progress import counted
 
 __all__ = [
     "LARGEST",
@@ -114,7 +115,7 @@ def foreign_texts(texts: Sequence[Source]) -> tuple[list[Path], int, str]:
     found = []
     sample = bytearray()
     paths = _spread([s.path for s in texts if s.path is not None], _READ)
-    for path in paths:
+    for path in counted("checking the encoding of texts", paths, len(paths)):
         with suppress(OSError):  # reported when the text is read
             data = path.read_bytes()
             if decode_text(data).bad is not None and not is_marked(data):

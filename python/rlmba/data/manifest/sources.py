@@ -18,6 +18,7 @@ from rlmba.data.media.catalogue import Source, StorageForm
 from rlmba.data.media.problems import missing_or_empty
 from rlmba.data.table import Table
 from rlmba.errors import DataError
+from rlmba.progress import counted
 
 __all__ = ["Missing", "Sources", "find_sources", "texts_are_files"]
 
@@ -97,7 +98,8 @@ def find_sources(
             continue
         paths = [_path(table, row, column, value, root) for row, value in enumerate(values)]
         with ThreadPoolExecutor(_THREADS) as pool:
-            looked = list(pool.map(_look, paths, chunksize=64))
+            looking = pool.map(_look, paths, chunksize=64)
+            looked = list(counted(f"checking files ({modality})", looking, len(paths)))
         sources: list[Source | None] = []
         for row, path in enumerate(paths):
             there, why = looked[row]

@@ -70,7 +70,8 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean of each image's luma; factor 0 gives only that mean."""
-    mean = grayscale(x).mean(dim=(1, 2, 3))
+    # A single sum over many values would be divided among threads, and its rounding depend on their number.
+    mean = grayscale(x).mean(dim=3).mean(dim=(1, 2))
     return (x * _each(factor)).add_(_each((1 - factor) * mean)).clamp_(0, 1)
 
 

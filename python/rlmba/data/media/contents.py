@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rlmba.database import Database
 from rlmba.errors import StorageError
+from rlmba.progress import counted
 from rlmba.storage import cache_folder
 
 __all__ = ["file_checksums"]
@@ -48,10 +49,10 @@ def file_checksums(paths: Iterable[Path]) -> dict[Path, bytes]:
             if fact == facts[by_key[key]]:
                 found[by_key[key]] = checksum
     fresh = {}
-    for path in facts:
-        if path not in found:
-            with suppress(OSError):
-                fresh[path] = _checksum(path)
+    unknown = [path for path in facts if path not in found]
+    for path in counted("reading files", unknown, len(unknown)):
+        with suppress(OSError):
+            fresh[path] = _checksum(path)
     with suppress(StorageError):
         memo.add((os.fsencode(p.absolute()), facts[p], c) for p, c in fresh.items())
     return {**found, **fresh}

@@ -1,4 +1,4 @@
-"""Data sets of media: worker processes crop samples, and the device augments whole batches."""
+"""Data sets of media: worker processes crop samples; whole batches are augmented there or on a GPU."""
 
 from __future__ import annotations
 
@@ -189,21 +189,26 @@ class MediaDataset(MultimodalDataset):
                 form.take(array, None if place is None else place[row], buffers[column][row])
         return (None if self.present is None and not missed else present), missed
 
-    def finish(self, batch: Batch, device: torch.device) -> Batch:
-        """Augment, standardize and transform on the device; see :meth:`MultimodalDataset.finish`.
+    def transform(self, batch: Batch, device: torch.device) -> Batch:
+        """Augment, standardize and transform; see :meth:`MultimodalDataset.transform`.
 
         ``inputs`` become float32 image [n, 3, 224, 224], video [n, 3, T, 112, 112] and audio
         [n, 1, 257, frames], and int64 text.
         """
-        inputs = {}
+        inputs = dict(batch.inputs)
         for form in self._forms:
             name = form.modality.name
-            compact = batch.inputs[name].to(device, non_blocking=True)
+            compact = inputs[name].to(device, non_blocking=True)
             inputs[name] = form.finish(compact, _own_draws(batch.draws, name))
-        if _UNREADABLE in batch.inputs:
-            self._note(batch.inputs[_UNREADABLE])
-        present = batch.present
-        return Batch(inputs, None if present is None else present.to(device, non_blocking=True))
+        return Batch(inputs, batch.present, ready=True)
+
+    def finish(self, batch: Batch, device: torch.device) -> Batch:
+        """Note what could not be read; see :meth:`MultimodalDataset.finish`."""
+        inputs = dict(batch.inputs)
+        missed = inputs.pop(_UNREADABLE, None)
+        if missed is not None:
+            self._note(missed)
+        return super().finish(batch._replace(inputs=inputs), device)
 
     def _note(self, missed: torch.Tensor) -> None:
         first = not self.problems

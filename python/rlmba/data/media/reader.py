@@ -42,7 +42,15 @@ class RawReader:
         return RawReader, (self.samples, self.recipe)
 
     def read(self, position: int) -> Mapping[str, NDArray[Any] | None]:
-        """Decode a sample: its arrays by modality; None if a modality is missing or unreadable."""
+        """A sample's arrays by modality; None if a modality is missing or unreadable."""
+        return {**self.decoded(position), **self.undecoded(position)}
+
+    def undecoded(self, position: int) -> Mapping[str, NDArray[Any]]:  # noqa: ARG002
+        """The arrays of a sample that come from no file."""
+        return {}
+
+    def decoded(self, position: int) -> Mapping[str, NDArray[Any] | None]:
+        """The arrays of a sample that are decoded from its files and texts; see :meth:`read`."""
         sample = self.samples[position]
         contents = decode_sample(sample, self.recipe)
         for modality, content in contents.items():

@@ -1,8 +1,8 @@
 """Turn decoded media into a model's inputs: crop in worker processes, do the rest on whole batches.
 
 A form handles one modality. In a worker process, it crops what a batch needs from each sample's array
-(:meth:`Form.take`) and draws the random numbers of the augmentation. On the model's device, it finishes
-the batch (:meth:`Form.finish`).
+(:meth:`Form.take`) and draws the random numbers of the augmentation. The batch is finished
+(:meth:`Form.finish`) on the model's device: in the same worker process if that is the CPU.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from rlmba.experiments.figures.ranks import critical_difference
 from rlmba.experiments.figures.scoped import calibration, figure5, figure6, weights
 from rlmba.experiments.scope import Scope
 from rlmba.experiments.tables.comparisons import ranking
+from rlmba.progress import counted
 
 __all__ = ["scope_figures"]
 
@@ -22,9 +23,13 @@ def scope_figures(scopes: Sequence[Scope]) -> Iterator[FigureData]:
             yield critical_difference(
                 ranks, key=scope.key, heading=scope.heading, fusion=scope.fusion
             )
-    for draw in (figure5, figure6, figure7, calibration, weights):
-        for scope in scopes:
-            for dataset in scope.datasets:
-                figure = draw(scope, dataset)
-                if figure is not None:
-                    yield figure
+    wanted = [
+        (draw, scope, dataset)
+        for draw in (figure5, figure6, figure7, calibration, weights)
+        for scope in scopes
+        for dataset in scope.datasets
+    ]
+    for draw, scope, dataset in counted("drawing figures", wanted, len(wanted)):
+        figure = draw(scope, dataset)
+        if figure is not None:
+            yield figure

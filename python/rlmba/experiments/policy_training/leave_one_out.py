@@ -26,6 +26,7 @@ from rlmba.experiments.policy_training.settings import PolicyTraining
 from rlmba.experiments.policy_training.trainer import TrainedPolicy, train_policy
 from rlmba.experiments.statistics import paired
 from rlmba.experiments.tables.render import terminal
+from rlmba.progress import announce
 from rlmba.reading.structured import find_json
 from rlmba.storage import atomic_write_text
 from rlmba.types import RoundRecord
@@ -194,6 +195,7 @@ def _compared(
             return PolicyComparison(
                 **{f.name: getattr(stored, f.name) for f in fields(PolicyComparison)}
             )
+    announce(f"comparing on {name_of(config)}")
     comparison = compare_policy(config, trained.policy, wanted)
     atomic_write_text(file, json.dumps({**asdict(comparison), "steps": steps}, indent=1) + "\n")
     return comparison

@@ -22,6 +22,7 @@ from rlmba.experiments.selection_times.made_pools import (
 )
 from rlmba.experiments.tables.cells import number, text
 from rlmba.experiments.tables.render import terminal
+from rlmba.progress import counted
 from rlmba.storage import atomic_write_text
 from rlmba.types import Selection
 
@@ -91,7 +92,8 @@ def time_selection(
     """
     size = sizes(name)[0] if size is None else size
     case = make_case(size, seed=seed)
-    runs = [time_case(name, case, seed) for _ in range(repeats)]
+    turns = counted(f"selecting by {name}", range(repeats), repeats)
+    runs = [time_case(name, case, seed) for _ in turns]
     seconds, selection = min(runs, key=lambda run: run[0])
     return SelectionTime(name, size, seconds, dict(selection.seconds))
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 import rlmba
 from rlmba import trust
-from rlmba.config import FREE_KEYS, PLACES, flat, yaml12
+from rlmba.config import FREE_KEYS, PLACES, flat, is_among, yaml12
 from rlmba.errors import DataError, RunFolderError, UsageError
 from rlmba.experiments.sweep.plan import SweepPlan
 from rlmba.experiments.sweep.schema import SweepConfig, load_sweep
@@ -211,8 +211,8 @@ def _check_continues(stored: Mapping[str, Any], fresh: Mapping[str, Any], output
             seeds = ", ".join(map(str, gone))
             problems.setdefault(f"seeds {seeds} are not in the new plan", []).append(name)
         before, now = {**stored["common"], **run["own"]}, {**fresh["common"], **new["own"]}
-        for key in sorted({*before, *now} - _UNCOMPARED):
-            if before.get(key) != now.get(key):
+        for key in sorted({*before, *now}):
+            if not is_among(key, _UNCOMPARED) and before.get(key) != now.get(key):
                 text = f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
                 problems.setdefault(text, []).append(name)
     if problems:
