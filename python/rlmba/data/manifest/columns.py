@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import as_text, is_missing
+from rlmba.cells import as_text, is_missing, one_line
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
 from rlmba.data.manifest.values import (
     PLAIN,
@@ -354,6 +354,11 @@ def _by_name(
 
 
 def _check_name(modality: str, column: str) -> None:
+    if problem := one_line(modality):
+        raise UsageError(
+            f"column {column[:80]!r} holds lists of numbers and would be a modality, but {modality[:80]!r} "
+            f"cannot be its name: {problem}; rename the column in the table"
+        )
     if modality in _RESERVED or not modality or modality != modality.strip():
         raise UsageError(
             f"column {column!r} holds lists of numbers, but {modality!r} cannot be the name of a modality; "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlmba.cells import one_line
 from rlmba.data.manifest.measures import SMALLEST
 from rlmba.data.manifest.values import DECIMALS
 from rlmba.data.media.content import Recipe
@@ -215,4 +216,7 @@ def _class_names(classes: Sequence[Any]) -> tuple[str, ...]:
     names = tuple(str(c).strip() for c in classes)
     if not names or not all(names) or len(set(names)) != len(names):
         raise UsageError(f"option classes: expected distinct, non-empty names, got {list(classes)}")
+    for name in names:
+        if problem := one_line(name):
+            raise UsageError(f"option classes: class {name[:80]!r}: {problem}; rename it")
     return names

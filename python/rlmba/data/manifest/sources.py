@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlmba.cells import as_text, is_missing
+from rlmba.cells import as_text, is_missing, one_line
 from rlmba.data.manifest.columns import Columns, named_as_files
 from rlmba.data.manifest.options import set_option
-from rlmba.data.manifest.values import one_line
 from rlmba.data.media.catalogue import Source, StorageForm
 from rlmba.data.media.problems import missing_or_empty
 from rlmba.data.table import Table

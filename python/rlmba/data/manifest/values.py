@@ -1,11 +1,10 @@
-"""Parse cells of a table: one-line names, numbers, lists of numbers."""
+"""Parse cells of a table: numbers in several notations, lists of numbers."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +23,6 @@ __all__ = [
     "RaggedError",
     "notation_of",
     "numbers_of",
-    "one_line",
     "vectors_of",
 ]
 
@@ -33,7 +31,6 @@ DECIMALS = ("point", "comma")
 
 _LARGEST = float(np.finfo(np.float32).max)
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
-_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Digits in groups of three, or without groups. A number in groups does not begin with 0.
 _WRITTEN = {
     name: re.compile(
@@ -78,15 +75,6 @@ class Notation(NamedTuple):
 
 PLAIN = Notation()
 """Numbers as programs write them: 0.5, 1e-3."""
-
-
-def one_line(text: str, longest: int) -> str:
-    """Why a text is not one short line; "" if it is."""
-    if len(text) > longest:
-        return f"expected at most {longest} characters, got {len(text):,}"
-    if any(unicodedata.category(c) in _CONTROL for c in text):
-        return "expected one line without control characters"
-    return ""
 
 
 def notation_of(values: Sequence[Any], decimal: str | None = None) -> Notation:
