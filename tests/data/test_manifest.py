@@ -103,6 +103,18 @@ def test_numbers_as_people_write_them(folder, cells, read, told):
         )
 
 
+def test_a_table_as_a_german_spreadsheet_saves_it(tmp_path):
+    path = tmp_path / "m.csv"
+    lines = ["id;Preis;Anteil;text", "a;1.234,50;4,5 %;eins", "b;0,99;100 %;zwei", "c;;;drei"]
+    path.write_text("\r\n".join(lines), encoding="utf-8-sig")
+    dataset = load_manifest(path)
+    assert dataset.found()[2].startswith(
+        "features: 2 columns of numbers: 'Preis', 'Anteil' (2 with a decimal comma, 1 with a percent"
+    )
+    assert dataset.shown(0) == {"text": "eins", "features": "Preis: 1234.5\nAnteil: 4.5 %"}
+    assert dataset.shown(2) == {"text": "drei"}
+
+
 def test_a_comma_that_could_mean_both_is_an_error_until_the_option_decides(folder):
     path = written(folder, "m.csv", dose=["1,234", "5", "12,500"] * (N // 3))
     with pytest.raises(DataError, match=r"line 2: .*'1,234'.*dataset_options\.decimal=comma"):

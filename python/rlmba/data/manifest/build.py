@@ -163,6 +163,7 @@ def _finish(
         shown_numbers={
             c: v[kept] for c, v in parsed.columns.numbers.items() if c not in parsed.columns.hidden
         },
+        percent=frozenset(c for c, n in parsed.columns.notations.items() if n.percent),
         shown_only={c: [s.cells[row] for row in kept.tolist()] for c, s in parsed.shown.items()},
         hidden=frozenset(m for m, c in parsed.columns.of().items() if c in parsed.columns.hidden),
     )

@@ -109,6 +109,8 @@ class ManifestRows:
         Standardized.
     shown_numbers : mapping of str to float64 array [n]
         The original numbers by column, which people are shown; NaN where a cell is empty.
+    percent : frozenset of str
+        Columns of ``shown_numbers`` that are percentages.
     shown_only : mapping of str to sequence of str, path or None
         By column, texts and files that people are shown and the network does not read.
     hidden : frozenset of str
@@ -124,6 +126,7 @@ class ManifestRows:
     sources: Mapping[str, Sequence[Source | None]]
     numbers: Mapping[str, NDArray[np.float32]]
     shown_numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    percent: frozenset[str] = frozenset()
     shown_only: Mapping[str, Sequence[str | Path | None]] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
 
@@ -227,6 +230,7 @@ class ManifestDataset(MediaDataset):
         self.settled = settled
         self._samples = samples
         self._shown_numbers = rows.shown_numbers
+        self._percent = rows.percent
         self._shown_only = rows.shown_only
         self._hidden = rows.hidden
         self._numbers = rows.numbers
@@ -321,7 +325,7 @@ class ManifestDataset(MediaDataset):
 
     def _numbers_as_text(self, position: int) -> str:
         lines = [
-            f"{column}: {values[position]:.6g}"
+            f"{column}: {values[position]:.6g}{' %' if column in self._percent else ''}"
             for column, values in self._shown_numbers.items()
             if not np.isnan(values[position])
         ]
