@@ -148,6 +148,14 @@ def test_a_column_with_two_ways_to_write_numbers_is_named(folder, cells, problem
         load_manifest(path, features=["dose"], **SMALL)
 
 
+def test_the_cell_that_is_no_number_is_named_whatever_the_others_are_like(folder):
+    path = written(folder, dose=["0,5"] * 4 + ["much"] + ["0,5"] * (N - 5))
+    told = load_manifest(path, **SMALL).found()[-1]
+    assert "'dose' (not all numbers: holds 'much' in line 5)" in told
+    with pytest.raises(DataError, match="line 5: column 'dose' holds 'much'"):
+        load_manifest(path, features=["dose"], **SMALL)
+
+
 def test_new_tables_are_read_in_the_notation_of_the_training_data(folder):
     dose = ["0,5", "1,25", "3"] * (N // 3)
     share = ["10 %", "20 %", "45 %"] * (N // 3)
@@ -166,6 +174,8 @@ def test_new_tables_are_read_in_the_notation_of_the_training_data(folder):
     # Taken alone, these cells could mean thousands; the training data decide.
     written_dose = features(dose=["1,250"] * N)[:, trained.reading()["numbers"].index("dose")]
     torch.testing.assert_close(written_dose, expected[1, -2].expand(N))
+    with pytest.raises(DataError, match="line 2: column 'dose' holds 'much', expected a number or"):
+        features(dose=["0,5", "much"] * (N // 2))
     with pytest.raises(
         DataError, match=r"line 1: column 'share' holds 0.1, expected a number with a"
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -142,12 +143,10 @@ class Reading:
             return numbers_of(cells, before)
         except RaggedError as error:
             first = error
-        try:
+        with suppress(RaggedError):
             now = notation_of(cells)
             if now.percent == before.percent:
                 return numbers_of(cells, now)
-        except RaggedError as error:
-            first = error
         row, problem = first.args
         raise DataError(
             f"{table.place(row)}: column {column!r} {problem}, expected a number"

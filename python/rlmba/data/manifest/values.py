@@ -90,10 +90,11 @@ def notation_of(values: Sequence[Any], decimal: str | None = None) -> Notation:
     Returns
     -------
     Notation
-        :data:`PLAIN` if a cell is no number; :func:`numbers_of` then names the first one.
 
     Raises
     ------
+    RaggedError
+        If a cell is no number in any notation; the first argument is the row.
     AmbiguousError
         If all cells are numbers with either decimal sign, some have a comma, as in "1,234", and ``decimal``
         is None. The first argument is a row.
@@ -104,8 +105,9 @@ def notation_of(values: Sequence[Any], decimal: str | None = None) -> Notation:
     if decimal != "comma" and _converted(values) is not None:
         return PLAIN
     rows = [row for row, value in enumerate(values) if not _is_empty(value)]
-    if not all(_is_number(values[row]) for row in rows):
-        return PLAIN
+    for row in rows:
+        if not _is_number(values[row]):
+            raise RaggedError(row, f"holds {_short(values[row])}")
     signs = [_has_percent(values[row]) for row in rows]
     percent = any(signs)
     if percent and not all(signs):
