@@ -120,7 +120,9 @@ def test_a_comma_that_could_mean_both_is_an_error_until_the_option_decides(folde
     with pytest.raises(DataError, match=r"line 2: .*'1,234'.*dataset_options\.decimal=comma"):
         load_manifest(path, **SMALL)
     for decimal, first in (("comma", 1.234), ("point", 1234)):
-        assert load_manifest(path, decimal=decimal, **SMALL)._shown_numbers["dose"][0] == first
+        dataset = load_manifest(path, decimal=decimal, **SMALL)
+        assert dataset._shown_numbers["dose"][0] == first
+        assert list(dataset.reading()["notations"]) == ["dose"]
     assert "dose" not in load_manifest(path, features=["age"], **SMALL)._shown_numbers
     # A column that is used otherwise, or not at all, needs no decision.
     assert load_manifest(path, shown_columns=["dose"], **SMALL).shown(0)["dose"] == "1,234"
@@ -131,12 +133,10 @@ def test_a_comma_that_could_mean_both_is_an_error_until_the_option_decides(folde
 @pytest.mark.parametrize(
     ("cells", "problem"),
     [
-        (
-            ["0.5", "0,5", "2"],
-            "line 2: .*'0,5', and other numbers of the column have a decimal point",
-        ),
-        (["45 %", "0.5", "2"], "line 2: .*'0.5' without a percent sign, and '45 %' with one"),
-        (["3", "45 %", "2"], "line 2: .*'45 %' with a percent sign, and '3' without one"),
+        (["0.5", "0,5", "2"], "line 2: .*'0,5', but '0.5' in an earlier row, and their decimal"),
+        (["1.234.567", "3", "0.5"], "line 3: .*'0.5', but '1.234.567' in an earlier row, and"),
+        (["45 %", "0.5", "2"], "line 2: .*'0.5', but '45 %' in an earlier row, and only one of"),
+        (["3", "45 %", "2"], "line 2: .*'45 %', but '3' in an earlier row, and only one of them"),
     ],
 )
 def test_a_column_with_two_ways_to_write_numbers_is_named(folder, cells, problem):

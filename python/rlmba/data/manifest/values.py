@@ -109,31 +109,36 @@ def notation_of(values: Sequence[Any], decimal: str | None = None) -> Notation:
         if not _is_number(values[row]):
             raise RaggedError(row, f"holds {_short(values[row])}")
     signs = [_has_percent(values[row]) for row in rows]
-    percent = any(signs)
-    if percent and not all(signs):
-        row, other = sorted((rows[signs.index(False)], rows[signs.index(True)]), reverse=True)
-        with_, without = ("with", "without")[:: 1 if _has_percent(values[row]) else -1]
+    if len(set(signs)) > 1:
+        earlier, later = sorted((rows[signs.index(True)], rows[signs.index(False)]))
         raise MixedError(
-            row,
-            f"holds {_short(values[row])} {with_} a percent sign, and {_short(values[other])} {without} one "
-            "in an earlier row",
+            later,
+            f"holds {_short(values[later])}, but {_short(values[earlier])} in an earlier row, and only one "
+            "of them has a percent sign",
         )
     texts = {row: _bare(values[row]) for row in rows if isinstance(values[row], str)}
-    fitting = [name for name in DECIMALS if all(map(_WRITTEN[name].fullmatch, texts.values()))]
-    commas = [row for row, text in texts.items() if "," in text]
+    unfit = {
+        name: next((row for row, t in texts.items() if not _WRITTEN[name].fullmatch(t)), None)
+        for name in DECIMALS
+    }
+    fitting = [name for name, row in unfit.items() if row is None]
     if not fitting:
+        earlier, later = sorted(row for row in unfit.values() if row is not None)
         raise MixedError(
-            commas[0],
-            f"holds {_short(values[commas[0]])}, and other numbers of the column have a decimal point",
+            later,
+            f"holds {_short(values[later])}, but {_short(values[earlier])} in an earlier row, and their "
+            "decimal signs differ",
         )
-    if len(fitting) > 1 and decimal is None and commas:
+    comma = next((row for row, text in texts.items() if "," in text), None)
+    if len(fitting) > 1 and decimal is None and comma is not None:
         raise AmbiguousError(
-            commas[0],
-            f"holds {_short(values[commas[0]])}, and no number of the column shows whether the comma is a "
+            comma,
+            f"holds {_short(values[comma])}, and no number of the column shows whether the comma is a "
             "decimal comma or separates thousands",
         )
     sign = decimal if decimal in fitting else fitting[0]
-    return Notation("" if sign == "point" and not commas else sign, percent)
+    plain = comma is None and (sign == "point" or not any("." in text for text in texts.values()))
+    return Notation("" if plain else sign, any(signs))
 
 
 def numbers_of(values: Sequence[Any], notation: Notation = PLAIN) -> NDArray[np.float64]:
