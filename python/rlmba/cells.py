@@ -44,6 +44,7 @@ from typing import Any
 from uuid import UUID
 
 __all__ = [
+    "LONGEST_NAME",
     "NameIndex",
     "all_numbers",
     "as_text",
@@ -52,10 +53,15 @@ __all__ = [
     "id_names",
     "is_missing",
     "missing_words",
+    "one_line",
     "spaced",
     "whole",
 ]
 
+LONGEST_NAME = 200
+"""The most characters of an id, of the name of a class or of a modality."""
+
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _EXACT = 2**53
 """From this number on, a float represents several integers."""
 
@@ -155,6 +161,21 @@ _FORMS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (date | time, _moment),
     (UUID, str),
 )
+
+
+def one_line(text: str, longest: int = LONGEST_NAME) -> str:
+    """Why a text is not one short line; "" if it is.
+
+    Examples
+    --------
+    >>> one_line("a b"), one_line("ab", longest=1)
+    ('', 'expected at most 1 characters, got 2')
+    """
+    if len(text) > longest:
+        return f"expected at most {longest} characters, got {len(text):,}"
+    if any(unicodedata.category(c) in _CONTROL for c in text):
+        return "expected one line without control characters"
+    return ""
 
 
 def whole(text: str) -> str:

@@ -309,6 +309,40 @@ def test_open_classes_take_new_names(tmp_path):
     assert read == {"a": "dog", "b": "red panda", "c": "red panda", "d": "=x", "e": None}
 
 
+@pytest.mark.parametrize(
+    ("label", "problem"),
+    [
+        ("x" * 10_000_000, "expected at most 200 characters, got 10,000,000; give it another name"),
+        ("x" * 201, "expected at most 200 characters, got 201"),
+        ("bell\x07", "expected one line without control characters"),
+    ],
+)
+def test_a_new_class_has_a_short_name_of_one_line(tmp_path, label, problem):
+    path = tmp_path / "l.csv"
+    path.write_text(f"id,label\na,dog\nb,{label}\n")
+    with pytest.raises(DataError, match=f"line 3: label .* new class: {problem}") as caught:
+        read_labels(path, ids="ab", classes=CLASSES, open=True)
+    assert len(str(caught.value)) < 500 + len(str(path))
+    with pytest.raises(DataError, match=r"line 3: label .* is not one of the classes"):
+        read_labels(path, ids="ab", classes=CLASSES, open=False)
+    path.write_text(f"id,label\n{label},dog\n")
+    with pytest.raises(DataError, match=r"line 2: id .* was not asked for") as caught:
+        read_labels(path, ids="ab", classes=CLASSES, open=True)
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def test_names_and_texts_that_a_csv_cannot_hold_are_shown_with_a_replacement(tmp_path):
+    batch = replace(
+        batch_of("a"),
+        weights={"v\0": 1.0},
+        questions=(Question("a", 1, texts={"n\0te": "a\0b", "half": "\ud800"}),),
+    )
+    annotator = LabelFile(tmp_path)
+    annotator.request(batch)
+    (row,) = rows_of(annotator.path)
+    assert (row["n\ufffdte"], row["half"], row["weight_v\ufffd"]) == ("a\ufffdb", "?", "1.0")
+
+
 def test_a_missing_value_as_text_is_a_class_with_a_warning_where_classes_are_open(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("id,label\na,NaN\nb,#N/A\nc,cat\n")

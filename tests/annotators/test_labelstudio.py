@@ -114,13 +114,14 @@ def test_the_import_file_holds_tasks_with_predictions(offline, tmp_path):
         Question(
             "a", 1, "validation", 0.5, 0.25, "cat", 0.75, {"text": "<i>"}, {"image": str(picture)}
         ),
-        Question("b", 2, score=float("nan")),
+        # Databases of the server hold no NUL byte.
+        Question("b", 2, score=float("nan"), texts={"note": "a\0b"}),
     )
     ticket = offline.request(batch(questions=asked))
     first, second = json.loads((offline.folder / f"labelstudio/{ticket}.json").read_text())
     assert first["data"] == {
         "sample_id": "a", "round": 3, "rank": 1, "purpose": "validation", "uncertainty": 0.25, "score": 0.5,
-        "about": "question 1 of round 3, for validation: a", "text": "<i>",
+        "about": "question 1 of round 3, for validation: a", "text": "<i>", "note_text": "",
         "image": "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode(),
     }  # fmt: skip
     (prediction,) = first["predictions"]
@@ -128,6 +129,7 @@ def test_the_import_file_holds_tasks_with_predictions(offline, tmp_path):
     assert prediction["score"] == 0.75
     assert prediction["result"][0]["value"] == {"choices": ["cat"]}
     assert second["data"]["text"] == second["data"]["image"] == ""
+    assert second["data"]["note_text"] == "a\ufffdb"
     assert second["data"]["score"] is None
     assert "predictions" not in second
     assert offline.collect(ticket) == {}

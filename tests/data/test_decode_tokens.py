@@ -93,6 +93,24 @@ def test_none_found(name, tmp_path, monkeypatch):
     assert name in message
 
 
+@pytest.mark.parametrize("name", ["words", "characters", "folder"])
+def test_a_long_text_is_cut_before_it_is_tokenized(folder, name):
+    tokenizer = load_tokenizer(str(folder) if name == "folder" else name)
+    seen = []
+
+    class Watching(type(tokenizer)):
+        def __call__(self, text, *args, **options):
+            seen.extend([text] if isinstance(text, str) else text)
+            return super().__call__(text, *args, **options)
+
+    tokenizer.__class__ = Watching
+    text = "apple baklava " * 100_000
+    ids = tokenize(tokenizer, [" " * 100_000 + text, "apple"], 6)
+    np.testing.assert_array_equal(ids[0], tokenize(tokenizer, [text[:1000]], 6)[0])
+    assert max(map(len, seen)) == 3000
+    assert "apple" in seen
+
+
 def test_length():
     with pytest.raises(UsageError, match="at least 1"):
         tokenize(load_tokenizer("words"), ["a"], 0)

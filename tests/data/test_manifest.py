@@ -77,15 +77,210 @@ def test_a_missing_value_as_text_is_a_class_with_a_warning(folder):
     assert dataset.classes == ("None", "cat", "dog")
 
 
-def test_a_decimal_comma_is_named_where_it_leaves_a_column_out(folder):
-    commas = ["1,5", "2,25", "-3,5"] * (N // 3)
-    with pytest.warns(
-        RlmbaWarning, match="column 'dose' is not used: its numbers have a decimal comma"
-    ):
-        dataset = load_manifest(written(folder, dose=commas), **SMALL)
-    assert (
-        "'dose' (its numbers have a decimal comma: write them with a point)" in dataset.found()[-1]
+@pytest.mark.parametrize(
+    ("cells", "read", "told"),
+    [
+        (["0,5", "1,25", None], [0.5, 1.25, np.nan], "1 with a decimal comma"),
+        (["1.234,5", "-7", "NA"], [1234.5, -7, np.nan], "1 with a decimal comma"),
+        (["1,234.5", "1,234", "2"], [1234.5, 1234, 2], "1 with commas between thousands"),
+        (["45 %", "7%", "100\u00a0%"], [45, 7, 100], "1 with a percent sign"),
+        (["4,5 %", "7 %", None], [4.5, 7, np.nan], "1 with a decimal comma, 1 with a percent sign"),
+        (["0,500", "0,250", "0,125"], [0.5, 0.25, 0.125], "1 with a decimal comma"),
+        (["1.234", "2.500", "3"], [1.234, 2.5, 3], "'dose';"),
+    ],
+)
+def test_numbers_as_people_write_them(folder, cells, read, told):
+    dataset = load_manifest(written(folder, dose=cells * (N // 3), age=None, weight=None), **SMALL)
+    assert told in next(line for line in dataset.found() if line.startswith("features"))
+    expected = np.array(read * (N // 3))
+    np.testing.assert_array_equal(dataset._shown_numbers["dose"], expected)
+    if not np.isnan(expected).any():
+        training = expected[:9]
+        np.testing.assert_allclose(
+            values(dataset).inputs["features"][:, 0],
+            (expected - training.mean()) / training.std(),
+            rtol=1e-5,
+        )
+
+
+def test_a_table_as_a_german_spreadsheet_saves_it(tmp_path):
+    path = tmp_path / "m.csv"
+    lines = ["id;Preis;Anteil;text", "a;1.234,50;4,5 %;eins", "b;0,99;100 %;zwei", "c;;;drei"]
+    path.write_text("\r\n".join(lines), encoding="utf-8-sig")
+    dataset = load_manifest(path)
+    assert dataset.found()[2].startswith(
+        "features: 2 columns of numbers: 'Preis', 'Anteil' (2 with a decimal comma, 1 with a percent"
     )
+    assert dataset.shown(0) == {"text": "eins", "features": "Preis: 1234.5\nAnteil: 4.5 %"}
+    assert dataset.shown(2) == {"text": "drei"}
+
+
+def test_a_comma_that_could_mean_both_is_an_error_until_the_option_decides(folder):
+    path = written(folder, "m.csv", dose=["1,234", "5", "12,500"] * (N // 3))
+    with pytest.raises(DataError, match=r"line 2: .*'1,234'.*dataset_options\.decimal=comma"):
+        load_manifest(path, **SMALL)
+    for decimal, first in (("comma", 1.234), ("point", 1234)):
+        dataset = load_manifest(path, decimal=decimal, **SMALL)
+        assert dataset._shown_numbers["dose"][0] == first
+        assert list(dataset.reading()["notations"]) == ["dose"]
+    assert "dose" not in load_manifest(path, features=["age"], **SMALL)._shown_numbers
+    # A column that is used otherwise, or not at all, needs no decision.
+    assert load_manifest(path, shown_columns=["dose"], **SMALL).shown(0)["dose"] == "1,234"
+    with pytest.raises(UsageError, match="option decimal: expected point, comma or null, got ','"):
+        load_manifest(path, decimal=",", **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        (["0.5", "0,5", "2"], "line 2: .*'0,5', but '0.5' in an earlier row, and their decimal"),
+        (["1.234.567", "3", "0.5"], "line 3: .*'0.5', but '1.234.567' in an earlier row, and"),
+        (["45 %", "0.5", "2"], "line 2: .*'0.5', but '45 %' in an earlier row, and only one of"),
+        (["3", "45 %", "2"], "line 2: .*'45 %', but '3' in an earlier row, and only one of them"),
+    ],
+)
+def test_a_column_with_two_ways_to_write_numbers_is_named(folder, cells, problem):
+    path = written(folder, dose=cells * (N // 3))
+    with pytest.warns(RlmbaWarning, match=problem + ".*the column is not used"):
+        dataset = load_manifest(path, **SMALL)
+    assert "'dose' (holds " in dataset.found()[-1]
+    with pytest.raises(DataError, match=problem):
+        load_manifest(path, features=["dose"], **SMALL)
+
+
+def test_the_cell_that_is_no_number_is_named_whatever_the_others_are_like(folder):
+    path = written(folder, dose=["0,5"] * 4 + ["much"] + ["0,5"] * (N - 5))
+    told = load_manifest(path, **SMALL).found()[-1]
+    assert "'dose' (not all numbers: holds 'much' in line 5)" in told
+    with pytest.raises(DataError, match="line 5: column 'dose' holds 'much'"):
+        load_manifest(path, features=["dose"], **SMALL)
+
+
+def test_new_tables_are_read_in_the_notation_of_the_training_data(folder):
+    dose = ["0,5", "1,25", "3"] * (N // 3)
+    share = ["10 %", "20 %", "45 %"] * (N // 3)
+    trained = load_manifest(written(folder, dose=dose, share=share), **SMALL)
+    reading = json.loads(json.dumps(trained.reading()))
+    expected = values(trained).inputs["features"]
+
+    def features(**changes):
+        new = written(folder, "new.jsonl", **{"dose": dose, "share": share, **changes})
+        return values(quiet(new, reading=reading)).inputs["features"]
+
+    torch.testing.assert_close(features(), expected)
+    # Programs write numbers with a point: then nothing is in doubt either.
+    torch.testing.assert_close(features(dose=[0.5, 1.25, 3.0] * (N // 3)), expected)
+    torch.testing.assert_close(features(dose=["0.5", "1.25", "3"] * (N // 3)), expected)
+    # Taken alone, these cells could mean thousands; the training data decide.
+    written_dose = features(dose=["1,250"] * N)[:, trained.reading()["numbers"].index("dose")]
+    torch.testing.assert_close(written_dose, expected[1, -2].expand(N))
+    with pytest.raises(DataError, match="line 2: column 'dose' holds 'much', expected a number or"):
+        features(dose=["0,5", "much"] * (N // 2))
+    with pytest.raises(
+        DataError, match=r"line 1: column 'share' holds 0.1, expected a number with a"
+    ):
+        features(share=[0.1] * N)
+    del reading["notations"]
+    with pytest.raises(
+        DataError, match=r"line 1: column 'share' holds '10 %', expected a number or"
+    ):
+        features()
+    with pytest.raises(UsageError, match="option reading"):
+        quiet(folder / "new.jsonl", reading={**reading, "notations": {"dose": {"decimal": "x"}}})
+
+
+def test_columns_that_are_only_shown_and_columns_that_are_hidden(folder):
+    whole = load_manifest(
+        written(folder, note=["n"] * N), image_side=32, sample_rate=4000, tokens=8
+    )
+    path = written(
+        folder,
+        note=[f"note {i}" for i in range(N)],
+        photo=[f"{i}.jpg" if i else "gone.jpg" for i in range(N)],
+        score=[0.5 * i for i in range(N)],
+        words=["words.txt"] * N,
+        mixed=["0.jpg"] + ["no file"] * (N - 1),
+    )
+    (folder / "words.txt").write_text("from a file")
+    shown = {"shown_columns": ["Note", "photo", "score", "words", "mixed"]}
+    with pytest.warns(
+        RlmbaWarning, match=r"shown column 'photo': 1 files.*gone\.jpg: no such file"
+    ):
+        dataset = load_manifest(path, hidden_columns=["caption", "AGE"], **shown, **SMALL)
+    assert [m.name for m in dataset.modalities] == [m.name for m in whole.modalities]
+    assert dataset.fingerprint() == whole.fingerprint()
+    assert dataset.reading() == whole.reading()
+    assert dataset.settled == whole.settled
+    for a, b in zip(values(dataset).inputs.values(), values(whole).inputs.values(), strict=True):
+        assert torch.equal(a, b)
+    assert dataset.shown(2) == {
+        "image": folder / "2.jpg",
+        "audio": folder / "wav/2.wav",
+        "features": "weight: 2",
+        "note": "note 2",
+        "photo": folder / "2.jpg",
+        "score": "1",
+        "words": "from a file",
+        "mixed": "no file",
+    }
+    assert "photo" not in dataset.shown(0)
+    assert dataset.text(2, "text") == "<b>sample</b> number 2"
+    assert dataset.text(2, "image") is None
+    told = "\n".join(dataset.found())
+    assert "shown to people, not read by the network: 'note' (texts), 'photo' (files, 1 of" in told
+    assert "hidden from people: 'caption', 'age'" in told
+    assert pickle.loads(pickle.dumps(dataset)).shown(2) == dataset.shown(2)
+
+
+def test_a_picture_for_people_and_vectors_for_the_network(folder):
+    path = folder / "m.jsonl"
+    rows = [{"id": f"s{i}", "image": f"{i}.jpg", "emb": [i, 1.0 * i]} for i in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = load_manifest(path, shown_columns=["image"])
+    assert [m.name for m in dataset.modalities] == ["emb"]
+    assert dataset.shown(1) == {"image": folder / "1.jpg"}
+    for row in rows:
+        row["image"] = "gone/" + row["image"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.warns(RlmbaWarning, match="shown column 'image': 6 files"):
+        assert load_manifest(path, shown_columns=["image"]).shown(1) == {}
+
+
+def test_a_shown_column_with_the_name_of_a_modality_has_another_name(folder):
+    path = written(folder, text=["for people"] * N)
+    dataset = load_manifest(
+        path,
+        columns={"text": "caption"},
+        shown_columns=["text"],
+        hidden_columns=["caption"],
+        **SMALL,
+    )
+    assert "text" not in dataset.shown(0)
+    assert dataset.shown(0)["text_"] == "for people"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"shown_columns": ["label"]}, "shown_columns: .*'label', which is used as 'label'"),
+        ({"shown_columns": ["phto"]}, "shown_columns: .*no column 'phto'"),
+        ({"shown_columns": ["age", "Age"]}, "'age', which is listed twice"),
+        (
+            {"shown_columns": ["wav"], "columns": {"audio": "wav"}},
+            "'wav', which is used as 'audio'",
+        ),
+        ({"shown_columns": ["age"], "features": ["age"]}, "features: .*used as 'shown_columns'"),
+        (
+            {"shown_columns": ["age"], "hidden_columns": ["age"]},
+            "hidden_columns: .*'age', which is",
+        ),
+        ({"hidden_columns": ["id"]}, "hidden_columns: .*'id', which is used as 'id'"),
+        ({"hidden_columns": "age"}, "hidden_columns: expected a list of columns"),
+    ],
+)
+def test_shown_and_hidden_columns_are_checked(folder, options, problem):
+    with pytest.raises(UsageError, match=problem):
+        load_manifest(written(folder), **options, **SMALL)
 
 
 def test_found_says_what_is_taken_and_what_is_not(folder):

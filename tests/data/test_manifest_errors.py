@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -103,6 +104,14 @@ def test_labels_outside_the_classes(table):
     refused(
         table("id,n,label", "a,1,c\x07t", "b,2,x"), DataError, "line 2: label .* control characters"
     )
+    refused(
+        table("id,n,label", "a,1," + "x" * 201, "b,2,x"),
+        DataError,
+        "line 2: label 'x{80}' in column 'label': expected at most 200 characters, got 201; give the class",
+    )
+    refused(
+        path, UsageError, "option classes: class 'a.nb': expected one line", classes=["a\nb", "c"]
+    )
     refused(path, UsageError, "option classes: expected distinct, non-empty", classes=["a", "a"])
     refused(path, UsageError, "option classes: expected a list of class names", classes="cat")
 
@@ -161,6 +170,15 @@ def test_features_that_are_no_numbers(table):
     refused(path, UsageError, "option features: expected a list", features="n")
     path = table("id,n,m", "a,1e400,2", "b,2,3.5")
     refused(path, DataError, "line 2: column 'n' holds '1e400'", features=["n"])
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("v\0", "one line without control"), ("v" * 201, "at most 200 characters")],
+)
+def test_a_list_whose_column_cannot_name_a_modality(table, name, problem):
+    path = table(json.dumps({"id": "a", "text": "x", name: [1, 2]}), name="m.jsonl")
+    refused(path, UsageError, f"cannot be its name: expected {problem}.*; rename the column")
 
 
 def test_lists_of_different_length_are_not_used_unless_asked_for(table):

@@ -58,6 +58,15 @@ def saved(tmp_path):
     return save
 
 
+def test_images_inside_rows_that_only_people_see(saved, tmp_path):
+    options = {"media": tmp_path / "media", "shown_columns": ["picture"], "hidden_columns": ["age"]}
+    dataset = load_huggingface(saved(rows(6)), **options)
+    assert [m.name for m in dataset.modalities] == ["text", "features", "vector"]
+    shown = dataset.shown(2)
+    assert list(shown) == ["text", "picture"]
+    assert shown["picture"].read_bytes() == png(2)["bytes"]
+
+
 def test_splits_classes_and_images_inside_rows(saved, tmp_path):
     parts = {"train": rows(6), "validation": rows(2, 6), "test": rows(3, 8, kind=[0, -1, 1])}
     path = saved(datasets.DatasetDict(parts))

@@ -130,8 +130,14 @@ def test_cells_larger_than_the_csv_modules_limit(write):
         (b"sep=;\n", "only empty cells"),
         (b"id,label,id\n1,x,2\n", "line 1: columns 1 and 3 have the same name 'id'"),
         (b",id\n0,a\n", "line 1: column 1 has no name, but line 2 has '0' in it; .*index=False"),
-        (b"id,label\na,x\nb\nc,y\n", "line 3: expected 2 cells as in the header, got 1.*quotes"),
-        (b"id,label\na,x\nb,y,z\n", "line 3: expected 2 cells as in the header, got 3"),
+        (
+            b"id,label\na,x\nb\nc,y\n",
+            "line 3: expected 2 cells .*, got 1.*add the separators.*quotes",
+        ),
+        (
+            b"id,label\na,x\nb,y,z\n",
+            "line 3: expected 2 cells .*, got 3.*the separator in quotes",
+        ),
         (b"id,label\na,x\nb", "line 3: expected 2 cells as in the header, got 1.*cut off"),
         (b'id,label\na,x\nb,"half of\na text', "line 3: .*cut off"),
         (b'id,label\na,"x" y\n', "line 2: .*quote"),

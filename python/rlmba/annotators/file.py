@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmba.annotators.label_table import read_labels, require_writable
-from rlmba.annotators.matching import CANNOT_TELL
+from rlmba.annotators.matching import CANNOT_TELL, storable
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, StorageError, UsageError
 from rlmba.markup import command
 from rlmba.reading.files import open_regular
@@ -210,22 +210,17 @@ def _columns(batch: LabelBatch, answers: Mapping[str, str | None]) -> dict[str, 
         "difficulty": [_short(q.difficulty) for q in questions],
     }
     for modality, weight in batch.weights.items():
-        columns[f"weight_{modality}"] = [weight] * len(questions)
+        columns[f"weight_{storable(modality)}"] = [weight] * len(questions)
     for shown in ([q.texts for q in questions], [q.files for q in questions]):
         for modality in dict.fromkeys(name for of_one in shown for name in of_one):
-            name = guarded(modality)
+            name = guarded(storable(modality))
             while name in columns or not name:
                 name += "_"
             columns[name] = [
-                guarded(longest(_writable(of_one[modality]))) if modality in of_one else None
+                guarded(longest(storable(of_one[modality]))) if modality in of_one else None
                 for of_one in shown
             ]
     return columns
-
-
-def _writable(text: str) -> str:
-    """A text without what a CSV cannot hold. It is only displayed, so nothing depends on its exact form."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:

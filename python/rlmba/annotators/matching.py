@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from rlmba.cells import NameIndex, all_numbers, folded, spaced, whole
+from rlmba.cells import LONGEST_NAME, NameIndex, all_numbers, folded, one_line, spaced, whole
 from rlmba.spreadsheet import unguarded
 
-__all__ = ["CANNOT_TELL", "AskedIds", "ClassNames", "is_storable"]
+__all__ = ["CANNOT_TELL", "AskedIds", "ClassNames", "is_storable", "storable"]
 
 CANNOT_TELL = "?"
 """What a table of labels holds for "cannot tell". No new class may have this name."""
@@ -22,6 +22,11 @@ _MANY = 5000
 def is_storable(text: str) -> bool:
     """Whether a text can be written to a file in UTF-8: it has no NUL byte and no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def storable(text: str) -> str:
+    """A text that is only displayed, with a replacement for what :func:`is_storable` excludes."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 class ClassNames:
@@ -48,7 +53,7 @@ class ClassNames:
 
         An apostrophe that guards the label against spreadsheets is ignored. Where classes are open, a label
         that means no class becomes one, with single spaces. The exceptions are :data:`CANNOT_TELL` and text
-        that cannot be stored (:func:`is_storable`).
+        that is no name (:func:`rlmba.cells.one_line`).
 
         Parameters
         ----------
@@ -64,7 +69,7 @@ class ClassNames:
             if alike := self._names.alike(text):
                 return alike[0] if len(alike) == 1 else None
         name = spaced(unguarded(label))
-        if not self._open or name in ("", CANNOT_TELL) or not is_storable(name):
+        if not self._open or name in ("", CANNOT_TELL) or one_line(name):
             return None
         name = whole(name) if self._numbers else name
         self._names.add(name)
@@ -73,15 +78,20 @@ class ClassNames:
     def refusal(self, label: str) -> str:
         """Why :meth:`find` returns None for a label, and what is allowed instead."""
         if alike := self._names.alike(unguarded(label)):
-            return f"label {label!r} could mean each of {alike}; write it exactly"
+            return f"label {_short(label)} could mean each of {alike}; write it exactly"
         if self._open:
-            return f"label {label!r} cannot be the name of a new class; give it another name"
+            problem = one_line(spaced(unguarded(label)))
+            return (
+                f"label {_short(label)} cannot be the name of a new class"
+                f"{': ' * bool(problem)}{problem}; give it another name"
+            )
         names = list(self._names)
-        nearest = difflib.get_close_matches(folded(label), [folded(name) for name in names], 1)
+        near = [folded(name) for name in names] if len(label) <= LONGEST_NAME else []
+        nearest = difflib.get_close_matches(folded(label), near, 1)
         meant = next((name for name in names if nearest and folded(name) == nearest[0]), None)
         more = f" and {len(names) - _SHOWN_CLASSES} more" if len(names) > _SHOWN_CLASSES else ""
         return (
-            f"label {label!r} is not one of the classes"
+            f"label {_short(label)} is not one of the classes"
             + (f" (did you mean {meant!r}?)" if meant is not None else "")
             + f": {', '.join(map(repr, names[:_SHOWN_CLASSES]))}{more}"
         )
@@ -110,13 +120,19 @@ class AskedIds:
     def refusal(self, cell: str) -> str:
         """Why :meth:`find` returns None for an id."""
         if alike := self._names.alike(unguarded(cell)):
-            return f"id {cell!r} could mean each of {alike[:_SHOWN_IDS]}; write it exactly"
+            return f"id {_short(cell)} could mean each of {alike[:_SHOWN_IDS]}; write it exactly"
         candidates = self._sorted
         if len(candidates) > _MANY:  # difflib takes 10 µs for each
             ends = (cell[:3], cell[-3:])
             near = [c for c in candidates if c.startswith(ends[0]) or c.endswith(ends[1])]
             candidates = near[:_MANY]
+        if len(cell) > LONGEST_NAME:
+            candidates = []
         nearest = difflib.get_close_matches(cell, candidates, 1)
-        return f"id {cell!r} was not asked for" + (
+        return f"id {_short(cell)} was not asked for" + (
             f" (did you mean {nearest[0]!r}?)" if nearest else ""
         )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= LONGEST_NAME else text[:60] + "…")

@@ -59,6 +59,17 @@ def init(
             help="Encoding of text files that are not UTF-8, e.g. gb18030. [default: found from the files]"
         ),
     ] = None,
+    show: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that people see and the network does not read; repeat for several.",
+        ),
+    ] = None,
+    hide: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column that people do not see; repeat for several."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. batch_size=20."),
@@ -92,6 +103,10 @@ def init(
     )
     if encoding is not None:
         chosen["dataset_options.encoding"] = encoding
+    if show:
+        chosen["dataset_options.shown_columns"] = show
+    if hide:
+        chosen["dataset_options.hidden_columns"] = hide
     config = configure(chosen, settings=settings or [])
     found, lines = sound_settings(config)
     encoders: list[ChosenEncoder] = []

@@ -57,9 +57,7 @@ class _RunProgress:
         if evaluation.majority is not None:
             figures += f"  largest class {evaluation.majority:.3f}"
         seconds = sum(record.seconds.values())
-        _say(
-            f"round {record.round:2d}  labels {record.labels:5d}  {figures}  ({seconds:.1f} s)"
-        )
+        _say(f"round {record.round:2d}  labels {record.labels:5d}  {figures}  ({seconds:.1f} s)")
 
 
 @contextlib.contextmanager

@@ -232,6 +232,16 @@ class MultimodalDataset(ABC):
         """
         return {} if self.source is None else self.source.shown(position)
 
+    def text(self, position: int, modality: str) -> str | None:
+        """The text that the network reads in a sample, whether people are shown it or not.
+
+        None if the modality is no text, or the sample lacks it. By default, it is what people are shown.
+        """
+        if self.source is not None:
+            return self.source.text(position, modality)
+        shown = self.shown(position).get(modality)
+        return shown if isinstance(shown, str) else None
+
     def found(self) -> Sequence[str]:
         """What was found when the data was read, one line each, for the user."""
         parts = [f"{len(self.train_positions):,} for training"]

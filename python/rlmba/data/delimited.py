@@ -149,7 +149,10 @@ def read_cells(path: Path, text: str) -> tuple[dict[str, list[str | None]], list
                 + (
                     "the file seems to be cut off: save or copy it again"
                     if cut
-                    else "put a cell that contains the separator or a line end in quotes"
+                    else "put a cell that contains the separator in quotes"
+                    if len(row) > len(header)
+                    else "add the separators of the empty cells, or put a cell that contains a line end in "
+                    "quotes"
                 )
             )
         rows.append(row[: len(header)])

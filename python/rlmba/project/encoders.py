@@ -320,8 +320,8 @@ def _reaches(host: str) -> bool:
 
 def _texts(dataset: MultimodalDataset, name: str) -> list[str]:
     places = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _TEXTS)).round())
-    shown = (dataset.shown(int(i)).get(name) for i in places)
-    return [text for text in shown if isinstance(text, str)]
+    texts = (dataset.text(int(i), name) for i in places)
+    return [text for text in texts if text is not None]
 
 
 def language_of(texts: Sequence[str]) -> str:

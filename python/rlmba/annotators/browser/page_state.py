@@ -21,6 +21,7 @@ from rlmba.annotators.browser.answer_log import (
 )
 from rlmba.annotators.guidance import guidance
 from rlmba.annotators.matching import CANNOT_TELL, ClassNames
+from rlmba.cells import LONGEST_NAME
 from rlmba.config.schema import ProjectConfig
 from rlmba.errors import AnnotatorError, RunFolderError, UsageError
 from rlmba.runfolder.batches import LabelBatch, Question
@@ -32,8 +33,6 @@ __all__ = ["AnswerConflictError", "PageState", "ShownBatch"]
 
 _HELD = 60.0
 """Seconds for which a sample counts as open in a tab after the tab was last heard of."""
-
-_NAME_LENGTH = 200
 
 
 class AnswerConflictError(AnnotatorError):
@@ -241,9 +240,9 @@ class PageState:
         if not batch.content.open:
             raise UsageError(ClassNames(classes, open=False).refusal(label))
         name = " ".join(unicodedata.normalize("NFC", label).split())
-        if not name or len(name) > _NAME_LENGTH or not name.isprintable():
+        if not name or len(name) > LONGEST_NAME or not name.isprintable():
             raise UsageError(
-                f"expected a class name of 1 to {_NAME_LENGTH} printable characters, got {label!r}"
+                f"expected a class name of 1 to {LONGEST_NAME} printable characters, got {label!r}"
             )
         if name == CANNOT_TELL:
             raise UsageError(

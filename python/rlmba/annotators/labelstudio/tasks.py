@@ -11,6 +11,7 @@ from typing import Any
 
 from rlmba.annotators.labelstudio.labeling import CHOICES, Column, column
 from rlmba.annotators.labelstudio.media import MediaTransport, tag_of
+from rlmba.annotators.matching import storable
 from rlmba.errors import RlmbaWarning
 from rlmba.runfolder.batches import LabelBatch, Question
 
@@ -69,7 +70,7 @@ def tasks(
     for question in questions:
         data = dict.fromkeys(keys, "") | _facts(batch, question, notes[question.id])
         data |= {key: addresses[path] for (id_, key), path in shown.items() if id_ == question.id}
-        data |= {column(m, "Text").key: text for m, text in question.texts.items()}
+        data |= {column(m, "Text").key: storable(text) for m, text in question.texts.items()}
         made.append({"data": data} | _prediction(batch, question))
     return made
 

@@ -127,6 +127,9 @@ def _warn(parsed: ParsedTable, foreign: str) -> None:
         f"of {len(parsed.ids):,} rows {_reasons(unexpected)}" if unexpected else "",
         foreign,
     ]
+    for name, column in parsed.shown.items():
+        if column.missing:
+            lines.append(f"shown column {name!r}: {missing_line(parsed.ids, column.missing)}")
     for line in filter(None, lines):
         warnings.warn(f"{parsed.table.path}: {line}", RlmbaWarning, stacklevel=4)
 
@@ -162,7 +165,12 @@ def _finish(
         present=parsed.present[kept],
         sources=sources,
         numbers={m: scales[m](v, ids) for m, v in values.items()},
-        shown_numbers={c: v[kept] for c, v in parsed.columns.numbers.items()},
+        shown_numbers={
+            c: v[kept] for c, v in parsed.columns.numbers.items() if c not in parsed.columns.hidden
+        },
+        percent=frozenset(c for c, n in parsed.columns.notations.items() if n.percent),
+        shown_only={c: [s.cells[row] for row in kept.tolist()] for c, s in parsed.shown.items()},
+        hidden=frozenset(m for m, c in parsed.columns.of().items() if c in parsed.columns.hidden),
     )
     columns = {m: c for m, c in parsed.columns.of().items() if m in parsed.modalities}
     numbers = list(parsed.columns.numbers) if FEATURES in parsed.modalities else []
@@ -171,6 +179,7 @@ def _finish(
         "modalities": list(parsed.modalities),
         "columns": columns,
         "numbers": numbers,
+        "notations": {c: notation._asdict() for c, notation in parsed.columns.notations.items()},
         "text_is_file": parsed.text_is_file,
         "sound": parsed.sound,
         "audio": options.audio if earlier is None else earlier.audio,

@@ -13,9 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import all_numbers, as_text, is_missing
+from rlmba.cells import as_text, is_missing, one_line
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
-from rlmba.data.manifest.values import BeyondError, RaggedError, numbers_of, vectors_of
+from rlmba.data.manifest.values import (
+    PLAIN,
+    AmbiguousError,
+    BeyondError,
+    MixedError,
+    Notation,
+    RaggedError,
+    notation_of,
+    numbers_of,
+    vectors_of,
+)
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
 
@@ -27,6 +37,7 @@ __all__ = [
     "find_id",
     "is_file_name",
     "named",
+    "named_as_files",
 ]
 
 FEATURES = "features"
@@ -82,8 +93,14 @@ class Columns:
         Whether the name of the text column says that it holds paths; None: its values decide.
     numbers : mapping of str to float64 array [n]
         The columns of :data:`FEATURES`; NaN where a cell is empty.
+    notations : mapping of str to Notation
+        How the numbers of these columns are written, unless they are written as programs write them.
     vectors : mapping of modality to (str, float64 array [n, D])
         Columns with a list of numbers in each cell; a row of NaN where a cell is empty.
+    shown_only : tuple of str
+        Columns that people see and the network does not read.
+    hidden : tuple of str
+        Columns that people do not see.
     unused : mapping of str to str
         Columns that are not used, and why.
     """
@@ -94,7 +111,10 @@ class Columns:
     media: Mapping[str, str] = field(default_factory=dict)
     text_is_file: bool | None = None
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    notations: Mapping[str, Notation] = field(default_factory=dict)
     vectors: Mapping[str, tuple[str, NDArray[np.float64]]] = field(default_factory=dict)
+    shown_only: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -154,9 +174,15 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     files = [taken["id"]] if is_file_name(taken["id"]) else []
     others = {key: column for key, column in taken.items() if column not in files}
     chosen = _chosen(table, options.columns, others)
-    free = [c for c in table.columns if c not in {*taken.values(), *chosen.values()}]
+    uses = {column: key for key, column in {**taken, **chosen}.items()}
+    shown_only = _listed(table, "shown_columns", options.shown_only, uses)
+    uses |= dict.fromkeys(shown_only, "shown_columns")
+    # Labels and splits are never shown, so that listing them changes nothing.
+    always = {c: use for c, use in uses.items() if use in ("id", "shown_columns")}
+    hidden = _listed(table, "hidden_columns", options.hidden, always)
+    free = [c for c in table.columns if c not in uses]
     files = [c for c in files if c not in chosen.values()]
-    wanted = _numbers_wanted(table, options.features, free)
+    wanted = _listed(table, "features", options.features or (), uses)
     media, vectors = _by_option(table, chosen)
     excluded = {m for m, c in options.columns.items() if c is None}
     rest = [c for c in free if c not in wanted and _plain(c) not in excluded]
@@ -167,7 +193,9 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
     used = {*media.values(), *(c for c, _ in vectors.values())}
     rest = [c for c in free if c not in used]
     unused |= {c: "not wanted" for c in rest if _plain(c) in excluded}
-    numbers = _numbers(table, wanted if options.features is not None else rest, options, unused)
+    numbers, notations = _numbers(
+        table, wanted if options.features is not None else rest, options, unused
+    )
     for column in rest:
         if column not in numbers and column not in unused:
             unused[column] = "neither numbers nor the name of a modality"
@@ -185,7 +213,10 @@ def find_columns(table: Table, options: Options, labels: LabelOptions) -> Column
         media={m: media[m] for m in MEDIA if m in media},
         text_is_file=is_file,
         numbers=numbers,
+        notations=notations,
         vectors=vectors,
+        shown_only=shown_only,
+        hidden=hidden,
         unused=unused,
     )
     if not columns.modalities:
@@ -219,6 +250,11 @@ def named(table: Table, name: str) -> str | None:
         return name
     same = [c for c in table.columns if c.lower() == name.lower()]
     return same[0] if len(same) == 1 else None
+
+
+def named_as_files(column: str) -> bool:
+    """Whether a column has one of the names by which columns of files are recognized."""
+    return any(_plain(column) in names for kind, names in _NAMES.items() if kind != "text")
 
 
 def _plain(column: str) -> str:
@@ -263,22 +299,23 @@ def _chosen(
     return chosen
 
 
-def _numbers_wanted(
-    table: Table, features: tuple[str, ...] | None, free: Sequence[str]
-) -> list[str]:
-    """Columns that the option ``features`` names."""
-    wanted = []
-    for name in features or ():
+def _listed(
+    table: Table, option: str, names: Sequence[str], uses: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Columns that an option lists, checked; ``uses`` are columns that it cannot list, and their use."""
+    listed: list[str] = []
+    for name in names:
         column = named(table, name)
         if column is None:
-            raise UsageError(f"option features: {_no_column(table, name)}")
-        if column not in free or column in wanted:
+            raise UsageError(f"option {option}: {_no_column(table, name)}")
+        if column in uses or column in listed:
+            why = f"is used as {uses[column]!r}" if column in uses else "is listed twice"
             raise UsageError(
-                f"option features: expected columns without another use, got {column!r}, which is the id, "
-                "the label, the split or a modality, or is listed twice"
+                f"option {option}: expected columns without another use, got {column!r}, which {why}; "
+                "remove it from the option"
             )
-        wanted.append(column)
-    return wanted
+        listed.append(column)
+    return tuple(listed)
 
 
 def _by_option(
@@ -361,6 +398,11 @@ def _by_name(
 
 
 def _check_name(modality: str, column: str) -> None:
+    if problem := one_line(modality):
+        raise UsageError(
+            f"column {column[:80]!r} holds lists of numbers and would be a modality, but {modality[:80]!r} "
+            f"cannot be its name: {problem}; rename the column in the table"
+        )
     if modality in _RESERVED or not modality or modality != modality.strip():
         raise UsageError(
             f"column {column!r} holds lists of numbers, but {modality!r} cannot be the name of a modality; "
@@ -370,16 +412,31 @@ def _check_name(modality: str, column: str) -> None:
 
 def _numbers(
     table: Table, columns: Sequence[str], options: Options, unused: dict[str, str]
-) -> dict[str, NDArray[np.float64]]:
-    """Numeric columns among ``columns``; the others are added to ``unused``, with the reason."""
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Notation]]:
+    """Numeric columns among ``columns``, and notations that are not plain.
+
+    The other columns are added to ``unused``, with the reason.
+    """
     if options.features is None and FEATURES in options.columns and not options.columns[FEATURES]:
-        return {}
+        return {}, {}
     found: dict[str, NDArray[np.float64]] = {}
+    notations: dict[str, Notation] = {}
     for column in columns:
         if column in unused:
             continue
+        if options.features is None and (why := _other_meaning(column)):
+            unused[column] = why
+            continue
         try:
-            numbers = numbers_of(table.columns[column])
+            notation = notation_of(table.columns[column], options.decimal)
+            numbers = numbers_of(table.columns[column], notation)
+        except AmbiguousError as error:
+            row, problem = error.args
+            raise DataError(
+                f"{table.place(row)}: column {column!r} {problem}; say which with "
+                f"{set_option('decimal', 'comma')} or {set_option('decimal', 'point')}, or list the columns "
+                f"of numbers to use in the option features"
+            ) from None
         except RaggedError as error:
             row, problem = error.args
             if options.features is not None:
@@ -387,11 +444,10 @@ def _numbers(
                     f"{table.place(row)}: column {column!r} {problem}, expected a number or an empty cell; "
                     "repair the row, or remove the column from the option features"
                 ) from None
-            texts = [cell for cell in table.columns[column] if isinstance(cell, str)]
-            if any("," in text for text in texts) and all_numbers(texts):
-                unused[column] = "its numbers have a decimal comma: write them with a point"
+            if isinstance(error, MixedError):
+                unused[column] = f"{problem}: {table.place(row).rpartition(', ')[2]}"
                 warnings.warn(
-                    f"{table.path}: column {column!r} is not used: {unused[column]}",
+                    f"{table.place(row)}: column {column!r} {problem}; the column is not used",
                     RlmbaWarning,
                     stacklevel=2,
                 )
@@ -400,24 +456,29 @@ def _numbers(
                     f"not all numbers: {problem} in {table.place(row).rpartition(', ')[2]}"
                 )
             continue
-        why = "" if options.features is not None else _no_feature(column, numbers)
+        why = "" if options.features is not None else _no_feature(numbers)
         if why:
             unused[column] = why
-        else:
-            found[column] = numbers
-    return found
+            continue
+        found[column] = numbers
+        if notation != PLAIN:
+            notations[column] = notation
+    return found, notations
 
 
-def _no_feature(column: str, numbers: NDArray[np.float64]) -> str:
+def _other_meaning(column: str) -> str:
+    """Why a column is not a feature, by its name; "" if the name does not say."""
+    name = _plain(column)
+    if name in _COUNTERS or name.startswith("unnamed"):
+        return "named like a row counter or a score"
+    return "named like a label" if name in _LIKE_LABELS else ""
+
+
+def _no_feature(numbers: NDArray[np.float64]) -> str:
     """Why a column of numbers is not a feature; "" if it is."""
     there = numbers[~np.isnan(numbers)]
     if not len(there):
         return "empty"
-    name = _plain(column)
-    if name in _COUNTERS or name.startswith("unnamed"):
-        return "named like a row counter or a score"
-    if name in _LIKE_LABELS:
-        return "named like a label"
     if len(there) == len(numbers) > _FEW and there[0] in (0, 1) and (np.diff(there) == 1).all():
         return "counts the rows"
     return ""

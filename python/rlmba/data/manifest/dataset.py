@@ -109,6 +109,12 @@ class ManifestRows:
         Standardized.
     shown_numbers : mapping of str to float64 array [n]
         The original numbers by column, which people are shown; NaN where a cell is empty.
+    percent : frozenset of str
+        Columns of ``shown_numbers`` that are percentages.
+    shown_only : mapping of str to sequence of str, path or None
+        By column, texts and files that people are shown and the network does not read.
+    hidden : frozenset of str
+        Modalities of ``sources`` that people are not shown.
     """
 
     ids: Sequence[str]
@@ -120,6 +126,9 @@ class ManifestRows:
     sources: Mapping[str, Sequence[Source | None]]
     numbers: Mapping[str, NDArray[np.float32]]
     shown_numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    percent: frozenset[str] = frozenset()
+    shown_only: Mapping[str, Sequence[str | Path | None]] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -222,6 +231,9 @@ class ManifestDataset(MediaDataset):
         self.settled = settled
         self._samples = samples
         self._shown_numbers = rows.shown_numbers
+        self._percent = rows.percent
+        self._shown_only = rows.shown_only
+        self._hidden = rows.hidden
         self._numbers = rows.numbers
         self._reading = reading
         self._found = found
@@ -268,30 +280,53 @@ class ManifestDataset(MediaDataset):
         return keys
 
     def shown(self, position: int) -> Mapping[str, str | Path]:
-        """Texts, paths of files, and single numbers as text, by modality.
+        """Texts, paths of files, and single numbers as text, by modality; then columns that are only shown.
 
         A text is cut after 20,000 characters. The sound of a video is not listed separately, since the
-        video includes it. Lists of numbers and files that no longer exist are left out.
+        video includes it. Hidden columns, lists of numbers and files that no longer exist are left out. A
+        column that is only shown has its own name, with "_" appended if a modality has the same name.
         """
         sources = self._samples[position].sources
         shown: dict[str, str | Path] = {}
         for modality in (m for m in MEDIA if sources.get(m) is not None):
             source = sources[modality]
-            if source is None or (modality == "audio" and source.form == "clip"):
+            if source is None or modality in self._hidden:
                 continue
-            if source.form == "text":
-                text = _text_of(source, self.recipe.encoding)
-                if text is not None:
-                    shown[modality] = text
-            elif source.path is not None and source.path.is_file():
-                shown[modality] = source.path
+            if modality == "audio" and source.form == "clip":
+                continue
+            content = self.text(position, modality) if source.form == "text" else source.path
+            if content is not None:
+                shown[modality] = content
         if numbers := self._numbers_as_text(position):
             shown["features"] = numbers
-        return shown
+        names = {m.name for m in self.modalities}
+        for column, cells in self._shown_only.items():
+            cell = cells[position]
+            if isinstance(cell, Path) and cell.suffix.lower() == ".txt":
+                cell = _text_of(Source("text", cell), self.recipe.encoding)
+            name = column
+            while name in names:
+                name += "_"
+            names.add(name)
+            if cell is not None:
+                shown[name] = _cut(cell) if isinstance(cell, str) else cell
+        return {
+            name: content
+            for name, content in shown.items()
+            if isinstance(content, str) or content.is_file()
+        }
+
+    def text(self, position: int, modality: str) -> str | None:
+        """See :meth:`rlmba.data.MultimodalDataset.text`; cut after 20,000 characters."""
+        source = self._samples[position].sources.get(modality)
+        if source is None or source.form != "text":
+            return None
+        text = _text_of(source, self.recipe.encoding)
+        return None if text is None else _cut(text)
 
     def _numbers_as_text(self, position: int) -> str:
         lines = [
-            f"{column}: {values[position]:.6g}"
+            f"{column}: {values[position]:.6g}{' %' if column in self._percent else ''}"
             for column, values in self._shown_numbers.items()
             if not np.isnan(values[position])
         ]
@@ -326,6 +361,8 @@ def _text_of(source: Source, encoding: str) -> str | None:
             text = read_text(source.path, encoding).text
         except OSError:
             return None
-    if text is None:
-        return None
+    return text
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

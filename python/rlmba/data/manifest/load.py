@@ -91,6 +91,16 @@ def load_manifest(
     encoding : str, optional
         The encoding of text files that are not UTF-8 and have no byte order mark, such as "gb18030". The
         default is guessed from all of them together.
+    shown_columns : sequence of str, optional
+        Columns that people who label see and the network does not read, such as a picture where the network
+        reads its embedding. The cells are paths if all of them look like names of files and one of these
+        exists, or if the column is called "image", "photo", "audio" or the like; otherwise they are texts.
+        Missing files are counted, and change nothing else.
+    hidden_columns : sequence of str, optional
+        Columns that people do not see. The network reads them if it would otherwise.
+    decimal : {"point", "comma"}, optional
+        The decimal sign of columns whose numbers could have either, such as "1,234". Columns with "0,5" or
+        "1,234.5" are recognized without it, each column by all of its rows.
     reading : mapping, optional
         The :meth:`~rlmba.data.MultimodalDataset.reading` of another data set. The rows are then read
         as that data set's were, and all of them are for training. Labels and splits are not read, and

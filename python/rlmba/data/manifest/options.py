@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlmba.cells import one_line
 from rlmba.data.manifest.measures import SMALLEST
+from rlmba.data.manifest.values import DECIMALS
 from rlmba.data.media.content import Recipe
 from rlmba.errors import UsageError
 
@@ -49,7 +51,8 @@ class Options:
     """Options about samples; :func:`rlmba.data.load_manifest` explains each.
 
     ``columns`` maps each modality to its column, or to None if the modality is not wanted. If
-    ``seconds``, ``image_side`` or ``tokens`` is None, it is measured on the data.
+    ``seconds``, ``image_side`` or ``tokens`` is None, it is measured on the data. ``shown_only`` and
+    ``hidden`` are the options ``shown_columns`` and ``hidden_columns``.
     """
 
     id: str
@@ -63,6 +66,9 @@ class Options:
     tokens: int | None
     audio: str = "spectrogram"
     encoding: str | None = None
+    shown_only: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    decimal: str | None = None
 
 
 def checked_options(
@@ -86,6 +92,9 @@ def checked_options(
     tokens: int | None = None,
     encoding: str | None = None,
     no_label: Sequence[str | int | float] = (),
+    shown_columns: Sequence[str] = (),
+    hidden_columns: Sequence[str] = (),
+    decimal: str | None = None,
 ) -> tuple[Options, LabelOptions]:
     """Check the options of a data set that is a table; :func:`rlmba.data.load_manifest` explains each.
 
@@ -95,6 +104,10 @@ def checked_options(
         If an option has a value that it cannot have.
     """
     _check_columns(columns, features)
+    _check_names("shown_columns", shown_columns)
+    _check_names("hidden_columns", hidden_columns)
+    if decimal not in (None, *DECIMALS):
+        raise UsageError(f"option decimal: expected point, comma or null, got {decimal!r}")
     if not isinstance(sound, bool):
         raise UsageError(f"option sound: expected true or false, got {sound!r}")
     if unlabeled not in ("keep", "drop"):
@@ -135,6 +148,9 @@ def checked_options(
         tokens=tokens,
         audio=audio,
         encoding=_known_encoding(encoding),
+        shown_only=tuple(shown_columns),
+        hidden=tuple(hidden_columns),
+        decimal=decimal,
     )
     names = None if classes is None else _class_names(classes)
     return options, LabelOptions(
@@ -202,11 +218,14 @@ def _check_columns(columns: Any, features: Any) -> None:
                 f"option columns: expected the name of a column for each modality, or null for "
                 f"none, got {modality!r}: {column!r}"
             )
-    if features is not None and (
-        isinstance(features, str) or not all(isinstance(f, str) for f in features)
-    ):
+    if features is not None:
+        _check_names("features", features)
+
+
+def _check_names(option: str, names: Any) -> None:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UsageError(
-            f"option features: expected a list of columns, or [] for none, got {features!r}"
+            f"option {option}: expected a list of columns, or [] for none, got {names!r}"
         )
 
 
@@ -229,4 +248,7 @@ def _class_names(classes: Sequence[Any]) -> tuple[str, ...]:
     names = tuple(str(c).strip() for c in classes)
     if not names or not all(names) or len(set(names)) != len(names):
         raise UsageError(f"option classes: expected distinct, non-empty names, got {list(classes)}")
+    for name in names:
+        if problem := one_line(name):
+            raise UsageError(f"option classes: class {name[:80]!r}: {problem}; rename it")
     return names

@@ -13,7 +13,13 @@ from rlmba.data.manifest.columns import FEATURES, Columns, find_columns
 from rlmba.data.manifest.options import MEDIA, LabelOptions, Options, set_option
 from rlmba.data.manifest.reading import Reading
 from rlmba.data.manifest.rows import read_ids, read_labels
-from rlmba.data.manifest.sources import Sources, find_sources, texts_are_files
+from rlmba.data.manifest.sources import (
+    ShownColumn,
+    Sources,
+    find_shown,
+    find_sources,
+    texts_are_files,
+)
 from rlmba.data.manifest.splits import NOT_USED, read_splits
 from rlmba.data.table import Table
 from rlmba.errors import UsageError
@@ -46,6 +52,8 @@ class ParsedTable:
         Numbers; NaN where a cell is empty.
     modalities : tuple of str
     present : bool array [n, M]
+    shown : dict of str to ShownColumn
+        Columns that people see and the network does not read.
     without : list of str
         Modalities that no training row has; :func:`leave_out` finds them.
     left_out : dict of str to str
@@ -65,6 +73,7 @@ class ParsedTable:
     values: dict[str, NDArray[np.float64]]
     modalities: tuple[str, ...]
     present: NDArray[np.bool_]
+    shown: dict[str, ShownColumn]
     without: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -117,7 +126,7 @@ def parse_table(
     present = np.stack([there[m] for m in modalities], axis=1)
     return ParsedTable(
         table, root, columns, text_is_file, sound, ids, known, classes, splits, sources, values,
-        modalities, present,
+        modalities, present, find_shown(table, columns, root),
     )  # fmt: skip
 
 

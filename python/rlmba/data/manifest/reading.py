@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 from rlmba.data.manifest.columns import FEATURES, Columns, find_id, named
 from rlmba.data.manifest.options import MEDIA, SOUND_FORMS, Options
 from rlmba.data.manifest.scale import Scale
-from rlmba.data.manifest.values import RaggedError, numbers_of, vectors_of
+from rlmba.data.manifest.values import (
+    DECIMALS,
+    PLAIN,
+    Notation,
+    RaggedError,
+    notation_of,
+    numbers_of,
+    vectors_of,
+)
 from rlmba.data.media.content import Recipe
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning, UsageError
@@ -57,6 +66,10 @@ class Reading:
             self._id = str(reading["id"])
             self._columns = dict(reading["columns"])
             self._numbers = tuple(reading["numbers"])
+            # Folders of earlier versions have no notations.
+            self._notations = {c: Notation(**n) for c, n in reading.get("notations", {}).items()}
+            if not {n.decimal for n in self._notations.values()} <= {"", *DECIMALS}:
+                raise ValueError("an unknown decimal sign")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(
                 f"option reading: expected the reading() of a data set that was a table, got a mapping "
@@ -125,14 +138,26 @@ class Reading:
                 lacking.append(name)
                 numbers[name] = np.full(len(table), np.nan)
                 continue
-            try:
-                numbers[name] = numbers_of(table.columns[column])
-            except RaggedError as error:
-                row, problem = error.args
-                raise DataError(
-                    f"{table.place(row)}: column {column!r} {problem}, expected a number or an empty cell"
-                ) from None
+            numbers[name] = self._numbers_of(table, column, self._notations.get(name, PLAIN))
         return numbers, lacking
+
+    @staticmethod
+    def _numbers_of(table: Table, column: str, before: Notation) -> NDArray[np.float64]:
+        """The numbers of a column, in the notation of the training data, or in one that cannot be doubted."""
+        cells = table.columns[column]
+        try:
+            return numbers_of(cells, before)
+        except RaggedError as error:
+            first = error
+        with suppress(RaggedError):
+            now = notation_of(cells)
+            if now.percent == before.percent:
+                return numbers_of(cells, now)
+        row, problem = first.args
+        raise DataError(
+            f"{table.place(row)}: column {column!r} {problem}, expected a number"
+            f"{' with a percent sign' * before.percent} or an empty cell, written as in the training data"
+        )
 
 
 def _vectors(table: Table, column: str, width: int) -> NDArray[np.float64]:

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.cells import NameIndex, class_names, id_names, missing_words
+from rlmba.cells import NameIndex, class_names, id_names, missing_words, one_line
 from rlmba.data.manifest.options import set_option
-from rlmba.data.manifest.values import one_line
 from rlmba.data.table import Table
 from rlmba.errors import DataError, RlmbaWarning
 
 __all__ = ["read_ids", "read_labels"]
 
-_LONGEST = 200
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -50,7 +48,7 @@ def read_ids(table: Table, column: str, label: str | None = None) -> list[str]:
     ids = id_names([text for text in texts if text is not None])
     first: dict[str, int] = {}
     for row, text in enumerate(ids):
-        problem = one_line(text, _LONGEST) or _trick(text)
+        problem = one_line(text) or _trick(text)
         if problem:
             raise DataError(f"{table.place(row)}: id {text[:80]!r}: {problem}; rename it")
         if first.setdefault(text, row) != row:
@@ -114,9 +112,12 @@ def read_labels(
         return unknown, tuple(classes or ())
     texts = [None if text in no_label else text for text in table.texts(column)]
     for row, text in enumerate(texts):
-        problem = "" if text is None else one_line(text, _LONGEST)
+        problem = "" if text is None else one_line(text)
         if problem:
-            raise DataError(f"{table.place(row)}: label in column {column!r}: {problem}")
+            raise DataError(
+                f"{table.place(row)}: label {str(text)[:80]!r} in column {column!r}: {problem}; give "
+                "the class a short name, or choose the column of labels with the option label"
+            )
     if classes is None:
         found = class_names(texts)
         names = _sorted({name for name in found if name is not None})

@@ -10,17 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlmba.cells import is_missing
-from rlmba.data.manifest.columns import Columns
+from rlmba.cells import as_text, is_missing, one_line
+from rlmba.data.manifest.columns import Columns, named_as_files
 from rlmba.data.manifest.options import set_option
-from rlmba.data.manifest.values import one_line
 from rlmba.data.media.catalogue import Source, StorageForm
 from rlmba.data.media.problems import missing_or_empty
 from rlmba.data.table import Table
 from rlmba.errors import DataError
 from rlmba.progress import counted
 
-__all__ = ["Missing", "Sources", "find_sources", "texts_are_files"]
+__all__ = [
+    "Missing",
+    "ShownColumn",
+    "Sources",
+    "find_shown",
+    "find_sources",
+    "texts_are_files",
+]
 
 _FORMS: dict[str, StorageForm] = {"text": "text", "image": "image", "video": "clip", "audio": "wav"}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]+://", re.IGNORECASE)
@@ -124,6 +130,68 @@ def find_sources(
     return found
 
 
+@dataclass
+class ShownColumn:
+    """A column that people see and the network does not read.
+
+    Parameters
+    ----------
+    cells : sequence of str, path or None
+        By row: a text, or the path of a file that exists. None where there is nothing to show.
+    files : bool
+        Whether its cells are paths.
+    missing : list of Missing
+        Files that rows name but that cannot be shown.
+    """
+
+    cells: Sequence[str | Path | None]
+    files: bool
+    missing: list[Missing]
+
+
+def find_shown(table: Table, columns: Columns, root: Path) -> dict[str, ShownColumn]:
+    """What people see of the columns ``columns.shown_only``, by column.
+
+    The cells of a column are paths if all of them look like names of files and one of these exists, or
+    if the column has the usual name of files. Otherwise they are texts. No cell is an error.
+    """
+    return {name: _shown(table, name, root) for name in columns.shown_only}
+
+
+def _shown(table: Table, name: str, root: Path) -> ShownColumn:
+    values = table.columns[name]
+    paths: list[Path | None] = []
+    unlike = False
+    for value in values:
+        path = None
+        if not is_missing(value):
+            try:
+                path = _path_of(value, root)
+            except ValueError:
+                unlike = True
+            unlike = unlike or path is None or not path.suffix
+        paths.append(path)
+    if not unlike or named_as_files(name):
+        with ThreadPoolExecutor(_THREADS) as pool:
+            looked = list(pool.map(_look, paths, chunksize=64))
+        there = [None if why else path for path, why in looked]
+        if any(there) or named_as_files(name):
+            missing = [
+                Missing(row, name, path, looked[row][1])
+                for row, path in enumerate(paths)
+                if path is not None and there[row] is None
+            ]
+            return ShownColumn(there, True, missing)
+    return ShownColumn([_as_shown_text(value) for value in values], False, [])
+
+
+def _as_shown_text(value: Any) -> str | None:
+    try:
+        return as_text(value)
+    except ValueError:  # lists and objects, which are no ids and labels, can be shown all the same
+        return str(value)
+
+
 def _texts(table: Table, column: str) -> list[Source | None]:
     texts = table.texts(column)
     return [None if text is None else Source("text", text=text) for text in texts]
@@ -133,25 +201,38 @@ def _path(table: Table, row: int, column: str, value: Any, root: Path) -> Path |
     """A cell as a path; None if it is empty."""
     if is_missing(value):
         return None
-    start = f"{table.place(row)}: column {column!r}: expected "
+    try:
+        return _path_of(value, root)
+    except ValueError as error:
+        raise DataError(f"{table.place(row)}: column {column!r}: expected {error}") from None
+
+
+def _path_of(value: Any, root: Path) -> Path:
+    """A cell that is not empty as a path.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be the path of a file; the message says what was expected.
+    """
     if not isinstance(value, str):
-        raise DataError(
-            f"{start}the path of a file, got a {type(value).__name__}; use the data set huggingface for "
-            "files that are embedded in a table"
+        raise ValueError(
+            f"the path of a file, got a {type(value).__name__}; use the data set huggingface for files that "
+            "are embedded in a table"
         )
     text = value.strip()
     if problem := one_line(text, _LONGEST_PATH):
-        raise DataError(f"{start}the path of a file: {problem}, got {text[:80]!r}")
+        raise ValueError(f"the path of a file: {problem}, got {text[:80]!r}")
     if _ADDRESS.match(text):
-        raise DataError(
-            f"{start}the path of a local file, got the address {text[:80]!r}; download the files and give "
+        raise ValueError(
+            f"the path of a local file, got the address {text[:80]!r}; download the files and give "
             "their paths"
         )
     path = Path(text)
     if ".." in text and not path.is_absolute() and ".." in re.split(r"[/\\]", text):
-        raise DataError(
-            f"{start}a path below {root}, got {text!r}, which leads out of it; give the folder that "
-            f"contains all files with {set_option('root', 'FOLDER')}, or an absolute path"
+        raise ValueError(
+            f"a path below {root}, got {text!r}, which leads out of it; give the folder that contains all "
+            f"files with {set_option('root', 'FOLDER')}, or an absolute path"
         )
     return root / path
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlmba.data.manifest.columns import FEATURES
 from rlmba.data.manifest.parsed_table import ParsedTable
-from rlmba.data.manifest.sources import Missing
+from rlmba.data.manifest.sources import Missing, ShownColumn
 from rlmba.data.manifest.splits import SPLITS
+from rlmba.data.manifest.values import Notation
 
 if TYPE_CHECKING:
     from rlmba.data.manifest.dataset import ManifestRows
@@ -50,6 +51,11 @@ def summarize(parsed: ParsedTable, rows: ManifestRows) -> list[str]:
             reasons[why] = reasons.get(why, 0) + 1
         listed = ", ".join(f"{count:,} ({why})" for why, count in reasons.items())
         lines.append(f"rows left out: {listed}")
+    if parsed.shown:
+        listed = ", ".join(f"{c!r} ({_kind(s)})" for c, s in parsed.shown.items())
+        lines.append(f"shown to people, not read by the network: {listed}")
+    if columns.hidden:
+        lines.append(f"hidden from people: {', '.join(map(repr, columns.hidden))}")
     if columns.unused:
         listed = ", ".join(f"{c!r} ({why})" for c, why in columns.unused.items())
         lines.append(f"columns not used: {listed}")
@@ -61,7 +67,7 @@ def _origin(parsed: ParsedTable, modality: str) -> str:
     if modality == FEATURES and columns.numbers:
         names = list(columns.numbers)
         listed = ", ".join(map(repr, names[:_NUMBERS])) + (", ..." if len(names) > _NUMBERS else "")
-        return f"{len(names)} columns of numbers: {listed}"
+        return f"{len(names)} columns of numbers: {listed}{_written(columns.notations)}"
     if modality == "audio" and parsed.sound:
         return f"the sound of column {columns.media['video']!r}"
     name = columns.of().get(modality)
@@ -71,6 +77,22 @@ def _origin(parsed: ParsedTable, modality: str) -> str:
         return f"lists of {columns.vectors[modality][1].shape[1]} numbers in column {name!r}"
     kind = "texts" if modality == "text" and not parsed.text_is_file else "files"
     return f"{kind} of column {name!r}"
+
+
+def _kind(column: ShownColumn) -> str:
+    missing = f", {len(column.missing):,} of them missing" if column.missing else ""
+    return f"files{missing}" if column.files else "texts"
+
+
+def _written(notations: Mapping[str, Notation]) -> str:
+    """How many columns of numbers have a decimal comma, separators of thousands or a percent sign."""
+    counts = {
+        "with a decimal comma": sum(n.decimal == "comma" for n in notations.values()),
+        "with commas between thousands": sum(n.decimal == "point" for n in notations.values()),
+        "with a percent sign": sum(n.percent for n in notations.values()),
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f" ({told})" if told else ""
 
 
 def _labels(parsed: ParsedTable, rows: ManifestRows) -> str:

@@ -42,6 +42,10 @@ _SPACELESS = re.compile(
 )
 
 
+_CHARACTERS_PER_TOKEN = 500
+"""Texts are cut before they are tokenized. Tokens have a few characters, so this cuts nothing in practice."""
+
+
 class WordTokenizer:
     """Splits texts into lowercase words and hashes each into one of 30,000 ids.
 
@@ -218,7 +222,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
         From :func:`load_tokenizer`.
     texts : sequence of str [n]
     length : int
-        Tokens per text. The tokenizer truncates longer texts and keeps special tokens.
+        Tokens per text. The tokenizer truncates longer texts and keeps special tokens. Of a text, it
+        sees at most 500 characters per token.
 
     Returns
     -------
@@ -232,14 +237,17 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.in
     """
     if length < 1:
         raise UsageError(f"tokens: expected a length of at least 1, got {length}")
+    # Tokenizers process the whole text before they truncate it, with gigabytes of memory for 10 MB.
+    most = _CHARACTERS_PER_TOKEN * length
+    texts = [text if len(text) <= most else text.lstrip()[:most] for text in texts]
     # transformers' tokenizers fail on an empty list of texts.
-    if isinstance(tokenizer, WordTokenizer) or not len(texts):
+    if isinstance(tokenizer, WordTokenizer) or not texts:
         rows = [tokenizer(text)[:length] for text in texts]
     elif isinstance(tokenizer, PackagedTokenizer | OpenClipTokenizer):
         rows = tokenizer(texts, length)
     else:
         rows = tokenizer(
-            list(texts),
+            texts,
             truncation=True,
             max_length=length,
             padding=False,
