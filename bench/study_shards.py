@@ -110,11 +110,11 @@ def main():
     for strategy in given.strategies.split(","):
         times, peaks, batches = {1: [], 2: []}, {}, set()
         for _ in range(given.repeats):
-            for processes in times:
+            for processes, seconds_of in times.items():
                 seconds, peaks[processes] = selected(
                     given.folder, strategy, given.count, processes, given.max_memory, batch
                 )
-                times[processes].append(seconds)
+                seconds_of.append(seconds)
                 batches.add(batch.read_bytes())
         one, two = min(times[1]), min(times[2])
         found[strategy] = {
