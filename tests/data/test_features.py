@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlmba.data import load_dataset
-from rlmba.data.features import guess_kind, save_features
+from rlmba.data.features import guess_kind, load_features, save_features
 from rlmba.errors import DataError, ShapeError, UsageError
 
 N = 10
@@ -207,3 +207,33 @@ def test_labels_may_be_unknown(load):
     dataset = load(y=np.array([-1, 0, 1, -1, 0, 1, -1, 0, 1, 0]))
     assert dataset.labels[:4].tolist() == [-1, 0, 1, -1]
     assert dataset.classes == ("0", "1")
+
+
+def test_given_constants_are_used_instead_of_statistics(tmp_path, rng):
+    arrays = {"image": rng.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)}
+    np.savez(tmp_path / "a.npz", **arrays, y=np.arange(12) % 2, split=np.arange(12) // 10)
+    first = load_features(tmp_path / "a.npz")
+    known = first.settled["constants"]
+    assert len(known["image"]["mean"]) == 3
+    arrays["image"][6:] //= 2
+    np.savez(tmp_path / "a.npz", **arrays, y=np.arange(12) % 2, split=np.arange(12) // 10)
+    kept, other = (
+        load_features(tmp_path / "a.npz", constants=known),
+        load_features(tmp_path / "a.npz"),
+    )
+    positions = np.arange(3)
+
+    def image(data):
+        return data.load(positions, train=False, generator=None).inputs["image"]
+
+    assert (image(kept) == image(first)).all()
+    assert (image(other) != image(first)).any()
+    keys = [data.sample_keys()["image"] for data in (first, kept, other)]
+    assert keys[0][:6] == keys[1][:6]
+    assert not set(keys[0][6:]) & set(keys[1][6:])
+    assert not set(keys[1]) & set(keys[2])
+    for wrong in ({"mean": [0.5], "deviation": [1.0]}, {"mean": [0.0] * 3, "deviation": [0.0] * 3}):
+        with pytest.raises(UsageError, match="each a list of 3 numbers"):
+            load_features(tmp_path / "a.npz", constants={"image": wrong})
+    with pytest.raises(UsageError, match="option constants"):
+        load_features(tmp_path / "a.npz", constants={"sound": known["image"]})

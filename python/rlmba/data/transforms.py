@@ -123,7 +123,8 @@ def fit_converter(
     if constants is not None:
         whole = bare.arrange(array[:1]).shape
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(whole))[1:]
-        return replace(bare, **_checked_constants(constants, shape))
+        given, spread = _checked_constants(constants, shape)
+        return replace(bare, mean=given, deviation=spread)
     step = max(1, _CHUNK_VALUES // max(1, int(np.prod(array.shape[1:]))))
     chunks = [train[i : i + step] for i in range(0, len(train), step)]
 
@@ -164,14 +165,13 @@ def constants_of(converter: Converter) -> dict[str, list[float]] | None:
 
 def _checked_constants(
     constants: Mapping[str, Sequence[float]], shape: tuple[int, ...]
-) -> dict[str, NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation in the shape that is broadcast over a row."""
     n = int(np.prod(shape))
     try:
-        found = {
-            name: np.array(constants[name], np.float32).reshape(shape)
-            for name in ("mean", "deviation")
-        }
-        usable = np.isfinite(list(found.values())).all() and (found["deviation"] > 0).all()
+        mean = np.array(constants["mean"], np.float32).reshape(shape)
+        deviation = np.array(constants["deviation"], np.float32).reshape(shape)
+        usable = bool(np.isfinite([mean, deviation]).all() and (deviation > 0).all())
     except (KeyError, TypeError, ValueError):
         usable = False
     if not usable:
@@ -179,7 +179,7 @@ def _checked_constants(
             f"option constants: expected mean and deviation, each a list of {n} numbers, all deviations "
             f"positive, got {constants!r:.80}; leave the option out to compute them"
         )
-    return found
+    return mean, deviation
 
 
 def describe_converter(converter: Converter) -> dict[str, Any]:

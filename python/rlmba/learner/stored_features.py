@@ -141,9 +141,10 @@ class StoredFeatures:
             features: NDArray[np.float32],
             readable: NDArray[np.bool_],
         ) -> None:
-            arrays = found[modality]
-            for array, values in zip(arrays, (features, True, readable), strict=True):
-                array[row_of[computed]] = values
+            into = row_of[computed]
+            found[modality][0][into] = features
+            found[modality][1][into] = True
+            found[modality][2][into] = readable
             self._add(modality, computed, features, readable)
 
         for encoder in built.values():
