@@ -54,7 +54,8 @@ def spread_classes(
         found = _SHARE * (graph @ found) + (1 - _SHARE) * start
     mass = found.sum(axis=1, keepdims=True)
     uniform = np.full_like(found, 1 / n_classes)
-    return np.divide(found, mass, out=uniform, where=mass > 0).astype(np.float32)
+    np.divide(found, mass, out=uniform, where=mass > 0)
+    return uniform.astype(np.float32)
 
 
 def _graph(features: NDArray[np.float32], k: int) -> scipy.sparse.csr_array:

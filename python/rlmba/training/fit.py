@@ -277,7 +277,8 @@ class _Training:
         masks = self._moving.masks
         with self._group.autocast(), self._model.dropout.drawing(masks, SOFT_BATCH, rows):
             output = self._model(batch.inputs, batch.present)
-        return SOFT_WEIGHT * self._soft_counts * soft_loss(output, target, batch.present)
+        loss = soft_loss(output, target, batch.present)
+        return loss * (SOFT_WEIGHT * self._soft_counts)
 
     def _term(self) -> EvidentialTerm | None:
         return evidential_term(self._config, self._state.step, self._plan.steps)
