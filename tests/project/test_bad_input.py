@@ -103,7 +103,7 @@ def test_the_whole_loop(tmp_path, manifest, capsys):
         ),
         (lambda text: text + b"s41,too,many,cells\n", "line 42: expected 3 cells .*, got 4"),
         (
-            lambda text: text + "s41,café,0.5\n".encode() + b"s42,caf\xe9,0.5\n",
+            lambda text: text + "s41,été,0.5\n".encode() + b"s42,\xe9t\xe9,0.5\n",
             "line 43: expected UTF-8",
         ),
         (lambda text: text + b'"a\nb",x,0.5\n', "line 42: id 'a.nb': expected one line"),
