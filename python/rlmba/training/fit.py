@@ -277,8 +277,9 @@ class _Training:
         masks = self._moving.masks
         with self._group.autocast(), self._model.dropout.drawing(masks, SOFT_BATCH, rows):
             output = self._model(batch.inputs, batch.present)
-        loss = soft_loss(output, target, batch.present)
-        return loss * (SOFT_WEIGHT * self._soft_counts)
+        weight = SOFT_WEIGHT * self._soft_counts
+        loss: Tensor = weight * soft_loss(output, target, batch.present)
+        return loss
 
     def _term(self) -> EvidentialTerm | None:
         return evidential_term(self._config, self._state.step, self._plan.steps)
