@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.browser_project import Client, Project, make_batch
-from tests.helpers.page_driver import press, settle, shows, wait
+from tests.helpers.page_driver import press, settle, shows, take_effect, wait
 
 # Presses everything as soon as another sample is there and for 250 milliseconds, less than the moment.
 MASH = """() => new MutationObserver(() => {
@@ -37,18 +37,21 @@ def choice(page, name):
 
 def act(page, how, name="dog"):
     """Answer with a class by what a person has at hand."""
-    settle(page)
     button = choice(page, name)
-    if how == "key":
-        page.keyboard.press(button.get_attribute("aria-keyshortcuts"))
-    elif how == "mouse":
-        button.click()
-    elif how == "touch":
-        button.tap()
-    else:
-        while not button.evaluate("e => e === document.activeElement"):
-            page.keyboard.press("Tab")
-        page.keyboard.press(how)
+
+    def acted():
+        if how == "key":
+            page.keyboard.press(button.get_attribute("aria-keyshortcuts"))
+        elif how == "mouse":
+            button.click()
+        elif how == "touch":
+            button.tap()
+        else:
+            while not button.evaluate("e => e === document.activeElement"):
+                page.keyboard.press("Tab")
+            page.keyboard.press(how)
+
+    take_effect(page, acted)
 
 
 @pytest.mark.parametrize("how", ["mouse", "touch", "Enter", " "])

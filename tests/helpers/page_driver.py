@@ -23,7 +23,7 @@ def settle(page):
 
 WATCH = """() => {
     window.tooEarly = false;
-    const look = () => { window.tooEarly ||= document.body.matches(".fresh"); };
+    const look = (event) => { window.tooEarly ||= event.isTrusted && document.body.matches(".fresh"); };
     for (const type of ["keydown", "pointerdown", "click"]) addEventListener(type, look, true);
 }"""
 
