@@ -123,6 +123,17 @@ def test_texts_of_another_language_get_no_english_encoder(pool, nowhere, monkeyp
     assert image.encoder["name"] != "ngrams"
 
 
+def test_texts_of_another_tokenizer_get_no_encoder_that_cannot_read_them(
+    pool, nowhere, monkeypatch
+):
+    monkeypatch.setattr(packaged_weights, "find", lambda name: (name,))
+    _, (words, _) = chosen_encoders(config_of(pool, "dataset_options.tokenizer=words"))
+    assert words.encoder["name"] == "ngrams"
+    assert "is 'words' and all-minilm-l6-v2 needs 'all-minilm-l6-v2'" in words.line
+    _, (words, _) = chosen_encoders(config_of(pool))
+    assert words.encoder["name"] == "all-minilm-l6-v2"
+
+
 def test_encoders_that_were_named_stay(pool):
     config = config_of(pool, "model.encoders.text={name: ngrams, width: 64}")
     assert chosen_encoders(config) == ({}, [])

@@ -115,6 +115,8 @@ def chosen_encoders(
             return {}, []  # an encoder that has to be trained; the others are trained with it
         if found is None:
             continue
+        if modality.kind == "tokens":
+            found = _for_tokenizer(found, config.dataset_options.get("tokenizer"))
         choice = found._replace(line=f"{modality.name}: {found.line}")
         chosen.append(choice)
         settings[f"model.encoders.{modality.name}"] = dict(choice.encoder)
@@ -123,6 +125,23 @@ def chosen_encoders(
     if chosen:
         settings["model.frozen"] = True
     return settings, chosen
+
+
+def _for_tokenizer(found: ChosenEncoder, tokenizer: str | None) -> ChosenEncoder:
+    """The encoder, or one for any tokenizer if it cannot read the texts of the tokenizer that was set."""
+    from rlmba.models.registry import tokenizer_of
+
+    name, options = found.encoder["name"], {k: v for k, v in found.encoder.items() if k != "name"}
+    wanted = tokenizer_of(name, options)
+    if tokenizer is None or wanted in (None, tokenizer):
+        return found
+    return ChosenEncoder(
+        {"name": "ngrams"},
+        {},
+        f"counts of tokens (ngrams), because dataset_options.tokenizer is {tokenizer!r} and {name} needs "
+        f"{wanted!r}; leave that option out for the pretrained network",
+        pretrained=False,
+    )
 
 
 def encoder_lines(chosen: Sequence[ChosenEncoder]) -> list[str]:
