@@ -14,12 +14,13 @@ array. This holds exactly, for any number of processes and any size of blocks, b
 
 from rlmba.kernels.sharded.d2 import gradient_kmeans_plusplus, kmeans_plusplus
 from rlmba.kernels.sharded.group import Alone, Group, agreed
-from rlmba.kernels.sharded.k_center import k_center
+from rlmba.kernels.sharded.k_center import CANDIDATES, k_center
 from rlmba.kernels.sharded.rows import ALIGNMENT, RowBlocks, boundaries
 from rlmba.kernels.sharded.top_k import top_k
 
 __all__ = [
     "ALIGNMENT",
+    "CANDIDATES",
     "Alone",
     "Group",
     "RowBlocks",

@@ -12,7 +12,7 @@ from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.sharded.group import Group, agreed
 from rlmba.kernels.sharded.rows import ALIGNMENT, RowBlocks, span_of
 
-__all__ = ["Centers", "k_center"]
+__all__ = ["CANDIDATES", "Centers", "k_center"]
 
 CANDIDATES = 4096
 """Most candidates of a round, from which the next picks are made."""

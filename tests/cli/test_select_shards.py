@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,3 +165,18 @@ def test_arguments_that_shards_do_not_take(shards, tmp_path):
         assert message in found.stderr
     found = run("--pool", shards, "-n", 10_000, "--dry-run")
     assert "-n: expected 0 to 9,234" in found.stderr
+    found = run(*arguments(shards, tmp_path / "a.csv", "--processes", 4))
+    assert "--processes and --rows: expected --dry-run" in found.stderr
+
+
+def test_an_estimate_for_other_numbers_of_rows_and_processes(shards, tmp_path):
+    more = "--processes", 64, "--rows", "1e9", "--strategy", "badge", "--max-memory", "1GiB"
+    found = run("--pool", shards, "-n", 1000, "--dry-run", *more)
+    assert found.returncode == 0, found.stderr
+    assert "estimate for 1,000 of 1,000,000,000 by badge, 64 processes" in found.stdout
+    assert re.search(
+        r"memory of a process: at most [0-9.]+ GB and [0-9.]+ MB of temp", found.stdout
+    )
+    assert re.search(r"network: [0-9.]+ GB received by a process, in [0-9,]+ rounds", found.stdout)
+    alone = run("--pool", shards, "-n", 10, "--dry-run", "--strategy", "margin")
+    assert "network: none" in alone.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import rlmba
 from rlmba.data.shards import ShardedPool
 from rlmba.errors import DataError, NonFiniteError, UsageError
+from rlmba.kernels.sharded import Alone
 from rlmba.strategies import create, names
 from rlmba.strategies.base import TopScore
-from rlmba.strategies.sharded import why_not
+from rlmba.strategies.cost import Workload
+from rlmba.strategies.sharded import estimate_shards, why_not
 from tests.helpers.thread_group import in_group
 
 N, CLASSES, WIDTH = 13_000, 5, 8
@@ -205,3 +208,44 @@ def test_rows_that_do_not_fit_leave_no_file_behind(pool, tmp_path):
     spill.mkdir()
     rlmba.select("coreset", n=20, pool=shards, rng=0, max_memory=1, spill_folder=spill)
     assert not any(spill.iterdir())
+
+
+class Counting(Alone):
+    """A process alone that counts what it would send to the others."""
+
+    def __init__(self):
+        self.sent, self.rounds = 0, 0
+
+    def gather(self, value):
+        self.sent += len(pickle.dumps(value))
+        self.rounds += 1
+        return [value]
+
+
+@pytest.mark.parametrize("name", ["margin", "rlmba-x", "coreset", "badge", "bmmal"])
+@pytest.mark.parametrize("n", [50, 600])
+def test_estimated_communication(tmp_path, name, n):
+    """Each of K processes receives what the others send, which is counted for one that has all rows."""
+    rng = np.random.default_rng(0)
+    rows, width, classes = 100_000, 64, 20
+    centers = rng.normal(size=(20, width), scale=3)[rng.integers(0, 20, rows)]
+    arrays = {
+        "features": (centers + rng.normal(size=(rows, width), scale=0.5)).astype(np.float32),
+        "logits": rng.normal(size=(rows, classes)).astype(np.float32),
+    }
+    head = (np.zeros((classes, width)), np.zeros(classes)) if name == "bmmal" else None
+    shards = write(tmp_path / "shards", arrays, cuts=(0, 60_000, rows))
+    group = Counting()
+    rlmba.select(name, n=n, pool=shards, rng=0, group=group, head=head)
+    work = Workload(samples=rows, batch=n, classes=classes, width=width)
+    two = estimate_shards(create(name), work, 2)
+    # There are no ids, whose hashes are counted apart. Of two processes, each draws half of the proposals.
+    ids = 16 * rows / 2
+    factor = 2 if name in ("badge", "bmmal") else 1
+    assert group.sent / 2.5 < (two.received - ids) * factor < group.sent * 2.5
+    assert group.rounds / 2.5 < two.rounds < group.rounds * 2.5
+    one = estimate_shards(create(name), work, 1)
+    assert one.received == 0
+    assert one.memory >= two.memory
+    spilling = estimate_shards(create(name), work, 1, max_memory=1)
+    assert (spilling.spilled > 0) == (name in ("coreset", "badge", "bmmal"))

@@ -73,14 +73,14 @@ class FileSelection:
         parts += [f"{w.classes:,} classes"] if w.classes else []
         parts += [f"{w.modalities} modalities"] if w.modalities > 1 else []
         parts += [f"{w.labeled:,} labeled"] if w.labeled else []
-        found = [f"pool: {', '.join(parts)}; {_bytes(self.given)}"]
+        found = [f"pool: {', '.join(parts)}; {as_bytes(self.given)}"]
         if self.unused:
             found.append(f"not used: {', '.join(self.unused)}")
         if self.expected is None:
             cost = "unknown for this strategy"
         else:
             cost = (
-                f"about {_seconds(self.expected.seconds)} and {_bytes(self.expected.memory)} "
+                f"about {as_seconds(self.expected.seconds)} and {as_bytes(self.expected.memory)} "
                 "in addition to the pool"
             )
         found.append(f"estimate for {self.n:,} by {self.strategy.name}: {cost}")
@@ -307,14 +307,16 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _bytes(count: float) -> str:
+def as_bytes(count: float) -> str:
+    """A number of bytes for people."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1e3:.0f} kB"
 
 
-def _seconds(seconds: float) -> str:
+def as_seconds(seconds: float) -> str:
+    """A duration for people."""
     if seconds >= 120:
         return f"{seconds / 60:.0f} min"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0.01):.2g} s"

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from rlmba.adapters.files import WrittenBatch, parse_options
+from rlmba.adapters.files import WrittenBatch, as_bytes, as_seconds, parse_options
 from rlmba.data.batch_file import SUFFIXES, write_batch
 from rlmba.data.pool_file import read_ids, read_labeled, read_pool
 from rlmba.data.shards import ShardedPool
 from rlmba.errors import UsageError
 from rlmba.kernels.sharded import Group
 from rlmba.strategies import Strategy, create
+from rlmba.strategies.cost import Workload
 from rlmba.strategies.direct import select
-from rlmba.strategies.sharded import why_not
+from rlmba.strategies.sharded import estimate_shards, why_not
 from rlmba.tables import check_target
 
 __all__ = ["ShardSelection", "join_slurm", "parse_bytes", "plan_shards"]
@@ -52,6 +53,28 @@ class ShardSelection:
         if self.group.size > 1:
             found.append(f"{self.group.size} processes divide the rows")
         return found
+
+    def estimate_lines(self, *, rows: int | None = None, processes: int | None = None) -> list[str]:
+        """The lines of an estimate, for other numbers of rows and processes if they are given."""
+        rows, processes = rows or self.pool.rows, processes or self.group.size
+        work = _workload(self.pool, self.n, rows)
+        e = estimate_shards(
+            self.strategy, work, processes, max_memory=self.arguments.get("max_memory")
+        )
+        seconds = "unknown" if e.seconds is None else f"about {as_seconds(e.seconds)}"
+        columns = [c for name, c in self.pool.columns.items() if name != "labels"]
+        read = rows * sum(c.nbytes for c in columns) / processes
+        spilled = f" and {as_bytes(e.spilled)} of temporary files" if e.spilled else ""
+        about = (
+            f"estimate for {self.n:,} of {rows:,} by {self.strategy.name}, {processes:,} processes on "
+            f"machines like this one: {seconds} and the time to read at most {as_bytes(read)} a process"
+        )
+        network = f"{as_bytes(e.received)} received by a process, in {e.rounds:,} rounds"
+        return [
+            about,
+            f"memory of a process: at most {as_bytes(e.memory)}{spilled}",
+            f"network: {network if processes > 1 else 'none'}",
+        ]
 
     def run(self) -> WrittenBatch:
         """Select, and write the batch in the first process.
@@ -155,6 +178,29 @@ def plan_shards(
     if labeled:
         given |= _labeled(labeled, opened)
     return ShardSelection(chosen, opened, n, seed, given, out, group)
+
+
+def _workload(pool: ShardedPool, n: int, rows: int) -> Workload:
+    """The size of a selection, from the types of the columns."""
+    columns = pool.columns
+    kinds = {
+        name: [c for c in columns if c.partition("/")[0] == name] for name in ("features", "logits")
+    }
+    kinds["logits"] = kinds["logits"] or [c for c in columns if c.startswith("probabilities")]
+    widths = {c: columns[c].width or 1 for found in kinds.values() for c in found}
+    passes = [c for c in columns if c.startswith("dropout_logits/")]
+    modal = [c for c in kinds["features"] if "/" in c]
+    return Workload(
+        samples=rows,
+        batch=n,
+        classes=max((widths[c] for c in kinds["logits"]), default=0),
+        width=widths.get("features", sum(widths[c] for c in modal)),
+        modalities=max(1, len(modal)),
+        passes=len(passes),
+        itemsize=max(
+            [columns[c].dtype.itemsize for c in widths if columns[c].dtype.kind == "f"] or [4]
+        ),
+    )
 
 
 def _labeled(paths: Sequence[Path], pool: ShardedPool) -> dict[str, Any]:

@@ -63,6 +63,16 @@ def select(
     spill_folder: Annotated[
         Path | None, typer.Option(help="Folder for rows that do not fit into memory.")
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --dry-run: the number of processes to estimate for."),
+    ] = None,
+    rows: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="With --dry-run: the number of samples to estimate for, such as 1e9."
+        ),
+    ] = None,
     arrays: Annotated[
         Path | None,
         typer.Option(
@@ -82,7 +92,13 @@ def select(
 
     join_slurm()
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if several or len(pool) > 1 or pool[0].is_dir() or max_memory or spill_folder or arrays:
+    if (processes or rows) and not dry_run:
+        raise UsageError(
+            "--processes and --rows: expected --dry-run, which they are for; to start several processes, run "
+            "torchrun --nproc-per-node K -m rlmba select ..."
+        )
+    shards = len(pool) > 1 or pool[0].is_dir() or max_memory or spill_folder or arrays
+    if several or shards or processes or rows:
         if ids is not None or npy_holds is not None:
             raise UsageError(
                 "--ids and --npy-holds: expected a pool in one file, got shards; put the ids into a column "
@@ -91,7 +107,7 @@ def select(
         _select_shards(
             pool, n, strategy=strategy, options=options or [], out=out, labeled=labeled or [],
             arrays=arrays, seed=seed, overwrite=force, dry_run=dry_run, max_memory=max_memory,
-            spill_folder=spill_folder,
+            spill_folder=spill_folder, rows=None if rows is None else int(rows), processes=processes,
         )  # fmt: skip
         return
     from rlmba.adapters.files import plan
@@ -116,7 +132,15 @@ def select(
         say("\n".join(written.lines()))
 
 
-def _select_shards(pool: list[Path], n: int, *, dry_run: bool, **arguments: Any) -> None:
+def _select_shards(
+    pool: list[Path],
+    n: int,
+    *,
+    dry_run: bool,
+    rows: int | None,
+    processes: int | None,
+    **arguments: Any,
+) -> None:
     from rlmba.adapters.shards import plan_shards
     from rlmba.cli.screen import say
     from rlmba.training import ProcessGroup
@@ -126,6 +150,8 @@ def _select_shards(pool: list[Path], n: int, *, dry_run: bool, **arguments: Any)
         job = plan_shards(pool, n, group=group, dry_run=dry_run, **arguments)
         if group.is_main:
             say("\n".join(job.lines()))
+            if dry_run:
+                say("\n".join(job.estimate_lines(rows=rows, processes=processes)))
         if not dry_run:
             written = job.run()
             if group.is_main:

@@ -20,10 +20,12 @@ from rlmba.strategies.sharded.rules import Query, rule_of
 from rlmba.strategies.sharded.source import ShardSource
 from rlmba.types import LinearHead, QueryContext, Selection
 
-__all__ = ["select_shards"]
+__all__ = ["DEFAULT_MEMORY", "HASHES_AT_ONCE", "select_shards"]
 
-_DEFAULT_MEMORY = 4 << 30
-_HASHES_AT_ONCE = 1 << 21
+DEFAULT_MEMORY = 4 << 30
+"""Bytes for the rows of a process."""
+HASHES_AT_ONCE = 1 << 21
+"""Ids that are compared at a time."""
 
 
 def select_shards(
@@ -83,9 +85,7 @@ def select_shards(
         _require_complete(strategy, source)
     _require_distinct(source, group)
     stages = Stages()
-    query = Query(
-        strategy, pool, context, group, (max_memory or _DEFAULT_MEMORY) // 2, spill_folder
-    )
+    query = Query(strategy, pool, context, group, (max_memory or DEFAULT_MEMORY) // 2, spill_folder)
     with stages("select"):
         choice: Choice = rule(query, n)
     positions = pool.rows_of(np.asarray(choice.positions))
@@ -187,7 +187,7 @@ def _require_distinct(source: ShardSource, group: Group) -> None:
         blocks = source.blocks(["ids"], begin, ends[group.rank + 1])
         found = [id_hashes(np.array(id_texts(np.asarray(b["ids"])), np.str_)) for _, b in blocks]
         hashes = np.concatenate([hashes, *found])
-    parts = -(-source.rows // _HASHES_AT_ONCE)
+    parts = -(-source.rows // HASHES_AT_ONCE)
     for part in range(parts):
         mine = np.flatnonzero(hashes % np.uint64(parts) == part)
         every = group.gather((hashes[mine], mine + begin))
