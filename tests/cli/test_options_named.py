@@ -24,6 +24,7 @@ RUNS = ("run", "compare", "train-policy")
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
     "adapters/files.py": ("select",),
+    "adapters/shards.py": ("select",),
     "cli/compare.py": ("compare",),
     "data/arrays.py": ("select",),
     "data/pool_file.py": ("select",),
@@ -42,6 +43,7 @@ PRINTED_BY = {
     "learner/rounds.py": ("collect",),
     "project/encoders.py": ("init",),
     "project/starting.py": ("init",),
+    "strategies/sharded/": ("select",),
     "tables.py": ("predict", "select"),
 }
 # In the text that goes with an exported network.

@@ -225,7 +225,7 @@ class ProjectConfig(_Section):
     validation_labels: int | None = Field(None, ge=1)
     """Labels in the validation set; missing ones are requested at the start. null: twice the number of
     classes, at least 20."""
-    decoded_gigabytes: float = Field(10, ge=0)
+    decoded_gigabytes: float = Field(10.0, ge=0)
     """Most decoded media that are kept in the project's folder for encoders that are trained, in GB."""
     name: str | None = Field(None, min_length=1, max_length=200)
     """The project's name for annotators; null: the name of its folder."""
