@@ -153,7 +153,7 @@ def test_answers_of_a_browser(tmp_path, data):
 @BOUNDED
 @given(data=st.data())
 def test_state_of_label_studio(tmp_path, data):
-    projects = ServerProjects(tmp_path / "server.json", "t", prelabel=False)
+    projects = ServerProjects(tmp_path / "server.json", "t", prelabel=False, instructions="")
     projects._write(_State("abc", {"http://x": {"questions": 3}}))
     new = data.draw(mutated_json(projects.path.read_text()))
     read_or_refused(projects.path, new, projects._read)
