@@ -168,3 +168,11 @@ def test_options_change_the_encoder():
     assert flat.out_features == int(np.prod(MODALITIES[2].shape))
     assert flat(torch.zeros(3, *MODALITIES[2].shape)).shape == (3, flat.out_features)
     assert build_encoder("cnn", MODALITIES[2], {"channels": [4, 6], "grid": 1}).out_features == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("waveform", ()), ("image", (8, 8)), ("sequence", (4,))]
+)
+def test_samples_with_other_axes_than_their_kind_are_refused(kind, shape):
+    with pytest.raises(UsageError, match=rf"expected samples with \d axes for the kind '{kind}'"):
+        build_encoder("auto", Modality("odd", kind, shape))

@@ -95,7 +95,8 @@ def test_damaged_weights(pool, monkeypatch, capsys, tmp_path, how, name):
         pytest.importorskip("timm")
     damaged = tmp_path / "model.safetensors"
     damaged.write_bytes(b"cut off")
-    monkeypatch.setattr(packaged_weights, "find", lambda _: (damaged, damaged))
+    files = packaged_weights.PACKAGED[name].files
+    monkeypatch.setattr(packaged_weights, "find", lambda _: (damaged,) * len(files))
     monkeypatch.setattr(packaged_weights.metadata, "version", lambda _: "9.9")
     said = error_of(how, WEIGHTS[name], name, pool, capsys)
     assert str(damaged) in said

@@ -138,6 +138,16 @@ _PLUGINS = PluginKind("encoder", "rlmba.encoders", base=Encoder)
 _REGISTRY: dict[str, dict[str, type[Encoder]]] = {}
 _FAMILIES: dict[str, _Family] = {}
 _DEFAULT: dict[str, str] = {}
+_AXES = {
+    "features": 1,
+    "image": 3,
+    "video": 4,
+    "waveform": 1,
+    "spectrogram": 3,
+    "tokens": 1,
+    "sequence": 2,
+}
+"""Axes of one sample by kind: see :class:`rlmba.data.Modality`."""
 _SOUND = Modality("audio", "waveform", (1,))
 
 
@@ -301,6 +311,11 @@ def build_encoder(
         )
     cls = by_kind[modality.kind]
     owner = f"encoder {name!r} of {modality.name!r}"
+    if len(modality.shape) != _AXES[modality.kind]:
+        raise UsageError(
+            f"{owner}: expected samples with {_AXES[modality.kind]} axes for the kind {modality.kind!r}, got "
+            f"shape {modality.shape}"
+        )
     advice = f"give it as model.encoders.{modality.name}.{{}}"
     check_option_names(options_of(cls), options or {}, owner, advice=advice)
     with rebuilding(blueprint), blamed(cls, owner), explained(cls.__init__, options or {}, owner):
