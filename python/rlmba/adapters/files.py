@@ -23,7 +23,7 @@ from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.tables import check_target
 from rlmba.types import MULTIMODAL
 
-__all__ = ["FileSelection", "WrittenBatch", "parse_options", "plan", "workload"]
+__all__ = ["FileSelection", "WrittenBatch", "parse_options", "plan", "run_selection", "workload"]
 
 _LABELED = ("labeled", "labels", "labeled_input_features")
 
@@ -98,20 +98,44 @@ class FileSelection:
         StorageError
             If the batch could not be written.
         """
-        if self.out is None:
-            raise UsageError("expected a file to write the batch to; give it with --out")
-        announce(f"selecting by {self.strategy.name}")
-        start = time.perf_counter()
-        batch = select(self.strategy, n=self.n, rng=self.seed, **self.arguments)
-        seconds = time.perf_counter() - start
+        return run_selection(self.out, self.strategy, self.n, self.seed, self.arguments)
+
+
+def run_selection(
+    out: Path | None,
+    strategy: Strategy,
+    n: int,
+    seed: int,
+    arguments: Mapping[str, Any],
+    *,
+    write: bool = True,
+) -> WrittenBatch:
+    """Select by :func:`rlmba.select` with further arguments, and write the batch to ``out``.
+
+    Parameters
+    ----------
+    write : bool
+        False only selects, as all processes but the first do.
+
+    Raises
+    ------
+    UsageError, DataError, StorageError
+        As :meth:`FileSelection.run`.
+    """
+    if out is None:
+        raise UsageError("expected a file to write the batch to; give it with --out")
+    start = time.perf_counter()
+    batch = select(strategy, n=n, rng=seed, **arguments)
+    seconds = time.perf_counter() - start
+    if write:
         write_batch(
-            self.out,
-            strategy=self.strategy.name,
+            out,
+            strategy=strategy.name,
             ids=batch.ids,
             positions=batch.positions,
             scores=batch.scores,
         )
-        return WrittenBatch(batch, self.out, seconds, self.strategy.name)
+    return WrittenBatch(batch, out, seconds, strategy.name)
 
 
 def plan(

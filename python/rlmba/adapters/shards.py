@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from rlmba.adapters.files import WrittenBatch, as_bytes, as_seconds, parse_options
-from rlmba.data.batch_file import SUFFIXES, write_batch
+from rlmba.adapters.files import (
+    WrittenBatch,
+    as_bytes,
+    as_seconds,
+    parse_options,
+    run_selection,
+)
+from rlmba.data.batch_file import SUFFIXES
 from rlmba.data.pool_file import read_ids, read_labeled, read_pool
 from rlmba.data.shards import ShardedPool
 from rlmba.errors import UsageError
 from rlmba.kernels.sharded import Group
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Workload
-from rlmba.strategies.direct import select
 from rlmba.strategies.sharded import estimate_shards, why_not
 from rlmba.tables import check_target
 
@@ -88,27 +92,9 @@ class ShardSelection:
         StorageError
             If the batch could not be written.
         """
-        if self.out is None:
-            raise UsageError("expected a file to write the batch to; give it with --out")
-        start = time.perf_counter()
-        batch = select(
-            self.strategy,
-            n=self.n,
-            pool=self.pool,
-            rng=self.seed,
-            group=self.group,
-            **self.arguments,
-        )
-        seconds = time.perf_counter() - start
-        if self.group.rank == 0:
-            write_batch(
-                self.out,
-                strategy=self.strategy.name,
-                ids=batch.ids,
-                positions=batch.positions,
-                scores=batch.scores,
-            )
-        return WrittenBatch(batch, self.out, seconds, self.strategy.name)
+        given = {**self.arguments, "pool": self.pool, "group": self.group}
+        first = self.group.rank == 0
+        return run_selection(self.out, self.strategy, self.n, self.seed, given, write=first)
 
 
 def plan_shards(
