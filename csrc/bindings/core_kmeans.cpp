@@ -25,19 +25,21 @@ std::int64_t kmeans_plusplus(const Array<T>& x, std::uint64_t seed, std::int64_t
 }
 
 template <class T>
-void cluster_means(const Array<T>& x, const Array<std::int64_t>& labels, Array<T>& centers) {
+void cluster_sums(const Array<T>& x, const Array<std::int64_t>& labels, const Array<double>& magic,
+                  Array<double>& sums, Array<std::int64_t>& counts) {
   const auto rows = matrix_view(x);
   const auto l = vector_view(labels);
-  const auto c = matrix_view(centers);
-  if (l.size != rows.rows || c.cols != rows.cols) {
-    throw std::invalid_argument("shapes of x, labels and centers do not agree");
+  const std::int64_t k = vector_view(counts).size;
+  if (l.size != rows.rows || vector_view(magic).size != kSumLevels<T>) {
+    throw std::invalid_argument("shapes of x, labels and magic do not agree");
   }
-  const MatrixView<T> out{centers.mutable_data(), c.rows, c.cols, c.stride};
+  double* s = output(sums, kSumLevels<T> * k * rows.cols);
+  std::int64_t* c = output(counts, k);
   py::gil_scoped_release release;
   for (std::int64_t i = 0; i < l.size; ++i) {
-    if (l.data[i] < 0 || l.data[i] >= c.rows) throw std::invalid_argument("label out of range");
+    if (l.data[i] < 0 || l.data[i] >= k) throw std::invalid_argument("label out of range");
   }
-  RLMBA_DISPATCH(cluster_means, rows, l.data, out);
+  RLMBA_DISPATCH(cluster_sums, rows, l.data, k, magic.data(), s, c);
 }
 
 template <class T>
@@ -55,8 +57,8 @@ void register_type(py::module_& m) {
         py::arg("first"), py::arg("block_min"), py::arg("block_max"), py::arg("scratch_bytes"),
         py::arg("indices").noconvert(), py::arg("squared").noconvert(),
         py::arg("labels").noconvert());
-  m.def("cluster_means", &cluster_means<T>, py::arg("x").noconvert(), py::arg("labels").noconvert(),
-        py::arg("centers").noconvert());
+  m.def("cluster_sums", &cluster_sums<T>, py::arg("x").noconvert(), py::arg("labels").noconvert(),
+        py::arg("magic").noconvert(), py::arg("sums").noconvert(), py::arg("counts").noconvert());
 }
 
 }  // namespace

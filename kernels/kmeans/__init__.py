@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.kernels import dispatch
-from rlmba.kernels.common import arrays, distances
+from rlmba.kernels.common import arrays, distances, exact_sums
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.kmeans import reference
+from rlmba.kernels.kmeans.means import Means
 from rlmba.kernels.kmeans_plusplus import seed_centers
 
 __all__ = ["KMeans", "kmeans"]
@@ -38,10 +39,13 @@ def _cpu(
     indices, squared, labels = seed_centers(x, k, seed, None, scratch)
     centers: NDArray[Any] = np.ascontiguousarray(x[indices])
     before = np.empty_like(labels)
+    by = exact_sums.constants(exact_sums.largest_of(x), len(x), x.dtype)
     iterations = 0
     # The seeding has already assigned every row to its nearest initial center.
     while iterations < max_iter:
-        core.cluster_means(x, labels, centers)
+        means = Means(*centers.shape, by)
+        means.add(x, labels)
+        means.move(centers)
         before, labels = labels, before
         squared.fill(np.inf)
         labels.fill(-1)
@@ -108,7 +112,8 @@ def kmeans(
     Notes
     -----
     A seed gives the same clusters for any number of threads and any ``max_memory``, and on every
-    backend up to rounding. Means are summed in float64. Each step takes O(N k D) time; the N x k
+    backend up to rounding. Means are computed in float64 by sums without rounding errors, so they do not
+    depend on the order of the rows. Each step takes O(N k D) time; the N x k
     distances are never stored.
 
     Examples

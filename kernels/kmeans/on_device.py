@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlmba.kernels.common import arrays, device, distances
+from rlmba.kernels.common import arrays, device, distances, exact_sums
 from rlmba.kernels.common.random import Rng, seed_from
 from rlmba.kernels.kmeans.triton_impl import Means
 from rlmba.kernels.min_distance import on_device as nearest
@@ -45,7 +45,7 @@ def lloyd(
         return done
     work = Assignment(rows, row_dtype, centers, centers.dtype, precision=precision, bad=bad)
     active = work.active
-    means = Means(len(centers), centers.shape[1], rows.device)
+    means = Means(len(centers), centers.shape[1], _constants(rows, centers.dtype))
     for tile in rows:
         means.add(tile.parts[0], labels[tile.begin : tile.end], active)
     before = torch.empty_like(labels)
@@ -62,6 +62,20 @@ def lloyd(
         if _should_wait(rows, step) and not int(active.item()):
             break
     return done
+
+
+def _constants(rows: device.Rows, dtype: torch.dtype) -> Tensor:
+    """:func:`rlmba.kernels.common.exact_sums.constants` of rows, without waiting for the device."""
+    largest = torch.zeros((), dtype=torch.float64, device=rows.device)
+    for tile in rows:
+        low, high = tile.parts[0].aminmax()
+        largest = torch.maximum(largest, torch.maximum(high, -low).to(torch.float64))
+    size = exact_sums.exponent_of(rows.count)
+    levels = exact_sums.LEVELS[str(dtype).removeprefix("torch.")]
+    steps = torch.arange(levels, dtype=torch.int64, device=rows.device) * (size - 53)
+    exponents = torch.frexp(largest).exponent.to(torch.int64) + size + steps
+    powers = ((exponents + 1023).clamp(1, 2045) << 52).view(torch.float64)  # exact
+    return 1.5 * powers
 
 
 def _should_wait(rows: device.Rows, step: int) -> bool:

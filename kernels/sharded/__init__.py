@@ -8,13 +8,14 @@ array. This holds exactly, for any number of processes and any size of blocks, b
 - distances are computed in float64, in an order that depends on neither (``csrc/include/rlmba/nearest.hpp``);
 - ties go to the lower position;
 - sums that decide are taken over chunks of 4,096 rows, which no two processes share, and then over the
-  chunks in order;
+  chunks in order, or they have no rounding error (:mod:`rlmba.kernels.common.exact_sums`);
 - random numbers are a function of the seed and their index.
 """
 
 from rlmba.kernels.sharded.d2 import gradient_kmeans_plusplus, kmeans_plusplus
 from rlmba.kernels.sharded.group import Alone, Group, agreed
 from rlmba.kernels.sharded.k_center import CANDIDATES, k_center
+from rlmba.kernels.sharded.kmeans import kmeans
 from rlmba.kernels.sharded.rows import ALIGNMENT, RowBlocks, boundaries
 from rlmba.kernels.sharded.top_k import top_k
 
@@ -28,6 +29,7 @@ __all__ = [
     "boundaries",
     "gradient_kmeans_plusplus",
     "k_center",
+    "kmeans",
     "kmeans_plusplus",
     "top_k",
 ]

@@ -161,7 +161,8 @@ class _Draw:
         owners = owner(self._span, positions)
         mine = np.flatnonzero(owners == self._group.rank)
         at = positions[mine] - self._span.begin
-        parts = self._group.gather((mine, self._points.copies(at), self._points.squared[at]))
+        given = (mine, self._points.copies(at), self._points.squared[at]) if len(mine) else None
+        parts = [part for part in self._group.gather(given) if part is not None]
         order = np.argsort(np.concatenate([numbers for numbers, *_ in parts]))
         copies = [np.concatenate(c)[order] for c in zip(*(p[1] for p in parts), strict=True)]
         return tuple(copies), np.concatenate([p[2] for p in parts])[order]

@@ -6,6 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlmba.errors import RlmbaError
 
 __all__ = ["Alone", "Group", "agreed"]
@@ -28,6 +31,10 @@ class Group(Protocol):
         """One value of each process, in order of rank; every process calls this at the same point."""
         ...
 
+    def add_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum of the arrays of all processes, in any order: for sums without rounding errors."""
+        ...
+
 
 class Alone:
     """A single process."""
@@ -38,6 +45,10 @@ class Alone:
     def gather(self, value: Any) -> list[Any]:
         """The value itself."""
         return [value]
+
+    def add_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values themselves."""
+        return values
 
 
 @contextlib.contextmanager

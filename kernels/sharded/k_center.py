@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rlmba.kernels import dispatch
 from rlmba.kernels.common import arrays, distances
 from rlmba.kernels.sharded.group import Group, agreed
-from rlmba.kernels.sharded.rows import ALIGNMENT, RowBlocks, span_of
+from rlmba.kernels.sharded.rows import ALIGNMENT, RowBlocks, span_of, taken
 
 __all__ = ["CANDIDATES", "Centers", "k_center"]
 
@@ -55,8 +55,13 @@ class _Search:
         best = np.empty(min(count, len(self.squared)), dtype=np.int64)
         self._core.top_k(self.squared, best)
         best = best[self.squared[best] > 0]
-        mine = self.squared[best], best + self.span.begin, self.rows.take(best)[0]
-        found = [np.concatenate(part) for part in zip(*self.group.gather(mine), strict=True)]
+        mine = None
+        if len(best):
+            mine = self.squared[best], best + self.span.begin, self.rows.take(best)[0]
+        parts = [part for part in self.group.gather(mine) if part is not None]
+        if not parts:
+            return np.empty(0), np.empty(0, np.int64), np.empty(0)
+        found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         order = np.lexsort((found[1], -found[0]))[:count]
         return found[0][order], found[1][order], found[2][order]
 
@@ -82,13 +87,6 @@ class _Search:
             position, squared = self._core.nearest_to(x, mean)
             nearest = min(nearest, (squared, self.span.begin + at + position))
         return int(min(self.group.gather(nearest))[1])
-
-    def row(self, position: int) -> NDArray[Any]:
-        """One row of any process: [1, D]."""
-        at = position - self.span.begin
-        here = 0 <= at < len(self.squared)
-        found = self.group.gather(self.rows.take(np.array([at]))[0] if here else None)
-        return next(row for row in found if row is not None)
 
 
 def k_center(
@@ -130,7 +128,7 @@ def k_center(
     first_reach = None
     if labeled is None or len(labeled) == 0:
         first = search.nearest_to_mean()
-        centers = search.row(first)
+        (centers,) = taken(rows, np.array([first]), search.span, group)
         picks, reach = [np.array([first])], [np.array([np.nan])]
         first_reach = 0
     else:

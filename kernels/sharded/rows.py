@@ -12,7 +12,7 @@ from rlmba.errors import UsageError
 from rlmba.kernels.common.d2_sampling import REDUCTION_ROWS
 from rlmba.kernels.sharded.group import Group
 
-__all__ = ["ALIGNMENT", "RowBlocks", "Span", "boundaries", "owner", "require_aligned", "span_of"]
+__all__ = ["ALIGNMENT", "RowBlocks", "Span", "boundaries", "owner", "require_aligned", "span_of", "taken"]
 
 ALIGNMENT = REDUCTION_ROWS
 """Every process but the last holds a multiple of this number of rows."""
@@ -95,3 +95,14 @@ def owner(span: Span, positions: NDArray[np.int64]) -> NDArray[np.int64]:
     """The process that holds each position."""
     found = np.searchsorted(span.begins, positions, side="right") - 1
     return np.asarray(found, dtype=np.int64)
+
+
+def taken(
+    rows: RowBlocks, positions: NDArray[np.int64], span: Span, group: Group
+) -> list[NDArray[Any]]:
+    """Copies of rows of any process in every process, in the given order, which is the same in all."""
+    mine = np.flatnonzero(owner(span, positions) == group.rank)
+    here = rows.take(positions[mine] - span.begin) if len(mine) else None
+    parts = [part for part in group.gather((mine, here)) if part[1] is not None]
+    order = np.argsort(np.concatenate([at for at, _ in parts]))
+    return [np.concatenate(found)[order] for found in zip(*(p[1] for p in parts), strict=True)]

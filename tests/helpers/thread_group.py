@@ -26,6 +26,9 @@ class ThreadGroup:
         self._shared.barrier.wait(60)
         return found
 
+    def add_up(self, values):
+        return sum(self.gather(values)[::-1])
+
 
 def in_group(size, work):
     """Call ``work(group)`` in each of several threads; return the results, or raise the first error."""

@@ -9,7 +9,9 @@ import torch
 
 from rlmba import _core, kernels
 from rlmba.errors import DataError, NonFiniteError, ShapeError, UsageError
+from rlmba.kernels.common import exact_sums
 from rlmba.kernels.kmeans import reference, spec
+from rlmba.kernels.kmeans.means import Means
 
 BACKENDS = ["cpu", "reference", "triton"]
 
@@ -69,13 +71,15 @@ def test_means_keep_empty_clusters_and_do_not_touch_others(rng):
     x = rng.normal(size=(3000, 300)).astype(np.float32) + 1000
     labels = rng.integers(6, size=3000) * 2
     centers = np.full((12, 300), np.float32(np.nan))
-    _core.cluster_means(x, labels, centers)
+    means = Means(12, 300, exact_sums.constants(exact_sums.largest_of(x), len(x), x.dtype))
+    means.add(x, labels)
+    means.move(centers)
     assert np.isnan(centers[1::2]).all()
     for label in range(0, 12, 2):
         exact = x[labels == label].mean(axis=0, dtype=np.float64).astype(np.float32)
         np.testing.assert_array_equal(centers[label], exact)
     with pytest.raises(ValueError, match="label out of range"):
-        _core.cluster_means(x, labels + 2, centers)
+        means.add(x, labels + 2)
 
 
 @pytest.mark.slow

@@ -84,6 +84,24 @@ def test_kmeans_plusplus(rng, size, n, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", ROWS)
 @pytest.mark.parametrize("size", SIZES)
+def test_kmeans(rng, size, n, dtype):
+    x = rows_of(rng, n, dtype) * 10.0 ** rng.integers(-9, 9, size=(1, 6)).astype(dtype)
+    count = min(n, 60)
+    whole = kernels.kmeans(x, count, rng=7)
+    mine = divided(x)
+    found = in_group(size, lambda group: sharded.kmeans(mine(group), count, seed=7, group=group))
+    for one in found:
+        np.testing.assert_array_equal(one.centers, whole.centers)
+        np.testing.assert_array_equal(one.seed_indices, whole.seed_indices)
+        assert one.iterations == whole.iterations
+    for name in ("labels", "distances"):
+        every = np.concatenate([getattr(one, name) for one in found])
+        np.testing.assert_array_equal(every, getattr(whole, name))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", ROWS)
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_gradient_kmeans_plusplus(rng, size, n, dtype, scaled):
     residuals = rows_of(rng, n, dtype, 4)

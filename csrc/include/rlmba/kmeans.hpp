@@ -23,21 +23,27 @@ struct SeedingPlan {
 
 inline constexpr std::int64_t kOverflow = -2;
 
+template <class T>
+inline constexpr std::int64_t kSumLevels = sizeof(T) == sizeof(float) ? 2 : 3;
+
 // kmeans_plusplus: draws indices.size distinct rows (1 <= size <= x.rows) by D^2 sampling. Writes
 // the squared distance to the nearest of them to `squared`, and its position in drawn order to
 // `labels` [x.rows]. Returns -1, the first row that is not finite, or kOverflow if the sum of
 // squared distances overflows.
 //
-// cluster_means: each row of `centers` becomes the mean of the rows of x with its label, summed in
-// double precision in order of position. A center without rows keeps its value. Results do not
-// depend on the number of threads.
+// cluster_sums: adds the rows of x to the sums [levels, k, x.cols] of their labels, 0 <= label < k,
+// and their number to counts [k]. Each number is divided into `levels` = kSumLevels parts; a part is
+// a multiple of a power of two that magic[level] fixes, so its sums are exact, and do not depend on
+// the order of the rows, on how they are divided into calls, or on the number of threads.
+//
 // row_pairs: the squared distances of each row of x to the rows before it, as in kmeans_plusplus;
 // pairs [x.rows, x.rows], of which only the part below the diagonal is written.
 #define RLMBA_DECLARE_KMEANS(T)                                                                 \
   std::int64_t kmeans_plusplus(MatrixView<const T> x, const SeedingPlan& plan,                  \
                                VectorView<std::int64_t> indices, double* squared,               \
                                std::int64_t* labels);                                           \
-  void cluster_means(MatrixView<const T> x, const std::int64_t* labels, MatrixView<T> centers); \
+  void cluster_sums(MatrixView<const T> x, const std::int64_t* labels, std::int64_t k,          \
+                    const double* magic, double* sums, std::int64_t* counts);                   \
   void row_pairs(MatrixView<const T> x, double* pairs);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_KMEANS(float) RLMBA_DECLARE_KMEANS(double))
 #undef RLMBA_DECLARE_KMEANS

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -196,6 +198,15 @@ class ProcessGroup:
         with _speaking():
             torch.distributed.all_gather_object(values, value, group=self._host)
         return values
+
+    def add_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of the arrays of all processes, which have the same shape."""
+        if self.size == 1:
+            return values
+        total = torch.from_numpy(values.copy())
+        with _speaking():
+            torch.distributed.all_reduce(total, group=self._host)
+        return total.numpy()
 
     def barrier(self) -> None:
         """Wait for all processes."""
