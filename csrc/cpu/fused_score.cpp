@@ -44,6 +44,26 @@ void score_rows(const DirichletInput<T>& in, const T* distances, double beta,
   }
 }
 
+// Eq 6 of all rows; ranges [M] of the uncertainties, and the distances' range.
+template <class T>
+void score_all(const DirichletInput<T>& in, std::int64_t n, const T* distances, double beta,
+               const Range<T>* ranges, const Range<T>& distance_range,
+               const FusedScoreOutput<T>& out) {
+  const std::int64_t m = in.modalities;
+  Scratch<Rescale<T>> to_unit(m);
+  for (std::int64_t k = 0; k < m; ++k) to_unit[k] = Rescale<T>::to_unit(ranges[k]);
+  Rescale<T> distance_to_unit;
+  if (distances != nullptr) distance_to_unit = Rescale<T>::to_unit(distance_range);
+  const std::int64_t stride = m + 16;
+  const std::int64_t threads = max_threads();
+  Scratch<double> weights(threads * stride);
+  constexpr std::int64_t kRows = 4096;
+  parallel_for(n, kRows, threads, [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
+    score_rows(in, distances, beta, to_unit.data(), distance_to_unit, &weights[thread * stride],
+               begin, end, out);
+  });
+}
+
 template <class T>
 std::int64_t fused_score_impl(const DirichletInput<T>& in, const T* distances, double beta,
                               const FusedScoreOutput<T>& out) {
@@ -53,19 +73,18 @@ std::int64_t fused_score_impl(const DirichletInput<T>& in, const T* distances, d
   for (std::int64_t k = 0; k < m; ++k) ranges[k] = Range<T>{};
   const std::int64_t bad = dirichlet_pass(in, out.uncertainty, out.difficulty, ranges.data());
   if (bad >= 0) return bad;
-  Scratch<Rescale<T>> to_unit(m);
-  for (std::int64_t k = 0; k < m; ++k) to_unit[k] = Rescale<T>::to_unit(ranges[k]);
-  Rescale<T> distance_to_unit;
-  if (distances != nullptr) distance_to_unit = Rescale<T>::to_unit(range_of(distances, n));
-  const std::int64_t stride = m + 16;
-  const std::int64_t threads = max_threads();
-  Scratch<double> weights(threads * stride);
-  constexpr std::int64_t kRows = 4096;
-  parallel_for(n, kRows, threads, [&](std::int64_t begin, std::int64_t end, std::int64_t thread) {
-    score_rows(in, distances, beta, to_unit.data(), distance_to_unit, &weights[thread * stride],
-               begin, end, out);
-  });
+  const Range<T> far = distances == nullptr ? Range<T>{} : range_of(distances, n);
+  score_all(in, n, distances, beta, ranges.data(), far, out);
   return -1;
+}
+
+template <class T>
+void score_within_impl(const DirichletInput<T>& in, std::int64_t n, const T* distances, double beta,
+                       const T* limits, const FusedScoreOutput<T>& out) {
+  const std::int64_t m = in.modalities;
+  Scratch<Range<T>> ranges(m + 1);
+  for (std::int64_t k = 0; k <= m; ++k) ranges[k] = Range<T>{limits[2 * k], limits[2 * k + 1]};
+  score_all(in, n, distances, beta, ranges.data(), ranges[m], out);
 }
 
 }  // namespace
@@ -78,6 +97,16 @@ std::int64_t fused_score(const DirichletInput<float>& in, const float* distances
 std::int64_t fused_score(const DirichletInput<double>& in, const double* distances, double beta,
                          const FusedScoreOutput<double>& out) {
   return fused_score_impl(in, distances, beta, out);
+}
+
+void score_within(const DirichletInput<float>& in, std::int64_t n, const float* distances,
+                  double beta, const float* limits, const FusedScoreOutput<float>& out) {
+  score_within_impl(in, n, distances, beta, limits, out);
+}
+
+void score_within(const DirichletInput<double>& in, std::int64_t n, const double* distances,
+                  double beta, const double* limits, const FusedScoreOutput<double>& out) {
+  score_within_impl(in, n, distances, beta, limits, out);
 }
 
 }  // namespace rlmba::RLMBA_ISA

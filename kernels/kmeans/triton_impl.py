@@ -62,9 +62,7 @@ def _sum_rows(
 
 
 @triton.jit
-def _move(
-    sums, counts, centers, active, width, size, LEVELS: tl.constexpr, COLUMNS: tl.constexpr
-):
+def _move(sums, counts, centers, active, width, size, LEVELS: tl.constexpr, COLUMNS: tl.constexpr):
     """Set centers to means; a center without rows is unchanged. Resets sums and counts to 0."""
     if tl.load(active) != 0:
         label = tl.program_id(0)

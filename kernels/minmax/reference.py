@@ -34,13 +34,17 @@ def minmax(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -
         raise bad_row(x, mask, int(np.argmax(bad)))
     for j in range(x2.shape[1]):
         values = x2[kept[:, j], j]
-        scaled = np.zeros_like(values)
-        if values.size and values.min() < values.max():
-            low, high = values.min(), values.max()
-            with np.errstate(over="ignore"):
-                if not np.isfinite(high - low):
-                    half = values.dtype.type(0.5)
-                    values, low, high = values * half, low * half, high * half
-            scaled = (values - low) / (high - low)
         out2[:, j] = 0
-        out2[kept[:, j], j] = scaled
+        if values.size:
+            out2[kept[:, j], j] = rescaled(values, values.min(), values.max())
+
+
+def rescaled(values: arrays.Float, low: Any, high: Any) -> arrays.Float:
+    """Map ``low`` to 0 and ``high`` to 1, both of the dtype of ``values``; 0 unless low < high."""
+    if not low < high:
+        return np.zeros_like(values)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(high - low):
+            half = values.dtype.type(0.5)
+            values, low, high = values * half, low * half, high * half
+    return np.asarray((values - low) / (high - low))

@@ -16,6 +16,7 @@ from rlmba.kernels.sharded.d2 import gradient_kmeans_plusplus, kmeans_plusplus
 from rlmba.kernels.sharded.group import Alone, Group, agreed
 from rlmba.kernels.sharded.k_center import CANDIDATES, k_center
 from rlmba.kernels.sharded.kmeans import kmeans
+from rlmba.kernels.sharded.moments import moments
 from rlmba.kernels.sharded.rows import ALIGNMENT, RowBlocks, boundaries
 from rlmba.kernels.sharded.top_k import top_k
 
@@ -31,5 +32,6 @@ __all__ = [
     "k_center",
     "kmeans",
     "kmeans_plusplus",
+    "moments",
     "top_k",
 ]

@@ -128,7 +128,7 @@ def k_center(
     first_reach = None
     if labeled is None or len(labeled) == 0:
         first = search.nearest_to_mean()
-        (centers,) = taken(rows, np.array([first]), search.span, group)
+        (centers,) = taken(rows.take, np.array([first]), search.span, group)
         picks, reach = [np.array([first])], [np.array([np.nan])]
         first_reach = 0
     else:

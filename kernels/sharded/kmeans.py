@@ -31,9 +31,7 @@ class Clusters(NamedTuple):
     seed_indices: NDArray[np.int64]
 
 
-def kmeans(
-    rows: RowBlocks, k: int, *, seed: int, group: Group, max_iter: int = 5
-) -> Clusters:
+def kmeans(rows: RowBlocks, k: int, *, seed: int, group: Group, max_iter: int = 5) -> Clusters:
     """Cluster rows as :func:`rlmba.kernels.kmeans`.
 
     Parameters
@@ -63,7 +61,7 @@ def kmeans(
     drawn = kmeans_plusplus(rows, k, seed=seed, group=group)
     squared, labels, before = drawn.squared, drawn.labels, np.empty_like(drawn.labels)
     span = span_of(rows, group)
-    (centers,) = taken(rows, drawn.indices, span, group)
+    (centers,) = taken(rows.take, drawn.indices, span, group)
     largest = max((exact_sums.largest_of(x) for _, (x,) in rows.blocks()), default=0.0)
     by = exact_sums.constants(max(group.gather(largest)), span.total, centers.dtype)
     core = dispatch.require_core()

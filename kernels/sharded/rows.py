@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,16 @@ from rlmba.errors import UsageError
 from rlmba.kernels.common.d2_sampling import REDUCTION_ROWS
 from rlmba.kernels.sharded.group import Group
 
-__all__ = ["ALIGNMENT", "RowBlocks", "Span", "boundaries", "owner", "require_aligned", "span_of", "taken"]
+__all__ = [
+    "ALIGNMENT",
+    "RowBlocks",
+    "Span",
+    "boundaries",
+    "owner",
+    "require_aligned",
+    "span_of",
+    "taken",
+]
 
 ALIGNMENT = REDUCTION_ROWS
 """Every process but the last holds a multiple of this number of rows."""
@@ -98,11 +107,22 @@ def owner(span: Span, positions: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def taken(
-    rows: RowBlocks, positions: NDArray[np.int64], span: Span, group: Group
+    take: Callable[[NDArray[np.int64]], Sequence[NDArray[Any]]],
+    positions: NDArray[np.int64],
+    span: Span,
+    group: Group,
 ) -> list[NDArray[Any]]:
-    """Copies of rows of any process in every process, in the given order, which is the same in all."""
+    """Copies of rows of any process in every process.
+
+    Parameters
+    ----------
+    take : function
+        The arrays of some rows, by their numbers in this process, such as :meth:`RowBlocks.take`.
+    positions : int64 array
+        The same in all processes, in any order, which is that of the copies.
+    """
     mine = np.flatnonzero(owner(span, positions) == group.rank)
-    here = rows.take(positions[mine] - span.begin) if len(mine) else None
+    here = take(positions[mine] - span.begin) if len(mine) else None
     parts = [part for part in group.gather((mine, here)) if part[1] is not None]
     order = np.argsort(np.concatenate([at for at, _ in parts]))
     return [np.concatenate(found)[order] for found in zip(*(p[1] for p in parts), strict=True)]

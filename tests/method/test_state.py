@@ -10,6 +10,8 @@ from rlmba.method import scoring
 from rlmba.method.state import (
     CANDIDATE_FEATURES,
     STATE_FEATURES,
+    Candidates,
+    Moments,
     RunningStandardizer,
     candidate_features,
     state_vector,
@@ -19,6 +21,12 @@ from rlmba.types import Evaluation, HeadMetrics, PoolOutputs, QueryContext, Trai
 
 def context(**kwargs) -> QueryContext:
     return QueryContext(rng=np.random.default_rng(0), **kwargs)
+
+
+def state_of(pool, score, given=None, distances=None):
+    given = given or context()
+    found = Moments.of(score, pool.present, distances)
+    return state_vector(given, given.weights_for(pool), pool.n_classes, found)
 
 
 def test_state_by_name(pool, rng):
@@ -34,7 +42,7 @@ def test_state_by_name(pool, rng):
         validation=Evaluation(heads, 30),
         training=TrainingDiagnostics(loss_slope=-0.3, gradient_norm=2.0),
     )
-    s = dict(zip(STATE_FEATURES, state_vector(pool, c, score, d), strict=True))
+    s = dict(zip(STATE_FEATURES, state_of(pool, score, c, d), strict=True))
     assert s["top1"] == 0.8
     assert s["nll"] == pytest.approx(0.5 / np.log(5))
     assert s["ece"] == 0.05
@@ -66,8 +74,8 @@ def test_sizes_do_not_depend_on_modalities_or_classes(rng, m, c):
     w = np.full(m, 1 / m)
     score = scoring.score(pool, w, np.ones(m), None)
     picks = scoring.candidates(score.q, 3)
-    assert state_vector(pool, context(), score, None).shape == (len(STATE_FEATURES),)
-    x = candidate_features(pool, w, score, picks)
+    assert state_of(pool, score).shape == (len(STATE_FEATURES),)
+    x = candidate_features(w, Candidates.of(score, pool.present, picks))
     assert x.shape == (15, len(CANDIDATE_FEATURES))
     assert np.isfinite(x).all()
     assert x[:, 0].mean() == pytest.approx(0, abs=1e-9)
@@ -93,17 +101,17 @@ def test_an_absent_modality_is_no_disagreement(pool, rng):
         for x in (present, np.where(present, 1.0, rng.random((n, 3))))
     ]
     for score in scores:
-        x = candidate_features(one, w, score, picks)
+        x = candidate_features(w, Candidates.of(score, one.present, picks))
         columns = dict(zip(CANDIDATE_FEATURES, x.T, strict=True))
         np.testing.assert_allclose(columns["uncertainty_spread"], 0, atol=1e-12)
         np.testing.assert_allclose(columns["uncertainty_max"], 0.8)
         np.testing.assert_allclose(columns["uncertainty_weighted"], 0.8)
-        state = dict(zip(STATE_FEATURES, state_vector(one, context(), score, None), strict=True))
+        state = dict(zip(STATE_FEATURES, state_of(one, score), strict=True))
         assert state["uncertainty_mean"] == pytest.approx(0.8)
         assert (state["uncertainty_spread"], state["uncertainty_std"]) == pytest.approx((0, 0))
     part = rng.random((n, 3))
     score = scoring.Score(np.zeros(n), part, np.zeros(n), part, np.zeros(n))
-    spread = candidate_features(one, w, score, picks)[
+    spread = candidate_features(w, Candidates.of(score, one.present, picks))[
         :, CANDIDATE_FEATURES.index("uncertainty_spread")
     ]
     np.testing.assert_allclose(
@@ -115,7 +123,7 @@ def test_equal_scores_have_no_preference(pool):
     flat = replace(pool, logits={k: np.zeros_like(z) for k, z in pool.logits.items()})
     w = np.array([0.5, 0.5])
     score = scoring.score(flat, w, np.ones(2), None)
-    x = candidate_features(flat, w, score, scoring.candidates(score.q, 4))
+    x = candidate_features(w, Candidates.of(score, flat.present, scoring.candidates(score.q, 4)))
     np.testing.assert_array_equal(x[:, 0], 0)
 
 

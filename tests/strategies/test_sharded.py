@@ -21,7 +21,9 @@ from tests.helpers.thread_group import in_group
 
 N, CLASSES, WIDTH = 13_000, 5, 8
 HEAD = ("deepfool", "bmmal")
-EXACT = ("random", "entropy", "margin", "deepfool", "bald", "rlmba-x", "coreset", "badge", "bmmal")
+EXACT = (
+    "random", "entropy", "margin", "deepfool", "bald", "rlmba", "rlmba-x", "coreset", "badge", "bmmal",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,8 @@ def pool():
         "features/text": one,
         "features/image": two,
         "logits": fused @ weight.T,
+        "logits/text": one @ weight.T,
+        "logits/image": two @ weight.T,
         "labeled": np.isin(np.arange(N), rng.choice(N, 40, replace=False)),
         "dropout_logits/0": rng.normal(size=(N, CLASSES)).astype(np.float32),
         "dropout_logits/1": rng.normal(size=(N, CLASSES)).astype(np.float32),
@@ -51,13 +55,14 @@ def write(folder, arrays, cuts=(0, 1, 4000, 4000, 9500, N)):
 
 
 def in_memory(name, arrays, n, head=None, **arguments):
-    features = {
-        k.partition("/")[2] or "mm": a for k, a in arrays.items() if k.startswith("features")
-    }
+    features, logits = (
+        {k.partition("/")[2] or "mm": a for k, a in arrays.items() if k.startswith(kind)}
+        for kind in ("features", "logits")
+    )
     passes = [a for k, a in arrays.items() if k.startswith("dropout")]
     return rlmba.select(
-        name, n=n, features=features, logits={"mm": arrays["logits"]}, ids=arrays.get("ids"),
-        dropout_logits=np.stack(passes), present=arrays.get("present"), head=head,
+        name, n=n, features=features, logits=logits, ids=arrays.get("ids"),
+        dropout_logits=np.stack(passes) if passes else None, present=arrays.get("present"), head=head,
         labeled=arguments.pop("labeled", arrays.get("labeled")), rng=5, **arguments,
     )  # fmt: skip
 
@@ -105,23 +110,102 @@ def test_labeled_samples_by_id_by_row_and_as_features(pool, tmp_path, name):
     check(found, in_memory(name, arrays, 30, labeled={"mm": outside}))
 
 
-def test_samples_that_lack_a_modality(pool, tmp_path):
-    arrays, head = dict(pool[0]), pool[1]
-    arrays["present"] = np.ones((N, 2), np.bool_)
-    arrays["present"][100:900, 1] = False
-    arrays["features/image"] = arrays["features/image"].copy()
-    arrays["features/image"][100:900] = np.nan
+def lacking(arrays, *, rows=slice(100, 900), third=False, joined=False):
+    """Arrays in which some samples lack a modality, some of them labeled."""
+    arrays = dict(arrays)
+    rng = np.random.default_rng(8)
+    names = ["text", "image"]
+    if third:
+        names.append("sound")
+        arrays["features/sound"] = rng.normal(size=(N, WIDTH)).astype(np.float32)
+        arrays["logits/sound"] = rng.normal(size=(N, CLASSES)).astype(np.float32)
+    present = np.ones((N, len(names)), np.bool_)
+    present[np.arange(N)[rows], rng.integers(0, len(names), size=N)[rows]] = False
+    present[12_500:12_600] = np.arange(len(names)) > 0
+    for j, name in enumerate(names):
+        for kind in ("features", "logits"):
+            arrays[f"{kind}/{name}"] = arrays[f"{kind}/{name}"].copy()
+            arrays[f"{kind}/{name}"][~present[:, j]] = np.nan if kind == "features" else 0
+    parts = [np.nan_to_num(arrays[f"features/{name}"]) for name in names]
+    fused = sum(parts) / present.sum(axis=1, keepdims=True)
+    arrays["features"] = np.concatenate(parts, axis=1) if joined else fused.astype(np.float32)
+    return arrays | {"present": present}
+
+
+@pytest.mark.parametrize("case", ["two", "three", "joined", "one pattern", "nobody has both"])
+@pytest.mark.parametrize("name", ["coreset", "badge", "rlmba-x", "rlmba", "bmmal", "margin"])
+def test_samples_that_lack_a_modality(pool, tmp_path, name, case):
+    arrays = lacking(
+        pool[0],
+        rows=slice(0, N) if case == "nobody has both" else slice(100, 900),
+        third=case == "three",
+        joined=case == "joined",
+    )
+    if case == "joined" and name == "bmmal":
+        return
+    head = pool[1] if name == "bmmal" else None
     shards = write(tmp_path / "shards", arrays)
-    for name in ("bmmal", "margin"):
-        check(
-            rlmba.select(name, n=50, pool=shards, rng=5, head=head),
-            in_memory(name, arrays, 50, head),
-        )
-    for name in ("coreset", "badge", "rlmba-x"):
-        with pytest.raises(
-            DataError, match=r"part-1.npz, row 99 lacks a modality: .* only in memory"
+    whole = in_memory(name, arrays, 50, head)
+    for size in (1, 3):
+        for found in in_group(
+            size,
+            lambda group: rlmba.select(name, n=50, pool=shards, rng=5, head=head, group=group),
         ):
-            rlmba.select(name, n=5, pool=shards, rng=5)
+            check(found, whole)
+
+
+def test_incomplete_samples_and_labeled_samples_from_elsewhere(pool, tmp_path):
+    arrays = lacking({k: a for k, a in pool[0].items() if k != "labeled"})
+    shards = write(tmp_path / "shards", arrays)
+    rng = np.random.default_rng(1)
+    labeled = {m: rng.normal(size=(90, WIDTH)).astype(np.float32) for m in ("text", "image")}
+    whole = in_memory("coreset", arrays, 50, labeled=labeled)
+    for found in in_group(
+        2, lambda group: rlmba.select("coreset", n=50, pool=shards, labeled=labeled, group=group)
+    ):
+        check(found, whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"policy": "greedy"},
+        {"policy": "uniform"},
+        {"policy": "greedy", "uncertainty": "vacuity+conflict"},
+        {"policy": "learned", "efda": False},
+        {"policy": "learned", "diversity": False},
+        {"policy": "greedy", "lloyd_steps": 40, "beta": 0.3, "evidence": "exp"},
+    ],
+)
+@pytest.mark.parametrize("incomplete", [False, True])
+def test_options_of_rlmba(pool, tmp_path, options, incomplete):
+    arrays = lacking(pool[0]) if incomplete else dict(pool[0])
+    for kind in ("features", "features/text", "features/image"):
+        arrays[kind] = arrays[kind].astype(np.float64)
+    shards = write(tmp_path / "shards", arrays)
+    given = {"weights": {"text": 0.3, "image": 0.7}, "temperatures": {"text": 1.5, "image": 0.8}}
+    whole = in_memory(create("rlmba", **options), arrays, 70, **given)
+    for size in (1, 4):
+        for found in in_group(
+            size,
+            lambda group: rlmba.select(
+                create("rlmba", **options), n=70, pool=shards, rng=5, group=group, **given
+            ),
+        ):
+            check(found, whole)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_processes_without_rows(pool, tmp_path, name):
+    few = {k: a[:5000] for k, a in pool[0].items()}
+    few["labeled"] = np.arange(5000) < 3
+    head = pool[1] if name in HEAD else None
+    shards = write(tmp_path / "shards", few, cuts=(0, 5000))
+    whole = in_memory(name, few, 40, head)
+    for found in in_group(
+        4, lambda group: rlmba.select(name, n=40, pool=shards, rng=5, group=group, head=head)
+    ):
+        check(found, whole)
 
 
 def test_every_strategy_is_exact_or_refused_with_a_reason(pool, tmp_path):

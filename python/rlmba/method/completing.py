@@ -9,11 +9,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
+from rlmba.kernels import dispatch
+from rlmba.kernels.common.distances import UNBOUNDED
 
-__all__ = ["BLOCK_ROWS", "completed_features", "nearest_values"]
+__all__ = ["BLOCK_ROWS", "Nearest", "completed_features", "nearest_values"]
 
 BLOCK_ROWS = 2**14
 """Rows that are compared at a time; it limits the memory of their copies."""
+
+
+class Nearest:
+    """The nearest of other rows, for each of some rows, when the others come in blocks.
+
+    Parameters
+    ----------
+    rows : array or tensor [n, d]
+        Finite.
+
+    Attributes
+    ----------
+    values : array or tensor [n, e], or None
+        Of the nearest rows; None before any was compared.
+    squared : float64 array [n]
+        Squared distances to them; infinity before any was compared. Only of NumPy arrays.
+    labels : int64 array [n]
+        Their labels, if these were given; -1 before any was compared. Only of NumPy arrays.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+        self.values: Any = None
+        self.squared = np.full(len(rows), np.inf)
+        self.labels = np.full(len(rows), -1, dtype=np.int64)
+        self._on_device: Any = None
+
+    def compare(
+        self, coordinates: Any, values: Any, labels: NDArray[np.int64] | None = None
+    ) -> None:
+        """Take other rows [k, d] into account, k >= 1, with their values [k, e]. Ties go to the first."""
+        if isinstance(self._rows, np.ndarray):
+            found = np.where(np.isinf(self.squared), -1, 0)  # 0: the nearest so far
+            dispatch.require_core().update_nearest(
+                self._rows, coordinates, UNBOUNDED, self.squared, found, 1
+            )
+            closer = np.flatnonzero(found > 0)
+            found = found[closer] - 1
+            if self.values is None:
+                self.values = np.empty((len(self._rows), values.shape[1]), values.dtype)
+            if labels is not None:
+                self.labels[closer] = labels[found]
+        else:
+            near = kernels.min_distance(self._rows, coordinates)
+            if self.values is None:
+                self._on_device = near.distances.new_full(near.distances.shape, np.inf)
+                self.values = values.new_empty((len(self._rows), values.shape[1]))
+            closer = near.distances < self._on_device
+            self._on_device[closer], found = near.distances[closer], near.indices[closer]
+        self.values[closer] = values[found]
 
 
 def nearest_values(rows: Any, blocks: Iterable[tuple[Any, Any]]) -> Any:
@@ -29,16 +81,10 @@ def nearest_values(rows: Any, blocks: Iterable[tuple[Any, Any]]) -> Any:
     -------
     array or tensor [n, e], or None
     """
-    nearest: Any = None
-    values: Any = None
+    nearest = Nearest(rows)
     for coordinates, theirs in blocks:
-        found = kernels.min_distance(rows, coordinates)
-        if nearest is None:
-            nearest, values = found.distances, theirs[found.indices]
-            continue
-        closer = found.distances < nearest
-        nearest[closer], values[closer] = found.distances[closer], theirs[found.indices[closer]]
-    return values
+        nearest.compare(coordinates, theirs)
+    return nearest.values
 
 
 def completed_features(

@@ -9,10 +9,21 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.kernels.common.arrays import to_host
+from rlmba.kernels.fused_score.within import score_rows
+from rlmba.kernels.minmax.reference import rescaled
+from rlmba.kernels.sharded import Group
 from rlmba.method import efda
 from rlmba.types import PoolOutputs
 
-__all__ = ["Score", "candidates", "diversity", "score"]
+__all__ = [
+    "Limits",
+    "Score",
+    "candidates",
+    "diversity",
+    "score",
+    "score_within",
+    "uncertainties",
+]
 
 
 class Score(NamedTuple):
@@ -27,6 +38,35 @@ class Score(NamedTuple):
     difficulty: NDArray[Any]
     normalized_uncertainty: NDArray[Any]
     normalized_distance: NDArray[Any]
+
+
+class Limits(NamedTuple):
+    """The smallest and largest values over a pool: ``uncertainty`` [M, 2] of the raw u_m of samples that
+    have the modality, ``difficulty`` [2] of the raw U, and ``distance`` [2]; (inf, -inf) without any.
+    """
+
+    uncertainty: NDArray[Any]
+    difficulty: NDArray[Any]
+    distance: NDArray[Any]
+
+    @classmethod
+    def of(
+        cls,
+        u: efda.Difficulty,
+        present: NDArray[np.bool_] | None,
+        distances: NDArray[Any] | None,
+        group: Group,
+    ) -> Limits:
+        """Those of the samples of all processes, of which this process has the given ones."""
+        m = u.modality.shape[1]
+        columns = [
+            u.modality[:, j] if present is None else u.modality[present[:, j], j] for j in range(m)
+        ]
+        columns += [u.fused, np.empty(0, u.fused.dtype) if distances is None else distances]
+        every = group.gather([(c.min(initial=np.inf), c.max(initial=-np.inf)) for c in columns])
+        low, high = np.min(every, axis=0)[:, 0], np.max(every, axis=0)[:, 1]
+        found = np.stack([low, high], axis=1)
+        return cls(found[:m], found[m], found[m + 1])
 
 
 def diversity(
@@ -85,30 +125,120 @@ def score(
     the weights of the others are renormalized.
     """
     if uncertainty == "variance":
-        s = kernels.fused_score(
-            list(pool.logits.values()),
+        return _fused(pool, weights, temperatures, distances, beta, evidence)
+    u = _measured(pool, weights, temperatures, evidence, uncertainty)
+    normalized = kernels.minmax(u.modality, mask=pool.present)
+    near = None if distances is None else kernels.minmax(to_host(distances))
+    return _sum(u, weights, pool.present, normalized, near, beta)
+
+
+def _fused(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    distances: NDArray[Any] | None,
+    beta: float,
+    evidence: str,
+) -> Score:
+    s = kernels.fused_score(
+        list(pool.logits.values()),
+        weights,
+        distances=distances,
+        beta=beta,
+        temperature=temperatures,
+        evidence=pool.evidence or evidence,
+        present=pool.present,
+    )
+    return Score(
+        s.score, s.uncertainty, s.difficulty, s.normalized_uncertainty, s.normalized_distance
+    )
+
+
+def _measured(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    evidence: str,
+    uncertainty: str,
+) -> efda.Difficulty:
+    if uncertainty == "entropy":
+        return efda.entropy(pool, temperatures)
+    return efda.UNCERTAINTY[uncertainty](pool, weights, temperatures, evidence=evidence)
+
+
+def _sum(
+    u: efda.Difficulty,
+    weights: NDArray[np.float64],
+    present: NDArray[np.bool_] | None,
+    normalized: NDArray[np.float64],
+    near: NDArray[Any] | None,
+    beta: float,
+) -> Score:
+    w = efda.sample_weights(weights, present)
+    far = np.zeros(len(u.fused)) if near is None else np.asarray(near, dtype=np.float64)
+    return Score((w * normalized).sum(axis=1) + beta * far, u.modality, u.fused, normalized, far)
+
+
+def uncertainties(
+    pool: PoolOutputs,
+    weights: NDArray[np.float64],
+    temperatures: NDArray[np.float64],
+    *,
+    evidence: str = "softplus",
+    uncertainty: str = "variance",
+) -> efda.Difficulty:
+    """U and u_m as :func:`score` has them, for some samples of a pool."""
+    if uncertainty == "variance":
+        s = _fused(pool, weights, temperatures, None, 0.0, evidence)
+        return efda.Difficulty(s.difficulty, s.uncertainty)
+    return _measured(pool, weights, temperatures, evidence, uncertainty)
+
+
+def score_within(
+    u: efda.Difficulty,
+    weights: NDArray[np.float64],
+    present: NDArray[np.bool_] | None,
+    distances: NDArray[Any] | None,
+    limits: Limits,
+    *,
+    beta: float = 1.0,
+    uncertainty: str = "variance",
+) -> Score:
+    """:func:`score` of some samples of a pool.
+
+    Parameters
+    ----------
+    u : Difficulty
+        Of these samples, by :func:`uncertainties`.
+    weights, present, beta, uncertainty
+        As for :func:`score`, of these samples.
+    distances : float array [n] or None
+        If ``uncertainty`` is "variance", of the dtype of u, as :func:`score` converts them.
+    limits : Limits
+        Of the whole pool.
+
+    Returns
+    -------
+    Score
+        The rows that :func:`score` returns for the whole pool.
+    """
+    if uncertainty == "variance":
+        found = score_rows(
+            u.modality,
             weights,
+            present=present,
             distances=distances,
             beta=beta,
-            temperature=temperatures,
-            evidence=pool.evidence or evidence,
-            present=pool.present,
+            limits=np.concatenate([limits.uncertainty, limits.distance[None]]),
         )
-        return Score(
-            s.score, s.uncertainty, s.difficulty, s.normalized_uncertainty, s.normalized_distance
-        )
-    if uncertainty == "entropy":
-        u = efda.entropy(pool, temperatures)
-    else:
-        u = efda.UNCERTAINTY[uncertainty](pool, weights, temperatures, evidence=evidence)
-    normalized = kernels.minmax(u.modality, mask=pool.present)
-    w = efda.sample_weights(weights, pool.present)
-    if distances is None:
-        near = np.zeros(len(pool))
-    else:
-        near = np.asarray(kernels.minmax(to_host(distances)), dtype=np.float64)
-    q = (w * normalized).sum(axis=1) + beta * near
-    return Score(q, u.modality, u.fused, normalized, near)
+        return Score(found[0], u.modality, u.fused, *found[1:])
+    normalized = np.zeros_like(u.modality)
+    for j, (low, high) in enumerate(limits.uncertainty):
+        normalized[:, j] = rescaled(u.modality[:, j], low, high)
+    if present is not None:
+        normalized[~present] = 0
+    near = None if distances is None else rescaled(distances, *limits.distance)
+    return _sum(u, weights, present, normalized, near, beta)
 
 
 def candidates(q: NDArray[Any], n: int, *, kappa: int = 5) -> NDArray[np.int64]:

@@ -7,23 +7,29 @@ summarized over the modalities, so that a policy can be used on any data set.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import CheckpointError
+from rlmba.kernels.sharded import Alone, Group, moments
 from rlmba.method.efda import sample_weights
 from rlmba.method.scoring import Score
-from rlmba.types import PoolOutputs, QueryContext
+from rlmba.types import QueryContext
 
 __all__ = [
     "CANDIDATE_FEATURES",
     "STATE_FEATURES",
+    "Candidates",
+    "Moments",
     "RunningStandardizer",
     "candidate_features",
     "state_vector",
 ]
+
+_ALONE = Alone()
 
 STATE_FEATURES = (
     "top1",
@@ -61,35 +67,67 @@ CANDIDATE_FEATURES = (
 modalities that the candidate has, 0 for one or none."""
 
 
+class Moments(NamedTuple):
+    """Mean and standard deviation of what the state summarizes, over the pool.
+
+    ``uncertainty`` float64 [M', 2] of the raw u_m of the M' modalities that some sample has;
+    ``difficulty`` and ``distance`` float64 [2] of U and d, 0 without distances.
+    """
+
+    uncertainty: NDArray[np.float64]
+    difficulty: NDArray[np.float64]
+    distance: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        score: Score,
+        present: NDArray[np.bool_] | None,
+        distances: NDArray[np.floating] | None,
+        group: Group = _ALONE,
+    ) -> Moments:
+        """Those of the samples of all processes of a group, of which this process has the given ones."""
+        u = np.asarray(score.uncertainty, dtype=np.float64)
+        known = np.ones(u.shape, dtype=bool) if present is None else present
+        columns = [u[known[:, j], j] for j in range(u.shape[1])]
+        columns.append(np.asarray(score.difficulty, dtype=np.float64))
+        columns.append(np.zeros(1) if distances is None else np.asarray(distances, np.float64))
+        found = moments(columns, group=group)
+        modality = found[:-2][~np.isnan(found[:-2, 0])]
+        return cls(modality if len(modality) else np.zeros((1, 2)), found[-2], found[-1])
+
+
 def state_vector(
-    pool: PoolOutputs, context: QueryContext, score: Score, distances: NDArray[np.floating] | None
+    context: QueryContext, weights: NDArray[np.float64], classes: int, pool: Moments
 ) -> NDArray[np.float64]:
     """s_t before standardization.
 
     The validation NLL is divided by log C and clipped to [0, 1] (a uniform guess gives 1); Top-1 and
     ECE are within [0, 1] anyway. Parts of the context that are None (validation, contributions) are 0.
 
+    Parameters
+    ----------
+    context : QueryContext
+    weights : float array [M]
+    classes : int
+        C, the number of classes.
+    pool : Moments
+
     Returns
     -------
     float64 array [18]
         In the order of :data:`STATE_FEATURES`.
     """
-    m = len(pool.modalities)
-    w = context.weights_for(pool)
+    m = len(weights)
+    w = weights
     delta = np.zeros(m) if context.contributions is None else np.asarray(context.contributions)
     if context.validation is None:
         g = [0.0, 0.0, 0.0]
     else:
         mm = context.validation.mm
-        g = [mm.top1, min(max(mm.nll / np.log(max(pool.n_classes, 2)), 0.0), 1.0), mm.ece]
+        g = [mm.top1, min(max(mm.nll / np.log(max(classes, 2)), 0.0), 1.0), mm.ece]
     balance = -(w * np.log(np.maximum(w, 1e-300))).sum() / np.log(m) if m > 1 else 1.0
-    u = np.asarray(score.uncertainty, dtype=np.float64)
-    known = np.ones(u.shape, dtype=bool) if pool.present is None else pool.present
-    columns = [u[known[:, j], j] for j in range(m) if known[:, j].any()] or [np.zeros(1)]
-    means = np.array([c.mean() for c in columns])
-    stds = np.array([c.std() for c in columns])
-    d = np.zeros(1) if distances is None else np.asarray(distances, dtype=np.float64)
-    difficulty = np.asarray(score.difficulty, dtype=np.float64)
+    means, stds = pool.uncertainty.T
     return np.array(
         [
             *g,
@@ -102,10 +140,8 @@ def state_vector(
             means.mean(),
             stds.mean(),
             means.std(),
-            difficulty.mean(),
-            difficulty.std(),
-            d.mean(),
-            d.std(),
+            *pool.difficulty,
+            *pool.distance,
             context.training.loss_slope,
             context.training.gradient_norm,
         ],
@@ -113,11 +149,36 @@ def state_vector(
     )
 
 
+class Candidates(NamedTuple):
+    """What is known of the K candidates, best first.
+
+    ``q`` [K], ``uncertainty`` [K, M], ``difficulty`` [K] and ``distance`` [K], of which the last three
+    are min-max normalized over the pool; ``present`` bool [K, M] or None.
+    """
+
+    q: NDArray[Any]
+    uncertainty: NDArray[Any]
+    difficulty: NDArray[Any]
+    distance: NDArray[Any]
+    present: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(
+        cls, score: Score, present: NDArray[np.bool_] | None, positions: NDArray[np.int64]
+    ) -> Candidates:
+        """Those at some positions of a pool, from the score of the whole pool."""
+        return cls(
+            score.q[positions],
+            score.normalized_uncertainty[positions],
+            kernels.minmax(score.difficulty)[positions],
+            score.normalized_distance[positions],
+            None if present is None else present[positions],
+        )
+
+
 def candidate_features(
-    pool: PoolOutputs,
     weights: NDArray[np.float64],
-    score: Score,
-    candidates: NDArray[np.int64],
+    candidates: Candidates,
     *,
     base: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
@@ -125,12 +186,8 @@ def candidate_features(
 
     Parameters
     ----------
-    pool : PoolOutputs
     weights : float array [M]
-    score : Score
-        Of the whole pool.
-    candidates : int64 array [K]
-        Pool positions, best first.
+    candidates : Candidates
     base : float array [K] or None
         Used instead of q for ``score``, if an untrained policy is to follow another order.
 
@@ -140,14 +197,13 @@ def candidate_features(
         In the order of :data:`CANDIDATE_FEATURES`. ``score`` is q, or ``base``, standardized over the
         candidates (all 0 if they are equal); ``score_rank`` decreases from 1 to 0.
     """
-    q = np.asarray(score.q, dtype=np.float64)[candidates] if base is None else base
+    q = np.asarray(candidates.q, dtype=np.float64) if base is None else base
     spread = q.std()
-    u = np.asarray(score.normalized_uncertainty, dtype=np.float64)[candidates]
-    present = None if pool.present is None else pool.present[candidates]
+    u = np.asarray(candidates.uncertainty, dtype=np.float64)
+    present = candidates.present
     w = sample_weights(weights, present)
     known = np.ones(u.shape, dtype=bool) if present is None else present
-    difficulty = np.asarray(kernels.minmax(score.difficulty), dtype=np.float64)[candidates]
-    k = len(candidates)
+    k = len(q)
     return np.stack(
         [
             (q - q.mean()) / spread if spread > 0 else np.zeros(k),
@@ -155,8 +211,8 @@ def candidate_features(
             (w * u).sum(axis=1),
             u.max(axis=1, initial=0.0, where=known),
             _spread(u, known),
-            difficulty,
-            np.asarray(score.normalized_distance, dtype=np.float64)[candidates],
+            np.asarray(candidates.difficulty, dtype=np.float64),
+            np.asarray(candidates.distance, dtype=np.float64),
         ],
         axis=1,
     )

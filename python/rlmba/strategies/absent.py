@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlmba.kernels.common import exact_sums
 from rlmba.kernels.common.arrays import match_kind, to_host
 from rlmba.method.completing import BLOCK_ROWS, nearest_values
 from rlmba.method.efda import sample_weights
 from rlmba.types import PoolOutputs, QueryContext
 
-__all__ = ["completed"]
+__all__ = ["CHECKED_ROWS", "Fusion", "Samples", "completed", "fusion_of", "labeled_samples"]
 
-_CHECKED_ROWS = 200
+CHECKED_ROWS = 200
 _TOLERANCE = 1e-3
 
 
@@ -56,10 +57,10 @@ def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, Qu
     """
     if all(p is None or p.all() for p in (pool.present, context.labeled_present)):
         return pool, context
-    groups = [_Group.of(list(pool.features.values()), pool.fused_features, pool.present)]
+    groups = [Samples.of(list(pool.features.values()), pool.fused_features, pool.present)]
     if context.labeled_features is not None and context.labeled_modalities is not None:
-        groups.append(_labeled(pool, context))
-    fusion = _fusion_of(groups[0], context.fusion_weights_for(pool))
+        groups.append(labeled_samples(pool, context))
+    fusion = fusion_of(groups[0], context.fusion_weights_for(pool))
     if fusion is None:
         return pool, context
     pool = replace(pool, fused_features=groups[0].completed(groups, fusion))
@@ -70,7 +71,7 @@ def completed(pool: PoolOutputs, context: QueryContext) -> tuple[PoolOutputs, Qu
 
 
 @dataclass(frozen=True, eq=False)
-class _Fusion:
+class Fusion:
     """How modalities are fused: convex with ``weights`` [M], or concatenated where they are None."""
 
     weights: NDArray[np.float64] | None
@@ -90,7 +91,7 @@ class _Fusion:
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class Samples:
     """Samples: M arrays [n, d_m], the fused [n, D], bool [n, M] ``present`` and bool [n] ``finite``."""
 
     features: Sequence[Any]
@@ -99,7 +100,8 @@ class _Group:
     finite: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, features: Sequence[Any], fused: Any, present: NDArray[np.bool_] | None) -> _Group:
+    def of(cls, features: Sequence[Any], fused: Any, present: NDArray[np.bool_] | None) -> Samples:
+        """Samples whose rows are checked for NaN and infinity; ``present`` None: all are complete."""
         if present is None:
             present = np.ones((len(fused), len(features)), np.bool_)
         finite = _finite_rows(fused)
@@ -111,7 +113,12 @@ class _Group:
         """Rows of finite numbers that have all of these modalities, ascending."""
         return np.flatnonzero(self.present[:, list(modalities)].all(axis=1) & self.finite)
 
-    def completed(self, groups: Sequence[_Group], fusion: _Fusion) -> Any:
+    def terms(self, modality: int) -> NDArray[Any]:
+        """A modality of the samples that have it, in host memory."""
+        rows, feature = self.having([modality]), self.features[modality]
+        return to_host(feature[match_kind(rows, feature)])
+
+    def completed(self, groups: Sequence[Samples], fusion: Fusion) -> Any:
         """The fused features, with the missing modalities of incomplete rows taken from other rows."""
         rows = np.flatnonzero(~self.present.all(axis=1) & self.finite)
         if not len(rows):
@@ -131,12 +138,13 @@ class _Group:
         return fused
 
 
-def _labeled(pool: PoolOutputs, context: QueryContext) -> _Group:
+def labeled_samples(pool: PoolOutputs, context: QueryContext) -> Samples:
+    """The labeled samples, whose features by modality were given, alike those of the pool."""
     given = context.labeled_modalities_for(pool) or {}
     context.labeled_for(pool)  # checks the fused features
     features = [_alike(given[m], f) for m, f in pool.features.items()]
     fused = _alike(context.labeled_features, pool.fused_features)
-    return _Group.of(features, fused, context.labeled_present)
+    return Samples.of(features, fused, context.labeled_present)
 
 
 def _alike(x: Any, other: Any) -> Any:
@@ -146,7 +154,7 @@ def _alike(x: Any, other: Any) -> Any:
     return match_kind(x, other).to(other.dtype)
 
 
-def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
+def fusion_of(group: Samples, weights: NDArray[np.float64]) -> Fusion | None:
     """The fusion that made a group's fused features; None if it is neither of the two.
 
     It is recognized on the complete rows, or on all rows if there are none.
@@ -156,7 +164,7 @@ def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
     if not joined and any(width != group.fused.shape[1] for width in widths):
         return None
     rows = group.having(range(len(widths)))
-    rows = (rows if len(rows) else group.having([]))[:_CHECKED_ROWS]
+    rows = (rows if len(rows) else group.having([]))[:CHECKED_ROWS]
     there = group.present[rows]
     parts = [
         np.where(there[:, k, None], to_host(f[match_kind(rows, f)]).astype(np.float64), 0)
@@ -168,11 +176,11 @@ def _fusion_of(group: _Group, weights: NDArray[np.float64]) -> _Fusion | None:
     else:
         made = np.einsum("nm,mnd->nd", sample_weights(weights, there), np.stack(parts))
     close = np.abs(made - given).max(initial=0) <= _TOLERANCE * np.abs(given).max(initial=0)
-    return _Fusion(None if joined else weights) if close else None
+    return Fusion(None if joined else weights) if close else None
 
 
 def _from_nearest(
-    rows: Any, groups: Sequence[_Group], fusion: _Fusion, shared: Sequence[int], modality: int
+    rows: Any, groups: Sequence[Samples], fusion: Fusion, shared: Sequence[int], modality: int
 ) -> Any:
     """A modality of the samples nearest to rows by shared modalities; None if no sample has all."""
 
@@ -188,15 +196,14 @@ def _from_nearest(
     return nearest_values(rows, blocks())
 
 
-def _mean(groups: Sequence[_Group], modality: int) -> Any:
+def _mean(groups: Sequence[Samples], modality: int) -> Any:
     """The mean of a modality over all samples that have it; 0 if no sample has it."""
-    total, count = 0.0, 0
-    for group in groups:
-        rows = group.having([modality])
-        feature = group.features[modality]
-        total = total + to_host(feature[match_kind(rows, feature)]).sum(axis=0, dtype=np.float64)
-        count += len(rows)
-    return _alike(total / max(count, 1), groups[0].features[modality])
+    terms = [group.terms(modality) for group in groups]
+    count = sum(map(len, terms))
+    by = exact_sums.constants(max(map(exact_sums.largest_of, terms)), count, np.float64)
+    total = sum(exact_sums.add_up(x, by) for x in terms)
+    mean = np.asarray(total).sum(axis=0) / max(count, 1)
+    return _alike(mean, groups[0].features[modality])
 
 
 def _finite_rows(x: Any) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import to_host
 from rlmba.method import scoring
 from rlmba.method.agent import Agent
-from rlmba.method.state import candidate_features, state_vector
+from rlmba.method.state import Candidates, Moments, candidate_features, state_vector
 from rlmba.strategies.base import Feedback, Strategy
 from rlmba.strategies.uncertainty import margin_difficulty
 from rlmba.types import PoolOutputs, QueryContext
@@ -208,5 +208,7 @@ def policy_inputs(
     score = scoring.Score(difficulty, u, difficulty, normalized, near)
     base = np.empty(len(candidates))
     base[order] = np.arange(len(candidates), 0, -1)
-    features = candidate_features(pool, context.weights_for(pool), score, candidates, base=base)
-    return state_vector(pool, context, score, distances), features
+    weights, found = context.weights_for(pool), Moments.of(score, pool.present, distances)
+    best = Candidates.of(score, pool.present, candidates)
+    state = state_vector(context, weights, pool.n_classes, found)
+    return state, candidate_features(weights, best, base=base)

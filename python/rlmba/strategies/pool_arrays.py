@@ -26,6 +26,13 @@ _LONE = "features"
 class PoolArrays:
     """A caller's arrays, checked, in the caller's index space; :meth:`pool` holds the unlabeled rows.
 
+    Parameters
+    ----------
+    incomplete : bool
+        Whether samples that are not among these rows lack a modality, so that ``present`` is never None.
+    **arguments
+        As the arguments of :func:`rlmba.select`.
+
     Attributes
     ----------
     n : int
@@ -58,6 +65,7 @@ class PoolArrays:
         fusion_weights: Any,
         head: LinearHead | None = None,
         input_features: ByModality | None = None,
+        incomplete: bool = False,
     ) -> None:
         if logits is not None and probabilities is not None:
             raise UsageError("expected logits or probabilities, got both; leave one out")
@@ -74,6 +82,8 @@ class PoolArrays:
         self.ids = None if ids is None else as_ids(ids, self.n)
         self.names = self._names()
         self.present = self._present(present)
+        if incomplete and self.present is None:
+            self.present = np.ones((self.n, len(self.names)), np.bool_)
         self.fusion_weights = self.numbers(fusion_weights, "fusion_weights")
         widths = [f.shape[1] for f in self.features.modalities.values()]
         self.joined = head is not None and len(widths) > 1 and head.weight.shape[1] == sum(widths)

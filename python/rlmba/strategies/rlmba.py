@@ -10,7 +10,7 @@ import numpy as np
 from rlmba.errors import UsageError
 from rlmba.kernels.common.arrays import to_host
 from rlmba.method import efda, scoring
-from rlmba.method.state import candidate_features, state_vector
+from rlmba.method.state import Candidates, Moments, candidate_features, state_vector
 from rlmba.strategies.base import Choice, Stages
 from rlmba.strategies.learned import ClusteredDraw
 from rlmba.types import PoolOutputs, QueryContext
@@ -77,6 +77,11 @@ class Rlmba(ClusteredDraw):
         if not self.efda:
             self.needs = self.needs | {"logits"}  # type: ignore[misc]  # entropy of the fused head
 
+    @property
+    def measure(self) -> str:
+        """What u_m and U are."""
+        return self.uncertainty if self.efda else "entropy"
+
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:
         """Scores are q (Eq 6), in the order of the draw."""
         weights = context.weights_for(pool)
@@ -94,7 +99,7 @@ class Rlmba(ClusteredDraw):
                 distances,
                 beta=self.beta,
                 evidence=self.evidence,
-                uncertainty=self.uncertainty if self.efda else "entropy",
+                uncertainty=self.measure,
             )
         with stages("candidates"):
             candidates = scoring.candidates(score.q, n, kappa=self.kappa)
@@ -106,8 +111,10 @@ class Rlmba(ClusteredDraw):
             elif self.agent is None:
                 picks = context.rng.permutation(len(candidates))[:n]
             else:
-                state = state_vector(pool, context, score, distances)
-                features = candidate_features(pool, weights, score, candidates)
+                found = Moments.of(score, pool.present, distances)
+                state = state_vector(context, weights, pool.n_classes, found)
+                best = Candidates.of(score, pool.present, candidates)
+                features = candidate_features(weights, best)
                 picks = self.agent.draw(state, features, n, rng=context.rng)
         positions = candidates[picks]
         return Choice(positions, score.q[positions])

@@ -9,7 +9,7 @@ from rlmba.kernels.gradient_kmeans_plusplus import spec
 from rlmba.kernels.sharded import ALIGNMENT, CANDIDATES
 from rlmba.strategies.base import Strategy
 from rlmba.strategies.cost import Machine, Workload, estimate
-from rlmba.strategies.sharded.query import DEFAULT_MEMORY, HASHES_AT_ONCE
+from rlmba.strategies.sharded.select import DEFAULT_MEMORY, HASHES_AT_ONCE
 
 __all__ = ["ShardEstimate", "estimate_shards"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from rlmba.strategies.pool_arrays import PoolArrays
 from rlmba.strategies.sharded.source import ShardSource
 from rlmba.types import MULTIMODAL, LinearHead, PoolOutputs
 
-__all__ = ["LocalPool", "by_modality"]
+__all__ = ["Completed", "LocalPool", "by_modality"]
 
 _KINDS = ("features", "logits", "probabilities")
 _NEEDED_BY = {
@@ -34,6 +35,31 @@ def by_modality(arrays: Mapping[str, Any], kind: str) -> Any:
     return own | ({MULTIMODAL: arrays[kind]} if kind in arrays else {})
 
 
+class Completed(NamedTuple):
+    """Fused features [A, D] of incomplete samples, by their positions [A], ascending."""
+
+    positions: NDArray[np.int64]
+    fused: NDArray[Any]
+
+    def within(self, begin: int, end: int) -> Completed:
+        """Those at positions [begin, end)."""
+        low, high = np.searchsorted(self.positions, [begin, end])
+        return Completed(self.positions[low:high], self.fused[low:high])
+
+    def of(self, positions: NDArray[np.int64]) -> Completed:
+        """Those at some positions."""
+        kept = np.isin(self.positions, positions)
+        return Completed(self.positions[kept], self.fused[kept])
+
+    def put_into(self, pool: PoolOutputs, rows: NDArray[np.int64]) -> PoolOutputs:
+        """A pool in which these are the features of some rows."""
+        if not len(rows):
+            return pool
+        fused = np.array(pool.fused_features)
+        fused[rows] = self.fused
+        return replace(pool, fused_features=fused)
+
+
 class LocalPool:
     """The unlabeled rows of one process.
 
@@ -50,9 +76,13 @@ class LocalPool:
         Rows that are labeled, ascending.
     fusion_weights, head
         As for :func:`rlmba.select`.
+    incomplete : bool
+        Whether a sample of any process lacks a modality.
 
     Attributes
     ----------
+    completed : Completed or None
+        Replaces the fused features of this process's incomplete samples.
     rows : int
         Unlabeled rows of all processes.
     begin, end : int
@@ -68,8 +98,11 @@ class LocalPool:
         labeled: NDArray[np.int64],
         fusion_weights: Any,
         head: LinearHead | None,
+        incomplete: bool = False,
     ) -> None:
-        self._source, self._strategy = source, strategy
+        self._source, self._strategy, self._group = source, strategy, group
+        self._incomplete = incomplete
+        self.completed: Completed | None = None
         self._labeled, self._fusion_weights, self._head = labeled, fusion_weights, head
         self._names = self._read_columns()
         self.rows = source.rows - len(labeled)
@@ -84,14 +117,14 @@ class LocalPool:
             )
         found = [name for name in columns if name == "ids"]
         by_modality = {"features", "modality_features", "modality_logits"}
-        if needs & by_modality:
+        if self._incomplete and needs & by_modality:
             found += [name for name in columns if name.partition("/")[0] == "present"]
         for kind in _KINDS:
             alone = [kind] if kind in columns else []
             own = [name for name in columns if name.startswith(f"{kind}/")]
             fused, modal = _NEEDED_BY[kind]
             # Without missing modalities, the fused array is enough where only that is needed.
-            enough = alone and modal not in needs and "present" not in columns
+            enough = alone and modal not in needs and not self._incomplete
             if needs & {fused, modal}:
                 found += alone if enough else alone + own
         if "dropout" in needs:
@@ -125,6 +158,7 @@ class LocalPool:
             labels=arguments.get("labels"),
             fusion_weights=self._fusion_weights,
             head=self._head,
+            incomplete=self._incomplete and any(n.startswith("present") for n in block),
         )
 
     def blocks(self) -> Iterator[tuple[int, PoolOutputs]]:
@@ -141,14 +175,25 @@ class LocalPool:
                 keep[self._labeled[low:high] - row] = False
                 rows, block = rows[keep], {name: a[keep] for name, a in block.items()}  # noqa: PLW2901
             if len(rows):
-                yield at, self.arrays(block, rows).pool(self._strategy, self._head)
+                pool = self.arrays(block, rows).pool(self._strategy, self._head)
+                if self.completed is not None:
+                    found = self.completed.within(at, at + len(rows))
+                    pool = found.put_into(pool, found.positions - at)
+                yield at, pool
             at += len(rows)
 
     def pool_of(self, positions: NDArray[np.int64]) -> PoolOutputs:
-        """Some rows of any process, in the given order."""
+        """Some rows of any process, in the given order; all processes call this with the same rows."""
         rows = self.rows_of(positions)
         block = self._source.take(self._names, rows)
-        return self.arrays(block, rows).pool(self._strategy, self._head)
+        pool = self.arrays(block, rows).pool(self._strategy, self._head)
+        if self.completed is None:
+            return pool
+        for found in self._group.gather(self.completed.of(positions)):
+            at = np.flatnonzero(np.isin(positions, found.positions))
+            order = np.searchsorted(found.positions, positions[at])
+            pool = Completed(positions[at], found.fused[order]).put_into(pool, at)
+        return pool
 
     def labeled_arrays(self, arguments: Mapping[str, Any]) -> PoolArrays:
         """Checked arrays of the labeled rows, or of one row if labeled samples are given otherwise."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,52 +11,25 @@ from numpy.typing import NDArray
 
 from rlmba import kernels
 from rlmba.errors import UsageError
-from rlmba.kernels.common.arrays import require_finite, to_host
+from rlmba.kernels.common.arrays import to_host
 from rlmba.kernels.common.random import seed_from
-from rlmba.kernels.sharded import Alone, Group, agreed, gradient_kmeans_plusplus, k_center, top_k
+from rlmba.kernels.sharded import Alone, agreed, gradient_kmeans_plusplus, k_center, top_k
 from rlmba.kernels.sharded.top_k import merged
 from rlmba.kernels.top_k import TopK
 from rlmba.strategies.badge import Badge
 from rlmba.strategies.base import Choice, Stages, Strategy, TopScore
 from rlmba.strategies.bmmal import Bmmal
 from rlmba.strategies.coreset import CoreSet
+from rlmba.strategies.rlmba import Rlmba
 from rlmba.strategies.rlmba_x import RlmbaX
-from rlmba.strategies.sharded.local import LocalPool
-from rlmba.strategies.sharded.stored import StoredRows
+from rlmba.strategies.sharded.paper import choose_rlmba
+from rlmba.strategies.sharded.query import Query
 from rlmba.strategies.uncertainty import margin_difficulty
-from rlmba.types import PoolOutputs, QueryContext
+from rlmba.types import PoolOutputs
 
-__all__ = ["RULES", "Query", "rule_of", "why_not"]
+__all__ = ["RULES", "rule_of", "why_not"]
 
 _ALONE = Alone()
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A query of one process: its rows, the other processes, and where rows are kept."""
-
-    strategy: Any
-    pool: LocalPool
-    context: QueryContext
-    group: Group
-    max_bytes: int
-    spill_folder: Path | None = None
-
-    def stored(self, made: Callable[[PoolOutputs], Sequence[NDArray[Any]]]) -> StoredRows:
-        """Keep what a function makes of each block; every process must call this."""
-        pool = self.pool
-        rows = StoredRows(pool.end - pool.begin, self.max_bytes, self.spill_folder)
-
-        def finite(block: PoolOutputs) -> Sequence[NDArray[Any]]:
-            arrays = made(block)
-            for a in arrays:
-                require_finite(a, "features")
-            return arrays
-
-        with agreed(self.group):
-            for _, arrays in pool.each(finite):
-                rows.append(arrays)
-        return rows
 
 
 def _top_score(query: Query, n: int) -> Choice:
@@ -121,8 +92,8 @@ def _bmmal(query: Query, n: int) -> Choice:
         return _factors(residuals, features, scales)
 
     rows = query.stored(made)
-    # A process without rows has not drawn what the others have drawn; the first process always has rows.
-    parts, seed = query.group.gather((parts, seed_from(context.rng)))[0]
+    # A process without rows has not drawn what the others have drawn.
+    parts, seed = max(query.group.gather((parts, seed_from(context.rng))))
     drawn = gradient_kmeans_plusplus(
         rows, n, seed=seed, group=query.group, parts=parts, scaled=True
     )
@@ -142,13 +113,13 @@ RULES: dict[type[Strategy], Callable[[Query, int], Choice]] = {
     Badge: _badge,
     Bmmal: _bmmal,
     CoreSet: _coreset,
+    Rlmba: choose_rlmba,
     RlmbaX: _rlmba_x,
 }
 """Strategies that are exact over shards, beside those that score each sample alone."""
 
 _WHY_NOT = {
     "gcnal": "trains a graph network on all rows in every step; use coreset",
-    "rlmba": "normalizes and clusters the whole pool; use rlmba-x",
     "rlmba-h": "covers the pool from its input features, which shards do not have; use coreset, or select "
     "candidates by margin first",
     "maxherding": "compares all pairs of samples; use coreset",

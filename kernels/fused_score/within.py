@@ -1,0 +1,54 @@
+"""The score of some rows, normalized by the ranges of all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlmba.kernels import dispatch
+
+__all__ = ["score_rows"]
+
+
+def score_rows(
+    uncertainty: NDArray[Any],
+    weights: NDArray[np.float64],
+    *,
+    present: NDArray[np.bool_] | None,
+    distances: NDArray[Any] | None,
+    beta: float,
+    limits: NDArray[Any],
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Eq 6, by the arithmetic of :func:`rlmba.kernels.fused_score` on the CPU.
+
+    Parameters
+    ----------
+    uncertainty : float array [N, M]
+        u_m as fused_score returns it, contiguous.
+    weights, present, beta
+        As for fused_score.
+    distances : array [N] or None
+        Of the dtype of ``uncertainty``.
+    limits : array [M + 1, 2]
+        The smallest and largest number of every column of u and of the distances, of all rows; the
+        smallest is the larger one where there is none.
+
+    Returns
+    -------
+    (array [N], array [N, M], array [N])
+        q, u~ and d~, of the dtype of ``uncertainty``.
+    """
+    n, m = uncertainty.shape
+    found = tuple(np.empty(shape, uncertainty.dtype) for shape in (n, (n, m), n))
+    dispatch.require_core().score_within(
+        uncertainty,
+        np.ascontiguousarray(weights, dtype=np.float64),
+        None if present is None else np.ascontiguousarray(present),
+        distances,
+        beta,
+        np.ascontiguousarray(limits, dtype=uncertainty.dtype),
+        *found,
+    )
+    return found
