@@ -41,14 +41,15 @@ def score_rows(
         q, u~ and d~, of the dtype of ``uncertainty``.
     """
     n, m = uncertainty.shape
-    found = tuple(np.empty(shape, uncertainty.dtype) for shape in (n, (n, m), n))
+    dtype = uncertainty.dtype
+    found = np.empty(n, dtype), np.empty((n, m), dtype), np.empty(n, dtype)
     dispatch.require_core().score_within(
         uncertainty,
         np.ascontiguousarray(weights, dtype=np.float64),
         None if present is None else np.ascontiguousarray(present),
         distances,
         beta,
-        np.ascontiguousarray(limits, dtype=uncertainty.dtype),
+        np.ascontiguousarray(limits, dtype=dtype),
         *found,
     )
     return found

@@ -43,7 +43,7 @@ def _cpu(
     iterations = 0
     # The seeding has already assigned every row to its nearest initial center.
     while iterations < max_iter:
-        means = Means(*centers.shape, by)
+        means = Means(len(centers), centers.shape[1], by)
         means.add(x, labels)
         means.move(centers)
         before, labels = labels, before

@@ -67,7 +67,7 @@ def kmeans(rows: RowBlocks, k: int, *, seed: int, group: Group, max_iter: int = 
     core = dispatch.require_core()
     iterations = 0
     while iterations < max_iter:
-        means = Means(*centers.shape, by)
+        means = Means(len(centers), centers.shape[1], by)
         for at, (x,) in rows.blocks():
             means.add(x, labels[at : at + len(x)])
         means.summed(group.add_up).move(centers)

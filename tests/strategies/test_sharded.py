@@ -305,8 +305,13 @@ class Counting(Alone):
         self.rounds += 1
         return [value]
 
+    def add_up(self, values):
+        self.sent += values.nbytes
+        self.rounds += 1
+        return values
 
-@pytest.mark.parametrize("name", ["margin", "rlmba-x", "coreset", "badge", "bmmal"])
+
+@pytest.mark.parametrize("name", ["margin", "rlmba", "rlmba-x", "coreset", "badge", "bmmal"])
 @pytest.mark.parametrize("n", [50, 600])
 def test_estimated_communication(tmp_path, name, n):
     """Each of K processes receives what the others send, which is counted for one that has all rows."""
@@ -332,4 +337,4 @@ def test_estimated_communication(tmp_path, name, n):
     assert one.received == 0
     assert one.memory >= two.memory
     spilling = estimate_shards(create(name), work, 1, max_memory=1)
-    assert (spilling.spilled > 0) == (name in ("coreset", "badge", "bmmal"))
+    assert (spilling.spilled > 0) == (name in ("coreset", "badge", "bmmal", "rlmba"))

@@ -41,8 +41,10 @@ class Score(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The smallest and largest values over a pool: ``uncertainty`` [M, 2] of the raw u_m of samples that
-    have the modality, ``difficulty`` [2] of the raw U, and ``distance`` [2]; (inf, -inf) without any.
+    """The smallest and largest values over a pool; (inf, -inf) where there is none.
+
+    ``uncertainty`` [M, 2] of the raw u_m of samples that have the modality, ``difficulty`` [2] of the
+    raw U, and ``distance`` [2].
     """
 
     uncertainty: NDArray[Any]
@@ -125,11 +127,11 @@ def score(
     the weights of the others are renormalized.
     """
     if uncertainty == "variance":
-        return _fused(pool, weights, temperatures, distances, beta, evidence)
+        return _fused(pool, weights, temperatures, distances, beta=beta, evidence=evidence)
     u = _measured(pool, weights, temperatures, evidence, uncertainty)
     normalized = kernels.minmax(u.modality, mask=pool.present)
     near = None if distances is None else kernels.minmax(to_host(distances))
-    return _sum(u, weights, pool.present, normalized, near, beta)
+    return _sum(u, weights, pool.present, normalized=normalized, near=near, beta=beta)
 
 
 def _fused(
@@ -137,6 +139,7 @@ def _fused(
     weights: NDArray[np.float64],
     temperatures: NDArray[np.float64],
     distances: NDArray[Any] | None,
+    *,
     beta: float,
     evidence: str,
 ) -> Score:
@@ -170,6 +173,7 @@ def _sum(
     u: efda.Difficulty,
     weights: NDArray[np.float64],
     present: NDArray[np.bool_] | None,
+    *,
     normalized: NDArray[np.float64],
     near: NDArray[Any] | None,
     beta: float,
@@ -189,7 +193,7 @@ def uncertainties(
 ) -> efda.Difficulty:
     """U and u_m as :func:`score` has them, for some samples of a pool."""
     if uncertainty == "variance":
-        s = _fused(pool, weights, temperatures, None, 0.0, evidence)
+        s = _fused(pool, weights, temperatures, None, beta=0.0, evidence=evidence)
         return efda.Difficulty(s.difficulty, s.uncertainty)
     return _measured(pool, weights, temperatures, evidence, uncertainty)
 
@@ -238,7 +242,7 @@ def score_within(
     if present is not None:
         normalized[~present] = 0
     near = None if distances is None else rescaled(distances, *limits.distance)
-    return _sum(u, weights, present, normalized, near, beta)
+    return _sum(u, weights, present, normalized=normalized, near=near, beta=beta)
 
 
 def candidates(q: NDArray[Any], n: int, *, kappa: int = 5) -> NDArray[np.int64]:

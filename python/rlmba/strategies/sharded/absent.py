@@ -80,7 +80,7 @@ def _incomplete(samples: Samples, begin: int = 0) -> _Incomplete:
 
 
 def _collected(pool: LocalPool, model: PoolOutputs) -> tuple[_Incomplete, list[list[Samples]]]:
-    """This process's incomplete samples, and its first complete and first finite samples."""
+    """The incomplete samples of this process, and its first complete and first finite samples."""
     found = [_incomplete(_samples(model.take(np.empty(0, np.int64))))]
     shown: list[list[Samples]] = [[], []]
     counts = [0, 0]

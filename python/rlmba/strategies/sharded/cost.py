@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rlmba.kernels.gradient_kmeans_plusplus import spec
+from rlmba.kernels.gradient_kmeans_plusplus import spec as gradients
+from rlmba.kernels.kmeans_plusplus import spec as rows
 from rlmba.kernels.sharded import ALIGNMENT, CANDIDATES
 from rlmba.strategies.base import Strategy
 from rlmba.strategies.cost import Machine, Workload, estimate
@@ -15,6 +16,7 @@ __all__ = ["ShardEstimate", "estimate_shards"]
 
 _IMPORTS = 650 << 20
 """Bytes of a process before it reads a row."""
+_LLOYD_STEPS = 5
 _KEPT = 17
 """Bytes of a value and its position, as they are sent."""
 
@@ -89,21 +91,39 @@ def _k_center(s: _Size) -> _Cost:
     )
 
 
-def _gradients(s: _Size, embedding: int) -> _Cost:
+def _drawn(s: _Size, row: int, least: int, most: int) -> _Cost:
+    """D^2 sampling in blocks of ``least`` to ``most`` proposals of ``row`` bytes each."""
     drawn, blocks, proposed = 1, 0, 0
     while drawn < s.work.batch:
-        size = min(max(drawn, spec.BLOCK_MIN), spec.BLOCK_MAX)
+        size = min(max(drawn, least), most)
         drawn, blocks, proposed = drawn + size, blocks + 1, proposed + size
     chunks = s.rows // ALIGNMENT + 1
     received = (s.processes - 1) * (
-        proposed / s.processes * (embedding + 2 * _KEPT) + blocks * chunks * 8
+        proposed / s.processes * (row + 2 * _KEPT) + blocks * chunks * 8
     )
     return _Cost(
-        stored=float(embedding),
-        state=16,
+        stored=float(row),
         received=received,
-        copies=float(4 * spec.BLOCK_MAX * embedding + 8 * spec.BLOCK_MAX**2),
+        copies=float(4 * most * row + 8 * most**2),
         rounds=4 * blocks + 5,
+    )
+
+
+def _gradients(s: _Size, row: int) -> _Cost:
+    return replace(_drawn(s, row, gradients.BLOCK_MIN, gradients.BLOCK_MAX), state=16)
+
+
+def _rlmba(s: _Size) -> _Cost:
+    seeding = _drawn(s, s.features, rows.BLOCK_MIN, rows.BLOCK_MAX)
+    candidates = _top(s, 5 * s.work.batch)
+    centers = s.work.batch * s.work.width * 8 * (2 if s.work.itemsize < 8 else 3)
+    shared = 2 * centers * (s.processes - 1) / s.processes  # in a ring of processes
+    return replace(
+        seeding,
+        state=24.0 + s.work.itemsize * (3 * s.work.modalities + 4),
+        received=seeding.received + candidates.received + _LLOYD_STEPS * shared,
+        copies=seeding.copies + 4 * centers,
+        rounds=seeding.rounds + 2 * _LLOYD_STEPS + 14,
     )
 
 
@@ -120,6 +140,7 @@ _COSTS: dict[str, Callable[[_Size], _Cost]] = {
     "coreset": _k_center,
     "badge": _badge,
     "bmmal": _bmmal,
+    "rlmba": _rlmba,
 }
 
 

@@ -105,4 +105,5 @@ def _candidates(
     kept += [] if present is None else [present]
     span = Span(group.gather(len(score.q)), group.rank)
     found = taken(lambda rows: [a[rows] for a in kept], positions, span, group)
-    return Candidates(*found[:4], found[4] if len(found) > 4 else None)
+    q, uncertainty, difficulty, distance = found[:4]
+    return Candidates(q, uncertainty, difficulty, distance, found[4] if len(found) > 4 else None)
