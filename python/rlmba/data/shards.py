@@ -8,6 +8,7 @@ import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -296,6 +297,12 @@ class ShardedPool:
         """The shards' paths in order."""
         return tuple(shard.path for shard in self._shards)
 
+    @property
+    def digest(self) -> str:
+        """Digits that differ between pools whose shards differ in name, rows or bytes."""
+        about = [f"{s.path.name}\t{s.rows}\t{_bytes_of(s.path)}" for s in self._shards]
+        return sha256("\n".join(about).encode()).hexdigest()[:12]
+
     def place(self, row: int) -> str:
         """A row for messages: its shard, and its number in it, from 0."""
         at = int(np.searchsorted(self._ends, row, side="right"))
@@ -389,6 +396,11 @@ def _listed(shards: Path | str | Sequence[Path | str]) -> list[Path]:
     raise DataError(
         f"{path}: expected shards: files of {', '.join(_FILES)}, or folders with .npy files, got none of them"
     )
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*.npy") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _require_alike(shard: _Shard, first: _Shard) -> None:
