@@ -26,6 +26,7 @@ PRINTED_BY = {
     "adapters/files.py": ("select",),
     "adapters/shards.py": ("select",),
     "cli/compare.py": ("compare",),
+    "clusters.py": ("compare",),
     "data/arrays.py": ("select",),
     "data/pool_file.py": ("select",),
     "data/media/check.py": ("data check",),

@@ -79,9 +79,3 @@ def test_no_cluster_is_said():
         RayTasks(address)
     with pytest.raises(UsageError, match="at least 1 task, got 0"):
         RayTasks("local", jobs=0)
-
-
-def test_ray_missing_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"pip install 'rlmba\[ray\]'"):
-        RayTasks("local")

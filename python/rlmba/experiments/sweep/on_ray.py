@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
+import contextlib
 from typing import Any
 
+from rlmba.clusters import connect
 from rlmba.errors import UsageError
 from rlmba.experiments.sweep.folder import RunFailure
 from rlmba.experiments.sweep.work import EndedUnit, LearnerRunner, Runner, WorkUnit, execute
-from rlmba.workers import cores
 
 __all__ = ["RayTasks"]
-
-_PATIENCE = 10.0
-"""Seconds that a cluster gets to answer."""
 
 
 class RayTasks:
@@ -44,29 +39,9 @@ class RayTasks:
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs: expected at least 1 task, got {jobs}")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError as error:
-            raise UsageError(
-                "--ray needs Ray; install it with: pip install 'rlmba[ray]'"
-            ) from error
-        self._ray: Any = ray
-        _check_reachable(address)
-        started: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address == "local":
-            # With Ray's default of 15 the workers would yield to everything else on the machine.
-            system = {"worker_niceness": 0}
-            started |= {
-                "num_cpus": cores(),
-                "include_dashboard": False,
-                "_system_config": system,
-            }
-        try:
-            ray.init(address=address, **started)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise _no_cluster(address, error) from error
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        self._connection = contextlib.ExitStack()
+        self._ray = ray = self._connection.enter_context(connect(address))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         total = int(sum(node.get("CPU", 0) for node in nodes))
         self.slots = jobs or max(1, total)
         largest = max(int(node.get("CPU", 0)) for node in nodes)
@@ -95,7 +70,7 @@ class RayTasks:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
-        self._ray.shutdown()
+        self._connection.close()
 
     def _ended(self, reference: Any) -> EndedUnit:
         unit = self._running.pop(reference)
@@ -104,23 +79,6 @@ class RayTasks:
         except self._ray.exceptions.RayError as error:
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
             return EndedUnit(unit, died=f"its Ray task has died ({type(error).__name__}: {first})")
-
-
-def _check_reachable(address: str) -> None:
-    """Fail early if nothing listens at the address; Ray itself would retry for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and host and port.isdecimal() and "/" not in host:
-        try:
-            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-        except (OSError, OverflowError) as error:
-            raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> UsageError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UsageError(
-        f"--ray: expected the address of a running cluster, auto or local, got {address!r}: {first}"
-    )
 
 
 def _execute(unit: WorkUnit, runner: Runner, threads: int) -> tuple[RunFailure | None, ...]:
