@@ -23,6 +23,7 @@ from rlmba.errors import (
     UsageError,
 )
 from rlmba.learner import Trained, run
+from rlmba.project import network_outputs
 from rlmba.project import predict as module
 from rlmba.project.predict import describe_samples, predict_file, read_new
 from rlmba.tables import write_table
@@ -166,7 +167,7 @@ def test_chunks_change_nothing(folder, new, tmp_path, monkeypatch):
     networks_in_float64(monkeypatch)
     predict_file(folder, tmp_path / "whole.csv", data=new)
     seen = []
-    monkeypatch.setattr(module, "_CHUNK", 14)
+    monkeypatch.setattr(network_outputs, "CHUNK", 14)
     predict_file(
         folder, tmp_path / "parts.csv", data=new, batch_size=7, progress=lambda *at: seen.append(at)
     )
@@ -265,7 +266,7 @@ def test_nothing_is_replaced_unasked_nor_half_written(folder, new, tmp_path, mon
     out.write_text("precious")
     with pytest.raises(UsageError, match="--force"):
         predict_file(folder, out, data=new)
-    monkeypatch.setattr(module, "_CHUNK", 10)
+    monkeypatch.setattr(network_outputs, "CHUNK", 10)
 
     def stops(done, total):
         if done >= 20:

@@ -83,15 +83,14 @@ class LocalPool:
                 f"strategy {self._strategy.name!r} needs input features, which are not read"
             )
         found = [name for name in columns if name == "ids"]
-        by_modality = {"features", "modality_features", "modality_logits"}
-        if needs & by_modality:
+        if needs & {"modality_features", "modality_logits"}:
             found += [name for name in columns if name.partition("/")[0] == "present"]
         for kind in _KINDS:
             alone = [kind] if kind in columns else []
             own = [name for name in columns if name.startswith(f"{kind}/")]
             fused, modal = _NEEDED_BY[kind]
-            # Without missing modalities, the fused array is enough where only that is needed.
-            enough = alone and modal not in needs and "present" not in columns
+            # Distances between fused features are only computed if no sample lacks a modality.
+            enough = alone and modal not in needs
             if needs & {fused, modal}:
                 found += alone if enough else alone + own
         if "dropout" in needs:
