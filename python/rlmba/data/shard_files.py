@@ -168,8 +168,13 @@ def write_shard(
             written += len(part)
             yield part
 
-    # Numbers of a network neither repeat nor compress.
-    options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    # Numbers of a network neither repeat nor compress, and nobody asks for their range.
+    options = {
+        "use_dictionary": False,
+        "compression": "none",
+        "write_statistics": False,
+        "write_page_checksum": True,
+    }
     atomic_write_chunks(path, counted(parquet_parts(path, tables(), **options)), size)
     return ShardFile(path.name, rows, written, digest.hexdigest())
 

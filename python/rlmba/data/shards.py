@@ -182,11 +182,13 @@ class _Parquet(_Shard):
             self._stored.setdefault(match["name"] if match else name, []).append(name)
         if "id" in self._stored:
             self._stored["ids"] = self._stored.pop("id")
-        if self.rows:
+        if not self.rows:
+            self.columns = dict.fromkeys(self._stored, _UNKNOWN)
+        elif known := _columns_of(self._file.schema_arrow):
+            self.columns = known
+        else:
             first = next(self._file.iter_batches(batch_size=1))
             self.columns = {k: _column(a) for k, a in self._arrays(first).items()}
-        else:
-            self.columns = dict.fromkeys(self._stored, _UNKNOWN)
 
     def _arrays(self, *batches: Any) -> Arrays:
         import pyarrow as pa
@@ -216,6 +218,30 @@ class _Parquet(_Shard):
             if at >= end:
                 break
         return self._arrays(*found)
+
+
+def _columns_of(schema: Any) -> dict[str, Column] | None:
+    """The columns, if they are numbers, booleans, text and lists of fixed length; otherwise None."""
+    import pyarrow as pa
+
+    found: dict[str, Column] = {}
+    for field in schema:
+        kind, width = field.type, None
+        if pa.types.is_fixed_size_list(kind):
+            kind, width = kind.value_type, kind.list_size
+        elif NUMBERED.fullmatch(field.name):
+            return None
+        text = width is None and pa.types.is_string(kind)
+        if not (
+            text
+            or pa.types.is_floating(kind)
+            or pa.types.is_integer(kind)
+            or pa.types.is_boolean(kind)
+        ):
+            return None
+        dtype = np.dtype(np.str_) if text else np.dtype(kind.to_pandas_dtype())
+        found["ids" if field.name == "id" else field.name] = Column(width, dtype)
+    return found
 
 
 class _Arrow(_Shard):
@@ -259,8 +285,13 @@ def _open(path: Path, listed: ShardFile | None = None) -> _Shard:
         raise DataError(
             f"{path}: expected a shard: a file of {', '.join(_FILES)}, or a folder with .npy files"
         )
-    with _readable(path):
-        shard = opener(path)
+    try:
+        with _readable(path):
+            shard = opener(path)
+    except DataError as error:
+        if listed is not None and (reason := _other_content(path, listed)):
+            raise DataError(reason) from error
+        raise
     if listed is not None and shard.rows != listed.rows:
         raise DataError(
             f"{path}: expected {listed.rows:,} rows as in {SHARDS}, found {shard.rows:,}; {_REPLACED}"
@@ -274,6 +305,13 @@ def _require_size(path: Path, listed: ShardFile) -> None:
         raise DataError(
             f"{path}: expected {listed.size:,} bytes as in {SHARDS}, found {size:,}; {_REPLACED}"
         )
+
+
+def _other_content(path: Path, listed: ShardFile) -> str:
+    """Why a shard is not the listed one; "" if it is."""
+    if file_checksum(path) == listed.sha256:
+        return ""
+    return f"{path}: expected the SHA-256 that {SHARDS} lists, found another; {_REPLACED}"
 
 
 @contextlib.contextmanager
@@ -367,9 +405,7 @@ class ShardedPool:
                 "to the pool"
             )
         listed = self._files.get(shard.path)
-        if listed is not None and file_checksum(shard.path) != listed.sha256:
-            return f"{shard.path}: expected the SHA-256 that {SHARDS} lists, found another; {_REPLACED}"
-        return ""
+        return "" if listed is None else _other_content(shard.path, listed)
 
     def place(self, row: int) -> str:
         """A row for messages: its shard, and its number in it, from 0."""

@@ -283,9 +283,10 @@ def _columns(outputs: PoolOutputs) -> dict[str, NDArray[Any]]:
     for name, a in columns.items():
         if name != "ids" and not (finite := np.isfinite(a).all(axis=1)).all():
             row = int(np.argmin(finite))
+            sample = str(outputs.ids[row])
             raise NonFiniteError(
-                f"expected finite outputs, got NaN or infinity in {name} of the sample {outputs.ids[row]!r}; "
-                "repair the sample, or train the network again with a smaller training.learning_rate",
+                f"expected finite outputs, got NaN or infinity in {name} of the sample {sample!r}; repair "
+                "the sample, or train the network again with a smaller training.learning_rate",
                 row,
             )
     return columns | ({"present": there} if names else {})
