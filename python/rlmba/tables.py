@@ -17,7 +17,15 @@ from rlmba.reading.parquet import pyarrow_for
 from rlmba.spreadsheet import guarded_cell
 from rlmba.storage import atomic_write_chunks
 
-__all__ = ["SEPARATORS", "WRITABLE", "Columns", "check_target", "csv_text", "write_table"]
+__all__ = [
+    "SEPARATORS",
+    "WRITABLE",
+    "Columns",
+    "check_target",
+    "csv_text",
+    "parquet_parts",
+    "write_table",
+]
 
 SEPARATORS = (",", ";", "\t", "|")
 """Separators of a CSV."""
@@ -230,18 +238,46 @@ def _json_parts(chunks: Iterable[dict[str, list[Any]]]) -> Iterator[bytes]:
 def _parquet_parts(
     path: Path, chunks: Iterable[dict[str, list[Any]]], texts: Collection[str] | None
 ) -> Iterator[bytes]:
+    pa, _ = pyarrow_for(path, "writing")
+    types: dict[str, Any] = {}
+
+    def tables() -> Iterator[Any]:
+        nonlocal types
+        for number, columns in enumerate(chunks):
+            if texts is not None:
+                types = {name: pa.string() if name in texts else pa.float64() for name in columns}
+            arrays = {k: _array(pa, path, k, column, types.get(k)) for k, column in columns.items()}
+            table = pa.table(arrays)
+            if number == 0:
+                types = {name: table.schema.field(name).type for name in columns}
+            yield table
+
+    return parquet_parts(path, tables())
+
+
+def parquet_parts(path: Path, tables: Iterable[Any], **options: Any) -> Iterator[bytes]:
+    """The content of a Parquet file in parts: each ``pyarrow.Table`` becomes a row group.
+
+    Parameters
+    ----------
+    path : path
+        For messages.
+    tables : iterable of pyarrow.Table
+        With the same columns; only one of them is in memory.
+    **options
+        Of ``pyarrow.parquet.ParquetWriter``.
+
+    Raises
+    ------
+    UsageError
+        If pyarrow is not installed.
+    """
     pa, pq = pyarrow_for(path, "writing")
     sink = _Sink()
     writer = None
-    types: dict[str, Any] = {}
-    for columns in chunks:
-        if texts is not None:
-            types = {name: pa.string() if name in texts else pa.float64() for name in columns}
-        arrays = {k: _array(pa, path, k, column, types.get(k)) for k, column in columns.items()}
-        table = pa.table(arrays)
+    for table in tables:
         if writer is None:
-            types = {name: table.schema.field(name).type for name in columns}
-            writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), table.schema)
+            writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), table.schema, **options)
         writer.write_table(table)
         yield sink.take()
     if writer is not None:

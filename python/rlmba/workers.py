@@ -16,7 +16,18 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
 
-__all__ = ["Died", "Raised", "Task", "Workers", "cores"]
+__all__ = [
+    "Died",
+    "Raised",
+    "Task",
+    "WorkerPool",
+    "Workers",
+    "cores",
+    "portable",
+    "worker_environment",
+]
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Task(Protocol):
@@ -41,13 +52,18 @@ class Died:
         The number of the process, from 0.
     started : bool
         Whether the process had finished starting.
+    reason : str
+        Why it ended, if that is known by other means than the exit code.
     """
 
     code: int
     slot: int
     started: bool
+    reason: str = ""
 
     def __str__(self) -> str:
+        if self.reason:
+            return self.reason
         if self.code >= 0:
             return f"exit code {self.code}"
         try:
@@ -61,6 +77,29 @@ class Raised:
     """The task raised an exception."""
 
     error: Exception
+
+
+class WorkerPool(Protocol):
+    """Processes that run tasks: :class:`Workers`, or others with the same methods."""
+
+    limit: int
+
+    @property
+    def running(self) -> int:
+        """Number of tasks that have started and not ended; at most ``limit``."""
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks of the tasks that are running."""
+
+    def start(self, task: Task) -> None:
+        """Give a task to a process; requires ``running < limit``."""
+
+    def wait(self, seconds: float | None = None) -> list[tuple[Task, Any]]:
+        """Wait until something happens, and return the tasks that have ended with their results."""
+
+    def close(self) -> None:
+        """End all processes, whatever they are doing."""
 
 
 class _Worker:
@@ -218,6 +257,25 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def worker_environment(slot: int, threads: int) -> dict[str, str]:
+    """Environment variables of one of several processes: its threads, and its GPU if there are several."""
+    variables = dict.fromkeys(_THREADS, str(threads))
+    if gpu := _gpu(slot):
+        variables["CUDA_VISIBLE_DEVICES"] = gpu
+    return variables
+
+
+def _gpu(slot: int) -> str | None:
+    """The GPU of a process, where there are several to share out."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count < 2:
+        return None
+    given = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
+    return (given or [str(i) for i in range(count)])[slot % count]
+
+
 @contextlib.contextmanager
 def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
     """Set what a new process inherits: environment variables, and that Ctrl-C is ignored.
@@ -257,7 +315,7 @@ def _serve(
                 task: Task = pickle.loads(data)
                 result = task.run(lambda: pipe.send(("tick", None)))
             except Exception as error:
-                result = Raised(_portable(error))
+                result = Raised(portable(error))
             pipe.send(("ended", result))
 
 
@@ -268,9 +326,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
+    """Return the error itself if it can be pickled, otherwise one with the same message."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # an exception whose class cannot be pickled is reported by its text
+    except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

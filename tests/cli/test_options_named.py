@@ -23,6 +23,7 @@ RUNS = ("run", "compare", "train-policy")
 # The commands that print the messages of a file or folder; the longest prefix counts.
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
+    "actors.py": ("outputs",),
     "adapters/files.py": ("select",),
     "adapters/shards.py": ("select",),
     "cli/compare.py": ("compare",),
@@ -39,6 +40,7 @@ PRINTED_BY = {
     "experiments/sweep/": ("compare",),
     "runfolder/store.py": RUNS[:1],
     "project/export.py": ("export",),
+    "project/outputs.py": ("outputs",),
     "project/graph.py": ("export",),
     "project/predict.py": ("predict",),
     "learner/rounds.py": ("collect",),

@@ -131,6 +131,59 @@ def test_row_groups_and_numbered_columns(tmp_path, rng):
     np.testing.assert_array_equal(pool.take(["ids"], np.array([9, 2]))["ids"], [9, 2])
 
 
+def test_modalities_with_numbers_in_their_names(tmp_path, rng):
+    """Only columns of single numbers are columns of an array."""
+    x = {f"features/cam_{i}": rng.normal(size=(6, 3)).astype(np.float32) for i in range(2)}
+    write_parquet(tmp_path / "part-0", x)
+    pool = ShardedPool(tmp_path)
+    assert {name: str(column) for name, column in pool.columns.items()} == dict.fromkeys(
+        x, "3 x float32"
+    )
+    for _, block in pool.blocks(list(x), 1, 5):
+        for name, a in x.items():
+            np.testing.assert_array_equal(block[name], a[1:5])
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "int64", "float16", "list"])
+def test_types_are_those_of_the_rows(tmp_path, kind):
+    """Whether they are known from the file's schema or from its first row."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    cells = {"list": [[1.0, 2.0], [3.0, 4.0]], "float16": np.array([1, 2], np.float16)}
+    values = cells.get(kind, ["1", "2"] if "string" in kind else [1, 2])
+    type_ = pa.list_(pa.float64()) if kind == "list" else getattr(pa, kind)()
+    pq.write_table(
+        pa.table({"id": ["a", "b"], "x": pa.array(values, type_)}), tmp_path / "a.parquet"
+    )
+    pool = ShardedPool(tmp_path)
+    ((_, block),) = pool.blocks(["ids", "x"])
+    for name, a in block.items():
+        column = pool.columns[name]
+        assert column.dtype.kind == a.dtype.kind
+        assert column.width == (None if a.ndim == 1 else a.shape[1])
+    assert pool.columns["x"].nbytes == (
+        64 if "string" in kind else 16 if kind == "list" else block["x"].itemsize
+    )
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path, arrays):
+    for k, part in enumerate(parts(arrays)):
+        write_parquet(tmp_path / f"part-{k}", part)
+    pool = ShardedPool(tmp_path)
+    blocks = pool.blocks(["features"], size=2)
+    next(blocks)
+    write_parquet(tmp_path / "part-3", {k: a[::-1] for k, a in list(parts(arrays))[3].items()})
+    with pytest.raises(DataError, match=r"part-3.*: the shard has changed since it was opened"):
+        list(blocks)
+    with pytest.raises(DataError, match=r"part-3.* has changed"):
+        pool.take(["features"], np.array([6]))
+    assert len(list(ShardedPool(tmp_path).blocks(["features"], size=2))) == 7
+    (tmp_path / "part-3.parquet").unlink()
+    with pytest.raises(DataError, match=r"part-3.* has changed"):
+        pool.take(["features"], np.array([6]))
+
+
 def test_a_folder_of_npy_files_is_one_shard(tmp_path, arrays):
     write_npy(tmp_path / "pool", arrays)
     assert ShardedPool(tmp_path / "pool").rows == sum(SIZES)

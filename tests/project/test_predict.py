@@ -23,56 +23,23 @@ from rlmba.errors import (
     UsageError,
 )
 from rlmba.learner import Trained, run
+from rlmba.project import network_outputs
 from rlmba.project import predict as module
 from rlmba.project.predict import describe_samples, predict_file, read_new
 from rlmba.tables import write_table
 from rlmba.training import Loader, predict
 from tests.helpers.float64_runs import networks_in_float64
-
-CLASSES = ["low", "mid", "high"]
-
-
-def arrays(n, seed, *, lacking=0.2):
-    """Three classes, two modalities, some samples without one of them."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    present = rng.random((n, 2)) >= lacking
-    present[~present.any(axis=1)] = True
-    return {
-        "sound": 7 + 3 * (np.eye(3)[y] * 2 + rng.normal(size=(n, 3))),
-        "motion": rng.normal(size=(n, 5, 4)).astype(np.float32) + y[:, None, None],
-        "y": y,
-        "present": present,
-    }
+from tests.helpers.trained_runs import CLASSES, new_samples, small_run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("predict")
-    split = (np.arange(120) >= 90).astype(int)
-    np.savez(root / "made.npz", **arrays(120, 3), split=split, classes=np.array(CLASSES))
-    settings = {
-        "dataset": "features",
-        "data": root / "made.npz",
-        "rounds": 1,
-        "initial_labels": 12,
-        "batch_size": 12,
-        "epochs": 3,
-        "model": {"width": 12},
-        "predictor": "pooled",
-        "device": "cpu",
-    }
-    return run(RunConfig.model_validate(settings), root / "run").path
+    return small_run(tmp_path_factory.mktemp("predict"))
 
 
 @pytest.fixture
 def new(tmp_path):
-    """Samples without labels, with ids of their own."""
-    given = arrays(50, 8)
-    ids = np.array([f"new {i}, \u00e9" for i in range(50)])
-    np.savez(tmp_path / "new.npz", sound=given["sound"], motion=given["motion"], ids=ids,
-             present=given["present"])  # fmt: skip
-    return tmp_path / "new.npz"
+    return new_samples(tmp_path / "new.npz")
 
 
 def rows_of(path):
@@ -166,7 +133,7 @@ def test_chunks_change_nothing(folder, new, tmp_path, monkeypatch):
     networks_in_float64(monkeypatch)
     predict_file(folder, tmp_path / "whole.csv", data=new)
     seen = []
-    monkeypatch.setattr(module, "_CHUNK", 14)
+    monkeypatch.setattr(network_outputs, "CHUNK", 14)
     predict_file(
         folder, tmp_path / "parts.csv", data=new, batch_size=7, progress=lambda *at: seen.append(at)
     )
@@ -265,7 +232,7 @@ def test_nothing_is_replaced_unasked_nor_half_written(folder, new, tmp_path, mon
     out.write_text("precious")
     with pytest.raises(UsageError, match="--force"):
         predict_file(folder, out, data=new)
-    monkeypatch.setattr(module, "_CHUNK", 10)
+    monkeypatch.setattr(network_outputs, "CHUNK", 10)
 
     def stops(done, total):
         if done >= 20:

@@ -26,6 +26,7 @@ COMMANDS = (
     "report",
     "train_policy",
     "predict",
+    "outputs",
     "export",
     "select",
     "bench",

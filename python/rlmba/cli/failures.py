@@ -108,7 +108,7 @@ def _smaller(arguments: Sequence[str]) -> str:
 
 
 def _resume(arguments: Sequence[str]) -> str:
-    if command_of(arguments) in ("data check", "data prepare"):
+    if command_of(arguments) in ("data check", "data prepare", "outputs"):
         return "; the same command continues from there"
     if not arguments or arguments[0] not in ("run", "compare", "train-policy"):
         return ""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlmba.data.arrays import NUMBERED, table_arrays
+from rlmba.data.shard_files import SHARDS, ShardFile, file_checksum, find_shard_list
 from rlmba.errors import DataError, RlmbaError, UsageError
 from rlmba.reading.arrays import read_npy, read_npz
 from rlmba.reading.parquet import pyarrow_for
@@ -25,6 +26,7 @@ __all__ = ["Column", "ShardedPool"]
 _FILES = (".parquet", ".safetensors", ".npz", ".arrow")
 _BLOCK_BYTES = 32 << 20
 _AGAIN = "it may be damaged or truncated; write or copy it again"
+_REPLACED = "it is damaged or was replaced; write or copy it again"
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
@@ -61,6 +63,12 @@ class _Shard:
         self.path = path
         self.rows = 0
         self.columns: dict[str, Column] = {}
+        self._state = _state_of(path)
+
+    @property
+    def changed(self) -> bool:
+        """Whether its files are others than when it was opened, by their sizes and times."""
+        return _state_of(self.path) != self._state
 
     def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
         """Rows [begin, end) of some columns."""
@@ -70,6 +78,19 @@ class _Shard:
         """Divide rows [begin, end) into ranges of at most ``size`` rows that are read well at once."""
         for start in range(begin, end, size):
             yield start, min(start + size, end)
+
+
+def _state_of(path: Path) -> list[tuple[str, int, int, int]] | None:
+    """What tells a file, or the files of a folder, from others; None if a file is gone."""
+    try:
+        files = sorted(path.rglob("*.npy")) if path.is_dir() else [path]
+        return [
+            (str(f), status.st_ino, status.st_size, status.st_mtime_ns)
+            for f in files
+            for status in [f.stat()]
+        ]
+    except OSError:
+        return None
 
 
 class _Mapped(_Shard):
@@ -149,22 +170,26 @@ class _Parquet(_Shard):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         _, pq = pyarrow_for(path, "reading")
-        self._file = pq.ParquetFile(str(path), memory_map=True)
+        self._file = pq.ParquetFile(str(path), memory_map=True, page_checksum_verification=True)
         about = self._file.metadata
         self.rows = about.num_rows
         groups = [about.row_group(g).num_rows for g in range(about.num_row_groups)]
         self._ends = np.cumsum(groups).tolist()
         self._stored: dict[str, list[str]] = {}
-        for name in self._file.schema_arrow.names:
-            match = NUMBERED.fullmatch(name)
+        for field in self._file.schema_arrow:
+            name = field.name
+            # Only columns of single values are columns of an array: see table_arrays.
+            match = None if hasattr(field.type, "value_type") else NUMBERED.fullmatch(name)
             self._stored.setdefault(match["name"] if match else name, []).append(name)
         if "id" in self._stored:
             self._stored["ids"] = self._stored.pop("id")
-        if self.rows:
+        if not self.rows:
+            self.columns = dict.fromkeys(self._stored, _UNKNOWN)
+        elif known := _columns_of(self._file.schema_arrow):
+            self.columns = known
+        else:
             first = next(self._file.iter_batches(batch_size=1))
             self.columns = {k: _column(a) for k, a in self._arrays(first).items()}
-        else:
-            self.columns = dict.fromkeys(self._stored, _UNKNOWN)
 
     def _arrays(self, *batches: Any) -> Arrays:
         import pyarrow as pa
@@ -194,6 +219,30 @@ class _Parquet(_Shard):
             if at >= end:
                 break
         return self._arrays(*found)
+
+
+def _columns_of(schema: Any) -> dict[str, Column] | None:
+    """The columns, if they are numbers, booleans, text and lists of fixed length; otherwise None."""
+    import pyarrow as pa
+
+    found: dict[str, Column] = {}
+    for field in schema:
+        kind, width = field.type, None
+        if pa.types.is_fixed_size_list(kind):
+            kind, width = kind.value_type, kind.list_size
+        elif NUMBERED.fullmatch(field.name):
+            return None
+        text = width is None and pa.types.is_string(kind)
+        if not (
+            text
+            or pa.types.is_floating(kind)
+            or pa.types.is_integer(kind)
+            or pa.types.is_boolean(kind)
+        ):
+            return None
+        dtype = np.dtype(np.str_) if text else np.dtype(kind.to_pandas_dtype())
+        found["ids" if field.name == "id" else field.name] = Column(width, dtype)
+    return found
 
 
 class _Arrow(_Shard):
@@ -228,14 +277,42 @@ def _opener(path: Path) -> Callable[[Path], _Shard] | None:
     return kinds.get(path.suffix.lower())
 
 
-def _open(path: Path) -> _Shard:
+def _open(path: Path, listed: ShardFile | None = None) -> _Shard:
+    """Open a shard; one that a list names must be as it says."""
+    if listed is not None:
+        _require_size(path, listed)
     opener = _opener(path)
     if opener is None:
         raise DataError(
             f"{path}: expected a shard: a file of {', '.join(_FILES)}, or a folder with .npy files"
         )
-    with _readable(path):
-        return opener(path)
+    try:
+        with _readable(path):
+            shard = opener(path)
+    except DataError as error:
+        if listed is not None and (reason := _other_content(path, listed)):
+            raise DataError(reason) from error
+        raise
+    if listed is not None and shard.rows != listed.rows:
+        raise DataError(
+            f"{path}: expected {listed.rows:,} rows as in {SHARDS}, found {shard.rows:,}; {_REPLACED}"
+        )
+    return shard
+
+
+def _require_size(path: Path, listed: ShardFile) -> None:
+    size = path.stat().st_size
+    if size != listed.size:
+        raise DataError(
+            f"{path}: expected {listed.size:,} bytes as in {SHARDS}, found {size:,}; {_REPLACED}"
+        )
+
+
+def _other_content(path: Path, listed: ShardFile) -> str:
+    """Why a shard is not the listed one; "" if it is."""
+    if file_checksum(path) == listed.sha256:
+        return ""
+    return f"{path}: expected the SHA-256 that {SHARDS} lists, found another; {_REPLACED}"
 
 
 @contextlib.contextmanager
@@ -265,7 +342,8 @@ class ShardedPool:
         part-10). A shard is a ``.parquet``, ``.safetensors`` or ``.npz`` file, an ``.arrow`` file as Hugging
         Face ``datasets`` save it, or a folder with one ``.npy`` file an array. Columns have the names that
         :func:`rlmba.data.pool_file.read_pool` reads: ``ids`` (or ``id``), ``features``, ``features/image``,
-        ``logits``, ``present``, ``labeled``, ``labels``, ...
+        ``logits``, ``present``, ``labeled``, ``labels``, ... If the folder has a ``shards.json``, as
+        ``rlmba outputs`` writes it, the shards must be those that it lists, of the listed sizes.
 
     Attributes
     ----------
@@ -277,14 +355,18 @@ class ShardedPool:
     Raises
     ------
     DataError
-        If there is no shard, one cannot be read, or shards differ in their columns; the message names the
-        shard.
+        If there is no shard, one cannot be read, shards differ in their columns, or the folder is not what
+        its ``shards.json`` lists; the message names the shard.
     UsageError
         If pyarrow is needed but not installed.
     """
 
     def __init__(self, shards: Path | str | Sequence[Path | str]) -> None:
-        self._shards = [_open(path) for path in _listed(shards)]
+        self._files: dict[Path, ShardFile] = {}
+        paths = _listed(shards)
+        if isinstance(shards, str | Path) and Path(shards).is_dir():
+            self._files = _files_of(Path(shards), paths)
+        self._shards = [_open(path, self._files.get(path)) for path in paths]
         filled = [shard for shard in self._shards if shard.rows] or self._shards[:1]
         self.columns = filled[0].columns
         for shard in filled[1:]:
@@ -302,6 +384,35 @@ class ShardedPool:
         """Digits that differ between pools whose shards differ in name, rows or bytes."""
         about = [f"{s.path.name}\t{s.rows}\t{_bytes_of(s.path)}" for s in self._shards]
         return sha256("\n".join(about).encode()).hexdigest()[:12]
+
+    def verify(self) -> None:
+        """Read all shards, and compare their checksums with those in ``shards.json``.
+
+        Raises
+        ------
+        UsageError
+            If there is no ``shards.json``.
+        DataError
+            If a shard is another than the listed one; the message names the first such shard.
+        """
+        if not self._files:
+            raise UsageError(
+                f"{self.paths[0].parent}: expected a folder with {SHARDS}, which lists the checksums of the "
+                "shards; `rlmba outputs` writes it"
+            )
+        for shard in self._shards:
+            if reason := self._damage(shard):
+                raise DataError(reason)
+
+    def _damage(self, shard: _Shard) -> str:
+        """How a shard differs from what was opened or listed; "" if it does not, or nothing is known."""
+        if shard.changed:
+            return (
+                f"{shard.path}: the shard has changed since it was opened; select again once nothing writes "
+                "to the pool"
+            )
+        listed = self._files.get(shard.path)
+        return "" if listed is None else _other_content(shard.path, listed)
 
     def place(self, row: int) -> str:
         """A row for messages: its shard, and its number in it, from 0."""
@@ -346,8 +457,25 @@ class ShardedPool:
                 yield first + start, self._read(shard, names, start, stop)
 
     def _read(self, shard: _Shard, names: Sequence[str], begin: int, end: int) -> Arrays:
-        with _readable(shard.path):
-            found = shard.read(names, begin, end)
+        try:
+            self._require_unchanged(shard)  # a mapped file that was truncated would end the process
+            with _readable(shard.path):
+                found = shard.read(names, begin, end)
+            self._require_shapes(shard, names, found, begin, end)
+        except DataError as error:
+            if reason := self._damage(shard):
+                raise DataError(reason) from error
+            raise
+        self._require_unchanged(shard)
+        return found
+
+    def _require_unchanged(self, shard: _Shard) -> None:
+        if shard.changed:
+            raise DataError(self._damage(shard))
+
+    def _require_shapes(
+        self, shard: _Shard, names: Sequence[str], found: Arrays, begin: int, end: int
+    ) -> None:
         for name in names:
             a, column = found[name], self.columns[name]
             if len(a) != end - begin or (
@@ -357,7 +485,6 @@ class ShardedPool:
                     f"{shard.path}: column {name!r}: expected {end - begin} rows of {column} at row {begin}, "
                     f"got shape {a.shape}; the shard has changed since it was opened, or it is damaged"
                 )
-        return found
 
     def take(self, names: Sequence[str], rows: NDArray[np.int64]) -> Arrays:
         """Some rows of some columns, by their numbers among the rows of all shards, in the given order."""
@@ -401,6 +528,26 @@ def _listed(shards: Path | str | Sequence[Path | str]) -> list[Path]:
 def _bytes_of(path: Path) -> int:
     files = path.rglob("*.npy") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
+
+
+def _files_of(folder: Path, paths: Sequence[Path]) -> dict[Path, ShardFile]:
+    """What the list in a folder says of its shards, which must be exactly those that it lists."""
+    found = find_shard_list(folder)
+    if found is None:
+        return {}
+    if not found.complete:
+        raise DataError(
+            f"{folder} is incomplete: its shards are still being written, or the command that writes them "
+            "was interrupted; run that command again, which writes the missing ones"
+        )
+    files = {folder / file.name: file for file in found.shards}
+    if missing := [path for path in files if path not in set(paths)]:
+        raise DataError(
+            f"{missing[0]}: {SHARDS} lists this shard, but it is missing; write or copy it again"
+        )
+    if extra := [path for path in paths if path not in files]:
+        raise DataError(f"{extra[0]}: {SHARDS} does not list this shard; move it out of the folder")
+    return files
 
 
 def _require_alike(shard: _Shard, first: _Shard) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,22 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba import trust
-from rlmba.config import RunConfig
-from rlmba.data import InMemoryDataset, MultimodalDataset, load_dataset
+from rlmba.data import MultimodalDataset, load_dataset
 from rlmba.errors import DataError, UsageError
-from rlmba.learner.stored_features import StoredFeatures
 from rlmba.learner.trained import Trained
 from rlmba.method.efda import difficulty, sample_weights
-from rlmba.project.folder import folders_kept
+from rlmba.project.network_outputs import NetworkOutputs, allowed_features_folder
 from rlmba.tables import Columns, check_target, write_table
-from rlmba.training import Loader, ProcessGroup, head_log_probs, predict
+from rlmba.training import head_log_probs
 from rlmba.types import MULTIMODAL, PoolOutputs
 
 __all__ = ["Summary", "describe_samples", "predict_file", "predictions", "read_new"]
-
-_CHUNK = 8192
-"""Samples whose outputs are in memory at once; more if a forward pass takes more."""
 
 _TEXTS = ("id", "class", "unreadable")
 
@@ -157,7 +150,7 @@ def predict_file(
             every_class=every_class,
             device=device,
             batch_size=batch_size,
-            features_folder=_features_folder(trained.config, folder),
+            features_folder=allowed_features_folder(trained.config, folder),
             progress=progress,
         ):
             summary.add(columns)
@@ -222,9 +215,7 @@ def predictions(
     """Predictions for all samples of a data set, in chunks of rows; see :func:`describe_samples`.
 
     Rows of a manifest of which nothing could be read come last. Except for the data set itself,
-    memory does not grow with the number of samples. If the network was loaded without its frozen
-    encoders, their features are read from the store; those that are not stored are computed and added.
-    If the store cannot be used, there is a warning.
+    memory does not grow with the number of samples; see :class:`NetworkOutputs`.
 
     Parameters
     ----------
@@ -247,55 +238,24 @@ def predictions(
     WorkerError
         If a process that loads data dies.
     """
-    training = trained.config.training
-    group = ProcessGroup(trained.config.device if device is None else device, training.precision)
-    group.place(trained.model)
-    size = batch_size or training.predict_batch_size
-    step = max(_CHUNK // size, 1) * size
     every = np.arange(len(dataset), dtype=np.int64)
     names: list[str] = []
-    loader = Loader(dataset, group.device, workers=training.workers, prefetch=training.prefetch)
-    with loader:
-        stored = None
-        if trained.frozen is not None:
-            model = trained.config.model.model_copy(update={"features_folder": features_folder})
-            stored = StoredFeatures(
-                trained.config.model_copy(update={"model": model}),
-                dataset,
-                trained.frozen,
-                loader,
-                group,
-                batch_size=size,
-                required=False,
-            )
-        for start in range(0, len(every), step):
-            positions = every[start : start + step]
+    with NetworkOutputs(
+        trained,
+        dataset,
+        device=device,
+        batch_size=batch_size,
+        features_folder=features_folder,
+    ) as network:
+        for start in range(0, len(every), network.step):
+            positions = every[start : start + network.step]
             left = len(every) - start - len(positions)
 
             def count(done: int, total: int, left: int = left) -> None:
                 if progress is not None:
                     progress(len(every) - left - total + done, len(every))
 
-            if stored is None:
-                outputs = predict(
-                    trained.model,
-                    loader,
-                    positions,
-                    batch_size=size,
-                    group=group,
-                    progress=count,
-                )
-            else:
-                chunk = _standardized(trained, dataset, stored, positions, count)
-                rows_of_chunk = np.arange(len(positions), dtype=np.int64)
-                outputs = predict(
-                    trained.model,
-                    Loader(chunk, group.device),
-                    rows_of_chunk,
-                    batch_size=size,
-                    group=group,
-                )
-                count(1, 1)
+            outputs = network.of(positions, count)
             listed = None if dataset.present is None else dataset.present[positions]
             rows = describe_samples(trained, outputs, listed, every_class=every_class)
             names = list(rows)
@@ -304,52 +264,6 @@ def predictions(
     if left_out:
         empty = dict.fromkeys(names, [None] * len(left_out))
         yield {**empty, "id": list(left_out), "unreadable": list(left_out.values())}
-
-
-def _standardized(
-    trained: Trained,
-    dataset: MultimodalDataset,
-    stored: StoredFeatures,
-    positions: NDArray[np.int64],
-    progress: Progress,
-) -> InMemoryDataset:
-    """The features of samples as a data set that standardizes them as the network's training did."""
-    assert trained.frozen is not None
-    features, present = stored.read(positions, progress)
-    arrays = {
-        m: {
-            "kind": "features",
-            "scale": 1.0,
-            "mean": mean.tolist(),
-            "deviation": deviation.tolist(),
-            "channels_last": False,
-            "shape": [len(mean)],
-            "vocabulary": None,
-        }
-        for m, (mean, deviation) in trained.frozen.standardization.items()
-    }
-    n = len(positions)
-    return InMemoryDataset(
-        dataset.name,
-        features,
-        kinds=dict.fromkeys(features, "features"),
-        labels=np.full(n, -1),
-        classes=trained.classes,
-        ids=dataset.ids[positions],
-        split=np.zeros(n, np.int64),
-        present=present,
-        partial=True,
-        reading={"arrays": arrays},
-    )
-
-
-def _features_folder(config: RunConfig, folder: Path) -> Path | None:
-    """The folder for features that a run's configuration names, unless this user has not allowed it."""
-    place = config.model.features_folder
-    acts = folders_kept({"features": place}, folder)
-    if not acts or set(acts) <= set(trust.allowed().get(os.path.realpath(folder), ())):
-        return place
-    return None
 
 
 def describe_samples(

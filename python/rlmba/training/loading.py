@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 import signal
 import traceback
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rlmba.data.base import Batch, MultimodalDataset
 from rlmba.errors import RlmbaError, UsageError, WorkerError
+from rlmba.workers import portable
 
 __all__ = ["BatchRequest", "Loader", "worker_deaths"]
 
@@ -238,7 +238,7 @@ class _Reader(Dataset[Any]):
                 return self._dataset.transform(batch, torch.device("cpu"))
             return batch
         except Exception as error:
-            return _Failure(_portable(error), traceback.format_exc())
+            return _Failure(portable(error), traceback.format_exc())
 
     def _has_room(self, samples: int) -> bool:
         """Whether shared memory has room for two transformed batches of every process."""
@@ -257,15 +257,6 @@ class _Failure:
 
     def throw(self) -> None:
         raise self._error from RuntimeError(f"in a process that loads data:\n{self._trace}")
-
-
-def _portable(error: Exception) -> Exception:
-    """Return the error itself if it can be pickled, otherwise one with the same message."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
 
 
 def _as_is(loaded: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rlmba.errors import UsageError
-from rlmba.workers import Died, Raised, Task, Workers
+from rlmba.workers import Died, Raised, Task, WorkerPool, Workers
 
 __all__ = ["TaskQueue"]
 
@@ -21,16 +21,18 @@ class TaskQueue:
 
     Parameters
     ----------
-    workers : int
-        Largest number of processes at a time; no more are started than there are tasks.
+    workers : int or WorkerPool
+        Largest number of processes at a time; no more are started than there are tasks. Or the processes.
     tasks : iterable of Task
         In the order to start them.
     """
 
-    def __init__(self, workers: int, tasks: Iterable[Task] = ()) -> None:
-        if workers < 1:
-            raise UsageError(f"workers: expected at least 1, got {workers}")
-        self._workers = Workers(workers)
+    def __init__(self, workers: int | WorkerPool, tasks: Iterable[Task] = ()) -> None:
+        if isinstance(workers, int):
+            if workers < 1:
+                raise UsageError(f"workers: expected at least 1, got {workers}")
+            workers = Workers(workers)
+        self._workers = workers
         self._waiting = deque(tasks)
         self._deaths = 0
 

@@ -15,11 +15,10 @@ from rlmba.experiments.sweep.variants import PlannedRun
 from rlmba.experiments.sweep.work import EndedUnit, LearnerRunner, Runner, WorkUnit, execute
 from rlmba.machine import available_memory
 from rlmba.storage import make_folder, open_own
-from rlmba.workers import Died, Raised, Workers, cores
+from rlmba.workers import Died, Raised, Workers, cores, worker_environment
 
 __all__ = ["LocalProcesses", "fitting_processes"]
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PROCESS = 1.1e9
 """Bytes that a process takes without data: Python, torch, a small network."""
 _PATIENCE = 5.0
@@ -95,7 +94,7 @@ class LocalProcesses:
         self._runner = runner or LearnerRunner()
         self.workers = Workers(
             slots,
-            environment=self._environment,
+            environment=lambda slot: worker_environment(slot, self.threads),
             setup=partial(_print_into, logs),
             patience=_PATIENCE,
         )
@@ -120,13 +119,6 @@ class LocalProcesses:
             return EndedUnit(task.unit, died=str(result.error))
         return EndedUnit(task.unit, result)
 
-    def _environment(self, slot: int) -> dict[str, str]:
-        """Numbers of threads, which libraries read when they are loaded, and the GPU of a slot."""
-        variables = dict.fromkeys(_THREADS, str(self.threads))
-        if gpu := _gpu(slot):
-            variables["CUDA_VISIBLE_DEVICES"] = gpu
-        return variables
-
 
 def _how(died: Died) -> str:
     if not died.started:
@@ -138,17 +130,6 @@ def _how(died: Died) -> str:
         hint = " (the system does so when memory runs out)" if str(died) == "SIGKILL" else ""
         return f"its process was ended by {died}{hint}"
     return f"its process ended with exit status {died.code}"
-
-
-def _gpu(slot: int) -> str | None:
-    """The GPU of a process, where there are several to share out."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count < 2:
-        return None
-    given = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
-    return (given or [str(i) for i in range(count)])[slot % count]
 
 
 def _log(logs: Path, slot: int) -> Path:

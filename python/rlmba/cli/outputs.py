@@ -1,0 +1,82 @@
+"""`rlmba outputs`: features and logits of many samples, as a pool in shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlmba.cli.app import app
+
+
+@app.command()
+def outputs(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The folder of a run, a project, or an exported network."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The folder for the shards, which `rlmba select --pool` reads.")
+    ],
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The samples: a table like that of the run; needs no labels. May be repeated; one table is "
+            "in memory at a time."
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="The samples for a run on arrays: an .npz file. May be repeated."),
+    ] = None,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Samples of a shard.")] = 50_000,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of processes. [default: 1; with --ray, one for each GPU, or for each node]",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute on a Ray cluster: its address, auto for that of this machine, or local.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu or a torch device. [default: the run's]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples per forward pass. [default: the run's]")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove the shards of an earlier command in --out.")
+    ] = False,
+) -> None:
+    """Write features and logits of many samples as a pool in shards, for `rlmba select`.
+
+    An interrupted command continues when it is repeated: only missing shards are computed.
+    """
+    from rlmba.cli.counter import counter
+    from rlmba.cli.screen import say
+    from rlmba.project.outputs import write_outputs
+
+    with counter("computed") as progress:
+        summary = write_outputs(
+            folder,
+            out,
+            manifest=manifest or (),
+            data=data or (),
+            rows_per_shard=rows_per_shard,
+            processes=num_processes,
+            ray=ray,
+            overwrite=force,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    say("\n".join(summary.lines()))
