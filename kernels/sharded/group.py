@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +35,10 @@ class Group(Protocol):
         """The sum of the arrays of all processes, in any order: for sums without rounding errors."""
         ...
 
+    def exchange(self, sent: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Send one array [n, k] to each process; return those that were sent to this one, by rank."""
+        ...
+
 
 class Alone:
     """A single process."""
@@ -49,6 +53,10 @@ class Alone:
     def add_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The values themselves."""
         return values
+
+    def exchange(self, sent: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """What was sent."""
+        return list(sent)
 
 
 @contextlib.contextmanager

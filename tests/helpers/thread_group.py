@@ -29,6 +29,9 @@ class ThreadGroup:
     def add_up(self, values):
         return sum(self.gather(values)[::-1])
 
+    def exchange(self, sent):
+        return [theirs[self.rank] for theirs in self.gather(sent)]
+
 
 def in_group(size, work):
     """Call ``work(group)`` in each of several threads; return the results, or raise the first error."""

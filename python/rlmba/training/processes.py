@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
@@ -207,6 +207,19 @@ class ProcessGroup:
         with _speaking():
             torch.distributed.all_reduce(total, group=self._host)
         return total.numpy()
+
+    def exchange(self, sent: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Send one array [n, k] to each process; return those that were sent to this one, by rank."""
+        if self.size == 1:
+            return list(sent)
+        rows, width = [len(a) for a in sent], sent[0].shape[1]
+        mine = [counts[self.rank] for counts in self.gather(rows)]
+        found = torch.empty((sum(mine), width), dtype=torch.int64)
+        with _speaking():
+            torch.distributed.all_to_all_single(
+                found, torch.from_numpy(np.concatenate(sent)), mine, rows, group=self._host
+            )
+        return list(np.split(found.numpy(), np.cumsum(mine)[:-1]))
 
     def barrier(self) -> None:
         """Wait for all processes."""

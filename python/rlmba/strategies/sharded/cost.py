@@ -183,13 +183,14 @@ def estimate_shards(
     inside = (
         stored if stored <= room else 256 << 20
     )  # a block of rows that is read, and its products
-    hashes = 16.0 * size.rows + 64.0 * min(HASHES_AT_ONCE, work.samples)
-    checked = 16.0 * min(work.samples, HASHES_AT_ONCE) * -(-work.samples // HASHES_AT_ONCE)
+    at_once = min(HASHES_AT_ONCE, size.rows)
+    hashes = 24.0 * size.rows + 96.0 * at_once
+    checked = 16.0 * size.rows * (processes - 1) / processes
     found = estimate(strategy, replace(work, samples=max(size.rows, work.batch)), machine)
     return ShardEstimate(
         seconds=None if found is None else found.seconds,
         memory=_IMPORTS + (256 << 20) + inside + max(size.rows * cost.state + cost.copies, hashes),
         spilled=0.0 if stored <= room else stored,
-        received=cost.received + checked * (processes - 1) / processes,
-        rounds=cost.rounds + 8 + 2 * -(-work.samples // HASHES_AT_ONCE),
+        received=cost.received + checked,
+        rounds=cost.rounds + 10 + 3 * -(-size.rows // HASHES_AT_ONCE),
     )

@@ -188,7 +188,7 @@ def _rows_of_ids(source: ShardSource, ids: NDArray[Any]) -> NDArray[np.int64]:
 def _require_distinct(source: ShardSource, group: Group) -> None:
     """Refuse an id that occurs twice in the shards.
 
-    Hashes of the ids are compared, a part of them at a time, by one process for each part.
+    Hashes of the ids are compared. Every process gets a part of them, some at a time.
     """
     if "ids" not in source.columns:
         return
@@ -198,17 +198,21 @@ def _require_distinct(source: ShardSource, group: Group) -> None:
         blocks = source.blocks(["ids"], begin, ends[group.rank + 1])
         found = [id_hashes(np.array(id_texts(np.asarray(b["ids"])), np.str_)) for _, b in blocks]
         hashes = np.concatenate([hashes, *found])
-    parts = -(-source.rows // HASHES_AT_ONCE)
-    for part in range(parts):
-        mine = np.flatnonzero(hashes % np.uint64(parts) == part)
-        every = group.gather((hashes[mine], mine + begin))
+    times = -(-source.rows // (HASHES_AT_ONCE * group.size))
+    part = hashes % np.uint64(times * group.size)
+    for time in range(times):
+        sent = []
+        for rank in range(group.size):
+            at = np.flatnonzero(part == np.uint64(time * group.size + rank))
+            sent.append(np.stack([hashes[at].view(np.int64), at + begin], axis=1))
+        mine = np.concatenate(group.exchange(sent))
+        mine = mine[np.argsort(mine[:, 1], kind="stable")]
         with agreed(group):
-            if part % group.size == group.rank:
-                _refuse_repeated(source, *map(np.concatenate, zip(*every, strict=True)))
+            _refuse_repeated(source, mine[:, 0], mine[:, 1])
 
 
 def _refuse_repeated(
-    source: ShardSource, hashes: NDArray[np.uint64], rows: NDArray[np.int64]
+    source: ShardSource, hashes: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> None:
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(np.diff(hashes[order]) == 0)
