@@ -55,15 +55,13 @@ class _Search:
         best = np.empty(min(count, len(self.squared)), dtype=np.int64)
         self._core.top_k(self.squared, best)
         best = best[self.squared[best] > 0]
-        mine = None
-        if len(best):
-            mine = self.squared[best], best + self.span.begin, self.rows.take(best)[0]
-        parts = [part for part in self.group.gather(mine) if part is not None]
-        if not parts:
+        every = self.group.gather((self.squared[best], best + self.span.begin))
+        squared, positions = (np.concatenate(part) for part in zip(*every, strict=True))
+        order = np.lexsort((positions, -squared))[:count]
+        if not len(order):
             return np.empty(0), np.empty(0, np.int64), np.empty(0)
-        found = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        order = np.lexsort((found[1], -found[0]))[:count]
-        return found[0][order], found[1][order], found[2][order]
+        (found,) = taken(self.rows.take, positions[order], self.span, self.group)
+        return squared[order], positions[order], found
 
     def nearest_to_mean(self) -> int:
         """The row of all processes that is nearest to their mean."""

@@ -81,13 +81,15 @@ def _top(s: _Size, count: int) -> _Cost:
 def _k_center(s: _Size) -> _Cost:
     # 1,000 picks of data in clusters or without took 2 to 9 rounds with 8 to 128 columns.
     rounds = 5 + s.work.batch // 250
-    block = min(CANDIDATES, s.rows) * (s.features + _KEPT)
+    farthest = min(CANDIDATES, s.rows) * _KEPT * s.processes
+    candidates = min(CANDIDATES, s.work.samples) * (s.features + _KEPT)
+    share = (s.processes - 1) / s.processes
     return _Cost(
         stored=float(s.features),
         state=8,
-        received=float((s.processes - 1) * rounds * block),
-        copies=float((s.processes + 2) * block),
-        rounds=3 * rounds,
+        received=float(share * rounds * (farthest + candidates)),
+        copies=float(2 * farthest + 3 * candidates),
+        rounds=4 * rounds,
     )
 
 
