@@ -24,9 +24,9 @@ RUNS = ("run", "compare", "train-policy")
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
     "adapters/files.py": ("select",),
-    "adapters/shards.py": ("select",),
+    "adapters/shards": ("select",),
     "cli/compare.py": ("compare",),
-    "clusters.py": ("compare",),
+    "clusters.py": ("compare", "select"),
     "data/arrays.py": ("select",),
     "data/pool_file.py": ("select",),
     "data/media/check.py": ("data check",),
