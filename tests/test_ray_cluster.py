@@ -99,16 +99,16 @@ def run_alone(*arguments):
     )
 
 
-@pytest.mark.parametrize("lost", ["process", "node"])
+@pytest.mark.parametrize("lost", ["process", "process that hangs", "node"])
 def test_a_selection_survives_the_loss_of(lost, two_nodes, command, shards, tmp_path):
     flag, out = tmp_path / "flag", tmp_path / "a.csv"
     given = "select", "--pool", shards, "-n", 40, "--strategy", STRATEGY, "-o", f"flag={flag}"
-    process = command(*given, "--out", out, "--processes", 3)
+    process = command(*given, "--out", out, "--processes", 3, "--timeout", 20)
     pid, node = stalled(flag, process)
     if lost == "node":
         kill_node(two_nodes, node)
     else:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL if lost == "process" else signal.SIGSTOP)
     printed, complaint = process.communicate(timeout=300)
     assert process.returncode == 0, complaint
     assert complaint == ""
@@ -116,7 +116,8 @@ def test_a_selection_survives_the_loss_of(lost, two_nodes, command, shards, tmp_
     assert lines[1].startswith(
         "3 processes on 2 nodes of the Ray cluster divide the rows, each with 1 "
     )
-    assert lines[2].startswith("process 1 on ")
+    hangs = "another process of this run does not answer: it hangs"
+    assert lines[2].startswith(hangs if lost == "process that hangs" else "process 1 on ")
     assert lines[2].endswith("; selecting again from the beginning")
     left = "2 processes on 1 node" if lost == "node" else "3 processes on 2 nodes"
     assert lines[-3].startswith(left)

@@ -175,7 +175,7 @@ class RayProcesses:
             elif rank == 0:
                 found = value
         if alone is not None:
-            raise _LostError(f"a process does not answer ({alone})")
+            raise _LostError(str(alone).partition("; ")[0])
         return found  # type: ignore[no-any-return]
 
 
