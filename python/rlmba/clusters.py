@@ -45,6 +45,8 @@ def connect(address: str) -> Iterator[Any]:
         If Ray is not installed, or no cluster answers at the address within ten seconds.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints its errors of lost processes to standard output, whatever log_to_driver is.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     try:
         import ray
     except ImportError as error:

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from rlmba.adapters.shards import join_slurm, parse_bytes
 from rlmba.errors import UsageError
 from rlmba.training import rank_and_size
+from tests.helpers.stalling import stalled
 
 
 @pytest.fixture
@@ -31,14 +32,25 @@ def shards(tmp_path, rng):
     return folder
 
 
-def run(*arguments, processes=0, **options):
+def launch(*arguments, processes=0, env=None):
     launcher = ["torch.distributed.run", "--nproc-per-node", str(processes), "--no-python"]
     command = [sys.executable, "-m", "rlmba", "select", *map(str, arguments)]
     if processes:
         command = [sys.executable, "-m", *launcher, *command]
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=300, **options
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root, **(env or {})},
     )
+
+
+def run(*arguments, **options):
+    with launch(*arguments, **options) as process:
+        printed, complaint = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, printed, complaint)
 
 
 def arguments(shards, out, *more):
@@ -72,41 +84,48 @@ def test_an_error_in_one_process_is_said_once(shards, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
-STALLED = """
-import os, sys, time
-import rlmba.cli
-from rlmba.kernels.sharded import d2
-if os.environ["RANK"] == "1":
-    def stall(*a, **k):
-        print("stalled", os.getpid(), flush=True)
-        time.sleep(600)
-    d2._Gradients.norms = stall
-sys.exit(rlmba.cli.main(sys.argv[1:]))
-"""
-
-
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_without_a_batch(shards, tmp_path):
-    script = tmp_path / "stalled.py"
-    script.write_text(STALLED)
-    command = ["select", *map(str, arguments(shards, tmp_path / "a.csv", "--strategy", "badge"))]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), *command],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("sent", "fate"),
+    [
+        (signal.SIGKILL, "has ended, possibly killed for lack of memory"),
+        (signal.SIGSTOP, "does not answer: it hangs"),
+    ],
+)
+def test_a_lost_process_ends_the_others_without_a_batch(shards, tmp_path, sent, fate):
+    flag, out, spill = tmp_path / "flag", tmp_path / "a.csv", tmp_path / "spill"
+    spill.mkdir()
+    strategy = "--strategy", "tests.helpers.stalling:Stalling", "-o", f"flag={flag}"
+    process = launch(
+        *arguments(shards, out, *strategy, "--timeout", 20, "--spill-folder", spill), processes=2
+    )
     try:
-        for line in process.stdout:
-            if line.startswith("stalled"):
-                os.kill(int(line.split()[1]), signal.SIGKILL)
-                break
-        killed = time.monotonic()
-        process.communicate(timeout=120)
+        pid, _ = stalled(flag, process)
+        os.kill(pid, sent)
+        _, complaint = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode != 0
-    assert time.monotonic() - killed < 120
-    assert not (tmp_path / "a.csv").exists()
-    assert not list(tmp_path.glob("*.tmp*"))
+    assert complaint.count("error: ") == 1
+    assert f"error: another process of this run {fate}" in complaint
+    assert not out.exists()
+    assert not any(spill.iterdir())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["flag", "pool", "spill"]
+
+
+@pytest.mark.slow
+def test_more_processes_than_shards_and_chunks(tmp_path, rng):
+    logits = rng.normal(size=(100, 3)).astype(np.float32)
+    np.savez(tmp_path / "pool.npz", logits=logits, features=logits)
+    for name in ("entropy", "badge"):
+        given = "--pool", tmp_path, "-n", 9, "--strategy", name
+        found = run(*given, "--out", tmp_path / f"{name}.csv", processes=4)
+        assert found.returncode == 0, found.stderr
+        alone = run(
+            "--pool", tmp_path / "pool.npz", *given[2:], "--out", tmp_path / "alone.csv", "--force"
+        )
+        assert alone.returncode == 0, alone.stderr
+        assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -167,6 +186,9 @@ def test_arguments_that_shards_do_not_take(shards, tmp_path):
     assert "-n: expected 0 to 9,234" in found.stderr
     found = run(*arguments(shards, tmp_path / "a.csv", "--processes", 4))
     assert "--processes and --rows: expected --dry-run" in found.stderr
+    found = run(*arguments(shards, tmp_path / "a.csv", "--ray", "auto"), env={"WORLD_SIZE": "2"})
+    assert found.returncode == 2
+    assert "--ray: expected a command that is run once, since Ray starts" in found.stderr
 
 
 def test_an_estimate_for_other_numbers_of_rows_and_processes(shards, tmp_path):

@@ -86,6 +86,23 @@ def test_same_batch_for_any_number_of_processes(pool, tmp_path, name):
                 check(one, whole)
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_processes_without_rows(pool, tmp_path, name):
+    arrays = {key: a[:100] for key, a in pool[0].items()}
+    head = pool[1] if name in HEAD else None
+    shards = write(tmp_path / "shards", arrays, cuts=(0, 100))
+    whole = in_memory(name, arrays, 20, head)
+    for memory in (None, 1):
+        found = in_group(
+            4,
+            lambda group, memory=memory: rlmba.select(
+                name, n=20, pool=shards, rng=5, group=group, head=head, max_memory=memory
+            ),
+        )
+        for one in found:
+            check(one, whole)
+
+
 @pytest.mark.parametrize("name", ["coreset", "badge", "margin"])
 def test_labeled_samples_by_id_by_row_and_as_features(pool, tmp_path, name):
     arrays = {k: a for k, a in pool[0].items() if k != "labeled"}
@@ -210,6 +227,11 @@ def test_processes_with_other_arguments_are_refused(pool, tmp_path):
 
         with pytest.raises(UsageError, match=f"expected the same {name} in all processes, got"):
             in_group(2, call)
+    renamed = write(tmp_path / "renamed", pool[0])
+    renamed.paths[0].rename(renamed.paths[0].with_name("part-00.npz"))
+    both = [shards, ShardedPool(tmp_path / "renamed")]
+    with pytest.raises(UsageError, match="expected the same names and sizes of shards in all"):
+        in_group(2, lambda g: rlmba.select("margin", n=5, pool=both[g.rank], rng=0, group=g))
 
 
 def test_shards_and_arrays_are_not_mixed(pool, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,22 +98,30 @@ class FileSelection:
         StorageError
             If the batch could not be written.
         """
-        return run_selection(self.out, self.strategy, self.n, self.seed, self.arguments)
+        return run_selection(
+            self.out,
+            self.strategy,
+            lambda: select(self.strategy, n=self.n, rng=self.seed, **self.arguments),
+        )
 
 
 def run_selection(
     out: Path | None,
     strategy: Strategy,
-    n: int,
-    seed: int,
-    arguments: Mapping[str, Any],
+    choose: Callable[[], SelectedSamples],
     *,
     write: bool = True,
 ) -> WrittenBatch:
-    """Select by :func:`rlmba.select` with further arguments, and write the batch to ``out``.
+    """Select, and write the batch to ``out``.
 
     Parameters
     ----------
+    out : path, optional
+        See :func:`rlmba.data.batch_file.write_batch`.
+    strategy : Strategy
+        Whose name the file holds.
+    choose : callable
+        Selects.
     write : bool
         False only selects, as all processes but the first do.
 
@@ -125,7 +133,7 @@ def run_selection(
     if out is None:
         raise UsageError("expected a file to write the batch to; give it with --out")
     start = time.perf_counter()
-    batch = select(strategy, n=n, rng=seed, **arguments)
+    batch = choose()
     seconds = time.perf_counter() - start
     if write:
         write_batch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rlmba.errors import UsageError
 from rlmba.kernels.sharded import Group
 from rlmba.strategies import Strategy, create
 from rlmba.strategies.cost import Workload
+from rlmba.strategies.direct import SelectedSamples, select
 from rlmba.strategies.sharded import estimate_shards, why_not
 from rlmba.tables import check_target
 
@@ -80,8 +81,17 @@ class ShardSelection:
             f"network: {network if processes > 1 else 'none'}",
         ]
 
-    def run(self) -> WrittenBatch:
-        """Select, and write the batch in the first process.
+    def select(self) -> SelectedSamples:
+        """Select, in all processes of the group; see :func:`rlmba.select`."""
+        return select(
+            self.strategy,
+            n=self.n,
+            rng=self.seed,
+            **{**self.arguments, "pool": self.pool, "group": self.group},
+        )
+
+    def run(self, choose: Callable[[], SelectedSamples] | None = None) -> WrittenBatch:
+        """Select, by ``choose`` if it is given, and write the batch in the first process.
 
         Raises
         ------
@@ -89,12 +99,13 @@ class ShardSelection:
             If no file to write was named, or as :func:`rlmba.select`.
         DataError
             As :func:`rlmba.select`.
+        PeerError
+            If other processes of the group have ended or do not answer.
         StorageError
             If the batch could not be written.
         """
-        given = {**self.arguments, "pool": self.pool, "group": self.group}
         first = self.group.rank == 0
-        return run_selection(self.out, self.strategy, self.n, self.seed, given, write=first)
+        return run_selection(self.out, self.strategy, choose or self.select, write=first)
 
 
 def plan_shards(

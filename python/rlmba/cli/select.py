@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,7 +67,11 @@ def select(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="With --dry-run: the number of processes to estimate for."),
+        typer.Option(
+            min=1,
+            help="With --ray: the number of processes to start (default: one a node). With --dry-run: the "
+            "number to estimate for.",
+        ),
     ] = None,
     rows: Annotated[
         float | None,
@@ -73,6 +79,19 @@ def select(
             min=1, help="With --dry-run: the number of samples to estimate for, such as 1e9."
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Select by processes of a Ray cluster: host:port, auto, or local, which starts one here.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds that several processes wait for each other before they give up."
+        ),
+    ] = 1800,
     arrays: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +102,8 @@ def select(
 ) -> None:
     """Select samples of a pool that is given as arrays in files; needs no model and no data set.
 
-    Several processes divide a pool in shards: torchrun --nproc-per-node K -m rlmba select ..., or srun.
+    Several processes divide a pool in shards: torchrun --nproc-per-node K -m rlmba select ..., srun, or
+    --ray ADDRESS.
     """
     from rlmba.adapters.shards import join_slurm
     from rlmba.cli.counter import stages
@@ -92,13 +112,18 @@ def select(
 
     join_slurm()
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if (processes or rows) and not dry_run:
+    if (rows or (processes and not ray)) and not dry_run:
         raise UsageError(
             "--processes and --rows: expected --dry-run, which they are for; to start several processes, run "
-            "torchrun --nproc-per-node K -m rlmba select ..."
+            "torchrun --nproc-per-node K -m rlmba select ..., or use --ray"
+        )
+    if several and ray:
+        raise UsageError(
+            "--ray: expected a command that is run once, since Ray starts the processes; got one of "
+            f"{os.environ['WORLD_SIZE']} that a launcher has started"
         )
     shards = len(pool) > 1 or pool[0].is_dir() or max_memory or spill_folder or arrays
-    if several or shards or processes or rows:
+    if several or shards or processes or rows or ray:
         if ids is not None or npy_holds is not None:
             raise UsageError(
                 "--ids and --npy-holds: expected a pool in one file, got shards; put the ids into a column "
@@ -108,6 +133,7 @@ def select(
             pool, n, strategy=strategy, options=options or [], out=out, labeled=labeled or [],
             arrays=arrays, seed=seed, overwrite=force, dry_run=dry_run, max_memory=max_memory,
             spill_folder=spill_folder, rows=None if rows is None else int(rows), processes=processes,
+            ray=ray, timeout=timeout,
         )  # fmt: skip
         return
     from rlmba.adapters.files import plan
@@ -137,25 +163,57 @@ def _select_shards(
     n: int,
     *,
     dry_run: bool,
+    out: Path | None,
+    overwrite: bool,
     rows: int | None,
     processes: int | None,
+    ray: str | None,
+    timeout: float,
     **arguments: Any,
 ) -> None:
     from rlmba.adapters.shards import plan_shards
     from rlmba.cli.screen import say
     from rlmba.training import ProcessGroup
 
-    group = ProcessGroup.open("cpu")
+    patience = timedelta(seconds=timeout)
+    group = ProcessGroup.open("cpu", patience=patience)
+    if group.size > 1:
+        signal.signal(signal.SIGTERM, _told_to_end)
     try:
-        job = plan_shards(pool, n, group=group, dry_run=dry_run, **arguments)
+        job = plan_shards(
+            pool, n, group=group, out=out, overwrite=overwrite, dry_run=dry_run, **arguments
+        )
         if group.is_main:
             say("\n".join(job.lines()))
             if dry_run:
                 say("\n".join(job.estimate_lines(rows=rows, processes=processes)))
-        if not dry_run:
+        if dry_run:
+            return
+        if ray is None:
             written = job.run()
-            if group.is_main:
-                say("\n".join(written.lines()))
+        else:
+            from rlmba.adapters.shards_on_ray import RayProcesses
+            from rlmba.clusters import connect
+
+            with connect(ray) as cluster:
+                workers = RayProcesses(cluster, patience, processes)
+                given = {"pool": pool, "n": n, **arguments}
+                written = job.run(lambda: workers.select(given, say))
+        if group.is_main:
+            say("\n".join(written.lines()))
     except BaseException:
+        if group.size > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the reason is about to be printed
         group.leave()
         raise
+
+
+def _told_to_end(number: int, _: Any) -> None:
+    """Launchers send SIGTERM at once when another process has ended; without this, none says why."""
+    from rlmba.errors import PeerError
+
+    signal.signal(number, signal.SIG_IGN)
+    raise PeerError(
+        "the launcher has told this process to end (SIGTERM), because another process has ended, possibly "
+        "killed for lack of memory; read the launcher's output and start it again"
+    )

@@ -8,6 +8,7 @@ import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -407,6 +408,16 @@ class ShardedPool:
         listed = self._files.get(shard.path)
         return "" if listed is None else _other_content(shard.path, listed)
 
+    @property
+    def digest(self) -> str:
+        """Digits that differ between pools whose shards differ in name, rows, bytes or listed checksum."""
+        listed = {path: file.sha256 for path, file in self._files.items()}
+        about = [
+            f"{s.path.name}\t{s.rows}\t{_bytes_of(s.path)}\t{listed.get(s.path, '')}"
+            for s in self._shards
+        ]
+        return sha256("\n".join(about).encode()).hexdigest()[:12]
+
     def place(self, row: int) -> str:
         """A row for messages: its shard, and its number in it, from 0."""
         at = int(np.searchsorted(self._ends, row, side="right"))
@@ -536,6 +547,11 @@ def _files_of(folder: Path, paths: Sequence[Path]) -> dict[Path, ShardFile]:
     if extra := [path for path in paths if path not in files]:
         raise DataError(f"{extra[0]}: {SHARDS} does not list this shard; move it out of the folder")
     return files
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*.npy") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _require_alike(shard: _Shard, first: _Shard) -> None:

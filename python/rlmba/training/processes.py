@@ -105,7 +105,13 @@ class ProcessGroup:
         self._host: Any = None
 
     @classmethod
-    def open(cls, device: str = "auto", precision: Precision = "auto") -> ProcessGroup:
+    def open(
+        cls,
+        device: str = "auto",
+        precision: Precision = "auto",
+        *,
+        patience: timedelta = _PATIENCE,
+    ) -> ProcessGroup:
         """Join all processes launched together; a process that was launched alone is its own group.
 
         Parameters
@@ -114,6 +120,9 @@ class ProcessGroup:
             "auto", "cpu" or, for a single process, any torch device. Each of several processes uses
             the device that its launcher assigned, for GPUs one each.
         precision : {"auto", "fp32", "bf16"}
+        patience : timedelta
+            How long processes wait for each other before they end with an error. A process that has ended
+            is noticed at once; this is for one that hangs, or whose machine is lost.
 
         Raises
         ------
@@ -138,14 +147,14 @@ class ProcessGroup:
 
         own = not torch.distributed.is_initialized()
         with _speaking():
-            state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+            state = PartialState(cpu=device == "cpu", timeout=patience)
         group = cls("cpu" if device == "cpu" else state.device, precision)
         group.rank, group.size = state.process_index, state.num_processes
         if own:
             atexit.register(_leave)
         if torch.distributed.get_backend() != "gloo":
             with _speaking():
-                group._host = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+                group._host = torch.distributed.new_group(backend="gloo", timeout=patience)
         return group
 
     @property
@@ -330,9 +339,14 @@ def _speaking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         first = (str(error).splitlines() or [""])[0]
+        fate = (
+            "does not answer: it hangs, is much slower than the others, or its machine is lost"
+            if "timed out" in first.lower()
+            else "has ended, possibly killed for lack of memory"
+        )
         raise PeerError(
-            "another process of this run has ended, possibly killed for lack of memory; read the output "
-            f"of its launcher and start it again, a run with `rlmba run --resume` ({first[:200]})"
+            f"another process of this run {fate}; read the output of its launcher and start it again, a run "
+            f"with `rlmba run --resume` ({first[:200]})"
         ) from error
 
 

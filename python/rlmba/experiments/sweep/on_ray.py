@@ -40,23 +40,34 @@ class RayTasks:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs: expected at least 1 task, got {jobs}")
         self._connection = contextlib.ExitStack()
-        self._ray = ray = self._connection.enter_context(connect(address))
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        total = int(sum(node.get("CPU", 0) for node in nodes))
+        self._ray = self._connection.enter_context(connect(address))
+        self._runner = runner or LearnerRunner()
+        nodes = self._nodes()
+        total = sum(cores for cores, _ in nodes)
         self.slots = jobs or max(1, total)
-        largest = max(int(node.get("CPU", 0)) for node in nodes)
-        threads = max(1, min(total // self.slots, largest))
-        gpus = 1 if any(node.get("GPU", 0) for node in nodes) else 0
+        self._threads = max(1, total // self.slots)
         self.where = f"{self.slots} Ray task{'s' * (self.slots > 1)} on {len(nodes)} node" + "s" * (
             len(nodes) > 1
         )
-        self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_execute)
-        self._arguments = (runner or LearnerRunner(), threads)
         self._running: dict[Any, WorkUnit] = {}
 
     def start(self, unit: WorkUnit) -> None:
-        """Submit a unit."""
-        self._running[self._task.remote(unit, *self._arguments)] = unit
+        """Submit a unit; it gets its share of the cores, or as many as the largest node has now."""
+        nodes = self._nodes()
+        threads = max(1, min(self._threads, max((cores for cores, _ in nodes), default=1)))
+        task = self._ray.remote(
+            num_cpus=threads,
+            num_gpus=int(any(gpus for _, gpus in nodes)),
+            max_retries=0,
+            scheduling_strategy="SPREAD",
+        )(_execute)
+        self._running[task.remote(unit, self._runner, threads)] = unit
+
+    def _nodes(self) -> list[tuple[int, float]]:
+        """Cores and GPUs of every node that has some."""
+        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        found = [(int(node.get("CPU", 0)), node.get("GPU", 0)) for node in alive]
+        return [node for node in found if any(node)]
 
     def wait(self, seconds: float) -> list[EndedUnit]:
         """Return the units that have ended, or whose processes have died."""

@@ -41,12 +41,17 @@ class RunState(Enum):
 
 @dataclass
 class RunProgress:
-    """A run and its progress; ``before`` is the number of rounds that were complete at the start."""
+    """A run and its progress.
+
+    ``before`` is the number of rounds that were complete at the start, and ``begun`` when the run's process
+    was last started.
+    """
 
     run: PlannedRun
     state: RunState = RunState.WAITING
     latest: LatestFigures = field(default_factory=LatestFigures)
     before: int = 0
+    begun: int = 0
     failure: RunFailure | None = None
 
 
@@ -102,7 +107,8 @@ class _SweepSchedule:
             if all(self._by_name[n].state is RunState.DONE for run in unit.runs for n in run.needs):
                 del self._units[i]
                 for run in unit.runs:
-                    self._by_name[run.name].state = RunState.RUNNING
+                    entry = self._by_name[run.name]
+                    entry.state, entry.begun = RunState.RUNNING, entry.latest.rounds
                 return unit
         return None
 
@@ -127,8 +133,9 @@ class _SweepSchedule:
             entry.latest = latest_figures(entry.run.folder)
             if entry.latest.rounds >= entry.run.rounds:
                 self._complete(entry)
-            elif ended.unit.attempt == 1:
-                # Separately this time: one run may have ended the process, or all of them together.
+            elif ended.unit.attempt == 1 or entry.latest.rounds > entry.begun:
+                # Separately this time: one run may have ended the process, or all of them together. Machines
+                # may be lost again and again, so that only an attempt without a round counts.
                 entry.state = RunState.WAITING
                 again.append(WorkUnit((entry.run,), attempt=2))
                 continue

@@ -111,6 +111,7 @@ def _require_same(group: Group, strategy: Strategy, source: ShardSource, n: int,
         "seed": fixed,
         "number of rows": source.rows,
         "columns": columns,
+        "names and sizes of shards": source.digest,
     }
     everyone = group.gather(mine)
     for rank, theirs in enumerate(everyone):

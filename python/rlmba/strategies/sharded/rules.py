@@ -58,6 +58,10 @@ class Query:
         with agreed(self.group):
             for _, arrays in pool.each(finite):
                 rows.append(arrays)
+        # A process without rows learns the arrays' widths and types from the others.
+        kinds = [kind for kind in self.group.gather(rows.none()) if kind]
+        if not len(rows) and kinds:
+            rows.append(kinds[0])
         return rows
 
 
@@ -121,8 +125,9 @@ def _bmmal(query: Query, n: int) -> Choice:
         return _factors(residuals, features, scales)
 
     rows = query.stored(made)
-    # A process without rows has not drawn what the others have drawn; the first process always has rows.
-    parts, seed = query.group.gather((parts, seed_from(context.rng)))[0]
+    # A process without rows has not drawn what the others have drawn.
+    drew = query.group.gather((parts, seed_from(context.rng)))
+    parts, seed = next(pair for pair in drew if pair[0])
     drawn = gradient_kmeans_plusplus(
         rows, n, seed=seed, group=query.group, parts=parts, scaled=True
     )

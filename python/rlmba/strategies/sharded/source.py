@@ -35,6 +35,11 @@ class ShardSource(Protocol):
         """All columns."""
         ...
 
+    @property
+    def digest(self) -> str:
+        """Digits that differ between pools that differ, which processes compare before they start."""
+        ...
+
     def blocks(
         self, names: Sequence[str], begin: int = 0, end: int | None = None
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:

@@ -55,6 +55,10 @@ class StoredRows:
             array[self._filled : stop] = part
         self._filled = stop
 
+    def none(self) -> list[NDArray[Any]]:
+        """No row of every array; an empty list if no block has been appended."""
+        return [np.empty((0, *a.shape[1:]), a.dtype) for a in self._arrays]
+
     def _made(self, block: Sequence[NDArray[Any]]) -> list[Any]:
         shapes = [(self._rows, *part.shape[1:]) for part in block]
         size = sum(
