@@ -27,7 +27,7 @@ PRINTED_BY = {
     "adapters/files.py": ("select",),
     "adapters/shards": ("select",),
     "cli/compare.py": ("compare",),
-    "clusters.py": ("compare", "select"),
+    "clusters.py": ("compare", "outputs", "select"),
     "data/arrays.py": ("select",),
     "data/pool_file.py": ("select",),
     "data/media/check.py": ("data check",),

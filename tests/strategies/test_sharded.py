@@ -212,6 +212,22 @@ def test_options_of_rlmba(pool, tmp_path, options, incomplete):
             check(found, whole)
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_presence_of_complete_samples_changes_nothing(pool, tmp_path, by_name):
+    arrays = {k: a for k, a in pool[0].items() if not k.startswith("dropout")}
+    every = np.ones((N, 2), np.bool_)
+    said = (
+        {f"present/{m}": every[:, 0] for m in ("text", "image")} if by_name else {"present": every}
+    )
+    shards = write(tmp_path / "shards", arrays | said)
+    for name in ("coreset", "rlmba-x", "bmmal"):
+        head = pool[1] if name in HEAD else None
+        check(
+            rlmba.select(name, n=20, pool=shards, rng=5, head=head),
+            in_memory(name, pool[0], 20, head),
+        )
+
+
 def test_every_strategy_is_exact_or_refused_with_a_reason(pool, tmp_path):
     shards = write(tmp_path / "shards", pool[0])
     for name in names():

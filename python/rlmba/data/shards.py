@@ -379,12 +379,6 @@ class ShardedPool:
         """The shards' paths in order."""
         return tuple(shard.path for shard in self._shards)
 
-    @property
-    def digest(self) -> str:
-        """Digits that differ between pools whose shards differ in name, rows or bytes."""
-        about = [f"{s.path.name}\t{s.rows}\t{_bytes_of(s.path)}" for s in self._shards]
-        return sha256("\n".join(about).encode()).hexdigest()[:12]
-
     def verify(self) -> None:
         """Read all shards, and compare their checksums with those in ``shards.json``.
 
@@ -413,6 +407,16 @@ class ShardedPool:
             )
         listed = self._files.get(shard.path)
         return "" if listed is None else _other_content(shard.path, listed)
+
+    @property
+    def digest(self) -> str:
+        """Digits that differ between pools whose shards differ in name, rows, bytes or listed checksum."""
+        listed = {path: file.sha256 for path, file in self._files.items()}
+        about = [
+            f"{s.path.name}\t{s.rows}\t{_bytes_of(s.path)}\t{listed.get(s.path, '')}"
+            for s in self._shards
+        ]
+        return sha256("\n".join(about).encode()).hexdigest()[:12]
 
     def place(self, row: int) -> str:
         """A row for messages: its shard, and its number in it, from 0."""
@@ -525,11 +529,6 @@ def _listed(shards: Path | str | Sequence[Path | str]) -> list[Path]:
     )
 
 
-def _bytes_of(path: Path) -> int:
-    files = path.rglob("*.npy") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
-
-
 def _files_of(folder: Path, paths: Sequence[Path]) -> dict[Path, ShardFile]:
     """What the list in a folder says of its shards, which must be exactly those that it lists."""
     found = find_shard_list(folder)
@@ -548,6 +547,11 @@ def _files_of(folder: Path, paths: Sequence[Path]) -> dict[Path, ShardFile]:
     if extra := [path for path in paths if path not in files]:
         raise DataError(f"{extra[0]}: {SHARDS} does not list this shard; move it out of the folder")
     return files
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*.npy") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _require_alike(shard: _Shard, first: _Shard) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -543,11 +542,14 @@ def _here(
     opened: _Opened, tasks: Sequence[_ShardTask], count: _Count
 ) -> Iterator[tuple[_ShardTask, _Written]]:
     for task in tasks:
-        blocks = itertools.count(1)
-        yield (
-            task,
-            task.write(opened, lambda blocks=blocks: count.within(next(blocks) * opened.step)),
-        )
+        blocks = 0
+
+        def tick() -> None:
+            nonlocal blocks
+            blocks += 1
+            count.within(blocks * opened.step)
+
+        yield task, task.write(opened, tick)
 
 
 def _processes(limit: int) -> Workers:
@@ -629,14 +631,15 @@ def _difference(listed: ShardList, origin: Mapping[str, Any]) -> str:
         return f"another network ({then}; this is {now})"
     if earlier.get("rows_per_shard") != origin["rows_per_shard"]:
         return f"--rows-per-shard {earlier.get('rows_per_shard')}"
-    keys = ("samples", "ids", "sha256")
-    then, now = (
-        [[source.get(key) for key in keys] for source in o["samples"]]
-        if isinstance(o.get("samples"), list)
-        else None
-        for o in (earlier, origin)
-    )
-    return "" if then == now else "other samples"
+    return "" if _samples_in(earlier) == _samples_in(origin) else "other samples"
+
+
+def _samples_in(origin: Mapping[str, Any]) -> list[list[Any]] | None:
+    """What tells the files of samples from others, wherever they are; None if that is damaged."""
+    listed = origin.get("samples")
+    if not isinstance(listed, list) or not all(isinstance(source, dict) for source in listed):
+        return None
+    return [[source.get(key) for key in ("samples", "ids", "sha256")] for source in listed]
 
 
 def _write_arrays(out: Path, trained: Trained) -> None:
