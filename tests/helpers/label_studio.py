@@ -77,6 +77,9 @@ def running(folder):
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
         "COLLECT_ANALYTICS": "false",
+        # Webhooks and models on this machine.
+        "SSRF_PROTECTION_ENABLED": "false",
+        "ML_BLOCK_LOCAL_IP": "false",
         "LATEST_VERSION_CHECK": "false",
     }
     start = [command, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]

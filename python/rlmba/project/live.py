@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_label_studio"]
 
-_LOOK = 30.0
-"""Seconds after which answers are looked for even if Label Studio has not reported any."""
+_LOOK, _LOOK_OFTEN = 30.0, 5.0
+"""Seconds after which answers are looked for without an event: if Label Studio reports them, and if not."""
 
 _T = TypeVar("_T")
 
@@ -125,7 +125,7 @@ def serve_label_studio(
 class _Arranging:
     """A watcher that also arranges the tasks whenever a batch is asked for."""
 
-    def __init__(self, watcher: Watcher, live: LiveProject, join: Callable[[int], None]) -> None:
+    def __init__(self, watcher: Watcher, live: LiveProject, join: Callable[[int], bool]) -> None:
         self._watcher = watcher
         self._live = live
         self._join = join
@@ -163,7 +163,7 @@ class _LiveRounds(ProjectRounds):
 
     def sleep(self, seconds: float) -> None:  # noqa: ARG002 - events end the wait
         """Wait for an event."""
-        self._live.wait(_LOOK)
+        self._live.wait(_LOOK if self._live.is_connected else _LOOK_OFTEN)
 
     def ask(self) -> str | None:
         """Hand over a batch; the first time, an error of Label Studio ends the command."""
@@ -200,7 +200,7 @@ class _LiveRounds(ProjectRounds):
                 if str(error) != said:
                     said = str(error)
                     self._say(f"waiting: {said}")
-            self._live.wait(_LOOK)
+            self._live.wait(_LOOK_OFTEN)
 
 
 def _host_of(address: str) -> str:

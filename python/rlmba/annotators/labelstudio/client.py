@@ -349,6 +349,11 @@ def _refusal(error: Any, project: int | None) -> str:
         if "legacy" in detail.lower():
             return f"the key was refused {said}. Create another one ({token}) and use that"
         return f"the key was refused {said}. Copy it again ({token}) to the place where it is read"
+    if status == 403 and "network address" in detail:
+        return (
+            f"it does not call addresses in private networks {said}. If you trust everybody who has an "
+            "account there, start it with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false"
+        )
     advice = {
         403: ". Use the key of somebody who may change the project, or configure the proxy that refuses it",
         404: (

@@ -88,7 +88,12 @@ class LiveProject:
         self._tasks_deleted.clear()
         return found
 
-    def arrange(self, batch: LabelBatch, connect: Callable[[int], None]) -> None:
+    @property
+    def is_connected(self) -> bool:
+        """Whether Label Studio reports events."""
+        return self._connected
+
+    def arrange(self, batch: LabelBatch, connect: Callable[[int], bool]) -> None:
         """Put the tasks in order after a batch was asked for, with a tab that shows this order.
 
         Parameters
@@ -96,7 +101,7 @@ class LiveProject:
         batch : LabelBatch
             The latest batch, whose tasks exist.
         connect : callable
-            Called once, with the project's number.
+            Called with the project's number until it returns True: Label Studio reports events then.
 
         Raises
         ------
@@ -104,12 +109,11 @@ class LiveProject:
             If a request to the server fails. Arranging again is safe.
         """
         server, self._number = self.annotator.opened()
-        if not self._connected:
-            connect(self._number)
-            self._connected = True
         for task, rank in new_ranks(batch, server.open_tasks(self._number)):
             server.set_data(self._number, task["id"], {**task["data"], RANK: rank})
         server.add_tab(self._number, TAB, VIEW)
+        if not self._connected:
+            self._connected = connect(self._number)
 
     def connect(self, address: str, secret: str) -> None:
         """Have Label Studio call a server: as the project's model, and when annotations change.
