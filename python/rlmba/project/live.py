@@ -102,12 +102,18 @@ def serve_label_studio(
             if not connect:
                 say(_by_hand(place, secret))
 
-            def join(number: int) -> None:
-                if connect:
+            def join(number: int) -> bool:
+                if not connect:
+                    return False
+                try:
                     live.connect(place, secret)
+                except AnnotatorError as error:
                     say(
-                        f"connected with project {number} of Label Studio, as its model and webhook"
+                        f"not connected, answers are looked for every {_LOOK_OFTEN:g} seconds: {error}"
                     )
+                    return False
+                say(f"connected with project {number} of Label Studio, as its model and webhook")
+                return True
 
             rounds = _LiveRounds(folder, _Arranging(watcher, live, join), live, say)
             while True:
@@ -204,12 +210,16 @@ class _LiveRounds(ProjectRounds):
 
 
 def _host_of(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-        raise UsageError(
-            f"--address: expected an address such as http://my-machine:9090, got {address!r}"
-        )
-    return parts.hostname
+    """The host of an address that Label Studio is to call."""
+    shown = repr(address)
+    try:
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.username:
+            return parts.hostname
+        shown = "one with a user name" if parts.username else shown
+    except ValueError:
+        pass
+    raise UsageError(f"--address: expected an address such as http://my-machine:9090, got {shown}")
 
 
 def _busy(folder: Path) -> Callable[[str], AnnotatorError]:

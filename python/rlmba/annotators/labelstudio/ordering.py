@@ -15,12 +15,22 @@ TAB = "rlmba: next first"
 """The title of the tab that is sorted by the rank."""
 
 _COLUMN = f"tasks:data.{RANK}"
+_HIDDEN = [
+    f"tasks:{name}"
+    for name in (
+        "inner_id", "completed_at", "total_predictions", "annotators", "annotations_results",
+        "annotations_ids", "predictions_model_versions", "file_upload", "storage_filename", "created_at",
+        "updated_at", "updated_by", "avg_lead_time", "draft_exists", "data.about", "data.rank",
+    )
+]  # fmt: skip
 VIEW: Mapping[str, Any] = {
     "type": "list",
     "target": "tasks",
     "ordering": [_COLUMN],
     # Without this, Label Studio sorts numbers as text.
     "columnsDisplayType": {_COLUMN: "Number"},
+    # If nothing is hidden by name, it does not load the predictions' columns.
+    "hiddenColumns": {"explore": _HIDDEN, "labeling": _HIDDEN},
     "filters": {
         "conjunction": "and",
         "items": [
