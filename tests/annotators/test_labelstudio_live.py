@@ -36,7 +36,8 @@ def project(studio, tmp_path, monkeypatch):
     rows, truth = rows_of(60)
     manifest = write_manifest(tmp_path / "m.jsonl", rows)
     options = {"annotator": "labelstudio", "annotator_options": {"url": studio.url}}
-    return made(tmp_path / "p", manifest, **options), truth
+    few = ("initial_labels=5", "project.validation_labels=6", "batch_size=3")
+    return made(tmp_path / "p", manifest, *few, **options), truth
 
 
 class Command:
@@ -117,29 +118,29 @@ def people_press_next(studio, folder):
 def test_two_rounds_killed_and_started_again(studio, project, serve):
     folder, truth = project
     server = serve()
-    server.until("round 0: 21 samples are with labelstudio")
+    server.until("round 0: 11 samples are with labelstudio")
     server.until("connected with project")
     first = open_tasks(studio, folder, 0)
-    assert [t.data["rlmba_rank"] for t in first] == list(range(1, 22))
-    # More than nine tasks, so that an order as text would show.
-    for task in first[:11]:
+    assert [t.data["rlmba_rank"] for t in first] == list(range(1, 12))
+    # As text, 10 would come before 2.
+    for task in first[:5]:
         given = people_press_next(studio, folder)
         assert given["id"] == task.id
         annotate(studio.ada, task, truth[task.data["sample_id"]])
     server.kill()
-    for task in first[11:]:
+    for task in first[5:]:
         annotate(studio.ada, task, truth[task.data["sample_id"]])
 
     server = serve()  # the batch was completed meanwhile
-    server.until("round 0: 9 labels")
-    server.until("round 1: 6 samples are with labelstudio")
+    server.until("round 0: 5 labels")
+    server.until("round 1: 3 samples are with labelstudio")
     server.until("connected with project")
     server.kill()
     server = serve()
-    server.until("round 1: 6 samples are with labelstudio")
+    server.until("round 1: 3 samples are with labelstudio")
     server.until("connected with project")
     second = open_tasks(studio, folder, 1)
-    assert [t.data["rlmba_rank"] for t in second] == list(range(1, 7))
+    assert [t.data["rlmba_rank"] for t in second] == list(range(1, 4))
     for task in second:
         (prediction,) = task.predictions
         assert dict(prediction)["model_version"] == "round 1"
@@ -147,18 +148,18 @@ def test_two_rounds_killed_and_started_again(studio, project, serve):
         annotate(studio.ada, task, truth[task.data["sample_id"]])
     server.kill()  # in the middle of counting or training
     server = serve()
-    server.until("round 2: 6 samples are with labelstudio")
+    server.until("round 2: 3 samples are with labelstudio")
     server.kill()
 
     # Nothing is lost, and nothing was done twice.
-    assert [r.labels for r in read_run(folder).records] == [9, 15]
+    assert [r.labels for r in read_run(folder).records] == [5, 8]
     log = [json.loads(line) for line in (folder / "labels.jsonl").read_text().splitlines()]
     assert {line["id"]: line["label"] for line in log} == {
         t.data["sample_id"]: truth[t.data["sample_id"]] for t in [*first, *second]
     }
-    assert len(log) == 27
+    assert len(log) == 14
     every = studio.api.tasks.list(project=number(folder))
-    assert len({t.data["sample_id"] for t in every}) == len(list(every)) == 33
+    assert len({t.data["sample_id"] for t in every}) == len(list(every)) == 17
     shown = {"project": number(folder)}
     (model,) = studio.ada.get("/api/ml/", params=shown).json()
     (hook,) = studio.ada.get("/api/webhooks/", params=shown).json()
@@ -272,13 +273,13 @@ def test_a_deleted_task_and_a_renamed_label(studio, project, serve):
     (again,) = open_tasks(studio, folder, 0)
     assert again.data["sample_id"] == tasks[0].data["sample_id"]
     annotate(studio.ada, again, truth[again.data["sample_id"]])
-    server.until("round 0: 9 labels")
+    server.until("round 0: 5 labels")
 
 
 def test_by_hand_and_a_second_server(studio, project, serve):
     folder, _ = project
     server = serve("--no-connect", "--secret", SECRET, "--address", "http://models.example/x/")
-    server.until("round 0: 21 samples are with labelstudio")
+    server.until("round 0: 11 samples are with labelstudio")
     second = serve()
     text = "\n".join(server.lines)
     assert "Payload URL http://models.example/x/webhook" in text

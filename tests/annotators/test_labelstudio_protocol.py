@@ -141,7 +141,7 @@ def test_the_training_button_says_what_happens(studio, live, said, path, body):
     assert "when every question of the batch has an answer" in answer.json()["message"]
     assert live.actions == [TRAIN]
     live.wait_for_training()
-    assert "rlmba collect --partial" in said[0]
+    assert "rlmba collect DIR --partial" in said[0]
 
 
 @pytest.mark.parametrize(

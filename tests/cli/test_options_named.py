@@ -23,6 +23,7 @@ RUNS = ("run", "compare", "train-policy")
 # The commands that print the messages of a file or folder; the longest prefix counts.
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
+    "annotators/labelstudio/protocol.py": ("label-studio serve",),
     "adapters/files.py": ("select",),
     "adapters/shards.py": ("select",),
     "cli/compare.py": ("compare",),
@@ -39,6 +40,7 @@ PRINTED_BY = {
     "runfolder/store.py": RUNS[:1],
     "project/export.py": ("export",),
     "project/graph.py": ("export",),
+    "project/live.py": ("label-studio serve",),
     "project/predict.py": ("predict",),
     "learner/rounds.py": ("collect",),
     "project/encoders.py": ("init",),
@@ -69,7 +71,7 @@ def texts(path):
 FILES = [p for p in sorted(ROOT.rglob("*.py")) if "kernels" not in p.parts]
 # In backticks, or a line of its own.
 QUOTED = re.compile(
-    r"(?:`|^)rlmba ([a-z-]+(?: (?:check|prepare|features))?)([^`\n]*)", re.MULTILINE
+    r"(?:`|^)rlmba ([a-z-]+(?: (?:check|prepare|features|serve))?)([^`\n]*)", re.MULTILINE
 )
 
 

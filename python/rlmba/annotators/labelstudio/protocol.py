@@ -265,8 +265,8 @@ def _train(request: Request, backend: _Served, of: Annotated[_Of, _body(_Of)]) -
 def _started(request: Request, backend: Backend) -> dict[str, str]:
     backend.hint(TRAIN)
     text = (
-        "training begins when every question of the batch has an answer; `rlmba collect --partial` trains on "
-        "the answers so far"
+        "training begins when every question of the batch has an answer; `rlmba collect DIR --partial` "
+        "trains on the answers so far"
     )
     request.app.state.say("train", f"somebody asked for a training in Label Studio: {text}")
     return {"status": "OK", "message": text}
