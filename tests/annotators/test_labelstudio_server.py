@@ -223,6 +223,22 @@ def test_exports_say_what_the_server_says(studio, annotator, tmp_path):
         assert annotator(export=name).collect(ticket) == answers, kind
 
 
+def test_each_round_shows_its_own_predictions(studio, annotator, tmp_path):
+    def shown():
+        return studio.api.projects.get(project(annotator)).model_version
+
+    asked = questions(tmp_path / "media", 1, files={})
+    for round_ in (3, 4):
+        annotator().request(batch(asked, round_))
+        assert shown() == f"round {round_}"
+    task = {"data": tasks(studio, annotator)[0].data}
+    mine = {"model_version": "mine", "result": [], "score": 0.5}
+    studio.api.projects.import_tasks(project(annotator), request=[task | {"predictions": [mine]}])
+    studio.api.projects.update(project(annotator), model_version="mine")
+    annotator().request(batch(asked, 5))
+    assert shown() == "mine"
+
+
 def test_a_later_round_brings_classes_and_modalities(studio, annotator, tmp_path):
     first = questions(tmp_path / "media", 2, files={})
     old = annotator().request(batch(first))
