@@ -84,3 +84,13 @@ def url(project, served):
 def offline(tmp_path):
     """The annotator ``labelstudio`` without a server."""
     return create("labelstudio", tmp_path, {"url": ""})
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory):
+    """A real Label Studio."""
+    pytest.importorskip("label_studio_sdk")
+    from tests.helpers.label_studio import running
+
+    with running(tmp_path_factory.mktemp("label-studio")) as started:
+        yield started

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from rlmba.annotators import LabelBatch, Question
-from rlmba.annotators.browser import connections
+from rlmba.annotators import LabelBatch, Question, connections
 from rlmba.annotators.browser.app import make_app
 from tests.helpers.browser_project import Client, Project, launch_label, make_batch
 

@@ -120,7 +120,8 @@ def test_the_import_file_holds_tasks_with_predictions(offline, tmp_path):
     ticket = offline.request(batch(questions=asked))
     first, second = json.loads((offline.folder / f"labelstudio/{ticket}.json").read_text())
     assert first["data"] == {
-        "sample_id": "a", "round": 3, "rank": 1, "purpose": "validation", "uncertainty": 0.25, "score": 0.5,
+        "sample_id": "a", "round": 3, "rank": 1, "rlmba_rank": 1, "purpose": "validation",
+        "uncertainty": 0.25, "score": 0.5,
         "about": "question 1 of round 3, for validation: a", "text": "<i>", "note_text": "",
         "image": "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode(),
     }  # fmt: skip

@@ -90,6 +90,12 @@ HTML = "<!DOCTYPE html><html><title>Sign in to continue</title></html>"
         (404, HTML, "text/html", "there is no project 5 for this key"),
         (403, HTML, "text/html", "configure the proxy that refuses it"),
         (
+            403,
+            '{"detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}',
+            "application/json",
+            "start it with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false",
+        ),
+        (
             401,
             '{"detail": "Invalid token."}',
             "application/json",

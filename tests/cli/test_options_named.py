@@ -24,6 +24,7 @@ RUNS = ("run", "compare", "train-policy")
 PRINTED_BY = {
     "annotators/file.py": ("collect",),
     "actors.py": ("outputs",),
+    "annotators/labelstudio/protocol.py": ("label-studio serve",),
     "adapters/files.py": ("select",),
     "adapters/shards": ("select",),
     "cli/compare.py": ("compare",),
@@ -42,6 +43,7 @@ PRINTED_BY = {
     "project/export.py": ("export",),
     "project/outputs.py": ("outputs",),
     "project/graph.py": ("export",),
+    "project/live.py": ("label-studio serve",),
     "project/predict.py": ("predict",),
     "learner/rounds.py": ("collect",),
     "project/encoders.py": ("init",),
@@ -72,7 +74,7 @@ def texts(path):
 FILES = [p for p in sorted(ROOT.rglob("*.py")) if "kernels" not in p.parts]
 # In backticks, or a line of its own.
 QUOTED = re.compile(
-    r"(?:`|^)rlmba ([a-z-]+(?: (?:check|prepare|features))?)([^`\n]*)", re.MULTILINE
+    r"(?:`|^)rlmba ([a-z-]+(?: (?:check|prepare|features|serve))?)([^`\n]*)", re.MULTILINE
 )
 
 

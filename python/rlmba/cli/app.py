@@ -23,6 +23,7 @@ COMMANDS = (
     "trust",
     "compare",
     "label",
+    "label_studio",
     "report",
     "train_policy",
     "predict",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlmba.project.query import Query
 
 
-class _LoopProgress:
+class LoopProgress:
     """Prints the progress of the loop; see :class:`rlmba.project.rounds.Watcher`."""
 
     def __init__(self, folder: Path, stage: Announce) -> None:
@@ -23,11 +23,13 @@ class _LoopProgress:
         self.stage = stage
 
     def serving(self, url: str) -> None:
+        """Print the link."""
         from rlmba.cli.screen import say
 
         say(f"label here: {url}")
 
     def asked(self, query: Query) -> None:
+        """Print the size of a batch."""
         from rlmba.cli.screen import say
 
         if query.batch is not None:
@@ -35,6 +37,7 @@ class _LoopProgress:
             say(f"round {query.batch.round}: {n} samples are with {query.annotator}")
 
     def waiting(self, answered: int, asked: int, trouble: str) -> None:
+        """Show the number of answers."""
         from rlmba.cli.screen import say
 
         self.stage(f"waiting for labels: {answered} of {asked}")
@@ -42,6 +45,7 @@ class _LoopProgress:
             say(f"waiting; answers cannot be read: {trouble}")
 
     def collected(self, found: CollectedLabels) -> None:
+        """Print the round."""
         from rlmba.cli.people import say_learned
         from rlmba.cli.screen import say
 
@@ -70,9 +74,7 @@ def loop(
     from rlmba.project.rounds import loop as go
 
     with stages() as announce:
-        why = go(
-            folder, _LoopProgress(folder, announce), rounds=rounds, until_advised=until_advised
-        )
+        why = go(folder, LoopProgress(folder, announce), rounds=rounds, until_advised=until_advised)
     say(why)
     next_step(
         command("status", folder), command("report", folder), f"{command('predict', folder)} ..."

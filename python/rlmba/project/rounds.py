@@ -14,7 +14,7 @@ from rlmba.project.folder import open_project, read_project
 from rlmba.project.query import Query, ask
 from rlmba.project.state import advice_of, open_batch
 
-__all__ = ["Watcher", "loop"]
+__all__ = ["ProjectRounds", "Watcher", "loop"]
 
 
 class Watcher(Protocol):
@@ -70,56 +70,70 @@ def loop(
         If a batch cannot be handed over. Answers that cannot be had for the moment are waited for.
     """
     with _page(path, watcher):
-        return drive(_ProjectRounds(path, watcher, rounds, until_advised), sleep=sleep)
+        return drive(ProjectRounds(path, watcher, rounds, until_advised), sleep=sleep)
 
 
-class _ProjectRounds:
-    """The :class:`~rlmba.learner.drive.Rounds` of a project; between two of its steps the folder is free."""
+class ProjectRounds:
+    """The :class:`~rlmba.learner.drive.Rounds` of a project; between two of its steps the folder is free.
+
+    Parameters
+    ----------
+    path, watcher, rounds, until_advised
+        As for :func:`loop`.
+    """
 
     def __init__(
-        self, path: Path, watcher: Watcher, rounds: int | None, until_advised: bool
+        self,
+        path: Path,
+        watcher: Watcher,
+        rounds: int | None = None,
+        until_advised: bool = False,
     ) -> None:
-        self._path = path
-        self._watcher = watcher
+        self.path = path
+        self.watcher = watcher
         self._rounds = rounds
         self._until_advised = until_advised
         self._done = 0
         self._seen: tuple[int, int, str] | None = None
 
     def finished(self) -> str | None:
+        """Why no further round is to begin; None if one is."""
         if self._rounds is not None:
             if self._done >= self._rounds:
                 return f"{self._done} rounds are complete, as asked for"
         else:
-            project = read_project(self._path)
+            project = read_project(self.path)
             most = project.config.rounds
             if most is not None and project.rounds > most:
                 return f"all {most} rounds after round 0 are complete"
         if self._until_advised and self._done:
-            project = read_project(self._path)
+            project = read_project(self.path)
             advice = advice_of(project, project.records)
             if advice is not None and advice.stop:
                 return advice.text
         return None
 
     def ask(self) -> str | None:
+        """Choose a batch and hand it over; why there is none."""
         self._seen = None
-        with open_project(self._path) as project:
-            query = ask(project, self._watcher.stage)
-        self._watcher.asked(query)
+        with open_project(self.path) as project:
+            query = ask(project, self.watcher.stage)
+        self.watcher.asked(query)
         return None if query.batch is not None or query.ready else query.why
 
     def answers(self) -> tuple[int, int, str]:
-        found = open_batch(read_project(self._path))[1:]
+        """Answers to the batch so far, its size, and why they cannot be read at the moment."""
+        found = open_batch(read_project(self.path))[1:]
         if found != self._seen:
-            self._watcher.waiting(*found)
+            self.watcher.waiting(*found)
             self._seen = found
         return found
 
     def learn(self) -> None:
-        with open_project(self._path) as project:
-            found = collect(project, announce=self._watcher.stage)
-        self._watcher.collected(found)
+        """Collect the answers and train."""
+        with open_project(self.path) as project:
+            found = collect(project, announce=self.watcher.stage)
+        self.watcher.collected(found)
         self._done += found.record is not None
 
 

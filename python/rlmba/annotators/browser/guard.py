@@ -6,7 +6,6 @@ import hashlib
 import html
 import re
 import secrets
-from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlmba.annotators.loopback import is_loopback
+from rlmba.annotators.requests import TooLongError, names_host, received
 
 __all__ = ["Guard"]
 
@@ -66,8 +66,8 @@ class Guard:
         refused = self._refused(request)
         if refused is None:
             try:
-                receive = await _received(receive)
-            except _TooLongError:
+                receive = await received(receive, _BODY)
+            except TooLongError:
                 refused = _too_long()
             except ClientDisconnect:
                 return
@@ -95,7 +95,7 @@ class Guard:
 
     def _refused(self, request: Request) -> Response | None:
         name = request.headers.get("host", "")
-        if is_loopback(self._host) and not self._is_own(name):
+        if is_loopback(self._host) and not names_host(name, self._host):
             return _refusal(f"This page is served for localhost and 127.0.0.1, not for {name!r}.")
         offered = request.query_params.getlist("token") or [request.cookies.get(self._cookie, "")]
         if not all(secrets.compare_digest(o.encode(), self._token.encode()) for o in offered):
@@ -112,40 +112,6 @@ class Guard:
         if re.fullmatch(r"[0-9]{1,20}", length) is None or int(length) > _BODY:
             return _too_long()
         return None
-
-    def _is_own(self, name: str) -> bool:
-        try:
-            host = urlsplit(f"//{name}").hostname or ""
-        except ValueError:
-            return False
-        return is_loopback(host) or host == self._host.lower()
-
-
-class _TooLongError(Exception):
-    """The body of a request is too large."""
-
-
-async def _received(receive: Receive) -> Receive:
-    """Read the body of a request. Returns the callable that passes it to the application.
-
-    The bytes are counted as they arrive, because with ``Transfer-Encoding: chunked`` the declared length
-    means nothing.
-    """
-    body, more = bytearray(), True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > _BODY:
-            raise _TooLongError
-    left: list[Message] = [{"type": "http.request", "body": bytes(body)}]
-
-    async def replayed() -> Message:
-        return left.pop() if left else await receive()
-
-    return replayed
 
 
 def _too_long() -> Response:

@@ -1,18 +1,8 @@
-"""The server of the labeling page: its port, its token, and the thread that it runs in."""
+"""The server of the labeling page."""
 
 from __future__ import annotations
 
-import base64
-import errno
-import hmac
-import json
-import re
-import secrets
-import socket
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,65 +10,33 @@ from rlmba import trust
 from rlmba.annotators.browser.annotator import Browser
 from rlmba.annotators.loopback import is_loopback
 from rlmba.annotators.registry import acts
-from rlmba.errors import AnnotatorError, DataError, StorageError, UsageError
+from rlmba.annotators.serving import Served, kept_secret, listen, require_secret
+from rlmba.errors import UsageError
 from rlmba.markup import command
-from rlmba.reading.structured import find_json
 from rlmba.runfolder.settings import read_config
-from rlmba.storage import atomic_write_text, config_folder, make_folder
 
 if TYPE_CHECKING:
+    import socket
+
     import uvicorn
 
 __all__ = ["ServedPage", "serve", "start"]
 
 
-class ServedPage:
+class ServedPage(Served):
     """A page that is being served, until it is closed. It is a context manager, which closes it.
 
     Attributes
     ----------
     url : str
         The link to open, including the token.
-    host : str
-    port : int
-        The actual port, even if any free port was asked for.
     """
 
     def __init__(
         self, server: uvicorn.Server, listener: socket.socket, host: str, token: str
     ) -> None:
-        self.host = host
-        self.port: int = listener.getsockname()[1]
-        name = socket.gethostname() if host in ("0.0.0.0", "::") else host
-        self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}/?token={token}"
-        self._server = server
-        self._listener = listener
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rlmba label", daemon=True)
-        self._thread.start()
-        while not server.started and self._thread.is_alive():
-            time.sleep(0.01)
-        if not server.started:
-            listener.close()
-            raise AnnotatorError(f"the page could not be served on {host}:{self.port}")
-
-    def _run(self) -> None:
-        try:
-            self._server.run([self._listener])
-        finally:
-            self._ended.set()
-
-    def wait(self) -> None:
-        """Return when the server has stopped."""
-        # Joining the thread does not work: before Python 3.13 a join that Ctrl-C interrupts counts as done,
-        # and close() would no longer wait for the answers in flight.
-        self._ended.wait()
-
-    def close(self) -> None:
-        """Stop the server. All answers are on the disk already."""
-        self._server.should_exit = True
-        self._thread.join()
-        self._listener.close()
+        super().__init__(server, listener, host, "the page")
+        self.url = f"{self.address}/?token={token}"
 
     def __enter__(self) -> ServedPage:
         return self
@@ -120,17 +78,22 @@ def start(
     StorageError
         If a secret cannot be written.
     """
-    from rlmba.annotators.browser import connections
+    from rlmba.annotators import connections
     from rlmba.annotators.browser.app import make_app
 
     browser = Browser(folder, host=host, port=port)
     if not browser.folder.is_dir():
         raise UsageError(f"expected a project's folder, found none at {folder}")
-    if token is not None and re.fullmatch(r"[A-Za-z0-9_-]{16,}", token) is None:
-        raise UsageError("token: expected at least 16 letters, digits, '-' and '_'")
+    if token is not None:
+        require_secret(token, "token")
     trust.require_inside(browser.folder)
-    token = token or _link_token(browser.folder / "browser.json")
-    listener = _listener(host, port, browser.folder)
+    token = token or kept_secret(browser.folder / "browser.json")
+    listener = listen(
+        host,
+        port,
+        f"`{command('label', browser.folder, '--port', 0)}` takes any free port, and for `rlmba loop` set "
+        f"project.annotator_options.port in {browser.folder / 'config.yaml'}",
+    )
     connections.keep_alive(listener)
     server = connections.PageServer(make_app(browser.folder, token, host))
     return ServedPage(server, listener, host, token)
@@ -186,61 +149,3 @@ def _options(folder: Path) -> dict[str, Any]:
     """The project's options for this annotator."""
     project = read_config(folder).project
     return project.annotator_options if project.annotator == "browser" else {}
-
-
-def _listener(host: str, port: int, folder: Path) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise UsageError(
-            f"host: expected a name or an address of this machine, got {host!r} ({error.strerror})"
-        ) from error
-    listener = socket.socket(family, kind, protocol)
-    try:
-        # Without this, the port stays taken for a minute after a restart.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(
-                f"host: {host!r} is not an address of this machine; try 127.0.0.1"
-            ) from error
-        reason = "is taken" if error.errno == errno.EADDRINUSE else f"is not available ({error})"
-        raise AnnotatorError(
-            f"port {port} of {host} {reason}; `{command('label', folder, '--port', 0)}` takes any free port, "
-            f"and for `rlmba loop` set project.annotator_options.port in {folder / 'config.yaml'}"
-        ) from error
-    return listener
-
-
-def _link_token(path: Path) -> str:
-    """The token of a folder's link, derived from a secret in the folder and one in the user's settings.
-
-    Whoever made the folder knows the first secret but not the second. If the settings cannot be written,
-    the token lasts as long as the process.
-    """
-    try:
-        settings = config_folder()
-        make_folder(settings)
-        mine = _kept_secret(settings / "pages.json")
-    except StorageError:
-        mine = secrets.token_urlsafe(32)
-    made = hmac.digest(mine.encode(), _kept_secret(path).encode(), "sha256")
-    return base64.urlsafe_b64encode(made).decode().rstrip("=")
-
-
-def _kept_secret(path: Path) -> str:
-    """The secret in a file that only its owner may read; a new one is created if there is none."""
-    with suppress(DataError):  # a damaged file is replaced
-        token = (find_json(path, dict[str, str], advice="delete it") or {}).get("token", "")
-        if re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
-            with suppress(OSError):  # some file systems have no permissions
-                path.chmod(0o600)
-            return token
-    token = secrets.token_urlsafe(32)
-    atomic_write_text(path, json.dumps({"token": token}) + "\n", private=True)
-    return token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,18 @@ from rlmba.annotators.labelstudio.media import (
     UploadedMedia,
 )
 from rlmba.annotators.labelstudio.projects import ServerProjects
-from rlmba.annotators.labelstudio.tasks import asked_again, columns, tasks
+from rlmba.annotators.labelstudio.tasks import (
+    asked_again,
+    columns,
+    is_version,
+    tasks,
+    version,
+)
 from rlmba.annotators.labelstudio.votes import AskedBatch, Decision, decide, round_of, votes
 from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
 from rlmba.reading.files import read_text
 from rlmba.reading.structured import read_json
-from rlmba.runfolder.batches import LabelBatch, Tickets
+from rlmba.runfolder.batches import LabelBatch, Question, Tickets
 from rlmba.storage import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
@@ -187,6 +193,22 @@ class LabelStudio:
             )
         return decided.labels
 
+    @property
+    def has_server(self) -> bool:
+        """Whether there is a server, not files that people import and export."""
+        return bool(self._url)
+
+    def opened(self) -> tuple[Client, int]:
+        """The server, and the number of the project there.
+
+        Raises
+        ------
+        AnnotatorError
+            If the server cannot be reached, or has no project yet.
+        """
+        server = self._connect()
+        return server, self._number(server)
+
     def _asked(self, batch: LabelBatch) -> AskedBatch:
         """The batch. Only for the latest one are answers of unknown rounds reported."""
         rounds = self.tickets.rounds()
@@ -202,6 +224,19 @@ class LabelStudio:
         asked = AskedBatch(batch)
         there = {asked.question(task) for task in server.tasks(project, batch.round)}
         missing = [question for question in batch.questions if question.id not in there]
+        self._add(server, project, batch, missing, config)
+        if any(question.prediction is not None for question in batch.questions):
+            server.show_version(project, version(batch), is_version)
+
+    def _add(
+        self,
+        server: Client,
+        project: int,
+        batch: LabelBatch,
+        missing: Sequence[Question],
+        config: str,
+    ) -> None:
+        """Add tasks for questions that have none."""
         if not missing:
             return
         media = self._transport(server, project, files=any(question.files for question in missing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,21 +104,118 @@ class Client:
 
     def tasks(self, project: int, round_: int) -> list[dict[str, Any]]:
         """The tasks of a round by number: ``id``, ``data`` and ``annotations``, without drafts."""
+        found = self._filtered(project, "data.round", round_)
+        return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
+
+    def open_tasks(self, project: int) -> list[dict[str, Any]]:
+        """The tasks of all rounds that have no submitted annotation, as :meth:`tasks` gives them."""
+        return self._filtered(project, "total_annotations", 0)
+
+    def _filtered(self, project: int, column: str, number: int) -> list[dict[str, Any]]:
         rule = {
-            "filter": "filter:tasks:data.round",
+            "filter": f"filter:tasks:{column}",
             "operator": "equal",
             "type": "Number",
-            "value": round_,
+            "value": number,
         }
         query = json.dumps({"filters": {"conjunction": "and", "items": [rule]}})
         with self._asking(f"reading the tasks of project {project}", project):
-            found: list[dict[str, Any]] = [
+            return [
                 {"id": int(t.id), "data": dict(t.data), "annotations": list(t.annotations or ())}
                 for t in self._api.tasks.list(
                     project=project, query=query, fields="all", page_size=200, request_options=_ONCE
                 )
             ]
-        return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
+
+    def set_data(self, project: int, task: int, data: Mapping[str, Any]) -> None:
+        """Replace the data of a task; nothing happens if there is no such task any more."""
+        from label_studio_sdk.core.api_error import ApiError
+
+        with self._asking(f"changing task {task} of project {project}", project):
+            try:
+                self._plain("PATCH", f"tasks/{task}", json_={"data": dict(data)})
+            except ApiError as error:
+                if error.status_code != 404:
+                    raise
+
+    def show_version(self, project: int, version: str, ours: Callable[[str], bool]) -> None:
+        """Show the predictions of one version in a project, unless people have chosen another one there.
+
+        Label Studio shows one version only, and would keep the first one that was imported.
+
+        Parameters
+        ----------
+        project : int
+        version : str
+            Some task of the project has a prediction of it.
+        ours : callable
+            Whether a version that is shown now may be replaced.
+        """
+        with self._asking(f"choosing the predictions of project {project}", project):
+            shown = str(self._plain("GET", f"projects/{project}")["model_version"] or "")
+            if shown != version and (not shown or ours(shown)):
+                self._plain("PATCH", f"projects/{project}", json_={"model_version": version})
+
+    def set_webhook(
+        self, project: int, url: str, headers: Mapping[str, str], actions: Sequence[str]
+    ) -> None:
+        """Have a project call ``url`` on some actions.
+
+        This replaces an earlier webhook with the same address, or with the same header ``X-Rlmba``.
+        """
+        wanted = {
+            "project": project,
+            "url": url,
+            "headers": dict(headers),
+            "send_payload": True,
+            "send_for_all_actions": False,
+            "is_active": True,
+            "actions": list(actions),
+        }
+        with self._asking(f"setting the webhook of project {project}", project):
+            there = [
+                hook
+                for hook in self._plain("GET", "webhooks/", {"project": str(project)})
+                if hook["project"] == project
+                and (hook["url"] == url or hook["headers"].get(_MARK) == headers.get(_MARK, ""))
+            ]
+            if not there:
+                self._plain("POST", "webhooks/", json_=wanted)
+                return
+            # Label Studio adds one without headers for each model, if it has none of that address.
+            for hook in there[1:]:
+                self._plain("DELETE", f"webhooks/{hook['id']}/")
+            if any(there[0].get(key) != value for key, value in wanted.items()):
+                self._plain("PATCH", f"webhooks/{there[0]['id']}/", json_=wanted)
+
+    def set_model(self, project: int, title: str, url: str, user: str, password: str) -> None:
+        """Connect a project with the model of a server, replacing an earlier one of the same title."""
+        wanted = {
+            "project": project,
+            "title": title,
+            "url": url,
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": user,
+            "basic_auth_pass": password,
+            "is_interactive": False,
+        }
+        with self._asking(f"connecting the model of project {project}", project):
+            listed = self._plain("GET", "ml/", {"project": str(project)})
+            there = [model["id"] for model in listed if model["title"] == title]
+            if there:
+                self._plain("PATCH", f"ml/{there[0]}", json_=wanted)
+            else:
+                self._plain("POST", "ml/", json_=wanted)
+
+    def add_tab(self, project: int, title: str, view: Mapping[str, Any]) -> int:
+        """Create a tab of the Data Manager, unless there is one of this title. Returns its number."""
+        with self._asking(f"adding a tab to project {project}", project):
+            listed = self._plain("GET", "dm/views/", {"project": str(project)})
+            for there in listed:
+                if there["data"].get("title") == title:
+                    return int(there["id"])
+            made = {"project": project, "data": {"title": title, **view}}
+            return int(self._plain("POST", "dm/views/", json_=made)["id"])
 
     def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Import all of the tasks, or none if that fails."""
@@ -167,15 +264,26 @@ class Client:
             return [f"{self._prefix}/data/{names[id_]}" for id_ in ids]
 
     def _plain(
-        self, method: str, path: str, params: Mapping[str, str], files: Any = None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        files: Any = None,
+        json_: Any = None,
     ) -> Any:  # of JSON
-        """Send a request that the SDK has no method for, with the headers of the SDK."""
+        """Send a request without a method of the SDK, or with one that differs between its versions."""
         from label_studio_sdk.core.api_error import ApiError
 
-        headers = self._api._client_wrapper.get_headers()
         response = self._http.request(
-            method, f"{self.url}/api/{path}", params=dict(params), files=files, headers=headers
+            method,
+            f"{self.url}/api/{path}",
+            params=params,
+            files=files,
+            json=json_,
+            headers=self._api._client_wrapper.get_headers(),
         )
+        if response.is_success and not response.content:
+            return None
         try:
             body = response.json()
         except ValueError:
@@ -220,6 +328,8 @@ class Client:
             ) from None
 
 
+_MARK = "X-Rlmba"
+
 _FOREIGN = (
     "expected an answer of Label Studio, got something else: check that url is the address of Label Studio, "
     "and that no login page or proxy is in between"
@@ -239,6 +349,11 @@ def _refusal(error: Any, project: int | None) -> str:
         if "legacy" in detail.lower():
             return f"the key was refused {said}. Create another one ({token}) and use that"
         return f"the key was refused {said}. Copy it again ({token}) to the place where it is read"
+    if status == 403 and "network address" in detail:
+        return (
+            f"it does not call addresses in private networks {said}. If you trust everybody who has an "
+            "account there, start it with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false"
+        )
     advice = {
         403: ". Use the key of somebody who may change the project, or configure the proxy that refuses it",
         404: (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,22 @@ from rlmba.annotators.matching import storable
 from rlmba.errors import RlmbaWarning
 from rlmba.runfolder.batches import LabelBatch, Question
 
-__all__ = ["asked_again", "columns", "tasks"]
+__all__ = [
+    "MODEL",
+    "RANK",
+    "asked_again",
+    "columns",
+    "is_version",
+    "prediction",
+    "tasks",
+    "version",
+]
+
+MODEL = "rlmba"
+"""The name of a project's model in Label Studio."""
+
+RANK = "rlmba_rank"
+"""The key in a task's data with its place among all tasks without an answer."""
 
 
 def columns(batch: LabelBatch) -> list[Column]:
@@ -71,7 +87,8 @@ def tasks(
         data = dict.fromkeys(keys, "") | _facts(batch, question, notes[question.id])
         data |= {key: addresses[path] for (id_, key), path in shown.items() if id_ == question.id}
         data |= {column(m, "Text").key: storable(text) for m, text in question.texts.items()}
-        made.append({"data": data} | _prediction(batch, question))
+        guess = prediction(batch, question)
+        made.append({"data": data} | ({} if guess is None else {"predictions": [guess]}))
     return made
 
 
@@ -91,6 +108,32 @@ def asked_again(task: Mapping[str, Any], votes: int) -> dict[str, Any]:
     data["about"] = "\n".join([*kept, f"{_AGAIN} {votes} answers are equally divided"])
     data["again"] = votes
     return {"data": data}
+
+
+def version(batch: LabelBatch) -> str:
+    """The version of the predictions of a batch, as Label Studio shows it."""
+    return f"round {batch.round}"
+
+
+def is_version(shown: str) -> bool:
+    """Whether a version that a project of Label Studio shows is one of ours."""
+    return shown == MODEL or re.fullmatch(r"round [0-9]+", shown) is not None
+
+
+def prediction(batch: LabelBatch, question: Question) -> dict[str, Any] | None:
+    """The class that the model predicts, as a prediction of Label Studio; None if there is none."""
+    if question.prediction is None:
+        return None
+    result = {
+        "from_name": CHOICES,
+        "to_name": "about",
+        "type": "choices",
+        "value": {"choices": [question.prediction]},
+    }
+    made: dict[str, Any] = {"model_version": version(batch), "result": [result]}
+    if (probability := _finite(question.probability)) is not None:
+        made["score"] = probability
+    return made
 
 
 _AGAIN = "asked again:"
@@ -113,26 +156,12 @@ def _facts(batch: LabelBatch, question: Question, notes: Sequence[str]) -> dict[
         "sample_id": question.id,
         "round": batch.round,
         "rank": question.rank,
+        RANK: question.rank,
         "purpose": question.purpose,
         "uncertainty": _finite(question.difficulty),
         "score": _finite(question.score),
         "about": "\n".join([about, *notes]),
     }
-
-
-def _prediction(batch: LabelBatch, question: Question) -> dict[str, Any]:
-    if question.prediction is None:
-        return {}
-    result = {
-        "from_name": CHOICES,
-        "to_name": "about",
-        "type": "choices",
-        "value": {"choices": [question.prediction]},
-    }
-    prediction: dict[str, Any] = {"model_version": f"round {batch.round}", "result": [result]}
-    if (probability := _finite(question.probability)) is not None:
-        prediction["score"] = probability
-    return {"predictions": [prediction]}
 
 
 def _finite(number: float | None) -> float | None:

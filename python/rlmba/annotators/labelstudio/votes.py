@@ -61,7 +61,7 @@ class AskedBatch:
 
     def question(self, task: Mapping[str, Any]) -> str | None:
         """The sample's id if the task is about a question of this batch, else None."""
-        return None if self.why_not(task) is not None else self._sample(task)
+        return None if self.why_not(task) is not None else self.sample(task)
 
     def other_round(self, task: Mapping[str, Any]) -> bool:
         """Whether the task belongs to another round that was asked for."""
@@ -73,11 +73,12 @@ class AskedBatch:
         data, number = task["data"], round_of(task)
         if number != self.batch.round:
             return f"round {data.get('round')!r} was not asked"
-        if self._sample(task) is None:
+        if self.sample(task) is None:
             return f"sample_id {data.get('sample_id')!r} was not asked for in round {number}"
         return None
 
-    def _sample(self, task: Mapping[str, Any]) -> str | None:
+    def sample(self, task: Mapping[str, Any]) -> str | None:
+        """The id of the batch's sample that a task of any round shows, or None."""
         text = _text(task["data"].get("sample_id"))
         return None if text is None else self._ids.find(text)
 

@@ -1,0 +1,176 @@
+"""A project of Label Studio that follows a project folder while a server runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlmba.annotators import connections
+from rlmba.annotators.labelstudio import LabelStudio
+from rlmba.annotators.labelstudio.ordering import TAB, VIEW, new_ranks
+from rlmba.annotators.labelstudio.protocol import ACTIONS, TRAIN, authorization, make_app
+from rlmba.annotators.labelstudio.tasks import MODEL, RANK, prediction, version
+from rlmba.annotators.labelstudio.votes import AskedBatch
+from rlmba.annotators.serving import Served, listen
+from rlmba.runfolder.batches import LabelBatch
+
+__all__ = ["LiveProject"]
+
+
+class LiveProject:
+    """The :class:`~rlmba.annotators.labelstudio.protocol.Backend` of a project folder.
+
+    Events of Label Studio only wake the thread that waits in :meth:`wait`; it reads the answers from the
+    server. So an event that is lost, repeated or late changes nothing.
+
+    Parameters
+    ----------
+    annotator : LabelStudio
+    say : callable
+        Called with each message for the person at the terminal.
+    """
+
+    def __init__(self, annotator: LabelStudio, say: Callable[[str], None]) -> None:
+        self.annotator = annotator
+        self._say = say
+        self._number: int | None = None
+        self._connected = False
+        self._woken = threading.Event()
+        self._asked_to_train = threading.Event()
+        self._tasks_deleted = threading.Event()
+        self._metrics: Mapping[str, Any] = {}
+
+    def number(self) -> int | None:
+        """The number of the project; None before :meth:`arrange`."""
+        return self._number
+
+    def versions(self) -> list[str]:
+        """The versions of the batches that have predictions, oldest first."""
+        return [version(batch) for batch in self._batches() if _has_predictions(batch)]
+
+    def predictions(self, tasks: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+        """The latest prediction for each task's sample; none if the task has it already, or there is none."""
+        newest = [AskedBatch(batch) for batch in reversed(self._batches())]
+        return [_prediction(newest, task) for task in tasks]
+
+    def metrics(self) -> Mapping[str, Any]:
+        """How far the open batch is, as :meth:`count` was told."""
+        return self._metrics
+
+    def hint(self, action: str) -> None:
+        """Wake the waiting thread."""
+        if action == "TASKS_DELETED":
+            self._tasks_deleted.set()
+        if action == TRAIN:
+            self._asked_to_train.set()
+        self._woken.set()
+
+    def count(self, answered: int, asked: int, trouble: str) -> None:
+        """Note how far the open batch is."""
+        self._metrics = {"answered": answered, "asked": asked, "trouble": trouble}
+
+    def wait(self, seconds: float) -> None:
+        """Return when something has happened, or after some seconds."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def wait_for_training(self) -> None:
+        """Return when somebody asks for a training."""
+        # Python before 3.12 handles Ctrl-C only between waits that end.
+        while not self._asked_to_train.wait(1.0):
+            pass
+        self._asked_to_train.clear()
+
+    def tasks_deleted(self) -> bool:
+        """Whether tasks were deleted since the last call."""
+        found = self._tasks_deleted.is_set()
+        self._tasks_deleted.clear()
+        return found
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Label Studio reports events."""
+        return self._connected
+
+    def arrange(self, batch: LabelBatch, connect: Callable[[int], bool]) -> None:
+        """Put the tasks in order after a batch was asked for, with a tab that shows this order.
+
+        Parameters
+        ----------
+        batch : LabelBatch
+            The latest batch, whose tasks exist.
+        connect : callable
+            Called with the project's number until it returns True: Label Studio reports events then.
+
+        Raises
+        ------
+        AnnotatorError
+            If a request to the server fails. Arranging again is safe.
+        """
+        server, self._number = self.annotator.opened()
+        for task, rank in new_ranks(batch, server.open_tasks(self._number)):
+            server.set_data(self._number, task["id"], {**task["data"], RANK: rank})
+        server.add_tab(self._number, TAB, VIEW)
+        if not self._connected:
+            self._connected = connect(self._number)
+
+    def connect(self, address: str, secret: str) -> None:
+        """Have Label Studio call a server: as the project's model, and when annotations change.
+
+        Raises
+        ------
+        AnnotatorError
+            If it refuses, or does not reach the server. Connecting again is safe.
+        """
+        server, number = self.annotator.opened()
+        headers = {"Authorization": authorization(secret), "X-Rlmba": "label-studio serve"}
+        # Label Studio adds a webhook without the secret for each model, unless there is one.
+        server.set_webhook(number, f"{address}/webhook", headers, ACTIONS)
+        server.set_model(number, MODEL, address, MODEL, secret)
+
+    def serve(self, host: str, port: int, secret: str, name: str | None, advice: str) -> Served:
+        """Answer Label Studio from a thread.
+
+        Parameters
+        ----------
+        host, port
+            Where to listen.
+        secret : str
+            What every request must have.
+        name : str or None
+            Another name by which requests may call the server.
+        advice : str
+            What to do if the port is taken.
+
+        Raises
+        ------
+        UsageError, AnnotatorError
+            If the server cannot listen there.
+        """
+        listener = listen(host, port, advice)
+        connections.keep_alive(listener)
+        hosts = [host, *([name] if name else [])]
+        app = make_app(self, secret, hosts, self._say)
+        return Served(connections.PageServer(app), listener, host, "the server for Label Studio")
+
+    def _batches(self) -> list[LabelBatch]:
+        tickets = self.annotator.tickets
+        return [tickets.read(f"round_{n:03d}")[0] for n in sorted(tickets.rounds())]
+
+
+def _has_predictions(batch: LabelBatch) -> bool:
+    return any(question.prediction is not None for question in batch.questions)
+
+
+def _prediction(newest: Sequence[AskedBatch], task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    there = {known.get("model_version") for known in task["predictions"]}
+    for asked in newest:
+        sample = asked.sample(task)
+        if sample is None:
+            continue
+        question = next(q for q in asked.batch.questions if q.id == sample)
+        made = prediction(asked.batch, question)
+        if made is not None:
+            return [] if made["model_version"] in there else [made]
+    return []
