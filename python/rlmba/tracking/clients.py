@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -235,7 +235,7 @@ class Trackio(_WandBLike):
         self._run.finish()
 
 
-CLIENTS: Mapping[str, type[Client]] = {
+CLIENTS: Mapping[str, Callable[[Start], Client]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
     "wandb": WandB,
