@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ __all__ = ["TIMEOUT", "check_push", "download", "is_hub_name", "out_of_reach", "
 
 TIMEOUT = 10.0
 """Seconds to wait for an answer."""
+_PART = r"(?![-.])[\w.-]{1,96}(?<![-.])"
+_NAME = re.compile(rf"(?!.*(--|\.\.))(?:{_PART}/)?{_PART}", re.ASCII)
 
 
 def out_of_reach(name: str, *, dataset: bool = False) -> str:
@@ -39,14 +42,7 @@ def _reason(error: Exception) -> str:
 
 def is_hub_name(name: str) -> bool:
     """Whether a text may name a repository on the hub, such as ``owner/model``."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
+    return _NAME.fullmatch(name) is not None
 
 
 def check_push(name: str) -> None:
