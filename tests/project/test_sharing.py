@@ -102,7 +102,7 @@ class TestFolder:
             }
         )
         said = shared_document(replace(trained, config=config))
-        assert "ada" not in json.dumps(said)
+        assert "/home" not in json.dumps(said)
         again = RunConfig.model_validate(said["config"])
         assert identity(again) == said["identity"]
         assert again.strategy_options == {"kappa": 2}
