@@ -5,6 +5,8 @@ are first used:
 
 ``rlmba.ActiveLearner``
     Ask for a batch, tell its labels: on arrays, a data set, or a model of your own.
+``rlmba.load``
+    A trained network from a folder or the hub.
 ``rlmba.select``
     Any strategy in one call on arrays.
 ``rlmba.kernels``
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rlmba.learner.active_learner import ActiveLearner
+    from rlmba.project.loaded import load
     from rlmba.strategies.direct import select
 
     __version__: str
@@ -39,6 +42,7 @@ __all__ = [
     "experiments",
     "kernels",
     "learner",
+    "load",
     "method",
     "models",
     "select",
@@ -62,6 +66,8 @@ def __getattr__(name: str) -> "Any":
         return _version()
     if name == "ActiveLearner":
         return importlib.import_module("rlmba.learner").ActiveLearner
+    if name == "load":
+        return importlib.import_module("rlmba.project.loaded").load
     if name == "select":
         return importlib.import_module("rlmba.strategies.direct").select
     if name in __all__:

@@ -57,7 +57,7 @@ def test_options_that_differ_are_never_averaged_and_are_said(write_run):
 
 def test_what_cannot_change_a_figure_does_not_separate(write_run):
     (group,) = groups(
-        write_run("a"), write_run("b", "device=cpu", "tensorboard=true", "rounds=5", seed=1)
+        write_run("a"), write_run("b", "device=cpu", "tracking=[tensorboard]", "rounds=5", seed=1)
     )
     assert len(group.seeds) == 2
 

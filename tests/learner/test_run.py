@@ -240,8 +240,8 @@ def test_resuming_with_other_settings_names_them(quick, tmp_path):
     assert configure({}, resume_from=tmp_path / "r") == read_run(tmp_path / "r").config
     assert configure({"seed": 3}, resume_from=tmp_path / "r").seed == 3
     # Nothing of the data set's preset comes in, not even where the run has an empty mapping.
-    whole = configure({"tensorboard": True}, resume_from=tmp_path / "r")
-    assert whole == change(read_run(tmp_path / "r").config, tensorboard=True)
+    whole = configure({"tracking": ["tensorboard"]}, resume_from=tmp_path / "r")
+    assert whole == change(read_run(tmp_path / "r").config, tracking=["tensorboard"])
 
 
 def test_damaged_checkpoints(quick, tmp_path):
@@ -308,16 +308,3 @@ def test_default_output(quick, tmp_path, monkeypatch):
     first.mkdir(parents=True)
     assert str(default_output(quick)) == "runs/digits-rlmba-seed0-2"
     assert default_output(quick, resume=True) == first
-
-
-def test_tensorboard_events(quick, tmp_path):
-    run(change(quick, rounds=1, tensorboard=True), tmp_path / "r")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "r" / "tensorboard"))
-    events.Reload()
-    points = events.Scalars("test/mm/top1")
-    assert [p.step for p in points] == [20, 30]
-    head = read_run(tmp_path / "r").records[1].test.mm
-    assert points[1].value == pytest.approx(head.top1)
-    assert events.Scalars("test/mm/auroc")[1].value == pytest.approx(head.auroc)

@@ -106,7 +106,7 @@ def test_data_that_move_with_the_folder_are_found(tmp_path, whole, place):
     shutil.move(base, tmp_path / "two")
     folder = tmp_path / "two" / "d" / "r"
     assert read_run(folder).config.data == tmp_path / "two" / place
-    for more in ({}, {"tensorboard": False}):
+    for more in ({}, {"tracking": []}):
         run(configure(more, resume_from=folder), folder, resume=True)
     assert selected(folder) == whole
 

@@ -24,6 +24,7 @@ from rlmba.types import LinearHead
 
 try:
     from skactiveml.base import SingleAnnotatorPoolQueryStrategy, SkactivemlClassifier
+    from skactiveml.exceptions import MappingError
     from skactiveml.utils import MISSING_LABEL, check_equal_missing_label, check_type, is_labeled
     from sklearn.base import clone
     from sklearn.utils import check_array, check_consistent_length
@@ -33,6 +34,10 @@ except ImportError as error:
     ) from error
 
 __all__ = ["RlmbaStrategy"]
+
+
+class _UnmappedError(UsageError, MappingError):
+    """Values were given for the rows of X, and candidates that are not among them."""
 
 
 class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
@@ -96,8 +101,9 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
             Weights for that fit.
         embeddings : array-like of shape (n_samples, d), default=None
             Features that replace ``X`` row by row; not with candidates given as samples.
-        dropout_logits : array-like of shape (K, n_candidates, C), default=None
-            Logits of K stochastic passes over the candidates, for strategies that need them.
+        dropout_logits : array-like of shape (K, n_samples, C) or (K, n_candidates, C), default=None
+            Logits of K stochastic passes over ``X`` or over the candidates, for strategies that need
+            them; over the candidates only, if these are samples.
         candidates : None or array-like of shape (n_candidates,) or (n_candidates, n_features)
             As in scikit-activeml: all unlabeled samples, indices of unlabeled ones, or samples.
         batch_size : int, default=1
@@ -134,7 +140,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
             check_consistent_length(sample_weight, y)
         space = X if embeddings is None else dense(embeddings, "embeddings")
         if embeddings is not None and (mapping is None or len(space) != len(X)):
-            raise UsageError(
+            raise _UnmappedError(
                 f"embeddings: expected {len(X)} rows, one for each of X, and candidates as indices; "
                 f"got {len(space)} rows and candidates as {'samples' if mapping is None else 'indices'}"
             )
@@ -144,7 +150,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
             samples,
             (X, y, space),
             (clf, fit_clf, sample_weight),
-            dropout_logits,
+            _of_candidates(dropout_logits, mapping, len(X), len(samples)),
             batch_size,
         )
         indices = batch.positions if mapping is None else np.asarray(mapping)[batch.positions]
@@ -212,6 +218,19 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
             )
         rng = np.random.default_rng(self.random_state_.randint(2**31))
         return select(chosen, n=n, rng=rng, **with_inputs(chosen, given))
+
+
+def _of_candidates(passes: Any, mapping: Any, total: int, candidates: int) -> Any:
+    """Stochastic passes over the candidates, if they are over all of X."""
+    shape = np.shape(passes)
+    if len(shape) != 3 or shape[1] != total or total == candidates:
+        return passes
+    if mapping is None:
+        raise _UnmappedError(
+            f"dropout_logits: expected passes over the {candidates} candidates, because these are samples, "
+            f"got passes over {total} samples; give candidates as indices"
+        )
+    return passes[:, mapping] if hasattr(passes, "shape") else np.asarray(passes)[:, mapping]
 
 
 def _head(clf: Any, features: NDArray[Any], probabilities: NDArray[Any]) -> LinearHead | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlmba.cli.app import app
+from rlmba.cli.names import names
 
 if TYPE_CHECKING:
     from rlmba.experiments.sweep import SweepConfig, SweepResult
@@ -66,6 +67,12 @@ def compare(
     keep_models: Annotated[
         bool, typer.Option("--keep-models", help="Keep the last model of complete runs.")
     ] = False,
+    tracking: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...", help="Experiment trackers: tensorboard, mlflow, wandb, trackio."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,17 +84,19 @@ def compare(
     from rlmba.cli.comparison_progress import comparison_progress
     from rlmba.cli.show import show
     from rlmba.experiments import make_report
-    from rlmba.experiments.sweep import make_plan, run_sweep
+    from rlmba.experiments.sweep import make_plan, run_sweep, track_report
 
     given = {
-        "strategies": _split(strategies),
-        "datasets": _datasets(_split(dataset), data or [], data_root or []),
-        "fusions": _split(fusions),
-        "predictors": _split(predictors),
+        "strategies": names(strategies),
+        "datasets": _datasets(names(dataset), data or [], data_root or []),
+        "fusions": names(fusions),
+        "predictors": names(predictors),
         "seeds": seeds,
         "ablations": ablations or None,
     }
     _refuse_launched()
+    if tracking:
+        settings = [*(settings or []), f"tracking={names(tracking)}"]
     config = _config(file, {k: v for k, v in given.items() if v}, settings or [], output, resume)
     plan = make_plan(config, output)
     with comparison_progress(plan, output) as observer:
@@ -102,12 +111,10 @@ def compare(
             observer=observer,
         )
     if result.folders:
-        show(make_report(result.folders, output / "report"))
+        report = make_report(result.folders, output / "report")
+        track_report(plan, output, report.folder, report.files)
+        show(report)
     _refuse_failed(result)
-
-
-def _split(values: list[str] | None) -> list[str]:
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
 def _config(
@@ -127,15 +134,15 @@ def _config(
     return load_sweep(values)
 
 
-def _datasets(names: list[str], files: list[Path], folders: list[Path]) -> list[Any]:
+def _datasets(sets: list[str], files: list[Path], folders: list[Path]) -> list[Any]:
     """Make entries of data sets; files and folders are assigned in order to those that need them."""
     from rlmba.errors import UsageError
 
-    wants = {name: _flag_of(name) for name in names}
+    wants = {name: _flag_of(name) for name in sets}
     rest = list(folders)
     entries: list[Any] = []
-    of_files = [n for n in names if wants.get(n) == "--data"]
-    for name in names:
+    of_files = [n for n in sets if wants.get(n) == "--data"]
+    for name in sets:
         if wants.get(name) == "--data-root":
             entries.append({"dataset": name} | ({"data_root": str(rest.pop(0))} if rest else {}))
         elif name not in of_files or not files:

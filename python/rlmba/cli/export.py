@@ -16,8 +16,20 @@ def export(
         Path, typer.Argument(metavar="DIR", help="The folder of a run or a project.")
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The folder to write to; it must not exist.")
-    ],
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The folder to write to; it must not exist."),
+    ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/MODEL", help="Also push it to the Hugging Face hub."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="A repository that --hub creates is public.")
+    ] = False,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Also write labels.parquet: ids and labels of the samples."),
+    ] = False,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also write model.onnx; needs the extra onnx.")
     ] = False,
@@ -26,8 +38,17 @@ def export(
     """Write a trained network for use without the run, as safetensors and optionally ONNX."""
     from rlmba.cli.counter import stages
     from rlmba.cli.screen import say
+    from rlmba.errors import UsageError
     from rlmba.project.export import export as write
+    from rlmba.project.export import export_to_hub
 
     with stages():
-        made = write(folder, out, onnx=onnx, overwrite=force)
+        if hub is not None:
+            made = export_to_hub(
+                folder, hub, out=out, private=not public, onnx=onnx, labels=labels, overwrite=force
+            )
+        elif out is not None:
+            made = write(folder, out, onnx=onnx, labels=labels, overwrite=force)
+        else:
+            raise UsageError("expected --out FOLDER, --hub OWNER/MODEL, or both")
     say("\n".join(made.lines()))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rlmba.cli.app import app
+from rlmba.cli.names import names
 
 
 @app.command()
@@ -70,6 +71,12 @@ def init(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Column that people do not see; repeat for several."),
     ] = None,
+    tracking: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...", help="Experiment trackers: tensorboard, mlflow, wandb, trackio."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. batch_size=20."),
@@ -107,6 +114,8 @@ def init(
         chosen["dataset_options.shown_columns"] = show
     if hide:
         chosen["dataset_options.hidden_columns"] = hide
+    if tracking:
+        chosen["tracking"] = names(tracking)
     config = configure(chosen, settings=settings or [])
     found, lines = sound_settings(config)
     encoders: list[ChosenEncoder] = []

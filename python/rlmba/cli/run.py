@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rlmba.cli.app import app
+from rlmba.cli.names import names
 
 
 @app.command()
@@ -47,6 +48,12 @@ def run(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
+    tracking: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...", help="Experiment trackers: tensorboard, mlflow, wandb, trackio."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,6 +67,7 @@ def run(
     from rlmba.experiments import make_report
     from rlmba.learner import configure, default_output
     from rlmba.learner import run as run_loop
+    from rlmba.learner.tracked import tracked
     from rlmba.training import rank_and_size
 
     flags: dict[str, Any] = {
@@ -68,6 +76,7 @@ def run(
         "data_root": data_root,
         "strategy": strategy,
         "seed": seed,
+        "tracking": names(tracking) or None,
     }
     if policy is not None:
         flags |= {
@@ -89,4 +98,6 @@ def run(
     with run_progress(folder) as observer:
         result = run_loop(resolved, folder, resume=resume, observer=observer)
         report = make_report([result.path], result.path / "report")
+        with tracked(result.path, result.config) as trackers:
+            trackers.report(result.records[-1].labels, report.folder, report.files)
     show(report)

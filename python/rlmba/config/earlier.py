@@ -7,7 +7,7 @@ from typing import Any
 
 from rlmba.config.schema import EvidentialConfig
 
-__all__ = ["with_earlier_options", "without_earlier_options"]
+__all__ = ["with_earlier_options", "with_present_keys", "without_earlier_options"]
 
 _STRATEGY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gcnal": {"embedding": "hidden"},
@@ -31,6 +31,17 @@ def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {**_SECTIONS, "strategy_options": options}
 
 
+def with_present_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate keys of earlier versions: ``tensorboard: true`` or ``false`` is now one of ``tracking``."""
+    given, flag = dict(values), values.get("tensorboard")
+    names = values.get("tracking", [])
+    if isinstance(flag, bool) and isinstance(names, list):
+        del given["tensorboard"]
+        others = [name for name in names if name != "tensorboard"]
+        given["tracking"] = ["tensorboard"] * flag + others
+    return given
+
+
 def with_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """Complete a run folder's configuration with options that did not exist when it was written.
 
@@ -38,7 +49,7 @@ def with_earlier_options(values: Mapping[str, Any]) -> dict[str, Any]:
     continues as it began, whatever the defaults are now. A section without options does not come from a
     run folder and does not change.
     """
-    filled = dict(values)
+    filled = with_present_keys(values)
     for section, earlier in _earlier(values).items():
         given = filled.get(section)
         if earlier and given and isinstance(given, Mapping):

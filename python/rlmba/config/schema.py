@@ -52,7 +52,7 @@ FREE_KEYS = (
     "label",
     "project",
     "round0",
-    "tensorboard",
+    "tracking",
     "model.features_folder",
     "training.workers",
     "training.prefetch",
@@ -295,8 +295,8 @@ class RunConfig(_Section):
     project: ProjectConfig = ProjectConfig()
     device: str = "auto"
     """The device: "auto", "cpu" or a torch device."""
-    tensorboard: bool = False
-    """Write TensorBoard events into the run folder."""
+    tracking: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = []
+    """Experiment trackers that get the configuration, the numbers of every round and the report."""
 
     @model_validator(mode="after")
     def _epochs_for_milestones(self) -> RunConfig:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from rlmba.config import yaml12
 from rlmba.config.describe import expected, field_at, keys
+from rlmba.config.earlier import with_present_keys
 from rlmba.config.schema import BUDGET_KEYS, RunConfig
 from rlmba.errors import UsageError
 
@@ -276,7 +277,7 @@ def load_config(
     merged: dict[str, Any] = {name: RunConfig.model_fields[name].default for name, _ in _OWNED}
     for source in sources:
         merged = _merge(merged, _with_encoder_names(_with_strategy_preset(source.values)))
-    text = json.dumps(merged, default=str, ensure_ascii=False)
+    text = json.dumps(with_present_keys(merged), default=str, ensure_ascii=False)
     _require_text(text)
     try:
         # Strict JSON mode keeps the types that YAML has given, and still reads paths from text.

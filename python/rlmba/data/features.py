@@ -17,7 +17,7 @@ from rlmba.errors import DataError, ShapeError, UsageError
 from rlmba.reading.arrays import read_npz
 from rlmba.storage import atomic_write_bytes
 
-__all__ = ["guess_kind", "load_features", "save_features", "split_of"]
+__all__ = ["guess_kind", "load_features", "read_alike", "save_features", "split_of"]
 
 _RESERVED = ("y", "ids", "classes", "present")
 _LONG_WAVEFORM = 1000
@@ -114,7 +114,7 @@ def load_features(
     path = Path(path)
     arrays = read_npz(path)
     if reading is not None:
-        return _read_alike(path, arrays, reading)
+        return read_alike(path, arrays, reading)
     for name, meaning in (("y", "labels"), (split, "split")):
         if name not in arrays:
             raise (DataError if name in ("y", "split") else UsageError)(
@@ -227,10 +227,27 @@ def split_of(dataset: MultimodalDataset) -> NDArray[np.uint8]:
     return split
 
 
-def _read_alike(
+def read_alike(
     path: Path, arrays: Mapping[str, NDArray[Any]], reading: Mapping[str, Any]
 ) -> InMemoryDataset:
-    """A file's samples for a network that was trained on other data."""
+    """Samples for a network that was trained on other data; see :func:`load_features`.
+
+    Parameters
+    ----------
+    path : path
+        The file of the arrays, or another name for them, for messages and ids.
+    arrays : mapping of str to array
+        Modalities [n, ...], and ``ids`` [n] and ``present`` [n, M] if there are any.
+    reading : mapping
+        The ``reading()`` of those data.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not fit.
+    UsageError
+        If ``reading`` is damaged.
+    """
     wanted = _described(reading)
     there = [m for m in wanted if m in arrays]
     if not there:

@@ -16,7 +16,6 @@ from rlmba.data import MultimodalDataset, Pool
 from rlmba.errors import DataError, RunFolderError
 from rlmba.learner.active_learner import ActiveLearner
 from rlmba.learner.drive import drive
-from rlmba.learner.events import EventWriter
 from rlmba.learner.frozen import load_data
 from rlmba.learner.initial import label_first_batch
 from rlmba.learner.labels import Labels
@@ -24,8 +23,10 @@ from rlmba.learner.network import build_network
 from rlmba.learner.query import Announce, NothingToAsk
 from rlmba.learner.rounds import silent
 from rlmba.learner.settings import environment, load_fitting, resolve
+from rlmba.learner.tracked import tracked
 from rlmba.markup import command
 from rlmba.runfolder.store import RunStore, read_run
+from rlmba.tracking import Trackers, require_trackers
 from rlmba.training import ProcessGroup, worker_deaths
 from rlmba.types import RoundRecord
 
@@ -122,6 +123,7 @@ def _lead(
     config: RunConfig, output: Path, group: ProcessGroup, *, resume: bool, observer: Observer
 ) -> RunResult:
     """Do the run in the main process."""
+    require_trackers(config.tracking)
     group.broadcast(config)
     dataset = load_data(config, group, observer.features, source=load_fitting(config))
     config, pool = resolve(config, dataset)
@@ -131,8 +133,9 @@ def _lead(
         learner = ActiveLearner(config, Labels.of_pool(dataset, pool), network)
         with open_experiment(learner, output, resume=resume) as store:
             observer.begin(config, len(store.records))
-            with EventWriter(store.path / "tensorboard", enabled=config.tensorboard) as events:
-                experiment = _Experiment(learner, events, observer)
+            with tracked(store.path, config, dataset.classes) as trackers:
+                trackers.send(learner.records)
+                experiment = _Experiment(learner, trackers, observer)
                 network.announce = experiment.announce
                 drive(experiment)
     network.release(learner.records)
@@ -157,10 +160,10 @@ def _follow(output: Path, group: ProcessGroup) -> RunResult:
 class _Experiment:
     """The :class:`~rlmba.learner.drive.Rounds` of an experiment, whose oracle answers immediately."""
 
-    def __init__(self, learner: ActiveLearner, events: EventWriter, observer: Observer) -> None:
+    def __init__(self, learner: ActiveLearner, trackers: Trackers, observer: Observer) -> None:
         self._learner = learner
         self._oracle = DatasetOracle(learner.labels.dataset)
-        self._events = events
+        self._trackers = trackers
         self._observer = observer
         self._ticket: str | None = None
 
@@ -179,7 +182,7 @@ class _Experiment:
         if self._ticket is not None:
             self._learner.add_answers(self._oracle.collect(self._ticket))
         record = self._learner.learn(announce=self.announce).record
-        self._events.write(record)
+        self._trackers.send(self._learner.records)
         self._observer.round(record)
 
     def announce(self, stage: str, done: int = 0, total: int = 0) -> None:

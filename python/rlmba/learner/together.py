@@ -60,7 +60,7 @@ def together_key(config: RunConfig) -> str | None:
         number of rounds, strategy and its options, predictor, or kind of convex fusion. None if the
         run should be executed alone.
     """
-    if config.tensorboard or needs_own_training(config.training):
+    if config.tracking or needs_own_training(config.training):
         return None
     values = merge_convex_fusions({k: v for k, v in identity(config).items() if k not in _APART})
     return json.dumps(values, sort_keys=True, default=str)

@@ -15,7 +15,7 @@ from torch import nn
 
 import rlmba
 from rlmba import trust
-from rlmba.config import RunConfig
+from rlmba.config import RunConfig, with_earlier_options
 from rlmba.data import Modality, MultimodalDataset
 from rlmba.errors import CheckpointError, DataError, RunFolderError, UsageError
 from rlmba.learner.encoders import EncoderFacts, chosen_encoder
@@ -200,7 +200,7 @@ class Trained:
         packaged: set[str] = set()
         frozen: dict[str, FrozenEncoder] = {}
         try:
-            config = RunConfig.model_validate(said.config)
+            config = RunConfig.model_validate(with_earlier_options(said.config))
             trust.require(owner, encoder_code(config.model))
             modalities = said.modalities
             if config.model.frozen and name == NETWORK:
@@ -390,7 +390,8 @@ def network_code(folder: Path) -> list[str]:
         As :func:`read_document`, and if the network's configuration is damaged.
     """
     try:
-        return encoder_code(RunConfig.model_validate(read_document(folder, EXPORTED).config).model)
+        said = with_earlier_options(read_document(folder, EXPORTED).config)
+        return encoder_code(RunConfig.model_validate(said).model)
     except ValueError as error:
         raise CheckpointError(f"{folder / EXPORTED} is damaged ({error}); restore it") from error
 

@@ -12,6 +12,7 @@ from rlmba.errors import RlmbaError, RlmbaWarning, UsageError
 from rlmba.learner.query import Announce
 from rlmba.learner.rounds import silent
 from rlmba.learner.settings import load_source
+from rlmba.learner.tracked import tracked
 from rlmba.project.folder import Project
 from rlmba.project.learner import opened_learner, trained_classes
 from rlmba.runfolder.labels import Answer
@@ -96,7 +97,11 @@ def collect(
                 raise
             learner.withdraw()
             return replace(found, why=str(error))
-        record = learner.learn(announce=announce).record
+        config = project.config
+        name = config.project.name or project.path.absolute().name
+        with tracked(project.path, config, learner.classes, name=name) as trackers:
+            record = learner.learn(announce=announce).record
+            trackers.send(learner.records)
     return replace(found, record=record, classes=trained_classes(project))
 
 

@@ -1,28 +1,34 @@
-"""Export a trained network to a folder: weights, description and instructions, optionally as ONNX."""
+"""Export a trained network to a folder: weights, description and model card, optionally as ONNX."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlmba import trust
 from rlmba.errors import UsageError
+from rlmba.hub import check_push, push
 from rlmba.learner.trained import EXPORTED, WEIGHTS, Trained
-from rlmba.markup import command, markdown_code
 from rlmba.progress import announce
+from rlmba.project.card import model_card
 from rlmba.project.graph import PRESENT, ExportError, NetworkGraph, write_onnx
+from rlmba.project.shared import labels_of, shared_document, shared_history
+from rlmba.reading.parquet import pyarrow_for
 from rlmba.runfolder.code import encoder_code
 from rlmba.storage import atomic_write_text, make_folder
+from rlmba.tables import write_table
 from rlmba.training import save_model
 
-__all__ = ["ONNX", "Exported", "export"]
+__all__ = ["LABELS", "ONNX", "Exported", "export", "export_to_hub"]
 
 ONNX = "model.onnx"
+LABELS = "labels.parquet"
 _README = "README.md"
-_KNOWN = {WEIGHTS, EXPORTED, _README, ONNX, f"{ONNX}.data"}
+_KNOWN = {WEIGHTS, EXPORTED, _README, LABELS, ONNX, f"{ONNX}.data"}
 
 
 @dataclass(frozen=True)
@@ -30,19 +36,25 @@ class Exported:
     """Result of :func:`export`.
 
     ``difference`` is the largest difference between outputs of ONNX Runtime and of torch on random
-    inputs; None if no graph was written or ONNX Runtime is not installed.
+    inputs; None if no graph was written or ONNX Runtime is not installed. ``labels`` is the number of
+    labels in ``labels.parquet``; None if they were not asked for. ``url`` is the address of the pushed
+    repository, and ``kept`` is False if the folder was temporary.
     """
 
     path: Path
     trained: Trained
     onnx: bool
+    labels: int | None = None
     difference: float | None = None
+    url: str = ""
+    kept: bool = True
 
     def lines(self) -> list[str]:
         """Summary for the terminal."""
         t = self.trained
+        place = self.path if self.kept else self.url
         lines = [
-            f"{self.path}: the network of round {t.round}, {t.labels:,} labels, {len(t.classes)} classes"
+            f"{place}: the network of round {t.round}, {t.labels:,} labels, {len(t.classes)} classes"
         ]
         if self.onnx:
             checked = (
@@ -50,17 +62,30 @@ class Exported:
                 if self.difference is None
                 else f"outputs differ from torch's by at most {self.difference:.1e}"
             )
-            lines.append(f"{self.path / ONNX}: {checked}")
+            lines.append(f"{ONNX}: {checked}")
+        if self.labels is not None:
+            lines.append(f"{LABELS}: {self.labels:,} labels")
+        if self.url and self.kept:
+            lines.append(self.url)
         return lines
 
 
-def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = False) -> Exported:
-    """Write a run's trained network so that it can be used without the run.
+def export(
+    folder: Path,
+    out: Path,
+    *,
+    onnx: bool = False,
+    labels: bool = False,
+    overwrite: bool = False,
+    name: str | None = None,
+) -> Exported:
+    """Write a run's trained network so that it can be used without the run, and shared.
 
-    The folder contains ``model.safetensors``; ``config.json``, which is all that
-    :meth:`rlmba.learner.Trained.load` needs besides the weights, and describes how inputs are prepared;
-    ``README.md``; and, on request, ``model.onnx``. ``config.json`` is written last, so a folder that
-    contains it is complete.
+    The folder contains ``model.safetensors``; ``config.json``, which is all that :func:`rlmba.load`
+    needs besides the weights, and describes how inputs are prepared; the model card ``README.md``; and,
+    on request, ``model.onnx`` and ``labels.parquet``. Paths of this machine, options of the data set
+    and texts for annotators are left out. ``config.json`` is written last, so a folder that contains it
+    is complete.
 
     Parameters
     ----------
@@ -70,16 +95,21 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
         A new or empty folder.
     onnx : bool
         Also write the fused classifier as ONNX. If that fails, all other files are still written.
+    labels : bool
+        Also write the ids and labels of the labeled samples, as :func:`~rlmba.project.shared.labels_of`
+        lists them.
     overwrite : bool
         Replace an earlier export in ``out``.
+    name : str or None
+        The name by which the model card loads the network; None: the folder itself.
 
     Raises
     ------
     RunFolderError
         If the network cannot be loaded.
     UsageError
-        If ``out`` contains other files, or an export and ``overwrite`` is not set, or onnx is needed
-        and not installed.
+        If ``out`` contains other files, or an export and ``overwrite`` is not set, or onnx or pyarrow
+        is needed and not installed, or ``labels`` are asked of a folder that is not a run.
     ExportError
         If the network cannot be written as ONNX; the message names the encoder. All other files are
         written.
@@ -88,14 +118,20 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
     """
     announce("loading the network")
     trained = Trained.load(folder)
+    table = labels_of(folder) if labels else None
+    if table is not None:
+        pyarrow_for(out / LABELS, "writing")
     _check_target(out, overwrite)
     make_folder(out)
     if code := encoder_code(trained.config.model):  # allowed for the run, or it had not been loaded
         trust.allow(out, code)
-    for name in (EXPORTED, ONNX, f"{ONNX}.data"):
-        (out / name).unlink(missing_ok=True)
+    for old in (EXPORTED, LABELS, ONNX, f"{ONNX}.data"):
+        (out / old).unlink(missing_ok=True)
+    document = {**shared_document(trained), **shared_history(folder)}
     announce("writing the weights")
-    save_model(out / WEIGHTS, trained.model, config=trained.document["identity"])
+    save_model(out / WEIGHTS, trained.model, config=document["identity"])
+    if table is not None:
+        write_table(out / LABELS, table)
     difference, failed = None, None
     if onnx:
         try:
@@ -103,12 +139,56 @@ def export(folder: Path, out: Path, *, onnx: bool = False, overwrite: bool = Fal
         except (ExportError, UsageError) as error:
             failed = error
     done = onnx and failed is None
-    atomic_write_text(out / _README, _readme(trained, out.name, onnx=done))
-    text = json.dumps(_config(trained, onnx=done), indent=1, allow_nan=False)
+    card = model_card(trained, document, name=name, onnx=done, labels=LABELS if labels else None)
+    atomic_write_text(out / _README, card)
+    text = json.dumps(_config(trained, document, onnx=done), indent=1, allow_nan=False)
     atomic_write_text(out / EXPORTED, text + "\n")
     if failed is not None:
         raise type(failed)(f"{failed}. All other files are in {out}") from failed
-    return Exported(out, trained, done, difference)
+    return Exported(out, trained, done, None if table is None else len(table["id"]), difference)
+
+
+def export_to_hub(
+    folder: Path,
+    name: str,
+    *,
+    out: Path | None = None,
+    private: bool = True,
+    onnx: bool = False,
+    labels: bool = False,
+    overwrite: bool = False,
+) -> Exported:
+    """Export a network and push exactly the exported folder to the Hugging Face hub.
+
+    Parameters
+    ----------
+    folder, onnx, labels, overwrite
+        See :func:`export`.
+    name : str
+        The repository, such as ``owner/model``; it is created if needed.
+    out : path or None
+        Where the folder stays; None: it is temporary.
+    private : bool
+        Whether a repository that is created is private.
+
+    Raises
+    ------
+    UsageError
+        If the hub cannot be reached or refuses it; nothing is written if that is known at the start.
+        A folder ``out`` that was written stays. See also :func:`export`.
+    """
+    check_push(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        made = export(
+            folder,
+            out or Path(temporary, "export"),
+            onnx=onnx,
+            labels=labels,
+            overwrite=overwrite,
+            name=name,
+        )
+        announce("uploading")
+        return replace(made, url=push(made.path, name, private=private), kept=out is not None)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
@@ -125,10 +205,10 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise UsageError(f"--out: {out} holds an exported network; add --force to replace it")
 
 
-def _config(trained: Trained, *, onnx: bool) -> dict[str, Any]:
+def _config(trained: Trained, document: Mapping[str, Any], *, onnx: bool) -> dict[str, Any]:
     """The checkpoint's description, plus inputs and outputs for use without rlmba."""
-    frozen = {m: {**e, "packaged": False} for m, e in trained.document["frozen"].items()}
-    config = {**trained.document, "frozen": frozen, "inputs": _inputs(trained)}
+    frozen = {m: {**e, "packaged": False} for m, e in document["frozen"].items()}
+    config = {**document, "frozen": frozen, "inputs": _inputs(trained)}
     config.pop("onnx", None)
     if onnx:
         config["onnx"] = {
@@ -162,86 +242,3 @@ _PREPARED = {
     "tokens": "token ids as described by `reading`, with `padding` after the end of a text",
     "arrays": "(value / scale - mean) / deviation, without those of the three that are null",
 }
-
-
-def _readme(trained: Trained, name: str, *, onnx: bool) -> str:
-    """Instructions for the folder, with runnable code."""
-    t = trained
-    takes = "\n".join(
-        f"| {markdown_code(m.name).replace('|', chr(92) + '|')} | {m.kind} | {list(m.shape)} | {m.dtype} |"
-        for m in t.modalities
-    )
-    zeros = ", ".join(
-        f"{m.name!r}: torch.zeros((1, {', '.join(map(str, m.shape))}), dtype=torch.{m.dtype})"
-        for m in t.modalities
-    )
-    flag = "--data NEW.npz" if "arrays" in t.reading else "--manifest NEW.csv"
-    example = (
-        f"```sh\n{command('predict', name)} {flag} --out predictions.csv\n```\n\n"
-        if t.reading
-        else ""
-    )
-    graph = _ONNX_PART.format(m=len(t.modalities), feeds=_feeds(t)) if onnx else ""
-    return _TEXT.format(
-        dataset=markdown_code(t.dataset),
-        round=t.round,
-        labels=t.labels,
-        version=t.document["rlmba"],
-        classes=", ".join(map(markdown_code, t.classes[:20]))
-        + (", ..." if len(t.classes) > 20 else ""),
-        takes=takes,
-        command=example,
-        zeros=zeros,
-        graph=graph,
-    )
-
-
-def _feeds(trained: Trained) -> str:
-    return ", ".join(
-        f"{m.name!r}: np.zeros((1, {', '.join(map(str, m.shape))}), np.{m.dtype})"
-        for m in trained.modalities
-    )
-
-
-_TEXT = """# A network trained with rlmba
-
-Trained on {dataset}, round {round}, {labels} labels, with rlmba {version}. Classes: {classes}.
-
-| modality | kind | shape of a sample | dtype |
-|---|---|---|---|
-{takes}
-
-`config.json` describes under `inputs` how values are prepared, and under `temperatures`, `weights`
-and `predictor` how outputs become probabilities.
-
-## With rlmba
-
-{command}```python
-import torch
-from rlmba.learner import Trained
-
-trained = Trained.load(".")
-inputs = {{{zeros}}}
-with torch.no_grad():
-    output = trained.model(inputs)
-print(trained.classes[output.fused_logits[0].argmax()])
-```
-{graph}"""
-
-_ONNX_PART = """
-## With ONNX Runtime
-
-`present` states which modalities a sample has, in the order above. The input of an absent modality
-is ignored, but must be finite. `probabilities` are calibrated and sum to 1.
-
-```python
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
-feeds = {{{feeds}}}
-feeds["present"] = np.ones((1, {m}), bool)
-probabilities, *_ = session.run(None, feeds)
-print(probabilities.shape)
-```
-"""

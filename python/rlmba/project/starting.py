@@ -28,6 +28,7 @@ from rlmba.progress import announce
 from rlmba.project.folder import DECODED, log_own_labels, most_decoded, written_by
 from rlmba.runfolder.labels import LabelLog
 from rlmba.runfolder.store import RunStore
+from rlmba.tracking import require_trackers
 
 __all__ = ["Started", "overrides", "start"]
 
@@ -126,6 +127,7 @@ def start(path: Path, config: RunConfig) -> Started:
         raise UsageError(
             f"annotator 'oracle': truth: expected a table of labels, but there is no file {truth}"
         )
+    require_trackers(config.tracking)
     chosen = strategy_options(config)
     source = load_source(config)
     _check_encoders(config, source)

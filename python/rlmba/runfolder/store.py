@@ -27,7 +27,16 @@ from rlmba.runfolder.settings import FORMAT, PATH_KEYS, RESTORE, read_config, re
 from rlmba.storage import atomic_write_text, locked, make_folder
 from rlmba.types import RoundRecord
 
-__all__ = ["RunStore", "RunView", "checkpoint_folder", "read_run", "read_split", "round_lines"]
+__all__ = [
+    "RunStore",
+    "RunView",
+    "Selected",
+    "checkpoint_folder",
+    "read_run",
+    "read_selected",
+    "read_split",
+    "round_lines",
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class RunView:
 
 
 @dataclass(frozen=True)
-class _Selected:
+class Selected:
     """The samples that a round labeled, in the order chosen."""
 
     ids: list[str]
@@ -115,6 +124,24 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
     if not {"validation", "initial"} <= set(split):
         raise RunFolderError(f"{file} is damaged: expected validation and initial ids; {RESTORE}")
     return split
+
+
+def read_selected(path: Path, round_number: int) -> Selected:
+    """The samples that a complete round of a run labeled, in the order chosen.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is missing or damaged.
+    """
+    file = path / "selected" / f"round_{round_number:03d}.json"
+    found = read_json(file, Selected, advice=RESTORE, error=RunFolderError)
+    if not len(found.ids) == len(found.labels) == len(found.scores):
+        raise RunFolderError(
+            f"{file} is damaged: {len(found.ids)} ids, but {len(found.labels)} labels and "
+            f"{len(found.scores)} scores; {RESTORE}"
+        )
+    return found
 
 
 class RunStore:
@@ -242,20 +269,8 @@ class RunStore:
         return ids, labels
 
     def selected(self, round_number: int) -> tuple[list[str], list[int], list[float]]:
-        """The ids, labels and scores of the samples that a complete round labeled, in the order chosen.
-
-        Raises
-        ------
-        RunFolderError
-            If the file is missing or damaged.
-        """
-        file = self.path / "selected" / f"round_{round_number:03d}.json"
-        found = read_json(file, _Selected, advice=RESTORE, error=RunFolderError)
-        if not len(found.ids) == len(found.labels) == len(found.scores):
-            raise RunFolderError(
-                f"{file} is damaged: {len(found.ids)} ids, but {len(found.labels)} labels and "
-                f"{len(found.scores)} scores; {RESTORE}"
-            )
+        """The ids, labels and scores of a round's samples; see :func:`read_selected`."""
+        found = read_selected(self.path, round_number)
         return found.ids, found.labels, found.scores
 
     def checkpoint(self) -> Path:

@@ -25,6 +25,7 @@ from rlmba.experiments.sweep.schema import (
     load_sweep,
     read_sweep_file,
 )
+from rlmba.experiments.sweep.tracked import track_report
 from rlmba.experiments.sweep.variants import PlannedRun
 from rlmba.experiments.sweep.work import Executor
 
@@ -51,6 +52,7 @@ __all__ = [
     "run_sweep",
     "stored_code",
     "stored_sweep",
+    "track_report",
 ]
 
 

@@ -21,6 +21,7 @@ from rlmba.experiments.sweep.variants import (
     dataset_name,
     measured_against,
 )
+from rlmba.tracking import require_trackers
 
 __all__ = ["SweepPlan", "make_plan"]
 
@@ -94,6 +95,7 @@ def make_plan(config: SweepConfig, output: Path) -> SweepPlan:
     for variant in variants:
         with problems.of(variant.path):
             base = variant.load(config)
+            require_trackers(base.tracking)
             dataset = datasets.load(base, variant.dataset_name)
         if problems.found_in(variant.path):
             continue

@@ -146,7 +146,10 @@ class Variant:
         }
         layers = [("datasets", data), *layers, ("comparison", own)]
         shared = load_config(preset=entry.preset, layers=layers)
-        return shared.round0_only() if self.strategy is None else shared
+        if self.strategy is not None:
+            return shared
+        # Every run has its own line for round 0 in the trackers.
+        return shared.round0_only().model_copy(update={"tracking": []})
 
     def planned_run(
         self,

@@ -1,0 +1,32 @@
+"""The report of a comparison in the trackers of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlmba.config import flat
+from rlmba.experiments.sweep.plan import SweepPlan
+from rlmba.tracking import Trackers
+
+__all__ = ["track_report"]
+
+
+def track_report(plan: SweepPlan, output: Path, report: Path, files: Sequence[Path]) -> None:
+    """Send the report of a comparison to the trackers of its runs, where it is a run of its own.
+
+    Parameters
+    ----------
+    plan : SweepPlan
+    output : path
+        The comparison's folder, which holds the id of that run.
+    report : path
+        The report's folder.
+    files : sequence of path
+        Files in it.
+    """
+    names = dict.fromkeys(name for run in plan.runs for name in run.config.tracking)
+    values = flat(plan.config.model_dump(mode="json"))
+    name = f"comparison-{output.absolute().name}"
+    with Trackers(output, list(names), name=name, config=values) as trackers:
+        trackers.report(0, report, files)
