@@ -33,9 +33,9 @@ def cmake() -> str:
 
 
 def configure(
-    folder: Path, cuda: str, environment: dict[str, str] | None = None
+    folder: Path, cuda: str, environment: dict[str, str] | None = None, source: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Configure the project in ``folder``, by default where no CUDA compiler can be found."""
+    """Configure ``source`` in ``folder``, by default where no CUDA compiler can be found."""
     if importlib.util.find_spec("pybind11") is None:
         pytest.skip("no pybind11; the extra `test` brings it")
     import pybind11
@@ -43,7 +43,7 @@ def configure(
     hidden = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA", "CMAKE"))}
     return subprocess.run(
         [
-            cmake(), "-S", str(ROOT), "-B", str(folder), f"-DRLMBA_CUDA={cuda}",
+            cmake(), "-S", str(source), "-B", str(folder), f"-DRLMBA_CUDA={cuda}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}",
         ],
         env={**hidden, **(environment or {"CUDACXX": str(folder / "no-such-nvcc")})},
@@ -142,6 +142,76 @@ def test_a_built_cuda_extension_holds_machine_code():
         capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert "sm_" in done.stdout
+
+
+def test_a_source_archive_builds_alone(tmp_path):
+    """Unpacked outside of the repository, it makes the same wheel as the repository, and configures."""
+    if importlib.util.find_spec("scikit_build_core") is None:
+        pytest.skip("no scikit-build-core; the extra `test` brings it")
+
+    def built(what: str, source: Path, folder: Path) -> Path:
+        code = (
+            f"import sys; from scikit_build_core.build import build_{what} as build;"
+            "build(sys.argv[1], {'wheel.cmake': 'false'})"
+        )
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", code, str(folder)], cwd=source, check=True, timeout=300
+        )
+        (path,) = folder.iterdir()
+        return path
+
+    archive = built("sdist", ROOT, tmp_path / "sdist")
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    assert not (source / ".git").exists()
+    wheels = [built("wheel", ROOT, tmp_path / "one"), built("wheel", source, tmp_path / "two")]
+    contents = [{(i.filename, i.CRC) for i in zipfile.ZipFile(w).infolist()} for w in wheels]
+    differing = {name for name, _ in contents[0] ^ contents[1]}
+    assert {name for name in differing if not name.endswith("/RECORD")} == set()
+    done = configure(tmp_path / "build", "OFF", source=source)
+    assert done.returncode == 0, done.stderr
+    assert list(source.glob("csrc/cpu/*.cpp"))
+
+
+def test_the_conda_recipe_has_what_the_package_requires():
+    tomllib = pytest.importorskip("tomllib")
+    import jinja2
+    import yaml
+
+    def load_file_data(name: str, from_recipe_dir: bool = False):
+        assert from_recipe_dir
+        return tomllib.loads((ROOT / "recipe" / name).read_text(encoding="utf-8"))
+
+    text = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    given = {"load_file_data": load_file_data, "PYTHON": "python"}
+    words = {"compiler": lambda language: f"{language}_compiler", "stdlib": lambda c: f"{c}_stdlib"}
+    recipe = yaml.safe_load(
+        jinja2.Template(text, undefined=jinja2.StrictUndefined).render(given | words)
+    )
+    project = load_file_data("../pyproject.toml", from_recipe_dir=True)["project"]
+    assert recipe["package"] == {"name": "rlmba", "version": project["version"]}
+    run = recipe["requirements"]["run"]
+    assert len(run) == 1 + len(project["dependencies"])
+    assert "pytorch>=2.6,<2.15" in run
+    assert {"torchaudio>=2.6,<2.12", "numpy>=1.24"} <= set(run)
+    assert not [d for d in run if d.startswith("torch>")]
+    names = (recipe["build"]["entry_points"], [f"{k} = {v}" for k, v in project["scripts"].items()])
+    assert names[0] == names[1]
+
+
+def test_release_notes_are_a_section_of_the_changelog():
+    def notes(version: str) -> subprocess.CompletedProcess[str]:
+        script = [sys.executable, str(ROOT / ".ci" / "release_notes.py"), version]
+        return subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+
+    done = notes("Unreleased")
+    assert done.returncode == 0
+    assert done.stdout.startswith("### ")
+    assert "\n## " not in done.stdout
+    missing = notes("99.0.0")
+    assert missing.returncode != 0
+    assert "expected a section '## [99.0.0] - YYYY-MM-DD'" in missing.stderr
 
 
 @pytest.fixture(scope="module")
