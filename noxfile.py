@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from pathlib import Path
 
 import nox
 
@@ -70,6 +72,33 @@ def bench(session: nox.Session) -> None:
     """Benchmarks; results are kept as JSON."""
     session.install(".[bench]")
     session.run("pytest", "bench", *session.posargs)
+
+
+@nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"])
+def release(session: nox.Session) -> None:
+    """The source archive, a wheel built from it, and release notes, checked, in build/release.
+
+    The wheel is for this machine's C library; .github/workflows/release.yml builds those for older ones.
+    Arguments go to ``python -m build``: ``--sdist`` leaves out the wheel.
+    """
+    session.install("auditwheel>=6", "build", "twine>=6")
+    results = Path("build/release")
+    shutil.rmtree(results, ignore_errors=True)
+    env = {"SKBUILD_CMAKE_DEFINE": "RLMBA_CUDA=OFF"}
+    session.run("python", "-m", "build", "--outdir", str(results), *session.posargs, env=env)
+    for wheel in results.glob("*.whl"):
+        session.run("auditwheel", "show", str(wheel))
+    session.run("twine", "check", "--strict", *map(str, results.iterdir()))
+
+    (archive,) = results.glob("*.tar.gz")
+    version = archive.name.removeprefix("rlmba-").removesuffix(".tar.gz")
+    if f"## [{version}]" not in Path("CHANGELOG.md").read_text(encoding="utf-8"):
+        session.warn(
+            f"CHANGELOG.md has no section [{version}] yet; the notes are those of [Unreleased]"
+        )
+        version = "Unreleased"
+    with (results / "notes.md").open("w", encoding="utf-8") as notes:
+        session.run("python", ".ci/release_notes.py", version, stdout=notes)
 
 
 @nox.session

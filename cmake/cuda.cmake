@@ -1,15 +1,54 @@
-# _cuda: optional, never needed to run on a CPU. AUTO builds it where a CUDA compiler works.
+# _cuda: optional, never needed to run on a CPU. If a CUDA compiler works, AUTO builds it for the GPUs
+# of this machine, and ON also where there are none. CMAKE_CUDA_ARCHITECTURES overrides both.
 string(TOUPPER "${RLMBA_CUDA}" _rlmba_cuda)
 if(NOT _rlmba_cuda MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "RLMBA_CUDA=${RLMBA_CUDA}: expected AUTO, ON or OFF")
 endif()
 
+# What to compile for the GPUs of this machine; empty if there are none that the kernels support. A GPU
+# that is newer than the compiler gets 90, whose PTX its driver translates.
+function(rlmba_architectures_here result)
+  set(architectures "")
+  find_program(RLMBA_NVIDIA_SMI nvidia-smi)
+  if(RLMBA_NVIDIA_SMI)
+    execute_process(
+      COMMAND ${RLMBA_NVIDIA_SMI} --query-gpu=compute_cap --format=csv,noheader
+      OUTPUT_VARIABLE printed ERROR_QUIET)
+    execute_process(
+      COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
+    string(REGEX MATCHALL "[0-9]+\\.[0-9]+" capabilities "${printed}")
+    foreach(capability IN LISTS capabilities)
+      string(REPLACE "." "" architecture ${capability})
+      if(capability VERSION_LESS 8.0)
+        continue()
+      elseif(NOT known MATCHES "compute_${architecture}\n")
+        set(architecture 90)
+      endif()
+      list(APPEND architectures ${architecture})
+    endforeach()
+    list(REMOVE_DUPLICATES architectures)
+  endif()
+  set(${result} "${architectures}" PARENT_SCOPE)
+endfunction()
+
 set(RLMBA_BUILD_CUDA OFF)
+set(_rlmba_cuda_reason "no CUDA compiler used")
 if(NOT _rlmba_cuda STREQUAL "OFF")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    set(RLMBA_BUILD_CUDA ON)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT "$ENV{CUDAARCHS}" STREQUAL "")
+      set(CMAKE_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
+    elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND _rlmba_cuda STREQUAL "ON")
+      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      rlmba_architectures_here(CMAKE_CUDA_ARCHITECTURES)
+    endif()
+    if(CMAKE_CUDA_ARCHITECTURES)
+      set(RLMBA_BUILD_CUDA ON)
+    else()
+      set(_rlmba_cuda_reason "no GPU of compute capability 8.0 or later; ON builds it nevertheless")
+    endif()
   elseif(_rlmba_cuda STREQUAL "ON")
     message(FATAL_ERROR "RLMBA_CUDA=ON but no working nvcc was found. Put nvcc on PATH or set CUDACXX; "
                         "RLMBA_CUDA=AUTO builds without it.")
@@ -17,10 +56,8 @@ if(NOT _rlmba_cuda STREQUAL "OFF")
 endif()
 
 if(RLMBA_BUILD_CUDA)
-  message(STATUS "rlmba: CUDA extension ON (RLMBA_CUDA=${_rlmba_cuda}, ${CMAKE_CUDA_COMPILER})")
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80 90)
-  endif()
+  message(STATUS "rlmba: CUDA extension ON (RLMBA_CUDA=${_rlmba_cuda}, ${CMAKE_CUDA_COMPILER}, "
+                 "architectures ${CMAKE_CUDA_ARCHITECTURES})")
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA)
   file(GLOB RLMBA_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu
@@ -41,5 +78,5 @@ if(RLMBA_BUILD_CUDA)
   install(TARGETS _cuda LIBRARY DESTINATION rlmba)
 else()
   message(STATUS "rlmba: CUDA extension OFF (RLMBA_CUDA=${_rlmba_cuda}, "
-                 "no CUDA compiler used; CPU kernels are built)")
+                 "${_rlmba_cuda_reason}; CPU kernels are built)")
 endif()

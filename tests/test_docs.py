@@ -23,6 +23,7 @@ LINKED = [
     *PAGES,
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
     ROOT / "kernels" / "README.md",
     ROOT / "docs" / "reference" / "index.md",
 ]
@@ -145,7 +146,9 @@ def test_every_public_module_is_in_the_reference():
 
 def test_every_example_is_in_the_gallery():
     page = ROOT / "docs" / "examples.md"
-    assert {f"../examples/{script.name}" for script in EXAMPLES} <= set(links(page))
+    notebooks = (ROOT / "examples").glob("*.ipynb")
+    expected = {f"../examples/{example.name}" for example in (*EXAMPLES, *notebooks)}
+    assert expected <= set(links(page))
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,10 @@ def cmake() -> str:
     return found
 
 
-def configure(folder: Path, cuda: str) -> subprocess.CompletedProcess[str]:
-    """Configure the project in ``folder`` where no CUDA compiler can be found."""
+def configure(
+    folder: Path, cuda: str, environment: dict[str, str] | None = None, source: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Configure ``source`` in ``folder``, by default where no CUDA compiler can be found."""
     if importlib.util.find_spec("pybind11") is None:
         pytest.skip("no pybind11; the extra `test` brings it")
     import pybind11
@@ -41,10 +43,10 @@ def configure(folder: Path, cuda: str) -> subprocess.CompletedProcess[str]:
     hidden = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA", "CMAKE"))}
     return subprocess.run(
         [
-            cmake(), "-S", str(ROOT), "-B", str(folder), f"-DRLMBA_CUDA={cuda}",
+            cmake(), "-S", str(source), "-B", str(folder), f"-DRLMBA_CUDA={cuda}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}",
         ],
-        env={**hidden, "CUDACXX": str(folder / "no-such-nvcc")},
+        env={**hidden, **(environment or {"CUDACXX": str(folder / "no-such-nvcc")})},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -75,6 +77,33 @@ def test_another_value_is_an_error(tmp_path):
     assert "RLMBA_CUDA=MAYBE: expected AUTO, ON or OFF" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "variables", "expected"),
+    [
+        ([], {}, None),  # a machine with nvcc and no GPU installs as fast as one without nvcc
+        (["7.0"], {}, None),
+        (["9.0", "9.0", "8.6"], {}, "90;86"),
+        (["99.0"], {}, "90"),  # newer than the compiler
+        ([], {"CUDAARCHS": "80"}, "80"),
+    ],
+)
+def test_auto_builds_for_the_gpus_of_this_machine(tmp_path, capabilities, variables, expected):
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc on PATH")
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("\n".join(["#!/bin/sh", *(f"echo {c}" for c in capabilities)]) + "\n")
+    smi.chmod(0o755)
+    path = f"{smi.parent}{os.pathsep}{os.environ['PATH']}"
+    done = configure(tmp_path / "build", "AUTO", {"PATH": path, **variables})
+    assert done.returncode == 0, done.stderr
+    (line,) = chosen(done)
+    if expected is None:
+        assert "OFF (RLMBA_CUDA=AUTO, no GPU of compute capability 8.0 or later;" in line
+    else:
+        assert line.endswith(f", architectures {expected})")
+
+
 def test_cuda_sources_compile_for_both_architectures_and_warnings_are_errors(tmp_path):
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc on PATH")
@@ -97,7 +126,7 @@ def test_cuda_sources_compile_for_both_architectures_and_warnings_are_errors(tmp
             assert wanted in words
 
 
-def test_a_built_cuda_extension_holds_code_for_both_architectures():
+def test_a_built_cuda_extension_holds_machine_code():
     found = importlib.util.find_spec("rlmba._cuda")
     if found is None or found.origin is None:
         pytest.skip("the CUDA extension was not built")
@@ -112,8 +141,77 @@ def test_a_built_cuda_extension_holds_code_for_both_architectures():
         [program, "--list-elf", found.origin],
         capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
-    for architecture in ("sm_80", "sm_90"):
-        assert architecture in done.stdout
+    assert "sm_" in done.stdout
+
+
+def test_a_source_archive_builds_alone(tmp_path):
+    """Unpacked outside of the repository, it makes the same wheel as the repository, and configures."""
+    if importlib.util.find_spec("scikit_build_core") is None:
+        pytest.skip("no scikit-build-core; the extra `test` brings it")
+
+    def built(what: str, source: Path, folder: Path) -> Path:
+        code = (
+            f"import sys; from scikit_build_core.build import build_{what} as build;"
+            "build(sys.argv[1], {'wheel.cmake': 'false'})"
+        )
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", code, str(folder)], cwd=source, check=True, timeout=300
+        )
+        (path,) = folder.iterdir()
+        return path
+
+    archive = built("sdist", ROOT, tmp_path / "sdist")
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    assert not (source / ".git").exists()
+    wheels = [built("wheel", ROOT, tmp_path / "one"), built("wheel", source, tmp_path / "two")]
+    contents = [{(i.filename, i.CRC) for i in zipfile.ZipFile(w).infolist()} for w in wheels]
+    differing = {name for name, _ in contents[0] ^ contents[1]}
+    assert {name for name in differing if not name.endswith("/RECORD")} == set()
+    done = configure(tmp_path / "build", "OFF", source=source)
+    assert done.returncode == 0, done.stderr
+    assert list(source.glob("csrc/cpu/*.cpp"))
+
+
+def test_the_conda_recipe_has_what_the_package_requires():
+    tomllib = pytest.importorskip("tomllib")
+    import jinja2
+    import yaml
+
+    def load_file_data(name: str, from_recipe_dir: bool = False):
+        assert from_recipe_dir
+        return tomllib.loads((ROOT / "recipe" / name).read_text(encoding="utf-8"))
+
+    text = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    given = {"load_file_data": load_file_data, "PYTHON": "python"}
+    words = {"compiler": lambda language: f"{language}_compiler", "stdlib": lambda c: f"{c}_stdlib"}
+    recipe = yaml.safe_load(
+        jinja2.Template(text, undefined=jinja2.StrictUndefined).render(given | words)
+    )
+    project = load_file_data("../pyproject.toml", from_recipe_dir=True)["project"]
+    assert recipe["package"] == {"name": "rlmba", "version": project["version"]}
+    run = recipe["requirements"]["run"]
+    assert len(run) == 1 + len(project["dependencies"])
+    assert "pytorch>=2.6,<2.15" in run
+    assert {"torchaudio>=2.6,<2.12", "numpy>=1.24"} <= set(run)
+    assert not [d for d in run if d.startswith("torch>")]
+    names = (recipe["build"]["entry_points"], [f"{k} = {v}" for k, v in project["scripts"].items()])
+    assert names[0] == names[1]
+
+
+def test_release_notes_are_a_section_of_the_changelog():
+    def notes(version: str) -> subprocess.CompletedProcess[str]:
+        script = [sys.executable, str(ROOT / ".ci" / "release_notes.py"), version]
+        return subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+
+    done = notes("Unreleased")
+    assert done.returncode == 0
+    assert done.stdout.startswith("### ")
+    assert "\n## " not in done.stdout
+    missing = notes("99.0.0")
+    assert missing.returncode != 0
+    assert "expected a section '## [99.0.0] - YYYY-MM-DD'" in missing.stderr
 
 
 @pytest.fixture(scope="module")
