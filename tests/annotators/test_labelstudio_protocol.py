@@ -309,5 +309,5 @@ def test_the_latest_batch_comes_first_then_earlier_rounds():
         for one, rank in new_ranks(batch(), tasks)
     ]
     assert sorted(by_task, key=lambda t: t[2]) == [
-        ("a/0", 3, 1), ("a/1", 3, 2), ("b", 2, 4), ("a/1", 1, 5), ("a/0", 1, 6), ("mine", "?", 7),
+        ("a/0", 3, 1), ("a/1", 3, 2), ("b", 2, 4), ("a/1", 1, 5), ("a/0", 1, 6),
     ]  # fmt: skip

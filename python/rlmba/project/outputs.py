@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,7 +35,14 @@ from rlmba.data.shard_files import (
     write_shard_list,
 )
 from rlmba.data.shards import ShardedPool
-from rlmba.errors import DataError, NonFiniteError, StorageError, UsageError, WorkerError
+from rlmba.errors import (
+    DataError,
+    NonFiniteError,
+    RlmbaWarning,
+    StorageError,
+    UsageError,
+    WorkerError,
+)
 from rlmba.learner.trained import Trained
 from rlmba.project.network_outputs import NetworkOutputs, allowed_features_folder, chunk_of
 from rlmba.project.predict import read_new
@@ -54,6 +63,8 @@ LEFT_OUT = "left_out.csv"
 _LOG = "written.jsonl"
 _PART = re.compile(r"part-\d{5,}\.parquet")
 _TEMPORARY = re.compile(r"\.part-\d{5,}\.parquet\.[0-9a-f]+\.tmp")
+_PATIENCE = 5.0
+"""Seconds that processes get to end by themselves."""
 _ATTEMPTS = 3
 """Processes that may die during the same shard."""
 _NOTHING_READ = "no modality could be read"
@@ -219,7 +230,11 @@ class _ShardTask:
 
     def run(self, tick: Callable[[], None]) -> _Written:
         """Write the shard in a process of its own, which keeps the network for the next one."""
-        return self.write(_opened(self.job), tick)
+        opened = _opened(self.job)
+        with warnings.catch_warnings():  # the process that planned the shards has said them
+            warnings.simplefilter("ignore", RlmbaWarning)
+            opened.samples(self.source.path)
+        return self.write(opened, tick)
 
     def write(self, opened: _Opened, tick: Callable[[], None]) -> _Written:
         """Write the shard."""
@@ -535,21 +550,19 @@ def _results(
         else:
             pool = _processes(min(processes or 1, len(tasks)))
         queue = stack.enter_context(TaskQueue(pool, tasks))
-        yield _elsewhere(queue, opened.step, count)
+        yield _elsewhere(queue, min(opened.step, max(t.end - t.begin for t in tasks)), count)
 
 
 def _here(
     opened: _Opened, tasks: Sequence[_ShardTask], count: _Count
 ) -> Iterator[tuple[_ShardTask, _Written]]:
     for task in tasks:
-        blocks = 0
+        steps = itertools.count(opened.step, opened.step)
+        yield task, task.write(opened, functools.partial(_show_block, count, steps, task))
 
-        def tick() -> None:
-            nonlocal blocks
-            blocks += 1
-            count.within(blocks * opened.step)
 
-        yield task, task.write(opened, tick)
+def _show_block(count: _Count, steps: Iterator[int], task: _ShardTask) -> None:
+    count.within(min(next(steps), task.end - task.begin))
 
 
 def _processes(limit: int) -> Workers:
@@ -559,7 +572,7 @@ def _processes(limit: int) -> Workers:
     def environment(slot: int) -> dict[str, str]:
         return worker_environment(slot, threads) | {"LOCAL_WORLD_SIZE": str(limit)}
 
-    return Workers(limit, environment=environment)
+    return Workers(limit, environment=environment, patience=_PATIENCE)
 
 
 def _elsewhere(queue: TaskQueue, step: int, count: _Count) -> Iterator[tuple[_ShardTask, _Written]]:

@@ -108,10 +108,15 @@ class Client:
         return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
 
     def open_tasks(self, project: int) -> list[dict[str, Any]]:
-        """The tasks of all rounds that have no submitted annotation, as :meth:`tasks` gives them."""
-        return self._filtered(project, "total_annotations", 0)
+        """The tasks of all rounds that have no submitted annotation, as :meth:`tasks` gives them.
 
-    def _filtered(self, project: int, column: str, number: int) -> list[dict[str, Any]]:
+        Their data are as stored: addresses of storages are not replaced by those of the server.
+        """
+        return self._filtered(project, "total_annotations", 0, resolve_uri=False)
+
+    def _filtered(
+        self, project: int, column: str, number: int, **options: Any
+    ) -> list[dict[str, Any]]:
         rule = {
             "filter": f"filter:tasks:{column}",
             "operator": "equal",
@@ -123,7 +128,12 @@ class Client:
             return [
                 {"id": int(t.id), "data": dict(t.data), "annotations": list(t.annotations or ())}
                 for t in self._api.tasks.list(
-                    project=project, query=query, fields="all", page_size=200, request_options=_ONCE
+                    project=project,
+                    query=query,
+                    fields="all",
+                    page_size=200,
+                    request_options=_ONCE,
+                    **options,
                 )
             ]
 

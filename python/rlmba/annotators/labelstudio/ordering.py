@@ -52,7 +52,7 @@ def new_ranks(
     """The tasks whose rank is to change, and their new ranks.
 
     Tasks of the batch have the rank of their question. Tasks of earlier rounds follow, the latest round
-    first, in their own order. Tasks of nobody's questions come last, by number.
+    first, in their own order. Tasks that are no questions are left alone; they come last.
 
     Parameters
     ----------
@@ -68,19 +68,19 @@ def new_ranks(
     others = []
     for task in tasks:
         sample = asked.question(task)
-        if sample is None:
-            others.append(task)
-        else:
+        if sample is not None:
             ranked.append((task, rank_of[sample]))
+        elif round_of(task) is not None:
+            others.append(task)
     others.sort(key=_age)
     ranked += [(task, last + place) for place, task in enumerate(others, start=1)]
     return [(task, rank) for task, rank in ranked if task["data"].get(RANK) != rank]
 
 
 def _age(task: Mapping[str, Any]) -> tuple[int, float, int]:
-    number, rank = round_of(task), task["data"].get("rank")
+    rank = task["data"].get("rank")
     return (
-        -(-1 if number is None else number),
+        -(round_of(task) or 0),
         rank if isinstance(rank, int | float) else float("inf"),
         task["id"],
     )
