@@ -43,6 +43,16 @@ def write_parquet(path, part, **options):
     pq.write_table(pa.table(columns), f"{path}.parquet", **options)
 
 
+def write_lance(path, part):
+    lance = pytest.importorskip("lance")
+    import pyarrow.parquet as pq
+
+    write_parquet(path, part)
+    file = path.with_name(f"{path.name}.parquet")
+    lance.write_dataset(pq.read_table(file), f"{path}.lance")
+    file.unlink()
+
+
 def write_npz(path, part):
     np.savez(f"{path}.npz", **part)
 
@@ -81,7 +91,7 @@ def write_arrow(path, part):
         file.rename(f"{path}.arrow")
 
 
-WRITERS = [write_parquet, write_npz, write_npy, write_tensors, write_arrow]
+WRITERS = [write_parquet, write_npz, write_npy, write_tensors, write_arrow, write_lance]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -213,11 +223,14 @@ def test_shards_that_differ(tmp_path, arrays, change, message):
         ShardedPool(tmp_path)
 
 
-@pytest.mark.parametrize("write", [write_parquet, write_npz, write_tensors, write_arrow])
+@pytest.mark.parametrize(
+    "write", [write_parquet, write_npz, write_tensors, write_arrow, write_lance]
+)
 def test_a_damaged_shard_is_named(tmp_path, arrays, write):
     for k, part in enumerate(parts(arrays)):
         write(tmp_path / f"part-{k}", part)
-    file = next(p for p in tmp_path.glob("part-3.*") if p.is_file())
+    inside = [p for p in tmp_path.rglob("*") if p.is_file() and "part-3." in str(p)]
+    file = max(inside, key=lambda p: p.stat().st_size)
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match="part-3"):

@@ -80,10 +80,21 @@ class _Shard:
             yield start, min(start + size, end)
 
 
+def _files_in(path: Path) -> list[Path]:
+    """The file of a shard, or the files of a folder that is one, in order."""
+    if not path.is_dir():
+        return [path]
+    return sorted(f for f in path.rglob("*" if _is_lance(path) else "*.npy") if f.is_file())
+
+
+def _is_lance(path: Path) -> bool:
+    return path.suffix.lower() == ".lance"
+
+
 def _state_of(path: Path) -> list[tuple[str, int, int, int]] | None:
     """What tells a file, or the files of a folder, from others; None if a file is gone."""
     try:
-        files = sorted(path.rglob("*.npy")) if path.is_dir() else [path]
+        files = _files_in(path)
         return [
             (str(f), status.st_ino, status.st_size, status.st_mtime_ns)
             for f in files
@@ -175,14 +186,7 @@ class _Parquet(_Shard):
         self.rows = about.num_rows
         groups = [about.row_group(g).num_rows for g in range(about.num_row_groups)]
         self._ends = np.cumsum(groups).tolist()
-        self._stored: dict[str, list[str]] = {}
-        for field in self._file.schema_arrow:
-            name = field.name
-            # Only columns of single values are columns of an array: see table_arrays.
-            match = None if hasattr(field.type, "value_type") else NUMBERED.fullmatch(name)
-            self._stored.setdefault(match["name"] if match else name, []).append(name)
-        if "id" in self._stored:
-            self._stored["ids"] = self._stored.pop("id")
+        self._stored = _stored_names(self._file.schema_arrow)
         if not self.rows:
             self.columns = dict.fromkeys(self._stored, _UNKNOWN)
         elif known := _columns_of(self._file.schema_arrow):
@@ -219,6 +223,45 @@ class _Parquet(_Shard):
             if at >= end:
                 break
         return self._arrays(*found)
+
+
+class _Lance(_Shard):
+    """A Lance data set, at the version that it has when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            import lance
+        except ImportError as error:
+            raise UsageError(
+                f'{path}: reading Lance needs its package; pip install "rlmba[lance]"'
+            ) from error
+        self._data = lance.dataset(str(path))
+        self.rows = self._data.count_rows()
+        self._stored = _stored_names(self._data.schema)
+        if not self.rows:
+            self.columns = dict.fromkeys(self._stored, _UNKNOWN)
+        else:
+            known = _columns_of(self._data.schema)
+            first = {} if known else self.read(list(self._stored), 0, 1)
+            self.columns = known or {k: _column(a) for k, a in first.items()}
+
+    def read(self, names: Sequence[str], begin: int, end: int) -> Arrays:
+        stored = [s for name in names for s in self._stored[name]]
+        table = self._data.to_table(columns=stored, offset=begin, limit=end - begin)
+        return table_arrays(self.path, table)
+
+
+def _stored_names(schema: Any) -> dict[str, list[str]]:
+    """The columns of a table by the arrays that they belong to."""
+    found: dict[str, list[str]] = {}
+    for field in schema:
+        # Only columns of single values are columns of an array: see table_arrays.
+        match = None if hasattr(field.type, "value_type") else NUMBERED.fullmatch(field.name)
+        found.setdefault(match["name"] if match else field.name, []).append(field.name)
+    if "id" in found:
+        found["ids"] = found.pop("id")
+    return found
 
 
 def _columns_of(schema: Any) -> dict[str, Column] | None:
@@ -267,6 +310,8 @@ class _Arrow(_Shard):
 
 def _opener(path: Path) -> Callable[[Path], _Shard] | None:
     if path.is_dir():
+        if _is_lance(path):
+            return _Lance
         return _Mapped if any(path.glob("*.npy")) else None
     kinds: dict[str, Callable[[Path], _Shard]] = {
         ".parquet": _Parquet,
@@ -284,7 +329,8 @@ def _open(path: Path, listed: ShardFile | None = None) -> _Shard:
     opener = _opener(path)
     if opener is None:
         raise DataError(
-            f"{path}: expected a shard: a file of {', '.join(_FILES)}, or a folder with .npy files"
+            f"{path}: expected a shard: a file of {', '.join(_FILES)}, or a folder with .npy files or "
+            "named .lance"
         )
     try:
         with _readable(path):
@@ -340,7 +386,8 @@ class ShardedPool:
     shards : path or sequence of path
         Shards in order, or one folder, whose shards are taken in the order of their names (part-2 before
         part-10). A shard is a ``.parquet``, ``.safetensors`` or ``.npz`` file, an ``.arrow`` file as Hugging
-        Face ``datasets`` save it, or a folder with one ``.npy`` file an array. Columns have the names that
+        Face ``datasets`` save it, a folder with one ``.npy`` file an array, or a ``.lance`` folder.
+        Columns have the names that
         :func:`rlmba.data.pool_file.read_pool` reads: ``ids`` (or ``id``), ``features``, ``features/image``,
         ``logits``, ``present``, ``labeled``, ``labels``, ... If the folder has a ``shards.json``, as
         ``rlmba outputs`` writes it, the shards must be those that it lists, of the listed sizes.
@@ -518,6 +565,8 @@ def _listed(shards: Path | str | Sequence[Path | str]) -> list[Path]:
     path = Path(shards)
     if not path.is_dir():
         return [path]
+    if _is_lance(path):
+        return [path]
     inside = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=_natural)
     found = [p for p in inside if _opener(p) is not None]
     if found:
@@ -550,8 +599,7 @@ def _files_of(folder: Path, paths: Sequence[Path]) -> dict[Path, ShardFile]:
 
 
 def _bytes_of(path: Path) -> int:
-    files = path.rglob("*.npy") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in _files_in(path))
 
 
 def _require_alike(shard: _Shard, first: _Shard) -> None:
