@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlmba.adapters.common import READS_FEATURES, class_positions, reads_logits, split, with_inputs
+from rlmba.adapters.common import READS_FEATURES, class_positions, split, with_inputs
 from rlmba.errors import DataError, UsageError
 from rlmba.kernels.common.random import Rng
 from rlmba.strategies import Strategy
@@ -237,7 +237,7 @@ def _stacked(
     width = next((v.shape for v in vectors if v is not None), None)
     if width is None:
         raise UsageError(
-            f"{what}: expected vectors in the field {path!r}, got none in the {len(ids)} samples of the view; "
+            f"{what}: expected vectors in the field {path!r}, got none in {len(ids)} samples; "
             "compute them first, for example with view.compute_embeddings(model, embeddings_field=...)"
         )
     for row, vector in enumerate(vectors):
@@ -334,7 +334,7 @@ def _positions(
     columns = _fused(given)[1]
     if columns is not None and columns.shape[1] != len(names):
         raise UsageError(
-            f"classes: expected the names of the {columns.shape[1]} columns of the logits, in their order, got "
+            f"classes: expected the names of the {columns.shape[1]} columns of the logits, got "
             f"{len(names)} names ({names[:_SHOWN]}); pass classes=[...]"
         )
     found = class_positions(own, names)

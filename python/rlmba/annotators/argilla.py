@@ -222,7 +222,8 @@ def _votes(table: Table, row: int, responses: Any) -> list[str]:
         )
     said: dict[str, str] = {}
     for question in (CHOICES, NEW_CLASS):
-        for i, response in enumerate(responses.get(question) or ()):
+        given = responses.get(question) or []
+        for i, response in enumerate(given if isinstance(given, list) else [given]):
             if not isinstance(response, Mapping) or not isinstance(response.get("value"), str):
                 raise DataError(
                     f"{table.place(row)}: question {question!r}: expected responses with one text as their "

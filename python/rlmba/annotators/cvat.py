@@ -6,6 +6,7 @@ import json
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -25,6 +26,8 @@ __all__ = ["read_tags", "write_batch"]
 _HOW = "export the task again as 'CVAT for images 1.1'"
 _MEMBER = "annotations.xml"
 _CHUNK = 1 << 20
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+"""What reading a damaged, encrypted or unusual archive raises."""
 _LONGEST_LABEL, _LONGEST_FILE = 64, 255
 
 
@@ -144,7 +147,7 @@ def read_tags(path: Path) -> Table:
         raise DataError(f"{path}: expected {_MEMBER} in the archive, found none; {_HOW}") from None
     except expat.ExpatError as error:
         raise DataError(f"{path} is not XML ({error}); {_HOW}") from None
-    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path} could not be read ({error}); {_HOW}") from error
 
 
@@ -191,7 +194,8 @@ class _Tags:
     def _attribute(self, tag: str, attributes: dict[str, str], name: str, line: int) -> str:
         if name not in attributes:
             raise DataError(
-                f"{self.path}, line {line}: expected <{tag} {name}=...>, got {sorted(attributes)[:10]}; {_HOW}"
+                f"{self.path}, line {line}: expected <{tag} {name}=...>, got "
+                f"{sorted(attributes)[:10]}; {_HOW}"
             )
         return attributes[name]
 
