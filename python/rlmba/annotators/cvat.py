@@ -218,5 +218,5 @@ def _parse(path: Path, file: IO[bytes]) -> Table:
             )
         parser.Parse(chunk, False)
     parser.Parse(b"", True)
-    ids, labels, lines = ([row[i] for row in found.rows] for i in range(3))
-    return Table(path, {"id": ids, "label": labels}, lines)
+    ids, labels = [row[0] for row in found.rows], [row[1] for row in found.rows]
+    return Table(path, {"id": ids, "label": labels}, [row[2] for row in found.rows])
