@@ -39,6 +39,7 @@ def modules() -> list[str]:
 # What an adapter or an example script needs in addition to the package.
 LIBRARIES = {
     "rlmba.adapters.baal": "baal",
+    "rlmba.adapters.fiftyone": "fiftyone",
     "rlmba.adapters.skactiveml": "skactiveml",
     "rlmba.adapters.small_text": "small_text",
     "with_baal.py": "baal",

@@ -51,7 +51,7 @@ def test_select_is_there_without_torch_and_without_other_libraries():
         assert "select" in dir(rlmba)
         import numpy as np
         print(rlmba.select("margin", logits=np.eye(3), n=1).positions.tolist())
-        other = {"torch", "skactiveml", "modAL", "baal", "small_text", "pyarrow", "sklearn"}
+        other = {"torch", "skactiveml", "modAL", "baal", "small_text", "fiftyone", "pyarrow", "sklearn"}
         print(sorted(other & set(sys.modules)))
     """
     done = python(code)

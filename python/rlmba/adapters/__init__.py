@@ -7,4 +7,5 @@ library is installed::
     from rlmba.adapters import modal       # modAL; the library itself is not imported
     from rlmba.adapters import baal
     from rlmba.adapters import small_text
+    from rlmba.adapters import fiftyone
 """

@@ -21,6 +21,8 @@ from rlmba.tables import SEPARATORS, write_table
 
 __all__ = ["LabelFile"]
 
+_TOOLS = ("cvat", "argilla")
+
 
 class LabelFile:
     """Writes ``to_label.csv``, and reads the labels that people enter in its column ``label``.
@@ -38,14 +40,24 @@ class LabelFile:
         What separates the cells when the file is written: a comma, semicolon, tab or bar. When it is read,
         all of them are recognized. Excel opens a file correctly by a double click only if the separator is
         that of the country's settings: a semicolon where numbers have a decimal comma.
+    tool : {"cvat", "argilla"} or None
+        A labeling tool that each batch is also exported for, to the folder ``cvat`` or ``argilla``. What
+        it exports is read by ``rlmba collect --labels FILE``.
 
     Raises
     ------
     UsageError
-        If the file's name does not end in .csv, or the separator is not one of these.
+        If the file's name does not end in .csv, or the separator or the tool is not one of these.
     """
 
-    def __init__(self, folder: Path, *, path: Path | None = None, separator: str = ",") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        path: Path | None = None,
+        separator: str = ",",
+        tool: str | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.path = self.folder / str(path or "to_label.csv")
         self.separator = separator
@@ -57,6 +69,11 @@ class LabelFile:
             raise UsageError(
                 f"annotator 'file', option separator: expected one of {list(SEPARATORS)}, got {separator!r}"
             )
+        if tool not in (None, *_TOOLS):
+            raise UsageError(
+                f"annotator 'file', option tool: expected one of {list(_TOOLS)}, got {tool!r}"
+            )
+        self._tool = tool
         self._tickets = Tickets(self.folder / "tickets" / "file")
 
     def request(self, batch: LabelBatch) -> str:
@@ -70,12 +87,13 @@ class LabelFile:
         AnnotatorError
             If there is a file that no round of this project asked for.
         DataError
-            If labels in the file to replace are not allowed, an id cannot be written, or a class has the
-            name that means "cannot tell".
+            If labels in the file to replace are not allowed, an id cannot be written, a class has the
+            name that means "cannot tell", or the tool cannot show the batch.
         StorageError
             If the file cannot be written.
         """
         require_writable(batch.classes)
+        self._export(batch)
         newest, place = self._newest(), self._place(batch.round)
         before = self._asked(batch.round)
         if before is None and place == self.path and place.exists():
@@ -131,6 +149,17 @@ class LabelFile:
         except DataError:
             self._refuse_earlier(place, batch.round)
             raise
+
+    def _export(self, batch: LabelBatch) -> None:
+        """Write the batch for the labeling tool, if there is one."""
+        if self._tool == "cvat":
+            from rlmba.annotators import cvat
+
+            cvat.write_batch(self.folder / "cvat", batch)
+        elif self._tool == "argilla":
+            from rlmba.annotators import argilla
+
+            argilla.write_batch(self.folder / "argilla" / _ticket(batch.round), batch, self.folder)
 
     def _refuse_earlier(self, place: Path, round_: int) -> None:
         """Raise if a spreadsheet that was still open has saved an earlier round's file over this one."""

@@ -16,9 +16,10 @@ from rlmba.spreadsheet import unguarded
 if TYPE_CHECKING:
     from rlmba.data.table import Table
 
-__all__ = ["read_labels", "require_writable"]
+__all__ = ["read_label_table", "read_labels", "require_writable"]
 
 _SHOWN_PROBLEMS = 10
+_OF_CVAT = (".xml", ".zip")
 _AMBIGUOUS = (
     f'{CANNOT_TELL!r} is the name of a class, and in a table of labels it means "cannot tell"'
 )
@@ -39,6 +40,30 @@ def require_writable(classes: Iterable[str]) -> None:
         )
 
 
+def read_label_table(path: Path) -> Table:
+    """Read a table of labels, or what a labeling tool exports, as a table with ``id`` and ``label``.
+
+    Parameters
+    ----------
+    path : path
+        A file that :func:`rlmba.data.table.read_table` reads; ``.xml`` or ``.zip`` of CVAT
+        (:func:`rlmba.annotators.cvat.read_tags`); or JSON with records of Argilla
+        (:func:`rlmba.annotators.argilla.labels_of`).
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    """
+    from rlmba.annotators import argilla, cvat
+    from rlmba.data.table import read_table
+
+    if path.suffix.lower() in _OF_CVAT:
+        return cvat.read_tags(path)
+    table = read_table(path)
+    return argilla.labels_of(table) if argilla.is_records(table) else table
+
+
 def read_labels(
     path: Path | Table,
     *,
@@ -57,7 +82,7 @@ def read_labels(
     Parameters
     ----------
     path : path or Table
-        A file that :func:`rlmba.data.table.read_table` reads, or its result.
+        A file that :func:`read_label_table` reads, or its result.
     ids : iterable of str
         The ids that a label may be for.
     classes : sequence of str
@@ -79,9 +104,9 @@ def read_labels(
         although a class has that name, or an id has two labels. The message lists the first ten such rows. No
         label is taken from the file then.
     """
-    from rlmba.data.table import Table, read_table
+    from rlmba.data.table import Table
 
-    table = path if isinstance(path, Table) else read_table(Path(path))
+    table = path if isinstance(path, Table) else read_label_table(Path(path))
     problems = _RowProblems(table)
     refuse = others == "refuse"
     found = _labels_by_id(

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmba.annotators.label_table import read_labels, require_writable
+from rlmba.annotators.label_table import read_label_table, read_labels, require_writable
 from rlmba.errors import AnnotatorError
 from rlmba.runfolder.batches import LabelBatch, Tickets
 
@@ -49,9 +49,7 @@ class Oracle:
 
     @cached_property
     def _table(self) -> Table:
-        from rlmba.data.table import read_table
-
-        return read_table(self.truth)
+        return read_label_table(self.truth)
 
     def collect(self, ticket: str) -> Mapping[str, str | None]:
         """The labels of the whole batch; None where the table says ``?``.

@@ -21,7 +21,7 @@ def collect(
     ] = False,
     labels: Annotated[
         Path | None,
-        typer.Option(help="A table with id and label: corrections, or labels from another source."),
+        typer.Option(help="A table with id and label, or an export of CVAT or Argilla."),
     ] = None,
 ) -> None:
     """Collect labels; once the batch is complete, train on all labels and finish the round."""

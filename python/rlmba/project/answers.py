@@ -113,8 +113,8 @@ def collect_answers(project: Project, labels: Path | None = None) -> tuple[int, 
     project : Project
         Opened to write.
     labels : path or None
-        A table with the columns id and label, see :func:`rlmba.annotators.read_labels`. Its labels replace
-        earlier ones.
+        A table with the columns id and label, or an export of CVAT or Argilla; see
+        :func:`rlmba.annotators.read_labels`. Its labels replace earlier ones.
 
     Returns
     -------

@@ -1,0 +1,190 @@
+# ruff: noqa: E402 - the database is chosen before FiftyOne is imported
+"""On datasets and views of FiftyOne, with its own database or one in memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("fiftyone") is None:
+    pytest.skip("FiftyOne is not installed", allow_module_level=True)
+
+from tests.helpers import fiftyone_database
+
+fiftyone_database.prepare(Path(tempfile.mkdtemp(prefix="rlmba_fiftyone_")))
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+
+import rlmba
+from rlmba.adapters.fiftyone import select
+from rlmba.errors import DataError, UsageError
+from rlmba.strategies.uncertainty import margin_difficulty
+
+CLASSES = ["bird", "cat", "dog"]
+N, LABELED = 40, 6
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(N, 8)), rng.normal(size=(N, 3))
+
+
+@pytest.fixture
+def dataset(arrays):
+    made = fo.Dataset()
+    made.add_samples(
+        fo.Sample(
+            filepath=f"/pictures/{i}.jpg",
+            image=arrays[0][i],
+            text=arrays[0][i, :5],
+            predictions=fo.Classification(label="cat", logits=arrays[1][i]),
+            ground_truth=fo.Classification(label=CLASSES[i % 3]) if i < LABELED else None,
+        )
+        for i in range(N)
+    )
+    yield made
+    made.delete()
+
+
+GIVEN = {"label_field": "ground_truth", "embeddings": "image", "logits": "predictions.logits"}
+
+
+def test_the_batch_of_the_arrays_is_marked(dataset, arrays):
+    batch = select(dataset, "rlmba-x", 5, rng=0, **GIVEN)
+    expected = rlmba.select(
+        "rlmba-x", features=arrays[0], logits=arrays[1], labeled=np.arange(LABELED), n=5, rng=0
+    )
+    assert batch.positions.tolist() == expected.positions.tolist()
+    assert batch.ids.tolist() == [dataset.values("id")[p] for p in expected.positions]
+    ranks = dataset.values("rlmba_rank")
+    assert [ranks[p] for p in batch.positions] == [1, 2, 3, 4, 5]
+    assert sum(r is not None for r in ranks) == 5
+    scores = dataset.values("rlmba_score")
+    assert [scores[p] for p in batch.positions] == batch.scores.tolist()
+    assert dataset.match_tags("rlmba").count() == 5
+    assert dataset.values("difficulty") == pytest.approx(margin_difficulty(arrays[1]))
+
+
+def test_the_next_batch_replaces_the_marks_and_another_tag_keeps_the_batches(dataset):
+    first = select(dataset, "margin", 4, tag="one", **GIVEN)
+    for id_ in first.ids:
+        sample = dataset[str(id_)]
+        sample["ground_truth"] = fo.Classification(label="dog")
+        sample.save()
+    second = select(dataset, "margin", 3, tag="two", **GIVEN)
+    assert not set(first.ids) & set(second.ids)
+    assert set(dataset.match_tags("one").values("id")) == set(first.ids)
+    assert set(dataset.match_tags("two").values("id")) == set(second.ids)
+    assert set(dataset.match(F("rlmba_rank") > 0).values("id")) == set(second.ids)
+    select(dataset, "margin", 1, tag="two", **GIVEN)
+    assert dataset.match_tags("two").count() == 1
+
+
+def test_a_view_is_its_own_pool_and_may_depend_on_the_marks(dataset):
+    select(dataset, "margin", 10, **GIVEN)
+    view = dataset.match_tags("rlmba")
+    before = view.values("id")
+    batch = select(view, "margin", 3, **GIVEN)
+    assert set(batch.ids) <= set(before)
+    assert set(dataset.match_tags("rlmba").values("id")) == set(batch.ids)
+
+
+def test_several_modalities_of_which_a_sample_lacks_one(dataset):
+    sample = dataset.skip(20).first()
+    sample["text"] = None
+    sample.save()
+    batch = select(
+        dataset,
+        "coreset",
+        5,
+        label_field="ground_truth",
+        embeddings={"image": "image", "text": "text"},
+    )
+    assert len(set(batch.ids)) == 5
+    assert not dataset.has_field("difficulty") or set(dataset.values("difficulty")) == {None}
+    with pytest.raises(DataError, match="has no vector in the field 'text'"):
+        select(dataset, "coreset", 5, label_field=None, embeddings="text")
+
+
+def test_a_function_gives_the_outputs_and_a_strategy_reads_the_labels(dataset, arrays):
+    batch = select(
+        dataset,
+        "rlmba-h",
+        3,
+        label_field="ground_truth",
+        embeddings="image",
+        model=lambda view: {"logits": arrays[1][: view.count()]},
+        classes=CLASSES,
+        rng=0,
+    )
+    assert len(batch) == 3
+    assert min(batch.positions) >= LABELED
+
+
+def test_a_network_of_this_package_predicts_from_the_embeddings(dataset, arrays):
+    class Network:
+        classes = tuple(CLASSES)
+        modalities = ("image",)
+
+        def predict(self, samples):
+            assert set(samples) == {"image"}
+            p = np.exp(arrays[1])
+            return type("P", (), {"probabilities": p / p.sum(1, keepdims=True)})
+
+    given = {"label_field": None, "embeddings": {"image": "image"}, "model": Network()}
+    batch = select(dataset, "margin", 3, **given)
+    assert batch.positions.tolist() == np.argsort(-margin_difficulty(arrays[1]))[:3].tolist()
+    with pytest.raises(UsageError, match="expected embeddings="):
+        select(dataset, "margin", 3, **given | {"embeddings": "image"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": N}, "34"),
+        ({"embeddings": "imag"}, "expected one of the view's fields, got 'imag'"),
+        (
+            {"embeddings": None},
+            "pass embeddings=FIELD. Fields with vectors in this view: image, text",
+        ),
+        ({"logits": None}, "pass logits=FIELD or model="),
+        ({"label_field": "truth"}, "label_field: expected one of the view's fields, got 'truth'"),
+        ({"label_field": "image"}, "a field with one class"),
+        ({"tag": " "}, "tag: expected a text"),
+        ({"model": print}, "got both"),
+        ({"view": [1, 2]}, "expected a dataset or view of FiftyOne, got list"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(dataset, change, message):
+    given = {"view": dataset, "strategy": "rlmba-x", "n": 3, **GIVEN, **change}
+    with pytest.raises(UsageError, match=message):
+        select(given.pop("view"), given.pop("strategy"), given.pop("n"), **given)
+    assert not dataset.has_field("rlmba_rank")
+    assert dataset.count_sample_tags() == {}
+
+
+def test_vectors_that_are_missing_or_of_another_width(dataset):
+    dataset.add_sample_field("empty", fo.VectorField)
+    with pytest.raises(UsageError, match="expected vectors in the field 'empty', got none in 40"):
+        select(dataset, "coreset", 3, label_field=None, embeddings="empty")
+    sample = dataset.skip(7).first()
+    sample["image"] = np.zeros(9)
+    sample.save()
+    with pytest.raises(DataError, match=rf"shape \(9,\).*{sample.id}"):
+        select(dataset, "coreset", 3, label_field=None, embeddings="image")
+
+
+def test_labels_that_are_no_class_and_fields_of_the_same_name(dataset):
+    with pytest.raises(DataError, match="expected one of the classes"):
+        select(dataset, "rlmba-h", 3, classes=["a", "b", "c"], **GIVEN)
+    with pytest.raises(UsageError, match="names of the 3 columns of the logits"):
+        select(dataset, "rlmba-h", 3, classes=["a", "b"], **GIVEN)
+    dataset.add_sample_field("difficulty", fo.StringField)
+    with pytest.raises(UsageError, match="field 'difficulty': expected a FloatField"):
+        select(dataset, "margin", 3, **GIVEN)
