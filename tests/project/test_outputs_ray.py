@@ -12,7 +12,7 @@ import pytest
 
 from rlmba.errors import DataError
 from rlmba.project.outputs import write_outputs
-from tests.helpers.trained_runs import new_samples, small_run
+from tests.helpers.trained_runs import new_samples, same_shards, small_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'rlmba[ray]'")
 pytestmark = pytest.mark.slow
@@ -37,10 +37,6 @@ def new(tmp_path):
     return new_samples(tmp_path / "new.npz", 200)
 
 
-def shards(pool):
-    return {p.name: p.read_bytes() for p in sorted(pool.glob("part-*.parquet"))}
-
-
 def test_a_node_that_is_lost_is_done_without(cluster, folder, new, tmp_path):
     """One of two nodes is killed after the first shard; the other one computes the rest."""
     lost = [cluster.add_node(num_cpus=1)]
@@ -56,7 +52,7 @@ def test_a_node_that_is_lost_is_done_without(cluster, folder, new, tmp_path):
     assert summary.rows == 200
     assert not list(tmp_path.glob("pool/.*"))
     write_outputs(folder, tmp_path / "alone", **given)
-    assert shards(tmp_path / "pool") == shards(tmp_path / "alone")
+    assert same_shards(tmp_path / "pool", tmp_path / "alone")
 
 
 def actors(cluster):
