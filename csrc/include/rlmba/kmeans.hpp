@@ -32,18 +32,18 @@ inline constexpr std::int64_t kSumLevels = sizeof(T) == sizeof(float) ? 2 : 3;
 // squared distances overflows.
 //
 // cluster_sums: adds the rows of x to the sums [levels, k, x.cols] of their labels, 0 <= label < k,
-// and their number to counts [k]. Each number is divided into `levels` = kSumLevels parts; a part is
-// a multiple of a power of two that magic[level] fixes, so its sums are exact, and do not depend on
-// the order of the rows, on how they are divided into calls, or on the number of threads.
+// and their number to counts [k]. Each number is divided into `levels` = kSumLevels parts; a part
+// is a multiple of a power of two that magic[level] fixes, so its sums are exact, and do not depend
+// on the order of the rows, on how they are divided into calls, or on the number of threads.
 //
 // row_pairs: the squared distances of each row of x to the rows before it, as in kmeans_plusplus;
 // pairs [x.rows, x.rows], of which only the part below the diagonal is written.
-#define RLMBA_DECLARE_KMEANS(T)                                                                 \
-  std::int64_t kmeans_plusplus(MatrixView<const T> x, const SeedingPlan& plan,                  \
-                               VectorView<std::int64_t> indices, double* squared,               \
-                               std::int64_t* labels);                                           \
-  void cluster_sums(MatrixView<const T> x, const std::int64_t* labels, std::int64_t k,          \
-                    const double* magic, double* sums, std::int64_t* counts);                   \
+#define RLMBA_DECLARE_KMEANS(T)                                                        \
+  std::int64_t kmeans_plusplus(MatrixView<const T> x, const SeedingPlan& plan,         \
+                               VectorView<std::int64_t> indices, double* squared,      \
+                               std::int64_t* labels);                                  \
+  void cluster_sums(MatrixView<const T> x, const std::int64_t* labels, std::int64_t k, \
+                    const double* magic, double* sums, std::int64_t* counts);          \
   void row_pairs(MatrixView<const T> x, double* pairs);
 RLMBA_FOR_EACH_ISA(RLMBA_DECLARE_KMEANS(float) RLMBA_DECLARE_KMEANS(double))
 #undef RLMBA_DECLARE_KMEANS
