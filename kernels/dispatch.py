@@ -77,7 +77,7 @@ def core() -> ModuleType | None:
     except ImportError as error:
         warnings.warn(
             f"rlmba's compiled extension is not available ({error}); the NumPy reference code is used, "
-            "which is much slower. Reinstall with a C++20 compiler present: pip install .",
+            "which is much slower. Reinstall where GCC (g++) is present: pip install .",
             RlmbaWarning,
             stacklevel=3,
         )
@@ -102,7 +102,7 @@ def require_core() -> Any:
     module = core()
     if module is None:
         raise BackendError(
-            "backend 'cpu' needs the compiled extension; reinstall with a C++20 compiler"
+            "backend 'cpu' needs the compiled extension; reinstall where GCC (g++) is present"
         )
     return module
 

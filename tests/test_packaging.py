@@ -77,6 +77,17 @@ def test_another_value_is_an_error(tmp_path):
     assert "RLMBA_CUDA=MAYBE: expected AUTO, ON or OFF" in done.stderr
 
 
+def test_another_compiler_is_an_error(tmp_path):
+    other = tmp_path / "clang++"  # what CMake does not take for GCC
+    other.write_text('#!/bin/sh\nexec g++ -D__clang__ "$@"\n')
+    other.chmod(0o755)
+    done = configure(tmp_path / "build", "OFF", {"CXX": str(other)})
+    assert done.returncode != 0
+    message = " ".join(done.stderr.split())
+    assert f"expected g++, found {other}." in message
+    assert "set CXX=g++" in message
+
+
 @pytest.mark.parametrize(
     ("capabilities", "variables", "expected"),
     [

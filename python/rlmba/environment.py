@@ -133,7 +133,7 @@ class Environment:
                 yield Problem(f"{package.name}: {package.problem}", remedy, package.needed)
         remedies = {
             "_core": "the NumPy reference code is used instead, which is much slower; "
-            "reinstall where a C++20 compiler is present: pip install .",
+            "reinstall where GCC (g++) is present: pip install .",
             "_cuda": "only GPU kernels need it; put nvcc on PATH and reinstall: "
             "pip install . --config-settings=cmake.define.RLMBA_CUDA=ON",
         }
