@@ -52,7 +52,7 @@ autodoc_default_options = {"members": True, "undoc-members": False}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 # Libraries of the extras whose adapters are documented: the site is the same with and without them.
-autodoc_mock_imports = ["baal", "skactiveml", "small_text"]
+autodoc_mock_imports = ["baal", "fiftyone", "skactiveml", "small_text"]
 smartquotes = False  # "--option" stays as it is
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
