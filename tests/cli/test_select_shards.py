@@ -199,6 +199,6 @@ def test_an_estimate_for_other_numbers_of_rows_and_processes(shards, tmp_path):
     assert re.search(
         r"memory of a process: at most [0-9.]+ GB and [0-9.]+ MB of temp", found.stdout
     )
-    assert re.search(r"network: [0-9.]+ GB received by a process, in [0-9,]+ rounds", found.stdout)
+    assert re.search(r"network: [0-9.]+ MB received by a process, in [0-9,]+ rounds", found.stdout)
     alone = run("--pool", shards, "-n", 10, "--dry-run", "--strategy", "margin")
     assert "network: none" in alone.stdout
