@@ -5,13 +5,15 @@
 
 The pool is made in FOLDER unless it is there: standard normal features and logits of 10 classes, as .npy
 files in 16 shards. Each selection is a command of its own with one thread a process. One process and two
-alternate, and the least seconds of the selection itself are compared. For k-center, the peer is the usual
-loop of torch.distributed: one pass over the rows for each center, and the farthest rows gathered.
+alternate, and the least seconds of the selection itself are compared; their batches must be equal. For
+k-center, the peer is the usual loop of torch.distributed: one pass over the rows for each center, and the
+farthest rows gathered. The distances of its picks must be those of `coreset`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import re
 import subprocess
@@ -62,7 +64,11 @@ def selected(folder, strategy, count, processes, memory, out):
 
 
 def loop(folder, count):
-    """Greedy k-center with one pass for each center, as a process of torch.distributed; prints seconds."""
+    """Greedy k-center with one pass for each center, as a process of torch.distributed.
+
+    Like `coreset` without labeled samples, it begins with the row nearest to the mean. It prints its
+    seconds, and saves the distance of each pick to the nearest one before.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("gloo")
     rank = dist.get_rank() if dist.is_initialized() else 0
@@ -71,19 +77,40 @@ def loop(folder, count):
     files = sorted(folder.glob("part-*/features.npy"))[rank::size]
     x = torch.from_numpy(np.concatenate([np.load(f) for f in files]))
     squares = (x * x).sum(1)
-    nearest = torch.full((len(x),), torch.inf)
-    center = x.mean(0)
-    for _ in range(count):
-        nearest = torch.minimum(nearest, squares - 2 * (x @ center) + center @ center)
-        best = int(nearest.argmax())
-        mine = torch.cat([nearest[best : best + 1], x[best]])
+
+    def largest(values):
+        """The row of all processes with the largest value, and that value."""
+        best = int(values.argmax())
+        mine = torch.cat([values[best : best + 1], x[best]])
         if size > 1:
             every = [torch.empty_like(mine) for _ in range(size)]
             dist.all_gather(every, mine)
             mine = max(every, key=lambda row: float(row[0]))
-        center = mine[1:]
+        return mine[1:], float(mine[0])
+
+    total = torch.cat([x.sum(0, dtype=torch.float64), torch.tensor([float(len(x))])])
+    if size > 1:
+        dist.all_reduce(total)
+    mean = (total[:-1] / total[-1]).float()
+    center, _ = largest(2 * (x @ mean) - squares)
+    nearest = torch.full((len(x),), torch.inf)
+    reach = []
+    for _ in range(count - 1):
+        nearest = torch.minimum(nearest, squares - 2 * (x @ center) + center @ center)
+        center, squared = largest(nearest)
+        reach.append(max(squared, 0.0) ** 0.5)
     if rank == 0:
         print(f"loop in {time.perf_counter() - start:.3f} s")
+        np.save(_reach_file(folder), reach)
+
+
+def _reach_file(folder):
+    return folder.parent / f"{folder.name}-reach.npy"
+
+
+def _scores(batch):
+    with batch.open(encoding="utf-8") as file:
+        return np.array([float(row["score"]) for row in csv.DictReader(file)])
 
 
 def main():
@@ -106,7 +133,7 @@ def main():
     if not (given.folder / "part-0").exists():
         write_pool(given.folder, given.rows, given.width)
     batch = given.folder.parent / f"{given.folder.name}-batch.csv"
-    found = {}
+    found, scores = {}, {}
     for strategy in given.strategies.split(","):
         times, peaks, batches = {1: [], 2: []}, {}, set()
         for _ in range(given.repeats):
@@ -116,16 +143,19 @@ def main():
                 )
                 seconds_of.append(seconds)
                 batches.add(batch.read_bytes())
+        assert len(batches) == 1, f"{strategy}: one process and two chose other batches"
+        scores[strategy] = _scores(batch)
         one, two = min(times[1]), min(times[2])
-        found[strategy] = {
-            "seconds": times, "ratio": one / two, "peak_mb": peaks, "equal": len(batches) == 1
-        }  # fmt: skip
+        found[strategy] = {"seconds": times, "ratio": one / two, "peak_mb": peaks}
         print(strategy, f"one {one:.1f} s, two {two:.1f} s, ratio {one / two:.2f}, {peaks} MB")
     if "coreset" in found:
         script = ["-m", "bench.study_shards", given.folder, "--loop", "--count", given.count]
         peer = {}
         for processes in (1, 2):
             said, peak = launched(processes, *script)
+            # Its distances are products in float32, so nearly equal rows may be picked in another order.
+            reach = np.load(_reach_file(given.folder))
+            np.testing.assert_allclose(reach, scores["coreset"][1:], rtol=1e-3)
             peer[processes] = {
                 "seconds": float(re.findall(r"in ([0-9.]+) s", said)[-1]),
                 "peak_mb": peak,
