@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
 from rlmba.method import completing
-from rlmba.method.completing import completed_features
+from rlmba.method.completing import Nearest, completed_features
 
 
 @pytest.fixture(params=[2, 2**14])
@@ -54,3 +55,16 @@ def test_complete_samples_are_returned_as_they_are():
     features = {"a": np.ones((3, 1), np.float32)}
     assert completed_features(features, None) is features
     assert completed_features(features, np.ones((3, 1), bool)) is features
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_distances_are_not_rounded_between_blocks(convert):
+    """The second block has a row that is nearer by less than a float32 can tell, the third a tie with it."""
+    origin = np.zeros((2, 2), np.float32)
+    first, second = np.float32([[1.0, 1e-4]]), np.float32([[1.0, 0.0]])
+    assert np.float32(np.hypot(*first[0].astype(float))) == np.float32(1)
+    nearest = Nearest(convert(origin))
+    for number, block in enumerate([first, second, second]):
+        value = np.full((1, 1), number, np.float32)
+        nearest.compare(convert(block), convert(value), np.array([number]))
+    np.testing.assert_array_equal(np.asarray(nearest.values), [[1], [1]])

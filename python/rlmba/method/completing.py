@@ -59,7 +59,8 @@ class Nearest:
             if labels is not None:
                 self.labels[closer] = labels[found]
         else:
-            near = kernels.min_distance(self._rows, coordinates)
+            # In float64: rounded to float32, distances of several blocks could be equal that are not.
+            near = kernels.min_distance(self._rows.double(), coordinates.double())
             if self.values is None:
                 self._on_device = near.distances.new_full(near.distances.shape, np.inf)
                 self.values = values.new_empty((len(self._rows), values.shape[1]))
