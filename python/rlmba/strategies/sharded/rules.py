@@ -22,8 +22,8 @@ from rlmba.strategies.bmmal import Bmmal
 from rlmba.strategies.coreset import CoreSet
 from rlmba.strategies.rlmba import Rlmba
 from rlmba.strategies.rlmba_x import RlmbaX
-from rlmba.strategies.sharded.paper import choose_rlmba
 from rlmba.strategies.sharded.query import Query
+from rlmba.strategies.sharded.rlmba import choose_rlmba
 from rlmba.strategies.uncertainty import margin_difficulty
 from rlmba.types import PoolOutputs
 
