@@ -356,11 +356,12 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from rlmba.errors import WorkerError
-from rlmba.project import network_outputs, outputs
+from rlmba.project import network_outputs, output_shards
+from rlmba.project.outputs import write_outputs
 
 network_outputs.CHUNK = 20
 folder, out, new, times = *map(Path, sys.argv[1:4]), int(sys.argv[4])
-columns = outputs._columns
+columns = output_shards._columns
 
 def dying(found):
     # The processes that have the second shard in hand die after its first block.
@@ -371,11 +372,11 @@ def dying(found):
         os.kill(os.getpid(), signal.SIGKILL)
     return columns(found)
 
-outputs._columns = dying
+output_shards._columns = dying
 
 if __name__ == "__main__":
     try:
-        summary = outputs.write_outputs(
+        summary = write_outputs(
             folder, out, data=[new], rows_per_shard=30, batch_size=10, processes=2
         )
     except WorkerError as error:
