@@ -42,6 +42,8 @@ PRINTED_BY = {
     "experiments/sweep/": ("compare",),
     "runfolder/store.py": RUNS[:1],
     "project/export.py": ("export",),
+    "project/output_folder.py": ("outputs",),
+    "project/output_shards.py": ("outputs",),
     "project/outputs.py": ("outputs",),
     "project/graph.py": ("export",),
     "project/live.py": ("label-studio serve",),

@@ -1,15 +1,25 @@
-"""Checks of requests that every server of this package makes: the host they name, and their size."""
+"""Checks of requests that every server of this package makes: the host they name, their size and content."""
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from rlmba.annotators.loopback import is_loopback
+from rlmba.errors import DataError
 
-__all__ = ["TooLongError", "names_host", "received"]
+__all__ = ["TooLongError", "json_body", "malformed", "names_host", "received"]
+
+_MESSAGE = 2000
+"""The number of characters in a message about a malformed request."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def names_host(header: str, *hosts: str) -> bool:
@@ -56,3 +66,26 @@ async def received(receive: Receive, most: int) -> Receive:
         return left.pop() if left else await receive()
 
     return replayed
+
+
+def json_body(model: type[_Model], *, typed: bool = False) -> Any:
+    """A dependency of FastAPI that reads the request's body as a model.
+
+    With ``typed``, the header must give the content type ``application/json``, or DataError is raised.
+    """
+
+    async def read(request: Request) -> _Model:
+        type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if typed and type_ != "application/json":
+            raise DataError(f"expected the content type application/json, got {type_!r}")
+        # pydantic's parser refuses lone surrogates and deep nesting, which Python's accepts.
+        return model.model_validate_json(await request.body())
+
+    return Depends(read)
+
+
+def malformed(error: Exception) -> str:
+    """What is wrong with a request, without what was sent, which may not be text that can be sent back."""
+    assert isinstance(error, ValidationError | RequestValidationError)
+    wrong = [f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()]
+    return f"expected another request: {'; '.join(wrong)[:_MESSAGE]}"

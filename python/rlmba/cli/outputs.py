@@ -8,16 +8,12 @@ from typing import Annotated
 import typer
 
 from rlmba.cli.app import app
+from rlmba.cli.network_options import BatchSize, Device, NetworkFolder
 
 
 @app.command()
 def outputs(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="The folder of a run, a project, or an exported network."
-        ),
-    ],
+    folder: NetworkFolder,
     out: Annotated[
         Path, typer.Option(help="The folder for the shards, which `rlmba select --pool` reads.")
     ],
@@ -47,12 +43,8 @@ def outputs(
             help="Compute on a Ray cluster: its address, auto for that of this machine, or local.",
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu or a torch device. [default: the run's]")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples per forward pass. [default: the run's]")
-    ] = None,
+    device: Device = None,
+    batch_size: BatchSize = None,
     force: Annotated[
         bool, typer.Option("--force", help="Remove the shards of an earlier command in --out.")
     ] = False,

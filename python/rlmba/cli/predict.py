@@ -8,16 +8,12 @@ from typing import Annotated
 import typer
 
 from rlmba.cli.app import app
+from rlmba.cli.network_options import BatchSize, Device, NetworkFolder
 
 
 @app.command()
 def predict(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="The folder of a run, a project, or an exported network."
-        ),
-    ],
+    folder: NetworkFolder,
     out: Annotated[Path, typer.Option(help="The file to write: .csv, .jsonl or .parquet.")],
     manifest: Annotated[
         Path | None,
@@ -29,12 +25,8 @@ def predict(
     every_class: Annotated[
         bool, typer.Option("--all", help="Add a column p_<class> for each class.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu or a torch device. [default: the run's]")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples per forward pass. [default: the run's]")
-    ] = None,
+    device: Device = None,
+    batch_size: BatchSize = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the file at --out if it exists.")
     ] = False,

@@ -6,7 +6,7 @@ import json
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,7 @@ from rlmba.annotators.browser.answer_log import AnswerEvent, AnswerState, Curren
 from rlmba.annotators.browser.guard import Guard
 from rlmba.annotators.browser.media import MediaConverter, kind_of, printable, problem_with
 from rlmba.annotators.browser.page_state import AnswerConflictError, PageState, ShownBatch
+from rlmba.annotators.requests import json_body, malformed
 from rlmba.errors import DataError, RlmbaError, StorageError, UsageError
 
 __all__ = ["make_app"]
@@ -34,10 +35,6 @@ _STATIC = {
     **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
 }
 
-_MESSAGE = 2000
-"""The number of characters in a message about a malformed request."""
-
-_Model = TypeVar("_Model", bound=BaseModel)
 _Session = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -121,19 +118,6 @@ async def _page(request: Request) -> PageState:
 
 
 _Page = Annotated[PageState, Depends(_page)]
-
-
-def _body(model: type[_Model]) -> Any:
-    """A dependency that reads the request's body as a model."""
-
-    async def read(request: Request) -> _Model:
-        type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if type_ != "application/json":
-            raise DataError(f"expected the content type application/json, got {type_!r}")
-        # pydantic's parser refuses lone surrogates and deep nesting, which Python's accepts.
-        return model.model_validate_json(await request.body())
-
-    return Depends(read)
 
 
 # These are not coroutines, so they run in threads and may wait for the disk.
@@ -232,7 +216,9 @@ def _number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _next(page: _Page, ask: Annotated[_NextRequest, _body(_NextRequest)]) -> dict[str, Any]:
+def _next(
+    page: _Page, ask: Annotated[_NextRequest, json_body(_NextRequest, typed=True)]
+) -> dict[str, Any]:
     """The sample to show now (null if all are answered), and the one after it."""
     now, then = [
         *page.choose(page.batch(ask.ticket), ask.session, ask.skipped, ask.leaving),
@@ -242,7 +228,9 @@ def _next(page: _Page, ask: Annotated[_NextRequest, _body(_NextRequest)]) -> dic
     return {"now": now, "then": then}
 
 
-def _answer(page: _Page, say: Annotated[_AnswerRequest, _body(_AnswerRequest)]) -> dict[str, Any]:
+def _answer(
+    page: _Page, say: Annotated[_AnswerRequest, json_body(_AnswerRequest, typed=True)]
+) -> dict[str, Any]:
     """Record an answer. It is on the disk when this returns."""
     batch = page.batch(say.ticket)
     if say.key not in (None, batch.key):
@@ -278,7 +266,4 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:  # noqa:
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
-    """Say what is wrong without repeating what was sent, which may not be text that can be sent back."""
-    assert isinstance(error, ValidationError | RequestValidationError)
-    wrong = [f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()]
-    return _Json({"message": f"expected another request: {'; '.join(wrong)[:_MESSAGE]}"}, 422)
+    return _Json({"message": malformed(error)}, 422)

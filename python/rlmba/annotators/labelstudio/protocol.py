@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rlmba.annotators.labelstudio.tasks import MODEL
 from rlmba.annotators.loopback import is_loopback
-from rlmba.annotators.requests import TooLongError, names_host, received
+from rlmba.annotators.requests import TooLongError, json_body, malformed, names_host, received
 from rlmba.errors import RlmbaError
 
 __all__ = ["ACTIONS", "TRAIN", "Backend", "authorization", "make_app"]
@@ -41,9 +41,6 @@ _MOST = 2**26
 
 _EVERY = 60.0
 """Seconds between two lines about refused requests."""
-
-_MESSAGE = 2000
-"""The number of characters in a message about a malformed request."""
 
 
 class Backend(Protocol):
@@ -217,34 +214,24 @@ async def _backend(request: Request) -> Backend:
 _Served = Annotated[Backend, Depends(_backend)]
 
 
-def _body(model: type[BaseModel]) -> Any:
-    """A dependency that reads the request's body as a model."""
-
-    async def read(request: Request) -> BaseModel:
-        # pydantic's parser refuses lone surrogates and deep nesting, which Python's accepts.
-        return model.model_validate_json(await request.body())
-
-    return Depends(read)
-
-
 # These are not coroutines, so they run in threads and may wait for the disk.
 def _health() -> dict[str, str]:
     return {"status": "UP", "model_class": MODEL}
 
 
-def _setup(backend: _Served, of: Annotated[_Of, _body(_Of)]) -> dict[str, str]:
+def _setup(backend: _Served, of: Annotated[_Of, json_body(_Of)]) -> dict[str, str]:
     """Label Studio connects, or asks which version of predictions is current."""
     _require(backend, of.project)
     return {"model_version": [MODEL, *backend.versions()][-1]}
 
 
-def _predict(backend: _Served, ask: Annotated[_Predict, _body(_Predict)]) -> dict[str, Any]:
+def _predict(backend: _Served, ask: Annotated[_Predict, json_body(_Predict)]) -> dict[str, Any]:
     _require(backend, ask.project)
     return {"results": backend.predictions([task.model_dump() for task in ask.tasks])}
 
 
 def _webhook(
-    request: Request, backend: _Served, event: Annotated[_Event, _body(_Event)]
+    request: Request, backend: _Served, event: Annotated[_Event, json_body(_Event)]
 ) -> dict[str, str]:
     """Something has happened. The facts are read from the API, so order and repetitions do not matter."""
     if event.project is not None:
@@ -256,7 +243,9 @@ def _webhook(
     return {"status": "OK"}
 
 
-def _train(request: Request, backend: _Served, of: Annotated[_Of, _body(_Of)]) -> dict[str, str]:
+def _train(
+    request: Request, backend: _Served, of: Annotated[_Of, json_body(_Of)]
+) -> dict[str, str]:
     """The button "Start training", in older versions."""
     _require(backend, of.project)
     return _started(request, backend)
@@ -306,7 +295,4 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
-    """Say what is wrong without repeating what was sent, which may not be text that can be sent back."""
-    assert isinstance(error, ValidationError)
-    wrong = [f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()]
-    return _answer(422, f"expected another request: {'; '.join(wrong)[:_MESSAGE]}")
+    return _answer(422, malformed(error))
