@@ -39,7 +39,7 @@ def test_a_server_that_is_not_a_cluster_is_said(monkeypatch, answer):
         thread = threading.Thread(target=serve)
         thread.start()
         port = server.getsockname()[1]
-        with pytest.raises(UsageError, match=r"what listens there is not Ray|timed out"):
+        with pytest.raises(UsageError, match=r"the server at this address is not Ray|timed out"):
             connect(f"127.0.0.1:{port}").__enter__()
         thread.join()
         held[0].close()

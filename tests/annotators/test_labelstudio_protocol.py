@@ -161,7 +161,7 @@ def test_another_project_is_refused(studio, live, said, path, body):
     assert "another port" in message
     assert said == [f"refused: {message}"]
     live._number = None
-    assert "does not know its project yet" in studio.post(path, json=body).json()["message"]
+    assert "has no project yet" in studio.post(path, json=body).json()["message"]
     assert live.actions == []
 
 
