@@ -72,9 +72,8 @@ def cases(template, name):
 
         def test_query_param_embeddings(self):
             given = [("string", ValueError), (np.ones((N + 1, 2)), ValueError), (np.eye(N), None)]
-            needs_head = (
-                "head" in strategies.create(name).needs
-            )  # the head reads the features themselves
+            # The head reads the features themselves, so other embeddings cannot be given.
+            needs_head = "head" in strategies.create(name).needs
             self._test_param("query", "embeddings", given[: 2 if needs_head else 3])
 
         def test_query_param_dropout_logits(self):

@@ -267,8 +267,8 @@ class _Tracker:
 
 def _warn(name: str, why: str) -> None:
     warnings.warn(
-        f"tracking: {name} failed and is left out ({why}); the run is not affected, and rounds that the "
-        "tracker lacks are sent when the run is resumed",
+        f"tracking: {name} failed and is left out ({why}); the run continues without it, and the "
+        "missing rounds are sent when the run is resumed",
         RlmbaWarning,
         stacklevel=5,
     )
