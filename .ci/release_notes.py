@@ -10,14 +10,14 @@ CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
 
 
 def notes(text: str, version: str) -> str:
-    """The section of a version, without its heading.
+    """Return the section of a version, without its heading.
 
     Parameters
     ----------
     text : str
         A changelog in the format of Keep a Changelog.
     version : str
-        As in the heading ``## [1.2.3] - 2026-01-31``; or ``Unreleased``.
+        The version, as in the heading ``## [1.2.3] - 2026-01-31``, or ``Unreleased``.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def notes(text: str, version: str) -> str:
     if not section:
         raise SystemExit(
             f"{CHANGELOG.name}: expected a section '## [{version}] - YYYY-MM-DD' with the changes of "
-            f"this version, found sections {', '.join(sections)}; give the section [Unreleased] this name"
+            f"this version, found sections {', '.join(sections)}; rename the section [Unreleased] to it"
         )
     return section
 

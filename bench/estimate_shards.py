@@ -1,10 +1,10 @@
-"""The table of docs/large-pools.md: what a selection from 50 million rows takes on 1, 8 and 64 machines.
+"""Estimate selections from 50 million rows on 1, 8 and 64 machines, for a table in docs/large-pools.md.
 
     python -m bench.estimate_shards [--rows 50000000] [--width 256] [--classes 100] [--count 10000]
         [--gigabytes-per-second 1]
 
-Prints a table in Markdown. Every machine has one process with as many cores as this one. Reading is the
-bytes of a machine's rows by the speed of its disk.
+Prints a table in Markdown. Every machine runs one process and has as many cores as this machine. The time
+for reading is the number of bytes of a machine's rows divided by the speed of its disk.
 """
 
 from __future__ import annotations

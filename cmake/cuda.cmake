@@ -1,12 +1,13 @@
-# _cuda: optional, never needed to run on a CPU. If a CUDA compiler works, AUTO builds it for the GPUs
-# of this machine, and ON also where there are none. CMAKE_CUDA_ARCHITECTURES overrides both.
+# The extension _cuda is optional; CPUs do not need it. If a CUDA compiler works, AUTO builds it for the
+# GPUs of this machine, and ON builds it for 80 and 90 even without a GPU. CMAKE_CUDA_ARCHITECTURES
+# overrides the architectures of both.
 string(TOUPPER "${RLMBA_CUDA}" _rlmba_cuda)
 if(NOT _rlmba_cuda MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "RLMBA_CUDA=${RLMBA_CUDA}: expected AUTO, ON or OFF")
 endif()
 
-# What to compile for the GPUs of this machine; empty if there are none that the kernels support. A GPU
-# that is newer than the compiler gets 90, whose PTX its driver translates.
+# Sets `result` to the architectures of this machine's GPUs; empty if the kernels support none of them.
+# For a GPU that is newer than the compiler, the architecture is 90: the driver translates its PTX.
 function(rlmba_architectures_here result)
   set(architectures "")
   find_program(RLMBA_NVIDIA_SMI nvidia-smi)
@@ -47,7 +48,7 @@ if(NOT _rlmba_cuda STREQUAL "OFF")
     if(CMAKE_CUDA_ARCHITECTURES)
       set(RLMBA_BUILD_CUDA ON)
     else()
-      set(_rlmba_cuda_reason "no GPU of compute capability 8.0 or later; ON builds it nevertheless")
+      set(_rlmba_cuda_reason "no GPU of compute capability 8.0 or later; RLMBA_CUDA=ON builds it anyway")
     endif()
   elseif(_rlmba_cuda STREQUAL "ON")
     message(FATAL_ERROR "RLMBA_CUDA=ON but no working nvcc was found. Put nvcc on PATH or set CUDACXX; "

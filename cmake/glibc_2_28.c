@@ -1,5 +1,5 @@
-/* What the static libstdc++ of a newer system takes from its C library and glibc 2.28 does not
-   have. Linked into wheels of `nox -s wheel` only. */
+/* Definitions that the static libstdc++ of a newer system needs and that glibc 2.28 does not have.
+   They are linked only into the wheels that `nox -s wheel` builds. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>

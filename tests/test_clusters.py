@@ -11,21 +11,21 @@ from rlmba.clusters import connect
 from rlmba.errors import UsageError
 
 
-def test_ray_missing_is_said(monkeypatch):
+def test_an_error_names_the_extra_if_ray_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'rlmba\[ray\]'"), connect("local"):
         pass
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", "1:2:3"])
-def test_an_address_that_is_none_is_said(address):
+def test_an_invalid_address_is_an_error(address):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'rlmba[ray]'")
     with pytest.raises(UsageError, match=f"--ray: expected the address.*'{address}'"):
         connect(address).__enter__()
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
-def test_a_server_that_is_not_a_cluster_is_said(monkeypatch, answer):
+def test_a_server_that_is_not_a_cluster_is_an_error(monkeypatch, answer):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'rlmba[ray]'")
     monkeypatch.setattr(clusters, "_PATIENCE", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -39,7 +39,7 @@ def test_a_server_that_is_not_a_cluster_is_said(monkeypatch, answer):
         thread = threading.Thread(target=serve)
         thread.start()
         port = server.getsockname()[1]
-        with pytest.raises(UsageError, match=r"what listens there is not Ray|timed out"):
+        with pytest.raises(UsageError, match=r"the server at this address is not Ray|timed out"):
             connect(f"127.0.0.1:{port}").__enter__()
         thread.join()
         held[0].close()

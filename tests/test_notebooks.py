@@ -35,7 +35,7 @@ def test_a_notebook_runs_and_shows_a_picture(notebook, tmp_path, monkeypatch):
     client = pytest.importorskip("nbclient")
     for source in EXAMPLES.glob("*.py"):
         shutil.copy(source, tmp_path)
-    # Its shell cells call `rlmba`, and what they write stays in this test's folder.
+    # The notebook's shell cells call `rlmba`; the files that they write stay in this test's folder.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

@@ -78,7 +78,7 @@ def test_another_value_is_an_error(tmp_path):
 
 
 def test_another_compiler_is_an_error(tmp_path):
-    other = tmp_path / "clang++"  # what CMake does not take for GCC
+    other = tmp_path / "clang++"  # CMake does not recognize this compiler as GCC
     other.write_text('#!/bin/sh\nexec g++ -D__clang__ "$@"\n')
     other.chmod(0o755)
     done = configure(tmp_path / "build", "OFF", {"CXX": str(other)})
@@ -91,7 +91,7 @@ def test_another_compiler_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("capabilities", "variables", "expected"),
     [
-        ([], {}, None),  # a machine with nvcc and no GPU installs as fast as one without nvcc
+        ([], {}, None),  # with nvcc but without a GPU, no CUDA code is compiled
         (["7.0"], {}, None),
         (["9.0", "9.0", "8.6"], {}, "90;86"),
         (["99.0"], {}, "90"),  # newer than the compiler
@@ -156,7 +156,7 @@ def test_a_built_cuda_extension_holds_machine_code():
 
 
 def test_a_source_archive_builds_alone(tmp_path):
-    """Unpacked outside of the repository, it makes the same wheel as the repository, and configures."""
+    """Unpacked elsewhere, the archive builds the same wheel as the repository, and CMake configures it."""
     if importlib.util.find_spec("scikit_build_core") is None:
         pytest.skip("no scikit-build-core; the extra `test` brings it")
 

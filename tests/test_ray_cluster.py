@@ -1,4 +1,4 @@
-"""Selections and comparisons on a Ray cluster of several nodes, of which one is killed in the middle."""
+"""Selections and comparisons on a Ray cluster of several nodes, one of which is killed during the work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 def cluster():
     """A node without cores, to which commands connect, and two nodes with two cores each."""
     with pytest.MonkeyPatch.context() as patch:
-        # Ray's processes take their environment from here.
+        # Ray's processes inherit this environment.
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("PYTHONPATH", str(ROOT))
@@ -57,7 +57,7 @@ def kill_node(cluster, node_id):
 
 @pytest.fixture
 def command(two_nodes):
-    """Starts `rlmba` with the cluster's address."""
+    """A function that starts `rlmba` with the cluster's address."""
     started = []
 
     def start(*arguments):
@@ -125,7 +125,7 @@ def test_a_selection_survives_the_loss_of(lost, two_nodes, command, shards, tmp_
     assert out.read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_an_error_in_the_processes_is_said_once(command, shards, tmp_path):
+def test_an_error_in_the_processes_is_printed_once(command, shards, tmp_path):
     with np.load(shards / "part-1.npz") as held:
         arrays = dict(held)
     arrays["logits"][7, 1] = np.nan
@@ -141,7 +141,7 @@ def test_an_error_in_the_processes_is_said_once(command, shards, tmp_path):
     assert "--processes: expected 1 to 4, the cores of the Ray cluster, got 99" in complaint
 
 
-def test_a_comparison_goes_on_without_a_node(two_nodes, command, tmp_path):
+def test_a_comparison_continues_without_a_lost_node(two_nodes, command, tmp_path):
     file, flag = write_features(tmp_path / "toy.npz"), tmp_path / "flag"
     options = {"strategy": STRATEGY, "options": {"flag": str(flag), "at": 2}}
     study = tmp_path / "study.yaml"

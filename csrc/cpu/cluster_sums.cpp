@@ -7,7 +7,8 @@ namespace {
 
 constexpr std::int64_t kColumns = 256;
 
-// Adds `count` columns of the rows with one label to their sums, which are `stride` apart by level.
+// Adds `count` columns of the rows with one label to the sums of this label. The sums of two
+// successive levels are `stride` numbers apart.
 template <std::int64_t Levels, class T, class Row>
 void add_rows(const Row& row, std::int64_t rows, std::int64_t count, const double* magic,
               double* sums, std::int64_t stride) {
@@ -36,7 +37,7 @@ void sums_impl(MatrixView<const T> x, const std::int64_t* labels, std::int64_t k
   for (std::int64_t i = 0; i < x.rows; ++i) ++begin[labels[i] + 1];
   for (std::int64_t c = 0; c < k; ++c) counts[c] += begin[c + 1];
   for (std::int64_t c = 0; c < k; ++c) begin[c + 1] += begin[c];
-  // Rows sorted by label, so that one thread sums each of them.
+  // Rows are sorted by label, so that a single thread adds to each sum.
   Scratch<std::int64_t> order(x.rows);
   Scratch<std::int64_t> next(k);
   for (std::int64_t c = 0; c < k; ++c) next[c] = begin[c];

@@ -44,7 +44,7 @@ void score_rows(const DirichletInput<T>& in, const T* distances, double beta,
   }
 }
 
-// Eq 6 of all rows; ranges [M] of the uncertainties, and the distances' range.
+// Computes Eq 6 for all rows. `ranges` [M] are those of the uncertainties of each modality.
 template <class T>
 void score_all(const DirichletInput<T>& in, std::int64_t n, const T* distances, double beta,
                const Range<T>* ranges, const Range<T>& distance_range,

@@ -1,9 +1,10 @@
-"""Sums that do not depend on the order of their terms, nor on how these are divided into parts.
+"""Sums that depend neither on the order of their terms nor on how the terms are divided among processes.
 
-Every term is split into parts: multiples of a power of two, the next of a much lower one, and so on. The
-powers follow from the largest term and the number of terms, so that sums of the first parts have no
-rounding error, those of the second parts neither, and so on. What is left of a term after the last part
-is below 2^-46 of the largest term (float32, up to 2^30 terms) or 2^-69 (float64).
+Every term is split into parts. The first part is a multiple of a power of two, the second part is a
+multiple of a much smaller power of two, and so on. The powers are computed from the largest term and the
+number of terms, so that sums of first parts have no rounding error, and neither have sums of second parts,
+and so on. The remainder of a term after the last part is below 2^-46 of the largest term (float32, up to
+2^30 terms) or 2^-69 of it (float64).
 
 A number is rounded to a multiple of a power of two by adding and subtracting a large constant.
 
@@ -25,30 +26,30 @@ from rlmba.kernels.common import distances
 __all__ = ["LEVELS", "add_up", "constants", "exponent_of", "largest_of"]
 
 LEVELS = {"float32": 2, "float64": 3}
-"""Parts of a term by its dtype."""
+"""Number of parts of a term, by its dtype."""
 
 
 def exponent_of(count: int) -> int:
-    """A number e >= 1 with ``count`` <= 2^e."""
+    """Return a number e >= 1 with ``count`` <= 2^e."""
     return max(1, (count - 1).bit_length())
 
 
 def largest_of(x: NDArray[Any]) -> float:
-    """The largest absolute value of an array; 0 if it is empty."""
+    """Return the largest absolute value of an array; 0 if it is empty."""
     return max(float(x.max(initial=0)), -float(x.min(initial=0)))
 
 
 def constants(largest: float, count: int, dtype: Any) -> NDArray[np.float64]:
-    """What is added to a term and subtracted again, one constant a part.
+    """Return the constants that are added to a term and subtracted again, one for each part.
 
     Parameters
     ----------
     largest : float
-        No absolute value of a term is larger; finite.
+        An upper bound of the absolute values of the terms; finite.
     count : int
-        The largest number of terms of a sum, below 2^31.
+        The largest number of terms in a sum, below 2^31.
     dtype : float32 or float64
-        Of the terms.
+        The dtype of the terms.
 
     Returns
     -------
@@ -74,12 +75,13 @@ def add_up(terms: NDArray[Any], by: NDArray[np.float64]) -> NDArray[np.float64]:
     ----------
     terms : float array [n, ...]
     by : float64 array [L]
-        :func:`constants` of these terms and all others that belong to the sum.
+        The result of :func:`constants` for these terms and all others that belong to the sum.
 
     Returns
     -------
     float64 array [L, ...]
-        Arrays of several parts of the terms may be added. The sum over the first axis is the total.
+        One sum for each part of the terms. If the terms are divided among several calls, add the results.
+        The sum over the first axis is the total.
     """
     rest = np.asarray(terms, dtype=np.float64)
     sums = np.zeros((len(by), *rest.shape[1:]))

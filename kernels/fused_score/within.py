@@ -1,4 +1,4 @@
-"""The score of some rows, normalized by the ranges of all rows."""
+"""Scores of some rows of a pool, normalized by the ranges of all rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def score_rows(
     beta: float,
     limits: NDArray[Any],
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Eq 6, by the arithmetic of :func:`rlmba.kernels.fused_score` on the CPU.
+    """Compute Eq 6 with the arithmetic of :func:`rlmba.kernels.fused_score` on the CPU.
 
     Parameters
     ----------
     uncertainty : float array [N, M]
-        u_m as fused_score returns it, contiguous.
+        u_m as ``fused_score`` returns it, contiguous.
     weights, present, beta
-        As for fused_score.
+        See :func:`rlmba.kernels.fused_score`.
     distances : array [N] or None
-        Of the dtype of ``uncertainty``.
+        The distances, with the dtype of ``uncertainty``.
     limits : array [M + 1, 2]
-        The smallest and largest number of every column of u and of the distances, of all rows; the
-        smallest is the larger one where there is none.
+        The smallest and largest value, over all rows, of each column of u and then of the distances. If a
+        column has no value, its first number is larger than its second one.
 
     Returns
     -------
     (array [N], array [N, M], array [N])
-        q, u~ and d~, of the dtype of ``uncertainty``.
+        q, u~ and d~, with the dtype of ``uncertainty``.
     """
     n, m = uncertainty.shape
     dtype = uncertainty.dtype

@@ -113,8 +113,7 @@ def kmeans(
     -----
     A seed gives the same clusters for any number of threads and any ``max_memory``, and on every
     backend up to rounding. Means are computed in float64 by sums without rounding errors, so they do not
-    depend on the order of the rows. Each step takes O(N k D) time; the N x k
-    distances are never stored.
+    depend on the order of the rows. Each step takes O(N k D) time; the N x k distances are never stored.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Means of the rows of each label, which do not depend on the order of the rows."""
+"""Mean of the rows with each label, which does not depend on the order of the rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Means"]
 
 
 class Means:
-    """Sums and numbers of rows by label.
+    """Sums of rows and numbers of rows, by label.
 
     Parameters
     ----------
     k, width : int
-        Labels and columns.
+        Number of labels and number of columns.
     by : float64 array
-        :func:`rlmba.kernels.common.exact_sums.constants` of the rows.
+        The result of :func:`rlmba.kernels.common.exact_sums.constants` for the rows.
 
     Attributes
     ----------
@@ -35,17 +35,17 @@ class Means:
         self.counts = np.zeros(k, dtype=np.int64)
 
     def add(self, x: NDArray[Any], labels: NDArray[np.int64]) -> None:
-        """Add rows x [n, width] with their labels [n]."""
+        """Add the rows ``x`` [n, width], which have the labels ``labels`` [n]."""
         self._core.cluster_sums(x, labels, self._by, self.sums, self.counts)
 
     def summed(self, over: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Means:
-        """These sums after a function has added those of other processes to them."""
+        """Return these sums plus those of other processes, which the function ``over`` adds."""
         every = over(np.concatenate([self.sums.ravel(), self.counts]))
         self.sums = every[: self.sums.size].reshape(self.sums.shape)
         self.counts = every[self.sums.size :].astype(np.int64)
         return self
 
     def move(self, centers: NDArray[Any]) -> None:
-        """Set centers [k, width] to the means; one without rows keeps its value."""
+        """Set ``centers`` [k, width] to the means; a center without rows keeps its value."""
         filled = self.counts > 0
         centers[filled] = self.sums.sum(axis=0)[filled] / self.counts[filled, None]

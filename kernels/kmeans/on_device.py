@@ -65,7 +65,7 @@ def lloyd(
 
 
 def _constants(rows: device.Rows, dtype: torch.dtype) -> Tensor:
-    """:func:`rlmba.kernels.common.exact_sums.constants` of rows, without waiting for the device."""
+    """:func:`rlmba.kernels.common.exact_sums.constants` for rows, without waiting for the device."""
     largest = torch.zeros((), dtype=torch.float64, device=rows.device)
     for tile in rows:
         low, high = tile.parts[0].aminmax()

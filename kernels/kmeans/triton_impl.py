@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 _COLUMNS = tl.constexpr(128)
-# Number of rows that are loaded together.
+# Number of rows that are loaded at a time.
 _AHEAD = tl.constexpr(16)
 
 
@@ -27,7 +27,7 @@ def _sum_rows(
     AHEAD: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Add the rows of one label to its sums, in the parts that ``by`` [LEVELS] fixes."""
+    """Add the rows of one label to its sums, in the parts that ``by`` [LEVELS] determines."""
     if tl.load(active) != 0:
         label = tl.program_id(0)
         column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -80,7 +80,7 @@ def _move(sums, counts, centers, active, width, size, LEVELS: tl.constexpr, COLU
 
 
 class Means:
-    """Sums of rows by label, tile by tile: exact, so the means are bit-identical to the CPU's.
+    """Sums of rows by label, one tile at a time. They are exact, so the means are bit-identical to the CPU's.
 
     No two programs add to the same sum.
 
@@ -88,7 +88,7 @@ class Means:
     ----------
     k, width : int
     by : float64 tensor [levels]
-        As :func:`rlmba.kernels.common.exact_sums.constants`, on the device.
+        The result of :func:`rlmba.kernels.common.exact_sums.constants`, on the device.
     """
 
     def __init__(self, k: int, width: int, by: Tensor) -> None:

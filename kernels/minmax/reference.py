@@ -40,7 +40,7 @@ def minmax(x: arrays.Float, mask: NDArray[np.bool_] | None, out: arrays.Float) -
 
 
 def rescaled(values: arrays.Float, low: Any, high: Any) -> arrays.Float:
-    """Map ``low`` to 0 and ``high`` to 1, both of the dtype of ``values``; 0 unless low < high."""
+    """Map ``low`` to 0 and ``high`` to 1 (both have the dtype of ``values``); all 0 unless low < high."""
     if not low < high:
         return np.zeros_like(values)
     with np.errstate(over="ignore"):

@@ -7,8 +7,8 @@ array. This holds exactly, for any number of processes and any size of blocks, b
 
 - distances are computed in float64, in an order that depends on neither (``csrc/include/rlmba/nearest.hpp``);
 - ties go to the lower position;
-- sums that decide are taken over chunks of 4,096 rows, which no two processes share, and then over the
-  chunks in order, or they have no rounding error (:mod:`rlmba.kernels.common.exact_sums`);
+- sums that affect the result are taken over chunks of 4,096 rows, which no two processes share, and then
+  over the chunks in order, or they have no rounding error (:mod:`rlmba.kernels.common.exact_sums`);
 - random numbers are a function of the seed and their index.
 """
 

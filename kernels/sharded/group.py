@@ -32,11 +32,11 @@ class Group(Protocol):
         ...
 
     def add_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The sum of the arrays of all processes, in any order: for sums without rounding errors."""
+        """Return the sum of the arrays of all processes, in any order, for sums without rounding errors."""
         ...
 
     def exchange(self, sent: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Send one array [n, k] to each process; return those that were sent to this one, by rank."""
+        """Send one array [n, k] to each process; return the arrays sent to this process, by rank."""
         ...
 
 
@@ -51,11 +51,11 @@ class Alone:
         return [value]
 
     def add_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The values themselves."""
+        """Return the values unchanged."""
         return values
 
     def exchange(self, sent: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """What was sent."""
+        """Return the arrays that were sent."""
         return list(sent)
 
 

@@ -20,8 +20,9 @@ __all__ = ["Clusters", "kmeans"]
 class Clusters(NamedTuple):
     """Clusters of the rows of all processes.
 
-    ``centers`` [k, D] and ``seed_indices`` int64 [k], positions among the rows of all processes;
-    ``iterations``, an int; and for the rows of this process ``labels`` int64 [n] and ``distances`` [n].
+    ``centers`` [k, D]; ``seed_indices`` int64 [k], positions among the rows of all processes;
+    ``iterations``, the number of Lloyd steps; and ``labels`` int64 [n] and ``distances`` [n] for the rows of
+    this process only.
     """
 
     centers: NDArray[Any]
@@ -32,16 +33,16 @@ class Clusters(NamedTuple):
 
 
 def kmeans(rows: RowBlocks, k: int, *, seed: int, group: Group, max_iter: int = 5) -> Clusters:
-    """Cluster rows as :func:`rlmba.kernels.kmeans`.
+    """Cluster the rows of all processes like :func:`rlmba.kernels.kmeans`.
 
     Parameters
     ----------
     rows : RowBlocks
-        One array [N, D] of float32 or float64, the same in all processes.
+        One array [n, D] of this process, float32 or float64; D and the dtype are the same in all processes.
     k : int
         1 <= k <= the number of rows of all processes.
     seed : int
-        As returned by :func:`rlmba.kernels.common.random.seed_from`.
+        The result of :func:`rlmba.kernels.common.random.seed_from`.
     group : Group
     max_iter : int
         The largest number of Lloyd steps, >= 0.
@@ -55,8 +56,8 @@ def kmeans(rows: RowBlocks, k: int, *, seed: int, group: Group, max_iter: int = 
 
     Notes
     -----
-    A Lloyd step costs one pass over the rows and one sum of 16 k D bytes (float64: 24) over the
-    processes, which has no rounding error. Memory: 24 bytes a row.
+    A Lloyd step takes two passes over the rows, and one sum over the processes of arrays with 16 k D bytes
+    (float64: 24 k D bytes), which has no rounding error. It needs 24 bytes of memory for each row.
     """
     drawn = kmeans_plusplus(rows, k, seed=seed, group=group)
     squared, labels, before = drawn.squared, drawn.labels, np.empty_like(drawn.labels)

@@ -14,18 +14,18 @@ __all__ = ["moments"]
 
 
 def moments(columns: Sequence[NDArray[np.float64]], *, group: Group) -> NDArray[np.float64]:
-    """Mean and standard deviation of several columns, which do not depend on the order of the rows.
+    """Compute the mean and standard deviation of several columns, independently of the order of the rows.
 
     Parameters
     ----------
     columns : sequence of finite float64 arrays [n]
-        As many in every process; their lengths may differ.
+        The same number of columns in every process; their lengths may differ.
     group : Group
 
     Returns
     -------
     float64 array [columns, 2]
-        NaN for a column without any row.
+        Mean and standard deviation of each column; NaN for a column without any row.
     """
     count = group.add_up(np.array([len(c) for c in columns], dtype=np.float64))
     with np.errstate(invalid="ignore"):

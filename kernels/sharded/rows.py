@@ -112,14 +112,14 @@ def taken(
     span: Span,
     group: Group,
 ) -> list[NDArray[Any]]:
-    """Copies of rows of any process in every process.
+    """Copy rows of any process to all processes.
 
     Parameters
     ----------
     take : function
-        The arrays of some rows, by their numbers in this process, such as :meth:`RowBlocks.take`.
+        Returns the arrays of some rows, given their numbers in this process, like :meth:`RowBlocks.take`.
     positions : int64 array
-        The same in all processes, in any order, which is that of the copies.
+        Positions among all rows, the same in all processes. The copies are in the same order.
     """
     mine = np.flatnonzero(owner(span, positions) == group.rank)
     here = take(positions[mine] - span.begin) if len(mine) else None

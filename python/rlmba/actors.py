@@ -1,4 +1,4 @@
-"""Tasks in processes of a Ray cluster, which may die without taking the work with them."""
+"""Tasks in processes of a Ray cluster. If a process dies, only the task that it was running is lost."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class _Actor:
 
 
 class RayWorkers:
-    """As :class:`rlmba.workers.Workers`, with an actor of a Ray cluster for each process.
+    """Like :class:`rlmba.workers.Workers`, but each process is an actor of a Ray cluster.
 
-    An actor that dies, alone or with its node, costs the task it had; another one takes its place as soon as
-    the cluster has room for it. This package must be installed on all nodes.
+    If an actor dies, alone or with its node, the task that it was running is lost. Another actor replaces
+    it as soon as the cluster has free resources. This package must be installed on all nodes.
 
     Parameters
     ----------
     ray : module
-        Connected to a cluster.
+        The module ``ray``, connected to a cluster.
     limit : int or None
         Largest number of actors at a time. None: one for each GPU; without GPUs, one for each node.
 
@@ -49,7 +49,7 @@ class RayWorkers:
             )
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
         self.limit = limit or gpus or len(nodes)
-        here = -(-self.limit // len(nodes))  # actors of a node
+        here = -(-self.limit // len(nodes))  # actors on each node
         threads = max(1, min(int(node["CPU"]) for node in nodes) // here)
         if gpus:
             nodes = [node for node in nodes if node.get("GPU", 0)]
@@ -60,7 +60,7 @@ class RayWorkers:
         self._class = ray.remote(**options)(_Server)
         self._environment = {"LOCAL_WORLD_SIZE": str(here)}
         self._actors: dict[Any, _Actor] = {}
-        """By the call that runs in it; the first call of an actor is its start."""
+        """Actors by the call that runs in them. The first call of an actor is its start."""
         self._idle: list[_Actor] = []
         self._waiting: list[Task] = []
 
@@ -75,7 +75,7 @@ class RayWorkers:
         return 0
 
     def start(self, task: Task) -> None:
-        """Give a task to an idle actor, or to the next one that is; requires ``running < limit``."""
+        """Give a task to an idle actor, or to the next idle one; requires ``running < limit``."""
         self._waiting.append(task)
         self._distribute()
 
@@ -116,7 +116,7 @@ class RayWorkers:
         except self._ray.exceptions.RayError as error:
             self._ray.kill(actor.handle)
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
-            if task is None and self._waiting:  # it was started for this one
+            if task is None and self._waiting:  # the actor was started for this task
                 task = self._waiting.pop(0)
             died = Died(1, actor.slot, started=True, reason=f"{type(error).__name__}: {first}")
             return None if task is None else (task, died)
@@ -126,7 +126,7 @@ class RayWorkers:
 
 
 class _Server:
-    """What an actor is: it runs one task at a time."""
+    """The class of the actors: an actor runs one task at a time."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
@@ -135,7 +135,7 @@ class _Server:
         """Return when the actor has started."""
 
     def run(self, task: Task) -> Any:
-        """Run a task; what it raises is returned."""
+        """Run a task; an exception that it raises is returned."""
         try:
             return task.run(lambda: None)
         except Exception as error:

@@ -15,18 +15,18 @@ from rlmba.workers import cores
 __all__ = ["connect"]
 
 _PATIENCE = 10.0
-"""Seconds that a cluster gets to answer."""
+"""Seconds after which a cluster that does not answer is an error."""
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""What opens a connection of HTTP/2, on which Ray's services run: the preface and empty settings."""
+"""The first bytes of an HTTP/2 connection, which Ray's services use: the preface and empty settings."""
 _SETTINGS = 4
-"""The type of the frame that every HTTP/2 server sends first."""
+"""Type of the frame that every HTTP/2 server sends first."""
 
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Any]:
-    """Connect this process to a Ray cluster while the block runs.
+    """Connect this process to a Ray cluster for the duration of the ``with`` block.
 
-    Ray's own output stays in its log files, it reports no usage, and starts no dashboard.
+    Ray writes its output only to its log files, does not report usage, and does not start a dashboard.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def connect(address: str) -> Iterator[Any]:
         If Ray is not installed, or no cluster answers at the address within ten seconds.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray prints its errors of lost processes to standard output, whatever log_to_driver is.
+    # Ray prints errors about lost processes to standard output even if log_to_driver is false.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     try:
         import ray
@@ -56,7 +56,7 @@ def connect(address: str) -> Iterator[Any]:
         started |= {
             "num_cpus": cores(),
             "include_dashboard": False,
-            # With Ray's default of 15 the workers would yield to everything else on the machine.
+            # With Ray's default niceness of 15, all other processes would take precedence over the workers.
             "_system_config": {"worker_niceness": 0},
         }
     try:
@@ -74,7 +74,7 @@ def connect(address: str) -> Iterator[Any]:
 
 
 def _require_answer(address: str) -> None:
-    """Fail early if no server of Ray's kind is at the address; Ray itself would retry for minutes."""
+    """Raise an error if no HTTP/2 server answers at the address; Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdecimal()) or "/" in host:
         return
@@ -84,4 +84,4 @@ def _require_answer(address: str) -> None:
         server.sendall(_HELLO)
         frame = server.makefile("rb").read(4)
     if len(frame) < 4 or frame[3] != _SETTINGS:
-        raise ConnectionError("what listens there is not Ray")
+        raise ConnectionError("the server at this address is not Ray")

@@ -52,7 +52,7 @@ _IMPORTED = frozenset(
 _OPTIONAL: Mapping[str, str] = {
     "pyarrow": 'parquet files for rlmba select; pip install "rlmba[parquet]"',
     "triton": "Triton kernels; torch's CUDA builds for Linux bring it",
-    "tensorboard": 'tracking by TensorBoard; pip install "rlmba[tensorboard]"',
+    "tensorboard": 'tracking with TensorBoard; pip install "rlmba[tensorboard]"',
 }
 
 

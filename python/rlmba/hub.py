@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether it can be reached, and the folders of models there."""
+"""The Hugging Face hub: check that it can be reached, and upload and download folders of models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def out_of_reach(name: str, *, dataset: bool = False) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error."""
+    """The first line of an error message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
 
@@ -46,19 +46,19 @@ def is_hub_name(name: str) -> bool:
 
 
 def check_push(name: str) -> None:
-    """Check with one request that this user can write to the hub, before anything is made for it.
+    """Check with one request that the user is logged in on the hub, before an upload is prepared.
 
     Raises
     ------
     UsageError
-        If the name cannot be that of a repository, there is no network, or the user is not logged in.
+        If the name is not valid for a repository, there is no network, or the user is not logged in.
     """
     import huggingface_hub
 
     if name.count("/") != 1 or not is_hub_name(name):
         raise UsageError(
-            f"--hub: expected the name of a repository, such as owner/model, got {name!r}; the owner is you "
-            "or your organization"
+            f"--hub: expected the name of a repository, such as owner/model, got {name!r}; the owner is your "
+            "user name or your organization"
         )
     try:
         huggingface_hub.HfApi().whoami()
@@ -67,7 +67,7 @@ def check_push(name: str) -> None:
 
 
 def push(folder: Path, name: str, *, private: bool) -> str:
-    """Upload all files of a folder to a model's repository, in one commit, and create it if needed.
+    """Upload all files of a folder to a model's repository in one commit; create the repository if needed.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def push(folder: Path, name: str, *, private: bool) -> str:
     name : str
         Such as ``owner/model``.
     private : bool
-        Whether a repository that is created is private; one that exists is not changed.
+        Whether a new repository is private. The visibility of an existing repository is not changed.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def push(folder: Path, name: str, *, private: bool) -> str:
     Raises
     ------
     UsageError
-        If the hub refuses it or cannot be reached.
+        If the hub refuses the upload or cannot be reached.
     """
     import huggingface_hub
 
@@ -107,24 +107,24 @@ def _refused(name: str, error: Exception) -> UsageError:
 
 
 def download(name: str, files: Sequence[str], *, revision: str | None = None) -> Path:
-    """The folder with some files of a model on the hub: downloaded, or from the hub's cache.
+    """Return a folder with some files of a model on the hub: downloaded, or from the hub's cache.
 
     Parameters
     ----------
     name : str
     files : sequence of str
-        Nothing else is downloaded.
+        Names of the files; nothing else is downloaded.
     revision : str or None
         A branch, a tag or a commit; None: the main branch.
 
     Raises
     ------
     UsageError
-        If it is neither reachable nor cached. This is known after one request, without retries.
+        If the model is neither reachable nor cached. Only one request is made, without retries.
     """
     from huggingface_hub import constants, snapshot_download
 
-    why = "is not cached, and HF_HUB_OFFLINE forbids to fetch it"
+    why = "is not cached, and HF_HUB_OFFLINE does not allow downloads"
     if not constants.HF_HUB_OFFLINE:
         why = out_of_reach(name)
     try:

@@ -261,11 +261,11 @@ def parquet_parts(path: Path, tables: Iterable[Any], **options: Any) -> Iterator
     Parameters
     ----------
     path : path
-        For messages.
+        Path of the file, for messages.
     tables : iterable of pyarrow.Table
-        With the same columns; only one of them is in memory.
+        Tables with the same columns. Only one of them is in memory at a time.
     **options
-        Of ``pyarrow.parquet.ParquetWriter``.
+        Options of ``pyarrow.parquet.ParquetWriter``.
 
     Raises
     ------

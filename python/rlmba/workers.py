@@ -53,7 +53,7 @@ class Died:
     started : bool
         Whether the process had finished starting.
     reason : str
-        Why it ended, if that is known by other means than the exit code.
+        Why it ended, if more is known than the exit code.
     """
 
     code: int
@@ -80,13 +80,13 @@ class Raised:
 
 
 class WorkerPool(Protocol):
-    """Processes that run tasks: :class:`Workers`, or others with the same methods."""
+    """Processes that run tasks: :class:`Workers`, or another class with the same methods."""
 
     limit: int
 
     @property
     def running(self) -> int:
-        """Number of tasks that have started and not ended; at most ``limit``."""
+        """Number of tasks that have started and have not ended; at most ``limit``."""
 
     @property
     def ticks(self) -> int:
@@ -158,7 +158,7 @@ class Workers:
 
     @property
     def running(self) -> int:
-        """Number of tasks that have started and not ended; at most ``limit``."""
+        """Number of tasks that have started and have not ended; at most ``limit``."""
         return sum(w.task is not None for w in self._workers)
 
     @property
@@ -266,7 +266,7 @@ def worker_environment(slot: int, threads: int) -> dict[str, str]:
 
 
 def _gpu(slot: int) -> str | None:
-    """The GPU of a process, where there are several to share out."""
+    """The GPU of a process; None if there are not several GPUs to divide."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,5 +1,5 @@
-# ruff: noqa: E402 - the database is chosen before FiftyOne is imported
-"""On datasets and views of FiftyOne, with its own database or one in memory."""
+# ruff: noqa: E402 - the database must be chosen before FiftyOne is imported
+"""The adapter for FiftyOne on datasets and views, with FiftyOne's own database or one in memory."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_vectors_that_are_missing_or_of_another_width(dataset):
         select(dataset, "coreset", 3, label_field=None, embeddings="image")
 
 
-def test_labels_that_are_no_class_and_fields_of_the_same_name(dataset):
+def test_labels_that_are_not_classes_and_fields_of_the_same_name(dataset):
     with pytest.raises(DataError, match="expected one of the classes"):
         select(dataset, "rlmba-h", 3, classes=["a", "b", "c"], **GIVEN)
     with pytest.raises(UsageError, match="names of the 3 columns of the logits"):

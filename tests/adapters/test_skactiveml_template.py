@@ -1,7 +1,7 @@
 """scikit-activeml's own template tests, for each strategy.
 
-Its releases up to 0.6.0 carry them; RLMBA_SKACTIVEML_TESTS is the path of such a wheel. The tests run
-against the installed version.
+Releases up to 0.6.0 contain these tests; RLMBA_SKACTIVEML_TESTS is the path of the wheel of such a release.
+The tests run against the installed version.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def cases(template, name):
 
         def test_query_param_embeddings(self):
             given = [("string", ValueError), (np.ones((N + 1, 2)), ValueError), (np.eye(N), None)]
-            needs_head = "head" in strategies.create(name).needs  # that of the features themselves
+            # The head reads the features themselves, so other embeddings cannot be given.
+            needs_head = "head" in strategies.create(name).needs
             self._test_param("query", "embeddings", given[: 2 if needs_head else 3])
 
         def test_query_param_dropout_logits(self):
@@ -88,7 +89,7 @@ def cases(template, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", strategies.names())
-def test_their_template(template, name):
+def test_the_template_of_scikit_activeml(template, name):
     result = unittest.TestResult()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Batches for CVAT and Argilla, and the files that these export."""
+"""Batches for CVAT and Argilla, and the exports of these tools."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def batch(tmp_path):
 
 
 def export_of_cvat(names_and_tags) -> str:
-    """As CVAT writes it (docs.cvat.ai, "CVAT for images 1.1")."""
+    """An export in CVAT's format (docs.cvat.ai, "CVAT for images 1.1")."""
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
     task = ET.SubElement(ET.SubElement(root, "meta"), "task")
@@ -76,7 +76,7 @@ def test_cvat_shows_the_images_by_rank_and_its_tags_come_back_by_id(tmp_path, ba
     assert read_labels(tmp_path / "export.zip", ids=IDS, classes=CLASSES, open=False) == expected
     assert (
         annotator.collect(ticket) == {}
-    )  # the table is there too, for samples that CVAT cannot show
+    )  # the table is also written, for samples that CVAT cannot show
 
 
 def test_labels_of_cvat_that_are_not_allowed_are_named_by_line(tmp_path):
@@ -113,7 +113,7 @@ SECRET = '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>'
         ("<annotations><image name='a'><tag label='&x;'/></image></annotations>", "is not XML"),
     ],
 )
-def test_a_file_that_is_no_export_of_cvat(tmp_path, content, message):
+def test_a_file_that_is_not_an_export_of_cvat(tmp_path, content, message):
     path = tmp_path / "annotations.xml"
     path.write_text(content)
     with pytest.raises(DataError, match=message):
@@ -124,7 +124,7 @@ def test_a_file_that_is_no_export_of_cvat(tmp_path, content, message):
         read_tags(tmp_path / "a.zip")
 
 
-def test_archives_that_are_no_export_of_cvat(tmp_path):
+def test_archives_that_are_not_exports_of_cvat(tmp_path):
     path = tmp_path / "a.zip"
     with pytest.raises(DataError, match="no such file"):
         read_tags(path)

@@ -1,4 +1,4 @@
-"""`rlmba label-studio serve` with a real Label Studio: rounds as people label, killed in between."""
+"""`rlmba label-studio serve` with a real Label Studio: rounds while people label, and killed servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rlmba.annotators.labelstudio.live import LiveProject
 from rlmba.annotators.labelstudio.ordering import TAB
 from tests.helpers.label_studio import annotate
 
-# The SDK's own business, once for each key it exchanges.
+# A warning about the SDK's own code, which it gives for each key that it exchanges.
 pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
 
 SECRET = "a-secret-of-a-test-0123"
@@ -31,7 +31,7 @@ SECRET = "a-secret-of-a-test-0123"
 
 @pytest.fixture
 def project(studio, tmp_path, monkeypatch):
-    """A project's folder, and the truth."""
+    """A project's folder, and the true labels."""
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.key)
     rows, truth = rows_of(60)
     manifest = write_manifest(tmp_path / "m.jsonl", rows)
@@ -41,7 +41,7 @@ def project(studio, tmp_path, monkeypatch):
 
 
 class Command:
-    """`rlmba label-studio serve` as a process of its own, and the lines that it prints."""
+    """`rlmba label-studio serve` in a separate process, and the lines that it prints."""
 
     def __init__(self, folder, *options):
         self.lines = []
@@ -72,7 +72,7 @@ class Command:
         assert any(text in line for line in self.lines), self.lines
 
     def kill(self):
-        """As if the machine had stopped."""
+        """Kill the process, as if the machine had stopped."""
         self.process.kill()
         self.process.wait()
 
@@ -105,7 +105,7 @@ def open_tasks(studio, folder, round_):
 
 
 def people_press_next(studio, folder):
-    """The task that Label Studio gives who labels by the sorted tab."""
+    """The task that Label Studio shows next to a person who labels in the sorted tab."""
     views = studio.ada.get("/api/dm/views/", params={"project": number(folder)}).json()
     (tab,) = [view for view in views if view["data"]["title"] == TAB]
     where = {"id": "next_task", "tabID": tab["id"], "project": number(folder)}
@@ -131,7 +131,7 @@ def test_two_rounds_killed_and_started_again(studio, project, serve):
     for task in first[5:]:
         annotate(studio.ada, task, truth[task.data["sample_id"]])
 
-    server = serve()  # the batch was completed meanwhile
+    server = serve()  # the batch was completed in the meantime
     server.until("round 0: 5 labels")
     server.until("round 1: 3 samples are with labelstudio")
     server.until("connected with project")
@@ -276,7 +276,7 @@ def test_a_deleted_task_and_a_renamed_label(studio, project, serve):
     server.until("round 0: 5 labels")
 
 
-def test_by_hand_and_a_second_server(studio, project, serve):
+def test_connecting_by_hand_and_a_second_server(studio, project, serve):
     folder, _ = project
     server = serve("--no-connect", "--secret", SECRET, "--address", "http://models.example/x/")
     server.until("round 0: 11 samples are with labelstudio")

@@ -1,4 +1,4 @@
-"""What Label Studio calls, without Label Studio: the protocol of an ML backend, and hostile requests."""
+"""The interface for Label Studio, without Label Studio: the ML backend's protocol, and hostile requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROJECT = "5.1700000000"
 
 
 class Noted(LiveProject):
-    """A live project whose number is known, and that notes the actions that woke it."""
+    """A live project with a known number, which records the actions that woke it."""
 
     def __init__(self, annotator, say):
         super().__init__(annotator, say)
@@ -49,7 +49,7 @@ def live(tmp_path, said):
 
 @pytest.fixture
 def studio(live, said):
-    """Label Studio, as far as its requests go."""
+    """A client that sends requests in the way Label Studio does."""
     app = make_app(live, SECRET, ["127.0.0.1"], said.append)
     return TestClient(
         app, "http://127.0.0.1:9090", headers={"Authorization": authorization(SECRET)}
@@ -161,7 +161,7 @@ def test_another_project_is_refused(studio, live, said, path, body):
     assert "another port" in message
     assert said == [f"refused: {message}"]
     live._number = None
-    assert "does not know its project yet" in studio.post(path, json=body).json()["message"]
+    assert "has no project yet" in studio.post(path, json=body).json()["message"]
     assert live.actions == []
 
 

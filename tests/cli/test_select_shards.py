@@ -188,7 +188,7 @@ def test_arguments_that_shards_do_not_take(shards, tmp_path):
     assert "--processes and --rows: expected --dry-run" in found.stderr
     found = run(*arguments(shards, tmp_path / "a.csv", "--ray", "auto"), env={"WORLD_SIZE": "2"})
     assert found.returncode == 2
-    assert "--ray: expected a command that is run once, since Ray starts" in found.stderr
+    assert "--ray: expected a single command, because Ray starts" in found.stderr
 
 
 def test_an_estimate_for_other_numbers_of_rows_and_processes(shards, tmp_path):

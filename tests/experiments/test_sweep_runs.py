@@ -211,8 +211,8 @@ def test_a_process_that_dies_is_replaced_and_its_run_tried_once_more(plan, tmp_p
     assert "process" in record["error"].rpartition("see ")[2]
     calls = short(runner.calls())
     assert ["dies-once/seed0", "dies-once/seed1"] in calls
-    # Separately at the second attempt, which does not repeat the complete round 0. The second run had none
-    # yet: it gets another attempt, because its second one has made progress.
+    # The second attempt trains the runs separately, and does not repeat the complete round 0. The second run
+    # had no complete round yet. It gets a third attempt, because the second one has completed a round.
     assert (calls.count(["dies/seed0"]), calls.count(["dies/seed1"])) == (1, 2)
     assert newest_lines(result.failed[0].run.folder) == 1
     pids = set(executor.workers.pids)

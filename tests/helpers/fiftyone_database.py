@@ -1,7 +1,7 @@
 """A database for FiftyOne where its own cannot be installed: mongomock, in memory.
 
-``fiftyone-db`` downloads MongoDB while it is installed. Without it, everything but the database is FiftyOne's
-own code.
+``fiftyone-db`` downloads MongoDB during its installation. Without it, mongomock replaces only the database;
+all other code is FiftyOne's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 
 def prepare(folder) -> None:
-    """Call before FiftyOne is imported. Skips the tests if there is neither database."""
+    """Choose the database; call this before FiftyOne is imported. Skips the tests if there is no database."""
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
     os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
     os.environ.setdefault("FIFTYONE_DATABASE_DIR", str(folder / "database"))

@@ -1,7 +1,7 @@
 """A real Label Studio on the loopback.
 
-``RLMBA_LABEL_STUDIO`` names its executable, ``RLMBA_LABEL_STUDIO_DATA`` a data folder that it was initialized
-in (user ada@example.com), which is copied and saves the minutes that a first start takes.
+``RLMBA_LABEL_STUDIO`` names its executable. ``RLMBA_LABEL_STUDIO_DATA`` names an initialized data folder
+(user ada@example.com). The folder is copied, which saves the minutes that a first start takes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEGACY = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Studio:
-    """A running server, people who are logged in there, and the folder that it serves files from."""
+    """A running server, people who are logged in there, and the folder from which it serves files."""
 
     def __init__(self, url: str, files: Path) -> None:
         self.url = url
@@ -77,7 +77,7 @@ def running(folder):
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
         "COLLECT_ANALYTICS": "false",
-        # Webhooks and models on this machine.
+        # Allows webhooks and models on this machine.
         "SSRF_PROTECTION_ENABLED": "false",
         "ML_BLOCK_LOCAL_IP": "false",
         "LATEST_VERSION_CHECK": "false",

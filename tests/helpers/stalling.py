@@ -13,7 +13,7 @@ from rlmba.strategies.uncertainty import Entropy
 
 @dataclass(kw_only=True)
 class Stalling(Entropy):
-    """Stalls at call number ``at`` in process 1, unless the file ``flag`` exists; it then tells where."""
+    """Stalls at call number ``at`` in process 1, unless the file ``flag`` exists; writes its place there."""
 
     name: ClassVar[str] = "stalling"
     flag: str
@@ -26,7 +26,7 @@ class Stalling(Entropy):
             told = Path(f"{self.flag}.{os.getpid()}")
             told.write_text(f"{os.getpid()} {_node()}")
             try:
-                os.link(told, self.flag)  # fails if there is one
+                os.link(told, self.flag)  # fails if the flag exists
             except FileExistsError:
                 return super().score(pool, context)
             finally:
@@ -44,7 +44,7 @@ def _node():
 
 
 def stalled(flag, process, seconds=240):
-    """The id and the node of the process that stalls, once it does; ``process`` must not end before."""
+    """Wait until a process stalls; return its id and node. ``process`` must not end before."""
     for _ in range(int(seconds * 10)):
         if flag.exists():
             pid, _, node = flag.read_text().partition(" ")

@@ -1,4 +1,4 @@
-"""A server that keeps models as the Hugging Face hub does, as far as its client asks for it."""
+"""A server that stores models like the Hugging Face hub, with only the requests that its client makes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class StandInHub:
-    """Its ``endpoint``, and by repository the ``files`` and whether it is ``private``."""
+    """The server's ``endpoint``, and for each repository the ``files`` and whether it is ``private``."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
@@ -26,7 +26,7 @@ class StandInHub:
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'ann'}/{asked['name']}"
             self.files.setdefault(name, {})
-            # Which of the two the client sends depends on its version.
+            # The client's version determines which of the two it sends.
             self.private[name] = asked.get("private") or asked.get("visibility") == "private"
             return {"url": f"{self.endpoint}/{name}", "id": name}
         if path == "/api/validate-yaml":
@@ -46,7 +46,7 @@ class StandInHub:
         return {"commitUrl": url, "commitOid": COMMIT, "pullRequestUrl": None}
 
     def get(self, path: str) -> object:
-        """JSON, or bytes of a file; None: not found."""
+        """Return a JSON value, or the bytes of a file; None: not found."""
         if path == "/api/whoami-v2":
             return {"type": "user", "name": "ann", "orgs": [], "auth": {}}
         if path.startswith("/api/models/"):

@@ -11,7 +11,7 @@ CLASSES = ["low", "mid", "high"]
 
 
 def arrays(n, seed, *, lacking=0.2):
-    """Three classes, two modalities, some samples without one of them."""
+    """Arrays with three classes and two modalities, of which some samples lack one."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 3
     present = rng.random((n, 2)) >= lacking
@@ -25,7 +25,7 @@ def arrays(n, seed, *, lacking=0.2):
 
 
 def small_run(root, **settings):
-    """The folder of a run with one round after the first."""
+    """Train a run with one round after the first; return its folder."""
     split = (np.arange(120) >= 90).astype(int)
     np.savez(root / "made.npz", **arrays(120, 3), split=split, classes=np.array(CLASSES))
     config = {
@@ -44,7 +44,7 @@ def small_run(root, **settings):
 
 
 def new_samples(path, n=50, *, lacking=0.2, seed=8):
-    """Write samples without labels, with ids of their own; some lack a modality."""
+    """Write new samples without labels; their ids are new, and some samples lack a modality."""
     given = arrays(n, seed, lacking=lacking)
     ids = np.array([f"new {i}, \u00e9 {seed}" for i in range(n)])
     present = {} if lacking == 0 else {"present": given["present"]}

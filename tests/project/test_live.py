@@ -39,7 +39,7 @@ def rounds(folder, said, *repairs):
     return _LiveRounds(folder, Watching(), Waiting(*repairs), said.append)
 
 
-def test_a_label_that_cannot_be_used_is_waited_for(project):
+def test_the_rounds_wait_until_a_label_can_be_used(project):
     folder, truth = project
     said = []
     wrong = {id_: "kitten" if label == "cat" else label for id_, label in truth.items()}
@@ -48,13 +48,13 @@ def test_a_label_that_cannot_be_used_is_waited_for(project):
     fill(folder, wrong)
     assert "kitten" in live.answers()[2]
     live.learn()
-    assert len(said) == 1  # the same trouble is told once
+    assert len(said) == 1  # the same problem is reported once
     assert said[0].startswith("waiting: ")
     assert "kitten" in said[0]
     assert [r.labels for r in read_run(folder).records] == [9]
 
 
-def test_another_process_that_writes_the_folder_is_waited_for(project):
+def test_the_rounds_wait_for_another_process_that_writes_the_folder(project):
     folder, truth = project
     said = []
     with contextlib.ExitStack() as held:
@@ -87,7 +87,7 @@ def test_a_server_that_is_down_ends_the_command_at_its_start_only(project, monke
     assert said == ["waiting: Label Studio cannot be reached"]
 
 
-def test_damaged_folders_are_not_waited_for(project):
+def test_a_damaged_folder_ends_the_command(project):
     folder, _ = project
     live = rounds(folder, [])
     assert live.ask() is None

@@ -1,4 +1,4 @@
-"""Networks that are shared: the folder, its model card and labels, the hub, and loading them."""
+"""Sharing networks: the exported folder, its model card and labels, the hub, and loading."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = "Only Ada knows"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run on digits, whose settings name this machine and a person."""
+    """A run on digits, whose settings contain paths of this machine and the name of a person."""
     root = tmp_path_factory.mktemp("sharing")
     settings = {
         "rounds": 2,
@@ -50,7 +50,7 @@ def exported(folder):
 
 @pytest.fixture(scope="module")
 def samples():
-    """Five digits as they are stored."""
+    """Five digits in their stored form."""
     digits = load_digits()
     return {m.name: digits._arrays[m.name][:5] for m in digits.modalities}
 
@@ -255,7 +255,7 @@ def hub():
 
 
 def python(tmp_path, hub_address, *arguments, **more):
-    """Run Python with an empty cache of the hub at an address; what it printed."""
+    """Run Python with an empty cache of the hub at an address; return the finished process."""
     environment = os.environ | {
         "HF_ENDPOINT": hub_address,
         "HF_HOME": str(tmp_path / "hf"),
@@ -278,7 +278,7 @@ LOADED = "import rlmba; print(rlmba.load('ann/net', device='cpu').trained.labels
 
 @pytest.mark.slow
 class TestHub:
-    """By the hub's own client, with a server that answers as the hub does."""
+    """With the hub's own client, and a server that answers like the hub."""
 
     def test_push_and_load(self, folder, tmp_path, hub):
         push = ["-m", "rlmba", "export", str(folder), "--hub", "ann/net", "--labels"]
@@ -299,7 +299,7 @@ class TestHub:
         assert b"rlmba.load('ann/net')" in files["README.md"]
         found = python(tmp_path, hub.endpoint, "-c", LOADED)
         assert found.stdout.strip() == "60", found.stderr
-        # The cache is enough without the hub, whether that is known or not.
+        # The cache is enough without the hub, in offline mode and when the hub cannot be reached.
         for more in ({"HF_HUB_OFFLINE": "1"}, {}):
             with socket.create_server(("localhost", 0)) as unused:
                 nobody = f"http://localhost:{unused.getsockname()[1]}"

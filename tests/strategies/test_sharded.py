@@ -149,12 +149,12 @@ def lacking(arrays, *, rows=slice(100, 900), third=False, joined=False):
     return arrays | {"present": present}
 
 
-@pytest.mark.parametrize("case", ["two", "three", "joined", "one pattern", "nobody has both"])
+@pytest.mark.parametrize("case", ["two", "three", "joined", "one pattern", "no sample has both"])
 @pytest.mark.parametrize("name", ["coreset", "badge", "rlmba-x", "rlmba", "bmmal", "margin"])
 def test_samples_that_lack_a_modality(pool, tmp_path, name, case):
     arrays = lacking(
         pool[0],
-        rows=slice(0, N) if case == "nobody has both" else slice(100, 900),
+        rows=slice(0, N) if case == "no sample has both" else slice(100, 900),
         third=case == "three",
         joined=case == "joined",
     )
@@ -353,7 +353,7 @@ def test_estimated_communication(tmp_path, name, n):
     rlmba.select(name, n=n, pool=shards, rng=0, group=group, head=head)
     work = Workload(samples=rows, batch=n, classes=classes, width=width)
     two = estimate_shards(create(name), work, 2)
-    # There are no ids, whose hashes are counted apart. Of two processes, each sends half of the rows.
+    # The estimate includes hashes of ids, which these shards do not have: 16 bytes for half of the rows.
     ids = 16 * 53_248 / 2
     factor = 2 if name in ("badge", "bmmal", "coreset") else 1
     assert group.sent / 2.5 < (two.received - ids) * factor < group.sent * 2.5

@@ -1,4 +1,4 @@
-"""Experiment trackers: their own stores are read back, and none of their failures ends a run."""
+"""Experiment trackers: the trackers' stores are read back, and no failure of a tracker ends a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers.people_data import made, rows_of, write_manifest
 
 
 def settings(*names: str, **more) -> RunConfig:
-    """A run of seconds."""
+    """Settings of a run that takes seconds."""
     quick = {"rounds": 2, "initial_labels": 20, "batch_size": 10, "epochs": 1, "device": "cpu"}
     return RunConfig.model_validate(
         {**quick, "model": {"width": 16}, "strategy": "random", "tracking": names, **more}
@@ -36,7 +36,7 @@ def settings(*names: str, **more) -> RunConfig:
 
 
 def interrupted_and_resumed(config, folder):
-    """Two rounds in one process of each tracker, the third and the report in others."""
+    """Send two rounds in one process of each tracker, and the third round and the report in another one."""
     with pytest.raises(Stopped):
         run(config, folder, observer=StopAfter(1))
     first = json.loads((folder / "tracking.json").read_text())
@@ -69,7 +69,7 @@ def events(folder):
 
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
-    """Where the trackers keep their data, without a network."""
+    """Set where the trackers store their data, without a network."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
@@ -134,7 +134,7 @@ class TestConfiguration:
             load_config(settings=[bad])
 
     def test_a_library_that_is_not_installed(self, tmp_path, monkeypatch):
-        # A folder of this name is what wandb leaves behind, and no library.
+        # wandb leaves a folder of this name behind, which is not a library.
         (tmp_path / "trackio").mkdir(exist_ok=True)
         monkeypatch.setattr(trackers.sys, "path", [str(tmp_path)])
         with pytest.raises(UsageError, match=r"pip install 'rlmba\[trackio\]'"):
@@ -205,7 +205,7 @@ class TestStores:
 
 class TestFailures:
     def test_a_tracker_that_cannot_write_is_one_warning(self, tmp_path):
-        """A file where TensorBoard's folder should be; what it lacks is sent once that is gone."""
+        """A file is in the place of TensorBoard's folder. When it is removed, the missing rounds are sent."""
         config, folder = settings("tensorboard"), tmp_path / "r"
         with pytest.raises(Stopped):
             run(settings(), folder, observer=StopAfter(0))
@@ -261,7 +261,7 @@ class TestFailures:
 
 
 def invoke(*arguments: str):
-    """A command on runs of seconds, tracked by TensorBoard."""
+    """Invoke a command on short runs that TensorBoard tracks."""
     quick = ["rounds=1", "epochs=1", "model.width=16", "device=cpu"]
     given = [part for setting in quick for part in ("--set", setting)]
     command = [*arguments, "--tracking", "tensorboard", *given]

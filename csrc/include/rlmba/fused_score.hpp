@@ -20,9 +20,10 @@ struct FusedScoreOutput {
 // Eq 4 to 6. `distances` [N] is null or finite; in.weights are required, and every row needs a
 // modality that is present. Returns -1 or the first row that dirichlet_variance would name.
 //
-// score_within: Eq 6 from out.uncertainty, which is given, and limits [M + 1, 2]: the smallest and
-// largest uncertainty of each modality, and distance, of all rows that belong together. Of `in`,
-// modalities, weights and present are read. The arithmetic is that of fused_score.
+// score_within: computes Eq 6 for some rows of a pool. The uncertainties in `out` are an input.
+// limits [M + 1, 2] contains the smallest and largest uncertainty of each modality over the whole
+// pool, and in its last row those of the distances. Of `in`, only modalities, weights and present
+// are read. The arithmetic is that of fused_score.
 #define RLMBA_DECLARE_FUSED_SCORE                                                                  \
   void score_within(const DirichletInput<float>& in, std::int64_t n, const float* distances,       \
                     double beta, const float* limits, const FusedScoreOutput<float>& out);         \

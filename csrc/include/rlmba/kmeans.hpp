@@ -32,9 +32,10 @@ inline constexpr std::int64_t kSumLevels = sizeof(T) == sizeof(float) ? 2 : 3;
 // squared distances overflows.
 //
 // cluster_sums: adds the rows of x to the sums [levels, k, x.cols] of their labels, 0 <= label < k,
-// and their number to counts [k]. Each number is divided into `levels` = kSumLevels parts; a part
-// is a multiple of a power of two that magic[level] fixes, so its sums are exact, and do not depend
-// on the order of the rows, on how they are divided into calls, or on the number of threads.
+// and the number of rows with each label to counts [k]. Each number is divided into `levels` =
+// kSumLevels parts. A part is a multiple of a power of two, which magic[level] determines, so sums
+// of parts are exact. They do not depend on the order of the rows, on how the rows are divided into
+// calls, or on the number of threads.
 //
 // row_pairs: the squared distances of each row of x to the rows before it, as in kmeans_plusplus;
 // pairs [x.rows, x.rows], of which only the part below the diagonal is written.

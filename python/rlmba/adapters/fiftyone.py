@@ -77,28 +77,29 @@ def select(
         the embeddings. A function gets the view and returns a mapping with ``logits`` or
         ``probabilities``, and any other arguments of :func:`rlmba.select`, in the view's order.
     classes : sequence of str, optional
-        Names of the columns of the logits, for strategies that read labels. Default: those of the
-        network, else those of the dataset for this field, else the distinct labels, sorted.
+        Names of the columns of the logits, for strategies that read labels. Default: the classes of the
+        network, else the dataset's classes for this field, else the distinct labels, sorted.
     tag : str
         The tag of the batch.
     rng : int, numpy.random.Generator, torch.Generator or None
-        As in :func:`rlmba.select`.
+        See :func:`rlmba.select`.
     **arguments
         Other arguments of :func:`rlmba.select`, in the view's order, and the strategy's options.
 
     Returns
     -------
     SelectedSamples
-        ``positions`` are those of samples in the view; ``ids`` are their FiftyOne ids.
+        ``positions`` are positions of samples in the view; ``ids`` are their FiftyOne ids.
 
     Raises
     ------
     UsageError
         If the view does not have a field, a field is of the wrong kind, the strategy needs embeddings or
-        logits that were not given, the view holds patches, frames or clips, or as :func:`rlmba.select`.
+        logits that were not given, the view holds patches, frames or clips, or for a reason given in
+        :func:`rlmba.select`.
     DataError
         If a sample has no vector, vectors of a field differ in width, a label is not one of the classes,
-        or as :func:`rlmba.select`.
+        or for a reason given in :func:`rlmba.select`.
     """
     chosen, given = split(strategy, arguments)
     _require_collection(view)
@@ -136,7 +137,7 @@ def _require_collection(view: Any) -> None:
 
 
 def _dataset(view: Any, ids: Sequence[str]) -> Any:
-    """The dataset of a view. Marks are written by sample id, because writing may change a view's content."""
+    """The dataset of a view. Marks are written by sample id, because they may change a view's content."""
     if isinstance(view, fo.Dataset):
         return view
     dataset = fo.load_dataset(view.dataset_name)
@@ -150,7 +151,7 @@ def _dataset(view: Any, ids: Sequence[str]) -> Any:
 
 def _require_writable(dataset: Any, tag: str) -> None:
     if not isinstance(tag, str) or not tag.strip():
-        raise UsageError(f"tag: expected a text that is not empty, got {tag!r}")
+        raise UsageError(f"tag: expected a non-empty text, got {tag!r}")
     schema = dataset.get_field_schema()
     for name, kinds in ((RANK, fo.IntField), (SCORE, fo.FloatField), (DIFFICULTY, fo.FloatField)):
         if name in schema and not isinstance(schema[name], kinds):
@@ -168,7 +169,7 @@ def _field(view: Any, path: str, what: str) -> Any:
     if found is None:
         names = [name for name in view.get_field_schema() if name not in (RANK, SCORE, DIFFICULTY)]
         raise UsageError(
-            f"{what}: expected one of the view's fields, got {path!r}; it has {names[:_SHOWN]}"
+            f"{what}: expected one of the view's fields, got {path!r}; the view has {names[:_SHOWN]}"
             + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         )
     return found
@@ -210,7 +211,7 @@ def _features(view: Any, paths: str | Mapping[str, str], ids: Sequence[str]) -> 
 def _by_modality(
     view: Any, paths: str | Mapping[str, str], ids: Sequence[str], what: str
 ) -> tuple[Any, NDArray[np.bool_] | None]:
-    """The arrays of fields, and for embeddings of several modalities which samples have each of them."""
+    """The arrays of fields; for embeddings of several modalities, also which samples have each modality."""
     if not isinstance(paths, Mapping):
         return _stacked(view, paths, ids, what, None), None
     optional = what == "embeddings" and len(set(paths) - {MULTIMODAL}) > 1
@@ -230,7 +231,7 @@ def _by_modality(
 def _stacked(
     view: Any, path: str, ids: Sequence[str], what: str, has: NDArray[np.bool_] | None
 ) -> NDArray[Any]:
-    """The vectors of a field as [N, D]; rows of 0 where ``has`` is set to false, for missing ones."""
+    """The vectors of a field as [N, D]. For a missing one, the row is 0 and ``has`` is set to false."""
     _field(view, path, what)
     values = view.values(path)
     vectors = [None if value is None else np.asarray(value) for value in values]
@@ -260,9 +261,9 @@ def _stacked(
 
 
 def _outputs(view: Any, model: Any, embeddings: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``rlmba.select`` that a model gives."""
+    """Arguments of ``rlmba.select`` that are computed by a model."""
     if set(_OUTPUTS) & set(given):
-        raise UsageError("expected logits or a model, got both; leave one of them out")
+        raise UsageError("expected logits or a model, got both; remove one of them")
     if hasattr(model, "predict"):
         if not isinstance(embeddings, Mapping):
             raise UsageError(
@@ -287,7 +288,7 @@ def _outputs(view: Any, model: Any, embeddings: Any, given: Mapping[str, Any]) -
 
 
 def _require_given(view: Any, strategy: Strategy, given: Mapping[str, Any]) -> None:
-    """Say which of this function's arguments is missing, rather than which of ``rlmba.select``."""
+    """Raise an error that names the missing arguments of this function, not those of ``rlmba.select``."""
     wanted = []
     if strategy.needs & {"features", "modality_features", "input_features"} and not (
         {"features", "input_features"} & set(given)
@@ -326,7 +327,7 @@ def _positions(
     classes: Sequence[str] | None,
     given: Mapping[str, Any],
 ) -> NDArray[np.int64]:
-    """The labels as columns of the logits."""
+    """The labels as column numbers of the logits."""
     own = [label for label in labels if label is not None]
     names = [
         *map(str, classes or view.classes.get(path) or view.default_classes or sorted(set(own)))

@@ -112,23 +112,23 @@ def run_selection(
     *,
     write: bool = True,
 ) -> WrittenBatch:
-    """Select, and write the batch to ``out``.
+    """Select a batch, and write it to ``out``.
 
     Parameters
     ----------
     out : path, optional
         See :func:`rlmba.data.batch_file.write_batch`.
     strategy : Strategy
-        Whose name the file holds.
+        The strategy whose name is written to the file.
     choose : callable
-        Selects.
+        Function that selects.
     write : bool
-        False only selects, as all processes but the first do.
+        Whether the batch is written. Of several processes, only the first one writes it.
 
     Raises
     ------
     UsageError, DataError, StorageError
-        As :meth:`FileSelection.run`.
+        See :meth:`FileSelection.run`.
     """
     if out is None:
         raise UsageError("expected a file to write the batch to; give it with --out")

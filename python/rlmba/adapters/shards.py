@@ -91,7 +91,7 @@ class ShardSelection:
         )
 
     def run(self, choose: Callable[[], SelectedSamples] | None = None) -> WrittenBatch:
-        """Select, by ``choose`` if it is given, and write the batch in the first process.
+        """Select, with ``choose`` if it is given, and write the batch in the first process.
 
         Raises
         ------

@@ -17,25 +17,25 @@ from rlmba.strategies.direct import SelectedSamples
 __all__ = ["RayProcesses"]
 
 _ATTEMPTS = 3
-"""How often a selection is started before it is given up."""
+"""How many times a selection is started before it fails."""
 _LOOK = 5.0
-"""Seconds between looks at the nodes of the cluster while there are too few free cores."""
+"""Seconds between two checks of the cluster's nodes while there are too few free cores."""
 _LOOKS = 6
-"""Looks after which a message says that cores are missing."""
+"""Number of checks after which a message says that cores are missing."""
 _LAST_WORDS = 30.0
-"""Seconds in which Ray notices that a process has died, after the others have."""
+"""Seconds that Ray may need to notice a dead process after the other processes have noticed it."""
 
 
 class _LostError(Exception):
-    """A process or its machine has been lost; the text says which."""
+    """A process or its machine has been lost; the message names it."""
 
 
 @dataclass(frozen=True)
 class RayProcesses:
     """Processes of a Ray cluster that divide the rows of a pool.
 
-    They join one group as those of torchrun do, and run :class:`rlmba.adapters.shards.ShardSelection`. Files
-    must have the same paths on all nodes.
+    They form one group like processes of torchrun, and run
+    :class:`rlmba.adapters.shards.ShardSelection`. Files must have the same paths on all nodes.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class RayProcesses:
     patience : timedelta
         How long processes wait for each other.
     processes : int, optional
-        Number of processes, each with an equal share of the cores; default: one a node.
+        Number of processes, each with an equal share of the cores; default: one for each node.
 
     Raises
     ------
@@ -66,23 +66,23 @@ class RayProcesses:
             )
 
     def select(self, arguments: Mapping[str, Any], say: Callable[[str], None]) -> SelectedSamples:
-        """Select; a selection that loses a process is started again from the beginning, twice at most.
+        """Select. If a process is lost, the selection starts again from the beginning, at most twice.
 
-        It is then divided among the cores that are left. The batch does not depend on that.
+        The selection is then divided among the remaining cores. The batch does not depend on their number.
 
         Parameters
         ----------
         arguments : mapping
-            Those of :func:`rlmba.adapters.shards.plan_shards` without ``group``, ``out`` and ``dry_run``.
+            Arguments of :func:`rlmba.adapters.shards.plan_shards` except ``group``, ``out`` and ``dry_run``.
         say : callable
-            Called with lines for the user.
+            Called with each message for the user.
 
         Raises
         ------
         UsageError, DataError, StorageError
-            As :func:`rlmba.adapters.shards.plan_shards` and :func:`rlmba.select`.
+            See :func:`rlmba.adapters.shards.plan_shards` and :func:`rlmba.select`.
         PeerError
-            If each attempt has lost a process.
+            If a process was lost in each attempt.
         """
         given = {name: _absolute(value) for name, value in arguments.items()}
         for left in reversed(range(_ATTEMPTS)):
@@ -92,12 +92,12 @@ class RayProcesses:
             if left:
                 say(f"{found}; selecting again from the beginning")
         raise PeerError(
-            f"{found}; no batch was written by {_ATTEMPTS} attempts; Ray's logs may tell the reason; use a "
+            f"{found}; {_ATTEMPTS} attempts have failed, and no batch was written; see Ray's logs; use a "
             "lower --max-memory if processes were killed for lack of memory"
         )
 
     def _try(self, arguments: dict[str, Any], say: Callable[[str], None]) -> SelectedSamples | str:
-        """Return the batch, or what was lost."""
+        """Return the batch, or a text that names the lost process."""
         try:
             return self._attempt(arguments, say)
         except (_LostError, self.ray.exceptions.RayActorError) as lost:
@@ -136,7 +136,7 @@ class RayProcesses:
             self.ray.util.remove_placement_group(group)  # with its processes
 
     def _reserved(self, say: Callable[[str], None]) -> tuple[Any, int, int]:
-        """Wait for free cores: a placement group, its number of processes, and the threads of each."""
+        """Wait for free cores; return a placement group, its number of processes, and the threads of each."""
         waits = 0
         while cores := self._cores():
             size = min(self.processes or len(cores), sum(cores))
@@ -149,10 +149,10 @@ class RayProcesses:
             if group.wait(0):
                 return group, size, threads
             self.ray.util.remove_placement_group(group)  # the nodes have changed
-        raise _LostError("the Ray cluster has no node with cores left")
+        raise _LostError("the Ray cluster has no node with cores any more")
 
     def _first_result(self, running: dict[Any, int], hosts: Sequence[str]) -> SelectedSamples:
-        """What the first process returns, once all have ended."""
+        """Return the result of the first process when all processes have ended."""
         found: Any = None
         alone: PeerError | None = None
         while running:
@@ -183,7 +183,7 @@ class _Process:
     """One process, as a Ray actor."""
 
     def place(self) -> tuple[str, str, int]:
-        """Its node, the node's address, and a free port there."""
+        """The id of this process's node, the node's address, and a free port there."""
         import ray
 
         untyped: Any = ray
@@ -200,7 +200,7 @@ class _Process:
         patience: timedelta,
         arguments: dict[str, Any],
     ) -> SelectedSamples | Exception | None:
-        """Select with the others; the first process returns the batch. Errors are returned."""
+        """Select together with the others; only the first process returns the batch. Errors are returned."""
         from rlmba.training import ProcessGroup
 
         host, port = first

@@ -37,7 +37,7 @@ __all__ = ["RlmbaStrategy"]
 
 
 class _UnmappedError(UsageError, MappingError):
-    """Values were given for the rows of X, and candidates that are not among them."""
+    """Values were given for the rows of X, but the candidates are not rows of X."""
 
 
 class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
@@ -103,7 +103,7 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
             Features that replace ``X`` row by row; not with candidates given as samples.
         dropout_logits : array-like of shape (K, n_samples, C) or (K, n_candidates, C), default=None
             Logits of K stochastic passes over ``X`` or over the candidates, for strategies that need
-            them; over the candidates only, if these are samples.
+            them. If candidates are given as samples, the passes must be over the candidates.
         candidates : None or array-like of shape (n_candidates,) or (n_candidates, n_features)
             As in scikit-activeml: all unlabeled samples, indices of unlabeled ones, or samples.
         batch_size : int, default=1
@@ -221,13 +221,13 @@ class RlmbaStrategy(SingleAnnotatorPoolQueryStrategy):
 
 
 def _of_candidates(passes: Any, mapping: Any, total: int, candidates: int) -> Any:
-    """Stochastic passes over the candidates, if they are over all of X."""
+    """Reduce stochastic passes over all of X to those over the candidates."""
     shape = np.shape(passes)
     if len(shape) != 3 or shape[1] != total or total == candidates:
         return passes
     if mapping is None:
         raise _UnmappedError(
-            f"dropout_logits: expected passes over the {candidates} candidates, because these are samples, "
+            f"dropout_logits: expected passes over the {candidates} candidates, which are given as samples, "
             f"got passes over {total} samples; give candidates as indices"
         )
     return passes[:, mapping] if hasattr(passes, "shape") else np.asarray(passes)[:, mapping]

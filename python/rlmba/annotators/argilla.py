@@ -1,4 +1,4 @@
-"""Argilla through files: a batch as a dataset to import, and the responses in exported records."""
+"""Argilla through files: write a batch as a dataset to import, and read responses from exported records."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_batch(folder: Path, batch: LabelBatch, project: Path) -> None:
 
     Each sample is a record with its id as the record's id, its texts and images as fields, and its rank,
     score and difficulty as metadata. The question ``label`` has the classes and ``?`` for "cannot tell".
-    If classes are open, an optional question ``new_class`` is added. The model's class is not a
-    suggestion, because Argilla preselects suggestions and people then tend to agree with them.
+    If new classes are allowed, an optional question ``new_class`` is added. The class that the model
+    predicts is not a suggestion: Argilla preselects suggestions, and people then tend to agree with them.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def write_batch(folder: Path, batch: LabelBatch, project: Path) -> None:
         Created if it does not exist.
     batch : LabelBatch
     project : path
-        The project's folder, whose name and instructions the dataset gets.
+        The project's folder. The dataset gets its name and instructions.
 
     Raises
     ------
     DataError
-        If there is nothing that Argilla can show.
+        If no sample has anything that Argilla can show.
     StorageError
         If a file cannot be written.
     """
@@ -67,12 +67,12 @@ def write_batch(folder: Path, batch: LabelBatch, project: Path) -> None:
         records.append(_record(q, fields))
     if not shown:
         raise DataError(
-            f"argilla: expected samples with texts or images, got {len(batch)} with neither; leave the "
-            "option tool out, or use the annotator 'browser' or 'labelstudio'"
+            f"argilla: expected samples with texts or images, got {len(batch)} with neither; remove the "
+            "option tool, or use the annotator 'browser' or 'labelstudio'"
         )
     if hidden:
         warnings.warn(
-            f"argilla: {len(hidden)} files of this batch cannot be shown (missing, no image, or more than "
+            f"argilla: {len(hidden)} files of this batch cannot be shown (missing, not an image, or above "
             f"{InlineMedia.limit >> 20} MiB); the first is of sample {hidden[0]!r}",
             RlmbaWarning,
             stacklevel=4,
@@ -112,7 +112,7 @@ def _image(modality: str, path: Path, media: InlineMedia) -> Path | None:
 
 
 def _name(entry: Column) -> str:
-    return entry.key.lower()  # Argilla accepts no capital letters
+    return entry.key.lower()  # Argilla does not accept capital letters
 
 
 def _named(name: str, settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -164,21 +164,21 @@ def is_records(table: Table) -> bool:
 
 
 def labels_of(table: Table) -> Table:
-    """The labels in records that ``dataset.records.to_json`` or ``Dataset.to_disk`` has written.
+    """Read the labels from records that ``dataset.records.to_json`` or ``Dataset.to_disk`` has written.
 
-    The most frequent response of a record counts. A record has no label if its status is not
-    ``completed`` (it may have drafts), or if its responses are equally divided, which a warning counts.
-    For each person, ``new_class`` counts over ``label``.
+    The most frequent response of a record is its label. A record has no label if its status is not
+    ``completed`` (its responses may be drafts), or if there is a tie, about which a warning is given. If a
+    person has answered both questions, ``new_class`` takes precedence over ``label``.
 
     Parameters
     ----------
     table : Table
-        For which :func:`is_records` is true.
+        A table for which :func:`is_records` is true.
 
     Returns
     -------
     Table
-        With the columns ``id`` and ``label``.
+        A table with the columns ``id`` and ``label``.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def labels_of(table: Table) -> Table:
         labels.append(ranking[0][0] if ranking and not tie else None)
     if ties:
         warnings.warn(
-            f"{table.path}: responses are equally divided on {len(ties)} records, which have no label; the "
+            f"{table.path}: responses are equally divided on {len(ties)} records, which get no label; the "
             f"first is {table.column('id')[ties[0]]!r}. Let somebody else respond to them, and export again",
             RlmbaWarning,
             stacklevel=4,
@@ -207,7 +207,7 @@ def labels_of(table: Table) -> Table:
 
 
 def _votes(table: Table, row: int, responses: Any) -> list[str]:
-    """One label of each person."""
+    """The labels of a record, one from each person."""
     if responses is None or responses == {}:
         return []
     if not isinstance(responses, Mapping):

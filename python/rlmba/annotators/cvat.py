@@ -1,4 +1,4 @@
-"""CVAT through files: the images of a batch to upload, and the tags that people export."""
+"""CVAT through files: write the images of a batch for upload, and read the tags from exports."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _HOW = "export the task again as 'CVAT for images 1.1'"
 _MEMBER = "annotations.xml"
 _CHUNK = 1 << 20
 _DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
-"""What reading a damaged, encrypted or unusual archive raises."""
+"""Exceptions raised by reading a damaged, encrypted or unsupported archive."""
 _LONGEST_LABEL, _LONGEST_FILE = 64, 255
 
 
 def write_batch(folder: Path, batch: LabelBatch) -> None:
-    """Write ``labels.json`` and ``round_003.zip``, to create a task of CVAT with.
+    """Write ``labels.json`` and an archive such as ``round_003.zip``, from which a task of CVAT is created.
 
     The labels are the classes as tags, and ``?`` for "cannot tell". The archive holds the image of each
     sample as ``0001/ID.jpg``, with its rank as the folder and its percent-encoded id as the name, so that
@@ -127,7 +127,7 @@ def read_tags(path: Path) -> Table:
     Returns
     -------
     Table
-        With the columns ``id`` and ``label``; the label is None for an image without a tag.
+        A table with the columns ``id`` and ``label``; the label is None for an image without a tag.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def read_tags(path: Path) -> Table:
 
 
 class _Tags:
-    """Collects the tags of images from the events of an XML parser."""
+    """Collects tags of images from the events of an XML parser."""
 
     def __init__(self, path: Path, parser: Any) -> None:
         self.path = path

@@ -41,8 +41,8 @@ class LabelFile:
         all of them are recognized. Excel opens a file correctly by a double click only if the separator is
         that of the country's settings: a semicolon where numbers have a decimal comma.
     tool : {"cvat", "argilla"} or None
-        A labeling tool that each batch is also exported for, to the folder ``cvat`` or ``argilla``. What
-        it exports is read by ``rlmba collect --labels FILE``.
+        A labeling tool for which each batch is also written, to the folder ``cvat`` or ``argilla``. ``rlmba
+        collect --labels FILE`` reads the tool's exports.
 
     Raises
     ------

@@ -41,12 +41,12 @@ def require_writable(classes: Iterable[str]) -> None:
 
 
 def read_label_table(path: Path) -> Table:
-    """Read a table of labels, or what a labeling tool exports, as a table with ``id`` and ``label``.
+    """Read a table of labels, or the export of a labeling tool, as a table with ``id`` and ``label``.
 
     Parameters
     ----------
     path : path
-        A file that :func:`rlmba.data.table.read_table` reads; ``.xml`` or ``.zip`` of CVAT
+        A file that :func:`rlmba.data.table.read_table` reads; an export of CVAT as ``.xml`` or ``.zip``
         (:func:`rlmba.annotators.cvat.read_tags`); or JSON with records of Argilla
         (:func:`rlmba.annotators.argilla.labels_of`).
 

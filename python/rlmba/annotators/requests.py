@@ -1,4 +1,4 @@
-"""Checks of requests that every server of this package makes: the host they name, their size and content."""
+"""Checks that all servers of this package apply to requests: the named host, the size, and the content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def names_host(header: str, *hosts: str) -> bool:
     """Whether the ``Host`` header of a request names this machine, or one of ``hosts``.
 
-    A server that listens on this machine only accepts no other name, which prevents DNS rebinding.
+    A server that is reachable only from this machine accepts no other name. This prevents DNS rebinding.
     """
     try:
         host = urlsplit(f"//{header}").hostname or ""
@@ -41,15 +41,15 @@ class TooLongError(Exception):
 async def received(receive: Receive, most: int) -> Receive:
     """Read the body of a request. Returns the callable that passes it to the application.
 
-    The bytes are counted as they arrive, because with ``Transfer-Encoding: chunked`` the declared length
-    means nothing.
+    The bytes are counted as they arrive, because a request with ``Transfer-Encoding: chunked`` does not
+    declare its length.
 
     Raises
     ------
     TooLongError
         If there are more than ``most`` bytes.
     ClientDisconnect
-        If the client is gone before the body is complete.
+        If the client disconnects before the body is complete.
     """
     body, more = bytearray(), True
     while more:

@@ -1,4 +1,4 @@
-"""What every server of this package needs: a port, a secret, and a thread to run in."""
+"""Common parts of the servers of this package: a port, a secret, and a thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Served", "kept_secret", "listen", "require_secret"]
 
 
 class Served:
-    """A server that runs in a thread until it is closed. It is a context manager, which closes it.
+    """A server that runs in a thread until it is closed. Leaving it as a context manager closes it.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Served:
     Attributes
     ----------
     address : str
-        Its address, with the actual port, even if any free port was asked for.
+        Address of the server, with the actual port, even if any free port was requested.
     host : str
     port : int
     """
@@ -72,11 +72,11 @@ class Served:
     def wait(self) -> None:
         """Return when the server has stopped."""
         # Joining the thread does not work: before Python 3.13 a join that Ctrl-C interrupts counts as done,
-        # and close() would no longer wait for the answers in flight.
+        # and close() would no longer wait for the answers in progress.
         self._ended.wait()
 
     def close(self) -> None:
-        """Stop the server, after the requests in flight."""
+        """Stop the server after the requests in progress are answered."""
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
@@ -127,7 +127,7 @@ def listen(host: str, port: int, advice: str) -> socket.socket:
 
 
 def require_secret(secret: str, name: str) -> None:
-    """Raise UsageError unless a secret is long enough, and of characters that need no escaping."""
+    """Raise UsageError unless a secret is long enough and has only characters that need no escaping."""
     if _SECRET.fullmatch(secret) is None:
         raise UsageError(f"{name}: expected at least 16 letters, digits, '-' and '_'")
 
@@ -136,10 +136,10 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 
 def kept_secret(path: Path) -> str:
-    """The secret of a folder's server, derived from one in the folder and one in the user's settings.
+    """Return the secret of a folder's server, derived from secrets in the folder and in the user's settings.
 
-    Whoever made the folder knows the first one but not the second. If the settings cannot be written, the
-    secret lasts as long as the process.
+    A person who created the folder may know its secret, but not that in the user's settings. If the
+    settings cannot be written, the secret is valid only until the process ends.
 
     Raises
     ------

@@ -24,7 +24,7 @@ def export(
         typer.Option(metavar="OWNER/MODEL", help="Also push it to the Hugging Face hub."),
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="A repository that --hub creates is public.")
+        bool, typer.Option("--public", help="Make a repository that --hub creates public.")
     ] = False,
     labels: Annotated[
         bool,

@@ -39,14 +39,14 @@ def serve(
         typer.Option(
             metavar="SECRET",
             envvar="RLMBA_LABEL_STUDIO_SECRET",
-            help="What Label Studio must send with every request. [default: one kept in the folder]",
+            help="Secret that Label Studio must send with every request. [default: one kept in the folder]",
         ),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where Label Studio reaches this server, if it is not on this machine.",
+            help="Address at which Label Studio reaches this server, if it runs on another machine.",
         ),
     ] = None,
     connect: Annotated[
@@ -57,7 +57,7 @@ def serve(
         ),
     ] = True,
 ) -> None:
-    """Serve predictions, count annotations as they come, and train when a batch is complete."""
+    """Serve predictions, count annotations as they arrive, and train when a batch is complete."""
     from rlmba.cli.counter import stages
     from rlmba.cli.loop import LoopProgress
     from rlmba.cli.screen import say

@@ -8,5 +8,5 @@ __all__ = ["names"]
 
 
 def names(values: Sequence[str] | None) -> list[str]:
-    """The names of an option that may be repeated and whose values may have commas."""
+    """The names in an option that may be repeated, and whose values may be separated by commas."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""`rlmba outputs`: features and logits of many samples, as a pool in shards."""
+"""`rlmba outputs`: write features and logits of many samples as a pool in shards."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def outputs(
         list[Path] | None,
         typer.Option(help="The samples for a run on arrays: an .npz file. May be repeated."),
     ] = None,
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Samples of a shard.")] = 50_000,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each shard.")] = 50_000,
     num_processes: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Number of processes. [default: 1; with --ray, one for each GPU, or for each node]",
+            help="Number of processes. [default: 1; with --ray, one per GPU or, without GPUs, per node]",
         ),
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Compute on a Ray cluster: its address, auto for that of this machine, or local.",
+            help="Compute on a Ray cluster: host:port, auto for the cluster of this machine, or local.",
         ),
     ] = None,
     device: Device = None,
@@ -51,7 +51,7 @@ def outputs(
 ) -> None:
     """Write features and logits of many samples as a pool in shards, for `rlmba select`.
 
-    An interrupted command continues when it is repeated: only missing shards are computed.
+    If the command is interrupted, repeat it: only missing shards are computed.
     """
     from rlmba.cli.counter import counter
     from rlmba.cli.screen import say

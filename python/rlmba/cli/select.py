@@ -69,7 +69,7 @@ def select(
         int | None,
         typer.Option(
             min=1,
-            help="With --ray: the number of processes to start (default: one a node). With --dry-run: the "
+            help="With --ray: the number of processes to start (default: one per node). With --dry-run: the "
             "number to estimate for.",
         ),
     ] = None,
@@ -83,7 +83,7 @@ def select(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Select by processes of a Ray cluster: host:port, auto, or local, which starts one here.",
+            help="Select with processes of a Ray cluster: host:port, auto, or local, which starts one here.",
         ),
     ] = None,
     timeout: Annotated[
@@ -102,8 +102,8 @@ def select(
 ) -> None:
     """Select samples of a pool that is given as arrays in files; needs no model and no data set.
 
-    Several processes divide a pool in shards: torchrun --nproc-per-node K -m rlmba select ..., srun, or
-    --ray ADDRESS.
+    Several processes can divide a pool in shards: use torchrun --nproc-per-node K -m rlmba select ..., srun,
+    or --ray ADDRESS.
     """
     from rlmba.adapters.shards import join_slurm
     from rlmba.cli.counter import stages
@@ -119,7 +119,7 @@ def select(
         )
     if several and ray:
         raise UsageError(
-            "--ray: expected a command that is run once, since Ray starts the processes; got one of "
+            "--ray: expected a single command, because Ray starts the processes; got one of "
             f"{os.environ['WORLD_SIZE']} that a launcher has started"
         )
     shards = len(pool) > 1 or pool[0].is_dir() or max_memory or spill_folder or arrays
@@ -209,11 +209,11 @@ def _select_shards(
 
 
 def _told_to_end(number: int, _: Any) -> None:
-    """Launchers send SIGTERM at once when another process has ended; without this, none says why."""
+    """Say why: when one process has ended, launchers send SIGTERM to the others, which give no reason."""
     from rlmba.errors import PeerError
 
     signal.signal(number, signal.SIG_IGN)
     raise PeerError(
         "the launcher has told this process to end (SIGTERM), because another process has ended, possibly "
-        "killed for lack of memory; read the launcher's output and start it again"
+        "killed for lack of memory; read the launcher's output and start the command again"
     )

@@ -32,7 +32,7 @@ def _earlier(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def with_present_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate keys of earlier versions: ``tensorboard: true`` or ``false`` is now one of ``tracking``."""
+    """Translate keys of earlier versions: ``tensorboard`` (true or false) is now part of ``tracking``."""
     given, flag = dict(values), values.get("tensorboard")
     names = values.get("tracking", [])
     if isinstance(flag, bool) and isinstance(names, list):

@@ -230,21 +230,21 @@ def split_of(dataset: MultimodalDataset) -> NDArray[np.uint8]:
 def read_alike(
     path: Path, arrays: Mapping[str, NDArray[Any]], reading: Mapping[str, Any]
 ) -> InMemoryDataset:
-    """Samples for a network that was trained on other data; see :func:`load_features`.
+    """Return samples for a network that was trained on other data; see :func:`load_features`.
 
     Parameters
     ----------
     path : path
-        The file of the arrays, or another name for them, for messages and ids.
+        The file of the arrays, or another name for them. It is used in messages and ids.
     arrays : mapping of str to array
-        Modalities [n, ...], and ``ids`` [n] and ``present`` [n, M] if there are any.
+        Modalities [n, ...]; optionally ``ids`` [n] and ``present`` [n, M].
     reading : mapping
-        The ``reading()`` of those data.
+        The result of ``reading()`` of the training data.
 
     Raises
     ------
     DataError
-        If the arrays do not fit.
+        If the arrays do not have the form that the network needs.
     UsageError
         If ``reading`` is damaged.
     """

@@ -1,4 +1,4 @@
-"""Folders of shards: Parquet files that are written in parts, and the list of their checksums."""
+"""Folders of shards: Parquet files that are written block by block, and the list of their checksums."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 SHARDS = "shards.json"
-"""File in a folder of shards that lists them."""
+"""Name of the file that lists the shards of a folder."""
 _FORMAT = 1
 _PART = 1 << 20
 
@@ -43,7 +43,7 @@ class ShardFile:
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     rows : int
     size : int
         Bytes of the file.
@@ -64,7 +64,7 @@ class ShardList:
     Parameters
     ----------
     rlmba : str
-        Version that wrote it.
+        Version of rlmba that wrote the file.
     complete : bool
         False while shards are still being written: the folder is no pool yet.
     shards : tuple of ShardFile
@@ -72,7 +72,7 @@ class ShardList:
     columns : mapping of str to str
         Types of the columns.
     origin : mapping
-        What the shards were made of and how, as JSON.
+        The network, samples and settings from which the shards were computed, as JSON values.
     """
 
     rlmba: str
@@ -84,7 +84,7 @@ class ShardList:
 
 
 def find_shard_list(folder: Path) -> ShardList | None:
-    """The list of the shards in a folder, if it has one.
+    """Return the list of the shards in a folder; None if it has none.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def find_shard_list(folder: Path) -> ShardList | None:
         _FORMAT,
         what="list of shards",
         advice="restore it, or write the shards again",
-        foreign="rename it, or use a folder for the shards alone",
+        foreign="rename it, or use a folder that contains only the shards",
     )
 
 
@@ -110,7 +110,7 @@ def write_shard_list(
     shards: Sequence[ShardFile] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the list of the shards in a folder; without shards, one that marks the folder incomplete.
+    """Write the list of the shards in a folder. Without shards, the list marks the folder as incomplete.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def write_shard(
             written += len(part)
             yield part
 
-    # Numbers of a network neither repeat nor compress, and nobody asks for their range.
+    # Outputs of a network neither repeat nor compress, and their ranges are never queried.
     options = {
         "use_dictionary": False,
         "compression": "none",

@@ -14,9 +14,10 @@ __all__ = ["tracked"]
 def tracked(
     folder: Path, config: RunConfig, classes: Sequence[str] = (), *, name: str | None = None
 ) -> Trackers:
-    """The trackers of a run, as a context manager; they get the configuration.
+    """Return the trackers of a run, as a context manager. They get the configuration.
 
-    The section ``project`` is left out: it may have texts for annotators and options with secrets.
+    The section ``project`` is left out, because it may contain texts for annotators, and options with
+    secrets.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def tracked(
     config : RunConfig
     classes : sequence of str [C]
     name : str or None
-        The run's name for people; None: its data set, strategy and seed.
+        The displayed name of the run; None: its data set, strategy and seed.
 
     Raises
     ------

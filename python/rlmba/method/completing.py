@@ -19,21 +19,22 @@ BLOCK_ROWS = 2**14
 
 
 class Nearest:
-    """The nearest of other rows, for each of some rows, when the others come in blocks.
+    """For each of some rows, the nearest of other rows, which are given in blocks.
 
     Parameters
     ----------
     rows : array or tensor [n, d]
-        Finite.
+        The rows; finite.
 
     Attributes
     ----------
     values : array or tensor [n, e], or None
-        Of the nearest rows; None before any was compared.
+        Values of the nearest rows; None before any row was compared.
     squared : float64 array [n]
-        Squared distances to them; infinity before any was compared. Only of NumPy arrays.
+        Squared distances to the nearest rows; infinity before any row was compared. Only for NumPy arrays.
     labels : int64 array [n]
-        Their labels, if these were given; -1 before any was compared. Only of NumPy arrays.
+        Labels of the nearest rows, if labels were given; -1 before any row was compared. Only for NumPy
+        arrays.
     """
 
     def __init__(self, rows: Any) -> None:
@@ -46,7 +47,7 @@ class Nearest:
     def compare(
         self, coordinates: Any, values: Any, labels: NDArray[np.int64] | None = None
     ) -> None:
-        """Take other rows [k, d] into account, k >= 1, with their values [k, e]. Ties go to the first."""
+        """Compare with other rows [k, d], k >= 1, whose values are [k, e]. Ties go to the first row."""
         if isinstance(self._rows, np.ndarray):
             found = np.where(np.isinf(self.squared), -1, 0)  # 0: the nearest so far
             dispatch.require_core().update_nearest(

@@ -41,10 +41,10 @@ class Score(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The smallest and largest values over a pool; (inf, -inf) where there is none.
+    """The smallest and largest values over a pool; (inf, -inf) if there is no value.
 
-    ``uncertainty`` [M, 2] of the raw u_m of samples that have the modality, ``difficulty`` [2] of the
-    raw U, and ``distance`` [2].
+    ``uncertainty`` [M, 2] has those of the raw u_m of samples that have the modality, ``difficulty`` [2]
+    those of the raw U, and ``distance`` [2] those of the distances.
     """
 
     uncertainty: NDArray[Any]
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
         distances: NDArray[Any] | None,
         group: Group,
     ) -> Limits:
-        """Those of the samples of all processes, of which this process has the given ones."""
+        """Return the limits over the samples of all processes; the arguments are those of this process."""
         m = u.modality.shape[1]
         columns = [
             u.modality[:, j] if present is None else u.modality[present[:, j], j] for j in range(m)
@@ -191,7 +191,7 @@ def uncertainties(
     evidence: str = "softplus",
     uncertainty: str = "variance",
 ) -> efda.Difficulty:
-    """U and u_m as :func:`score` has them, for some samples of a pool."""
+    """Compute U and u_m as in :func:`score`, for some samples of a pool."""
     if uncertainty == "variance":
         s = _fused(pool, weights, temperatures, None, beta=0.0, evidence=evidence)
         return efda.Difficulty(s.difficulty, s.uncertainty)
@@ -208,18 +208,19 @@ def score_within(
     beta: float = 1.0,
     uncertainty: str = "variance",
 ) -> Score:
-    """:func:`score` of some samples of a pool.
+    """Compute :func:`score` for some samples of a pool.
 
     Parameters
     ----------
     u : Difficulty
-        Of these samples, by :func:`uncertainties`.
+        The result of :func:`uncertainties` for these samples.
     weights, present, beta, uncertainty
-        As for :func:`score`, of these samples.
+        See :func:`score`; the values of these samples.
     distances : float array [n] or None
-        If ``uncertainty`` is "variance", of the dtype of u, as :func:`score` converts them.
+        The distances. If ``uncertainty`` is "variance", they have the dtype of u, to which :func:`score`
+        converts them.
     limits : Limits
-        Of the whole pool.
+        The limits over the whole pool.
 
     Returns
     -------

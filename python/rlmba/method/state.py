@@ -68,10 +68,10 @@ modalities that the candidate has, 0 for one or none."""
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation of what the state summarizes, over the pool.
+    """Means and standard deviations over the pool that enter the state.
 
-    ``uncertainty`` float64 [M', 2] of the raw u_m of the M' modalities that some sample has;
-    ``difficulty`` and ``distance`` float64 [2] of U and d, 0 without distances.
+    ``uncertainty`` float64 [M', 2]: of the raw u_m, for the M' modalities that some sample has.
+    ``difficulty`` and ``distance`` float64 [2]: of U and of d; ``distance`` is 0 without distances.
     """
 
     uncertainty: NDArray[np.float64]
@@ -86,7 +86,7 @@ class Moments(NamedTuple):
         distances: NDArray[np.floating] | None,
         group: Group = _ALONE,
     ) -> Moments:
-        """Those of the samples of all processes of a group, of which this process has the given ones."""
+        """Return the moments over the samples of all processes; the arguments are those of this process."""
         u = np.asarray(score.uncertainty, dtype=np.float64)
         known = np.ones(u.shape, dtype=bool) if present is None else present
         columns = [u[known[:, j], j] for j in range(u.shape[1])]
@@ -150,10 +150,10 @@ def state_vector(
 
 
 class Candidates(NamedTuple):
-    """What is known of the K candidates, best first.
+    """Values of the K candidates, best first.
 
-    ``q`` [K], ``uncertainty`` [K, M], ``difficulty`` [K] and ``distance`` [K], of which the last three
-    are min-max normalized over the pool; ``present`` bool [K, M] or None.
+    ``q`` [K]; ``uncertainty`` [K, M], ``difficulty`` [K] and ``distance`` [K], which are min-max
+    normalized over the pool; ``present`` bool [K, M] or None.
     """
 
     q: NDArray[Any]
@@ -166,7 +166,7 @@ class Candidates(NamedTuple):
     def of(
         cls, score: Score, present: NDArray[np.bool_] | None, positions: NDArray[np.int64]
     ) -> Candidates:
-        """Those at some positions of a pool, from the score of the whole pool."""
+        """Return the candidates at some positions of a pool, from the score of the whole pool."""
         return cls(
             score.q[positions],
             score.normalized_uncertainty[positions],

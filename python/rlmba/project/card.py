@@ -1,4 +1,4 @@
-"""The model card of an exported network: what it was trained on, how well it does, how to load it."""
+"""The model card of an exported network: its training data, its accuracy, and how to load it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TASKS = {
     "features": "tabular-classification",
     "sequence": "time-series-classification",
 }
-"""Tasks of the hub by the kind of the only modality."""
+"""Names of tasks on the hub, by the kind of the only modality."""
 
 
 def model_card(
@@ -32,19 +32,20 @@ def model_card(
     onnx: bool = False,
     labels: str | None = None,
 ) -> str:
-    """Markdown with a YAML header, as the Hugging Face hub shows it, and with code that runs.
+    """Return the model card: Markdown with a YAML header for the Hugging Face hub, and code that runs.
 
     Parameters
     ----------
     trained : Trained
     document : mapping
-        The exported description, with the history of the run if there is one.
+        The exported description. If the network comes from a run, it includes the history of the run.
     name : str or None
-        The name on the hub by which the network is loaded; None: from the folder of the card.
+        The name on the hub by which the code loads the network; None: the code loads the folder of the
+        card.
     onnx : bool
-        Whether the folder has ``model.onnx``.
+        Whether the folder contains ``model.onnx``.
     labels : str or None
-        The file of the labels, if the folder has one.
+        Name of the file with the labels; None if the folder has none.
     """
     header = yaml12.dump(_header(trained, document, labels))
     parts = [
@@ -148,7 +149,7 @@ and `predictor` how outputs become probabilities.
 
 _CURVE = """## How it was trained
 
-The labels were chosen by active learning: strategy {strategy}, fusion {fusion}, seed {seed}. Top-1,
+The labeled samples were chosen by active learning: strategy {strategy}, fusion {fusion}, seed {seed}. Top-1,
 NLL and calibration error of the fused head on the {split} set after each round:
 
 | labels | Top-1 | NLL | ECE |

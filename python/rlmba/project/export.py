@@ -37,8 +37,9 @@ class Exported:
 
     ``difference`` is the largest difference between outputs of ONNX Runtime and of torch on random
     inputs; None if no graph was written or ONNX Runtime is not installed. ``labels`` is the number of
-    labels in ``labels.parquet``; None if they were not asked for. ``url`` is the address of the pushed
-    repository, and ``kept`` is False if the folder was temporary.
+    labels in ``labels.parquet``; None if they were not requested. ``url`` is the address of the
+    repository to which the folder was uploaded; None without an upload. ``kept`` is False if the folder
+    was temporary.
     """
 
     path: Path
@@ -81,8 +82,8 @@ def export(
 ) -> Exported:
     """Write a run's trained network so that it can be used without the run, and shared.
 
-    The folder contains ``model.safetensors``; ``config.json``, which is all that :func:`rlmba.load`
-    needs besides the weights, and describes how inputs are prepared; the model card ``README.md``; and,
+    The folder contains ``model.safetensors``; ``config.json``, which is the only other file that
+    :func:`rlmba.load` needs, and describes how inputs are prepared; the model card ``README.md``; and,
     on request, ``model.onnx`` and ``labels.parquet``. Paths of this machine, options of the data set
     and texts for annotators are left out. ``config.json`` is written last, so a folder that contains it
     is complete.
@@ -96,20 +97,20 @@ def export(
     onnx : bool
         Also write the fused classifier as ONNX. If that fails, all other files are still written.
     labels : bool
-        Also write the ids and labels of the labeled samples, as :func:`~rlmba.project.shared.labels_of`
-        lists them.
+        Also write the ids and labels of the labeled samples; see
+        :func:`~rlmba.project.shared.labels_of`.
     overwrite : bool
         Replace an earlier export in ``out``.
     name : str or None
-        The name by which the model card loads the network; None: the folder itself.
+        The name by which the code in the model card loads the network; None: the folder of the card.
 
     Raises
     ------
     RunFolderError
         If the network cannot be loaded.
     UsageError
-        If ``out`` contains other files, or an export and ``overwrite`` is not set, or onnx or pyarrow
-        is needed and not installed, or ``labels`` are asked of a folder that is not a run.
+        If ``out`` contains other files; if it contains an export and ``overwrite`` is not set; if onnx or
+        pyarrow is needed and not installed; or if ``labels`` is set and the folder is not a run.
     ExportError
         If the network cannot be written as ONNX; the message names the encoder. All other files are
         written.
@@ -158,7 +159,7 @@ def export_to_hub(
     labels: bool = False,
     overwrite: bool = False,
 ) -> Exported:
-    """Export a network and push exactly the exported folder to the Hugging Face hub.
+    """Export a network, and upload the exported folder and nothing else to the Hugging Face hub.
 
     Parameters
     ----------
@@ -167,15 +168,15 @@ def export_to_hub(
     name : str
         The repository, such as ``owner/model``; it is created if needed.
     out : path or None
-        Where the folder stays; None: it is temporary.
+        The folder to keep; None: the folder is temporary.
     private : bool
-        Whether a repository that is created is private.
+        Whether a new repository is private.
 
     Raises
     ------
     UsageError
-        If the hub cannot be reached or refuses it; nothing is written if that is known at the start.
-        A folder ``out`` that was written stays. See also :func:`export`.
+        If the hub cannot be reached or refuses the upload. If this is known at the start, nothing is
+        written. If the upload fails later, the folder ``out`` is kept. See also :func:`export`.
     """
     check_push(name)
     with tempfile.TemporaryDirectory() as temporary:

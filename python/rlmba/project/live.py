@@ -1,4 +1,4 @@
-"""A project whose rounds follow what people do in Label Studio."""
+"""Run the rounds of a project while people label in Label Studio."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["serve_label_studio"]
 
 _LOOK, _LOOK_OFTEN = 30.0, 5.0
-"""Seconds after which answers are looked for without an event: if Label Studio reports them, and if not."""
+"""Seconds between checks for answers without an event: if Label Studio reports events, and if not."""
 
 _T = TypeVar("_T")
 
@@ -42,24 +42,25 @@ def serve_label_studio(
     connect: bool = True,
     say: Callable[[str], None],
 ) -> None:
-    """Serve a project to Label Studio until Ctrl-C: predictions, and rounds as people answer.
+    """Serve a project to Label Studio until Ctrl-C: give predictions, and run rounds while people answer.
 
     Parameters
     ----------
     folder : path
-        A project's folder, with the annotator labelstudio. It is locked only while something is chosen,
-        collected or trained.
+        A project's folder, with the annotator labelstudio. It is locked only during a selection, a
+        collection or a training.
     watcher : Watcher
     host : str
         Name or address to listen on.
     port : int
         0 for any free port.
     secret : str or None
-        What Label Studio must send with every request; None for one that is kept in the folder.
+        The secret that Label Studio must send with every request; None for one that is kept in the
+        folder.
     address : str or None
         The address at which Label Studio reaches this server; None if it runs on this machine.
     connect : bool
-        Register as the project's model and webhook. Otherwise, what to enter is printed.
+        Register as the project's model and webhook. Otherwise, print what to enter in Label Studio.
     say : callable
         Called with each message for the person at the terminal.
 
@@ -69,9 +70,9 @@ def serve_label_studio(
         If the project has another annotator or no server, or an option is invalid.
     AnnotatorError
         If Label Studio cannot be used at the start, the port is taken, or another process serves the
-        folder. Later, the server waits until Label Studio can be used again.
+        folder. After the start, the server waits if Label Studio cannot be used.
     RunFolderError, TrustError, DataError
-        As for :func:`rlmba.project.rounds.loop`.
+        See :func:`rlmba.project.rounds.loop`.
     """
     from rlmba.annotators.labelstudio.live import LiveProject
 
@@ -109,7 +110,7 @@ def serve_label_studio(
                     live.connect(place, secret)
                 except AnnotatorError as error:
                     say(
-                        f"not connected, answers are looked for every {_LOOK_OFTEN:g} seconds: {error}"
+                        f"not connected; checking for answers every {_LOOK_OFTEN:g} seconds instead: {error}"
                     )
                     return False
                 say(f"connected with project {number} of Label Studio, as its model and webhook")
@@ -119,17 +120,17 @@ def serve_label_studio(
             while True:
                 why = drive(rounds, sleep=rounds.sleep)
                 say(
-                    f"{why}; predictions are still served, and a training in Label Studio looks again"
+                    f"{why}; predictions are still served; start a training in Label Studio to check again"
                 )
                 live.wait_for_training()
         except KeyboardInterrupt:
-            say("stopped; run the same command again to continue, nothing is lost")
+            say("stopped; run the same command again to continue; nothing is lost")
         finally:
             server.close()
 
 
 class _Arranging:
-    """A watcher that also arranges the tasks whenever a batch is asked for."""
+    """A watcher that also ranks the tasks whenever a batch was asked for."""
 
     def __init__(self, watcher: Watcher, live: LiveProject, join: Callable[[int], bool]) -> None:
         self._watcher = watcher
@@ -157,7 +158,7 @@ class _Arranging:
 
 
 class _LiveRounds(ProjectRounds):
-    """Rounds that wait for events, and while Label Studio or the folder cannot be used."""
+    """Rounds that wait for events, and wait while Label Studio or the folder cannot be used."""
 
     def __init__(
         self, path: Path, watcher: Watcher, live: LiveProject, say: Callable[[str], None]
@@ -172,19 +173,19 @@ class _LiveRounds(ProjectRounds):
         self._live.wait(_LOOK if self._live.is_connected else _LOOK_OFTEN)
 
     def ask(self) -> str | None:
-        """Hand over a batch; the first time, an error of Label Studio ends the command."""
+        """Hand over a batch. At the first call, an error of Label Studio ends the command."""
         why = self._until_possible(super().ask, AnnotatorError)
         self._began = True
         return why
 
     def answers(self) -> tuple[int, int, str]:
-        """Count the answers; questions whose tasks were deleted get new ones."""
+        """Count the answers. Questions whose tasks were deleted get new tasks."""
         if self._live.tasks_deleted():
             self._until_possible(self._ask_again, AnnotatorError)
         return super().answers()
 
     def learn(self) -> None:
-        """Collect and train; annotations that cannot be used are waited for."""
+        """Collect and train. If annotations cannot be used, wait until they are corrected."""
         self._until_possible(super().learn, AnnotatorError, DataError)
 
     def _ask_again(self) -> None:
@@ -210,7 +211,7 @@ class _LiveRounds(ProjectRounds):
 
 
 def _host_of(address: str) -> str:
-    """The host of an address that Label Studio is to call."""
+    """The host of the address at which Label Studio calls this server."""
     shown = repr(address)
     try:
         parts = urlsplit(address)

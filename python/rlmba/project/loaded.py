@@ -22,7 +22,7 @@ __all__ = ["LoadedModel", "load"]
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A trained network that predicts samples as they are stored, before any preparation.
+    """A trained network that predicts samples in their stored form, and prepares them itself.
 
     Parameters
     ----------
@@ -57,15 +57,16 @@ class LoadedModel:
         ----------
         samples : mapping of modality to array [n, ...], or path
             For a network that was trained on arrays: arrays with the shape and type of the training data,
-            and optionally ``ids`` [n] and ``present`` [n, M]; a modality may be missing; or a ``.npz``
-            with such arrays. Otherwise the path of a manifest with the columns of the training data.
+            or a ``.npz`` file with such arrays. ``ids`` [n] and ``present`` [n, M] are optional, and a
+            modality may be missing. For other networks: the path of a manifest with the columns of the
+            training data.
         batch_size : int or None
-            Samples per forward pass; None: that of the training.
+            Samples per forward pass; None: as in the training.
 
         Raises
         ------
         UsageError
-            If the samples are of the wrong kind, or one has no readable modality.
+            If the samples are of the wrong kind, or a sample has no readable modality.
         DataError
             If the samples cannot be read, or do not have the network's modalities.
         """
@@ -115,10 +116,10 @@ class LoadedModel:
 
 
 def load(name: str | Path, *, revision: str | None = None, device: str = "auto") -> LoadedModel:
-    """Load a network that `rlmba export` wrote, from a folder or the Hugging Face hub, or that of a run.
+    """Load a trained network from an exported folder, a run, a project or the Hugging Face hub.
 
-    Only the description and the weights (safetensors) are read. Nothing in the folder is run as code;
-    if its network needs classes of yours, you are asked to allow them first (`rlmba trust`).
+    Only the description and the weights (safetensors) are read. Nothing in the folder is run as code. If
+    the network needs encoder classes of your own, you must allow them first (`rlmba trust`).
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto")
         An exported folder, the folder of a run or project, or a name on the hub, such as
         ``owner/model``. A folder takes precedence.
     revision : str or None
-        Of a name on the hub: a branch, a tag or a commit.
+        For a name on the hub: a branch, a tag or a commit.
     device : str
         "auto", "cpu" or a torch device, for predictions.
 
@@ -137,13 +138,13 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto")
     Raises
     ------
     UsageError
-        If it is neither a folder nor a model on the hub that can be fetched.
+        If ``name`` is neither a folder nor a model on the hub that can be downloaded.
     RunFolderError
-        If the folder has no network.
+        If the folder contains no network.
     CheckpointError
         If a file is missing or damaged, or another version of rlmba wrote it.
     TrustError
-        If its encoders are classes that this user has not allowed for the folder.
+        If the network's encoders are classes that this user has not allowed for the folder.
     """
     path = Path(name)
     if not path.exists():

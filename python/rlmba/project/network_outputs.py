@@ -1,4 +1,4 @@
-"""The outputs of a trained network for the samples of a data set, some samples at a time."""
+"""Outputs of a trained network for the samples of a data set, for a limited number at a time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from rlmba.types import PoolOutputs
 __all__ = ["CHUNK", "NetworkOutputs", "allowed_features_folder", "chunk_of"]
 
 CHUNK = 8192
-"""Samples whose outputs are in memory at once; more if a forward pass takes more."""
+"""Number of samples whose outputs are in memory at a time; more if the batch size is larger."""
 
 Progress = Callable[[int, int], None]
 
 
 def chunk_of(batch_size: int) -> int:
-    """Samples that are computed at a time: whole batches."""
+    """Number of samples that are computed at a time: a multiple of the batch size."""
     return max(CHUNK // batch_size, 1) * batch_size
 
 
 class NetworkOutputs:
     """Computes outputs for samples of a data set. Use as a context manager, which ends its processes.
 
-    If the network was loaded without its frozen encoders, their features are read from the store; those
-    that are not stored are computed and added. If the store cannot be used, there is a warning.
+    If the network was loaded without its frozen encoders, their features are read from the store. Features
+    that are not stored are computed and added to it. If the store cannot be used, a warning is given.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class NetworkOutputs:
         Parameters
         ----------
         positions : int64 array [n]
-            Distinct dataset positions; at most :attr:`step` bound the memory.
+            Distinct dataset positions. To limit the memory, pass at most :attr:`step` of them.
         progress : callable or None
             Called with (samples done, total samples).
 
@@ -138,7 +138,7 @@ class NetworkOutputs:
         positions: NDArray[np.int64],
         progress: Progress | None,
     ) -> InMemoryDataset:
-        """The features of samples as a data set that standardizes them as the network's training did."""
+        """The features of samples as a data set, standardized as in the training of the network."""
         assert self._trained.frozen is not None
         features, present = stored.read(positions, progress)
         arrays: dict[str, Any] = {
@@ -169,7 +169,7 @@ class NetworkOutputs:
 
 
 def allowed_features_folder(config: RunConfig, folder: Path) -> Path | None:
-    """The folder for features that a run's configuration names, unless this user has not allowed it."""
+    """The feature folder that a run's configuration names; None if this user has not allowed it."""
     place = config.model.features_folder
     acts = folders_kept({"features": place}, folder)
     if not acts or set(acts) <= set(trust.allowed().get(os.path.realpath(folder), ())):

@@ -74,12 +74,12 @@ def loop(
 
 
 class ProjectRounds:
-    """The :class:`~rlmba.learner.drive.Rounds` of a project; between two of its steps the folder is free.
+    """The :class:`~rlmba.learner.drive.Rounds` of a project. The folder is locked only during a step.
 
     Parameters
     ----------
     path, watcher, rounds, until_advised
-        As for :func:`loop`.
+        See :func:`loop`.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ProjectRounds:
         self._seen: tuple[int, int, str] | None = None
 
     def finished(self) -> str | None:
-        """Why no further round is to begin; None if one is."""
+        """The reason why no further round begins; None if a round may begin."""
         if self._rounds is not None:
             if self._done >= self._rounds:
                 return f"{self._done} rounds are complete, as asked for"
@@ -114,7 +114,7 @@ class ProjectRounds:
         return None
 
     def ask(self) -> str | None:
-        """Choose a batch and hand it over; why there is none."""
+        """Choose a batch and hand it over. Returns the reason if there is no batch, otherwise None."""
         self._seen = None
         with open_project(self.path) as project:
             query = ask(project, self.watcher.stage)
@@ -122,7 +122,7 @@ class ProjectRounds:
         return None if query.batch is not None or query.ready else query.why
 
     def answers(self) -> tuple[int, int, str]:
-        """Answers to the batch so far, its size, and why they cannot be read at the moment."""
+        """Number of answers so far, size of the batch, and why answers cannot be read ("" if they can)."""
         found = open_batch(read_project(self.path))[1:]
         if found != self._seen:
             self.watcher.waiting(*found)

@@ -1,4 +1,4 @@
-"""What an exported network says of its run: enough to use it, and nothing of the machine or the people."""
+"""The parts of a run that are exported: what the network needs, and nothing about machines or people."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PATHS = ("data", "data_root", "initial_ids", "round0")
 
 
 def shared_document(trained: Trained) -> dict[str, Any]:
-    """A network's description without paths, options of the data set, and texts for annotators.
+    """Return a network's description without paths, options of the data set, and texts for annotators.
 
-    What is left decides the same network, and :meth:`rlmba.learner.Trained.load` reads it.
+    The result still describes the same network, and :meth:`rlmba.learner.Trained.load` reads it.
     """
     config = trained.config
     model = config.model.model_copy(
@@ -53,7 +53,7 @@ def shared_document(trained: Trained) -> dict[str, Any]:
 
 
 def _without_paths(encoder: EncoderConfig) -> EncoderConfig:
-    """An encoder's options, with files of weights by their name alone: the weights are exported."""
+    """An encoder's options, with only the names of weight files: the weights themselves are exported."""
     options = {
         k: Path(v).name if isinstance(v, str) and Path(v).is_absolute() else v
         for k, v in encoder.options.items()
@@ -62,7 +62,7 @@ def _without_paths(encoder: EncoderConfig) -> EncoderConfig:
 
 
 def shared_history(folder: Path) -> dict[str, Any]:
-    """How a run's network came about, as values for JSON; empty for a folder that is not a run.
+    """Return how a run's network was trained, as JSON values; empty for a folder that is not a run.
 
     Returns
     -------
@@ -89,14 +89,14 @@ def shared_history(folder: Path) -> dict[str, Any]:
 
 
 def labels_of(folder: Path) -> Columns:
-    """The labeled samples of a run or project, in the order in which they were labeled.
+    """Return the labeled samples of a run or project, in the order in which they were labeled.
 
     Returns
     -------
     mapping of column to list
-        ``id``; ``label``, the name of its class; ``round`` that added it, None for samples that no
-        round added; ``split``, "train" or "validation". The labels of an experiment's validation set
-        are its data set's and not listed.
+        ``id``; ``label``, the name of the class; ``round``, the round that added the label, None if no
+        round did; ``split``, "train" or "validation". For an experiment, the validation set is part of
+        the data set, and its labels are not listed.
 
     Raises
     ------

@@ -127,7 +127,7 @@ def read_split(path: Path) -> Mapping[str, list[str]]:
 
 
 def read_selected(path: Path, round_number: int) -> Selected:
-    """The samples that a complete round of a run labeled, in the order chosen.
+    """Return the samples that a complete round of a run labeled, in the order in which they were chosen.
 
     Raises
     ------

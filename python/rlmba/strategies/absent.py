@@ -101,7 +101,7 @@ class Samples:
 
     @classmethod
     def of(cls, features: Sequence[Any], fused: Any, present: NDArray[np.bool_] | None) -> Samples:
-        """Samples whose rows are checked for NaN and infinity; ``present`` None: all are complete."""
+        """Create samples; their rows are checked for NaN and infinity. ``present`` None: all are complete."""
         if present is None:
             present = np.ones((len(fused), len(features)), np.bool_)
         finite = _finite_rows(fused)
@@ -114,7 +114,7 @@ class Samples:
         return np.flatnonzero(self.present[:, list(modalities)].all(axis=1) & self.finite)
 
     def terms(self, modality: int) -> NDArray[Any]:
-        """A modality of the samples that have it, in host memory."""
+        """Features of a modality, of the samples that have it, in host memory."""
         rows, feature = self.having([modality]), self.features[modality]
         return to_host(feature[match_kind(rows, feature)])
 
@@ -139,7 +139,7 @@ class Samples:
 
 
 def labeled_samples(pool: PoolOutputs, context: QueryContext) -> Samples:
-    """The labeled samples, whose features by modality were given, alike those of the pool."""
+    """The labeled samples, in the same form as those of the pool; needs their features by modality."""
     given = context.labeled_modalities_for(pool) or {}
     context.labeled_for(pool)  # checks the fused features
     features = [_alike(given[m], f) for m, f in pool.features.items()]

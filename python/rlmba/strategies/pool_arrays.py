@@ -29,9 +29,9 @@ class PoolArrays:
     Parameters
     ----------
     incomplete : bool
-        Whether samples that are not among these rows lack a modality, so that ``present`` is never None.
+        Whether samples outside these rows lack a modality; ``present`` is then never None.
     **arguments
-        As the arguments of :func:`rlmba.select`.
+        The arguments of :func:`rlmba.select`.
 
     Attributes
     ----------

@@ -79,7 +79,7 @@ class Rlmba(ClusteredDraw):
 
     @property
     def measure(self) -> str:
-        """What u_m and U are."""
+        """The measure that u_m and U are computed with."""
         return self.uncertainty if self.efda else "entropy"
 
     def choose(self, pool: PoolOutputs, context: QueryContext, n: int, stages: Stages) -> Choice:

@@ -1,7 +1,7 @@
 """Experiment trackers: TensorBoard, MLflow, Weights & Biases and Trackio.
 
-Each tracker runs in a process of its own, so that a library that hangs, prints, or ends its process
-does not affect the run.
+Each tracker runs in a separate process, so a library that hangs, prints, or ends its process does not
+affect the run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The process of one tracker: reads requests as lines of JSON, and answers each with one line.
 
-``{"done": true}`` answers a request that was carried out, ``{"error": "..."}`` one that failed; the
-process then ends. If its input ends without a request to close, the run was killed and stays open in
-the tracker.
+``{"done": true}`` is the answer to a request that was carried out. ``{"error": "..."}`` is the answer to a
+request that failed; the process then ends. If the input ends without a request to close, the run was
+killed, and it remains open in the tracker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlmba.tracking.clients import CLIENTS, Client, Start
 def main(tracker: str) -> None:
     """Serve requests from standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the library prints is not an answer
+    os.dup2(2, 1)  # output of the library must not be read as an answer
     client: Client | None = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -30,7 +30,7 @@ def main(tracker: str) -> None:
             else:
                 _serve(client, request)
             answer: dict[str, Any] = {"done": True}
-        except Exception as error:  # whatever the library raises
+        except Exception as error:  # the library may raise any exception
             answer = {"error": _said(error)}
         print(json.dumps(answer), file=answers, flush=True)
         if "error" in answer or "close" in request:

@@ -19,7 +19,7 @@ _PROJECT = "rlmba"
 
 @dataclass(frozen=True)
 class Start:
-    """What a client is told of the run that it tracks.
+    """The run that a client tracks.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class Start:
     key : str
         The run's id in all trackers, 32 hexadecimal digits; a resumed run has the same.
     name : str
-        The run's name for people.
+        The displayed name of the run.
     config : mapping of dotted key to value
-        The run's configuration as JSON values.
+        The run's configuration, as JSON values.
     """
 
     folder: Path
@@ -43,17 +43,17 @@ class Client(Protocol):
     """A run in one tracker. Its constructor takes a :class:`Start`, and creates or continues the run."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a round, whose step is its number of labels."""
+        """Add the numbers of a round. The step is the round's number of labels."""
 
     def report(self, step: int, folder: Path, files: Sequence[Path]) -> None:
-        """Add the files of a report in ``folder``; their step is the last number of labels."""
+        """Add the files of a report in ``folder``. The step is the last number of labels."""
 
     def close(self, *, failed: bool) -> None:
-        """End the run, for now, and wait until everything is stored."""
+        """End the run, which may be resumed later, and wait until everything is stored."""
 
 
 class TensorBoard:
-    """Event files in the run folder. PyTorch's writer would load all of PyTorch."""
+    """Event files in the run folder. They are written without PyTorch's writer, which would load PyTorch."""
 
     def __init__(self, start: Start) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -112,7 +112,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of the MLflow server or store that MLflow's own settings name."""
+    """A run in the MLflow server or store that MLflow's own settings name."""
 
     _KEY = "rlmba.id"
     _MOST_METRICS, _MOST_PARAMS, _LONGEST_PARAM = 1000, 100, 6000  # limits of one request
@@ -160,7 +160,7 @@ class MLflow:
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(name))
-        except Exception:  # another run has created it in the meantime, or it fails for both
+        except Exception:  # another run may have created the experiment in the meantime
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -168,7 +168,7 @@ class MLflow:
 
 
 class _WandBLike:
-    """What Weights & Biases and Trackio have in common: Trackio has the same functions and classes."""
+    """Common part of Weights & Biases and Trackio, which have the same functions and classes."""
 
     def __init__(self, library: Any, run: Any, key: str) -> None:
         self._library = library
@@ -193,7 +193,7 @@ class _WandBLike:
 
 
 class WandB(_WandBLike):
-    """A run of Weights & Biases; in its offline mode, files in the run folder."""
+    """A run in Weights & Biases; in offline mode, files in the run folder."""
 
     def __init__(self, start: Start) -> None:
         import wandb
@@ -214,7 +214,7 @@ class WandB(_WandBLike):
 
 
 class Trackio(_WandBLike):
-    """A run of Trackio, in its local database or where its own settings say."""
+    """A run in Trackio: in its local database, or in the place that Trackio's own settings name."""
 
     def __init__(self, start: Start) -> None:
         import trackio

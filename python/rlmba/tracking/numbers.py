@@ -1,4 +1,4 @@
-"""The numbers of a round's record by name, as trackers store them."""
+"""The numbers of a round's record, with the names under which trackers store them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _REWARDS = ("raw_reward", "reward", "advantage")
 
 
 def numbers(record: RoundRecord, classes: Sequence[str]) -> dict[str, float]:
-    """Every number of a record by its path, such as ``test/mm/top1``.
+    """Return every number of a record by its path, such as ``test/mm/top1``.
 
     Parameters
     ----------
     record : RoundRecord
     classes : sequence of str [C]
-        A class's accuracy is named by the class, or by its position in this list if a tracker might
-        not accept the name.
+        Class names. The accuracy of a class is named by the class, or by its position in this list if
+        some tracker might not accept the name.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The trackers of a run: a process each, requests that are carried out in order, and what was sent."""
+"""The trackers of a run: one process each, ordered requests, and a record of what each tracker has."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def require_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:  # or a folder of this name, as wandb makes one
+        if (
+            spec is None or spec.origin is None
+        ):  # no origin: only a folder of this name, such as wandb's
             raise UsageError(
                 f"tracking: {name} is not installed; run pip install 'rlmba[{name}]', or remove it from "
                 "tracking"
@@ -61,8 +63,8 @@ def require_trackers(names: Sequence[str]) -> None:
 class Trackers:
     """A context manager that sends a run to its trackers; it never waits, except at its end.
 
-    A tracker that fails or does not answer is left out from then on. There is one warning for it, at
-    the next call or at the end. What it lacks is sent when the run is resumed.
+    A tracker that fails or does not answer gets no further requests. One warning about it is given, at the
+    next call or at the end. Rounds that it does not have are sent when the run is resumed.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class Trackers:
     names : sequence of str
         "tensorboard", "mlflow", "wandb", "trackio".
     name : str
-        The run's name for people.
+        The displayed name of the run.
     config : mapping of dotted key to value
         The configuration, as JSON values.
     classes : sequence of str [C]
@@ -143,11 +145,11 @@ class Trackers:
         Parameters
         ----------
         step : int
-            The number of labels that it is about.
+            The number of labels of the last round in the report.
         folder : path
             The report's folder.
         files : sequence of path
-            Files in it.
+            Files of the report.
         """
         inside = {"folder": str(folder.absolute()), "files": [str(f.absolute()) for f in files]}
         for tracker in self._trackers:
@@ -192,7 +194,7 @@ class _Tracker:
         self._thread.start()
 
     def put(self, request: Mapping[str, Any], rounds: int | None = None) -> None:
-        """Queue a request; once it is carried out, the tracker has ``rounds`` rounds."""
+        """Queue a request. Once it is carried out, the tracker has ``rounds`` rounds."""
         self.queued = self.queued if rounds is None else rounds
         self._requests.put((request, rounds))
 
@@ -233,7 +235,7 @@ class _Tracker:
                     return
                 if rounds is not None:
                     self._keep(self.name, rounds)
-        except Exception as error:  # nothing of a tracker ends a run
+        except Exception as error:  # no failure of a tracker may end a run
             self._failure = self._failure or str(error) or type(error).__name__
 
     def _open(self) -> subprocess.Popen[str]:
@@ -265,8 +267,8 @@ class _Tracker:
 
 def _warn(name: str, why: str) -> None:
     warnings.warn(
-        f"tracking: {name} failed and is left out ({why}); the run is not affected, and rounds that the "
-        "tracker lacks are sent when the run is resumed",
+        f"tracking: {name} failed and is left out ({why}); the run continues without it, and the "
+        "missing rounds are sent when the run is resumed",
         RlmbaWarning,
         stacklevel=5,
     )

@@ -123,8 +123,8 @@ class ProcessGroup:
             the device that its launcher assigned, for GPUs one each.
         precision : {"auto", "fp32", "bf16"}
         patience : timedelta
-            How long processes wait for each other before they end with an error. A process that has ended
-            is noticed at once; this is for one that hangs, or whose machine is lost.
+            How long processes wait for each other before they end with an error. It matters only if a process
+        hangs or its machine is lost. A process that has ended is noticed immediately.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class ProcessGroup:
         return total.numpy()
 
     def exchange(self, sent: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Send one array [n, k] to each process; return those that were sent to this one, by rank."""
+        """Send one array [n, k] to each process; return the arrays sent to this process, by rank."""
         if self.size == 1:
             return list(sent)
         rows, width = [len(a) for a in sent], sent[0].shape[1]
@@ -369,8 +369,8 @@ def _speaking() -> Iterator[None]:
             else "has ended, possibly killed for lack of memory"
         )
         raise PeerError(
-            f"another process of this run {fate}; read the output of its launcher and start it again, a run "
-            f"with `rlmba run --resume` ({first[:200]})"
+            f"another process of this run {fate}; read the output of its launcher and start the command "
+            f"again, a run with `rlmba run --resume` ({first[:200]})"
         ) from error
 
 

@@ -195,11 +195,11 @@ class LabelStudio:
 
     @property
     def has_server(self) -> bool:
-        """Whether there is a server, not files that people import and export."""
+        """Whether this annotator uses a server; otherwise people import and export files."""
         return bool(self._url)
 
     def opened(self) -> tuple[Client, int]:
-        """The server, and the number of the project there.
+        """Return the server, and the number of the project there.
 
         Raises
         ------

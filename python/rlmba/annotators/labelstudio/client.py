@@ -108,9 +108,9 @@ class Client:
         return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
 
     def open_tasks(self, project: int) -> list[dict[str, Any]]:
-        """The tasks of all rounds that have no submitted annotation, as :meth:`tasks` gives them.
+        """The tasks of all rounds that have no submitted annotation, in the form of :meth:`tasks`.
 
-        Their data are as stored: addresses of storages are not replaced by those of the server.
+        Their data are returned as stored: addresses of storages are not replaced by addresses of the server.
         """
         return self._filtered(project, "total_annotations", 0, resolve_uri=False)
 
@@ -138,7 +138,7 @@ class Client:
             ]
 
     def set_data(self, project: int, task: int, data: Mapping[str, Any]) -> None:
-        """Replace the data of a task; nothing happens if there is no such task any more."""
+        """Replace the data of a task. If the task no longer exists, nothing happens."""
         from label_studio_sdk.core.api_error import ApiError
 
         with self._asking(f"changing task {task} of project {project}", project):
@@ -151,15 +151,15 @@ class Client:
     def show_version(self, project: int, version: str, ours: Callable[[str], bool]) -> None:
         """Show the predictions of one version in a project, unless people have chosen another one there.
 
-        Label Studio shows one version only, and would keep the first one that was imported.
+        Label Studio shows only one version. Without this, it would keep showing the first imported one.
 
         Parameters
         ----------
         project : int
         version : str
-            Some task of the project has a prediction of it.
+            A version of which some task of the project has a prediction.
         ours : callable
-            Whether a version that is shown now may be replaced.
+            Returns whether the version that is shown now may be replaced.
         """
         with self._asking(f"choosing the predictions of project {project}", project):
             shown = str(self._plain("GET", f"projects/{project}")["model_version"] or "")
@@ -169,9 +169,9 @@ class Client:
     def set_webhook(
         self, project: int, url: str, headers: Mapping[str, str], actions: Sequence[str]
     ) -> None:
-        """Have a project call ``url`` on some actions.
+        """Create a webhook: the project calls ``url`` when one of some actions happens.
 
-        This replaces an earlier webhook with the same address, or with the same header ``X-Rlmba``.
+        The webhook replaces an earlier one with the same address or the same header ``X-Rlmba``.
         """
         wanted = {
             "project": project,
@@ -192,14 +192,14 @@ class Client:
             if not there:
                 self._plain("POST", "webhooks/", json_=wanted)
                 return
-            # Label Studio adds one without headers for each model, if it has none of that address.
+            # Label Studio adds a webhook without headers for each model, if none has the model's address.
             for hook in there[1:]:
                 self._plain("DELETE", f"webhooks/{hook['id']}/")
             if any(there[0].get(key) != value for key, value in wanted.items()):
                 self._plain("PATCH", f"webhooks/{there[0]['id']}/", json_=wanted)
 
     def set_model(self, project: int, title: str, url: str, user: str, password: str) -> None:
-        """Connect a project with the model of a server, replacing an earlier one of the same title."""
+        """Connect a project with a server's model. It replaces an earlier model with the same title."""
         wanted = {
             "project": project,
             "title": title,
@@ -218,7 +218,7 @@ class Client:
                 self._plain("POST", "ml/", json_=wanted)
 
     def add_tab(self, project: int, title: str, view: Mapping[str, Any]) -> int:
-        """Create a tab of the Data Manager, unless there is one of this title. Returns its number."""
+        """Create a tab in the Data Manager, unless one has this title. Returns the number of the tab."""
         with self._asking(f"adding a tab to project {project}", project):
             listed = self._plain("GET", "dm/views/", {"project": str(project)})
             for there in listed:
@@ -281,7 +281,7 @@ class Client:
         files: Any = None,
         json_: Any = None,
     ) -> Any:  # of JSON
-        """Send a request without a method of the SDK, or with one that differs between its versions."""
+        """Send a request for which the SDK has no method, or a method that differs between its versions."""
         from label_studio_sdk.core.api_error import ApiError
 
         response = self._http.request(

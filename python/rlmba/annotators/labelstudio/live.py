@@ -1,4 +1,4 @@
-"""A project of Label Studio that follows a project folder while a server runs."""
+"""Keep a project of Label Studio up to date with a project folder while a server runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["LiveProject"]
 class LiveProject:
     """The :class:`~rlmba.annotators.labelstudio.protocol.Backend` of a project folder.
 
-    Events of Label Studio only wake the thread that waits in :meth:`wait`; it reads the answers from the
-    server. So an event that is lost, repeated or late changes nothing.
+    Events of Label Studio only wake the thread that waits in :meth:`wait`. This thread reads the answers
+    from the server, so lost, repeated or late events do not change the result.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ class LiveProject:
         return [version(batch) for batch in self._batches() if _has_predictions(batch)]
 
     def predictions(self, tasks: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-        """The latest prediction for each task's sample; none if the task has it already, or there is none."""
+        """The latest prediction for each task's sample; an empty list if the task has it or none exists."""
         newest = [AskedBatch(batch) for batch in reversed(self._batches())]
         return [_prediction(newest, task) for task in tasks]
 
     def metrics(self) -> Mapping[str, Any]:
-        """How far the open batch is, as :meth:`count` was told."""
+        """The progress of the open batch that was last passed to :meth:`count`."""
         return self._metrics
 
     def hint(self, action: str) -> None:
@@ -67,17 +67,17 @@ class LiveProject:
         self._woken.set()
 
     def count(self, answered: int, asked: int, trouble: str) -> None:
-        """Note how far the open batch is."""
+        """Store the progress of the open batch."""
         self._metrics = {"answered": answered, "asked": asked, "trouble": trouble}
 
     def wait(self, seconds: float) -> None:
-        """Return when something has happened, or after some seconds."""
+        """Return after an event, or after some seconds."""
         self._woken.wait(seconds)
         self._woken.clear()
 
     def wait_for_training(self) -> None:
-        """Return when somebody asks for a training."""
-        # Python before 3.12 handles Ctrl-C only between waits that end.
+        """Return when somebody requests a training."""
+        # Python before 3.12 handles Ctrl-C only after a wait has returned, so each wait has a time limit.
         while not self._asked_to_train.wait(1.0):
             pass
         self._asked_to_train.clear()
@@ -94,19 +94,20 @@ class LiveProject:
         return self._connected
 
     def arrange(self, batch: LabelBatch, connect: Callable[[int], bool]) -> None:
-        """Put the tasks in order after a batch was asked for, with a tab that shows this order.
+        """Rank the tasks after a batch was asked for, and create a tab that shows them in this order.
 
         Parameters
         ----------
         batch : LabelBatch
             The latest batch, whose tasks exist.
         connect : callable
-            Called with the project's number until it returns True: Label Studio reports events then.
+            Called with the project's number until it returns True, which means that Label Studio reports
+            events.
 
         Raises
         ------
         AnnotatorError
-            If a request to the server fails. Arranging again is safe.
+            If a request to the server fails. Calling this method again is safe.
         """
         server, self._number = self.annotator.opened()
         for task, rank in new_ranks(batch, server.open_tasks(self._number)):
@@ -116,30 +117,30 @@ class LiveProject:
             self._connected = connect(self._number)
 
     def connect(self, address: str, secret: str) -> None:
-        """Have Label Studio call a server: as the project's model, and when annotations change.
+        """Register a server in Label Studio as the project's model and as a webhook for annotations.
 
         Raises
         ------
         AnnotatorError
-            If it refuses, or does not reach the server. Connecting again is safe.
+            If Label Studio refuses, or does not reach the server. Calling this method again is safe.
         """
         server, number = self.annotator.opened()
         headers = {"Authorization": authorization(secret), "X-Rlmba": "label-studio serve"}
-        # Label Studio adds a webhook without the secret for each model, unless there is one.
+        # The webhook comes first: Label Studio adds one without the secret for a model that has none.
         server.set_webhook(number, f"{address}/webhook", headers, ACTIONS)
         server.set_model(number, MODEL, address, MODEL, secret)
 
     def serve(self, host: str, port: int, secret: str, name: str | None, advice: str) -> Served:
-        """Answer Label Studio from a thread.
+        """Start a thread that answers requests of Label Studio.
 
         Parameters
         ----------
         host, port
             Where to listen.
         secret : str
-            What every request must have.
+            The secret that every request must contain.
         name : str or None
-            Another name by which requests may call the server.
+            Another host name that requests may use for the server.
         advice : str
             What to do if the port is taken.
 

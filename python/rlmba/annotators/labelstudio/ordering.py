@@ -1,4 +1,4 @@
-"""The order in which people get the tasks of Label Studio: the latest batch by rank, then older ones."""
+"""The order of the tasks in Label Studio: the latest batch by rank, then earlier batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VIEW: Mapping[str, Any] = {
     "ordering": [_COLUMN],
     # Without this, Label Studio sorts numbers as text.
     "columnsDisplayType": {_COLUMN: "Number"},
-    # If nothing is hidden by name, it does not load the predictions' columns.
+    # Label Studio loads the columns of predictions only if some columns are hidden by name.
     "hiddenColumns": {"explore": _HIDDEN, "labeling": _HIDDEN},
     "filters": {
         "conjunction": "and",
@@ -52,7 +52,8 @@ def new_ranks(
     """The tasks whose rank is to change, and their new ranks.
 
     Tasks of the batch have the rank of their question. Tasks of earlier rounds follow, the latest round
-    first, in their own order. Tasks that are no questions are left alone; they come last.
+    first, each round in its own order. Tasks that do not belong to a question are not changed; they come
+    last.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What Label Studio calls: the protocol of an ML backend, and webhooks."""
+"""The HTTP interface that Label Studio calls: the protocol of an ML backend, and webhooks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ACTIONS = (
     "TASKS_DELETED",
     "PROJECT_UPDATED",
 )
-"""The actions of Label Studio that the server wants to know of."""
+"""The actions of Label Studio about which the webhook is called."""
 
 TRAIN = "START_TRAINING"
 """The action of the button that starts a training."""
@@ -44,22 +44,22 @@ _EVERY = 60.0
 
 
 class Backend(Protocol):
-    """What the server knows about its project. All methods may be called from any thread."""
+    """The project behind the server. All methods may be called from any thread."""
 
     def number(self) -> int | None:
         """The number of the project in Label Studio; None before it is known."""
 
     def versions(self) -> Sequence[str]:
-        """The versions of the predictions that there are, oldest first."""
+        """The existing versions of the predictions, oldest first."""
 
     def predictions(self, tasks: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
         """The predictions for each of some tasks, which have ``data`` and ``predictions``."""
 
     def metrics(self) -> Mapping[str, Any]:
-        """How far the open batch is."""
+        """The progress of the open batch."""
 
     def hint(self, action: str) -> None:
-        """Something has happened in the project. This returns at once."""
+        """Note that something has happened in the project. This returns immediately."""
 
 
 class _Task(BaseModel):
@@ -68,7 +68,7 @@ class _Task(BaseModel):
 
 
 class _Of(BaseModel):
-    """A request about a project, which is given as "5.1700000000": its number and when it was made."""
+    """A request about a project. It is given as "5.1700000000": its number and time of creation."""
 
     project: str | int
 
@@ -104,9 +104,9 @@ def make_app(
     ----------
     backend : Backend
     secret : str
-        Every request must have it as password (HTTP Basic) or as a bearer token.
+        Every request must contain it as a password (HTTP Basic) or as a bearer token.
     hosts : sequence of str
-        Where the server listens, then other names that requests may use for it.
+        The host on which the server listens, then other names that requests may use for it.
     say : callable
         Called with each message for the person at the terminal.
     """
@@ -128,7 +128,7 @@ def make_app(
 
 
 class _Seldom:
-    """Prints messages of a kind at most once in a while, because strangers must not fill a disk."""
+    """Limits how often messages of a kind are printed, so that strangers cannot fill a disk."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -148,7 +148,7 @@ class _Seldom:
 
 
 class _Guard:
-    """Passes on requests that have the secret, name this server as their host, and are not too long."""
+    """Passes on requests that contain the secret, name this server as their host, and are not too long."""
 
     def __init__(self, app: ASGIApp, secret: str, hosts: Sequence[str], say: _Seldom) -> None:
         self._app = app
@@ -194,7 +194,7 @@ class _Guard:
 
 
 def _offered(request: Request) -> bytes:
-    """The secret of a request; empty if it has none, or several."""
+    """The secret of a request; empty if it has none or several."""
     headers = request.headers.getlist("authorization")
     kind, _, value = (headers[0] if len(headers) == 1 else "").partition(" ")
     if kind.lower() == "bearer":
@@ -220,7 +220,7 @@ def _health() -> dict[str, str]:
 
 
 def _setup(backend: _Served, of: Annotated[_Of, json_body(_Of)]) -> dict[str, str]:
-    """Label Studio connects, or asks which version of predictions is current."""
+    """Answer Label Studio when it connects, or asks for the current version of the predictions."""
     _require(backend, of.project)
     return {"model_version": [MODEL, *backend.versions()][-1]}
 
@@ -233,7 +233,7 @@ def _predict(backend: _Served, ask: Annotated[_Predict, json_body(_Predict)]) ->
 def _webhook(
     request: Request, backend: _Served, event: Annotated[_Event, json_body(_Event)]
 ) -> dict[str, str]:
-    """Something has happened. The facts are read from the API, so order and repetitions do not matter."""
+    """Note an event. The annotations are read from the API, so order and repetitions do not matter."""
     if event.project is not None:
         _require(backend, event.project.id)
     if event.action == TRAIN:
@@ -246,7 +246,7 @@ def _webhook(
 def _train(
     request: Request, backend: _Served, of: Annotated[_Of, json_body(_Of)]
 ) -> dict[str, str]:
-    """The button "Start training", in older versions."""
+    """Answer the button "Start Training" of older versions."""
     _require(backend, of.project)
     return _started(request, backend)
 
@@ -273,7 +273,7 @@ def _require(backend: Backend, project: str | int) -> None:
     own = backend.number()
     number = str(project).partition(".")[0][:20]
     if own is None or number != str(own):
-        known = "does not know its project yet" if own is None else f"works for project {own}"
+        known = "has no project yet" if own is None else f"works for project {own}"
         raise _OtherProjectError(
             f"this server {known}, got a request of project {number}; start another "
             "`rlmba label-studio serve` with another port for another project"

@@ -31,7 +31,7 @@ MODEL = "rlmba"
 """The name of a project's model in Label Studio."""
 
 RANK = "rlmba_rank"
-"""The key in a task's data with its place among all tasks without an answer."""
+"""The key in a task's data with its rank among all tasks without an answer."""
 
 
 def columns(batch: LabelBatch) -> list[Column]:
@@ -116,12 +116,12 @@ def version(batch: LabelBatch) -> str:
 
 
 def is_version(shown: str) -> bool:
-    """Whether a version that a project of Label Studio shows is one of ours."""
+    """Whether a version that a project of Label Studio shows was written by rlmba."""
     return shown == MODEL or re.fullmatch(r"round [0-9]+", shown) is not None
 
 
 def prediction(batch: LabelBatch, question: Question) -> dict[str, Any] | None:
-    """The class that the model predicts, as a prediction of Label Studio; None if there is none."""
+    """The predicted class in Label Studio's format of predictions; None if the model predicts none."""
     if question.prediction is None:
         return None
     result = {

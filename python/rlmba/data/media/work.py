@@ -22,7 +22,7 @@ class TaskQueue:
     Parameters
     ----------
     workers : int or WorkerPool
-        Largest number of processes at a time; no more are started than there are tasks. Or the processes.
+        Largest number of processes at a time; at most one for each task is started. Or a pool of processes.
     tasks : iterable of Task
         In the order to start them.
     """

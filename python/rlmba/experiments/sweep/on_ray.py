@@ -52,7 +52,7 @@ class RayTasks:
         self._running: dict[Any, WorkUnit] = {}
 
     def start(self, unit: WorkUnit) -> None:
-        """Submit a unit; it gets its share of the cores, or as many as the largest node has now."""
+        """Submit a unit. It gets its share of the cores, but no more than the largest node has now."""
         nodes = self._nodes()
         threads = max(1, min(self._threads, max((cores for cores, _ in nodes), default=1)))
         task = self._ray.remote(
@@ -64,7 +64,7 @@ class RayTasks:
         self._running[task.remote(unit, self._runner, threads)] = unit
 
     def _nodes(self) -> list[tuple[int, float]]:
-        """Cores and GPUs of every node that has some."""
+        """Cores and GPUs of every node that has any."""
         alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         found = [(int(node.get("CPU", 0)), node.get("GPU", 0)) for node in alive]
         return [node for node in found if any(node)]

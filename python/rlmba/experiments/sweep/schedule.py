@@ -43,8 +43,8 @@ class RunState(Enum):
 class RunProgress:
     """A run and its progress.
 
-    ``before`` is the number of rounds that were complete at the start, and ``begun`` when the run's process
-    was last started.
+    ``before`` is the number of rounds that were complete at the start. ``begun`` is the number that were
+    complete when the run's process was last started.
     """
 
     run: PlannedRun
@@ -134,8 +134,8 @@ class _SweepSchedule:
             if entry.latest.rounds >= entry.run.rounds:
                 self._complete(entry)
             elif ended.unit.attempt == 1 or entry.latest.rounds > entry.begun:
-                # Separately this time: one run may have ended the process, or all of them together. Machines
-                # may be lost again and again, so that only an attempt without a round counts.
+                # The runs continue separately, because either one run or all of them together may have ended
+                # the process. Machines may be lost repeatedly, so only attempts without a new round count.
                 entry.state = RunState.WAITING
                 again.append(WorkUnit((entry.run,), attempt=2))
                 continue

@@ -1,4 +1,4 @@
-"""The report of a comparison in the trackers of its runs."""
+"""Send the report of a comparison to experiment trackers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["track_report"]
 
 
 def track_report(plan: SweepPlan, output: Path, report: Path, files: Sequence[Path]) -> None:
-    """Send the report of a comparison to the trackers of its runs, where it is a run of its own.
+    """Send the report of a comparison to the trackers of its runs. There, the report is a separate run.
 
     Parameters
     ----------
     plan : SweepPlan
     output : path
-        The comparison's folder, which holds the id of that run.
+        The comparison's folder, in which the id of the separate run is stored.
     report : path
         The report's folder.
     files : sequence of path
-        Files in it.
+        Files of the report.
     """
     names = dict.fromkeys(name for run in plan.runs for name in run.config.tracking)
     values = flat(plan.config.model_dump(mode="json"))

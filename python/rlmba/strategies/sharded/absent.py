@@ -1,4 +1,4 @@
-"""Missing modalities of samples in shards, taken from the nearest samples of all processes."""
+"""Missing features of samples in shards, taken from the nearest samples of all processes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from rlmba.types import PoolOutputs, QueryContext
 __all__ = ["completed"]
 
 _PASS_BYTES = 128 << 20
-"""Bytes of incomplete samples that are compared with all others in one pass over the shards."""
+"""Largest number of bytes of incomplete samples that are compared in one pass over the shards."""
 
 
 def completed(
     pool: LocalPool, context: QueryContext, group: Group
 ) -> tuple[Completed | None, QueryContext]:
-    """Complete features as :func:`rlmba.strategies.absent.completed`; every process calls this.
+    """Complete features like :func:`rlmba.strategies.absent.completed`. Every process must call this.
 
     Returns
     -------
     (Completed or None, QueryContext)
-        The features of this process's incomplete samples, None if nothing is completed; and the context
-        with completed labeled samples.
+        The completed features of this process's incomplete samples, None if no sample is incomplete; and
+        the context, in which labeled samples are completed.
 
     Notes
     -----
-    Incomplete samples are copied to all processes, at most 128 MiB at a time, which costs one pass over
-    the shards. Memory: the features of this process's incomplete samples.
+    Incomplete samples are copied to all processes, at most 128 MiB at a time. Each time takes one pass over
+    the shards. The features of this process's incomplete samples are kept in memory.
     """
     model = pool.pool_of(np.zeros(1, np.int64))
     labeled = None
@@ -60,7 +60,7 @@ def completed(
 
 @dataclass(frozen=True, eq=False)
 class _Incomplete:
-    """Incomplete samples: their ``rows`` [A], M arrays [A, d_m] that are filled in, bool [A, M]."""
+    """Incomplete samples: ``rows`` [A], M arrays [A, d_m] to fill in, and bool [A, M]."""
 
     rows: NDArray[np.int64]
     features: list[NDArray[Any]]
@@ -70,7 +70,7 @@ class _Incomplete:
         return np.asarray(fusion.fuse(self.features))
 
     def like(self, pattern: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Which of them have exactly these modalities."""
+        """Numbers of the samples that have exactly these modalities."""
         return np.flatnonzero((self.present == pattern).all(axis=1))
 
 
@@ -107,7 +107,7 @@ def _samples(block: PoolOutputs) -> Samples:
 
 
 def _fusion(shown: Sequence[list[list[Samples]]], weights: NDArray[np.float64]) -> Fusion | None:
-    """The fusion, as it is recognized on the first complete rows of all processes, or the first rows."""
+    """Recognize the fusion from the first complete rows of all processes, or else from the first rows."""
     complete, finite = ([s for part in shown for s in part[k]] for k in (0, 1))
     some = complete or finite
     if not some:
@@ -119,9 +119,9 @@ def _fusion(shown: Sequence[list[list[Samples]]], weights: NDArray[np.float64]) 
 
 @dataclass(eq=False)
 class _Job:
-    """Incomplete samples of one pattern, of all processes, and the nearest of this process's samples.
+    """Incomplete samples of all processes with one pattern, and the nearest samples of this process.
 
-    ``own`` and ``outside`` are the slices of this process's samples, and of the labeled ones, among them.
+    ``own`` are numbers of this process's incomplete samples; ``outside`` are numbers of labeled samples.
     """
 
     pattern: NDArray[np.bool_]
@@ -163,7 +163,7 @@ class _Search:
         self.outside = _incomplete(labeled)
 
     def passes(self) -> Iterator[list[tuple[NDArray[np.bool_], int, int]]]:
-        """What is searched for in a pass: patterns, and the first and last of their samples."""
+        """The samples to complete in each pass: patterns, and the first and last sample of each."""
         patterns = np.concatenate(
             [*self._group.gather(np.unique(self._mine.present, axis=0)), self.outside.present]
         )

@@ -94,7 +94,7 @@ def _k_center(s: _Size) -> _Cost:
 
 
 def _drawn(s: _Size, row: int, least: int, most: int) -> _Cost:
-    """D^2 sampling in blocks of ``least`` to ``most`` proposals of ``row`` bytes each."""
+    """Cost of D^2 sampling in blocks of ``least`` to ``most`` proposals, each with ``row`` bytes."""
     drawn, blocks, proposed = 1, 0, 0
     while drawn < s.work.batch:
         size = min(max(drawn, least), most)

@@ -36,23 +36,23 @@ def by_modality(arrays: Mapping[str, Any], kind: str) -> Any:
 
 
 class Completed(NamedTuple):
-    """Fused features [A, D] of incomplete samples, by their positions [A], ascending."""
+    """Fused features [A, D] of incomplete samples, and the positions [A] of these samples, ascending."""
 
     positions: NDArray[np.int64]
     fused: NDArray[Any]
 
     def within(self, begin: int, end: int) -> Completed:
-        """Those at positions [begin, end)."""
+        """Return the features of samples at positions [begin, end)."""
         low, high = np.searchsorted(self.positions, [begin, end])
         return Completed(self.positions[low:high], self.fused[low:high])
 
     def of(self, positions: NDArray[np.int64]) -> Completed:
-        """Those at some positions."""
+        """Return the features of samples at some positions."""
         kept = np.isin(self.positions, positions)
         return Completed(self.positions[kept], self.fused[kept])
 
     def put_into(self, pool: PoolOutputs, rows: NDArray[np.int64]) -> PoolOutputs:
-        """A pool in which these are the features of some rows."""
+        """Return a pool in which these features replace those of some rows."""
         if not len(rows):
             return pool
         fused = np.array(pool.fused_features)
@@ -82,7 +82,7 @@ class LocalPool:
     Attributes
     ----------
     completed : Completed or None
-        Replaces the fused features of this process's incomplete samples.
+        Features that replace the fused features of this process's incomplete samples.
     rows : int
         Unlabeled rows of all processes.
     begin, end : int

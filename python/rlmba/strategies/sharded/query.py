@@ -1,4 +1,4 @@
-"""A query of one of several processes."""
+"""A query in one of several processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Query"]
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A query of one process: its rows, the other processes, and where rows are kept."""
+    """A query in one process: its rows, the other processes, and the storage of rows."""
 
     strategy: Any
     pool: LocalPool
@@ -30,7 +30,7 @@ class Query:
     spill_folder: Path | None = None
 
     def stored(self, made: Callable[[PoolOutputs], Sequence[NDArray[Any]]]) -> StoredRows:
-        """Keep what a function makes of each block; every process must call this."""
+        """Store the result of a function for each block. Every process must call this."""
         pool = self.pool
         rows = StoredRows(pool.end - pool.begin, self.max_bytes, self.spill_folder)
 

@@ -1,4 +1,4 @@
-"""RL-MBA over shards."""
+"""RL-MBA on pools in shards."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["choose_rlmba"]
 
 
 class _Measured(NamedTuple):
-    """What is known of the samples of this process: [n], [n, M], and bool [n, M] or None."""
+    """Values of this process's samples: arrays [n] and [n, M], and bool [n, M] or None."""
 
     u: Difficulty
     present: NDArray[np.bool_] | None
 
 
 def choose_rlmba(query: Query, n: int) -> Choice:
-    """The choice of :meth:`rlmba.strategies.rlmba.Rlmba.choose`."""
+    """Make the choice of :meth:`rlmba.strategies.rlmba.Rlmba.choose`."""
     strategy: Rlmba = query.strategy
     context, group, pool = query.context, query.group, query.pool
     model = pool.pool_of(np.zeros(1, np.int64))
@@ -93,7 +93,7 @@ def _candidates(
     positions: NDArray[np.int64],
     group: Group,
 ) -> Candidates:
-    """What every process has to know of the candidates of all processes."""
+    """Collect the values of the candidates of all processes in every process."""
     hard = score.difficulty
     low, high = limits.difficulty.astype(hard.dtype)
     kept = [

@@ -92,7 +92,7 @@ def _bmmal(query: Query, n: int) -> Choice:
         return _factors(residuals, features, scales)
 
     rows = query.stored(made)
-    # A process without rows has not drawn what the others have drawn.
+    # A process without rows has not drawn the random numbers that the others have drawn.
     parts, seed = max(query.group.gather((parts, seed_from(context.rng))))
     drawn = gradient_kmeans_plusplus(
         rows, n, seed=seed, group=query.group, parts=parts, scaled=True

@@ -26,9 +26,9 @@ from rlmba.types import LinearHead, QueryContext, Selection
 __all__ = ["DEFAULT_MEMORY", "HASHES_AT_ONCE", "select_shards"]
 
 DEFAULT_MEMORY = 4 << 30
-"""Bytes for the rows of a process."""
+"""Default number of bytes for the rows of a process."""
 HASHES_AT_ONCE = 1 << 21
-"""Ids that are compared at a time."""
+"""Number of ids that are compared at a time."""
 
 
 def select_shards(
@@ -52,7 +52,7 @@ def select_shards(
     Returns
     -------
     (Selection, array [n])
-        ``positions`` are rows among those of all shards; and their ids.
+        ``positions`` are positions among the rows of all shards. The array has the ids of these rows.
     """
     group = group or Alone()
     rule = rule_of(strategy)
@@ -134,7 +134,7 @@ def _require_same(group: Group, strategy: Strategy, source: ShardSource, n: int,
 
 
 def _labeled_rows(source: ShardSource, labeled: Any) -> tuple[NDArray[np.int64], Any]:
-    """The labeled rows of the shards, ascending, and labeled samples that are given as features."""
+    """The labeled rows of the shards, ascending, and the labeled samples that are given as features."""
     if isinstance(labeled, Mapping) or (labeled is not None and np.ndim(labeled) == 2):
         return np.empty(0, np.int64), labeled
     if labeled is None:
@@ -149,7 +149,7 @@ def _labeled_rows(source: ShardSource, labeled: Any) -> tuple[NDArray[np.int64],
 
 
 def _rows_of(source: ShardSource, given: NDArray[Any]) -> NDArray[np.int64]:
-    """Rows that are given by a mask, by their ids, or by their numbers if there are no ids."""
+    """The rows that a mask, ids, or (without ids) row numbers name."""
     if given.dtype == np.bool_:
         if given.shape != (source.rows,):
             raise DataError(
@@ -179,16 +179,16 @@ def _rows_of_ids(source: ShardSource, ids: NDArray[Any]) -> NDArray[np.int64]:
     if (found < 0).any():
         missing = id_texts(ids[found < 0])
         raise DataError(
-            f"labeled: id {missing[0]!r} is not in the shards ({len(missing)} are not); drop it, or give "
+            f"labeled: id {missing[0]!r} is not in the shards ({len(missing)} such ids); remove it, or give "
             "features of samples outside the pool"
         )
     return np.sort(found)
 
 
 def _require_distinct(source: ShardSource, group: Group) -> None:
-    """Refuse an id that occurs twice in the shards.
+    """Raise an error if an id occurs twice in the shards.
 
-    Hashes of the ids are compared. Every process gets a part of them, some at a time.
+    Hashes of the ids are compared. Every process gets a part of the hashes, a limited number at a time.
     """
     if "ids" not in source.columns:
         return
@@ -222,7 +222,7 @@ def _refuse_repeated(
         if one == two:
             raise DataError(
                 f"{source.place(int(pair[1]))}: expected distinct ids, got {one!r} again, which is also the "
-                f"id of {source.place(int(pair[0]))}; drop one of the rows"
+                f"id of {source.place(int(pair[0]))}; remove one of the rows"
             )
 
 

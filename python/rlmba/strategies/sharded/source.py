@@ -37,7 +37,7 @@ class ShardSource(Protocol):
 
     @property
     def digest(self) -> str:
-        """Digits that differ between pools that differ, which processes compare before they start."""
+        """A checksum that differs between different pools. Processes compare it before they start."""
         ...
 
     def blocks(
