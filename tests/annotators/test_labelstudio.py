@@ -11,7 +11,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rlmba.annotators import Question, create
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, column, extended, variables
+from rlmba.annotators.labelstudio.labeling import (
+    CANNOT_TELL_ALIAS,
+    column,
+    extended,
+    same,
+    variables,
+    with_classes,
+)
 from rlmba.errors import AnnotatorError, DataError, RlmbaWarning, UsageError
 from tests.helpers.labelstudio_files import CLASSES, annotation, batch, exported, guide, task
 
@@ -100,6 +107,51 @@ def test_a_class_called_cannot_tell_is_a_class(offline):
     assert len(set(values)) == 3
 
 
+THEIRS = """<View><!-- ours --><Image name="pic" value="$photo"/>
+<Choices name="kind" toName="pic,other"><View><Choice value="Cat" hint="x"/></View>
+<Choice value="a dog" alias="dog"/><Choice value="cannot tell" alias="rlmba:cannot-tell"/></Choices>
+<Choices name="spot" toName="pic" perRegion="true"><Choice value="cat"/></Choices>
+<Choices name="own" toName="pic" value="$names"/>
+<RectangleLabels name="label" toName="pic"><Label value="cat"/></RectangleLabels></View>"""
+
+
+def test_a_config_of_people_gets_only_the_classes_that_it_lacks():
+    config, control = with_classes(THEIRS, "kind", ("cat", "dog", "$owl"))
+    assert control == ("kind", "pic", {"cat": "Cat"})
+    root = ET.fromstring(config)
+    (choice,) = [c for c in root.iter("Choice") if c.get("alias") == "$owl"]
+    root.find("Choices[@name='kind']").remove(choice)
+    assert same(ET.tostring(root, encoding="unicode"), re.sub("<!--.*?-->", "", THEIRS))
+    assert "<!-- ours -->" in config
+    again, control = with_classes(config, "kind", ("cat", "dog", "$owl"))
+    assert same(again, config)
+    assert control.choices == {"cat": "Cat"}
+    # Choices that come with each task cannot be extended.
+    config, control = with_classes(THEIRS, "own", ("cat",))
+    assert same(config, THEIRS)
+    assert control == ("own", "pic", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("label", "'label' is a control of type RectangleLabels; .* one of ['kind', 'own']"),
+        ("spot", "'spot' classifies regions"),
+        ("pic", "none is called 'pic'"),
+        ("", "none is called ''"),
+    ],
+)
+def test_a_control_that_does_not_hold_a_class(name, said):
+    with pytest.raises(AnnotatorError, match=said.replace("[", r"\[")):
+        with_classes(THEIRS, name, ("cat",))
+    with pytest.raises(AnnotatorError, match="add one to the labeling config"):
+        with_classes("<View/>", "kind", ("cat",))
+    with pytest.raises(AnnotatorError, match="is not XML"):
+        with_classes("<View>", "kind", ("cat",))
+    with pytest.raises(DataError, match="rename it"):
+        with_classes(THEIRS, "kind", (CANNOT_TELL_ALIAS,))
+
+
 def test_a_config_that_is_not_xml(offline):
     offline.request(batch())
     (offline.folder / "labelstudio/labeling_config.xml").write_text("<View>")
@@ -180,6 +232,12 @@ def test_local_files_are_addresses_below_the_document_root(tmp_path):
         ({"media": "magic"}, "media: expected one of"),
         ({"media": "upload", "url": ""}, "needs a server"),
         ({"media": "local"}, "needs document_root"),
+        ({"id_key": "uid"}, "it needs a url, the number of the project and no export"),
+        ({"id_key": "uid", "project": 3, "url": None}, "it needs a url"),
+        ({"id_key": "uid", "project": 3, "export": "x.json"}, "no export"),
+        ({"id_key": "", "project": 3}, "id_key=''"),
+        ({"id_key": 3, "project": 3}, "option id_key: expected a valid string"),
+        ({"control": "kind"}, "for an existing project with id_key"),
         ({"project": "3"}, "option project: expected a valid integer"),
         ({"timeout": 0}, "timeout: expected seconds"),
         ({"server": "x"}, "has no option 'server'"),

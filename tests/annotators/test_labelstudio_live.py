@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -21,7 +18,7 @@ from tests.helpers.people_data import made, rows_of, write_manifest
 pytest.importorskip("label_studio_sdk")
 from rlmba.annotators.labelstudio.live import LiveProject
 from rlmba.annotators.labelstudio.ordering import TAB
-from tests.helpers.label_studio import annotate
+from tests.helpers.label_studio import annotate, people_press_next, serving
 
 # A warning about the SDK's own code, which it gives for each key that it exchanges.
 pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
@@ -40,55 +37,10 @@ def project(studio, tmp_path, monkeypatch):
     return made(tmp_path / "p", manifest, *few, **options), truth
 
 
-class Command:
-    """`rlmba label-studio serve` in a separate process, and the lines that it prints."""
-
-    def __init__(self, folder, *options):
-        self.lines = []
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlmba", "label-studio", "serve", str(folder), "--port", "0", *options],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append(line.rstrip())
-                self._news.notify_all()
-        with self._news:
-            self.lines.append("(ended)")
-            self._news.notify_all()
-
-    def until(self, text):
-        """Wait for a line with ``text``."""
-        with self._news:
-            there = self._news.wait_for(
-                lambda: any(text in line or line == "(ended)" for line in self.lines), timeout=300
-            )
-        assert there, self.lines
-        assert any(text in line for line in self.lines), self.lines
-
-    def kill(self):
-        """Kill the process, as if the machine had stopped."""
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def serve(project):
-    started = []
-
-    def start(*options):
-        started.append(Command(project[0], *options))
-        return started[-1]
-
-    yield start
-    for command in started:
-        with contextlib.suppress(ProcessLookupError):
-            command.kill()
+    with serving(project[0]) as start:
+        yield start
 
 
 def number(folder) -> int:
@@ -104,17 +56,6 @@ def open_tasks(studio, folder, round_):
     return sorted(found, key=lambda t: t.data["rlmba_rank"])
 
 
-def people_press_next(studio, folder):
-    """The task that Label Studio shows next to a person who labels in the sorted tab."""
-    views = studio.ada.get("/api/dm/views/", params={"project": number(folder)}).json()
-    (tab,) = [view for view in views if view["data"]["title"] == TAB]
-    where = {"id": "next_task", "tabID": tab["id"], "project": number(folder)}
-    body = {"ordering": tab["data"]["ordering"], "filters": tab["data"]["filters"]}
-    answer = studio.ada.post("/api/dm/actions/", params=where, json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
 def test_two_rounds_killed_and_started_again(studio, project, serve):
     folder, truth = project
     server = serve()
@@ -124,7 +65,7 @@ def test_two_rounds_killed_and_started_again(studio, project, serve):
     assert [t.data["rlmba_rank"] for t in first] == list(range(1, 12))
     # As text, 10 would come before 2.
     for task in first[:5]:
-        given = people_press_next(studio, folder)
+        given = people_press_next(studio, number(folder))
         assert given["id"] == task.id
         annotate(studio.ada, task, truth[task.data["sample_id"]])
     server.kill()
@@ -144,7 +85,7 @@ def test_two_rounds_killed_and_started_again(studio, project, serve):
     for task in second:
         (prediction,) = task.predictions
         assert dict(prediction)["model_version"] == "round 1"
-        assert people_press_next(studio, folder)["id"] == task.id
+        assert people_press_next(studio, number(folder))["id"] == task.id
         annotate(studio.ada, task, truth[task.data["sample_id"]])
     server.kill()  # in the middle of counting or training
     server = serve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,9 +13,11 @@ from starlette.testclient import TestClient
 
 from rlmba.annotators import Question, create
 from rlmba.annotators.labelstudio import protocol
+from rlmba.annotators.labelstudio.labeling import Control
 from rlmba.annotators.labelstudio.live import LiveProject
 from rlmba.annotators.labelstudio.ordering import new_ranks
 from rlmba.annotators.labelstudio.protocol import ACTIONS, TRAIN, authorization, make_app
+from rlmba.annotators.labelstudio.task_form import PREFIX, TaskForm
 from rlmba.storage import make_folder
 from tests.helpers.labelstudio_files import batch, task
 
@@ -111,6 +114,22 @@ def test_predictions_are_those_of_the_latest_batch_of_a_sample(studio, live):
     assert found[0][0]["result"][0] | {"value": 0} == {
         "from_name": "label", "to_name": "about", "type": "choices", "value": 0,
     }  # fmt: skip
+
+
+def test_predictions_for_tasks_of_people_and_for_leftovers(tmp_path):
+    options = {"project": 5, "id_key": "uid", "control": "kind"}
+    live = LiveProject(create("labelstudio", tmp_path, options), print)
+    live._control = Control("kind", "words", {"cat": "Cat"})
+    tickets = live.annotator.tickets
+    tickets.write(batch(questions=(Question("7", 1, prediction="dog"), Question("8", 2))))
+    left = (Question("7", 2, prediction="cat"),)
+    tickets.write(replace(batch(round_=4, questions=(Question("9", 1),)), leftovers=left))
+    data = [{"uid": 7.0}, {"uid": "8"}, {"uid": 9}, {"uid": [7]}, {"uid": None}, {"sample_id": "7"}]
+    found = live.predictions([{"data": one, "predictions": []} for one in data])
+    result = {
+        "from_name": "kind", "to_name": "words", "type": "choices", "value": {"choices": ["Cat"]}
+    }  # fmt: skip
+    assert found == [[{"model_version": "round 4", "result": [result]}], [], [], [], [], []]
 
 
 def test_events_in_any_order_and_number_only_wake(studio, live, tmp_path):
@@ -311,3 +330,15 @@ def test_the_latest_batch_comes_first_then_earlier_rounds():
     assert sorted(by_task, key=lambda t: t[2]) == [
         ("a/0", 3, 1), ("a/1", 3, 2), ("b", 2, 4), ("a/1", 1, 5), ("a/0", 1, 6),
     ]  # fmt: skip
+
+
+def test_their_tasks_are_ranked_by_the_keys_that_were_added():
+    data = [
+        {"uid": "a/0", "round": 3, "rlmba_round": 1, "rlmba_rank": 2},
+        {"uid": "b", "round": 3, "rlmba_round": 1, "rlmba_rank": 1},
+        {"uid": "a/2", "rlmba_round": 3, "rlmba_rank": 9},
+        {"uid": "c", "round": 3, "rank": 1},
+    ]
+    tasks = [{"id": k, "data": one} for k, one in enumerate(data)]
+    ranked = new_ranks(batch(), tasks, TaskForm("uid", PREFIX, "kind"))
+    assert sorted((task["id"], rank) for task, rank in ranked) == [(0, 5), (1, 4), (2, 3)]

@@ -12,12 +12,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 from label_studio_sdk import LabelStudio as Client
+
+from rlmba.annotators.labelstudio.ordering import TAB
 
 PASSWORD = "one-two-three-four"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -105,11 +109,13 @@ def running(folder):
         server.wait()
 
 
-def annotate(person: httpx.Client, task, label=None, *, new=None, **fields) -> None:
+def annotate(
+    person: httpx.Client, task, label=None, *, new=None, control="label", to_name="about", **fields
+) -> None:
     result = []
     if label is not None:
         value = {"choices": [label]}
-        result.append({"from_name": "label", "to_name": "about", "type": "choices", "value": value})
+        result.append({"from_name": control, "to_name": to_name, "type": "choices", "value": value})
     if new is not None:
         value = {"text": [new]}
         result.append(
@@ -117,3 +123,66 @@ def annotate(person: httpx.Client, task, label=None, *, new=None, **fields) -> N
         )
     answer = person.post(f"/api/tasks/{task.id}/annotations/", json={"result": result} | fields)
     assert answer.status_code == 201, answer.text
+
+
+def people_press_next(studio: Studio, project: int):
+    """The task that Label Studio shows next to a person who labels in the sorted tab."""
+    views = studio.ada.get("/api/dm/views/", params={"project": project}).json()
+    (tab,) = [view for view in views if view["data"]["title"] == TAB]
+    where = {"id": "next_task", "tabID": tab["id"], "project": project}
+    body = {"ordering": tab["data"]["ordering"], "filters": tab["data"]["filters"]}
+    answer = studio.ada.post("/api/dm/actions/", params=where, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+class Command:
+    """`rlmba label-studio serve` in a separate process, and the lines that it prints."""
+
+    def __init__(self, folder, *options):
+        self.lines = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rlmba", "label-studio", "serve", str(folder), "--port", "0", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip())
+                self._news.notify_all()
+        with self._news:
+            self.lines.append("(ended)")
+            self._news.notify_all()
+
+    def until(self, text):
+        """Wait for a line with ``text``."""
+        with self._news:
+            there = self._news.wait_for(
+                lambda: any(text in line or line == "(ended)" for line in self.lines), timeout=300
+            )
+        assert there, self.lines
+        assert any(text in line for line in self.lines), self.lines
+
+    def kill(self):
+        """Kill the process, as if the machine had stopped."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """Gives a function that starts the command for a project; all are killed in the end."""
+    started = []
+
+    def start(*options):
+        started.append(Command(folder, *options))
+        return started[-1]
+
+    yield start
+    for command in started:
+        with contextlib.suppress(ProcessLookupError):
+            command.kill()

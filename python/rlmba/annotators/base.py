@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rlmba.runfolder.batches import LabelBatch
 
-__all__ = ["Annotator"]
+__all__ = ["Annotator", "ShowsEarlierQuestions"]
 
 
 class Annotator(Protocol):
@@ -41,4 +41,16 @@ class Annotator(Protocol):
         AnnotatorError, DataError
             If the answers cannot be read or are not allowed. The message says what to do; no answer is lost.
         """
+        ...
+
+
+@runtime_checkable
+class ShowsEarlierQuestions(Protocol):
+    """An annotator that also shows the questions of earlier batches that nobody has answered.
+
+    A batch for it has the current model's predictions for them, as its ``leftovers``.
+    """
+
+    def asked(self) -> list[str]:
+        """Ids of all samples that were asked for, those of the latest batch first."""
         ...

@@ -425,46 +425,53 @@ class ActiveLearner(SavedLearner):
             self.learn()
         return self.records[-1]
 
-    def batch(self, pending: PendingRound, *, details: bool = True) -> LabelBatch:
+    def batch(
+        self, pending: PendingRound, *, details: bool = True, leftovers: Sequence[str] = ()
+    ) -> LabelBatch:
         """A pending round as questions.
 
         With ``details``, they include texts, paths of media and the current model's prediction.
+        ``leftovers`` are the ids of earlier questions to predict as well.
         """
-        said = self._opinions(pending.ids) if details and self.records else {}
+        said = self._opinions([*pending.ids, *leftovers]) if details and self.records else {}
         aside, scores = set(pending.validation), pending.score_of
         source = self.labels.source
         questions = []
         for rank, id_ in enumerate(pending.ids, start=1):
             position = self.labels.position_of(id_) if details else None
             shown = {} if position is None else source.shown(position)
-            difficulty, prediction, probability = said.get(id_, (None, None, None))
             questions.append(
                 Question(
                     id_,
                     rank,
                     purpose="validation" if id_ in aside else "train",
                     score=scores.get(id_),
-                    difficulty=difficulty,
-                    prediction=prediction,
-                    probability=probability,
                     texts={m: v for m, v in shown.items() if isinstance(v, str)},
                     files={m: str(v) for m, v in shown.items() if not isinstance(v, str)},
+                    **said.get(id_, {}),
                 )
             )
+        predicted = (id_ for id_ in leftovers if id_ in said)
         return LabelBatch(
             pending.round,
             self.classes,
             open=not self.classes_are_given,
             weights=self.weights,
             questions=tuple(questions),
+            leftovers=tuple(
+                Question(id_, rank, **said[id_])
+                for rank, id_ in enumerate(predicted, start=len(questions) + 1)
+            ),
         )
 
-    def _opinions(self, ids: Sequence[str]) -> dict[str, tuple[float, str, float]]:
-        """Difficulty, predicted class and its probability by id, of those samples that are there."""
+    def _opinions(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What a question says of the model, by id, for those samples that are there."""
         self.load_model()
         self.model.set_fusion_weights(self.state.fusion_weights)
         here = [i for i in ids if self.labels.position_of(i) is not None]
         said = self._predictions(self.positions(here))
         best = said.probabilities.max(axis=1).tolist()
         rows = zip(said.difficulty.tolist(), said.labels, best, strict=True)
-        return dict(zip(map(str, said.ids), rows, strict=True))
+        names = ("difficulty", "prediction", "probability")
+        found = (dict(zip(names, row, strict=True)) for row in rows)
+        return dict(zip(map(str, said.ids), found, strict=True))

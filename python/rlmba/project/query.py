@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rlmba.annotators.base import Annotator, ShowsEarlierQuestions
+from rlmba.learner import ActiveLearner
 from rlmba.learner.query import Announce, NothingToAsk
 from rlmba.learner.rounds import silent
 from rlmba.project.folder import Project
 from rlmba.project.learner import opened_learner
 from rlmba.runfolder.batches import LabelBatch
+from rlmba.runfolder.pending import PendingRound
 
 __all__ = ["Query", "ask"]
 
@@ -66,7 +69,15 @@ def ask(project: Project, announce: Announce = silent) -> Query:
         if not repeated:
             learner.keep_pending(pending)
         announce("asking for labels")
-        batch = learner.batch(pending)
+        batch = learner.batch(pending, leftovers=_leftovers(annotator, learner, pending))
         ticket = annotator.request(batch)
         learner.keep_pending(replace(pending, annotator=name, ticket=ticket))
     return Query(name, ticket, batch, repeated)
+
+
+def _leftovers(annotator: Annotator, learner: ActiveLearner, pending: PendingRound) -> list[str]:
+    """Ids of earlier questions that the annotator still shows and nobody has answered."""
+    if not isinstance(annotator, ShowsEarlierQuestions):
+        return []
+    asked = set(pending.ids)
+    return [i for i in annotator.asked() if i not in asked and i not in learner.labels.answers]

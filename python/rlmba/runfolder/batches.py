@@ -70,6 +70,10 @@ class LabelBatch:
         AMCB's weights in this round; their sum is 1.
     questions : tuple of Question
         In the order of their rank; their ids are distinct.
+    leftovers : tuple of Question
+        Questions of earlier batches that nobody has answered and that are not asked again now, with the
+        current model's predictions. No answers are expected for them. Empty unless the annotator names
+        them.
     """
 
     round: int
@@ -77,6 +81,7 @@ class LabelBatch:
     open: bool
     weights: Mapping[str, float]
     questions: tuple[Question, ...]
+    leftovers: tuple[Question, ...] = ()
 
     @property
     def ids(self) -> list[str]:

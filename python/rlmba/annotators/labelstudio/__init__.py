@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
 from rlmba.annotators.guidance import guidance
 from rlmba.annotators.labelstudio import labeling
+from rlmba.annotators.labelstudio.existing import ask_existing
 from rlmba.annotators.labelstudio.exports import read_export
+from rlmba.annotators.labelstudio.labeling import Control
 from rlmba.annotators.labelstudio.media import (
     InlineMedia,
     LocalMedia,
@@ -21,14 +22,16 @@ from rlmba.annotators.labelstudio.media import (
     UploadedMedia,
 )
 from rlmba.annotators.labelstudio.projects import ServerProjects
+from rlmba.annotators.labelstudio.task_form import OWN, PREFIX, TaskForm
 from rlmba.annotators.labelstudio.tasks import (
     asked_again,
     columns,
     is_version,
+    predictions,
     tasks,
     version,
 )
-from rlmba.annotators.labelstudio.votes import AskedBatch, Decision, decide, round_of, votes
+from rlmba.annotators.labelstudio.votes import AskedBatch, Decision, decide, votes
 from rlmba.errors import AnnotatorError, RlmbaWarning, UsageError
 from rlmba.reading.files import read_text
 from rlmba.reading.structured import read_json
@@ -60,6 +63,12 @@ class LabelStudio:
         The server's address; None or empty for files.
     project : int or None
         The number of the server's project to use; None creates one.
+    id_key : str or None
+        The project has a task for each sample, with its id at this key of the task's data. No tasks are
+        created then, except after a tie, and classes are the only addition to its labeling config. None
+        creates a task for each question.
+    control : str
+        With ``id_key``: the name of the Choices control in the labeling config that has the class.
     title : str or None
         The title of a created project; None for one with the folder's name.
     key_variable : str
@@ -95,6 +104,8 @@ class LabelStudio:
         *,
         url: str | None = "http://localhost:8080",
         project: int | None = None,
+        id_key: str | None = None,
+        control: str = labeling.CHOICES,
         title: str | None = None,
         key_variable: str = "LABEL_STUDIO_API_KEY",
         key_file: str | Path | None = None,
@@ -117,6 +128,17 @@ class LabelStudio:
             )
         if project is not None and (isinstance(project, bool) or not isinstance(project, int)):
             raise UsageError(f"labelstudio: project: expected a number, got {project!r}")
+        if id_key is not None and (not id_key or not url or project is None or export is not None):
+            raise UsageError(
+                "labelstudio: id_key is the key with a sample's id in the tasks of an existing project; it "
+                "needs a url, the number of the project and no export, got "
+                f"id_key={id_key!r}, url={url!r}, project={project!r}, export={export!r}"
+            )
+        if id_key is None and control != labeling.CHOICES:
+            raise UsageError(
+                f"labelstudio: control={control!r} is for an existing project with id_key; without it, the "
+                f"control is called {labeling.CHOICES!r}"
+            )
         if not timeout > 0:
             raise UsageError(f"labelstudio: timeout: expected seconds above 0, got {timeout!r}")
         self.folder = Path(folder)
@@ -135,6 +157,7 @@ class LabelStudio:
         self._server_document_root = server_document_root
         self._export = None if export is None else self.folder / Path(export)
         self._timeout = timeout
+        self.form = OWN if id_key is None else TaskForm(id_key, PREFIX, control)
 
     def request(self, batch: LabelBatch) -> str:
         """Add tasks for the questions that have none yet.
@@ -171,7 +194,7 @@ class LabelStudio:
         if self._url and self._export is None:
             server = self._connect()
             project = self._number(server)
-            found = server.tasks(project, batch.round)
+            found = server.tasks(project, batch.round, self.form)
             decided = decide(asked, found)
             again = _unanswered(asked, found, decided)
             if again:
@@ -193,6 +216,12 @@ class LabelStudio:
             )
         return decided.labels
 
+    def asked(self) -> list[str]:
+        """Ids of all samples that were asked for, those of the latest batch first."""
+        rounds = sorted(self.tickets.rounds(), reverse=True)
+        batches = (self.tickets.read(f"round_{number:03d}")[0] for number in rounds)
+        return list(dict.fromkeys(id_ for batch in batches for id_ in batch.ids))
+
     @property
     def has_server(self) -> bool:
         """Whether this annotator uses a server; otherwise people import and export files."""
@@ -209,24 +238,57 @@ class LabelStudio:
         server = self._connect()
         return server, self._number(server)
 
+    def control(self, server: Client, project: int, batch: LabelBatch) -> Control:
+        """The control with the classes in the project's labeling config.
+
+        Raises
+        ------
+        AnnotatorError
+            If the config cannot be read, or has no such control.
+        """
+        if self.form == OWN:
+            return Control()
+        config = server.label_config(project)
+        return labeling.with_classes(config, self.form.control, batch.classes)[1]
+
     def _asked(self, batch: LabelBatch) -> AskedBatch:
         """The batch. Only for the latest one are answers of unknown rounds reported."""
         rounds = self.tickets.rounds()
-        return AskedBatch(batch, rounds if batch.round == max(rounds) else None)
+        others = rounds if batch.round == max(rounds) else None
+        return AskedBatch(batch, others, self.form)
 
     def _ask_server(self, batch: LabelBatch) -> None:
         server = self._connect()
         project = self._number(server, make=True)
+        if self.form == OWN:
+            control = Control()
+            self._add_questions(server, project, batch)
+        else:
+            control = ask_existing(server, project, batch, self.form)
+        if any(q.prediction is not None for q in (*batch.questions, *batch.leftovers)):
+            self._predict(server, project, batch, control)
+
+    def _predict(self, server: Client, project: int, batch: LabelBatch, control: Control) -> None:
+        """Add predictions to tasks without an answer that have none of this batch, and show its version."""
+        asked = AskedBatch(batch, form=self.form)
+        waiting = server.open_tasks(project)
+        made = predictions(batch, ((task, asked.predicted(task)) for task in waiting), control)
+        server.add_predictions(project, made)
+        there = {known.get("model_version") for task in waiting for known in task["predictions"]}
+        # Label Studio refuses a version without predictions: all tasks may have been answered before.
+        if made or version(batch) in there:
+            server.show_version(project, version(batch), is_version)
+
+    def _add_questions(self, server: Client, project: int, batch: LabelBatch) -> None:
+        """Add what a batch needs to the labeling config, and tasks for questions that have none."""
         before = server.label_config(project)
         config = self._extended(before, batch)
-        if not _same(before, config):
+        if not labeling.same(before, config):
             server.set_label_config(project, config)
         asked = AskedBatch(batch)
         there = {asked.question(task) for task in server.tasks(project, batch.round)}
         missing = [question for question in batch.questions if question.id not in there]
         self._add(server, project, batch, missing, config)
-        if any(question.prediction is not None for question in batch.questions):
-            server.show_version(project, version(batch), is_version)
 
     def _add(
         self,
@@ -289,7 +351,7 @@ class LabelStudio:
                 return []
             path = max(there, key=lambda p: p.stat().st_mtime)
         found = read_export(path)
-        if not any(round_of(task) == batch.round for task in found):
+        if not any(self.form.round_of(task) == batch.round for task in found):
             warnings.warn(
                 f"{path} has no tasks of round {batch.round}; export the project again when people "
                 "have labeled them",
@@ -356,7 +418,7 @@ def _unanswered(
     for sample, count in decided.ties.items():
         own = [task for task in found if asked.question(task) == sample]
         if all(votes(asked, task) for task in own):
-            again.append(asked_again(own[0], count))
+            again.append(asked_again(own[0], count, asked.form))
     return again
 
 
@@ -371,13 +433,6 @@ def _warn_of_unused(decided: Decision) -> None:
             RlmbaWarning,
             stacklevel=3,
         )
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two labeling configs are the same XML."""
-    if not one.strip():
-        return False
-    return ET.canonicalize(one) == ET.canonicalize(other)
 
 
 def _json(value: Any) -> str:

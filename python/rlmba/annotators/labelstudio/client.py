@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rlmba.annotators.labelstudio.votes import round_of
+from rlmba.annotators.labelstudio.task_form import OWN, RANK, TaskForm
 from rlmba.errors import AnnotatorError, UsageError
 
 __all__ = ["Client"]
@@ -102,40 +102,65 @@ class Client:
         with self._asking(f"changing the labeling config of project {project}", project):
             self._api.projects.update(project, label_config=config, request_options=_ONCE)
 
-    def tasks(self, project: int, round_: int) -> list[dict[str, Any]]:
-        """The tasks of a round by number: ``id``, ``data`` and ``annotations``, without drafts."""
-        found = self._filtered(project, "data.round", round_)
-        return sorted((t for t in found if round_of(t) == round_), key=lambda t: t["id"])
+    def tasks(self, project: int, round_: int, form: TaskForm = OWN) -> list[dict[str, Any]]:
+        """The tasks of a round by number.
+
+        They have ``id``, ``data`` as stored (addresses of storages are not replaced by addresses of the
+        server), ``annotations`` without drafts, and ``predictions``.
+        """
+        found = self._filtered(project, _rule(f"data.{form.key('round')}", "equal", round_))
+        return sorted((t for t in found if form.round_of(t) == round_), key=lambda t: t["id"])
 
     def open_tasks(self, project: int) -> list[dict[str, Any]]:
-        """The tasks of all rounds that have no submitted annotation, in the form of :meth:`tasks`.
+        """The tasks of all rounds that have no submitted annotation, in the form of :meth:`tasks`."""
+        unanswered = _rule("total_annotations", "equal", 0)
+        return self._filtered(project, unanswered, _rule(f"data.{RANK}", "greater", 0))
 
-        Their data are returned as stored: addresses of storages are not replaced by addresses of the server.
-        """
-        return self._filtered(project, "total_annotations", 0, resolve_uri=False)
+    def tasks_with(self, project: int, key: str, cells: Sequence[Any]) -> list[dict[str, Any]]:
+        """The tasks whose data have one of some values at a key, in the form of :meth:`tasks`."""
+        return self._filtered(project, _rule(f"data.{key}", "in_list", list(cells), "String"))
 
-    def _filtered(
-        self, project: int, column: str, number: int, **options: Any
-    ) -> list[dict[str, Any]]:
-        rule = {
-            "filter": f"filter:tasks:{column}",
-            "operator": "equal",
-            "type": "Number",
-            "value": number,
-        }
-        query = json.dumps({"filters": {"conjunction": "and", "items": [rule]}})
+    def tasks_numbered(self, project: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The tasks with some numbers, in the form of :meth:`tasks`."""
+        return self._filtered(project, _rule("id", "in_list", list(numbers)))
+
+    def every_task(self, project: int) -> Iterator[dict[str, Any]]:
+        """All tasks, with ``id`` and ``data`` as stored."""
+        with self._asking(f"reading the tasks of project {project}", project):
+            for task in self._api.tasks.list(
+                project=project,
+                include="id,data",
+                resolve_uri=False,
+                page_size=_LARGE_PAGE,
+                request_options=_ONCE,
+            ):
+                yield {"id": int(task.id), "data": dict(task.data)}
+
+    def _filtered(self, project: int, *rules: Mapping[str, Any]) -> list[dict[str, Any]]:
+        query = json.dumps({"filters": {"conjunction": "and", "items": rules}})
         with self._asking(f"reading the tasks of project {project}", project):
             return [
-                {"id": int(t.id), "data": dict(t.data), "annotations": list(t.annotations or ())}
+                {
+                    "id": int(t.id),
+                    "data": dict(t.data),
+                    "annotations": list(t.annotations or ()),
+                    "predictions": [dict(p) for p in t.predictions or ()],
+                }
                 for t in self._api.tasks.list(
                     project=project,
                     query=query,
                     fields="all",
+                    resolve_uri=False,
                     page_size=200,
                     request_options=_ONCE,
-                    **options,
                 )
             ]
+
+    def add_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> None:
+        """Add predictions, each of which has the number of its ``task``."""
+        if predictions:
+            with self._asking(f"adding predictions to project {project}", project):
+                self._plain("POST", f"projects/{project}/import/predictions", json_=predictions)
 
     def set_data(self, project: int, task: int, data: Mapping[str, Any]) -> None:
         """Replace the data of a task. If the task no longer exists, nothing happens."""
@@ -339,6 +364,15 @@ class Client:
 
 
 _MARK = "X-Rlmba"
+
+_LARGE_PAGE = 1000
+"""Tasks in an answer that has no annotations."""
+
+
+def _rule(column: str, operator: str, value: Any, kind: str = "Number") -> dict[str, Any]:
+    """A filter of the Data Manager."""
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
 
 _FOREIGN = (
     "expected an answer of Label Studio, got something else: check that url is the address of Label Studio, "

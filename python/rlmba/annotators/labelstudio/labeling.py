@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
+from rlmba.annotators.matching import ClassNames
 from rlmba.errors import AnnotatorError, DataError
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "CHOICES",
     "NEW_CLASS",
     "Column",
+    "Control",
     "column",
     "extended",
+    "same",
     "shown_value",
     "variables",
+    "with_classes",
 ]
 
 CANNOT_TELL_ALIAS = "rlmba:cannot-tell"
@@ -52,6 +56,24 @@ class Column(NamedTuple):
     key: str
     tag: str
     title: str
+
+
+class Control(NamedTuple):
+    """The control with the classes.
+
+    Parameters
+    ----------
+    name : str
+    to_name : str
+        The name of the tag that it belongs to.
+    choices : mapping of str to str
+        By class, what an annotation contains if its choice is pressed. Classes that are missing here have
+        choices of their own name.
+    """
+
+    name: str = CHOICES
+    to_name: str = _ABOUT
+    choices: Mapping[str, str] = {}
 
 
 def column(modality: str, tag: str) -> Column:
@@ -107,18 +129,55 @@ def extended(
     DataError
         If a class name cannot be written in a labeling config.
     """
-    try:
-        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
-        root = ET.fromstring(config.strip() or "<View/>", parser)
-    except ET.ParseError as error:
-        raise AnnotatorError(
-            f"Label Studio: the project's labeling config is not XML ({error}); "
-            "repair it in the project's settings, or set the annotator's option project to another one"
-        ) from None
+    root = _parsed(config)
     _show(root, columns)
     _choose(root, classes, open_classes)
     _describe(root, descriptions or {})
     return ET.tostring(root, encoding="unicode")
+
+
+def with_classes(config: str, control: str, classes: Sequence[str]) -> tuple[str, Control]:
+    """Add the classes that a control of people lacks to their labeling config, and nothing else.
+
+    A choice offers the class that its alias or value means (:class:`rlmba.annotators.matching.ClassNames`).
+    If a task's data contain the choices, nothing is added.
+
+    Parameters
+    ----------
+    config : str
+        The project's present config.
+    control : str
+        The name of a Choices control.
+    classes : sequence of str
+        Names of the classes to offer.
+
+    Returns
+    -------
+    (str, Control)
+        XML, and the control in it.
+
+    Raises
+    ------
+    AnnotatorError
+        If ``config`` is not XML, or has no Choices control of this name for whole tasks.
+    DataError
+        If a class name cannot be written in a labeling config.
+    """
+    root = _parsed(config)
+    choices = _find_control(root, control)
+    wanted = {name: _choice(name) for name in classes}
+    names = ClassNames(classes, open=False)
+    offered: dict[str, str] = {}
+    for choice in choices.iter("Choice"):
+        written = choice.get("alias") or choice.get("value") or ""
+        name = names.find(written) if written else None
+        if name is not None and (name == written or name not in offered):
+            offered[name] = written
+    if not choices.get("value", "").startswith("$"):
+        choices.extend(choice for name, choice in wanted.items() if name not in offered)
+    renamed = {name: written for name, written in offered.items() if written != name}
+    to_name = choices.get("toName", "").split(",")[0].strip()
+    return ET.tostring(root, encoding="unicode"), Control(control, to_name, renamed)
 
 
 def variables(config: str) -> set[str]:
@@ -129,6 +188,59 @@ def variables(config: str) -> set[str]:
         if element.get("name")
     )
     return {match[1] for match in found if match}
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two labeling configs are the same XML."""
+    if not one.strip():
+        return False
+    return ET.canonicalize(one) == ET.canonicalize(other)
+
+
+def _parsed(config: str) -> ET.Element:
+    try:
+        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+        return ET.fromstring(config.strip() or "<View/>", parser)
+    except ET.ParseError as error:
+        raise AnnotatorError(
+            f"Label Studio: the project's labeling config is not XML ({error}); "
+            "repair it in the project's settings, or set the annotator's option project to another one"
+        ) from None
+
+
+def _find_control(root: ET.Element, name: str) -> ET.Element:
+    """The Choices control of this name.
+
+    Raises
+    ------
+    AnnotatorError
+        If it does not exist, or does not classify whole tasks.
+    """
+    every = [e for e in root.iter() if e.get("toName") is not None]
+    found = next((e for e in every if e.get("name") == name), None)
+    whole = [e for e in every if e.tag == "Choices" and not _of_regions(e)]
+    if found in whole and found is not None:
+        return found
+    if found is None:
+        got = f"none is called {name!r}"
+    elif found.tag != "Choices":
+        got = f"{name!r} is a control of type {found.tag}"
+    else:
+        got = f"{name!r} classifies regions (perRegion or perItem)"
+    names = [e.get("name", "") for e in whole]
+    advice = (
+        f"set the annotator's option control to one of {names}"
+        if names
+        else "add one to the labeling config"
+    )
+    raise AnnotatorError(
+        "Label Studio: expected a Choices control for whole tasks that has the name in the option control; "
+        f"in the project's labeling config, {got}; {advice}"
+    )
+
+
+def _of_regions(control: ET.Element) -> bool:
+    return any(control.get(key, "").lower() == "true" for key in ("perRegion", "perItem"))
 
 
 def _show(root: ET.Element, columns: Iterable[Column]) -> None:
@@ -167,15 +279,9 @@ def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> Non
     last = [c for c in choices if c.get("alias") == CANNOT_TELL_ALIAS]
     place = list(choices).index(last[0]) if last else len(choices)
     for name in classes:
-        if name == CANNOT_TELL_ALIAS or not name.strip():
-            raise DataError(
-                f"class {name!r}: Label Studio cannot offer a class of this name; rename it"
-            )
+        choice = _choice(name)
         if name not in there:
-            choice = {"value": _written(shown_value(name))}
-            if choice["value"] != name:
-                choice["alias"] = _written(name)
-            choices.insert(place, _element("Choice", choice))
+            choices.insert(place, choice)
             place += 1
     if not last:
         text = "cannot tell" if "cannot tell" not in classes else "cannot tell (no label)"
@@ -194,6 +300,18 @@ def _choose(root: ET.Element, classes: Iterable[str], open_classes: bool) -> Non
                 "editable": "true",
             },
         )
+
+
+def _choice(name: str) -> ET.Element:
+    """The choice of a class."""
+    if name == CANNOT_TELL_ALIAS or not name.strip():
+        raise DataError(
+            f"class {name!r}: Label Studio cannot offer a class of this name; rename it"
+        )
+    choice = {"value": _written(shown_value(name))}
+    if choice["value"] != name:
+        choice["alias"] = _written(name)
+    return _element("Choice", choice)
 
 
 def _describe(root: ET.Element, descriptions: Mapping[str, str]) -> None:

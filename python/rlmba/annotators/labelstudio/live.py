@@ -8,9 +8,11 @@ from typing import Any
 
 from rlmba.annotators import connections
 from rlmba.annotators.labelstudio import LabelStudio
+from rlmba.annotators.labelstudio.labeling import Control
 from rlmba.annotators.labelstudio.ordering import TAB, VIEW, new_ranks
 from rlmba.annotators.labelstudio.protocol import ACTIONS, TRAIN, authorization, make_app
-from rlmba.annotators.labelstudio.tasks import MODEL, RANK, prediction, version
+from rlmba.annotators.labelstudio.task_form import RANK
+from rlmba.annotators.labelstudio.tasks import MODEL, prediction, version
 from rlmba.annotators.labelstudio.votes import AskedBatch
 from rlmba.annotators.serving import Served, listen
 from rlmba.runfolder.batches import LabelBatch
@@ -35,6 +37,7 @@ class LiveProject:
         self.annotator = annotator
         self._say = say
         self._number: int | None = None
+        self._control = Control()
         self._connected = False
         self._woken = threading.Event()
         self._asked_to_train = threading.Event()
@@ -51,8 +54,9 @@ class LiveProject:
 
     def predictions(self, tasks: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
         """The latest prediction for each task's sample; an empty list if the task has it or none exists."""
-        newest = [AskedBatch(batch) for batch in reversed(self._batches())]
-        return [_prediction(newest, task) for task in tasks]
+        form = self.annotator.form
+        newest = [AskedBatch(batch, form=form) for batch in reversed(self._batches())]
+        return [_prediction(newest, task, self._control) for task in tasks]
 
     def metrics(self) -> Mapping[str, Any]:
         """The progress of the open batch that was last passed to :meth:`count`."""
@@ -109,12 +113,14 @@ class LiveProject:
         AnnotatorError
             If a request to the server fails. Calling this method again is safe.
         """
-        server, self._number = self.annotator.opened()
-        for task, rank in new_ranks(batch, server.open_tasks(self._number)):
-            server.set_data(self._number, task["id"], {**task["data"], RANK: rank})
-        server.add_tab(self._number, TAB, VIEW)
+        server, number = self.annotator.opened()
+        self._control = self.annotator.control(server, number, batch)
+        self._number = number
+        for task, rank in new_ranks(batch, server.open_tasks(number), self.annotator.form):
+            server.set_data(number, task["id"], {**task["data"], RANK: rank})
+        server.add_tab(number, TAB, VIEW)
         if not self._connected:
-            self._connected = connect(self._number)
+            self._connected = connect(number)
 
     def connect(self, address: str, secret: str) -> None:
         """Register a server in Label Studio as the project's model and as a webhook for annotations.
@@ -164,14 +170,13 @@ def _has_predictions(batch: LabelBatch) -> bool:
     return any(question.prediction is not None for question in batch.questions)
 
 
-def _prediction(newest: Sequence[AskedBatch], task: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _prediction(
+    newest: Sequence[AskedBatch], task: Mapping[str, Any], control: Control
+) -> list[dict[str, Any]]:
     there = {known.get("model_version") for known in task["predictions"]}
     for asked in newest:
-        sample = asked.sample(task)
-        if sample is None:
-            continue
-        question = next(q for q in asked.batch.questions if q.id == sample)
-        made = prediction(asked.batch, question)
+        question = asked.predicted(task)
+        made = None if question is None else prediction(asked.batch, question, control)
         if made is not None:
             return [] if made["model_version"] in there else [made]
     return []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rlmba.annotators.labelstudio.tasks import RANK
-from rlmba.annotators.labelstudio.votes import AskedBatch, round_of
+from rlmba.annotators.labelstudio.task_form import OWN, RANK, TaskForm
+from rlmba.annotators.labelstudio.votes import AskedBatch
 from rlmba.runfolder.batches import LabelBatch
 
 __all__ = ["TAB", "VIEW", "new_ranks"]
@@ -47,7 +47,7 @@ VIEW: Mapping[str, Any] = {
 
 
 def new_ranks(
-    batch: LabelBatch, tasks: Iterable[Mapping[str, Any]]
+    batch: LabelBatch, tasks: Iterable[Mapping[str, Any]], form: TaskForm = OWN
 ) -> list[tuple[Mapping[str, Any], int]]:
     """The tasks whose rank is to change, and their new ranks.
 
@@ -61,8 +61,10 @@ def new_ranks(
         The latest batch.
     tasks : iterable of mapping
         Tasks without an answer, with ``id`` and ``data``.
+    form : TaskForm
+        The keys of the project's tasks.
     """
-    asked = AskedBatch(batch)
+    asked = AskedBatch(batch, form=form)
     rank_of = {question.id: question.rank for question in batch.questions}
     last = max(rank_of.values(), default=0)
     ranked = []
@@ -71,17 +73,17 @@ def new_ranks(
         sample = asked.question(task)
         if sample is not None:
             ranked.append((task, rank_of[sample]))
-        elif round_of(task) is not None:
+        elif form.round_of(task) is not None:
             others.append(task)
-    others.sort(key=_age)
+    others.sort(key=lambda task: _age(task, form))
     ranked += [(task, last + place) for place, task in enumerate(others, start=1)]
     return [(task, rank) for task, rank in ranked if task["data"].get(RANK) != rank]
 
 
-def _age(task: Mapping[str, Any]) -> tuple[int, float, int]:
-    rank = task["data"].get("rank")
+def _age(task: Mapping[str, Any], form: TaskForm) -> tuple[int, float, int]:
+    rank = task["data"].get(form.key("rank"))
     return (
-        -(round_of(task) or 0),
+        -(form.round_of(task) or 0),
         rank if isinstance(rank, int | float) else float("inf"),
         task["id"],
     )

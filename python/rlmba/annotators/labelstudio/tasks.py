@@ -10,19 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlmba.annotators.labelstudio.labeling import CHOICES, Column, column
+from rlmba.annotators.labelstudio.labeling import Column, Control, column
 from rlmba.annotators.labelstudio.media import MediaTransport, tag_of
+from rlmba.annotators.labelstudio.task_form import OWN, RANK, TaskForm
 from rlmba.annotators.matching import storable
 from rlmba.errors import RlmbaWarning
 from rlmba.runfolder.batches import LabelBatch, Question
 
 __all__ = [
     "MODEL",
-    "RANK",
     "asked_again",
     "columns",
+    "facts",
     "is_version",
     "prediction",
+    "predictions",
     "tasks",
     "version",
 ]
@@ -30,8 +32,8 @@ __all__ = [
 MODEL = "rlmba"
 """The name of a project's model in Label Studio."""
 
-RANK = "rlmba_rank"
-"""The key in a task's data with its rank among all tasks without an answer."""
+
+_CONTROL = Control()
 
 
 def columns(batch: LabelBatch) -> list[Column]:
@@ -84,7 +86,9 @@ def tasks(
     addresses = media.addresses(list(shown.values()))
     made = []
     for question in questions:
-        data = dict.fromkeys(keys, "") | _facts(batch, question, notes[question.id])
+        data: dict[str, Any] = dict.fromkeys(keys, "")
+        data |= {"sample_id": question.id} | facts(batch, question)
+        data["about"] = _about(batch, question, notes[question.id])
         data |= {key: addresses[path] for (id_, key), path in shown.items() if id_ == question.id}
         data |= {column(m, "Text").key: storable(text) for m, text in question.texts.items()}
         guess = prediction(batch, question)
@@ -92,7 +96,7 @@ def tasks(
     return made
 
 
-def asked_again(task: Mapping[str, Any], votes: int) -> dict[str, Any]:
+def asked_again(task: Mapping[str, Any], votes: int, form: TaskForm = OWN) -> dict[str, Any]:
     """Another task for a question with a tie.
 
     Parameters
@@ -101,13 +105,27 @@ def asked_again(task: Mapping[str, Any], votes: int) -> dict[str, Any]:
         Any of the question's tasks.
     votes : int
         The number of answers to all of its tasks.
+    form : TaskForm
+        The keys of the project's tasks.
     """
     data = dict(task["data"])
-    lines = str(data.get("about", "")).split("\n")
-    kept = [line for line in lines if not line.startswith(_AGAIN)]
-    data["about"] = "\n".join([*kept, f"{_AGAIN} {votes} answers are equally divided"])
-    data["again"] = votes
+    lines = str(data.get(form.key("about"), "")).split("\n")
+    kept = [line for line in lines if line and not line.startswith(_AGAIN)]
+    data[form.key("about")] = "\n".join([*kept, f"{_AGAIN} {votes} answers are equally divided"])
+    data[form.key("again")] = votes
     return {"data": data}
+
+
+def facts(batch: LabelBatch, question: Question, form: TaskForm = OWN) -> dict[str, Any]:
+    """What a task's data say about its question, to sort and filter by."""
+    found = {
+        "round": batch.round,
+        "rank": question.rank,
+        "purpose": question.purpose,
+        "uncertainty": _finite(question.difficulty),
+        "score": _finite(question.score),
+    }
+    return {form.key(name): value for name, value in found.items()} | {RANK: question.rank}
 
 
 def version(batch: LabelBatch) -> str:
@@ -120,20 +138,52 @@ def is_version(shown: str) -> bool:
     return shown == MODEL or re.fullmatch(r"round [0-9]+", shown) is not None
 
 
-def prediction(batch: LabelBatch, question: Question) -> dict[str, Any] | None:
+def prediction(
+    batch: LabelBatch, question: Question, control: Control = _CONTROL
+) -> dict[str, Any] | None:
     """The predicted class in Label Studio's format of predictions; None if the model predicts none."""
     if question.prediction is None:
         return None
+    choice = control.choices.get(question.prediction, question.prediction)
     result = {
-        "from_name": CHOICES,
-        "to_name": "about",
+        "from_name": control.name,
+        "to_name": control.to_name,
         "type": "choices",
-        "value": {"choices": [question.prediction]},
+        "value": {"choices": [choice]},
     }
     made: dict[str, Any] = {"model_version": version(batch), "result": [result]}
     if (probability := _finite(question.probability)) is not None:
         made["score"] = probability
     return made
+
+
+def predictions(
+    batch: LabelBatch,
+    shown: Iterable[tuple[Mapping[str, Any], Question | None]],
+    control: Control = _CONTROL,
+) -> list[dict[str, Any]]:
+    """The predictions to add to tasks that have none of the batch's version.
+
+    Parameters
+    ----------
+    batch : LabelBatch
+    shown : iterable of (task, Question or None)
+        Tasks with ``id`` and ``predictions``, and the question of each, if it has one.
+    control : Control
+        The control with the classes.
+
+    Returns
+    -------
+    list of dict
+        As of :func:`prediction`, with the number of the ``task``.
+    """
+    found = []
+    for task, question in shown:
+        there = {known.get("model_version") for known in task["predictions"]}
+        made = None if question is None else prediction(batch, question, control)
+        if made is not None and made["model_version"] not in there:
+            found.append({"task": task["id"], **made})
+    return found
 
 
 _AGAIN = "asked again:"
@@ -149,19 +199,10 @@ def _hidden(path: Path, tag: str | None, media: MediaTransport) -> str | None:
     return media.refused(path, tag)
 
 
-def _facts(batch: LabelBatch, question: Question, notes: Sequence[str]) -> dict[str, Any]:
+def _about(batch: LabelBatch, question: Question, notes: Sequence[str]) -> str:
     purpose = "" if question.purpose == "train" else f", for {question.purpose}"
     about = f"question {question.rank} of round {batch.round}{purpose}: {question.id}"
-    return {
-        "sample_id": question.id,
-        "round": batch.round,
-        "rank": question.rank,
-        RANK: question.rank,
-        "purpose": question.purpose,
-        "uncertainty": _finite(question.difficulty),
-        "score": _finite(question.score),
-        "about": "\n".join([about, *notes]),
-    }
+    return "\n".join([about, *notes])
 
 
 def _finite(number: float | None) -> float | None:

@@ -6,16 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, CHOICES, NEW_CLASS
+from rlmba.annotators.labelstudio.labeling import CANNOT_TELL_ALIAS, NEW_CLASS
+from rlmba.annotators.labelstudio.task_form import OWN, TaskForm
 from rlmba.annotators.matching import AskedIds, ClassNames
-from rlmba.cells import as_text, whole
+from rlmba.cells import as_text
 from rlmba.errors import DataError
-from rlmba.runfolder.batches import LabelBatch
+from rlmba.runfolder.batches import LabelBatch, Question
 
-__all__ = ["AskedBatch", "Decision", "decide", "round_of", "votes"]
-
-_DIGITS = 10
-"""Round numbers have fewer digits."""
+__all__ = ["AskedBatch", "Decision", "decide", "votes"]
 
 
 class Vote(NamedTuple):
@@ -51,12 +49,19 @@ class AskedBatch:
     batch : LabelBatch
     rounds : collection of int or None
         The other rounds that were asked for; None if any other round may have been.
+    form : TaskForm
+        The keys of the project's tasks.
     """
 
-    def __init__(self, batch: LabelBatch, rounds: Collection[int] | None = None) -> None:
+    def __init__(
+        self, batch: LabelBatch, rounds: Collection[int] | None = None, form: TaskForm = OWN
+    ) -> None:
         self.batch = batch
+        self.form = form
         self.names = ClassNames(batch.classes, open=batch.open, numbers=True)
         self._ids = AskedIds(question.id for question in batch.questions)
+        self._earlier = AskedIds(question.id for question in batch.leftovers)
+        self._questions = {q.id: q for q in (*batch.leftovers, *batch.questions)}
         self._rounds = rounds
 
     def question(self, task: Mapping[str, Any]) -> str | None:
@@ -65,35 +70,29 @@ class AskedBatch:
 
     def other_round(self, task: Mapping[str, Any]) -> bool:
         """Whether the task belongs to another round that was asked for."""
-        number = round_of(task)
+        number = self.form.round_of(task)
         return number != self.batch.round and (self._rounds is None or number in self._rounds)
 
     def why_not(self, task: Mapping[str, Any]) -> str | None:
         """Why the task is not about a question of this batch; None if it is."""
-        data, number = task["data"], round_of(task)
+        data, form, number = task["data"], self.form, self.form.round_of(task)
         if number != self.batch.round:
-            return f"round {data.get('round')!r} was not asked"
+            return f"round {data.get(form.key('round'))!r} was not asked"
         if self.sample(task) is None:
-            return f"sample_id {data.get('sample_id')!r} was not asked for in round {number}"
+            return f"{form.sample} {data.get(form.sample)!r} was not asked for in round {number}"
         return None
 
     def sample(self, task: Mapping[str, Any]) -> str | None:
         """The id of the batch's sample that a task of any round shows, or None."""
-        text = _text(task["data"].get("sample_id"))
+        text = self.form.written_id(task)
         return None if text is None else self._ids.find(text)
 
-
-def round_of(task: Mapping[str, Any]) -> int | None:
-    """The round of a task, which may be a number or its text as in a table; None if the task has none."""
-    text = whole(_text(task["data"].get("round")) or "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else None
-
-
-def _text(cell: Any) -> str | None:
-    try:
-        return as_text(cell)
-    except ValueError:
-        return None
+    def predicted(self, task: Mapping[str, Any]) -> Question | None:
+        """The question or leftover of the batch whose sample a task of any round shows, or None."""
+        text = self.form.written_id(task)
+        if text is None:
+            return None
+        return self._questions.get(self._ids.find(text) or self._earlier.find(text) or "")
 
 
 def decide(asked: AskedBatch, tasks: Iterable[Mapping[str, Any]]) -> Decision:
@@ -119,9 +118,10 @@ def decide(asked: AskedBatch, tasks: Iterable[Mapping[str, Any]]) -> Decision:
         sample = asked.question(task)
         if sample is not None:
             ballots[sample].extend(votes(asked, task))
-            if any(map(_elsewhere, task["annotations"])):
-                unused.append(f"task {task['id']}: no answer in {CHOICES!r} nor {NEW_CLASS!r}")
-        elif not asked.other_round(task) and _answered(task):
+            control = asked.form.control
+            if any(_elsewhere(given, control) for given in task["annotations"]):
+                unused.append(f"task {task['id']}: no answer in {control!r} nor {NEW_CLASS!r}")
+        elif not asked.other_round(task) and _answered(task, asked.form.control):
             unused.append(f"task {task['id']}: {asked.why_not(task)}")
     labels: dict[str, str | None] = {}
     ties: dict[str, int] = {}
@@ -147,12 +147,14 @@ def votes(asked: AskedBatch, task: Mapping[str, Any]) -> list[Vote]:
     found = []
     for annotation in task["annotations"]:
         try:
-            said = _says(annotation)
+            said = _says(annotation, asked.form.control)
         except ValueError as error:
-            raise DataError(f"{_place(task)}: {error}; correct the annotation there") from None
+            raise DataError(
+                f"{_place(asked, task)}: {error}; correct the annotation there"
+            ) from None
         if len(set(said)) > 1:
             raise DataError(
-                f"{_place(task)}: expected one class, got {sorted(set(said))}; "
+                f"{_place(asked, task)}: expected one class, got {sorted(set(said))}; "
                 "correct the annotation there"
             )
         if said:
@@ -161,22 +163,22 @@ def votes(asked: AskedBatch, task: Mapping[str, Any]) -> list[Vote]:
     return found
 
 
-def _answered(task: Mapping[str, Any]) -> bool:
+def _answered(task: Mapping[str, Any], control: str) -> bool:
     try:
-        return any(map(_says, task["annotations"]))
+        return any(_says(annotation, control) for annotation in task["annotations"])
     except ValueError:
         return True
 
 
-def _elsewhere(annotation: Mapping[str, Any]) -> bool:
+def _elsewhere(annotation: Mapping[str, Any], control: str) -> bool:
     """Whether an annotation has results in other controls only."""
     controls = {item.get("from_name") for item in annotation.get("result") or ()}
-    return bool(controls - {CHOICES, NEW_CLASS} and not annotation.get("was_cancelled")) and not (
-        _says(annotation)
+    return bool(controls - {control, NEW_CLASS} and not annotation.get("was_cancelled")) and not (
+        _says(annotation, control)
     )
 
 
-def _says(annotation: Mapping[str, Any]) -> list[str]:
+def _says(annotation: Mapping[str, Any], control: str) -> list[str]:
     """The names that an annotation gives; none if it was cancelled or is empty.
 
     Raises
@@ -186,19 +188,19 @@ def _says(annotation: Mapping[str, Any]) -> list[str]:
     """
     if annotation.get("was_cancelled"):
         return []
-    said = _said(annotation.get("result") or ())
+    said = _said(annotation.get("result") or (), control)
     # A written name counts over a choice.
-    return said[NEW_CLASS] or said[CHOICES]
+    return said[NEW_CLASS] or said[control]
 
 
-def _said(result: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _said(result: Iterable[Mapping[str, Any]], control: str) -> dict[str, list[str]]:
     """The names by control, without those of other controls."""
-    said: dict[str, list[str]] = {CHOICES: [], NEW_CLASS: []}
+    said: dict[str, list[str]] = {control: [], NEW_CLASS: []}
     for item in result:
         value, name = item.get("value") or {}, item.get("from_name")
         if name not in said:
             continue
-        cells = value.get("choices" if name == CHOICES else "text")
+        cells = value.get("choices" if name == control else "text")
         cells = cells if isinstance(cells, list) else [cells]
         said[name] += [text for text in map(as_text, cells) if text is not None]
     return said
@@ -211,10 +213,10 @@ def _checked(asked: AskedBatch, task: Mapping[str, Any], label: str) -> str | No
     if name is not None:
         return name
     raise DataError(
-        f"{_place(task)}: {asked.names.refusal(label)}. If the choice was renamed in the labeling config, "
-        "restore its name and correct the annotation there; nothing that was entered is lost"
+        f"{_place(asked, task)}: {asked.names.refusal(label)}. If the choice was renamed in the labeling "
+        "config, restore its name and correct the annotation there; nothing that was entered is lost"
     )
 
 
-def _place(task: Mapping[str, Any]) -> str:
-    return f"Label Studio, task {task['id']} (sample {task['data'].get('sample_id')!r})"
+def _place(asked: AskedBatch, task: Mapping[str, Any]) -> str:
+    return f"Label Studio, task {task['id']} (sample {task['data'].get(asked.form.sample)!r})"
