@@ -413,21 +413,21 @@ def _mark(
             f"expected the {len(picked)} selected samples in the dataset, got {found}: the others were "
             "deleted during the selection; select again"
         )
-    rank = dict.fromkeys(ids) | {id_: i for i, id_ in enumerate(picked, 1)}
-    score = dict.fromkeys(ids) | dict(zip(picked, batch.scores.tolist(), strict=True))
     schema = dataset.get_field_schema()
     for name, kind in ((RANK, fo.IntField), (SCORE, fo.FloatField), (DIFFICULTY, fo.FloatField)):
         if name not in schema:
             dataset.add_sample_field(name, kind)
-    dataset.set_values(RANK, rank, key_field="id")
-    dataset.set_values(SCORE, score, key_field="id")
+    # Marks are removed only where there are some: on a large dataset, a query cannot hold all ids (16 MB),
+    # and writing to all samples takes minutes.
+    parts, others = _parts(dataset), set(ids).difference(picked)
+    for name, values in ((RANK, range(1, len(picked) + 1)), (SCORE, batch.scores.tolist())):
+        stale = [i for part in parts for i in part.exists(name).values("id") if i in others]
+        marks = dict.fromkeys(stale) | dict(zip(picked, values, strict=True))
+        dataset.set_values(name, marks, key_field="id")
     if difficulty is not None:
-        values = dict(zip(ids, difficulty.tolist(), strict=True))
-        dataset.set_values(DIFFICULTY, values, key_field="id")
-    # A query may not hold the ids of a large dataset (16 MB), so only tagged samples are untagged.
-    others = set(ids).difference(picked)
-    for part in _parts(dataset):
-        part.select([i for i in part.match_tags(tag).values("id") if i in others]).untag_samples(
-            tag
-        )
+        difficulties = dict(zip(ids, difficulty.tolist(), strict=True))
+        dataset.set_values(DIFFICULTY, difficulties, key_field="id")
+    for part in parts:
+        stale = [i for i in part.match_tags(tag).values("id") if i in others]
+        part.select(stale).untag_samples(tag)
         part.select(picked).tag_samples(tag)

@@ -16,6 +16,7 @@ from fiftyone.operators import types
 from rlmba.adapters.fiftyone import DIFFICULTY, RANK, SCORE, require_field, select, vector_fields
 from rlmba.errors import RlmbaError, UsageError
 from rlmba.strategies import Strategy, create, names
+from rlmba.strategies.direct import SelectedSamples
 
 __all__ = ["SelectSamples"]
 
@@ -85,21 +86,12 @@ class SelectSamples(foo.Operator):
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Select and tag the samples, and show them in the order of their ranks.
 
-        Raises
-        ------
-        RlmbaError
-            As :func:`rlmba.adapters.fiftyone.select` does; the App shows the message.
+        An error is a result, ``{"error": message}``. The App would fold an exception, with a traceback.
         """
-        given = ctx.params
-        batch = select(
-            ctx.view,
-            given["strategy"],
-            given["n"],
-            label_field=given.get("label_field") or None,
-            embeddings=_paths(given.get("embeddings")),
-            logits=_paths(given.get("logits")),
-            tag=given.get("tag") or _TAG,
-        )
+        try:
+            batch = _select(ctx.view, ctx.params)
+        except RlmbaError as error:
+            return {"error": str(error)}
         # A view of the dataset, because the tags and ranks just written may change the current view. Only
         # the current view says which slices of a grouped dataset it has.
         whole = ctx.dataset if ctx.dataset.group_slices is None else ctx.view
@@ -107,6 +99,27 @@ class SelectSamples(foo.Operator):
         ctx.ops.set_view(whole.select(batch.ids.tolist(), ordered=True))
         ctx.ops.notify(f"{len(batch)} samples are selected", variant="success")
         return {"selected": len(batch)}
+
+    def resolve_output(self, ctx: Any) -> Any:
+        """The error, if there was one."""
+        if "error" not in ctx.results:
+            return None
+        outputs = types.Object()
+        view = types.Error(label="No samples were selected", description=ctx.results["error"])
+        outputs.view("message", view)
+        return types.Property(outputs, view=types.View(label=_LABEL))
+
+
+def _select(view: Any, given: Mapping[str, Any]) -> SelectedSamples:
+    return select(
+        view,
+        given["strategy"],
+        given["n"],
+        label_field=given.get("label_field") or None,
+        embeddings=_paths(given.get("embeddings")),
+        logits=_paths(given.get("logits")),
+        tag=given.get("tag") or _TAG,
+    )
 
 
 def _offered() -> Iterator[tuple[str, Strategy]]:
