@@ -59,6 +59,7 @@ def select(
     Parameters
     ----------
     view : fiftyone.Dataset or fiftyone.DatasetView
+        The pool. Of a grouped dataset or view, it is the active slice.
     strategy : str or Strategy
         A name of :func:`rlmba.strategies.names`, "module:Class", or an instance.
     n : int
@@ -94,12 +95,13 @@ def select(
     Raises
     ------
     UsageError
-        If the view does not have a field, a field is of the wrong kind, the strategy needs embeddings or
-        logits that were not given, the view holds patches, frames or clips, or for a reason given in
-        :func:`rlmba.select`.
+        If the view does not have a field, a field is of the wrong kind or read-only, the strategy needs
+        embeddings or logits that were not given, the view holds patches, frames or clips, or for a reason
+        given in :func:`rlmba.select`.
     DataError
         If a sample has no vector, vectors of a field differ in width, a label is not one of the classes,
-        or for a reason given in :func:`rlmba.select`.
+        samples are added or deleted while the fields are read, the view has no fixed order, a selected
+        sample was deleted meanwhile, or for a reason given in :func:`rlmba.select`.
     """
     chosen, given = split(strategy, arguments)
     _require_collection(view)
@@ -163,8 +165,9 @@ def _count(dataset: Any, ids: Sequence[str]) -> int:
 def _edited(ids: Sequence[str]) -> DataError:
     """Each field is read by its own query, so samples may be added or deleted in between."""
     return DataError(
-        f"expected the same {len(ids)} samples in the view while its fields are read, but samples were added "
-        "or deleted meanwhile; select again"
+        f"expected the same {len(ids)} samples in the same order while the view's fields are read, got other "
+        "ones: the dataset was edited, or the view has no fixed order; select again, or pass "
+        'dataset.select(view.values("id"))'
     )
 
 
@@ -421,7 +424,8 @@ def _mark(
     # and writing to all samples takes minutes.
     parts, others = _parts(dataset), set(ids).difference(picked)
     for name, values in ((RANK, range(1, len(picked) + 1)), (SCORE, batch.scores.tolist())):
-        stale = [i for part in parts for i in part.exists(name).values("id") if i in others]
+        old = [part.match({name: {"$ne": None}}).values("id") for part in parts]
+        stale = [i for ids_of_part in old for i in ids_of_part if i in others]
         marks = dict.fromkeys(stale) | dict(zip(picked, values, strict=True))
         dataset.set_values(name, marks, key_field="id")
     if difficulty is not None:
