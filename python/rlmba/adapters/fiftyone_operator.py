@@ -13,10 +13,9 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from rlmba.adapters.fiftyone import DIFFICULTY, RANK, SCORE, require_field, select, vector_fields
+from rlmba.adapters.fiftyone import RANK, require_field, select, vector_fields
 from rlmba.errors import RlmbaError, UsageError
 from rlmba.strategies import Strategy, create, names
-from rlmba.strategies.direct import SelectedSamples
 
 __all__ = ["SelectSamples"]
 
@@ -88,8 +87,17 @@ class SelectSamples(foo.Operator):
 
         An error is a result, ``{"error": message}``. The App would fold an exception, with a traceback.
         """
+        given = ctx.params
         try:
-            batch = _select(ctx.view, ctx.params)
+            batch = select(
+                ctx.view,
+                given["strategy"],
+                given["n"],
+                label_field=given.get("label_field") or None,
+                embeddings=_paths(given.get("embeddings")),
+                logits=_paths(given.get("logits")),
+                tag=given.get("tag") or _TAG,
+            )
         except RlmbaError as error:
             return {"error": str(error)}
         # A view of the dataset, because the tags and ranks just written may change the current view. Only
@@ -108,18 +116,6 @@ class SelectSamples(foo.Operator):
         view = types.Error(label="No samples were selected", description=ctx.results["error"])
         outputs.view("message", view)
         return types.Property(outputs, view=types.View(label=_LABEL))
-
-
-def _select(view: Any, given: Mapping[str, Any]) -> SelectedSamples:
-    return select(
-        view,
-        given["strategy"],
-        given["n"],
-        label_field=given.get("label_field") or None,
-        embeddings=_paths(given.get("embeddings")),
-        logits=_paths(given.get("logits")),
-        tag=given.get("tag") or _TAG,
-    )
 
 
 def _offered() -> Iterator[tuple[str, Strategy]]:
@@ -142,7 +138,7 @@ def _label_fields(view: Any) -> dict[str, bool]:
             found[path] = True
         elif isinstance(field, fo.StringField | fo.IntField | fo.BooleanField):
             found[path] = False
-    for path in ("id", "filepath", RANK, SCORE, DIFFICULTY):
+    for path in ("id", "filepath", RANK):
         found.pop(path, None)
     return found
 
