@@ -40,6 +40,7 @@ def modules() -> list[str]:
 LIBRARIES = {
     "rlmba.adapters.baal": "baal",
     "rlmba.adapters.fiftyone": "fiftyone",
+    "rlmba.adapters.fiftyone_operator": "fiftyone",
     "rlmba.adapters.skactiveml": "skactiveml",
     "rlmba.adapters.small_text": "small_text",
     "with_baal.py": "baal",

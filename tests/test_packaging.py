@@ -250,7 +250,7 @@ def test_a_wheel_holds_the_package_its_kernels_and_its_data(wheel):
     assert {"rlmba/__init__.py", "rlmba/py.typed", "rlmba/cli/__init__.py"} <= names
     for source in (ROOT / "kernels").rglob("*.py"):
         assert f"rlmba/kernels/{source.relative_to(ROOT / 'kernels').as_posix()}" in names
-    for kind in ("*.yaml", "*.txt", "*.js", "*.css", "*.html", "*.jinja"):
+    for kind in ("*.yaml", "*.yml", "*.txt", "*.js", "*.css", "*.html", "*.jinja"):
         data = list((ROOT / "python" / "rlmba").rglob(kind))
         assert data
         for source in data:

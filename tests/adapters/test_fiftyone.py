@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,11 @@ from tests.helpers import fiftyone_database
 fiftyone_database.prepare(Path(tempfile.mkdtemp(prefix="rlmba_fiftyone_")))
 
 import fiftyone as fo
-from fiftyone import ViewField as F
 
 import rlmba
 from rlmba.adapters.fiftyone import select
 from rlmba.errors import DataError, UsageError
-from rlmba.strategies.uncertainty import margin_difficulty
+from rlmba.strategies.uncertainty import Margin, margin_difficulty
 
 CLASSES = ["bird", "cat", "dog"]
 N, LABELED = 40, 6
@@ -81,9 +81,11 @@ def test_the_next_batch_replaces_the_marks_and_another_tag_keeps_the_batches(dat
     assert not set(first.ids) & set(second.ids)
     assert set(dataset.match_tags("one").values("id")) == set(first.ids)
     assert set(dataset.match_tags("two").values("id")) == set(second.ids)
-    assert set(dataset.match(F("rlmba_rank") > 0).values("id")) == set(second.ids)
-    select(dataset, "margin", 1, tag="two", **GIVEN)
-    assert dataset.match_tags("two").count() == 1
+    assert set(dataset.match({"rlmba_rank": {"$gt": 0}}).values("id")) == set(second.ids)
+    for n in (1, 0):
+        select(dataset, "margin", n, tag="two", **GIVEN)
+        assert dataset.match_tags("two").count() == n
+        assert dataset.match({"rlmba_score": {"$ne": None}}).count() == n
 
 
 def test_a_view_is_its_own_pool_and_may_depend_on_the_marks(dataset):
@@ -156,7 +158,7 @@ def test_a_network_of_this_package_predicts_from_the_embeddings(dataset, arrays)
         ({"logits": None}, "pass logits=FIELD or model="),
         ({"label_field": "truth"}, "label_field: expected one of the view's fields, got 'truth'"),
         ({"label_field": "image"}, "a field with one class"),
-        ({"tag": " "}, "tag: expected a text"),
+        ({"tag": " "}, "tag: expected a non-empty text"),
         ({"model": print}, "got both"),
         ({"view": [1, 2]}, "expected a dataset or view of FiftyOne, got list"),
     ],
@@ -188,3 +190,95 @@ def test_labels_that_are_not_classes_and_fields_of_the_same_name(dataset):
     dataset.add_sample_field("difficulty", fo.StringField)
     with pytest.raises(UsageError, match="field 'difficulty': expected a FloatField"):
         select(dataset, "margin", 3, **GIVEN)
+
+
+def test_a_field_that_cannot_be_edited_is_refused_before_anything_is_written(dataset):
+    field = dataset.get_field("tags")
+    field.read_only = True
+    field.save()
+    with pytest.raises(UsageError, match="field 'tags': expected a field that can be edited"):
+        select(dataset, "margin", 3, **GIVEN)
+    assert not dataset.has_field("rlmba_rank")
+
+
+def test_samples_that_are_deleted_while_fields_are_read(dataset, arrays):
+    def model(view):
+        dataset.delete_samples([view.last()])
+        return {"logits": arrays[1]}
+
+    with pytest.raises(DataError, match="expected the same 40 samples"):
+        select(dataset, "margin", 3, label_field=None, model=model)
+
+    class Fields(dict):
+        def items(self):
+            dataset.delete_samples([dataset.first()])
+            return super().items()
+
+    fields = Fields(image="image", text="text")
+    with pytest.raises(DataError, match="expected the same 39 samples"):
+        select(dataset, "coreset", 3, label_field=None, embeddings=fields)
+    assert not dataset.has_field("rlmba_rank")
+
+
+def test_samples_that_are_deleted_during_the_selection(dataset):
+    @dataclass(kw_only=True)
+    class Deleting(Margin):
+        def score(self, pool, context):
+            dataset.delete_samples([pool.ids[0]])
+            return np.arange(len(pool), 0, -1.0)
+
+    with pytest.raises(DataError, match="expected the 3 selected samples in the dataset, got 2"):
+        select(dataset, Deleting(), 3, **GIVEN)
+    assert not dataset.has_field("rlmba_rank")
+
+
+@pytest.fixture
+def grouped(arrays):
+    made = fo.Dataset()
+    made.add_group_field("group", default="left")
+    for i in range(20):
+        group = fo.Group()
+        made.add_samples(
+            fo.Sample(
+                filepath=f"/pictures/{i}-{side}.{kind}",
+                group=group.element(side),
+                image=arrays[0][i] + (side == "right"),
+            )
+            for side, kind in (("left", "jpg"), ("right", "mp4"))
+        )
+    yield made
+    made.delete()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_one_slice_of_a_grouped_dataset(grouped, side):
+    given = {"label_field": None, "embeddings": "image", "rng": 0}
+    view = grouped.select_group_slices(side)
+    batch = select(view, "coreset", 4, **given)
+    assert set(view.match_tags("rlmba").values("id")) == set(batch.ids)
+    assert sum(r is not None for r in view.values("rlmba_rank")) == 4
+    grouped.group_slice = side
+    again = select(grouped, "coreset", 2, **given)
+    assert again.ids.tolist() == batch.ids[:2].tolist()
+    assert set(view.match_tags("rlmba").values("id")) == set(again.ids)
+
+
+@fiftyone_database.needs_server
+@pytest.mark.parametrize("made", ["to_patches", "to_frames", "to_clips"])
+def test_views_of_parts_of_samples_are_refused(made):
+    dataset = fo.Dataset()
+    video = fo.Sample(filepath="/clips/1.mp4")
+    video.frames[1] = fo.Frame(filepath="/clips/1-1.jpg")
+    boxes = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])])
+    picture = fo.Sample(filepath="/pictures/1.jpg", boxes=boxes)
+    dataset.add_sample(picture if made == "to_patches" else video)
+    views = {
+        "to_patches": lambda: dataset.to_patches("boxes"),
+        "to_frames": lambda: dataset.to_frames(sample_frames="dynamic"),
+        "to_clips": lambda: dataset.to_clips([[(1, 1)]]),
+    }
+    try:
+        with pytest.raises(UsageError, match="got a view of patches, frames or clips"):
+            select(views[made](), "random", 1, label_field=None)
+    finally:
+        dataset.delete()

@@ -8,4 +8,5 @@ library is installed::
     from rlmba.adapters import baal
     from rlmba.adapters import small_text
     from rlmba.adapters import fiftyone
+    from rlmba.adapters import fiftyone_operator  # loaded by FiftyOne's App
 """

@@ -59,6 +59,7 @@ def select(
     Parameters
     ----------
     view : fiftyone.Dataset or fiftyone.DatasetView
+        The pool. Of a grouped dataset or view, it is the active slice.
     strategy : str or Strategy
         A name of :func:`rlmba.strategies.names`, "module:Class", or an instance.
     n : int
@@ -94,19 +95,20 @@ def select(
     Raises
     ------
     UsageError
-        If the view does not have a field, a field is of the wrong kind, the strategy needs embeddings or
-        logits that were not given, the view holds patches, frames or clips, or for a reason given in
-        :func:`rlmba.select`.
+        If the view does not have a field, a field is of the wrong kind or read-only, the strategy needs
+        embeddings or logits that were not given, the view holds patches, frames or clips, or for a reason
+        given in :func:`rlmba.select`.
     DataError
         If a sample has no vector, vectors of a field differ in width, a label is not one of the classes,
-        or for a reason given in :func:`rlmba.select`.
+        samples are added or deleted while the fields are read, the view has no fixed order, a selected
+        sample was deleted meanwhile, or for a reason given in :func:`rlmba.select`.
     """
     chosen, given = split(strategy, arguments)
     _require_collection(view)
     ids = view.values("id")
     dataset = _dataset(view, ids)
     _require_writable(dataset, tag)
-    labels = _labels(view, label_field)
+    labels = _labels(view, label_field, ids)
     given["ids"] = np.array(ids, dtype=np.str_)
     if embeddings is not None and (
         (chosen.needs | chosen.optional) & READS_FEATURES or hasattr(model, "predict")
@@ -118,6 +120,8 @@ def select(
         given |= _outputs(view, model, embeddings, given)
         classes = classes or getattr(model, "classes", None)
     _require_given(view, chosen, given)
+    if view.values("id") != ids:
+        raise _edited(ids)
     labeled = np.array([label is not None for label in labels], dtype=bool)
     if labeled.any():
         given["labeled"] = labeled
@@ -141,12 +145,30 @@ def _dataset(view: Any, ids: Sequence[str]) -> Any:
     if isinstance(view, fo.Dataset):
         return view
     dataset = fo.load_dataset(view.dataset_name)
-    if dataset.select(ids).count() != len(ids):
+    if _count(dataset, ids[:1]) != len(ids[:1]):
         raise UsageError(
             "expected samples of a dataset, got a view of patches, frames or clips; make it a dataset with "
             "view.clone()"
         )
     return dataset
+
+
+def _parts(dataset: Any) -> list[Any]:
+    """A dataset in parts whose samples can be selected by id: the slices of a grouped dataset."""
+    return [dataset.select_group_slices(s) for s in dataset.group_slices or ()] or [dataset]
+
+
+def _count(dataset: Any, ids: Sequence[str]) -> int:
+    return sum(part.select(ids).count() for part in _parts(dataset))
+
+
+def _edited(ids: Sequence[str]) -> DataError:
+    """Each field is read by its own query, so samples may be added or deleted in between."""
+    return DataError(
+        f"expected the same {len(ids)} samples in the same order while the view's fields are read, got other "
+        "ones: the dataset was edited, or the view has no fixed order; select again, or pass "
+        'dataset.select(view.values("id"))'
+    )
 
 
 def _require_writable(dataset: Any, tag: str) -> None:
@@ -160,9 +182,22 @@ def _require_writable(dataset: Any, tag: str) -> None:
                 f"it, got a {type(schema[name]).__name__}; rename yours with "
                 f"dataset.rename_sample_field({name!r}, NEW)"
             )
+    for name in (RANK, SCORE, DIFFICULTY, "tags"):
+        if name in schema and schema[name].read_only:
+            raise UsageError(
+                f"field {name!r}: expected a field that can be edited, because the selection writes it, got "
+                "a read-only one; set field.read_only = False and call field.save()"
+            )
 
 
-def _field(view: Any, path: str, what: str) -> Any:
+def require_field(view: Any, path: str, what: str) -> Any:
+    """A field of a view.
+
+    Raises
+    ------
+    UsageError
+        If the view has no such field; ``what`` names the argument.
+    """
     if not isinstance(path, str):
         raise UsageError(f"{what}: expected the name of a field, got {path!r}")
     found = view.get_field(path)
@@ -175,11 +210,25 @@ def _field(view: Any, path: str, what: str) -> Any:
     return found
 
 
-def _labels(view: Any, path: str | None) -> list[Any]:
+def _values(view: Any, path: str, ids: Sequence[str]) -> list[Any]:
+    values: list[Any] = view.values(path)
+    if len(values) != len(ids):
+        raise _edited(ids)
+    return values
+
+
+def vector_fields(view: Any) -> list[str]:
+    """Names of the fields that can hold a vector in each sample."""
+    kinds = (fo.VectorField, fo.ArrayField, fo.ListField)
+    schema = view.get_field_schema()
+    return [name for name, field in schema.items() if isinstance(field, kinds) and name != "tags"]
+
+
+def _labels(view: Any, path: str | None, ids: Sequence[str]) -> list[Any]:
     """The label of each sample; None for unlabeled ones."""
     if path is None:
-        return [None] * view.count()
-    field = _field(view, path, "label_field")
+        return [None] * len(ids)
+    field = require_field(view, path, "label_field")
     if isinstance(field, fo.EmbeddedDocumentField):
         if not issubclass(field.document_type, fo.Classification):
             raise UsageError(
@@ -192,7 +241,7 @@ def _labels(view: Any, path: str | None) -> list[Any]:
             f"label_field: expected a field with one class for each sample, got {path!r}, a "
             f"{type(field).__name__}"
         )
-    return [None if label is None else str(label) or None for label in view.values(path)]
+    return [None if label is None else str(label) or None for label in _values(view, path, ids)]
 
 
 def _features(view: Any, paths: str | Mapping[str, str], ids: Sequence[str]) -> dict[str, Any]:
@@ -232,14 +281,17 @@ def _stacked(
     view: Any, path: str, ids: Sequence[str], what: str, has: NDArray[np.bool_] | None
 ) -> NDArray[Any]:
     """The vectors of a field as [N, D]. For a missing one, the row is 0 and ``has`` is set to false."""
-    _field(view, path, what)
-    values = view.values(path)
+    require_field(view, path, what)
+    values = _values(view, path, ids)
     vectors = [None if value is None else np.asarray(value) for value in values]
     width = next((v.shape for v in vectors if v is not None), None)
     if width is None:
+        how = "compute_embeddings(model, embeddings_field=...)"
+        if what.startswith("logits"):
+            how = "apply_model(model, label_field=..., store_logits=True)"
         raise UsageError(
-            f"{what}: expected vectors in the field {path!r}, got none in {len(ids)} samples; "
-            "compute them first, for example with view.compute_embeddings(model, embeddings_field=...)"
+            f"{what}: expected vectors in the field {path!r}, got none in {len(ids)} samples; compute them "
+            f"first, for example with view.{how}"
         )
     for row, vector in enumerate(vectors):
         if vector is None and has is None:
@@ -297,15 +349,9 @@ def _require_given(view: Any, strategy: Strategy, given: Mapping[str, Any]) -> N
     if strategy.needs & {"logits", "modality_logits"} and not set(_OUTPUTS) & set(given):
         wanted.append("logits=FIELD or model=")
     if wanted:
-        vectors = (fo.VectorField, fo.ArrayField, fo.ListField)
-        fields = [
-            name
-            for name, field in view.get_field_schema().items()
-            if isinstance(field, vectors) and name != "tags"
-        ]
         raise UsageError(
             f"strategy {strategy.name!r} needs more than was passed: pass {'; '.join(wanted)}. Fields with "
-            f"vectors in this view: {', '.join(fields[:_SHOWN]) or 'none'}"
+            f"vectors in this view: {', '.join(vector_fields(view)[:_SHOWN]) or 'none'}"
         )
 
 
@@ -365,17 +411,27 @@ def _mark(
     tag: str,
 ) -> None:
     picked = batch.ids.tolist()
-    rank = dict.fromkeys(ids) | {id_: i for i, id_ in enumerate(picked, 1)}
-    score = dict.fromkeys(ids) | dict(zip(picked, batch.scores.tolist(), strict=True))
+    if (found := _count(dataset, picked)) != len(picked):
+        raise DataError(
+            f"expected the {len(picked)} selected samples in the dataset, got {found}: the others were "
+            "deleted during the selection; select again"
+        )
     schema = dataset.get_field_schema()
     for name, kind in ((RANK, fo.IntField), (SCORE, fo.FloatField), (DIFFICULTY, fo.FloatField)):
         if name not in schema:
             dataset.add_sample_field(name, kind)
-    dataset.set_values(RANK, rank, key_field="id")
-    dataset.set_values(SCORE, score, key_field="id")
+    # Marks are removed only where there are some: on a large dataset, a query cannot hold all ids (16 MB),
+    # and writing to all samples takes minutes.
+    parts, others = _parts(dataset), set(ids).difference(picked)
+    for name, values in ((RANK, range(1, len(picked) + 1)), (SCORE, batch.scores.tolist())):
+        old = [part.match({name: {"$ne": None}}).values("id") for part in parts]
+        stale = [i for ids_of_part in old for i in ids_of_part if i in others]
+        marks = dict.fromkeys(stale) | dict(zip(picked, values, strict=True))
+        dataset.set_values(name, marks, key_field="id")
     if difficulty is not None:
-        values = dict(zip(ids, difficulty.tolist(), strict=True))
-        dataset.set_values(DIFFICULTY, values, key_field="id")
-    dataset.select(ids).untag_samples(tag)
-    if picked:
-        dataset.select(picked).tag_samples(tag)
+        difficulties = dict(zip(ids, difficulty.tolist(), strict=True))
+        dataset.set_values(DIFFICULTY, difficulties, key_field="id")
+    for part in parts:
+        stale = [i for i in part.match_tags(tag).values("id") if i in others]
+        part.select(stale).untag_samples(tag)
+        part.select(picked).tag_samples(tag)
