@@ -169,6 +169,73 @@ def sanitize(session: nox.Session, kind: str) -> None:
     session.run(*python, "-m", "pytest", *options, env=env, external=True)
 
 
+@nox.session
+def aarch64(session: nox.Session) -> None:
+    """Test the CPU kernels, cross-compiled for aarch64, under QEMU, in about half an hour; needs Debian.
+
+    The packages g++-aarch64-linux-gnu and qemu-user must be installed. Debian's Python for arm64 and
+    wheels for aarch64 are unpacked in build/aarch64; nothing is installed on the system. Arguments go to
+    pytest. Set CMAKE_CXX_COMPILER_LAUNCHER=ccache to compile the kernels once.
+    """
+    session.install("cmake>=4.1", "ninja", "pybind11>=3", "uv")
+    root = Path("build/aarch64").resolve()
+    python = _arm64_python(session, root)
+    site = root / "site"
+    packages = ["charset-normalizer", "hypothesis", "mpmath", "numpy", "pydantic", "pytest"]
+    packages += ["pytest-timeout", "pytest-xdist", "safetensors", "scikit-learn", "scipy"]
+    packages += ["torch<2.11"]  # newer wheels for aarch64 need CUDA
+    installing = ["uv", "pip", "install", "--only-binary", ":all:"]
+    session.run(*installing, "--python", python, "--target", str(site), *packages)
+
+    version = nox.project.load_toml("pyproject.toml")["project"]["version"]
+    pybind11 = session.run("python", "-m", "pybind11", "--cmakedir", silent=True).strip()
+    settings = ["-D", "CMAKE_BUILD_TYPE=Release", "-D", f"pybind11_DIR={pybind11}"]
+    settings += ["-D", "RLMBA_CUDA=OFF", "-D", "RLMBA_WERROR=ON"]
+    settings += ["-D", f"SKBUILD_PROJECT_VERSION={version}"]
+    settings += ["-D", "CMAKE_POLICY_DEFAULT_CMP0190=NEW"]
+    build = str(root / "build")
+    toolchain = ["--toolchain", "cmake/aarch64.cmake"]
+    session.run("cmake", "-G", "Ninja", "-S", ".", "-B", build, *toolchain, *settings)
+    session.run("cmake", "--build", build)
+    shutil.rmtree(site / "rlmba", ignore_errors=True)
+    unwanted = shutil.ignore_patterns("_c*.so", "kernels")  # of an editable installation
+    shutil.copytree("python/rlmba", site / "rlmba", ignore=unwanted)
+    shutil.copytree("kernels", site / "rlmba/kernels")
+    session.run("cmake", "--install", build, "--prefix", str(site))
+    unfit = (
+        # QEMU 7.2 ends with a failed assertion when a forked process starts threads.
+        "test_threads.py::test_a_forked_process_can_compute",
+        # The memory of the process is QEMU's.
+        "test_kmeans.py::test_memory_stays_within_a_fifth_of_the_input",
+    )
+    options = ["-n", "0", "-m", "not gpu", "--ignore-glob=*_gpu.py", "--ignore-glob=*_triton_*.py"]
+    options += [f"--deselect=tests/kernels/{test}" for test in unfit]
+    chosen = session.posargs or ["tests/kernels"]
+    env = {"PYTHONPATH": str(site)}
+    session.run(python, "-m", "pytest", *options, *chosen, env=env, external=True)
+
+
+def _arm64_python(session: nox.Session, root: Path) -> str:
+    """Unpack Debian's Python for arm64 in ``root``, and return a script that runs it under QEMU."""
+    python = root / "usr/bin/python"
+    if not python.exists():
+        for folder in ("lists/partial", "archives/partial"):
+            (root / "apt" / folder).mkdir(parents=True, exist_ok=True)
+        (root / "apt/status").touch()
+        apt = ["apt-get", "-qq", "-o", "APT::Architecture=arm64", "-o", "APT::Architectures=arm64"]
+        apt += ["-o", f"Dir::State::lists={root}/apt/lists", "-o", f"Dir::Cache={root}/apt"]
+        apt += ["-o", f"Dir::State::status={root}/apt/status", "-o", "Debug::NoLocking=1"]
+        session.run(*apt, "update", external=True)
+        getting = ["install", "--yes", "--no-install-recommends", "--download-only"]
+        session.run(*apt, *getting, "libstdc++6", "python3-dev", external=True)
+        for package in sorted(root.glob("apt/archives/*.deb")):
+            session.run("dpkg-deb", "--extract", str(package), str(root), external=True, log=False)
+        emulated = f"qemu-aarch64 -L {root} -0 {python} {root}/usr/bin/python3"
+        python.write_text(f'#!/bin/sh\nexec {emulated} "$@"\n', encoding="utf-8")
+        python.chmod(0o755)
+    return str(python)
+
+
 def _library(name: str) -> str:
     """Path of one of the compiler's libraries."""
     command = ["g++", f"-print-file-name={name}"]

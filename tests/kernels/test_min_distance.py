@@ -100,10 +100,11 @@ def test_property_small_integers_are_exact(n, width, k, dtype, seed):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_neither_memory_bound_nor_threads_nor_instruction_set_change_a_bit(rng, dtype):
+def test_neither_memory_bound_nor_threads_change_a_bit(rng, product_isa, dtype):
     x = rng.normal(size=(700, 50)).astype(dtype) + 7
     centers = np.concatenate([x[:300], x[:300], rng.normal(size=(900, 50)).astype(dtype)])
     expected = kernels.min_distance(x, centers)
+    assert_nearest(x, centers, expected, spec.RTOL[dtype])
     threads = kernels.num_threads()
     try:
         for n in (1, 3):
@@ -117,15 +118,6 @@ def test_neither_memory_bound_nor_threads_nor_instruction_set_change_a_bit(rng, 
                 kernels.min_distance(x, centers, max_memory=least - 1)
     finally:
         kernels.set_num_threads(threads)
-    before = _core.isa()
-    for name in ("generic", "avx2"):
-        try:
-            _core.set_isa(name)
-            result = kernels.min_distance(x, centers)
-        finally:
-            _core.set_isa(before)
-        np.testing.assert_array_equal(result.indices, expected.indices)
-        np.testing.assert_allclose(result.distances, expected.distances, rtol=spec.RTOL[dtype])
 
 
 def test_updates_keep_what_is_nearer(rng, product_isa):

@@ -9,7 +9,7 @@ namespace rlmba::RLMBA_ISA {
 
 // Sum of (a - scale b)^2 in double precision, where the scale is a power of two, so that the
 // product is exact. Lane l of 16 sums the elements i with i mod 16 = l, for every instruction set,
-// so that all of them agree (except that the generic set has no fused multiply-add).
+// so that all of them agree (except that the generic set has no fused multiply-add on x86).
 template <class T>
 RLMBA_INLINE double scaled_squared_distance(const T* a, const T* b, double scale,
                                             std::int64_t dim) {

@@ -6,7 +6,8 @@
 namespace rlmba::RLMBA_ISA {
 
 // Vectors of double as wide as a FloatVec, and exp and log of them to about one unit in the last
-// place. Results of the generic set, which has no fused multiply-add, may differ by such units.
+// place. Results of the generic set, which has no fused multiply-add on x86, may differ by such
+// units.
 inline constexpr int kWide = kLanes / 2;
 
 typedef double DoubleVec __attribute__((vector_size(kWide * sizeof(double))));

@@ -130,7 +130,7 @@ class Strategy(ABC):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n <= len(pool):
             raise UsageError(
                 f"{self.name}: expected n within 0..{len(pool)} (the pool's size), got {n!r}; "
-                "ask for fewer samples"
+                "pass an integer in this range"
             )
         n = int(n)
         if n == 0:

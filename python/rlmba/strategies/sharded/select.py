@@ -70,7 +70,7 @@ def select_shards(
         if not 0 <= n <= pool.rows:
             raise UsageError(
                 f"{strategy.name}: expected n within 0..{pool.rows:,} (the unlabeled rows of the shards), "
-                f"got {n!r}; ask for fewer samples"
+                f"got {n!r}; pass an integer in this range"
             )
         if n == 0:
             return Selection(np.empty(0, np.int64), np.empty(0)), np.empty(0, np.int64)
