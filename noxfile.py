@@ -171,7 +171,7 @@ def sanitize(session: nox.Session, kind: str) -> None:
 
 @nox.session
 def aarch64(session: nox.Session) -> None:
-    """Test the CPU kernels, cross-compiled for aarch64, under QEMU, in about half an hour; needs Debian.
+    """Test the CPU kernels, cross-compiled for aarch64, under QEMU, in about an hour; needs Debian.
 
     The packages g++-aarch64-linux-gnu and qemu-user must be installed. Debian's Python for arm64 and
     wheels for aarch64 are unpacked in build/aarch64; nothing is installed on the system. Arguments go to
