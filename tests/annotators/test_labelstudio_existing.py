@@ -98,7 +98,7 @@ def test_questions_are_the_tasks_of_people(studio, theirs, annotator):
     assert [task.id for task in found] == [task.id for task in before]
     facts = {
         "rlmba_round": 3, "rlmba_rank": 1, "rlmba_purpose": "train", "rlmba_uncertainty": 0.25,
-        "rlmba_score": 0.1,
+        "rlmba_score": 0.1, "rlmba_folder": found[1].data["rlmba_folder"],
     }  # fmt: skip
     assert found[1].data == data[1] | facts
     assert found[4].data == data[1] | facts
@@ -188,6 +188,21 @@ def test_samples_without_a_task_do_not_stop_the_others(studio, theirs, annotator
     assert annotator(number).request(batch("bx")) == ticket
     annotate(studio.ada, their_tasks(studio, number)[-1], "cat")
     assert annotator(number).collect(ticket) == {"b": "owl", "x": "cat"}
+
+
+def test_a_second_folder_on_the_same_tasks_is_warned(studio, theirs, annotator, tmp_path):
+    number = theirs([their_data(id_) for id_ in "abc"])
+    options = {"url": studio.url, "project": number, "id_key": "uid", "control": "kind"}
+    create("labelstudio", tmp_path / "first", options).request(batch("ab"))
+    first = their_tasks(studio, number)
+    with pytest.warns(
+        RlmbaWarning, match=rf"for 1 of these tasks of project {number} \(the first is task"
+    ):
+        annotator(number).request(batch("cb"))
+    second = their_tasks(studio, number)
+    marks = [[task.data.get("rlmba_folder") for task in tasks] for tasks in (first, second)]
+    assert marks == [[marks[0][0], marks[0][0], None], [marks[0][0], marks[1][2], marks[1][2]]]
+    assert marks[0][0] != marks[1][2]
 
 
 def test_predictions_of_leftovers_are_the_latest(studio, theirs, annotator):

@@ -264,7 +264,7 @@ class LabelStudio:
             control = Control()
             self._add_questions(server, project, batch)
         else:
-            control = ask_existing(server, project, batch, self.form)
+            control = ask_existing(server, project, batch, self.form, self._projects.mark())
         if any(q.prediction is not None for q in (*batch.questions, *batch.leftovers)):
             self._predict(server, project, batch, control)
 

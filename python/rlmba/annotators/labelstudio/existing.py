@@ -24,12 +24,25 @@ __all__ = ["ask_existing"]
 _LONGEST = 1500
 """Characters of the ids in a request, whose address must not be too long for proxies."""
 _NAMED, _KEYS = 5, 20
+_FOLDER = "folder"
 
 
-def ask_existing(server: Client, project: int, batch: LabelBatch, form: TaskForm) -> Control:
+def ask_existing(
+    server: Client, project: int, batch: LabelBatch, form: TaskForm, mark: str
+) -> Control:
     """Write what is known about the questions of a batch into the data of their tasks.
 
-    Classes that the labeling config lacks are added. A warning names samples without a task.
+    Classes that the labeling config lacks are added. Warnings name samples without a task, and tasks that
+    another project folder has asked for.
+
+    Parameters
+    ----------
+    server : Client
+    project : int
+    batch : LabelBatch
+    form : TaskForm
+    mark : str
+        The mark of this project folder.
 
     Returns
     -------
@@ -47,15 +60,32 @@ def ask_existing(server: Client, project: int, batch: LabelBatch, form: TaskForm
     before = server.label_config(project)
     config, control = with_classes(before, form.control, batch.classes)
     found = _find_tasks(server, project, form, batch.ids)
+    _warn_of_others(project, found, form.key(_FOLDER), mark)
     if not same(before, config):
         server.set_label_config(project, config)
     for question in batch.questions:
-        said = facts(batch, question, form)
+        said = facts(batch, question, form) | {form.key(_FOLDER): mark}
         for task in found.get(question.id, ()):
             data = {**task["data"], **said}
             if data != task["data"]:
                 server.set_data(project, task["id"], data)
     return control
+
+
+def _warn_of_others(
+    project: int, found: Mapping[str, Iterable[Mapping[str, Any]]], key: str, mark: str
+) -> None:
+    others = [
+        t["id"] for tasks in found.values() for t in tasks if t["data"].get(key, mark) != mark
+    ]
+    if others:
+        warnings.warn(
+            f"labelstudio: another project folder has asked for {len(others)} of these tasks of project "
+            f"{project} (the first is task {others[0]}) and does not find their answers any more; if it is "
+            "still used, give each folder a project of its own in Label Studio",
+            RlmbaWarning,
+            stacklevel=5,
+        )
 
 
 def _find_tasks(
@@ -85,7 +115,7 @@ def _find_tasks(
             )
             if not found:
                 raise AnnotatorError(f"{message}; then ask again")
-            warnings.warn(message, RlmbaWarning, stacklevel=4)
+            warnings.warn(message, RlmbaWarning, stacklevel=5)
     return found
 
 

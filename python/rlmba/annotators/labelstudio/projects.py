@@ -58,6 +58,13 @@ class ServerProjects:
         self._prelabel = prelabel
         self._instructions = instructions
 
+    def mark(self) -> str:
+        """The mark of this folder, which is stored first if it is new."""
+        state = self._read()
+        if not self.path.exists():
+            self._write(state)
+        return state.mark
+
     def number(self, server: Client, kind: str, *, make: bool) -> int:
         """The number of the project with the "questions", or of the one with the "files".
 
