@@ -29,7 +29,7 @@ HOSTILE = [
 names = st.sampled_from(HOSTILE) | st.text(
     st.sampled_from(string.printable + "é$*_[]\x00\x1b"), min_size=1, max_size=12
 )
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 def shown(text):

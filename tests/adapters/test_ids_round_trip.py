@@ -95,7 +95,7 @@ def select_all(folder: Path, given: dict[str, Path], formats: list[str]) -> list
     return batches
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     kinds,
     st.sampled_from(["npz", "parquet", "safetensors", "npy", "json", "csv", "jsonl"]),

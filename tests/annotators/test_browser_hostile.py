@@ -62,9 +62,7 @@ queries = st.dictionaries(
     ),
     max_size=4,
 )  # fmt: skip
-bounded = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+bounded = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @bounded

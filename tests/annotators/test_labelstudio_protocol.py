@@ -273,9 +273,7 @@ def test_malformed_bodies(studio, live, path, body):
     assert live.actions == []
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.recursive(
         st.none()

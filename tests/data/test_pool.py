@@ -174,7 +174,7 @@ def test_restore():
             Pool.restore(data, validation_ids=validation, labeled_ids=labeled, labels=labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(1, 30), min_size=2, max_size=6),
     fraction=st.floats(0.01, 0.99),

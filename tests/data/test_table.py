@@ -332,7 +332,7 @@ def tables(draw, cells):
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     columns=tables(TEXT.map(lambda text: text.strip() or None)),
     separator=st.sampled_from(",;\t|"),
@@ -349,7 +349,6 @@ def test_csv_reads_back_what_was_written(tmp_path_factory, columns, separator, b
 JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
 
 
-@settings(deadline=None)
 @given(columns=tables(JSON | st.lists(JSON, max_size=3)))
 def test_json_lines_read_back_what_was_written(tmp_path_factory, columns):
     path = tmp_path_factory.getbasetemp() / "round.jsonl"

@@ -9,9 +9,7 @@ from rlmba.experiments import Group
 
 LABELS = (20, 40, 80)
 
-at_any_speed = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+at_any_speed = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """Settings for property tests that may run on a busy machine."""
 
 

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from rlmba.errors import RlmbaError
 
 DEEP = "deep nesting"
-BOUNDED = settings(
-    max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+BOUNDED = settings(max_examples=50, suppress_health_check=list(HealthCheck), database=None)
 _VALUES = (
     *(None, True, 0, -1, 2**63, 2**64, 10**400, 0.5, 1e308, float("nan"), float("inf")),
     *("", "7", "\0", "\ud800", "../../x", "a" * 300),

@@ -133,7 +133,7 @@ def test_vector_exp_and_log_against_numpy(isa):
     np.testing.assert_allclose(scores, expected, rtol=2e-13, atol=1e-17)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     hnp.arrays(
         np.float32,

@@ -134,7 +134,7 @@ def test_float_rows_beyond_what_float_can_screen(rng, isa, c):
         assert same.mean() > 0.99
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     hnp.arrays(
         np.int8, st.tuples(st.integers(1, 40), st.integers(1, 20)), elements=st.integers(0, 3)

@@ -182,7 +182,7 @@ def test_one_class_is_certain(backend, dtype):
     assert (both.modality == 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     hnp.arrays(
         np.float32,

@@ -150,7 +150,7 @@ def test_threads_and_column_blocks_do_not_change_a_bit(rng, with_threads):
     np.testing.assert_array_equal(part.values, expected.values[:, 120:])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(0, 5), st.integers(0, 2**32))
 def test_property_duplicates_and_zero_rows(n, width, k, seed):
     rng = np.random.default_rng(seed)

@@ -170,7 +170,7 @@ def test_each_pick_has_the_largest_gain_of_a_large_pool(rng):
         assert found.indices[j] == gains.argmax()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 8), st.integers(0, 2**32))
 def test_property_every_option_together(rows, count, given_rows, seed):
     rng = np.random.default_rng(seed)
@@ -213,7 +213,7 @@ def test_near_duplicates_are_told_apart(rng):
     against_reference(x, 60, radius=0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 6), st.integers(0, 2**32))
 def test_property_small_integers(rows, width, given_rows, seed):
     """Gains of a grid have many ties; every backend gives the first of them."""

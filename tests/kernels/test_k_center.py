@@ -69,7 +69,7 @@ def test_many_rounds_that_keep_nothing(rng, product_isa):
     against_reference(x, 150, spec.RTOL["float32"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 60),
     st.integers(1, 20),
@@ -89,7 +89,7 @@ def test_property_small_integers_are_exact(rows, width, given_rows, dtype, seed)
         assert ours.radius <= ours.distances[-1] or (n == 1 and first is not None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.integers(1, 4), st.integers(0, 2**32))
 def test_property_twice_the_best_radius_at_most(rows, width, seed):
     rng = np.random.default_rng(seed)

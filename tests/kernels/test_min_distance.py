@@ -81,7 +81,7 @@ def test_ties_go_to_the_lowest_index(rng, product_isa, backend):
     np.testing.assert_array_equal(same.indices, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 40),
     st.integers(1, 20),
