@@ -214,6 +214,7 @@ def test_open_own_refuses_pipes_without_waiting(tmp_path):
 @pytest.mark.parametrize(
     ("name", "plain"),
     [("round_003", True), ("Runde 3", True), ("a:b", True), ("", False), (".", False)]
+    + [("é" * 100, True), ("é" * 101, False)]
     + [(bad, False) for bad in ("..", "/etc/x", "../x", "a/b", "a\\b", "a\0b", "a\n", None, 3)],
 )
 def test_names_out_of_files(name, plain):

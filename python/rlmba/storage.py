@@ -103,6 +103,10 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+_LONGEST_NAME = 200
+"""Bytes of a name from a file. Linux allows 255, with the suffix."""
+
+
 def cache_folder() -> Path:
     """The package's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it need not exist."""
     return _user_folder("XDG_CACHE_HOME", ".cache")
@@ -124,11 +128,15 @@ def _user_folder(variable: str, name: str) -> Path:
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether a value read from a file can safely be used as a file name, without leaving its folder."""
+    """Whether a value read from a file can safely be used as a file name, without leaving its folder.
+
+    It must be short enough (200 bytes) for a suffix.
+    """
     return (
         isinstance(name, str)
         and name not in ("", ".", "..")
         and not any(c in "/\\" or not c.isprintable() for c in name)
+        and len(name.encode()) <= _LONGEST_NAME
     )
 
 

@@ -20,7 +20,7 @@ from rlmba.config import RunConfig
 from rlmba.data.media.cache import CacheReader, read_cache_info, verify
 from rlmba.data.media.check import check, known_outcomes
 from rlmba.data.media.prepare import prepare
-from rlmba.errors import CheckpointError, RlmbaError
+from rlmba.errors import CheckpointError, DataError, RlmbaError
 from rlmba.experiments.find_runs import find_runs
 from rlmba.experiments.policy_training.folder import TrainingFolder, TrainingProgress
 from rlmba.experiments.sweep.folder import RunFailure, latest_figures, write_failure
@@ -185,6 +185,19 @@ def test_cache(cache, name, data):
     (file,) = cache.path.glob(name)
     new = data.draw(mutated_json(file.read_text()))
     read_or_refused(file, new, lambda: all_of(cache.path))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "../samples.json", "", "a\0b"])
+def test_a_list_of_a_cache_under_an_impossible_name(cache, name):
+    file = cache.path / "cache.json"
+    before = file.read_text()
+    whole = json.loads(before)
+    file.write_text(json.dumps({**whole, "samples": {**whole["samples"], "file": name}}))
+    try:
+        with pytest.raises(DataError, match=r"cache\.json is damaged: expected .* name"):
+            read_cache_info(cache.path)
+    finally:
+        file.write_text(before)
 
 
 def test_a_class_of_a_cache_that_no_file_can_hold(cache):

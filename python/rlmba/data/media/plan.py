@@ -17,7 +17,7 @@ from rlmba.errors import DataError
 from rlmba.markup import visible
 from rlmba.reading.files import read_bytes
 from rlmba.reading.structured import parse_json, read_versioned
-from rlmba.storage import atomic_write_text
+from rlmba.storage import atomic_write_text, is_plain_name
 
 __all__ = ["FORMAT", "HEADER", "NOWHERE", "CachePlan", "differences", "read_plan", "write_plan"]
 
@@ -241,6 +241,11 @@ def read_plan(folder: Path) -> CachePlan:
             foreign="give a folder made by `rlmba data prepare`",
             otherwise="prepare it again into another folder, or ",
         )
+        if not is_plain_name(header.samples.file):
+            raise DataError(
+                f"{file} is damaged: expected the name of a file of the cache, got "
+                f"{header.samples.file!r:.200}; {advice}"
+            )
         # The writer removes a list once the header points to another, so read the header again.
         if (folder / header.samples.file).is_file() or header == before:
             break
@@ -254,10 +259,6 @@ def read_plan(folder: Path) -> CachePlan:
 
 def _read_lists(folder: Path, header: _Header, advice: str) -> _Lists:
     pointer = header.samples
-    if Path(pointer.file).name != pointer.file:
-        raise DataError(
-            f"{folder / HEADER} is damaged: {pointer.file!r} is not a file of the cache; {advice}"
-        )
     file = folder / pointer.file
     data = read_bytes(file, advice=advice)
     if hashlib.blake2b(data, digest_size=16).hexdigest() != pointer.blake2b:
