@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # Processes started from here search the current folder for modules as little as this one does.
         os.environ["PYTHONSAFEPATH"] = "1"
-        # Threads that wait for work by spinning multiply the CPU time if other programs need the cores.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Threads that spin for long while they wait multiply the CPU time if other programs need the
+        # cores. Threads that sleep at once are slow to wake between small operations.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         gc.set_threshold(50_000)  # imports create many objects that stay
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     _shorten_warnings(arguments)
